@@ -1,0 +1,78 @@
+"""The one error tree. A message names the field, the value and the remedy; each class has its exit code.
+
+NodeError                 1   anything below, unspecified
+├── ConfigError           2   config.toml: unknown key, wrong type, value out of range
+├── InputError            3   DICOM that cannot be used: unreadable, wrong UIDs, missing geometry
+├── PipelineError         4   a pipeline cannot be loaded or broke while running
+│   └── WeightsError      4   weights missing, or their SHA-256 is not the pinned one
+├── EncodeError           5   findings that cannot become a valid DICOM object
+│   └── GateError         5   an encoded object that may not leave the node
+├── DeliveryError         6   a destination did not take what it is owed
+├── LedgerError           7   the ledger cannot be opened, or says something impossible
+├── NotFoundError         8   a study, job or pipeline that the ledger or config does not know
+└── PlatformError         9   disk, port, device or an installed package is missing
+"""
+
+from __future__ import annotations
+
+
+class NodeError(Exception):
+    """Base of every error the node raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(NodeError):
+    """config.toml says something the node cannot follow."""
+
+    exit_code = 2
+
+
+class InputError(NodeError):
+    """A DICOM file or series that cannot be used as it is."""
+
+    exit_code = 3
+
+
+class PipelineError(NodeError):
+    """A pipeline cannot be loaded or broke while running."""
+
+    exit_code = 4
+
+
+class WeightsError(PipelineError):
+    """Weights are missing or differ from their pinned SHA-256."""
+
+
+class EncodeError(NodeError):
+    """Findings that cannot become a valid DICOM object."""
+
+    exit_code = 5
+
+
+class GateError(EncodeError):
+    """An encoded object that may not leave the node."""
+
+
+class DeliveryError(NodeError):
+    """A destination did not take what it is owed."""
+
+    exit_code = 6
+
+
+class LedgerError(NodeError):
+    """The ledger cannot be opened, or contradicts itself."""
+
+    exit_code = 7
+
+
+class NotFoundError(NodeError):
+    """A study, job or pipeline that neither ledger nor configuration knows."""
+
+    exit_code = 8
+
+
+class PlatformError(NodeError):
+    """Disk, port, device or an installed package is missing."""
+
+    exit_code = 9
