@@ -3,8 +3,9 @@
 A pipeline is made by a factory ``(*, weights, device, options) -> Pipeline`` and has ``algorithm``, ``needs`` and
 ``run(series) -> Findings``. It never sees a socket, a queue, a UID or a file to write.
 
-Arrays are always indexed ``[slice, row, column]``. ``Volume`` is highdicom's: ``array`` and ``affine``, a 4 x 4 matrix from
-``(slice, row, column, 1)`` to LPS millimetres (x to the patient's Left, y to Posterior, z to the Head; PS3.3 C.7.6.2.1.1).
+Arrays are always indexed ``[slice, row, column]``. ``Volume`` is highdicom's: ``array`` and ``affine``, a 4 x 4
+matrix from ``(slice, row, column, 1)`` to LPS millimetres (x to the patient's Left, y to Posterior, z to the Head;
+PS3.3 C.7.6.2.1.1).
 A pipeline may reorient, crop and resample freely: the node puts masks back on the grid of the source images.
 """
 
@@ -84,8 +85,8 @@ class Series(Protocol):
     def volume(self, orientation: str | None = None) -> Volume:
         """The series as one volume.
 
-        ``array`` is C-contiguous float32 ``[slice, row, column]`` with the Modality LUT applied (CT: HU; Real World Value
-        Map off). ``orientation``: the patient direction in which each of the three axes grows, of L R A P H F:
+        ``array`` is C-contiguous float32 ``[slice, row, column]`` with the Modality LUT applied (CT: HU; Real World
+        Value Map off). ``orientation``: the patient direction in which each of the three axes grows, of L R A P H F:
         ``"HPL"`` is axial slices from foot to head, rows to posterior, columns to the patient's left.
         ``None``: as acquired, slices sorted along the normal. Axes are permuted and flipped, never resampled.
 
@@ -155,7 +156,7 @@ class Lesion:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DerivedSeries:
-    """New pixels on the source's own grid, for example a denoised CT. It is added beside the source, never in its place."""
+    """New pixels on the source's own grid, for example a denoised CT; added beside the source, never in its place."""
 
     volume: Volume
     """Float array in the unit of ``Series.volume`` (CT: HU), same voxels as the source, any axis order."""
@@ -208,5 +209,8 @@ class Factory(Protocol):
     """``[pipelines.NAME] factory = "module:factory"`` or an entry point of the group ``ainode.pipelines``."""
 
     def __call__(self, *, weights: Path | None, device: str, options: Mapping[str, Any]) -> Pipeline:
-        """Load once. ``weights``: ``None`` for the packaged ones; ``device``: ``"cpu"`` or ``"cuda:0"``; ``options``: the
-        table ``[pipelines.NAME.options]``. Raises ``WeightsError`` or ``ValueError`` with field, value and remedy."""
+        """Load once.
+
+        ``weights``: ``None`` for the packaged ones; ``device``: ``"cpu"`` or ``"cuda:0"``; ``options``: the table
+        ``[pipelines.NAME.options]``. Raises ``WeightsError`` or ``ValueError`` with field, value and remedy.
+        """

@@ -1,0 +1,49 @@
+"""Weights on disk: safetensors with a pinned SHA-256 in a ``.sha256`` file beside them (``sha256sum -c`` reads it)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from node.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by name (always float32 in memory) and the digest of the file they came from."""
+
+    tensors: dict[str, Tensor]
+    sha256: str
+
+
+def load_weights(path: Path) -> Weights:
+    """Read ``path``, refusing it unless its digest is the one pinned in ``path.sha256``; never unpickles.
+
+    Raises ``WeightsError`` when either file is missing or the digests differ.
+    """
+    pin = path.with_suffix(".sha256")
+    for needed in (path, pin):
+        if not needed.is_file():
+            raise WeightsError(f"weights: {needed} does not exist; train them, or set [pipelines.NAME] weights")
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    pinned = pin.read_text().split()[0]
+    if digest != pinned:
+        raise WeightsError(
+            f"weights: {path} has SHA-256 {digest}, pinned is {pinned}; restore the file or pin the new one"
+        )
+    return Weights({k: v.float() if v.is_floating_point() else v for k, v in load(content).items()}, digest)
+
+
+def save_weights(tensors: dict[str, Tensor], path: Path) -> str:
+    """Write ``tensors`` as safetensors, floating point stored as float16, and pin the digest beside; return the digest."""
+    half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in tensors.items()}
+    content = save(half)
+    digest = hashlib.sha256(content).hexdigest()
+    path.write_bytes(content)
+    path.with_suffix(".sha256").write_text(f"{digest}  {path.name}\n")
+    return digest
