@@ -40,7 +40,7 @@ def load_weights(path: Path) -> Weights:
 
 
 def save_weights(tensors: dict[str, Tensor], path: Path) -> str:
-    """Write ``tensors`` as safetensors, floating point stored as float16, and pin the digest beside; return the digest."""
+    """Write ``tensors`` as safetensors, floats as float16, pin its digest beside it and return the digest."""
     half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in tensors.items()}
     content = save(half)
     digest = hashlib.sha256(content).hexdigest()
