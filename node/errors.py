@@ -20,18 +20,22 @@ class NodeError(Exception):
     """Base of every error the node raises on purpose."""
 
     exit_code = 1
+    permanent = False
+    """A permanent error is not tried again: the same input would fail the same way."""
 
 
 class ConfigError(NodeError):
     """config.toml says something the node cannot follow."""
 
     exit_code = 2
+    permanent = True
 
 
 class InputError(NodeError):
     """A DICOM file or series that cannot be used as it is."""
 
     exit_code = 3
+    permanent = True
 
 
 class PipelineError(NodeError):
@@ -43,11 +47,14 @@ class PipelineError(NodeError):
 class WeightsError(PipelineError):
     """Weights are missing or differ from their pinned SHA-256."""
 
+    permanent = True
+
 
 class EncodeError(NodeError):
     """Findings that cannot become a valid DICOM object."""
 
     exit_code = 5
+    permanent = True
 
 
 class GateError(EncodeError):
@@ -70,6 +77,7 @@ class NotFoundError(NodeError):
     """A study, job or pipeline that neither ledger nor configuration knows."""
 
     exit_code = 8
+    permanent = True
 
 
 class PlatformError(NodeError):

@@ -1,0 +1,6 @@
+"""The ledger: what was received, what is owed, what was confirmed (SQLAlchemy Core; SQLite or PostgreSQL)."""
+
+from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.tables import metadata
+
+__all__ = ["begin_immediate", "metadata", "open_ledger"]

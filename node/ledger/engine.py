@@ -1,0 +1,67 @@
+"""Opening the ledger: one engine per process, the same code for SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from node.errors import LedgerError
+from node.ledger.tables import metadata
+
+
+def ledger_url(url: str, folder: Path) -> str:
+    """``[storage] ledger_url``, or the SQLite file in ``folder`` when that is empty, with its driver named."""
+    if not url:
+        return f"sqlite:///{folder / 'ledger.sqlite'}"
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def open_ledger(url: str) -> sa.Engine:
+    """Open and, when it is new, create the ledger. Raises ``LedgerError`` when it cannot be opened.
+
+    SQLite runs in WAL mode with ``synchronous=FULL``: a committed row survives a power cut.
+    """
+    if url.startswith("sqlite"):
+        engine = sa.create_engine(url, connect_args={"timeout": 30.0})
+        sa.event.listen(engine, "connect", _sqlite_pragmas)
+    else:
+        engine = sa.create_engine(url, pool_pre_ping=True)
+    try:
+        metadata.create_all(engine)
+    except sa.exc.SQLAlchemyError as error:
+        raise LedgerError(f"ledger {engine.url!r} cannot be opened: {error}; check path, rights and server") from error
+    return engine
+
+
+def _sqlite_pragmas(connection: Any, _record: Any) -> None:
+    for pragma in ("busy_timeout=30000", "foreign_keys=ON", "journal_mode=WAL", "synchronous=FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+@contextmanager
+def begin_immediate(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A write transaction that takes SQLite's write lock first, so that reads inside it cannot go stale."""
+    with engine.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        with connection.begin() if not connection.in_transaction() else connection.get_transaction():  # type: ignore[union-attr]
+            yield connection
+
+
+def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> int:
+    """Insert rows whose primary key is new, leave the others alone; return how many were new."""
+    if not rows:
+        return 0
+    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return int(connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows)).rowcount)
+
+
+def now() -> float:
+    """Seconds since 1970 UTC, the unit of every ``*_at`` column."""
+    return time.time()

@@ -1,0 +1,179 @@
+"""Tables of the ledger. Times (``*_at``) are seconds since 1970 UTC; paths are relative to ``[storage] folder``."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+
+def _text(name: str, *, null: bool = False, key: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=null, primary_key=key)
+
+
+def _time(name: str, *, null: bool = False) -> sa.Column[float]:
+    return sa.Column(name, sa.Double, nullable=null)
+
+
+association = sa.Table(
+    "association",
+    metadata,
+    _text("id", key=True),
+    _text("receiver"),  # host:port; a restarted receiver closes what its predecessor left open
+    _text("calling_ae"),
+    _text("called_ae"),
+    _text("peer_address"),
+    _time("opened_at"),
+    _time("closed_at", null=True),
+)
+
+instance = sa.Table(
+    "instance",
+    metadata,
+    _text("sop_instance_uid", key=True),
+    _text("sop_class_uid"),
+    _text("transfer_syntax_uid"),
+    _text("study_instance_uid"),
+    _text("series_instance_uid"),
+    _text("modality"),  # "" when the file does not say
+    _text("path"),
+    _text("sha256"),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    _text("association_id", null=True),  # null: found in the spool at start-up
+    _time("received_at"),
+    sa.Index("instance_series", "study_instance_uid", "series_instance_uid"),
+    sa.Index("instance_association", "association_id"),
+)
+
+conflict = sa.Table(  # same SOP Instance UID, different bytes: kept beside, shown to the operator
+    "conflict",
+    metadata,
+    _text("path", key=True),
+    _text("sop_instance_uid"),
+    _text("study_instance_uid"),
+    _text("series_instance_uid"),
+    _text("sha256"),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    _text("association_id", null=True),
+    _time("received_at"),
+)
+
+series = sa.Table(
+    "series",
+    metadata,
+    _text("study_instance_uid", key=True),
+    _text("series_instance_uid", key=True),
+    _text("modality"),
+    sa.Column("instances", sa.Integer, nullable=False),
+    _time("first_at"),
+    _time("last_at"),
+    _text("state"),  # RECEIVING, COMPLETE; a late image makes it RECEIVING again
+    sa.Column("generation", sa.Integer, nullable=False),  # how often it has been complete
+    _text("completed_by", null=True),  # the signal, in words
+    _time("completed_at", null=True),
+    sa.Index("series_state", "state", "last_at"),
+)
+
+decision = sa.Table(  # one per generation of a series: what was decided and the trace that explains it
+    "decision",
+    metadata,
+    _text("study_instance_uid", key=True),
+    _text("series_instance_uid", key=True),
+    sa.Column("generation", sa.Integer, primary_key=True),
+    _text("outcome"),  # routed, ignored
+    _text("reason"),
+    sa.Column("trace", sa.JSON, nullable=False),
+    _time("decided_at"),
+)
+
+job = sa.Table(  # one per pipeline and generation of a series
+    "job",
+    metadata,
+    _text("id", key=True),
+    _text("study_instance_uid"),
+    _text("series_instance_uid"),
+    sa.Column("generation", sa.Integer, nullable=False),
+    _text("pipeline"),
+    _text("rule"),
+    sa.Column("destinations", sa.JSON, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),  # 1 high, 2 medium, 3 low
+    _text("state"),  # PS3.4 CC.1.1: SCHEDULED, IN PROGRESS, COMPLETED, CANCELED
+    _text("stage"),  # infer, encode, deliver
+    sa.Column("run", sa.Integer, nullable=False),  # grows with retry and re-enqueue; part of the workflow id
+    sa.Column("attempt", sa.Integer, nullable=False),
+    _time("next_at", null=True),
+    _text("outcome", null=True),  # findings, no findings, not applicable, failed
+    _text("reason", null=True),  # of the outcome or of the cancellation, in words
+    _text("error", null=True),  # of the last attempt
+    _time("created_at"),
+    _time("updated_at"),
+    sa.Index("job_study", "study_instance_uid"),
+    sa.Index("job_state", "state", "updated_at"),
+)
+
+result = sa.Table(  # an encoded object; stored before it is sent
+    "result",
+    metadata,
+    _text("sop_instance_uid", key=True),
+    _text("job_id"),
+    _text("sop_class_uid"),
+    _text("transfer_syntax_uid"),
+    _text("series_instance_uid"),
+    _text("description"),
+    _text("path"),
+    _text("sha256"),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    _text("quarantine", null=True),  # why the gate holds it back
+    _time("created_at"),
+    sa.Index("result_job", "job_id"),
+)
+
+delivery = sa.Table(
+    "delivery",
+    metadata,
+    _text("job_id", key=True),
+    _text("destination", key=True),
+    _text("state"),  # SCHEDULED, IN PROGRESS, STORED (every C-STORE answered), CONFIRMED (commitment), CANCELED
+    sa.Column("attempt", sa.Integer, nullable=False),
+    _time("next_at", null=True),
+    _text("error", null=True),
+    _time("created_at"),
+    _time("updated_at"),
+    sa.Index("delivery_state", "state"),
+)
+
+delivery_instance = sa.Table(
+    "delivery_instance",
+    metadata,
+    _text("job_id", key=True),
+    _text("destination", key=True),
+    _text("sop_instance_uid", key=True),
+    sa.Column("status", sa.Integer, nullable=True),  # of the last C-STORE response
+    _text("comment", null=True),
+    _time("sent_at", null=True),
+    _text("transaction_uid", null=True),  # of the last Storage Commitment request
+    _time("committed_at", null=True),
+)
+
+event = sa.Table(  # the timeline that `explain` and the dashboard tell
+    "event",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    _time("at"),
+    _text("study_instance_uid"),
+    _text("series_instance_uid", null=True),
+    _text("job_id", null=True),
+    _text("what"),
+    _text("detail"),
+    sa.Index("event_study", "study_instance_uid", "at"),
+)
+
+executor = sa.Table(  # heartbeat of every process that executes stages
+    "executor",
+    metadata,
+    _text("id", key=True),
+    _text("role"),
+    _text("host"),
+    sa.Column("pid", sa.Integer, nullable=False),
+    _time("beat_at"),
+)
