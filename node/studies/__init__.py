@@ -1,0 +1,1 @@
+"""Pure knowledge of series and studies: geometry, completeness, rules, preflight."""
