@@ -1,0 +1,50 @@
+"""From probabilities to lesions: which voxels belong together, what is too small, which side it is on."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+MERGE_MM = 10.0
+"""Parts closer than this are one lesion: a glioma shows in FLAIR as one region with bridges below the threshold."""
+MIDLINE_MM = 5.0
+"""A centroid nearer to the midline than this has no side."""
+
+
+def lesion_regions(
+    probability: NDArray[np.float32], voxel_mm: tuple[float, float, float], *, threshold: float, min_volume_ml: float
+) -> NDArray[np.int32]:
+    """Zones around lesions, numbered 1, 2, ... from the largest lesion to the smallest; 0 elsewhere.
+
+    Voxels above ``threshold`` whose gap is less than ``MERGE_MM`` share a zone, which reaches ``MERGE_MM / 2`` beyond
+    them. Zones whose voxels above the threshold make less than ``min_volume_ml`` are left out.
+    """
+    above = probability > threshold
+    zones = np.zeros(above.shape, np.int32)
+    if not above.any():
+        return zones
+    near = ndimage.distance_transform_edt(~above, sampling=voxel_mm) < MERGE_MM / 2
+    labels, count = ndimage.label(near | above, np.ones((3, 3, 3), bool))
+    sizes = np.bincount(labels[above], minlength=count + 1) * float(np.prod(voxel_mm)) / 1000
+    kept = [int(k) for k in np.argsort(-sizes, kind="stable") if k > 0 and sizes[k] > 0 and sizes[k] >= min_volume_ml]
+    for number, label in enumerate(kept, start=1):
+        zones[labels == label] = number
+    return zones
+
+
+def side_of(lesion: NDArray[np.bool_], head: NDArray[np.bool_], column_mm: float) -> str | None:
+    """``"left"`` or ``"right"`` of the patient, ``None`` at the midline; columns grow to the left (HPL).
+
+    The midline is the median over slices of the middle between the head's outermost columns; LPS x = 0 is only the
+    scanner's.
+    """
+    columns: NDArray[np.bool_] = np.any(head, axis=1)
+    columns = columns[np.any(columns, axis=1)]
+    if not len(columns):
+        return None
+    first, last = columns.argmax(axis=1), columns.shape[1] - 1 - columns[:, ::-1].argmax(axis=1)
+    offset = (float(np.argwhere(lesion)[:, 2].mean()) - float(np.median((first + last) / 2))) * column_mm
+    if abs(offset) < MIDLINE_MM:
+        return None
+    return "left" if offset > 0 else "right"

@@ -1,0 +1,157 @@
+"""FLAIR abnormality in brain MR as a pipeline: volume in, one lesion per connected region out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from node.pipeline import Algorithm, Code, Findings, Lesion, Needs, Segment, Series, Unsuitable, Volume, codes
+from pipelines.tumor.contrast import why_not_flair
+from pipelines.tumor.grid import NetworkGrid
+from pipelines.tumor.lesions import lesion_regions, side_of
+from pipelines.tumor.network import FlairNet
+from pipelines.tumor.prepare import BRIGHTEST, FOREGROUND, intensity_scale, probabilities
+from pipelines.weights import load_weights
+
+VERSION = "1.0.0"
+WEIGHTS = Path(__file__).with_name("weights.safetensors")
+COARSEST_AXIAL_MM = 2.5
+"""Axial pixels larger than this (thick coronal or sagittal slices) show no anatomy that the network knows."""
+REMARKS = (
+    "The outlined region is the FLAIR abnormality: tumour and oedema are not told apart.",
+    "Trained on low-grade glioma only. Research use only, not for diagnosis.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The table ``[pipelines.NAME.options]``."""
+
+    threshold: float = 0.5
+    """Probability above which a voxel belongs to a lesion, between 0 and 1."""
+    min_volume_ml: float = 0.5
+    """Smaller lesions are not reported; millilitres, 0 or more."""
+    mirror: bool = True
+    """Average with the prediction for the mirrored head: twice the time, fewer false positives."""
+    any_contrast: bool = False
+    """Also analyse series whose headers speak against FLAIR, with a remark."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold is {self.threshold}; use a number between 0 and 1, for example 0.5")
+        if not 0 <= self.min_volume_ml <= 1000:
+            raise ValueError(f"min_volume_ml is {self.min_volume_ml}; use millilitres from 0 to 1000, for example 0.5")
+
+
+def read_options(options: Mapping[str, Any]) -> Options:
+    """``options`` as ``Options``; ``ValueError`` names the option, its value and the remedy."""
+    known = {f.name: type(f.default) for f in fields(Options)}
+    for name, value in options.items():
+        if name not in known:
+            raise ValueError(f"option {name} = {value!r} is unknown; use one of {', '.join(known)}")
+        allowed = (int, float) if known[name] is float else (known[name],)
+        if not isinstance(value, allowed) or (isinstance(value, bool) and known[name] is not bool):
+            raise ValueError(f"option {name} is {value!r}; give a {known[name].__name__}")
+    return Options(**options)
+
+
+class TumorPipeline:
+    """The loaded network with its settings."""
+
+    def __init__(self, *, weights: Path | None, device: str, options: Options) -> None:
+        loaded = load_weights(weights or WEIGHTS)
+        self.network = FlairNet()
+        missing = self.network.load_state_dict(loaded.tensors, strict=False)
+        lacking = [k for k in missing.missing_keys if not k.endswith("num_batches_tracked")]
+        if lacking or missing.unexpected_keys:
+            raise ValueError(
+                f"weights {weights or WEIGHTS} are of another network (first difference: "
+                f"{[*lacking, *missing.unexpected_keys][0]}); use those written by pipelines.tumor.train"
+            )
+        self.device = device
+        self.network.to(device)
+        self.network.eval()
+        self.options = options
+        self._sha256 = loaded.sha256
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """Identity, weights and settings."""
+        settings = {f.name: str(getattr(self.options, f.name)) for f in fields(self.options)}
+        parameters = settings | {"precision": "fp32"}
+        return Algorithm(name="FLAIR abnormality", version=VERSION, weights_sha256=self._sha256, parameters=parameters)
+
+    @property
+    def needs(self) -> Needs:
+        """Brain MR on a regular grid of at least ten slices."""
+        return Needs(
+            modalities=frozenset({"MR"}),
+            body_parts=frozenset({"BRAIN", "HEAD", "SKULL", "HEADNECK"}),
+            min_slices=10,
+            max_slice_spacing_mm=8.0,
+            max_pixel_spacing_mm=1.5,
+        )
+
+    def run(self, series: Series) -> Findings:
+        doubt = why_not_flair(series)
+        if doubt and not self.options.any_contrast:
+            raise Unsuitable(f"Series is not T2-weighted FLAIR: {doubt}")
+        volume = series.volume("HPL")
+        probability, zones, head = self._analyse(volume)
+        lesions: list[Lesion] = []
+        for number in range(1, int(zones.max()) + 1):
+            mask = (zones == number) & (probability > self.options.threshold)
+            if mask.any():
+                lesions.append(self._lesion(len(lesions) + 1, mask, volume, probability, head))
+        remarks = (*REMARKS, f"Not recognised as FLAIR: {doubt}.") if doubt else REMARKS
+        return Findings(lesions=tuple(lesions), remarks=remarks)
+
+    def _analyse(self, volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.bool_]]:
+        """Probability, lesion zones and head on the grid of ``volume``."""
+        spacing = tuple(float(mm) for mm in volume.spacing)
+        if max(spacing[1:]) > COARSEST_AXIAL_MM:
+            raise Unsuitable(
+                f"Axial pixels are {spacing[1]:.1f} x {spacing[2]:.1f} mm, at most {COARSEST_AXIAL_MM} mm can be read"
+            )
+        grid = NetworkGrid.of(volume.array.shape, (spacing[0], spacing[1], spacing[2]))
+        coarse = grid.forward(np.ascontiguousarray(volume.array, np.float32))
+        try:
+            scale = intensity_scale(coarse)
+        except ValueError as reason:
+            raise Unsuitable(f"No head in the images: {reason}") from reason
+        normalised = np.clip(coarse / scale, 0, BRIGHTEST).astype(np.float32)
+        seen = probabilities(self.network, normalised, mirror=self.options.mirror, device=self.device)
+        zones = lesion_regions(
+            seen, grid.voxel_mm, threshold=self.options.threshold, min_volume_ml=self.options.min_volume_ml
+        )
+        head = grid.back_nearest((normalised > 2 * FOREGROUND).astype(np.int32)) > 0
+        return grid.back(seen), grid.back_nearest(zones), head
+
+    def _lesion(
+        self,
+        number: int,
+        mask: NDArray[np.bool_],
+        volume: Volume,
+        probability: NDArray[np.float32],
+        head: NDArray[np.bool_],
+    ) -> Lesion:
+        sides: dict[str | None, Code | None] = {"left": codes.SCT.Left, "right": codes.SCT.Right, None: None}
+        segment = Segment(
+            label=f"FLAIR abnormality {number}",
+            mask=volume.with_array(mask),
+            category=codes.SCT.MorphologicallyAbnormalStructure,
+            type=codes.SCT.Lesion,
+            colour=(255, 170, 40),
+        )
+        return Lesion(
+            segment=segment,
+            finding=codes.SCT.Lesion,
+            site=codes.SCT.Brain,
+            laterality=sides[side_of(mask, head, float(volume.spacing[2]))],
+            probability=float(probability[mask].mean()),
+        )

@@ -1,0 +1,67 @@
+"""From a stack of slices to probabilities: intensity scale, head box, network, mirror average."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.tumor.network import MULTIPLE, FlairNet, neighbours
+
+BRIGHTEST = 4.0
+"""Normalised intensities are cut off here; fat and eyes reach 3, brain is near 1."""
+FOREGROUND = 0.15
+"""Of the 99.5th percentile: what is brighter counts as head."""
+BATCH = 8
+"""Slices per forward pass."""
+
+
+def intensity_scale(stack: NDArray[np.float32] | NDArray[np.uint8]) -> float:
+    """The median of the head: dividing by it puts brain near 1 and leaves air at 0.
+
+    Raises ``ValueError`` when nothing stands out from the background.
+    """
+    top = float(np.percentile(stack, 99.5))
+    head = stack[stack > FOREGROUND * top] if top > 0 else stack[:0]
+    if head.size < 1000:
+        raise ValueError(f"head has {head.size} voxels above {FOREGROUND * top:g}; give images of a head")
+    return float(np.median(head))
+
+
+def head_box(normalised: NDArray[np.float32], margin: int = 8) -> tuple[slice, slice]:
+    """Rows and columns that hold the head in any slice, with a margin, within the image."""
+    inside = normalised > 2 * FOREGROUND
+    box = []
+    for axis in (1, 2):
+        other = tuple(a for a in range(3) if a != axis)
+        share = inside.mean(axis=other)
+        seen = np.flatnonzero(share > 0.005)
+        first, last = (int(seen[0]), int(seen[-1]) + 1) if seen.size else (0, normalised.shape[axis])
+        box.append(slice(max(first - margin, 0), min(last + margin, normalised.shape[axis])))
+    return box[0], box[1]
+
+
+@torch.inference_mode()
+def probabilities(
+    network: FlairNet, normalised: NDArray[np.float32], *, mirror: bool = True, device: str = "cpu"
+) -> NDArray[np.float32]:
+    """Probability of FLAIR abnormality, ``[slice, row, column]`` like the input (anterior up, foot to head).
+
+    ``mirror`` averages with the prediction for the left-right mirrored head. Nothing is computed outside the head box.
+    """
+    rows, columns = head_box(normalised)
+    crop = torch.from_numpy(np.ascontiguousarray(normalised[:, rows, columns]))
+    height, width = crop.shape[1:]
+    padded = torch.nn.functional.pad(crop, (0, -width % MULTIPLE, 0, -height % MULTIPLE)).to(device)
+    parts: list[Tensor] = []
+    for first in range(0, len(padded), BATCH):
+        index = torch.arange(first, min(first + BATCH, len(padded)))
+        x = neighbours(padded, index).to(memory_format=torch.channels_last)
+        p = torch.sigmoid(network(x))
+        if mirror:
+            p = (p + torch.sigmoid(network(x.flip(3))).flip(3)) / 2
+        parts.append(p[:, 0, :height, :width].float().cpu())
+    result = np.zeros_like(normalised)
+    result[:, rows, columns] = torch.cat(parts).numpy()
+    return result
