@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
 
 from node.errors import ConfigError
 
@@ -18,6 +20,12 @@ AeTitle = Annotated[
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Outcome = Literal["findings", "no findings", "not applicable", "failed"]
+
+
+NUMERIC_VRS = frozenset({"IS", "DS", "US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"})
+_NUMBER = r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
+NUMBER_OR_RANGE = re.compile(rf"\s*({_NUMBER})\s*(?:(-)\s*({_NUMBER})?\s*)?")
+"""A number, ``low-high`` or ``low-``; groups: first number, dash, second number."""
 
 
 class _Table(BaseModel):
@@ -151,6 +159,19 @@ class Rule(_Table):
     """Names of ``[destinations.NAME]``."""
     priority: Literal["low", "medium", "high"] = "medium"
     """Order in the queues; a STAT request (0074,1200 HIGH or 0040,1003 STAT) counts as high."""
+
+    @field_validator("match")
+    @classmethod
+    def _keywords_exist(cls, match: dict[str, Any]) -> dict[str, Any]:
+        for keyword, wanted in match.items():
+            if tag_for_keyword(keyword) is None:
+                hint = _suggest(keyword, keyword_dict)
+                raise ValueError(f"{keyword!r} is no DICOM attribute keyword{hint}; see PS3.6")
+            if dictionary_VR(keyword) in NUMERIC_VRS:
+                for option in wanted if isinstance(wanted, list) else [wanted]:
+                    if option != "*" and not NUMBER_OR_RANGE.fullmatch(str(option)):
+                        raise ValueError(f"{keyword} = {option!r}: give a number, or a range such as '1.0-3.0' or '2-'")
+        return match
 
 
 class Retention(_Table):

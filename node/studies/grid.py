@@ -99,7 +99,7 @@ def _stack(first: Dataset, positions: Floats, normal: Floats) -> Grid:
     if len(steps) == 0:
         step_vector = normal * _single_slice_step(first)
     else:
-        usual = float(np.median(steps))
+        usual = float(np.sort(steps)[(len(steps) - 1) // 2])  # lower median: of two steps the narrow one
         repeated = int((steps < POSITION_TOLERANCE_MM).sum())
         step_vector = (placed[-1] - placed[0]) / len(steps)
         if repeated:

@@ -12,7 +12,7 @@ import numpy as np
 from highdicom import Volume, VolumeGeometry
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_modality_lut
+from pydicom.pixels.processing import apply_modality_lut
 
 from node.errors import InputError
 from node.pipeline import Unsuitable
