@@ -152,7 +152,9 @@ delivery_instance = sa.Table(
     _text("comment", null=True),
     _time("sent_at", null=True),
     _text("transaction_uid", null=True),  # of the last Storage Commitment request
+    _time("asked_at", null=True),  # when that request was made
     _time("committed_at", null=True),
+    sa.Index("delivery_instance_transaction", "transaction_uid"),
 )
 
 event = sa.Table(  # the timeline that `explain` and the dashboard tell
