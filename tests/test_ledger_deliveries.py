@@ -1,0 +1,180 @@
+"""Transitions of the deliveries in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
+
+from node.ledger import begin_immediate, open_ledger
+from node.ledger import deliveries as d
+from node.ledger.tables import event, job, result
+
+JOB, PACS = "job-1", "pacs"
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sa.Connection]:
+    engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    with begin_immediate(engine) as connection:
+        connection.execute(
+            sa.insert(job).values(
+                id=JOB,
+                study_instance_uid="1.2",
+                series_instance_uid="1.2.3",
+                generation=1,
+                pipeline="nodule",
+                rule="chest",
+                destinations=[PACS],
+                priority=2,
+                state="IN PROGRESS",
+                stage="deliver",
+                run=0,
+                attempt=1,
+                created_at=1.0,
+                updated_at=1.0,
+            )
+        )
+        for number in (1, 2):
+            add_result(connection, f"1.2.3.{number}")
+        d.schedule_delivery(connection, JOB, PACS)
+        yield connection
+    engine.dispose()
+
+
+def add_result(connection: sa.Connection, uid: str, quarantine: str | None = None) -> None:
+    connection.execute(
+        sa.insert(result).values(
+            sop_instance_uid=uid,
+            job_id=JOB,
+            sop_class_uid=SegmentationStorage,
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            series_instance_uid="1.2.4",
+            description="",
+            path=f"results/{uid}.dcm",
+            sha256="",
+            size=100,
+            quarantine=quarantine,
+            created_at=1.0,
+        )
+    )
+
+
+def owed(connection: sa.Connection) -> list[str]:
+    return [o.sop_instance_uid for o in d.instances_to_store(connection, JOB, PACS)]
+
+
+def answer(connection: sa.Connection, uid: str, status: int | None) -> None:
+    assert d.record_status(connection, JOB, PACS, uid, status=status, comment="")
+
+
+def status(connection: sa.Connection) -> d.DeliveryStatus:
+    (found,) = d.deliveries_of(connection, JOB)
+    return found
+
+
+@pytest.mark.parametrize("code", [0x0000, 0xB000, 0xB006, 0xB007, 0xBFFF, 0x0111])
+def test_a_stored_instance_is_never_owed_again(connection: sa.Connection, code: int) -> None:
+    assert d.is_stored(code)
+    answer(connection, "1.2.3.1", code)
+    assert owed(connection) == ["1.2.3.2"]
+
+
+@pytest.mark.parametrize("code", [None, 0x0110, 0x0122, 0x0124, 0xA700, 0xA7FF, 0xA900, 0xC000, 0xCFFF, 0xFE00])
+def test_a_refused_instance_stays_owed(connection: sa.Connection, code: int | None) -> None:
+    assert not d.is_stored(code)
+    answer(connection, "1.2.3.1", code)
+    assert owed(connection) == ["1.2.3.1", "1.2.3.2"]
+    assert d.settle_delivery(connection, JOB, PACS) == "SCHEDULED"
+
+
+def test_quarantined_results_are_owed_to_nobody(connection: sa.Connection) -> None:
+    add_result(connection, "1.2.3.9", quarantine="geometry differs")
+    assert "1.2.3.9" not in owed(connection)
+    assert status(connection).instances == 2
+
+
+def test_a_delivery_is_stored_only_when_its_last_instance_is(connection: sa.Connection) -> None:
+    assert d.begin_delivery(connection, JOB, PACS) == 1
+    assert status(connection).state == "IN PROGRESS"
+    answer(connection, "1.2.3.1", 0)
+    assert d.settle_delivery(connection, JOB, PACS) == "SCHEDULED"
+    answer(connection, "1.2.3.2", 0xB000)
+    assert d.settle_delivery(connection, JOB, PACS) == "STORED"
+    assert (status(connection).stored, status(connection).committed) == (2, 0)
+
+
+def test_new_results_reopen_a_delivery_and_only_they_are_sent(connection: sa.Connection) -> None:
+    for uid in ("1.2.3.1", "1.2.3.2"):
+        answer(connection, uid, 0)
+    d.settle_delivery(connection, JOB, PACS)
+    add_result(connection, "1.2.3.3")
+    d.schedule_delivery(connection, JOB, PACS)
+    assert status(connection).state == "SCHEDULED"
+    assert owed(connection) == ["1.2.3.3"]
+
+
+def test_a_cancelled_delivery_is_not_begun_and_a_running_one_learns_of_it(connection: sa.Connection) -> None:
+    d.begin_delivery(connection, JOB, PACS)
+    d.cancel_deliveries(connection, JOB)
+    assert not d.record_status(connection, JOB, PACS, "1.2.3.1", status=0, comment="")
+    assert d.begin_delivery(connection, JOB, PACS) is None
+    d.postpone_delivery(connection, JOB, PACS, "down", 99.0)
+    assert (status(connection).state, status(connection).error) == ("CANCELED", None)
+
+
+def test_a_postponed_delivery_says_why_and_when_and_the_timeline_does_so_once(connection: sa.Connection) -> None:
+    for attempt in (1, 2, 3):
+        assert d.begin_delivery(connection, JOB, PACS) == attempt
+        d.postpone_delivery(connection, JOB, PACS, "connection refused", 100.0 + attempt)
+    assert (status(connection).error, status(connection).next_at) == ("connection refused", 103.0)
+    assert [s.destination for s in d.open_deliveries(connection)] == [PACS]
+    told = connection.execute(sa.select(event.c.what, event.c.detail)).all()
+    assert [tuple(t) for t in told] == [("delivery postponed", "connection refused")]
+
+
+def test_commitment_of_every_instance_confirms(connection: sa.Connection) -> None:
+    both = ["1.2.3.1", "1.2.3.2"]
+    for uid in both:
+        answer(connection, uid, 0)
+    d.settle_delivery(connection, JOB, PACS)
+    d.record_request(connection, JOB, PACS, both, "2.25.1")
+    assert d.instances_to_commit(connection, JOB, PACS, asked_before=0.0) == []
+    assert d.record_commitment(connection, "2.25.1", both[:1], [])
+    assert status(connection).state == "STORED"
+    assert d.record_commitment(connection, "2.25.1", both[1:], [])
+    assert status(connection).state == "CONFIRMED"
+    assert d.begin_delivery(connection, JOB, PACS) is None
+
+
+def test_an_unanswered_request_is_asked_again(connection: sa.Connection) -> None:
+    answer(connection, "1.2.3.1", 0)
+    d.record_request(connection, JOB, PACS, ["1.2.3.1"], "2.25.1")
+    later = d.instances_to_commit(connection, JOB, PACS, asked_before=float("inf"))
+    assert [o.sop_instance_uid for o in later] == ["1.2.3.1"]
+
+
+def test_what_the_peer_cannot_commit_is_sent_again(connection: sa.Connection) -> None:
+    both = ["1.2.3.1", "1.2.3.2"]
+    for uid in both:
+        answer(connection, uid, 0)
+    d.record_request(connection, JOB, PACS, both, "2.25.1")
+    assert d.record_commitment(connection, "2.25.1", both[:1], [(both[1], 0x0112)])
+    assert status(connection).state == "SCHEDULED"
+    assert owed(connection) == [both[1]]
+
+
+def test_a_report_for_an_unknown_transaction_changes_nothing(connection: sa.Connection) -> None:
+    assert not d.record_commitment(connection, "2.25.99", ["1.2.3.1"], [])
+    assert status(connection).committed == 0
+
+
+def test_a_report_does_not_vouch_for_instances_outside_its_request(connection: sa.Connection) -> None:
+    for uid in ("1.2.3.1", "1.2.3.2"):
+        answer(connection, uid, 0)
+    d.record_request(connection, JOB, PACS, ["1.2.3.1"], "2.25.1")
+    d.record_commitment(connection, "2.25.1", ["1.2.3.1", "1.2.3.2"], [])
+    assert (status(connection).state, status(connection).committed) == ("STORED", 1)
