@@ -1,0 +1,1 @@
+"""What the administrator uses: status, explanation, checks, retention."""

@@ -1,0 +1,116 @@
+"""Why was (not) something done with a study? Everything the ledger knows of it, as values and in plain words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from node.errors import NotFoundError
+from node.ledger.tables import conflict, decision, delivery, delivery_instance, event, instance, job, result, series
+
+
+def _rows(
+    connection: sa.Connection, table: sa.Table, *where: sa.ColumnElement[bool], order: str
+) -> list[dict[str, Any]]:
+    query = sa.select(table).where(*where).order_by(table.c[order])
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
+    """Series with decisions and traces, jobs with results and deliveries, and the timeline of one study.
+
+    Raises ``NotFoundError`` when the ledger does not know the study.
+    """
+    with engine.connect() as connection:
+        found = _rows(connection, series, series.c.study_instance_uid == study_uid, order="first_at")
+        if not found:
+            raise NotFoundError(f"study {study_uid}: not in the ledger; `ainode status` lists the latest studies")
+        for entry in found:
+            belongs = [
+                (t.c.study_instance_uid == study_uid) & (t.c.series_instance_uid == entry["series_instance_uid"])
+                for t in (decision, conflict, job, instance)
+            ]
+            entry["decisions"] = _rows(connection, decision, belongs[0], order="generation")
+            entry["conflicts"] = _rows(connection, conflict, belongs[1], order="received_at")
+            entry["bytes"] = connection.scalar(sa.select(sa.func.sum(instance.c.size)).where(belongs[3])) or 0
+            entry["jobs"] = _rows(connection, job, belongs[2], order="created_at")
+            for one in entry["jobs"]:
+                one["results"] = _rows(connection, result, result.c.job_id == one["id"], order="created_at")
+                one["deliveries"] = _rows(connection, delivery, delivery.c.job_id == one["id"], order="created_at")
+                for sent in one["deliveries"]:
+                    sent["instances"] = _rows(
+                        connection,
+                        delivery_instance,
+                        delivery_instance.c.job_id == one["id"],
+                        delivery_instance.c.destination == sent["destination"],
+                        order="sop_instance_uid",
+                    )
+        timeline = _rows(connection, event, event.c.study_instance_uid == study_uid, order="at")
+    return {"study_instance_uid": study_uid, "series": found, "timeline": timeline}
+
+
+def clock(seconds: float | None) -> str:
+    """Local date and time of an ``*_at`` value."""
+    return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def tell(explanation: dict[str, Any]) -> str:
+    """``explain`` in plain words."""
+    lines = [f"Study {explanation['study_instance_uid']}"]
+    for one in explanation["series"]:
+        lines.append("")
+        lines.append(
+            f"Series {one['series_instance_uid']}: {one['modality'] or 'no modality'}, {one['instances']} images,"
+        )
+        lines.append(f"  received {clock(one['first_at'])} to {clock(one['last_at'])}")
+        if one["state"] == "RECEIVING":
+            lines.append("  not complete yet: still receiving, or waiting for the quiet period")
+        lines += [
+            f"  CONFLICT: image {entry['sop_instance_uid']} came again with other content; both are kept"
+            for entry in one["conflicts"]
+        ]
+        for verdict in one["decisions"]:
+            lines += _tell_decision(verdict, one)
+        for work in one["jobs"]:
+            lines += _tell_job(work)
+    lines += ["", "Timeline"]
+    lines += [f"  {clock(e['at'])}  {e['what']}: {e['detail']}" for e in explanation["timeline"]]
+    return "\n".join(lines)
+
+
+def _tell_decision(verdict: dict[str, Any], one: dict[str, Any]) -> list[str]:
+    lines = []
+    if verdict["generation"] == one["generation"]:
+        lines.append(f"  complete: {one['completed_by']}")
+    lines.append(f"  {verdict['outcome']}: {verdict['reason']}")
+    for entry in verdict["trace"]:
+        lines.append(f"    rule {entry['rule']!r} {'matches' if entry['matched'] else 'does not match'}")
+        for condition in entry["conditions"]:
+            is_or_not = "yes" if condition["matched"] else "NO "
+            found = ", ".join(condition["found"]) or "(absent)"
+            lines.append(f"      {is_or_not} {condition['attribute']} wanted {condition['wanted']}, found {found}")
+    return lines
+
+
+def _tell_job(work: dict[str, Any]) -> list[str]:
+    lines = [f"  job {work['id']}: pipeline {work['pipeline']!r} by rule {work['rule']!r}"]
+    at = f", stage {work['stage']}" if work["state"] in ("SCHEDULED", "IN PROGRESS") else ""
+    outcome = f", outcome {work['outcome']}" if work["outcome"] else ""
+    lines.append(f"    {work['state']}{at}{outcome}" + (f": {work['reason']}" if work["reason"] else ""))
+    if work["error"]:
+        lines.append(f"    last error: {work['error']}")
+    if work["next_at"]:
+        lines.append(f"    attempt {work['attempt'] + 1} at {clock(work['next_at'])}")
+    for made in work["results"]:
+        held = f" QUARANTINED: {made['quarantine']}" if made["quarantine"] else ""
+        lines.append(f"    result {made['description']} ({made['size']} bytes){held}")
+    for sent in work["deliveries"]:
+        stored = sum(i["status"] == 0 or (i["status"] or 0) & 0xF000 == 0xB000 for i in sent["instances"])
+        lines.append(
+            f"    delivery to {sent['destination']}: {sent['state']}, {stored} of {len(sent['instances'])} stored"
+        )
+        if sent["error"]:
+            lines.append(f"      last error: {sent['error']}; next try {clock(sent['next_at'])}")
+    return lines

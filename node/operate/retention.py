@@ -1,0 +1,95 @@
+"""Forgetting: deletes the files and rows of studies that nobody is owed anymore, never anything undelivered."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+
+import sqlalchemy as sa
+
+from node.config import Config
+from node.ledger.engine import begin_immediate, now
+from node.ledger.tables import (
+    conflict,
+    decision,
+    delivery,
+    delivery_instance,
+    event,
+    instance,
+    job,
+    result,
+    series,
+)
+from node.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 3600.0
+
+
+class Retention:
+    """Looks once an hour."""
+
+    def __init__(self, config: Config, engine: sa.Engine, spool: Spool) -> None:
+        self._days = config.retention.days
+        self._engine = engine
+        self._spool = spool
+
+    def run(self, stop: threading.Event) -> None:
+        """Look every hour until ``stop`` is set."""
+        while not stop.wait(POLL_SECONDS):
+            try:
+                self.step(now())
+            except Exception:  # the actor's own loop: what could not be deleted now is deleted at the next look
+                logger.exception("retention: this look failed; trying again in an hour")
+
+    def step(self, at: float) -> list[str]:
+        """Forget every study whose last event is older than ``[retention] days``; return their UIDs."""
+        with self._engine.connect() as connection:
+            old = connection.scalars(
+                sa.select(series.c.study_instance_uid)
+                .group_by(series.c.study_instance_uid)
+                .having(sa.func.max(series.c.last_at) < at - self._days * 86400)
+            ).all()
+        return [study for study in old if self._forget(study, at)]
+
+    def _forget(self, study: str, at: float) -> bool:
+        """Rows first, in one transaction, then files: a crash in between leaves files, which start-up records again."""
+        jobs = sa.select(job.c.id).where(job.c.study_instance_uid == study)
+        with begin_immediate(self._engine) as connection:
+            busy = connection.scalar(
+                sa.select(sa.func.count())
+                .select_from(series)
+                .where(series.c.study_instance_uid == study, series.c.state != "COMPLETE")
+            )
+            owed = connection.scalar(
+                sa.select(sa.func.count())
+                .select_from(job)
+                .where(
+                    job.c.study_instance_uid == study,
+                    sa.or_(job.c.state.in_(("SCHEDULED", "IN PROGRESS")), job.c.updated_at >= at - self._days * 86400),
+                )
+            )
+            if busy or owed:
+                return False
+            folders = [self._spool.absolute(f"results/{one}") for one in connection.scalars(jobs)]
+            kept = connection.scalars(
+                sa.select(instance.c.path)
+                .where(instance.c.study_instance_uid == study)
+                .union_all(sa.select(conflict.c.path).where(conflict.c.study_instance_uid == study))
+            ).all()
+            for table in (delivery_instance, delivery, result):
+                connection.execute(sa.delete(table).where(table.c.job_id.in_(jobs)))
+            for table in (job, decision, event, conflict, instance, series):
+                connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))
+        for path in kept:
+            file = self._spool.absolute(path)
+            file.unlink(missing_ok=True)
+        for folder in {self._spool.absolute(path).parent for path in kept}:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        logger.info("study %s forgotten after %g days: %d files", study, self._days, len(kept))
+        return True
