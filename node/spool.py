@@ -1,0 +1,242 @@
+"""Write-once durable files below ``[storage] folder``.
+
+Layout, every path relative to that folder::
+
+    incoming/STUDY/SERIES/SOP.dcm             as received, never modified
+    conflicts/STUDY/SERIES/SOP.SHA256.dcm     the same SOP Instance UID with other bytes
+    results/JOB/SOP.dcm                       encoded results
+    work/JOB/                                 handover between the stages of a job
+    temporary/                                being written; swept at start-up
+
+Guarantee: when ``keep`` or ``keep_result`` returns, the file and every folder above it survive a power cut, provided
+that the file system honours fsync. Whoever is killed before leaves at most a temporary, never a partial file under
+a final name. Limit: hard links and one file system are needed (ext4, XFS, Btrfs, ZFS; not SMB).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from node.errors import InputError, PlatformError
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
+_JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_BLOCK = 1 << 20
+
+
+def is_uid(value: str) -> bool:
+    """Whether ``value`` has the form of PS3.5 9.1: digits and single dots, at most 64 characters.
+
+    Components with leading zeros are let through: devices write them, and they do no harm in a path.
+    """
+    return len(value) <= 64 and _UID.fullmatch(value) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Where the bytes are now."""
+
+    path: str
+    """Relative to the spool's folder."""
+    sha256: str
+    """Of the whole file at ``path``, File Meta Information included."""
+    size: int
+    """Bytes of the file at ``path``."""
+    status: Literal["new", "same", "conflict"]
+    """``same``: this data set was there before; ``conflict``: other bytes were, and stay where they are."""
+
+
+class Spool:
+    """The files of one node. Any number of processes and threads may use the same folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Create the folders that are missing. Raises ``PlatformError`` when that is not possible."""
+        self.folder = folder
+        self._temporary = folder / "temporary"
+        self._lock = threading.Lock()
+        self._durable: set[Path] = set()
+        try:
+            for name in ("incoming", "conflicts", "results", "work", "temporary"):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+            _sync(folder)
+        except OSError as error:
+            raise PlatformError(f"[storage] folder {folder}: {error}; give a folder this user may write") from error
+
+    def keep(self, study: str, series: str, sop: str, chunks: Iterable[bytes | memoryview]) -> Kept:
+        """Write one received Part 10 file durably; nothing that exists is overwritten.
+
+        Two files hold the same instance when their data sets are equal byte for byte; the File Meta Information, which
+        names the sender, may differ. Raises ``InputError`` when a UID is no UID, ``OSError`` when the disk refuses
+        (nothing is left behind then).
+        """
+        for keyword, uid in (("StudyInstanceUID", study), ("SeriesInstanceUID", series), ("SOPInstanceUID", sop)):
+            if not is_uid(uid):
+                raise InputError(f"{keyword} {uid!r} is no UID (PS3.5 9.1); the sender must correct it")
+        path = f"incoming/{study}/{series}/{sop}.dcm"
+        with self._written(chunks) as (temporary, digest, size):
+            if self._link(temporary, path):
+                return Kept(path=path, sha256=digest, size=size, status="new")
+            if _same_dataset(temporary, self.absolute(path)):
+                digest, size = _digest(self.absolute(path))
+                return Kept(path=path, sha256=digest, size=size, status="same")
+            path = f"conflicts/{study}/{series}/{sop}.{digest[:16]}.dcm"
+            self._link(temporary, path)
+            return Kept(path=path, sha256=digest, size=size, status="conflict")
+
+    def keep_result(self, job_id: str, sop: str, data: bytes) -> Kept:
+        """Write one encoded result durably; an earlier one of the same name is replaced in one step."""
+        if not is_uid(sop):
+            raise InputError(f"SOPInstanceUID {sop!r} is no UID (PS3.5 9.1)")
+        path = f"results/{_job(job_id)}/{sop}.dcm"
+        target = self.absolute(path)
+        with self._written([data]) as (temporary, digest, size):
+            self._make(target.parent)
+            temporary.replace(target)
+            _sync(target.parent)
+        return Kept(path=path, sha256=digest, size=size, status="new")
+
+    def work(self, job_id: str) -> Path:
+        """Folder of one job for the handover between its stages (not created)."""
+        return self.folder / "work" / _job(job_id)
+
+    def absolute(self, path: str) -> Path:
+        """The path of a kept file from its ledger row."""
+        return self.folder / path
+
+    def free_gib(self) -> float:
+        """Space that an unprivileged process may still use, GiB."""
+        space = os.statvfs(self.folder)
+        return space.f_bavail * space.f_frsize / 2**30
+
+    def sweep(self) -> int:
+        """Delete temporaries whose writer is gone; return how many. Safe while other processes write."""
+        swept = 0
+        for path in self._temporary.iterdir():
+            try:
+                descriptor = os.open(path, os.O_RDONLY)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+                swept += 1
+            except BlockingIOError:
+                pass  # its writer is alive and holds the lock
+            finally:
+                os.close(descriptor)
+        return swept
+
+    def received(self) -> Iterator[tuple[str, list[str]]]:
+        """Every received file, one study at a time: ``(StudyInstanceUID, relative paths)``."""
+        for root in ("incoming", "conflicts"):
+            for study in sorted((self.folder / root).iterdir()):
+                yield study.name, sorted(str(path.relative_to(self.folder)) for path in study.glob("*/*.dcm"))
+
+    @contextmanager
+    def _written(self, chunks: Iterable[bytes | memoryview]) -> Iterator[tuple[Path, str, int]]:
+        """A synced temporary with these bytes, its SHA-256 and size; locked against ``sweep``, gone afterwards."""
+        path, descriptor = self._open_temporary()
+        digest, size = hashlib.sha256(), 0
+        try:
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                for chunk in chunks:
+                    view = memoryview(chunk)
+                    digest.update(view)
+                    size += len(view)
+                    while view:
+                        view = view[file.write(view) :]
+                os.fsync(file.fileno())
+                yield path, digest.hexdigest(), size
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _open_temporary(self) -> tuple[Path, int]:
+        while True:
+            path = self._temporary / uuid.uuid4().hex
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o640)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:  # else a sweep came between creating and locking
+                return path, descriptor
+            os.close(descriptor)
+
+    def _link(self, temporary: Path, path: str) -> bool:
+        """Give the temporary its final name; ``False`` when that name is taken. Durable in both cases."""
+        target = self.absolute(path)
+        self._make(target.parent)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        finally:
+            # Also when it was there: another thread may have linked it and not yet synced the folder.
+            _sync(target.parent)
+        return True
+
+    def _make(self, folder: Path) -> None:
+        """Create ``folder`` so that it survives a power cut."""
+        with self._lock:
+            if folder in self._durable and folder.is_dir():
+                return
+        folder.mkdir(parents=True, exist_ok=True)
+        ancestor = folder.parent
+        while ancestor != self.folder.parent:
+            _sync(ancestor)
+            ancestor = ancestor.parent
+        with self._lock:
+            if len(self._durable) > 10_000:
+                self._durable.clear()
+            self._durable.add(folder)
+
+
+def _job(job_id: str) -> str:
+    if not _JOB.fullmatch(job_id):
+        raise InputError(f"job id {job_id!r} cannot be a folder name; use letters, digits, '.', '_' and '-'")
+    return job_id
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(path: Path) -> tuple[str, int]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return digest.hexdigest(), file.tell()
+
+
+def dataset_offset(path: Path) -> int:
+    """Where the data set begins: behind preamble, prefix and File Meta Information (PS3.10 7.1).
+
+    Raises ``InputError`` when the file has no File Meta Information Group Length, which all our files have.
+    """
+    with path.open("rb") as file:
+        head = file.read(144)
+    if len(head) < 144 or head[128:132] != b"DICM" or head[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
+        raise InputError(f"{path}: no DICOM file with File Meta Information; it was not written by this node")
+    return 144 + int.from_bytes(head[140:144], "little")
+
+
+def _same_dataset(one: Path, other: Path) -> bool:
+    with one.open("rb") as first, other.open("rb") as second:
+        first.seek(dataset_offset(one))
+        second.seek(dataset_offset(other))
+        while True:
+            block = first.read(_BLOCK)
+            if block != second.read(_BLOCK):
+                return False
+            if not block:
+                return True
