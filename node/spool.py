@@ -87,8 +87,8 @@ class Spool:
             if self._link(temporary, path):
                 return Kept(path=path, sha256=digest, size=size, status="new")
             if _same_dataset(temporary, self.absolute(path)):
-                digest, size = _digest(self.absolute(path))
-                return Kept(path=path, sha256=digest, size=size, status="same")
+                there, there_size = _digest(self.absolute(path))
+                return Kept(path=path, sha256=there, size=there_size, status="same")
             path = f"conflicts/{study}/{series}/{sop}.{digest[:16]}.dcm"
             self._link(temporary, path)
             return Kept(path=path, sha256=digest, size=size, status="conflict")
