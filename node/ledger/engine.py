@@ -14,6 +14,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from node.errors import LedgerError
 from node.ledger.tables import metadata
 
+_CREATE_LOCK = 0x41494E44
+"""Key of the PostgreSQL advisory lock under which tables are created."""
+
 
 def ledger_url(url: str, folder: Path) -> str:
     """``[storage] ledger_url``, or the SQLite file in ``folder`` when that is empty, with its driver named."""
@@ -33,7 +36,10 @@ def open_ledger(url: str) -> sa.Engine:
     else:
         engine = sa.create_engine(url, pool_pre_ping=True)
     try:
-        metadata.create_all(engine)
+        with begin_immediate(engine) as connection:  # processes that start together must not both create
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATE_LOCK)))
+            metadata.create_all(connection)
     except sa.exc.SQLAlchemyError as error:
         raise LedgerError(f"ledger {engine.url!r} cannot be opened: {error}; check path, rights and server") from error
     return engine
