@@ -1,0 +1,73 @@
+"""What is encoded: one finished analysis of one series, and the DICOM objects made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from io import BytesIO
+from typing import Literal, get_args
+
+from pydicom import FileDataset, dcmread
+
+from node.errors import EncodeError
+from node.pipeline import Algorithm, Findings
+
+Outcome = Literal["findings", "no findings", "not applicable", "failed"]
+"""The explicit outcomes, as radiologists, the dashboard and the ledger read them."""
+
+
+def outcome_of(findings: Findings) -> Outcome:
+    """``findings`` when there is a lesion, a segment that is not empty, or a derived series; else ``no findings``."""
+    something = findings.lesions or findings.derived or any(s.mask.array.any() for s in findings.segments)
+    return "findings" if something else "no findings"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Analysis:
+    """One analysis of one series by one pipeline, however it ended."""
+
+    pipeline: str
+    """Name of the pipeline in the configuration."""
+    algorithm: Algorithm
+    """For a pipeline that could not be loaded: its name, version ``""``."""
+    generation: int
+    """Counts the analyses of a series that received images after an earlier one."""
+    outcome: Outcome
+    reason: str = ""
+    """Why it is not applicable or failed, in words for a radiologist."""
+    findings: Findings | None = None
+    analysed_at: datetime
+    """With time zone."""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by stage; kept with the objects as provenance."""
+
+    def __post_init__(self) -> None:
+        if self.outcome not in get_args(Outcome):
+            raise EncodeError(f"Analysis.outcome is {self.outcome!r}; use one of {', '.join(get_args(Outcome))}")
+        if self.analysed_at.tzinfo is None:
+            raise EncodeError(f"Analysis.analysed_at {self.analysed_at} has no time zone; use datetime.now(UTC)")
+        analysed = self.outcome in ("findings", "no findings")
+        if analysed and self.findings is None:
+            raise EncodeError(f"Analysis.findings is None with the outcome {self.outcome!r}; give what run() returned")
+        if not analysed and not self.reason:
+            raise EncodeError(f"Analysis.reason is empty with the outcome {self.outcome!r}; say why")
+
+
+Kind = Literal["SEG", "SR", "derived"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedObject:
+    """One DICOM object, ready to be kept and sent: the bytes are the truth."""
+
+    data: bytes = field(repr=False)
+    """A Part 10 file, Explicit VR Little Endian."""
+    kind: Kind
+    description: str
+    """Series Description."""
+
+    @property
+    def dataset(self) -> FileDataset:
+        """The object as any reader parses it, anew at each call: changing it changes nothing here."""
+        return dcmread(BytesIO(self.data))
