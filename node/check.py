@@ -1,0 +1,125 @@
+"""``ainode check``: is this machine, this configuration, this network ready? Each answer has its remedy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.config import Config
+from node.deliver.echo import echo
+from node.errors import NodeError
+from node.jobs.load import load_pipeline
+from node.service import open_storage
+
+SLOW_SYNC_SECONDS = 0.05
+"""A disk slower than this to sync one small file limits the ingest rate to under 20 images/s per association."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One line of the answer."""
+
+    name: str
+    good: bool
+    found: str
+    remedy: str = ""
+
+
+def check(config: Config) -> Iterator[Check]:
+    """Run every check, one after the other; none changes anything but a probe file in the storage folder."""
+    yield Check(name="configuration", good=True, found=f"{len(config.rules)} rules, {len(config.pipelines)} pipelines")
+    yield _guarded("storage", lambda: _storage(config))
+    yield _guarded("ledger", lambda: _ledger(config))
+    yield _port(config)
+    yield _device(config)
+    for name in config.pipelines:
+        yield _guarded(f"pipeline {name}", lambda name=name: _pipeline(config, name))  # type: ignore[misc]
+    for name in config.destinations:
+        yield _destination(config, name)
+
+
+def _guarded(name: str, look: Callable[[], Check]) -> Check:
+    try:
+        return look()
+    except NodeError as error:
+        return Check(name=name, good=False, found=str(error), remedy="see the message")
+
+
+def _storage(config: Config) -> Check:
+    folder = config.storage.folder
+    open_storage(config)
+    probe = folder / f".probe-{os.getpid()}"
+    started = time.perf_counter()
+    with probe.open("wb") as file:
+        file.write(b"\0" * 4096)
+        file.flush()
+        os.fsync(file.fileno())
+    seconds = time.perf_counter() - started
+    probe.unlink()
+    free = shutil.disk_usage(folder).free / 2**30
+    found = f"{folder}: {free:.0f} GiB free, one sync takes {seconds * 1000:.1f} ms"
+    if free <= config.storage.min_free_gib:
+        remedy = (
+            f"free space, or lower [storage] min_free_gib (now {config.storage.min_free_gib:g}): images are refused"
+        )
+        return Check(name="storage", good=False, found=found, remedy=remedy)
+    if seconds > SLOW_SYNC_SECONDS:
+        return Check(name="storage", good=False, found=found, remedy="use a local disk or SSD; receiving will be slow")
+    return Check(name="storage", good=True, found=found)
+
+
+def _ledger(config: Config) -> Check:
+    engine, _ = open_storage(config)
+    found = engine.url.render_as_string(hide_password=True)
+    engine.dispose()
+    return Check(name="ledger", good=True, found=found)
+
+
+def _port(config: Config) -> Check:
+    address, port = config.ae.address, config.ae.port
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            host = "127.0.0.1" if address == "0.0.0.0" else address  # noqa: S104 - only compared
+            answer = echo(host=host, port=port, called=config.ae.title, calling=config.ae.title)
+            if answer.ok:
+                return Check(
+                    name="port", good=True, found=f"{address}:{port}: a node answers C-ECHO as {config.ae.title}"
+                )
+            remedy = "stop what uses the port, or change [ae] address and port"
+            return Check(name="port", good=False, found=f"{address}:{port}: {error.strerror}", remedy=remedy)
+    return Check(name="port", good=True, found=f"{address}:{port} is free")
+
+
+def _device(config: Config) -> Check:
+    import torch
+
+    wanted = [d for d in config.devices.use if d.startswith("cuda")]
+    have = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    if wanted and not have:
+        remedy = 'install the driver, or set [devices] use = ["cpu"]'
+        return Check(
+            name="device", good=False, found=f"{', '.join(wanted)} wanted, no CUDA device found", remedy=remedy
+        )
+    return Check(name="device", good=True, found=", ".join(have) or f"CPU, {os.cpu_count()} cores")
+
+
+def _pipeline(config: Config, name: str) -> Check:
+    pipeline = load_pipeline(name, config.pipelines[name], device="cpu")
+    digest = pipeline.algorithm.weights_sha256 or "none"
+    found = f"{pipeline.algorithm.name} {pipeline.algorithm.version}, weights SHA-256 {digest[:12]}..."
+    return Check(name=f"pipeline {name}", good=True, found=found)
+
+
+def _destination(config: Config, name: str) -> Check:
+    to = config.destinations[name]
+    answer = echo(host=to.host, port=to.port, called=to.title, calling=config.ae.title)
+    found = f"{to.title} at {to.host}:{to.port}: {answer.reason}"
+    return Check(name=f"destination {name}", good=answer.ok, found=found, remedy="" if answer.ok else answer.remedy)
