@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from pydicom import Dataset
 
 from node.ledger.engine import insert_new, now
 from node.ledger.tables import delivery, delivery_instance, event, job, result
@@ -171,6 +172,16 @@ def record_commitment(
             _answer(connection, transaction_uid, uid, again)
         settle_delivery(connection, job_id, destination)
     return bool(ours)
+
+
+def record_report(connection: sa.Connection, information: Dataset) -> bool:
+    """``record_commitment`` of the Event Information of an N-EVENT-REPORT request, event type 1 or 2."""
+    committed = [str(item.ReferencedSOPInstanceUID) for item in information.get("ReferencedSOPSequence", ())]
+    failed = [
+        (str(item.ReferencedSOPInstanceUID), int(item.get("FailureReason", 0x0110)))
+        for item in information.get("FailedSOPSequence", ())
+    ]
+    return record_commitment(connection, str(information.get("TransactionUID", "")), committed, failed)
 
 
 def settle_delivery(connection: sa.Connection, job_id: str, destination: str) -> str:

@@ -1,0 +1,139 @@
+"""One association to a destination: a timeout on everything that can hang, and every failure in plain words."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.uid import UID
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+
+from node.config import Destination
+from node.errors import DeliveryError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeouts:
+    """How long a peer may be silent before it counts as hanging, in seconds."""
+
+    connect_seconds: float = 10.0
+    """Until the TCP connection stands."""
+    answer_seconds: float = 30.0
+    """Until an association, release, C-ECHO or N-ACTION request is answered."""
+    store_seconds: float = 60.0
+    """Until a C-STORE request is answered, beside the time that its bytes need."""
+    stall_seconds: float = 30.0
+    """Until it takes, or sends, the next bytes of a PDU that has begun."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A destination with its name; ``str()`` is how messages speak of it."""
+
+    name: str
+    title: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, name: str, destination: Destination) -> Peer:
+        return cls(name=name, title=destination.title, host=destination.host, port=destination.port)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.title} at {self.host}:{self.port})"
+
+
+_REJECTIONS = {
+    (1, 2): "application context not supported; it does not speak DICOM as this node does",
+    (1, 3): "our AE title {calling!r} is not recognised; let its administrator add this node, or change [ae] title",
+    (1, 7): "it does not answer to the AE title {called!r}; correct title in [destinations.{name}]",
+    (2, 2): "protocol version not supported; it does not speak DICOM as this node does",
+    (3, 1): "temporary congestion; it is busy, the node tries again",
+    (3, 2): "its limit of associations is reached; the node tries again",
+}
+"""(source, reason) of an A-ASSOCIATE-RJ, PS3.8 table 9-21."""
+
+
+@contextmanager
+def associate(
+    peer: Peer,
+    calling_title: str,
+    contexts: Sequence[PresentationContext],
+    timeouts: Timeouts,
+    on_event_report: Callable[[evt.Event], tuple[int, None]] | None = None,
+) -> Iterator[Association]:
+    """An established association, released at the end.
+
+    ``on_event_report`` answers N-EVENT-REPORT requests that arrive on it.
+    Raises ``DeliveryError`` with the reason when it cannot be had.
+    """
+    connected: list[bool] = []
+
+    def opened(event: evt.Event) -> None:
+        connected.append(True)
+        _limit_stalls(event.assoc, timeouts.stall_seconds)
+
+    handlers: list[Any] = [(evt.EVT_CONN_OPEN, opened)]
+    if on_event_report is not None:
+        handlers.append((evt.EVT_N_EVENT_REPORT, on_event_report))
+    entity = AE(ae_title=calling_title)
+    entity.connection_timeout = timeouts.connect_seconds
+    entity.acse_timeout = timeouts.answer_seconds
+    entity.dimse_timeout = timeouts.answer_seconds
+    entity.network_timeout = max(timeouts.answer_seconds, timeouts.store_seconds)
+    try:
+        association = entity.associate(
+            peer.host, peer.port, contexts=list(contexts), ae_title=peer.title, evt_handlers=handlers
+        )
+    except OSError as error:
+        raise DeliveryError(
+            f"{peer}: the host name is not known ({error.strerror}); correct host in [destinations.{peer.name}]"
+        ) from error
+    if not association.is_established:
+        reason = _refusal(association, peer, calling_title) if connected else _unreachable(peer, timeouts)
+        raise DeliveryError(f"{peer}: {reason}")
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _limit_stalls(association: Association, seconds: float) -> None:
+    """Let the kernel end a send or a receive that makes no progress: pynetdicom would wait in it for ever."""
+    whole = int(seconds)
+    limit = struct.pack("ll", whole, int((seconds - whole) * 1e6))
+    for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+        association.dul.socket.socket.setsockopt(socket.SOL_SOCKET, option, limit)
+
+
+def _refusal(association: Association, peer: Peer, calling_title: str) -> str:
+    if association.is_rejected:
+        answer = association.acceptor.primitive
+        words = _REJECTIONS.get(
+            (int(answer.result_source), int(answer.diagnostic)), "no reason given; ask its administrator"
+        )
+        return "association rejected: " + words.format(calling=calling_title, called=peer.title, name=peer.name)
+    if association.rejected_contexts:
+        refused = sorted({UID(context.abstract_syntax).name for context in association.rejected_contexts})
+        return f"it accepts none of what we have to send ({', '.join(refused)}); let its administrator allow this"
+    return "it took the connection but did not answer the association request; check that the port is a DICOM port"
+
+
+def _unreachable(peer: Peer, timeouts: Timeouts) -> str:
+    """Why no TCP connection could be had; pynetdicom does not keep the reason, so look once more."""
+    try:
+        socket.create_connection((peer.host, peer.port), timeouts.connect_seconds).close()
+    except ConnectionRefusedError:
+        return "connection refused; check that it runs, and its port"
+    except TimeoutError:
+        return f"no answer to the connection within {timeouts.connect_seconds:g} s; check address and firewall"
+    except OSError as error:
+        return f"cannot be reached ({error.strerror or error}); check address and network"
+    return "the connection was lost; the node tries again"
