@@ -137,6 +137,7 @@ delivery = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False),
     _time("next_at", null=True),
     _text("error", null=True),
+    _time("ended_at", null=True),  # no further attempt will come, whatever the state
     _time("created_at"),
     _time("updated_at"),
     sa.Index("delivery_state", "state"),
