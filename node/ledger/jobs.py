@@ -1,0 +1,168 @@
+"""Jobs as values, and the questions the ledger answers about them. Their transitions: ``node.ledger.transitions``."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from node.errors import NotFoundError
+from node.ledger.tables import delivery, instance, job
+
+SCHEDULED, IN_PROGRESS, COMPLETED, CANCELED = "SCHEDULED", "IN PROGRESS", "COMPLETED", "CANCELED"
+"""States of a job, in the words of PS3.4 CC.1.1."""
+INFER, ENCODE, DELIVER = "infer", "encode", "deliver"
+"""Stages of a job."""
+ACTIVE = (SCHEDULED, IN_PROGRESS)
+DELIVERY_OPEN = sa.and_(delivery.c.ended_at.is_(None), delivery.c.state.not_in(("CONFIRMED", CANCELED)))
+"""The destination is owed an object, or its Storage Commitment is awaited."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """What the router decided: one pipeline for one generation of a series."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    generation: int
+    pipeline: str
+    rule: str
+    destinations: tuple[str, ...]
+    priority: int
+    """1 high, 2 medium, 3 low."""
+    outcome: str | None = None
+    """``"not applicable"`` when that is known before inference; the job then begins with encode."""
+    reason: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Derived, so that the same decision made twice is one job."""
+        parts = (self.study_instance_uid, self.series_instance_uid, str(self.generation), self.pipeline)
+        return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One try of one stage of one job."""
+
+    job_id: str
+    run: int
+    stage: str
+    subject: str = ""
+    """Destination for deliver, ``""`` else."""
+    number: int = 0
+    priority: int = 2
+    delay_seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """Without the number: what is due, however often it was tried."""
+        return "/".join(part for part in (self.job_id, str(self.run), self.stage, self.subject) if part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One row of ``job``; see ``node.ledger.tables`` for the columns."""
+
+    id: str
+    study_instance_uid: str
+    series_instance_uid: str
+    generation: int
+    pipeline: str
+    rule: str
+    destinations: tuple[str, ...]
+    priority: int
+    state: str
+    stage: str
+    run: int
+    attempt: int
+    next_at: float | None
+    outcome: str | None
+    reason: str | None
+    error: str | None
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retries:
+    """How often and after which delays a stage is tried."""
+
+    max_attempts: int | None
+    """``None``: for ever."""
+    first_seconds: float
+    max_seconds: float
+
+    def delay(self, failed: int) -> float:
+        """Seconds to wait after ``failed`` failed attempts; doubled each time."""
+        return float(min(self.first_seconds * 2.0 ** min(failed - 1, 60), self.max_seconds))
+
+
+def get_job(connection: sa.Connection, job_id: str) -> Job:
+    """Raises ``NotFoundError``."""
+    row = connection.execute(sa.select(job).where(job.c.id == job_id)).first()
+    if row is None:
+        raise NotFoundError(f"job {job_id!r} is not in the ledger; `ainode status` lists the ids")
+    return _job(row)
+
+
+def list_jobs(connection: sa.Connection, *, study: str | None = None, limit: int = 100) -> list[Job]:
+    """Newest first."""
+    query = sa.select(job).order_by(job.c.created_at.desc(), job.c.id).limit(limit)
+    if study is not None:
+        query = query.where(job.c.study_instance_uid == study)
+    return [_job(row) for row in connection.execute(query)]
+
+
+def is_active(connection: sa.Connection, job_id: str) -> bool:
+    """Whether the job is still wanted: neither finished nor cancelled."""
+    return connection.scalar(sa.select(job.c.state).where(job.c.id == job_id)) in ACTIVE
+
+
+def source_paths(connection: sa.Connection, of: Job) -> list[str]:
+    """Files of the job's series, relative to the storage folder.
+
+    Images that arrived after the job was made belong to a later generation: every attempt sees the same input.
+    """
+    query = (
+        sa.select(instance.c.path)
+        .where(
+            instance.c.study_instance_uid == of.study_instance_uid,
+            instance.c.series_instance_uid == of.series_instance_uid,
+            instance.c.received_at <= of.created_at,
+        )
+        .order_by(instance.c.sop_instance_uid)
+    )
+    return list(connection.scalars(query))
+
+
+def due_attempts(connection: sa.Connection, before: float) -> list[Attempt]:
+    """Every attempt due, or waiting for its time, of jobs that nothing has touched since ``before``."""
+    rows = connection.execute(sa.select(job).where(job.c.state.in_(ACTIVE), job.c.updated_at < before))
+    return [attempt for row in rows.all() for attempt in due_of(connection, _job(row))]
+
+
+def due_of(connection: sa.Connection, of: Job) -> list[Attempt]:
+    """What is due of one job: its stage, or a delivery to each destination that is still owed something."""
+    if of.state not in ACTIVE:
+        return []
+    first = Attempt(job_id=of.id, run=of.run, stage=of.stage, priority=of.priority)
+    if of.stage != DELIVER:
+        return [replace(first, number=of.attempt)]
+    query = sa.select(delivery.c.destination).where(delivery.c.job_id == of.id, DELIVERY_OPEN)
+    return [replace(first, subject=name) for name in connection.scalars(query.order_by(delivery.c.destination))]
+
+
+def delivered_jobs(connection: sa.Connection) -> list[str]:
+    """Jobs in delivery that no destination is owed anything of any more."""
+    still_open = sa.exists().where(delivery.c.job_id == job.c.id, DELIVERY_OPEN)
+    return list(
+        connection.scalars(sa.select(job.c.id).where(job.c.state.in_(ACTIVE), job.c.stage == DELIVER, ~still_open))
+    )
+
+
+def _job(row: sa.Row[tuple[Any, ...]]) -> Job:
+    fields = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+    return Job(**{**fields, "destinations": tuple(fields["destinations"])})

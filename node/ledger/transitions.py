@@ -1,0 +1,267 @@
+"""Transitions of a job, as functions of a connection. Nothing here knows how stages are executed.
+
+SCHEDULED -> IN PROGRESS -> COMPLETED, or CANCELED with a reason. A job walks through the stages infer, encode and
+deliver. Each function that moves a job on returns the attempts that are due now; the caller enqueues them in the same
+transaction, so that row and queue can never disagree.
+
+An ``Attempt`` names the job's ``run``, which every retry and every take-over raises. The report of an attempt that is
+no longer the one due - a worker that was presumed dead and came back, a cancelled job - changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from node.errors import NodeError
+from node.ledger.deliveries import cancel_deliveries, schedule_delivery
+from node.ledger.engine import insert_new, now
+from node.ledger.jobs import (
+    ACTIVE,
+    CANCELED,
+    COMPLETED,
+    DELIVER,
+    ENCODE,
+    IN_PROGRESS,
+    INFER,
+    SCHEDULED,
+    Attempt,
+    Job,
+    NewJob,
+    Retries,
+    delivered_jobs,
+    due_of,
+    get_job,
+)
+from node.ledger.tables import delivery, delivery_instance, event, job, result
+
+Write = Callable[[sa.Connection], None]
+"""What a stage adds to the transaction that ends it."""
+
+
+def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
+    """Schedule a job; nothing is due when it is there already."""
+    at = now()
+    row = {
+        "id": new.id,
+        "study_instance_uid": new.study_instance_uid,
+        "series_instance_uid": new.series_instance_uid,
+        "generation": new.generation,
+        "pipeline": new.pipeline,
+        "rule": new.rule,
+        "destinations": list(new.destinations),
+        "priority": new.priority,
+        "state": SCHEDULED,
+        "stage": INFER if new.outcome is None else ENCODE,
+        "run": 0,
+        "attempt": 0,
+        "outcome": new.outcome,
+        "reason": new.reason,
+        "created_at": at,
+        "updated_at": at,
+    }
+    if not insert_new(connection, job, [row]):
+        return []
+    tell(connection, new.id, "job scheduled", f"pipeline {new.pipeline} by rule {new.rule}")
+    return due_of(connection, get_job(connection, new.id))
+
+
+def begin_attempt(connection: sa.Connection, attempt: Attempt) -> Job | None:
+    """The job to work on, or ``None`` when this attempt is no longer the one due."""
+    current = _locked(connection, attempt)
+    if current is not None:
+        _update(connection, current.id, state=IN_PROGRESS, next_at=None)
+        if attempt.stage == DELIVER:
+            _update_delivery(connection, attempt, next_at=None)
+        tell(connection, current.id, f"{attempt.stage} started", _words(attempt))
+    return current
+
+
+def finish_attempt(connection: sa.Connection, attempt: Attempt, seconds: float, write: Write) -> list[Attempt] | None:
+    """The attempt did its work: ``write`` it, and say what is due next.
+
+    ``None``, and nothing written, when this attempt is no longer the one due.
+    """
+    current = _locked(connection, attempt)
+    if current is None:
+        return None
+    write(connection)
+    tell(connection, current.id, f"{attempt.stage} finished", f"{seconds:.2f} s{_words(attempt, ', ')}")
+    if attempt.stage == DELIVER:
+        _update_delivery(connection, attempt, ended_at=now(), next_at=None)
+        complete_delivered(connection, current.id)
+        return []
+    _update(connection, current.id, stage=ENCODE if attempt.stage == INFER else DELIVER, attempt=0, error=None)
+    complete_delivered(connection, current.id)
+    return due_of(connection, get_job(connection, current.id))
+
+
+def fail_attempt(
+    connection: sa.Connection, attempt: Attempt, error: str, seconds: float, retries: Retries, *, permanent: bool
+) -> list[Attempt]:
+    """The attempt failed: another one after a delay, or the end of trying."""
+    current = _locked(connection, attempt)
+    if current is None:
+        return []
+    failed = attempt.number + 1
+    tell(connection, current.id, f"{attempt.stage} failed", f"{seconds:.2f} s{_words(attempt, ', ')}: {error}")
+    if permanent or (retries.max_attempts is not None and failed >= retries.max_attempts):
+        return _give_up(connection, current, attempt, error)
+    delay = retries.delay(failed)
+    if attempt.stage == DELIVER:
+        delay = _own_delay(connection, attempt, delay)
+        _update_delivery(connection, attempt, error=error, next_at=now() + delay)
+    else:
+        _update(connection, current.id, attempt=failed, next_at=now() + delay, error=error)
+    return [replace(attempt, number=failed, delay_seconds=delay)]
+
+
+def cancel_job(connection: sa.Connection, job_id: str, reason: str) -> None:
+    """Stop a job for good. Raises ``NotFoundError``, or ``NodeError`` when it has ended already."""
+    current = get_job(connection, job_id)
+    if current.state not in ACTIVE:
+        raise NodeError(f"job {job_id} is {current.state}; only SCHEDULED or IN PROGRESS jobs can be cancelled")
+    _cancel(connection, job_id, reason)
+
+
+def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) -> list[Attempt]:
+    """Begin again at ``stage``; by default where a cancelled job stood, else at infer. Everything is sent again.
+
+    Raises ``NotFoundError``, or ``NodeError`` when the stage does not exist or has nothing to begin with.
+    """
+    current = get_job(connection, job_id)
+    stage = stage or (INFER if current.state == COMPLETED else current.stage)
+    if stage not in (INFER, ENCODE, DELIVER):
+        raise NodeError(f"stage {stage!r} does not exist; use {INFER}, {ENCODE} or {DELIVER}")
+    owed = connection.scalars(sa.select(delivery.c.destination).where(delivery.c.job_id == job_id)).all()
+    if (stage == ENCODE and current.outcome is None) or (stage == DELIVER and not owed):
+        raise NodeError(f"job {job_id} has nothing to {stage} yet; retry it from {INFER}")
+    connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.job_id == job_id))
+    connection.execute(sa.delete(delivery).where(delivery.c.job_id == job_id))
+    if stage == DELIVER:
+        owe_results(connection, job_id, owed)
+    if stage == INFER:
+        _update(connection, job_id, outcome=None, reason=None)
+    fresh = {"attempt": 0, "next_at": None, "error": None}
+    _update(connection, job_id, state=SCHEDULED, stage=stage, run=current.run + 1, **fresh)
+    tell(connection, job_id, "job retried", f"from {stage}")
+    return due_of(connection, get_job(connection, job_id))
+
+
+def renew_attempts(connection: sa.Connection, attempt: Attempt) -> list[Attempt]:
+    """The attempt is due but in nobody's queue: the same stage in a new run."""
+    current = _locked(connection, attempt)
+    if current is None:
+        return []
+    _update(connection, current.id, run=current.run + 1)
+    tell(connection, current.id, "job recovered", f"{attempt.stage} was in no queue{_words(attempt, ', ')}")
+    return due_of(connection, get_job(connection, current.id))
+
+
+def complete_delivered(connection: sa.Connection, job_id: str) -> None:
+    """COMPLETED when nothing is owed any more; CANCELED when a destination was given up."""
+    if job_id not in delivered_jobs(connection):
+        return
+    refused = connection.execute(
+        sa.select(delivery.c.destination, delivery.c.error)
+        .where(delivery.c.job_id == job_id, delivery.c.state == CANCELED)
+        .order_by(delivery.c.destination)
+    ).all()
+    if refused:
+        _cancel(connection, job_id, "; ".join(f"delivery to {name}: {error}" for name, error in refused))
+        return
+    _update(connection, job_id, state=COMPLETED, next_at=None, error=None)
+    tell(connection, job_id, "job completed", "")
+
+
+def record_outcome(connection: sa.Connection, job_id: str, outcome: str, reason: str) -> None:
+    """Keep what the analysis came to, with the reason for *not applicable* and *failed*."""
+    _update(connection, job_id, outcome=outcome, reason=reason or None)
+    tell(connection, job_id, "outcome", f"{outcome}: {reason}" if reason else outcome)
+
+
+def record_results(connection: sa.Connection, job_id: str, rows: Sequence[dict[str, object]]) -> None:
+    """Replace the job's ``result`` rows: a repeated encoding makes the same instances again."""
+    connection.execute(sa.delete(result).where(result.c.job_id == job_id))
+    if rows:
+        connection.execute(sa.insert(result), list(rows))
+
+
+def owe_results(connection: sa.Connection, job_id: str, destinations: Sequence[str]) -> None:
+    """Owe the job's results to ``destinations``; without any the job ends with its results kept here."""
+    for destination in destinations:
+        schedule_delivery(connection, job_id, destination)
+
+
+def tell(connection: sa.Connection, job_id: str, what: str, detail: str) -> None:
+    """Add a line to the timeline of the job's study."""
+    of_job = sa.select(
+        sa.literal(now()),
+        job.c.study_instance_uid,
+        job.c.series_instance_uid,
+        job.c.id,
+        sa.literal(what),
+        sa.literal(detail),
+    ).where(job.c.id == job_id)
+    columns = ["at", "study_instance_uid", "series_instance_uid", "job_id", "what", "detail"]
+    connection.execute(sa.insert(event).from_select(columns, of_job))
+
+
+def _give_up(connection: sa.Connection, current: Job, attempt: Attempt, error: str) -> list[Attempt]:
+    if attempt.stage == DELIVER:
+        _update_delivery(connection, attempt, state=CANCELED, error=error, next_at=None, ended_at=now())
+        complete_delivered(connection, current.id)
+        return []
+    if attempt.stage == ENCODE and current.outcome == "failed":
+        _cancel(connection, current.id, f"not even the failure could be encoded: {error}")
+        return []
+    record_outcome(connection, current.id, "failed", error)
+    _update(connection, current.id, stage=ENCODE, run=current.run + 1, attempt=0, next_at=None, error=error)
+    return due_of(connection, get_job(connection, current.id))
+
+
+def _cancel(connection: sa.Connection, job_id: str, reason: str) -> None:
+    _update(connection, job_id, state=CANCELED, next_at=None, reason=reason)
+    cancel_deliveries(connection, job_id)
+    tell(connection, job_id, "job canceled", reason)
+
+
+def _locked(connection: sa.Connection, attempt: Attempt) -> Job | None:
+    """The job, held until the transaction ends, if this attempt is the one due."""
+    connection.execute(sa.select(job.c.id).where(job.c.id == attempt.job_id).with_for_update())
+    current = get_job(connection, attempt.job_id)
+    if current.state not in ACTIVE or (current.run, current.stage) != (attempt.run, attempt.stage):
+        return None
+    if attempt.stage != DELIVER:
+        return current if current.attempt == attempt.number else None
+    # Deliveries are fenced by their workflow id instead: the sender counts attempts in a way of its own.
+    where = _of(attempt)
+    wanted = sa.select(delivery.c.state).where(where, delivery.c.ended_at.is_(None), delivery.c.state != CANCELED)
+    return current if connection.scalar(wanted) is not None else None
+
+
+def _own_delay(connection: sa.Connection, attempt: Attempt, default: float) -> float:
+    """The sender may have set its own time for the next attempt."""
+    next_at = connection.scalar(sa.select(delivery.c.next_at).where(_of(attempt)))
+    return max(next_at - now(), 0.0) if next_at is not None else default
+
+
+def _of(attempt: Attempt) -> sa.ColumnElement[bool]:
+    return sa.and_(delivery.c.job_id == attempt.job_id, delivery.c.destination == attempt.subject)
+
+
+def _update(connection: sa.Connection, job_id: str, **values: object) -> None:
+    connection.execute(sa.update(job).where(job.c.id == job_id).values(**values, updated_at=now()))
+
+
+def _update_delivery(connection: sa.Connection, attempt: Attempt, **values: object) -> None:
+    connection.execute(sa.update(delivery).where(_of(attempt)).values(**values, updated_at=now()))
+
+
+def _words(attempt: Attempt, before: str = "") -> str:
+    words = [attempt.subject] if attempt.subject else []
+    if attempt.number:
+        words.append(f"attempt {attempt.number + 1}")
+    return before + ", ".join(words) if words else ""
