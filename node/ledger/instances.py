@@ -1,0 +1,166 @@
+"""What was received: instances, their series, conflicts and the associations that brought them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from node.ledger.engine import insert_new
+from node.ledger.tables import association, conflict, event, instance, series
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenAssociation:
+    """An association that has begun to send instances."""
+
+    id: str
+    receiver: str
+    """The receiver that serves it; its successor of the same name closes what it left open."""
+    calling_ae: str
+    called_ae: str
+    peer_address: str
+    opened_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """One received instance and the durable file that holds it."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+    path: str
+    sha256: str
+    size: int
+    conflict: bool
+    """The file differs from the one that is known under this SOP Instance UID."""
+    association: OpenAssociation | None
+    """``None``: found in the spool at start-up."""
+    received_at: float
+
+
+def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> None:
+    """Record received files in the caller's write transaction; recording the same file again changes nothing.
+
+    A new image puts its series into RECEIVING again. A file whose SOP Instance UID is already recorded with another
+    file becomes a conflict, also when it names another study or series.
+    """
+    opened = {r.association.id: asdict(r.association) for r in receipts if r.association is not None}
+    insert_new(connection, association, list(opened.values()))
+    wanted: dict[str, Receipt] = {}
+    for receipt in receipts:
+        if not receipt.conflict:
+            wanted.setdefault(receipt.sop_instance_uid, receipt)
+    created = _insert_instances(connection, list(wanted.values()))
+    _touch_series(connection, [wanted[uid] for uid in created])
+    others = {r.sop_instance_uid for r in receipts} - created
+    paths = {uid: wanted[uid].path for uid in created} | _paths(connection, others)
+    # A conflict whose first file has no row yet can only come from a spool that is being recovered.
+    _record_conflicts(connection, [r for r in receipts if r.conflict or paths[r.sop_instance_uid] != r.path])
+
+
+def close_associations(connection: sa.Connection, ids: Collection[str], at: float) -> None:
+    """Mark associations closed; ids that never sent an instance have no row and do not matter."""
+    connection.execute(association.update().where(association.c.id.in_(ids)).values(closed_at=at))
+
+
+def close_stale_associations(connection: sa.Connection, receiver: str, at: float) -> int:
+    """Close what a killed predecessor of this receiver left open; return how many there were."""
+    stale = (association.c.receiver == receiver) & association.c.closed_at.is_(None)
+    return connection.execute(association.update().where(stale).values(closed_at=at)).rowcount
+
+
+def known_paths(connection: sa.Connection, study_instance_uid: str) -> set[str]:
+    """Paths of all files of a study that have a row."""
+    found = [
+        sa.select(table.c.path).where(table.c.study_instance_uid == study_instance_uid)
+        for table in (instance, conflict)
+    ]
+    return set(connection.scalars(sa.union_all(*found)))
+
+
+def _insert_instances(connection: sa.Connection, receipts: list[Receipt]) -> set[str]:
+    """Insert the rows; return the SOP Instance UIDs that were new."""
+    if not receipts:
+        return set()
+    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(instance).on_conflict_do_nothing().returning(instance.c.sop_instance_uid)
+    return set(connection.scalars(statement, [_row(r, instance) for r in receipts]))
+
+
+def _row(receipt: Receipt, table: sa.Table) -> dict[str, Any]:
+    row = {column.name: getattr(receipt, column.name, None) for column in table.columns}
+    row["association_id"] = receipt.association.id if receipt.association else None
+    return row
+
+
+def _paths(connection: sa.Connection, uids: set[str]) -> dict[str, str]:
+    query = sa.select(instance.c.sop_instance_uid, instance.c.path).where(instance.c.sop_instance_uid.in_(uids))
+    return dict(connection.execute(query).tuples().all())
+
+
+def _touch_series(connection: sa.Connection, receipts: list[Receipt]) -> None:
+    groups: dict[tuple[str, str], list[Receipt]] = {}
+    for receipt in receipts:
+        groups.setdefault((receipt.study_instance_uid, receipt.series_instance_uid), []).append(receipt)
+    for (study_uid, series_uid), group in sorted(groups.items()):
+        this = (series.c.study_instance_uid == study_uid) & (series.c.series_instance_uid == series_uid)
+        last_at = max(r.received_at for r in group)
+        modality = next((r.modality for r in group if r.modality), "")
+        new = {
+            "study_instance_uid": study_uid,
+            "series_instance_uid": series_uid,
+            "modality": modality,
+            "instances": 0,
+            "first_at": min(r.received_at for r in group),
+            "last_at": last_at,
+            "state": "RECEIVING",
+            "generation": 0,
+        }
+        sender = f"from {group[0].association.calling_ae}" if group[0].association else "found in the spool"
+        if insert_new(connection, series, [new]):
+            _tell(connection, group[0], "receiving", f"first image {sender}")
+        # Two receivers may bring images of one series: its row is locked before its state is read.
+        state = connection.scalar(sa.select(series.c.state).where(this).with_for_update())
+        if state != "RECEIVING":
+            _tell(connection, group[0], "late image", f"{len(group)} image(s) {sender}; the series is open again")
+        connection.execute(
+            series.update()
+            .where(this)
+            .values(
+                instances=series.c.instances + len(group),
+                last_at=sa.case((series.c.last_at > last_at, series.c.last_at), else_=last_at),
+                modality=sa.case((series.c.modality == "", modality), else_=series.c.modality),
+                state="RECEIVING",
+            )
+        )
+
+
+def _record_conflicts(connection: sa.Connection, receipts: list[Receipt]) -> None:
+    for receipt in receipts:
+        if insert_new(connection, conflict, [_row(receipt, conflict)]):
+            _tell(
+                connection,
+                receipt,
+                "conflict",
+                f"SOP Instance {receipt.sop_instance_uid} came again with other content; kept as {receipt.path}",
+            )
+
+
+def _tell(connection: sa.Connection, receipt: Receipt, what: str, detail: str) -> None:
+    connection.execute(
+        event.insert().values(
+            at=receipt.received_at,
+            study_instance_uid=receipt.study_instance_uid,
+            series_instance_uid=receipt.series_instance_uid,
+            what=what,
+            detail=detail,
+        )
+    )
