@@ -77,7 +77,7 @@ def schedule_delivery(connection: sa.Connection, job_id: str, destination: str) 
         "updated_at": at,
     }
     if not insert_new(connection, delivery, [row]):
-        _update(connection, job_id, destination, state=SCHEDULED, attempt=0, next_at=None, error=None)
+        _update(connection, job_id, destination, state=SCHEDULED, attempt=0, next_at=None, ended_at=None, error=None)
 
 
 def begin_delivery(connection: sa.Connection, job_id: str, destination: str) -> int | None:
@@ -206,10 +206,7 @@ def settle_delivery(connection: sa.Connection, job_id: str, destination: str) ->
 def postpone_delivery(connection: sa.Connection, job_id: str, destination: str, error: str, next_at: float) -> None:
     """Keep why an attempt did not finish and when the next one is due."""
     if settle_delivery(connection, job_id, destination) not in (CONFIRMED, CANCELED):
-        before = connection.scalar(sa.select(delivery.c.error).where(_is(delivery, job_id, destination)))
         _update(connection, job_id, destination, error=error, next_at=next_at)
-        if error != before:  # an outage of days is one line of the timeline, not hundreds
-            _tell(connection, job_id, "delivery postponed", error)
 
 
 def cancel_deliveries(connection: sa.Connection, job_id: str) -> None:
