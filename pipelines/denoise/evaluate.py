@@ -1,0 +1,258 @@
+"""Figures of MODEL_CARD.md: ``python -m pipelines.denoise.evaluate --data DIR [--split test] [--json] [--bm3d]``.
+
+Every slice gets its simulated low dose once, from a fixed seed. Classical filters are tuned on the validation split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+
+from pipelines.denoise.data import STUDIES, Sample, low_dose, read_study, samples
+from pipelines.denoise.lowdose import noise_fields, with_kernel
+from pipelines.denoise.noise import flat_tissue
+from pipelines.denoise.peers import bm3d, body, gaussian_filter, non_local_means, psnr, rise_distance, rmse, ssim
+from pipelines.denoise.pipeline import DenoisePipeline, Options
+
+FloatArray = NDArray[np.float32]
+Denoise = Callable[[FloatArray], FloatArray]
+"""From ``[3, row, column]`` to the denoised middle slice."""
+
+SEED = 4
+DOSES = (0.5, 0.25, 0.125)
+GAUSSIAN_GRID = (0.5, 0.7, 0.9, 1.1, 1.3)
+NLM_GRID = (0.3, 0.5, 0.7, 0.9, 1.2)
+BM3D_GRID = (1.0, 1.5, 2.0)
+EDGE_CONTRASTS = (100.0, 900.0)
+EDGE_REALISATIONS = 24
+BOOTSTRAP = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One slice at full and at low dose."""
+
+    sample: Sample
+    dose: float
+    low: FloatArray
+    noise_hu: float
+
+    @property
+    def full(self) -> FloatArray:
+        return self.sample.slices[1]
+
+
+def cases(data: Path, split: str, doses: tuple[float, ...]) -> list[Case]:
+    """Simulate ``split`` at each of ``doses``."""
+    rng = np.random.default_rng(SEED)
+    made = []
+    for sample in track(samples(data, split), f"simulating {split}", transient=True):
+        for dose in doses:
+            low = low_dose(sample, dose, rng)
+            made.append(Case(sample, dose, low, level_of(low[1])))
+    return made
+
+
+def level_of(hu: FloatArray) -> float:
+    """Noise level of one slice in HU (``noise.flat_tissue``)."""
+    return float(flat_tissue(torch.from_numpy(hu)[None, None])[2])
+
+
+def network(pipeline: DenoisePipeline) -> Denoise:
+    """The pipeline as a function of three slices."""
+    return lambda slices: pipeline.denoise(slices)[0][1]
+
+
+def interval(values: list[float]) -> dict[str, float]:
+    """Mean with its 95 % bootstrap interval over slices."""
+    array = np.asarray(values)
+    draws = np.random.default_rng(SEED).integers(0, len(array), (BOOTSTRAP, len(array)))
+    low, high = np.percentile(array[draws].mean(axis=1), [2.5, 97.5])
+    return {"mean": round(float(array.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+
+
+def tuned(name: str, grid: tuple[float, ...], apply: Callable[[Case, float], FloatArray], val: list[Case]) -> float:
+    """The setting of ``grid`` with the best mean PSNR over ``val``."""
+    scores = {}
+    for value in track(grid, f"tuning {name}", transient=True):
+        scores[value] = np.mean([psnr(apply(c, value), c.full, body(c.full)) for c in val])
+    return max(scores, key=lambda v: scores[v])
+
+
+def by_dose(pipeline: DenoisePipeline, weights: Path | None, data: Path, split: str) -> dict[str, Any]:
+    """PSNR, gain of PSNR, SSIM and RMSE in the body, for each dose and method."""
+    val = cases(data, "val", (0.25,))[::2]
+    sigma = tuned("Gaussian", GAUSSIAN_GRID, lambda c, v: gaussian_filter(c.low[1], v), val)
+    h = tuned("non-local means", NLM_GRID, lambda c, v: non_local_means(c.low[1], c.noise_hu, v), val)
+    result: dict[str, Any] = {"tuned on val": {"Gaussian, pixels": sigma, "non-local means, h / noise": h}}
+    held_out = cases(data, split, DOSES)
+    for dose in DOSES:
+        # The dose says which part of the noise variance was added; the default does not know the dose.
+        informed = DenoisePipeline(
+            weights=weights, device="cpu", options=Options(strength=1 - dose, reference_noise_hu=0)
+        )
+        methods: dict[str, Callable[[Case], FloatArray]] = {
+            "input": lambda c: c.low[1],
+            "Gaussian": lambda c: gaussian_filter(c.low[1], sigma),
+            "non-local means": lambda c: non_local_means(c.low[1], c.noise_hu, h),
+            "network, default": lambda c: network(pipeline)(c.low),
+            "network, dose known": lambda c, p=informed: network(p)(c.low),  # type: ignore[misc]
+        }
+        part = [c for c in held_out if c.dose == dose]
+        table = {}
+        for name, method in methods.items():
+            outputs = [(c, method(c)) for c in track(part, f"dose {dose}: {name}", transient=True)]
+            masks = [body(c.full) for c, _ in outputs]
+            table[name] = {
+                "psnr_db": interval([psnr(o, c.full, m) for (c, o), m in zip(outputs, masks, strict=True)]),
+                "gain_db": interval(
+                    [psnr(o, c.full, m) - psnr(c.low[1], c.full, m) for (c, o), m in zip(outputs, masks, strict=True)]
+                ),
+                "ssim": interval([ssim(o, c.full, m) for (c, o), m in zip(outputs, masks, strict=True)]),
+                "rmse_hu": interval([rmse(o, c.full, m) for (c, o), m in zip(outputs, masks, strict=True)]),
+            }
+        result[f"dose {dose}"] = table
+    return result
+
+
+def against_bm3d(weights: Path | None, data: Path, split: str) -> dict[str, Any]:
+    """Gain of PSNR at a quarter of the dose on the central 256 x 256 pixels, BM3D (slow) and the network."""
+    centre = np.s_[128:384, 128:384]
+    informed = DenoisePipeline(weights=weights, device="cpu", options=Options(strength=0.75, reference_noise_hu=0))
+
+    def gain(case: Case, output: FloatArray) -> float:
+        truth = case.full[centre]
+        mask = np.ones(truth.shape, bool)
+        return psnr(output, truth, mask) - psnr(case.low[1][centre], truth, mask)
+
+    def apply(case: Case, value: float) -> FloatArray:
+        return bm3d(case.low[1][centre], case.noise_hu, value)
+
+    val = cases(data, "val", (0.25,))[::3]
+    scores = {v: np.mean([gain(c, apply(c, v)) for c in val]) for v in track(BM3D_GRID, "tuning BM3D", transient=True)}
+    best = max(scores, key=lambda v: scores[v])
+    held_out = cases(data, split, (0.25,))[::2]
+    return {
+        "sigma / noise, tuned on val": best,
+        "BM3D": interval([gain(c, apply(c, best)) for c in track(held_out, "BM3D", transient=True)]),
+        "network, dose known": interval([gain(c, network(informed)(c.low)[centre]) for c in held_out]),
+    }
+
+
+def full_dose(pipeline: DenoisePipeline, data: Path, split: str) -> dict[str, Any]:
+    """What the default does to full-dose slices: change inside the body, and shift of the mean in flat tissue."""
+    rows: list[dict[str, Any]] = []
+    for sample in track(samples(data, split), "full dose", transient=True):
+        hu = sample.slices[1]
+        change = network(pipeline)(sample.slices) - hu
+        flat = flat_tissue(torch.from_numpy(hu)[None, None])[1][0, 0].numpy() > 0
+        rows.append(
+            {
+                "slice": sample.name,
+                "model": sample.model,
+                "noise_hu": round(level_of(hu), 1),
+                "change_sd_hu": round(float(change[body(hu)].std()), 2),
+                "flat_mean_shift_hu": round(float(change[flat].mean()), 3),
+            }
+        )
+    quiet = [r for r in rows if r["noise_hu"] <= pipeline.options.reference_noise_hu]
+    return {
+        "slices": rows,
+        "change_sd_hu of slices below the reference noise": interval([r["change_sd_hu"] for r in quiet]),
+        "largest flat_mean_shift_hu": max(abs(r["flat_mean_shift_hu"]) for r in rows),
+    }
+
+
+def edge(weights: Path | None, contrast: float, noise_hu: float) -> dict[str, float]:
+    """10-90 % rise distance (pixels) of a disc's edge in noise, before and after full-strength denoising.
+
+    A 256-pixel water phantom with a disc of 40 pixels radius, edge blurred by a Gaussian of 1.2 pixels; profiles are
+    averaged round the disc and over independent realisations, so that noise does not decide.
+    """
+    pipeline = DenoisePipeline(weights=weights, device="cpu", options=Options(strength=1, reference_noise_hu=0))
+    rng = np.random.default_rng(SEED)
+    axis = np.arange(256) - 127.5
+    radius = np.hypot(axis[:, None], axis[None, :])
+    erf = np.vectorize(math.erf)
+    disc = 0.5 * (1 + erf((40 - radius) / 1.2 / math.sqrt(2)))
+    water = 0.5 * (1 + erf((110 - radius) / 1.2 / math.sqrt(2)))
+    phantom = (-1000 + 1000 * water + contrast * disc).astype(np.float32)
+    fields = with_kernel(noise_fields(phantom, 1.4, photons=1e5, realisations=4, rng=rng), 0.30, 0.0)
+    bins = np.round((radius - 30) * 4).astype(int)
+    ring = (bins >= 0) & (bins < 80)
+
+    def profile(image: FloatArray) -> FloatArray:
+        sums = np.bincount(bins[ring], image[ring], 80) / np.bincount(bins[ring], minlength=80)
+        return sums[::-1].astype(np.float32)
+
+    noisy, clean = [], []
+    for _ in range(EDGE_REALISATIONS):
+        mix = np.linalg.qr(rng.standard_normal((4, 4)))[0][:3].astype(np.float32)
+        noise = np.tensordot(mix, fields, axes=1)
+        stack = phantom + noise * np.float32(noise_hu / noise[:, radius < 35].std())
+        noisy.append(profile(stack[1]))
+        clean.append(profile(network(pipeline)(stack)))
+    return {
+        "noise_hu": noise_hu,
+        "rise_before_px": round(rise_distance(np.mean(noisy, axis=0), 0.25), 3),
+        "rise_after_px": round(rise_distance(np.mean(clean, axis=0), 0.25), 3),
+    }
+
+
+def two_kernels(weights: Path | None, data: Path) -> dict[str, Any]:
+    """One scan reconstructed smooth (B) and sharp (L), every 8th slice: noise, and how far L is from B."""
+    smooth, sharp = (read_study(data / f)[1] for f in STUDIES["test"])
+    result: dict[str, Any] = {}
+    for label, options in (("default", Options()), ("all noise", Options(strength=1, reference_noise_hu=0))):
+        denoise = network(DenoisePipeline(weights=weights, device="cpu", options=options))
+        rows = []
+        for k in track(range(4, len(sharp) - 4, 8), f"kernels, {label}", transient=True):
+            b, after_b = smooth[k], denoise(smooth[k - 1 : k + 2])
+            after_l = denoise(sharp[k - 1 : k + 2])
+            flat = flat_tissue(torch.from_numpy(b)[None, None])[1][0, 0].numpy() > 0
+            rows.append(
+                (
+                    *(level_of(a) for a in (b, after_b, sharp[k], after_l)),
+                    rmse(sharp[k], b, flat),
+                    rmse(after_l, b, flat),
+                )
+            )
+        names = ("noise B", "noise B after", "noise L", "noise L after", "rmse L to B, flat", "rmse L after to B, flat")
+        result[label] = {n: round(float(v), 2) for n, v in zip(names, np.median(rows, axis=0), strict=True)}
+    return result
+
+
+def main() -> None:
+    """Read the command line, evaluate, print."""
+    parser = argparse.ArgumentParser(description="Re-create the figures of MODEL_CARD.md.")
+    parser.add_argument("--data", type=Path, required=True, help="data folder with ct_slices and studies")
+    parser.add_argument("--weights", type=Path, help="safetensors file; default: the packaged weights")
+    parser.add_argument("--split", choices=("val", "test"), default="test")
+    parser.add_argument("--json", action="store_true", help="compact JSON on one line")
+    parser.add_argument("--bm3d", action="store_true", help="also compare with BM3D (package bm3d; many minutes)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    pipeline = DenoisePipeline(weights=arguments.weights, device="cpu", options=Options())
+    report = {
+        "by dose": by_dose(pipeline, arguments.weights, arguments.data, arguments.split),
+        "full dose": full_dose(pipeline, arguments.data, arguments.split),
+        "edge": {f"{c:g} HU": edge(arguments.weights, c, 40.0) for c in EDGE_CONTRASTS},
+        "kernels": two_kernels(arguments.weights, arguments.data),
+    }
+    if arguments.bm3d:
+        report["BM3D"] = against_bm3d(arguments.weights, arguments.data, arguments.split)
+    print(json.dumps(report, indent=None if arguments.json else 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""CT denoising as a pipeline: a volume in, a derived series on the same voxels out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from node.errors import WeightsError
+from node.pipeline import Algorithm, DerivedSeries, Findings, Needs, Series, Unsuitable, codes
+from pipelines.denoise.network import DenoiseNet
+from pipelines.denoise.noise import noise_map
+from pipelines.weights import load_weights
+
+VERSION = "1.0.0"
+WEIGHTS = Path(__file__).with_name("weights.safetensors")
+FLOOR_HU, CEILING_HU = -1024.0, 3071.0
+"""The range of 12-bit CT. Voxels at its ends or beyond (padding, metal in the extended scale) are never altered."""
+LEVEL_EVERY = 8
+"""The noise that is left is measured on every n-th slice; once per slice would cost as much as the estimate itself."""
+DESCRIPTION_LENGTH = 64
+"""Characters of a Series Description (0008,103E), value representation LO (PS3.5 6.2)."""
+REMARK = "Denoised images are for research use, to be read beside the originals, not for diagnosis."
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The table ``[pipelines.NAME.options]``."""
+
+    strength: float = 0.75
+    """Fraction, 0 to 1, of the noise variance above the reference that is removed; 0 leaves every image as it is."""
+    reference_noise_hu: float = 18.0
+    """Noise (standard deviation of fine detail in flat soft tissue, HU) that is left alone, 0 or more. The default is
+    what full-dose slices of 3 to 5 mm have, so these stay practically as they are; 0 removes as much as can be."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength is {self.strength}; use a number from 0 (nothing) to 1 (all), for example 0.75")
+        if not 0 <= self.reference_noise_hu <= 200:
+            raise ValueError(
+                f"reference_noise_hu is {self.reference_noise_hu}; use HU from 0 (remove all) to 200, for example 18"
+            )
+
+
+def read_options(options: Mapping[str, Any]) -> Options:
+    """``options`` as ``Options``; ``ValueError`` names the option, its value and the remedy."""
+    known = [f.name for f in fields(Options)]
+    for name, value in options.items():
+        if name not in known:
+            raise ValueError(f"option {name} = {value!r} is unknown; use one of {', '.join(known)}")
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"option {name} is {value!r}; give a number")  # noqa: TRY004 - the contract promises ValueError
+    return Options(**options)
+
+
+class DenoisePipeline:
+    """The loaded network with its settings."""
+
+    def __init__(self, *, weights: Path | None, device: str, options: Options) -> None:
+        path = weights or WEIGHTS
+        loaded = load_weights(path)
+        self.network = DenoiseNet()
+        try:
+            self.network.load_state_dict(loaded.tensors)
+        except RuntimeError as error:
+            raise WeightsError(
+                f"weights: {path} are of another network ({error}); use those written by pipelines.denoise.train"
+            ) from error
+        self.network.to(device).eval()
+        self.device = device
+        self.options = options
+        self._sha256 = loaded.sha256
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """Identity, weights and settings."""
+        settings = {f.name: str(getattr(self.options, f.name)) for f in fields(self.options)}
+        return Algorithm(
+            name="CT denoising",
+            version=VERSION,
+            weights_sha256=self._sha256,
+            parameters=settings | {"precision": "fp32"},
+        )
+
+    @property
+    def needs(self) -> Needs:
+        """CT on a regular grid, one slice or more; pixels not larger than those of a chest CT."""
+        return Needs(modalities=frozenset({"CT"}), max_pixel_spacing_mm=1.5)
+
+    def run(self, series: Series) -> Findings:
+        """Denoise slice by slice as acquired, each with its two neighbours."""
+        rescale_type = series.attribute("RescaleType")
+        if rescale_type not in (None, "", "HU", "US"):  # US: unspecified, as some scanners write it for HU
+            raise Unsuitable(f"Pixel values are {rescale_type}, not Hounsfield units (Rescale Type)")
+        volume = series.volume()
+        output, before, after = self.denoise(volume.array)
+        if before == 0:
+            raise Unsuitable("No flat soft tissue was found in which noise could be measured")
+        name = " ".join(str(series.attribute("SeriesDescription") or "").split())
+        remark = (
+            f"Noise in flat soft tissue {before:.0f} HU before, {after:.0f} HU after "
+            f"(median over slices; strength {self.options.strength:g}, reference "
+            f"{self.options.reference_noise_hu:g} HU)."
+        )
+        derived = DerivedSeries(
+            volume=volume.with_array(output),
+            description=f"Denoised {name}"[:DESCRIPTION_LENGTH].strip(),
+            derivation=codes.DCM.Smoothing,
+        )
+        return Findings(derived=(derived,), remarks=(remark, REMARK))
+
+    def denoise(self, hu: FloatArray) -> tuple[FloatArray, float, float]:
+        """Denoised copy of ``hu`` ``[slice, row, column]``, and the noise level (HU) before and after.
+
+        Levels are medians over every eighth slice with enough flat soft tissue, 0 when there is none. Memory beyond
+        the copy is that of a few slices.
+        """
+        output = hu.copy()
+        inside = hu[(hu > FLOOR_HU) & (hu < CEILING_HU)]
+        lowest, highest = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
+        levels: list[tuple[float, float]] = []
+        measurable = 0
+        with torch.inference_mode():
+            for k in range(len(hu)):
+                context = hu[[max(k - 1, 0), k, min(k + 1, len(hu) - 1)]]
+                slices = torch.from_numpy(context).to(self.device).clamp(FLOOR_HU, CEILING_HU)[None]
+                noise = noise_map(slices[:, 1:2])
+                if float(noise.max()) == 0:
+                    continue
+                clean = self._denoise_slice(slices, noise)
+                touched = (hu[k] > FLOOR_HU) & (hu[k] < CEILING_HU)
+                output[k][touched] = clean.clamp(lowest, highest).cpu().numpy()[touched]
+                if measurable % LEVEL_EVERY == 0:
+                    levels.append((float(noise.median()), float(noise_map(clean[None, None]).median())))
+                measurable += 1
+        if not levels:
+            return output, 0.0, 0.0
+        before, after = np.median(np.asarray(levels), axis=0)
+        return output, float(before), float(after)
+
+    def _denoise_slice(self, slices: Tensor, noise: Tensor) -> Tensor:
+        """``slices`` ``[1, 3, row, column]`` and their noise map to the denoised middle slice ``[row, column]``, HU."""
+        excess = (noise.square() - self.options.reference_noise_hu**2).clamp(min=0)
+        remove = (self.options.strength * excess).sqrt()
+        middle = slices[0, 1]
+        if float(remove.max()) == 0:
+            return middle
+        return middle - self.network(slices, remove)[0, 0]
+
+
+def load(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> DenoisePipeline:
+    """The factory behind ``pipelines.denoise:create``."""
+    return DenoisePipeline(weights=weights, device=device, options=read_options(options))
