@@ -1,0 +1,284 @@
+"""Durable execution: attempts of stages as DBOS workflows, in the same database as the ledger.
+
+One attempt is one workflow on the queue of its stage's resource. Its body asks the ledger whether it is still due, runs
+the stage's handler and commits the transition together with the workflows that follow from it. A workflow that is run
+again after a crash therefore either finds its transition made, or makes it: nothing is lost and nothing counts twice.
+A retry is a new workflow with a persisted delay. Recovery only puts workflows back into their queues.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import sqlalchemy as sa
+from dbos import DBOS, DBOSClient, WorkflowSerializationFormat
+
+from node.errors import NodeError
+from node.jobs.heartbeat import Heartbeat, Pace
+from node.ledger import transitions
+from node.ledger.engine import begin_immediate, now
+from node.ledger.jobs import DELIVER, ENCODE, INFER, Attempt, NewJob, Retries, delivered_jobs, due_attempts
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+QUEUES = {INFER: "gpu", ENCODE: "cpu", DELIVER: "deliver"}
+"""The resource each stage waits for."""
+_APPLICATION = "ainode"
+_VERSION = "1"
+"""Never changes: what an older release enqueued must be executed by a newer one. Stage names change instead."""
+_WORKFLOW = "attempt"
+_LIVE = ["ENQUEUED", "DELAYED", "PENDING"]
+_MAX_DEATHS = 5
+"""A process that died this often in one attempt makes it a failed one."""
+
+
+def _nothing() -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What a handler leaves to the engine."""
+
+    write: transitions.Write
+    """Committed together with the end of the stage and the beginning of the next."""
+    then: Callable[[], None] = _nothing
+    """Called after the commit; a crash may skip it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """How this process executes one stage."""
+
+    name: str
+    """``infer``, ``encode`` or ``deliver``."""
+    handler: Callable[[str, str], Done | None]
+    """Called with job id and subject (destination for deliver, ``""`` else); after a crash once more."""
+    retries: Retries
+    slots: int = 1
+    """Attempts executed at the same time by one process."""
+    interrupt: Callable[[], None] = _nothing
+    """Makes running handlers return soon, by any exception: the process is about to end."""
+
+
+class _LeftUndone(BaseException):
+    """Passes through DBOS without a trace: the workflow stays as a kill would leave it, and is recovered."""
+
+
+class Jobs:
+    """The jobs of one ledger. Any process may enqueue, cancel and retry; one that serves executes stages as well.
+
+    At most one ``Jobs`` of a process may serve at a time: DBOS is a singleton.
+    """
+
+    def __init__(self, engine: sa.Engine, pace: Pace | None = None) -> None:
+        dbos_logger = logging.getLogger("dbos")
+        dbos_logger.setLevel(logging.ERROR)
+        if not dbos_logger.handlers:
+            dbos_logger.addHandler(logging.NullHandler())  # else DBOS writes to the console past our log
+        self._engine = engine
+        self._pace = pace or Pace()
+        DBOS.migrate(engine.url.render_as_string(hide_password=False))
+        self._client = DBOSClient(system_database_engine=engine, application_name=_APPLICATION)
+        self._stages: dict[str, Stage] = {}
+        self._stopping = threading.Event()
+        self._idle = threading.Condition()
+        self._running = 0
+        self._watch: threading.Thread | None = None
+        self._heart: Heartbeat | None = None
+
+    def enqueue(self, connection: sa.Connection, job: NewJob) -> bool:
+        """Schedule a job inside the caller's transaction; ``False`` when it is there already."""
+        due = transitions.create_job(connection, job)
+        self._enqueue(connection, due)
+        return bool(due)
+
+    def cancel(self, job_id: str, reason: str = "cancelled by the operator") -> None:
+        """Stop a job; a running pipeline is killed. Raises ``NotFoundError``, ``NodeError`` when it has ended."""
+        with begin_immediate(self._engine) as connection:
+            transitions.cancel_job(connection, job_id, reason)
+
+    def retry(self, job_id: str, stage: str | None = None) -> None:
+        """Begin again; see ``node.ledger.transitions.retry_job``."""
+        with begin_immediate(self._engine) as connection:
+            self._enqueue(connection, transitions.retry_job(connection, job_id, stage))
+
+    def serve(self, role: str, stages: Sequence[Stage]) -> None:
+        """Execute ``stages`` in this process until ``stop``."""
+        self._stages = {stage.name: stage for stage in stages}
+        self._stopping.clear()
+        executor_id = f"{role}-{uuid.uuid4().hex}"
+        self._heart = Heartbeat(self._engine, executor_id, role, self._pace)
+        self._heart.beat()
+        DBOS(
+            config={
+                "name": _APPLICATION,
+                "system_database_url": self._engine.url.render_as_string(hide_password=False),
+                "system_database_engine": self._engine,
+                "application_version": _VERSION,
+                "executor_id": executor_id,
+                "log_level": "ERROR",
+            }
+        )
+        DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_DEATHS)(_workflow(self._attempt))
+        DBOS.listen_queues([QUEUES[name] for name in self._stages])
+        DBOS.launch()
+        for stage in stages:
+            DBOS.register_queue(
+                QUEUES[stage.name],
+                worker_concurrency=stage.slots,
+                polling_interval_sec=self._pace.poll_seconds,
+                on_conflict="always_update",
+            )
+        self._watch = threading.Thread(target=self._watch_over, name="jobs-watch", daemon=True)
+        self._watch.start()
+        logger.info("%s executes %s", executor_id, ", ".join(self._stages))
+
+    def stop(self, seconds: float = 10.0) -> None:
+        """Take no more work, interrupt what runs, wait up to ``seconds`` for it; the rest is left to be recovered."""
+        if self._watch is None or self._heart is None:
+            return
+        self._stopping.set()
+        for stage in self._stages.values():
+            stage.interrupt()
+        with self._idle:
+            self._idle.wait_for(lambda: self._running == 0, seconds)
+        self._watch.join()
+        DBOS.destroy(destroy_registry=True)
+        self._heart.leave()
+        self._watch = self._heart = None
+
+    def reconcile(self, before: float) -> None:
+        """Put every job back that is due, in no queue and untouched since ``before``: no job is ever forgotten."""
+        with self._engine.connect() as connection:
+            due = due_attempts(connection, before)
+        if not due:
+            return
+        alive = self._client.list_workflows(status=_LIVE, load_input=False, load_output=False)
+        queued = {workflow.workflow_id.rpartition("/")[0] for workflow in alive}
+        for attempt in due:
+            if attempt.key not in queued:
+                self._put_back(attempt)
+
+    def _enqueue(self, connection: sa.Connection, attempts: Sequence[Attempt]) -> None:
+        for a in attempts:
+            options = {
+                "workflow_name": _WORKFLOW,
+                "workflow_id": f"{a.key}/{a.number}",
+                "queue_name": QUEUES[a.stage],
+                "priority": a.priority,
+                "serialization_type": WorkflowSerializationFormat.PORTABLE,  # JSON; never pickle from a database
+                **({"delay_seconds": a.delay_seconds} if a.delay_seconds else {}),
+            }
+            self._client.enqueue_in_transaction(connection, options, a.job_id, a.run, a.stage, a.subject, a.number)
+
+    def _attempt(self, attempt: Attempt) -> None:
+        stage = self._stages[attempt.stage]
+        job = self._transact(lambda connection: transitions.begin_attempt(connection, attempt))
+        if job is None:
+            return
+        attempt = replace(attempt, priority=job.priority)
+        started = time.monotonic()
+        with self._idle:
+            self._running += 1
+        try:
+            done = stage.handler(attempt.job_id, attempt.subject) or Done(write=lambda _: None)
+        except Exception as error:  # the actor's own loop: whatever a handler raises is a failed attempt
+            if self._stopping.is_set():
+                raise _LeftUndone from error
+            self._fail(attempt, stage, error, time.monotonic() - started)
+        else:
+            self._finish(attempt, done, time.monotonic() - started)
+        finally:
+            with self._idle:
+                self._running -= 1
+                self._idle.notify_all()
+
+    def _finish(self, attempt: Attempt, done: Done, seconds: float) -> None:
+        def change(connection: sa.Connection) -> bool:
+            due = transitions.finish_attempt(connection, attempt, seconds, done.write)
+            self._enqueue(connection, due or [])
+            return due is not None
+
+        if self._transact(change):
+            done.then()
+
+    def _fail(self, attempt: Attempt, stage: Stage, error: Exception, seconds: float) -> None:
+        known = isinstance(error, NodeError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        logger.warning("job %s: %s failed: %s", attempt.job_id, attempt.stage, text, exc_info=None if known else error)
+        permanent = isinstance(error, NodeError) and error.permanent
+
+        def change(connection: sa.Connection) -> None:
+            due = transitions.fail_attempt(connection, attempt, text, seconds, stage.retries, permanent=permanent)
+            self._enqueue(connection, due)
+
+        self._transact(change)
+
+    def _transact(self, change: Callable[[sa.Connection], Result]) -> Result:
+        """Commit ``change``, waiting for a database that is away: finished work is not thrown away for that."""
+        while True:
+            try:
+                with begin_immediate(self._engine) as connection:
+                    return change(connection)
+            except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+                logger.warning("jobs: the ledger does not answer (%s); trying again", error)
+                if self._stopping.wait(1.0):
+                    raise _LeftUndone from error
+
+    def _watch_over(self) -> None:
+        reconciled = time.monotonic()
+        while not self._stopping.wait(self._pace.beat_seconds):
+            try:
+                self._look()
+                if time.monotonic() - reconciled > self._pace.reconcile_seconds:
+                    self.reconcile(now() - self._pace.reconcile_seconds)
+                    reconciled = time.monotonic()
+            except Exception as error:  # noqa: BLE001 - the actor's own loop: the next beat may succeed
+                logger.warning("jobs: heartbeat missed (%s: %s); trying again", type(error).__name__, error)
+
+    def _look(self) -> None:
+        """Beat, put back the work of executors that are gone, and end jobs whose last proof came in."""
+        if self._heart is None:
+            return
+        # In this order: an executor that starts in between must not look like one that is gone.
+        pending = self._client.list_workflows(status="PENDING", load_input=False, load_output=False)
+        alive = self._heart.beat()
+        gone = sorted({w.executor_id for w in pending if w.executor_id} - alive)
+        if gone:
+            logger.warning("jobs: putting back the work of %s", ", ".join(gone))
+            DBOS._recover_pending_workflows(gone)  # noqa: SLF001 - no public call; contract-tested, version pinned
+        with self._engine.connect() as connection:
+            delivered = delivered_jobs(connection)
+        for job_id in delivered:
+            with begin_immediate(self._engine) as connection:
+                transitions.complete_delivered(connection, job_id)
+
+    def _put_back(self, attempt: Attempt) -> None:
+        known = self._client.list_workflows(
+            workflow_id_prefix=f"{attempt.key}/", sort_desc=True, limit=1, load_input=False, load_output=False
+        )
+        stage = self._stages.get(attempt.stage)
+        with begin_immediate(self._engine) as connection:
+            if known and known[0].status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED" and stage is not None:
+                last = replace(attempt, number=int(known[0].workflow_id.rpartition("/")[2]))
+                error = f"the process died {_MAX_DEATHS + 1} times in this attempt"
+                due = transitions.fail_attempt(connection, last, error, 0.0, stage.retries, permanent=False)
+            else:
+                due = transitions.renew_attempts(connection, attempt)
+            self._enqueue(connection, due)
+
+
+def _workflow(execute: Callable[[Attempt], None]) -> Callable[[str, int, str, str, int], None]:
+    """The function DBOS calls, also for workflows that an older release enqueued: strings and integers only."""
+
+    def attempt(job_id: str, run: int, stage: str, subject: str, number: int) -> None:
+        execute(Attempt(job_id=job_id, run=run, stage=stage, subject=subject, number=number))
+
+    return attempt

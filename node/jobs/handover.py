@@ -1,0 +1,213 @@
+"""Handover from infer to encode: what a pipeline found, as one file that is complete or not there.
+
+JSON and plain arrays in one ``.npz`` file, never pickle. It is written beside its place, synced and renamed, so that a
+killed worker leaves the old file or the new one. Masks are cropped to what is not zero and come back whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from highdicom import Volume
+from scipy.ndimage import find_objects
+
+from node.errors import InputError
+from node.pipeline import Algorithm, Code, DerivedSeries, Findings, Lesion, Measurement, Segment
+
+_NAME = "findings.npz"
+_Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Handover:
+    """One finished run of a pipeline."""
+
+    findings: Findings
+    algorithm: Algorithm
+    device: str
+    analysed_at: datetime
+    """End of the run, with time zone."""
+    timings: Mapping[str, float]
+    """Seconds by part: ``load``, ``read``, ``run``."""
+    peak_memory_mib: Mapping[str, float]
+    """``host`` and, on a CUDA device, ``device``."""
+
+
+def save(folder: Path, handover: Handover) -> None:
+    """Write into ``folder``, which is made; durable when this returns. An earlier handover is replaced in one step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays: _Arrays = {}
+    document = {
+        "findings": _findings(handover.findings, arrays),
+        "algorithm": _algorithm(handover.algorithm),
+        "device": handover.device,
+        "analysed_at": handover.analysed_at.isoformat(),
+        "timings": dict(handover.timings),
+        "peak_memory_mib": dict(handover.peak_memory_mib),
+    }
+    arrays["document"] = np.frombuffer(json.dumps(document).encode(), np.uint8)
+    for left in folder.glob("*.part"):  # of a worker that was killed
+        left.unlink(missing_ok=True)
+    part = folder / f"{uuid.uuid4().hex}.part"
+    with part.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(folder / _NAME)
+    for changed in (folder, folder.parent):
+        descriptor = os.open(changed, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def load(folder: Path) -> Handover:
+    """Read what ``save`` wrote. Raises ``InputError`` when it is missing or damaged."""
+    try:
+        with np.load(folder / _NAME, allow_pickle=False) as arrays:
+            document = json.loads(arrays["document"].tobytes())
+            return Handover(
+                findings=_findings_of(document["findings"], arrays),
+                algorithm=_algorithm_of(document["algorithm"]),
+                device=document["device"],
+                analysed_at=datetime.fromisoformat(document["analysed_at"]),
+                timings=document["timings"],
+                peak_memory_mib=document["peak_memory_mib"],
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{folder / _NAME}: no usable handover ({error}); retry the job from infer") from error
+
+
+def _findings(findings: Findings, arrays: _Arrays) -> dict[str, Any]:
+    return {
+        "lesions": [
+            {
+                "segment": _segment(lesion.segment, arrays),
+                "finding": list(lesion.finding),
+                "site": _maybe(lesion.site),
+                "laterality": _maybe(lesion.laterality),
+                "measurements": [[list(m.name), float(m.value), list(m.unit)] for m in lesion.measurements],
+                "probability": None if lesion.probability is None else float(lesion.probability),
+            }
+            for lesion in findings.lesions
+        ],
+        "segments": [_segment(segment, arrays) for segment in findings.segments],
+        "derived": [
+            {
+                "volume": _volume(series.volume, np.asarray(series.volume.array), arrays),
+                "description": series.description,
+                "derivation": list(series.derivation),
+            }
+            for series in findings.derived
+        ],
+        "remarks": list(findings.remarks),
+    }
+
+
+def _findings_of(document: dict[str, Any], arrays: Mapping[str, Any]) -> Findings:
+    return Findings(
+        lesions=tuple(
+            Lesion(
+                segment=_segment_of(lesion["segment"], arrays),
+                finding=Code(*lesion["finding"]),
+                site=_code(lesion["site"]),
+                laterality=_code(lesion["laterality"]),
+                measurements=tuple(
+                    Measurement(name=Code(*name), value=value, unit=Code(*unit))
+                    for name, value, unit in lesion["measurements"]
+                ),
+                probability=lesion["probability"],
+            )
+            for lesion in document["lesions"]
+        ),
+        segments=tuple(_segment_of(segment, arrays) for segment in document["segments"]),
+        derived=tuple(
+            DerivedSeries(
+                volume=_volume_of(series["volume"], arrays[series["volume"]["array"]]),
+                description=series["description"],
+                derivation=Code(*series["derivation"]),
+            )
+            for series in document["derived"]
+        ),
+        remarks=tuple(document["remarks"]),
+    )
+
+
+def _segment(segment: Segment, arrays: _Arrays) -> dict[str, Any]:
+    inside = np.asarray(segment.mask.array) != 0
+    boxes = find_objects(inside.astype(np.uint8))
+    box = boxes[0] if boxes else (slice(0, 0),) * 3
+    return {
+        "label": segment.label,
+        "category": list(segment.category),
+        "type": list(segment.type),
+        "colour": list(segment.colour),
+        "shape": list(inside.shape),
+        "box": [[edge.start, edge.stop] for edge in box],
+        "mask": _volume(segment.mask, inside[box], arrays),
+    }
+
+
+def _segment_of(document: dict[str, Any], arrays: Mapping[str, Any]) -> Segment:
+    mask = np.zeros(document["shape"], np.uint8)
+    mask[tuple(slice(start, stop) for start, stop in document["box"])] = arrays[document["mask"]["array"]]
+    return Segment(
+        label=document["label"],
+        mask=_volume_of(document["mask"], mask),
+        category=Code(*document["category"]),
+        type=Code(*document["type"]),
+        colour=tuple(document["colour"]),
+    )
+
+
+def _volume(volume: Volume, array: np.ndarray[Any, Any], arrays: _Arrays) -> dict[str, Any]:
+    """Where and how the voxels lie; ``array``, which may be a part of them, joins ``arrays``."""
+    name = f"array{len(arrays)}"
+    arrays[name] = array
+    return {
+        "array": name,
+        "affine": np.asarray(volume.affine, float).tolist(),
+        "coordinate_system": volume.coordinate_system.value,
+        "frame_of_reference_uid": volume.frame_of_reference_uid and str(volume.frame_of_reference_uid),
+    }
+
+
+def _volume_of(document: dict[str, Any], array: np.ndarray[Any, Any]) -> Volume:
+    return Volume(
+        array,
+        np.array(document["affine"]),
+        coordinate_system=document["coordinate_system"],
+        frame_of_reference_uid=document["frame_of_reference_uid"],
+    )
+
+
+def _algorithm(algorithm: Algorithm) -> dict[str, Any]:
+    return {
+        "name": algorithm.name,
+        "version": algorithm.version,
+        "family": list(algorithm.family),
+        "weights_sha256": algorithm.weights_sha256,
+        "parameters": dict(algorithm.parameters),
+    }
+
+
+def _algorithm_of(document: dict[str, Any]) -> Algorithm:
+    return Algorithm(**{**document, "family": Code(*document["family"])})
+
+
+def _maybe(code: Code | None) -> list[str | None] | None:
+    return None if code is None else list(code)
+
+
+def _code(document: list[Any] | None) -> Code | None:
+    return None if document is None else Code(*document)

@@ -1,0 +1,82 @@
+"""Who is alive: every process that executes stages beats in the ledger under an id of its own.
+
+Whoever sees that a beat is stale removes its row; the work of an executor without a row is put back in the queues.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from node.ledger.engine import begin_immediate, insert_new, now
+from node.ledger.tables import executor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How quickly the processes notice things."""
+
+    beat_seconds: float = 2.0
+    """Between two beats."""
+    dead_after_seconds: float = 15.0
+    """An executor that was silent for so long has died."""
+    poll_seconds: float = 0.5
+    """Between two looks into a queue."""
+    reconcile_seconds: float = 30.0
+    """Between two searches for jobs that are in no queue, and how long a job must have been untouched for it."""
+
+
+class Heartbeat:
+    """The beat of one executor."""
+
+    def __init__(self, engine: sa.Engine, executor_id: str, role: str, pace: Pace) -> None:
+        self._engine = engine
+        self._pace = pace
+        self._row = {"id": executor_id, "role": role, "host": _host(), "pid": os.getpid()}
+        self._steady_since: float | None = None
+        self._last_beat = 0.0
+
+    def beat(self) -> frozenset[str]:
+        """Renew the own row, remove the rows of the dead, and return the ids of those alive."""
+        with begin_immediate(self._engine) as connection:
+            at = _clock(connection)
+            if not insert_new(connection, executor, [{**self._row, "beat_at": at}]):
+                own = executor.c.id == self._row["id"]
+                connection.execute(sa.update(executor).where(own).values(beat_at=at))
+            others = connection.execute(sa.select(executor).where(executor.c.id != self._row["id"])).all()
+            dead = [row.id for row in others if self._has_died(row, at)]
+            if dead:
+                connection.execute(sa.delete(executor).where(executor.c.id.in_(dead)))
+        if self._steady_since is None or at - self._last_beat > self._pace.dead_after_seconds / 2:
+            self._steady_since = at
+        self._last_beat = at
+        return frozenset({str(self._row["id"])} | {row.id for row in others if row.id not in dead})
+
+    def leave(self) -> None:
+        """Remove the own row: what this executor left undone is free at once."""
+        with begin_immediate(self._engine) as connection:
+            connection.execute(sa.delete(executor).where(executor.c.id == self._row["id"]))
+
+    def _has_died(self, row: sa.Row[tuple[object, ...]], at: float) -> bool:
+        if row.host == self._row["host"] and not Path(f"/proc/{row.pid}").exists():
+            return True
+        # After an outage of the database every beat is stale: wait until the others had the time to beat again.
+        steady = self._steady_since is not None and at - self._steady_since > self._pace.dead_after_seconds
+        return bool(steady and row.beat_at < at - self._pace.dead_after_seconds)
+
+
+def _clock(connection: sa.Connection) -> float:
+    """One clock for all: the database server's, where there is a server."""
+    if connection.dialect.name == "postgresql":
+        return float(connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+    return now()
+
+
+def _host() -> str:
+    """The process-id space of this machine since it was started: containers may share a name, boots share ids."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{platform.node()}/{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
