@@ -1,0 +1,5 @@
+"""The Storage, Verification and Commitment SCP: from the socket to a durable file with its row."""
+
+from node.receive.receiver import Receiver
+
+__all__ = ["Receiver"]

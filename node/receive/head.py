@@ -1,0 +1,114 @@
+"""The identity of an encoded data set, read without decoding what is not needed."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from typing import BinaryIO
+
+from pydicom.filereader import data_element_generator
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from node.errors import InputError
+
+INFLATED_LIMIT = 1 << 30
+"""A deflated data set (PS3.5 A.5) that grows beyond 1 GiB is refused: it would fill a worker's memory."""
+HEAD_LIMIT = 1 << 20
+"""The UIDs stand in the first groups; they are looked for in this many bytes of a deflated data set."""
+
+_BLOCK = 1 << 18
+_SOP_CLASS, _SOP_INSTANCE = Tag("SOPClassUID"), Tag("SOPInstanceUID")
+_STUDY, _SERIES, _MODALITY = Tag("StudyInstanceUID"), Tag("SeriesInstanceUID"), Tag("Modality")
+_WANTED = (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, _MODALITY)
+# What pydicom raises on bytes that are no data set; anything else is our own fault and must be seen.
+_UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What the node must know before it keeps an instance; "" where the data set does not say."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+
+
+def read_head(stream: BinaryIO, transfer_syntax_uid: str) -> Head:
+    """Read the identity from an encoded data set (no preamble, no File Meta Information).
+
+    ``stream`` is read from its position to its end. Every element header is visited, values are skipped: a data set
+    that ends in the middle of an element is found out, its pixels are never decoded. Raises ``InputError`` when the
+    bytes are no complete data set in this transfer syntax.
+    """
+    deflated = transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+    if deflated:
+        stream = BytesIO(_inflated_head(stream))
+    values = dict.fromkeys(_WANTED, "")
+    try:
+        for element in data_element_generator(
+            stream,
+            is_implicit_VR=transfer_syntax_uid == ImplicitVRLittleEndian,
+            is_little_endian=transfer_syntax_uid != ExplicitVRBigEndian,
+            stop_when=_behind_the_head if deflated else None,
+            specific_tags=list(_WANTED),
+        ):
+            if element.tag in values and isinstance(element.value, bytes):
+                values[element.tag] = element.value.decode("ascii", "replace").strip(" \0")
+        read_to = stream.tell()
+        complete = read_to <= stream.seek(0, io.SEEK_END)
+    except _UNREADABLE as error:
+        raise InputError(f"data set unreadable: {type(error).__name__}: {error}; the sender must correct it") from error
+    if not complete:
+        raise InputError("data set ends in the middle of an element; the sender must send it again")
+    modality = values[_MODALITY]
+    return Head(
+        sop_class_uid=values[_SOP_CLASS],
+        sop_instance_uid=values[_SOP_INSTANCE],
+        study_instance_uid=values[_STUDY],
+        series_instance_uid=values[_SERIES],
+        # CS: at most 16 characters; what is longer or not printable is no modality and must not reach the ledger.
+        modality=modality if len(modality) <= 16 and modality.isprintable() else "",
+    )
+
+
+def _behind_the_head(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return tag > _SERIES
+
+
+def _inflated_head(stream: BinaryIO) -> bytes:
+    """The first ``HEAD_LIMIT`` bytes of a deflated data set, after its whole stream proved to be sound."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    head, size = bytearray(), 0
+    data = stream.read(_BLOCK)
+    try:
+        while data and not inflater.eof:
+            inflated = inflater.decompress(data, _BLOCK)
+            size += len(inflated)
+            if size > INFLATED_LIMIT:
+                raise InputError(f"deflated data set is larger than {INFLATED_LIMIT} bytes; send it uncompressed")
+            if len(head) < HEAD_LIMIT:
+                head += inflated
+            data = inflater.unconsumed_tail or stream.read(_BLOCK)
+    except zlib.error as error:
+        raise InputError(f"deflated data set is damaged ({error}); the sender must correct it") from error
+    if not inflater.eof:
+        raise InputError("deflated data set ends too early; the sender must correct it")
+    return bytes(head)

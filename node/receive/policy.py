@@ -1,0 +1,142 @@
+"""Who may call and what may be proposed: pure decisions about an A-ASSOCIATE-RQ."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    JPEG2000MC,
+    UID,
+    AllTransferSyntaxes,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+)
+from pynetdicom import AllStoragePresentationContexts
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+
+from node.config import Ae
+from node.errors import ConfigError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_STANDARD_STORAGE = frozenset(context.abstract_syntax for context in AllStoragePresentationContexts)
+_COMPOSITE_ROOT = "1.2.840.10008.5.1.4.1.1."
+_NOT_COMPOSITE = (_COMPOSITE_ROOT + "200.", _COMPOSITE_ROOT + "201.")
+"""Procedure protocols and inventories: no part of a patient's study, and partly query classes."""
+
+# Pixels elsewhere (JPIP) and streams (SMPTE).
+_NO_FILE = ("JPIP", "SMPTE")
+TRANSFER_SYNTAXES = {uid: uid.keyword for uid in AllTransferSyntaxes if not uid.keyword.startswith(_NO_FILE)}
+"""Transfer syntaxes that pydicom knows (PS3.6 table A-1) and that are complete data sets in a file, with keyword."""
+
+_LOSSY = frozenset((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K))
+_PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian]
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An A-ASSOCIATE-RJ (PS3.8 table 9-21) and its reason in words."""
+
+    result: int
+    source: int
+    reason: int
+    words: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Rules of ``[ae]``, ready to be asked."""
+
+    title: str
+    require_called_title: bool
+    max_associations: int
+    callers: tuple[tuple[str, Network | None], ...]
+
+    @classmethod
+    def of(cls, ae: Ae) -> Policy:
+        """Prepare the rules. Raises ``ConfigError`` when an address is none."""
+        return cls(
+            title=ae.title.strip(),
+            require_called_title=ae.require_called_title,
+            max_associations=ae.max_associations,
+            callers=tuple((caller.title.strip(), _network(caller.address)) for caller in ae.callers),
+        )
+
+    def rejection(self, *, calling: str, called: str, address: str, open_associations: int) -> Rejection | None:
+        """Why an association may not be opened, or ``None``. Titles are compared without padding, case counts."""
+        if self.require_called_title and called.strip() != self.title:
+            return Rejection(1, 1, 7, f"called AE title {called.strip()!r} not recognised")
+        if self.callers and not self._known(calling.strip(), address):
+            return Rejection(1, 1, 3, f"calling AE title {calling.strip()!r} at {address} not recognised")
+        if open_associations >= self.max_associations:
+            return Rejection(2, 3, 2, f"{open_associations} associations are open: local limit exceeded")
+        return None
+
+    def _known(self, calling: str, address: str) -> bool:
+        host: Address = ipaddress.ip_address(address.partition("%")[0])
+        if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
+            host = host.ipv4_mapped
+        return any(title == calling and (network is None or host in network) for title, network in self.callers)
+
+
+def _network(address: str) -> Network | None:
+    if not address:
+        return None
+    try:
+        return ipaddress.ip_network(address, strict=False)
+    except ValueError as error:
+        raise ConfigError(f"ae.callers.address = {address!r}: {error}; give an address or a network") from error
+
+
+def is_storage(abstract_syntax: str) -> bool:
+    """Whether the class is, or may well be, a composite storage class.
+
+    Standard classes, retired ones, classes newer than our tables, private ones. Not: worklist, query/retrieve,
+    non-patient objects (hanging protocols, implant templates, ...), media directories.
+    """
+    if abstract_syntax in _STANDARD_STORAGE:
+        return True
+    if abstract_syntax.startswith(_COMPOSITE_ROOT):
+        return not abstract_syntax.startswith(_NOT_COMPOSITE)
+    return not abstract_syntax.startswith("1.2.840.10008.")
+
+
+def supported_contexts(proposed: Iterable[tuple[str, Sequence[str]]]) -> list[PresentationContext]:
+    """The contexts to support on one association, from the ``(abstract syntax, transfer syntaxes)`` proposed on it.
+
+    A storage class is supported with whatever known transfer syntaxes are proposed for it: lossless ones first, each
+    group in the sender's order, so that nobody recompresses an image for us.
+    """
+    storage: dict[str, list[str]] = {}
+    others: list[PresentationContext] = []
+    for abstract_syntax, transfer_syntaxes in proposed:
+        if is_storage(abstract_syntax):
+            known = storage.setdefault(abstract_syntax, [])
+            known += [uid for uid in transfer_syntaxes if uid in TRANSFER_SYNTAXES and uid not in known]
+        elif abstract_syntax in {Verification, StorageCommitmentPushModel}:
+            others.append(_context(abstract_syntax, _PLAIN))
+    return others + [_context(uid, sorted(known, key=_may_lose)) for uid, known in storage.items() if known]
+
+
+def _may_lose(transfer_syntax: str) -> bool:
+    return transfer_syntax in _LOSSY or TRANSFER_SYNTAXES[UID(transfer_syntax)].startswith(("MPEG", "HEVC"))
+
+
+def _context(abstract_syntax: str, transfer_syntaxes: Sequence[str]) -> PresentationContext:
+    context = PresentationContext()
+    context.abstract_syntax = abstract_syntax
+    context.transfer_syntax = list(transfer_syntaxes)
+    if abstract_syntax == StorageCommitmentPushModel:
+        # A PACS that reports on a new association proposes itself as SCP (PS3.4 J.3.3); some propose no roles.
+        context.scu_role = context.scp_role = True
+    return context

@@ -1,0 +1,96 @@
+"""The receiver: Storage, Verification and Storage Commitment on one port, from start-up recovery to a drained stop."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import threading
+
+import sqlalchemy as sa
+from pynetdicom import evt
+
+from node.config import Config
+from node.errors import PlatformError
+from node.ledger.deliveries import record_report
+from node.ledger.engine import begin_immediate
+from node.receive.association import Handlers, Server, listen
+from node.receive.committer import Committer
+from node.receive.policy import Policy
+from node.receive.recovery import recover
+from node.receive.storage import Storage
+from node.spool import Spool
+
+LOGGER = logging.getLogger(__name__)
+
+
+class Receiver:
+    """Receives in threads of the calling process. ``start`` once, ``stop`` once."""
+
+    def __init__(self, config: Config, engine: sa.Engine, spool: Spool) -> None:
+        """Check the rules. Raises ``ConfigError`` when an address in them is none."""
+        self._ae = config.ae
+        self._engine = engine
+        self._spool = spool
+        self._policy = Policy.of(config.ae)
+        self._name = f"{platform.node()}:{config.ae.port}"
+        self._committer = Committer(engine)
+        self._storage = Storage(
+            spool=spool,
+            committer=self._committer,
+            receiver=self._name,
+            title=config.ae.title.strip(),
+            min_free_gib=config.storage.min_free_gib,
+        )
+        self._server: Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port it listens on."""
+        if self._server is None:
+            raise PlatformError("the receiver does not listen; start it first")
+        host, port = self._server.server_address[:2]
+        return str(host), port
+
+    def start(self) -> None:
+        """Recover, then listen. Raises ``PlatformError`` when the address cannot be had."""
+        recover(self._engine, self._spool, self._name)
+        try:
+            self._server = listen(
+                title=self._ae.title.strip(),
+                address=(self._ae.address, self._ae.port),
+                policy=self._policy,
+                acse_timeout=self._ae.association_timeout_seconds,
+                network_timeout=self._ae.network_timeout_seconds,
+                handlers=Handlers(
+                    store=self._storage.store, event_report=self._event_report, closed=self._committer.close
+                ),
+            )
+        except OSError as error:
+            raise PlatformError(
+                f"[ae] address {self._ae.address} port {self._ae.port}: {error.strerror}; "
+                "is another program listening there?"
+            ) from error
+        self._committer.start()
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="receive-listener", daemon=True
+        )
+        self._thread.start()
+        LOGGER.info("receiving as %s on %s port %d", self._ae.title.strip(), *self.address)
+
+    def stop(self, grace_seconds: float = 10.0) -> None:
+        """Stop in good order: no new association, C-STOREs under way are answered within the grace, rows written."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.drain(grace_seconds)
+        self._thread.join()
+        self._committer.stop()
+
+    def _event_report(self, event: evt.Event) -> int:
+        """Answer of a PACS to our Storage Commitment request (PS3.4 J.3.3): Success once it is durable."""
+        with begin_immediate(self._engine) as connection:
+            if not record_report(connection, event.event_information):
+                LOGGER.warning(
+                    "Storage Commitment report from %s for a transaction we do not know", event.assoc.calling_ae
+                )
+        return 0x0000

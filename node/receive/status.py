@@ -1,0 +1,36 @@
+"""C-STORE statuses (PS3.4 table B.2-1, PS3.7 annex C) that the receiver answers, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SUCCESS = 0x0000
+"""The instance is durable, file and row."""
+PROCESSING_FAILURE = 0x0110
+"""A fault of the node itself; the sender may try again (PS3.7 C.5.19)."""
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+"""The request names another class than its presentation context (PS3.7 C.5.20)."""
+OUT_OF_RESOURCES = 0xA700
+"""Disk or ledger cannot take it now; the sender should try again."""
+DOES_NOT_MATCH_SOP_CLASS = 0xA900
+"""The data set is of another class than the request says."""
+CANNOT_UNDERSTAND = 0xC000
+"""No data set, or one that cannot be read to its end."""
+UID_UNUSABLE = 0xC001
+"""A UID of the request or of the data set is missing or has not the form of PS3.5 9.1."""
+INSTANCE_MISMATCH = 0xC002
+"""The data set is another instance than the request says."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A failure status with the reason for the person at the sender."""
+
+    status: int
+    comment: str
+    """Error Comment (0000,0902), LO: at most 64 characters of the default repertoire."""
+
+    def __post_init__(self) -> None:
+        """Cut and clean the comment: it may quote what the sender sent."""
+        clean = "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in self.comment)
+        object.__setattr__(self, "comment", clean[:64])
