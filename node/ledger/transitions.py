@@ -127,17 +127,19 @@ def cancel_job(connection: sa.Connection, job_id: str, reason: str) -> None:
 
 
 def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) -> list[Attempt]:
-    """Begin again at ``stage``; by default where a cancelled job stood, else at infer. Everything is sent again.
+    """Begin again at ``stage``; by default at deliver when a job was cancelled there, else at infer.
+
+    Everything is sent again. What infer hands over is kept only until encode is through.
 
     Raises ``NotFoundError``, or ``NodeError`` when the stage does not exist or has nothing to begin with.
     """
     current = get_job(connection, job_id)
-    stage = stage or (INFER if current.state == COMPLETED else current.stage)
+    stage = stage or (DELIVER if (current.state, current.stage) == (CANCELED, DELIVER) else INFER)
     if stage not in (INFER, ENCODE, DELIVER):
         raise NodeError(f"stage {stage!r} does not exist; use {INFER}, {ENCODE} or {DELIVER}")
     owed = connection.scalars(sa.select(delivery.c.destination).where(delivery.c.job_id == job_id)).all()
-    if (stage == ENCODE and current.outcome is None) or (stage == DELIVER and not owed):
-        raise NodeError(f"job {job_id} has nothing to {stage} yet; retry it from {INFER}")
+    if (stage == ENCODE and current.stage != ENCODE) or (stage == DELIVER and not owed):
+        raise NodeError(f"job {job_id} has nothing to {stage}; retry it from {INFER}")
     connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.job_id == job_id))
     connection.execute(sa.delete(delivery).where(delivery.c.job_id == job_id))
     if stage == DELIVER:

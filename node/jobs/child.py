@@ -1,0 +1,180 @@
+"""The process that runs pipelines: one per device, started fresh by the worker, its models loaded between jobs.
+
+It shares nothing with its parent but a pipe. A CUDA fault, a hang or a lack of memory ends it and nothing else. When
+the parent dies, the kernel kills it. This module imports little: the thread limits must stand before numpy and torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from node.config import PipelineTable
+from node.errors import NodeError
+
+if TYPE_CHECKING:
+    from node.pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
+
+_LOADED_MODELS = 4
+"""Pipelines kept in memory; the one not used for the longest time makes room."""
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One pipeline to run on one series."""
+
+    job_id: str
+    pipeline: str
+    table: PipelineTable
+    paths: tuple[Path, ...]
+    """Files of the series."""
+    folder: Path
+    """Where the handover goes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """How it went. ``outcome`` is empty when it failed, ``error`` is then the name of a class of ``node.errors``."""
+
+    outcome: str = ""
+    reason: str = ""
+    error: str = ""
+    timings: dict[str, float] = field(default_factory=dict)
+    peak_memory_mib: dict[str, float] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Reply:
+        return cls(**json.loads(data))
+
+
+def main(tasks: Connection, output: Connection, parent: int, device: str, threads: int) -> None:
+    """Run tasks from the pipe until it is closed. What the process prints goes to ``output``."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return  # it died before the line above
+    os.setpgrp()  # so that whatever a pipeline starts can be killed with it, and Ctrl-C reaches only the parent
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a stopping service manager signals all; the parent decides
+    for descriptor in (1, 2):
+        os.dup2(output.fileno(), descriptor)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
+    loaded: OrderedDict[str, Pipeline] = OrderedDict()
+    with suppress(EOFError):
+        while True:
+            reply = execute(tasks.recv(), loaded, device)
+            tasks.send_bytes(reply.to_bytes())
+            if reply.error:
+                return  # a CUDA context may be broken, memory may be fragmented: begin afresh
+
+
+def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Reply:
+    """Run one task. The handover is durable before this returns; after *not applicable* it holds no findings."""
+    from node.jobs.handover import Handover, save
+    from node.pipeline import Findings, Unsuitable
+    from node.results import outcome_of
+    from node.studies.preflight import unmet
+    from node.studies.source import SourceSeries
+
+    timings: dict[str, float] = {}
+    clock = _Clock(timings)
+    _reset_peak(device)
+    try:
+        pipeline = _pipeline(task, loaded, device)
+        clock.lap("load")
+        outcome, reason, findings = "not applicable", "", Findings()
+        try:
+            source = SourceSeries.read(task.paths)
+            clock.lap("read")
+            reason = unmet(pipeline.needs, source)
+            if not reason:
+                findings = pipeline.run(source)
+                outcome = outcome_of(findings)
+        except Unsuitable as unsuitable:
+            reason = str(unsuitable) or "the pipeline gave no reason"
+        clock.lap("run")
+        peak = _peak(device)
+        handover = Handover(
+            findings=findings,
+            algorithm=pipeline.algorithm,
+            device=device,
+            analysed_at=clock.now(),
+            timings=timings,
+            peak_memory_mib=peak,
+        )
+        save(task.folder, handover)
+        clock.lap("hand over")
+    except NodeError as error:
+        return Reply(error=type(error).__name__, reason=str(error))
+    except Exception as error:  # the actor's own loop: whatever a pipeline raises is a failed attempt
+        logger.exception("job %s: pipeline %s broke", task.job_id, task.pipeline)
+        return Reply(error="PipelineError", reason=f"pipeline {task.pipeline!r} broke: {type(error).__name__}: {error}")
+    return Reply(outcome=outcome, reason=reason, timings=timings, peak_memory_mib=peak)
+
+
+class _Clock:
+    """Adds laps to a mapping of seconds."""
+
+    def __init__(self, timings: dict[str, float]) -> None:
+        self._timings = timings
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        at = time.monotonic()
+        self._timings[name] = round(at - self._last, 3)
+        self._last = at
+
+    @staticmethod
+    def now() -> Any:
+        from datetime import UTC, datetime
+
+        return datetime.now(UTC)
+
+
+def _pipeline(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Pipeline:
+    from node.jobs.load import load_pipeline
+
+    key = f"{task.pipeline} {task.table!r}"
+    if key not in loaded:
+        loaded[key] = load_pipeline(task.pipeline, task.table, device)
+    loaded.move_to_end(key)
+    while len(loaded) > _LOADED_MODELS:
+        loaded.popitem(last=False)
+    return loaded[key]
+
+
+def _reset_peak(device: str) -> None:
+    with suppress(OSError):  # a hardened kernel may forbid it: the peak is then that of the process
+        Path("/proc/self/clear_refs").write_text("5")
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak(device: str) -> dict[str, float]:
+    status = Path("/proc/self/status").read_text()
+    peak = {"host": int(status.partition("VmHWM:")[2].split()[0]) / 1024}
+    if device.startswith("cuda"):
+        import torch
+
+        peak["device"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return peak

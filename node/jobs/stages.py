@@ -1,0 +1,235 @@
+"""The stages of a job that this node executes itself: infer and encode. Deliver is ``node.deliver``'s."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from pydicom import dcmread
+
+from node.config import Config
+from node.errors import EncodeError, GateError, InputError, NotFoundError
+from node.jobs.child import Reply, Task
+from node.jobs.engine import Done, Stage
+from node.jobs.handover import Handover, load
+from node.jobs.load import table_of
+from node.jobs.worker import Worker, device_names, thread_count
+from node.ledger.engine import now
+from node.ledger.jobs import ENCODE, INFER, Job, Retries, get_job, is_active, source_paths
+from node.ledger.transitions import owe_results, record_outcome, record_results, tell
+from node.pipeline import Algorithm
+from node.results import Analysis, EncodedObject, check, encode
+from node.spool import Spool
+from node.studies.source import SourceSeries, read_header
+
+logger = logging.getLogger(__name__)
+
+_ANALYSED = ("findings", "no findings")
+
+
+class Infer:
+    """Runs pipelines, one at a time on each device."""
+
+    def __init__(self, config: Config, engine: sa.Engine, spool: Spool) -> None:
+        self._config = config
+        self._engine = engine
+        self._spool = spool
+        threads = thread_count(config.devices)
+        self._workers = tuple(
+            Worker(name, threads, config.jobs.run_timeout_seconds) for name in device_names(config.devices)
+        )
+        self._free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._free.put(worker)
+
+    def stage(self) -> Stage:
+        """As the engine executes it."""
+        return Stage(
+            name=INFER,
+            handler=self.infer,
+            retries=_retries(self._config),
+            slots=len(self._workers),
+            interrupt=self.close,
+        )
+
+    def infer(self, job_id: str, _subject: str) -> Done:
+        """Handler: run the job's pipeline in a child process and leave the handover for encode."""
+        with self._engine.connect() as connection:
+            job = get_job(connection, job_id)
+            paths = source_paths(connection, job)
+        task = Task(
+            job_id=job_id,
+            pipeline=job.pipeline,
+            table=table_of(job.pipeline, self._config.pipelines),
+            paths=tuple(self._spool.absolute(path) for path in paths),
+            folder=self._spool.work(job_id),
+        )
+        worker = self._free.get()
+        try:
+            reply = worker.run(task, lambda: self._wanted(job_id))
+        finally:
+            self._free.put(worker)
+
+        def write(connection: sa.Connection) -> None:
+            tell(connection, job_id, "infer timings", _timings(reply, worker.device))
+            record_outcome(connection, job_id, reply.outcome, reply.reason)
+
+        return Done(write=write)
+
+    def close(self) -> None:
+        """Kill the children; what they do is recovered later."""
+        for worker in self._workers:
+            worker.close()
+
+    def _wanted(self, job_id: str) -> bool:
+        try:
+            with self._engine.connect() as connection:
+                return is_active(connection, job_id)
+        except sa.exc.SQLAlchemyError as error:
+            logger.warning("job %s: the ledger does not answer (%s); the pipeline goes on", job_id, error)
+            return True
+
+
+class Encode:
+    """Turns handovers into DICOM objects that passed the gate, and owes them to the destinations."""
+
+    def __init__(self, config: Config, engine: sa.Engine, spool: Spool) -> None:
+        self._config = config
+        self._engine = engine
+        self._spool = spool
+
+    def stage(self) -> Stage:
+        """As the engine executes it."""
+        self.sweep()
+        return Stage(name=ENCODE, handler=self.encode, retries=_retries(self._config))
+
+    def encode(self, job_id: str, _subject: str) -> Done:
+        """Handler: every object is on disk before its row is written, every row before anything is sent."""
+        with self._engine.connect() as connection:
+            job = get_job(connection, job_id)
+            paths = [self._spool.absolute(path) for path in source_paths(connection, job)]
+        source = _readable_series(paths)
+        analysis = self._analysis(job)
+        rows, fault = self._encoded(job_id, analysis, source)
+        if fault and analysis.outcome != "failed":
+            analysis = replace(analysis, outcome="failed", reason=fault, findings=None)
+            more, fault = self._encoded(job_id, analysis, source)
+            rows += more
+        if fault:
+            raise EncodeError(f"the report of a failure was refused as well: {fault}")
+        owed = [name for name in job.destinations if self._wants(name, analysis.outcome)]
+
+        def write(connection: sa.Connection) -> None:
+            record_results(connection, job_id, rows)
+            if analysis.outcome != job.outcome:
+                record_outcome(connection, job_id, analysis.outcome, analysis.reason)
+            owe_results(connection, job_id, owed)
+
+        return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job_id), ignore_errors=True))
+
+    def sweep(self) -> None:
+        """Remove the handovers of jobs that are past encode, left behind by a crash."""
+        with self._engine.connect() as connection:
+            for folder in (self._spool.folder / "work").iterdir():
+                try:
+                    needed = get_job(connection, folder.name).stage in (INFER, ENCODE)
+                except NotFoundError:
+                    needed = False
+                if not needed:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def _analysis(self, job: Job) -> Analysis:
+        handover = self._handover(job)
+        outcome: Any = job.outcome or "failed"  # Analysis checks the word
+        return Analysis(
+            pipeline=job.pipeline,
+            algorithm=handover.algorithm if handover else Algorithm(name=job.pipeline, version=""),
+            generation=job.generation,
+            outcome=outcome,
+            reason=job.reason or "",
+            findings=handover.findings if handover and outcome in _ANALYSED else None,
+            analysed_at=handover.analysed_at if handover else datetime.fromtimestamp(job.created_at, UTC),
+            timings=handover.timings if handover else {},
+        )
+
+    def _handover(self, job: Job) -> Handover | None:
+        """What the last run left; after a failure it may have left nothing."""
+        try:
+            return load(self._spool.work(job.id))
+        except InputError:
+            if job.outcome in _ANALYSED:
+                raise
+            return None
+
+    def _encoded(self, job_id: str, analysis: Analysis, source: SourceSeries) -> tuple[list[dict[str, object]], str]:
+        """Rows of the objects of one analysis, kept on disk, and what is wrong with them: then they are quarantined."""
+        try:
+            objects = encode(analysis, source)
+        except EncodeError as error:
+            return [], str(error)
+        fault = ""
+        try:
+            check(objects, source)
+        except GateError as error:
+            fault = str(error)
+        return [self._keep(job_id, encoded, fault or None) for encoded in objects], fault
+
+    def _keep(self, job_id: str, encoded: EncodedObject, quarantine: str | None) -> dict[str, object]:
+        head = dcmread(BytesIO(encoded.data), stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+        sop_instance_uid = str(head.file_meta.MediaStorageSOPInstanceUID)
+        kept = self._spool.keep_result(job_id, sop_instance_uid, encoded.data)
+        return {
+            "sop_instance_uid": sop_instance_uid,
+            "job_id": job_id,
+            "sop_class_uid": str(head.file_meta.MediaStorageSOPClassUID),
+            "transfer_syntax_uid": str(head.file_meta.TransferSyntaxUID),
+            "series_instance_uid": str(head.SeriesInstanceUID),
+            "description": encoded.description,
+            "path": kept.path,
+            "sha256": kept.sha256,
+            "size": kept.size,
+            "quarantine": quarantine,
+            "created_at": now(),
+        }
+
+    def _wants(self, destination: str, outcome: str) -> bool:
+        """A destination that is no longer configured stays owed: its delivery then says so."""
+        table = self._config.destinations.get(destination)
+        return table is None or outcome in table.outcomes
+
+
+def _retries(config: Config) -> Retries:
+    return Retries(
+        max_attempts=config.jobs.max_attempts,
+        first_seconds=config.jobs.first_retry_seconds,
+        max_seconds=config.jobs.max_retry_seconds,
+    )
+
+
+def _readable_series(paths: list[Path]) -> SourceSeries:
+    """The series without files that cannot be read: a result must be able to say that they cannot."""
+    try:
+        return SourceSeries.read(paths)
+    except InputError:
+        return SourceSeries.read([path for path in paths if _is_readable(path)])
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        read_header(path)
+    except InputError:
+        return False
+    return True
+
+
+def _timings(reply: Reply, device: str) -> str:
+    parts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in reply.timings.items())
+    peaks = ", ".join(f"{mib:.0f} MiB {where}" for where, mib in reply.peak_memory_mib.items())
+    return f"{parts} on {device}; peak memory {peaks}"

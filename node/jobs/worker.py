@@ -1,0 +1,162 @@
+"""The parent's side of the process that runs pipelines: start it, give it a task, kill it when it must not go on."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from node import errors
+from node.config import Devices
+from node.errors import NodeError, PipelineError, PlatformError
+from node.jobs import child
+from node.jobs.child import Reply, Task
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5
+"""Between two looks at the clock and at whether the job is still wanted."""
+
+
+class Unwanted(Exception):  # noqa: N818 - nothing went wrong
+    """The job was cancelled, or the service stops, while the pipeline ran."""
+
+
+class Worker:
+    """One child process for one device. ``run`` is called by one thread at a time."""
+
+    def __init__(self, device: str, threads: int, timeout_seconds: float) -> None:
+        self.device = device
+        self._threads = threads
+        self._timeout = timeout_seconds
+        self._lock = threading.Lock()
+        self._process: SpawnProcess | None = None
+        self._tasks: Connection | None = None
+        self._closed = False
+
+    def run(self, task: Task, wanted: Callable[[], bool]) -> Reply:
+        """Run a task; its outcome is *findings*, *no findings* or *not applicable*.
+
+        Raises ``Unwanted`` when ``wanted`` says so, ``PipelineError`` when the child died or ran for too long, and the
+        ``NodeError`` that the child reports. The child is then gone; the next task gets a new one.
+        """
+        process, tasks = self._ready()
+        deadline = time.monotonic() + self._timeout
+        try:
+            tasks.send(task)
+            while not tasks.poll(_LOOK_SECONDS):  # readable also when the child is gone
+                self._look(process, task, deadline, wanted)
+            reply = Reply.from_bytes(tasks.recv_bytes())
+        except (EOFError, OSError):
+            process.join()
+            if self._closed:
+                raise Unwanted("the service stops") from None
+            raise PipelineError(f"pipeline {task.pipeline!r}: {_death(process.exitcode)}") from None
+        except BaseException:
+            self._kill()
+            raise
+        if reply.error:
+            self._kill()
+            kind: type[NodeError] = getattr(errors, reply.error, PipelineError)
+            raise kind(reply.reason)
+        return reply
+
+    def close(self) -> None:
+        """Kill the child; a running task raises ``Unwanted``, later ones too."""
+        self._closed = True
+        self._kill()
+
+    def _look(self, process: SpawnProcess, task: Task, deadline: float, wanted: Callable[[], bool]) -> None:
+        if not process.is_alive():  # and something it started holds the pipe open
+            raise EOFError
+        if time.monotonic() > deadline:
+            limit = f"[jobs] run_timeout_seconds = {self._timeout:g}"
+            raise PipelineError(f"pipeline {task.pipeline!r} ran longer than {limit} and was killed")
+        if not wanted():
+            raise Unwanted(f"job {task.job_id} is not wanted any more")
+
+    def _ready(self) -> tuple[SpawnProcess, Connection]:
+        with self._lock:
+            if self._closed:
+                raise Unwanted("the service stops")
+            if self._process is None or self._tasks is None or not self._process.is_alive():
+                self._process, self._tasks = self._start()
+            return self._process, self._tasks
+
+    def _start(self) -> tuple[SpawnProcess, Connection]:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        printed, output = context.Pipe(duplex=False)
+        # Not a daemon: a pipeline may need processes of its own. The kernel ends it when the thread that started it
+        # ends (prctl(2)), which for a thread of the engine is the end of this process.
+        process = context.Process(
+            target=child.main,
+            args=(theirs, output, os.getpid(), self.device, self._threads),
+            name=f"ainode {self.device}",
+        )
+        process.start()
+        atexit.register(self.close)  # before multiprocessing waits for its children
+        theirs.close()
+        output.close()
+        threading.Thread(target=self._log, args=(printed,), name=f"log {self.device}", daemon=True).start()
+        logger.info("worker child %d serves %s", process.pid, self.device)
+        return process, ours
+
+    def _log(self, printed: Connection) -> None:
+        with os.fdopen(os.dup(printed.fileno()), encoding="utf-8", errors="replace") as lines:
+            printed.close()
+            for line in lines:
+                logger.info("%s: %s", self.device, line.rstrip())
+
+    def _kill(self) -> None:
+        with self._lock:
+            process, self._process = self._process, None
+            tasks, self._tasks = self._tasks, None
+        if process is None or process.pid is None:
+            return
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()  # in case it had no group of its own yet
+        process.join()
+        if tasks is not None:
+            tasks.close()
+
+
+def device_names(devices: Devices) -> tuple[str, ...]:
+    """``[devices] use`` with ``auto`` spelt out: every CUDA device, else the CPU.
+
+    Asked in a process of its own, so that this one never holds a CUDA context.
+    """
+    if "auto" not in devices.use:
+        return devices.use
+    question = "import torch; print(torch.cuda.device_count())"
+    answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        raise PlatformError(f"[devices] use: torch cannot be imported ({answer.stderr.strip()[-200:]}); install torch")
+    return tuple(f"cuda:{i}" for i in range(int(answer.stdout))) or ("cpu",)
+
+
+def thread_count(devices: Devices) -> int:
+    """Threads of one child: ``[devices] cpu_threads``, or every core this process may use."""
+    return devices.cpu_threads or len(os.sched_getaffinity(0))
+
+
+def _death(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        hint = ", most often by the kernel for lack of memory" if exitcode == -signal.SIGKILL else ""
+        return f"its process was killed by {name}{hint}"
+    return f"its process ended with status {exitcode}"
