@@ -6,15 +6,39 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from io import BytesIO
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Literal, Protocol, get_args
 
-from pydicom import FileDataset, dcmread
+from highdicom import VolumeGeometry
+from pydicom import Dataset, FileDataset, dcmread
 
 from node.errors import EncodeError
 from node.pipeline import Algorithm, Findings
 
 Outcome = Literal["findings", "no findings", "not applicable", "failed"]
 """The explicit outcomes, as radiologists, the dashboard and the ledger read them."""
+
+
+class Source(Protocol):
+    """The analysed series; ``studies.SourceSeries`` is one."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Files in the order of ``datasets``."""
+
+    @property
+    def datasets(self) -> tuple[Dataset, ...]:
+        """Headers, sorted along the slice normal, or by Instance Number when there is no geometry."""
+
+    @property
+    def geometry(self) -> VolumeGeometry:
+        """Grid of the images, slices in the order of ``datasets``. Raises ``Unsuitable`` when they form none."""
+
+    @property
+    def modality(self) -> str: ...
+
+    @property
+    def series_instance_uid(self) -> str: ...
 
 
 def outcome_of(findings: Findings) -> Outcome:

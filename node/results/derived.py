@@ -1,0 +1,159 @@
+"""A derived series: new pixels on the source's own grid, one image per source image, lossless."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from highdicom import ContributingEquipment, VolumeGeometry
+from highdicom.sr import CodedConcept
+from numpy.typing import NDArray
+from pydicom import Dataset, FileDataset, dcmread, dcmwrite
+from pydicom.sr.codedict import codes
+from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRLittleEndian
+
+from node.errors import EncodeError
+from node.pipeline import DerivedSeries
+from node.results.analysis import Analysis, EncodedObject, Source
+from node.results.headers import mark_lossy, reference
+from node.results.identity import Identity, derive_uid, finish, identity_tags, plain, series_number
+
+_DROPPED = (
+    "IconImageSequence", "SmallestImagePixelValue", "LargestImagePixelValue", "SmallestPixelValueInSeries",
+    "LargestPixelValueInSeries", "ReferencedPerformedProcedureStepSequence", "ReferencedImageSequence",
+    "DigitalSignaturesSequence", "MACParametersSequence", "OriginalAttributesSequence", "InstanceCreatorUID",
+    "StorageMediaFileSetUID", "RealWorldValueMappingSequence", "DeidentificationActionSequence",
+)  # fmt: skip
+
+
+def encode_derived(
+    analysis: Analysis,
+    source: Source,
+    series: DerivedSeries,
+    *,
+    geometry: VolumeGeometry,
+    place: int,
+    key: str,
+    identity: Identity,
+) -> Iterator[EncodedObject]:
+    """Encode one derived series, in the order of ``source.datasets``; ``place`` counts the series of one analysis.
+
+    Values are stored with each source image's own rescale and type, rounded and clipped to its range; padding pixels
+    stay padding. Raises ``EncodeError`` when the voxels are not the source's or the source's type cannot hold them.
+    """
+    try:
+        # the frame of reference is not compared: a pipeline need not carry it along
+        volume = series.volume.match_geometry(
+            VolumeGeometry(
+                affine=geometry.affine,
+                spatial_shape=geometry.spatial_shape,
+                coordinate_system="PATIENT",
+                frame_of_reference_uid=series.volume.frame_of_reference_uid,
+            ),
+            tol=1e-3,
+        )
+    except RuntimeError as error:
+        raise EncodeError(
+            f"DerivedSeries {series.description!r} is not on the voxels of the source ({error}); resample it back"
+        ) from error
+    if not np.isfinite(volume.array).all():
+        raise EncodeError(f"DerivedSeries {series.description!r} holds values that are no numbers; mend the pipeline")
+    description = plain(series.description) or plain(f"AI {analysis.pipeline} images")
+    number = series_number(source, 3 + place)
+    series_uid = derive_uid(key, "derived series", place)
+    for path, values in zip(source.paths, volume.array, strict=True):
+        original = dcmread(path)
+        image = _transcoded(original, path)
+        _store(image, original, values)
+        _describe(image, series, description)
+        image.SeriesNumber = number
+        image.SeriesInstanceUID = series_uid
+        image.SOPInstanceUID = derive_uid(key, "derived", place, original.SOPInstanceUID)
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        yield EncodedObject(data=finish(image, analysis, identity), kind="derived", description=description)
+
+
+def _transcoded(original: FileDataset, path: Path) -> FileDataset:
+    """The header in Explicit VR Little Endian, without pixels, private elements and what no longer holds."""
+    header = dcmread(path, stop_before_pixels=True)
+    for tag in list(header.keys()):
+        overlay = 0x5000 <= tag.group < 0x5100 or 0x6000 <= tag.group < 0x6100
+        identity = tag in identity_tags() and tag != 0x00080005  # stamped on undecoded later
+        if tag.is_private or overlay or identity or tag.group == 0xFFFA:
+            del header[tag]
+    for keyword in _DROPPED:
+        if keyword in header:
+            del header[keyword]
+    for tag in list(header.keys()):
+        try:
+            readable = "\ufffd" not in str(header[tag].value if header[tag].VR != "SQ" else "")
+        except (ValueError, TypeError, KeyError, OverflowError, NotImplementedError):
+            readable = False
+        if not readable:
+            del header[tag]  # it could not be written again
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.file_meta.MediaStorageSOPClassUID = original.SOPClassUID
+    buffer = BytesIO()
+    try:
+        dcmwrite(buffer, header, implicit_vr=False, little_endian=True, enforce_file_format=True)
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
+        raise EncodeError(
+            f"header of {original.SOPInstanceUID} cannot be written again ({error}); exclude this series by a rule"
+        ) from error
+    buffer.seek(0)
+    return dcmread(buffer)
+
+
+def _store(image: Dataset, original: FileDataset, values: NDArray[Any]) -> None:
+    """Re-quantise with the source's rescale and write native pixel data."""
+    if original.get("ModalityLUTSequence"):
+        raise EncodeError(
+            f"{original.SOPInstanceUID} has a Modality LUT Sequence, which new values cannot go back through; "
+            "exclude this series by a rule"
+        )
+    if int(original.BitsAllocated) not in (8, 16):
+        raise EncodeError(f"BitsAllocated of {original.SOPInstanceUID} is {original.BitsAllocated}; 8 or 16 is needed")
+    slope = float(original.get("RescaleSlope") or 1)
+    intercept = float(original.get("RescaleIntercept") or 0)
+    bits, signed = int(original.BitsStored), bool(original.PixelRepresentation)
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    stored = np.clip(np.rint((values.astype(np.float64) - intercept) / slope), low, high).astype(np.int32)
+    if original.get("PixelPaddingValue") is not None:
+        before = original.pixel_array.astype(np.int32)
+        ends = [
+            int(original.PixelPaddingValue),
+            int(original.get("PixelPaddingRangeLimit", original.PixelPaddingValue)),
+        ]
+        padding = (before >= min(ends)) & (before <= max(ends))
+        stored[~padding & (stored >= min(ends)) & (stored <= max(ends))] = min(max(ends) + 1, high)
+        stored[padding] = before[padding]
+    kind = np.dtype(f"{'<i' if signed else '<u'}{int(original.BitsAllocated) // 8}")
+    data = stored.astype(kind).tobytes()
+    image.add_new(Tag("PixelData"), "OW", data + b"\0" * (len(data) % 2))
+    image.HighBit = bits - 1
+    mark_lossy(image, original)
+
+
+def _describe(image: Dataset, series: DerivedSeries, description: str) -> None:
+    """Say what it is and what it was made from (PS3.3 C.7.6.1.1.2, C.12.4)."""
+    image.ImageType = ["DERIVED", "SECONDARY", *list(image.get("ImageType") or [])[2:]]
+    image.SeriesDescription = description
+    image.DerivationDescription = description
+    image.DerivationCodeSequence = [CodedConcept.from_code(series.derivation)]
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = reference(image)
+    item.SpatialLocationsPreserved = "YES"
+    item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)]
+    image.SourceImageSequence = [item]
+    if image.get("Manufacturer"):
+        scanner = ContributingEquipment(
+            manufacturer=plain(str(image.Manufacturer)) or "unknown",
+            purpose_of_reference=codes.DCM.AcquisitionEquipment,
+            manufacturer_model_name=plain(str(image.get("ManufacturerModelName") or "")) or None,
+            device_serial_number=plain(str(image.get("DeviceSerialNumber") or "")) or None,
+        )
+        image.ContributingEquipmentSequence = [*(image.get("ContributingEquipmentSequence") or []), scanner]

@@ -1,0 +1,92 @@
+"""What SEG and SR say of one mask: number, names, measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from highdicom import VolumeGeometry
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from node.errors import EncodeError
+from node.pipeline import Findings, Lesion, Measurement, Segment
+from node.results.grid import PlacedMask, place
+from node.results.identity import derive_uid, plain
+from node.results.measure import Section, largest_section, volume_mm3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Finding:
+    """One lesion, or one other structure that is not empty, on the source grid."""
+
+    number: int
+    """Segment Number, from 1."""
+    segment: Segment
+    finding: Code
+    site: Code | None
+    laterality: Code | None
+    probability: float | None
+    stated: tuple[Measurement, ...]
+    """What the pipeline measured."""
+    mask: PlacedMask
+    section: Section
+    volume_mm3: float
+    tracking_uid: str
+
+    @property
+    def tracking_id(self) -> str:
+        """Tracking Identifier: the label, unique within the objects of one analysis."""
+        return plain(self.segment.label) or f"Segment {self.number}"
+
+    def planar(self) -> tuple[Measurement, ...]:
+        """Axes on the slice of greatest area, the most important first."""
+        axes = (
+            Measurement(name=codes.SCT.LongAxis, value=self.section.long_axis_mm, unit=codes.UCUM.Millimeter),
+            Measurement(name=codes.SCT.ShortAxis, value=self.section.short_axis_mm, unit=codes.UCUM.Millimeter),
+        )
+        return self._unless_stated(axes)
+
+    def volumetric(self) -> tuple[Measurement, ...]:
+        """Volume, certainty, then what the pipeline states."""
+        own = [Measurement(name=codes.SCT.Volume, value=self.volume_mm3, unit=codes.UCUM.CubicMillimeter)]
+        if self.probability is not None:
+            percent = self.probability * 100
+            own.append(Measurement(name=codes.DCM.CertaintyOfFinding, value=percent, unit=codes.UCUM.Percent))
+        return (*self._unless_stated(own), *self.stated)
+
+    def _unless_stated(self, own: Sequence[Measurement]) -> tuple[Measurement, ...]:
+        """The pipeline's own value goes before the node's: viewers show each name once."""
+        return tuple(m for m in own if all(m.name != s.name for s in self.stated))
+
+
+def place_findings(findings: Findings, geometry: VolumeGeometry, key: str) -> tuple[Finding, ...]:
+    """Lesions in their order, then the other segments that are not empty, all on the source grid.
+
+    Raises ``EncodeError`` for a lesion with an empty mask, and as ``grid.place`` does.
+    """
+    placed: list[Finding] = []
+    entries: list[tuple[Segment, Lesion | None]] = [(lesion.segment, lesion) for lesion in findings.lesions]
+    entries += [(segment, None) for segment in findings.segments]
+    for segment, lesion in entries:
+        mask = place(segment.mask, geometry, segment.label)
+        if mask.empty and lesion is not None:
+            raise EncodeError(f"Lesion {segment.label!r} has an empty mask; return only lesions that have voxels")
+        if mask.empty:
+            continue
+        placed.append(
+            Finding(
+                number=len(placed) + 1,
+                segment=segment,
+                finding=segment.type if lesion is None else lesion.finding,
+                site=None if lesion is None else lesion.site,
+                laterality=None if lesion is None else lesion.laterality,
+                probability=None if lesion is None else lesion.probability,
+                stated=() if lesion is None else lesion.measurements,
+                mask=mask,
+                section=largest_section(mask, geometry),
+                volume_mm3=volume_mm3(mask, geometry),
+                tracking_uid=derive_uid(key, "tracking", segment.label),
+            )
+        )
+    return tuple(placed)

@@ -1,0 +1,143 @@
+"""The gate: what an object must pass before it may leave the node. Says all that is wrong, not the first fault."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from pydicom import Dataset, dcmread
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import BaseTag
+from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, SegmentationStorage
+
+from node.errors import GateError
+from node.results.analysis import EncodedObject, Source
+from node.results.gate_image import derived_faults, seg_faults
+from node.results.gate_iod import iod_faults
+from node.results.gate_report import report_faults
+from node.results.headers import by_instance
+from node.results.identity import identity_tags
+
+_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
+_EMPTY_IS_ABSENT = (b"", None)
+
+
+def check(objects: Sequence[EncodedObject], source: Source) -> None:
+    """Raise ``GateError`` with every fault of the objects of one analysis; return when there is none.
+
+    Checked: identity byte for byte as in the source's file; UIDs; attributes of type 1 and 2 of the mandatory modules;
+    references resolve to the right class; SEG and derived images lie where the source's pixels lie; TID 1500.
+    """
+    images = by_instance(source.datasets)
+    datasets = [o.dataset for o in objects]
+    results = by_instance(datasets)
+    stated = dcmread(source.paths[0], stop_before_pixels=True)
+    faults: list[str] = []
+    for uid, count in Counter(str(d.get("SOPInstanceUID", "")) for d in datasets).items():
+        if count > 1 or uid in images:
+            faults.append(f"SOPInstanceUID {uid} is used twice")
+    for encoded, dataset in zip(objects, datasets, strict=True):
+        found = [*identity_faults(encoded.dataset, stated)]  # parsed anew: comparing must not decode
+        found += uid_faults(dataset)
+        found += iod_faults(dataset)
+        found += reference_faults(dataset, {**images, **results})
+        if str(dataset.get("SeriesInstanceUID", "")) == source.series_instance_uid:
+            found.append("SeriesInstanceUID is the source's; a result is a series of its own")
+        if not found:  # the deeper checks rely on these
+            try:
+                found += _kind_faults(encoded.kind, dataset, source, results)
+            except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+                found.append(f"lacks what the checks need: {error}")
+        name = f"{encoded.kind} {dataset.get('SOPInstanceUID', '')}"
+        faults += [f"{name}: {fault}" for fault in found]
+    if faults:
+        shown = "; ".join(faults[:20]) + (f"; and {len(faults) - 20} more" if len(faults) > 20 else "")
+        raise GateError(f"{len(faults)} faults, not sent: {shown}")
+
+
+def _kind_faults(kind: str, dataset: Dataset, source: Source, results: Mapping[str, Dataset]) -> Iterator[str]:
+    if kind == "SEG":
+        yield from _class_faults(dataset, SegmentationStorage)
+        yield from seg_faults(dataset, source)
+    elif kind == "SR":
+        yield from _class_faults(dataset, Comprehensive3DSRStorage)
+        yield from report_faults(dataset, results)
+    else:
+        yield from derived_faults(dataset, source)
+
+
+def _class_faults(dataset: Dataset, expected: str) -> Iterator[str]:
+    if dataset.SOPClassUID != expected:
+        yield f"SOPClassUID is {dataset.SOPClassUID}, not {expected}"
+
+
+def identity_faults(dataset: Dataset, stated: Dataset) -> Iterator[str]:
+    """Patient and study as the source's file has them, compared undecoded; empty equals absent."""
+    for tag in sorted(identity_tags()):
+        ours, theirs = _raw(dataset, tag), _raw(stated, tag)
+        if ours != theirs:
+            yield f"{keyword_for_tag(tag)} is not the source's"
+
+
+def _raw(dataset: Dataset, tag: BaseTag) -> object:
+    element = dataset.get_item(tag) if tag in dataset else None
+    if element is None:
+        return None
+    if isinstance(element, RawDataElement) and element.VR not in ("SQ", "US") and element.value is not None:
+        return element.value.rstrip(b" \0") or None
+    return dataset[tag].value or None
+
+
+def uid_faults(dataset: Dataset) -> Iterator[str]:
+    """Every UID is well-formed (PS3.5 9.1), and the file meta agrees with the data set."""
+    for item in walk(dataset):
+        for element in item:
+            if element.VR == "UI":
+                values = [element.value] if isinstance(element.value, str) else element.value or []
+                for value in values:
+                    if len(value) > 64 or not _UID.fullmatch(value):
+                        yield f"{element.keyword} {str(value)[:70]!r} is no UID"
+    meta = dataset.file_meta
+    if meta.MediaStorageSOPInstanceUID != dataset.get("SOPInstanceUID"):
+        yield "MediaStorageSOPInstanceUID differs from SOPInstanceUID"
+    if meta.MediaStorageSOPClassUID != dataset.get("SOPClassUID"):
+        yield "MediaStorageSOPClassUID differs from SOPClassUID"
+    if meta.TransferSyntaxUID != ExplicitVRLittleEndian:
+        yield f"TransferSyntaxUID is {meta.TransferSyntaxUID}, not Explicit VR Little Endian"
+
+
+def reference_faults(dataset: Dataset, known: Mapping[str, Dataset]) -> Iterator[str]:
+    """Each referenced instance is a source image or a result of this analysis, and of the class it is said to be.
+
+    References that came with the source's identity (its study, photo, protocol) are the source's business.
+    """
+    for tag in dataset.keys() - identity_tags():
+        element = dataset[tag]
+        if element.VR != "SQ" or element.keyword in _FOREIGN:
+            continue
+        for item in (nested for top in element.value for nested in walk(top)):
+            uid = item.get("ReferencedSOPInstanceUID")
+            if uid is None:
+                continue
+            target = known.get(str(uid))
+            if target is None:
+                yield f"{element.keyword} refers to {uid}, which is neither source nor result"
+            elif item.get("ReferencedSOPClassUID") != target.SOPClassUID:
+                yield f"{element.keyword} gives {uid} another SOP Class"
+
+
+_FOREIGN = frozenset(
+    {"RequestAttributesSequence", "ReferencedRequestSequence", "ReferencedPatientPhotoSequence",
+     "RelatedSeriesSequence", "ContributingSourcesSequence"}
+)  # fmt: skip
+
+
+def walk(dataset: Dataset) -> Iterator[Dataset]:
+    """The data set and every item nested in it."""
+    yield dataset
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from walk(item)

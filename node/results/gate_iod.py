@@ -1,0 +1,55 @@
+"""Attributes that the modules of an IOD require (PS3.3; the tables come with highdicom)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from highdicom._standard_utils import (
+    AttributeTypeValues,
+    construct_module_tree,
+    get_iod_module_map,
+    get_sop_class_iod_map,
+)
+from pydicom import Dataset
+
+_REQUIRED = AttributeTypeValues.REQUIRED
+_BY_VALUE_TYPE = "sr-document-content"  # what it requires depends on the Value Type: gate_report looks at it
+_EMPTY_ALLOWED = AttributeTypeValues.REQUIRED_EMPTY_IF_UNKNOWN
+
+
+def iod_faults(dataset: Dataset) -> Iterator[str]:
+    """Attributes of type 1 that are missing or empty and of type 2 that are missing, in the mandatory modules."""
+    sop_class = str(dataset.get("SOPClassUID", ""))
+    if sop_class not in get_sop_class_iod_map():
+        yield f"SOPClassUID {sop_class!r} is no storage class of the standard"
+        return
+    for module, required in _mandatory(sop_class):
+        yield from (f"{module}: {fault}" for fault in _missing(dataset, required, ""))
+
+
+@cache
+def _mandatory(sop_class: str) -> tuple[tuple[str, dict[str, Any]], ...]:
+    modules = get_iod_module_map()[get_sop_class_iod_map()[sop_class]]
+    return tuple(
+        (m["key"], construct_module_tree(m["key"])["attributes"])
+        for m in modules
+        if m["usage"] == "M" and m["key"] != _BY_VALUE_TYPE
+    )
+
+
+def _missing(dataset: Dataset, attributes: dict[str, Any], path: str) -> Iterator[str]:
+    for keyword, attribute in attributes.items():
+        present = keyword in dataset
+        # a functional group macro stands either in the shared or in the per-frame item (PS3.3 C.7.6.16)
+        optional = path.endswith("FunctionalGroupsSequence.")
+        if attribute["type"] in (_REQUIRED, _EMPTY_ALLOWED) and not present and not optional:
+            yield f"{path}{keyword} is missing"
+        elif not present:
+            continue
+        elif attribute["type"] == _REQUIRED and dataset[keyword].is_empty:
+            yield f"{path}{keyword} is empty"
+        elif "attributes" in attribute and dataset[keyword].VR == "SQ":
+            for item in dataset[keyword].value:
+                yield from _missing(item, attribute["attributes"], f"{path}{keyword}.")

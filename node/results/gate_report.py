@@ -1,0 +1,163 @@
+"""TID 1500 (PS3.16): the faults that third-party validators let pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.sr._concepts_dict import concepts
+
+Name = tuple[str, str]
+_TITLE = ("126000", "DCM")
+_PROCEDURE_REPORTED = ("121058", "DCM")
+_OBSERVER_TYPE = ("121005", "DCM")
+_MEASUREMENTS = ("126010", "DCM")
+_GROUP = ("125007", "DCM")
+_TRACKING_UID = ("112040", "DCM")
+_REFERENCED_SEGMENT = ("121191", "DCM")
+_GROUP_RELATIONSHIPS: dict[Name, str] = {  # TID 1410, 1411, 1501, 4019
+    ("112039", "DCM"): "HAS OBS CONTEXT",  # Tracking Identifier
+    _TRACKING_UID: "HAS OBS CONTEXT",
+    ("121071", "DCM"): "CONTAINS",  # Finding
+}
+_OPTIONAL_RELATIONSHIPS: dict[Name, str] = {
+    ("363698007", "SCT"): "HAS CONCEPT MOD",  # Finding Site
+    ("111001", "DCM"): "HAS CONCEPT MOD",  # Algorithm Name
+    ("111003", "DCM"): "HAS CONCEPT MOD",  # Algorithm Version
+    _REFERENCED_SEGMENT: "CONTAINS",
+    ("111030", "DCM"): "CONTAINS",  # Image Region
+}
+_CONCEPTS: dict[str, Any] = concepts
+_KNOWN = {scheme: frozenset(v for c in _CONCEPTS[scheme].values() for v in c) for scheme in ("DCM", "UCUM")}
+_VALUES = {  # PS3.3 C.17.3.2
+    "CONTAINER": "ContinuityOfContent",
+    "TEXT": "TextValue",
+    "CODE": "ConceptCodeSequence",
+    "NUM": "MeasuredValueSequence",
+    "UIDREF": "UID",
+    "IMAGE": "ReferencedSOPSequence",
+    "SCOORD": "GraphicData",
+}
+
+
+def _name(item: Dataset) -> Name:
+    sequence = item.get("ConceptNameCodeSequence")
+    return (str(sequence[0].get("CodeValue")), str(sequence[0].get("CodingSchemeDesignator"))) if sequence else ("", "")
+
+
+def _children(item: Dataset, name: Name) -> list[Dataset]:
+    return [c for c in item.get("ContentSequence") or [] if _name(c) == name]
+
+
+def report_faults(report: Dataset, results: Mapping[str, Dataset]) -> Iterator[str]:
+    """Title, context, measurement groups and codes of a report."""
+    template = report.get("ContentTemplateSequence") or [Dataset()]
+    if (template[0].get("MappingResource"), template[0].get("TemplateIdentifier")) != ("DCMR", "1500"):
+        yield "ContentTemplateSequence is not TID 1500 of DCMR"
+    if _name(report) != _TITLE:
+        yield "the title is not Imaging Measurement Report"
+    for name, relationship in ((_PROCEDURE_REPORTED, "HAS CONCEPT MOD"), (_OBSERVER_TYPE, "HAS OBS CONTEXT")):
+        found = _children(report, name)
+        if not found or any(i.get("RelationshipType") != relationship for i in found):
+            yield f"{name} is missing or not related by {relationship}"
+    groups = [g for m in _children(report, _MEASUREMENTS) for g in _children(m, _GROUP)]
+    if not groups:
+        yield "there is no measurement group"
+    kinds: dict[str, set[str]] = {}
+    for number, group in enumerate(groups, 1):
+        yield from (f"measurement group {number}: {fault}" for fault in _group_faults(group, results, kinds))
+    for uid, values in kinds.items():
+        if "SEG" in values and "SCOORD" not in values:
+            yield f"tracking UID {uid} has a segment but no outline; viewers would show none of the report"
+    yield from _item_faults(report)
+    yield from _code_faults(report)
+
+
+def _group_faults(group: Dataset, results: Mapping[str, Dataset], kinds: dict[str, set[str]]) -> Iterator[str]:
+    items: list[Dataset] = list(group.get("ContentSequence") or [])
+    for name, relationship in (_GROUP_RELATIONSHIPS | _OPTIONAL_RELATIONSHIPS).items():
+        found = [i for i in items if _name(i) == name]
+        if name in _GROUP_RELATIONSHIPS and len(found) != 1:
+            yield f"{name} occurs {len(found)} times"
+        for item in found:
+            if item.get("RelationshipType") != relationship:
+                yield f"{name} is not related by {relationship}"
+    tracking = next((str(i.get("UID")) for i in items if _name(i) == _TRACKING_UID), "")
+    shown = kinds.setdefault(tracking, set())
+    for item in items:
+        if item.get("ValueType") == "NUM":
+            yield from _number_faults(item)
+        if item.get("ValueType") == "SCOORD":
+            shown.add("SCOORD")
+            yield from _outline_faults(item)
+        if _name(item) == _REFERENCED_SEGMENT:
+            shown.add("SEG")
+            yield from _segment_faults(item, results, tracking)
+
+
+def _number_faults(item: Dataset) -> Iterator[str]:
+    values = item.get("MeasuredValueSequence")
+    if not values:
+        yield f"{_name(item)} has no value"
+        return
+    units = values[0].get("MeasurementUnitsCodeSequence")
+    if not units or units[0].get("CodingSchemeDesignator") != "UCUM" or not units[0].get("CodeValue"):
+        yield f"{_name(item)} has no UCUM unit"
+    if item.get("RelationshipType") != "CONTAINS":
+        yield f"{_name(item)} is not related by CONTAINS"
+
+
+def _outline_faults(item: Dataset) -> Iterator[str]:
+    data = list(item.get("GraphicData") or ())
+    if len(data) < 2 or len(data) % 2:
+        yield "the outline has no points"
+    images = [c for c in item.get("ContentSequence") or [] if c.get("ValueType") == "IMAGE"]
+    if len(images) != 1 or images[0].get("RelationshipType") != "SELECTED FROM":
+        yield "the outline is not selected from one image"
+
+
+def _segment_faults(item: Dataset, results: Mapping[str, Dataset], tracking: str) -> Iterator[str]:
+    target = item.ReferencedSOPSequence[0]
+    seg = results.get(str(target.ReferencedSOPInstanceUID))
+    number = target.get("ReferencedSegmentNumber")
+    segments = {int(s.SegmentNumber): s for s in (seg.get("SegmentSequence") or [] if seg is not None else [])}
+    if number is None or int(number) not in segments:
+        yield f"refers to segment {number}, which the SEG has not"
+    elif segments[int(number)].get("TrackingUID") != tracking:
+        yield f"tracking UID is not that of segment {number}"
+
+
+def _item_faults(item: Dataset) -> Iterator[str]:
+    """Each content item has a value of its type, a name where its type needs one, and a relationship below the root."""
+    for child in item.get("ContentSequence") or []:
+        value_type = str(child.get("ValueType"))
+        keyword = _VALUES.get(value_type)
+        if keyword is None or not child.get(keyword):
+            yield f"content item {_name(child)} of type {value_type} has no {keyword or 'known type'}"
+        if not child.get("RelationshipType"):
+            yield f"content item {_name(child)} has no RelationshipType"
+        if value_type not in ("IMAGE", "CONTAINER") and not child.get("ConceptNameCodeSequence"):
+            yield f"a content item of type {value_type} has no name"
+        yield from _item_faults(child)
+
+
+def _code_faults(report: Dataset) -> Iterator[str]:
+    """Codes are whole, and those of DICOM and UCUM are known."""
+    for item in _codes(report):
+        value, scheme = (
+            str(item.get("CodeValue") or item.get("LongCodeValue") or ""),
+            item.get("CodingSchemeDesignator"),
+        )
+        if not value or not scheme or not item.get("CodeMeaning"):
+            yield f"code ({value}, {scheme}) has no value, scheme or meaning"
+        elif scheme in ("DCM", "UCUM") and value not in _KNOWN[str(scheme)]:
+            yield f"code ({value}, {scheme}) is not in the standard"
+
+
+def _codes(item: Dataset) -> Iterator[Dataset]:
+    for keyword in ("ConceptNameCodeSequence", "ConceptCodeSequence", "MeasurementUnitsCodeSequence"):
+        yield from item.get(keyword) or []
+    for keyword in ("ContentSequence", "MeasuredValueSequence"):
+        for child in item.get(keyword) or []:
+            yield from _codes(child)

@@ -1,0 +1,142 @@
+"""Masks back on the grid of the source images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from highdicom import Volume, VolumeGeometry
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from node.errors import EncodeError
+
+Box = tuple[slice, slice, slice]
+Voxels = NDArray[np.bool_]
+
+ALIGNMENT_TOLERANCE = 1e-3
+"""Two grids are the same one permuted, flipped or cropped when no voxel centre is off by more voxels than this."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PlacedMask:
+    """The part of the source grid that holds a mask."""
+
+    box: Box
+    """Where ``voxels`` lie in the source grid ``[slice, row, column]``; empty slices for an empty mask."""
+    voxels: Voxels
+
+    @property
+    def empty(self) -> bool:
+        """No voxel is inside."""
+        return not self.voxels.any()
+
+
+def place(mask: Volume, geometry: VolumeGeometry, name: str) -> PlacedMask:
+    """Put a mask of any grid of the same frame of reference on the source grid.
+
+    A grid that is the source's own, permuted, flipped, cropped or padded, keeps its voxels exactly. Any other is
+    sampled at the source's voxel centres: linear interpolation, inside where it is at least one half. A mask that
+    falls between the source's voxels keeps the one nearest to its centre, so that nothing that was found vanishes.
+
+    Raises ``EncodeError`` when the frames of reference differ, or a mask that is not empty misses the source grid.
+    """
+    uids = {mask.frame_of_reference_uid, geometry.frame_of_reference_uid} - {None}
+    if len(uids) > 1:
+        raise EncodeError(f"Segment.mask of {name!r} is in another frame of reference; use the affine of the series")
+    inside = np.asarray(mask.array) != 0
+    bounds = _bounds(inside)
+    if bounds is None:
+        return PlacedMask(box=(slice(0, 0),) * 3, voxels=np.zeros((0, 0, 0), np.bool_))
+    # index in the mask -> index in the source
+    to_source = np.linalg.inv(geometry.affine) @ mask.affine
+    part = inside[bounds]
+    offset = to_source[:3, :3] @ [s.start for s in bounds] + to_source[:3, 3]
+    matrix = to_source[:3, :3]
+    placed = _align(part, matrix, offset) or _sample(part, matrix, offset, geometry.spatial_shape)
+    clipped = _clip(placed, geometry.spatial_shape)
+    if clipped.empty:
+        raise EncodeError(f"Segment.mask of {name!r} lies outside the source images; check its affine (LPS, mm)")
+    return clipped
+
+
+def _bounds(inside: Voxels) -> Box | None:
+    bounds = []
+    for axis in range(3):
+        hit = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))
+        if hit.size == 0:
+            return None
+        bounds.append(slice(int(hit[0]), int(hit[-1]) + 1))
+    return bounds[0], bounds[1], bounds[2]
+
+
+def _align(part: Voxels, matrix: NDArray[np.float64], offset: NDArray[np.float64]) -> PlacedMask | None:
+    """Permute and flip when the grids agree; ``None`` when they do not."""
+    whole, start = np.rint(matrix), np.rint(offset)
+    permutation = np.abs(whole).sum(axis=0).tolist() == [1, 1, 1] and np.abs(whole).sum(axis=1).tolist() == [1, 1, 1]
+    extent = np.array(part.shape, dtype=float)
+    drift = np.abs(matrix - whole) @ extent + np.abs(offset - start)
+    if not permutation or drift.max() > ALIGNMENT_TOLERANCE:
+        return None
+    axes = np.abs(whole).argmax(axis=1)  # axis of the mask along each axis of the source
+    turned = part.transpose(axes)
+    signs = whole[np.arange(3), axes]
+    turned = turned[tuple(slice(None, None, int(s)) for s in signs)]
+    first = [int(start[a]) - (turned.shape[a] - 1 if signs[a] < 0 else 0) for a in range(3)]
+    return PlacedMask(box=_box(first, turned.shape), voxels=turned)
+
+
+def _sample(part: Voxels, matrix: NDArray[np.float64], offset: NDArray[np.float64], shape: Iterable[int]) -> PlacedMask:
+    """Interpolate at the source's voxel centres around the mask."""
+    corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in part.shape], indexing="ij")).reshape(3, -1)
+    reached = matrix @ corners + offset[:, None]
+    low = np.maximum(np.floor(reached.min(axis=1)).astype(int), 0)
+    high = np.minimum(np.ceil(reached.max(axis=1)).astype(int) + 1, np.array(tuple(shape)))
+    if (high <= low).any():
+        return PlacedMask(box=(slice(0, 0),) * 3, voxels=np.zeros((0, 0, 0), np.bool_))
+    to_mask = np.linalg.inv(matrix)
+    values = ndimage.affine_transform(
+        part.astype(np.float32),
+        to_mask,
+        offset=to_mask @ (low - offset),
+        output_shape=tuple(high - low),
+        order=1,
+        mode="grid-constant",
+    )
+    voxels = values >= 0.5 - 1e-4  # half, less the rounding of float32
+    if voxels.any():
+        return PlacedMask(box=_box(low.tolist(), voxels.shape), voxels=voxels)
+    nearest = np.rint(matrix @ [float(i.mean()) for i in np.nonzero(part)] + offset).astype(int)
+    return PlacedMask(box=_box(nearest.tolist(), (1, 1, 1)), voxels=np.ones((1, 1, 1), np.bool_))
+
+
+def _box(first: Iterable[int], shape: Iterable[int]) -> Box:
+    a, b, c = (slice(f, f + n) for f, n in zip(first, shape, strict=True))
+    return a, b, c
+
+
+def _clip(placed: PlacedMask, shape: tuple[int, ...]) -> PlacedMask:
+    starts = [max(s.start, 0) for s in placed.box]
+    stops = [min(s.stop, n) for s, n in zip(placed.box, shape, strict=True)]
+    inner = tuple(slice(a - s.start, max(b - s.start, 0)) for a, b, s in zip(starts, stops, placed.box, strict=True))
+    voxels = placed.voxels[inner]
+    return PlacedMask(box=_box(starts, voxels.shape), voxels=voxels)
+
+
+def label_array(masks: list[PlacedMask], shape: tuple[int, ...]) -> NDArray[np.uint8 | np.uint16] | NDArray[np.bool_]:
+    """Masks as one array: ``[slice, row, column]`` with values 1, 2, ...; with a last axis of segments on overlap."""
+    labels: NDArray[np.uint8 | np.uint16] = np.zeros(shape, np.uint8 if len(masks) < 256 else np.uint16)
+    for number, mask in enumerate(masks, 1):
+        region = labels[mask.box]
+        if region[mask.voxels].any():
+            return _stack(masks, shape)
+        region[mask.voxels] = number
+    return labels
+
+
+def _stack(masks: list[PlacedMask], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    stack = np.zeros((*shape, len(masks)), np.bool_)
+    for index, mask in enumerate(masks):
+        stack[(*mask.box, index)] = mask.voxels
+    return stack

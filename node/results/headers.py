@@ -1,0 +1,92 @@
+"""Source headers that highdicom takes: a fresh data set with what it needs, nothing that it trips over.
+
+highdicom raises on ordinary headers (missing or odd identity, times with colons, ``['', 'ISO 2022 IR 87']``). So it
+never sees them: it works on these, and the source's identity is stamped on afterwards (``identity.Identity.stamp``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from highdicom import VolumeGeometry
+from pydicom import Dataset
+
+from node.results.analysis import Source
+from node.results.identity import derive_uid, plain
+
+_KEPT = (
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality",
+    "Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness",
+    "SpacingBetweenSlices", "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
+)  # fmt: skip
+_EQUIPMENT = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "StationName")
+_EMPTY = (
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
+    "StudyTime", "ReferringPhysicianName",
+)  # fmt: skip
+_LOSSY_METHODS = {
+    "1.2.840.10008.1.2.4.50": "ISO_10918_1", "1.2.840.10008.1.2.4.51": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.81": "ISO_14495_1", "1.2.840.10008.1.2.4.91": "ISO_15444_1",
+    "1.2.840.10008.1.2.4.203": "ISO_15444_15", "1.2.840.10008.1.2.4.112": "ISO_18181_1",
+}  # fmt: skip
+
+
+def frame_of_reference_uid(source: Source) -> str:
+    """The source's, or a derived one for a series that states none."""
+    stated = source.datasets[0].get("FrameOfReferenceUID")
+    return str(stated) if stated else derive_uid("frame of reference", source.series_instance_uid)
+
+
+def mark_lossy(dataset: Dataset, source: Dataset) -> None:
+    """Once lossy, always lossy (PS3.3 C.7.6.1.1.5): by the header, or by the transfer syntax it arrived in."""
+    meta = getattr(source, "file_meta", None)
+    method = _LOSSY_METHODS.get(str(meta.get("TransferSyntaxUID", ""))) if meta is not None else None
+    if method is not None or source.get("LossyImageCompression") == "01":
+        dataset.LossyImageCompression = "01"
+    if method is not None and "LossyImageCompressionMethod" not in dataset:
+        dataset.LossyImageCompressionMethod = method
+
+
+def headers_for_highdicom(source: Source, geometry: VolumeGeometry | None = None) -> list[Dataset]:
+    """One header per image, in the order of ``source.datasets``.
+
+    With ``geometry`` every image gets the same orientation and pixel spacing: the scanner's rounding may differ.
+    """
+    uid = frame_of_reference_uid(source)
+    return [_header(d, uid, source.datasets[0] if geometry is not None else d, geometry) for d in source.datasets]
+
+
+def _header(dataset: Dataset, uid: str, shared: Dataset, geometry: VolumeGeometry | None) -> Dataset:
+    header = Dataset()
+    for keyword in _KEPT:
+        if dataset.get(keyword) is not None:
+            setattr(header, keyword, dataset[keyword].value)
+    for keyword in _EQUIPMENT:
+        text = plain(str(dataset.get(keyword) or ""), 16 if keyword == "StationName" else 64)
+        if text:
+            setattr(header, keyword, text)
+    versions = dataset.get("SoftwareVersions") or []
+    texts = [plain(str(v)) for v in ([versions] if isinstance(versions, str) else versions)]
+    if any(texts):
+        header.SoftwareVersions = [t for t in texts if t]
+    for keyword in _EMPTY:
+        setattr(header, keyword, "")
+    mark_lossy(header, dataset)
+    if geometry is not None:
+        header.FrameOfReferenceUID = uid
+        header.PixelSpacing = shared.PixelSpacing
+        header.ImageOrientationPatient = shared.ImageOrientationPatient
+        if not float(header.get("SliceThickness") or 0) > 0:
+            header.SliceThickness = round(float(np.linalg.norm(geometry.affine[:3, 0])), 6)
+    return header
+
+
+def reference(dataset: Dataset) -> tuple[str, str]:
+    """SOP Class UID and SOP Instance UID."""
+    return str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)
+
+
+def by_instance(datasets: Sequence[Dataset]) -> dict[str, Dataset]:
+    """Data sets by SOP Instance UID."""
+    return {str(d.SOPInstanceUID): d for d in datasets}

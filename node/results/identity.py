@@ -1,0 +1,192 @@
+"""Who, when and by what: UIDs, and what every result takes over from the source images.
+
+Identity is copied as bytes from the source file and never decoded, so that a name in any character set, or in the
+wrong one, leaves the node exactly as the scanner wrote it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone, tzinfo
+from functools import cache
+from io import BytesIO
+
+from highdicom import ContributingEquipment
+from highdicom._standard_utils import get_module_attribute_map
+from pydicom import DataElement, Dataset, dcmread, dcmwrite
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.filewriter import correct_ambiguous_vr
+from pydicom.sr.codedict import codes
+from pydicom.tag import BaseTag
+
+from node import __version__
+from node.results.analysis import Analysis, Source
+
+MANUFACTURER = "AI node"
+_NAMESPACE = uuid.UUID("7b1f2c9e-52f1-5d0c-9a53-0f4b6c1f7e21")
+_MODULES = ("patient", "general-study", "patient-study", "clinical-trial-subject", "clinical-trial-study")
+_TYPE_2 = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
+    "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber",
+)  # fmt: skip
+
+
+def derive_uid(*parts: object) -> str:
+    """A UID that is a function of its parts (PS3.5 B.2 with a name-based UUID): a retry makes the same instance."""
+    return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps([str(p) for p in parts])).int}"
+
+
+def analysis_key(analysis: Analysis, source: Source) -> str:
+    """Digest of all that distinguishes one analysis from another: images, pipeline, algorithm, generation, outcome."""
+    algorithm = analysis.algorithm
+    parts = [
+        sorted(str(d.SOPInstanceUID) for d in source.datasets),
+        analysis.pipeline,
+        [algorithm.name, algorithm.version, algorithm.weights_sha256, sorted(algorithm.parameters.items())],
+        analysis.generation,
+        [analysis.outcome, analysis.reason],
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def plain(text: str, limit: int = 64) -> str:
+    """Text of our own that every character set can carry: ASCII without control characters and backslash."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return " ".join(ascii_text.replace("\\", "/").split())[:limit].strip()
+
+
+@cache
+def identity_tags() -> frozenset[BaseTag]:
+    """Attributes that must be the source's: Patient and Study modules, character set and time zone (PS3.3 C.7.1-2)."""
+    modules = get_module_attribute_map()
+    keywords = {str(a["keyword"]) for m in _MODULES for a in modules[m] if not a["path"]}
+    keywords |= {"SpecificCharacterSet", "TimezoneOffsetFromUTC", "OtherPatientIDs", "EthnicGroup"}
+    tags = {tag_for_keyword(k) for k in keywords}
+    return frozenset(BaseTag(t) for t in tags if t is not None)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Identity:
+    """The source's patient and study, undecoded."""
+
+    elements: tuple[DataElement | RawDataElement, ...]
+    time_zone: tzinfo | None
+    """Of Timezone Offset From UTC; ``None`` when the source states none: its times are local."""
+
+    @classmethod
+    def read(cls, source: Source) -> Identity:
+        """Read the first file of the series again, so that nobody has decoded its elements before."""
+        header = dcmread(source.paths[0], stop_before_pixels=True)
+        elements = tuple(_undecoded(header, tag) for tag in sorted(identity_tags() & set(header.keys())))
+        return cls(elements=elements, time_zone=_time_zone(elements))
+
+    def stamp(self, dataset: Dataset) -> None:
+        """Replace patient and study of ``dataset`` by the source's; what the source lacks is left empty or out."""
+        for tag in identity_tags():
+            if tag in dataset:
+                del dataset[tag]
+        for keyword in _TYPE_2:
+            setattr(dataset, keyword, None)
+        for element in self.elements:
+            dataset[element.tag] = element
+
+    def local(self, moment: datetime) -> datetime:
+        """``moment`` on the clock that the source's times are read by."""
+        return moment.astimezone(self.time_zone)
+
+
+def _undecoded(header: Dataset, tag: BaseTag) -> DataElement | RawDataElement:
+    element = header.get_item(tag)
+    if not isinstance(element, RawDataElement):
+        return header[tag]
+    vr = element.VR or dictionary_VR(tag)
+    if vr == "SQ" or (vr == "US" and not element.is_little_endian):
+        return header[tag]
+    value = element.value or b""
+    if len(value) % 2:
+        value += b"\0" if vr == "UI" else b" "
+    return element._replace(VR=vr, value=value, length=len(value), is_implicit_VR=False, is_little_endian=True)
+
+
+def _time_zone(elements: tuple[DataElement | RawDataElement, ...]) -> tzinfo | None:
+    for element in elements:
+        if keyword_for_tag(element.tag) == "TimezoneOffsetFromUTC" and isinstance(element.value, bytes):
+            text = element.value.decode("ascii", "replace").strip()
+            if len(text) == 5 and text[0] in "+-" and text[1:].isdigit():
+                offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:]))
+                return timezone(-offset if text[0] == "-" else offset)
+    return None
+
+
+def equipment(analysis: Analysis, moment: datetime) -> ContributingEquipment:
+    """The algorithm as Contributing Equipment (PS3.3 C.12.1; IHE AI Results)."""
+    algorithm = analysis.algorithm
+    timings = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in analysis.timings.items())
+    return ContributingEquipment(
+        manufacturer=MANUFACTURER,
+        purpose_of_reference=codes.DCM.ProcessingEquipment,
+        manufacturer_model_name=plain(algorithm.name),
+        software_versions=software_versions(analysis),
+        device_serial_number=serial_number(analysis),
+        contribution_datetime=moment.replace(tzinfo=None),
+        contribution_description=plain(
+            f"Analysis by pipeline {analysis.pipeline}" + (f"; {timings}" if timings else ""), 1024
+        ),
+    )
+
+
+def software_versions(analysis: Analysis) -> list[str]:
+    """Version of the algorithm, then of the node."""
+    return [plain(analysis.algorithm.version) or "unknown", f"ainode {__version__}"]
+
+
+def serial_number(analysis: Analysis) -> str:
+    """Device Serial Number: changes with the weights."""
+    algorithm = analysis.algorithm
+    return algorithm.weights_sha256 or plain(f"{algorithm.name} {algorithm.version}".strip())
+
+
+def device_uid(analysis: Analysis) -> str:
+    """Device Observer UID: one per algorithm, version and weights."""
+    algorithm = analysis.algorithm
+    return derive_uid("device", algorithm.name, algorithm.version, algorithm.weights_sha256)
+
+
+def series_number(source: Source, place: int) -> int:
+    """Series Number next to the source's: its number times 100 plus ``place``."""
+    number = int(source.datasets[0].get("SeriesNumber") or 0)
+    return number * 100 + place if 0 < number < 10_000_000 else 9000 + place
+
+
+def finish(dataset: Dataset, analysis: Analysis, identity: Identity) -> bytes:
+    """Give a built object the source's identity, our equipment and the time of the analysis; return its file."""
+    moment = identity.local(analysis.analysed_at)
+    date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")
+    for prefix in ("InstanceCreation", "Content", "Series"):
+        setattr(dataset, f"{prefix}Date", date)
+        setattr(dataset, f"{prefix}Time", time)
+    dataset.Manufacturer = MANUFACTURER
+    dataset.ManufacturerModelName = plain(analysis.algorithm.name)
+    dataset.SoftwareVersions = software_versions(analysis)
+    dataset.DeviceSerialNumber = serial_number(analysis)
+    contributors = list(dataset.get("ContributingEquipmentSequence") or [])
+    for item in contributors:
+        if item.get("ManufacturerModelName") == "highdicom":
+            item.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S.%f")
+    dataset.ContributingEquipmentSequence = [*contributors, equipment(analysis, moment)]
+    correct_ambiguous_vr(dataset, is_little_endian=True)
+    identity.stamp(dataset)
+    # pydicom writes undecoded elements as they are only when it believes the dataset's encoding to be unchanged.
+    dataset.set_original_encoding(
+        is_implicit_vr=False,
+        is_little_endian=True,
+        character_encoding=dataset._character_set,  # noqa: SLF001
+    )
+    buffer = BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True, implicit_vr=False, little_endian=True)
+    return buffer.getvalue()

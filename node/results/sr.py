@@ -1,0 +1,243 @@
+"""The report of an analysis: Comprehensive 3D SR, TID 1500 Imaging Measurement Report (PS3.16).
+
+Per finding two measurement groups with the same tracking UID: a planar one with the outline on the slice of greatest
+area, which viewers draw, and a volumetric one that refers to the segment. The outcome stands under Qualitative
+Evaluations in every report; without findings it is also the one measurement group, so that it is never ambiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from highdicom import UID
+from highdicom.seg import Segmentation
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodeContentItem,
+    CodedConcept,
+    Comprehensive3DSR,
+    ContainerContentItem,
+    ContentItem,
+    ContentSequence,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    ImageContentItem,
+    ImageRegion,
+    LanguageOfContentItemAndDescendants,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    RelationshipTypeValues,
+    SourceImageForRegion,
+    TextContentItem,
+    TrackingIdentifier,
+    UIDRefContentItem,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from node import pipeline
+from node.errors import EncodeError
+from node.results.analysis import Analysis, Outcome, Source
+from node.results.finding import Finding
+from node.results.headers import headers_for_highdicom, reference
+from node.results.identity import MANUFACTURER, derive_uid, device_uid, plain, serial_number, series_number
+from node.results.seg import algorithm_parameters
+
+_CONTAINS = RelationshipTypeValues.CONTAINS
+_CONTEXT = RelationshipTypeValues.HAS_ACQ_CONTEXT
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")  # TID 1500
+SUMMARIES: dict[Outcome, Code] = {  # CID 6047
+    "findings": codes.DCM.AllAlgorithmsSucceededWithFindings,
+    "no findings": codes.DCM.AllAlgorithmsSucceededWithoutFindings,
+    "not applicable": codes.DCM.NoAlgorithmsSucceededWithoutFindings,
+    "failed": codes.DCM.NoAlgorithmsSucceededWithoutFindings,
+}
+STATUSES: dict[Outcome, Code] = {  # CID 6042
+    "findings": codes.DCM.Succeeded,
+    "no findings": codes.DCM.Succeeded,
+    "not applicable": codes.DCM.NotAttempted,
+    "failed": codes.DCM.Failed,
+}
+_PROCEDURES = {  # CID 100
+    "CT": codes.cid100.CTUnspecifiedBodyRegion,
+    "MR": codes.cid100.MRIUnspecifiedBodyRegion,
+    "PT": codes.cid100.PETUnspecifiedBodyRegion,
+    "NM": codes.cid100.NMUnspecifiedBodyRegion,
+    "CR": codes.cid100.XRUnspecifiedBodyRegion,
+    "DX": codes.cid100.XRUnspecifiedBodyRegion,
+}
+_MODALITIES = {
+    "CT": codes.cid29.ComputedTomography,
+    "MR": codes.cid29.MagneticResonance,
+    "PT": codes.cid29.PositronEmissionTomography,
+}
+
+_Group = (
+    MeasurementsAndQualitativeEvaluations
+    | PlanarROIMeasurementsAndQualitativeEvaluations
+    | VolumetricROIMeasurementsAndQualitativeEvaluations
+)
+
+
+def encode_sr(
+    analysis: Analysis, source: Source, findings: Sequence[Finding], seg: Segmentation | None, key: str
+) -> Comprehensive3DSR:
+    """Build the SR; ``seg`` holds the segments of ``findings``. Identity and times are stamped on later."""
+    headers = headers_for_highdicom(source)
+    try:
+        report = MeasurementReport(
+            observation_context=_observer(analysis),
+            procedure_reported=_PROCEDURES.get(source.modality, codes.SCT.ImagingProcedure),
+            imaging_measurements=_groups(analysis, headers, findings, seg, key),
+            title=codes.DCM.ImagingMeasurementReport,
+            language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
+                CodedConcept("en-US", "RFC5646", "English (United States)")
+            ),
+        )
+        content: ContentSequence = report[0].ContentSequence
+        content.insert(len(content) - 1, _image_library(source, headers))
+        content.append(_evaluations(analysis))
+        return Comprehensive3DSR(
+            evidence=[*headers, *([] if seg is None else [seg])],
+            content=report[0],
+            series_instance_uid=derive_uid(key, "SR series"),
+            series_number=series_number(source, 2),
+            sop_instance_uid=derive_uid(key, "SR"),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            series_description=sr_description(analysis),
+            is_complete=True,
+            is_final=False,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise EncodeError(f"SR of pipeline {analysis.pipeline} cannot be built: {error}") from error
+
+
+def sr_description(analysis: Analysis) -> str:
+    """Series Description: the outcome is read in the list of series already."""
+    tail = "" if analysis.outcome == "findings" else f" ({analysis.outcome})"
+    return plain(f"AI {analysis.pipeline} report"[: 64 - len(tail)] + tail)
+
+
+def _observer(analysis: Analysis) -> ObservationContext:
+    return ObservationContext(
+        observer_device_context=ObserverContext(
+            observer_type=codes.DCM.Device,
+            observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+                uid=device_uid(analysis),
+                name=plain(analysis.pipeline),
+                manufacturer_name=MANUFACTURER,
+                model_name=plain(analysis.algorithm.name),
+                serial_number=serial_number(analysis),
+            ),
+        )
+    )
+
+
+def _groups(
+    analysis: Analysis, headers: Sequence[Dataset], findings: Sequence[Finding], seg: Segmentation | None, key: str
+) -> list[_Group]:
+    algorithm = AlgorithmIdentification(
+        name=plain(analysis.algorithm.name),
+        version=plain(analysis.algorithm.version) or "unknown",
+        parameters=[f"{k}={v}" for k, v in algorithm_parameters(analysis.algorithm).items()] or None,
+        family=analysis.algorithm.family,
+        manufacturer=MANUFACTURER,
+    )
+    if not findings or seg is None:
+        return [_outcome_group(analysis, algorithm, key)]
+    groups: list[_Group] = []
+    for finding in findings:
+        shared: dict[str, Any] = {
+            "tracking_identifier": TrackingIdentifier(uid=finding.tracking_uid, identifier=finding.tracking_id),
+            "finding_type": finding.finding,
+            "finding_sites": [FindingSite(finding.site, finding.laterality)] if finding.site else None,
+            "algorithm_id": algorithm,
+        }
+        if finding.laterality is not None and finding.site is None:
+            shared["qualitative_evaluations"] = [QualitativeEvaluation(codes.SCT.Laterality, finding.laterality)]
+        groups += [
+            PlanarROIMeasurementsAndQualitativeEvaluations(
+                **shared,
+                measurements=_measurements(finding.planar()),
+                referenced_region=ImageRegion(
+                    "POLYLINE",
+                    finding.section.outline,
+                    SourceImageForRegion(*reference(headers[finding.section.slice_index])),
+                ),
+            ),
+            VolumetricROIMeasurementsAndQualitativeEvaluations(
+                **shared,
+                measurements=_measurements(finding.volumetric()),
+                referenced_segment=ReferencedSegment.from_segmentation(seg, finding.number),
+            ),
+        ]
+    return groups
+
+
+def _measurements(measurements: Iterable[pipeline.Measurement]) -> list[Measurement] | None:
+    return [Measurement(m.name, _rounded(m.value), m.unit) for m in measurements] or None
+
+
+def _rounded(value: float) -> float:
+    """To a tenth from 10 on, to four significant digits below: more would pretend an accuracy that is not there."""
+    return round(value, 1) if abs(value) >= 10 else float(f"{value:.4g}")
+
+
+def _outcome_group(
+    analysis: Analysis, algorithm: AlgorithmIdentification, key: str
+) -> MeasurementsAndQualitativeEvaluations:
+    """TID 1501 on the series as a whole: there is no region to speak of."""
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=derive_uid(key, "tracking", ""), identifier="Analysis"),
+        finding_type=SUMMARIES[analysis.outcome],
+        algorithm_id=algorithm,
+        qualitative_evaluations=[QualitativeEvaluation(codes.DCM.SummaryOfAnalyses, STATUSES[analysis.outcome])],
+    )
+    group[0].ContentSequence.extend(_comments(analysis))
+    return group
+
+
+def _evaluations(analysis: Analysis) -> ContainerContentItem:
+    container = ContainerContentItem(name=QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
+    container.ContentSequence = ContentSequence(
+        [
+            CodeContentItem(codes.DCM.CADProcessingAndFindingsSummary, SUMMARIES[analysis.outcome], _CONTAINS),
+            CodeContentItem(codes.DCM.SummaryOfAnalyses, STATUSES[analysis.outcome], _CONTAINS),
+            *_comments(analysis),
+        ]
+    )
+    return container
+
+
+def _comments(analysis: Analysis) -> list[ContentItem]:
+    """The outcome in words, the reason, the pipeline's remarks."""
+    outcome = f"Outcome: {analysis.outcome}" + (f" ({analysis.reason})" if analysis.reason else "")
+    remarks = () if analysis.findings is None else analysis.findings.remarks
+    return [TextContentItem(codes.DCM.Comment, plain(text, 1024), _CONTAINS) for text in (outcome, *remarks)]
+
+
+def _image_library(source: Source, headers: Sequence[Dataset]) -> ContainerContentItem:
+    """TID 1600: the images that were analysed, also when nothing was found in them."""
+    group = ContainerContentItem(name=codes.DCM.ImageLibraryGroup, relationship_type=_CONTAINS)
+    items: list[ContentItem] = []
+    if source.modality in _MODALITIES:
+        items.append(CodeContentItem(codes.DCM.Modality, _MODALITIES[source.modality], _CONTEXT))
+    uid = source.datasets[0].get("FrameOfReferenceUID")
+    if uid:
+        items.append(UIDRefContentItem(codes.DCM.FrameOfReferenceUID, UID(str(uid)), _CONTEXT))
+    name = CodedConcept("260753009", "SCT", "Source")
+    items += [ImageContentItem(name, *reference(h), relationship_type=_CONTAINS) for h in headers]
+    group.ContentSequence = ContentSequence(items)
+    library = ContainerContentItem(name=codes.DCM.ImageLibrary, relationship_type=_CONTAINS)
+    library.ContentSequence = ContentSequence([group])
+    return library
