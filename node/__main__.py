@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from node import __version__
-from node.config import Config, load
+from node.config import load
 from node.errors import NodeError
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="ainode")
 def main() -> None:
-    """A DICOM network node that runs deep-learning pipelines beside the PACS.
+    r"""A DICOM network node that runs deep-learning pipelines beside the PACS.
 
     \b
     First steps:

@@ -7,11 +7,11 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from node.config import Config
-from node.deliver.echo import echo
+from node.config import Config, Destination
+from node.deliver import echo
 from node.errors import NodeError
 from node.jobs.load import load_pipeline
 from node.service import open_storage
@@ -46,8 +46,8 @@ def check(config: Config) -> Iterator[Check]:
 def _guarded(name: str, look: Callable[[], Check]) -> Check:
     try:
         return look()
-    except NodeError as error:
-        return Check(name=name, good=False, found=str(error), remedy="see the message")
+    except NodeError as error:  # its message holds the remedy
+        return Check(name=name, good=False, found=str(error))
 
 
 def _storage(config: Config) -> Check:
@@ -88,7 +88,8 @@ def _port(config: Config) -> Check:
             probe.bind((address, port))
         except OSError as error:
             host = "127.0.0.1" if address == "0.0.0.0" else address  # noqa: S104 - only compared
-            answer = echo(host=host, port=port, called=config.ae.title, calling=config.ae.title)
+            ourselves = Destination(title=config.ae.title, host=host, port=port)
+            answer = echo("ourselves", ourselves, config.ae.title)
             if answer.ok:
                 return Check(
                     name="port", good=True, found=f"{address}:{port}: a node answers C-ECHO as {config.ae.title}"
@@ -120,6 +121,28 @@ def _pipeline(config: Config, name: str) -> Check:
 
 def _destination(config: Config, name: str) -> Check:
     to = config.destinations[name]
-    answer = echo(host=to.host, port=to.port, called=to.title, calling=config.ae.title)
-    found = f"{to.title} at {to.host}:{to.port}: {answer.reason}"
-    return Check(name=f"destination {name}", good=answer.ok, found=found, remedy="" if answer.ok else answer.remedy)
+    answer = echo(name, to, config.ae.title)
+    found = f"{to.title} at {to.host}:{to.port} answers C-ECHO in {answer.seconds * 1000:.0f} ms"
+    return Check(name=f"destination {name}", good=answer.ok, found=found if answer.ok else answer.reason)
+
+
+def describe_pipelines(config: Config) -> list[dict[str, Any]]:
+    """Name, algorithm, needs and weights digest of every configured pipeline, or the ``error`` that keeps it away."""
+    found: list[dict[str, Any]] = []
+    for name, table in config.pipelines.items():
+        try:
+            pipeline = load_pipeline(name, table, device="cpu")
+        except NodeError as error:
+            found.append({"name": name, "error": str(error)})
+            continue
+        needs = {k: v for k, v in asdict(pipeline.needs).items() if v not in (None, frozenset(), 1)}
+        found.append(
+            {
+                "name": name,
+                "algorithm": pipeline.algorithm.name,
+                "version": pipeline.algorithm.version,
+                "weights_sha256": pipeline.algorithm.weights_sha256,
+                "needs": {k: sorted(v) if isinstance(v, frozenset) else v for k, v in needs.items()},
+            }
+        )
+    return found

@@ -137,4 +137,10 @@ class Router:
             )
         )
         for route in verdict.routes:
-            self._jobs.enqueue(connection, NewJob(**where, generation=generation, **asdict(route)))
+            new = NewJob(
+                study_instance_uid=where["study_instance_uid"],
+                series_instance_uid=where["series_instance_uid"],
+                generation=generation,
+                **asdict(route),
+            )
+            self._jobs.enqueue(connection, new)
