@@ -103,7 +103,7 @@ def _row(receipt: Receipt, table: sa.Table) -> dict[str, Any]:
 
 def _paths(connection: sa.Connection, uids: set[str]) -> dict[str, str]:
     query = sa.select(instance.c.sop_instance_uid, instance.c.path).where(instance.c.sop_instance_uid.in_(uids))
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())
 
 
 def _touch_series(connection: sa.Connection, receipts: list[Receipt]) -> None:
