@@ -1,0 +1,171 @@
+"""Delivery to scripted peers, for answers that real ones cannot be made to give."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import delivery_jobs as jobs
+import pytest
+from dicom_files import ct_series
+from pydicom import Dataset
+from pydicom.uid import CTImageStorage
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification
+
+from node.deliver import echo
+from node.deliver.association import Timeouts
+from node.errors import DeliveryError
+
+
+class Scripted:
+    """A pynetdicom SCP that answers each C-STORE with the next status of its script, the last one for ever."""
+
+    def __init__(self, statuses: Sequence[int], aet: str = "SCRIPTED", *, maximum_associations: int = 10) -> None:
+        self.aet = aet
+        self.host = "127.0.0.1"
+        self.received: list[str] = []
+        self._statuses = list(statuses)
+        self._entity = AE(ae_title=aet)
+        self._entity.maximum_associations = maximum_associations
+        self._entity.add_supported_context(CTImageStorage)
+        self._entity.add_supported_context(Verification)
+        handlers = [(evt.EVT_C_STORE, self._answer), (evt.EVT_C_ECHO, lambda _: self._statuses[0])]
+        self.server = self._entity.start_server((self.host, 0), block=False, evt_handlers=handlers)
+        self.port = int(self.server.server_address[1])
+
+    def _answer(self, event: evt.Event) -> Dataset:
+        self.received.append(str(event.request.AffectedSOPInstanceUID))
+        answer = Dataset()
+        answer.Status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
+        answer.ErrorComment = "as scripted"
+        return answer
+
+
+@contextmanager
+def scripted(*statuses: int, **more: int) -> Iterator[Scripted]:
+    peer = Scripted(statuses, **more)
+    try:
+        yield peer
+    finally:
+        peer.server.shutdown()
+
+
+def finished(folder: Path, peer: object, n: int = 3) -> jobs.FinishedJob:
+    return jobs.FinishedJob(folder, ct_series(n=n, size=16), {"pacs": jobs.destination(peer)})
+
+
+@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007, 0x0111])
+def test_warnings_and_duplicates_count_as_stored_and_are_not_sent_again(tmp_path: Path, status: int) -> None:
+    with scripted(status) as pacs:
+        job = finished(tmp_path, pacs)
+        job.deliver()
+        job.deliver()
+        assert sorted(pacs.received) == sorted(job.uids)
+    assert {s for s, _ in job.answers().values()} == {status}
+    assert all(comment.endswith(": as scripted") for _, comment in job.answers().values())
+    assert job.status().state == "STORED"
+
+
+@pytest.mark.parametrize("status", [0x0110, 0x0122, 0x0124, 0xA700, 0xA900, 0xC000, 0xC123])
+def test_a_refused_instance_alone_is_sent_again(tmp_path: Path, status: int) -> None:
+    with scripted(0x0000, status, 0x0000) as pacs:
+        job = finished(tmp_path, pacs)
+        with pytest.raises(
+            DeliveryError, match=rf"2 of 3 objects stored; first refusal: status 0x{status:04X}, .*scripted"
+        ):
+            job.deliver()
+        assert (job.status().state, job.status().stored) == ("SCHEDULED", 2)
+        job.deliver()
+        assert pacs.received == [*job.uids, job.uids[1]]
+    assert job.status().state == "STORED"
+
+
+def test_an_association_beyond_the_limit_of_a_busy_peer_is_tried_again(tmp_path: Path) -> None:
+    with scripted(0x0000, maximum_associations=1) as pacs:
+        job = finished(tmp_path, pacs)
+        busy = AE(ae_title="OTHER")
+        busy.add_requested_context(Verification)
+        other = busy.associate(pacs.host, pacs.port, ae_title=pacs.aet)
+        with pytest.raises(DeliveryError, match="association rejected: its limit of associations is reached"):
+            job.deliver()
+        other.release()
+        job.deliver()
+    assert job.status().state == "STORED"
+
+
+def test_an_echo_answered_with_a_failure_is_not_ok(tmp_path: Path) -> None:
+    with scripted(0x0122) as pacs:
+        config = jobs.config_for(tmp_path, pacs=jobs.destination(pacs))
+        answer = echo("pacs", config.destinations["pacs"], "AINODE", jobs.QUICK)
+    assert (answer.ok, "status 0x0122" in answer.reason) == (False, True)
+
+
+class Tap:
+    """A TCP relay before a peer that passes on only so many bytes of what it is sent, then stops reading."""
+
+    def __init__(self, peer: Scripted, limit: int | None, answer_limit: int | None = None) -> None:
+        self.aet, self.host = peer.aet, peer.host
+        self._listener = socket.create_server((self.host, 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        self.port = int(self._listener.getsockname()[1])
+        self._to = (peer.host, peer.port)
+        self._limits = (limit, answer_limit)
+        self._open: list[socket.socket] = [self._listener]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                inner, _ = self._listener.accept()
+            except OSError:
+                return
+            outer = socket.create_connection(self._to)
+            self._open += [inner, outer]
+            for source, sink, limit in ((inner, outer, self._limits[0]), (outer, inner, self._limits[1])):
+                threading.Thread(target=self._pass_on, args=(source, sink, limit), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, limit: int | None) -> None:
+        passed = 0
+        try:
+            while limit is None or passed < limit:
+                data = source.recv(4096 if limit is None else min(4096, limit - passed))
+                if not data:
+                    sink.shutdown(socket.SHUT_WR)
+                    return
+                sink.sendall(data)
+                passed += len(data)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        for one in self._open:
+            one.close()
+
+
+@pytest.mark.parametrize(
+    ("limit", "answer_limit"),
+    [
+        pytest.param(2_000, None, id="stops reading in the middle of a PDU"),
+        pytest.param(None, 0, id="never answers the association request"),
+        pytest.param(None, 100, id="stops in the middle of its own PDU"),
+        pytest.param(None, 400, id="answers only the association request"),
+    ],
+)
+def test_a_peer_that_hangs_anywhere_is_noticed(tmp_path: Path, limit: int | None, answer_limit: int | None) -> None:
+    with scripted(0x0000) as pacs:
+        tap = Tap(pacs, limit, answer_limit)
+        # Larger than all socket buffers, so that a peer that does not read blocks the sender.
+        job = jobs.FinishedJob(tmp_path, ct_series(n=2, size=2048), {"pacs": jobs.destination(tap)})
+        timeouts = Timeouts(connect_seconds=2.0, answer_seconds=2.0, store_seconds=1.0, stall_seconds=1.5)
+        started = time.monotonic()
+        with pytest.raises(DeliveryError, match=r"pacs \(SCRIPTED at"):
+            job.deliver(timeouts=timeouts)
+        assert time.monotonic() - started < 60.0
+        tap.close()
+    assert job.status().stored < 2
+    assert job.status().error is not None
