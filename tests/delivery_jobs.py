@@ -20,11 +20,12 @@ from node.ledger.tables import delivery_instance, job, result
 from node.spool import Spool
 
 JOB = "job-1"
-QUICK = Timeouts(connect_seconds=2.0, answer_seconds=2.0, store_seconds=2.0, stall_seconds=2.0)
+QUICK = Timeouts(connect_seconds=2.0, answer_seconds=2.0, store_seconds=2.0, stall_seconds=2.0, report_seconds=2.0)
 
 
-def config_for(folder: Path, **destinations: dict[str, Any]) -> Config:
-    return Config.model_validate({"storage": {"folder": folder}, "destinations": destinations})
+def config_for(folder: Path, port: int = 11112, **destinations: dict[str, Any]) -> Config:
+    ae = {"address": "127.0.0.1", "port": port}
+    return Config.model_validate({"ae": ae, "storage": {"folder": folder}, "destinations": destinations})
 
 
 def destination(peer: Any, **more: Any) -> dict[str, Any]:
@@ -40,10 +41,12 @@ class FinishedJob:
     folder: Path
     datasets: Iterable[FileDataset]
     destinations: dict[str, dict[str, Any]]
+    port: int = 11112
+    """Of the receiver, when the test starts one."""
     uids: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.config = config_for(self.folder, **self.destinations)
+        self.config = config_for(self.folder, self.port, **self.destinations)
         self.spool = Spool(self.folder)
         self.url = f"sqlite:///{self.folder / 'ledger.sqlite'}"
         self.engine = open_ledger(self.url)

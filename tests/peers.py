@@ -152,10 +152,17 @@ class Orthanc:
     def post(self, path: str, body: Any) -> Any:
         return json.loads(self._open(path, json.dumps(body).encode()))
 
-    def _open(self, path: str, body: bytes | None = None) -> bytes:
+    def _open(self, path: str, body: bytes | None = None, method: str | None = None) -> bytes:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(self.http_url + path, body, timeout=60.0) as response:
+        request = urllib.request.Request(self.http_url + path, body, method=method)  # noqa: S310 - our own http URL
+        with opener.open(request, timeout=60.0) as response:
             return bytes(response.read())
+
+    def _identifier(self, sop_instance_uid: str) -> str:
+        found = self.post("/tools/find", {"Level": "Instance", "Query": {"SOPInstanceUID": sop_instance_uid}})
+        if len(found) != 1:
+            raise LookupError(f"the PACS holds {len(found)} instances {sop_instance_uid}")
+        return str(found[0])
 
     def instances(self) -> list[str]:
         """SOP Instance UIDs it holds, sorted."""
@@ -163,10 +170,11 @@ class Orthanc:
 
     def download(self, sop_instance_uid: str) -> pydicom.Dataset:
         """The instance as it is stored there, with its File Meta Information."""
-        found = self.post("/tools/find", {"Level": "Instance", "Query": {"SOPInstanceUID": sop_instance_uid}})
-        if len(found) != 1:
-            raise LookupError(f"the PACS holds {len(found)} instances {sop_instance_uid}")
-        return pydicom.dcmread(BytesIO(self._open(f"/instances/{found[0]}/file")))
+        return pydicom.dcmread(BytesIO(self._open(f"/instances/{self._identifier(sop_instance_uid)}/file")))
+
+    def delete(self, sop_instance_uid: str) -> None:
+        """Lose the instance."""
+        self._open(f"/instances/{self._identifier(sop_instance_uid)}", method="DELETE")
 
 
 @contextmanager

@@ -30,6 +30,8 @@ class Timeouts:
     """Until a C-STORE request is answered, beside the time that its bytes need."""
     stall_seconds: float = 30.0
     """Until it takes, or sends, the next bytes of a PDU that has begun."""
+    report_seconds: float = 5.0
+    """How long an association is kept open for the answer to a Storage Commitment request on it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,6 @@ from node.spool import Spool
 
 logger = logging.getLogger(__name__)
 
-COMMITMENT_WAIT_SECONDS = 5.0
-"""How long the association stays open for an answer to Storage Commitment on it; an answer on a new association that
-comes within this time saves an attempt."""
 _POLL_SECONDS = 0.1
 
 
@@ -124,7 +121,7 @@ class Deliverer:
                 peer, self._config.ae.title, [commitment_context()], self._timeouts, self._on_event_report
             ) as association:
                 request_commitment(association, peer, owed, transaction_uid)
-                deadline = time.monotonic() + COMMITMENT_WAIT_SECONDS
+                deadline = time.monotonic() + self._timeouts.report_seconds
                 while self._state(job_id, peer) == STORED and time.monotonic() < deadline:
                     time.sleep(_POLL_SECONDS)
         except DeliveryError:

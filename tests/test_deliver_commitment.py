@@ -1,0 +1,155 @@
+"""Storage Commitment: only the peer's word for every instance makes a delivery confirmed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import delivery_jobs as jobs
+import peers
+import pytest
+import sqlalchemy as sa
+from dicom_files import ct_series
+from pydicom import Dataset
+from pydicom.uid import CTImageStorage
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+
+from node.errors import DeliveryError
+from node.ledger.tables import delivery_instance
+from node.receive.receiver import Receiver
+
+
+@contextmanager
+def receiver(job: jobs.FinishedJob) -> Iterator[None]:
+    """Our own SCP, where the PACS calls back."""
+    ours = Receiver(job.config, job.engine, job.spool)
+    ours.start()
+    try:
+        yield
+    finally:
+        ours.stop()
+
+
+def finished(folder: Path, peer: object, port: int = 11112, **more: object) -> jobs.FinishedJob:
+    table = jobs.destination(peer, commitment=True, **more)
+    return jobs.FinishedJob(folder / "node", ct_series(n=3, size=16), {"pacs": table}, port)
+
+
+def transactions(job: jobs.FinishedJob) -> set[str | None]:
+    with job.engine.connect() as connection:
+        return set(connection.scalars(sa.select(delivery_instance.c.transaction_uid)))
+
+
+def test_orthanc_commits_on_an_association_of_its_own_and_the_delivery_is_confirmed(tmp_path: Path) -> None:
+    port = peers.free_port()
+    with peers.orthanc(tmp_path, {"AINODE": port}) as pacs:
+        job = finished(tmp_path, pacs, port)
+        with receiver(job):
+            job.deliver()
+    status = job.status()
+    assert (status.state, status.stored, status.committed) == ("CONFIRMED", 3, 3)
+
+
+def test_an_instance_that_the_pacs_lost_is_sent_again_before_the_delivery_is_confirmed(tmp_path: Path) -> None:
+    port = peers.free_port()
+    with peers.orthanc(tmp_path, {"AINODE": port}) as pacs:
+        job = finished(tmp_path, pacs, port)
+        plain = jobs.config_for(job.folder, port, pacs=jobs.destination(pacs))
+        asking, job.config = job.config, plain
+        job.deliver()
+        assert job.status().state == "STORED"
+        pacs.delete(job.uids[1])
+        job.config = asking
+        with receiver(job):
+            with pytest.raises(DeliveryError, match="Storage Commitment failed for some objects"):
+                job.deliver()
+            assert job.answers()[job.uids[1]] == (None, "Storage Commitment failed: 0x0112 (no such object instance)")
+            assert (job.status().state, job.status().committed) == ("SCHEDULED", 2)
+            job.deliver()
+        assert pacs.instances() == sorted(job.uids)
+    assert (job.status().state, job.status().committed) == ("CONFIRMED", 3)
+
+
+def test_an_answer_that_never_comes_is_waited_for_and_then_asked_again(tmp_path: Path) -> None:
+    port = peers.free_port()
+    with peers.orthanc(tmp_path, {"AINODE": port}) as pacs:
+        job = finished(tmp_path, pacs, port, commitment_timeout_seconds=6.0)
+        with pytest.raises(DeliveryError, match="stored everything, Storage Commitment not answered yet"):
+            job.deliver()
+        first = transactions(job)
+        started = time.monotonic()
+        with pytest.raises(DeliveryError, match="not answered yet"):
+            job.deliver()
+        assert time.monotonic() - started < 1.0
+        assert transactions(job) == first
+        assert job.status().state == "STORED"
+        time.sleep(6.0)
+        with receiver(job):
+            job.deliver()
+    assert job.status().state == "CONFIRMED"
+    assert transactions(job) != first
+
+
+def test_a_peer_without_storage_commitment_is_named_and_the_objects_count_as_stored(tmp_path: Path) -> None:
+    with peers.storescp(tmp_path, "+xa") as pacs:
+        job = finished(tmp_path, pacs)
+        with pytest.raises(
+            DeliveryError, match=r"accepts none of what we have to send .*Storage Commitment Push Model"
+        ):
+            job.deliver()
+    assert (job.status().state, job.status().stored) == ("STORED", 3)
+    assert transactions(job) == {None}
+
+
+class Committing:
+    """A scripted PACS that answers on the association of the request, or refuses it with a status."""
+
+    def __init__(self, status: int = 0x0000) -> None:
+        self.aet, self.host = "SCRIPTED", "127.0.0.1"
+        self.reports: list[int] = []
+        self._status = status
+        entity = AE(ae_title=self.aet)
+        entity.add_supported_context(CTImageStorage)
+        entity.add_supported_context(StorageCommitmentPushModel)
+        handlers = [(evt.EVT_C_STORE, lambda _: 0x0000), (evt.EVT_N_ACTION, self._commit)]
+        self.server = entity.start_server((self.host, 0), block=False, evt_handlers=handlers)
+        self.port = int(self.server.server_address[1])
+
+    def _commit(self, event: evt.Event) -> tuple[int, None]:
+        report = Dataset()
+        report.TransactionUID = event.action_information.TransactionUID
+        report.ReferencedSOPSequence = event.action_information.ReferencedSOPSequence
+        if self._status == 0x0000:
+            threading.Thread(target=self._report, args=(event.assoc, report)).start()
+        return self._status, None
+
+    def _report(self, association: object, report: Dataset) -> None:
+        time.sleep(0.3)  # after the response to the request
+        answer, _ = association.send_n_event_report(  # type: ignore[attr-defined]
+            report, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        )
+        self.reports.append(answer.Status)
+
+
+def test_an_answer_on_the_association_of_the_request_confirms(tmp_path: Path) -> None:
+    pacs = Committing()
+    job = finished(tmp_path, pacs)
+    job.deliver()
+    pacs.server.shutdown()
+    assert pacs.reports == [0x0000]
+    assert job.status().state == "CONFIRMED"
+
+
+def test_a_refused_request_is_reported_and_made_again_at_the_next_attempt(tmp_path: Path) -> None:
+    pacs = Committing(0x0124)
+    job = finished(tmp_path, pacs)
+    for _ in range(2):
+        with pytest.raises(DeliveryError, match="Storage Commitment request refused with status 0x0124"):
+            job.deliver()
+    pacs.server.shutdown()
+    assert (job.status().state, job.status().attempt) == ("STORED", 2)
+    assert transactions(job) == {None}
