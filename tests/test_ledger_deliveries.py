@@ -5,20 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import postgres
 import pytest
 import sqlalchemy as sa
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
 from node.ledger import begin_immediate, open_ledger
 from node.ledger import deliveries as d
-from node.ledger.tables import event, job, result
+from node.ledger.tables import event, job, metadata, result
 
 JOB, PACS = "job-1", "pacs"
 
 
-@pytest.fixture
-def connection(tmp_path: Path) -> Iterator[sa.Connection]:
-    engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres.cluster() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Connection]:
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("server")
+    engine = open_ledger(url)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
     with begin_immediate(engine) as connection:
         connection.execute(
             sa.insert(job).values(
