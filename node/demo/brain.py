@@ -72,7 +72,7 @@ def _slab(place: Place, grain: Array, folds: Array, bumps: Array) -> tuple[Array
     skull = head - 7.5
     inside = _brain_mask(x, y, z, skull - 7.5)
     image = np.full(z.shape, AIR, np.float32)
-    blend(image, FAT + 0.15 * grain - 0.6 * cover(2 - head), cover(head))
+    blend(image, FAT + 0.3 * grain - 0.6 * cover(2 - head), cover(head))
     blend(image, SKULL, cover(skull, 1.5))
     blend(image, 0.5 + 0.1 * grain, cover(1.2 - np.abs(skull - 3.2), 1.5) * cover(z + 10))  # marrow
     _face(image, place, head, grain)
@@ -98,8 +98,8 @@ def _slab(place: Place, grain: Array, folds: Array, bumps: Array) -> tuple[Array
     blend(image, FLUID - 0.04, cover(water) * cover(inside))
     lesion = cover(lesion_distance(x, y, z, bumps), 4.5) * cover(inside - 2) * (1 - cover(water))
     blend(image, LESION + 0.10 * bumps + 0.05 * grain, lesion * (0.9 - 0.3 * cover(ribbon - 1, 2.0)))
-    # Receive coils see the rim better than the middle, and one side a little better than the other.
-    image *= np.exp(0.10 * np.sin(x / 60) + 0.12 * np.cos(y / 55 + 0.6) + 0.0018 * z)
+    # Receive coils see the rim better than the middle, one side a little better than the other, the vertex worst.
+    image *= np.exp(0.10 * np.sin(x / 60) + 0.12 * np.cos(y / 55 + 0.6) - 0.9 * np.clip((z - 40) / 40, 0, 1) ** 2)
     return image, lesion
 
 

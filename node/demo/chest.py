@@ -146,7 +146,7 @@ def _mediastinum(hu: Array, s: _Section) -> None:
         blend(heart, MUSCLE - 4, cover(ellipsoid(x, y, z, (28, -27, -26), (55, 43, 46))))
         blend(heart, BLOOD - 3, cover(ellipsoid(x, y, z, (48, -26, -34), (26, 23, 30)), 3.0))
         blend(heart, BLOOD - 3, cover(ellipsoid(x, y, z, (-4, -30, -16), (20, 22, 28)), 3.0))
-        blend(heart, -70.0, 0.8 * cover(2.2 - np.abs(ellipsoid(x, y, z, (26, -27, 4), (34, 30, 9))), 2.0))
+        blend(heart, -70.0, 0.35 * cover(2.2 - np.abs(ellipsoid(x, y, z, (26, -27, 4), (34, 30, 9))), 2.0))
     rods: tuple[tuple[Point, Point, tuple[float, float]], ...] = (
         ((24, 44, -170), (23, 42, 66), (12, 13)),  # descending aorta
         ((23, 42, 66), (8, 8, 78), (13, 13)),  # arch
@@ -320,5 +320,5 @@ def chest_hu(zs: Array, ys: Array, xs: Array, seed: int) -> Array:
     blur = 0.55 / float(xs[1] - xs[0])
     reach = np.exp(-((np.hypot(x / 150, y / 100)) ** 4))
     for k in range(len(zs)):
-        hu[k] = ndimage.gaussian_filter(hu[k], blur) + _noise(rng, (shape[1], shape[2])) * (9 + 9 * reach)
+        hu[k] = ndimage.gaussian_filter(hu[k], blur) + _noise(rng, (shape[1], shape[2])) * (12 + 10 * reach)
     return hu
