@@ -1,0 +1,157 @@
+"""The adapter for other people's models, with a tiny network that is trained here."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from volume_series import VolumeSeries
+
+from node.errors import WeightsError
+from node.pipeline import Unsuitable, Volume
+from pipelines.torchscript import create
+
+BALL = {
+    "channel": 1,
+    "label": "Ball",
+    "category": ["123037004", "SCT", "Anatomical Structure"],
+    "type": ["78961009", "SCT", "Spleen"],
+}
+
+
+def ball_volume(orientation="HPL"):
+    """A ball of 12 mm radius, 150 HU, at LPS (4, -6, 10), in noise; voxels 2 x 1 x 1 mm."""
+    volume = Volume.from_components(
+        np.zeros((24, 48, 48), np.float32),
+        spacing=(2.0, 1.0, 1.0),
+        coordinate_system="PATIENT",
+        position=(-20.0, -30.0, -14.0),
+        patient_orientation="HPL",
+    )
+    index = np.indices(volume.array.shape).reshape(3, -1)
+    at = (volume.affine @ np.vstack([index, np.ones(index.shape[1])]))[:3].T
+    inside = (np.linalg.norm(at - [4, -6, 10], axis=1) < 12).reshape(volume.array.shape)
+    noise = np.random.default_rng(0).normal(0, 20, volume.array.shape)
+    return volume.with_array((150 * inside + noise).astype(np.float32)).to_patient_orientation(orientation), inside
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Two channels, background and ball, learned from blobs in noise."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv3d(1, 4, 3, padding=1), torch.nn.Softplus(), torch.nn.Conv3d(4, 2, 1))
+    optimiser = torch.optim.Adam(net.parameters(), 0.05)
+    for _ in range(120):
+        truth = torch.zeros(1, 16, 16, 16, dtype=torch.long)
+        corner = torch.randint(2, 8, (3,))
+        truth[0, corner[0] : corner[0] + 7, corner[1] : corner[1] + 7, corner[2] : corner[2] + 7] = 1
+        image = 0.75 * truth[:, None] + 0.1 * torch.randn(1, 1, 16, 16, 16)
+        loss = torch.nn.functional.cross_entropy(net(image.clamp(0, 1)), truth)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return net.eval()
+
+
+@pytest.fixture(scope="module", params=["ts", "pt2"])
+def model_file(request, network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / f"ball.{request.param}"
+    example = torch.zeros(1, 1, 16, 16, 16)
+    if request.param == "ts":
+        torch.jit.trace(network, example).save(str(path))
+    else:
+        torch.export.save(torch.export.export(network, (example,)), path)
+    return path
+
+
+def options_for(path, **changed):
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    described = {
+        "sha256": digest,
+        "name": "Ball",
+        "version": "1",
+        "modality": "CT",
+        "spacing_mm": [1.5, 1.5, 1.5],
+        "window": [0.0, 200.0],
+        "roi": [16, 16, 16],
+        "segments": [BALL],
+    }
+    return described | changed
+
+
+@pytest.mark.parametrize("orientation", ["HPL", "FAR", "LHA"])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_ball_is_found_where_it_lies_in_any_orientation(model_file, orientation, activation):
+    volume, inside = ball_volume(orientation)
+    pipeline = create(weights=model_file, device="cpu", options=options_for(model_file, activation=activation))
+    (segment,) = pipeline.run(VolumeSeries(volume)).segments
+    found = segment.mask.to_patient_orientation("HPL").array
+    dice = 2 * (found & inside).sum() / (found.sum() + inside.sum())
+    assert dice > 0.85
+    index = np.argwhere(segment.mask.array)
+    centre = (segment.mask.affine @ np.append(index.mean(axis=0), 1))[:3]
+    np.testing.assert_allclose(centre, [4, -6, 10], atol=0.5)
+
+
+def test_other_file_than_the_pinned_one_is_refused(model_file):
+    with pytest.raises(WeightsError, match="SHA-256"):
+        create(weights=model_file, device="cpu", options=options_for(model_file, sha256="0" * 64))
+
+
+def test_missing_file_is_named(tmp_path):
+    (tmp_path / "x").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"gone\.ts"):
+        create(weights=tmp_path / "gone.ts", device="cpu", options=options_for(tmp_path / "x"))
+
+
+@pytest.mark.parametrize("name", ["text.ts", "text.pt2"])
+def test_file_that_is_no_model_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"not a model")
+    with pytest.raises(WeightsError, match="not a model"):
+        create(weights=tmp_path / name, device="cpu", options=options_for(tmp_path / name))
+
+
+def test_channel_that_the_model_lacks_is_named(model_file):
+    options = options_for(model_file, segments=[BALL | {"channel": 7}])
+    with pytest.raises(ValueError, match="more than 7"):
+        create(weights=model_file, device="cpu", options=options).run(VolumeSeries(ball_volume()[0]))
+
+
+def test_uniform_volume_cannot_be_standardised(model_file):
+    options = options_for(model_file) | {"window": None}
+    volume = ball_volume()[0]
+    with pytest.raises(Unsuitable, match="same value"):
+        create(weights=model_file, device="cpu", options=options).run(
+            VolumeSeries(volume.with_array(np.zeros_like(volume.array)))
+        )
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"spacing": [1, 1, 1]}, "spacing = .*unknown.*spacing_mm"),
+        ({"spacing_mm": [1, 1]}, "spacing_mm is .*3 numbers"),
+        ({"spacing_mm": [1, 0, 1]}, "spacing_mm is .*positive"),
+        ({"window": [5, 5]}, "window is .*lower value first"),
+        ({"orientation": "HPP"}, "orientation is 'HPP'"),
+        ({"activation": "relu"}, "activation is 'relu'"),
+        ({"segments": []}, "segments is empty"),
+        ({"segments": [{"channel": 1}]}, r"segments\[0\] is .*category"),
+        ({"segments": [BALL | {"type": "Spleen"}]}, r"segments\[0\].type is 'Spleen'"),
+        ({"name": ""}, "name is ''"),
+    ],
+)
+def test_bad_option_is_refused_with_a_remedy(tmp_path, changed, message):
+    (tmp_path / "model.ts").write_bytes(b"")
+    with pytest.raises(ValueError, match=message):
+        create(weights=tmp_path / "model.ts", device="cpu", options=options_for(tmp_path / "model.ts", **changed))
+
+
+def test_missing_option_is_named(tmp_path):
+    (tmp_path / "model.ts").write_bytes(b"")
+    options = options_for(tmp_path / "model.ts")
+    del options["modality"]
+    with pytest.raises(ValueError, match="modality is missing"):
+        create(weights=tmp_path / "model.ts", device="cpu", options=options)
