@@ -1,0 +1,82 @@
+"""Finding the lungs on a 3 mm grid: cheap (0.2 s), and enough to say where to look and which side is which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody knows
+from scipy import ndimage
+
+GRID_MM = 3.0
+AIR_HU = -400.0
+SMALLEST_LUNG_ML = 150.0
+"""Less aerated volume than this, away from the image border, is bowel gas or a trachea, not lungs."""
+SMALLEST_LUNG_SHARE = 0.08
+"""Of a volume in which no lungs stand apart: with less lung-like matter than this there is clearly none."""
+PLEURA_MM = 12.0
+"""Closing radius: takes vessels, the hila and nodules on the wall into the mask."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lungs:
+    """Where the lungs are."""
+
+    mask: npt.NDArray[np.bool_]
+    """``[slice, row, column]`` on ``GRID_MM``, closed: vessels and nodules on the wall are inside."""
+    found: bool
+    """False: nothing lung-like could be told from outside air, ``mask`` is the whole volume."""
+    midline: float
+    """Column of ``mask`` between right and left lung."""
+
+
+def to_grid(hu: npt.NDArray[np.float32], spacing: tuple[float, float, float], grid_mm: float) -> torch.Tensor:
+    """Trilinear resampling of ``[slice, row, column]`` with ``spacing`` mm to cubes of ``grid_mm``.
+
+    The outer faces of first and last voxel keep their place (``align_corners=False``).
+    """
+    size = [max(1, round(n * s / grid_mm)) for n, s in zip(hu.shape, spacing, strict=True)]
+    source = torch.from_numpy(np.ascontiguousarray(hu))[None, None]
+    return F.interpolate(source, size=size, mode="trilinear", align_corners=False)[0, 0]
+
+
+def find_lungs(hu: npt.NDArray[np.float32], spacing: tuple[float, float, float]) -> Lungs | None:
+    """Lungs of an axial volume ``[slice F->H, row A->P, column R->L]`` in HU; ``None``: there is clearly no lung."""
+    small = to_grid(hu, spacing, GRID_MM).numpy()
+    air = small < AIR_HU
+    # Outside air is what touches the border of its slice; a scanner's round field of view (padding) is outside too.
+    outside = np.zeros_like(air)
+    rim = np.zeros(air.shape[1:], bool)
+    rim[[0, -1]] = rim[:, [0, -1]] = True
+    for k, plane in enumerate(air):
+        labels, _ = ndimage.label(plane)
+        touching = np.unique(labels[rim & plane])
+        outside[k] = np.isin(labels, touching[touching > 0])
+    inside = ndimage.binary_opening(air & ~outside, iterations=1)
+    labels, count = ndimage.label(inside)
+    volume_ml = np.bincount(labels.ravel(), minlength=count + 1)[1:] * GRID_MM**3 / 1000.0
+    large = 1 + np.flatnonzero(volume_ml >= max(30.0, 0.08 * volume_ml.max(initial=0.0)))
+    kept = np.isin(labels, large)
+    if kept.sum() * GRID_MM**3 / 1000.0 < SMALLEST_LUNG_ML:
+        # A field of view that cuts through the lungs makes them "outside": look everywhere rather than nowhere.
+        lung_like = (small > -950) & (small < -600)
+        if lung_like.mean() < SMALLEST_LUNG_SHARE:
+            return None
+        return Lungs(mask=np.ones_like(air), found=False, midline=air.shape[2] / 2)
+    radius = round(PLEURA_MM / GRID_MM)
+    z, y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1, -radius : radius + 1]
+    ball = z * z + y * y + x * x <= radius * radius
+    closed = ndimage.binary_closing(np.pad(kept, radius), ball)[(slice(radius, -radius),) * 3]
+    closed = ndimage.binary_dilation(closed | kept, iterations=1)
+    return Lungs(mask=closed, found=True, midline=_midline(kept))
+
+
+def _midline(lungs: npt.NDArray[np.bool_]) -> float:
+    """Column that parts the lungs: the emptiest one between the two humps of the profile over the columns."""
+    profile = ndimage.gaussian_filter1d(lungs.sum((0, 1)).astype(float), 2.0)
+    columns = np.flatnonzero(profile > 0.05 * profile.max())
+    first, last = int(columns[0]), int(columns[-1])
+    low, high = first + (last - first) * 3 // 10, first + (last - first) * 7 // 10
+    return float(low + np.argmin(profile[low : high + 1]))
