@@ -50,10 +50,6 @@ def _sqlite_pragmas(connection: Any, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-_ROWS_PER_STATEMENT = 500
-"""Times the columns of a table, below SQLite's limit of 32,766 parameters."""
-
-
 @contextmanager
 def begin_immediate(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A write transaction that takes SQLite's write lock first, so that reads inside it cannot go stale."""
@@ -66,13 +62,12 @@ def begin_immediate(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> int:
     """Insert rows whose primary key is new, leave the others alone; return how many were new."""
+    if not rows:
+        return 0
     dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    new = 0
-    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
-        # One statement with many values: psycopg counts no rows (-1) when it is given a list of parameters.
-        values = list(rows[start : start + _ROWS_PER_STATEMENT])
-        new += int(connection.execute(dialect.insert(table).values(values).on_conflict_do_nothing()).rowcount)
-    return new
+    insert = dialect.insert(table).on_conflict_do_nothing()
+    # Without the option SQLAlchemy answers -1 on PostgreSQL.
+    return int(connection.execute(insert, list(rows), execution_options={"preserve_rowcount": True}).rowcount)
 
 
 def now() -> float:
