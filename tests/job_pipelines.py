@@ -1,0 +1,129 @@
+"""A small pipeline for tests of the worker, ``job_pipelines:create``; ``options["does"]`` says what it does."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from highdicom import Volume
+
+from node.errors import WeightsError
+from node.pipeline import Algorithm, DerivedSeries, Findings, Lesion, Needs, Segment, Series, Unsuitable, codes
+
+_WHAT = {
+    "findings",
+    "none",
+    "derived",
+    "outside",
+    "unsuitable",
+    "raise",
+    "exit",
+    "segv",
+    "hang",
+    "sleep",
+    "print",
+    "die before rename",
+    "die after rename",
+}
+
+
+def cube(volume: Volume) -> Volume:
+    """A cube of 2 x 4 x 4 voxels in the middle."""
+    mask = np.zeros(volume.spatial_shape, np.uint8)
+    middle = [n // 2 for n in volume.spatial_shape]
+    mask[middle[0] - 1 : middle[0] + 1, middle[1] - 2 : middle[1] + 2, middle[2] - 2 : middle[2] + 2] = 1
+    return volume.with_array(mask)
+
+
+class Scripted:
+    """Does what it is told, once per file ``options["once"]`` when that is given, and *findings* afterwards."""
+
+    algorithm = Algorithm(name="Scripted", version="1.2", parameters={"precision": "fp32"})
+    needs = Needs(modalities=frozenset({"CT"}), min_slices=2)
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = options
+        self._loaded_by = os.getpid()
+
+    def run(self, series: Series) -> Findings:
+        if "log" in self._options:
+            with Path(self._options["log"]).open("a") as log:
+                log.write(f"{os.getpid()}\n")
+        does = self._options.get("does", "findings")
+        once = Path(self._options["once"]) if "once" in self._options else None
+        if once is not None:
+            if once.exists():
+                does = "findings"
+            once.touch()
+        return self._do(does, series)
+
+    def _do(self, does: str, series: Series) -> Findings:
+        match does:
+            case "unsuitable":
+                raise Unsuitable("the lungs are not in the picture")
+            case "raise":
+                raise RuntimeError("the network diverged")
+            case "exit":
+                os._exit(3)
+            case "segv":
+                ctypes.string_at(0)
+            case "hang" | "sleep":
+                time.sleep(float(self._options.get("seconds", 60)))
+            case "print":
+                sys.stdout.write("from python\n")
+                sys.stdout.flush()
+                os.write(2, b"from a library\n")
+            case "die before rename" | "die after rename":
+                _die_at_rename(before=does == "die before rename")
+        return _found(does, series.volume("HPL"))
+
+
+def _found(does: str, volume: Volume) -> Findings:
+    if does == "none":
+        return Findings(remarks=("A remark.",))
+    if does == "derived":
+        return Findings(derived=(_halved(volume),))
+    mask = cube(volume)
+    if does == "outside":  # cannot become a SEG: not one voxel of it is on the source's grid
+        affine = volume.affine.copy()
+        affine[:3, 3] += 10_000
+        mask = Volume(mask.array, affine, "PATIENT", frame_of_reference_uid=volume.frame_of_reference_uid)
+    segment = Segment(
+        label="Nodule 1", mask=mask, category=codes.SCT.MorphologicallyAbnormalStructure, type=codes.SCT.Nodule
+    )
+    return Findings(lesions=(Lesion(segment=segment, finding=codes.SCT.Nodule, probability=0.9),))
+
+
+def _halved(volume: Volume) -> DerivedSeries:
+    return DerivedSeries(
+        volume=volume.with_array(volume.array / 2), description="Half", derivation=codes.DCM.PixelByPixelMultiplication
+    )
+
+
+def _die_at_rename(*, before: bool) -> None:
+    rename = Path.replace
+
+    def dying(self: Path, target: Path) -> Path:
+        if not before:
+            rename(self, target)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return target
+
+    Path.replace = dying  # type: ignore[method-assign]
+
+
+def create(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> Scripted:
+    if weights is not None:
+        raise WeightsError(f"weights: {weights} does not exist")
+    if options.get("does", "findings") not in _WHAT:
+        raise ValueError(f"options.does = {options['does']!r} is unknown; use one of {', '.join(sorted(_WHAT))}")
+    assert device == "cpu"
+    assert "torch" not in sys.modules
+    return Scripted(options)

@@ -1,0 +1,144 @@
+"""Workers that are killed, stopped or presumed dead at every durable step, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import postgres
+import pytest
+from job_node import JobNode, config_of
+from job_process import WorkerProcess, alive
+
+Start = Callable[..., WorkerProcess]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres.cluster() as url:
+        yield url
+
+
+@pytest.fixture
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Empty for SQLite; the test's parameter says which."""
+    if request.param == "sqlite":
+        return ""
+    return postgres.new_database(request.getfixturevalue("server"), tmp_path.name.lower())
+
+
+EVERY_STEP = (
+    "before infer commit",
+    "in infer commit",
+    "after infer commit",
+    "between results",
+    "before encode commit",
+    "in encode commit",
+    "after encode commit",
+    "before deliver commit",
+    "in deliver commit",
+    "after deliver commit",
+)
+IN_EVERY_COMMIT = ("in infer commit", "in encode commit", "in deliver commit")
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    made: list[WorkerProcess] = []
+
+    def begin(node: JobNode, die: str = "") -> WorkerProcess:
+        made.append(WorkerProcess(node.config, die))
+        return made[-1]
+
+    yield begin
+    for process in made:
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("ledger_url", "steps"), [("sqlite", EVERY_STEP), ("postgresql", IN_EVERY_COMMIT)], indirect=["ledger_url"]
+)
+def test_worker_killed_at_durable_steps_loses_nothing_and_repeats_nothing(
+    ledger_url: str, steps: tuple[str, ...], tmp_path: Path, start: Start
+) -> None:
+    log = tmp_path / "log"
+    options = {"does": "die after rename", "once": str(tmp_path / "once"), "log": str(log)}
+    node = JobNode(config_of(tmp_path, ledger_url, **options))
+    job_id = node.enqueue(destinations=("pacs", "findings"))
+    for die in steps:
+        start(node, die).wait_until_killed()
+    start(node)
+    job = node.wait(job_id)
+    assert (job.state, job.outcome, job.reason) == ("COMPLETED", "findings", None)
+    files = {path.name for path in (tmp_path / "results" / job_id).iterdir()}
+    rows = node.results(job_id)
+    assert {f"{row.sop_instance_uid}.dcm" for row in rows} == files
+    assert len(rows) == 2  # SEG and SR
+    assert node.delivered() == {f"{d} {r.sop_instance_uid}": 1 for d in ("pacs", "findings") for r in rows}
+    told = [what for what, _ in node.events(job_id)]
+    for once in ("infer finished", "encode finished", "job completed", "outcome"):
+        assert told.count(once) == 1, told
+    assert told.count("deliver finished") == 2
+    assert told.count("infer failed") == 1  # the child that died after its rename; a dead worker fails no attempt
+    assert not (tmp_path / "work" / job_id).exists()
+    assert not [pid for pid in map(int, log.read_text().split()[:-1]) if alive(pid)]
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_two_workers_share_the_jobs_and_a_killed_one_is_replaced_by_the_other(
+    ledger_url: str, tmp_path: Path, start: Start
+) -> None:
+    log = tmp_path / "log"
+    node = JobNode(config_of(tmp_path, ledger_url, does="sleep", seconds=0.5, log=str(log)))
+    first = start(node)
+    start(node)
+    ids = [node.enqueue() for _ in range(6)]
+    node.wait(ids[0])
+    first.kill()
+    for job_id in ids:
+        assert node.wait(job_id).state == "COMPLETED"
+    assert set(node.delivered().values()) == {1}
+    assert len(node.delivered()) == 2 * len(ids)
+    assert len(set(log.read_text().split())) >= 2
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_worker_presumed_dead_that_comes_back_changes_nothing(ledger_url: str, tmp_path: Path, start: Start) -> None:
+    log = tmp_path / "log"
+    node = JobNode(config_of(tmp_path, ledger_url, does="sleep", seconds=1.5, log=str(log)))
+    frozen = start(node)
+    job_id = node.enqueue()
+    _until(log.exists)
+    frozen.signal(signal.SIGSTOP)
+    start(node)
+    assert node.wait(job_id).state == "COMPLETED"
+    frozen.signal(signal.SIGCONT)
+    time.sleep(2.0)
+    told = [what for what, _ in node.events(job_id)]
+    assert told.count("infer finished") == told.count("job completed") == 1
+    assert told.count("infer started") == 2
+    assert set(node.delivered().values()) == {1}
+    assert len(node.results(job_id)) == 2
+
+
+def test_stopped_worker_leaves_its_job_to_the_next_without_a_failed_attempt(tmp_path: Path, start: Start) -> None:
+    log = tmp_path / "log"
+    node = JobNode(config_of(tmp_path, does="hang", seconds=600, once=str(tmp_path / "once"), log=str(log)))
+    stopping = start(node)
+    job_id = node.enqueue()
+    _until(lambda: log.exists() and bool(log.read_text()))
+    stopping.signal(signal.SIGTERM)
+    _until(lambda: not alive(stopping.pid))
+    assert not alive(int(log.read_text()))
+    start(node)
+    assert node.wait(job_id).state == "COMPLETED"
+    assert "infer failed" not in [what for what, _ in node.events(job_id)]
+
+
+def _until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
