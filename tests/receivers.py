@@ -193,6 +193,14 @@ def send_dataset(association: Association, dataset: Dataset) -> C_STORE:
     return send(association, dataset.SOPClassUID, dataset.SOPInstanceUID, encode(dataset, syntax))
 
 
+def drop(association: Association) -> None:
+    """Close the socket of an association whose peer was killed; pynetdicom leaves it open."""
+    association.kill()
+    wrapped = association.dul.socket
+    if wrapped is not None and wrapped.socket is not None:
+        wrapped.socket.close()
+
+
 def associate_rq(
     contexts: Sequence[tuple[str, Sequence[str]]], *, called: bytes = b"AINODE", calling: bytes = b"RAW"
 ) -> bytes:
