@@ -16,12 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from pipelines.tumor.network import SLICES, neighbours
 from pipelines.tumor.prepare import BRIGHTEST, intensity_scale
 
+FAT_SHARE = 0.3
+"""Of the samples, whose head gets a thicker layer of fat."""
 TILE = 256
 CROP = 192
 """Pixels along each side of a training sample."""
@@ -100,7 +103,8 @@ class Sampler:
                 near = neighbours(self.images[who], torch.tensor([at]), step)[0]
                 images.append((near.float() / self.scales[who]).clamp(max=BRIGHTEST))
                 masks.append(self.masks[who][at][None].float())
-            yield self._intensity(*self._shape(torch.stack(images), torch.stack(masks)))
+            image, mask = self._shape(torch.stack(images), torch.stack(masks))
+            yield self._intensity(self._fat(image)), mask
 
     def _uniform(self, low: float, high: float, *shape: int) -> Tensor:
         return torch.from_numpy(self.rng.uniform(low, high, (self.batch, *shape)).astype(np.float32))
@@ -124,7 +128,21 @@ class Sampler:
         image = grid_sample(image, grid, align_corners=False)
         return image, (grid_sample(mask, grid, align_corners=False) > 0.5).float()
 
-    def _intensity(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _fat(self, image: Tensor) -> Tensor:
+        """Thicken the bright fat outside some heads: subcutaneous fat of other patients is no abnormality."""
+        for k in np.flatnonzero(self.rng.random(self.batch) < FAT_SHARE):
+            one = image[k]  # a view
+            head = ndimage.binary_fill_holes((one.amax(dim=0) > 0.3).numpy())
+            outside = ndimage.distance_transform_edt(~head)
+            band = torch.from_numpy((outside > 0) & (outside < self.rng.uniform(3, 35)))
+            level = self.rng.uniform(1.3, 3.3)
+            grain = interpolate(
+                torch.randn(1, SLICES, 24, 24, generator=self.noise), size=(CROP, CROP), mode="bilinear"
+            )
+            one[:, band] = level * (1 + 0.08 * grain[0])[:, band]
+        return image
+
+    def _intensity(self, image: Tensor) -> Tensor:
         """Contrast, brightness, receive-coil shading, blur and noise."""
         image = image.clamp(min=1e-4) ** torch.exp(self._uniform(-0.3, 0.3, 1, 1, 1))
         shading = torch.randn(self.batch, 1, 4, 4, generator=self.noise) * 0.12
@@ -134,4 +152,4 @@ class Sampler:
         image = torch.lerp(image, blurred, self._uniform(-0.6, 0.9, 1, 1, 1).clamp(min=0))
         spread = self._uniform(-0.04, 0.08, 1, 1, 1).clamp(min=0)
         image = image + spread * torch.randn(image.shape, generator=self.noise)
-        return image.clamp(0, BRIGHTEST), mask
+        return image.clamp(0, BRIGHTEST)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from node.errors import WeightsError
 from node.pipeline import Algorithm, Code, Findings, Lesion, Needs, Segment, Series, Unsuitable, Volume, codes
 from pipelines.tumor.contrast import why_not_flair
 from pipelines.tumor.grid import NetworkGrid
@@ -66,13 +67,12 @@ class TumorPipeline:
     def __init__(self, *, weights: Path | None, device: str, options: Options) -> None:
         loaded = load_weights(weights or WEIGHTS)
         self.network = FlairNet()
-        missing = self.network.load_state_dict(loaded.tensors, strict=False)
-        lacking = [k for k in missing.missing_keys if not k.endswith("num_batches_tracked")]
-        if lacking or missing.unexpected_keys:
-            raise ValueError(
-                f"weights {weights or WEIGHTS} are of another network (first difference: "
-                f"{[*lacking, *missing.unexpected_keys][0]}); use those written by pipelines.tumor.train"
-            )
+        try:
+            self.network.load_state_dict(loaded.tensors)
+        except RuntimeError as mismatch:
+            raise WeightsError(
+                f"weights: {weights or WEIGHTS} are of another network; use those that pipelines.tumor.train writes"
+            ) from mismatch
         self.device = device
         self.network.to(device)
         self.network.eval()

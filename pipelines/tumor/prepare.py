@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from pipelines.tumor.network import MULTIPLE, FlairNet, neighbours
@@ -13,20 +14,32 @@ BRIGHTEST = 4.0
 """Normalised intensities are cut off here; fat and eyes reach 3, brain is near 1."""
 FOREGROUND = 0.15
 """Of the 99.5th percentile: what is brighter counts as head."""
+INNER_PIXELS = 24
+"""Depth below the skin, beyond scalp and skull."""
+THIN = 4
+"""Every fourth row and column is enough to find a median."""
 BATCH = 8
 """Slices per forward pass."""
 
 
 def intensity_scale(stack: NDArray[np.float32] | NDArray[np.uint8]) -> float:
-    """The median of the head: dividing by it puts brain near 1 and leaves air at 0.
+    """The median of the inner head: dividing by it puts brain near 1 and leaves air at 0.
 
-    Raises ``ValueError`` when nothing stands out from the background.
+    Inner is what lies ``INNER_PIXELS`` below the skin within its slice, because scalp fat is bright and its share of
+    the head differs between patients. Pixels are about 0.92 mm.
+
+    Raises ``ValueError`` when there is too little of it.
     """
-    top = float(np.percentile(stack, 99.5))
-    head = stack[stack > FOREGROUND * top] if top > 0 else stack[:0]
-    if head.size < 1000:
-        raise ValueError(f"head has {head.size} voxels above {FOREGROUND * top:g}; give images of a head")
-    return float(np.median(head))
+    head = stack > FOREGROUND * float(np.percentile(stack, 99.5))
+    inner: list[NDArray[np.float32]] = []
+    for values, seen in zip(stack[:, ::THIN, ::THIN], head[:, ::THIN, ::THIN], strict=True):
+        filled = np.pad(ndimage.binary_fill_holes(ndimage.binary_closing(seen, iterations=2)), 1)
+        depth = ndimage.distance_transform_edt(filled)[1:-1, 1:-1] * THIN
+        inner.append(values[(depth > INNER_PIXELS) & seen].astype(np.float32))
+    brain = np.concatenate(inner)
+    if brain.size < 500:
+        raise ValueError("nothing of the size of a head stands out from the background")
+    return float(np.median(brain))
 
 
 def head_box(normalised: NDArray[np.float32], margin: int = 8) -> tuple[slice, slice]:
