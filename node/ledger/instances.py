@@ -106,41 +106,57 @@ def _paths(connection: sa.Connection, uids: set[str]) -> dict[str, str]:
     return dict(connection.execute(query).all())
 
 
+_THIS_SERIES = (series.c.study_instance_uid == sa.bindparam("study")) & (
+    series.c.series_instance_uid == sa.bindparam("series")
+)
+# Two receivers may bring images of one series: its row is locked before its state is read.
+_STATE = sa.select(series.c.state).where(_THIS_SERIES).with_for_update()
+_TOUCH = (
+    series.update()
+    .where(_THIS_SERIES)
+    .values(
+        instances=series.c.instances + sa.bindparam("more", type_=sa.Integer),
+        last_at=sa.case(
+            (series.c.last_at > sa.bindparam("at", type_=sa.Double), series.c.last_at),
+            else_=sa.bindparam("at", type_=sa.Double),
+        ),
+        modality=sa.case(
+            (series.c.modality == "", sa.bindparam("said", type_=sa.Text)),
+            else_=series.c.modality,
+        ),
+        state="RECEIVING",
+    )
+)
+
+
 def _touch_series(connection: sa.Connection, receipts: list[Receipt]) -> None:
     groups: dict[tuple[str, str], list[Receipt]] = {}
     for receipt in receipts:
         groups.setdefault((receipt.study_instance_uid, receipt.series_instance_uid), []).append(receipt)
     for (study_uid, series_uid), group in sorted(groups.items()):
-        this = (series.c.study_instance_uid == study_uid) & (series.c.series_instance_uid == series_uid)
+        this = {"study": study_uid, "series": series_uid}
         last_at = max(r.received_at for r in group)
         modality = next((r.modality for r in group if r.modality), "")
-        new = {
-            "study_instance_uid": study_uid,
-            "series_instance_uid": series_uid,
-            "modality": modality,
-            "instances": 0,
-            "first_at": min(r.received_at for r in group),
-            "last_at": last_at,
-            "state": "RECEIVING",
-            "generation": 0,
-        }
         sender = f"from {group[0].association.calling_ae}" if group[0].association else "found in the spool"
-        if insert_new(connection, series, [new]):
-            _tell(connection, group[0], "receiving", f"first image {sender}")
-        # Two receivers may bring images of one series: its row is locked before its state is read.
-        state = connection.scalar(sa.select(series.c.state).where(this).with_for_update())
-        if state != "RECEIVING":
+        state = connection.scalar(_STATE, this)
+        if state is None:
+            new = {
+                "study_instance_uid": study_uid,
+                "series_instance_uid": series_uid,
+                "modality": modality,
+                "instances": 0,
+                "first_at": min(r.received_at for r in group),
+                "last_at": last_at,
+                "state": "RECEIVING",
+                "generation": 0,
+            }
+            if insert_new(connection, series, [new]):
+                _tell(connection, group[0], "receiving", f"first image {sender}")
+            else:  # another receiver was faster
+                state = connection.scalar(_STATE, this)
+        if state not in {None, "RECEIVING"}:
             _tell(connection, group[0], "late image", f"{len(group)} image(s) {sender}; the series is open again")
-        connection.execute(
-            series.update()
-            .where(this)
-            .values(
-                instances=series.c.instances + len(group),
-                last_at=sa.case((series.c.last_at > last_at, series.c.last_at), else_=last_at),
-                modality=sa.case((series.c.modality == "", modality), else_=series.c.modality),
-                state="RECEIVING",
-            )
-        )
+        connection.execute(_TOUCH, {**this, "more": len(group), "at": last_at, "said": modality})
 
 
 def _record_conflicts(connection: sa.Connection, receipts: list[Receipt]) -> None:
