@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from highdicom import UID
 from highdicom.seg import Segmentation
 from highdicom.sr import (
@@ -35,6 +36,7 @@ from highdicom.sr import (
     ReferencedSegment,
     RelationshipTypeValues,
     SourceImageForRegion,
+    SourceImageForSegmentation,
     TextContentItem,
     TrackingIdentifier,
     UIDRefContentItem,
@@ -178,10 +180,22 @@ def _groups(
             VolumetricROIMeasurementsAndQualitativeEvaluations(
                 **shared,
                 measurements=_measurements(finding.volumetric()),
-                referenced_segment=ReferencedSegment.from_segmentation(seg, finding.number),
+                referenced_segment=_referenced_segment(seg, finding, headers),
             ),
         ]
     return groups
+
+
+def _referenced_segment(seg: Segmentation, finding: Finding, headers: Sequence[Dataset]) -> ReferencedSegment:
+    """TID 1411 row 7 with the images the segment lies on.
+
+    ``ReferencedSegment.from_segmentation`` looks for the segment number in every frame; highdicom itself writes it
+    once for all frames when the object has one segment only.
+    """
+    first = finding.mask.box[0].start
+    slices = first + np.flatnonzero(finding.mask.voxels.any(axis=(1, 2)))
+    images = [SourceImageForSegmentation(*reference(headers[i])) for i in slices]
+    return ReferencedSegment(str(seg.SOPClassUID), str(seg.SOPInstanceUID), finding.number, source_images=images)
 
 
 def _measurements(measurements: Iterable[pipeline.Measurement]) -> list[Measurement] | None:
