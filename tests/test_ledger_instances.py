@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import postgres
 import pytest
 import sqlalchemy as sa
 
@@ -18,7 +23,7 @@ from node.ledger.instances import (
     known_paths,
     record_instances,
 )
-from node.ledger.tables import association, conflict, event, instance, series
+from node.ledger.tables import association, conflict, event, instance, metadata, series
 
 SENDER = OpenAssociation(
     id="a1", receiver="host:1", calling_ae="CT1", called_ae="AINODE", peer_address="10.0.0.1", opened_at=1.0
@@ -43,9 +48,19 @@ def receipt(sop: str, *, at: float = 10.0, **changes: Any) -> Receipt:
     return replace(made, **changes)
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> sa.Engine:
-    return open_ledger(ledger_url("", tmp_path))
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres.cluster() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
+    url = ledger_url("", tmp_path) if request.param == "sqlite" else request.getfixturevalue("server")
+    engine = open_ledger(url)
+    yield engine
+    metadata.drop_all(engine)
+    engine.dispose()
 
 
 def record(ledger: sa.Engine, *receipts: Receipt) -> None:
@@ -145,3 +160,31 @@ def test_files_found_in_the_spool_have_no_association(ledger: sa.Engine) -> None
     assert rows(ledger, instance)[0].association_id is None
     assert rows(ledger, association) == []
     assert rows(ledger, event)[0].detail == "first image found in the spool"
+
+
+def test_writers_of_one_series_at_the_same_time_lose_no_count(ledger: sa.Engine) -> None:
+    barrier = threading.Barrier(4)
+
+    def write(writer: int) -> None:
+        barrier.wait()
+        for number in range(10):
+            record(ledger, receipt(f"{writer}.{number}"), receipt(f"7.{number}"))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(1, 5)))
+    assert rows(ledger, series)[0].instances == 50 == len(rows(ledger, instance))
+    assert [e.what for e in rows(ledger, event)] == ["receiving"]
+
+
+def _open(url: str) -> str:
+    open_ledger(url).dispose()
+    return "opened"
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_processes_that_start_together_may_all_create_the_ledger(
+    request: pytest.FixtureRequest, tmp_path: Path, database: str
+) -> None:
+    url = ledger_url("", tmp_path) if database == "sqlite" else request.getfixturevalue("server")
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert list(pool.map(_open, [url] * 4)) == ["opened"] * 4
