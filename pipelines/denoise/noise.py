@@ -47,17 +47,25 @@ def flat_tissue(hu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     gradient[..., 1:-1, 1:-1] = torch.hypot(
         smooth[..., 2:, 1:-1] - smooth[..., :-2, 1:-1], smooth[..., 1:-1, 2:] - smooth[..., 1:-1, :-2]
     )
-    flat = torch.zeros_like(smooth)
-    level = torch.zeros(len(hu), dtype=hu.dtype, device=hu.device)
-    for i in range(len(hu)):
-        inside = gradient[i][tissue[i]]
-        if inside.numel() < MIN_FLAT_PIXELS:
-            continue
-        chosen = tissue[i] & (gradient[i] < FLAT_GRADIENT * inside.median())
-        magnitude = detail[i].abs()
-        level[i] = 1.4826 * magnitude[chosen].median()  # of a normal distribution
-        flat[i] = (chosen & (magnitude <= OUTLIER * level[i])).to(hu.dtype)
+    magnitude = detail.abs()
+    flat, level = _flat(magnitude, gradient, tissue)
+    # Noise differs several-fold within a slice: what counts as an edge is judged again by the noise around it.
+    around = spread(detail.square(), flat, level).clamp(min=1e-3)
+    flat, _ = _flat(magnitude / around, gradient / around, tissue)
     return detail, flat, level
+
+
+def _flat(magnitude: Tensor, gradient: Tensor, tissue: Tensor) -> tuple[Tensor, Tensor]:
+    """Mask of flat pixels and robust standard deviation per slice, from magnitudes of detail and gradient."""
+    flat = torch.zeros_like(magnitude)
+    level = torch.zeros(len(flat), dtype=flat.dtype, device=flat.device)
+    for i in range(len(flat)):
+        inside = gradient[i][tissue[i]]
+        if inside.numel() >= MIN_FLAT_PIXELS:
+            chosen = tissue[i] & (gradient[i] < FLAT_GRADIENT * inside[::4].median())
+            level[i] = 1.4826 * magnitude[i][chosen][::4].median()  # of a normal distribution
+            flat[i] = (chosen & (magnitude[i] <= OUTLIER * level[i])).to(flat.dtype)
+    return flat, level
 
 
 def noise_level(hu: Tensor) -> Tensor:
