@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 import struct
@@ -17,6 +18,8 @@ import sqlalchemy as sa
 from dicom_files import ct_series, text_report, write
 from peers import dcmtk
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -26,11 +29,12 @@ from pydicom.uid import (
 )
 from receivers import Node, associate, associate_rq, encode, receiving, send, send_dataset, until
 
+from node.errors import InputError
 from node.ledger.engine import begin_immediate
 from node.ledger.tables import association, instance
 from node.receive.receiver import Receiver
 from node.receive.status import Refusal
-from node.spool import Spool
+from node.spool import Spool, dataset_offset
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(UI|UID|AE|Invalid value).*:UserWarning")
 
@@ -166,6 +170,32 @@ def test_a_truncated_file_from_a_real_sender_is_not_kept(node: Node, tmp_path: P
     dcmtk("storescu", "-aec", "AINODE", "127.0.0.1", node.port, path)
     assert nothing_kept(node)
     assert store_works(node)
+
+
+@pytest.mark.skipif("AINODE_DATA" not in os.environ, reason="AINODE_DATA names no data folder")
+def test_odd_files_of_real_devices_are_kept_byte_for_byte_or_refused_in_words(node: Node) -> None:
+    data = Path(os.environ["AINODE_DATA"])
+    kept, refused = {}, {}
+    for path in sorted([*(data / "zoo").glob("*.dcm"), *(data / "studies" / "broken").glob("*.dcm")]):
+        try:
+            meta, offset = read_file_meta_info(path), dataset_offset(path)
+        except (InputError, InvalidDicomError, OSError):
+            continue  # no sender could send it either
+        content = path.read_bytes()[offset:]
+        sender = associate(node, [(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID)])
+        if not sender.accepted_contexts:
+            continue  # the one retired JPEG process that nobody can decode
+        response = send(sender, meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, content)
+        sender.release()
+        if response.Status == 0x0000:
+            kept.setdefault(str(meta.MediaStorageSOPInstanceUID), content)  # some come twice, in two encodings
+        else:
+            refused[path.name] = response.ErrorComment
+    assert len(kept) >= 20
+    assert all(refused.values())
+    assert "lidc-idri-0001-1-084-truncated.dcm" in refused
+    rows = {row.sop_instance_uid: node.spool.absolute(row.path) for row in node.rows(instance)}
+    assert {uid: path.read_bytes()[dataset_offset(path) :] for uid, path in rows.items()} == kept
 
 
 # --- who opens connections ----------------------------------------------------------------------------------------

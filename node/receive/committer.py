@@ -41,6 +41,8 @@ class Committer:
         self._engine = engine
         self._queue: queue.SimpleQueue[_Promise | _Close | None] = queue.SimpleQueue()
         self._closing: set[str] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name="receive-committer", daemon=True)
 
     def start(self) -> None:
@@ -48,14 +50,19 @@ class Committer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what is queued, then end."""
-        self._queue.put(None)
+        """Write what is queued, then end; who comes later is told that nothing was written."""
+        with self._lock:
+            self._stopped = True
+            self._queue.put(None)
         self._thread.join()
 
     def record(self, receipt: Receipt) -> None:
         """Return when the row is durable. Raises ``LedgerError`` when it is not: nothing may be promised then."""
         promise = _Promise(receipt, Future())
-        self._queue.put(promise)
+        with self._lock:
+            if self._stopped:
+                raise LedgerError("the receiver has stopped; the row is written at its next start")
+            self._queue.put(promise)
         promise.durable.result()
 
     def close(self, association_id: str) -> None:
