@@ -117,7 +117,7 @@ def test_arbitrary_bytes_are_read_or_refused_but_never_break_the_receiver(data: 
         read_head(BytesIO(data), syntax)
 
 
-@pytest.mark.filterwarnings("ignore:Unknown encoding")
+@pytest.mark.filterwarnings("ignore:(Unknown encoding|Incorrect value for Specific Character Set)")
 @given(position=st.integers(0, len(ENCODED) - 1), value=st.integers(0, 255))
 def test_a_flipped_byte_is_read_or_refused_but_never_breaks_the_receiver(position: int, value: int) -> None:
     data = bytearray(ENCODED)

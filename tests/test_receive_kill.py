@@ -19,7 +19,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.tables import association, conflict, instance, series
 from node.spool import dataset_offset
 
-KILLS = 6
+KILLS = 4
 SENDERS = 3
 
 
