@@ -12,6 +12,7 @@ from highdicom import ContributingEquipment, VolumeGeometry
 from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset, dcmread, dcmwrite
+from pydicom.datadict import keyword_for_tag
 from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
@@ -19,15 +20,18 @@ from pydicom.uid import ExplicitVRLittleEndian
 from node.errors import EncodeError
 from node.pipeline import DerivedSeries
 from node.results.analysis import Analysis, EncodedObject, Source
-from node.results.headers import mark_lossy, reference
+from node.results.headers import mark_lossy, reference, rescale
 from node.results.identity import Identity, derive_uid, finish, identity_tags, plain, series_number
+from node.results.iod import attributes_of, fill_type_2
 
-_DROPPED = (
+_RESCALE = frozenset({"RescaleSlope", "RescaleIntercept", "RescaleType"})
+_DROPPED = frozenset((
+    "ReferencedStudySequence", "ReferencedPatientSequence", "ReferencedPatientPhotoSequence",
     "IconImageSequence", "SmallestImagePixelValue", "LargestImagePixelValue", "SmallestPixelValueInSeries",
     "LargestPixelValueInSeries", "ReferencedPerformedProcedureStepSequence", "ReferencedImageSequence",
     "DigitalSignaturesSequence", "MACParametersSequence", "OriginalAttributesSequence", "InstanceCreatorUID",
     "StorageMediaFileSetUID", "RealWorldValueMappingSequence", "DeidentificationActionSequence",
-)  # fmt: skip
+))  # fmt: skip
 
 
 def encode_derived(
@@ -65,11 +69,11 @@ def encode_derived(
     description = plain(series.description) or plain(f"AI {analysis.pipeline} images")
     number = series_number(source, 3 + place)
     series_uid = derive_uid(key, "derived series", place)
-    for path, values in zip(source.paths, volume.array, strict=True):
-        original = dcmread(path)
-        image = _transcoded(original, path)
-        _store(image, original, values)
+    for path, original, values in zip(source.paths, source.datasets, volume.array, strict=True):
+        image = _header(original, path)
+        _store(image, original, path, values)
         _describe(image, series, description)
+        fill_type_2(image)
         image.SeriesNumber = number
         image.SeriesInstanceUID = series_uid
         image.SOPInstanceUID = derive_uid(key, "derived", place, original.SOPInstanceUID)
@@ -77,17 +81,22 @@ def encode_derived(
         yield EncodedObject(data=finish(image, analysis, identity), kind="derived", description=description)
 
 
-def _transcoded(original: FileDataset, path: Path) -> FileDataset:
-    """The header in Explicit VR Little Endian, without pixels, private elements and what no longer holds."""
+def _header(original: Dataset, path: Path) -> FileDataset:
+    """The header in Explicit VR Little Endian: what belongs to the IOD and still holds; identity comes later."""
     header = dcmread(path, stop_before_pixels=True)
+    kept = (attributes_of(str(original.SOPClassUID)) | _RESCALE | {"SpecificCharacterSet"}) - _DROPPED
+    if rescale(original) == (1, 0) and original.Modality != "CT":
+        kept -= _RESCALE  # the MR Image IOD has none
     for tag in list(header.keys()):
-        overlay = 0x5000 <= tag.group < 0x5100 or 0x6000 <= tag.group < 0x6100
-        identity = tag in identity_tags() and tag != 0x00080005  # stamped on undecoded later
-        if tag.is_private or overlay or identity or tag.group == 0xFFFA:
+        overlay = 0x6000 <= tag.group < 0x6100
+        identity = tag in identity_tags() and tag != 0x00080005
+        if overlay or identity or keyword_for_tag(tag) not in kept:
             del header[tag]
-    for keyword in _DROPPED:
-        if keyword in header:
-            del header[keyword]
+    header.file_meta.MediaStorageSOPClassUID = original.SOPClassUID
+    syntax = header.file_meta.TransferSyntaxUID
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    if syntax.is_little_endian and not syntax.is_implicit_VR:
+        return header  # its elements are written again as they are
     for tag in list(header.keys()):
         try:
             readable = "\ufffd" not in str(header[tag].value if header[tag].VR != "SQ" else "")
@@ -95,8 +104,6 @@ def _transcoded(original: FileDataset, path: Path) -> FileDataset:
             readable = False
         if not readable:
             del header[tag]  # it could not be written again
-    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    header.file_meta.MediaStorageSOPClassUID = original.SOPClassUID
     buffer = BytesIO()
     try:
         dcmwrite(buffer, header, implicit_vr=False, little_endian=True, enforce_file_format=True)
@@ -108,7 +115,7 @@ def _transcoded(original: FileDataset, path: Path) -> FileDataset:
     return dcmread(buffer)
 
 
-def _store(image: Dataset, original: FileDataset, values: NDArray[Any]) -> None:
+def _store(image: Dataset, original: Dataset, path: Path, values: NDArray[Any]) -> None:
     """Re-quantise with the source's rescale and write native pixel data."""
     if original.get("ModalityLUTSequence"):
         raise EncodeError(
@@ -117,13 +124,12 @@ def _store(image: Dataset, original: FileDataset, values: NDArray[Any]) -> None:
         )
     if int(original.BitsAllocated) not in (8, 16):
         raise EncodeError(f"BitsAllocated of {original.SOPInstanceUID} is {original.BitsAllocated}; 8 or 16 is needed")
-    slope = float(original.get("RescaleSlope") or 1)
-    intercept = float(original.get("RescaleIntercept") or 0)
+    slope, intercept = rescale(original)
     bits, signed = int(original.BitsStored), bool(original.PixelRepresentation)
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     stored = np.clip(np.rint((values.astype(np.float64) - intercept) / slope), low, high).astype(np.int32)
     if original.get("PixelPaddingValue") is not None:
-        before = original.pixel_array.astype(np.int32)
+        before = dcmread(path).pixel_array.astype(np.int32)
         ends = [
             int(original.PixelPaddingValue),
             int(original.get("PixelPaddingRangeLimit", original.PixelPaddingValue)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
 
 from pydicom import Dataset, dcmread
 from pydicom.datadict import keyword_for_tag
@@ -15,13 +16,15 @@ from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, Segmen
 from node.errors import GateError
 from node.results.analysis import EncodedObject, Source
 from node.results.gate_image import derived_faults, seg_faults
-from node.results.gate_iod import iod_faults
 from node.results.gate_report import report_faults
 from node.results.headers import by_instance
-from node.results.identity import identity_tags
+from node.results.identity import IDENTITY_MODULES, identity_tags
+from node.results.iod import iod_faults
 
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
-_EMPTY_IS_ABSENT = (b"", None)
+_FOREIGN = frozenset(
+    {"RequestAttributesSequence", "ReferencedRequestSequence", "RelatedSeriesSequence", "ContributingSourcesSequence"}
+)
 
 
 def check(objects: Sequence[EncodedObject], source: Source) -> None:
@@ -31,17 +34,20 @@ def check(objects: Sequence[EncodedObject], source: Source) -> None:
     references resolve to the right class; SEG and derived images lie where the source's pixels lie; TID 1500.
     """
     images = by_instance(source.datasets)
-    datasets = [o.dataset for o in objects]
-    results = by_instance(datasets)
+    headers = [dcmread(BytesIO(o.data), stop_before_pixels=True) for o in objects]
+    results = by_instance(headers)
     stated = dcmread(source.paths[0], stop_before_pixels=True)
+    inherited = set(iod_faults(source.datasets[0]))  # what the scanner left out is not invented
     faults: list[str] = []
-    for uid, count in Counter(str(d.get("SOPInstanceUID", "")) for d in datasets).items():
+    for uid, count in Counter(str(d.get("SOPInstanceUID", "")) for d in headers).items():
         if count > 1 or uid in images:
             faults.append(f"SOPInstanceUID {uid} is used twice")
-    for encoded, dataset in zip(objects, datasets, strict=True):
-        found = [*identity_faults(encoded.dataset, stated)]  # parsed anew: comparing must not decode
+    for encoded in objects:
+        dataset = encoded.dataset
+        found = [*identity_faults(dataset, stated)]  # first of all: it compares what nobody has decoded yet
         found += uid_faults(dataset)
-        found += iod_faults(dataset)
+        copied = inherited if encoded.kind == "derived" else {f for f in inherited if f.startswith(IDENTITY_MODULES)}
+        found += [fault for fault in iod_faults(dataset) if fault not in copied]
         found += reference_faults(dataset, {**images, **results})
         if str(dataset.get("SeriesInstanceUID", "")) == source.series_instance_uid:
             found.append("SeriesInstanceUID is the source's; a result is a series of its own")
@@ -111,7 +117,7 @@ def uid_faults(dataset: Dataset) -> Iterator[str]:
 def reference_faults(dataset: Dataset, known: Mapping[str, Dataset]) -> Iterator[str]:
     """Each referenced instance is a source image or a result of this analysis, and of the class it is said to be.
 
-    References that came with the source's identity (its study, photo, protocol) are the source's business.
+    References to requests and to other series of the source came with its header: they are its business.
     """
     for tag in dataset.keys() - identity_tags():
         element = dataset[tag]
@@ -126,12 +132,6 @@ def reference_faults(dataset: Dataset, known: Mapping[str, Dataset]) -> Iterator
                 yield f"{element.keyword} refers to {uid}, which is neither source nor result"
             elif item.get("ReferencedSOPClassUID") != target.SOPClassUID:
                 yield f"{element.keyword} gives {uid} another SOP Class"
-
-
-_FOREIGN = frozenset(
-    {"RequestAttributesSequence", "ReferencedRequestSequence", "ReferencedPatientPhotoSequence",
-     "RelatedSeriesSequence", "ContributingSourcesSequence"}
-)  # fmt: skip
 
 
 def walk(dataset: Dataset) -> Iterator[Dataset]:

@@ -10,7 +10,7 @@ import numpy as np
 from pydicom import Dataset
 
 from node.results.analysis import Source
-from node.results.headers import by_instance
+from node.results.headers import by_instance, rescale
 
 POSITION_TOLERANCE_MM = 0.01
 """Largest distance between the position of a frame and of the image it was made from."""
@@ -80,8 +80,8 @@ def _frame_faults(seg: Dataset, shared: Dataset, numbers: Sequence[int], images:
         yield f"segments {sorted(set(numbers) ^ shown)} are described or shown, but not both"
 
 
-_SAME = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation", "RescaleSlope",
-         "RescaleIntercept", "RescaleType", "FrameOfReferenceUID", "PhotometricInterpretation", "InstanceNumber",
+_SAME = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
+          "FrameOfReferenceUID", "PhotometricInterpretation", "InstanceNumber",
          "WindowCenter", "WindowWidth",
          "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SOPClassUID")  # fmt: skip
 
@@ -97,6 +97,8 @@ def derived_faults(image: Dataset, source: Source) -> Iterator[str]:
         yield f"ImageType begins {list(image.ImageType)[:2]}, not DERIVED, SECONDARY"
     if not image.get("DerivationCodeSequence"):
         yield "DerivationCodeSequence is missing"
+    if rescale(image) != rescale(original):
+        yield "rescale slope and intercept are not the source's"
     for keyword in _SAME:
         if image.get(keyword) != original.get(keyword):
             yield f"{keyword} is not the source's"

@@ -82,6 +82,11 @@ def _header(dataset: Dataset, uid: str, shared: Dataset, geometry: VolumeGeometr
     return header
 
 
+def rescale(dataset: Dataset) -> tuple[float, float]:
+    """Slope and intercept of the stored values; 1 and 0 when there are none (PS3.3 C.11.1)."""
+    return float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
+
+
 def reference(dataset: Dataset) -> tuple[str, str]:
     """SOP Class UID and SOP Instance UID."""
     return str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)

@@ -29,7 +29,7 @@ from node.results.analysis import Analysis, Source
 
 MANUFACTURER = "AI node"
 _NAMESPACE = uuid.UUID("7b1f2c9e-52f1-5d0c-9a53-0f4b6c1f7e21")
-_MODULES = ("patient", "general-study", "patient-study", "clinical-trial-subject", "clinical-trial-study")
+IDENTITY_MODULES = ("patient", "general-study", "patient-study", "clinical-trial-subject", "clinical-trial-study")
 _TYPE_2 = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
     "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber",
@@ -62,10 +62,14 @@ def plain(text: str, limit: int = 64) -> str:
 
 @cache
 def identity_tags() -> frozenset[BaseTag]:
-    """Attributes that must be the source's: Patient and Study modules, character set and time zone (PS3.3 C.7.1-2)."""
+    """Attributes that must be the source's: Patient and Study modules, character set and time zone (PS3.3 C.7.1-2).
+
+    References to other objects stay behind: their targets are not known here, and sources often leave them broken.
+    """
     modules = get_module_attribute_map()
-    keywords = {str(a["keyword"]) for m in _MODULES for a in modules[m] if not a["path"]}
-    keywords |= {"SpecificCharacterSet", "TimezoneOffsetFromUTC", "OtherPatientIDs", "EthnicGroup"}
+    keywords = {str(a["keyword"]) for m in IDENTITY_MODULES for a in modules[m] if not a["path"]}
+    keywords |= {"SpecificCharacterSet", "TimezoneOffsetFromUTC"}
+    keywords -= {"ReferencedStudySequence", "ReferencedPatientSequence", "ReferencedPatientPhotoSequence"}
     tags = {tag_for_keyword(k) for k in keywords}
     return frozenset(BaseTag(t) for t in tags if t is not None)
 

@@ -10,6 +10,7 @@ from highdicom._standard_utils import (
     AttributeTypeValues,
     construct_module_tree,
     get_iod_module_map,
+    get_module_attribute_map,
     get_sop_class_iod_map,
 )
 from pydicom import Dataset
@@ -37,6 +38,22 @@ def _mandatory(sop_class: str) -> tuple[tuple[str, dict[str, Any]], ...]:
         for m in modules
         if m["usage"] == "M" and m["key"] != _BY_VALUE_TYPE
     )
+
+
+@cache
+def attributes_of(sop_class: str) -> frozenset[str]:
+    """Keywords that stand at the top level of an IOD, in any of its modules."""
+    modules = get_iod_module_map()[get_sop_class_iod_map()[sop_class]]
+    tables = get_module_attribute_map()
+    return frozenset(str(a["keyword"]) for m in modules for a in tables[m["key"]] if not a["path"])
+
+
+def fill_type_2(dataset: Dataset) -> None:
+    """Add empty what may be empty but must be there; scanners leave such attributes out."""
+    for _, required in _mandatory(str(dataset.SOPClassUID)):
+        for keyword, attribute in required.items():
+            if attribute["type"] == _EMPTY_ALLOWED and keyword not in dataset:
+                setattr(dataset, keyword, None)
 
 
 def _missing(dataset: Dataset, attributes: dict[str, Any], path: str) -> Iterator[str]:
