@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import peers
+import postgres
 import pytest
 from receivers import Node, ReceiverProcess, receiving
 
@@ -36,3 +37,10 @@ def receiver_process(tmp_path: Path) -> Iterator[Callable[..., ReceiverProcess]]
     yield make
     for process in made:
         process.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """URL of a PostgreSQL server of our own; ``postgres.new_database`` makes a database for one test."""
+    with postgres.cluster() as url:
+        yield url

@@ -128,14 +128,14 @@ class Jobs:
         )
         DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_DEATHS)(_workflow(self._attempt))
         DBOS.listen_queues([QUEUES[name] for name in self._stages])
-        DBOS.launch()
-        for stage in stages:
-            DBOS.register_queue(
+        for stage in stages:  # before the launch, which looks for queues at once and then only every second
+            self._client.register_queue(
                 QUEUES[stage.name],
                 worker_concurrency=stage.slots,
                 polling_interval_sec=self._pace.poll_seconds,
                 on_conflict="always_update",
             )
+        DBOS.launch()
         self._watch = threading.Thread(target=self._watch_over, name="jobs-watch", daemon=True)
         self._watch.start()
         logger.info("%s executes %s", executor_id, ", ".join(self._stages))

@@ -74,7 +74,7 @@ def save(folder: Path, handover: Handover) -> None:
 def load(folder: Path) -> Handover:
     """Read what ``save`` wrote. Raises ``InputError`` when it is missing or damaged."""
     try:
-        with np.load(folder / _NAME, allow_pickle=False) as arrays:
+        with (folder / _NAME).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             document = json.loads(arrays["document"].tobytes())
             return Handover(
                 findings=_findings_of(document["findings"], arrays),

@@ -1,0 +1,370 @@
+"""Durable execution on a real DBOS, SQLite and PostgreSQL, with handlers that do next to nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import postgres
+import psutil
+import pytest
+import sqlalchemy as sa
+from dbos import DBOS
+from job_node import PACE, RETRIES
+
+from node.errors import DeliveryError, InputError
+from node.jobs.engine import Done, Jobs, Stage
+from node.jobs.heartbeat import Heartbeat, Pace
+from node.ledger import begin_immediate, open_ledger
+from node.ledger.jobs import DELIVER, ENCODE, INFER, Job, NewJob, get_job
+from node.ledger.tables import event, executor, job
+from node.ledger.transitions import owe_results, record_outcome
+
+Handler = Callable[[str, str], Done | None]
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
+    """SQLite, or what ``BOTH`` says."""
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    if getattr(request, "param", "sqlite") == "postgresql":
+        url = postgres.new_database(request.getfixturevalue("postgres_server"), tmp_path.name.lower())
+    opened = open_ledger(url)
+    yield opened
+    opened.dispose()
+
+
+BOTH = pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture
+def jobs(engine: sa.Engine) -> Iterator[Jobs]:
+    made = Jobs(engine, PACE)
+    yield made
+    made.stop()
+
+
+def nothing(_job_id: str, _subject: str) -> None: ...
+
+
+def stages(infer: Handler = nothing, encode: Handler = nothing, deliver: Handler = nothing) -> list[Stage]:
+    handlers = {INFER: infer, ENCODE: encode, DELIVER: deliver}
+    return [Stage(name=name, handler=handler, retries=RETRIES) for name, handler in handlers.items()]
+
+
+def new_job(number: int = 1, priority: int = 2) -> NewJob:
+    return NewJob(
+        study_instance_uid="1.2",
+        series_instance_uid=f"1.2.{number}",
+        generation=1,
+        pipeline="p",
+        rule="r",
+        destinations=("pacs",),
+        priority=priority,
+    )
+
+
+def enqueue(engine: sa.Engine, jobs: Jobs, number: int = 1, priority: int = 2) -> str:
+    new = new_job(number, priority)
+    with begin_immediate(engine) as connection:
+        assert jobs.enqueue(connection, new)
+    return new.id
+
+
+def read(engine: sa.Engine, job_id: str) -> Job:
+    with engine.connect() as connection:
+        return get_job(connection, job_id)
+
+
+def told(engine: sa.Engine, job_id: str) -> list[str]:
+    with engine.connect() as connection:
+        return list(connection.scalars(sa.select(event.c.what).where(event.c.job_id == job_id).order_by(event.c.id)))
+
+
+def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def completed(engine: sa.Engine, job_id: str) -> Callable[[], bool]:
+    return lambda: read(engine, job_id).state == "COMPLETED"
+
+
+def dbos(engine: sa.Engine, table: str, *columns: str) -> sa.TableClause:
+    """One of DBOS's own tables."""
+    schema = "dbos" if engine.dialect.name == "postgresql" else None
+    return sa.table(table, *map(sa.column, columns), schema=schema)
+
+
+def workflows(engine: sa.Engine) -> list[tuple[str, str]]:
+    """Workflow id without the job's, and status."""
+    table = dbos(engine, "workflow_status", "workflow_uuid", "status")
+    with engine.connect() as connection:
+        rows = connection.execute(sa.select(table).order_by(table.c.workflow_uuid)).all()
+    return [(str(row.workflow_uuid).partition("/")[2], str(row.status)) for row in rows]
+
+
+@BOTH
+def test_stages_follow_one_another_and_commit_what_they_leave(engine: sa.Engine, jobs: Jobs) -> None:
+    calls: list[tuple[str, str]] = []
+    after: list[str] = []
+
+    def infer(job_id: str, _: str) -> Done:
+        return Done(write=lambda c: record_outcome(c, job_id, "findings", ""), then=lambda: after.append(job_id))
+
+    def encode(job_id: str, _: str) -> Done:
+        return Done(write=lambda c: owe_results(c, job_id, ["pacs", "archive"]))
+
+    def deliver(job_id: str, destination: str) -> None:
+        calls.append((job_id, destination))
+
+    job_id = enqueue(engine, jobs)
+    jobs.serve("worker", stages(infer, encode, deliver))
+    until(completed(engine, job_id))
+    assert sorted(calls) == [(job_id, "archive"), (job_id, "pacs")]
+    assert after == [job_id]
+    assert read(engine, job_id).outcome == "findings"
+    assert {name for name, _ in workflows(engine)} == {
+        "0/infer/0",
+        "0/encode/0",
+        "0/deliver/pacs/0",
+        "0/deliver/archive/0",
+    }
+
+
+@BOTH
+def test_row_and_workflow_are_committed_together_or_not_at_all(engine: sa.Engine, jobs: Jobs) -> None:
+    with engine.connect() as connection, connection.begin() as transaction:
+        assert jobs.enqueue(connection, new_job())
+        assert not jobs.enqueue(connection, new_job())
+        transaction.rollback()
+    with engine.connect() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(job)) == 0
+    assert workflows(engine) == []
+
+
+def test_failed_attempt_is_retried_later_by_a_new_workflow(engine: sa.Engine, jobs: Jobs) -> None:
+    tries: list[float] = []
+
+    def flaky(_job_id: str, _: str) -> None:
+        tries.append(time.monotonic())
+        if len(tries) == 1:
+            raise ValueError("first try")
+
+    job_id = enqueue(engine, jobs)
+    jobs.serve("worker", stages(flaky))
+    until(completed(engine, job_id))
+    assert tries[1] - tries[0] >= RETRIES.first_seconds
+    assert told(engine, job_id)[1:5] == ["infer started", "infer failed", "infer started", "infer finished"]
+    assert [name for name, _ in workflows(engine)] == ["0/encode/0", "0/infer/0", "0/infer/1"]
+
+
+def test_permanent_error_is_not_tried_again(engine: sa.Engine, jobs: Jobs) -> None:
+    tries: list[str] = []
+
+    def refuses(job_id: str, _: str) -> None:
+        tries.append(job_id)
+        raise InputError("no pixels")
+
+    job_id = enqueue(engine, jobs)
+    jobs.serve("worker", stages(refuses))
+    until(completed(engine, job_id))
+    assert tries == [job_id]
+    assert (read(engine, job_id).outcome, read(engine, job_id).reason) == ("failed", "no pixels")
+
+
+@BOTH
+def test_waiting_attempt_survives_a_restart_and_keeps_its_time(engine: sa.Engine, jobs: Jobs) -> None:
+    tries: list[float] = []
+
+    def deliver(_job_id: str, _: str) -> None:
+        tries.append(time.monotonic())
+        if len(tries) == 1:
+            raise DeliveryError("no answer")
+
+    def encode(job_id: str, _: str) -> Done:
+        return Done(write=lambda c: owe_results(c, job_id, ["pacs"]))
+
+    job_id = enqueue(engine, jobs)
+    jobs.serve("worker", stages(encode=encode, deliver=deliver))
+    until(lambda: "deliver failed" in told(engine, job_id))
+    jobs.stop()
+    assert ("0/deliver/pacs/1", "DELAYED") in workflows(engine)
+    jobs.serve("worker", stages(encode=encode, deliver=deliver))
+    until(completed(engine, job_id))
+    assert len(tries) == 2
+
+
+def test_urgent_jobs_go_first(engine: sa.Engine, jobs: Jobs) -> None:
+    order: list[str] = []
+    low, medium, high = (enqueue(engine, jobs, number, priority) for number, priority in ((1, 3), (2, 2), (3, 1)))
+    jobs.serve("worker", stages(lambda job_id, _: order.append(job_id)))
+    until(lambda: len(order) == 3)
+    assert order == [high, medium, low]
+
+
+def test_process_executes_only_the_stages_it_serves(engine: sa.Engine, jobs: Jobs) -> None:
+    job_id = enqueue(engine, jobs)
+    jobs.serve("worker", stages()[:1])
+    until(lambda: read(engine, job_id).stage == ENCODE)
+    time.sleep(0.5)
+    assert read(engine, job_id).stage == ENCODE
+    jobs.stop()
+    jobs.serve("other", stages()[1:])
+    until(completed(engine, job_id))
+
+
+def test_cancelled_job_is_not_begun(engine: sa.Engine, jobs: Jobs) -> None:
+    calls: list[str] = []
+    cancelled, other = enqueue(engine, jobs, 1), enqueue(engine, jobs, 2)
+    jobs.cancel(cancelled, "wrong patient")
+    jobs.serve("worker", stages(lambda job_id, _: calls.append(job_id)))
+    until(completed(engine, other))
+    assert calls == [other]
+    assert read(engine, cancelled).reason == "wrong patient"
+    jobs.retry(cancelled)
+    until(completed(engine, cancelled))
+
+
+@BOTH
+def test_job_that_is_in_no_queue_is_put_back(engine: sa.Engine, jobs: Jobs) -> None:
+    job_id = enqueue(engine, jobs)
+    with begin_immediate(engine) as connection:
+        connection.execute(sa.delete(dbos(engine, "workflow_status")))
+    jobs.serve("worker", stages())
+    until(completed(engine, job_id))
+    assert "job recovered" in told(engine, job_id)
+
+
+def test_workflow_that_killed_its_process_too_often_becomes_a_failed_attempt(engine: sa.Engine, jobs: Jobs) -> None:
+    job_id = enqueue(engine, jobs)
+    with begin_immediate(engine) as connection:
+        table = dbos(engine, "workflow_status", "recovery_attempts")
+        connection.execute(sa.update(table).values(recovery_attempts=6))
+    jobs.serve("worker", stages())
+    until(completed(engine, job_id))
+    with engine.connect() as connection:
+        [detail] = connection.scalars(sa.select(event.c.detail).where(event.c.what == "infer failed"))
+    assert "the process died 6 times in this attempt" in detail
+
+
+@BOTH
+def test_work_of_an_executor_without_a_beat_is_recovered_by_the_private_call(engine: sa.Engine, jobs: Jobs) -> None:
+    """Contract with the pinned DBOS: ``_recover_pending_workflows`` takes executor ids and only enqueues again."""
+    job_id = enqueue(engine, jobs)
+    table = dbos(engine, "workflow_status", "status", "executor_id", "application_version")
+    with begin_immediate(engine) as connection:
+        connection.execute(sa.update(table).values(status="PENDING", executor_id="gone", application_version="1"))
+    jobs.serve("sender", stages()[2:])
+    until(lambda: workflows(engine) == [("0/infer/0", "ENQUEUED")])
+    assert told(engine, job_id) == ["job scheduled"]
+    assert DBOS._recover_pending_workflows(["gone", "never"]) == []
+
+
+def test_stop_interrupts_and_leaves_the_attempt_to_the_next_process(engine: sa.Engine, jobs: Jobs) -> None:
+    begun, interrupted = threading.Event(), threading.Event()
+
+    def infer(_job_id: str, _: str) -> None:
+        begun.set()
+        assert interrupted.wait(30)
+        raise RuntimeError("interrupted")
+
+    job_id = enqueue(engine, jobs)
+    long = Stage(name=INFER, handler=infer, retries=RETRIES, interrupt=interrupted.set)
+    jobs.serve("worker", [long, *stages()[1:]])
+    assert begun.wait(30)
+    jobs.stop()
+    with engine.connect() as connection:
+        assert connection.execute(sa.select(executor)).all() == []
+    assert told(engine, job_id) == ["job scheduled", "infer started"]
+    jobs.serve("worker", stages())
+    until(completed(engine, job_id))
+    assert "infer failed" not in told(engine, job_id)
+
+
+def test_arguments_are_stored_as_json(engine: sa.Engine, jobs: Jobs) -> None:
+    job_id = enqueue(engine, jobs)
+    table = dbos(engine, "workflow_input", "inputs")
+    with engine.connect() as connection:
+        [inputs] = connection.scalars(sa.select(table.c.inputs))
+    assert json.loads(inputs)["positionalArgs"] == [job_id, 0, "infer", "", 0]
+
+
+@BOTH
+def test_executor_silent_on_another_host_is_dead_only_after_its_time(engine: sa.Engine) -> None:
+    pace = Pace(beat_seconds=0.1, dead_after_seconds=0.6)
+    ours = Heartbeat(engine, "ours", "worker", pace)
+    ours.beat()
+    row = {"id": "theirs", "role": "worker", "host": "elsewhere", "pid": 1}
+    with begin_immediate(engine) as connection:
+        connection.execute(sa.insert(executor).values(**row, beat_at=time.time() - 3600.0))
+    assert ours.beat() == {"ours", "theirs"}  # the database may have been away: it gets the time to beat again
+    until(lambda: ours.beat() == {"ours"} or time.sleep(0.1), 5.0)
+
+
+def test_executor_whose_process_is_gone_is_dead_at_once(engine: sa.Engine) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    ours, theirs = (Heartbeat(engine, name, "worker", PACE) for name in ("ours", "theirs"))
+    theirs._row["pid"] = process.pid
+    theirs.beat()
+    assert ours.beat() == {"ours"}
+
+
+def test_dbos_is_silent_and_opens_no_port(
+    engine: sa.Engine, jobs: Jobs, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    own = psutil.Process()
+    before = {c.laddr for c in own.net_connections("inet")}
+    job_id = enqueue(engine, jobs)
+    jobs.serve("worker", stages())
+    until(completed(engine, job_id))
+    assert {c.laddr for c in own.net_connections("inet")} == before
+    jobs.stop()
+    assert capfd.readouterr() == ("", "")
+    assert not [record for record in caplog.records if record.name.startswith("dbos")]
+
+
+def test_work_finished_while_the_ledger_is_away_is_kept(postgres_server: str, tmp_path: Path) -> None:
+    """The database refuses new connections and ends the old ones while a handler runs."""
+    name = tmp_path.name.lower()
+    url = postgres.new_database(postgres_server, name)
+    engine = open_ledger(url)
+    jobs = Jobs(engine, PACE)
+    calls: list[str] = []
+    admin = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+
+    def infer(job_id: str, _: str) -> None:
+        calls.append(job_id)
+        with admin.connect() as connection:
+            connection.execute(sa.text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'))
+            connection.execute(
+                sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"), {"name": name}
+            )
+
+        def open_again() -> None:
+            with admin.connect() as connection:
+                connection.execute(sa.text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'))
+
+        threading.Timer(3.0, open_again).start()
+
+    job_id = enqueue(engine, jobs)
+    jobs.serve("worker", stages(infer))
+    try:
+        until(lambda: calls)
+        time.sleep(4.0)
+        until(completed(engine, job_id))
+    finally:
+        jobs.stop()
+        admin.dispose()
+        engine.dispose()
+    assert calls == [job_id]
