@@ -213,7 +213,7 @@ def _follow(
         console.print(table(rows))
     for row in rows:
         if row.reason and row.outcome not in ("findings", "no findings"):
-            console.print(f"{row.name}, {row.pipeline or 'no pipeline'}: {row.reason}", style="yellow")
+            console.print(f"{row.name}, {row.pipeline or 'no pipeline'}: {row.reason}", style="yellow", markup=False)
     engine.dispose()
     return rows
 
