@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -172,6 +173,11 @@ def _wait_until_ready(node: subprocess.Popen[bytes], port: int, log: Path) -> No
     ae.add_requested_context(Verification)
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and node.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+        except OSError:
+            time.sleep(0.5)
+            continue
         association = ae.associate("127.0.0.1", port, ae_title=NODE_TITLE)
         if association.is_established:
             association.send_c_echo()
