@@ -27,15 +27,18 @@ PACE = Pace(beat_seconds=0.2, dead_after_seconds=2.0, poll_seconds=0.1, reconcil
 RETRIES = Retries(max_attempts=3, first_seconds=0.2, max_seconds=1.0)
 
 
-def config_of(folder: Path, url: str = "", *, jobs: dict[str, Any] | None = None, **options: Any) -> Config:
-    """One pipeline ``scripted`` with these options and two destinations; ``findings`` wants nothing else."""
+def config_of(folder: Path, url: str = "", *, pipelines: dict[str, Any] | None = None, **options: Any) -> Config:
+    """``pipelines`` by name with their options, or one, ``scripted``; destination ``findings`` wants only those."""
     peer = {"title": "PACS", "host": "127.0.0.1", "port": 104}
     return Config.model_validate(
         {
             "storage": {"folder": folder, "ledger_url": url},
             "devices": {"use": ("cpu",), "cpu_threads": 1},
-            "jobs": {"first_retry_seconds": 0.2, "max_retry_seconds": 1.0, **(jobs or {})},
-            "pipelines": {"scripted": {"factory": "job_pipelines:create", "options": options}},
+            "jobs": {"first_retry_seconds": 0.2, "max_retry_seconds": 1.0, "max_attempts": 2},
+            "pipelines": {
+                name: {"factory": "job_pipelines:create", "options": of}
+                for name, of in (pipelines or {"scripted": options}).items()
+            },
             "destinations": {"pacs": peer, "findings": {**peer, "outcomes": ("findings",)}},
         }
     )
@@ -80,19 +83,23 @@ class JobNode:
     def enqueue(
         self,
         datasets: Iterable[FileDataset] | None = None,
+        *,
         destinations: tuple[str, ...] = ("pacs",),
-        priority: int = 2,
+        pipeline: str = "scripted",
     ) -> str:
         """Receive a series and enqueue a job for it."""
-        study, series = self.receive(datasets)
+        return self.enqueue_for(*self.receive(datasets), destinations=destinations, pipeline=pipeline)
+
+    def enqueue_for(self, study: str, series: str, *, destinations: tuple[str, ...], pipeline: str) -> str:
+        """Enqueue a job for a received series."""
         new = NewJob(
             study_instance_uid=study,
             series_instance_uid=series,
             generation=1,
-            pipeline="scripted",
+            pipeline=pipeline,
             rule="all",
             destinations=destinations,
-            priority=priority,
+            priority=2,
         )
         with begin_immediate(self.engine) as connection:
             assert self.jobs.enqueue(connection, new)

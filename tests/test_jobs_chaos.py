@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import postgres
 import pytest
@@ -13,6 +14,7 @@ from job_node import JobNode, config_of
 from job_process import WorkerProcess, alive
 
 Start = Callable[..., WorkerProcess]
+Open = Callable[..., JobNode]
 
 
 @pytest.fixture
@@ -36,6 +38,20 @@ IN_COMMITS = ("in infer commit", "in encode commit")
 
 
 @pytest.fixture
+def open_node(tmp_path: Path) -> Iterator[Open]:
+    """Opens a node in this process, which serves nothing."""
+    made: list[JobNode] = []
+
+    def open_one(url: str = "", **options: Any) -> JobNode:
+        made.append(JobNode(config_of(tmp_path, url, **options)))
+        return made[-1]
+
+    yield open_one
+    for node in made:
+        node.engine.dispose()
+
+
+@pytest.fixture
 def start() -> Iterator[Start]:
     made: list[WorkerProcess] = []
 
@@ -52,11 +68,11 @@ def start() -> Iterator[Start]:
     ("ledger_url", "steps"), [("sqlite", EVERY_STEP), ("postgresql", IN_COMMITS)], indirect=["ledger_url"]
 )
 def test_worker_killed_at_durable_steps_loses_nothing_and_repeats_nothing(
-    ledger_url: str, steps: tuple[str, ...], tmp_path: Path, start: Start
+    ledger_url: str, steps: tuple[str, ...], tmp_path: Path, open_node: Open, start: Start
 ) -> None:
     log = tmp_path / "log"
     options = {"does": "die after rename", "once": str(tmp_path / "once"), "log": str(log)}
-    node = JobNode(config_of(tmp_path, ledger_url, **options))
+    node = open_node(ledger_url, **options)
     job_id = node.enqueue()
     for die in steps:
         start(node, die).wait_until_killed()
@@ -78,10 +94,10 @@ def test_worker_killed_at_durable_steps_loses_nothing_and_repeats_nothing(
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 def test_two_workers_share_the_jobs_and_a_killed_one_is_replaced_by_the_other(
-    ledger_url: str, tmp_path: Path, start: Start
+    ledger_url: str, tmp_path: Path, open_node: Open, start: Start
 ) -> None:
     log = tmp_path / "log"
-    node = JobNode(config_of(tmp_path, ledger_url, does="sleep", seconds=0.5, log=str(log)))
+    node = open_node(ledger_url, does="sleep", seconds=0.5, log=str(log))
     first = start(node)
     start(node)
     ids = [node.enqueue() for _ in range(6)]
@@ -95,9 +111,11 @@ def test_two_workers_share_the_jobs_and_a_killed_one_is_replaced_by_the_other(
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
-def test_worker_presumed_dead_that_comes_back_changes_nothing(ledger_url: str, tmp_path: Path, start: Start) -> None:
+def test_worker_presumed_dead_that_comes_back_changes_nothing(
+    ledger_url: str, tmp_path: Path, open_node: Open, start: Start
+) -> None:
     log = tmp_path / "log"
-    node = JobNode(config_of(tmp_path, ledger_url, does="sleep", seconds=1.5, log=str(log)))
+    node = open_node(ledger_url, does="sleep", seconds=1.5, log=str(log))
     frozen = start(node)
     job_id = node.enqueue()
     _until(log.exists)
@@ -113,9 +131,11 @@ def test_worker_presumed_dead_that_comes_back_changes_nothing(ledger_url: str, t
     assert len(node.results(job_id)) == 2
 
 
-def test_stopped_worker_leaves_its_job_to_the_next_without_a_failed_attempt(tmp_path: Path, start: Start) -> None:
+def test_stopped_worker_leaves_its_job_to_the_next_without_a_failed_attempt(
+    tmp_path: Path, open_node: Open, start: Start
+) -> None:
     log = tmp_path / "log"
-    node = JobNode(config_of(tmp_path, does="hang", seconds=600, once=str(tmp_path / "once"), log=str(log)))
+    node = open_node(does="hang", seconds=600, once=str(tmp_path / "once"), log=str(log))
     stopping = start(node)
     job_id = node.enqueue()
     _until(lambda: log.exists() and bool(log.read_text()))

@@ -1,0 +1,177 @@
+"""Infer and encode on a real engine: every outcome becomes what it should, and what may not leave stays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from dicom_files import ct_series, mr_series
+from job_node import JobNode, config_of
+from pydicom import dcmread
+
+from node.errors import GateError, InputError
+from node.jobs import stages
+from node.jobs.stages import Encode
+from node.ledger.tables import instance
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobNode]:
+    """One node that serves pipelines named after what they do."""
+    folder = tmp_path_factory.mktemp("node")
+    hang = {"does": "hang", "seconds": 600, "log": str(folder / "log"), "once": str(folder / "once")}
+    pipelines = {does: {"does": does} for does in ("findings", "raise", "jump", "outside")} | {"hang": hang}
+    serving = JobNode(config_of(folder, pipelines=pipelines))
+    serving.jobs.serve("all", serving.stages())
+    yield serving
+    serving.jobs.stop()
+    serving.engine.dispose()
+
+
+@pytest.fixture
+def idle(tmp_path: Path) -> Iterator[JobNode]:
+    """A node that serves nothing."""
+    made = JobNode(config_of(tmp_path))
+    yield made
+    made.engine.dispose()
+
+
+def sent(node: JobNode, job_id: str) -> set[str]:
+    """``DESTINATION SOP`` of what was delivered of a job, each once."""
+    own = {row.sop_instance_uid for row in node.results(job_id)}
+    counted = {line: count for line, count in node.delivered().items() if line.split()[1] in own}
+    assert set(counted.values()) <= {1}
+    return set(counted)
+
+
+def classes(node: JobNode, job_id: str) -> list[str]:
+    return sorted(dcmread(node.spool.absolute(row.path)).Modality for row in node.results(job_id))
+
+
+def test_every_outcome_in_turn_becomes_its_objects_and_reaches_who_wants_it(node: JobNode) -> None:
+    both = ("pacs", "findings")
+    found = node.enqueue(destinations=both, pipeline="findings")
+    magnetic = node.enqueue(mr_series(n=3, size=16), destinations=both, pipeline="findings")
+    assert node.wait(found).outcome == "findings"
+    assert classes(node, found) == ["SEG", "SR"]
+    unsuited = node.wait(magnetic)
+    assert (unsuited.state, unsuited.outcome) == ("COMPLETED", "not applicable")
+    assert unsuited.reason == "Modality is MR, needed is CT"
+    assert classes(node, magnetic) == ["SR"]
+    assert sent(node, found) == {f"{name} {row.sop_instance_uid}" for name in both for row in node.results(found)}
+    assert sent(node, magnetic) == {f"pacs {row.sop_instance_uid}" for row in node.results(magnetic)}
+    [timings] = [detail for what, detail in node.events(found) if what == "infer timings"]
+    assert all(part in timings for part in ("load ", "read ", "run ", " on cpu; peak memory ", " MiB host"))
+
+
+def test_pipeline_that_keeps_breaking_ends_as_a_failure_the_radiologist_can_read(node: JobNode) -> None:
+    job_id = node.enqueue(pipeline="raise")
+    job = node.wait(job_id)
+    assert (job.state, job.outcome) == ("COMPLETED", "failed")
+    assert "the network diverged" in job.reason
+    assert [what for what, _ in node.events(job_id)].count("infer failed") == 2
+    assert classes(node, job_id) == ["SR"]
+    [report] = node.results(job_id)
+    assert b"the network diverged" in node.spool.absolute(report.path).read_bytes()
+
+
+def test_wrong_options_fail_at_once(node: JobNode) -> None:
+    job_id = node.enqueue(pipeline="jump")
+    job = node.wait(job_id)
+    assert job.outcome == "failed"
+    assert "options.does = 'jump' is unknown" in job.reason
+    assert [what for what, _ in node.events(job_id)].count("infer failed") == 1
+
+
+def test_findings_that_cannot_be_encoded_become_a_failure(node: JobNode) -> None:
+    job_id = node.enqueue(pipeline="outside")
+    job = node.wait(job_id)
+    assert (job.state, job.outcome) == ("COMPLETED", "failed")
+    assert "outside the source images" in job.reason
+    assert classes(node, job_id) == ["SR"]
+
+
+def test_object_the_gate_refuses_is_kept_in_quarantine_and_a_failure_is_sent(
+    node: JobNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strict(objects: Any, source: Any) -> None:
+        check(objects, source)
+        if any(one.kind == "SEG" for one in objects):
+            raise GateError("1 faults, not sent: SEG is mirrored")
+
+    check = stages.check
+    monkeypatch.setattr(stages, "check", strict)
+    job_id = node.enqueue(pipeline="findings")
+    job = node.wait(job_id)
+    assert (job.state, job.outcome, job.reason) == ("COMPLETED", "failed", "1 faults, not sent: SEG is mirrored")
+    rows = node.results(job_id)
+    assert sorted(bool(row.quarantine) for row in rows) == [False, True, True]
+    [report] = [row for row in rows if not row.quarantine]
+    assert sent(node, job_id) == {f"pacs {report.sop_instance_uid}"}
+    assert all(node.spool.absolute(row.path).exists() for row in rows)
+
+
+def test_repeated_encoding_makes_the_same_files(idle: JobNode) -> None:
+    job_id = idle.enqueue()
+    infer, encode, _ = idle.stages()
+    done = infer.handler(job_id, "")
+    infer.interrupt()
+    assert done is not None
+    with idle.engine.begin() as connection:
+        done.write(connection)
+    made = []
+    for _ in range(2):
+        encode.handler(job_id, "")
+        made.append({path.name: path.read_bytes() for path in (idle.folder / "results" / job_id).iterdir()})
+    assert made[0] == made[1]
+    assert len(made[0]) == 2
+
+
+def test_running_job_that_is_cancelled_ends_its_pipeline_and_frees_the_device(node: JobNode) -> None:
+    job_id = node.enqueue(pipeline="hang")
+    deadline = time.monotonic() + 60
+    while not (node.folder / "log").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    node.jobs.cancel(job_id)
+    next_id = node.enqueue(pipeline="findings")
+    assert node.wait(next_id).state == "COMPLETED"
+    job = node.job(job_id)
+    assert (job.state, job.reason) == ("CANCELED", "cancelled by the operator")
+    assert node.results(job_id) == []
+    node.jobs.retry(job_id)
+    assert node.wait(job_id).outcome == "findings"
+
+
+def test_series_with_an_unreadable_file_is_reported_as_failed(node: JobNode) -> None:
+    datasets = ct_series(n=3, size=16)
+    study, series = node.receive(datasets)
+    with node.engine.connect() as connection:
+        path = connection.scalars(sa.select(instance.c.path).where(instance.c.series_instance_uid == series)).first()
+    assert path is not None
+    node.spool.absolute(path).write_bytes(b"no DICOM")
+    job_id = node.enqueue_for(study, series, destinations=("pacs",), pipeline="findings")
+    job = node.wait(job_id)
+    assert (job.state, job.outcome) == ("COMPLETED", "failed")
+    assert "cannot be read as DICOM" in job.reason
+    assert classes(node, job_id) == ["SR"]
+
+
+def test_handovers_of_finished_jobs_are_swept_and_those_in_work_are_kept(idle: JobNode) -> None:
+    waiting = idle.enqueue()
+    for name in (waiting, "0123456789abcdef"):
+        idle.spool.work(name).mkdir(parents=True)
+    Encode(idle.config, idle.engine, idle.spool).sweep()
+    assert [path.name for path in (idle.folder / "work").iterdir()] == [waiting]
+
+
+def test_lost_handover_is_a_failure_that_names_the_remedy(idle: JobNode) -> None:
+    job_id = idle.enqueue()
+    with idle.engine.begin() as connection:
+        stages.record_outcome(connection, job_id, "findings", "")
+    with pytest.raises(InputError, match="retry the job from infer"):
+        Encode(idle.config, idle.engine, idle.spool).encode(job_id, "")
