@@ -186,6 +186,19 @@ def pipelines(config_path: Path, as_json: bool) -> None:  # noqa: FBT001
                 click.echo(f"  {key.replace('_', ' ')}: {entry[key]}")
 
 
+@main.command()
+@click.option("--studies", type=click.Path(path_type=Path, exists=True), help="Send these DICOM files, not phantoms.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Where to work."
+)
+@click.option("--keep", is_flag=True, help="Leave node and PACS running until Ctrl-C.")
+def demo(studies: Path | None, folder: Path, keep: bool) -> None:  # noqa: FBT001
+    """Show it all: a PACS, the node, a scanner with synthetic studies, and pictures of the results."""
+    from node.demo.run import run_demo
+
+    sys.exit(run_demo(studies, folder, keep=keep))
+
+
 def _print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
