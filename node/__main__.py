@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from node import __version__
-from node.config import load
+from node.config import PipelineTable, load
 from node.errors import NodeError
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def run(config_path: Path, only: str | None) -> None:
 @main.command()
 @config_option
 @json_option
-def check(config_path: Path, as_json: bool) -> None:  # noqa: FBT001 - click passes flags by name
+def check(*, config_path: Path, as_json: bool) -> None:
     """Check configuration, disk, ledger, port, device, weights and every destination (C-ECHO)."""
     from node.check import check as checks
 
@@ -104,7 +104,7 @@ def check(config_path: Path, as_json: bool) -> None:  # noqa: FBT001 - click pas
 @config_option
 @json_option
 @click.option("--studies", default=20, show_default=True, help="How many of the latest studies to list.")
-def status(config_path: Path, as_json: bool, studies: int) -> None:  # noqa: FBT001
+def status(*, config_path: Path, as_json: bool, studies: int) -> None:
     """Counts, what waits, what failed, and the latest studies."""
     from node.operate.explain import clock
     from node.operate.status import status as read
@@ -132,7 +132,7 @@ def status(config_path: Path, as_json: bool, studies: int) -> None:  # noqa: FBT
 @config_option
 @json_option
 @click.argument("study_uid")
-def explain(config_path: Path, as_json: bool, study_uid: str) -> None:  # noqa: FBT001
+def explain(*, config_path: Path, as_json: bool, study_uid: str) -> None:
     """Tell in plain words what was done with a study, and why."""
     from node.operate.explain import explain as read
     from node.operate.explain import tell
@@ -171,7 +171,7 @@ def cancel(config_path: Path, job_id: str) -> None:
 @main.command()
 @config_option
 @json_option
-def pipelines(config_path: Path, as_json: bool) -> None:  # noqa: FBT001
+def pipelines(*, config_path: Path, as_json: bool) -> None:
     """List the configured pipelines, what they need and which weights they run."""
     from node.check import describe_pipelines
 
@@ -186,13 +186,68 @@ def pipelines(config_path: Path, as_json: bool) -> None:  # noqa: FBT001
                 click.echo(f"  {key.replace('_', ' ')}: {entry[key]}")
 
 
+@main.command("try")
+@config_option
+@json_option
+@click.option("--out", type=click.Path(path_type=Path), help="Write the DICOM objects here.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, or a CUDA device such as cuda:0.")
+@click.argument("pipeline")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def try_pipeline(
+    *,
+    config_path: Path,
+    as_json: bool,
+    out: Path | None,
+    device: str,
+    pipeline: str,
+    folder: Path,
+) -> None:
+    """Run a pipeline on every series of a folder: no network, no ledger.
+
+    PIPELINE is a name of config.toml, an installed pipeline, or module:factory.
+    """
+    from rich.progress import Progress
+
+    from node.jobs.trial import run_trial
+
+    name, table = _named_pipeline(pipeline, config_path)
+    with Progress(transient=True, disable=as_json) as bar:
+        task = bar.add_task("reading headers", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        trial = run_trial(name, table, folder, out, device=device, progress=show)
+    if as_json:
+        _print_json(asdict(trial))
+        return
+    for series in trial.series:
+        click.echo(
+            f"{series.modality} {series.description!r}, {series.images} images: {series.outcome} {series.reason}"
+        )
+        for line in (*series.segments, *series.derived, *series.remarks):
+            click.echo(f"  {line}")
+        if series.outcome != "not applicable":
+            click.echo(f"  {series.seconds:.1f} s on {trial.device}, {len(series.files)} objects written")
+        if series.fault:
+            click.echo(f"  NOT FIT TO BE SENT: {series.fault}")
+
+
+def _named_pipeline(pipeline: str, config_path: Path) -> tuple[str, PipelineTable]:
+    """Name and table of what ``ainode try`` was asked for."""
+    if ":" in pipeline:
+        return pipeline.partition(":")[0].rpartition(".")[2], PipelineTable(factory=pipeline)
+    configured = load(config_path).pipelines if config_path.exists() else {}
+    return pipeline, configured.get(pipeline, PipelineTable())
+
+
 @main.command()
 @click.option("--studies", type=click.Path(path_type=Path, exists=True), help="Send these DICOM files, not phantoms.")
 @click.option(
     "--folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Where to work."
 )
 @click.option("--keep", is_flag=True, help="Leave node and PACS running until Ctrl-C.")
-def demo(studies: Path | None, folder: Path, keep: bool) -> None:  # noqa: FBT001
+def demo(*, studies: Path | None, folder: Path, keep: bool) -> None:
     """Show it all: a PACS, the node, a scanner with synthetic studies, and pictures of the results."""
     from node.demo.run import run_demo
 
