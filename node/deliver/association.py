@@ -79,7 +79,7 @@ def associate(
 
     def opened(event: evt.Event) -> None:
         connected.append(True)
-        _limit_stalls(event.assoc, timeouts.stall_seconds)
+        _set_options(event.assoc, timeouts.stall_seconds)
 
     handlers: list[Any] = [(evt.EVT_CONN_OPEN, opened)]
     if on_event_report is not None:
@@ -107,12 +107,17 @@ def associate(
             association.release()
 
 
-def _limit_stalls(association: Association, seconds: float) -> None:
-    """Let the kernel end a send or a receive that makes no progress: pynetdicom would wait in it for ever."""
-    whole = int(seconds)
-    limit = struct.pack("ll", whole, int((seconds - whole) * 1e6))
+def _set_options(association: Association, stall_seconds: float) -> None:
+    """Let the kernel end a send or a receive that makes no progress: pynetdicom would wait in it for ever.
+
+    And let it send the last part of a PDU at once, instead of waiting for a delayed acknowledgement.
+    """
+    connection: socket.socket = association.dul.socket.socket
+    whole = int(stall_seconds)
+    limit = struct.pack("ll", whole, int((stall_seconds - whole) * 1e6))
     for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
-        association.dul.socket.socket.setsockopt(socket.SOL_SOCKET, option, limit)
+        connection.setsockopt(socket.SOL_SOCKET, option, limit)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _refusal(association: Association, peer: Peer, calling_title: str) -> str:
