@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     MRImageStorage,
 )
-from receivers import Node, associate, associate_rq, encode, receiving, send, send_dataset, until
+from receivers import Node, ReceiverProcess, associate, associate_rq, encode, receiving, send, send_dataset, until
 
 from node.errors import InputError
 from node.ledger.engine import begin_immediate
@@ -47,7 +47,7 @@ def nothing_kept(node: Node) -> bool:
 
 
 @contextmanager
-def connection(node: Node) -> Iterator[socket.socket]:
+def connection(node: Node | ReceiverProcess) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", node.port), 20.0) as opened:
         yield opened
 
@@ -287,6 +287,21 @@ def test_an_idle_association_is_ended_and_its_row_closed(tmp_path: Path) -> None
         assert send_dataset(sender, ct_series(1)[0]).Status == 0x0000
         until(lambda: node.rows(association)[0].closed_at)
         assert not sender.is_established
+
+
+def test_idle_associations_cost_next_to_nothing(receiver_process: Callable[..., ReceiverProcess]) -> None:
+    process = receiver_process()
+    process.start()
+    with ExitStack() as idle:
+        for _ in range(20):
+            opened = idle.enter_context(connection(process))
+            opened.sendall(associate_rq(RAW_CT))
+            assert answer(opened)[0] == 2
+        time.sleep(1.5)
+        before = process.cpu_seconds()
+        time.sleep(3.0)
+        used = process.cpu_seconds() - before
+    assert used < 3.0 * 0.25, "looking 1000 times a second would take 0.6 of a core"
 
 
 def test_a_pdu_of_four_gigabytes_is_not_waited_for(node: Node) -> None:

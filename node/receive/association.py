@@ -1,15 +1,13 @@
-"""pynetdicom's acceptor with its weak points mended: the only module that leans on pynetdicom's inner names.
+"""pynetdicom's acceptor with its weak points mended; with ``transport`` the only module that uses its inner names.
 
-What is mended, each with a test of its own: a peer that stalls inside a PDU is cut off; connections that never
-associate do not use up the limit of associations; private storage classes are served without opening the node for
-every service; a C-STORE with an unusable UID is answered instead of ignored; a slow answer does not end the
-association; more than 1024 open files do no harm; a C-STORE under way is finished at shutdown.
+What is mended, each with a test of its own: connections that never associate do not use up the limit of associations;
+private storage classes are served without opening the node for every service; a C-STORE with an unusable UID is
+answered instead of ignored; a slow answer does not end the association; a C-STORE under way is finished at shutdown.
 """
 
 from __future__ import annotations
 
 import logging
-import select
 import socket
 import threading
 import time
@@ -26,18 +24,16 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
-from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
+from pynetdicom.transport import AssociationServer, RequestHandler
 
 from node.receive.policy import Policy, Rejection, supported_contexts
 from node.receive.status import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, Refusal
+from node.receive.transport import PduSocket, WaitingMessages, WaitingUpperLayer
 
 LOGGER = logging.getLogger(__name__)
 
 MAXIMUM_PDU = 1 << 17
 """Maximum Length Received (PS3.8 D.1), bytes: dcmtk's greatest, eight times fewer PDUs than the usual 16 KiB."""
-_LONGEST_PDU = 1 << 24
-"""A peer that announces a longer PDU is cut off before memory is given to it. An A-ASSOCIATE-RQ of 128 contexts with
-all syntaxes is about 300 KiB; a P-DATA-TF has ``MAXIMUM_PDU``, some peers add their headers on top."""
 _WAITING = 64
 """Connections that have not associated yet, beside the associations; more are closed at once."""
 
@@ -66,48 +62,14 @@ class Handlers:
     """An association with this id ended, however it ended."""
 
 
-class _Socket(AssociationSocket):
-    """Reads whole PDUs with a deadline."""
-
-    def __init__(self, association: Association, client: socket.socket, timeout: float) -> None:
-        super().__init__(association, client_socket=client)
-        self._timeout = timeout
-        self._poll = select.poll()  # select() fails on descriptors above 1023
-        self._poll.register(client, select.POLLIN)
-
-    @property
-    def ready(self) -> bool:
-        if self.socket is None or not self._is_connected:
-            return False
-        return bool(self._poll.poll(0))
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Read one part of a PDU. Raises ``OSError`` when it is too long or not here in time: the peer is cut off."""
-        connection = self.socket
-        if connection is None:
-            raise ConnectionError("connection closed")
-        if nr_bytes > _LONGEST_PDU:
-            raise ConnectionError(f"peer announced a PDU of {nr_bytes} bytes")
-        received = bytearray(nr_bytes)
-        view, size = memoryview(received), 0
-        deadline = time.monotonic() + self._timeout
-        while size < nr_bytes:
-            connection.settimeout(max(deadline - time.monotonic(), 0.001))
-            count = connection.recv_into(view[size:])
-            if not count:
-                break
-            size += count
-        view.release()
-        del received[size:]
-        connection.settimeout(self._timeout)  # for sending
-        return received
-
-
 class Acceptor(Association):
     """One association that a peer opened."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(server.ae, "acceptor")
+        self.dimse = WaitingMessages(self)
+        self.dul = WaitingUpperLayer(self)
+        self.acse_timeout, self.network_timeout = self.ae.acse_timeout, self.ae.network_timeout  # kept in the new one
         self.id = uuid.uuid4().hex
         self.opened_at = time.time()
         self._server: Server = server
@@ -128,12 +90,13 @@ class Acceptor(Association):
         try:
             super().run_reactor()
         finally:
+            cast("PduSocket", self.dul.socket).release()
             self._server.leave(self)
 
     def end(self) -> None:
         """End it from outside: an A-ABORT, and where the peer is stalled or silent its connection is shut."""
         if self.is_busy or not self.is_established:
-            connection = cast("AssociationSocket", self.dul.socket).socket
+            connection = cast("PduSocket", self.dul.socket).socket
             if connection is not None:
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RD)
@@ -218,7 +181,7 @@ class _Request(RequestHandler):
         server = cast("Server", self.server)
         association = Acceptor(server)
         association.name = f"AcceptorThread@{association.id}"  # pynetdicom finds its threads by this name
-        association.set_socket(_Socket(association, self.request, server.network_timeout))
+        association.set_socket(PduSocket(association, self.request, server.network_timeout))
         association.acceptor.maximum_length = server.ae.maximum_pdu_size
         association.acceptor.ae_title = server.ae_title
         association.acceptor.address_info = self.local
