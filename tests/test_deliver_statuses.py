@@ -94,6 +94,9 @@ def test_an_association_beyond_the_limit_of_a_busy_peer_is_tried_again(tmp_path:
         with pytest.raises(DeliveryError, match="association rejected: its limit of associations is reached"):
             job.deliver()
         other.release()
+        deadline = time.monotonic() + 30.0
+        while pacs.server.active_associations and time.monotonic() < deadline:
+            time.sleep(0.05)
         job.deliver()
     assert job.status().state == "STORED"
 
