@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 
 from pydicom import Dataset, dcmread
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, SegmentationStorage
@@ -91,7 +91,8 @@ def _raw(dataset: Dataset, tag: BaseTag) -> object:
     element = dataset.get_item(tag) if tag in dataset else None
     if element is None:
         return None
-    if isinstance(element, RawDataElement) and element.VR not in ("SQ", "US") and element.value is not None:
+    is_text = dictionary_VR(tag) not in ("SQ", "US")
+    if is_text and isinstance(element, RawDataElement) and element.value is not None:
         return element.value.rstrip(b" \0") or None
     return dataset[tag].value or None
 

@@ -71,9 +71,11 @@ def _frame_faults(seg: Dataset, shared: Dataset, numbers: Sequence[int], images:
         yield "two frames show one segment at one position"
     if max(Counter(indices).values()) > 1:
         yield "DimensionIndexValues repeat"
-    # one index value must mean one position, and the other way round (PS3.3 C.7.6.17)
-    pairs = {(index[1:], place[1]) for index, place in zip(indices, places, strict=True)}
-    if len({i for i, _ in pairs}) != len(pairs) or len({p for _, p in pairs}) != len(pairs):
+    # index values count the positions along the normal, one value for one position (PS3.3 C.7.6.17)
+    pairs = sorted({(index[-1], place[1]) for index, place in zip(indices, places, strict=True)})
+    cosines = np.asarray(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    steps = np.diff([np.cross(cosines[:3], cosines[3:]) @ position for _, position in pairs])
+    if [i for i, _ in pairs] != list(range(1, len(pairs) + 1)) or not ((steps > 0).all() or (steps < 0).all()):
         yield "DimensionIndexValues do not follow the positions"
     shown = {number for number, _ in places}
     if shown != set(numbers):

@@ -1,0 +1,271 @@
+"""The gate lets good objects pass and catches each single thing that can be wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import pytest
+from analyses import encoded
+from pydicom import Dataset, FileDataset
+from pydicom.uid import generate_uid
+
+from node.errors import GateError
+from node.results import EncodedObject, check
+from node.studies.source import SourceSeries
+
+Change = Callable[[FileDataset], None]
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> tuple[SourceSeries, tuple[EncodedObject, ...]]:
+    return encoded(tmp_path_factory.mktemp("series"))
+
+
+def saved(dataset: FileDataset) -> bytes:
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def spoiled(objects: tuple[EncodedObject, ...], kind: str, change: Change) -> tuple[EncodedObject, ...]:
+    """The objects with the first of its kind changed."""
+    place = next(i for i, o in enumerate(objects) if o.kind == kind)
+    dataset = objects[place].dataset
+    change(dataset)
+    return (*objects[:place], replace(objects[place], data=saved(dataset)), *objects[place + 1 :])
+
+
+def put(**values: Any) -> Change:
+    def change(dataset: FileDataset) -> None:
+        for keyword, value in values.items():
+            setattr(dataset, keyword, value)
+
+    return change
+
+
+def drop(keyword: str) -> Change:
+    return lambda dataset: dataset.__delattr__(keyword)
+
+
+def frame(number: int, **values: Any) -> Change:
+    """Change the functional groups of one frame: ``PlanePosition`` or ``DimensionIndexValues``."""
+
+    def change(dataset: FileDataset) -> None:
+        item = dataset.PerFrameFunctionalGroupsSequence[number]
+        if "PlanePosition" in values:
+            item.PlanePositionSequence[0].ImagePositionPatient = values["PlanePosition"]
+        if "DimensionIndexValues" in values:
+            item.FrameContentSequence[0].DimensionIndexValues = values["DimensionIndexValues"]
+        if "Segment" in values:
+            item.SegmentIdentificationSequence[0].ReferencedSegmentNumber = values["Segment"]
+
+    return change
+
+
+def swap_positions(dataset: FileDataset) -> None:
+    first, second = dataset.PerFrameFunctionalGroupsSequence[:2]
+    first.PlanePositionSequence, second.PlanePositionSequence = (
+        second.PlanePositionSequence,
+        first.PlanePositionSequence,
+    )
+
+
+def group_items(dataset: Dataset, number: int) -> list[Dataset]:
+    (found,) = [i for i in dataset.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010"]
+    return found.ContentSequence[number].ContentSequence
+
+
+def item_of(dataset: Dataset, group: int, code: str) -> Dataset:
+    return next(i for i in group_items(dataset, group) if i.ConceptNameCodeSequence[0].CodeValue == code)
+
+
+def in_group(group: int, code: str, **values: Any) -> Change:
+    def change(dataset: FileDataset) -> None:
+        for keyword, value in values.items():
+            setattr(item_of(dataset, group, code), keyword, value)
+
+    return change
+
+
+def drop_from_group(group: int, code: str) -> Change:
+    return lambda dataset: group_items(dataset, group).remove(item_of(dataset, group, code))
+
+
+def drop_from_root(code: str) -> Change:
+    def change(dataset: FileDataset) -> None:
+        items = dataset.ContentSequence
+        items.remove(next(i for i in items if i.ConceptNameCodeSequence[0].CodeValue == code))
+
+    return change
+
+
+def other_unit(dataset: FileDataset) -> None:
+    item_of(dataset, 1, "118565006").MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue = "cubits"
+
+
+def no_unit(dataset: FileDataset) -> None:
+    item_of(dataset, 1, "118565006").MeasuredValueSequence[0].MeasurementUnitsCodeSequence = []
+
+
+def other_segment(dataset: FileDataset) -> None:
+    item_of(dataset, 1, "121191").ReferencedSOPSequence[0].ReferencedSegmentNumber = 2
+
+
+def no_such_segment(dataset: FileDataset) -> None:
+    item_of(dataset, 1, "121191").ReferencedSOPSequence[0].ReferencedSegmentNumber = 9
+
+
+def outline_on_nothing(dataset: FileDataset) -> None:
+    item_of(dataset, 0, "111030").ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID = "1.2.3"
+
+
+def outline_of_another_class(dataset: FileDataset) -> None:
+    target = item_of(dataset, 0, "111030").ContentSequence[0].ReferencedSOPSequence[0]
+    target.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+
+
+def meaningless_code(dataset: FileDataset) -> None:
+    item_of(dataset, 0, "121071").ConceptCodeSequence[0].CodeMeaning = ""
+
+
+def segment_renumbered(dataset: FileDataset) -> None:
+    dataset.SegmentSequence[1].SegmentNumber = 3
+
+
+def segment_unnamed(dataset: FileDataset) -> None:
+    del dataset.SegmentSequence[0].SegmentLabel
+
+
+def tracking_repeats(dataset: FileDataset) -> None:
+    dataset.SegmentSequence[1].TrackingUID = dataset.SegmentSequence[0].TrackingUID
+
+
+def turned(dataset: FileDataset) -> None:
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    shared.PlaneOrientationSequence[0].ImageOrientationPatient = [-1, 0, 0, 0, 1, 0]
+
+
+def stretched(dataset: FileDataset) -> None:
+    dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [0.7, 0.8]
+
+
+def shifted_source(dataset: FileDataset) -> None:
+    dataset.ImagePositionPatient = [float(v) + 0.5 for v in dataset.ImagePositionPatient]
+
+
+def truncated(dataset: FileDataset) -> None:
+    dataset.PixelData = dataset.PixelData[:-2]
+
+
+FAULTS: dict[str, tuple[str, Change, str]] = {
+    "another patient": ("SR", put(PatientID="TEST-2"), "PatientID is not the source's"),
+    "another name": ("derived", put(PatientName="Other^Patient"), "PatientName is not the source's"),
+    "another accession": ("SEG", put(AccessionNumber="A2"), "AccessionNumber is not the source's"),
+    "another study": ("SEG", put(StudyInstanceUID=generate_uid()), "StudyInstanceUID is not the source's"),
+    "another character set": ("SR", put(SpecificCharacterSet="ISO_IR 100"), "SpecificCharacterSet"),
+    "an invented age": ("SR", put(PatientAge="050Y"), "PatientAge is not the source's"),
+    "a UID too long": ("SR", put(SeriesInstanceUID="1." + "2" * 70), "is no UID"),
+    "a UID with a leading zero": ("SEG", put(SeriesInstanceUID="1.02.3"), "is no UID"),
+    "type 1 missing": ("SEG", drop("ContentLabel"), "ContentLabel is missing"),
+    "type 1 empty": ("derived", put(ImageType=""), "ImageType is empty"),
+    "type 2 missing": ("derived", drop("KVP"), "KVP is missing"),
+    "nested type 1 missing": ("SEG", segment_unnamed, "SegmentLabel is missing"),
+    "no segments": ("SEG", put(SegmentSequence=[]), "SegmentSequence is empty"),
+    "a segment number with a gap": ("SEG", segment_renumbered, "SegmentNumber runs"),
+    "a tracking UID twice": ("SEG", tracking_repeats, "TrackingUID is missing or repeats"),
+    "other rows": ("SEG", put(Rows=16), "Rows x Columns"),
+    "another frame of reference": ("SEG", put(FrameOfReferenceUID="1.2.3"), "FrameOfReferenceUID is not the source's"),
+    "a frame count that is wrong": ("SEG", put(NumberOfFrames=4), "NumberOfFrames is"),
+    "pixels missing": ("SEG", truncated, "PixelData has"),
+    "frames mirrored": ("SEG", turned, "ImageOrientationPatient is not the source's"),
+    "pixels stretched": ("SEG", stretched, "PixelSpacing is not the source's"),
+    "a shifted frame": ("SEG", frame(0, PlanePosition=[-10, -20, -29]), "does not lie on its source image"),
+    "swapped frames": ("SEG", swap_positions, "does not lie on its source image"),
+    "a dimension index twice": ("SEG", frame(1, DimensionIndexValues=[1, 1]), "DimensionIndexValues repeat"),
+    "a dimension index that lies": ("SEG", frame(0, DimensionIndexValues=[1, 9]), "do not follow the positions"),
+    "a frame of no segment": ("SEG", frame(0, Segment=7), "described or shown"),
+    "no source of a frame": (
+        "SEG",
+        lambda d: d.PerFrameFunctionalGroupsSequence[0].__delattr__("DerivationImageSequence"),
+        "names no source image",
+    ),
+    "a derived image elsewhere": ("derived", shifted_source, "ImagePositionPatient is not the source's"),
+    "another rescale": ("derived", put(RescaleSlope=2.0), "rescale"),
+    "not marked as derived": ("derived", put(ImageType=["ORIGINAL", "PRIMARY", "AXIAL"]), "ImageType begins"),
+    "no derivation": ("derived", drop("DerivationCodeSequence"), "DerivationCodeSequence is missing"),
+    "no source image": ("derived", drop("SourceImageSequence"), "names no source image"),
+    "derived pixels missing": ("derived", truncated, "PixelData has"),
+    "another template": ("SR", lambda d: put(TemplateIdentifier="1000")(d.ContentTemplateSequence[0]), "TID 1500"),
+    "another title": ("SR", lambda d: put(CodeValue="126001")(d.ConceptNameCodeSequence[0]), "title"),
+    "no procedure": ("SR", drop_from_root("121058"), "121058"),
+    "no observer": ("SR", drop_from_root("121005"), "121005"),
+    "no measurements": ("SR", drop_from_root("126010"), "no measurement group"),
+    "no tracking identifier": ("SR", drop_from_group(0, "112039"), "112039"),
+    "no tracking UID": ("SR", drop_from_group(1, "112040"), "112040"),
+    "no finding": ("SR", drop_from_group(0, "121071"), "121071"),
+    "a wrong relationship": ("SR", in_group(0, "112040", RelationshipType="CONTAINS"), "HAS OBS CONTEXT"),
+    "no relationship": ("SR", in_group(0, "121071", RelationshipType=""), "RelationshipType"),
+    "no unit": ("SR", no_unit, "no UCUM unit"),
+    "an unknown unit": ("SR", other_unit, "cubits"),
+    "no value": ("SR", in_group(1, "118565006", MeasuredValueSequence=[]), "118565006"),
+    "the segment of another lesion": ("SR", other_segment, "tracking UID is not that of segment 2"),
+    "a segment that is not there": ("SR", no_such_segment, "which the SEG has not"),
+    "no outline": ("SR", drop_from_group(0, "111030"), "viewers would show none"),
+    "an outline on nothing": ("SR", outline_on_nothing, "neither source nor result"),
+    "an outline on another class": ("SR", outline_of_another_class, "another SOP Class"),
+    "an outline without points": ("SR", in_group(0, "111030", GraphicData=[]), "GraphicData"),
+    "a code without meaning": ("SR", meaningless_code, "no value, scheme or meaning"),
+    "a finding without text": ("SR", in_group(0, "112039", TextValue=""), "TextValue"),
+}
+
+
+def test_good_objects_pass(good):
+    source, objects = good
+    check(objects, source)
+
+
+@pytest.mark.filterwarnings("ignore")  # pydicom warns about the values that some faults put in
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_caught_and_named(good, fault):
+    source, objects = good
+    kind, change, said = FAULTS[fault]
+    with pytest.raises(GateError) as caught:
+        check(spoiled(objects, kind, change), source)
+    assert said in str(caught.value)
+
+
+def test_an_instance_twice_is_caught(good):
+    source, objects = good
+    with pytest.raises(GateError, match="used twice"):
+        check((*objects, objects[0]), source)
+
+
+def test_file_meta_of_another_instance_is_caught(good):
+    source, objects = good
+    uid = objects[-1].dataset.SOPInstanceUID.encode()
+    other = uid[:-1] + (b"1" if uid.endswith(b"2") else b"2")
+    changed = replace(objects[-1], data=objects[-1].data.replace(uid, other, 1))
+    with pytest.raises(GateError, match="MediaStorageSOPInstanceUID differs"):
+        check((*objects[:-1], changed), source)
+
+
+def test_a_result_in_the_series_of_the_source_is_caught(good):
+    source, objects = good
+    with pytest.raises(GateError, match="SeriesInstanceUID is the source's"):
+        check(spoiled(objects, "SR", put(SeriesInstanceUID=source.series_instance_uid)), source)
+
+
+def test_a_report_without_its_segmentation_is_caught(good):
+    source, objects = good
+    with pytest.raises(GateError, match="neither source nor result"):
+        check([o for o in objects if o.kind != "SEG"], source)
+
+
+def test_all_faults_are_told_at_once(good):
+    source, objects = good
+    objects = spoiled(spoiled(objects, "SR", put(PatientID="X")), "SEG", put(AccessionNumber="Y"))
+    with pytest.raises(GateError, match=r"^2 faults, not sent: .*AccessionNumber.*PatientID"):
+        check(objects, source)
