@@ -22,10 +22,12 @@ from node.demo.shapes import Array
 
 PANEL = 480
 """Edge of one panel in pixels."""
-INSET = 168
+INSET = 140
 """Edge of the magnified detail."""
 LINE = 20
 """Height of a line of text."""
+MARGIN = 8
+"""Pixels of the image kept round the patient."""
 PANELS = 4
 """Largest findings shown in one picture."""
 NOTICE = "AI result - not for diagnosis"
@@ -108,7 +110,7 @@ def _findings(seg: Dataset, images: Volume, lines: Mapping[str, tuple[str, ...]]
 
 
 def _body(array: Array) -> tuple[slice, slice]:
-    """Rows and columns that hold the patient, as a square."""
+    """Rows and columns that hold the patient."""
     step = max(1, len(array) // 16)
     bright = array[::step].max(0) > np.percentile(array[::step], 35) + 0.1 * np.ptp(
         np.percentile(array[::step], (35, 99))
@@ -118,11 +120,10 @@ def _body(array: Array) -> tuple[slice, slice]:
         return slice(0, array.shape[1]), slice(0, array.shape[2])
     largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
     box = ndimage.find_objects(labels)[largest - 1]
-    side = min(max(s.stop - s.start for s in box) + 16, *array.shape[1:])
-    starts = [
-        int(np.clip((s.start + s.stop - side) // 2, 0, n - side)) for s, n in zip(box, array.shape[1:], strict=True)
-    ]
-    return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
+    rows, columns = (
+        slice(max(s.start - MARGIN, 0), min(s.stop + MARGIN, n)) for s, n in zip(box, bright.shape, strict=True)
+    )
+    return rows, columns
 
 
 def _percentiles(array: Array) -> tuple[float, float]:
@@ -204,24 +205,24 @@ def _panel(
     lines: Sequence[str],
     colour: tuple[int, int, int],
 ) -> Image.Image:
-    """The picture in a square with orientation letters, lines of text below, the first in ``colour``."""
-    panel = Image.new("RGB", (PANEL, PANEL + LINE * len(lines) + 8), BACKGROUND)
-    left, top = (PANEL - picture.width) // 2, (PANEL - picture.height) // 2
-    panel.paste(picture, (left, top))
+    """The picture with orientation letters, lines of text below, the first in ``colour``."""
+    panel = Image.new("RGB", (PANEL, picture.height + LINE * len(lines) + 8), BACKGROUND)
+    left, bottom, level = (PANEL - picture.width) // 2, picture.height, picture.height // 2
+    panel.paste(picture, (left, 0))
     draw = ImageDraw.Draw(panel)
     right, down = _letter(images.affine[:3, 2]), _letter(images.affine[:3, 1])
     opposite = dict(zip("LRPAHF", "RLAPFH", strict=True))
     middle = PANEL // 2
     for text, at, anchor in (
-        (right, (PANEL - 6, middle), "rm"),
-        (opposite[right], (6, middle), "lm"),
-        (down, (middle, PANEL - 6), "md"),
+        (right, (PANEL - left - 6, level), "rm"),
+        (opposite[right], (left + 6, level), "lm"),
+        (down, (middle, bottom - 6), "md"),
         (opposite[down], (middle, 6), "ma"),
     ):
         draw.text(at, text, fill=(255, 221, 102), font=_font(17), anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
     for i, line in enumerate(lines):
         text = line if len(line) <= 74 else line[:73] + "…"
-        draw.text((6, PANEL + 4 + LINE * i), text, fill=colour if i == 0 else FAINT, font=_font(14))
+        draw.text((6, bottom + 4 + LINE * i), text, fill=colour if i == 0 else FAINT, font=_font(14))
     return panel
 
 
