@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,10 @@ class JobNode:
         return new.id
 
     def stages(self) -> list[Stage]:
-        """Infer and encode as the service runs them, and a delivery that writes to ``delivered.txt``."""
+        """Infer (not warmed up) and encode, and a delivery that writes to ``delivered.txt``."""
         deliver = Stage(name=DELIVER, handler=self.deliver, retries=RETRIES, slots=4)
         return [
-            Infer(self.config, self.engine, self.spool).stage(),
+            replace(Infer(self.config, self.engine, self.spool).stage(), begin=lambda: None),
             Encode(self.config, self.engine, self.spool).stage(),
             deliver,
         ]

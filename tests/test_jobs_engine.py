@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import postgres
@@ -296,6 +297,18 @@ def test_arguments_are_stored_as_json(engine: sa.Engine, jobs: Jobs) -> None:
     with engine.connect() as connection:
         [inputs] = connection.scalars(sa.select(table.c.inputs))
     assert json.loads(inputs)["positionalArgs"] == [job_id, 0, "infer", "", 0]
+
+
+def test_workflows_that_ended_long_ago_are_forgotten(engine: sa.Engine, jobs: Jobs) -> None:
+    job_id, waiting = enqueue(engine, jobs), enqueue(engine, jobs, 2)
+    jobs.cancel(waiting)
+    jobs.serve("worker", stages()[:1])
+    until(lambda: ("0/encode/0", "ENQUEUED") in workflows(engine))
+    until(lambda: [status for _, status in workflows(engine)].count("SUCCESS") == 2)
+    assert jobs.forget(datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert jobs.forget(datetime.now(UTC) + timedelta(hours=1)) == 2
+    assert workflows(engine) == [("0/encode/0", "ENQUEUED")]
+    assert read(engine, job_id).state == "IN PROGRESS"
 
 
 @BOTH

@@ -15,7 +15,7 @@ from pydicom import dcmread
 
 from node.errors import GateError, InputError
 from node.jobs import stages
-from node.jobs.stages import Encode
+from node.jobs.stages import Encode, Infer
 from node.ledger.tables import instance
 
 
@@ -159,6 +159,27 @@ def test_series_with_an_unreadable_file_is_reported_as_failed(node: JobNode) -> 
     assert (job.state, job.outcome) == ("COMPLETED", "failed")
     assert "cannot be read as DICOM" in job.reason
     assert classes(node, job_id) == ["SR"]
+
+
+def test_pipelines_are_loaded_before_the_first_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "node.jobs")
+    pipelines = {"jump": {"does": "jump"}, "findings": {}}
+    node = JobNode(config_of(tmp_path, pipelines=pipelines))
+    infer = Infer(node.config, node.engine, node.spool)
+    job_id = node.enqueue(pipeline="findings")
+    infer.stage().begin()
+    deadline = time.monotonic() + 60
+    while "pipeline findings loaded on cpu" not in caplog.text:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "pipeline jump cannot be loaded on cpu: [pipelines.jump]" in caplog.text
+    done = infer.infer(job_id, "")
+    infer.close()
+    with node.engine.begin() as connection:
+        done.write(connection)
+    node.engine.dispose()
+    [timings] = [detail for what, detail in node.events(job_id) if what == "infer timings"]
+    assert float(timings.split()[1]) < 0.05, timings
 
 
 def test_handovers_of_finished_jobs_are_swept_and_those_in_work_are_kept(idle: JobNode) -> None:

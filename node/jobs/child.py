@@ -44,6 +44,8 @@ class Task:
     """Files of the series."""
     folder: Path
     """Where the handover goes."""
+    load_only: bool = False
+    """Only make sure that the pipeline is loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,8 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Repl
     try:
         pipeline = _pipeline(task, loaded, device)
         clock.lap("load")
+        if task.load_only:
+            return Reply(timings=timings, peak_memory_mib=_peak(device))
         outcome, reason, findings = "not applicable", "", Findings()
         try:
             source = SourceSeries.read(task.paths)

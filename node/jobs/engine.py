@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -35,6 +36,8 @@ _VERSION = "1"
 """Never changes: what an older release enqueued must be executed by a newer one. Stage names change instead."""
 _WORKFLOW = "attempt"
 _LIVE = ["ENQUEUED", "DELAYED", "PENDING"]
+_KEPT = timedelta(days=7)
+"""How long workflows are kept after their end; the timeline of a job is in the ledger."""
 _MAX_DEATHS = 5
 """A process that died this often in one attempt makes it a failed one."""
 
@@ -63,6 +66,8 @@ class Stage:
     retries: Retries
     slots: int = 1
     """Attempts executed at the same time by one process."""
+    begin: Callable[[], None] = _nothing
+    """Called once, before the first attempt."""
     interrupt: Callable[[], None] = _nothing
     """Makes running handlers return soon, by any exception: the process is about to end."""
 
@@ -116,6 +121,8 @@ class Jobs:
         executor_id = f"{role}-{uuid.uuid4().hex}"
         self._heart = Heartbeat(self._engine, executor_id, role, self._pace)
         self._heart.beat()
+        for stage in stages:
+            stage.begin()
         DBOS(
             config={
                 "name": _APPLICATION,
@@ -165,6 +172,18 @@ class Jobs:
         for attempt in due:
             if attempt.key not in queued:
                 self._put_back(attempt)
+
+    def forget(self, ended_before: datetime) -> int:
+        """Delete workflows that ended before a time, at most some hundreds of them; return how many."""
+        ended = self._client.list_workflows(
+            status=["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"],
+            completed_before=ended_before.isoformat(),
+            limit=500,
+            load_input=False,
+            load_output=False,
+        )
+        self._client.delete_workflows([workflow.workflow_id for workflow in ended])
+        return len(ended)
 
     def _enqueue(self, connection: sa.Connection, attempts: Sequence[Attempt]) -> None:
         for a in attempts:
@@ -239,6 +258,7 @@ class Jobs:
                 self._look()
                 if time.monotonic() - reconciled > self._pace.reconcile_seconds:
                     self.reconcile(now() - self._pace.reconcile_seconds)
+                    self.forget(datetime.now(UTC) - _KEPT)
                     reconciled = time.monotonic()
             except Exception as error:  # noqa: BLE001 - the actor's own loop: the next beat may succeed
                 logger.warning("jobs: heartbeat missed (%s: %s); trying again", type(error).__name__, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import shutil
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
@@ -15,12 +16,12 @@ import sqlalchemy as sa
 from pydicom import dcmread
 
 from node.config import Config
-from node.errors import EncodeError, GateError, InputError, NotFoundError
+from node.errors import EncodeError, GateError, InputError, NodeError, NotFoundError
 from node.jobs.child import Reply, Task
 from node.jobs.engine import Done, Stage
 from node.jobs.handover import Handover, load
 from node.jobs.load import table_of
-from node.jobs.worker import Worker, device_names, thread_count
+from node.jobs.worker import Unwanted, Worker, device_names, thread_count
 from node.ledger.engine import now
 from node.ledger.jobs import ENCODE, INFER, Job, Retries, get_job, is_active, source_paths
 from node.ledger.transitions import owe_results, record_outcome, record_results, tell
@@ -56,8 +57,14 @@ class Infer:
             handler=self.infer,
             retries=_retries(self._config),
             slots=len(self._workers),
+            begin=self.warm,
             interrupt=self.close,
         )
+
+    def warm(self) -> None:
+        """Load every configured pipeline on every device in the background: the first job need not wait for it."""
+        for _ in self._workers:
+            threading.Thread(target=self._warm_one, name="warm", daemon=True).start()
 
     def infer(self, job_id: str, _subject: str) -> Done:
         """Handler: run the job's pipeline in a child process and leave the handover for encode."""
@@ -88,6 +95,22 @@ class Infer:
         for worker in self._workers:
             worker.close()
 
+    def _warm_one(self) -> None:
+        worker = self._free.get()
+        try:
+            for name, table in self._config.pipelines.items():
+                task = Task(job_id="", pipeline=name, table=table, paths=(), folder=self._spool.folder, load_only=True)
+                try:
+                    seconds = worker.run(task, lambda: True).timings["load"]
+                except NodeError as error:  # jobs that need it will fail for the same reason, which is then theirs
+                    logger.warning("pipeline %s cannot be loaded on %s: %s", name, worker.device, error)
+                else:
+                    logger.info("pipeline %s loaded on %s in %.1f s", name, worker.device, seconds)
+        except Unwanted:
+            logger.debug("stopped while pipelines were loaded on %s", worker.device)
+        finally:
+            self._free.put(worker)
+
     def _wanted(self, job_id: str) -> bool:
         try:
             with self._engine.connect() as connection:
@@ -107,8 +130,7 @@ class Encode:
 
     def stage(self) -> Stage:
         """As the engine executes it."""
-        self.sweep()
-        return Stage(name=ENCODE, handler=self.encode, retries=_retries(self._config))
+        return Stage(name=ENCODE, handler=self.encode, retries=_retries(self._config), begin=self.sweep)
 
     def encode(self, job_id: str, _subject: str) -> Done:
         """Handler: every object is on disk before its row is written, every row before anything is sent."""

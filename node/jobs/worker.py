@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
@@ -46,6 +47,8 @@ class Worker:
         self._process: SpawnProcess | None = None
         self._tasks: Connection | None = None
         self._closed = False
+        # The kernel kills a child when the thread that started it ends (prctl(2)): this one lives as long as we do.
+        self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"start {device}")
 
     def run(self, task: Task, wanted: Callable[[], bool]) -> Reply:
         """Run a task; its outcome is *findings*, *no findings* or *not applicable*.
@@ -78,6 +81,7 @@ class Worker:
         """Kill the child; a running task raises ``Unwanted``, later ones too."""
         self._closed = True
         self._kill()
+        self._starter.shutdown(wait=False)
 
     def _look(self, process: SpawnProcess, task: Task, deadline: float, wanted: Callable[[], bool]) -> None:
         if not process.is_alive():  # and something it started holds the pipe open
@@ -93,15 +97,14 @@ class Worker:
             if self._closed:
                 raise Unwanted("the service stops")
             if self._process is None or self._tasks is None or not self._process.is_alive():
-                self._process, self._tasks = self._start()
+                self._process, self._tasks = self._starter.submit(self._start).result()
             return self._process, self._tasks
 
     def _start(self) -> tuple[SpawnProcess, Connection]:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         printed, output = context.Pipe(duplex=False)
-        # Not a daemon: a pipeline may need processes of its own. The kernel ends it when the thread that started it
-        # ends (prctl(2)), which for a thread of the engine is the end of this process.
+        # Not a daemon in multiprocessing's sense: a pipeline may need processes of its own.
         process = context.Process(
             target=child.main,
             args=(theirs, output, os.getpid(), self.device, self._threads),
