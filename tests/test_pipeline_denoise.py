@@ -225,13 +225,10 @@ def test_simulated_noise_has_no_bias_follows_the_dose_and_is_strongest_in_the_ce
     axis = np.arange(128) - 63.5
     radius = np.hypot(axis[:, None], axis[None, :])
     disc = np.where(radius < 55, 0.0, -1000.0).astype(np.float32)
-
-    def fields(photons, dose=0.0):
-        rng = np.random.default_rng(3)
-        return noise_fields(disc, 2.5, photons=photons, realisations=4, rng=rng, dose=dose)
-
-    full, quarter = fields(1e6), fields(1e6, dose=0.25)
+    simulated = noise_fields(disc, 2.5, 4, np.random.default_rng(3))
+    full, more, quarter = simulated.at(1e6), simulated.at(4e6), simulated.at(1e6, dose=0.25)
     centre, rim = radius < 15, (radius > 45) & (radius < 54)
     assert full[:, centre].std() > 1.2 * full[:, rim].std()
     assert abs(full[:, centre].mean()) < 0.1 * full[:, centre].std()
+    assert full[:, centre].std() / more[:, centre].std() == pytest.approx(2, rel=0.1)
     assert quarter[:, centre].std() / full[:, centre].std() == pytest.approx(np.sqrt(3), rel=0.1)

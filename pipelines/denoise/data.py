@@ -14,7 +14,7 @@ import pydicom
 import torch
 from numpy.typing import NDArray
 
-from pipelines.denoise.lowdose import noise_fields, with_kernel
+from pipelines.denoise.lowdose import REFERENCE_PHOTONS, noise_fields, with_kernel
 from pipelines.denoise.noise import FINE_SIGMA, flat_tissue, gaussian, spread
 
 FloatArray = NDArray[np.float32]
@@ -27,7 +27,7 @@ STUDIES = {
     "test": ("studies/lung-pet-ct-dx-a0001/ct_kernel_b", "studies/lung-pet-ct-dx-a0001/ct_kernel_l"),
 }
 """Scanners: LightSpeed16 (train), LightSpeed Plus (val), Brilliance16 (test); none of them is in another split."""
-STUDY_STEP = {"train": 3, "val": 30, "test": 16}
+STUDY_STEP = {"train": 3, "val": 30, "test": 20}
 """Every how many slices of a study one is taken."""
 FLOOR_HU, CEILING_HU = -1024.0, 3071.0
 KERNELS = ((0.22, 0.0), (0.26, 0.0), (0.30, 0.0), (0.35, 0.0), (0.40, 0.3), (0.45, 1.0), (0.50, 2.0), (0.55, 4.0))
@@ -113,10 +113,9 @@ def _detail(fields: FloatArray) -> torch.Tensor:
     return x - gaussian(x, FINE_SIGMA)
 
 
-def add_noise_fields(sample: Sample, photons: float, rng: np.random.Generator, dose: float = 0.0) -> Noisy:
-    """Simulate noise for the middle slice (see ``lowdose.noise_fields``) and match its texture."""
+def add_noise_fields(sample: Sample, fields: FloatArray) -> Noisy:
+    """Measure ``fields`` ``[realisation, row, column]`` where the sample is flat, and match its texture."""
     hu = sample.slices[1]
-    fields = noise_fields(hu, sample.spacing_mm, photons=photons, realisations=REALISATIONS, rng=rng, dose=dose)
     detail, flat, level = flat_tissue(torch.from_numpy(hu)[None, None])
     texture = lag_one(detail, flat)
     maps, textures = [], []
@@ -131,19 +130,19 @@ def add_noise_fields(sample: Sample, photons: float, rng: np.random.Generator, d
     return Noisy(sample, fields.astype(np.float16), np.stack(maps), own, nearest)
 
 
-def low_dose(sample: Sample, dose: float, rng: np.random.Generator) -> FloatArray:
-    """``sample.slices`` as if acquired with ``dose`` (a fraction of the original), same shape, each slice on its own.
+def low_dose(sample: Sample, doses: tuple[float, ...], rng: np.random.Generator) -> list[FloatArray]:
+    """``sample.slices`` as if acquired with each of ``doses`` (fractions of the original), each slice on its own.
 
     The photon count of the original is chosen so that the simulation at full dose is as noisy as the slice is. A
-    single slice stays three times the same.
+    single slice stays three times the same. All doses share the noise pattern.
     """
-    guess = 1e5
-    trial = add_noise_fields(sample, guess, rng)
+    simulated = noise_fields(sample.slices[1], sample.spacing_mm, len(sample.slices), rng)
+    trial = add_noise_fields(sample, simulated.at(REFERENCE_PHOTONS))
     ratio = float(np.median(trial.field_maps[trial.kernel]) / np.median(trial.own_map))
-    fields = noise_fields(
-        sample.slices[1], sample.spacing_mm, photons=guess * ratio**2, realisations=3, rng=rng, dose=dose
-    )
-    noise = with_kernel(fields, *KERNELS[trial.kernel])
-    if sample.single:
-        noise[:] = noise[1]
-    return np.clip(sample.slices + noise, FLOOR_HU, CEILING_HU)
+    lowered = []
+    for dose in doses:
+        noise = with_kernel(simulated.at(REFERENCE_PHOTONS * ratio**2, dose), *KERNELS[trial.kernel])
+        if sample.single:
+            noise[:] = noise[1]
+        lowered.append(np.clip(sample.slices + noise, FLOOR_HU, CEILING_HU))
+    return lowered

@@ -52,13 +52,12 @@ class Case:
         return self.sample.slices[1]
 
 
-def cases(data: Path, split: str, doses: tuple[float, ...]) -> list[Case]:
-    """Simulate ``split`` at each of ``doses``."""
+def cases(data: Path, split: str, doses: tuple[float, ...], *, every: int = 1) -> list[Case]:
+    """Simulate every n-th slice of ``split`` at each of ``doses``."""
     rng = np.random.default_rng(SEED)
     made = []
-    for sample in track(samples(data, split), f"simulating {split}", transient=True):
-        for dose in doses:
-            low = low_dose(sample, dose, rng)
+    for sample in track(samples(data, split)[::every], f"simulating {split}", transient=True):
+        for dose, low in zip(doses, low_dose(sample, doses, rng), strict=True):
             made.append(Case(sample, dose, low, level_of(low[1])))
     return made
 
@@ -91,7 +90,7 @@ def tuned(name: str, grid: tuple[float, ...], apply: Callable[[Case, float], Flo
 
 def by_dose(pipeline: DenoisePipeline, weights: Path | None, data: Path, split: str) -> dict[str, Any]:
     """PSNR, gain of PSNR, SSIM and RMSE in the body, for each dose and method."""
-    val = cases(data, "val", (0.25,))[::2]
+    val = cases(data, "val", (0.25,), every=3)
     sigma = tuned("Gaussian", GAUSSIAN_GRID, lambda c, v: gaussian_filter(c.low[1], v), val)
     h = tuned("non-local means", NLM_GRID, lambda c, v: non_local_means(c.low[1], c.noise_hu, v), val)
     result: dict[str, Any] = {"tuned on val": {"Gaussian, pixels": sigma, "non-local means, h / noise": h}}
@@ -138,10 +137,10 @@ def against_bm3d(weights: Path | None, data: Path, split: str) -> dict[str, Any]
     def apply(case: Case, value: float) -> FloatArray:
         return bm3d(case.low[1][centre], case.noise_hu, value)
 
-    val = cases(data, "val", (0.25,))[::3]
+    val = cases(data, "val", (0.25,), every=3)
     scores = {v: np.mean([gain(c, apply(c, v)) for c in val]) for v in track(BM3D_GRID, "tuning BM3D", transient=True)}
     best = max(scores, key=lambda v: scores[v])
-    held_out = cases(data, split, (0.25,))[::2]
+    held_out = cases(data, split, (0.25,), every=3)
     return {
         "sigma / noise, tuned on val": best,
         "BM3D": interval([gain(c, apply(c, best)) for c in track(held_out, "BM3D", transient=True)]),
@@ -187,7 +186,7 @@ def edge(weights: Path | None, contrast: float, noise_hu: float) -> dict[str, fl
     disc = 0.5 * (1 + erf((40 - radius) / 1.2 / math.sqrt(2)))
     water = 0.5 * (1 + erf((110 - radius) / 1.2 / math.sqrt(2)))
     phantom = (-1000 + 1000 * water + contrast * disc).astype(np.float32)
-    fields = with_kernel(noise_fields(phantom, 1.4, photons=1e5, realisations=4, rng=rng), 0.30, 0.0)
+    fields = with_kernel(noise_fields(phantom, 1.4, 4, rng).at(1e5), 0.30, 0.0)
     bins = np.round((radius - 30) * 4).astype(int)
     ring = (bins >= 0) & (bins < 80)
 

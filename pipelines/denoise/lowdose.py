@@ -7,6 +7,8 @@ integral p, the variance of a projection is exp(p) / N0 + ELECTRONIC * exp(2 p) 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ WATER_PER_MM = 0.0195
 """Linear attenuation of water, 1/mm, at about 65 keV (the mean of a 120 kVp beam)."""
 ELECTRONIC = 60.0
 """Variance of the electronic noise in photons squared."""
+REFERENCE_PHOTONS = 1e5
 VIEWS = 600
 _FORWARD_SIZE = 192
 _UPSAMPLING = 4
@@ -76,22 +79,34 @@ def back_projected(filtered: FloatArray) -> FloatArray:
     return (out * (np.pi / views)).T.reshape(realisations, size, size).numpy()
 
 
-def noise_fields(
-    hu: FloatArray, spacing_mm: float, *, photons: float, realisations: int, rng: np.random.Generator, dose: float = 0
-) -> FloatArray:
-    """Independent noise fields in HU, ``[realisation, row, column]``, with all frequencies (ramp filter only).
+@dataclass(frozen=True, eq=False)
+class NoiseFields:
+    """Independent full-band noise of one slice for REFERENCE_PHOTONS, ``[realisation, row, column]`` in HU each."""
 
-    ``dose`` 0: the noise of a scan with ``photons`` per ray. Otherwise the noise to add to a scan with ``photons``
-    so that it looks like one with ``dose * photons``; ``dose`` is between 0 and 1.
-    """
-    integrals = line_integrals(hu, spacing_mm)
-    survival = np.exp(np.minimum(integrals, 9.0))
-    if dose:
-        variance = (1 / dose - 1) * survival / photons + (1 / dose**2 - 1) * ELECTRONIC * survival**2 / photons**2
-    else:
-        variance = survival / photons + ELECTRONIC * survival**2 / photons**2
-    sinogram = rng.standard_normal((realisations, *integrals.shape), dtype=np.float32) * np.sqrt(variance)
-    return back_projected(ramp_filtered(sinogram)) * np.float32(1000 / WATER_PER_MM / spacing_mm)
+    quantum: FloatArray
+    electronic: FloatArray
+
+    def at(self, photons: float, dose: float | None = None) -> FloatArray:
+        """The noise of a scan with ``photons`` per ray, or with ``dose`` (between 0 and 1) what must be added to it.
+
+        Added noise makes such a scan look like one with ``dose * photons``.
+        """
+        ratio = REFERENCE_PHOTONS / photons
+        quantum, electronic = (1.0, 1.0) if dose is None else (1 / dose - 1, 1 / dose**2 - 1)
+        return self.quantum * np.float32((ratio * quantum) ** 0.5) + self.electronic * np.float32(
+            ratio * electronic**0.5
+        )
+
+
+def noise_fields(hu: FloatArray, spacing_mm: float, realisations: int, rng: np.random.Generator) -> NoiseFields:
+    """Simulate a square slice ``[row, column]`` in HU; only a ramp filter is applied, so all frequencies are there."""
+    survival = np.exp(np.minimum(line_integrals(hu, spacing_mm), 9.0))
+    white = rng.standard_normal((2, realisations, *survival.shape), dtype=np.float32)
+    white[0] *= np.sqrt(survival / REFERENCE_PHOTONS)
+    white[1] *= np.sqrt(np.float32(ELECTRONIC)) * survival / REFERENCE_PHOTONS
+    fields = back_projected(ramp_filtered(white.reshape(2 * realisations, *survival.shape)))
+    fields *= np.float32(1000 / WATER_PER_MM / spacing_mm)
+    return NoiseFields(fields[:realisations], fields[realisations:])
 
 
 def with_kernel(fields: FloatArray, cutoff: float, boost: float) -> FloatArray:

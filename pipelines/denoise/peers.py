@@ -19,8 +19,8 @@ BoolArray = NDArray[np.bool_]
 PSNR_RANGE_HU = 4095.0
 SSIM_WINDOW_HU = (-160.0, 240.0)
 """SSIM is computed on the usual soft-tissue window, where noise disturbs reading."""
-SEARCH, PATCH_RADIUS = 7, 2
-"""Non-local means: search 15 x 15, patches 5 x 5 (Buades et al., CVPR 2005)."""
+SEARCH, PATCH_RADIUS = 5, 2
+"""Non-local means: search 11 x 11, patches 5 x 5 (Buades et al., CVPR 2005)."""
 
 
 def gaussian_filter(hu: FloatArray, strength: float) -> FloatArray:

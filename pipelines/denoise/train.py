@@ -19,17 +19,27 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, 
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, huber_loss, interpolate
 
-from pipelines.denoise.data import CEILING_HU, FLOOR_HU, KERNELS, FloatArray, Noisy, add_noise_fields, low_dose, samples
-from pipelines.denoise.lowdose import with_kernel
+from pipelines.denoise.data import (
+    CEILING_HU,
+    FLOOR_HU,
+    KERNELS,
+    REALISATIONS,
+    FloatArray,
+    Noisy,
+    add_noise_fields,
+    low_dose,
+    samples,
+)
+from pipelines.denoise.lowdose import noise_fields, with_kernel
 from pipelines.denoise.network import DenoiseNet
 from pipelines.denoise.noise import noise_map
 from pipelines.weights import save_weights
 
 SEED = 20
-PATCH, MARGIN, BATCH = 96, 16, 8
+PATCH, MARGIN, BATCH = 96, 16, 4
 LEARNING_RATE, WARM_UP, DECAY = 1.5e-3, 300, 0.999
 VALIDATE_EVERY = 400
-VAL_DOSES = (0.5, 0.25, 0.125)
+VAL_DOSE = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,13 +124,43 @@ def psnr(error: FloatArray) -> float:
     return 20 * math.log10(4095 / math.sqrt(float(np.square(error, dtype=np.float64).mean())))
 
 
-def validate(net: torch.nn.Module, pairs: list[tuple[float, FloatArray, FloatArray]]) -> float:
-    """Mean gain of PSNR in dB over ``(dose, full [3], low [3])``; removes the fraction of noise that the dose added."""
+def noisy_samples(data: Path, out: Path) -> list[Noisy]:
+    """Training slices with their noise fields, simulated once and kept in ``out/noise``: minutes of work."""
+    folder = out / "noise"
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(SEED)
+    bank = []
+    for number, sample in enumerate(track(samples(data, "train"), "simulating noise for training")):
+        file = folder / f"{number:03}.npz"
+        photons = float(np.exp(rng.uniform(np.log(2e4), np.log(2e5))))
+        if not file.exists():
+            seeded = np.random.default_rng((SEED, number))
+            fields = noise_fields(sample.slices[1], sample.spacing_mm, REALISATIONS, seeded).at(photons)
+            made = add_noise_fields(sample, fields)
+            np.savez(file, fields=made.fields, field_maps=made.field_maps, own_map=made.own_map, kernel=made.kernel)
+        with np.load(file) as kept:
+            bank.append(Noisy(sample, kept["fields"], kept["field_maps"], kept["own_map"], int(kept["kernel"])))
+    return bank
+
+
+def validation_pairs(data: Path, out: Path) -> list[tuple[FloatArray, FloatArray]]:
+    """``(full, low)`` dose, each ``[3, row, column]``, of the validation slices; kept in ``out/noise``, too."""
+    pairs = []
+    for number, sample in enumerate(track(samples(data, "val"), "simulating noise for validation")):
+        file = out / "noise" / f"val{number:03}.npy"
+        if not file.exists():
+            np.save(file, low_dose(sample, (VAL_DOSE,), np.random.default_rng((SEED, number)))[0])
+        pairs.append((sample.slices, np.load(file)))
+    return pairs
+
+
+def validate(net: torch.nn.Module, pairs: list[tuple[FloatArray, FloatArray]]) -> float:
+    """Mean gain of PSNR in dB over ``(full, low)``; removes the fraction of noise that the lower dose added."""
     gains = []
     with torch.inference_mode():
-        for dose, full, low in pairs:
+        for full, low in pairs:
             slices = torch.from_numpy(low)[None]
-            level = noise_map(slices[:, 1:2]) * math.sqrt(1 - dose)
+            level = noise_map(slices[:, 1:2]) * math.sqrt(1 - VAL_DOSE)
             out = low[1] - net(slices, level)[0, 0].numpy()
             gains.append(psnr(out - full[1]) - psnr(low[1] - full[1]))
     return float(np.mean(gains))
@@ -150,15 +190,8 @@ def train(data: Path, out: Path, minutes: float, *, resume: bool) -> None:
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
     rng = np.random.default_rng(SEED)
-    bank = [
-        add_noise_fields(s, float(np.exp(rng.uniform(np.log(2e4), np.log(2e5)))), rng)
-        for s in track(samples(data, "train"), "simulating noise, training slices")
-    ]
-    pairs = [
-        (dose, s.slices, low_dose(s, dose, rng))
-        for s in track(samples(data, "val"), "simulating noise, validation slices")
-        for dose in VAL_DOSES
-    ]
+    bank = noisy_samples(data, out)
+    pairs = validation_pairs(data, out)
     single = [n for n in bank if n.sample.single]
     stacked = [n for n in bank if not n.sample.single]
     net = DenoiseNet()
