@@ -74,7 +74,7 @@ def check(node: Node, load: Load) -> None:
 def test_every_acknowledged_instance_survives_kill_9_under_load(
     receiver_process: Callable[..., ReceiverProcess],
 ) -> None:
-    chance = random.Random(20260102)  # noqa: S311
+    chance = random.Random(20260102)
     process = receiver_process()
     process.start()
     load = Load()
