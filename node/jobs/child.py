@@ -71,6 +71,8 @@ def main(tasks: Connection, output: Connection, parent: int, device: str, thread
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return  # it died before the line above
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")  # when memory runs out, this process goes, not its parent
     os.setpgrp()  # so that whatever a pipeline starts can be killed with it, and Ctrl-C reaches only the parent
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a stopping service manager signals all; the parent decides
     for descriptor in (1, 2):

@@ -9,6 +9,7 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -61,8 +62,8 @@ class Heartbeat:
         with begin_immediate(self._engine) as connection:
             connection.execute(sa.delete(executor).where(executor.c.id == self._row["id"]))
 
-    def _has_died(self, row: sa.Row[tuple[object, ...]], at: float) -> bool:
-        if row.host == self._row["host"] and not Path(f"/proc/{row.pid}").exists():
+    def _has_died(self, row: sa.Row[tuple[Any, ...]], at: float) -> bool:
+        if row.host == self._row["host"] and not _exists(int(row.pid)):
             return True
         # After an outage of the database every beat is stale: wait until the others had the time to beat again.
         steady = self._steady_since is not None and at - self._steady_since > self._pace.dead_after_seconds
@@ -74,6 +75,17 @@ def _clock(connection: sa.Connection) -> float:
     if connection.dialect.name == "postgresql":
         return float(connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
     return now()
+
+
+def _exists(pid: int) -> bool:
+    """Also of processes that this user may not see."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _host() -> str:
