@@ -24,7 +24,7 @@ from node.ledger.jobs import DELIVER, Job, NewJob, Retries, get_job
 from node.ledger.tables import event, instance, result
 from node.spool import Spool
 
-PACE = Pace(beat_seconds=0.2, dead_after_seconds=2.0, poll_seconds=0.1, reconcile_seconds=1.0)
+PACE = Pace(beat_seconds=0.2, dead_after_seconds=4.0, poll_seconds=0.1, reconcile_seconds=1.0)
 RETRIES = Retries(max_attempts=3, first_seconds=0.2, max_seconds=1.0)
 
 

@@ -126,7 +126,7 @@ def test_worker_presumed_dead_that_comes_back_changes_nothing(
     time.sleep(2.0)
     told = [what for what, _ in node.events(job_id)]
     assert told.count("infer finished") == told.count("job completed") == 1
-    assert told.count("infer started") == 2
+    assert told.count("infer started") >= 2
     assert set(node.delivered().values()) == {1}
     assert len(node.results(job_id)) == 2
 
