@@ -20,7 +20,8 @@ from node.ledger.tables import delivery_instance, job, result
 from node.spool import Spool
 
 JOB = "job-1"
-QUICK = Timeouts(connect_seconds=2.0, answer_seconds=2.0, store_seconds=2.0, stall_seconds=2.0, report_seconds=2.0)
+PATIENT = Timeouts(answer_seconds=20.0, store_seconds=20.0, report_seconds=10.0)
+"""For peers that answer, on a machine that is busy with other tests."""
 
 
 def config_for(folder: Path, port: int = 11112, **destinations: dict[str, Any]) -> Config:
@@ -75,7 +76,7 @@ class FinishedJob:
             "created_at": float(number),
         }
 
-    def deliver(self, name: str = "pacs", timeouts: Timeouts = QUICK) -> None:
+    def deliver(self, name: str = "pacs", timeouts: Timeouts = PATIENT) -> None:
         Deliverer(self.config, self.engine, self.spool, timeouts).deliver(JOB, name)
 
     def status(self, name: str = "pacs") -> DeliveryStatus:

@@ -220,7 +220,7 @@ def test_a_destination_that_is_not_configured_is_named(tmp_path: Path) -> None:
 def test_echo_answers_from_a_real_pacs(tmp_path: Path) -> None:
     with peers.orthanc(tmp_path) as pacs:
         config = jobs.config_for(tmp_path, pacs=jobs.destination(pacs))
-        answer = echo("pacs", config.destinations["pacs"], "AINODE", jobs.QUICK)
+        answer = echo("pacs", config.destinations["pacs"], "AINODE", jobs.PATIENT)
     assert (answer.ok, answer.reason) == (True, "")
     assert 0.0 < answer.seconds < 10.0
 
@@ -252,6 +252,6 @@ def test_echo_says_in_words_what_is_wrong(
         table = jobs.destination(pacs)
         fault(table)
         config = jobs.config_for(tmp_path, pacs=table)
-        answer = echo("pacs", config.destinations["pacs"], "AINODE", jobs.QUICK)
+        answer = echo("pacs", config.destinations["pacs"], "AINODE", jobs.PATIENT)
     assert not answer.ok
     assert words in answer.reason

@@ -104,7 +104,7 @@ def test_an_association_beyond_the_limit_of_a_busy_peer_is_tried_again(tmp_path:
 def test_an_echo_answered_with_a_failure_is_not_ok(tmp_path: Path) -> None:
     with scripted(0x0122) as pacs:
         config = jobs.config_for(tmp_path, pacs=jobs.destination(pacs))
-        answer = echo("pacs", config.destinations["pacs"], "AINODE", jobs.QUICK)
+        answer = echo("pacs", config.destinations["pacs"], "AINODE", jobs.PATIENT)
     assert (answer.ok, "status 0x0122" in answer.reason) == (False, True)
 
 
