@@ -55,7 +55,7 @@ class Ae(_Table):
     callers: tuple[Caller, ...] = ()
     """Peers that may call; empty: everyone."""
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 64
-    """Associations served at the same time; one more is refused (temporary congestion)."""
+    """Associations served at the same time; one more is refused (local limit exceeded)."""
     association_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
     """Longest wait for an A-ASSOCIATE-RQ on a new connection (ARTIM timer)."""
     network_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0

@@ -22,7 +22,7 @@ import re
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -141,6 +141,17 @@ class Spool:
         for root in ("incoming", "conflicts"):
             for study in sorted((self.folder / root).iterdir()):
                 yield study.name, sorted(str(path.relative_to(self.folder)) for path in study.glob("*/*.dcm"))
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Delete received files, and the folders that are empty then; what is gone already is no error."""
+        folders = set()
+        for path in paths:
+            file = self.absolute(path)
+            file.unlink(missing_ok=True)
+            folders |= {file.parent, file.parent.parent}
+        for folder in sorted(folders, reverse=True):  # a series before its study
+            with suppress(OSError):  # not empty, or gone
+                folder.rmdir()
 
     @contextmanager
     def _written(self, chunks: Iterable[bytes | memoryview]) -> Iterator[tuple[Path, str, int]]:

@@ -55,7 +55,10 @@ class Retention:
         return [study for study in old if self._forget(study, at)]
 
     def _forget(self, study: str, at: float) -> bool:
-        """Rows first, in one transaction, then files: a crash in between leaves files, which start-up records again."""
+        """Rows and files inside one transaction: the receiver, whose rows wait for it, then sees what is gone.
+
+        A crash before the commit leaves rows without files, and the next look finishes the work.
+        """
         jobs = sa.select(job.c.id).where(job.c.study_instance_uid == study)
         with begin_immediate(self._engine) as connection:
             busy = connection.scalar(
@@ -83,12 +86,7 @@ class Retention:
                 connection.execute(sa.delete(table).where(table.c.job_id.in_(jobs)))
             for table in (job, decision, event, conflict, instance, series):
                 connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))
-        for path in kept:
-            file = self._spool.absolute(path)
-            file.unlink(missing_ok=True)
-        for folder in {self._spool.absolute(path).parent for path in kept}:
-            if not any(folder.iterdir()):
-                folder.rmdir()
+            self._spool.forget(kept)
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
         logger.info("study %s forgotten after %g days: %d files", study, self._days, len(kept))

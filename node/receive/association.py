@@ -26,6 +26,7 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import AssociationServer, RequestHandler
 
+from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.receive.policy import Policy, Rejection, supported_contexts
 from node.receive.status import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, Refusal
 from node.receive.transport import PduSocket, WaitingMessages, WaitingUpperLayer
@@ -282,6 +283,8 @@ def listen(
     _config.CODECS = ("ascii", "latin-1")
     _config.VALIDATORS["UI"] = lambda _value: (True, "")
     entity = AE(ae_title=title)
+    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.maximum_pdu_size = MAXIMUM_PDU
     entity.maximum_associations = 1_000_000  # our policy counts, and only those that are established
     entity.acse_timeout = acse_timeout

@@ -11,8 +11,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
-from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
+from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.errors import InputError, LedgerError
 from node.ledger.engine import now
 from node.ledger.instances import OpenAssociation, Receipt
@@ -94,6 +94,9 @@ class Storage:
             # The file stays: it is found and recorded at the next start, or when the sender tries again.
             LOGGER.error("%s: %s", head.sop_instance_uid, error)  # noqa: TRY400 - no traceback
             return Refusal(OUT_OF_RESOURCES, "ledger cannot be written now; send again")
+        if not self._spool.absolute(kept.path).exists():
+            # An image sent again at the moment when retention forgot its study: the row stands, the file is gone.
+            return Refusal(OUT_OF_RESOURCES, "the image was just being forgotten; send again")
         return None
 
     def _opened(self, association: Acceptor) -> OpenAssociation:
@@ -112,8 +115,8 @@ class Storage:
         meta.MediaStorageSOPClassUID = UID(request.sop_class_uid)
         meta.MediaStorageSOPInstanceUID = UID(request.sop_instance_uid)
         meta.TransferSyntaxUID = UID(request.transfer_syntax_uid)
-        meta.ImplementationClassUID = PYNETDICOM_IMPLEMENTATION_UID
-        meta.ImplementationVersionName = PYNETDICOM_IMPLEMENTATION_VERSION
+        meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+        meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
         meta.SourceApplicationEntityTitle = request.association.calling_ae
         meta.SendingApplicationEntityTitle = request.association.calling_ae
         meta.ReceivingApplicationEntityTitle = self._title

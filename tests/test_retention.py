@@ -1,0 +1,101 @@
+"""Retention forgets what nobody is owed, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from dicom_files import ct_series
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from receivers import Node, associate, receiving, send_dataset
+
+from node.jobs.engine import Jobs
+from node.ledger.engine import begin_immediate, now
+from node.ledger.jobs import NewJob
+from node.ledger.tables import event, instance, job, metadata, series
+from node.operate.retention import Retention
+
+MONTH = 30 * 86400.0
+
+
+@pytest.fixture
+def study(node: Node) -> str:
+    """A received study of one complete series."""
+    datasets = ct_series()
+    association = associate(node, [(CTImageStorage, ExplicitVRLittleEndian)])
+    for dataset in datasets:
+        assert send_dataset(association, dataset).Status == 0x0000
+    association.release()
+    with begin_immediate(node.engine) as connection:
+        connection.execute(sa.update(series).values(state="COMPLETE", generation=1))
+    return str(datasets[0].StudyInstanceUID)
+
+
+def retention(node: Node) -> Retention:
+    return Retention(node.config, node.engine, node.spool)
+
+
+def schedule(node: Node, study: str) -> str:
+    new = NewJob(
+        study_instance_uid=study,
+        series_instance_uid=node.rows(series)[0].series_instance_uid,
+        generation=1,
+        pipeline="p",
+        rule="r",
+        destinations=("pacs",),
+        priority=2,
+    )
+    jobs = Jobs(node.engine)
+    with begin_immediate(node.engine) as connection:
+        jobs.enqueue(connection, new)
+    return new.id
+
+
+def test_a_study_goes_with_files_folders_and_rows_when_its_time_is_over(node: Node, study: str):
+    assert retention(node).step(now()) == []
+    assert retention(node).step(now() + MONTH) == [study]
+    assert not list((node.spool.folder / "incoming").iterdir())
+    for table in metadata.sorted_tables:
+        if "study_instance_uid" in table.c:
+            assert node.rows(table) == [], table.name
+
+
+def test_a_study_stays_while_it_is_received_or_work_on_it_is_not_finished(node: Node, study: str):
+    schedule(node, study)
+    assert retention(node).step(now() + MONTH) == []
+    with begin_immediate(node.engine) as connection:
+        connection.execute(sa.update(job).values(state="COMPLETED"))
+        connection.execute(sa.update(series).values(state="RECEIVING"))
+    assert retention(node).step(now() + MONTH) == []
+    with begin_immediate(node.engine) as connection:
+        connection.execute(sa.update(series).values(state="COMPLETE"))
+    assert retention(node).step(now() + MONTH) == [study]
+
+
+def test_results_go_with_their_study(node: Node, study: str):
+    job_id = schedule(node, study)
+    node.spool.keep_result(job_id, "1.2.3", b"result")
+    with begin_immediate(node.engine) as connection:
+        connection.execute(sa.update(job).values(state="CANCELED"))
+    assert retention(node).step(now() + MONTH) == [study]
+    assert not list((node.spool.folder / "results").iterdir())
+
+
+def test_an_interrupted_look_is_finished_by_the_next(node: Node, study: str):
+    node.spool.forget([node.rows(instance)[0].path])
+    assert retention(node).step(now() + MONTH) == [study]
+    assert node.rows(event) == []
+
+
+def test_a_forgotten_study_that_is_sent_again_is_received_anew(tmp_path: Path):
+    datasets = ct_series()
+    with receiving(tmp_path) as node:
+        for _ in range(2):
+            association = associate(node, [(CTImageStorage, ExplicitVRLittleEndian)])
+            assert [send_dataset(association, d).Status for d in datasets] == [0x0000] * len(datasets)
+            association.release()
+            assert len(node.rows(instance)) == len(datasets)
+            with begin_immediate(node.engine) as connection:
+                connection.execute(sa.update(series).values(state="COMPLETE", generation=1))
+            assert len(retention(node).step(now() + MONTH)) == 1
