@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 MEASUREMENT_GROUP = "125007"
 TRACKING_UID = "112040"
 """Code values of DCM: Measurement Group, Tracking Unique Identifier (PS3.16 TID 1410, 1411)."""
-_UNITS = {"mm3": "mm³", "mm2": "mm²", "{ratio}": "", "1": ""}
+_UNITS = {"[hnsf'U]": "HU", "mm3": "mm³", "mm2": "mm²", "{ratio}": "", "1": ""}
 
 
 def measurements(reports: Iterable[Dataset]) -> Mapping[str, tuple[str, ...]]:
