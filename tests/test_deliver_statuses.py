@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import delivery_jobs as jobs
@@ -147,6 +147,8 @@ class Tap:
 
     def close(self) -> None:
         for one in self._open:
+            with suppress(OSError):  # closed by its peer
+                one.shutdown(socket.SHUT_RDWR)  # wakes the threads that wait in it
             one.close()
 
 
@@ -170,5 +172,9 @@ def test_a_peer_that_hangs_anywhere_is_noticed(tmp_path: Path, limit: int | None
             job.deliver(timeouts=timeouts)
         assert time.monotonic() - started < 60.0
         tap.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("RequestorThread"):
+            thread.join(10.0)
+            assert not thread.is_alive()
     assert job.status().stored < 2
     assert job.status().error is not None
