@@ -10,12 +10,14 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 
 from pipelines.denoise.data import STUDIES, Sample, low_dose, read_study, samples
@@ -31,11 +33,15 @@ Denoise = Callable[[FloatArray], FloatArray]
 SEED = 4
 DOSES = (0.5, 0.25, 0.125)
 GAUSSIAN_GRID = (0.5, 0.7, 0.9, 1.1, 1.3)
-NLM_GRID = (0.3, 0.5, 0.7, 0.9, 1.2)
+NLM_GRID = (0.6, 0.9, 1.2, 1.6, 2.0)
 BM3D_GRID = (1.0, 1.5, 2.0)
 EDGE_CONTRASTS = (100.0, 900.0)
 EDGE_REALISATIONS = 24
 BOOTSTRAP = 2000
+
+
+watched = partial(track, console=Console(stderr=True), transient=True)
+"""A progress bar that leaves standard output to the figures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +62,10 @@ def cases(data: Path, split: str, doses: tuple[float, ...], *, every: int = 1) -
     """Simulate every n-th slice of ``split`` at each of ``doses``."""
     rng = np.random.default_rng(SEED)
     made = []
-    for sample in track(samples(data, split)[::every], f"simulating {split}", transient=True):
+    for sample in watched(
+        samples(data, split)[::every],
+        f"simulating {split}",
+    ):
         for dose, low in zip(doses, low_dose(sample, doses, rng), strict=True):
             made.append(Case(sample, dose, low, level_of(low[1])))
     return made
@@ -83,7 +92,7 @@ def interval(values: list[float]) -> dict[str, float]:
 def tuned(name: str, grid: tuple[float, ...], apply: Callable[[Case, float], FloatArray], val: list[Case]) -> float:
     """The setting of ``grid`` with the best mean PSNR over ``val``."""
     scores = {}
-    for value in track(grid, f"tuning {name}", transient=True):
+    for value in watched(grid, f"tuning {name}"):
         scores[value] = np.mean([psnr(apply(c, value), c.full, body(c.full)) for c in val])
     return max(scores, key=lambda v: scores[v])
 
@@ -110,7 +119,7 @@ def by_dose(pipeline: DenoisePipeline, weights: Path | None, data: Path, split: 
         part = [c for c in held_out if c.dose == dose]
         table = {}
         for name, method in methods.items():
-            outputs = [(c, method(c)) for c in track(part, f"dose {dose}: {name}", transient=True)]
+            outputs = [(c, method(c)) for c in watched(part, f"dose {dose}: {name}")]
             masks = [body(c.full) for c, _ in outputs]
             table[name] = {
                 "psnr_db": interval([psnr(o, c.full, m) for (c, o), m in zip(outputs, masks, strict=True)]),
@@ -138,12 +147,12 @@ def against_bm3d(weights: Path | None, data: Path, split: str) -> dict[str, Any]
         return bm3d(case.low[1][centre], case.noise_hu, value)
 
     val = cases(data, "val", (0.25,), every=3)
-    scores = {v: np.mean([gain(c, apply(c, v)) for c in val]) for v in track(BM3D_GRID, "tuning BM3D", transient=True)}
+    scores = {v: np.mean([gain(c, apply(c, v)) for c in val]) for v in watched(BM3D_GRID, "tuning BM3D")}
     best = max(scores, key=lambda v: scores[v])
     held_out = cases(data, split, (0.25,), every=3)
     return {
         "sigma / noise, tuned on val": best,
-        "BM3D": interval([gain(c, apply(c, best)) for c in track(held_out, "BM3D", transient=True)]),
+        "BM3D": interval([gain(c, apply(c, best)) for c in watched(held_out, "BM3D")]),
         "network, dose known": interval([gain(c, network(informed)(c.low)[centre]) for c in held_out]),
     }
 
@@ -151,7 +160,7 @@ def against_bm3d(weights: Path | None, data: Path, split: str) -> dict[str, Any]
 def full_dose(pipeline: DenoisePipeline, data: Path, split: str) -> dict[str, Any]:
     """What the default does to full-dose slices: change inside the body, and shift of the mean in flat tissue."""
     rows: list[dict[str, Any]] = []
-    for sample in track(samples(data, split), "full dose", transient=True):
+    for sample in watched(samples(data, split), "full dose"):
         hu = sample.slices[1]
         change = network(pipeline)(sample.slices) - hu
         flat = flat_tissue(torch.from_numpy(hu)[None, None])[1][0, 0].numpy() > 0
@@ -189,10 +198,11 @@ def edge(weights: Path | None, contrast: float, noise_hu: float) -> dict[str, fl
     fields = with_kernel(noise_fields(phantom, 1.4, 4, rng).at(1e5), 0.30, 0.0)
     bins = np.round((radius - 30) * 4).astype(int)
     ring = (bins >= 0) & (bins < 80)
+    radii = (30 + np.arange(80) / 4).astype(np.float32)
 
     def profile(image: FloatArray) -> FloatArray:
         sums = np.bincount(bins[ring], image[ring], 80) / np.bincount(bins[ring], minlength=80)
-        return sums[::-1].astype(np.float32)
+        return sums.astype(np.float32)
 
     noisy, clean = [], []
     for _ in range(EDGE_REALISATIONS):
@@ -203,8 +213,8 @@ def edge(weights: Path | None, contrast: float, noise_hu: float) -> dict[str, fl
         clean.append(profile(network(pipeline)(stack)))
     return {
         "noise_hu": noise_hu,
-        "rise_before_px": round(rise_distance(np.mean(noisy, axis=0), 0.25), 3),
-        "rise_after_px": round(rise_distance(np.mean(clean, axis=0), 0.25), 3),
+        "rise_before_px": round(rise_distance(radii, np.mean(noisy, axis=0)), 3),
+        "rise_after_px": round(rise_distance(radii, np.mean(clean, axis=0)), 3),
     }
 
 
@@ -215,7 +225,7 @@ def two_kernels(weights: Path | None, data: Path) -> dict[str, Any]:
     for label, options in (("default", Options()), ("all noise", Options(strength=1, reference_noise_hu=0))):
         denoise = network(DenoisePipeline(weights=weights, device="cpu", options=options))
         rows = []
-        for k in track(range(4, len(sharp) - 4, 8), f"kernels, {label}", transient=True):
+        for k in watched(range(4, len(sharp) - 4, 8), f"kernels, {label}"):
             b, after_b = smooth[k], denoise(smooth[k - 1 : k + 2])
             after_l = denoise(sharp[k - 1 : k + 2])
             flat = flat_tissue(torch.from_numpy(b)[None, None])[1][0, 0].numpy() > 0

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.optimize import curve_fit
+from scipy.special import ndtr, ndtri
 from torch.nn.functional import avg_pool2d, pad
 
 from pipelines.denoise.noise import gaussian
@@ -83,9 +85,13 @@ def ssim(image: FloatArray, truth: FloatArray, mask: BoolArray) -> float:
     return float(value[0, 0].numpy()[mask].mean())
 
 
-def rise_distance(profile: FloatArray, step: float) -> float:
-    """10 to 90 % rise distance of a monotonous edge ``profile`` sampled every ``step`` (result in that unit)."""
-    low, high = float(profile[:5].mean()), float(profile[-5:].mean())
-    relative = np.maximum.accumulate((profile - low) / (high - low))
-    position = np.arange(len(profile)) * step
-    return float(np.interp(0.9, relative, position) - np.interp(0.1, relative, position))
+def rise_distance(radii: FloatArray, profile: FloatArray) -> float:
+    """10 to 90 % rise distance, in the unit of ``radii``, of the error function that fits an edge best."""
+
+    def edge(r: FloatArray, low: float, high: float, at: float, sigma: float) -> FloatArray:
+        result: FloatArray = high + (low - high) * ndtr((r - at) / abs(sigma))
+        return result
+
+    start = (profile[-5:].mean(), profile[:5].mean(), radii.mean(), 1.0)
+    fitted, _ = curve_fit(edge, radii, profile, p0=start)
+    return 2 * float(ndtri(0.9)) * abs(float(fitted[3]))
