@@ -13,7 +13,8 @@ import pytest
 from node.config import load
 from node.demo.chest import NODULES
 from node.demo.phantom import Truth, write_brain_flair, write_chest_ct
-from node.pipeline import Volume
+from node.jobs.load import load_pipeline
+from node.pipeline import Findings, Volume
 from node.studies.rules import decide
 from node.studies.source import SourceSeries
 
@@ -120,3 +121,20 @@ def test_dciodvfy_finds_no_error_in_the_phantoms(chest: Truth, brain: Truth) -> 
     for path in (chest.paths[0], chest.paths[-1], brain.paths[0]):
         report = subprocess.run([program, path], capture_output=True, text=True, check=False)
         assert "Error" not in report.stderr + report.stdout, report.stderr
+
+
+def centres(findings: Findings) -> np.ndarray:
+    """LPS mm of the middle of each lesion."""
+    masks = [lesion.segment.mask for lesion in findings.lesions]
+    return np.array([m.map_indices_to_reference(np.argwhere(m.array > 0).mean(0)[None])[0] for m in masks])
+
+
+def test_the_shipped_networks_find_every_lesion_of_the_phantoms(tmp_path: Path, brain: Truth) -> None:
+    config = load(CONFIG)
+    for truth, name in ((write_chest_ct(tmp_path), "nodule"), (brain, "tumor")):
+        pipeline = load_pipeline(name, config.pipelines[name], "cpu")
+        found = centres(pipeline.run(SourceSeries.read(truth.paths)))
+        for lesion in truth.lesions:
+            distance = np.linalg.norm(found - np.array(lesion.centre), axis=1).min()
+            assert distance < max(2.0, lesion.diameter_mm / 8), f"{name}: {lesion.name}"
+        assert len(found) <= len(truth.lesions) + 3, f"{name}: false findings"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -182,11 +183,14 @@ def test_what_a_scanner_sent_is_listed_drawn_and_compared(case: Case, folder: Pa
     for path in drawn:
         with Image.open(path) as picture:
             assert picture.width >= PANEL
-    first, second, third = compare(pacs, case.truth)
+    (first, second, third), others = compare(pacs, case.truth)
     assert first.found is not None
     assert second.found is not None
     assert first.distance_mm < 1
     assert third.found is None, "a lesion that no segment shows is not called found"
+    assert others == []
+    alone = dataclasses.replace(case.truth, lesions=case.truth.lesions[:1])
+    assert [region.label for region in compare(pacs, alone)[1]] == ["Nodule 2"], "what no lesion explains is told"
 
 
 def test_compressed_files_are_sent_as_they_are(folder: Path, case: Case, tmp_path: Path) -> None:

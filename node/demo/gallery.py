@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -65,8 +66,11 @@ def draw_all(pacs: Pacs, folder: Path) -> list[Path]:
     return written
 
 
-def compare(pacs: Pacs, truth: Truth) -> list[Comparison]:
-    """For each lesion of a phantom the nearest region of the SEGs of its study, when it lies within its diameter."""
+def compare(pacs: Pacs, truth: Truth) -> tuple[list[Comparison], list[Region]]:
+    """For each lesion of a phantom the nearest region of the SEGs of its study, when it lies within its diameter.
+
+    The second part are the regions that lie on no lesion.
+    """
     regions = [
         region
         for held in pacs.series()
@@ -74,12 +78,15 @@ def compare(pacs: Pacs, truth: Truth) -> list[Comparison]:
         for uid in held.sop_instance_uids
         for region in regions_of(pacs.fetch(uid))
     ]
+    others = list(regions)
     found = []
     for lesion in truth.lesions:
-        near = sorted((float(np.linalg.norm(np.subtract(r.centre, lesion.centre))), i) for i, r in enumerate(regions))
-        hit = bool(near) and near[0][0] < max(lesion.diameter_mm, 10.0)
-        found.append(Comparison(lesion, regions[near[0][1]] if hit else None, near[0][0] if hit else float("inf")))
-    return found
+        near = sorted(((math.dist(r.centre, lesion.centre), r) for r in regions), key=lambda pair: pair[0])
+        hits = [pair for pair in near if pair[0] < max(lesion.diameter_mm, 10.0)]
+        distance, region = hits[0] if hits else (math.inf, None)
+        others = [other for other in others if all(other is not hit for _, hit in hits)]
+        found.append(Comparison(lesion, region, distance))
+    return found, others
 
 
 def regions_of(seg: Dataset) -> Iterator[Region]:
