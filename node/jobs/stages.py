@@ -24,7 +24,8 @@ from node.jobs.load import table_of
 from node.jobs.worker import Unwanted, Worker, device_names, thread_count
 from node.ledger.engine import now
 from node.ledger.jobs import ENCODE, INFER, Job, Retries, get_job, is_active, source_paths
-from node.ledger.transitions import owe_results, record_outcome, record_results, tell
+from node.ledger.timeline import tell
+from node.ledger.transitions import owe_results, record_outcome, record_results
 from node.pipeline import Algorithm
 from node.results import Analysis, EncodedObject, check, encode
 from node.spool import Spool

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from pydicom import Dataset
 
 from node.ledger.engine import insert_new, now
-from node.ledger.tables import delivery, delivery_instance, event, job, result
+from node.ledger.tables import delivery, delivery_instance, result
+from node.ledger.timeline import tell
 
 SCHEDULED, IN_PROGRESS, STORED, CONFIRMED, CANCELED = "SCHEDULED", "IN PROGRESS", "STORED", "CONFIRMED", "CANCELED"
 
@@ -199,7 +200,7 @@ def settle_delivery(connection: sa.Connection, job_id: str, destination: str) ->
     if state != row.state:
         _update(connection, job_id, destination, state=state, error=None if state in (STORED, CONFIRMED) else row.error)
         if state != SCHEDULED:
-            _tell(connection, job_id, f"delivery {state.lower()}", f"{destination}: {status.instances} instances")
+            tell(connection, job_id, f"delivery {state.lower()}", f"{destination}: {status.instances} instances")
     return state
 
 
@@ -306,16 +307,3 @@ def _answer(connection: sa.Connection, transaction_uid: str, uid: str, values: M
         .where(delivery_instance.c.transaction_uid == transaction_uid, delivery_instance.c.sop_instance_uid == uid)
         .values(**values)
     )
-
-
-def _tell(connection: sa.Connection, job_id: str, what: str, detail: str) -> None:
-    of_job = sa.select(
-        sa.literal(now()),
-        job.c.study_instance_uid,
-        job.c.series_instance_uid,
-        job.c.id,
-        sa.literal(what),
-        sa.literal(detail),
-    ).where(job.c.id == job_id)
-    columns = ["at", "study_instance_uid", "series_instance_uid", "job_id", "what", "detail"]
-    connection.execute(sa.insert(event).from_select(columns, of_job))

@@ -35,7 +35,8 @@ from node.ledger.jobs import (
     due_of,
     get_job,
 )
-from node.ledger.tables import delivery, delivery_instance, event, job, result
+from node.ledger.tables import delivery, delivery_instance, job, result
+from node.ledger.timeline import tell
 
 Write = Callable[[sa.Connection], None]
 """What a stage adds to the transaction that ends it."""
@@ -195,20 +196,6 @@ def owe_results(connection: sa.Connection, job_id: str, destinations: Sequence[s
     """Owe the job's results to ``destinations``; without any the job ends with its results kept here."""
     for destination in destinations:
         schedule_delivery(connection, job_id, destination)
-
-
-def tell(connection: sa.Connection, job_id: str, what: str, detail: str) -> None:
-    """Add a line to the timeline of the job's study."""
-    of_job = sa.select(
-        sa.literal(now()),
-        job.c.study_instance_uid,
-        job.c.series_instance_uid,
-        job.c.id,
-        sa.literal(what),
-        sa.literal(detail),
-    ).where(job.c.id == job_id)
-    columns = ["at", "study_instance_uid", "series_instance_uid", "job_id", "what", "detail"]
-    connection.execute(sa.insert(event).from_select(columns, of_job))
 
 
 def _give_up(connection: sa.Connection, current: Job, attempt: Attempt, error: str) -> list[Attempt]:
