@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from highdicom import VolumeGeometry
-from highdicom.seg import Segmentation
 
 from node.errors import EncodeError
 from node.pipeline import Findings, Unsuitable
 from node.results.analysis import Analysis, EncodedObject, Source
 from node.results.derived import encode_derived
-from node.results.finding import Finding, place_findings
+from node.results.finding import place_findings
+from node.results.headers import headers_for_highdicom
 from node.results.identity import Identity, analysis_key, finish
 from node.results.seg import encode_seg
 from node.results.sr import encode_sr
@@ -27,30 +27,25 @@ def encode(analysis: Analysis, source: Source) -> tuple[EncodedObject, ...]:
     identity = Identity.read(source)
     found = analysis.findings or Findings()
     objects: list[EncodedObject] = []
-    if found.derived:
-        geometry = _geometry(source)
+    geometry = _geometry(source) if found.derived or found.all_segments else None
+    if geometry is not None:
         for place, series in enumerate(found.derived):
             objects += encode_derived(
                 analysis, source, series, geometry=geometry, place=place, key=key, identity=identity
             )
-    findings: tuple[Finding, ...] = ()
-    seg: Segmentation | None = None
-    if found.all_segments:
-        geometry = _geometry(source)
-        findings = place_findings(found, geometry, key)
-    something = bool(findings or found.derived)
-    if analysis.findings is not None and something != (analysis.outcome == "findings"):
+    if found.derived and not found.all_segments:
+        return tuple(objects)
+    findings = place_findings(found, geometry, key) if geometry is not None else ()
+    if analysis.findings is not None and bool(findings or found.derived) != (analysis.outcome == "findings"):
         raise EncodeError(f"Analysis.outcome is {analysis.outcome!r}, which its findings contradict; use outcome_of()")
-    if findings:
-        seg = encode_seg(analysis, source, geometry, findings, key)
-        objects.append(
-            EncodedObject(data=finish(seg, analysis, identity), kind="SEG", description=str(seg.SeriesDescription))
-        )
-    if found.all_segments or not found.derived:
-        sr = encode_sr(analysis, source, findings, seg, key)
-        objects.append(
-            EncodedObject(data=finish(sr, analysis, identity), kind="SR", description=str(sr.SeriesDescription))
-        )
+    headers = headers_for_highdicom(source, geometry)
+    seg = encode_seg(analysis, source, headers, findings=findings, key=key) if findings else None
+    sr = encode_sr(analysis, source, headers, findings=findings, seg=seg, key=key)
+    if seg is not None:
+        data = finish(seg, analysis, identity)
+        objects.append(EncodedObject(data=data, kind="SEG", description=str(seg.SeriesDescription)))
+    data = finish(sr, analysis, identity)
+    objects.append(EncodedObject(data=data, kind="SR", description=str(sr.SeriesDescription)))
     return tuple(objects)
 
 

@@ -100,12 +100,12 @@ def _raw(dataset: Dataset, tag: BaseTag) -> object:
 def uid_faults(dataset: Dataset) -> Iterator[str]:
     """Every UID is well-formed (PS3.5 9.1), and the file meta agrees with the data set."""
     for item in walk(dataset):
-        for element in item:
-            if element.VR == "UI":
-                values = [element.value] if isinstance(element.value, str) else element.value or []
-                for value in values:
-                    if len(value) > 64 or not _UID.fullmatch(value):
-                        yield f"{element.keyword} {str(value)[:70]!r} is no UID"
+        for element in list(item.values()):
+            if element.VR == "UI" and element.value:
+                value = item[element.tag].value
+                for uid in [value] if isinstance(value, str) else value:
+                    if len(uid) > 64 or not _UID.fullmatch(uid):
+                        yield f"{keyword_for_tag(element.tag)} {str(uid)[:70]!r} is no UID"
     meta = dataset.file_meta
     if meta.MediaStorageSOPInstanceUID != dataset.get("SOPInstanceUID"):
         yield "MediaStorageSOPInstanceUID differs from SOPInstanceUID"
@@ -138,7 +138,7 @@ def reference_faults(dataset: Dataset, known: Mapping[str, Dataset]) -> Iterator
 def walk(dataset: Dataset) -> Iterator[Dataset]:
     """The data set and every item nested in it."""
     yield dataset
-    for element in dataset:
+    for element in list(dataset.values()):
         if element.VR == "SQ":
-            for item in element.value:
+            for item in dataset[element.tag].value:
                 yield from walk(item)

@@ -129,9 +129,9 @@ def label_array(masks: list[PlacedMask], shape: tuple[int, ...]) -> NDArray[np.u
     labels: NDArray[np.uint8 | np.uint16] = np.zeros(shape, np.uint8 if len(masks) < 256 else np.uint16)
     for number, mask in enumerate(masks, 1):
         region = labels[mask.box]
-        if region[mask.voxels].any():
+        if number > 1 and np.logical_and(region, mask.voxels).any():
             return _stack(masks, shape)
-        region[mask.voxels] = number
+        np.copyto(region, number, where=mask.voxels, casting="unsafe")
     return labels
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from highdicom import AlgorithmIdentificationSequence, VolumeGeometry
+from highdicom import AlgorithmIdentificationSequence
 from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentDescription
 from highdicom.sr import CodedConcept
@@ -16,7 +16,6 @@ from node.pipeline import Algorithm
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
 from node.results.grid import label_array
-from node.results.headers import headers_for_highdicom
 from node.results.identity import (
     MANUFACTURER,
     derive_uid,
@@ -36,9 +35,12 @@ def algorithm_parameters(algorithm: Algorithm) -> dict[str, str]:
 
 
 def encode_seg(
-    analysis: Analysis, source: Source, geometry: VolumeGeometry, findings: Sequence[Finding], key: str
+    analysis: Analysis, source: Source, headers: Sequence[Dataset], *, findings: Sequence[Finding], key: str
 ) -> Segmentation:
-    """Build the SEG; identity and times are stamped on later. Raises ``EncodeError``."""
+    """Build the SEG; identity and times are stamped on later. Raises ``EncodeError``.
+
+    ``headers``: as ``headers_for_highdicom`` makes them with the geometry.
+    """
     description = plain(f"AI {analysis.pipeline} segmentation")
     parameters = algorithm_parameters(analysis.algorithm)
     algorithm = AlgorithmIdentificationSequence(
@@ -50,8 +52,8 @@ def encode_seg(
     )
     try:
         seg = Segmentation(
-            source_images=headers_for_highdicom(source, geometry),
-            pixel_array=label_array([f.mask for f in findings], geometry.spatial_shape),
+            source_images=headers,
+            pixel_array=label_array([f.mask for f in findings], (len(headers), headers[0].Rows, headers[0].Columns)),
             segmentation_type="BINARY",
             segment_descriptions=[_description(f, algorithm) for f in findings],
             series_instance_uid=derive_uid(key, "SEG series"),

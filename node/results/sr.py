@@ -50,7 +50,7 @@ from node import pipeline
 from node.errors import EncodeError
 from node.results.analysis import Analysis, Outcome, Source
 from node.results.finding import Finding
-from node.results.headers import headers_for_highdicom, reference
+from node.results.headers import reference
 from node.results.identity import MANUFACTURER, derive_uid, device_uid, plain, serial_number, series_number
 from node.results.seg import algorithm_parameters
 
@@ -91,10 +91,18 @@ _Group = (
 
 
 def encode_sr(
-    analysis: Analysis, source: Source, findings: Sequence[Finding], seg: Segmentation | None, key: str
+    analysis: Analysis,
+    source: Source,
+    headers: Sequence[Dataset],
+    *,
+    findings: Sequence[Finding],
+    seg: Segmentation | None,
+    key: str,
 ) -> Comprehensive3DSR:
-    """Build the SR; ``seg`` holds the segments of ``findings``. Identity and times are stamped on later."""
-    headers = headers_for_highdicom(source)
+    """Build the SR; ``seg`` holds the segments of ``findings``. Identity and times are stamped on later.
+
+    ``headers``: as ``headers_for_highdicom`` makes them.
+    """
     try:
         report = MeasurementReport(
             observation_context=_observer(analysis),
