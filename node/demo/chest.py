@@ -6,14 +6,13 @@ purpose: heart, descending aorta and stomach bubble on the left, liver and the h
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
 from node.demo.shapes import Array, Point, Rod, blend, capsule, cover, ellipse, ellipsoid, mottle
-from node.demo.vessels import Branch, grow
+from node.demo.vessels import draw, grow
 
 Window = tuple[slice, slice]
 AIR, LUNG, FAT, MUSCLE, BLOOD, LIVER = -1000.0, -865.0, -100.0, 52.0, 42.0, 60.0
@@ -232,29 +231,6 @@ def _bones(hu: Array, s: _Section) -> None:
             _bone(hu[at], part, ellipsoid(part.x, part.y, z, (side * 158, 20, 140), (20, 18, 24)))
 
 
-def _add_vessels(hu: Array, lungs: Array, grid: tuple[Array, Array, Array], branches: list[Branch]) -> None:
-    """Draw vessels into the lungs: what is thinner than a slice fills only part of it."""
-    zs, ys, xs = grid
-    step = float(zs[1] - zs[0])
-    for start, end, radius in branches:
-        margin = radius + 1.5
-        low, high = np.min((start, end), 0) - margin, np.max((start, end), 0) + margin
-        box = (
-            slice(*np.searchsorted(zs, [low[2] - step, high[2] + step])),
-            slice(*np.searchsorted(ys, [low[1], high[1]])),
-            slice(*np.searchsorted(xs, [low[0], high[0]])),
-        )
-        z, y, x = zs[box[0]], ys[box[1]][:, None], xs[box[2]]
-        rise = abs(end[2] - start[2]) / math.dist(start, end)
-        # A slice sees whatever lies within its thickness.
-        nearest = np.clip(z, min(start[2], end[2]), max(start[2], end[2]))
-        level = (z + np.clip(nearest - z, -step / 2, step / 2))[:, None, None]
-        inside = cover(capsule(x, y, level, (start, end), (radius, radius)), 0.9)
-        inside *= rise + (1 - rise) * min(1.0, 2 * radius / step)
-        here = hu[box]
-        np.maximum(here, here + (BLOOD - here) * inside * lungs[box], out=here)
-
-
 def _add_nodule(hu: Array, grid: tuple[Array, Array, Array], nodule: Nodule, rng: np.random.Generator) -> None:
     zs, ys, xs = grid
     step = float(zs[1] - zs[0])
@@ -314,7 +290,7 @@ def chest_hu(zs: Array, ys: Array, xs: Array, seed: int) -> Array:
         hu[k] = plane
     grid = (zs, ys, xs)
     for branches in grow(rng, lungs > 0.99, grid):
-        _add_vessels(hu, lungs, grid, branches)
+        draw(hu, lungs, grid, branches, BLOOD)
     for nodule in NODULES:
         _add_nodule(hu, grid, nodule, rng)
     blur = 0.55 / float(xs[1] - xs[0])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
-from node.demo.shapes import Array, Point
+from node.demo.shapes import Array, Point, capsule, cover
 
 Branch = tuple[Point, Point, float]
 """Start and end in LPS mm, radius in mm."""
@@ -58,3 +61,26 @@ def _tree(rng: np.random.Generator, root: npt.NDArray[np.float64], ends: npt.NDA
     radius = THINNEST_MM * np.cbrt(flow)
     points: list[Point] = [(float(x), float(y), float(z)) for x, y, z in nodes[:count]]
     return [(points[parents[n]], points[n], float(radius[n])) for n in range(1, count)]
+
+
+def draw(hu: Array, lungs: Array, grid: tuple[Array, Array, Array], branches: Sequence[Branch], blood: float) -> None:
+    """Draw vessels into the lungs: what is thinner than a slice fills only part of it."""
+    zs, ys, xs = grid
+    step = float(zs[1] - zs[0])
+    for start, end, radius in branches:
+        margin = radius + 1.5
+        low, high = np.min((start, end), 0) - margin, np.max((start, end), 0) + margin
+        box = (
+            slice(*np.searchsorted(zs, [low[2] - step, high[2] + step])),
+            slice(*np.searchsorted(ys, [low[1], high[1]])),
+            slice(*np.searchsorted(xs, [low[0], high[0]])),
+        )
+        z, y, x = zs[box[0]], ys[box[1]][:, None], xs[box[2]]
+        rise = abs(end[2] - start[2]) / math.dist(start, end)
+        # A slice sees whatever lies within its thickness.
+        nearest = np.clip(z, min(start[2], end[2]), max(start[2], end[2]))
+        level = (z + np.clip(nearest - z, -step / 2, step / 2))[:, None, None]
+        inside = cover(capsule(x, y, level, (start, end), (radius, radius)), 0.9)
+        inside *= rise + (1 - rise) * min(1.0, 2 * radius / step)
+        here = hu[box]
+        np.maximum(here, here + (blood - here) * inside * lungs[box], out=here)
