@@ -209,6 +209,14 @@ class Config(_Table):
                         )
         return self
 
+    def is_owed(self, destination: str, outcome: str) -> bool:
+        """Whether a destination gets the objects of an outcome.
+
+        One that is no longer configured stays owed: its delivery then says so.
+        """
+        table = self.destinations.get(destination)
+        return table is None or outcome in table.outcomes
+
 
 def _suggest(word: str, known: Any) -> str:
     close = difflib.get_close_matches(word, list(known), n=1)

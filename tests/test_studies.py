@@ -146,6 +146,7 @@ def test_rules_match_as_ps3_4_c_2_2_2_says(condition, matched):
     decision = decide(header, rules(condition))
     assert decision.outcome == ("routed" if matched else "ignored")
     assert decision.trace[0]["conditions"][0]["matched"] is matched
+    assert decision.trace[0]["pipelines"] == ["p"]
 
 
 def test_every_matching_rule_applies_and_one_pipeline_runs_once_with_all_destinations():

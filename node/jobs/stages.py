@@ -147,7 +147,7 @@ class Encode:
             rows += more
         if fault:
             raise EncodeError(f"the report of a failure was refused as well: {fault}")
-        owed = [name for name in job.destinations if self._wants(name, analysis.outcome)]
+        owed = [name for name in job.destinations if self._config.is_owed(name, analysis.outcome)]
 
         def write(connection: sa.Connection) -> None:
             record_results(connection, job_id, rows)
@@ -221,11 +221,6 @@ class Encode:
             "quarantine": quarantine,
             "created_at": now(),
         }
-
-    def _wants(self, destination: str, outcome: str) -> bool:
-        """A destination that is no longer configured stays owed: its delivery then says so."""
-        table = self._config.destinations.get(destination)
-        return table is None or outcome in table.outcomes
 
 
 def _retries(config: Config) -> Retries:

@@ -42,7 +42,7 @@ class Decision:
     reason: str
     routes: tuple[Route, ...]
     trace: tuple[dict[str, Any], ...]
-    """``{"rule", "matched", "conditions": [{"attribute", "wanted", "found", "matched"}]}`` per rule."""
+    """``{"rule", "pipelines", "matched", "conditions": [{"attribute", "wanted", "found", "matched"}]}`` per rule."""
 
 
 def decide(header: Dataset, rules: Sequence[Rule]) -> Decision:
@@ -92,7 +92,8 @@ def _trace(header: Dataset, rule: Rule) -> dict[str, Any]:
         options = wanted if isinstance(wanted, list) else [wanted]
         matched = any(_matches(value, str(option), dictionary_VR(keyword)) for value in found for option in options)
         conditions.append({"attribute": keyword, "wanted": wanted, "found": found, "matched": matched})
-    return {"rule": rule.name, "matched": all(c["matched"] for c in conditions), "conditions": conditions}
+    matched = all(c["matched"] for c in conditions)
+    return {"rule": rule.name, "pipelines": list(rule.pipelines), "matched": matched, "conditions": conditions}
 
 
 def _values(value: Any) -> list[str]:
