@@ -166,6 +166,7 @@ def test_the_algorithm_names_its_weights_and_settings(pipeline: TumorPipeline) -
         ({"threshold": 1.5}, "threshold is 1.5; use a number between 0 and 1"),
         ({"threshold": "high"}, "threshold is 'high'; give a float"),
         ({"mirror": 1}, "mirror is 1; give a bool"),
+        ({"min_probability": 2}, "min_probability is 2; use a number from 0 to 1"),
         ({"min_volume_ml": -1}, "min_volume_ml is -1; use millilitres"),
     ],
 )
@@ -208,17 +209,18 @@ def test_the_network_grid_and_back_keeps_a_ramp_in_place() -> None:
     assert np.abs(returned[3:-5] - ramp[3:-5]).max() < 0.01
 
 
-def test_near_parts_are_one_lesion_and_specks_none() -> None:
+def test_near_parts_are_one_lesion_and_neither_specks_nor_doubts_are() -> None:
     probability = np.zeros((20, 60, 60), np.float32)
     probability[5:9, 10:20, 10:20] = 0.9
     probability[5:9, 10:20, 25:30] = 0.9  # 5 mm away
     probability[5:9, 45:55, 45:55] = 0.8  # far
     probability[15, 5:7, 5:7] = 0.99
-    zones = lesion_regions(probability, (3.0, 1.0, 1.0), threshold=0.5, min_volume_ml=0.5)
+    probability[5:9, 10:20, 45:55] = 0.55  # doubtful all over
+    zones = lesion_regions(probability, (3.0, 1.0, 1.0), threshold=0.5, min_volume_ml=0.5, min_probability=0.7)
     assert zones.max() == 2
     assert zones[6, 15, 15] == zones[6, 15, 27] == 1
     assert zones[6, 50, 50] == 2
-    assert zones[15, 5, 5] == 0
+    assert zones[15, 5, 5] == zones[6, 15, 50] == 0
 
 
 def test_the_side_is_counted_from_the_middle_of_the_head() -> None:

@@ -21,10 +21,9 @@ from node.pipeline import Unsuitable, Volume
 from pipelines.tumor import create
 from pipelines.tumor.data import Patient, load_patients
 from pipelines.tumor.grid import PIXEL_MM
-from pipelines.tumor.lesions import lesion_regions
 from pipelines.tumor.metrics import bootstrap_interval, dice, hd95, lesions_found
 from pipelines.tumor.network import FlairNet
-from pipelines.tumor.pipeline import Options, TumorPipeline
+from pipelines.tumor.pipeline import Options, TumorPipeline, find_lesions
 from pipelines.tumor.prepare import probabilities
 
 ASSUMED_MM = (5.0, PIXEL_MM, PIXEL_MM)
@@ -67,7 +66,7 @@ def read_series(folder: Path) -> DicomSeries:
 def judge_patient(network: FlairNet, patient: Patient, options: Options, device: str) -> dict[str, Any]:
     """All figures of one patient of the sheets."""
     seen = probabilities(network, patient.normalised, mirror=options.mirror, device=device)
-    zones = lesion_regions(seen, ASSUMED_MM, threshold=options.threshold, min_volume_ml=options.min_volume_ml)
+    zones = find_lesions(seen, ASSUMED_MM, options)
     raw: NDArray[np.bool_] = seen > options.threshold
     mask = raw & (zones > 0)
     true_slices = patient.mask.any(axis=(1, 2))

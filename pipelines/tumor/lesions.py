@@ -13,12 +13,18 @@ MIDLINE_MM = 5.0
 
 
 def lesion_regions(
-    probability: NDArray[np.float32], voxel_mm: tuple[float, float, float], *, threshold: float, min_volume_ml: float
+    probability: NDArray[np.float32],
+    voxel_mm: tuple[float, float, float],
+    *,
+    threshold: float,
+    min_volume_ml: float,
+    min_probability: float,
 ) -> NDArray[np.int32]:
     """Zones around lesions, numbered 1, 2, ... from the largest lesion to the smallest; 0 elsewhere.
 
     Voxels above ``threshold`` whose gap is less than ``MERGE_MM`` share a zone, which reaches ``MERGE_MM / 2`` beyond
-    them. Zones whose voxels above the threshold make less than ``min_volume_ml`` are left out.
+    them. A zone is left out when its voxels above the threshold make less than ``min_volume_ml``, or their mean
+    probability is below ``min_probability``.
     """
     above = probability > threshold
     zones = np.zeros(above.shape, np.int32)
@@ -26,9 +32,11 @@ def lesion_regions(
         return zones
     near = ndimage.distance_transform_edt(~above, sampling=voxel_mm) < MERGE_MM / 2
     labels, count = ndimage.label(near | above, np.ones((3, 3, 3), bool))
-    sizes = np.bincount(labels[above], minlength=count + 1) * float(np.prod(voxel_mm)) / 1000
-    kept = [int(k) for k in np.argsort(-sizes, kind="stable") if k > 0 and sizes[k] > 0 and sizes[k] >= min_volume_ml]
-    for number, label in enumerate(kept, start=1):
+    voxels = np.bincount(labels[above], minlength=count + 1)
+    means = np.bincount(labels[above], probability[above], count + 1) / np.maximum(voxels, 1)
+    volumes_ml = voxels * float(np.prod(voxel_mm)) / 1000
+    fit = (voxels > 0) & (volumes_ml >= min_volume_ml) & (means >= min_probability)
+    for number, label in enumerate((k for k in np.argsort(-voxels, kind="stable") if fit[k]), start=1):
         zones[labels == label] = number
     return zones
 

@@ -35,8 +35,10 @@ class Options:
 
     threshold: float = 0.5
     """Probability above which a voxel belongs to a lesion, between 0 and 1."""
-    min_volume_ml: float = 0.5
+    min_volume_ml: float = 1.0
     """Smaller lesions are not reported; millilitres, 0 or more."""
+    min_probability: float = 0.7
+    """Lesions whose mean probability is lower are not reported, 0 to 1."""
     mirror: bool = True
     """Average with the prediction for the mirrored head: twice the time, fewer false positives."""
     any_contrast: bool = False
@@ -45,8 +47,10 @@ class Options:
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold is {self.threshold}; use a number between 0 and 1, for example 0.5")
+        if not 0 <= self.min_probability <= 1:
+            raise ValueError(f"min_probability is {self.min_probability}; use a number from 0 to 1, for example 0.7")
         if not 0 <= self.min_volume_ml <= 1000:
-            raise ValueError(f"min_volume_ml is {self.min_volume_ml}; use millilitres from 0 to 1000, for example 0.5")
+            raise ValueError(f"min_volume_ml is {self.min_volume_ml}; use millilitres from 0 to 1000, for example 1.0")
 
 
 def read_options(options: Mapping[str, Any]) -> Options:
@@ -59,6 +63,19 @@ def read_options(options: Mapping[str, Any]) -> Options:
         if not isinstance(value, allowed) or (isinstance(value, bool) and known[name] is not bool):
             raise ValueError(f"option {name} is {value!r}; give a {known[name].__name__}")
     return Options(**options)
+
+
+def find_lesions(
+    probability: NDArray[np.float32], voxel_mm: tuple[float, float, float], options: Options
+) -> NDArray[np.int32]:
+    """``lesion_regions`` as the options say."""
+    return lesion_regions(
+        probability,
+        voxel_mm,
+        threshold=options.threshold,
+        min_volume_ml=options.min_volume_ml,
+        min_probability=options.min_probability,
+    )
 
 
 class TumorPipeline:
@@ -126,9 +143,7 @@ class TumorPipeline:
             raise Unsuitable(f"No head in the images: {reason}") from reason
         normalised = np.clip(coarse / scale, 0, BRIGHTEST).astype(np.float32)
         seen = probabilities(self.network, normalised, mirror=self.options.mirror, device=self.device)
-        zones = lesion_regions(
-            seen, grid.voxel_mm, threshold=self.options.threshold, min_volume_ml=self.options.min_volume_ml
-        )
+        zones = find_lesions(seen, grid.voxel_mm, self.options)
         head = grid.back_nearest((normalised > 2 * FOREGROUND).astype(np.int32)) > 0
         return grid.back(seen), grid.back_nearest(zones), head
 
