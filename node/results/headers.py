@@ -49,19 +49,31 @@ def mark_lossy(dataset: Dataset, source: Dataset) -> None:
 
 
 def headers_for_highdicom(source: Source, geometry: VolumeGeometry | None = None) -> list[Dataset]:
-    """One header per image, in the order of ``source.datasets``.
+    """One header per image, in the order of ``source.datasets``; the first one also says what highdicom asks only it.
 
     With ``geometry`` every image gets the same orientation and pixel spacing: the scanner's rounding may differ.
     """
-    uid = frame_of_reference_uid(source)
-    return [_header(d, uid, source.datasets[0] if geometry is not None else d, geometry) for d in source.datasets]
+    headers = []
+    for dataset in source.datasets:
+        header = Dataset()
+        for keyword in _KEPT:
+            if dataset.get(keyword) is not None:
+                header.add(dataset[keyword])
+        headers.append(header)
+    first = headers[0]
+    _describe(first, source.datasets[0])
+    if geometry is None:
+        return headers
+    first.FrameOfReferenceUID = frame_of_reference_uid(source)
+    if not float(first.get("SliceThickness") or 0) > 0:
+        first.SliceThickness = round(float(np.linalg.norm(geometry.affine[:3, 0])), 6)
+    for header in headers[1:]:
+        for keyword in ("FrameOfReferenceUID", "PixelSpacing", "ImageOrientationPatient"):
+            header.add(first[keyword])
+    return headers
 
 
-def _header(dataset: Dataset, uid: str, shared: Dataset, geometry: VolumeGeometry | None) -> Dataset:
-    header = Dataset()
-    for keyword in _KEPT:
-        if dataset.get(keyword) is not None:
-            setattr(header, keyword, dataset[keyword].value)
+def _describe(header: Dataset, dataset: Dataset) -> None:
     for keyword in _EQUIPMENT:
         text = plain(str(dataset.get(keyword) or ""), 16 if keyword == "StationName" else 64)
         if text:
@@ -73,13 +85,6 @@ def _header(dataset: Dataset, uid: str, shared: Dataset, geometry: VolumeGeometr
     for keyword in _EMPTY:
         setattr(header, keyword, "")
     mark_lossy(header, dataset)
-    if geometry is not None:
-        header.FrameOfReferenceUID = uid
-        header.PixelSpacing = shared.PixelSpacing
-        header.ImageOrientationPatient = shared.ImageOrientationPatient
-        if not float(header.get("SliceThickness") or 0) > 0:
-            header.SliceThickness = round(float(np.linalg.norm(geometry.affine[:3, 0])), 6)
-    return header
 
 
 def rescale(dataset: Dataset) -> tuple[float, float]:
