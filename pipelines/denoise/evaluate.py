@@ -35,6 +35,8 @@ DOSES = (0.5, 0.25, 0.125)
 GAUSSIAN_GRID = (0.5, 0.7, 0.9, 1.1, 1.3)
 NLM_GRID = (0.6, 0.9, 1.2, 1.6, 2.0)
 BM3D_GRID = (1.0, 1.5, 2.0)
+FULL = Options(strength=1, reference_noise_hu=0)
+"""All noise that the network finds is removed."""
 EDGE_CONTRASTS = (100.0, 900.0)
 EDGE_REALISATIONS = 24
 BOOTSTRAP = 2000
@@ -104,17 +106,14 @@ def by_dose(pipeline: DenoisePipeline, weights: Path | None, data: Path, split: 
     h = tuned("non-local means", NLM_GRID, lambda c, v: non_local_means(c.low[1], c.noise_hu, v), val)
     result: dict[str, Any] = {"tuned on val": {"Gaussian, pixels": sigma, "non-local means, h / noise": h}}
     held_out = cases(data, split, DOSES)
+    full = DenoisePipeline(weights=weights, device="cpu", options=FULL)
     for dose in DOSES:
-        # The dose says which part of the noise variance was added; the default does not know the dose.
-        informed = DenoisePipeline(
-            weights=weights, device="cpu", options=Options(strength=1 - dose, reference_noise_hu=0)
-        )
         methods: dict[str, Callable[[Case], FloatArray]] = {
             "input": lambda c: c.low[1],
             "Gaussian": lambda c: gaussian_filter(c.low[1], sigma),
             "non-local means": lambda c: non_local_means(c.low[1], c.noise_hu, h),
             "network, default": lambda c: network(pipeline)(c.low),
-            "network, dose known": lambda c, p=informed: network(p)(c.low),  # type: ignore[misc]
+            "network, full": lambda c: network(full)(c.low),
         }
         part = [c for c in held_out if c.dose == dose]
         table = {}
@@ -136,7 +135,7 @@ def by_dose(pipeline: DenoisePipeline, weights: Path | None, data: Path, split: 
 def against_bm3d(weights: Path | None, data: Path, split: str) -> dict[str, Any]:
     """Gain of PSNR at a quarter of the dose on the central 256 x 256 pixels, BM3D (slow) and the network."""
     centre = np.s_[128:384, 128:384]
-    informed = DenoisePipeline(weights=weights, device="cpu", options=Options(strength=0.75, reference_noise_hu=0))
+    full = DenoisePipeline(weights=weights, device="cpu", options=FULL)
 
     def gain(case: Case, output: FloatArray) -> float:
         truth = case.full[centre]
@@ -153,7 +152,7 @@ def against_bm3d(weights: Path | None, data: Path, split: str) -> dict[str, Any]
     return {
         "sigma / noise, tuned on val": best,
         "BM3D": interval([gain(c, apply(c, best)) for c in watched(held_out, "BM3D")]),
-        "network, dose known": interval([gain(c, network(informed)(c.low)[centre]) for c in held_out]),
+        "network, full": interval([gain(c, network(full)(c.low)[centre]) for c in held_out]),
     }
 
 
@@ -181,13 +180,13 @@ def full_dose(pipeline: DenoisePipeline, data: Path, split: str) -> dict[str, An
     }
 
 
-def edge(weights: Path | None, contrast: float, noise_hu: float) -> dict[str, float]:
-    """10-90 % rise distance (pixels) of a disc's edge in noise, before and after full-strength denoising.
+def edge(weights: Path | None, options: Options, contrast: float, noise_hu: float) -> dict[str, float]:
+    """10-90 % rise distance (pixels) of a disc's edge in noise, before and after denoising.
 
     A 256-pixel water phantom with a disc of 40 pixels radius, edge blurred by a Gaussian of 1.2 pixels; profiles are
     averaged round the disc and over independent realisations, so that noise does not decide.
     """
-    pipeline = DenoisePipeline(weights=weights, device="cpu", options=Options(strength=1, reference_noise_hu=0))
+    pipeline = DenoisePipeline(weights=weights, device="cpu", options=options)
     rng = np.random.default_rng(SEED)
     axis = np.arange(256) - 127.5
     radius = np.hypot(axis[:, None], axis[None, :])
@@ -222,7 +221,7 @@ def two_kernels(weights: Path | None, data: Path) -> dict[str, Any]:
     """One scan reconstructed smooth (B) and sharp (L), every 8th slice: noise, and how far L is from B."""
     smooth, sharp = (read_study(data / f)[1] for f in STUDIES["test"])
     result: dict[str, Any] = {}
-    for label, options in (("default", Options()), ("all noise", Options(strength=1, reference_noise_hu=0))):
+    for label, options in (("default", Options()), ("full", FULL)):
         denoise = network(DenoisePipeline(weights=weights, device="cpu", options=options))
         rows = []
         for k in watched(range(4, len(sharp) - 4, 8), f"kernels, {label}"):
@@ -255,7 +254,11 @@ def main() -> None:
     report = {
         "by dose": by_dose(pipeline, arguments.weights, arguments.data, arguments.split),
         "full dose": full_dose(pipeline, arguments.data, arguments.split),
-        "edge": {f"{c:g} HU": edge(arguments.weights, c, 40.0) for c in EDGE_CONTRASTS},
+        "edge": {
+            f"{name}, {c:g} HU": edge(arguments.weights, options, c, 40.0)
+            for name, options in (("default", Options()), ("full", FULL))
+            for c in EDGE_CONTRASTS
+        },
         "kernels": two_kernels(arguments.weights, arguments.data),
     }
     if arguments.bm3d:

@@ -40,17 +40,17 @@ class Options:
     """The table ``[pipelines.NAME.options]``."""
 
     strength: float = 0.75
-    """Fraction, 0 to 1, of the noise variance above the reference that is removed; 0 leaves every image as it is."""
-    reference_noise_hu: float = 16.0
-    """Noise (standard deviation of fine detail in flat soft tissue, HU) that is left alone, 0 or more. Nine in
-    ten full-dose training slices of 3 mm and more are below the default, so they stay as they are; 0 removes all."""
+    """Fraction, 0 to 1, of the noise above the reference that is removed; 0 leaves every image as it is."""
+    reference_noise_hu: float = 14.0
+    """Noise (standard deviation of fine detail in flat soft tissue, HU) that is left alone, 0 or more. Three in four
+    full-dose training slices of 3 mm and more are below the default, so they stay as they are; 0: nothing is left."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength is {self.strength}; use a number from 0 (nothing) to 1 (all), for example 0.75")
         if not 0 <= self.reference_noise_hu <= 200:
             raise ValueError(
-                f"reference_noise_hu is {self.reference_noise_hu}; use HU from 0 (remove all) to 200, for example 16"
+                f"reference_noise_hu is {self.reference_noise_hu}; use HU from 0 (remove all) to 200, for example 14"
             )
 
 
@@ -153,13 +153,16 @@ class DenoisePipeline:
         return output, float(before), float(after)
 
     def _denoise_slice(self, slices: Tensor, noise: Tensor) -> Tensor:
-        """``slices`` ``[1, 3, row, column]`` and their noise map to the denoised middle slice ``[row, column]``, HU."""
-        excess = (noise.square() - self.options.reference_noise_hu**2).clamp(min=0)
-        remove = (self.options.strength * excess).sqrt()
+        """``slices`` ``[1, 3, row, column]`` and their noise map to the denoised middle slice ``[row, column]``, HU.
+
+        The whole noise is estimated and part of it subtracted: so strength 1 leaves noise of the reference level, not
+        the over-smooth image that an estimate of the excess alone would give.
+        """
+        share = self.options.strength * (1 - self.options.reference_noise_hu / noise.clamp(min=1e-3)).clamp(min=0)
         middle = slices[0, 1]
-        if float(remove.max()) == 0:
+        if float(share.max()) == 0:
             return middle
-        return middle - self.network(slices, remove)[0, 0]
+        return middle - (share * self.network(slices, noise))[0, 0]
 
 
 def dense_box(hu: FloatArray) -> tuple[slice, slice]:
