@@ -65,6 +65,9 @@ class Pacs(Protocol):
 
     def stop(self) -> None: ...
 
+    def running(self) -> bool:
+        """False once it has ended by itself."""
+
     def series(self) -> list[HeldSeries]:
         """Everything it holds, by study, then modality and description."""
 
@@ -77,6 +80,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def bound_to_us(signal_name: str) -> list[str]:
+    """Words before a command that make it end when we end, however that happens; empty where setpriv is missing."""
+    return ["setpriv", "--pdeathsig", signal_name] if shutil.which("setpriv") else []
 
 
 def make_pacs(folder: Path, callers: Mapping[str, int]) -> Pacs:
@@ -122,9 +130,7 @@ class OrthancPacs:
         }
         configuration = folder / "orthanc.json"
         configuration.write_text(json.dumps(settings, indent=1))
-        # It must not outlive the demonstration, however that ends.
-        guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        self._command = [*guard, program, str(configuration)]
+        self._command = [*bound_to_us("KILL"), program, str(configuration)]
 
     def start(self) -> None:
         with self._log.open("ab") as log:
@@ -152,6 +158,9 @@ class OrthancPacs:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def series(self) -> list[HeldSeries]:
         studies = {entry["ID"]: entry for entry in self._json("/studies?expand")}
@@ -218,6 +227,9 @@ class SmallPacs:
         if self._server is not None:
             self._server.shutdown()
             self._server = None
+
+    def running(self) -> bool:
+        return self._server is not None
 
     def _keep(self, event: Event) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)

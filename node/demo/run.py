@@ -21,7 +21,7 @@ from rich.table import Table
 from node.demo import pacs as archive
 from node.demo import scanner
 from node.demo.gallery import compare, draw_all
-from node.demo.pacs import Pacs, free_port, make_pacs
+from node.demo.pacs import Pacs, bound_to_us, free_port, make_pacs
 from node.demo.phantom import Truth, write_brain_flair, write_chest_ct
 from node.demo.watch import Progress, progress, sent_series, table
 from node.errors import PlatformError
@@ -104,7 +104,7 @@ def run_demo(studies: Path | None, folder: Path, *, keep: bool = False) -> int:
             for called, to in ((archive.TITLE, pacs.port), (NODE_TITLE, port)):
                 tool = scanner.send(files, to, called)
                 console.print(f"[bold]Scanner[/]  {len(files)} images to {called} with {tool}")
-            rows = _follow(console, node, files, folder)
+            rows = _follow(console, (node, pacs), files, folder)
             _show_archive(console, pacs)
             for truth in truths:
                 _show_truth(console, pacs, truth)
@@ -155,7 +155,7 @@ def _write_config(folder: Path, port: int, pacs: Pacs) -> Path:
 @contextmanager
 def _node(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as output:
-        command = [sys.executable, "-m", "node", "run", "--config", str(config)]
+        command = [*bound_to_us("TERM"), sys.executable, "-m", "node", "run", "--config", str(config)]
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
         yield process
@@ -195,9 +195,10 @@ def _phantoms(folder: Path, console: Console) -> list[Truth]:
 
 
 def _follow(
-    console: Console, node: subprocess.Popen[bytes], files: Sequence[scanner.Found], folder: Path
+    console: Console, peers: tuple[subprocess.Popen[bytes], Pacs], files: Sequence[scanner.Found], folder: Path
 ) -> tuple[Progress, ...]:
     """Show each stage as it happens until every series is dealt with."""
+    node, pacs = peers
     sent = sent_series(files)
     engine = open_ledger(ledger_url("", folder / "node"))
     shown: set[tuple[str, ...]] = set()
@@ -206,6 +207,8 @@ def _follow(
         while not rows or not all(row.over for row in rows):
             if node.poll() is not None:
                 raise PlatformError(f"the node ended with status {node.returncode}; see {folder / 'node.log'}")
+            if not pacs.running():
+                raise PlatformError(f"the PACS has ended; see its log in {folder / 'pacs'}")
             with engine.connect() as connection:
                 rows = progress(connection, sent)
             if live is not None:
