@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -15,6 +14,8 @@ import click
 from node import __version__
 from node.config import PipelineTable, load
 from node.errors import NodeError
+from node.verbs import ledger
+from node.verbs.options import config_option, json_option, print_json
 
 logger = logging.getLogger(__name__)
 
@@ -30,27 +31,10 @@ class _Group(click.Group):
             sys.exit(error.exit_code)
 
 
-def _config(_ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> Path:
-    if value is not None:
-        return value
-    return next((p for p in (Path("config.toml"), Path("/etc/ainode/config.toml")) if p.exists()), Path("config.toml"))
-
-
-config_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    envvar="AINODE_CONFIG",
-    callback=_config,
-    help="Configuration file. Default: $AINODE_CONFIG, ./config.toml or /etc/ainode/config.toml.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
-
-
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="ainode")
 def main() -> None:
-    r"""A DICOM network node that runs deep-learning pipelines beside the PACS.
+    """A DICOM network node that runs deep-learning pipelines beside the PACS.
 
     \b
     First steps:
@@ -59,7 +43,7 @@ def main() -> None:
       ainode run                      start the node
       ainode status                   what it has done and what waits
       ainode explain STUDY_UID        why a study was (not) processed
-    """
+    """  # noqa: D301 - click wants the character
     level = os.environ.get("AINODE_LOG", "INFO").upper()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("pynetdicom", "pydicom", "dbos", "highdicom"):
@@ -95,77 +79,9 @@ def check(*, config_path: Path, as_json: bool) -> None:
             if answer.remedy:
                 click.echo(f"       -> {answer.remedy}")
     if as_json:
-        _print_json([asdict(a) for a in answers])
+        print_json([asdict(a) for a in answers])
     if not all(a.good for a in answers):
         sys.exit(1)
-
-
-@main.command()
-@config_option
-@json_option
-@click.option("--studies", default=20, show_default=True, help="How many of the latest studies to list.")
-def status(*, config_path: Path, as_json: bool, studies: int) -> None:
-    """Counts, what waits, what failed, and the latest studies."""
-    from node.operate.explain import clock
-    from node.operate.status import status as read
-    from node.service import open_storage
-
-    config = load(config_path)
-    engine, _ = open_storage(config)
-    found = read(engine, config.storage.folder, studies)
-    if as_json:
-        _print_json(found)
-        return
-    for key in ("images", "conflicts", "quarantined", "free_gib"):
-        click.echo(f"{key.replace('_', ' '):12} {found[key]}")
-    for key in ("series", "jobs", "outcomes", "deliveries", "processes"):
-        click.echo(f"{key:12} " + (", ".join(f"{n} {what}" for what, n in found[key].items()) or "none"))
-    for study in found["studies"]:
-        click.echo(f"\n{clock(study['last_at'])}  {study['study_instance_uid']}")
-        click.echo(f"  {study['series']} series, {study['images']} images")
-        for job in study["jobs"]:
-            at = job["stage"] if job["state"] in ("SCHEDULED", "IN PROGRESS") else job["outcome"] or ""
-            click.echo(f"  {job['pipeline']}: {job['state']} {at}  (job {job['id']})")
-
-
-@main.command()
-@config_option
-@json_option
-@click.argument("study_uid")
-def explain(*, config_path: Path, as_json: bool, study_uid: str) -> None:
-    """Tell in plain words what was done with a study, and why."""
-    from node.operate.explain import explain as read
-    from node.operate.explain import tell
-    from node.service import open_storage
-
-    engine, _ = open_storage(load(config_path))
-    found = read(engine, study_uid)
-    if as_json:
-        _print_json(found)
-    else:
-        click.echo(tell(found))
-
-
-@main.command()
-@config_option
-@click.argument("job_id")
-def retry(config_path: Path, job_id: str) -> None:
-    """Run a failed or cancelled job again."""
-    from node.service import open_jobs
-
-    open_jobs(load(config_path)).retry(job_id)
-    click.echo(f"job {job_id} is scheduled again")
-
-
-@main.command()
-@config_option
-@click.argument("job_id")
-def cancel(config_path: Path, job_id: str) -> None:
-    """Stop a job; what was delivered stays delivered."""
-    from node.service import open_jobs
-
-    open_jobs(load(config_path)).cancel(job_id)
-    click.echo(f"job {job_id} is cancelled")
 
 
 @main.command()
@@ -177,7 +93,7 @@ def pipelines(*, config_path: Path, as_json: bool) -> None:
 
     found = describe_pipelines(load(config_path))
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for entry in found:
         click.echo(f"{entry['name']}: {entry.get('error') or entry['algorithm'] + ' ' + entry['version']}")
@@ -219,7 +135,7 @@ def try_pipeline(
 
         trial = run_trial(name, table, folder, out, device=device, progress=show)
     if as_json:
-        _print_json(asdict(trial))
+        print_json(asdict(trial))
         return
     for series in trial.series:
         click.echo(
@@ -254,8 +170,8 @@ def demo(*, studies: Path | None, folder: Path, keep: bool) -> None:
     sys.exit(run_demo(studies, folder, keep=keep))
 
 
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+for verb in ledger.VERBS:
+    main.add_command(verb)
 
 
 if __name__ == "__main__":

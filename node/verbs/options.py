@@ -1,0 +1,31 @@
+"""Options that many verbs take, and how they print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def _config(_ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> Path:
+    if value is not None:
+        return value
+    return next((p for p in (Path("config.toml"), Path("/etc/ainode/config.toml")) if p.exists()), Path("config.toml"))
+
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    envvar="AINODE_CONFIG",
+    callback=_config,
+    help="Configuration file. Default: $AINODE_CONFIG, ./config.toml or /etc/ainode/config.toml.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
+
+
+def print_json(value: Any) -> None:
+    """Print any answer; what JSON does not know becomes text."""
+    click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
