@@ -142,6 +142,14 @@ class Spool:
             for study in sorted((self.folder / root).iterdir()):
                 yield study.name, sorted(str(path.relative_to(self.folder)) for path in study.glob("*/*.dcm"))
 
+    def names(self, root: str) -> set[str]:
+        """What lies in ``incoming`` or ``conflicts`` (StudyInstanceUIDs) or in ``results`` (job ids)."""
+        return {path.name for path in (self.folder / root).iterdir()}
+
+    def files(self, folder: str) -> list[str]:
+        """Relative paths of all files below a relative folder, which need not exist."""
+        return sorted(str(p.relative_to(self.folder)) for p in (self.folder / folder).rglob("*") if p.is_file())
+
     def forget(self, paths: Iterable[str]) -> None:
         """Delete received files, and the folders that are empty then; what is gone already is no error."""
         folders = set()

@@ -229,6 +229,11 @@ def open_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
     return _statuses(connection, delivery.c.state.in_((SCHEDULED, IN_PROGRESS)))
 
 
+def all_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
+    """Every delivery, oldest first."""
+    return _statuses(connection, sa.true())
+
+
 def _statuses(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[DeliveryStatus]:
     answers = sa.and_(_OF_RESULT, delivery_instance.c.destination == delivery.c.destination)
     query = (

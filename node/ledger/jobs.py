@@ -108,8 +108,8 @@ def get_job(connection: sa.Connection, job_id: str) -> Job:
     return _job(row)
 
 
-def list_jobs(connection: sa.Connection, *, study: str | None = None, limit: int = 100) -> list[Job]:
-    """Newest first."""
+def list_jobs(connection: sa.Connection, *, study: str | None = None, limit: int | None = 100) -> list[Job]:
+    """Newest first; ``limit=None``: all."""
     query = sa.select(job).order_by(job.c.created_at.desc(), job.c.id).limit(limit)
     if study is not None:
         query = query.where(job.c.study_instance_uid == study)

@@ -1,0 +1,225 @@
+"""The nothing-lost account: what came in equals what is explained, and what is owed equals what was delivered.
+
+Every series, job and delivery is in exactly one part, so that the parts add up to the total. Studies do not: one study
+counts in each part that has something of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+
+from node.ledger.jobs import CANCELED, COMPLETED, DELIVER, IN_PROGRESS, SCHEDULED, Job
+from node.operate.books import Books, Conflict, ReceivedSeries
+
+Owed = Callable[[str, str], bool]
+"""Whether a destination gets the objects of an outcome: ``Config.is_owed``."""
+_PARTS = {SCHEDULED: "waiting", IN_PROGRESS: "in progress", CANCELED: "cancelled"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """How much a total or a part of it is."""
+
+    studies: int
+    entries: int
+    """Series, jobs or deliveries."""
+    instances: int
+    """Images received; objects made; objects owed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum:
+    """A total and its parts, by name."""
+
+    total: Count
+    parts: dict[str, Count]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quarantined:
+    """A result that the gate holds back."""
+
+    study_instance_uid: str
+    job_id: str
+    sop_instance_uid: str
+    description: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """The answer of ``ainode account``."""
+
+    day: date | None
+    received: Sum
+    """Series: routed, ignored with the reason, receiving."""
+    jobs: Sum
+    """By outcome when completed, else waiting, in progress or cancelled."""
+    deliveries: Sum
+    """Stored, confirmed, waiting, in progress, cancelled."""
+    quarantined: tuple[Quarantined, ...]
+    conflicts: tuple[Conflict, ...]
+    differences: tuple[str, ...]
+    """What should not be, one sentence each; empty when everything is explained."""
+
+
+def account(books: Books, is_owed: Owed, day: date | None = None) -> Account:
+    """Balance the books; of a day: those of the series whose first image came then (local time).
+
+    Rows that belong to nothing are differences of every day.
+    """
+    chosen = books.between(*bounds(day)) if day else books
+    studies = {job.id: job.study_instance_uid for job in books.jobs}
+    made: dict[str, int] = {}
+    for one in chosen.results:
+        made[one.job_id] = made.get(one.job_id, 0) + (one.quarantine is None)
+    return Account(
+        day=day,
+        received=_sum((_part_of_series(s), s.study_instance_uid, s.instances) for s in chosen.series),
+        jobs=_sum((_part_of_job(j), j.study_instance_uid, made.get(j.id, 0)) for j in chosen.jobs),
+        deliveries=_sum(
+            (_PARTS.get(d.state, d.state.lower()), studies.get(d.job_id, ""), d.instances) for d in chosen.deliveries
+        ),
+        quarantined=tuple(
+            Quarantined(
+                study_instance_uid=studies.get(one.job_id, ""),
+                job_id=one.job_id,
+                sop_instance_uid=one.sop_instance_uid,
+                description=one.description,
+                reason=one.quarantine,
+            )
+            for one in chosen.results
+            if one.quarantine is not None
+        ),
+        conflicts=chosen.conflicts,
+        differences=(*_strays(books), *_of_series(chosen), *_of_jobs(chosen, made, is_owed), *_of_deliveries(chosen)),
+    )
+
+
+def bounds(day: date) -> tuple[float, float]:
+    """Begin and end of a local day in seconds since 1970 UTC; 23 to 25 hours apart."""
+    start, end = (datetime.combine(d, time.min).astimezone().timestamp() for d in (day, day + timedelta(days=1)))
+    return start, end
+
+
+def _sum(entries: Iterable[tuple[str, str, int]]) -> Sum:
+    """Add up ``(part, StudyInstanceUID, instances)``."""
+    parts: dict[str, list[tuple[str, int]]] = {}
+    for part, study, instances in entries:
+        parts.setdefault(part, []).append((study, instances))
+    everything = [entry for part in parts.values() for entry in part]
+    return Sum(total=_count(everything), parts={part: _count(parts[part]) for part in sorted(parts)})
+
+
+def _count(entries: list[tuple[str, int]]) -> Count:
+    return Count(
+        studies=len({study for study, _ in entries}), entries=len(entries), instances=sum(n for _, n in entries)
+    )
+
+
+def _part_of_series(one: ReceivedSeries) -> str:
+    ruling = one.rulings.get(one.generation)
+    if one.state != "COMPLETE":
+        return "receiving"
+    if ruling is None:
+        return "without decision"
+    return "routed" if ruling.outcome == "routed" else f"{ruling.outcome}: {ruling.reason}"
+
+
+def _part_of_job(job: Job) -> str:
+    return job.outcome or "without outcome" if job.state == COMPLETED else _PARTS[job.state]
+
+
+def _strays(books: Books) -> Iterator[str]:
+    series = {(s.study_instance_uid, s.series_instance_uid) for s in books.series}
+    jobs = {job.id for job in books.jobs}
+    for stray in books.strays:
+        yield f"{stray.rows} {stray.of}: there is no row of these"
+    for job in books.jobs:
+        if (job.study_instance_uid, job.series_instance_uid) not in series:
+            yield f"job {job.id}: its series {job.series_instance_uid} has no row"
+    for one in books.results:
+        if one.job_id not in jobs:
+            yield f"result {one.sop_instance_uid}: its job {one.job_id} has no row"
+    for delivery in books.deliveries:
+        if delivery.job_id not in jobs:
+            yield f"delivery to {delivery.destination}: its job {delivery.job_id} has no row"
+
+
+def _of_series(books: Books) -> Iterator[str]:
+    jobs = {(j.study_instance_uid, j.series_instance_uid, j.generation, j.pipeline) for j in books.jobs}
+    for one in books.series:
+        name = f"series {one.series_instance_uid} of study {one.study_instance_uid}"
+        if one.instances != one.counted:
+            yield f"{name}: counts {one.counted} images, but {one.instances} have a row"
+        for generation in range(1, one.generation + 1):
+            ruling = one.rulings.get(generation)
+            if ruling is None:
+                yield f"{name}: generation {generation} was complete, but there is no decision on it"
+                continue
+            for pipeline in ruling.pipelines:
+                if (one.study_instance_uid, one.series_instance_uid, generation, pipeline) not in jobs:
+                    yield f"{name}: generation {generation} was routed to {pipeline!r}, but there is no job"
+
+
+def _of_jobs(books: Books, made: dict[str, int], is_owed: Owed) -> Iterator[str]:
+    deliveries: dict[str, dict[str, str]] = {}
+    for delivery in books.deliveries:
+        deliveries.setdefault(delivery.job_id, {})[delivery.destination] = delivery.state
+    for job in books.jobs:
+        name = f"job {job.id} of study {job.study_instance_uid}"
+        if job.state == CANCELED or job.stage != DELIVER:
+            continue
+        if job.outcome is None:
+            yield f"{name}: is encoded, but has no outcome"
+            continue
+        if not made.get(job.id):
+            yield f"{name}: is encoded, but has no result"
+        owed = deliveries.get(job.id, {})
+        for destination in job.destinations:
+            if is_owed(destination, job.outcome) and destination not in owed:
+                yield (
+                    f"{name}: {destination!r} takes the outcome {job.outcome!r}, but was not owed it; "
+                    f"if its outcomes were changed since: ainode retry {job.id}"
+                )
+        for destination, state in owed.items():
+            if job.state == COMPLETED and state not in ("STORED", "CONFIRMED"):
+                yield f"{name}: is COMPLETED, but its delivery to {destination!r} is {state}"
+
+
+def _of_deliveries(books: Books) -> Iterator[str]:
+    for one in books.deliveries:
+        name = f"delivery of job {one.job_id} to {one.destination!r}"
+        if one.state in ("STORED", "CONFIRMED") and one.stored < one.instances:
+            yield f"{name}: is {one.state}, but {one.stored} of {one.instances} objects are stored"
+        if one.state == "CONFIRMED" and one.committed < one.instances:
+            yield f"{name}: is CONFIRMED, but {one.committed} of {one.instances} objects are committed"
+
+
+def tell(found: Account) -> str:
+    """The account in plain words."""
+    lines = [f"Series received first on {found.day}" if found.day else "Everything in the ledger"]
+    for name, unit, instances, of in (
+        ("received", "series", "images", found.received),
+        ("jobs", "jobs", "objects", found.jobs),
+        ("deliveries", "deliveries", "objects", found.deliveries),
+    ):
+        rows = [(name, of.total), *((f"  {part}", count) for part, count in of.parts.items())]
+        lines.append("")
+        lines += [
+            f"{what:40} {c.studies:7} studies {c.entries:7} {unit:10} {c.instances:9} {instances}" for what, c in rows
+        ]
+    lines.append("")
+    lines += [
+        f"conflict: {c.sop_instance_uid} came again with other content; kept as {c.path}" for c in found.conflicts
+    ]
+    lines += [
+        f"quarantined: {q.description} of job {q.job_id}, study {q.study_instance_uid}: {q.reason}"
+        for q in found.quarantined
+    ]
+    lines += [f"DIFFERENCE: {one}" for one in found.differences]
+    lines.append(f"{len(found.conflicts)} conflicts, {len(found.quarantined)} quarantined results")
+    lines.append(f"{len(found.differences)} differences" if found.differences else "Everything is accounted for.")
+    return "\n".join(lines)

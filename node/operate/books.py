@@ -1,0 +1,169 @@
+"""The rows that the account is made of, all of one moment, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+
+from node.ledger.deliveries import DeliveryStatus, all_deliveries
+from node.ledger.engine import snapshot
+from node.ledger.jobs import Job, list_jobs
+from node.ledger.tables import conflict, decision, delivery_instance, instance, result, series
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ruling:
+    """What was decided on one generation of a series."""
+
+    outcome: str
+    reason: str
+    pipelines: tuple[str, ...]
+    """Of the rules that matched."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceivedSeries:
+    """A series with what was decided on it."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    state: str
+    generation: int
+    first_at: float
+    counted: int
+    """Images as its row counts them."""
+    instances: int
+    """Images that have a row."""
+    rulings: Mapping[int, Ruling]
+    """By generation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A result object."""
+
+    job_id: str
+    sop_instance_uid: str
+    description: str
+    quarantine: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stray:
+    """Images that name a series, or answers that name an object, of which there is no row."""
+
+    of: str
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conflict:
+    """An instance that came again with other content."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Books:
+    """The ledger as the account needs it."""
+
+    series: tuple[ReceivedSeries, ...]
+    jobs: tuple[Job, ...]
+    results: tuple[Made, ...]
+    deliveries: tuple[DeliveryStatus, ...]
+    conflicts: tuple[Conflict, ...]
+    strays: tuple[Stray, ...]
+
+    def between(self, start: float, end: float) -> Books:
+        """Of the series whose first image came in [``start``, ``end``): every series belongs to one day."""
+        chosen = tuple(s for s in self.series if start <= s.first_at < end)
+        keys = {(s.study_instance_uid, s.series_instance_uid) for s in chosen}
+        jobs = tuple(j for j in self.jobs if (j.study_instance_uid, j.series_instance_uid) in keys)
+        ids = {j.id for j in jobs}
+        return replace(
+            self,
+            series=chosen,
+            jobs=jobs,
+            results=tuple(r for r in self.results if r.job_id in ids),
+            deliveries=tuple(d for d in self.deliveries if d.job_id in ids),
+            conflicts=tuple(c for c in self.conflicts if (c.study_instance_uid, c.series_instance_uid) in keys),
+        )
+
+
+def read(engine: sa.Engine) -> Books:
+    """All of it; images are counted by the database, everything else is a few rows per series."""
+    with snapshot(engine) as connection:
+        made = sa.select(*result.c[tuple(Made.__dataclass_fields__)]).order_by(result.c.created_at)
+        again = sa.select(*conflict.c[tuple(Conflict.__dataclass_fields__)]).order_by(conflict.c.received_at)
+        return Books(
+            series=_series(connection),
+            jobs=tuple(list_jobs(connection, limit=None)),
+            results=tuple(Made(**row) for row in connection.execute(made).mappings()),
+            deliveries=tuple(all_deliveries(connection)),
+            conflicts=tuple(Conflict(**row) for row in connection.execute(again).mappings()),
+            strays=_strays(connection),
+        )
+
+
+def _series(connection: sa.Connection) -> tuple[ReceivedSeries, ...]:
+    rulings: dict[tuple[str, str], dict[int, Ruling]] = {}
+    for row in connection.execute(sa.select(decision)):
+        matched = [name for entry in row.trace if entry["matched"] for name in entry["pipelines"]]
+        ruling = Ruling(outcome=row.outcome, reason=row.reason, pipelines=tuple(dict.fromkeys(matched)))
+        rulings.setdefault((row.study_instance_uid, row.series_instance_uid), {})[row.generation] = ruling
+    key = ("study_instance_uid", "series_instance_uid")
+    found = sa.select(*instance.c[key], sa.func.count().label("n")).group_by(*instance.c[key]).subquery()
+    rows = connection.execute(
+        sa.select(series, sa.func.coalesce(found.c.n, 0).label("found"))
+        .outerjoin(found, sa.and_(*(series.c[name] == found.c[name] for name in key)))
+        .order_by(series.c.first_at)
+    )
+    return tuple(
+        ReceivedSeries(
+            study_instance_uid=row.study_instance_uid,
+            series_instance_uid=row.series_instance_uid,
+            state=row.state,
+            generation=row.generation,
+            first_at=row.first_at,
+            counted=row.instances,
+            instances=row.found,
+            rulings=rulings.get((row.study_instance_uid, row.series_instance_uid), {}),
+        )
+        for row in rows
+    )
+
+
+def _strays(connection: sa.Connection) -> tuple[Stray, ...]:
+    of_series = sa.and_(
+        series.c.study_instance_uid == instance.c.study_instance_uid,
+        series.c.series_instance_uid == instance.c.series_instance_uid,
+    )
+    images = (
+        sa.select(instance.c.study_instance_uid, instance.c.series_instance_uid, sa.func.count().label("n"))
+        .where(~sa.exists().where(of_series))
+        .group_by(instance.c.study_instance_uid, instance.c.series_instance_uid)
+    )
+    of_result = sa.and_(
+        result.c.job_id == delivery_instance.c.job_id,
+        result.c.sop_instance_uid == delivery_instance.c.sop_instance_uid,
+    )
+    answers = (
+        sa.select(delivery_instance.c.job_id, delivery_instance.c.destination, sa.func.count().label("n"))
+        .where(~sa.exists().where(of_result))
+        .group_by(delivery_instance.c.job_id, delivery_instance.c.destination)
+    )
+    return (
+        *(
+            Stray(of=f"images of series {row.series_instance_uid}, study {row.study_instance_uid}", rows=row.n)
+            for row in connection.execute(images)
+        ),
+        *(
+            Stray(of=f"answers of {row.destination} to results of job {row.job_id}", rows=row.n)
+            for row in connection.execute(answers)
+        ),
+    )

@@ -1,0 +1,155 @@
+"""Does the ledger tell the truth about the files? Re-reads every file of spool and results and compares SHA-256.
+
+Nothing is changed. The node may run meanwhile: what looks wrong is looked up in the ledger once more before it counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import sqlalchemy as sa
+
+from node.ledger.engine import begin_immediate
+from node.ledger.tables import conflict, instance, result
+from node.spool import Spool
+
+SETTLE_SECONDS = 60.0
+"""The row of a file may come this much later: a younger file without row is not judged."""
+
+Fault = Literal["missing", "altered", "unrecorded"]
+Rows = sa.CompoundSelect[str, str]
+"""Query of paths with their SHA-256."""
+Progress = Callable[[int, int], None]
+"""Called with the number of studies and jobs that are done, and of all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """The answer of ``ainode verify``; paths are relative to the storage folder."""
+
+    files: int
+    size: int
+    """Bytes read."""
+    recorded: int
+    """Files that the ledger knows."""
+    missing: tuple[str, ...]
+    """Recorded, but there is no such file."""
+    altered: tuple[str, ...]
+    """The file cannot be read, or has another digest than its row."""
+    unrecorded: tuple[str, ...]
+    """Received files without row: the receiver records them at its next start."""
+    leftover: tuple[str, ...]
+    """Result files without row, of an encoding that was repeated or cut off: no fault, they go with their study."""
+
+    @property
+    def faults(self) -> int:
+        """How many files do not agree with the ledger."""
+        return len(self.missing) + len(self.altered) + len(self.unrecorded)
+
+
+def compare(recorded: Mapping[str, str], found: Mapping[str, str]) -> dict[str, Fault]:
+    """What is wrong with which path, given path -> SHA-256 of the ledger and of the files."""
+    faults: dict[str, Fault] = dict.fromkeys(recorded.keys() - found.keys(), "missing")
+    for path, digest in found.items():
+        if path not in recorded:
+            faults[path] = "unrecorded"
+        elif recorded[path] != digest:
+            faults[path] = "altered"
+    return faults
+
+
+def verify(engine: sa.Engine, spool: Spool, at: float, progress: Progress = lambda _done, _all: None) -> Verification:
+    """Compare all files, one study or job at a time. ``at``: now, in seconds since 1970 UTC."""
+    places = _places(engine, spool)
+    faults: dict[str, Fault] = {}
+    files, size, recorded = 0, 0, 0
+    for done, (folders, rows) in enumerate(places):
+        progress(done, len(places))
+        with engine.connect() as connection:
+            before = _recorded(connection, rows)
+        found, read = _digests(spool, folders)
+        here = compare(before, found)
+        if here:
+            with begin_immediate(engine) as connection:  # waits for retention, whose files go before their rows
+                again = compare(_recorded(connection, rows), found)
+            faults |= dict(here.items() & again.items())
+        files, size, recorded = files + len(found), size + read, recorded + len(before)
+    progress(len(places), len(places))
+    loose = {p for p, fault in faults.items() if fault == "unrecorded" and _age(spool, p, at) >= SETTLE_SECONDS}
+    leftover = {path for path in loose if path.startswith("results/")}
+    return Verification(
+        files=files,
+        size=size,
+        recorded=recorded,
+        missing=tuple(sorted(path for path, fault in faults.items() if fault == "missing")),
+        altered=tuple(sorted(path for path, fault in faults.items() if fault == "altered")),
+        unrecorded=tuple(sorted(loose - leftover)),
+        leftover=tuple(sorted(leftover)),
+    )
+
+
+def _places(engine: sa.Engine, spool: Spool) -> list[tuple[tuple[str, ...], Rows]]:
+    """Folders that belong together, and the query of the rows that tell what is in them."""
+    received = (instance, conflict)
+    with engine.connect() as connection:
+        studies = set(connection.scalars(sa.union(*(sa.select(t.c.study_instance_uid) for t in received))))
+        jobs = set(connection.scalars(sa.select(result.c.job_id).distinct()))
+    places: list[tuple[tuple[str, ...], Rows]] = []
+    for study in sorted(studies | spool.names("incoming") | spool.names("conflicts")):
+        rows = [sa.select(t.c.path, t.c.sha256).where(t.c.study_instance_uid == study) for t in received]
+        places.append(((f"incoming/{study}", f"conflicts/{study}"), sa.union_all(*rows)))
+    for job in sorted(jobs | spool.names("results")):
+        made = sa.select(result.c.path, result.c.sha256).where(result.c.job_id == job)
+        places.append(((f"results/{job}",), sa.union_all(made)))
+    return places
+
+
+def _recorded(connection: sa.Connection, rows: Rows) -> dict[str, str]:
+    return {row.path: row.sha256 for row in connection.execute(rows)}
+
+
+def _digests(spool: Spool, folders: tuple[str, ...]) -> tuple[dict[str, str], int]:
+    """Path -> SHA-256 of every file, or why it cannot be read, which equals no digest; and the bytes read."""
+    found, size = {}, 0
+    for path in (path for folder in folders for path in spool.files(folder)):
+        try:
+            with spool.absolute(path).open("rb") as file:
+                found[path] = hashlib.file_digest(file, "sha256").hexdigest()
+                size += file.tell()
+        except FileNotFoundError:
+            continue  # retention was faster
+        except OSError as error:
+            found[path] = str(error)
+    return found, size
+
+
+def _age(spool: Spool, path: str, at: float) -> float:
+    """Seconds since the file was written; 0 when it is gone again."""
+    try:
+        return at - spool.absolute(path).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def tell(found: Verification) -> str:
+    """The verification in plain words, with the remedy of each kind of fault."""
+    lines = [f"{found.files} files, {found.size / 2**30:.2f} GiB read; {found.recorded} in the ledger"]
+    if found.recorded:
+        rebuilt = "the receiver records them at its next start; what it cannot read stays, and is named in its log"
+    else:
+        rebuilt = "the ledger is empty: it is rebuilt from these files when the node starts (ainode run)"
+    for kind, paths, remedy in (
+        ("missing", found.missing, "send the study again; a result: ainode retry JOB_ID"),
+        ("altered", found.altered, "check the disk, move the file away, send the study again or retry the job"),
+        ("unrecorded", found.unrecorded, rebuilt),
+        ("left over", found.leftover, "no fault: a result that was made again; it goes with its study"),
+    ):
+        lines += [f"{kind:10} {path}" for path in paths]
+        if paths:
+            lines.append(f"           -> {remedy}")
+    if not found.faults:
+        lines.append("Every file is as it was recorded.")
+    return "\n".join(lines)
