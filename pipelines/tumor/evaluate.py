@@ -113,15 +113,19 @@ def judge_studies(pipeline: TumorPipeline, studies: Path) -> dict[str, Any]:
     flair = pipeline.run(read_series(studies / "pgbm-001" / "flair"))
     seconds = time.perf_counter() - started
     enhancing = read_series(studies / "pgbm-001" / "mask").volume("HPL")
-    inside = np.zeros(enhancing.array.shape, bool)
+    # The two grids differ by a fraction of a voxel, so the mask is looked up at patient coordinates.
+    core = enhancing.map_indices_to_reference(np.argwhere(enhancing.array > 0).astype(float))
+    inside = np.zeros(len(core), bool)
     for lesion in flair.lesions:
-        inside |= lesion.segment.mask.match_geometry(enhancing).array > 0
-    core = enhancing.array > 0
+        mask = lesion.segment.mask
+        at = np.rint(mask.map_reference_to_indices(core)).astype(int)
+        within = np.all((at >= 0) & (at < mask.array.shape), axis=1)
+        inside[within] |= mask.array[tuple(at[within].T)] > 0
     t2 = pipeline.run(read_series(studies / "fnndsc-brain-t2"))
     return {
         "pgbm-001 seconds": round(seconds, 2),
         "pgbm-001 lesions": [_in_words(lesion.segment.mask, lesion.probability) for lesion in flair.lesions],
-        "pgbm-001 share of enhancing mask inside": float((inside & core).sum() / core.sum()),
+        "pgbm-001 share of enhancing mask inside": float(inside.mean()),
         "fnndsc-brain-t2 lesions": [_in_words(lesion.segment.mask, lesion.probability) for lesion in t2.lesions],
         "fnndsc-brain-t2 refused by default": _refusal(studies / "fnndsc-brain-t2"),
     }
