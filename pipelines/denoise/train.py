@@ -212,7 +212,8 @@ def train(data: Path, out: Path, minutes: float, *, resume: bool) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         task = progress.add_task("training", total=60 * minutes)
-        while (elapsed := time.monotonic() - began) < 60 * minutes:
+        elapsed = time.monotonic() - began
+        while elapsed < 60 * minutes:
             fraction = elapsed / (60 * minutes)
             rate = (
                 LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * math.cos(fraction * math.pi / 2) ** 2)
@@ -226,7 +227,8 @@ def train(data: Path, out: Path, minutes: float, *, resume: bool) -> None:
             running = loss if step == 0 else 0.99 * running + 0.01 * loss
             step += 1
             progress.update(task, completed=elapsed, description=f"step {step}, loss {running:.3f}, best {best:.2f} dB")
-            if step % VALIDATE_EVERY == 0:
+            elapsed = time.monotonic() - began
+            if step % VALIDATE_EVERY == 0 or elapsed >= 60 * minutes:
                 gain = validate(average.module, pairs)
                 with log.open("a") as file:
                     file.write(f"{step},{elapsed:.0f},{running:.4f},{gain:.4f}\n")
