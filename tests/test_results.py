@@ -75,6 +75,7 @@ def test_every_outcome_without_findings_is_one_valid_report_that_says_so(tmp_pat
     report = one(objects, "SR")
     assert outcome in report.SeriesDescription
     assert any(outcome in text and str(OUTCOMES[outcome].get("reason", "")) in text for text in texts(report))
+    assert any(i.ValueType == "SCOORD" for i in groups(report)[0].ContentSequence)  # without it OHIF shows nothing
     expected = {"no findings": "111241", "not applicable": "111245", "failed": "111245"}
     (group,) = groups(report)
     (finding,) = [i for i in group.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "121071"]

@@ -164,7 +164,7 @@ def _groups(
         manufacturer=MANUFACTURER,
     )
     if not findings or seg is None:
-        return [_outcome_group(analysis, algorithm, key)]
+        return [_outcome_group(analysis, headers, algorithm, key)]
     groups: list[_Group] = []
     for finding in findings:
         shared: dict[str, Any] = {
@@ -216,15 +216,24 @@ def _rounded(value: float) -> float:
 
 
 def _outcome_group(
-    analysis: Analysis, algorithm: AlgorithmIdentification, key: str
-) -> MeasurementsAndQualitativeEvaluations:
-    """TID 1501 on the series as a whole: there is no region to speak of."""
-    group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=derive_uid(key, "tracking", ""), identifier="Analysis"),
-        finding_type=SUMMARIES[analysis.outcome],
-        algorithm_id=algorithm,
-        qualitative_evaluations=[QualitativeEvaluation(codes.DCM.SummaryOfAnalyses, STATUSES[analysis.outcome])],
-    )
+    analysis: Analysis, headers: Sequence[Dataset], algorithm: AlgorithmIdentification, key: str
+) -> _Group:
+    """The outcome as a finding on the whole middle image: viewers draw it, and trip over a group without a region."""
+    shared: dict[str, Any] = {
+        "tracking_identifier": TrackingIdentifier(uid=derive_uid(key, "tracking", ""), identifier="Analysis"),
+        "finding_type": SUMMARIES[analysis.outcome],
+        "algorithm_id": algorithm,
+        "qualitative_evaluations": [QualitativeEvaluation(codes.DCM.SummaryOfAnalyses, STATUSES[analysis.outcome])],
+    }
+    image = headers[len(headers) // 2]
+    group: _Group
+    if "Rows" in image and "Columns" in image:
+        width, height = int(image.Columns), int(image.Rows)
+        border = np.array([[0, 0], [width, 0], [width, height], [0, height], [0, 0]], float)
+        region = ImageRegion("POLYLINE", border, SourceImageForRegion(*reference(image)))
+        group = PlanarROIMeasurementsAndQualitativeEvaluations(**shared, referenced_region=region)
+    else:
+        group = MeasurementsAndQualitativeEvaluations(**shared)
     group[0].ContentSequence.extend(_comments(analysis))
     return group
 
