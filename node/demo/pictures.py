@@ -63,7 +63,8 @@ def overlay(seg: Dataset, sources: Sequence[Dataset], lines: Mapping[str, tuple[
     shown = findings[:PANELS]
     box = _body(images.array)
     panels = [_finding_panel(images, finding, findings, box, sources[0].Modality) for finding in shown]
-    title = f"{seg.get('SeriesDescription', 'Segmentation')} on {sources[0].get('SeriesDescription') or sources[0].Modality}"
+    series = sources[0].get("SeriesDescription") or sources[0].Modality
+    title = f"{seg.get('SeriesDescription', 'Segmentation')} on {series}"
     more = f"  ({len(findings) - len(shown)} smaller not shown)" if len(findings) > len(shown) else ""
     return _page(panels, title + more, sources[0])
 
