@@ -1,4 +1,4 @@
-"""A ledger in memory that any sequence of the real transitions has been through, as seeds of a property test."""
+"""A ledger, in memory or elsewhere, that any sequence of the real transitions has been through."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class Walk:
 
     STEPS = ("receive", "receive", "complete", *("work",) * 8, "cancel", "retry")
 
-    def __init__(self, steps: Sequence[Step]) -> None:
-        self.engine = open_ledger("sqlite://")
+    def __init__(self, steps: Sequence[Step], url: str = "sqlite://") -> None:
+        self.engine = open_ledger(url)
         for at, (name, choice) in enumerate(steps):
             step: Callable[[sa.Connection, int, float], None] = getattr(self, name)
             with begin_immediate(self.engine) as connection:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import postgres
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
@@ -23,7 +24,7 @@ from node.config import parse
 from node.errors import LedgerError
 from node.jobs.engine import Jobs
 from node.jobs.router import Router
-from node.ledger.engine import begin_immediate, now
+from node.ledger.engine import begin_immediate, ledger_url, now
 from node.ledger.tables import (
     association,
     conflict,
@@ -131,6 +132,12 @@ def test_a_difference_says_what_is_wrong(tamper: sa.Executable, told: str) -> No
     assert balanced(engine).differences == ()
     change(engine, tamper)
     assert told in "\n".join(balanced(engine).differences)
+
+
+def test_both_databases_give_the_same_account(postgres_server: str, tmp_path: Path) -> None:
+    engine = Walk(FINISHED, ledger_url(postgres.new_database(postgres_server, tmp_path.name), tmp_path)).engine
+    assert balanced(engine) == balanced(Walk(FINISHED).engine)
+    engine.dispose()
 
 
 def test_conflicts_and_quarantined_results_are_named_and_are_no_difference() -> None:

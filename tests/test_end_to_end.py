@@ -216,6 +216,12 @@ def test_a_resend_of_the_same_images_does_nothing(node: WholeNode, tmp_path: Pat
     assert after["series"] == before["series"]
 
 
+@pytest.mark.parametrize("verb", ["account", "verify"])
+def test_after_all_of_this_nothing_is_unaccounted_for_and_no_file_is_wrong(node: WholeNode, verb: str):
+    told = node.ainode(verb)
+    assert told.returncode == 0, told.stdout
+
+
 def test_status_counts_and_names_what_runs(node: WholeNode):
     told = node.ainode("status").stdout
     assert "COMPLETED" in told

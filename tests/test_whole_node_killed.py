@@ -55,6 +55,9 @@ def test_every_role_killed_again_and_again_loses_nothing_and_delivers_once(tmp_p
             for dataset in series:
                 where = f"{dataset.StudyInstanceUID}/{dataset.SeriesInstanceUID}/{dataset.SOPInstanceUID}.dcm"
                 assert (node.folder / "incoming" / where).is_file()
+        for verb in ("account", "verify"):
+            told = node.ainode(verb)
+            assert told.returncode == 0, told.stdout
 
 
 def test_a_pacs_that_is_down_gets_its_results_when_it_comes_back(tmp_path: Path):

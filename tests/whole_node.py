@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +161,10 @@ Modality = ["CT", "MR"]
     def kill_role(self, role: str) -> None:
         """kill -9 of one role; its supervisor starts it again."""
         for process in self._children():
-            if process.cmdline()[-2:] == ["--only", role]:
-                os.kill(process.pid, signal.SIGKILL)
-                return
+            with suppress(psutil.NoSuchProcess):  # gone meanwhile, or a zombie that has no command line
+                if process.cmdline()[-2:] == ["--only", role]:
+                    os.kill(process.pid, signal.SIGKILL)
+                    return
         raise AssertionError(f"no {role} is running")
 
     def _children(self) -> list[psutil.Process]:
