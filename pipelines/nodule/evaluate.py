@@ -103,7 +103,7 @@ def real_scan(pipeline: NodulePipeline, data: Path, name: str) -> dict[str, Any]
     }
 
 
-def inserted(pipeline: NodulePipeline, data: Path, repeats: int) -> dict[str, Any]:
+def inserted(pipeline: NodulePipeline, data: Path, repeats: int, shipped: float) -> dict[str, Any]:
     """FROC on nodules inserted into the held-out scan (shapes of ``insertion.spheroid``, none from patches)."""
     volume = read_scan(data / "studies" / HELD_OUT_SCAN)
     own = [
@@ -147,7 +147,7 @@ def inserted(pipeline: NodulePipeline, data: Path, repeats: int) -> dict[str, An
         for i, spot in enumerate(spots):
             if i not in matched and not any(np.linalg.norm(spot - r) <= max(size / 2, 4.0) for r, size in real):
                 false.append(found[i].probability)
-    return _froc(hits, false, repeats, pipeline.options.threshold)
+    return _froc(hits, false, repeats, shipped)
 
 
 def _froc(hits: list[tuple[float, float]], false: list[float], scans: int, shipped: float) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def main(*, data: Path, split: str, weights: Path | None, repeats: int, threshol
     result["outlines"] = outlines(pipeline, data, split)
     # A lower threshold shows the whole curve; the shipped one is read off it.
     everything = NodulePipeline(weights=weights, device="cpu", options=Options(threshold=0.02))
-    curve = inserted(everything, data, repeats) if repeats else None
+    curve = inserted(everything, data, repeats, options.threshold) if repeats else None
     result["inserted"] = curve
     result["peak_rss_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
     print(json.dumps(result, indent=None if as_json else 1))

@@ -185,7 +185,6 @@ def fit(part: Part, out: Path, minutes: float, *, resume: bool) -> None:
             if part.done % VALIDATE_EVERY == 0:
                 part.validate(running)
                 torch.save(part.state(), checkpoint)
-                (out / f"{part.name}.csv").write_text("".join(f"{s},{a:.5f},{b:.5f}\n" for s, a, b in part.curve))
     part.validate(running)
     torch.save(part.state(), checkpoint)
 
