@@ -17,6 +17,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from node import IMPLEMENTATION_CLASS_UID
 from node.pipeline import Findings
 from node.results import EncodedObject, check, encode
 from node.studies.source import SourceSeries
@@ -182,3 +183,11 @@ def test_private_elements_and_overlays_stay_with_the_source(tmp_path):
     source = source_of(tmp_path, ct_series(4, 24), spoil)
     for encoded_object in everything(source):
         assert not [t for t in set(encoded_object.dataset.keys()) if t.is_private or t.group == 0x6000]
+
+
+def test_the_file_says_that_this_node_wrote_it_not_the_sender_of_the_images(tmp_path: Path):
+    for encoded in everything(source_of(tmp_path, ct_series(4, 24))):
+        meta = encoded.dataset.file_meta
+        assert meta.ImplementationClassUID == IMPLEMENTATION_CLASS_UID
+        assert "SourceApplicationEntityTitle" not in meta
+        assert meta.MediaStorageSOPInstanceUID == encoded.dataset.SOPInstanceUID

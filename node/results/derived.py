@@ -77,7 +77,6 @@ def encode_derived(
         image.SeriesNumber = number
         image.SeriesInstanceUID = series_uid
         image.SOPInstanceUID = derive_uid(key, "derived", place, original.SOPInstanceUID)
-        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
         yield EncodedObject(data=finish(image, analysis, identity), kind="derived", description=description)
 
 
@@ -92,7 +91,6 @@ def _header(original: Dataset, path: Path) -> FileDataset:
         identity = tag in identity_tags() and tag != 0x00080005
         if overlay or identity or keyword_for_tag(tag) not in kept:
             del header[tag]
-    header.file_meta.MediaStorageSOPClassUID = original.SOPClassUID
     syntax = header.file_meta.TransferSyntaxUID
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     if syntax.is_little_endian and not syntax.is_implicit_VR:

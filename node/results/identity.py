@@ -20,11 +20,13 @@ from highdicom._standard_utils import get_module_attribute_map
 from pydicom import DataElement, Dataset, dcmread, dcmwrite
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import RawDataElement
+from pydicom.dataset import FileMetaDataset
 from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.sr.codedict import codes
 from pydicom.tag import BaseTag
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from node import __version__
+from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __version__
 from node.results.analysis import Analysis, Source
 
 MANUFACTURER = "AI node"
@@ -191,6 +193,12 @@ def finish(dataset: Dataset, analysis: Analysis, identity: Identity) -> bytes:
         is_little_endian=True,
         character_encoding=dataset._character_set,  # noqa: SLF001
     )
+    dataset.file_meta = FileMetaDataset()  # fresh: the source's names its own sender and software
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     buffer = BytesIO()
-    dcmwrite(buffer, dataset, enforce_file_format=True, implicit_vr=False, little_endian=True)
+    dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()
