@@ -83,8 +83,8 @@ def _section(z: float, x: Array, y: Array, grain: Array) -> _Section:
             ellipsoid(x, y, z, (27, -28, -26), (59, 47, 49)),
             ellipse(x, y, (0, 66), (27, 30)),
             ellipse(x, y, (24, 46), (15, 16)) if z < 82 else np.full_like(x, -99),
-            capsule(x, y, z, ((-10, 8, 36), (-48, 22, -4)), (20, 5)),  # the hila, thinner along the bronchi
-            capsule(x, y, z, ((12, 8, 36), (47, 26, -4)), (20, 5)),
+            capsule(x, y, z, ((-10, 8, 36), (-44, 19, 12)), (17, 2)),  # the hila, thinner along the bronchi
+            capsule(x, y, z, ((12, 8, 36), (43, 23, 14)), (17, 2)),
             2.2 - np.abs(x - 3),
         ]
     )

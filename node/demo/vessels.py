@@ -18,7 +18,7 @@ HILA = ((-38.0, 16.0, 24.0), (40.0, 20.0, 22.0))
 ENDS = 900
 """Terminal vessels of one lung."""
 PIECE_MM = 7.0
-THINNEST_MM = 0.5
+THINNEST_MM = 0.35
 
 
 def grow(
@@ -48,7 +48,7 @@ def _tree(rng: np.random.Generator, root: npt.NDArray[np.float64], ends: npt.NDA
         start = nodes[parent].copy()
         for k in range(1, pieces + 1):
             # Vessels bend a little between their forks.
-            jitter = rng.normal(0, 0.7, 3) if k < pieces else 0.0
+            jitter = rng.normal(0, 0.4, 3) if k < pieces else 0.0
             nodes[count] = start + (end - start) * k / pieces + jitter
             parents[count] = parent
             path[count] = path[parent] + np.linalg.norm(nodes[count] - nodes[parent])
