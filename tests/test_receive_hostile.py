@@ -462,4 +462,4 @@ def test_a_stop_does_not_wait_for_silent_and_stalled_peers(tmp_path: Path) -> No
             time.sleep(0.3)
             begun = time.monotonic()
         assert time.monotonic() - begun < 9.0  # its grace is 2 s
-        until(lambda: not any("AcceptorThread" in thread.name for thread in threading.enumerate()))
+        until(lambda: not any("association-" in thread.name for thread in threading.enumerate()))
