@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from dicom_files import ct_series, text_report
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -173,6 +173,8 @@ def test_the_quick_walk_steps_over_compressed_frames(tmp_path: Path) -> None:
     assert walked(data + data[-8:], JPEGLosslessSV1, tmp_path) is None
 
 
+@pytest.mark.filterwarnings("ignore:(Unknown encoding|Incorrect value for Specific Character Set)")
+@example(cut=0, changes=[(8, 0)], syntax=ExplicitVRLittleEndian, dataset=DATASET)  # of the Specific Character Set
 @given(
     cut=st.integers(0, 2000),
     changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=3),

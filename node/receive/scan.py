@@ -14,6 +14,7 @@ _WINDOW = 1 << 14
 _LONGEST_VALUE = 1 << 10
 """Bytes read of a wanted value: more than any UID or code string may have, so that a longer one is seen to be wrong."""
 _UNDEFINED = 0xFFFFFFFF
+_CHARACTER_SET = 0x00080005
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _SHORT_VR = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
 _LONG_VR = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
@@ -62,11 +63,15 @@ def scan(  # noqa: C901, PLR0912 - one hot loop
                 return None
             nesting.append(inside)
             continue
-        if tag in values and not nesting and length:
+        if length and ((tag in values and not nesting) or tag == _CHARACTER_SET):
             value = window[offset + header : offset + header + min(length, _LONGEST_VALUE)]
             if len(value) < min(length, _LONGEST_VALUE):
                 value = os.pread(descriptor, min(length, _LONGEST_VALUE), position)
-            values[tag] = value.decode("ascii", "replace").strip(" \0")
+            text = value.decode("ascii", "replace")
+            if tag != _CHARACTER_SET:
+                values[tag] = text.strip(" \0")
+            elif not (text.isascii() and text.isprintable()):
+                return None
         position += length
     return values if position == end and not nesting else None
 
