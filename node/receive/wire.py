@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import socket
 import struct
 import time
@@ -24,7 +25,7 @@ class Wire:
     def __init__(self, connection: socket.socket, timeout: float) -> None:
         """``timeout``: seconds that one send may wait for the peer."""
         self._socket = connection
-        self._view = memoryview(bytearray(BUFFER_BYTES))
+        self._view = memoryview(mmap.mmap(-1, BUFFER_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._low = self._high = 0
         self._patience = 0.0
         self._deadline = 0.0
