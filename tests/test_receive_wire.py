@@ -38,7 +38,7 @@ from raw_peer import (
 from receivers import Node, ReceiverProcess, associate_rq, encode, receiving, until
 
 from node.ledger.tables import association, instance
-from node.spool import dataset_offset
+from node.spool import Spool, dataset_offset
 
 DATASET = ct_series(1, 32)[0]
 UID = str(DATASET.SOPInstanceUID)
@@ -284,6 +284,21 @@ def test_no_sequence_of_pdus_leaves_anything_behind(node: Node, sent: list[bytes
             opened.shutdown(socket.SHUT_WR)
         while answer(opened):
             pass
+
+
+def test_a_fault_of_the_node_at_the_command_is_answered_after_the_data_set(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_self: Spool) -> float:
+        raise OSError("a fault")
+
+    with associated(node) as opened:
+        with monkeypatch.context() as patched:
+            patched.setattr(Spool, "free_gib", broken)
+            opened.sendall(p_data(COMMAND, c_store(UID)) + p_data(MORE, DATA) + p_data(LAST, b""))
+            assert status(answer(opened)) == 0x0110
+        opened.sendall(p_data(COMMAND, c_store(UID)) + p_data(LAST, DATA))
+        assert status(answer(opened)) == 0x0000
 
 
 # --- memory -------------------------------------------------------------------------------------------------------

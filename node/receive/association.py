@@ -236,7 +236,9 @@ class Association(threading.Thread):
         # All fragments of a message come in its context and before those of the next one (PS3.8 E.1).
         if context_id != message.context_id or is_command != (message.command is None):
             raise _AbortError(_PROVIDER, _INVALID_PARAMETER)
-        if message.sink is None:
+        if message.fault:
+            self._wire.skip(size)
+        elif message.sink is None:
             if len(message.encoded) + size > (_LONGEST_COMMAND if is_command else _LONGEST_REPORT):
                 raise _AbortError(_PROVIDER, _INVALID_PARAMETER)
             message.encoded += self._wire.take(size)
@@ -263,23 +265,29 @@ class Association(threading.Thread):
         if is_request and not command.has_message_id:  # nothing to answer to
             raise _AbortError(_USER)
         if command.field == C_STORE_RQ and command.has_data_set:
-            context = self._contexts[message.context_id]
-            message.sink = self._server.handlers.store(
-                StoreRequest(
-                    association=self,
-                    context_class_uid=context.abstract_syntax,
-                    transfer_syntax_uid=context.transfer_syntax,
-                    sop_class_uid=command.sop_class_uid,
-                    sop_instance_uid=command.sop_instance_uid,
-                )
-            )
+            self._open_sink(message, command)
+
+    def _open_sink(self, message: _Message, command: Command) -> None:
+        context = self._contexts[message.context_id]
+        request = StoreRequest(
+            association=self,
+            context_class_uid=context.abstract_syntax,
+            transfer_syntax_uid=context.transfer_syntax,
+            sop_class_uid=command.sop_class_uid,
+            sop_instance_uid=command.sop_instance_uid,
+        )
+        try:
+            message.sink = self._server.handlers.store(request)
+        except Exception:  # the actor's own loop: the sender must get an answer, and the others their service
+            LOGGER.exception("C-STORE failed")
+            message.fault = True
 
     def _keep(self, message: _Message, sink: Sink, part: memoryview) -> None:
         if message.fault:
             return
         try:
             sink.write(part)
-        except Exception:  # the actor's own loop: the sender must get an answer, and the others their service
+        except Exception:  # as above
             LOGGER.exception("C-STORE failed")
             message.fault = True
 
@@ -308,14 +316,15 @@ class Association(threading.Thread):
             self._wire.send(pdu)
 
     def _stored(self, message: _Message) -> Refusal | None:
-        if message.sink is None:
+        if message.sink is None and not message.fault:
             return Refusal(CANNOT_UNDERSTAND, "no data set")
-        if not message.fault:
+        if message.sink is not None:
             try:
-                return message.sink.finish()
+                if not message.fault:
+                    return message.sink.finish()
             except Exception:  # as above
                 LOGGER.exception("C-STORE failed")
-        message.sink.discard()
+            message.sink.discard()
         return Refusal(PROCESSING_FAILURE, "node failure; see its log")
 
     def _reported(self, message: _Message) -> int:
