@@ -56,6 +56,38 @@ class Kept:
     """``same``: this data set was there before; ``conflict``: other bytes were, and stay where they are."""
 
 
+class Draft:
+    """A temporary that grows, locked against ``sweep``. Give it to ``Spool.keep``, or ``discard`` it."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+        """Open for reading and writing."""
+        self.size = 0
+        self._digest = hashlib.sha256()
+        self._open = True
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written so far."""
+        return self._digest.hexdigest()
+
+    def write(self, part: bytes | memoryview) -> None:
+        """Append. Raises ``OSError`` when the disk refuses."""
+        view = memoryview(part)
+        self._digest.update(view)
+        self.size += len(view)
+        while view:
+            view = view[os.write(self.descriptor, view) :]
+
+    def discard(self) -> None:
+        """Take the temporary away, also when it has another name by now; again does no harm."""
+        if self._open:
+            self._open = False
+            self.path.unlink(missing_ok=True)
+            os.close(self.descriptor)
+
+
 class Spool:
     """The files of one node. Any number of processes and threads may use the same folder."""
 
@@ -72,8 +104,18 @@ class Spool:
         except OSError as error:
             raise PlatformError(f"[storage] folder {folder}: {error}; give a folder this user may write") from error
 
-    def keep(self, study: str, series: str, sop: str, chunks: Iterable[bytes | memoryview]) -> Kept:
-        """Write one received Part 10 file durably; nothing that exists is overwritten.
+    def draft(self) -> Draft:
+        """A new temporary to write a received file into as it comes."""
+        while True:
+            path = self._temporary / uuid.uuid4().hex
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:  # else a sweep came between creating and locking
+                return Draft(path, descriptor)
+            os.close(descriptor)
+
+    def keep(self, study: str, series: str, sop: str, content: Draft | Iterable[bytes | memoryview]) -> Kept:
+        """Keep one received Part 10 file durably; nothing that exists is overwritten. A draft is used up.
 
         Two files hold the same instance when their data sets are equal byte for byte; the File Meta Information, which
         names the sender, may differ. Raises ``InputError`` when a UID is no UID, ``OSError`` when the disk refuses
@@ -83,15 +125,15 @@ class Spool:
             if not is_uid(uid):
                 raise InputError(f"{keyword} {uid!r} is no UID (PS3.5 9.1); the sender must correct it")
         path = f"incoming/{study}/{series}/{sop}.dcm"
-        with self._written(chunks) as (temporary, digest, size):
-            if self._link(temporary, path):
-                return Kept(path=path, sha256=digest, size=size, status="new")
-            if _same_dataset(temporary, self.absolute(path)):
+        with self._written(content) as draft:
+            if self._link(draft.path, path):
+                return Kept(path=path, sha256=draft.sha256, size=draft.size, status="new")
+            if _same_dataset(draft.path, self.absolute(path)):
                 there, there_size = _digest(self.absolute(path))
                 return Kept(path=path, sha256=there, size=there_size, status="same")
-            path = f"conflicts/{study}/{series}/{sop}.{digest[:16]}.dcm"
-            self._link(temporary, path)
-            return Kept(path=path, sha256=digest, size=size, status="conflict")
+            path = f"conflicts/{study}/{series}/{sop}.{draft.sha256[:16]}.dcm"
+            self._link(draft.path, path)
+            return Kept(path=path, sha256=draft.sha256, size=draft.size, status="conflict")
 
     def keep_result(self, job_id: str, sop: str, data: bytes) -> Kept:
         """Write one encoded result durably; an earlier one of the same name is replaced in one step."""
@@ -99,11 +141,11 @@ class Spool:
             raise InputError(f"SOPInstanceUID {sop!r} is no UID (PS3.5 9.1)")
         path = f"results/{_job(job_id)}/{sop}.dcm"
         target = self.absolute(path)
-        with self._written([data]) as (temporary, digest, size):
+        with self._written([data]) as draft:
             self._make(target.parent)
-            temporary.replace(target)
+            draft.path.replace(target)
             _sync(target.parent)
-        return Kept(path=path, sha256=digest, size=size, status="new")
+        return Kept(path=path, sha256=draft.sha256, size=draft.size, status="new")
 
     def work(self, job_id: str) -> Path:
         """Folder of one job for the handover between its stages (not created)."""
@@ -162,31 +204,17 @@ class Spool:
                 folder.rmdir()
 
     @contextmanager
-    def _written(self, chunks: Iterable[bytes | memoryview]) -> Iterator[tuple[Path, str, int]]:
-        """A synced temporary with these bytes, its SHA-256 and size; locked against ``sweep``, gone afterwards."""
-        path, descriptor = self._open_temporary()
-        digest, size = hashlib.sha256(), 0
+    def _written(self, content: Draft | Iterable[bytes | memoryview]) -> Iterator[Draft]:
+        """A synced temporary with this content, gone afterwards."""
+        draft = content if isinstance(content, Draft) else self.draft()
         try:
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
-                for chunk in chunks:
-                    view = memoryview(chunk)
-                    digest.update(view)
-                    size += len(view)
-                    while view:
-                        view = view[file.write(view) :]
-                os.fsync(file.fileno())
-                yield path, digest.hexdigest(), size
+            if not isinstance(content, Draft):
+                for chunk in content:
+                    draft.write(chunk)
+            os.fsync(draft.descriptor)
+            yield draft
         finally:
-            path.unlink(missing_ok=True)
-
-    def _open_temporary(self) -> tuple[Path, int]:
-        while True:
-            path = self._temporary / uuid.uuid4().hex
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o640)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink:  # else a sweep came between creating and locking
-                return path, descriptor
-            os.close(descriptor)
+            draft.discard()
 
     def _link(self, temporary: Path, path: str) -> bool:
         """Give the temporary its final name; ``False`` when that name is taken. Durable in both cases."""

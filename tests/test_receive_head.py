@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 import zlib
 from contextlib import suppress
+from copy import deepcopy
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from dicom_files import ct_series, text_report
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -23,6 +26,7 @@ from receivers import deflate, encode
 from node.errors import InputError
 from node.receive import head as head_module
 from node.receive.head import Head, read_head
+from node.receive.scan import scan
 
 DATASET = ct_series(1, 16)[0]
 ENCODED = encode(DATASET)
@@ -124,3 +128,69 @@ def test_a_flipped_byte_is_read_or_refused_but_never_breaks_the_receiver(positio
     data[position] = value
     with suppress(InputError):
         read_head(BytesIO(bytes(data)), ExplicitVRLittleEndian)
+
+
+# --- the quick walk -----------------------------------------------------------------------------------------------
+
+
+def walked(data: bytes, syntax: str, folder: Path) -> dict[int, str] | None:
+    path = folder / "data"
+    path.write_bytes(b"before" + data)
+    with path.open("rb") as file:
+        implicit = syntax == ImplicitVRLittleEndian
+        return scan(file.fileno(), 6, 6 + len(data), implicit=implicit, wanted=[0x0020000D, 0x00080060])
+
+
+def nested() -> Dataset:
+    """Sequences of defined and undefined length inside one another, and an element behind the pixels."""
+    dataset = deepcopy(DATASET)
+    inner, middle = Dataset(), Dataset()
+    inner.StudyInstanceUID = "9.9.9"  # not the one at the top level
+    inner.Modality = "XX"
+    middle.ReferencedImageSequence = [inner, Dataset()]
+    middle["ReferencedImageSequence"].is_undefined_length = True
+    middle.is_undefined_length_sequence_item = True
+    dataset.ReferencedStudySequence = [middle, inner]
+    dataset["ReferencedStudySequence"].is_undefined_length = True
+    dataset.ReferencedPatientSequence = [middle]
+    dataset.DataSetTrailingPadding = bytes(20_000)
+    return dataset
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("dataset", [DATASET, text_report(), nested()], ids=["CT", "SR", "nested"])
+def test_the_quick_walk_finds_what_the_slow_one_finds(dataset: Dataset, syntax: str, tmp_path: Path) -> None:
+    found = walked(encode(dataset, syntax), syntax, tmp_path)
+    assert found == {0x0020000D: dataset.StudyInstanceUID, 0x00080060: dataset.Modality}
+
+
+def test_the_quick_walk_steps_over_compressed_frames(tmp_path: Path) -> None:
+    fragments = b"\xfe\xff\x00\xe0\0\0\0\0" + (b"\xfe\xff\x00\xe0\0\x80\0\0" + bytes(32768)) * 3
+    pixels = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff" + fragments + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    data = encode(Dataset({e.tag: e for e in DATASET if e.keyword != "PixelData"})) + pixels
+    assert walked(data, JPEGLosslessSV1, tmp_path) is not None
+    assert walked(data[:-8], JPEGLosslessSV1, tmp_path) is None
+    assert walked(data + data[-8:], JPEGLosslessSV1, tmp_path) is None
+
+
+@pytest.mark.filterwarnings("ignore:(Unknown encoding|Incorrect value for Specific Character Set)")
+@example(cut=0, changes=[(8, 0)], syntax=ExplicitVRLittleEndian, dataset=DATASET)  # of the Specific Character Set
+@given(
+    cut=st.integers(0, 2000),
+    changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=3),
+    syntax=st.sampled_from([ExplicitVRLittleEndian, ImplicitVRLittleEndian]),
+    dataset=st.sampled_from([DATASET, nested()]),
+)
+def test_the_quick_walk_takes_nothing_that_the_slow_one_refuses(
+    cut: int, changes: list[tuple[int, int]], syntax: str, dataset: Dataset
+) -> None:
+    data = bytearray(encode(dataset, syntax))
+    for position, value in changes:
+        data[position % len(data)] = value
+    data = data[: len(data) - cut]
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        quick = scan(file.fileno(), 0, len(data), implicit=syntax == ImplicitVRLittleEndian, wanted=[0x0020000D])
+    if quick is not None:
+        assert read_head(BytesIO(bytes(data)), syntax).study_instance_uid == quick[0x0020000D]

@@ -8,8 +8,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     MRImageStorage,
 )
+from raw_peer import RAW_CT, answer, c_store_begin, connection, encode_command, p_data
 from receivers import Node, ReceiverProcess, associate, associate_rq, encode, receiving, send, send_dataset, until
 
 from node.errors import InputError
@@ -39,26 +40,10 @@ from node.spool import Spool, dataset_offset
 pytestmark = pytest.mark.filterwarnings("ignore:.*(UI|UID|AE|Invalid value).*:UserWarning")
 
 CT: list[tuple[str, Any]] = [(CTImageStorage, ExplicitVRLittleEndian)]
-RAW_CT = [(CTImageStorage, [ExplicitVRLittleEndian])]
 
 
 def nothing_kept(node: Node) -> bool:
     return node.files() == [] and node.rows(instance) == [] and node.rows(association) == []
-
-
-@contextmanager
-def connection(node: Node | ReceiverProcess) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", node.port), 20.0) as opened:
-        yield opened
-
-
-def answer(opened: socket.socket) -> bytes:
-    """The next PDU; empty when the node closed the connection."""
-    try:
-        head = opened.recv(6, socket.MSG_WAITALL)
-        return head + opened.recv(int.from_bytes(head[2:6], "big"), socket.MSG_WAITALL)
-    except ConnectionError:
-        return b""
 
 
 def store_works(node: Node) -> bool:
@@ -263,7 +248,7 @@ def test_a_peer_that_stalls_inside_a_pdu_is_cut_off(tmp_path: Path, trickle: boo
     with receiving(tmp_path / "node", ae="network_timeout_seconds = 1.0") as node, connection(node) as opened:
         opened.sendall(associate_rq(RAW_CT))
         assert answer(opened)[0] == 2
-        opened.sendall(b"\4\0" + (10_000).to_bytes(4, "big") + b"half")
+        opened.sendall(p_data(3, bytes(10_000))[:500])
         begun = time.monotonic()
         opened.settimeout(0.2)
         while time.monotonic() - begun < 15.0:
@@ -320,33 +305,6 @@ def test_a_connection_reset_in_the_middle_of_an_image_leaves_nothing(node: Node)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     assert store_works(node)
     assert len(node.files()) == 1
-
-
-def c_store_begin(size: int = 100_000) -> bytes:
-    """A C-STORE-RQ of a CT, its command and the first ``size`` bytes of its data set, the last fragment missing."""
-    command = Dataset()
-    command.AffectedSOPClassUID = CTImageStorage
-    command.CommandField = 0x0001
-    command.MessageID = 1
-    command.Priority = 0
-    command.CommandDataSetType = 1
-    command.AffectedSOPInstanceUID = "1.2.3"
-    encoded = encode_command(command)
-    return p_data(3, encoded) + b"".join(p_data(0, bytes(10_000)) for _ in range(size // 10_000))
-
-
-def encode_command(command: Dataset) -> bytes:
-    from pynetdicom.dsutils import encode as encode_dataset
-
-    command.CommandGroupLength = 0
-    body = encode_dataset(command, is_implicit_vr=True, is_little_endian=True)
-    assert body is not None
-    return body
-
-
-def p_data(header: int, fragment: bytes) -> bytes:
-    item = (len(fragment) + 2).to_bytes(4, "big") + bytes([1, header]) + fragment
-    return b"\4\0" + len(item).to_bytes(4, "big") + item
 
 
 def test_more_than_1024_open_files_do_no_harm(tmp_path: Path) -> None:
@@ -462,4 +420,4 @@ def test_a_stop_does_not_wait_for_silent_and_stalled_peers(tmp_path: Path) -> No
             time.sleep(0.3)
             begun = time.monotonic()
         assert time.monotonic() - begun < 9.0  # its grace is 2 s
-        until(lambda: not any("AcceptorThread" in thread.name for thread in threading.enumerate()))
+        until(lambda: not any("association-" in thread.name for thread in threading.enumerate()))

@@ -1,293 +1,371 @@
-"""pynetdicom's acceptor with its weak points mended; with ``transport`` the only module that uses its inner names.
+"""One association that a peer opened, in one thread: the acceptor's part of the state table in PS3.8 9.2.3.
 
-What is mended, each with a test of its own: connections that never associate do not use up the limit of associations;
-private storage classes are served without opening the node for every service; a C-STORE with an unusable UID is
-answered instead of ignored; a slow answer does not end the association; a C-STORE under way is finished at shutdown.
+======  ==================================  ======================================================================
+state   meaning                             here
+======  ==================================  ======================================================================
+Sta2    awaiting A-ASSOCIATE-RQ             ``_associate``; ARTIM timer runs; other PDU: AA-1, A-ABORT: AA-2
+Sta3    awaiting the local answer           the same; accepted: AE-7, rejected: AE-8
+Sta6    established                         ``_serve``; P-DATA-TF: DT-2; A-ABORT: AA-3; closed: AA-4; other PDU: AA-8
+Sta8    awaiting the local release answer   A-RELEASE-RQ (AR-2) is answered at once (AR-4)
+Sta13   awaiting the close of the           ``_await_close``; ARTIM timer runs; what still comes is ignored (AA-6)
+        connection                          until the peer closes (AR-5) or the timer expires (AA-2)
+======  ==================================  ======================================================================
+
+Sta1 has no connection; Sta4, 5, 7 and 9 to 12 belong to requestors and to whoever asks for a release: this node as
+acceptor never does, so there is no release collision, and an A-RELEASE-RP is an unexpected PDU (AA-8). A second
+A-ABORT in Sta13 (AA-7) is not sent: after the first one the peer's framing is not to be trusted.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
+import struct
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import TYPE_CHECKING, Protocol
 
-from pynetdicom import AE, _config, evt
-from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.presentation import build_context
-from pynetdicom.sop_class import Verification
-from pynetdicom.transport import AssociationServer, RequestHandler
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom.dsutils import decode
 
-from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from node.receive.policy import Policy, Rejection, supported_contexts
-from node.receive.status import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, Refusal
-from node.receive.transport import PduSocket, WaitingMessages, WaitingUpperLayer
+from node.receive.command import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, N_EVENT_REPORT_RQ, RESPONSE, Command
+from node.receive.negotiation import Context, Proposal, rejected
+from node.receive.policy import Rejection
+from node.receive.status import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, UNRECOGNISED_OPERATION, Refusal
+from node.receive.wire import Wire
+
+if TYPE_CHECKING:
+    from node.receive.server import Server
 
 LOGGER = logging.getLogger(__name__)
 
-MAXIMUM_PDU = 1 << 17
-"""Maximum Length Received (PS3.8 D.1), bytes: dcmtk's greatest, eight times fewer PDUs than the usual 16 KiB."""
-_WAITING = 64
-"""Connections that have not associated yet, beside the associations; more are closed at once."""
+_ASSOCIATE_RQ, _P_DATA_TF, _RELEASE_RQ, _RELEASE_RP, _ABORT = 1, 4, 5, 6, 7
+_KINDS = range(1, 8)
+_PDU = struct.Struct(">BxL")
+_PDV = struct.Struct(">LBB")
+_RELEASE_RP_PDU = _PDU.pack(_RELEASE_RP, 4) + bytes(4)
+
+_LONGEST_PDU = 1 << 24
+"""A peer that announces a longer PDU is cut off before memory is given to it. An A-ASSOCIATE-RQ of 128 contexts with
+all syntaxes is about 300 KiB; P-DATA-TF PDUs have the negotiated length, some peers add their headers on top."""
+_LONGEST_COMMAND = 1 << 16
+_LONGEST_REPORT = 1 << 24
+"""Data set of a message that is no C-STORE: a Storage Commitment report of 80 000 instances."""
+
+_USER, _PROVIDER = 0, 2
+"""Source of an A-ABORT (PS3.8 9.3.8)."""
+_UNRECOGNISED_PDU, _UNEXPECTED_PDU, _INVALID_PARAMETER = 1, 2, 6
+
+
+class Sink(Protocol):
+    """Where the data set of one C-STORE goes."""
+
+    def write(self, part: memoryview) -> None:
+        """Take the next bytes; they are gone when it returns."""
+
+    def finish(self) -> Refusal | None:
+        """The data set is complete; ``None`` is Success: the instance is durable then."""
+
+    def discard(self) -> None:
+        """It will not be complete: leave nothing behind."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreRequest:
-    """A C-STORE-RQ as it came, nothing checked. ``stream`` is the encoded data set."""
+    """A C-STORE-RQ as it came, nothing checked; its data set follows."""
 
-    association: Acceptor
+    association: Association
     context_class_uid: str
     transfer_syntax_uid: str
     sop_class_uid: str
     sop_instance_uid: str
-    stream: Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Handlers:
-    """What the receiver does; a handler's return value is the answer to the peer."""
+    """What the receiver does with what comes."""
 
-    store: Callable[[StoreRequest], Refusal | None]
-    """``None`` is Success: the instance is durable then."""
-    event_report: Callable[[evt.Event], int]
-    """Status of an N-EVENT-REPORT."""
+    store: Callable[[StoreRequest], Sink]
+    event_report: Callable[[str, Dataset], int]
+    """Status of an N-EVENT-REPORT, from calling AE title and Event Information."""
     closed: Callable[[str], None]
     """An association with this id ended, however it ended."""
 
 
-class Acceptor(Association):
-    """One association that a peer opened."""
+class _AbortError(Exception):
+    """The association cannot go on: an A-ABORT is sent."""
 
-    def __init__(self, server: Server) -> None:
-        super().__init__(server.ae, "acceptor")
-        self.dimse = WaitingMessages(self)
-        self.dul = WaitingUpperLayer(self)
-        self.acse_timeout, self.network_timeout = self.ae.acse_timeout, self.ae.network_timeout  # kept in the new one
+    def __init__(self, source: int, reason: int = 0) -> None:
+        super().__init__(source, reason)
+        self.pdu = _PDU.pack(_ABORT, 4) + bytes((0, 0, source, reason))
+
+
+@dataclass
+class _Message:
+    """A message that is being received."""
+
+    context_id: int
+    encoded: bytearray = field(default_factory=bytearray)
+    """Command fragments, or those of a data set that is no C-STORE's."""
+    command: Command | None = None
+    sink: Sink | None = None
+    fault: bool = False
+    """Our own fault: the rest is read and forgotten, and the peer gets an answer."""
+
+
+class Association(threading.Thread):
+    """Serves one connection from its A-ASSOCIATE-RQ to its end."""
+
+    def __init__(self, server: Server, connection: socket.socket, peer_address: str) -> None:
         self.id = uuid.uuid4().hex
+        super().__init__(name=f"association-{self.id}", daemon=True)
+        self.peer_address = peer_address
         self.opened_at = time.time()
-        self._server: Server = server
-        self._served = threading.Lock()
         self.calling_ae = self.called_ae = ""
-
-    @property
-    def peer_address(self) -> str:
-        return str(self.requestor.address)
+        self._server = server
+        self._wire = Wire(connection, server.network_timeout)
+        self._contexts: dict[int, Context] = {}
+        self._maximum_length = 0
+        self._message: _Message | None = None
 
     @property
     def is_busy(self) -> bool:
         """Whether a message is being received or answered."""
-        return self.dimse.message is not None or not self.dimse.msg_queue.empty() or self._served.locked()
+        return self._message is not None
 
-    def run_reactor(self) -> None:
-        """Serve until the association ends; whatever happens, its end is told."""
+    def run(self) -> None:
+        """Serve until the association ends; whatever happens, its end is told and its connection closed."""
+        linger = False
         try:
-            super().run_reactor()
+            linger = self._associate() and self._serve()
+        except _AbortError as error:
+            linger = self._send_last(error.pdu)
+        except TimeoutError as error:  # nobody is there to wait for
+            LOGGER.warning("association from %s ended: %s", self.peer_address, error)
+            self._send_last(_AbortError(_PROVIDER).pdu)
+        except OSError as error:
+            if self._server.stopping:
+                self._send_last(_AbortError(_USER).pdu)
+            elif self._message is not None:
+                LOGGER.warning("association from %s lost in the middle of a message: %s", self.peer_address, error)
+        except Exception:  # the actor's own loop: one peer's fault is not another's
+            LOGGER.exception("association from %s failed", self.peer_address)
+            self._send_last(_AbortError(_PROVIDER).pdu)
         finally:
-            cast("PduSocket", self.dul.socket).release()
+            self._forget_message()
             self._server.leave(self)
+            if linger and not self._server.stopping:
+                self._await_close()
+            self._wire.close()
+            self._server.gone(self)
 
     def end(self) -> None:
-        """End it from outside: an A-ABORT, and where the peer is stalled or silent its connection is shut."""
-        if self.is_busy or not self.is_established:
-            connection = cast("PduSocket", self.dul.socket).socket
-            if connection is not None:
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RD)
-        if self.is_established:
-            self.abort()
-        else:
-            self.dul.to_user_queue.put(None)  # what it waits for will not come
+        """End it from another thread: what waits for the peer waits no longer."""
+        self._wire.interrupt()
         self.join(timeout=5.0)
 
-    def negotiate(self) -> None:
-        """Decide about the A-ASSOCIATE-RQ before pynetdicom does: reject it, or say what is supported here."""
-        request = cast("A_ASSOCIATE", self.requestor.primitive)
-        self.calling_ae = str(request.calling_ae_title).strip()
-        self.called_ae = str(request.called_ae_title).strip()
-        rejection = self._server.admit(self)
-        if rejection is not None:
-            LOGGER.warning("association from %s rejected: %s", self.peer_address, rejection.words)
-            self.acse.send_reject(rejection.result, rejection.source, rejection.reason)
-            self.kill()
-            return
-        self.acceptor.supported_contexts = supported_contexts(
-            (str(context.abstract_syntax), [str(uid) for uid in context.transfer_syntax])
-            for context in request.presentation_context_definition_list
-        )
+    # --- Sta2, Sta3 ---------------------------------------------------------------------------------------------
 
-    def _serve_request(self, msg: Any, context_id: int) -> None:
-        with self._served:
-            if isinstance(msg, C_STORE) and context_id in self._accepted_cx and not self._sent_release:
-                self._serve_store(msg, context_id)
+    def _associate(self) -> bool:
+        """Whether the association is established; if not, the connection can be closed at once."""
+        kind, length = self._wire.header(idle=self._server.acse_timeout, whole=0.0)
+        if length > _LONGEST_PDU or kind == _ABORT:
+            return False
+        if kind != _ASSOCIATE_RQ:
+            raise _AbortError(_USER)
+        try:
+            proposal = Proposal.parse(_PDU.pack(kind, length) + self._wire.take(length))
+            self.calling_ae, self.called_ae = proposal.calling_ae, proposal.called_ae
+            rejection = self._server.admit(self) if proposal.version_1 else _NO_VERSION_1
+            if rejection is not None:
+                LOGGER.warning("association from %s rejected: %s", self.peer_address, rejection.words)
+                if self._send_last(rejected(rejection)):
+                    self._await_close()
+                return False
+            answer, self._contexts = proposal.accept()
+        except ValueError as error:
+            LOGGER.warning("association from %s: %s", self.peer_address, error)
+            raise _AbortError(_USER) from error
+        self._maximum_length = proposal.maximum_length
+        self._wire.send(answer)
+        return True
+
+    # --- Sta6, Sta8 ---------------------------------------------------------------------------------------------
+
+    def _serve(self) -> bool:
+        """Until the association is released or aborted; whether the peer is to close the connection."""
+        timeout = self._server.network_timeout
+        while True:
+            kind, length = self._wire.header(idle=timeout, whole=timeout)
+            if kind not in _KINDS:
+                raise _AbortError(_PROVIDER, _UNRECOGNISED_PDU)
+            if length > _LONGEST_PDU:
+                raise _AbortError(_PROVIDER, _INVALID_PARAMETER)
+            if kind == _P_DATA_TF:
+                self._p_data(length)
+            elif kind == _RELEASE_RQ:
+                self._wire.skip(length)
+                self._wire.send(_RELEASE_RP_PDU)
+                return True
+            elif kind == _ABORT:
+                return False
             else:
-                super()._serve_request(msg, context_id)
-            # The time that the answer took is not the peer's silence.
-            self.dul._idle_timer.restart()  # noqa: SLF001
-        if self._server.stopping:
-            self.abort()
+                raise _AbortError(_PROVIDER, _UNEXPECTED_PDU)
 
-    def _serve_store(self, msg: C_STORE, context_id: int) -> None:
-        if msg.MessageID is None:  # nothing to answer to
-            self.abort()
-            return
-        context = self._accepted_cx[context_id]
-        answer = C_STORE()
-        answer.MessageIDBeingRespondedTo = msg.MessageID
-        answer.AffectedSOPClassUID = msg.AffectedSOPClassUID
-        answer.AffectedSOPInstanceUID = msg.AffectedSOPInstanceUID
-        refusal = self._store(msg, str(context.abstract_syntax), str(context.transfer_syntax[0]))
-        answer.Status = SUCCESS if refusal is None else refusal.status
-        if refusal is not None:
-            answer.ErrorComment = refusal.comment
-            LOGGER.warning(
-                "%s from %s refused with status 0x%04X: %s",
-                msg.AffectedSOPInstanceUID,
-                self.calling_ae,
-                refusal.status,
-                refusal.comment,
-            )
-        msg.DataSet = None
-        self.dimse.send_msg(answer, context_id)
+    def _p_data(self, length: int) -> None:
+        """One P-DATA-TF: its Presentation Data Values (PS3.8 9.3.5, annex E)."""
+        while length:
+            if length < _PDV.size:
+                raise _AbortError(_PROVIDER, _INVALID_PARAMETER)
+            item, context_id, control = _PDV.unpack(self._wire.take(_PDV.size))
+            if item < 2 or item + 4 > length:
+                raise _AbortError(_PROVIDER, _INVALID_PARAMETER)
+            length -= item + 4
+            self._fragment(context_id, item - 2, is_command=bool(control & 1), is_last=bool(control & 2))
 
-    def _store(self, msg: C_STORE, context_class_uid: str, transfer_syntax_uid: str) -> Refusal | None:
-        if msg.DataSet is None:
-            return Refusal(CANNOT_UNDERSTAND, "no data set")
+    def _fragment(self, context_id: int, size: int, *, is_command: bool, is_last: bool) -> None:
+        if context_id not in self._contexts:
+            raise _AbortError(_PROVIDER, _INVALID_PARAMETER)
+        message = self._message = self._message or _Message(context_id)
+        # All fragments of a message come in its context and before those of the next one (PS3.8 E.1).
+        if context_id != message.context_id or is_command != (message.command is None):
+            raise _AbortError(_PROVIDER, _INVALID_PARAMETER)
+        if message.fault:
+            self._wire.skip(size)
+        elif message.sink is None:
+            if len(message.encoded) + size > (_LONGEST_COMMAND if is_command else _LONGEST_REPORT):
+                raise _AbortError(_PROVIDER, _INVALID_PARAMETER)
+            message.encoded += self._wire.take(size)
+        else:
+            for part in self._wire.parts(size):
+                self._keep(message, message.sink, part)
+        if is_last and is_command:
+            self._begin(message)
+        if is_last and message.command is not None and not (is_command and message.command.has_data_set):
+            self._answer(message, message.command)
+            self._message = None
+            if self._server.stopping:
+                raise _AbortError(_USER)
+
+    def _begin(self, message: _Message) -> None:
+        """The command set is complete."""
+        try:
+            message.command = command = Command.parse(bytes(message.encoded))
+        except ValueError as error:
+            LOGGER.warning("association from %s: %s", self.calling_ae, error)
+            raise _AbortError(_PROVIDER, _INVALID_PARAMETER) from error
+        message.encoded.clear()
+        is_request = not command.field & RESPONSE and command.field != C_CANCEL_RQ
+        if is_request and not command.has_message_id:  # nothing to answer to
+            raise _AbortError(_USER)
+        if command.field == C_STORE_RQ and command.has_data_set:
+            self._open_sink(message, command)
+
+    def _open_sink(self, message: _Message, command: Command) -> None:
+        context = self._contexts[message.context_id]
         request = StoreRequest(
             association=self,
-            context_class_uid=context_class_uid,
-            transfer_syntax_uid=transfer_syntax_uid,
-            sop_class_uid=str(msg.AffectedSOPClassUID or ""),
-            sop_instance_uid=str(msg.AffectedSOPInstanceUID or ""),
-            stream=msg.DataSet,
+            context_class_uid=context.abstract_syntax,
+            transfer_syntax_uid=context.transfer_syntax,
+            sop_class_uid=command.sop_class_uid,
+            sop_instance_uid=command.sop_instance_uid,
         )
         try:
-            return self._server.handlers.store(request)
+            message.sink = self._server.handlers.store(request)
         except Exception:  # the actor's own loop: the sender must get an answer, and the others their service
-            LOGGER.exception("C-STORE of %s failed", request.sop_instance_uid)
-            return Refusal(PROCESSING_FAILURE, "node failure; see its log")
+            LOGGER.exception("C-STORE failed")
+            message.fault = True
 
+    def _keep(self, message: _Message, sink: Sink, part: memoryview) -> None:
+        if message.fault:
+            return
+        try:
+            sink.write(part)
+        except Exception:  # as above
+            LOGGER.exception("C-STORE failed")
+            message.fault = True
 
-class _Request(RequestHandler):
-    """Makes our own association of a new connection."""
+    def _answer(self, message: _Message, command: Command) -> None:
+        """The message is complete. Responses and C-CANCEL need no answer: this node asked nothing, and waits never."""
+        if command.field & RESPONSE or command.field == C_CANCEL_RQ:
+            return
+        status, comment = UNRECOGNISED_OPERATION, ""
+        if command.field == C_STORE_RQ:
+            refusal = self._stored(message)
+            status = SUCCESS if refusal is None else refusal.status
+            if refusal is not None:
+                comment = refusal.comment
+                LOGGER.warning(
+                    "%s from %s refused with status 0x%04X: %s",
+                    command.sop_instance_uid,
+                    self.calling_ae,
+                    status,
+                    comment,
+                )
+        elif command.field == C_ECHO_RQ:
+            status = SUCCESS
+        elif command.field == N_EVENT_REPORT_RQ:
+            status = self._reported(message)
+        for pdu in _command_pdus(message.context_id, command.response(status, comment), self._maximum_length):
+            self._wire.send(pdu)
 
-    def _create_association(self) -> Association:
-        server = cast("Server", self.server)
-        association = Acceptor(server)
-        association.name = f"AcceptorThread@{association.id}"  # pynetdicom finds its threads by this name
-        association.set_socket(PduSocket(association, self.request, server.network_timeout))
-        association.acceptor.maximum_length = server.ae.maximum_pdu_size
-        association.acceptor.ae_title = server.ae_title
-        association.acceptor.address_info = self.local
-        association.acceptor.implementation_class_uid = server.ae.implementation_class_uid
-        association.acceptor.implementation_version_name = server.ae.implementation_version_name
-        association.requestor.address_info = self.remote
-        association.bind(evt.EVT_REQUESTED, lambda event: event.assoc.negotiate())
-        association.bind(evt.EVT_N_EVENT_REPORT, lambda event: (server.handlers.event_report(event), None))
-        return association
+    def _stored(self, message: _Message) -> Refusal | None:
+        if message.sink is None and not message.fault:
+            return Refusal(CANNOT_UNDERSTAND, "no data set")
+        if message.sink is not None:
+            try:
+                if not message.fault:
+                    return message.sink.finish()
+            except Exception:  # as above
+                LOGGER.exception("C-STORE failed")
+            message.sink.discard()
+        return Refusal(PROCESSING_FAILURE, "node failure; see its log")
 
-
-class Server(AssociationServer):
-    """Listens and accepts; a thread calls ``serve_forever``."""
-
-    def __init__(
-        self,
-        entity: AE,
-        address: tuple[str, int],
-        *,
-        policy: Policy,
-        network_timeout: float,
-        handlers: Handlers,
-    ) -> None:
-        """Bind and listen. Raises ``OSError`` when the address is taken or not ours."""
-        self.policy = policy
-        self.network_timeout = network_timeout
-        self.handlers = handlers
-        self.stopping = False
-        self._admission = threading.Lock()
-        self._admitted: set[str] = set()
-        self.request_queue_size = 128
-        super().__init__(entity, address, entity.ae_title, [build_context(Verification)], request_handler=_Request)
-
-    def admit(self, association: Acceptor) -> Rejection | None:
-        """Let an association in, or say why not; connections that have not associated do not count."""
-        with self._admission:
-            rejection = self.policy.rejection(
-                calling=association.calling_ae,
-                called=association.called_ae,
-                address=association.peer_address,
-                open_associations=len(self._admitted),
+    def _reported(self, message: _Message) -> int:
+        syntax = UID(self._contexts[message.context_id].transfer_syntax)
+        try:
+            report = decode(
+                BytesIO(message.encoded), syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated
             )
-            if rejection is None:
-                self._admitted.add(association.id)
-        return rejection
+            return self._server.handlers.event_report(self.calling_ae, report)
+        except Exception:  # as above
+            LOGGER.exception("N-EVENT-REPORT from %s failed", self.calling_ae)
+            return PROCESSING_FAILURE
 
-    def leave(self, association: Acceptor) -> None:
-        """An association or connection ended."""
-        with self._admission:
-            admitted = association.id in self._admitted
-            self._admitted.discard(association.id)
-        if admitted:
-            self.handlers.closed(association.id)
+    def _forget_message(self) -> None:
+        if self._message is not None and self._message.sink is not None:
+            self._message.sink.discard()
+        self._message = None
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
-        """Close a new connection at once when too many others have not associated yet."""
-        if len(self.active_associations) < self.policy.max_associations + _WAITING:
+    # --- Sta13 --------------------------------------------------------------------------------------------------
+
+    def _send_last(self, pdu: bytes) -> bool:
+        """Send a PDU after which the peer is to close the connection; whether it could be sent."""
+        with suppress(OSError):
+            self._wire.send(pdu)
             return True
-        LOGGER.warning("connection from %s closed: too many connections that do not associate", client_address[0])
         return False
 
-    def drain(self, seconds: float) -> None:
-        """Stop listening, let every C-STORE under way be answered, then end the associations.
-
-        Associations that are still busy after ``seconds`` are aborted; what they were sending is not acknowledged.
-        """
-        self.stopping = True
-        self.shutdown()
-        deadline = time.monotonic() + seconds
-        while any(association.is_busy for association in self._acceptors()) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        remaining = self._acceptors()
-        with ThreadPoolExecutor(max_workers=len(remaining) + 1) as pool:
-            pool.map(Acceptor.end, remaining)
-
-    def _acceptors(self) -> list[Acceptor]:
-        return [cast("Acceptor", association) for association in self.active_associations]
-
-    def shutdown(self) -> None:
-        """Leave ``serve_forever`` and close the listening socket."""
-        super(AssociationServer, self).shutdown()
-        self.server_close()
+    def _await_close(self) -> None:
+        with suppress(OSError):
+            until = time.monotonic() + min(self._server.acse_timeout, self._server.network_timeout)
+            while (remaining := until - time.monotonic()) > 0:
+                self._wire.ignore(remaining)
 
 
-def listen(
-    *,
-    title: str,
-    address: tuple[str, int],
-    policy: Policy,
-    acse_timeout: float,
-    network_timeout: float,
-    handlers: Handlers,
-) -> Server:
-    """A listening server. Raises ``OSError`` when the address is taken or not ours."""
-    # Process-wide settings of pynetdicom. Its own handlers would log whole messages, patient names among them.
-    _config.LOG_HANDLER_LEVEL = "none"
-    # A title or UID outside the standard's repertoire must not end the association: we refuse what it names.
-    _config.CODECS = ("ascii", "latin-1")
-    _config.VALIDATORS["UI"] = lambda _value: (True, "")
-    entity = AE(ae_title=title)
-    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    entity.maximum_pdu_size = MAXIMUM_PDU
-    entity.maximum_associations = 1_000_000  # our policy counts, and only those that are established
-    entity.acse_timeout = acse_timeout
-    entity.dimse_timeout = network_timeout
-    entity.network_timeout = network_timeout
-    return Server(entity, address, policy=policy, network_timeout=network_timeout, handlers=handlers)
+_NO_VERSION_1 = Rejection(1, 2, 2, "protocol version not supported")
+
+
+def _command_pdus(context_id: int, encoded: bytes, maximum_length: int) -> Iterator[bytes]:
+    """A command set in P-DATA-TF PDUs that the peer takes (PS3.8 D.1)."""
+    size = max(maximum_length - _PDV.size, 2) if maximum_length else len(encoded)
+    for start in range(0, len(encoded), size):
+        part = encoded[start : start + size]
+        control = 1 if start + size < len(encoded) else 3
+        yield _PDU.pack(_P_DATA_TF, len(part) + _PDV.size) + _PDV.pack(len(part) + 2, context_id, control) + part

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import BinaryIO
@@ -14,6 +16,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from node.errors import InputError
+from node.receive.scan import scan
 
 INFLATED_LIMIT = 1 << 30
 """A deflated data set (PS3.5 A.5) that grows beyond 1 GiB is refused: it would fill a worker's memory."""
@@ -23,7 +26,7 @@ HEAD_LIMIT = 1 << 20
 _BLOCK = 1 << 18
 _SOP_CLASS, _SOP_INSTANCE = Tag("SOPClassUID"), Tag("SOPInstanceUID")
 _STUDY, _SERIES, _MODALITY = Tag("StudyInstanceUID"), Tag("SeriesInstanceUID"), Tag("Modality")
-_WANTED = (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, _MODALITY)
+_WANTED: tuple[int, ...] = (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, _MODALITY)
 # What pydicom raises on bytes that are no data set; anything else is our own fault and must be seen.
 _UNREADABLE = (
     ArithmeticError,
@@ -49,6 +52,18 @@ class Head:
     study_instance_uid: str
     series_instance_uid: str
     modality: str
+
+
+def head_of_file(descriptor: int, start: int, end: int, transfer_syntax_uid: str) -> Head:
+    """``read_head`` of the data set between two offsets of an open file, which ends there."""
+    if transfer_syntax_uid not in {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian}:
+        implicit = transfer_syntax_uid == ImplicitVRLittleEndian
+        values = scan(descriptor, start, end, implicit=implicit, wanted=_WANTED)
+        if values is not None:
+            return _head(values)
+    with os.fdopen(os.dup(descriptor), "rb", buffering=_BLOCK) as stream:
+        stream.seek(start)
+        return read_head(stream, transfer_syntax_uid)
 
 
 def read_head(stream: BinaryIO, transfer_syntax_uid: str) -> Head:
@@ -78,6 +93,10 @@ def read_head(stream: BinaryIO, transfer_syntax_uid: str) -> Head:
         raise InputError(f"data set unreadable: {type(error).__name__}: {error}; the sender must correct it") from error
     if not complete:
         raise InputError("data set ends in the middle of an element; the sender must send it again")
+    return _head(values)
+
+
+def _head(values: Mapping[int, str]) -> Head:
     modality = values[_MODALITY]
     return Head(
         sop_class_uid=values[_SOP_CLASS],

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import platform
-import threading
 
 import sqlalchemy as sa
-from pynetdicom import evt
+from pydicom.dataset import Dataset
 
 from node.config import Config
 from node.errors import PlatformError
 from node.ledger.deliveries import record_report
 from node.ledger.engine import begin_immediate
-from node.receive.association import Handlers, Server, listen
+from node.receive.association import Handlers
 from node.receive.committer import Committer
 from node.receive.policy import Policy
 from node.receive.recovery import recover
+from node.receive.server import Server
+from node.receive.status import SUCCESS
 from node.receive.storage import Storage
 from node.spool import Spool
 
@@ -42,23 +43,20 @@ class Receiver:
             min_free_gib=config.storage.min_free_gib,
         )
         self._server: Server | None = None
-        self._thread: threading.Thread | None = None
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port it listens on."""
         if self._server is None:
             raise PlatformError("the receiver does not listen; start it first")
-        host, port = self._server.server_address[:2]
-        return str(host), port
+        return self._server.address
 
     def start(self) -> None:
         """Recover, then listen. Raises ``PlatformError`` when the address cannot be had."""
         recover(self._engine, self._spool, self._name)
         try:
-            self._server = listen(
-                title=self._ae.title.strip(),
-                address=(self._ae.address, self._ae.port),
+            self._server = Server(
+                (self._ae.address, self._ae.port),
                 policy=self._policy,
                 acse_timeout=self._ae.association_timeout_seconds,
                 network_timeout=self._ae.network_timeout_seconds,
@@ -72,25 +70,19 @@ class Receiver:
                 "is another program listening there?"
             ) from error
         self._committer.start()
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.1,), name="receive-listener", daemon=True
-        )
-        self._thread.start()
+        self._server.start()
         LOGGER.info("receiving as %s on %s port %d", self._ae.title.strip(), *self.address)
 
     def stop(self, grace_seconds: float = 10.0) -> None:
         """Stop in good order: no new association, C-STOREs under way are answered within the grace, rows written."""
-        if self._server is None or self._thread is None:
+        if self._server is None:
             return
         self._server.drain(grace_seconds)
-        self._thread.join()
         self._committer.stop()
 
-    def _event_report(self, event: evt.Event) -> int:
+    def _event_report(self, calling_ae: str, report: Dataset) -> int:
         """Answer of a PACS to our Storage Commitment request (PS3.4 J.3.3): Success once it is durable."""
         with begin_immediate(self._engine) as connection:
-            if not record_report(connection, event.event_information):
-                LOGGER.warning(
-                    "Storage Commitment report from %s for a transaction we do not know", event.assoc.calling_ae
-                )
-        return 0x0000
+            if not record_report(connection, report):
+                LOGGER.warning("Storage Commitment report from %s for a transaction we do not know", calling_ae)
+        return SUCCESS

@@ -10,6 +10,8 @@ PROCESSING_FAILURE = 0x0110
 """A fault of the node itself; the sender may try again (PS3.7 C.5.19)."""
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 """The request names another class than its presentation context (PS3.7 C.5.20)."""
+UNRECOGNISED_OPERATION = 0x0211
+"""No service of this node (PS3.7 C.5.24)."""
 OUT_OF_RESOURCES = 0xA700
 """Disk or ledger cannot take it now; the sender should try again."""
 DOES_NOT_MATCH_SOP_CLASS = 0xA900

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import errno
-import io
 import logging
-from collections.abc import Iterator
 
-from pydicom.dataset import FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import UID
-
-from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.errors import InputError, LedgerError
 from node.ledger.engine import now
 from node.ledger.instances import OpenAssociation, Receipt
-from node.receive.association import Acceptor, StoreRequest
+from node.receive.association import Association, StoreRequest
 from node.receive.committer import Committer
-from node.receive.head import Head, read_head
+from node.receive.head import Head, head_of_file
+from node.receive.part10 import file_header
 from node.receive.status import (
     CANNOT_UNDERSTAND,
     DOES_NOT_MATCH_SOP_CLASS,
@@ -28,9 +21,12 @@ from node.receive.status import (
     UID_UNUSABLE,
     Refusal,
 )
-from node.spool import Spool, is_uid
+from node.spool import Draft, Kept, Spool, is_uid
 
 LOGGER = logging.getLogger(__name__)
+
+_SPACE_CHECKED_EVERY = 1 << 26
+"""Bytes of one instance after which the free space is looked at again."""
 
 
 class Storage:
@@ -43,37 +39,29 @@ class Storage:
         self._title = title
         self._min_free_gib = min_free_gib
 
-    def store(self, request: StoreRequest) -> Refusal | None:
-        """Keep one instance; ``None`` when its file and its row are durable.
+    def store(self, request: StoreRequest) -> Incoming:
+        """Begin to receive one instance."""
+        return Incoming(self, self._spool, request)
 
-        The same data set again changes nothing. Another data set under the same SOP Instance UID is kept beside the
-        first, which stays as it is, and both senders get Success: the node lost nothing, the operator sees the
-        conflict, and no warning status of PS3.4 B.2.3 means this (senders take a warning for a failure).
-        """
-        size = request.stream.seek(0, io.SEEK_END)
+    def header(self, request: StoreRequest) -> bytes:
+        """What stands before the data set in the file."""
+        return file_header(
+            sop_class_uid=request.sop_class_uid,
+            sop_instance_uid=request.sop_instance_uid,
+            transfer_syntax_uid=request.transfer_syntax_uid,
+            sender=request.association.calling_ae,
+            receiver=self._title,
+        )
+
+    def no_space(self) -> Refusal | None:
+        """Whether the disk is too full for another byte."""
         free = self._spool.free_gib()
-        if free - size / 2**30 < self._min_free_gib:
+        if free < self._min_free_gib:
             return Refusal(OUT_OF_RESOURCES, f"disk: {free:.2f} GiB free, limit {self._min_free_gib:g} GiB")
-        request.stream.seek(0)
-        try:
-            head = read_head(request.stream, request.transfer_syntax_uid)
-        except InputError as error:
-            return Refusal(CANNOT_UNDERSTAND, str(error))
-        refusal = check(request, head)
-        if refusal is not None:
-            return refusal
-        try:
-            kept = self._spool.keep(
-                head.study_instance_uid,
-                head.series_instance_uid,
-                head.sop_instance_uid,
-                self._file(request),
-            )
-        except OSError as error:
-            LOGGER.error("%s could not be written: %s", head.sop_instance_uid, error)  # noqa: TRY400 - no traceback
-            return Refusal(
-                OUT_OF_RESOURCES, f"disk: {errno.errorcode.get(error.errno or 0, 'error')}: {error.strerror}"
-            )
+        return None
+
+    def record(self, request: StoreRequest, head: Head, kept: Kept) -> Refusal | None:
+        """Return when the row of a kept file is durable."""
         receipt = Receipt(
             sop_instance_uid=head.sop_instance_uid,
             sop_class_uid=head.sop_class_uid,
@@ -99,7 +87,7 @@ class Storage:
             return Refusal(OUT_OF_RESOURCES, "the image was just being forgotten; send again")
         return None
 
-    def _opened(self, association: Acceptor) -> OpenAssociation:
+    def _opened(self, association: Association) -> OpenAssociation:
         return OpenAssociation(
             id=association.id,
             receiver=self._receiver,
@@ -109,39 +97,115 @@ class Storage:
             opened_at=association.opened_at,
         )
 
-    def _file(self, request: StoreRequest) -> Iterator[bytes | memoryview]:
-        """A Part 10 file: preamble, File Meta Information, and the data set exactly as it came."""
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID = UID(request.sop_class_uid)
-        meta.MediaStorageSOPInstanceUID = UID(request.sop_instance_uid)
-        meta.TransferSyntaxUID = UID(request.transfer_syntax_uid)
-        meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-        meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-        meta.SourceApplicationEntityTitle = request.association.calling_ae
-        meta.SendingApplicationEntityTitle = request.association.calling_ae
-        meta.ReceivingApplicationEntityTitle = self._title
-        encoded = DicomBytesIO()
-        write_file_meta_info(encoded, meta, enforce_standard=True)
-        yield b"\0" * 128 + b"DICM" + encoded.getvalue()
-        yield request.stream.getbuffer()
+
+class Incoming:
+    """One instance on its way into the spool, a fragment at a time: memory does not grow with it.
+
+    The same data set again changes nothing. Another data set under the same SOP Instance UID is kept beside the
+    first, which stays as it is, and both senders get Success: the node lost nothing, the operator sees the
+    conflict, and no warning status of PS3.4 B.2.3 means this (senders take a warning for a failure).
+    """
+
+    def __init__(self, storage: Storage, spool: Spool, request: StoreRequest) -> None:
+        self._storage = storage
+        self._spool = spool
+        self._request = request
+        self._draft: Draft | None = None
+        self._header_size = 0
+        self._space_checked_at = 0
+        self._refusal = storage.no_space() or check_request(request)
+        if self._refusal is None:
+            self._begin()
+
+    def write(self, part: memoryview) -> None:
+        """Append a part of the data set; after a refusal the rest is forgotten."""
+        if self._draft is None:
+            return
+        try:
+            self._draft.write(part)
+        except OSError as error:
+            self._refuse(self._disk(error))
+            return
+        if self._draft.size - self._space_checked_at >= _SPACE_CHECKED_EVERY:
+            self._space_checked_at = self._draft.size
+            self._refuse(self._storage.no_space())
+
+    def finish(self) -> Refusal | None:
+        """The data set is complete: keep it; ``None`` when its file and its row are durable."""
+        if self._draft is None:
+            return self._refusal
+        try:
+            head = head_of_file(
+                self._draft.descriptor, self._header_size, self._draft.size, self._request.transfer_syntax_uid
+            )
+        except InputError as error:
+            return self._refuse(Refusal(CANNOT_UNDERSTAND, str(error)))
+        refusal = self._refuse(self._storage.no_space() or check(self._request, head))
+        if refusal is not None:
+            return refusal
+        try:
+            kept = self._spool.keep(
+                head.study_instance_uid, head.series_instance_uid, head.sop_instance_uid, self._draft
+            )
+        except OSError as error:
+            return self._refuse(self._disk(error))
+        return self._storage.record(self._request, head, kept)
+
+    def discard(self) -> None:
+        """The sender stopped in the middle: nothing stays."""
+        if self._draft is not None:
+            self._draft.discard()
+            self._draft = None
+
+    def _begin(self) -> None:
+        try:
+            self._draft = self._spool.draft()
+            header = self._storage.header(self._request)
+            self._draft.write(header)
+            self._header_size = len(header)
+        except OSError as error:
+            self._refuse(self._disk(error))
+
+    def _refuse(self, refusal: Refusal | None) -> Refusal | None:
+        if refusal is not None:
+            self._refusal = refusal
+            self.discard()
+        return refusal
+
+    def _disk(self, error: OSError) -> Refusal:
+        LOGGER.error("%s could not be written: %s", self._request.sop_instance_uid, error)
+        return Refusal(OUT_OF_RESOURCES, f"disk: {errno.errorcode.get(error.errno or 0, 'error')}: {error.strerror}")
 
 
-def check(request: StoreRequest, head: Head) -> Refusal | None:
-    """Whether request, presentation context and data set speak of the same instance, with usable UIDs."""
+def check_request(request: StoreRequest) -> Refusal | None:
+    """Whether the request has usable UIDs and fits its presentation context."""
     for name, uid in (
         ("Affected SOP Class UID", request.sop_class_uid),
         ("Affected SOP Instance UID", request.sop_instance_uid),
+    ):
+        if not is_uid(uid):
+            return _unusable(name, uid)
+    if request.sop_class_uid != request.context_class_uid:
+        return Refusal(SOP_CLASS_NOT_SUPPORTED, "SOP class is not the one of the presentation context")
+    return None
+
+
+def check(request: StoreRequest, head: Head) -> Refusal | None:
+    """Whether request and data set speak of the same instance, with usable UIDs."""
+    for name, uid in (
         ("SOPClassUID", head.sop_class_uid),
         ("SOPInstanceUID", head.sop_instance_uid),
         ("StudyInstanceUID", head.study_instance_uid),
         ("SeriesInstanceUID", head.series_instance_uid),
     ):
         if not is_uid(uid):
-            return Refusal(UID_UNUSABLE, f"{name} {'missing' if not uid else f'not a UID: {uid}'}")
-    if request.sop_class_uid != request.context_class_uid:
-        return Refusal(SOP_CLASS_NOT_SUPPORTED, "SOP class is not the one of the presentation context")
+            return _unusable(name, uid)
     if request.sop_class_uid != head.sop_class_uid:
         return Refusal(DOES_NOT_MATCH_SOP_CLASS, "SOPClassUID of the data set differs from the request")
     if request.sop_instance_uid != head.sop_instance_uid:
         return Refusal(INSTANCE_MISMATCH, "SOPInstanceUID of the data set differs from the request")
     return None
+
+
+def _unusable(name: str, uid: str) -> Refusal:
+    return Refusal(UID_UNUSABLE, f"{name} {'missing' if not uid else f'not a UID: {uid}'}")

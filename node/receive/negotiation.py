@@ -1,0 +1,136 @@
+"""A-ASSOCIATE: pynetdicom decodes, negotiates and encodes; what is supported is ``policy``'s."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from pydicom.uid import UID
+from pynetdicom import _config
+from pynetdicom._globals import APPLICATION_CONTEXT_NAME
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+)
+from pynetdicom.presentation import negotiate_as_acceptor
+
+from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from node.receive.policy import Rejection, supported_contexts
+
+MAXIMUM_PDU = 1 << 17
+"""Maximum Length Received (PS3.8 D.1), bytes: dcmtk's greatest, eight times fewer PDUs than the usual 16 KiB."""
+
+_USUAL_PDU = 1 << 14
+# What pynetdicom raises on bytes that are no A-ASSOCIATE-RQ.
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError, struct.error)
+
+
+@dataclass(frozen=True)
+class Context:
+    """An accepted presentation context."""
+
+    abstract_syntax: str
+    transfer_syntax: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """An A-ASSOCIATE-RQ."""
+
+    calling_ae: str
+    called_ae: str
+    maximum_length: int
+    """Longest P-DATA-TF the peer takes, bytes; 0: any."""
+    version_1: bool
+    """It speaks protocol version 1 (bit 0, PS3.8 9.3.2), the only one there is."""
+    primitive: A_ASSOCIATE
+
+    @classmethod
+    def parse(cls, pdu: bytes) -> Proposal:
+        """From a whole PDU. Raises ``ValueError`` when it is none."""
+        try:
+            decoded = A_ASSOCIATE_RQ()
+            decoded.decode(pdu)
+            primitive = decoded.to_primitive()
+            proposed = {item.__class__: item for item in primitive.user_information}
+            length = proposed.get(MaximumLengthNotification)
+            return cls(
+                calling_ae=str(primitive.calling_ae_title).strip(),
+                called_ae=str(primitive.called_ae_title).strip(),
+                maximum_length=_USUAL_PDU if length is None else int(length.maximum_length_received),
+                version_1=bool(decoded.protocol_version & 1),
+                primitive=primitive,
+            )
+        except _UNREADABLE as error:
+            raise ValueError(f"no A-ASSOCIATE-RQ: {error}") from error
+
+    def accept(self) -> tuple[bytes, dict[int, Context]]:
+        """The A-ASSOCIATE-AC and the accepted contexts by their IDs. Raises ``ValueError`` on an impossible proposal.
+
+        Identity, SOP class extended negotiation and an asynchronous window are not answered: none is supported, and
+        the defaults hold then (PS3.7 D.3.3).
+        """
+        request = self.primitive
+        try:
+            supported = supported_contexts(
+                (str(context.abstract_syntax), [str(uid) for uid in context.transfer_syntax])
+                for context in request.presentation_context_definition_list
+            )
+            roles = {
+                item.sop_class_uid: (item.scu_role, item.scp_role)
+                for item in request.user_information
+                if isinstance(item, SCP_SCU_RoleSelectionNegotiation)
+            }
+            contexts, answers = negotiate_as_acceptor(
+                request.presentation_context_definition_list,
+                supported,
+                roles,
+            )
+            answer = A_ASSOCIATE()
+            answer.application_context_name = UID(APPLICATION_CONTEXT_NAME)
+            answer.calling_ae_title = request.calling_ae_title
+            answer.called_ae_title = request.called_ae_title
+            answer.result, answer.result_source = 0x00, 0x01
+            answer.presentation_context_definition_results_list = contexts
+            answer.user_information = [*_our_information(), *answers]
+            pdu = A_ASSOCIATE_AC(answer).encode()
+        except _UNREADABLE as error:
+            raise ValueError(f"A-ASSOCIATE-RQ cannot be negotiated: {error}") from error
+        accepted = {
+            int(context.context_id or 0): Context(str(context.abstract_syntax), str(context.transfer_syntax[0]))
+            for context in contexts
+            if context.result == 0x00
+        }
+        return pdu, accepted
+
+
+def rejected(rejection: Rejection) -> bytes:
+    """The A-ASSOCIATE-RJ."""
+    primitive = A_ASSOCIATE()
+    primitive.result = rejection.result
+    primitive.result_source = rejection.source
+    primitive.diagnostic = rejection.reason
+    return A_ASSOCIATE_RJ(primitive).encode()
+
+
+def prepare() -> None:
+    """Process-wide settings of pynetdicom: a title or UID outside the standard's repertoire is no reason to hang up."""
+    _config.LOG_HANDLER_LEVEL = "none"  # its own handlers would log whole messages, patient names among them
+    _config.CODECS = ("ascii", "latin-1")
+    _config.VALIDATORS["UI"] = lambda _value: (True, "")
+
+
+def _our_information() -> list[
+    MaximumLengthNotification | ImplementationClassUIDNotification | ImplementationVersionNameNotification
+]:
+    length = MaximumLengthNotification()
+    length.maximum_length_received = MAXIMUM_PDU
+    implementation = ImplementationClassUIDNotification()
+    implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    version = ImplementationVersionNameNotification()
+    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    return [length, implementation, version]

@@ -1,0 +1,126 @@
+"""The bytes of one connection: PDU after PDU out of one reused buffer, with deadlines that the kernel keeps."""
+
+from __future__ import annotations
+
+import mmap
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+BUFFER_BYTES = 1 << 18
+"""One per connection: two PDUs of the length that we advertise. Pages that are never written cost no memory."""
+
+_HEADER = struct.Struct(">BxL")
+_TIMEVAL = struct.Struct("ll")
+
+
+class Wire:
+    """Reads for one thread. Raises ``ConnectionError`` when the peer is gone, ``TimeoutError`` when it is too slow.
+
+    A blocked read costs nothing: the kernel wakes it (``SO_RCVTIMEO``), nobody polls.
+    """
+
+    def __init__(self, connection: socket.socket, timeout: float) -> None:
+        """``timeout``: seconds that one send may wait for the peer."""
+        self._socket = connection
+        self._view = memoryview(mmap.mmap(-1, BUFFER_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        self._low = self._high = 0
+        self._patience = 0.0
+        self._deadline = 0.0
+        connection.setblocking(True)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
+
+    def header(self, *, idle: float, whole: float) -> tuple[int, int]:
+        """Type and length of the next PDU (PS3.8 9.3.1), which must begin within ``idle`` seconds.
+
+        It must be read to its end ``whole`` seconds after its first byte, or when ``idle`` is over if that is later.
+        """
+        self._set_patience(idle)
+        self._deadline = time.monotonic() + idle
+        self._need(1)
+        self._deadline = max(self._deadline, time.monotonic() + whole) if whole else self._deadline
+        self._need(_HEADER.size)
+        kind, length = _HEADER.unpack_from(self._view, self._low)
+        self._low += _HEADER.size
+        return kind, length
+
+    def take(self, count: int) -> bytes:
+        """The next ``count`` bytes, copied."""
+        if count > BUFFER_BYTES:
+            return b"".join(bytes(part) for part in self.parts(count))
+        self._need(count)
+        self._low += count
+        return bytes(self._view[self._low - count : self._low])
+
+    def parts(self, count: int) -> Iterator[memoryview]:
+        """The next ``count`` bytes as they arrive, not copied; each view is valid until the next is asked for."""
+        while count:
+            if self._low == self._high:
+                self._fill()
+            size = min(count, self._high - self._low)
+            self._low += size
+            count -= size
+            yield self._view[self._low - size : self._low]
+
+    def skip(self, count: int) -> None:
+        """Read and forget."""
+        for _ in self.parts(count):
+            pass
+
+    def ignore(self, seconds: float) -> None:
+        """Wait so long at most for something to forget."""
+        self._low = self._high = 0
+        self._set_patience(seconds)
+        self._deadline = time.monotonic() + seconds
+        self._fill()
+
+    def send(self, data: bytes) -> None:
+        """Send all of it."""
+        try:
+            self._socket.sendall(data)
+        except BlockingIOError as error:
+            raise TimeoutError("the peer takes nothing") from error
+
+    def interrupt(self) -> None:
+        """From another thread: what was received can still be read, then the peer counts as gone."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def _set_patience(self, seconds: float) -> None:
+        if seconds != self._patience:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
+            self._patience = seconds
+
+    def _need(self, count: int) -> None:
+        while self._high - self._low < count:
+            self._fill(count)
+
+    def _fill(self, count: int = 1) -> None:
+        """Read what there is; afterwards ``count`` bytes from the present position fit into the buffer."""
+        if self._low == self._high:
+            self._low = self._high = 0
+        elif self._low + count > BUFFER_BYTES:
+            rest = self._high - self._low
+            self._view[:rest] = self._view[self._low : self._high]
+            self._low, self._high = 0, rest
+        try:
+            received = self._socket.recv_into(self._view[self._high :])
+        except BlockingIOError as error:
+            raise TimeoutError("the peer is silent") from error
+        if not received:
+            raise ConnectionError("the peer closed the connection")
+        self._high += received
+        if time.monotonic() > self._deadline:
+            raise TimeoutError("the peer is too slow")
+
+
+def _timeval(seconds: float) -> bytes:
+    whole = int(seconds)
+    return _TIMEVAL.pack(whole, max(int((seconds - whole) * 1e6), 0 if whole else 1))
