@@ -12,6 +12,7 @@ from analyses import analysis, one, segment, source_of
 from dicom_files import AXIAL, CORONAL, SAGITTAL, ct_series
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 
 from node.errors import EncodeError
 from node.pipeline import DerivedSeries, Findings, Volume, codes
@@ -43,11 +44,16 @@ ORIENTATIONS = st.one_of(
 SPACINGS = st.tuples(*[st.sampled_from([0.45, 0.7, 1.0, 1.25, 2.5])] * 3)
 
 
-def points(volume: Volume) -> set[tuple[float, ...]]:
-    """LPS millimetres of the voxels inside, rounded to a hundredth."""
-    index = np.argwhere(volume.array)
-    places = index @ volume.affine[:3, :3].T + volume.affine[:3, 3]
-    return {tuple(p) for p in (places.round(2) + 0.0).tolist()}
+def points(volume: Volume) -> np.ndarray:
+    """LPS millimetres of the voxels inside."""
+    return np.argwhere(volume.array) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+
+
+def same_places(one: np.ndarray, other: np.ndarray) -> bool:
+    """As many points, each within a hundredth of a millimetre of one of the others."""
+    there, _ = cKDTree(other).query(one)
+    back, _ = cKDTree(one).query(other)
+    return len(one) == len(other) and max(there.max(), back.max()) < 0.01
 
 
 def read_back(source: SourceSeries, mask: Volume) -> Volume:
@@ -75,7 +81,7 @@ def test_a_mask_lies_where_it_was_drawn(orientation, spacing, reverse, direction
         grid = source.volume(direction)
         drawn = grid.with_array((np.random.default_rng(seed).random(grid.spatial_shape) < 0.2).astype(np.uint8))
         drawn.array[0, 0, 0] = 1  # never empty, and touches a corner
-        assert points(read_back(source, drawn)) == points(drawn)
+        assert same_places(points(read_back(source, drawn)), points(drawn))
 
 
 @settings(max_examples=25, deadline=None)
@@ -87,7 +93,7 @@ def test_a_cropped_mask_lies_where_it_was_drawn(orientation, direction, low):
         part = grid[tuple(slice(a, a + 4) for a in low)]
         drawn = part.with_array(np.ones(part.spatial_shape, np.uint8))
         drawn.array[0, 1, 2] = 0
-        assert points(read_back(source, drawn)) == points(drawn)
+        assert same_places(points(read_back(source, drawn)), points(drawn))
 
 
 def test_a_padded_mask_keeps_what_lies_on_the_images(tmp_path):
@@ -95,7 +101,7 @@ def test_a_padded_mask_keeps_what_lies_on_the_images(tmp_path):
     grid = source.volume("HPL")
     padded = grid.pad(3)
     drawn = padded.with_array(np.ones(padded.spatial_shape, np.uint8))
-    assert points(read_back(source, drawn)) == points(grid.with_array(np.ones(grid.spatial_shape, np.uint8)))
+    assert same_places(points(read_back(source, drawn)), points(grid.with_array(np.ones(grid.spatial_shape, np.uint8))))
 
 
 @settings(max_examples=25, deadline=None)
@@ -122,7 +128,7 @@ def test_a_resampled_ball_keeps_its_place_and_volume(orientation, step, centre, 
         placed = place(ball, grid, "ball")
         voxels = np.argwhere(placed.voxels) + [s.start for s in placed.box]
         found = (voxels @ grid.affine[:3, :3].T + grid.affine[:3, 3]).mean(axis=0)
-        assert np.linalg.norm(found - middle) < 0.25
+        assert np.linalg.norm(found - middle) < max(1.2, step) / 3  # of the coarser voxel
         volume = len(voxels) * abs(np.linalg.det(grid.affine[:3, :3]))
         assert volume == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.12)
 
