@@ -128,9 +128,9 @@ def test_a_resampled_ball_keeps_its_place_and_volume(orientation, step, centre, 
         placed = place(ball, grid, "ball")
         voxels = np.argwhere(placed.voxels) + [s.start for s in placed.box]
         found = (voxels @ grid.affine[:3, :3].T + grid.affine[:3, 3]).mean(axis=0)
-        assert np.linalg.norm(found - middle) < max(1.2, step) / 3  # of the coarser voxel
+        assert np.linalg.norm(found - middle) < max(1.2, step) / 2  # half of the coarser voxel
         volume = len(voxels) * abs(np.linalg.det(grid.affine[:3, :3]))
-        assert volume == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.12)
+        assert volume == pytest.approx(np.count_nonzero(ball.array) * step**3, rel=0.15)
 
 
 def test_a_mask_of_another_frame_of_reference_is_refused(tmp_path):
