@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -165,7 +166,7 @@ class Rule(_Table):
     def _keywords_exist(cls, match: dict[str, Any]) -> dict[str, Any]:
         for keyword, wanted in match.items():
             if tag_for_keyword(keyword) is None:
-                hint = _suggest(keyword, keyword_dict)
+                hint = suggest(keyword, keyword_dict)
                 raise ValueError(f"{keyword!r} is no DICOM attribute keyword{hint}; see PS3.6")
             if dictionary_VR(keyword) in NUMERIC_VRS:
                 for option in wanted if isinstance(wanted, list) else [wanted]:
@@ -204,7 +205,7 @@ class Config(_Table):
                 for name in wanted:
                     if name not in known:
                         raise ValueError(
-                            f"rule {rule.name!r}: {kind} names {name!r}, which is not defined{_suggest(name, known)}; "
+                            f"rule {rule.name!r}: {kind} names {name!r}, which is not defined{suggest(name, known)}; "
                             f"add [{kind}.{name}]"
                         )
         return self
@@ -218,7 +219,8 @@ class Config(_Table):
         return table is None or outcome in table.outcomes
 
 
-def _suggest(word: str, known: Any) -> str:
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean ...?)`` with the known word nearest to ``word``; empty when none is near."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -267,7 +269,7 @@ def _sentence(error: dict[str, Any]) -> str:
     location = tuple(error["loc"])
     where = ".".join(str(p) for p in location)
     if error["type"] == "extra_forbidden":
-        hint = _suggest(str(location[-1]), _known_keys(location))
+        hint = suggest(str(location[-1]), _known_keys(location))
         return f"unknown key {where}{hint}; remove it, or see the comments of the shipped config.toml"
     if error["type"] == "missing":
         return f"{where} is missing; add it"

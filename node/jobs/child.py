@@ -6,7 +6,6 @@ the parent dies, the kernel kills it. This module imports little: the thread lim
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from node.config import PipelineTable
 from node.errors import NodeError
+from node.process import die_with_parent
 
 if TYPE_CHECKING:
     from node.pipeline import Pipeline
@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 _LOADED_MODELS = 4
 """Pipelines kept in memory; the one not used for the longest time makes room."""
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +67,7 @@ class Reply:
 
 def main(tasks: Connection, output: Connection, parent: int, device: str, threads: int) -> None:
     """Run tasks from the pipe until it is closed. What the process prints goes to ``output``."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         return  # it died before the line above
     with suppress(OSError):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 from importlib.metadata import entry_points
 
-from node.config import PipelineTable
+from node.config import PipelineTable, suggest
 from node.errors import ConfigError, NotFoundError, PlatformError
 from node.pipeline import Factory, Pipeline
 
@@ -30,7 +29,7 @@ def factory_of(name: str, factory: str) -> Factory:
         known = installed()
         if name not in known:
             raise NotFoundError(
-                f"pipeline {name!r} is not installed{_suggest(name, list(known))}; "
+                f"pipeline {name!r} is not installed{suggest(name, list(known))}; "
                 f'set [pipelines.{name}] factory = "module:factory"'
             )
         factory = known[name]
@@ -50,7 +49,7 @@ def factory_of(name: str, factory: str) -> Factory:
     if not hasattr(module, attribute):
         raise NotFoundError(
             f"[pipelines.{name}] factory = {factory!r}: {module_name} has no {attribute!r}"
-            f"{_suggest(attribute, dir(module))}; correct the name"
+            f"{suggest(attribute, dir(module))}; correct the name"
         )
     made: Factory = getattr(module, attribute)
     return made
@@ -71,10 +70,5 @@ def load_pipeline(name: str, table: PipelineTable, device: str) -> Pipeline:
 def table_of(name: str, tables: dict[str, PipelineTable]) -> PipelineTable:
     """``[pipelines.NAME]``. Raises ``NotFoundError`` when the configuration no longer has it."""
     if name not in tables:
-        raise NotFoundError(f"[pipelines.{name}] does not exist{_suggest(name, list(tables))}; add it to config.toml")
+        raise NotFoundError(f"[pipelines.{name}] does not exist{suggest(name, list(tables))}; add it to config.toml")
     return tables[name]
-
-
-def _suggest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
