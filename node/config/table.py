@@ -1,0 +1,28 @@
+"""What every table of ``config.toml`` is made of."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+AeTitle = Annotated[
+    str, StringConstraints(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e]$")
+]
+"""PS3.5 table 6.2-1 AE: at most 16 characters of the default repertoire, no backslash, no trailing space."""
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Table(BaseModel):
+    """A table: frozen, unknown keys refused, nothing converted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean ...?)`` with the known word nearest to ``word``; empty when none is near."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,57 @@
+"""``[series] [jobs] [devices] [pipelines.NAME]``: when work begins, how often it is tried, what runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from node.config.table import Table
+
+
+class SeriesTable(Table):
+    """When a series counts as complete."""
+
+    quiet_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """No new image for this long, and no open association still sending it."""
+    gap_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """Wait this long instead while a gap in the slice positions suggests that images are still missing."""
+
+
+class JobsTable(Table):
+    """How often and how long work is tried."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    """Attempts of inference and encoding before the outcome is *failed*."""
+    first_retry_seconds: Annotated[float, Field(gt=0)] = 5.0
+    """Delay before the second attempt; doubled each time."""
+    max_retry_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """Longest delay between two attempts."""
+    run_timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0
+    """A pipeline that runs longer than this is killed."""
+
+
+class Devices(Table):
+    """What pipelines run on."""
+
+    use: tuple[str, ...] = ("auto",)
+    """``"auto"`` (every CUDA device, else CPU), ``"cpu"``, ``"cuda:0"``, ...; one worker process each."""
+    cpu_threads: Annotated[int, Field(ge=0)] = 0
+    """Threads of a CPU worker; 0: one per core."""
+
+
+class PipelineTable(Table):
+    """One pipeline under the name that rules use."""
+
+    factory: str = ""
+    """``module:factory``; empty: the installed entry point of this name in the group ``ainode.pipelines``."""
+    weights: Path | None = None
+    """Weights file; absent: the packaged ones."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Passed to the factory."""
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights(cls, value: Any) -> Any:
+        return Path(value) if isinstance(value, str) else value
