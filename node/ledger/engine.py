@@ -26,7 +26,9 @@ def ledger_url(url: str, folder: Path) -> str:
 
 
 def open_ledger(url: str) -> sa.Engine:
-    """Open and, when it is new, create the ledger. Raises ``LedgerError`` when it cannot be opened.
+    """Open the ledger; create it when it is new, add what a newer version of the node keeps beside what is there.
+
+    Raises ``LedgerError`` when it cannot be opened.
 
     SQLite runs in WAL mode with ``synchronous=FULL``: a committed row survives a power cut.
     """
@@ -40,9 +42,26 @@ def open_ledger(url: str) -> sa.Engine:
             if connection.dialect.name == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATE_LOCK)))
             metadata.create_all(connection)
+            _add_columns(connection)
     except sa.exc.SQLAlchemyError as error:
         raise LedgerError(f"ledger {engine.url!r} cannot be opened: {error}; check path, rights and server") from error
     return engine
+
+
+def _add_columns(connection: sa.Connection) -> None:
+    """Columns and indexes that an older version did not have; a column added later is nullable or has a default."""
+    there = sa.inspect(connection)
+    for table in metadata.sorted_tables:
+        compiler: Any = connection.dialect.ddl_compiler(connection.dialect, sa.schema.CreateTable(table))
+        columns = {column["name"] for column in there.get_columns(table.name)}
+        indexes = {index["name"] for index in there.get_indexes(table.name)}
+        for column in table.columns:
+            if column.name not in columns:
+                kind = compiler.get_column_specification(column)
+                connection.execute(sa.DDL(f"ALTER TABLE {table.name} ADD COLUMN {kind}"))
+        for index in table.indexes:
+            if index.name not in indexes:
+                index.create(connection)
 
 
 def _sqlite_pragmas(connection: Any, _record: Any) -> None:
