@@ -1,4 +1,4 @@
-"""The router: looks for series that are complete, decides what happens to them, enqueues their jobs.
+"""The router: looks for series that are complete; ``node.jobs.decide`` says what happens to them.
 
 It meets the receiver and the workers only in the ledger. Completing a series, its decision and its jobs are one
 transaction, guarded by what the decision was based on: an image that slips in between undoes nothing and loses nothing.
@@ -9,21 +9,20 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import sqlalchemy as sa
 from pydicom import Dataset
 
 from node.config import Config
 from node.errors import InputError
+from node.jobs.decide import Decider
 from node.jobs.engine import Jobs
 from node.ledger.engine import begin_immediate, now
-from node.ledger.jobs import NewJob
-from node.ledger.tables import association, decision, event, instance, result, series
+from node.ledger.tables import association, event, instance, series
 from node.spool import Spool
 from node.studies.completeness import Arrival, judge
 from node.studies.grid import describe
-from node.studies.rules import Decision, decide
 from node.studies.source import read_header
 
 logger = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ class Router:
         self._config = config
         self._engine = engine
         self._spool = spool
-        self._jobs = jobs
+        self._decider = Decider(config, engine, jobs)
         self._waiting: dict[tuple[str, str], tuple[int, list[Dataset]]] = {}
 
     def run(self, stop: threading.Event) -> None:
@@ -69,7 +68,6 @@ class Router:
                 .where(belongs, association.c.closed_at.is_(None))
             )
             paths = connection.scalars(sa.select(instance.c.path).where(belongs)).all()
-            ours = connection.scalar(sa.select(sa.func.count()).where(result.c.series_instance_uid == series_uid))
         arrival = Arrival(instances=len(paths), last_at=row.last_at, open_associations=senders or 0)
         headers: list[Dataset] = []
         if not senders:
@@ -79,7 +77,7 @@ class Router:
         completion = judge(arrival, self._config.series, at)
         if not completion.complete:
             return False
-        verdict = self._decide(headers, ours=bool(ours))
+        verdict = self._decider.decide(series_uid, headers)
         generation = row.generation + 1
         with begin_immediate(self._engine) as connection:
             taken = connection.execute(
@@ -96,9 +94,8 @@ class Router:
             if taken.rowcount != 1:
                 return False
             where = {"study_instance_uid": study_uid, "series_instance_uid": series_uid}
-            told = [("complete", completion.signal), (verdict.outcome, verdict.reason)]
-            connection.execute(sa.insert(event), [{**where, "at": at, "what": w, "detail": d} for w, d in told])
-            self._record(connection, where, generation, verdict, at)
+            connection.execute(sa.insert(event).values(**where, at=at, what="complete", detail=completion.signal))
+            self._decider.record(connection, where, generation, verdict, at)
         del self._waiting[study_uid, series_uid]
         logger.info("series %s complete (%s): %s", series_uid, completion.signal, verdict.reason)
         return True
@@ -115,32 +112,3 @@ class Router:
                     logger.warning("router: %s", error)
             self._waiting[key] = (len(paths), headers)
         return headers
-
-    def _decide(self, headers: list[Dataset], *, ours: bool) -> Decision:
-        if ours:
-            return Decision(outcome="ignored", reason="it is a result of this node", routes=(), trace=())
-        if not headers:
-            return Decision(outcome="ignored", reason="none of its files can be read", routes=(), trace=())
-        return decide(headers[0], self._config.rules)
-
-    def _record(
-        self, connection: sa.Connection, where: dict[str, str], generation: int, verdict: Decision, at: float
-    ) -> None:
-        connection.execute(
-            sa.insert(decision).values(
-                **where,
-                generation=generation,
-                outcome=verdict.outcome,
-                reason=verdict.reason,
-                trace=list(verdict.trace),
-                decided_at=at,
-            )
-        )
-        for route in verdict.routes:
-            new = NewJob(
-                study_instance_uid=where["study_instance_uid"],
-                series_instance_uid=where["series_instance_uid"],
-                generation=generation,
-                **asdict(route),
-            )
-            self._jobs.enqueue(connection, new)
