@@ -19,7 +19,7 @@ from receivers import Node, ReceiverProcess, associate, configuration, send_data
 from node.__main__ import main
 from node.errors import LedgerError
 from node.ledger.engine import begin_immediate, ledger_url, now, open_ledger
-from node.ledger.tables import conflict, instance, result, series
+from node.ledger.tables import conflict, event, instance, result, series
 from node.operate.verify import SETTLE_SECONDS, Verification, compare, tell, verify
 from node.spool import Spool
 
@@ -96,6 +96,19 @@ def test_files_that_are_gone_or_changed_by_one_bit_are_named(full: Node) -> None
     assert found.missing == tuple(sorted([image, "results/job-1/2.1.dcm"]))
     assert found.altered == tuple(sorted([other, twin]))
     assert (found.unrecorded, found.leftover, found.faults) == ((), (), 4)
+
+
+def test_an_image_that_was_lost_and_came_again_from_another_sender_is_as_recorded(node: Node) -> None:
+    (dataset,) = ct_series(1, 16)
+    for calling in ("CT1", "PACS"):
+        sender = associate(node, [(CTImageStorage, ExplicitVRLittleEndian)], calling=calling)
+        assert send_dataset(sender, dataset).Status == 0x0000
+        sender.release()
+        [row] = node.rows(instance)
+        assert look(node).faults == 0
+        node.spool.absolute(row.path).unlink()
+    assert [e.what for e in node.rows(event)] == ["receiving", "came again"]
+    assert look(node).missing == (row.path,)
 
 
 def test_a_study_whose_folder_is_gone_is_missing_as_a_whole(full: Node) -> None:

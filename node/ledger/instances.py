@@ -49,6 +49,9 @@ class Receipt:
 def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> None:
     """Record received files in the caller's write transaction; recording the same file again changes nothing.
 
+    The digest of a receipt is that of the file at its path. Another digest than the row's means that the file was lost
+    and came again, from a sender whose AE title its File Meta Information names: the row follows it.
+
     A new image puts its series into RECEIVING again. A file whose SOP Instance UID is already recorded with another
     file becomes a conflict, also when it names another study or series.
     """
@@ -61,7 +64,11 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> 
     created = _insert_instances(connection, list(wanted.values()))
     _touch_series(connection, [wanted[uid] for uid in created])
     others = {r.sop_instance_uid for r in receipts} - created
-    paths = {uid: wanted[uid].path for uid in created} | _paths(connection, others)
+    known = _known(connection, others)
+    paths = {uid: wanted[uid].path for uid in created} | {uid: row.path for uid, row in known.items()}
+    for uid, row in known.items():
+        if uid in wanted and wanted[uid].path == row.path and wanted[uid].sha256 != row.sha256:
+            _replace(connection, wanted[uid])
     # A conflict whose first file has no row yet can only come from a spool that is being recovered.
     _record_conflicts(connection, [r for r in receipts if r.conflict or paths[r.sop_instance_uid] != r.path])
 
@@ -101,9 +108,9 @@ def _row(receipt: Receipt, table: sa.Table) -> dict[str, Any]:
     return row
 
 
-def _paths(connection: sa.Connection, uids: set[str]) -> dict[str, str]:
-    query = sa.select(instance.c.sop_instance_uid, instance.c.path).where(instance.c.sop_instance_uid.in_(uids))
-    return dict(connection.execute(query).all())
+def _known(connection: sa.Connection, uids: set[str]) -> dict[str, sa.Row[tuple[str, str, str]]]:
+    query = sa.select(instance.c.sop_instance_uid, instance.c.path, instance.c.sha256)
+    return {row.sop_instance_uid: row for row in connection.execute(query.where(instance.c.sop_instance_uid.in_(uids)))}
 
 
 _THIS_SERIES = (series.c.study_instance_uid == sa.bindparam("study")) & (
@@ -157,6 +164,14 @@ def _touch_series(connection: sa.Connection, receipts: list[Receipt]) -> None:
         if state not in {None, "RECEIVING"}:
             _tell(connection, group[0], "late image", f"{len(group)} image(s) {sender}; the series is open again")
         connection.execute(_TOUCH, {**this, "more": len(group), "at": last_at, "said": modality})
+
+
+def _replace(connection: sa.Connection, receipt: Receipt) -> None:
+    file = {"sha256": receipt.sha256, "size": receipt.size, "transfer_syntax_uid": receipt.transfer_syntax_uid}
+    this = instance.c.sop_instance_uid == receipt.sop_instance_uid
+    connection.execute(instance.update().where(this).values(**file))
+    sender = receipt.association.calling_ae if receipt.association else "the spool"
+    _tell(connection, receipt, "came again", f"the file of {receipt.sop_instance_uid} was lost; now from {sender}")
 
 
 def _record_conflicts(connection: sa.Connection, receipts: list[Receipt]) -> None:
