@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from node.config import Config
 from node.deliver import Deliverer
 from node.errors import ConfigError
+from node.jobs.conflicts import Conflicts
 from node.jobs.engine import Jobs, Stage
 from node.jobs.router import Router
 from node.jobs.stages import Encode, Infer
@@ -80,7 +81,11 @@ def _receiver(config: Config, engine: sa.Engine, spool: Spool, _stop: threading.
 
 @contextmanager
 def _router(config: Config, engine: sa.Engine, spool: Spool, stop: threading.Event) -> Iterator[None]:
-    loops = [Router(config, engine, spool, Jobs(engine)).run, Retention(config, engine, spool).run]
+    loops = [
+        Router(config, engine, spool, Jobs(engine)).run,
+        Conflicts(engine, spool).run,
+        Retention(config, engine, spool).run,
+    ]
     threads = [threading.Thread(target=loop, args=(stop,), daemon=True) for loop in loops]
     for thread in threads:
         thread.start()

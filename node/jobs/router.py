@@ -20,6 +20,7 @@ from node.jobs.decide import Decider
 from node.jobs.engine import Jobs
 from node.ledger.engine import begin_immediate, now
 from node.ledger.tables import association, event, instance, series
+from node.ledger.transitions import supersede_jobs
 from node.spool import Spool
 from node.studies.completeness import Arrival, judge
 from node.studies.grid import describe
@@ -95,6 +96,7 @@ class Router:
                 return False
             where = {"study_instance_uid": study_uid, "series_instance_uid": series_uid}
             connection.execute(sa.insert(event).values(**where, at=at, what="complete", detail=completion.signal))
+            supersede_jobs(connection, study_uid, series_uid, generation)
             self._decider.record(connection, where, generation, verdict, at)
         del self._waiting[study_uid, series_uid]
         logger.info("series %s complete (%s): %s", series_uid, completion.signal, verdict.reason)

@@ -108,9 +108,10 @@ def _row(receipt: Receipt, table: sa.Table) -> dict[str, Any]:
     return row
 
 
-def _known(connection: sa.Connection, uids: set[str]) -> dict[str, sa.Row[tuple[str, str, str]]]:
+def _known(connection: sa.Connection, uids: set[str]) -> dict[str, sa.Row[Any]]:
     query = sa.select(instance.c.sop_instance_uid, instance.c.path, instance.c.sha256)
-    return {row.sop_instance_uid: row for row in connection.execute(query.where(instance.c.sop_instance_uid.in_(uids)))}
+    rows = connection.execute(query.where(instance.c.sop_instance_uid.in_(uids))).all()
+    return {row.sop_instance_uid: row for row in rows}
 
 
 _THIS_SERIES = (series.c.study_instance_uid == sa.bindparam("study")) & (

@@ -56,6 +56,8 @@ conflict = sa.Table(  # same SOP Instance UID, different bytes: kept beside, sho
     sa.Column("size", sa.BigInteger, nullable=False),
     _text("association_id", null=True),
     _time("received_at"),
+    _text("kind", null=True),  # identity, encoding, content; null: not compared yet
+    _text("changed", null=True),  # keywords of what differs
 )
 
 series = sa.Table(

@@ -127,6 +127,18 @@ def cancel_job(connection: sa.Connection, job_id: str, reason: str) -> None:
     _cancel(connection, job_id, reason)
 
 
+def supersede_jobs(connection: sa.Connection, study: str, series: str, generation: int) -> None:
+    """Stop the unfinished jobs of earlier generations of a series: their input is no longer all there is."""
+    earlier = sa.and_(
+        job.c.study_instance_uid == study,
+        job.c.series_instance_uid == series,
+        job.c.generation < generation,
+        job.c.state.in_(ACTIVE),
+    )
+    for job_id in connection.scalars(sa.select(job.c.id).where(earlier).order_by(job.c.id)).all():
+        _cancel(connection, job_id, f"superseded by generation {generation} of its series")
+
+
 def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) -> list[Attempt]:
     """Begin again at ``stage``; by default at deliver when a job was cancelled there, else at infer.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
+from node.ledger.conflicts import Outdated
 from node.ledger.jobs import CANCELED, COMPLETED, DELIVER, IN_PROGRESS, SCHEDULED, Job
 from node.operate.books import Books, Conflict, ReceivedSeries
 
@@ -61,6 +62,8 @@ class Account:
     """Stored, confirmed, waiting, in progress, cancelled."""
     quarantined: tuple[Quarantined, ...]
     conflicts: tuple[Conflict, ...]
+    outdated: tuple[Outdated, ...]
+    """Results sent for images that came again with another identity."""
     differences: tuple[str, ...]
     """What should not be, one sentence each; empty when everything is explained."""
 
@@ -94,6 +97,7 @@ def account(books: Books, is_owed: Owed, day: date | None = None) -> Account:
             if one.quarantine is not None
         ),
         conflicts=chosen.conflicts,
+        outdated=chosen.outdated,
         differences=(*_strays(books), *_of_series(chosen), *_of_jobs(chosen, made, is_owed), *_of_deliveries(chosen)),
     )
 
@@ -213,7 +217,13 @@ def tell(found: Account) -> str:
         ]
     lines.append("")
     lines += [
-        f"conflict: {c.sop_instance_uid} came again with other content; kept as {c.path}" for c in found.conflicts
+        f"conflict: {c.sop_instance_uid} came again with other {c.changed or 'content'}; kept as {c.path}"
+        for c in found.conflicts
+    ]
+    lines += [
+        f"IDENTITY CHANGED: study {o.study_instance_uid} came again with other {o.changed}; "
+        f"{o.destination} has results of job {o.job_id} under the old one"
+        for o in found.outdated
     ]
     lines += [
         f"quarantined: {q.description} of job {q.job_id}, study {q.study_instance_uid}: {q.reason}"

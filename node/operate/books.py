@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
+from node.ledger.conflicts import Outdated, outdated_deliveries
 from node.ledger.deliveries import DeliveryStatus, all_deliveries
 from node.ledger.engine import snapshot
 from node.ledger.jobs import Job, list_jobs
@@ -66,6 +67,10 @@ class Conflict:
     series_instance_uid: str
     sop_instance_uid: str
     path: str
+    kind: str | None
+    """identity, encoding, content; ``None``: not compared yet."""
+    changed: str | None
+    """Keywords of what differs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +82,8 @@ class Books:
     results: tuple[Made, ...]
     deliveries: tuple[DeliveryStatus, ...]
     conflicts: tuple[Conflict, ...]
+    outdated: tuple[Outdated, ...]
+    """Results sent for images that came again with another identity."""
     strays: tuple[Stray, ...]
 
     def between(self, start: float, end: float) -> Books:
@@ -92,6 +99,7 @@ class Books:
             results=tuple(r for r in self.results if r.job_id in ids),
             deliveries=tuple(d for d in self.deliveries if d.job_id in ids),
             conflicts=tuple(c for c in self.conflicts if (c.study_instance_uid, c.series_instance_uid) in keys),
+            outdated=tuple(o for o in self.outdated if o.job_id in ids),
         )
 
 
@@ -106,6 +114,7 @@ def read(engine: sa.Engine) -> Books:
             results=tuple(Made(**row) for row in connection.execute(made).mappings()),
             deliveries=tuple(all_deliveries(connection)),
             conflicts=tuple(Conflict(**row) for row in connection.execute(again).mappings()),
+            outdated=tuple(outdated_deliveries(connection)),
             strays=_strays(connection),
         )
 

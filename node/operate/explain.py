@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.errors import NotFoundError
+from node.ledger.conflicts import outdated_deliveries
 from node.ledger.tables import conflict, decision, delivery, delivery_instance, event, instance, job, result, series
 
 
@@ -25,8 +26,16 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
     """
     with engine.connect() as connection:
         found = _rows(connection, series, series.c.study_instance_uid == study_uid, order="first_at")
-        if not found:
+        strays = _rows(
+            connection,
+            conflict,
+            conflict.c.study_instance_uid == study_uid,
+            conflict.c.series_instance_uid.not_in([entry["series_instance_uid"] for entry in found]),
+            order="received_at",
+        )
+        if not found and not strays:
             raise NotFoundError(f"study {study_uid}: not in the ledger; `ainode status` lists the latest studies")
+        outdated = outdated_deliveries(connection, study_uid)
         for entry in found:
             belongs = [
                 (t.c.study_instance_uid == study_uid) & (t.c.series_instance_uid == entry["series_instance_uid"])
@@ -37,6 +46,7 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
             entry["bytes"] = connection.scalar(sa.select(sa.func.sum(instance.c.size)).where(belongs[3])) or 0
             entry["jobs"] = _rows(connection, job, belongs[2], order="created_at")
             for one in entry["jobs"]:
+                one["outdated"] = {o.destination: o.changed for o in outdated if o.job_id == one["id"]}
                 one["results"] = _rows(connection, result, result.c.job_id == one["id"], order="created_at")
                 one["deliveries"] = _rows(connection, delivery, delivery.c.job_id == one["id"], order="created_at")
                 for sent in one["deliveries"]:
@@ -48,7 +58,7 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
                         order="sop_instance_uid",
                     )
         timeline = _rows(connection, event, event.c.study_instance_uid == study_uid, order="at")
-    return {"study_instance_uid": study_uid, "series": found, "timeline": timeline}
+    return {"study_instance_uid": study_uid, "series": found, "conflicts": strays, "timeline": timeline}
 
 
 def clock(seconds: float | None) -> str:
@@ -59,6 +69,7 @@ def clock(seconds: float | None) -> str:
 def tell(explanation: dict[str, Any]) -> str:
     """``explain`` in plain words."""
     lines = [f"Study {explanation['study_instance_uid']}"]
+    lines += [_tell_conflict(entry) for entry in explanation["conflicts"]]
     for one in explanation["series"]:
         lines.append("")
         lines.append(
@@ -67,10 +78,7 @@ def tell(explanation: dict[str, Any]) -> str:
         lines.append(f"  received {clock(one['first_at'])} to {clock(one['last_at'])}")
         if one["state"] == "RECEIVING":
             lines.append("  not complete yet: still receiving, or waiting for the quiet period")
-        lines += [
-            f"  CONFLICT: image {entry['sop_instance_uid']} came again with other content; both are kept"
-            for entry in one["conflicts"]
-        ]
+        lines += [_tell_conflict(entry) for entry in one["conflicts"]]
         for verdict in one["decisions"]:
             lines += _tell_decision(verdict, one)
         for work in one["jobs"]:
@@ -78,6 +86,11 @@ def tell(explanation: dict[str, Any]) -> str:
     lines += ["", "Timeline"]
     lines += [f"  {clock(e['at'])}  {e['what']}: {e['detail']}" for e in explanation["timeline"]]
     return "\n".join(lines)
+
+
+def _tell_conflict(entry: dict[str, Any]) -> str:
+    changed = entry["changed"] or "content"
+    return f"  CONFLICT: image {entry['sop_instance_uid']} came again with other {changed}; both files are kept"
 
 
 def _tell_decision(verdict: dict[str, Any], one: dict[str, Any]) -> list[str]:
@@ -111,6 +124,11 @@ def _tell_job(work: dict[str, Any]) -> list[str]:
         lines.append(
             f"    delivery to {sent['destination']}: {sent['state']}, {stored} of {len(sent['instances'])} stored"
         )
+        if sent["destination"] in work["outdated"]:
+            lines.append(
+                f"      IDENTITY CHANGED: the images came again with other {work['outdated'][sent['destination']]}; "
+                "these results name the old one"
+            )
         if sent["error"]:
             lines.append(f"      last error: {sent['error']}; next try {clock(sent['next_at'])}")
     return lines

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from node.ledger.conflicts import outdated_deliveries
 from node.ledger.engine import now
 from node.ledger.tables import conflict, delivery, executor, instance, job, result, series
 
@@ -48,6 +49,8 @@ def status(engine: sa.Engine, folder: Path, studies: int = 20) -> dict[str, Any]
         return {
             "images": count(instance),
             "conflicts": count(conflict),
+            "identity_changed": count(conflict, conflict.c.kind == "identity"),
+            "outdated_results": len(outdated_deliveries(connection)),
             "series": by(series, series.c.state),
             "jobs": by(job, job.c.state),
             "outcomes": by(job, job.c.outcome),

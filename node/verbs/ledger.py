@@ -29,8 +29,8 @@ def status(*, config_path: Path, as_json: bool, studies: int) -> None:
     if as_json:
         print_json(found)
         return
-    for key in ("images", "conflicts", "quarantined", "free_gib"):
-        click.echo(f"{key.replace('_', ' '):12} {found[key]}")
+    for key in ("images", "conflicts", "identity_changed", "outdated_results", "quarantined", "free_gib"):
+        click.echo(f"{key.replace('_', ' '):16} {found[key]}")
     for key in ("series", "jobs", "outcomes", "deliveries", "processes"):
         click.echo(f"{key:12} " + (", ".join(f"{n} {what}" for what, n in found[key].items()) or "none"))
     for study in found["studies"]:

@@ -1,0 +1,53 @@
+"""Says of every instance that came again with another file what changed: identity, encoding or content."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import sqlalchemy as sa
+
+from node.errors import InputError
+from node.ledger.conflicts import pairs_to_compare, record_differences
+from node.ledger.engine import begin_immediate
+from node.spool import Spool
+from node.studies.comparison import compare
+from node.studies.source import read_header
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 2.0
+
+
+class Conflicts:
+    """Not the receiver's work: a merged patient comes with thousands of images, and no sender waits for this."""
+
+    def __init__(self, engine: sa.Engine, spool: Spool) -> None:
+        self._engine = engine
+        self._spool = spool
+
+    def run(self, stop: threading.Event) -> None:
+        """Look every two seconds until ``stop`` is set."""
+        while not stop.wait(POLL_SECONDS):
+            try:
+                self.step()
+            except Exception:  # the actor's own loop: the next look may succeed, nothing is half done
+                logger.exception("conflicts: this look failed; trying again")
+
+    def step(self) -> int:
+        """Compare what is due; return how many pairs."""
+        with self._engine.connect() as connection:
+            pairs = pairs_to_compare(connection)
+        found = [(pair, *self._difference(pair.first, pair.second)) for pair in pairs]
+        if found:
+            with begin_immediate(self._engine) as connection:
+                record_differences(connection, found)
+        return len(found)
+
+    def _difference(self, first: str, second: str) -> tuple[str, str]:
+        try:
+            found = compare(*(read_header(self._spool.absolute(path)) for path in (first, second)))
+        except InputError as error:
+            logger.warning("conflict %s: %s", second, error)
+            return "content", "what cannot be read"
+        return found.kind, ", ".join(found.keywords)

@@ -1,0 +1,98 @@
+"""Instances that came again with another file: what changed, and what was sent under an identity that is no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from node.ledger.engine import now
+from node.ledger.tables import conflict, delivery, event, instance, job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two files of one SOP Instance that were not compared yet."""
+
+    sop_instance_uid: str
+    study_instance_uid: str
+    """Of the file that was first."""
+    series_instance_uid: str
+    first: str
+    """Path of the file that counts."""
+    second: str
+    """Path of the one that is kept beside it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outdated:
+    """A delivery of results that name an identity which their images no longer have."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    job_id: str
+    destination: str
+    changed: str
+    """Keywords of what the images now say otherwise."""
+
+
+def pairs_to_compare(connection: sa.Connection, limit: int = 200) -> list[Pair]:
+    """The oldest conflicts of which nobody has said yet what changed."""
+    query = (
+        sa.select(
+            conflict.c.sop_instance_uid,
+            instance.c.study_instance_uid,
+            instance.c.series_instance_uid,
+            instance.c.path.label("first"),
+            conflict.c.path.label("second"),
+        )
+        .join(instance, instance.c.sop_instance_uid == conflict.c.sop_instance_uid)
+        .where(conflict.c.kind.is_(None))
+        .order_by(conflict.c.received_at)
+        .limit(limit)
+    )
+    return [Pair(**row) for row in connection.execute(query).mappings()]
+
+
+def record_differences(connection: sa.Connection, found: Sequence[tuple[Pair, str, str]]) -> None:
+    """Keep ``(pair, kind, keywords)``; the timeline gets one line for all images of a series that changed alike."""
+    alike: dict[tuple[str, str, str, str], int] = {}
+    for pair, kind, changed in found:
+        this = conflict.c.path == pair.second
+        connection.execute(sa.update(conflict).where(this).values(kind=kind, changed=changed))
+        group = (pair.study_instance_uid, pair.series_instance_uid, kind, changed)
+        alike[group] = alike.get(group, 0) + 1
+    for (study, series, kind, changed), count in alike.items():
+        row = {"at": now(), "study_instance_uid": study, "series_instance_uid": series, "what": f"{kind} changed"}
+        detail = f"{count} image(s) came again with other {changed}; kept beside the first, which count"
+        connection.execute(sa.insert(event).values(**row, detail=detail))
+
+
+def outdated_deliveries(connection: sa.Connection, study: str | None = None) -> list[Outdated]:
+    """Results at a destination whose images came again with another identity; of one study or of all."""
+    query = (
+        sa.select(
+            job.c.study_instance_uid,
+            job.c.series_instance_uid,
+            job.c.id.label("job_id"),
+            delivery.c.destination,
+            sa.func.min(conflict.c.changed).label("changed"),
+        )
+        .select_from(conflict)
+        .join(instance, instance.c.sop_instance_uid == conflict.c.sop_instance_uid)
+        .join(
+            job,
+            sa.and_(
+                job.c.study_instance_uid == instance.c.study_instance_uid,
+                job.c.series_instance_uid == instance.c.series_instance_uid,
+            ),
+        )
+        .join(delivery, delivery.c.job_id == job.c.id)
+        .where(conflict.c.kind == "identity", delivery.c.state.in_(("STORED", "CONFIRMED")))
+        .group_by(job.c.study_instance_uid, job.c.series_instance_uid, job.c.id, delivery.c.destination)
+        .order_by(job.c.id, delivery.c.destination)
+    )
+    if study is not None:
+        query = query.where(job.c.study_instance_uid == study)
+    return [Outdated(**row) for row in connection.execute(query).mappings()]

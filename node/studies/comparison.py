@@ -1,0 +1,66 @@
+"""What differs between two files of one SOP Instance: another identity, another encoding, or other content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydicom import Dataset
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import BaseTag
+
+Kind = Literal["identity", "encoding", "content"]
+
+IDENTITY = frozenset(
+    (
+        "PatientID",
+        "IssuerOfPatientID",
+        "PatientName",
+        "PatientBirthDate",
+        "PatientSex",
+        "AccessionNumber",
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+    )
+)
+"""Whose image it is: what a patient merge, an accession correction or a reused SOP Instance UID changes."""
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """What changed, by keyword and never by value."""
+
+    kind: Kind
+    keywords: tuple[str, ...]
+    """In the order of their tags; private ones as ``(gggg,eeee)``. Of *identity*: only what makes it one."""
+
+
+def compare(first: Dataset, second: Dataset) -> Difference:
+    """Compare two headers, read without pixel data, of files that differ.
+
+    Where the headers agree, so do not the pixels: *content*, or *encoding* when the transfer syntax is another one.
+    """
+    tags = sorted(set(first.keys()) | set(second.keys()))
+    changed = tuple(keyword_for_tag(tag) or str(tag) for tag in tags if not _equal(first, second, tag))
+    identity = tuple(keyword for keyword in changed if keyword in IDENTITY)
+    if identity:
+        return Difference(kind="identity", keywords=identity)
+    if changed:
+        return Difference(kind="content", keywords=changed)
+    if first.file_meta.TransferSyntaxUID != second.file_meta.TransferSyntaxUID:
+        return Difference(kind="encoding", keywords=("TransferSyntaxUID",))
+    return Difference(kind="content", keywords=("PixelData",))
+
+
+def _equal(first: Dataset, second: Dataset, tag: BaseTag) -> bool:
+    if tag not in first or tag not in second:
+        return False
+    one, other = first.get_item(tag), second.get_item(tag)
+    if isinstance(one, RawDataElement) and isinstance(other, RawDataElement) and one.value == other.value:
+        return True  # also where only one of them says of which VR a private element is
+    try:
+        return bool(first[tag].value == second[tag].value)
+    except _UNREADABLE:
+        return False
