@@ -65,9 +65,9 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> 
     _touch_series(connection, [wanted[uid] for uid in created])
     others = {r.sop_instance_uid for r in receipts} - created
     known = _known(connection, others)
-    paths = {uid: wanted[uid].path for uid in created} | {uid: row.path for uid, row in known.items()}
-    for uid, row in known.items():
-        if uid in wanted and wanted[uid].path == row.path and wanted[uid].sha256 != row.sha256:
+    paths = {uid: wanted[uid].path for uid in created} | {uid: path for uid, (path, _) in known.items()}
+    for uid, (path, sha256) in known.items():
+        if uid in wanted and wanted[uid].path == path and wanted[uid].sha256 != sha256:
             _replace(connection, wanted[uid])
     # A conflict whose first file has no row yet can only come from a spool that is being recovered.
     _record_conflicts(connection, [r for r in receipts if r.conflict or paths[r.sop_instance_uid] != r.path])
@@ -108,10 +108,11 @@ def _row(receipt: Receipt, table: sa.Table) -> dict[str, Any]:
     return row
 
 
-def _known(connection: sa.Connection, uids: set[str]) -> dict[str, sa.Row[Any]]:
+def _known(connection: sa.Connection, uids: set[str]) -> dict[str, tuple[str, str]]:
+    """SOP Instance UID -> path and SHA-256 of its row."""
     query = sa.select(instance.c.sop_instance_uid, instance.c.path, instance.c.sha256)
     rows = connection.execute(query.where(instance.c.sop_instance_uid.in_(uids))).all()
-    return {row.sop_instance_uid: row for row in rows}
+    return {row.sop_instance_uid: (row.path, row.sha256) for row in rows}
 
 
 _THIS_SERIES = (series.c.study_instance_uid == sa.bindparam("study")) & (
