@@ -2,13 +2,16 @@
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint install clean
+.PHONY: demo test bench lint install clean
 
 demo: install
 	$(BIN)/ainode demo $(if $(STUDIES),--studies "$(STUDIES)")
 
 test: install lint
 	$(BIN)/pytest
+
+bench: install
+	$(BIN)/ainode bench receive $(if $(QUICK),--quick)
 
 lint: install
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import dicom_files
 import highdicom
 import numpy as np
@@ -82,8 +83,11 @@ def test_every_verb_is_in_the_operators_table():
 
 def test_options_that_pages_give_to_a_verb_exist():
     for text in TEXT.values():
-        for verb, option in re.findall(r"`ainode ([a-z]+)[^`]*?(--[a-z-]+)", text):
-            known = [name for parameter in main.commands[verb].params for name in parameter.opts]
+        for verb, inner, option in re.findall(r"`ainode ([a-z]+) ?([a-z]*)[^`]*?(--[a-z-]+)", text):
+            command = main.commands[verb]
+            if isinstance(command, click.Group):
+                command = command.commands[inner]
+            known = [name for parameter in command.params for name in parameter.opts]
             assert option in known, f"ainode {verb} {option}"
 
 

@@ -28,6 +28,7 @@ from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification
 
 from node.errors import PlatformError
+from node.process import bound_to_us, free_port
 
 logger = logging.getLogger(__name__)
 
@@ -73,18 +74,6 @@ class Pacs(Protocol):
 
     def fetch(self, sop_instance_uid: str) -> Dataset:
         """One instance as it is stored there."""
-
-
-def free_port() -> int:
-    """A TCP port that is free on loopback now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def bound_to_us(signal_name: str) -> list[str]:
-    """Words before a command that make it end when we end, however that happens; empty where setpriv is missing."""
-    return ["setpriv", "--pdeathsig", signal_name] if shutil.which("setpriv") else []
 
 
 def make_pacs(folder: Path, callers: Mapping[str, int]) -> Pacs:

@@ -21,11 +21,12 @@ from rich.table import Table
 from node.demo import pacs as archive
 from node.demo import scanner
 from node.demo.gallery import compare, draw_all
-from node.demo.pacs import Pacs, bound_to_us, free_port, make_pacs
+from node.demo.pacs import Pacs, make_pacs
 from node.demo.phantom import Truth, write_brain_flair, write_chest_ct
 from node.demo.watch import Progress, progress, sent_series, table
 from node.errors import PlatformError
 from node.ledger.engine import ledger_url, open_ledger
+from node.process import bound_to_us, free_port
 
 NODE_TITLE = "AINODE"
 READY_SECONDS = 120.0

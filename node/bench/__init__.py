@@ -1,0 +1,1 @@
+"""Measurements against other programs on this machine: ``ainode bench``. One module with ``run`` for each bench."""

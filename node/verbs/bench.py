@@ -1,0 +1,69 @@
+"""``ainode bench``: figures of this machine, beside those of other programs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from node.errors import ConfigError
+from node.verbs.options import json_option, print_json
+
+
+@click.group()
+def bench() -> None:
+    """Measure this node beside other programs on this machine."""
+
+
+@bench.command()
+@json_option
+@click.option("--quick", is_flag=True, help="CT and the scripted sender only, 1 and 16 associations, 2 rounds.")
+@click.option("--markdown", is_flag=True, help="Print the table of docs/benchmarks.md.")
+@click.option("--peers", help="Receivers to compare, separated by commas. Default: all that are installed.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path(),
+    help="Where the receivers write, and clean up: the disk that is measured. Default: the current folder.",
+)
+def receive(*, as_json: bool, quick: bool, markdown: bool, peers: str | None, folder: Path) -> None:
+    """Receiving: this node, dcmtk storescp, Orthanc and a plain pynetdicom handler."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from node.bench import report
+    from node.bench.receive import Plan, available, cells, run
+    from node.bench.servers import SERVERS
+
+    wanted = tuple(peers.split(",")) if peers else tuple(SERVERS)
+    if unknown := [name for name in wanted if name not in SERVERS]:
+        raise ConfigError(f"--peers {unknown[0]!r}: no such receiver; use some of {', '.join(SERVERS)}")
+    servers, skipped = available(wanted)
+    plan = Plan(servers=servers, folder=folder)
+    if quick:
+        plan = replace(plan, kinds=("CT",), associations=(1, 16), senders=("scripted",), rounds=2, instances=128)
+    machine = report.machine(folder)
+    runs = []
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=len(cells(plan)) * plan.rounds * len(servers))
+        for done in run(plan):
+            runs.append(done)
+            cell = done.cell
+            text = f"{cell.kind} {cell.sender} x {cell.associations}: {SERVERS[done.server].title}"
+            bar.update(task, advance=1, description=text)
+    if as_json:
+        print_json(report.as_json(runs, machine, skipped))
+        return
+    if markdown:
+        click.echo(report.markdown(report.lines(runs), machine))
+    else:
+        Console(width=max(Console().width, 120)).print(report.table(report.lines(runs)))
+        click.echo(", ".join(machine.values()))
+    for server in servers:
+        click.echo(f"{SERVERS[server].title}: on disk before Success: {SERVERS[server].durable}")
+    for name, what in skipped.items():
+        click.echo(f"{SERVERS[name].title} was skipped: {what} is not installed")
+
+
+VERBS = (bench,)
