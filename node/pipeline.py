@@ -176,6 +176,8 @@ class Findings:
     derived: tuple[DerivedSeries, ...] = ()
     remarks: tuple[str, ...] = ()
     """Sentences for the report: limits of this analysis, image quality."""
+    partial: str = ""
+    """Why only a part could be analysed, in words for a radiologist; makes the outcome *partial*."""
 
     def __post_init__(self) -> None:
         labels = [s.label for s in self.all_segments]

@@ -11,7 +11,7 @@ from dicom_files import ct_series, write
 from pydicom import FileDataset
 
 from node.pipeline import Algorithm, DerivedSeries, Findings, Lesion, Segment, Volume, codes
-from node.results import Analysis, EncodedObject, encode
+from node.results import Analysis, EncodedObject, encode, outcome_of
 from node.studies.source import SourceSeries
 
 ALGORITHM = Algorithm(
@@ -73,12 +73,13 @@ def halved(source: SourceSeries) -> Findings:
 
 
 def analysis(findings: Findings | None = None, **changes: object) -> Analysis:
-    """Given findings: the outcome findings; else what ``changes`` say."""
+    """Given findings: their outcome; else what ``changes`` say."""
     values: dict[str, object] = {
         "pipeline": "nodule",
         "algorithm": ALGORITHM,
         "generation": 1,
-        "outcome": "findings",
+        "outcome": outcome_of(findings or Findings()),
+        "reason": "" if findings is None else findings.partial,
         "findings": findings,
         "analysed_at": MOMENT,
         "timings": {"infer": 1.5},

@@ -29,7 +29,7 @@ RETRIES = Retries(max_attempts=3, first_seconds=0.2, max_seconds=1.0)
 
 
 def config_of(folder: Path, url: str = "", *, pipelines: dict[str, Any] | None = None, **options: Any) -> Config:
-    """``pipelines`` by name with their options, or one, ``scripted``; destination ``findings`` wants only those."""
+    """``pipelines`` by name with their options, or one, ``scripted``; some destinations do not want everything."""
     peer = {"title": "PACS", "host": "127.0.0.1", "port": 104}
     return Config.model_validate(
         {
@@ -40,7 +40,12 @@ def config_of(folder: Path, url: str = "", *, pipelines: dict[str, Any] | None =
                 name: {"factory": "job_pipelines:create", "options": of}
                 for name, of in (pipelines or {"scripted": options}).items()
             },
-            "destinations": {"pacs": peer, "findings": {**peer, "outcomes": ("findings",)}},
+            "destinations": {
+                "pacs": peer,
+                "findings": {**peer, "outcomes": ("findings",)},
+                "reports": {**peer, "objects": ("sr",)},
+                "masks": {**peer, "objects": ("seg",)},
+            },
         }
     )
 

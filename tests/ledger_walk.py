@@ -152,12 +152,14 @@ def _encode(connection: sa.Connection, job: Job) -> None:
             "size": 1,
             "quarantine": "no valid DICOM" if number == 2 else None,
             "created_at": 1.0,
+            "kind": "sr",
         }
         for number in range(3)
     ]
     record_results(connection, job.id, rows)
     outcome = get_job(connection, job.id).outcome or ""
-    owe_results(connection, job.id, [name for name in job.destinations if CONFIG.is_owed(name, outcome)])
+    owed = {name: CONFIG.kinds(name) for name in job.destinations if CONFIG.is_owed(name, outcome, ["sr"])}
+    owe_results(connection, job.id, owed)
 
 
 def _deliver(connection: sa.Connection, attempt: Attempt, *, refused: bool) -> bool:

@@ -147,7 +147,7 @@ def test_the_plugin_of_the_page_loads_by_its_configuration_and_its_result_passes
     )
     objects = encode(analysis, source)
     check(objects, source)
-    (seg,) = [entry.dataset for entry in objects if entry.kind == "SEG"]
+    (seg,) = [entry.dataset for entry in objects if entry.kind == "seg"]
     volume = highdicom.seg.Segmentation.from_dataset(seg).get_volume(combine_segments=True)
     assert int((volume.array > 0).sum()) == 5 * 12 * 10
 

@@ -59,7 +59,7 @@ def same_places(one: np.ndarray, other: np.ndarray) -> bool:
 def read_back(source: SourceSeries, mask: Volume) -> Volume:
     objects = encode(analysis(Findings(segments=(segment(mask),))), source)
     check(objects, source)
-    seg = highdicom.seg.Segmentation.from_dataset(one(objects, "SEG"))
+    seg = highdicom.seg.Segmentation.from_dataset(one(objects, "seg"))
     return seg.get_volume(combine_segments=True)
 
 

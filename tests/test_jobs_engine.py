@@ -122,7 +122,7 @@ def test_stages_follow_one_another_and_commit_what_they_leave(engine: sa.Engine,
         return Done(write=lambda c: record_outcome(c, job_id, "findings", ""), then=lambda: after.append(job_id))
 
     def encode(job_id: str, _: str) -> Done:
-        return Done(write=lambda c: owe_results(c, job_id, ["pacs", "archive"]))
+        return Done(write=lambda c: owe_results(c, job_id, {"pacs": None, "archive": None}))
 
     def deliver(job_id: str, destination: str) -> None:
         calls.append((job_id, destination))
@@ -192,7 +192,7 @@ def test_waiting_attempt_survives_a_restart_and_keeps_its_time(engine: sa.Engine
             raise DeliveryError("no answer")
 
     def encode(job_id: str, _: str) -> Done:
-        return Done(write=lambda c: owe_results(c, job_id, ["pacs"]))
+        return Done(write=lambda c: owe_results(c, job_id, {"pacs": None}))
 
     job_id = enqueue(engine, jobs)
     jobs.serve("worker", stages(encode=encode, deliver=deliver))

@@ -59,6 +59,7 @@ def everything() -> Findings:
         segments=(segment("Nothing", np.zeros((5, 7, 6), np.uint8)),),
         derived=(derived,),
         remarks=("Motion; größer als üblich",),
+        partial="Schichten fehlen",
     )
 
 
@@ -86,7 +87,7 @@ def test_everything_that_was_found_comes_back(tmp_path: Path) -> None:
     assert np.array_equal(x_derived.volume.array, y_derived.volume.array)
     assert y_derived.volume.array.dtype == np.float32
     assert (x_derived.description, x_derived.derivation) == (y_derived.description, y_derived.derivation)
-    assert got.findings.remarks == sent.findings.remarks
+    assert (got.findings.remarks, got.findings.partial) == (sent.findings.remarks, sent.findings.partial)
 
 
 def test_masks_are_stored_cropped(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def found(connection: sa.Connection) -> None:
 
 
 def owing(*destinations: str) -> Write:
-    return lambda connection: owe_results(connection, NEW.id, destinations)
+    return lambda connection: owe_results(connection, NEW.id, dict.fromkeys(destinations))
 
 
 def job(ledger: sa.Connection) -> Job:

@@ -24,7 +24,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobNode]:
     """One node that serves pipelines named after what they do."""
     folder = tmp_path_factory.mktemp("node")
     hang = {"does": "hang", "seconds": 600, "log": str(folder / "log"), "once": str(folder / "once")}
-    pipelines = {does: {"does": does} for does in ("findings", "raise", "jump", "outside")} | {"hang": hang}
+    pipelines = {does: {"does": does} for does in ("findings", "none", "raise", "jump", "outside")} | {"hang": hang}
     serving = JobNode(config_of(folder, pipelines=pipelines))
     serving.jobs.serve("all", serving.stages())
     yield serving
@@ -68,6 +68,20 @@ def test_every_outcome_in_turn_becomes_its_objects_and_reaches_who_wants_it(node
     assert all(part in timings for part in ("load ", "read ", "run ", " on cpu; peak memory ", " MiB host"))
 
 
+def test_each_destination_gets_the_objects_it_wants_and_a_report_that_refers_to_nothing_else(node: JobNode) -> None:
+    every = ("pacs", "reports", "masks")
+    found = node.enqueue(destinations=every, pipeline="findings")
+    empty = node.enqueue(destinations=every, pipeline="none")
+    assert (node.wait(found).state, node.wait(empty).state) == ("COMPLETED", "COMPLETED")
+    uids = {row.kind: row.sop_instance_uid for row in node.results(found)}
+    assert set(uids) == {"seg", "sr", "sr alone"}
+    wanted = {"pacs": ("seg", "sr"), "reports": ("sr alone",), "masks": ("seg",)}
+    assert sent(node, found) == {f"{name} {uids[kind]}" for name, kinds in wanted.items() for kind in kinds}
+    alone = next(row for row in node.results(found) if row.kind == "sr alone")
+    assert uids["seg"].encode() not in node.spool.absolute(alone.path).read_bytes()
+    assert {line.split()[0] for line in sent(node, empty)} == {"pacs", "reports"}, "no mask, no delivery"
+
+
 def test_pipeline_that_keeps_breaking_ends_as_a_failure_the_radiologist_can_read(node: JobNode) -> None:
     job_id = node.enqueue(pipeline="raise")
     job = node.wait(job_id)
@@ -100,7 +114,7 @@ def test_object_the_gate_refuses_is_kept_in_quarantine_and_a_failure_is_sent(
 ) -> None:
     def strict(objects: Any, source: Any) -> None:
         check(objects, source)
-        if any(one.kind == "SEG" for one in objects):
+        if any(one.kind == "seg" for one in objects):
             raise GateError("1 faults, not sent: SEG is mirrored")
 
     check = stages.check

@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 from node.ledger import begin_immediate, open_ledger
 from node.ledger import deliveries as d
 from node.ledger.tables import event, job, metadata, result
+from node.ledger.transitions import retry_job
 
 JOB, PACS = "job-1", "pacs"
 
@@ -77,6 +78,18 @@ def add_result(connection: sa.Connection, uid: str, quarantine: str | None = Non
 
 def owed(connection: sa.Connection) -> list[str]:
     return [o.sop_instance_uid for o in d.instances_to_store(connection, JOB, PACS)]
+
+
+def test_only_results_of_the_kinds_a_destination_wants_are_owed_also_after_a_retry(connection: sa.Connection) -> None:
+    connection.execute(sa.update(result).where(result.c.sop_instance_uid == "1.2.3.1").values(kind="sr"))
+    connection.execute(sa.update(result).where(result.c.sop_instance_uid == "1.2.3.2").values(kind="sr alone"))
+    d.schedule_delivery(connection, JOB, PACS, ["seg", "sr"])
+    assert owed(connection) == ["1.2.3.1"]
+    assert status(connection).instances == 1
+    retry_job(connection, JOB, "deliver")
+    assert owed(connection) == ["1.2.3.1"]
+    answer(connection, "1.2.3.1", 0x0000)
+    assert d.settle_delivery(connection, JOB, PACS) == d.STORED
 
 
 def answer(connection: sa.Connection, uid: str, status: int | None) -> None:

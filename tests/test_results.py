@@ -53,7 +53,7 @@ def texts(report: Dataset) -> list[str]:
 
 def test_every_object_of_a_ct_analysis_is_valid(tmp_path):
     source, objects = encoded(tmp_path)
-    assert [o.kind for o in objects] == ["derived"] * 5 + ["SEG", "SR"]
+    assert [o.kind for o in objects] == ["derived"] * 5 + ["seg", "sr"]
     check(objects, source)
     assert dciodvfy(tmp_path, objects) == []
 
@@ -72,7 +72,7 @@ def test_every_outcome_without_findings_is_one_valid_report_that_says_so(tmp_pat
     objects = encode(analysis(**OUTCOMES[outcome]), source)
     check(objects, source)
     assert dciodvfy(tmp_path, objects) == []
-    report = one(objects, "SR")
+    report = one(objects, "sr")
     assert outcome in report.SeriesDescription
     assert any(outcome in text and str(OUTCOMES[outcome].get("reason", "")) in text for text in texts(report))
     assert any(i.ValueType == "SCOORD" for i in groups(report)[0].ContentSequence)  # without it OHIF shows nothing
@@ -82,6 +82,28 @@ def test_every_outcome_without_findings_is_one_valid_report_that_says_so(tmp_pat
     assert finding.ConceptCodeSequence[0].CodeValue == expected[outcome]
     (evaluations,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "C0034375"]
     assert evaluations.ContentSequence[0].ConceptCodeSequence[0].CodeValue == expected[outcome]
+
+
+def test_an_analysis_of_a_part_says_so_whatever_it_found(tmp_path):
+    source = source_of(tmp_path, ct_series(4, 32))
+    for found, code in ((two_lesions(source), "111244"), (Findings(), "111243")):
+        objects = encode(analysis(replace(found, partial="2 slices are missing")), source)
+        check(objects, source)
+        report = one(objects, "sr")
+        assert report.SeriesDescription.endswith("(partial)")
+        assert "Outcome: partial (2 slices are missing)" in texts(report)
+        (evaluations,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "C0034375"]
+        summary, status = (i.ConceptCodeSequence[0].CodeValue for i in evaluations.ContentSequence[:2])
+        assert (summary, status) == (code, "111223")
+
+
+def test_a_report_alone_holds_every_measurement_of_the_one_on_the_segmentation(tmp_path):
+    source = source_of(tmp_path, ct_series(4, 32))
+    objects = encode(analysis(two_lesions(source)), source, ["seg", "sr", "sr alone"])
+    check(objects, source)
+    beside, alone = ([n for g in groups(one(objects, kind)) for n in numbers(g).items()] for kind in ("sr", "sr alone"))
+    assert sorted(alone) == sorted(beside)
+    assert check(encode(analysis(two_lesions(source)), source, ["sr alone"]), source) is None
 
 
 def test_images_without_geometry_still_get_their_report(tmp_path):
@@ -120,7 +142,7 @@ def test_the_same_analysis_gives_the_same_bytes(tmp_path):
 def test_another_analysis_never_reuses_a_uid(tmp_path, change):
     source = source_of(tmp_path, ct_series(2, 16))
     uids = [
-        one(encode(analysis(**({"outcome": "failed", "reason": "one"} | extra)), source), "SR").SOPInstanceUID
+        one(encode(analysis(**({"outcome": "failed", "reason": "one"} | extra)), source), "sr").SOPInstanceUID
         for extra in ({}, change)
     ]
     assert uids[0] != uids[1]
@@ -128,7 +150,7 @@ def test_another_analysis_never_reuses_a_uid(tmp_path, change):
 
 def test_a_lesion_has_an_outline_and_a_segment_under_one_tracking_uid(tmp_path):
     _, objects = encoded(tmp_path)
-    report, seg = one(objects, "SR"), one(objects, "SEG")
+    report, seg = one(objects, "sr"), one(objects, "seg")
     found: dict[str, set[str]] = {}
     for group in groups(report):
         (tracking,) = [i.UID for i in group.ContentSequence if i.ValueType == "UIDREF"]
@@ -139,7 +161,7 @@ def test_a_lesion_has_an_outline_and_a_segment_under_one_tracking_uid(tmp_path):
 
 def test_volume_and_axes_are_those_of_the_mask(tmp_path):
     _, objects = encoded(tmp_path)  # voxels of 2.5 x 0.7 x 0.7 mm; the first lesion is 3 x 6 x 12 voxels
-    planar, volumetric = groups(one(objects, "SR"))[:2]
+    planar, volumetric = groups(one(objects, "sr"))[:2]
     assert numbers(planar)["Long axis"] == pytest.approx(np.hypot(12, 6) * 0.7, abs=0.7)
     assert numbers(volumetric)["Volume"] == pytest.approx(3 * 6 * 12 * 2.5 * 0.7 * 0.7, abs=0.1)
     assert numbers(volumetric)["Certainty of Finding"] == pytest.approx(83)
@@ -152,7 +174,7 @@ def test_the_outline_surrounds_the_centres_of_exactly_the_mask(tmp_path):
     rows, columns = np.mgrid[:24, :24]
     mask[1] = (rows - 9) ** 2 + (columns - 14.5) ** 2 < 40
     lesion = Lesion(segment=segment(grid.with_array(mask)), finding=codes.SCT.Nodule)
-    planar = groups(one(encode(analysis(Findings(lesions=(lesion,))), source), "SR"))[0]
+    planar = groups(one(encode(analysis(Findings(lesions=(lesion,))), source), "sr"))[0]
     (outline,) = [i for i in planar.ContentSequence if i.ValueType == "SCOORD"]
     points = np.reshape(outline.GraphicData, (-1, 2))
     assert np.array_equal(points[0], points[-1])
@@ -177,7 +199,7 @@ def test_what_the_pipeline_measured_replaces_what_the_node_would(tmp_path):
     )
     mask = box(source.volume(), (1, 2, 2), (2, 6, 6))
     lesion = Lesion(segment=segment(mask), finding=codes.SCT.Nodule, measurements=stated)
-    report = one(encode(analysis(Findings(lesions=(lesion,))), source), "SR")
+    report = one(encode(analysis(Findings(lesions=(lesion,))), source), "sr")
     names = [name for group in groups(report) for name in numbers(group)]
     assert sorted(names) == ["Long axis", "Short axis", "Volume"]
     assert {n: v for g in groups(report) for n, v in numbers(g).items()}["Volume"] == 77.0
@@ -190,7 +212,7 @@ def test_overlapping_segments_keep_all_their_voxels(tmp_path):
     found = Findings(segments=tuple(segment(m, f"Part {n}") for n, m in enumerate(masks)))
     objects = encode(analysis(found), source)
     check(objects, source)
-    seg = highdicom.seg.Segmentation.from_dataset(one(objects, "SEG"))
+    seg = highdicom.seg.Segmentation.from_dataset(one(objects, "seg"))
     assert seg.SegmentsOverlap == "YES"
     back = seg.get_volume(segment_numbers=[1, 2, 3]).match_geometry(source.geometry)
     for number, mask in enumerate(masks):
@@ -204,7 +226,7 @@ def test_a_lesion_between_two_slices_does_not_vanish(tmp_path):
     fine = Volume(np.zeros((8, 64, 64), np.uint8), affine, coordinate_system="PATIENT")
     fine.array[3:5, 30:32, 30:32] = 1
     lesion = Lesion(segment=segment(fine), finding=codes.SCT.Nodule)
-    seg = one(encode(analysis(Findings(lesions=(lesion,))), source), "SEG")
+    seg = one(encode(analysis(Findings(lesions=(lesion,))), source), "seg")
     assert seg.pixel_array.sum() >= 1
 
 
@@ -222,7 +244,7 @@ def test_an_outcome_that_the_findings_contradict_is_refused(tmp_path):
     with pytest.raises(EncodeError, match="outcome_of"):
         encode(analysis(two_lesions(source), outcome="no findings"), source)
     with pytest.raises(EncodeError, match="outcome_of"):
-        encode(analysis(Findings()), source)
+        encode(analysis(Findings(), outcome="findings"), source)
 
 
 def test_outcome_of_tells_an_empty_result_from_findings(tmp_path):
@@ -231,7 +253,10 @@ def test_outcome_of_tells_an_empty_result_from_findings(tmp_path):
     assert outcome_of(Findings()) == "no findings"
     assert outcome_of(Findings(segments=(segment(box(grid, (0, 0, 0), (0, 0, 0))),))) == "no findings"
     assert outcome_of(two_lesions(source)) == "findings"
-    assert outcome_of(halved(source)) == "findings"
+    assert outcome_of(halved(source)) == "derived"
+    lungs = segment(box(grid, (0, 0, 0), (0, 0, 0)))
+    assert outcome_of(replace(halved(source), segments=(lungs,))) == "no findings", "it looked, and made images besides"
+    assert outcome_of(replace(two_lesions(source), partial="3 slices are missing")) == "partial"
 
 
 def test_an_empty_organ_segment_is_left_out_beside_others(tmp_path):
@@ -239,7 +264,7 @@ def test_an_empty_organ_segment_is_left_out_beside_others(tmp_path):
     empty = segment(box(source.volume(), (0, 0, 0), (0, 0, 0)), "Nothing")
     objects = encode(analysis(Findings(lesions=two_lesions(source).lesions, segments=(empty,))), source)
     check(objects, source)
-    assert [s.SegmentLabel for s in one(objects, "SEG").SegmentSequence] == ["Nodule 1", "Nodule 2"]
+    assert [s.SegmentLabel for s in one(objects, "seg").SegmentSequence] == ["Nodule 1", "Nodule 2"]
 
 
 @pytest.mark.parametrize(
@@ -298,7 +323,7 @@ def test_lossy_source_images_make_lossy_results(tmp_path):
     found = Findings(lesions=two_lesions(source).lesions, derived=halved(source).derived)
     objects = encode(analysis(found), source)
     check(objects, source)
-    assert {o.dataset.LossyImageCompression for o in objects if o.kind != "SR"} == {"01"}
+    assert {o.dataset.LossyImageCompression for o in objects if o.kind != "sr"} == {"01"}
     assert dciodvfy(tmp_path, objects) == []
 
 
@@ -310,7 +335,7 @@ def test_the_algorithm_is_named_in_every_object(tmp_path):
         assert item.ManufacturerModelName == ALGORITHM.name
         assert item.SoftwareVersions[0] == ALGORITHM.version
         assert item.DeviceSerialNumber == ALGORITHM.weights_sha256
-    seg, report = one(objects, "SEG"), one(objects, "SR")
+    seg, report = one(objects, "seg"), one(objects, "sr")
     assert "threshold=0.5" in seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters
     assert "threshold=0.5" in texts(report)
     assert all("RecommendedDisplayCIELabValue" in s for s in seg.SegmentSequence)

@@ -161,34 +161,34 @@ def truncated(dataset: FileDataset) -> None:
 
 
 FAULTS: dict[str, tuple[str, Change, str]] = {
-    "another patient": ("SR", put(PatientID="TEST-2"), "PatientID is not the source's"),
+    "another patient": ("sr", put(PatientID="TEST-2"), "PatientID is not the source's"),
     "another name": ("derived", put(PatientName="Other^Patient"), "PatientName is not the source's"),
-    "another accession": ("SEG", put(AccessionNumber="A2"), "AccessionNumber is not the source's"),
-    "another study": ("SEG", put(StudyInstanceUID=generate_uid()), "StudyInstanceUID is not the source's"),
-    "another character set": ("SR", put(SpecificCharacterSet="ISO_IR 100"), "SpecificCharacterSet"),
-    "an invented age": ("SR", put(PatientAge="050Y"), "PatientAge is not the source's"),
-    "a UID too long": ("SR", put(SeriesInstanceUID="1." + "2" * 70), "is no UID"),
-    "a UID with a leading zero": ("SEG", put(SeriesInstanceUID="1.02.3"), "is no UID"),
-    "type 1 missing": ("SEG", drop("ContentLabel"), "ContentLabel is missing"),
+    "another accession": ("seg", put(AccessionNumber="A2"), "AccessionNumber is not the source's"),
+    "another study": ("seg", put(StudyInstanceUID=generate_uid()), "StudyInstanceUID is not the source's"),
+    "another character set": ("sr", put(SpecificCharacterSet="ISO_IR 100"), "SpecificCharacterSet"),
+    "an invented age": ("sr", put(PatientAge="050Y"), "PatientAge is not the source's"),
+    "a UID too long": ("sr", put(SeriesInstanceUID="1." + "2" * 70), "is no UID"),
+    "a UID with a leading zero": ("seg", put(SeriesInstanceUID="1.02.3"), "is no UID"),
+    "type 1 missing": ("seg", drop("ContentLabel"), "ContentLabel is missing"),
     "type 1 empty": ("derived", put(ImageType=""), "ImageType is empty"),
     "type 2 missing": ("derived", drop("KVP"), "KVP is missing"),
-    "nested type 1 missing": ("SEG", segment_unnamed, "SegmentLabel is missing"),
-    "no segments": ("SEG", put(SegmentSequence=[]), "SegmentSequence is empty"),
-    "a segment number with a gap": ("SEG", segment_renumbered, "SegmentNumber runs"),
-    "a tracking UID twice": ("SEG", tracking_repeats, "TrackingUID is missing or repeats"),
-    "other rows": ("SEG", put(Rows=16), "Rows x Columns"),
-    "another frame of reference": ("SEG", put(FrameOfReferenceUID="1.2.3"), "FrameOfReferenceUID is not the source's"),
-    "a frame count that is wrong": ("SEG", put(NumberOfFrames=4), "NumberOfFrames is"),
-    "pixels missing": ("SEG", truncated, "PixelData has"),
-    "frames mirrored": ("SEG", turned, "ImageOrientationPatient is not the source's"),
-    "pixels stretched": ("SEG", stretched, "PixelSpacing is not the source's"),
-    "a shifted frame": ("SEG", frame(0, PlanePosition=[-10, -20, -29]), "does not lie on its source image"),
-    "swapped frames": ("SEG", swap_positions, "does not lie on its source image"),
-    "a dimension index twice": ("SEG", frame(1, DimensionIndexValues=[1, 1]), "DimensionIndexValues repeat"),
-    "a dimension index that lies": ("SEG", frame(0, DimensionIndexValues=[1, 9]), "do not follow the positions"),
-    "a frame of no segment": ("SEG", frame(0, Segment=7), "described or shown"),
+    "nested type 1 missing": ("seg", segment_unnamed, "SegmentLabel is missing"),
+    "no segments": ("seg", put(SegmentSequence=[]), "SegmentSequence is empty"),
+    "a segment number with a gap": ("seg", segment_renumbered, "SegmentNumber runs"),
+    "a tracking UID twice": ("seg", tracking_repeats, "TrackingUID is missing or repeats"),
+    "other rows": ("seg", put(Rows=16), "Rows x Columns"),
+    "another frame of reference": ("seg", put(FrameOfReferenceUID="1.2.3"), "FrameOfReferenceUID is not the source's"),
+    "a frame count that is wrong": ("seg", put(NumberOfFrames=4), "NumberOfFrames is"),
+    "pixels missing": ("seg", truncated, "PixelData has"),
+    "frames mirrored": ("seg", turned, "ImageOrientationPatient is not the source's"),
+    "pixels stretched": ("seg", stretched, "PixelSpacing is not the source's"),
+    "a shifted frame": ("seg", frame(0, PlanePosition=[-10, -20, -29]), "does not lie on its source image"),
+    "swapped frames": ("seg", swap_positions, "does not lie on its source image"),
+    "a dimension index twice": ("seg", frame(1, DimensionIndexValues=[1, 1]), "DimensionIndexValues repeat"),
+    "a dimension index that lies": ("seg", frame(0, DimensionIndexValues=[1, 9]), "do not follow the positions"),
+    "a frame of no segment": ("seg", frame(0, Segment=7), "described or shown"),
     "no source of a frame": (
-        "SEG",
+        "seg",
         lambda d: d.PerFrameFunctionalGroupsSequence[0].__delattr__("DerivationImageSequence"),
         "names no source image",
     ),
@@ -198,27 +198,27 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
     "no derivation": ("derived", drop("DerivationCodeSequence"), "DerivationCodeSequence is missing"),
     "no source image": ("derived", drop("SourceImageSequence"), "names no source image"),
     "derived pixels missing": ("derived", truncated, "PixelData has"),
-    "another template": ("SR", lambda d: put(TemplateIdentifier="1000")(d.ContentTemplateSequence[0]), "TID 1500"),
-    "another title": ("SR", lambda d: put(CodeValue="126001")(d.ConceptNameCodeSequence[0]), "title"),
-    "no procedure": ("SR", drop_from_root("121058"), "121058"),
-    "no observer": ("SR", drop_from_root("121005"), "121005"),
-    "no measurements": ("SR", drop_from_root("126010"), "no measurement group"),
-    "no tracking identifier": ("SR", drop_from_group(0, "112039"), "112039"),
-    "no tracking UID": ("SR", drop_from_group(1, "112040"), "112040"),
-    "no finding": ("SR", drop_from_group(0, "121071"), "121071"),
-    "a wrong relationship": ("SR", in_group(0, "112040", RelationshipType="CONTAINS"), "HAS OBS CONTEXT"),
-    "no relationship": ("SR", in_group(0, "121071", RelationshipType=""), "RelationshipType"),
-    "no unit": ("SR", no_unit, "no UCUM unit"),
-    "an unknown unit": ("SR", other_unit, "cubits"),
-    "no value": ("SR", in_group(1, "118565006", MeasuredValueSequence=[]), "118565006"),
-    "the segment of another lesion": ("SR", other_segment, "tracking UID is not that of segment 2"),
-    "a segment that is not there": ("SR", no_such_segment, "which the SEG has not"),
-    "no outline": ("SR", drop_from_group(0, "111030"), "viewers would show none"),
-    "an outline on nothing": ("SR", outline_on_nothing, "neither source nor result"),
-    "an outline on another class": ("SR", outline_of_another_class, "another SOP Class"),
-    "an outline without points": ("SR", in_group(0, "111030", GraphicData=[]), "GraphicData"),
-    "a code without meaning": ("SR", meaningless_code, "no value, scheme or meaning"),
-    "a finding without text": ("SR", in_group(0, "112039", TextValue=""), "TextValue"),
+    "another template": ("sr", lambda d: put(TemplateIdentifier="1000")(d.ContentTemplateSequence[0]), "TID 1500"),
+    "another title": ("sr", lambda d: put(CodeValue="126001")(d.ConceptNameCodeSequence[0]), "title"),
+    "no procedure": ("sr", drop_from_root("121058"), "121058"),
+    "no observer": ("sr", drop_from_root("121005"), "121005"),
+    "no measurements": ("sr", drop_from_root("126010"), "no measurement group"),
+    "no tracking identifier": ("sr", drop_from_group(0, "112039"), "112039"),
+    "no tracking UID": ("sr", drop_from_group(1, "112040"), "112040"),
+    "no finding": ("sr", drop_from_group(0, "121071"), "121071"),
+    "a wrong relationship": ("sr", in_group(0, "112040", RelationshipType="CONTAINS"), "HAS OBS CONTEXT"),
+    "no relationship": ("sr", in_group(0, "121071", RelationshipType=""), "RelationshipType"),
+    "no unit": ("sr", no_unit, "no UCUM unit"),
+    "an unknown unit": ("sr", other_unit, "cubits"),
+    "no value": ("sr", in_group(1, "118565006", MeasuredValueSequence=[]), "118565006"),
+    "the segment of another lesion": ("sr", other_segment, "tracking UID is not that of segment 2"),
+    "a segment that is not there": ("sr", no_such_segment, "which the SEG has not"),
+    "no outline": ("sr", drop_from_group(0, "111030"), "viewers would show none"),
+    "an outline on nothing": ("sr", outline_on_nothing, "neither source nor result"),
+    "an outline on another class": ("sr", outline_of_another_class, "another SOP Class"),
+    "an outline without points": ("sr", in_group(0, "111030", GraphicData=[]), "GraphicData"),
+    "a code without meaning": ("sr", meaningless_code, "no value, scheme or meaning"),
+    "a finding without text": ("sr", in_group(0, "112039", TextValue=""), "TextValue"),
 }
 
 
@@ -255,17 +255,17 @@ def test_file_meta_of_another_instance_is_caught(good):
 def test_a_result_in_the_series_of_the_source_is_caught(good):
     source, objects = good
     with pytest.raises(GateError, match="SeriesInstanceUID is the source's"):
-        check(spoiled(objects, "SR", put(SeriesInstanceUID=source.series_instance_uid)), source)
+        check(spoiled(objects, "sr", put(SeriesInstanceUID=source.series_instance_uid)), source)
 
 
 def test_a_report_without_its_segmentation_is_caught(good):
     source, objects = good
     with pytest.raises(GateError, match="neither source nor result"):
-        check([o for o in objects if o.kind != "SEG"], source)
+        check([o for o in objects if o.kind != "seg"], source)
 
 
 def test_all_faults_are_told_at_once(good):
     source, objects = good
-    objects = spoiled(spoiled(objects, "SR", put(PatientID="X")), "SEG", put(AccessionNumber="Y"))
+    objects = spoiled(spoiled(objects, "sr", put(PatientID="X")), "seg", put(AccessionNumber="Y"))
     with pytest.raises(GateError, match=r"^2 faults, not sent: .*AccessionNumber.*PatientID"):
         check(objects, source)

@@ -137,7 +137,7 @@ def test_ordinary_odd_headers_make_good_results(tmp_path, which):
         dataset["PixelData"].VR = "OW"
         dataset.set_original_encoding(False, True, dataset._character_set)
     objects = everything(SourceSeries.read(write(datasets, tmp_path)))
-    assert [o.kind for o in objects] == ["derived"] * 4 + ["SEG"] + ["SR"] * 4
+    assert [o.kind for o in objects] == ["derived"] * 4 + ["seg"] + ["sr"] * 4
     stated = dcmread(tmp_path / f"{datasets[0].SOPInstanceUID}.dcm")
     for encoded_object in objects:
         for keyword in ("PatientID", "PatientSex", "PatientAge", "StudyTime", "AccessionNumber", "StudyInstanceUID"):
@@ -170,7 +170,7 @@ def test_other_encodings_of_the_source_make_good_results(tmp_path, syntax):
 def test_times_are_told_on_the_clock_of_the_source(tmp_path):
     source = source_of(tmp_path, ct_series(2, 16), having(TimezoneOffsetFromUTC="+0530"))
     moment = datetime(2026, 3, 4, 22, 0, 0, tzinfo=UTC)
-    report = one(encode(analysis(outcome="failed", reason="x", analysed_at=moment), source), "SR")
+    report = one(encode(analysis(outcome="failed", reason="x", analysed_at=moment), source), "sr")
     assert (report.ContentDate, report.ContentTime[:6]) == ("20260305", "033000")
     assert report.TimezoneOffsetFromUTC == "+0530"
 

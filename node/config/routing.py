@@ -10,7 +10,9 @@ from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
 
 from node.config.table import AeTitle, Name, Port, Table, suggest
 
-Outcome = Literal["findings", "no findings", "not applicable", "failed"]
+Outcome = Literal["findings", "no findings", "partial", "derived", "not applicable", "failed"]
+ObjectKind = Literal["seg", "sr", "derived"]
+DEFAULT_OBJECTS: tuple[ObjectKind, ...] = ("seg", "sr", "derived")
 
 NUMERIC_VRS = frozenset({"IS", "DS", "US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"})
 _NUMBER = r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
@@ -31,12 +33,20 @@ class Destination(Table):
     """Ask for Storage Commitment; only its answer makes a delivery *confirmed*."""
     commitment_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
     """Ask again when the answer does not arrive within this time."""
-    outcomes: tuple[Outcome, ...] = ("findings", "no findings", "not applicable", "failed")
+    outcomes: tuple[Outcome, ...] = ("findings", "no findings", "partial", "derived", "not applicable", "failed")
     """Outcomes whose objects are sent here."""
+    objects: tuple[ObjectKind, ...] = DEFAULT_OBJECTS
+    """Kinds of objects that are sent here."""
     first_retry_seconds: Annotated[float, Field(gt=0)] = 5.0
     """Delay before the second attempt; doubled each time."""
     max_retry_seconds: Annotated[float, Field(gt=0)] = 900.0
     """Longest delay between two attempts; there is no last attempt."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """``objects`` as ``node.results`` makes them: the report is the one on the segmentation that goes with it."""
+        report = "sr" if "seg" in self.objects else "sr alone"
+        return frozenset(report if kind == "sr" else kind for kind in self.objects)
 
 
 class Rule(Table):

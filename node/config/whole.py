@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pydantic import Field, model_validator
 
 from node.config.network import Ae
-from node.config.routing import Destination, Rule
+from node.config.routing import DEFAULT_OBJECTS, Destination, Rule
 from node.config.storage import Retention, Storage
 from node.config.table import Name, Table, suggest
 from node.config.work import Devices, JobsTable, PipelineTable, SeriesTable
@@ -39,10 +41,15 @@ class Config(Table):
                         )
         return self
 
-    def is_owed(self, destination: str, outcome: str) -> bool:
-        """Whether a destination gets the objects of an outcome.
+    def kinds(self, destination: str) -> frozenset[str]:
+        """Kinds of result objects that a destination gets; of one that is no longer configured: the default."""
+        table = self.destinations.get(destination)
+        return frozenset(DEFAULT_OBJECTS) if table is None else table.kinds
+
+    def is_owed(self, destination: str, outcome: str, made: Collection[str]) -> bool:
+        """Whether a destination gets anything of an analysis with this outcome, of which these kinds were made.
 
         One that is no longer configured stays owed: its delivery then says so.
         """
         table = self.destinations.get(destination)
-        return table is None or outcome in table.outcomes
+        return table is None or (outcome in table.outcomes and not table.kinds.isdisjoint(made))

@@ -112,7 +112,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Repl
             reason = unmet(pipeline.needs, source)
             if not reason:
                 findings = pipeline.run(source)
-                outcome = outcome_of(findings)
+                outcome, reason = outcome_of(findings), findings.partial
         except Unsuitable as unsuitable:
             reason = str(unsuitable) or "the pipeline gave no reason"
         clock.lap("run")

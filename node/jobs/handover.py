@@ -111,6 +111,7 @@ def _findings(findings: Findings, arrays: _Arrays) -> dict[str, Any]:
             for series in findings.derived
         ],
         "remarks": list(findings.remarks),
+        "partial": findings.partial,
     }
 
 
@@ -140,6 +141,7 @@ def _findings_of(document: dict[str, Any], arrays: Mapping[str, Any]) -> Finding
             for series in document["derived"]
         ),
         remarks=tuple(document["remarks"]),
+        partial=document["partial"],
     )
 
 

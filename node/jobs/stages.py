@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydicom import dcmread
 
-from node.config import Config
+from node.config import DEFAULT_OBJECTS, Config
 from node.errors import EncodeError, GateError, InputError, NodeError, NotFoundError
 from node.jobs.child import Reply, Task
 from node.jobs.engine import Done, Stage
@@ -27,13 +27,11 @@ from node.ledger.jobs import ENCODE, INFER, Job, Retries, get_job, is_active, so
 from node.ledger.timeline import tell
 from node.ledger.transitions import owe_results, record_outcome, record_results
 from node.pipeline import Algorithm
-from node.results import Analysis, EncodedObject, check, encode
+from node.results import ANALYSED, Analysis, EncodedObject, check, encode
 from node.spool import Spool
 from node.studies.source import SourceSeries, read_header
 
 logger = logging.getLogger(__name__)
-
-_ANALYSED = ("findings", "no findings")
 
 
 class Infer:
@@ -140,14 +138,17 @@ class Encode:
             paths = [self._spool.absolute(path) for path in source_paths(connection, job)]
         source = _readable_series(paths)
         analysis = self._analysis(job)
-        rows, fault = self._encoded(job_id, analysis, source)
+        kinds = {name: self._config.kinds(name) for name in job.destinations}
+        wanted = frozenset().union(*kinds.values()) if kinds else frozenset(DEFAULT_OBJECTS)
+        rows, fault = self._encoded(job_id, analysis, source, wanted)
         if fault and analysis.outcome != "failed":
             analysis = replace(analysis, outcome="failed", reason=fault, findings=None)
-            more, fault = self._encoded(job_id, analysis, source)
+            more, fault = self._encoded(job_id, analysis, source, wanted)
             rows += more
         if fault:
             raise EncodeError(f"the report of a failure was refused as well: {fault}")
-        owed = [name for name in job.destinations if self._config.is_owed(name, analysis.outcome)]
+        made = {str(row["kind"]) for row in rows if row["quarantine"] is None}
+        owed = {name: kinds[name] for name in kinds if self._config.is_owed(name, analysis.outcome, made)}
 
         def write(connection: sa.Connection) -> None:
             record_results(connection, job_id, rows)
@@ -177,7 +178,7 @@ class Encode:
             generation=job.generation,
             outcome=outcome,
             reason=job.reason or "",
-            findings=handover.findings if handover and outcome in _ANALYSED else None,
+            findings=handover.findings if handover and outcome in ANALYSED else None,
             analysed_at=handover.analysed_at if handover else datetime.fromtimestamp(job.created_at, UTC),
             timings=handover.timings if handover else {},
         )
@@ -187,14 +188,16 @@ class Encode:
         try:
             return load(self._spool.work(job.id))
         except InputError:
-            if job.outcome in _ANALYSED:
+            if job.outcome in ANALYSED:
                 raise
             return None
 
-    def _encoded(self, job_id: str, analysis: Analysis, source: SourceSeries) -> tuple[list[dict[str, object]], str]:
+    def _encoded(
+        self, job_id: str, analysis: Analysis, source: SourceSeries, kinds: frozenset[str]
+    ) -> tuple[list[dict[str, object]], str]:
         """Rows of the objects of one analysis, kept on disk, and what is wrong with them: then they are quarantined."""
         try:
-            objects = encode(analysis, source)
+            objects = encode(analysis, source, kinds)
         except EncodeError as error:
             return [], str(error)
         fault = ""
@@ -220,6 +223,7 @@ class Encode:
             "size": kept.size,
             "quarantine": quarantine,
             "created_at": now(),
+            "kind": encoded.kind,
         }
 
 

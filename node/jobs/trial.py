@@ -31,7 +31,7 @@ class SeriesTrial:
     images: int
     outcome: Outcome
     reason: str
-    """Why it is not applicable."""
+    """Why it is partial or not applicable."""
     fault: str
     """Why a node would not send the result; empty when it passed the gate."""
     lesions: int
@@ -113,7 +113,7 @@ def _try_series(name: str, pipeline: Pipeline, paths: list[Path], out: Path | No
     if not reason:
         try:
             findings = pipeline.run(source)
-            outcome = outcome_of(findings)
+            outcome, reason = outcome_of(findings), findings.partial
         except Unsuitable as unsuitable:
             reason = str(unsuitable) or "the pipeline gave no reason"
     seconds = time.monotonic() - started
@@ -146,6 +146,7 @@ def _encode(
         algorithm=pipeline.algorithm,
         generation=1,
         outcome=outcome_of(findings),
+        reason=findings.partial,
         findings=findings,
         analysed_at=datetime.now(UTC),
     )

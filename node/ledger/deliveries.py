@@ -6,7 +6,7 @@ when Storage Commitment vouches for every instance, CANCELED with its job. Nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -31,6 +31,10 @@ def is_stored(status: int | None) -> bool:
 _STORED = sa.and_(
     delivery_instance.c.status.is_not(None),
     sa.or_(delivery_instance.c.status.in_((0x0000, DUPLICATE)), delivery_instance.c.status.between(0xB000, 0xBFFF)),
+)
+_OWED = sa.and_(  # result rows that a delivery of the same job owes
+    result.c.quarantine.is_(None),
+    sa.or_(delivery.c.kinds.is_(None), delivery.c.kinds.contains(sa.literal("|") + result.c.kind + "|")),
 )
 _OF_RESULT = sa.and_(
     delivery_instance.c.job_id == result.c.job_id,
@@ -66,9 +70,15 @@ class DeliveryStatus:
     committed: int
 
 
-def schedule_delivery(connection: sa.Connection, job_id: str, destination: str) -> None:
-    """Owe the job's results to a destination; again after new results, harmless when nothing is new."""
+def schedule_delivery(
+    connection: sa.Connection, job_id: str, destination: str, kinds: Collection[str] | None = None
+) -> None:
+    """Owe the job's results of some kinds (``None``: all) to a destination; again after new results.
+
+    Harmless when nothing is new.
+    """
     at = now()
+    owed = None if kinds is None else f"|{'|'.join(sorted(kinds))}|"
     row = {
         "job_id": job_id,
         "destination": destination,
@@ -76,9 +86,11 @@ def schedule_delivery(connection: sa.Connection, job_id: str, destination: str) 
         "attempt": 0,
         "created_at": at,
         "updated_at": at,
+        "kinds": owed,
     }
     if not insert_new(connection, delivery, [row]):
-        _update(connection, job_id, destination, state=SCHEDULED, attempt=0, next_at=None, ended_at=None, error=None)
+        fresh = {"attempt": 0, "next_at": None, "ended_at": None, "error": None, "kinds": owed}
+        _update(connection, job_id, destination, state=SCHEDULED, **fresh)
 
 
 def begin_delivery(connection: sa.Connection, job_id: str, destination: str) -> int | None:
@@ -92,11 +104,12 @@ def begin_delivery(connection: sa.Connection, job_id: str, destination: str) -> 
 
 
 def instances_to_store(connection: sa.Connection, job_id: str, destination: str) -> list[Owed]:
-    """The job's results, quarantined ones left out, that the destination has not stored; oldest first."""
+    """The job's results that the destination is owed and has not stored; oldest first."""
     answered = sa.and_(_OF_RESULT, delivery_instance.c.destination == destination, _STORED)
     query = (
         sa.select(result)
-        .where(result.c.job_id == job_id, result.c.quarantine.is_(None))
+        .join(delivery, delivery.c.job_id == result.c.job_id)
+        .where(_is(delivery, job_id, destination), _OWED)
         .where(~sa.exists().where(answered))
         .order_by(result.c.created_at, result.c.sop_instance_uid)
     )
@@ -244,7 +257,7 @@ def _statuses(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[
             sa.func.count(delivery_instance.c.committed_at).label("committed"),
         )
         .select_from(delivery)
-        .outerjoin(result, sa.and_(result.c.job_id == delivery.c.job_id, result.c.quarantine.is_(None)))
+        .outerjoin(result, sa.and_(result.c.job_id == delivery.c.job_id, _OWED))
         .outerjoin(delivery_instance, answers)
         .where(where)
         .group_by(*delivery.c)

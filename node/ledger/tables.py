@@ -104,7 +104,7 @@ job = sa.Table(  # one per pipeline and generation of a series
     sa.Column("run", sa.Integer, nullable=False),  # grows with retry and re-enqueue; part of the workflow id
     sa.Column("attempt", sa.Integer, nullable=False),
     _time("next_at", null=True),
-    _text("outcome", null=True),  # findings, no findings, not applicable, failed
+    _text("outcome", null=True),  # findings, no findings, partial, derived, not applicable, failed
     _text("reason", null=True),  # of the outcome or of the cancellation, in words
     _text("error", null=True),  # of the last attempt
     _time("created_at"),
@@ -127,6 +127,7 @@ result = sa.Table(  # an encoded object; stored before it is sent
     sa.Column("size", sa.BigInteger, nullable=False),
     _text("quarantine", null=True),  # why the gate holds it back
     _time("created_at"),
+    _text("kind", null=True),  # as node.results names it; null: made before kinds were kept
     sa.Index("result_job", "job_id"),
 )
 
@@ -142,6 +143,7 @@ delivery = sa.Table(
     _time("ended_at", null=True),  # no further attempt will come, whatever the state
     _time("created_at"),
     _time("updated_at"),
+    _text("kinds", null=True),  # of the results that are owed, each between bars: "|seg|sr|"; null: all of them
     sa.Index("delivery_state", "state"),
 )
 

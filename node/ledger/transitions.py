@@ -10,7 +10,7 @@ no longer the one due - a worker that was presumed dead and came back, a cancell
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -150,13 +150,13 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     stage = stage or (DELIVER if (current.state, current.stage) == (CANCELED, DELIVER) else INFER)
     if stage not in (INFER, ENCODE, DELIVER):
         raise NodeError(f"stage {stage!r} does not exist; use {INFER}, {ENCODE} or {DELIVER}")
-    owed = connection.scalars(sa.select(delivery.c.destination).where(delivery.c.job_id == job_id)).all()
+    owed = connection.execute(sa.select(*delivery.c["destination", "kinds"]).where(delivery.c.job_id == job_id)).all()
     if (stage == ENCODE and current.stage != ENCODE) or (stage == DELIVER and not owed):
         raise NodeError(f"job {job_id} has nothing to {stage}; retry it from {INFER}")
     connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.job_id == job_id))
     connection.execute(sa.delete(delivery).where(delivery.c.job_id == job_id))
     if stage == DELIVER:
-        owe_results(connection, job_id, owed)
+        owe_results(connection, job_id, {name: kinds and kinds.strip("|").split("|") for name, kinds in owed})
     if stage == INFER:
         _update(connection, job_id, outcome=None, reason=None)
     fresh = {"attempt": 0, "next_at": None, "error": None}
@@ -192,7 +192,7 @@ def complete_delivered(connection: sa.Connection, job_id: str) -> None:
 
 
 def record_outcome(connection: sa.Connection, job_id: str, outcome: str, reason: str) -> None:
-    """Keep what the analysis came to, with the reason for *not applicable* and *failed*."""
+    """Keep what the analysis came to, with the reason where there is one."""
     _update(connection, job_id, outcome=outcome, reason=reason or None)
     tell(connection, job_id, "outcome", f"{outcome}: {reason}" if reason else outcome)
 
@@ -204,10 +204,10 @@ def record_results(connection: sa.Connection, job_id: str, rows: Sequence[dict[s
         connection.execute(sa.insert(result), list(rows))
 
 
-def owe_results(connection: sa.Connection, job_id: str, destinations: Sequence[str]) -> None:
-    """Owe the job's results to ``destinations``; without any the job ends with its results kept here."""
-    for destination in destinations:
-        schedule_delivery(connection, job_id, destination)
+def owe_results(connection: sa.Connection, job_id: str, destinations: Mapping[str, Collection[str] | None]) -> None:
+    """Owe each of ``destinations`` the job's results of its kinds; without any they are kept here only."""
+    for destination, kinds in destinations.items():
+        schedule_delivery(connection, job_id, destination, kinds)
 
 
 def _give_up(connection: sa.Connection, current: Job, attempt: Attempt, error: str) -> list[Attempt]:

@@ -6,7 +6,7 @@ counts in each part that has something of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
@@ -14,8 +14,8 @@ from node.ledger.conflicts import Outdated
 from node.ledger.jobs import CANCELED, COMPLETED, DELIVER, IN_PROGRESS, SCHEDULED, Job
 from node.operate.books import Books, Conflict, ReceivedSeries
 
-Owed = Callable[[str, str], bool]
-"""Whether a destination gets the objects of an outcome: ``Config.is_owed``."""
+Owed = Callable[[str, str, Collection[str]], bool]
+"""Whether a destination gets anything of an outcome, of which these kinds were made: ``Config.is_owed``."""
 _PARTS = {SCHEDULED: "waiting", IN_PROGRESS: "in progress", CANCELED: "cancelled"}
 
 
@@ -75,13 +75,14 @@ def account(books: Books, is_owed: Owed, day: date | None = None) -> Account:
     """
     chosen = books.between(*bounds(day)) if day else books
     studies = {job.id: job.study_instance_uid for job in books.jobs}
-    made: dict[str, int] = {}
+    made: dict[str, list[str]] = {}
     for one in chosen.results:
-        made[one.job_id] = made.get(one.job_id, 0) + (one.quarantine is None)
+        if one.quarantine is None:
+            made.setdefault(one.job_id, []).append(one.kind or "")
     return Account(
         day=day,
         received=_sum((_part_of_series(s), s.study_instance_uid, s.instances) for s in chosen.series),
-        jobs=_sum((_part_of_job(j), j.study_instance_uid, made.get(j.id, 0)) for j in chosen.jobs),
+        jobs=_sum((_part_of_job(j), j.study_instance_uid, len(made.get(j.id, ()))) for j in chosen.jobs),
         deliveries=_sum(
             (_PARTS.get(d.state, d.state.lower()), studies.get(d.job_id, ""), d.instances) for d in chosen.deliveries
         ),
@@ -168,7 +169,7 @@ def _of_series(books: Books) -> Iterator[str]:
                     yield f"{name}: generation {generation} was routed to {pipeline!r}, but there is no job"
 
 
-def _of_jobs(books: Books, made: dict[str, int], is_owed: Owed) -> Iterator[str]:
+def _of_jobs(books: Books, made: dict[str, list[str]], is_owed: Owed) -> Iterator[str]:
     deliveries: dict[str, dict[str, str]] = {}
     for delivery in books.deliveries:
         deliveries.setdefault(delivery.job_id, {})[delivery.destination] = delivery.state
@@ -183,10 +184,10 @@ def _of_jobs(books: Books, made: dict[str, int], is_owed: Owed) -> Iterator[str]
             yield f"{name}: is encoded, but has no result"
         owed = deliveries.get(job.id, {})
         for destination in job.destinations:
-            if is_owed(destination, job.outcome) and destination not in owed:
+            if is_owed(destination, job.outcome, made.get(job.id, ())) and destination not in owed:
                 yield (
                     f"{name}: {destination!r} takes the outcome {job.outcome!r}, but was not owed it; "
-                    f"if its outcomes were changed since: ainode retry {job.id}"
+                    f"if its outcomes or objects were changed since: ainode retry {job.id}"
                 )
         for destination, state in owed.items():
             if job.state == COMPLETED and state not in ("STORED", "CONFIRMED"):

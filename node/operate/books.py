@@ -49,6 +49,7 @@ class Made:
     sop_instance_uid: str
     description: str
     quarantine: str | None
+    kind: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

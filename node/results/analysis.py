@@ -15,8 +15,14 @@ from pydicom import Dataset, FileDataset, dcmread
 from node.errors import EncodeError
 from node.pipeline import Algorithm, Findings
 
-Outcome = Literal["findings", "no findings", "not applicable", "failed"]
-"""The explicit outcomes, as radiologists, the dashboard and the ledger read them."""
+Outcome = Literal["findings", "no findings", "partial", "derived", "not applicable", "failed"]
+"""The explicit outcomes, as radiologists, the dashboard and the ledger read them.
+
+``partial``: only a part was analysed, or not every object could be made, whatever was found. ``derived``: the pipeline
+looks for nothing, it made new images.
+"""
+ANALYSED: frozenset[Outcome] = frozenset({"findings", "no findings", "partial", "derived"})
+"""Outcomes of a pipeline that ran to its end."""
 
 
 class Source(Protocol):
@@ -42,9 +48,15 @@ class Source(Protocol):
 
 
 def outcome_of(findings: Findings) -> Outcome:
-    """``findings`` when there is a lesion, a segment that is not empty, or a derived series; else ``no findings``."""
-    something = findings.lesions or findings.derived or any(s.mask.array.any() for s in findings.segments)
-    return "findings" if something else "no findings"
+    """``findings`` when there is a lesion or a segment that is not empty; ``derived`` when it is not about any.
+
+    ``partial`` when the pipeline says that it analysed only a part, whatever it found.
+    """
+    if findings.partial:
+        return "partial"
+    if findings.lesions or any(s.mask.array.any() for s in findings.segments):
+        return "findings"
+    return "derived" if findings.derived and not findings.segments else "no findings"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,7 +71,7 @@ class Analysis:
     """Counts the analyses of a series that received images after an earlier one."""
     outcome: Outcome
     reason: str = ""
-    """Why it is not applicable or failed, in words for a radiologist."""
+    """Why it is partial, not applicable or failed, in words for a radiologist."""
     findings: Findings | None = None
     analysed_at: datetime
     """With time zone."""
@@ -71,14 +83,14 @@ class Analysis:
             raise EncodeError(f"Analysis.outcome is {self.outcome!r}; use one of {', '.join(get_args(Outcome))}")
         if self.analysed_at.tzinfo is None:
             raise EncodeError(f"Analysis.analysed_at {self.analysed_at} has no time zone; use datetime.now(UTC)")
-        analysed = self.outcome in ("findings", "no findings")
-        if analysed and self.findings is None:
+        if self.outcome in ANALYSED and self.findings is None:
             raise EncodeError(f"Analysis.findings is None with the outcome {self.outcome!r}; give what run() returned")
-        if not analysed and not self.reason:
+        if self.outcome in ("partial", "not applicable", "failed") and not self.reason:
             raise EncodeError(f"Analysis.reason is empty with the outcome {self.outcome!r}; say why")
 
 
-Kind = Literal["SEG", "SR", "derived"]
+Kind = Literal["seg", "sr", "sr alone", "derived"]
+"""Of an object: ``ObjectKind`` of the configuration; a report also stands alone, without reference to the SEG."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

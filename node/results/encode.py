@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from highdicom import VolumeGeometry
+from collections.abc import Collection
 
+from highdicom import VolumeGeometry
+from highdicom.seg import Segmentation
+from pydicom import Dataset
+
+from node.config import DEFAULT_OBJECTS
 from node.errors import EncodeError
 from node.pipeline import Findings, Unsuitable
-from node.results.analysis import Analysis, EncodedObject, Source
+from node.results.analysis import ANALYSED, Analysis, EncodedObject, Kind, Source, outcome_of
 from node.results.derived import encode_derived
 from node.results.finding import place_findings
 from node.results.headers import headers_for_highdicom
@@ -15,37 +20,43 @@ from node.results.seg import encode_seg
 from node.results.sr import encode_sr
 
 
-def encode(analysis: Analysis, source: Source) -> tuple[EncodedObject, ...]:
-    """Make every object of one analysis: derived series, SEG, SR, in the order in which they refer to one another.
+def encode(analysis: Analysis, source: Source, kinds: Collection[str] = DEFAULT_OBJECTS) -> tuple[EncodedObject, ...]:
+    """Make the objects of one analysis that are of ``kinds``, in the order in which they refer to one another.
 
     A pure function: the same analysis of the same images gives the same bytes. The SEG holds every mask that is not
-    empty. The SR is there for each outcome, only an analysis that does nothing but derive images goes without.
+    empty. A report is there for each outcome but *derived*.
 
     Raises ``EncodeError`` when findings cannot become valid objects.
     """
+    found = analysis.findings or Findings()
+    if analysis.outcome in ANALYSED - {"partial"} and analysis.outcome != outcome_of(found):
+        raise EncodeError(f"Analysis.outcome is {analysis.outcome!r}, which its findings contradict; use outcome_of()")
     key = analysis_key(analysis, source)
     identity = Identity.read(source)
-    found = analysis.findings or Findings()
     objects: list[EncodedObject] = []
     geometry = _geometry(source) if found.derived or found.all_segments else None
-    if geometry is not None:
+    if geometry is not None and "derived" in kinds:
         for place, series in enumerate(found.derived):
             objects += encode_derived(
                 analysis, source, series, geometry=geometry, place=place, key=key, identity=identity
             )
-    if found.derived and not found.all_segments:
+    if analysis.outcome == "derived":
         return tuple(objects)
     findings = place_findings(found, geometry, key) if geometry is not None else ()
-    if analysis.findings is not None and bool(findings or found.derived) != (analysis.outcome == "findings"):
-        raise EncodeError(f"Analysis.outcome is {analysis.outcome!r}, which its findings contradict; use outcome_of()")
     headers = headers_for_highdicom(source, geometry)
-    seg = encode_seg(analysis, source, headers, findings=findings, key=key) if findings else None
-    sr = encode_sr(analysis, source, headers, findings=findings, seg=seg, key=key)
-    if seg is not None:
-        data = finish(seg, analysis, identity)
-        objects.append(EncodedObject(data=data, kind="SEG", description=str(seg.SeriesDescription)))
-    data = finish(sr, analysis, identity)
-    objects.append(EncodedObject(data=data, kind="SR", description=str(sr.SeriesDescription)))
+
+    def add(kind: Kind, dataset: Dataset) -> None:
+        data = finish(dataset, analysis, identity)
+        objects.append(EncodedObject(data=data, kind=kind, description=str(dataset.SeriesDescription)))
+
+    seg = None
+    if findings and "seg" in kinds:
+        seg = encode_seg(analysis, source, headers, findings=findings, key=key)
+        add("seg", seg)
+    reports: dict[Kind, Segmentation | None] = {"sr": seg, "sr alone": None}
+    for kind, referenced in reports.items():
+        if kind in kinds:
+            add(kind, encode_sr(analysis, source, headers, findings=findings, seg=referenced, key=key, kind=kind))
     return tuple(objects)
 
 

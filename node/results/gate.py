@@ -64,10 +64,10 @@ def check(objects: Sequence[EncodedObject], source: Source) -> None:
 
 
 def _kind_faults(kind: str, dataset: Dataset, source: Source, results: Mapping[str, Dataset]) -> Iterator[str]:
-    if kind == "SEG":
+    if kind == "seg":
         yield from _class_faults(dataset, SegmentationStorage)
         yield from seg_faults(dataset, source)
-    elif kind == "SR":
+    elif kind.startswith("sr"):
         yield from _class_faults(dataset, Comprehensive3DSRStorage)
         yield from report_faults(dataset, results)
     else:

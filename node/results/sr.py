@@ -48,7 +48,7 @@ from pydicom.sr.coding import Code
 
 from node import pipeline
 from node.errors import EncodeError
-from node.results.analysis import Analysis, Outcome, Source
+from node.results.analysis import Analysis, Kind, Outcome, Source
 from node.results.finding import Finding
 from node.results.headers import reference
 from node.results.identity import MANUFACTURER, derive_uid, device_uid, plain, serial_number, series_number
@@ -57,15 +57,18 @@ from node.results.seg import algorithm_parameters
 _CONTAINS = RelationshipTypeValues.CONTAINS
 _CONTEXT = RelationshipTypeValues.HAS_ACQ_CONTEXT
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")  # TID 1500
-SUMMARIES: dict[Outcome, Code] = {  # CID 6047
-    "findings": codes.DCM.AllAlgorithmsSucceededWithFindings,
-    "no findings": codes.DCM.AllAlgorithmsSucceededWithoutFindings,
-    "not applicable": codes.DCM.NoAlgorithmsSucceededWithoutFindings,
-    "failed": codes.DCM.NoAlgorithmsSucceededWithoutFindings,
+SUMMARIES: dict[tuple[Outcome, bool], Code] = {  # CID 6047, by outcome and whether anything was found
+    ("findings", True): codes.DCM.AllAlgorithmsSucceededWithFindings,
+    ("no findings", False): codes.DCM.AllAlgorithmsSucceededWithoutFindings,
+    ("partial", True): codes.DCM.NotAllAlgorithmsSucceededWithFindings,
+    ("partial", False): codes.DCM.NotAllAlgorithmsSucceededWithoutFindings,
+    ("not applicable", False): codes.DCM.NoAlgorithmsSucceededWithoutFindings,
+    ("failed", False): codes.DCM.NoAlgorithmsSucceededWithoutFindings,
 }
 STATUSES: dict[Outcome, Code] = {  # CID 6042
     "findings": codes.DCM.Succeeded,
     "no findings": codes.DCM.Succeeded,
+    "partial": codes.DCM.PartiallySucceeded,
     "not applicable": codes.DCM.NotAttempted,
     "failed": codes.DCM.Failed,
 }
@@ -98,9 +101,11 @@ def encode_sr(
     findings: Sequence[Finding],
     seg: Segmentation | None,
     key: str,
+    kind: Kind,
 ) -> Comprehensive3DSR:
     """Build the SR; ``seg`` holds the segments of ``findings``. Identity and times are stamped on later.
 
+    ``None``: for who gets no segmentation; the planar groups then say everything.
     ``headers``: as ``headers_for_highdicom`` makes them.
     """
     try:
@@ -115,13 +120,13 @@ def encode_sr(
         )
         content: ContentSequence = report[0].ContentSequence
         content.insert(len(content) - 1, _image_library(source, headers))
-        content.append(_evaluations(analysis))
+        content.append(_evaluations(analysis, findings))
         return Comprehensive3DSR(
             evidence=[*headers, *([] if seg is None else [seg])],
             content=report[0],
-            series_instance_uid=derive_uid(key, "SR series"),
+            series_instance_uid=derive_uid(key, kind, "series"),
             series_number=series_number(source, 2),
-            sop_instance_uid=derive_uid(key, "SR"),
+            sop_instance_uid=derive_uid(key, kind),
             instance_number=1,
             manufacturer=MANUFACTURER,
             series_description=sr_description(analysis),
@@ -163,7 +168,7 @@ def _groups(
         family=analysis.algorithm.family,
         manufacturer=MANUFACTURER,
     )
-    if not findings or seg is None:
+    if not findings:
         return [_outcome_group(analysis, headers, algorithm, key)]
     groups: list[_Group] = []
     for finding in findings:
@@ -175,22 +180,26 @@ def _groups(
         }
         if finding.laterality is not None and finding.site is None:
             shared["qualitative_evaluations"] = [QualitativeEvaluation(codes.SCT.Laterality, finding.laterality)]
-        groups += [
+        in_plane, in_volume = finding.planar(), finding.volumetric()
+        groups.append(
             PlanarROIMeasurementsAndQualitativeEvaluations(
                 **shared,
-                measurements=_measurements(finding.planar()),
+                measurements=_measurements(in_plane if seg is not None else (*in_plane, *in_volume)),
                 referenced_region=ImageRegion(
                     "POLYLINE",
                     finding.section.outline,
                     SourceImageForRegion(*reference(headers[finding.section.slice_index])),
                 ),
-            ),
-            VolumetricROIMeasurementsAndQualitativeEvaluations(
-                **shared,
-                measurements=_measurements(finding.volumetric()),
-                referenced_segment=_referenced_segment(seg, finding, headers),
-            ),
-        ]
+            )
+        )
+        if seg is not None:
+            groups.append(
+                VolumetricROIMeasurementsAndQualitativeEvaluations(
+                    **shared,
+                    measurements=_measurements(in_volume),
+                    referenced_segment=_referenced_segment(seg, finding, headers),
+                )
+            )
     return groups
 
 
@@ -221,7 +230,7 @@ def _outcome_group(
     """The outcome as a finding on the whole middle image: viewers draw it, and trip over a group without a region."""
     shared: dict[str, Any] = {
         "tracking_identifier": TrackingIdentifier(uid=derive_uid(key, "tracking", ""), identifier="Analysis"),
-        "finding_type": SUMMARIES[analysis.outcome],
+        "finding_type": SUMMARIES[analysis.outcome, False],
         "algorithm_id": algorithm,
         "qualitative_evaluations": [QualitativeEvaluation(codes.DCM.SummaryOfAnalyses, STATUSES[analysis.outcome])],
     }
@@ -238,11 +247,12 @@ def _outcome_group(
     return group
 
 
-def _evaluations(analysis: Analysis) -> ContainerContentItem:
+def _evaluations(analysis: Analysis, findings: Sequence[Finding]) -> ContainerContentItem:
+    summary = SUMMARIES[analysis.outcome, bool(findings)]
     container = ContainerContentItem(name=QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     container.ContentSequence = ContentSequence(
         [
-            CodeContentItem(codes.DCM.CADProcessingAndFindingsSummary, SUMMARIES[analysis.outcome], _CONTAINS),
+            CodeContentItem(codes.DCM.CADProcessingAndFindingsSummary, summary, _CONTAINS),
             CodeContentItem(codes.DCM.SummaryOfAnalyses, STATUSES[analysis.outcome], _CONTAINS),
             *_comments(analysis),
         ]
