@@ -13,7 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from node.config import Config
-from node.deliver import Deliverer
+from node.deliver import Deliverer, Reports
 from node.errors import ConfigError
 from node.jobs.conflicts import Conflicts
 from node.jobs.engine import Jobs, Stage
@@ -102,14 +102,17 @@ def _worker(config: Config, engine: sa.Engine, spool: Spool, _stop: threading.Ev
 
 
 @contextmanager
-def _sender(config: Config, engine: sa.Engine, spool: Spool, _stop: threading.Event) -> Iterator[None]:
+def _sender(config: Config, engine: sa.Engine, spool: Spool, stop: threading.Event) -> Iterator[None]:
     def deliver(job_id: str, destination: str) -> None:
         deliverer.deliver(job_id, destination)
 
     deliverer = Deliverer(config, engine, spool)
     stage = Stage(name=DELIVER, handler=deliver, retries=DELIVERY_RETRIES, slots=DELIVERIES_AT_ONCE)
+    reports = threading.Thread(target=Reports(config, engine).run, args=(stop,), daemon=True)
+    reports.start()
     with _serving(engine, "sender", [stage]):
         yield
+    reports.join()
 
 
 @contextmanager

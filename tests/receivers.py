@@ -67,9 +67,9 @@ class Node:
 
 
 @contextmanager
-def receiving(folder: Path, ae: str = "", storage: str = "min_free_gib = 0.0") -> Iterator[Node]:
-    """A receiver in this process."""
-    node = Node(parse(configuration(folder, free_port(), ae, storage)))
+def receiving(folder: Path, ae: str = "", storage: str = "min_free_gib = 0.0", port: int = 0) -> Iterator[Node]:
+    """A receiver in this process, on a free port unless one is given."""
+    node = Node(parse(configuration(folder, port or free_port(), ae, storage)))
     receiver = Receiver(node.config, node.engine, node.spool)
     receiver.start()
     try:

@@ -16,6 +16,10 @@ class Caller(Table):
     """Calling AE title."""
     address: str = ""
     """IP address or network it must come from (``10.1.2.0/24``); empty: any."""
+    host: str = ""
+    """Name or address at which it takes Storage Commitment reports; empty: only on the association of its request."""
+    port: Port = 104
+    """Its DICOM port there."""
 
 
 class Ae(Table):

@@ -2,5 +2,6 @@
 
 from node.deliver.deliverer import Deliverer
 from node.deliver.echo import Echo, echo
+from node.deliver.reports import Reports
 
-__all__ = ["Deliverer", "Echo", "echo"]
+__all__ = ["Deliverer", "Echo", "Reports", "echo"]

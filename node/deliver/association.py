@@ -12,6 +12,7 @@ from typing import Any
 from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -70,10 +71,12 @@ def associate(
     contexts: Sequence[PresentationContext],
     timeouts: Timeouts,
     on_event_report: Callable[[evt.Event], tuple[int, None]] | None = None,
+    *,
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
 ) -> Iterator[Association]:
     """An established association, released at the end.
 
-    ``on_event_report`` answers N-EVENT-REPORT requests that arrive on it.
+    ``on_event_report`` answers N-EVENT-REPORT requests that arrive on it; ``roles`` are proposed (PS3.7 D.3.3.4).
     Raises ``DeliveryError`` with the reason when it cannot be had.
     """
     connected: list[bool] = []
@@ -94,7 +97,12 @@ def associate(
     entity.network_timeout = max(timeouts.answer_seconds, timeouts.store_seconds)
     try:
         association = entity.associate(
-            peer.host, peer.port, contexts=list(contexts), ae_title=peer.title, evt_handlers=handlers
+            peer.host,
+            peer.port,
+            contexts=list(contexts),
+            ae_title=peer.title,
+            evt_handlers=handlers,
+            ext_neg=list(roles),
         )
     except OSError as error:
         raise DeliveryError(

@@ -60,6 +60,52 @@ conflict = sa.Table(  # same SOP Instance UID, different bytes: kept beside, sho
     _text("changed", null=True),  # keywords of what differs
 )
 
+commitment = sa.Table(  # Storage Commitment that a peer asked this node for
+    "commitment",
+    metadata,
+    _text("calling_ae", key=True),
+    _text("transaction_uid", key=True),
+    _text("association_id"),
+    _text("state"),  # SCHEDULED, COMPLETED (the peer took the answer), CANCELED (it was given up)
+    sa.Column("attempt", sa.Integer, nullable=False),
+    _time("next_at", null=True),
+    _text("error", null=True),
+    _time("asked_at"),
+    _time("updated_at"),
+)
+
+commitment_instance = sa.Table(
+    "commitment_instance",
+    metadata,
+    _text("calling_ae", key=True),
+    _text("transaction_uid", key=True),
+    _text("sop_instance_uid", key=True),
+    _text("sop_class_uid"),
+    sa.Column("failure", sa.Integer, nullable=True),  # Failure Reason (0008,1197); null: committed
+    sa.Index("commitment_instance_sop", "sop_instance_uid"),
+)
+
+procedure_step = sa.Table(  # Modality Performed Procedure Step
+    "procedure_step",
+    metadata,
+    _text("sop_instance_uid", key=True),
+    _text("study_instance_uid"),
+    _text("modality"),
+    _text("calling_ae"),
+    _text("state"),  # PS3.4 F.7: IN PROGRESS, COMPLETED, DISCONTINUED
+    _time("created_at"),
+    _time("updated_at"),
+    sa.Index("procedure_step_study", "study_instance_uid"),
+)
+
+procedure_step_instance = sa.Table(  # what a step says that it made; an empty SOP Instance UID: the series as such
+    "procedure_step_instance",
+    metadata,
+    _text("procedure_step_uid", key=True),
+    _text("series_instance_uid", key=True),
+    _text("sop_instance_uid", key=True),
+)
+
 series = sa.Table(
     "series",
     metadata,

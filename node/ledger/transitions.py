@@ -129,14 +129,17 @@ def cancel_job(connection: sa.Connection, job_id: str, reason: str) -> None:
 
 def supersede_jobs(connection: sa.Connection, study: str, series: str, generation: int) -> None:
     """Stop the unfinished jobs of earlier generations of a series: their input is no longer all there is."""
-    earlier = sa.and_(
-        job.c.study_instance_uid == study,
-        job.c.series_instance_uid == series,
-        job.c.generation < generation,
-        job.c.state.in_(ACTIVE),
-    )
-    for job_id in connection.scalars(sa.select(job.c.id).where(earlier).order_by(job.c.id)).all():
-        _cancel(connection, job_id, f"superseded by generation {generation} of its series")
+    of_series = sa.and_(job.c.study_instance_uid == study, job.c.series_instance_uid == series)
+    earlier = sa.and_(of_series, job.c.generation < generation)
+    cancel_active(connection, earlier, f"superseded by generation {generation} of its series")
+
+
+def cancel_active(connection: sa.Connection, which: sa.ColumnElement[bool], reason: str) -> None:
+    """Stop those of the jobs that have not ended."""
+    for job_id in connection.scalars(
+        sa.select(job.c.id).where(which, job.c.state.in_(ACTIVE)).order_by(job.c.id)
+    ).all():
+        _cancel(connection, job_id, reason)
 
 
 def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) -> list[Attempt]:

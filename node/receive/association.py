@@ -27,15 +27,18 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import TYPE_CHECKING, Protocol
 
-from pydicom.dataset import Dataset
-from pydicom.uid import UID
-from pynetdicom.dsutils import decode
-
-from node.receive.command import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, N_EVENT_REPORT_RQ, RESPONSE, Command
+from node.receive.command import (
+    C_CANCEL_RQ,
+    C_ECHO_RQ,
+    C_STORE_RQ,
+    NORMALIZED,
+    RESPONSE,
+    Command,
+)
 from node.receive.negotiation import Context, Proposal, rejected
+from node.receive.normalized import Normalized, NormalizedAnswer, NormalizedRequest
 from node.receive.policy import Rejection
 from node.receive.status import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, UNRECOGNISED_OPERATION, Refusal
 from node.receive.wire import Wire
@@ -57,6 +60,9 @@ all syntaxes is about 300 KiB; P-DATA-TF PDUs have the negotiated length, some p
 _LONGEST_COMMAND = 1 << 16
 _LONGEST_REPORT = 1 << 24
 """Data set of a message that is no C-STORE: a Storage Commitment report of 80 000 instances."""
+
+_NOTIFY_SECONDS = 1.0
+"""Silence of a peer after which it seems to wait on this association for what it is to be told."""
 
 _USER, _PROVIDER = 0, 2
 """Source of an A-ABORT (PS3.8 9.3.8)."""
@@ -92,8 +98,8 @@ class Handlers:
     """What the receiver does with what comes."""
 
     store: Callable[[StoreRequest], Sink]
-    event_report: Callable[[str, Dataset], int]
-    """Status of an N-EVENT-REPORT, from calling AE title and Event Information."""
+    normalized: Callable[[NormalizedRequest], NormalizedAnswer]
+    """Every DIMSE-N request."""
     closed: Callable[[str], None]
     """An association with this id ended, however it ended."""
 
@@ -133,6 +139,7 @@ class Association(threading.Thread):
         self._contexts: dict[int, Context] = {}
         self._maximum_length = 0
         self._message: _Message | None = None
+        self._normalized = Normalized(self, server.handlers.normalized, self._send)
 
     @property
     def is_busy(self) -> bool:
@@ -202,6 +209,9 @@ class Association(threading.Thread):
         """Until the association is released or aborted; whether the peer is to close the connection."""
         timeout = self._server.network_timeout
         while True:
+            # A peer that asked for commitment may stay for the report, or release at once and be told elsewhere.
+            if self._normalized.due and self._message is None and self._wire.silent(_NOTIFY_SECONDS):
+                self._normalized.notify()
             kind, length = self._wire.header(idle=timeout, whole=timeout)
             if kind not in _KINDS:
                 raise _AbortError(_PROVIDER, _UNRECOGNISED_PDU)
@@ -293,7 +303,12 @@ class Association(threading.Thread):
 
     def _answer(self, message: _Message, command: Command) -> None:
         """The message is complete. Responses and C-CANCEL need no answer: this node asked nothing, and waits never."""
+        if command.field & RESPONSE:
+            self._normalized.answered(command)
         if command.field & RESPONSE or command.field == C_CANCEL_RQ:
+            return
+        if command.field in NORMALIZED:
+            self._normalized.serve(message.context_id, self._contexts[message.context_id], command, message.encoded)
             return
         status, comment = UNRECOGNISED_OPERATION, ""
         if command.field == C_STORE_RQ:
@@ -310,10 +325,7 @@ class Association(threading.Thread):
                 )
         elif command.field == C_ECHO_RQ:
             status = SUCCESS
-        elif command.field == N_EVENT_REPORT_RQ:
-            status = self._reported(message)
-        for pdu in _command_pdus(message.context_id, command.response(status, comment), self._maximum_length):
-            self._wire.send(pdu)
+        self._send(message.context_id, command.response(status, comment), True)
 
     def _stored(self, message: _Message) -> Refusal | None:
         if message.sink is None and not message.fault:
@@ -327,16 +339,9 @@ class Association(threading.Thread):
             message.sink.discard()
         return Refusal(PROCESSING_FAILURE, "node failure; see its log")
 
-    def _reported(self, message: _Message) -> int:
-        syntax = UID(self._contexts[message.context_id].transfer_syntax)
-        try:
-            report = decode(
-                BytesIO(message.encoded), syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated
-            )
-            return self._server.handlers.event_report(self.calling_ae, report)
-        except Exception:  # as above
-            LOGGER.exception("N-EVENT-REPORT from %s failed", self.calling_ae)
-            return PROCESSING_FAILURE
+    def _send(self, context_id: int, encoded: bytes, is_command: bool) -> None:  # noqa: FBT001 - as PS3.8 E.2 has it
+        for pdu in _p_data_pdus(context_id, encoded, self._maximum_length, is_command=is_command):
+            self._wire.send(pdu)
 
     def _forget_message(self) -> None:
         if self._message is not None and self._message.sink is not None:
@@ -362,10 +367,10 @@ class Association(threading.Thread):
 _NO_VERSION_1 = Rejection(1, 2, 2, "protocol version not supported")
 
 
-def _command_pdus(context_id: int, encoded: bytes, maximum_length: int) -> Iterator[bytes]:
-    """A command set in P-DATA-TF PDUs that the peer takes (PS3.8 D.1)."""
+def _p_data_pdus(context_id: int, encoded: bytes, maximum_length: int, *, is_command: bool) -> Iterator[bytes]:
+    """A command set or a data set in P-DATA-TF PDUs that the peer takes (PS3.8 D.1)."""
     size = max(maximum_length - _PDV.size, 2) if maximum_length else len(encoded)
     for start in range(0, len(encoded), size):
         part = encoded[start : start + size]
-        control = 1 if start + size < len(encoded) else 3
+        control = is_command | (0 if start + size < len(encoded) else 2)
         yield _PDU.pack(_P_DATA_TF, len(part) + _PDV.size) + _PDV.pack(len(part) + 2, context_id, control) + part

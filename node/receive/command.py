@@ -12,6 +12,10 @@ C_STORE_RQ = 0x0001
 C_ECHO_RQ = 0x0030
 C_CANCEL_RQ = 0x0FFF
 N_EVENT_REPORT_RQ = 0x0100
+N_SET_RQ = 0x0120
+N_ACTION_RQ = 0x0130
+N_CREATE_RQ = 0x0140
+NORMALIZED = frozenset((N_EVENT_REPORT_RQ, N_SET_RQ, N_ACTION_RQ, N_CREATE_RQ))
 RESPONSE = 0x8000
 """Set in the Command Field of every response."""
 
@@ -20,7 +24,9 @@ _ELEMENT = struct.Struct("<HHL")
 _AFFECTED_CLASS, _REQUESTED_CLASS = 0x0002, 0x0003
 _AFFECTED_INSTANCE, _REQUESTED_INSTANCE = 0x1000, 0x1001
 _GROUP_LENGTH, _FIELD, _MESSAGE_ID, _RESPONDED_TO, _DATA_SET_TYPE = 0x0000, 0x0100, 0x0110, 0x0120, 0x0800
-_STATUS, _ERROR_COMMENT, _EVENT_TYPE = 0x0900, 0x0902, 0x1002
+_STATUS, _ERROR_COMMENT, _ERROR_ID = 0x0900, 0x0902, 0x0903
+_EVENT_TYPE, _ACTION_TYPE = 0x1002, 0x1008
+_TYPES = {N_EVENT_REPORT_RQ: _EVENT_TYPE, N_ACTION_RQ: _ACTION_TYPE}
 
 
 @dataclass(frozen=True)
@@ -60,17 +66,38 @@ class Command:
         return int.from_bytes(self.elements.get(_DATA_SET_TYPE, b"\1\1"), "little") != _NO_DATA_SET
 
     @property
+    def responded_to(self) -> int:
+        """Message ID Being Responded To, of a response."""
+        return int.from_bytes(self.elements.get(_RESPONDED_TO, b""), "little")
+
+    @property
+    def status(self) -> int:
+        """Of a response; without one it is a failure."""
+        return int.from_bytes(self.elements.get(_STATUS, b"\x10\1"), "little")
+
+    @property
+    def type_id(self) -> int:
+        """Event Type ID or Action Type ID; 0 when there is none."""
+        return int.from_bytes(self.elements.get(_TYPES.get(self.field, 0), b""), "little")
+
+    @property
     def sop_class_uid(self) -> str:
-        """Affected SOP Class UID; "" when there is none."""
-        return _text(self.elements.get(_AFFECTED_CLASS, b""))
+        """Affected or Requested SOP Class UID; "" when there is none."""
+        return _text(self.elements.get(_AFFECTED_CLASS, self.elements.get(_REQUESTED_CLASS, b"")))
 
     @property
     def sop_instance_uid(self) -> str:
-        """Affected SOP Instance UID; "" when there is none."""
-        return _text(self.elements.get(_AFFECTED_INSTANCE, b""))
+        """Affected or Requested SOP Instance UID; "" when there is none."""
+        return _text(self.elements.get(_AFFECTED_INSTANCE, self.elements.get(_REQUESTED_INSTANCE, b"")))
 
-    def response(self, status: int, comment: str = "") -> bytes:
-        """The encoded response to this request, without data set (PS3.7 9.3, 10.3)."""
+    def response(
+        self, status: int, comment: str = "", *, error_id: int | None = None, sop_instance_uid: str = ""
+    ) -> bytes:
+        """The encoded response to this request, without data set (PS3.7 9.3, 10.3).
+
+        ``sop_instance_uid``: of the SOP Instance that an N-CREATE without one has made.
+        """
+        type_id = _TYPES.get(self.field)
         values = {
             _AFFECTED_CLASS: self.elements.get(_AFFECTED_CLASS, self.elements.get(_REQUESTED_CLASS)),
             _FIELD: (self.field | RESPONSE).to_bytes(2, "little"),
@@ -78,16 +105,41 @@ class Command:
             _DATA_SET_TYPE: _NO_DATA_SET.to_bytes(2, "little"),
             _STATUS: status.to_bytes(2, "little"),
             _ERROR_COMMENT: comment.encode("ascii") or None,
-            _AFFECTED_INSTANCE: self.elements.get(_AFFECTED_INSTANCE, self.elements.get(_REQUESTED_INSTANCE)),
-            _EVENT_TYPE: self.elements.get(_EVENT_TYPE) if self.field == N_EVENT_REPORT_RQ else None,
+            _ERROR_ID: None if error_id is None else error_id.to_bytes(2, "little"),
+            _AFFECTED_INSTANCE: _uid(sop_instance_uid)
+            or self.elements.get(_AFFECTED_INSTANCE, self.elements.get(_REQUESTED_INSTANCE)),
         }
-        body = b"".join(_element(number, value) for number, value in values.items() if value is not None)
-        return _element(_GROUP_LENGTH, len(body).to_bytes(4, "little")) + body
+        if type_id is not None:
+            values[type_id] = self.elements.get(type_id)
+        return _encoded(values)
+
+
+def event_report_request(message_id: int, *, sop_class_uid: str, sop_instance_uid: str, event_type: int) -> bytes:
+    """The encoded command set of an N-EVENT-REPORT-RQ with data set (PS3.7 10.3.1.1)."""
+    return _encoded(
+        {
+            _AFFECTED_CLASS: _uid(sop_class_uid),
+            _FIELD: N_EVENT_REPORT_RQ.to_bytes(2, "little"),
+            _MESSAGE_ID: message_id.to_bytes(2, "little"),
+            _DATA_SET_TYPE: b"\0\0",
+            _AFFECTED_INSTANCE: _uid(sop_instance_uid),
+            _EVENT_TYPE: event_type.to_bytes(2, "little"),
+        }
+    )
+
+
+def _encoded(values: dict[int, bytes | None]) -> bytes:
+    body = b"".join(_element(number, value) for number, value in values.items() if value is not None)
+    return _element(_GROUP_LENGTH, len(body).to_bytes(4, "little")) + body
 
 
 def _element(number: int, value: bytes) -> bytes:
     padded = value + b" " * (len(value) % 2)
     return _ELEMENT.pack(0, number, len(padded)) + padded
+
+
+def _uid(value: str) -> bytes:
+    return value.encode("ascii") + b"\0" * (len(value) % 2)
 
 
 def _text(value: bytes) -> str:

@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel, Verification
 
 from node.config import Ae
 from node.errors import ConfigError
@@ -123,7 +123,7 @@ def supported_contexts(proposed: Iterable[tuple[str, Sequence[str]]]) -> list[Pr
         if is_storage(abstract_syntax):
             known = storage.setdefault(abstract_syntax, [])
             known += [uid for uid in transfer_syntaxes if uid in TRANSFER_SYNTAXES and uid not in known]
-        elif abstract_syntax in {Verification, StorageCommitmentPushModel}:
+        elif abstract_syntax in {Verification, StorageCommitmentPushModel, ModalityPerformedProcedureStep}:
             others.append(_context(abstract_syntax, _PLAIN))
     return others + [_context(uid, sorted(known, key=_may_lose)) for uid, known in storage.items() if known]
 

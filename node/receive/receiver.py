@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 import platform
+from collections.abc import Callable
 
 import sqlalchemy as sa
-from pydicom.dataset import Dataset
+from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel
 
 from node.config import Config
 from node.errors import PlatformError
 from node.ledger.deliveries import record_report
 from node.ledger.engine import begin_immediate
 from node.receive.association import Handlers
+from node.receive.command import N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_SET_RQ
+from node.receive.commitment import CommitmentScp
 from node.receive.committer import Committer
+from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.policy import Policy
+from node.receive.procedure_step import ProcedureStepScp
 from node.receive.recovery import recover
 from node.receive.server import Server
-from node.receive.status import SUCCESS
+from node.receive.status import SUCCESS, UNRECOGNISED_OPERATION
 from node.receive.storage import Storage
 from node.spool import Spool
 
@@ -42,6 +47,13 @@ class Receiver:
             title=config.ae.title.strip(),
             min_free_gib=config.storage.min_free_gib,
         )
+        commitment, procedure_step = CommitmentScp(engine, spool), ProcedureStepScp(engine)
+        self._services: dict[tuple[int, str], Callable[[NormalizedRequest], NormalizedAnswer]] = {
+            (N_EVENT_REPORT_RQ, StorageCommitmentPushModel): self._event_report,
+            (N_ACTION_RQ, StorageCommitmentPushModel): commitment.action,
+            (N_CREATE_RQ, ModalityPerformedProcedureStep): procedure_step.create,
+            (N_SET_RQ, ModalityPerformedProcedureStep): procedure_step.set,
+        }
         self._server: Server | None = None
 
     @property
@@ -60,9 +72,7 @@ class Receiver:
                 policy=self._policy,
                 acse_timeout=self._ae.association_timeout_seconds,
                 network_timeout=self._ae.network_timeout_seconds,
-                handlers=Handlers(
-                    store=self._storage.store, event_report=self._event_report, closed=self._committer.close
-                ),
+                handlers=Handlers(store=self._storage.store, normalized=self._normalized, closed=self._committer.close),
             )
         except OSError as error:
             raise PlatformError(
@@ -80,9 +90,13 @@ class Receiver:
         self._server.drain(grace_seconds)
         self._committer.stop()
 
-    def _event_report(self, calling_ae: str, report: Dataset) -> int:
+    def _normalized(self, request: NormalizedRequest) -> NormalizedAnswer:
+        service = self._services.get((request.operation, request.context_class_uid))
+        return service(request) if service else NormalizedAnswer(status=UNRECOGNISED_OPERATION)
+
+    def _event_report(self, request: NormalizedRequest) -> NormalizedAnswer:
         """Answer of a PACS to our Storage Commitment request (PS3.4 J.3.3): Success once it is durable."""
         with begin_immediate(self._engine) as connection:
-            if not record_report(connection, report):
-                LOGGER.warning("Storage Commitment report from %s for a transaction we do not know", calling_ae)
-        return SUCCESS
+            if not record_report(connection, request.dataset):
+                LOGGER.warning("Storage Commitment report from %s for a transaction we do not know", request.calling_ae)
+        return NormalizedAnswer(status=SUCCESS)

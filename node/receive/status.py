@@ -1,4 +1,4 @@
-"""C-STORE statuses (PS3.4 table B.2-1, PS3.7 annex C) that the receiver answers, as data."""
+"""Statuses (PS3.4 table B.2-1 and F.7.2, PS3.7 annex C) that the receiver answers, as data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,22 @@ SUCCESS = 0x0000
 """The instance is durable, file and row."""
 PROCESSING_FAILURE = 0x0110
 """A fault of the node itself; the sender may try again (PS3.7 C.5.19)."""
+INVALID_ATTRIBUTE_VALUE = 0x0106
+"""PS3.7 C.5.8."""
+DUPLICATE_INSTANCE = 0x0111
+"""PS3.7 C.5.6."""
+NO_SUCH_INSTANCE = 0x0112
+"""PS3.7 C.5.18."""
+INVALID_ARGUMENT = 0x0115
+"""PS3.7 C.5.7."""
+INVALID_INSTANCE = 0x0117
+"""PS3.7 C.5.12."""
+MISSING_ATTRIBUTE = 0x0120
+"""PS3.7 C.5.14."""
+NO_SUCH_ACTION = 0x0123
+"""PS3.7 C.5.16."""
+NO_LONGER_UPDATED = 0xA710
+"""Error ID (0000,0903) beside a processing failure: the procedure step is final (PS3.4 F.7.2.2.2)."""
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 """The request names another class than its presentation context (PS3.7 C.5.20)."""
 UNRECOGNISED_OPERATION = 0x0211

@@ -47,6 +47,16 @@ class Wire:
         self._low += _HEADER.size
         return kind, length
 
+    def silent(self, seconds: float) -> bool:
+        """Whether nothing comes for so long; what comes stays to be read."""
+        self._set_patience(seconds)
+        self._deadline = time.monotonic() + seconds + 1.0
+        try:
+            self._need(1)
+        except TimeoutError:
+            return True
+        return False
+
     def take(self, count: int) -> bytes:
         """The next ``count`` bytes, copied."""
         if count > BUFFER_BYTES:

@@ -1,0 +1,103 @@
+"""Storage Commitment reports to peers that left before they had one, on an association that this node opens.
+
+Role selection says that this node is the SCP (PS3.4 J.3.3); peers that do not answer it are told all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import sqlalchemy as sa
+from pydicom import Dataset
+from pynetdicom import build_role
+from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+
+from node.config import Config
+from node.deliver.association import Peer, Timeouts, associate
+from node.deliver.commitment import commitment_context
+from node.errors import DeliveryError
+from node.ledger.commitments import (
+    Transaction,
+    due_transactions,
+    end_transaction,
+    forget_transactions,
+    postpone_transaction,
+    report,
+)
+from node.ledger.engine import begin_immediate, now
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+FIRST_RETRY_SECONDS = 5.0
+LAST_RETRY_SECONDS = 3600.0
+GIVE_UP_SECONDS = 3 * 86400.0
+"""A scanner that did not take the report for three days asks again, or nobody waits any more."""
+
+
+class Reports:
+    """Tells requesters what is due to them until they take it."""
+
+    def __init__(self, config: Config, engine: sa.Engine, timeouts: Timeouts | None = None) -> None:
+        self._config = config
+        self._engine = engine
+        self._timeouts = timeouts or Timeouts()
+        self._callers = {caller.title: caller for caller in config.ae.callers if caller.host}
+
+    def run(self, stop: threading.Event) -> None:
+        """Look every second until ``stop`` is set."""
+        while not stop.wait(POLL_SECONDS):
+            try:
+                self.step(now())
+            except Exception:  # the actor's own loop: the next look may succeed, nothing is half done
+                logger.exception("commitment reports: this look failed; trying again")
+
+    def step(self, at: float) -> int:
+        """Try everything that is due at ``at``; return how many requesters took their report."""
+        with self._engine.connect() as connection:
+            due = due_transactions(connection, at)
+        taken = sum(self._try(transaction, at) for transaction in due)
+        with begin_immediate(self._engine) as connection:
+            forget_transactions(connection, at - self._config.retention.days * 86400)
+        return taken
+
+    def _try(self, of: Transaction, at: float) -> bool:
+        key = (of.calling_ae, of.transaction_uid)
+        with self._engine.connect() as connection:
+            event_type, information = report(connection, *key)
+        try:
+            self._tell(of.calling_ae, event_type, information)
+        except DeliveryError as error:
+            logger.warning("Storage Commitment report: %s", error)
+            with begin_immediate(self._engine) as connection:
+                if at - of.asked_at > GIVE_UP_SECONDS:
+                    end_transaction(connection, *key, error=str(error))
+                else:
+                    delay = min(FIRST_RETRY_SECONDS * 2.0 ** min(of.attempt, 60), LAST_RETRY_SECONDS)
+                    postpone_transaction(connection, *key, str(error), at + delay)
+            return False
+        with begin_immediate(self._engine) as connection:
+            end_transaction(connection, *key)
+        return True
+
+    def _tell(self, title: str, event_type: int, information: Dataset) -> None:
+        caller = self._callers.get(title)
+        if caller is None:
+            raise DeliveryError(
+                f"{title} left before its report and its address is not known; "
+                f'add host and port to {{ title = "{title}" }} in [ae] callers'
+            )
+        peer = Peer(name=title, title=title, host=caller.host, port=caller.port)
+        roles = [build_role(StorageCommitmentPushModel, scp_role=True)]
+        with associate(peer, self._config.ae.title, [commitment_context()], self._timeouts, roles=roles) as association:
+            try:
+                answer, _ = association.send_n_event_report(
+                    information, event_type, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+                )
+            except (RuntimeError, ValueError) as error:
+                raise DeliveryError(f"{peer}: the report could not be sent ({error})") from error
+        status = answer.get("Status")
+        if status != 0x0000:
+            words = "no answer" if status is None else f"status 0x{status:04X}"
+            raise DeliveryError(f"{peer}: {words} to the Storage Commitment report; the node tries again")

@@ -1,0 +1,135 @@
+"""Storage Commitment that peers ask of this node (PS3.4 annex J): what was answered, and whether they know it.
+
+A transaction is SCHEDULED until its requester took the report (COMPLETED) or it was given up (CANCELED).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from pydicom import Dataset
+
+from node.ledger.engine import now
+from node.ledger.jobs import CANCELED, COMPLETED, SCHEDULED
+from node.ledger.tables import commitment, commitment_instance, instance
+
+_CHUNK = 500
+"""UIDs per query: databases limit the variables of a statement."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What the ledger says of an instance."""
+
+    sop_class_uid: str
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """One instance of a request and the answer to it."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    failure: int | None
+    """Failure Reason (0008,1197), PS3.3 C.14.1.1; ``None``: committed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transaction:
+    """A request whose requester has not taken the answer yet."""
+
+    calling_ae: str
+    transaction_uid: str
+    attempt: int
+    """How often it was tried."""
+    asked_at: float
+
+
+def recorded_instances(connection: sa.Connection, uids: Sequence[str]) -> dict[str, Recorded]:
+    """Those of the instances that have a row."""
+    found = {}
+    for start in range(0, len(uids), _CHUNK):
+        query = sa.select(instance).where(instance.c.sop_instance_uid.in_(uids[start : start + _CHUNK]))
+        for row in connection.execute(query):
+            found[row.sop_instance_uid] = Recorded(sop_class_uid=row.sop_class_uid, path=row.path, size=row.size)
+    return found
+
+
+def record_transaction(
+    connection: sa.Connection,
+    *,
+    calling_ae: str,
+    transaction_uid: str,
+    association_id: str,
+    named: Sequence[Named],
+    next_at: float,
+) -> None:
+    """Keep a request with its answer; the same request again is answered anew."""
+    of = {"calling_ae": calling_ae, "transaction_uid": transaction_uid}
+    for table in (commitment_instance, commitment):
+        connection.execute(sa.delete(table).where(_is(table, calling_ae, transaction_uid)))
+    at = now()
+    row = {"association_id": association_id, "state": SCHEDULED, "attempt": 0, "next_at": next_at}
+    connection.execute(sa.insert(commitment).values(**of, **row, asked_at=at, updated_at=at))
+    connection.execute(sa.insert(commitment_instance), [{**of, **vars(one)} for one in named])
+
+
+def due_transactions(connection: sa.Connection, at: float) -> list[Transaction]:
+    """Whose requester must be told now, oldest first."""
+    query = (
+        sa.select(*commitment.c[tuple(Transaction.__dataclass_fields__)])
+        .where(commitment.c.state == SCHEDULED, commitment.c.next_at <= at)
+        .order_by(commitment.c.asked_at)
+    )
+    return [Transaction(**row) for row in connection.execute(query).mappings()]
+
+
+def report(connection: sa.Connection, calling_ae: str, transaction_uid: str) -> tuple[int, Dataset]:
+    """Event Type ID and Event Information of the report (PS3.4 J.3.3)."""
+    query = sa.select(commitment_instance).where(_is(commitment_instance, calling_ae, transaction_uid))
+    done, failed = [], []
+    for row in connection.execute(query.order_by(commitment_instance.c.sop_instance_uid)):
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = row.sop_class_uid, row.sop_instance_uid
+        if row.failure is None:
+            done.append(item)
+        else:
+            item.FailureReason = row.failure
+            failed.append(item)
+    information = Dataset()
+    information.TransactionUID = transaction_uid
+    if done:
+        information.ReferencedSOPSequence = done
+    if failed:
+        information.FailedSOPSequence = failed
+    return (2 if failed else 1), information
+
+
+def end_transaction(connection: sa.Connection, calling_ae: str, transaction_uid: str, error: str | None = None) -> None:
+    """The requester took the report, or, with an ``error``, it is given up."""
+    values = {"state": CANCELED if error else COMPLETED, "next_at": None, "error": error, "updated_at": now()}
+    connection.execute(sa.update(commitment).where(_is(commitment, calling_ae, transaction_uid)).values(**values))
+
+
+def postpone_transaction(
+    connection: sa.Connection, calling_ae: str, transaction_uid: str, error: str, next_at: float
+) -> None:
+    """The requester could not be told; try again at ``next_at``."""
+    values = {"attempt": commitment.c.attempt + 1, "error": error, "next_at": next_at, "updated_at": now()}
+    connection.execute(sa.update(commitment).where(_is(commitment, calling_ae, transaction_uid)).values(**values))
+
+
+def forget_transactions(connection: sa.Connection, ended_before: float) -> None:
+    """Delete what ended so long ago."""
+    old = sa.and_(commitment.c.state != SCHEDULED, commitment.c.updated_at < ended_before)
+    for row in connection.execute(sa.select(commitment.c.calling_ae, commitment.c.transaction_uid).where(old)).all():
+        for table in (commitment_instance, commitment):
+            connection.execute(sa.delete(table).where(_is(table, row.calling_ae, row.transaction_uid)))
+
+
+def _is(table: sa.Table, calling_ae: str, transaction_uid: str) -> sa.ColumnElement[bool]:
+    return sa.and_(table.c.calling_ae == calling_ae, table.c.transaction_uid == transaction_uid)

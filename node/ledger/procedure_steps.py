@@ -1,0 +1,77 @@
+"""Modality Performed Procedure Steps (PS3.4 annex F): what scanners say they are making, have made, or gave up."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from node.ledger.engine import insert_new, now
+from node.ledger.tables import event, job, procedure_step, procedure_step_instance
+from node.ledger.transitions import cancel_active
+
+IN_PROGRESS, COMPLETED, DISCONTINUED = "IN PROGRESS", "COMPLETED", "DISCONTINUED"
+"""Performed Procedure Step Status (0040,0252)."""
+STATES = (IN_PROGRESS, COMPLETED, DISCONTINUED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewStep:
+    """An N-CREATE."""
+
+    sop_instance_uid: str
+    study_instance_uid: str
+    modality: str
+    calling_ae: str
+    made: frozenset[tuple[str, str]]
+    """``(SeriesInstanceUID, SOPInstanceUID)`` of what it has made already; "" when it names the series only."""
+
+
+def create_step(connection: sa.Connection, new: NewStep) -> bool:
+    """Keep a step that began; ``False`` when its SOP Instance UID is taken."""
+    at = now()
+    row = {name: value for name, value in vars(new).items() if name != "made"}
+    if not insert_new(connection, procedure_step, [{**row, "state": IN_PROGRESS, "created_at": at, "updated_at": at}]):
+        return False
+    _add(connection, new.sop_instance_uid, new.made)
+    _tell(connection, new.study_instance_uid, "procedure step in progress", f"{new.modality} at {new.calling_ae}")
+    return True
+
+
+def state_of_step(connection: sa.Connection, uid: str) -> str | None:
+    """The state of a step, held until the transaction ends; ``None`` when there is no such step."""
+    query = sa.select(procedure_step.c.state).where(procedure_step.c.sop_instance_uid == uid)
+    return connection.scalar(query.with_for_update())
+
+
+def update_step(connection: sa.Connection, uid: str, state: str, made: Collection[tuple[str, str]]) -> None:
+    """Keep what an N-SET of a step IN PROGRESS says; DISCONTINUED stops the unfinished jobs of its series."""
+    this = procedure_step.c.sop_instance_uid == uid
+    connection.execute(sa.update(procedure_step).where(this).values(state=state, updated_at=now()))
+    _add(connection, uid, made)
+    if state == IN_PROGRESS:
+        return
+    step = connection.execute(sa.select(procedure_step).where(this)).one()
+    named = procedure_step_instance.c.procedure_step_uid == uid
+    series = set(connection.scalars(sa.select(procedure_step_instance.c.series_instance_uid).where(named)))
+    images = sa.select(sa.func.count()).where(named, procedure_step_instance.c.sop_instance_uid != "")
+    told = f"{step.modality} at {step.calling_ae}: {connection.scalar(images)} images in {len(series)} series"
+    _tell(connection, step.study_instance_uid, f"procedure step {state.lower()}", told)
+    if state == DISCONTINUED:
+        of_series = sa.and_(
+            job.c.study_instance_uid == step.study_instance_uid, job.c.series_instance_uid.in_(sorted(series))
+        )
+        cancel_active(connection, of_series, "the scanner discontinued its procedure step")
+
+
+def _add(connection: sa.Connection, uid: str, made: Collection[tuple[str, str]]) -> None:
+    rows = [
+        {"procedure_step_uid": uid, "series_instance_uid": series, "sop_instance_uid": sop}
+        for series, sop in sorted(made)
+    ]
+    insert_new(connection, procedure_step_instance, rows)
+
+
+def _tell(connection: sa.Connection, study: str, what: str, detail: str) -> None:
+    connection.execute(sa.insert(event).values(at=now(), study_instance_uid=study, what=what, detail=detail))

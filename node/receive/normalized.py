@@ -1,0 +1,144 @@
+"""DIMSE-N services (PS3.7 chapter 10) as values: what a peer asks, what it is answered, what it is told afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Protocol
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom.dsutils import decode, encode
+
+from node.receive.command import Command, event_report_request
+from node.receive.negotiation import Context
+from node.receive.status import PROCESSING_FAILURE
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalizedRequest:
+    """An N-EVENT-REPORT, N-SET, N-ACTION or N-CREATE request, nothing checked."""
+
+    calling_ae: str
+    association_id: str
+    operation: int
+    """Command Field (0000,0100)."""
+    context_class_uid: str
+    """Abstract syntax of its presentation context."""
+    sop_class_uid: str
+    sop_instance_uid: str
+    type_id: int
+    """Event Type ID or Action Type ID; 0 when there is none."""
+    dataset: Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notification:
+    """An N-EVENT-REPORT that the peer waits for, perhaps on this association."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    event_type: int
+    information: Dataset
+    answered: Callable[[int], None]
+    """Called with the status of its response."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalizedAnswer:
+    """The response; Success only when what it promises is durable."""
+
+    status: int
+    comment: str = ""
+    """Error Comment (0000,0902): at most 64 characters of the default repertoire."""
+    error_id: int | None = None
+    """Error ID (0000,0903)."""
+    sop_instance_uid: str = ""
+    """Of the SOP Instance that an N-CREATE without one has made."""
+    then: Notification | None = None
+
+
+class Caller(Protocol):
+    """The association that asks."""
+
+    id: str
+    calling_ae: str
+
+
+class Normalized:
+    """The DIMSE-N half of one association: answers requests, and tells what the answers left to be told."""
+
+    def __init__(
+        self,
+        association: Caller,
+        answer: Callable[[NormalizedRequest], NormalizedAnswer],
+        send: Callable[[int, bytes, bool], None],
+    ) -> None:
+        """``send`` takes a presentation context ID, encoded bytes, and whether they are a command set."""
+        self._association = association
+        self._answer = answer
+        self._send = send
+        self._due: list[tuple[int, Context, Notification]] = []
+        self._told: dict[int, Notification] = {}
+        self._last_id = 0
+
+    @property
+    def due(self) -> bool:
+        """Whether there is something to tell."""
+        return bool(self._due)
+
+    def serve(self, context_id: int, context: Context, command: Command, encoded: bytes | bytearray) -> None:
+        """Answer a request; ``encoded`` is its data set, empty when it has none."""
+        caller = self._association
+        try:
+            request = NormalizedRequest(
+                calling_ae=caller.calling_ae,
+                association_id=caller.id,
+                operation=command.field,
+                context_class_uid=context.abstract_syntax,
+                sop_class_uid=command.sop_class_uid,
+                sop_instance_uid=command.sop_instance_uid,
+                type_id=command.type_id,
+                dataset=decode(BytesIO(encoded), *_coding(context)),
+            )
+            answer = self._answer(request)
+        except Exception:  # the association's own loop: the peer must get an answer, and the others their service
+            LOGGER.exception("operation 0x%04X from %s failed", command.field, caller.calling_ae)
+            answer = NormalizedAnswer(status=PROCESSING_FAILURE, comment="node failure; see its log")
+        response = command.response(
+            answer.status, answer.comment, error_id=answer.error_id, sop_instance_uid=answer.sop_instance_uid
+        )
+        self._send(context_id, response, True)
+        if answer.then is not None:
+            self._due.append((context_id, context, answer.then))
+
+    def notify(self) -> None:
+        """Tell everything that is due."""
+        while self._due:
+            context_id, context, told = self._due.pop(0)
+            self._last_id += 1
+            self._told[self._last_id] = told
+            request = event_report_request(
+                self._last_id,
+                sop_class_uid=told.sop_class_uid,
+                sop_instance_uid=told.sop_instance_uid,
+                event_type=told.event_type,
+            )
+            self._send(context_id, request, True)
+            self._send(context_id, encode(told.information, *_coding(context)) or b"", False)
+
+    def answered(self, response: Command) -> None:
+        """A response came; one to nothing that was told is ignored."""
+        told = self._told.pop(response.responded_to, None)
+        if told is not None:
+            told.answered(response.status)
+
+
+def _coding(context: Context) -> tuple[bool, bool, bool]:
+    """Of a data set in this context: implicit VR, little endian, deflated."""
+    syntax = UID(context.transfer_syntax)
+    return syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated

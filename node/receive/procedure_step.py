@@ -1,0 +1,89 @@
+"""Modality Performed Procedure Step as SCP (PS3.4 annex F): when a scanner begins, completes or discontinues.
+
+Kept is what completeness needs: study, modality, state, and which instances were made. The row is durable before the
+N-CREATE or N-SET is answered.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from node.ledger.engine import begin_immediate
+from node.ledger.procedure_steps import IN_PROGRESS, STATES, NewStep, create_step, state_of_step, update_step
+from node.receive.normalized import NormalizedAnswer, NormalizedRequest
+from node.receive.status import (
+    DUPLICATE_INSTANCE,
+    INVALID_ATTRIBUTE_VALUE,
+    INVALID_INSTANCE,
+    MISSING_ATTRIBUTE,
+    NO_LONGER_UPDATED,
+    NO_SUCH_INSTANCE,
+    PROCESSING_FAILURE,
+    SUCCESS,
+)
+from node.spool import is_uid
+
+
+class ProcedureStepScp:
+    """Answers N-CREATE and N-SET requests."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def create(self, request: NormalizedRequest) -> NormalizedAnswer:
+        """A step begins."""
+        uid = request.sop_instance_uid or str(generate_uid(prefix=None))
+        scheduled = request.dataset.get("ScheduledStepAttributesSequence") or (Dataset(),)
+        study = str(scheduled[0].get("StudyInstanceUID") or "")
+        if not is_uid(uid):
+            return NormalizedAnswer(status=INVALID_INSTANCE, comment="SOP Instance UID is not a UID")
+        if not is_uid(study):
+            comment = "ScheduledStepAttributesSequence needs a StudyInstanceUID"
+            return NormalizedAnswer(status=MISSING_ATTRIBUTE, comment=comment)
+        if request.dataset.get("PerformedProcedureStepStatus") != IN_PROGRESS:
+            comment = "PerformedProcedureStepStatus must be IN PROGRESS"
+            return NormalizedAnswer(status=INVALID_ATTRIBUTE_VALUE, comment=comment)
+        step = NewStep(
+            sop_instance_uid=uid,
+            study_instance_uid=study,
+            modality=str(request.dataset.get("Modality") or ""),
+            calling_ae=request.calling_ae,
+            made=_made(request.dataset),
+        )
+        with begin_immediate(self._engine) as connection:
+            if not create_step(connection, step):
+                return NormalizedAnswer(status=DUPLICATE_INSTANCE, comment="this step exists already")
+        return NormalizedAnswer(status=SUCCESS, sop_instance_uid=uid)
+
+    def set(self, request: NormalizedRequest) -> NormalizedAnswer:
+        """A step goes on, is completed or discontinued; then it is final (PS3.4 F.7.2.2.2)."""
+        state = str(request.dataset.get("PerformedProcedureStepStatus") or IN_PROGRESS)
+        if state not in STATES:
+            comment = "PerformedProcedureStepStatus is none of the standard's"
+            return NormalizedAnswer(status=INVALID_ATTRIBUTE_VALUE, comment=comment)
+        with begin_immediate(self._engine) as connection:
+            before = state_of_step(connection, request.sop_instance_uid)
+            if before is None:
+                return NormalizedAnswer(status=NO_SUCH_INSTANCE, comment="no such performed procedure step")
+            if before != IN_PROGRESS:
+                comment = "Performed Procedure Step Object may no longer be updated"
+                return NormalizedAnswer(status=PROCESSING_FAILURE, comment=comment, error_id=NO_LONGER_UPDATED)
+            update_step(connection, request.sop_instance_uid, state, _made(request.dataset))
+        return NormalizedAnswer(status=SUCCESS)
+
+
+def _made(attributes: Dataset) -> frozenset[tuple[str, str]]:
+    """``(SeriesInstanceUID, SOPInstanceUID)`` of everything in Performed Series Sequence (0040,0340)."""
+    made = set()
+    for series in attributes.get("PerformedSeriesSequence") or ():
+        series_uid = str(series.get("SeriesInstanceUID") or "")
+        if not is_uid(series_uid):
+            continue
+        made.add((series_uid, ""))
+        for keyword in ("ReferencedImageSequence", "ReferencedNonImageCompositeSOPInstanceSequence"):
+            items = series.get(keyword) or ()
+            uids = (str(item.get("ReferencedSOPInstanceUID") or "") for item in items)
+            made |= {(series_uid, uid) for uid in uids if is_uid(uid)}
+    return frozenset(made)
