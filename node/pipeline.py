@@ -82,6 +82,13 @@ class Series(Protocol):
     def attribute(self, keyword: str) -> Any:
         """Value of a DICOM attribute of the first image by keyword (``"ConvolutionKernel"``), ``None`` when absent."""
 
+    def companion(self, name: str) -> Series | None:
+        """Another series of the same study, by the name that the rule gives it (``[rules.companions.NAME]``).
+
+        ``None`` when the rule names none, or when it did not come in time and is not required. It has a grid of its
+        own; where the frame of reference is the same, both lie in the same LPS space.
+        """
+
     def volume(self, orientation: str | None = None) -> Volume:
         """The series as one volume.
 

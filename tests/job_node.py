@@ -96,7 +96,7 @@ class JobNode:
         """Receive a series and enqueue a job for it."""
         return self.enqueue_for(*self.receive(datasets), destinations=destinations, pipeline=pipeline)
 
-    def enqueue_for(self, study: str, series: str, *, destinations: tuple[str, ...], pipeline: str) -> str:
+    def enqueue_for(self, study: str, series: str, *, destinations: tuple[str, ...], pipeline: str, **more: Any) -> str:
         """Enqueue a job for a received series."""
         new = NewJob(
             study_instance_uid=study,
@@ -106,6 +106,7 @@ class JobNode:
             rule="all",
             destinations=destinations,
             priority=2,
+            **more,
         )
         with begin_immediate(self.engine) as connection:
             assert self.jobs.enqueue(connection, new)

@@ -23,6 +23,7 @@ _WHAT = {
     "derived",
     "outside",
     "unsuitable",
+    "companion",
     "raise",
     "exit",
     "segv",
@@ -68,6 +69,10 @@ class Scripted:
         match does:
             case "unsuitable":
                 raise Unsuitable("the lungs are not in the picture")
+            case "companion":
+                t1c = series.companion("t1c")
+                assert t1c is not None
+                raise Unsuitable(f"t1c has {t1c.volume().spatial_shape[0]} slices, t2 is {series.companion('t2')}")
             case "raise":
                 raise RuntimeError("the network diverged")
             case "exit":

@@ -32,7 +32,7 @@ from node.ledger.transitions import (
     record_results,
     retry_job,
 )
-from node.studies.rules import decide
+from node.studies.rules import Origin, decide
 
 _PEER = {"host": "127.0.0.1", "port": 104}
 CONFIG = Config.model_validate(
@@ -97,7 +97,7 @@ class Walk:
         row = waiting[choice % len(waiting)]
         header = Dataset()
         header.Modality, header.Rows = row.modality, 1
-        verdict = decide(header, CONFIG.rules)
+        verdict = decide(header, CONFIG.rules, Origin())
         key = {"study_instance_uid": row.study_instance_uid, "series_instance_uid": row.series_instance_uid}
         generation = row.generation + 1
         this = sa.and_(*(series.c[name] == value for name, value in key.items()))

@@ -15,7 +15,7 @@ from node.demo.chest import NODULES
 from node.demo.phantom import Truth, write_brain_flair, write_chest_ct
 from node.jobs.load import load_pipeline
 from node.pipeline import Findings, Volume
-from node.studies.rules import decide
+from node.studies.rules import Origin, decide
 from node.studies.source import SourceSeries
 
 CONFIG = Path(__file__).parents[1] / "config.toml"
@@ -110,7 +110,7 @@ def test_the_shipped_rules_route_the_phantoms_to_their_pipelines(chest: Truth, b
     rules = load(CONFIG).rules
     wanted = {chest: {"nodule", "denoise"}, brain: {"tumor"}}
     for truth, pipelines in wanted.items():
-        decision = decide(pydicom.dcmread(truth.paths[0], stop_before_pixels=True), rules)
+        decision = decide(pydicom.dcmread(truth.paths[0], stop_before_pixels=True), rules, Origin())
         assert {route.pipeline for route in decision.routes} == pipelines, decision.reason
 
 

@@ -1,4 +1,4 @@
-"""Grid, completeness, rules and preflight are pure: values in, values out."""
+"""Grid, completeness and preflight are pure: values in, values out."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from node.config import SeriesTable, parse
-from node.errors import ConfigError
+from node.config import SeriesTable
 from node.pipeline import Needs
 from node.studies.completeness import Arrival, judge
 from node.studies.grid import describe, plane_name
 from node.studies.preflight import unmet
-from node.studies.rules import decide
 from node.studies.source import SourceSeries
 
 SETTINGS = SeriesTable(quiet_seconds=10, gap_seconds=60)
@@ -103,98 +101,6 @@ def test_a_series_is_complete_after_quiet_without_senders_and_gaps_wait_longer(a
     completion = judge(arrival, SETTINGS, now=seconds)
     assert completion.complete is complete
     assert not complete or "3 images" in completion.signal
-
-
-def rules(*conditions: str):
-    tables = "".join(
-        f'[[rules]]\nname = "r{i}"\nmatch = {{ {c} }}\npipelines = ["p"]\ndestinations = ["d"]\n'
-        for i, c in enumerate(conditions)
-    )
-    return parse(tables + '[pipelines.p]\n[destinations.d]\ntitle = "D"\nhost = "h"\nport = 1\n').rules
-
-
-@pytest.mark.parametrize(
-    ("condition", "matched"),
-    [
-        ('Modality = "CT"', True),
-        ('Modality = "MR"', False),
-        ('Modality = ["MR", "CT"]', True),
-        ('SeriesDescription = "*flair*"', True),
-        ('SeriesDescription = "AX ????? 5MM"', True),
-        ('SeriesDescription = "AX ??? 5MM"', False),
-        ('SliceThickness = "1.0-5.0"', True),
-        ('SliceThickness = "1.0-4.9"', False),
-        ('SliceThickness = "5-"', True),
-        ("SliceThickness = 5", True),
-        ('StudyDate = "20240101-20241231"', True),
-        ('StudyDate = "20250101-"', False),
-        ('StudyDate = "-20240615"', True),
-        ('BodyPartExamined = "*"', True),
-        ('BodyPartExamined = "CHEST"', False),
-        ('ImageType = "AXIAL"', True),
-        ('ConvolutionKernel = "B[3]0"', True),
-    ],
-)
-def test_rules_match_as_ps3_4_c_2_2_2_says(condition, matched):
-    header = image(
-        SeriesDescription="Ax Flair 5mm",
-        SliceThickness="5.0",
-        StudyDate="20240615",
-        ImageType=["ORIGINAL", "PRIMARY", "AXIAL"],
-        ConvolutionKernel="B[3]0",
-    )
-    decision = decide(header, rules(condition))
-    assert decision.outcome == ("routed" if matched else "ignored")
-    assert decision.trace[0]["conditions"][0]["matched"] is matched
-    assert decision.trace[0]["pipelines"] == ["p"]
-
-
-def test_every_matching_rule_applies_and_one_pipeline_runs_once_with_all_destinations():
-    text = """
-    [pipelines.p]
-    [pipelines.q]
-    [destinations.a]
-    title = "A"
-    host = "h"
-    port = 1
-    [destinations.b]
-    title = "B"
-    host = "h"
-    port = 2
-    [[rules]]
-    name = "first"
-    pipelines = ["p"]
-    destinations = ["a"]
-    priority = "low"
-    [[rules]]
-    name = "second"
-    match = { Modality = "CT" }
-    pipelines = ["p", "q"]
-    destinations = ["b"]
-    """
-    routes = decide(image(), parse(text).rules).routes
-    assert [(r.pipeline, r.rule, r.destinations, r.priority) for r in routes] == [
-        ("p", "first", ("a", "b"), 2),
-        ("q", "second", ("b",), 2),
-    ]
-
-
-def test_a_stat_request_comes_first():
-    assert decide(image(RequestedProcedurePriority="STAT"), rules('Modality = "CT"')).routes[0].priority == 1
-
-
-def test_localizers_and_non_images_are_ignored_with_the_reason():
-    assert "localizer" in decide(image(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), rules('Modality = "CT"')).reason
-    report = Dataset()
-    report.Modality = "SR"
-    assert "no images" in decide(report, rules('Modality = "*"')).reason
-
-
-def test_a_rule_with_an_unknown_keyword_or_a_word_for_a_number_is_refused_with_the_remedy():
-    with pytest.raises(ConfigError, match=r"'Modalty' is no DICOM attribute keyword \(did you mean 'Modality'\?\)"):
-        rules('Modalty = "CT"')
-    with pytest.raises(ConfigError, match="SliceThickness = 'thin'"):
-        rules('SliceThickness = "thin"')
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,13 @@ class VolumeSeries:
     image: Volume
     modality: str = "CT"
     attributes: dict[str, Any] = field(default_factory=dict)
+    companions: dict[str, VolumeSeries] = field(default_factory=dict)
 
     def attribute(self, keyword: str) -> Any:
         return self.attributes.get(keyword)
+
+    def companion(self, name: str) -> VolumeSeries | None:
+        return self.companions.get(name)
 
     def volume(self, orientation: str | None = None) -> Volume:
         turned = self.image if orientation is None else self.image.to_patient_orientation(orientation)

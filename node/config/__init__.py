@@ -1,8 +1,9 @@
 """``config.toml`` as frozen values. Read once; unknown keys, wrong types and impossible values are errors."""
 
+from node.config.condition import Condition, parse_condition, parse_hours
 from node.config.network import Ae, Caller
 from node.config.reading import load, parse
-from node.config.routing import DEFAULT_OBJECTS, NUMBER_OR_RANGE, NUMERIC_VRS, Destination, Rule
+from node.config.routing import DEFAULT_OBJECTS, Companion, Destination, Rule, Selection
 from node.config.storage import Retention, Storage
 from node.config.table import suggest
 from node.config.whole import Config
@@ -10,10 +11,10 @@ from node.config.work import Devices, JobsTable, PipelineTable, SeriesTable
 
 __all__ = [
     "DEFAULT_OBJECTS",
-    "NUMBER_OR_RANGE",
-    "NUMERIC_VRS",
     "Ae",
     "Caller",
+    "Companion",
+    "Condition",
     "Config",
     "Destination",
     "Devices",
@@ -21,9 +22,12 @@ __all__ = [
     "PipelineTable",
     "Retention",
     "Rule",
+    "Selection",
     "SeriesTable",
     "Storage",
     "load",
     "parse",
+    "parse_condition",
+    "parse_hours",
     "suggest",
 ]

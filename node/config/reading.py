@@ -49,7 +49,7 @@ def load(path: Path) -> Config:
 
 def _tuples(value: Any, key: str = "") -> Any:
     if isinstance(value, dict):
-        return {k: (v if key == "options" or k == "match" else _tuples(v, k)) for k, v in value.items()}
+        return {k: (v if key == "options" else _tuples(v, k)) for k, v in value.items()}
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal
+from ipaddress import ip_network
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
-from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
 
+from node.config.condition import Option, parse_condition, parse_hours
 from node.config.table import AeTitle, Name, Port, Table, suggest
 
 Outcome = Literal["findings", "no findings", "partial", "derived", "not applicable", "failed"]
 ObjectKind = Literal["seg", "sr", "derived"]
 DEFAULT_OBJECTS: tuple[ObjectKind, ...] = ("seg", "sr", "derived")
 
-NUMERIC_VRS = frozenset({"IS", "DS", "US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"})
-_NUMBER = r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
-NUMBER_OR_RANGE = re.compile(rf"\s*({_NUMBER})\s*(?:(-)\s*({_NUMBER})?\s*)?")
-"""A number, ``low-high`` or ``low-``; groups: first number, dash, second number."""
+Wanted = Option | tuple[Option, ...]
+Preference = str | dict[str, Wanted]
+PREFERENCES = ("axial", "coronal", "sagittal", "thinnest", "most images")
+"""What a series can be preferred for, beside conditions."""
 
 
 class Destination(Table):
@@ -49,13 +49,55 @@ class Destination(Table):
         return frozenset(report if kind == "sr" else kind for kind in self.objects)
 
 
-class Rule(Table):
-    """Series that match every condition go through the pipelines; their results to the destinations."""
+class Selection(Table):
+    """Which series are meant, and in which order they are liked when there are several."""
+
+    match: dict[str, Wanted] = Field(default_factory=dict)
+    """Conditions that must all hold; the language of values is that of ``node.config.condition``."""
+    unless: dict[str, Wanted] = Field(default_factory=dict)
+    """Conditions of which none may hold."""
+    prefer: tuple[Preference, ...] = ()
+    """Of several matching series of a study only the best goes on; what comes first weighs most."""
+
+    @field_validator("match", "unless")
+    @classmethod
+    def _conditions(cls, table: dict[str, Wanted]) -> dict[str, Wanted]:
+        for path, wanted in table.items():
+            parse_condition(path, wanted)
+        return table
+
+    @field_validator("prefer")
+    @classmethod
+    def _preferences(cls, prefer: tuple[Preference, ...]) -> tuple[Preference, ...]:
+        for one in prefer:
+            if isinstance(one, dict):
+                cls._conditions(one)
+            elif one not in PREFERENCES:
+                hint = suggest(one, PREFERENCES)
+                raise ValueError(f"{one!r}{hint}: use a table of conditions, or of {', '.join(PREFERENCES)}")
+        return prefer
+
+
+class Companion(Selection):
+    """Another series of the same study that the pipeline may look at."""
+
+    required: bool = True
+    """Without it the outcome is *not applicable*; else the pipeline runs without it."""
+
+
+class Rule(Selection):
+    """Series that match go through the pipelines; their results to the destinations."""
 
     name: str
     """Shown in traces and reports."""
-    match: dict[str, str | int | float | list[str | int | float]] = Field(default_factory=dict)
-    """Attribute keyword -> value, list, wildcard (``*`` ``?``) or range (``1.0-3.0``), as in PS3.4 C.2.2.2."""
+    senders: tuple[str, ...] = ()
+    """AE titles (with wildcards), addresses or networks that sent the images; empty: any."""
+    hours: str = ""
+    """Local time of day when the first image came, such as ``22:00-06:00``; empty: any."""
+    companions: dict[Name, Companion] = Field(default_factory=dict)
+    """Other series of the study to wait for."""
+    deadline_seconds: Annotated[float, Field(gt=0)] = 1800.0
+    """Longest wait for companions after the series itself is complete."""
     pipelines: tuple[Name, ...]
     """Names of ``[pipelines.NAME]``."""
     destinations: tuple[Name, ...]
@@ -63,15 +105,19 @@ class Rule(Table):
     priority: Literal["low", "medium", "high"] = "medium"
     """Order in the queues; a STAT request (0074,1200 HIGH or 0040,1003 STAT) counts as high."""
 
-    @field_validator("match")
+    @field_validator("senders")
     @classmethod
-    def _keywords_exist(cls, match: dict[str, Any]) -> dict[str, Any]:
-        for keyword, wanted in match.items():
-            if tag_for_keyword(keyword) is None:
-                hint = suggest(keyword, keyword_dict)
-                raise ValueError(f"{keyword!r} is no DICOM attribute keyword{hint}; see PS3.6")
-            if dictionary_VR(keyword) in NUMERIC_VRS:
-                for option in wanted if isinstance(wanted, list) else [wanted]:
-                    if option != "*" and not NUMBER_OR_RANGE.fullmatch(str(option)):
-                        raise ValueError(f"{keyword} = {option!r}: give a number, or a range such as '1.0-3.0' or '2-'")
-        return match
+    def _senders(cls, senders: tuple[str, ...]) -> tuple[str, ...]:
+        for sender in senders:
+            if "/" in sender:
+                ip_network(sender)
+            elif not 0 < len(sender.strip()) <= 16:
+                raise ValueError(f"{sender!r}: give an AE title (1 to 16 characters), an address or a network")
+        return senders
+
+    @field_validator("hours")
+    @classmethod
+    def _hours(cls, hours: str) -> str:
+        if hours:
+            parse_hours(hours)
+        return hours

@@ -17,6 +17,8 @@ class SeriesTable(Table):
     """No new image for this long, and no open association still sending it."""
     gap_seconds: Annotated[float, Field(gt=0)] = 300.0
     """Wait this long instead while a gap in the slice positions suggests that images are still missing."""
+    study_quiet_seconds: Annotated[float, Field(gt=0)] = 120.0
+    """Rules that choose among the series of a study wait until no image of the study has come for this long."""
 
 
 class JobsTable(Table):

@@ -14,7 +14,7 @@ import sys
 import time
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,8 @@ class Task:
     table: PipelineTable
     paths: tuple[Path, ...]
     """Files of the series."""
+    companions: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Files of other series of the study that the pipeline may look at, by name."""
     folder: Path
     """Where the handover goes."""
     load_only: bool = False
@@ -107,7 +109,8 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Repl
             return Reply(timings=timings, peak_memory_mib=_peak(device))
         outcome, reason, findings = "not applicable", "", Findings()
         try:
-            source = SourceSeries.read(task.paths)
+            others = {name: SourceSeries.read(paths) for name, paths in task.companions.items()}
+            source = replace(SourceSeries.read(task.paths), companions=others)
             clock.lap("read")
             reason = unmet(pipeline.needs, source)
             if not reason:

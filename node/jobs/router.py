@@ -16,6 +16,7 @@ from pydicom import Dataset
 
 from node.config import Config
 from node.errors import InputError
+from node.jobs.choose import Chooser
 from node.jobs.decide import Decider
 from node.jobs.engine import Jobs
 from node.ledger.engine import begin_immediate, now
@@ -39,6 +40,7 @@ class Router:
         self._engine = engine
         self._spool = spool
         self._decider = Decider(config, engine, jobs)
+        self._chooser = Chooser(config, engine, jobs)
         self._waiting: dict[tuple[str, str], tuple[int, list[Dataset]]] = {}
 
     def run(self, stop: threading.Event) -> None:
@@ -50,14 +52,14 @@ class Router:
                 logger.exception("router: this look failed; trying again")
 
     def step(self, at: float) -> int:
-        """Complete and route every series that is due at ``at``; return how many."""
+        """Complete and route every series that is due at ``at``, decide what waited for others; return how many."""
         with self._engine.connect() as connection:
             due = connection.execute(
                 sa.select(series).where(
                     series.c.state == "RECEIVING", series.c.last_at <= at - self._config.series.quiet_seconds
                 )
             ).all()
-        return sum(self._complete(row, at) for row in due)
+        return sum(self._complete(row, at) for row in due) + self._chooser.step(at)
 
     def _complete(self, row: sa.Row[tuple[object, ...]], at: float) -> bool:
         study_uid, series_uid = str(row.study_instance_uid), str(row.series_instance_uid)
@@ -78,7 +80,7 @@ class Router:
         completion = judge(arrival, self._config.series, at)
         if not completion.complete:
             return False
-        verdict = self._decider.decide(series_uid, headers)
+        ruling = self._decider.decide(study_uid, series_uid, headers)
         generation = row.generation + 1
         with begin_immediate(self._engine) as connection:
             taken = connection.execute(
@@ -97,9 +99,9 @@ class Router:
             where = {"study_instance_uid": study_uid, "series_instance_uid": series_uid}
             connection.execute(sa.insert(event).values(**where, at=at, what="complete", detail=completion.signal))
             supersede_jobs(connection, study_uid, series_uid, generation)
-            self._decider.record(connection, where, generation, verdict, at)
+            self._decider.record(connection, where, generation, ruling, at)
         del self._waiting[study_uid, series_uid]
-        logger.info("series %s complete (%s): %s", series_uid, completion.signal, verdict.reason)
+        logger.info("series %s complete (%s): %s", series_uid, completion.signal, ruling.decision.reason)
         return True
 
     def _headers(self, key: tuple[str, str], paths: Sequence[str]) -> list[Dataset]:

@@ -70,11 +70,13 @@ class Infer:
         with self._engine.connect() as connection:
             job = get_job(connection, job_id)
             paths = source_paths(connection, job)
+            companions = {name: source_paths(connection, job, name) for name in job.companions}
         task = Task(
             job_id=job_id,
             pipeline=job.pipeline,
             table=table_of(job.pipeline, self._config.pipelines),
             paths=tuple(self._spool.absolute(path) for path in paths),
+            companions={name: tuple(map(self._spool.absolute, of)) for name, of in companions.items()},
             folder=self._spool.work(job_id),
         )
         worker = self._free.get()

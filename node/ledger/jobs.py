@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,6 +36,8 @@ class NewJob:
     outcome: str | None = None
     """``"not applicable"`` when that is known before inference; the job then begins with encode."""
     reason: str | None = None
+    companions: Mapping[str, str] = field(default_factory=dict)
+    """Other series of the study that the pipeline may look at: Series Instance UID by name."""
 
     @property
     def id(self) -> str:
@@ -72,6 +75,7 @@ class Job:
     generation: int
     pipeline: str
     rule: str
+    companions: Mapping[str, str]
     destinations: tuple[str, ...]
     priority: int
     state: str
@@ -121,8 +125,8 @@ def is_active(connection: sa.Connection, job_id: str) -> bool:
     return connection.scalar(sa.select(job.c.state).where(job.c.id == job_id)) in ACTIVE
 
 
-def source_paths(connection: sa.Connection, of: Job) -> list[str]:
-    """Files of the job's series, relative to the storage folder.
+def source_paths(connection: sa.Connection, of: Job, companion: str = "") -> list[str]:
+    """Files of the job's series, or of one of its companions, relative to the storage folder.
 
     Images that arrived after the job was made belong to a later generation: every attempt sees the same input.
     """
@@ -130,7 +134,7 @@ def source_paths(connection: sa.Connection, of: Job) -> list[str]:
         sa.select(instance.c.path)
         .where(
             instance.c.study_instance_uid == of.study_instance_uid,
-            instance.c.series_instance_uid == of.series_instance_uid,
+            instance.c.series_instance_uid == (of.companions[companion] if companion else of.series_instance_uid),
             instance.c.received_at <= of.created_at,
         )
         .order_by(instance.c.sop_instance_uid)
@@ -165,4 +169,5 @@ def delivered_jobs(connection: sa.Connection) -> list[str]:
 
 def _job(row: sa.Row[tuple[Any, ...]]) -> Job:
     fields = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
-    return Job(**{**fields, "destinations": tuple(fields["destinations"])})
+    converted = {"destinations": tuple(fields["destinations"]), "companions": fields["companions"] or {}}
+    return Job(**{**fields, **converted})

@@ -134,6 +134,21 @@ decision = sa.Table(  # one per generation of a series: what was decided and the
     _time("decided_at"),
 )
 
+candidate = sa.Table(  # a series that a rule of studies weighs against others, or a companion that it looks for
+    "candidate",
+    metadata,
+    _text("study_instance_uid", key=True),
+    _text("series_instance_uid", key=True),
+    _text("rule", key=True),
+    _text("companion", key=True),  # its name; "": the series matches the rule itself
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("marks", sa.JSON, nullable=False),  # [number, words] by each preference of the rule; smaller is better
+    sa.Column("urgent", sa.Boolean, nullable=False),
+    _time("complete_at"),
+    _time("decided_at", null=True),  # null: the rule still waits; always null for companions
+    sa.Index("candidate_open", "companion", "decided_at"),
+)
+
 job = sa.Table(  # one per pipeline and generation of a series
     "job",
     metadata,
@@ -143,6 +158,7 @@ job = sa.Table(  # one per pipeline and generation of a series
     sa.Column("generation", sa.Integer, nullable=False),
     _text("pipeline"),
     _text("rule"),
+    sa.Column("companions", sa.JSON, nullable=True),  # Series Instance UID by name; null: none
     sa.Column("destinations", sa.JSON, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False),  # 1 high, 2 medium, 3 low
     _text("state"),  # PS3.4 CC.1.1: SCHEDULED, IN PROGRESS, COMPLETED, CANCELED

@@ -52,6 +52,7 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
         "generation": new.generation,
         "pipeline": new.pipeline,
         "rule": new.rule,
+        "companions": dict(new.companions) or None,
         "destinations": list(new.destinations),
         "priority": new.priority,
         "state": SCHEDULED,

@@ -21,7 +21,7 @@ class Ruling:
     outcome: str
     reason: str
     pipelines: tuple[str, ...]
-    """Of the rules that matched."""
+    """Of the rules that routed it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +123,9 @@ def read(engine: sa.Engine) -> Books:
 def _series(connection: sa.Connection) -> tuple[ReceivedSeries, ...]:
     rulings: dict[tuple[str, str], dict[int, Ruling]] = {}
     for row in connection.execute(sa.select(decision)):
-        matched = [name for entry in row.trace if entry["matched"] for name in entry["pipelines"]]
-        ruling = Ruling(outcome=row.outcome, reason=row.reason, pipelines=tuple(dict.fromkeys(matched)))
+        # A trace of an older version has no "chosen": there, whatever matched was routed.
+        chosen = [name for e in row.trace if e.get("chosen", e["matched"]) for name in e["pipelines"]]
+        ruling = Ruling(outcome=row.outcome, reason=row.reason, pipelines=tuple(dict.fromkeys(chosen)))
         rulings.setdefault((row.study_instance_uid, row.series_instance_uid), {})[row.generation] = ruling
     key = ("study_instance_uid", "series_instance_uid")
     found = sa.select(*instance.c[key], sa.func.count().label("n")).group_by(*instance.c[key]).subquery()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -98,12 +99,21 @@ def _tell_decision(verdict: dict[str, Any], one: dict[str, Any]) -> list[str]:
     if verdict["generation"] == one["generation"]:
         lines.append(f"  complete: {one['completed_by']}")
     lines.append(f"  {verdict['outcome']}: {verdict['reason']}")
-    for entry in verdict["trace"]:
-        lines.append(f"    rule {entry['rule']!r} {'matches' if entry['matched'] else 'does not match'}")
+    return lines + tell_trace(verdict["trace"])
+
+
+def tell_trace(trace: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The trace of a decision (``node.studies.rules.trace_entry``), one line for each rule and each condition."""
+    lines = []
+    for entry in trace:
+        of = f"companion {entry['companion']!r} of rule" if "companion" in entry else "rule"
+        note = f": {entry['note']}" if entry.get("note") else ""
+        lines.append(f"    {of} {entry['rule']!r} {'matches' if entry['matched'] else 'does not match'}{note}")
         for condition in entry["conditions"]:
             is_or_not = "yes" if condition["matched"] else "NO "
-            found = ", ".join(condition["found"]) or "(absent)"
-            lines.append(f"      {is_or_not} {condition['attribute']} wanted {condition['wanted']}, found {found}")
+            wanted = f"{'unless' if condition.get('unless') else 'wanted'} {condition['wanted']}"
+            found = ", ".join(condition["found"])
+            lines.append(f"      {is_or_not} {condition['attribute']} {wanted}, found {found or '(absent)'}")
     return lines
 
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from node.config import Config
 from node.ledger.engine import begin_immediate, now
 from node.ledger.tables import (
+    candidate,
     conflict,
     decision,
     delivery,
@@ -84,7 +85,7 @@ class Retention:
             ).all()
             for table in (delivery_instance, delivery, result):
                 connection.execute(sa.delete(table).where(table.c.job_id.in_(jobs)))
-            for table in (job, decision, event, conflict, instance, series):
+            for table in (job, decision, candidate, event, conflict, instance, series):
                 connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))
             self._spool.forget(kept)
         for folder in folders:

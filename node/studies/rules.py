@@ -1,25 +1,33 @@
-"""Routing: which rules match a series, and the trace that tells why (not).
-
-Matching follows PS3.4 C.2.2.2: single value, list, wildcard (``*`` any run, ``?`` one character) and range.
-Case is ignored, because scanners do not agree on it. An attribute with several values matches when any of them does.
-"""
+"""Routing: which rules match a series, and the trace that tells why (not). docs/rules.md describes the rules."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from fnmatch import fnmatchcase
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.datadict import dictionary_VR
+from pydicom.tag import BaseTag
 
-from node.config import NUMBER_OR_RANGE, NUMERIC_VRS, Rule
+from node.config import Condition, Rule, Selection, parse_condition, parse_hours
 
 PRIORITIES = {"high": 1, "medium": 2, "low": 3}
-TIME_VRS = frozenset({"DA", "TM", "DT"})
-_TIME_RANGE = re.compile(r"\s*([\d.:]*)\s*-\s*([\d.:]*)\s*")
+WITHHELD = "(not shown)"
+"""Stands in traces for values that may tell who the patient is."""
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where and when a series came from."""
+
+    senders: tuple[tuple[str, str], ...] = ()
+    """Calling AE title and address of each association that brought images; empty: not known."""
+    received_at: datetime | None = None
+    """Local time of its first image; ``None``: not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,94 +46,201 @@ class Decision:
     """What happens to a series, why, and the trace of every condition that was looked at."""
 
     outcome: str
-    """``routed`` or ``ignored``."""
+    """``routed``, ``ignored``, or ``waiting`` for other series of the study."""
     reason: str
     routes: tuple[Route, ...]
     trace: tuple[dict[str, Any], ...]
-    """``{"rule", "pipelines", "matched", "conditions": [{"attribute", "wanted", "found", "matched"}]}`` per rule."""
+    """Per rule, and per companion of a rule, what ``trace_entry`` describes."""
 
 
-def decide(header: Dataset, rules: Sequence[Rule]) -> Decision:
-    """Route one complete series by the header of its first image. Every matching rule applies."""
+def decide(header: Dataset, rules: Sequence[Rule], origin: Origin) -> Decision:
+    """Route one complete series by the header of its first image. Every matching rule applies.
+
+    A rule that looks at the whole study leaves its entry of the trace open (``chosen`` is ``None``); what becomes of it
+    is for ``node.studies.choice``.
+    """
     refused = _never_analysed(header)
     if refused:
         return Decision(outcome="ignored", reason=refused, routes=(), trace=())
-    trace = tuple(_trace(header, rule) for rule in rules)
-    matching = [rule for rule, entry in zip(rules, trace, strict=True) if entry["matched"]]
+    trace = []
     routes: dict[str, Route] = {}
-    for rule in matching:
-        priority = 1 if is_urgent(header) else PRIORITIES[rule.priority]
-        for pipeline in rule.pipelines:
-            before = routes.get(pipeline)
-            routes[pipeline] = Route(
-                pipeline=pipeline,
-                rule=before.rule if before else rule.name,
-                destinations=tuple(dict.fromkeys((before.destinations if before else ()) + rule.destinations)),
-                priority=min(priority, before.priority) if before else priority,
+    for rule in rules:
+        entry = trace_entry(header, rule, origin)
+        trace.append(entry)
+        if entry["chosen"]:
+            for route in routes_of(rule, urgent=is_urgent(header)):
+                routes[route.pipeline] = _merged(routes.get(route.pipeline), route)
+        for name, companion in rule.companions.items():
+            conditions = _conditions(header, companion)
+            matched = all(c["matched"] for c in conditions)
+            trace.append(
+                {
+                    "rule": rule.name,
+                    "companion": name,
+                    "pipelines": list(rule.pipelines),
+                    "matched": matched,
+                    "chosen": False,
+                    "conditions": conditions,
+                }
             )
-    if not matching:
-        return Decision(outcome="ignored", reason="no rule matches", routes=(), trace=trace)
-    names = ", ".join(repr(rule.name) for rule in matching)
-    return Decision(outcome="routed", reason=f"matches {names}", routes=tuple(routes.values()), trace=trace)
+    outcome, reason = sum_up(trace)
+    return Decision(outcome=outcome, reason=reason, routes=tuple(routes.values()), trace=tuple(trace))
+
+
+def trace_entry(header: Dataset, rule: Rule, origin: Origin) -> dict[str, Any]:
+    """What one rule says of a series.
+
+    ``{"rule", "pipelines", "matched", "chosen", "conditions": [{"attribute", "wanted", "found", "matched"}]}``;
+    ``chosen``: ``True`` routed, ``False`` not, ``None`` as long as other series of the study are waited for. A
+    condition of ``unless`` has ``"unless": True`` and is ``matched`` when it does not forbid the series.
+    """
+    conditions = [*_origin_conditions(rule, origin), *_conditions(header, rule)]
+    matched = all(c["matched"] for c in conditions)
+    chosen = None if matched and of_study(rule) else matched
+    return {
+        "rule": rule.name,
+        "pipelines": list(rule.pipelines),
+        "matched": matched,
+        "chosen": chosen,
+        "conditions": conditions,
+    }
+
+
+def of_study(rule: Rule) -> bool:
+    """Whether a rule needs to see the other series of the study."""
+    return bool(rule.prefer or rule.companions)
+
+
+def routes_of(rule: Rule, *, urgent: bool) -> list[Route]:
+    """What a rule that applies does; ``urgent``: the request was STAT."""
+    priority = PRIORITIES["high" if urgent else rule.priority]
+    return [
+        Route(pipeline=p, rule=rule.name, destinations=rule.destinations, priority=priority) for p in rule.pipelines
+    ]
+
+
+def sum_up(trace: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Outcome and reason of a decision by its trace."""
+    matching = [entry for entry in trace if entry["matched"]]
+    own = [entry for entry in matching if "companion" not in entry]
+    if chosen := [repr(entry["rule"]) for entry in own if entry["chosen"]]:
+        return "routed", f"matches {', '.join(chosen)}"
+    if waiting := [repr(entry["rule"]) for entry in own if entry["chosen"] is None]:
+        return "waiting", f"for other series of the study, by {', '.join(waiting)}"
+    if own:
+        return "ignored", f"another series of the study was chosen by {', '.join(repr(e['rule']) for e in own)}"
+    if matching:
+        return "ignored", "only looked at with others: " + ", ".join(
+            f"{entry['companion']!r} of {entry['rule']!r}" for entry in matching
+        )
+    return "ignored", "no rule matches"
 
 
 def is_urgent(header: Dataset) -> bool:
-    """STAT by Scheduled Procedure Step Priority (0074,1200) or Requested Procedure Priority (0040,1003)."""
-    return header.get("ScheduledProcedureStepPriority") == "HIGH" or str(
-        header.get("RequestedProcedurePriority") or ""
-    ).upper() in ("STAT", "HIGH")
+    """STAT by Scheduled Procedure Step Priority (0074,1200), Requested Procedure Priority (0040,1003; also of the
+    request attributes) or the retired Study Priority ID (0032,000C).
+    """  # noqa: D205 - one sentence
+    keywords = ("ScheduledProcedureStepPriority", "RequestedProcedurePriority", "StudyPriorityID")
+    paths = [*keywords, "RequestAttributesSequence.RequestedProcedurePriority"]
+    return any(parse_condition(path, ("STAT", "HIGH")).matches(values_of(header, path)) for path in paths)
+
+
+def matches(header: Dataset, conditions: Mapping[str, Any]) -> bool:
+    """Whether every condition of a table holds."""
+    return all(parse_condition(path, wanted).matches(values_of(header, path)) for path, wanted in conditions.items())
+
+
+def values_of(header: Dataset, path: str) -> list[str]:
+    """The values of an attribute as text, of all items on a path; one empty text when it is absent or empty."""
+    return _values(header, parse_condition(path, "*").tags)
+
+
+def _values(header: Dataset, tags: Sequence[BaseTag]) -> list[str]:
+    items = [header]
+    for tag in tags[:-1]:
+        items = [inner for item in items if tag in item for inner in item[tag].value or ()]
+    return [value for item in items for value in _texts(item, tags[-1])] or [""]
+
+
+def _texts(item: Dataset, tag: BaseTag) -> list[str]:
+    if tag not in item:
+        return []
+    try:
+        value = item[tag].value
+    except (ValueError, TypeError, OverflowError, NotImplementedError, KeyError):
+        value = item.get_item(tag).value  # not what its VR allows: the bytes as they came
+    if isinstance(value, bytes):
+        value = value.decode("latin-1").rstrip("\0 ").split("\\")
+    values = value if isinstance(value, MutableSequence) else [value]
+    return ["" if one is None else str(one).strip() for one in values]
+
+
+def _merged(before: Route | None, route: Route) -> Route:
+    """A pipeline that two rules want runs once, for all destinations, with the higher priority."""
+    if before is None:
+        return route
+    return Route(
+        pipeline=route.pipeline,
+        rule=before.rule,
+        destinations=tuple(dict.fromkeys(before.destinations + route.destinations)),
+        priority=min(before.priority, route.priority),
+    )
 
 
 def _never_analysed(header: Dataset) -> str:
     if "Rows" not in header:
         return "its objects are no images"
-    image_type = [str(v).upper() for v in header.get("ImageType") or []]
-    if "LOCALIZER" in image_type:
+    if "LOCALIZER" in (value.upper() for value in values_of(header, "ImageType")):
         return "it is a localizer (ImageType)"
+    if str(header.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE):
+        return "its images are secondary captures"
     return ""
 
 
-def _trace(header: Dataset, rule: Rule) -> dict[str, Any]:
-    conditions = []
-    for keyword, wanted in rule.match.items():
-        found = _values(header.get(keyword))
-        options = wanted if isinstance(wanted, list) else [wanted]
-        matched = any(_matches(value, str(option), dictionary_VR(keyword)) for value in found for option in options)
-        conditions.append({"attribute": keyword, "wanted": wanted, "found": found, "matched": matched})
-    matched = all(c["matched"] for c in conditions)
-    return {"rule": rule.name, "pipelines": list(rule.pipelines), "matched": matched, "conditions": conditions}
+def _conditions(header: Dataset, selection: Selection) -> list[dict[str, Any]]:
+    told = []
+    for table, forbids in ((selection.match, False), (selection.unless, True)):
+        for path, wanted in table.items():
+            condition = parse_condition(path, wanted)
+            found = _values(header, condition.tags)
+            told.append(_told(condition, found, holds=condition.matches(found), forbids=forbids))
+    return told
 
 
-def _values(value: Any) -> list[str]:
-    """The values of an attribute as text; one empty text when it is absent or empty, so that ``*`` matches it."""
-    if value is None or value == "":
-        return [""]
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-        return [str(value).strip()]
-    return [str(v).strip() for v in value] or [""]
+def _told(condition: Condition, found: list[str], *, holds: bool, forbids: bool) -> dict[str, Any]:
+    hidden = condition.identifies
+    wanted = list(condition.wanted) if len(condition.wanted) > 1 else condition.wanted[0]
+    return {
+        "attribute": condition.path,
+        "wanted": WITHHELD if hidden else wanted,
+        "found": [WITHHELD] if hidden else found,
+        "matched": holds != forbids,
+        **({"unless": True} if forbids else {}),
+    }
 
 
-def _matches(value: str, option: str, vr: str) -> bool:
-    if vr in NUMERIC_VRS:
-        return _matches_number(value, option)
-    if vr in TIME_VRS and (bounds := _TIME_RANGE.fullmatch(option)):
-        low, high = bounds.groups()
-        return value != "" and (not low or value >= low) and (not high or value[: len(high)] <= high)
-    return fnmatchcase(value.casefold(), option.casefold().replace("[", "[[]"))
+def _origin_conditions(rule: Rule, origin: Origin) -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = []
+    if rule.senders:
+        matched = any(_is_sender(one, title, address) for one in rule.senders for title, address in origin.senders)
+        found = [f"{title} at {address}" for title, address in origin.senders]
+        told.append({"attribute": "senders", "wanted": list(rule.senders), "found": found, "matched": matched})
+    if rule.hours:
+        begin, end = parse_hours(rule.hours)
+        at = origin.received_at.time() if origin.received_at else None
+        inside = at is not None and (begin <= at < end if begin < end else at >= begin or at < end)
+        found = [f"{at:%H:%M}"] if at else []
+        told.append({"attribute": "hours", "wanted": rule.hours, "found": found, "matched": inside})
+    return told
 
 
-def _matches_number(value: str, option: str) -> bool:
-    if option == "*":
-        return True
-    if not value:
-        return False
-    bounds = NUMBER_OR_RANGE.fullmatch(option)
-    assert bounds is not None  # noqa: S101 - the configuration was refused otherwise
-    low, dash, high = bounds.groups()
+def _is_sender(wanted: str, title: str, address: str) -> bool:
     try:
-        number = float(value)
+        network = ip_network(wanted)
+    except ValueError:  # then it is an AE title, and those are compared as they are (PS3.8 9.3.2)
+        return fnmatchcase(title.strip(), wanted.strip().replace("[", "[[]"))
+    try:
+        found = ip_address(address.partition("%")[0])
     except ValueError:
-        return False  # what the scanner wrote is no number
-    if dash is None:
-        return number == float(low)
-    return number >= float(low) and (high is None or number <= float(high))
+        return False
+    return (getattr(found, "ipv4_mapped", None) or found) in network

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class SourceSeries:
     datasets: tuple[Dataset, ...]
     """Headers without pixel data, sorted along the slice normal, or by Instance Number when there is no geometry."""
     grid: Grid
+    companions: Mapping[str, SourceSeries] = field(default_factory=dict)
+    """Other series of the study, by the names that the rule gives them."""
 
     @classmethod
     def read(cls, paths: Iterable[Path]) -> SourceSeries:
@@ -72,6 +74,10 @@ class SourceSeries:
     def attribute(self, keyword: str) -> Any:
         """Value of an attribute of the first image by keyword, ``None`` when absent."""
         return self.datasets[0].get(keyword)
+
+    def companion(self, name: str) -> SourceSeries | None:
+        """See ``node.pipeline.Series.companion``."""
+        return self.companions.get(name)
 
     @cached_property
     def geometry(self) -> VolumeGeometry:

@@ -45,6 +45,9 @@ class DicomSeries:
     def attribute(self, keyword: str) -> Any:
         return self.images[0].get(keyword)
 
+    def companion(self, _name: str) -> None:
+        return None
+
     def volume(self, orientation: str | None = None) -> Volume:
         source = get_volume_from_series(self.images, apply_real_world_transform=False, atol=0.01)
         turned = source if orientation is None else source.to_patient_orientation(orientation)

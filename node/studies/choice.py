@@ -1,0 +1,160 @@
+"""Rules that look at a whole study: the best of several series, and series that wait for others. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from pydicom import Dataset
+
+from node.config import Rule
+from node.config.routing import Preference
+from node.studies.grid import plane_name
+from node.studies.rules import matches, values_of
+
+Mark = tuple[float, str]
+"""How well a series does by one preference: smaller is better; and the words for it."""
+_SHARED = "SharedFunctionalGroupsSequence"
+_UNKNOWN = 1e9
+"""Mark of what the headers do not tell; finite, because marks are kept as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A complete series that matches a rule, or a companion of a rule."""
+
+    series_instance_uid: str
+    generation: int
+    companion: str
+    """Name of the companion; ``""``: it matches the rule itself."""
+    marks: tuple[Mark, ...]
+    complete_at: float
+    complete: bool
+    """No further images have begun to arrive."""
+    decided: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a rule does with one series of a study."""
+
+    series_instance_uid: str
+    generation: int
+    chosen: bool
+    note: str
+    """Why (not), in words for the trace."""
+    companions: Mapping[str, str] = field(default_factory=dict)
+    """Series Instance UID by name."""
+    unsuitable: str = ""
+    """Why the outcome is *not applicable*: a required companion did not come."""
+
+
+def marks(prefer: Sequence[Preference], headers: Sequence[Dataset]) -> tuple[Mark, ...]:
+    """Marks of a series by every preference, and by what settles a tie: more images, a lower Series Number."""
+    numbers = (_number(headers[0], "SeriesNumber"), f"series number {headers[0].get('SeriesNumber') or '(none)'}")
+    return (*(_mark(one, headers) for one in prefer), _mark("most images", headers), numbers)
+
+
+def settle(rule: Rule, candidates: Sequence[Candidate], *, quiet: bool, at: float) -> tuple[Verdict, ...]:
+    """Verdicts on the candidates of a study that match ``rule`` and are not decided; none yet when it has to wait.
+
+    ``quiet``: no series of the study is arriving, and none has for a while.
+    """
+    own = [c for c in candidates if not c.companion]
+    open_ones = [c for c in own if not c.decided]
+    best = min(own, key=_rank)
+    verdicts = []
+    for one in open_ones:
+        overdue = bool(rule.companions) and at >= one.complete_at + rule.deadline_seconds
+        others = {name: _companion(name, candidates, one) for name in rule.companions}
+        missing = [name for name, other in others.items() if other is None]
+        if not overdue and (missing or (rule.prefer and not quiet)):
+            continue
+        if rule.prefer and one is not best:
+            verdicts.append(_refusal(one, best))
+            continue
+        verdicts.append(
+            Verdict(
+                series_instance_uid=one.series_instance_uid,
+                generation=one.generation,
+                chosen=True,
+                note=_note(rule, own, others),
+                companions={name: other.series_instance_uid for name, other in others.items() if other is not None},
+                unsuitable="; ".join(
+                    f"series {name!r} did not come within {rule.deadline_seconds:g} s"
+                    for name in missing
+                    if rule.companions[name].required
+                ),
+            )
+        )
+    return tuple(verdicts)
+
+
+def _companion(name: str, candidates: Sequence[Candidate], of: Candidate) -> Candidate | None:
+    there = [
+        c for c in candidates if c.companion == name and c.complete and c.series_instance_uid != of.series_instance_uid
+    ]
+    return min(there, key=_rank, default=None)
+
+
+def _rank(candidate: Candidate) -> tuple[tuple[float, ...], str]:
+    return tuple(number for number, _ in candidate.marks), candidate.series_instance_uid
+
+
+def _refusal(one: Candidate, best: Candidate) -> Verdict:
+    words = ((b, o) for (number, b), (other, o) in zip(best.marks, one.marks, strict=False) if number != other)
+    better, worse = next(words, ("a lower Series Instance UID", "a higher one"))
+    return Verdict(
+        series_instance_uid=one.series_instance_uid,
+        generation=one.generation,
+        chosen=False,
+        note=f"not chosen: series {best.series_instance_uid} has {better}, this one {worse}",
+    )
+
+
+def _note(rule: Rule, own: Sequence[Candidate], others: Mapping[str, Candidate | None]) -> str:
+    parts = [f"the best of {len(own)} series"] if rule.prefer else []
+    for name, other in others.items():
+        parts.append(
+            f"{name!r} is series {other.series_instance_uid}"
+            if other
+            else f"{name!r} did not come within {rule.deadline_seconds:g} s"
+        )
+    return "; ".join(parts)
+
+
+def _mark(preference: Preference, headers: Sequence[Dataset]) -> Mark:
+    first = headers[0]
+    if isinstance(preference, dict):
+        names = " and ".join(preference)
+        return (0, f"a preferred {names}") if matches(first, preference) else (1, f"another {names}")
+    if preference == "most images":
+        return (-len(headers), f"{len(headers)} images")
+    if preference == "thinnest":
+        thickness = _number(first, "SliceThickness", f"{_SHARED}.PixelMeasuresSequence.SliceThickness")
+        return (thickness, f"{thickness:g} mm slices" if thickness < _UNKNOWN else "no slice thickness")
+    plane = _plane(first)
+    return (0 if plane == preference else 1, f"{plane} slices")
+
+
+def _plane(header: Dataset) -> str:
+    for path in ("ImageOrientationPatient", f"{_SHARED}.PlaneOrientationSequence.ImageOrientationPatient"):
+        try:
+            cosines = [float(value) for value in values_of(header, path)]
+        except ValueError:
+            continue
+        if len(cosines) == 6:
+            return plane_name(cosines)
+    return "unplaced"
+
+
+def _number(header: Dataset, *paths: str) -> float:
+    for path in paths:
+        try:
+            number = float(values_of(header, path)[0])
+        except ValueError:
+            continue
+        if -inf < number < inf:
+            return number
+    return _UNKNOWN
