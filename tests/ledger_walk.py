@@ -46,7 +46,7 @@ CONFIG = Config.model_validate(
             {"name": "ct", "match": {"Modality": "CT"}, "pipelines": ("one",), "destinations": ("all",)},
             {
                 "name": "any",
-                "match": {"Modality": ["CT", "MR"]},
+                "match": {"Modality": ("CT", "MR")},
                 "pipelines": ("one", "two"),
                 "destinations": ("findings",),
             },

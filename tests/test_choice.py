@@ -229,6 +229,7 @@ def test_two_routers_make_one_decision_on_postgresql(tmp_path: Path, postgres_se
     scene.at += 60
     assert [scene.router.step(scene.at), other.step(scene.at)] == [1, 0]
     assert len(scene.jobs()) == 1
+    scene.node.engine.dispose()
 
 
 def test_a_rule_that_is_gone_leaves_nothing_waiting(tmp_path: Path):
