@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from node.config import parse
+from node.config import Companion, Rule, parse
+from node.config.routing import PREFERENCES
 from node.errors import ConfigError
 from node.studies.rules import Decision, Origin, decide
 
@@ -254,3 +257,23 @@ def test_a_mistake_in_a_rule_is_refused_with_its_place_and_the_remedy(line: str,
     with pytest.raises(ConfigError, match=message) as error:
         rules(line)
     assert "rules.0." in str(error.value)
+
+
+def test_rules_have_names_of_their_own():
+    with pytest.raises(ConfigError, match="rule 'x' exists 2 times; give each its own name"):
+        parse(TABLES + '[[rules]]\nname = "x"\npipelines = ["p"]\ndestinations = ["a"]\n' * 2)
+
+
+def test_every_example_of_the_page_is_a_rule_that_loads():
+    page = (Path(__file__).parents[1] / "docs" / "rules.md").read_text()
+    peers = "[pipelines.nodule]\n[pipelines.tumor]\n[destinations.pacs]\ntitle = 'P'\nhost = 'h'\nport = 1\n"
+    examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert len(parse(peers + "".join(examples)).rules) == len(examples) == 4
+
+
+def test_every_key_of_a_rule_and_every_preference_is_on_the_page():
+    page = (Path(__file__).parents[1] / "docs" / "rules.md").read_text()
+    for key in {*Rule.model_fields, *Companion.model_fields} - {"quiet_seconds"}:
+        assert re.search(rf"\b{key}\b", page), key
+    for word in PREFERENCES:
+        assert f'`"{word}"`' in page

@@ -27,6 +27,14 @@ class Config(Table):
     rules: tuple[Rule, ...] = ()
 
     @model_validator(mode="after")
+    def _rules_differ(self) -> Config:
+        names = [rule.name for rule in self.rules]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"rule {name!r} exists {names.count(name)} times; give each its own name")
+        return self
+
+    @model_validator(mode="after")
     def _names_resolve(self) -> Config:
         for rule in self.rules:
             for kind, wanted, known in (

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Any
 
 import sqlalchemy as sa
 from pydicom import Dataset
 
 from node.config import Config
 from node.jobs.engine import Jobs
+from node.ledger.instances import senders_of
 from node.ledger.jobs import NewJob
-from node.ledger.tables import association, candidate, decision, event, instance, result, series
-from node.studies.choice import marks
+from node.ledger.tables import candidate, decision, event, result
+from node.studies.choice import Weight, weigh
 from node.studies.rules import Decision, Origin, decide, is_urgent
 
 
@@ -23,8 +22,9 @@ class Ruling:
     """What the rules say of one complete series."""
 
     decision: Decision
-    candidates: tuple[dict[str, Any], ...] = ()
-    """Rows of ``candidate``, without series, generation and times."""
+    weights: tuple[Weight, ...] = ()
+    """What waits for the rest of the study."""
+    urgent: bool = False
 
 
 class Decider:
@@ -35,17 +35,19 @@ class Decider:
         self._engine = engine
         self._jobs = jobs
 
-    def decide(self, study_uid: str, series_uid: str, headers: Sequence[Dataset]) -> Ruling:
-        """What happens to a complete series; ``headers``: those of its files that can be read."""
+    def decide(self, study_uid: str, series_uid: str, first_at: float, headers: Sequence[Dataset]) -> Ruling:
+        """What happens to a complete series whose first image came ``first_at``; ``headers``: of its readable files."""
         with self._engine.connect() as connection:
             ours = connection.scalar(sa.select(sa.func.count()).where(result.c.series_instance_uid == series_uid))
-            origin = origin_of(connection, study_uid, series_uid)
+            origin = Origin.of(senders_of(connection, study_uid, series_uid), first_at)
         if ours:
             return Ruling(decision=_ignored("it is a result of this node"))
         if not headers:
             return Ruling(decision=_ignored("none of its files can be read"))
-        verdict = decide(headers[0], self._config.rules, origin)
-        return Ruling(decision=verdict, candidates=tuple(self._candidates(headers, verdict)))
+        rules, header = self._config.rules, headers[0]
+        verdict = decide(header, rules, origin)
+        weights = weigh(header, len(headers), verdict, rules)
+        return Ruling(decision=verdict, weights=tuple(weights), urgent=is_urgent(header))
 
     def record(
         self, connection: sa.Connection, where: dict[str, str], generation: int, ruling: Ruling, at: float
@@ -64,9 +66,9 @@ class Decider:
             )
         )
         connection.execute(sa.delete(candidate).where(*(candidate.c[name] == uid for name, uid in where.items())))
-        if ruling.candidates:
-            same = {**where, "generation": generation, "complete_at": at}
-            connection.execute(sa.insert(candidate), [{**same, **row} for row in ruling.candidates])
+        if ruling.weights:
+            same = {**where, "generation": generation, "urgent": ruling.urgent, "complete_at": at}
+            connection.execute(sa.insert(candidate), [{**same, **asdict(weight)} for weight in ruling.weights])
         for route in verdict.routes:
             new = NewJob(
                 study_instance_uid=where["study_instance_uid"],
@@ -75,43 +77,6 @@ class Decider:
                 **asdict(route),
             )
             self._jobs.enqueue(connection, new)
-
-    def _candidates(self, headers: Sequence[Dataset], verdict: Decision) -> list[dict[str, Any]]:
-        rules = {rule.name: rule for rule in self._config.rules}
-        found = []
-        for entry in verdict.trace:
-            rule, name = rules[entry["rule"]], entry.get("companion", "")
-            if entry["matched"] and (name or entry["chosen"] is None):
-                prefer = rule.companions[name].prefer if name else rule.prefer
-                found.append(
-                    {
-                        "rule": rule.name,
-                        "companion": name,
-                        "marks": [list(mark) for mark in marks(prefer, headers)],
-                        "urgent": is_urgent(headers[0]),
-                    }
-                )
-        return found
-
-
-def origin_of(connection: sa.Connection, study_uid: str, series_uid: str) -> Origin:
-    """Who sent a series, and when its first image came."""
-    senders = connection.execute(
-        sa.select(association.c.calling_ae, association.c.peer_address)
-        .join(instance, instance.c.association_id == association.c.id)
-        .where(instance.c.study_instance_uid == study_uid, instance.c.series_instance_uid == series_uid)
-        .distinct()
-        .order_by(association.c.calling_ae, association.c.peer_address)
-    )
-    first_at = connection.scalar(
-        sa.select(series.c.first_at).where(
-            series.c.study_instance_uid == study_uid, series.c.series_instance_uid == series_uid
-        )
-    )
-    return Origin(
-        senders=tuple((row.calling_ae, row.peer_address) for row in senders),
-        received_at=None if first_at is None else datetime.fromtimestamp(first_at, UTC).astimezone(),
-    )
 
 
 def _ignored(reason: str) -> Decision:

@@ -80,7 +80,7 @@ class Router:
         completion = judge(arrival, self._config.series, at)
         if not completion.complete:
             return False
-        ruling = self._decider.decide(study_uid, series_uid, headers)
+        ruling = self._decider.decide(study_uid, series_uid, row.first_at, headers)
         generation = row.generation + 1
         with begin_immediate(self._engine) as connection:
             taken = connection.execute(

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from node.config import PipelineTable
-from node.errors import EncodeError, InputError, NotFoundError
+from node.errors import EncodeError
 from node.jobs.load import load_pipeline
 from node.pipeline import Findings, Pipeline, Unsuitable
 from node.results import Analysis, EncodedObject, Outcome, check, encode, outcome_of
+from node.studies.folder import Progress, series_below
 from node.studies.preflight import unmet
-from node.studies.source import SourceSeries, read_header
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, and how much of how much."""
+from node.studies.source import SourceSeries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +63,8 @@ def run_trial(
 
     Raises ``NotFoundError`` when there is no DICOM file, what loading raises, and what the pipeline raises itself.
     """
-    groups, skipped = _series_below(folder, progress)
+    found, skipped = series_below([folder], progress)
+    groups = list(found.values())
     progress(f"loading {name} on {device}", 0, 1)
     started = time.monotonic()
     pipeline = load_pipeline(name, table, device)
@@ -83,25 +81,6 @@ def run_trial(
         series=tuple(sorted(trials, key=lambda trial: trial.outcome == "not applicable")),
         skipped=skipped,
     )
-
-
-def _series_below(folder: Path, progress: Progress) -> tuple[list[list[Path]], int]:
-    """Paths by series, those with most images first, and how many files are no DICOM."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    groups: dict[tuple[str, str], list[Path]] = {}
-    for number, path in enumerate(files):
-        if number % 50 == 0:
-            progress("reading headers", number, len(files))
-        try:
-            header = read_header(path)
-        except InputError:
-            continue
-        uids = (str(header.get("StudyInstanceUID", "")), str(header.get("SeriesInstanceUID", "")))
-        if all(uids):  # a DICOMDIR has none
-            groups.setdefault(uids, []).append(path)
-    if not groups:
-        raise NotFoundError(f"{folder}: no DICOM file among {len(files)} files; give the folder of a study or series")
-    return sorted(groups.values(), key=len, reverse=True), len(files) - sum(map(len, groups.values()))
 
 
 def _try_series(name: str, pipeline: Pipeline, paths: list[Path], out: Path | None) -> SeriesTrial:

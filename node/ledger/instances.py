@@ -84,6 +84,20 @@ def close_stale_associations(connection: sa.Connection, receiver: str, at: float
     return connection.execute(association.update().where(stale).values(closed_at=at)).rowcount
 
 
+def senders_of(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str) -> list[tuple[str, str]]:
+    """Calling AE title and address of every association that brought images of a series."""
+    rows = connection.execute(
+        sa.select(association.c.calling_ae, association.c.peer_address)
+        .join(instance, instance.c.association_id == association.c.id)
+        .where(
+            instance.c.study_instance_uid == study_instance_uid, instance.c.series_instance_uid == series_instance_uid
+        )
+        .distinct()
+        .order_by(association.c.calling_ae, association.c.peer_address)
+    )
+    return [(row.calling_ae, row.peer_address) for row in rows]
+
+
 def known_paths(connection: sa.Connection, study_instance_uid: str) -> set[str]:
     """Paths of all files of a study that have a row."""
     found = [

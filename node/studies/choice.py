@@ -11,7 +11,7 @@ from pydicom import Dataset
 from node.config import Rule
 from node.config.routing import Preference
 from node.studies.grid import plane_name
-from node.studies.rules import matches, values_of
+from node.studies.rules import Decision, matches, values_of
 
 Mark = tuple[float, str]
 """How well a series does by one preference: smaller is better; and the words for it."""
@@ -50,10 +50,32 @@ class Verdict:
     """Why the outcome is *not applicable*: a required companion did not come."""
 
 
-def marks(prefer: Sequence[Preference], headers: Sequence[Dataset]) -> tuple[Mark, ...]:
+@dataclass(frozen=True, kw_only=True)
+class Weight:
+    """How a series does by a rule that looks at the whole study, or by one of its companions."""
+
+    rule: str
+    companion: str
+    """``""``: the series matches the rule itself."""
+    marks: tuple[Mark, ...]
+
+
+def weigh(header: Dataset, images: int, decision: Decision, rules: Sequence[Rule]) -> list[Weight]:
+    """What a decision leaves open for the rest of the study; ``header``: of the first of so many ``images``."""
+    by_name = {rule.name: rule for rule in rules}
+    weights = []
+    for entry in decision.trace:
+        rule, companion = by_name[entry["rule"]], entry.get("companion", "")
+        if entry["matched"] and (companion or entry["chosen"] is None):
+            prefer = rule.companions[companion].prefer if companion else rule.prefer
+            weights.append(Weight(rule=rule.name, companion=companion, marks=marks(prefer, header, images)))
+    return weights
+
+
+def marks(prefer: Sequence[Preference], header: Dataset, images: int) -> tuple[Mark, ...]:
     """Marks of a series by every preference, and by what settles a tie: more images, a lower Series Number."""
-    numbers = (_number(headers[0], "SeriesNumber"), f"series number {headers[0].get('SeriesNumber') or '(none)'}")
-    return (*(_mark(one, headers) for one in prefer), _mark("most images", headers), numbers)
+    series_number = (_number(header, "SeriesNumber"), f"series number {header.get('SeriesNumber') or '(none)'}")
+    return (*(_mark(one, header, images) for one in prefer), _mark("most images", header, images), series_number)
 
 
 def settle(rule: Rule, candidates: Sequence[Candidate], *, quiet: bool, at: float) -> tuple[Verdict, ...]:
@@ -63,7 +85,7 @@ def settle(rule: Rule, candidates: Sequence[Candidate], *, quiet: bool, at: floa
     """
     own = [c for c in candidates if not c.companion]
     open_ones = [c for c in own if not c.decided]
-    best = min(own, key=_rank)
+    best = min(own, key=_rank, default=None)
     verdicts = []
     for one in open_ones:
         overdue = bool(rule.companions) and at >= one.complete_at + rule.deadline_seconds
@@ -71,7 +93,7 @@ def settle(rule: Rule, candidates: Sequence[Candidate], *, quiet: bool, at: floa
         missing = [name for name, other in others.items() if other is None]
         if not overdue and (missing or (rule.prefer and not quiet)):
             continue
-        if rule.prefer and one is not best:
+        if rule.prefer and best is not None and one is not best:
             verdicts.append(_refusal(one, best))
             continue
         verdicts.append(
@@ -124,17 +146,16 @@ def _note(rule: Rule, own: Sequence[Candidate], others: Mapping[str, Candidate |
     return "; ".join(parts)
 
 
-def _mark(preference: Preference, headers: Sequence[Dataset]) -> Mark:
-    first = headers[0]
+def _mark(preference: Preference, header: Dataset, images: int) -> Mark:
     if isinstance(preference, dict):
         names = " and ".join(preference)
-        return (0, f"a preferred {names}") if matches(first, preference) else (1, f"another {names}")
+        return (0, f"a preferred {names}") if matches(header, preference) else (1, f"another {names}")
     if preference == "most images":
-        return (-len(headers), f"{len(headers)} images")
+        return (-images, f"{images} images")
     if preference == "thinnest":
-        thickness = _number(first, "SliceThickness", f"{_SHARED}.PixelMeasuresSequence.SliceThickness")
+        thickness = _number(header, "SliceThickness", f"{_SHARED}.PixelMeasuresSequence.SliceThickness")
         return (thickness, f"{thickness:g} mm slices" if thickness < _UNKNOWN else "no slice thickness")
-    plane = _plane(first)
+    plane = _plane(header)
     return (0 if plane == preference else 1, f"{plane} slices")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -28,6 +28,11 @@ class Origin:
     """Calling AE title and address of each association that brought images; empty: not known."""
     received_at: datetime | None = None
     """Local time of its first image; ``None``: not known."""
+
+    @classmethod
+    def of(cls, senders: Sequence[tuple[str, str]], first_at: float) -> Origin:
+        """As the ledger has it; ``first_at`` in seconds since 1970 UTC."""
+        return cls(senders=tuple(senders), received_at=datetime.fromtimestamp(first_at, UTC).astimezone())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +74,7 @@ def decide(header: Dataset, rules: Sequence[Rule], origin: Origin) -> Decision:
         trace.append(entry)
         if entry["chosen"]:
             for route in routes_of(rule, urgent=is_urgent(header)):
-                routes[route.pipeline] = _merged(routes.get(route.pipeline), route)
+                routes[route.pipeline] = merged(routes.get(route.pipeline), route)
         for name, companion in rule.companions.items():
             conditions = _conditions(header, companion)
             matched = all(c["matched"] for c in conditions)
@@ -175,7 +180,7 @@ def _texts(item: Dataset, tag: BaseTag) -> list[str]:
     return ["" if one is None else str(one).strip() for one in values]
 
 
-def _merged(before: Route | None, route: Route) -> Route:
+def merged(before: Route | None, route: Route) -> Route:
     """A pipeline that two rules want runs once, for all destinations, with the higher priority."""
     if before is None:
         return route
