@@ -122,7 +122,7 @@ def _pipeline(config: Config, name: str) -> Check:
 def _destination(config: Config, name: str) -> Check:
     to = config.destinations[name]
     answer = echo(name, to, config.ae.title)
-    found = f"{to.title} at {to.host}:{to.port} answers C-ECHO in {answer.seconds * 1000:.0f} ms"
+    found = f"{to.place} answers in {answer.seconds * 1000:.0f} ms"
     return Check(name=f"destination {name}", good=answer.ok, found=found if answer.ok else answer.reason)
 
 

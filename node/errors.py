@@ -8,6 +8,7 @@ NodeError                 1   anything below, unspecified
 ├── EncodeError           5   findings that cannot become a valid DICOM object
 │   └── GateError         5   an encoded object that may not leave the node
 ├── DeliveryError         6   a destination did not take what it is owed
+│   └── UnreachableError  6   it cannot be reached at all
 ├── LedgerError           7   the ledger cannot be opened, or says something impossible
 ├── NotFoundError         8   a study, job or pipeline that the ledger or config does not know
 └── PlatformError         9   disk, port, device or an installed package is missing
@@ -65,6 +66,10 @@ class DeliveryError(NodeError):
     """A destination did not take what it is owed."""
 
     exit_code = 6
+
+
+class UnreachableError(DeliveryError):
+    """A destination cannot be reached, or takes no association from us."""
 
 
 class LedgerError(NodeError):

@@ -13,7 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from node.config import Config
-from node.deliver import Deliverer, Reports
+from node.deliver import Deliverer, Reports, Watch
 from node.errors import ConfigError
 from node.jobs.conflicts import Conflicts
 from node.jobs.engine import Jobs, Stage
@@ -108,18 +108,21 @@ def _sender(config: Config, engine: sa.Engine, spool: Spool, stop: threading.Eve
 
     deliverer = Deliverer(config, engine, spool)
     stage = Stage(name=DELIVER, handler=deliver, retries=DELIVERY_RETRIES, slots=DELIVERIES_AT_ONCE)
-    reports = threading.Thread(target=Reports(config, engine).run, args=(stop,), daemon=True)
-    reports.start()
-    with _serving(engine, "sender", [stage]):
+    with _serving(engine, "sender", [stage]) as jobs:
+        loops = [Reports(config, engine).run, Watch(config, engine, jobs.hasten).run]
+        threads = [threading.Thread(target=loop, args=(stop,), daemon=True) for loop in loops]
+        for thread in threads:
+            thread.start()
         yield
-    reports.join()
+        for thread in threads:
+            thread.join()
 
 
 @contextmanager
-def _serving(engine: sa.Engine, role: str, stages: list[Stage]) -> Iterator[None]:
+def _serving(engine: sa.Engine, role: str, stages: list[Stage]) -> Iterator[Jobs]:
     jobs = Jobs(engine)
     jobs.serve(role, stages)
-    yield
+    yield jobs
     jobs.stop()
 
 

@@ -100,7 +100,7 @@ class Spool:
         try:
             for name in ("incoming", "conflicts", "results", "work", "temporary"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
-            _sync(folder)
+            sync_folder(folder)
         except OSError as error:
             raise PlatformError(f"[storage] folder {folder}: {error}; give a folder this user may write") from error
 
@@ -144,7 +144,7 @@ class Spool:
         with self._written([data]) as draft:
             self._make(target.parent)
             draft.path.replace(target)
-            _sync(target.parent)
+            sync_folder(target.parent)
         return Kept(path=path, sha256=draft.sha256, size=draft.size, status="new")
 
     def work(self, job_id: str) -> Path:
@@ -226,7 +226,7 @@ class Spool:
             return False
         finally:
             # Also when it was there: another thread may have linked it and not yet synced the folder.
-            _sync(target.parent)
+            sync_folder(target.parent)
         return True
 
     def _make(self, folder: Path) -> None:
@@ -237,7 +237,7 @@ class Spool:
         folder.mkdir(parents=True, exist_ok=True)
         ancestor = folder.parent
         while ancestor != self.folder.parent:
-            _sync(ancestor)
+            sync_folder(ancestor)
             ancestor = ancestor.parent
         with self._lock:
             if len(self._durable) > 10_000:
@@ -251,7 +251,8 @@ def _job(job_id: str) -> str:
     return job_id
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make what was linked, renamed or made in ``folder`` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

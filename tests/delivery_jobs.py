@@ -15,7 +15,8 @@ from node.config import Config
 from node.deliver.association import Timeouts
 from node.deliver.deliverer import Deliverer
 from node.ledger import begin_immediate, open_ledger
-from node.ledger.deliveries import DeliveryStatus, deliveries_of, schedule_delivery
+from node.ledger.deliveries import schedule_delivery
+from node.ledger.owed import DeliveryStatus, deliveries_of
 from node.ledger.tables import delivery_instance, job, result
 from node.spool import Spool
 
@@ -52,8 +53,10 @@ class FinishedJob:
         self.url = f"sqlite:///{self.folder / 'ledger.sqlite'}"
         self.engine = open_ledger(self.url)
         with begin_immediate(self.engine) as connection:
-            connection.execute(sa.insert(job).values(**_job(list(self.destinations))))
-            for number, dataset in enumerate(self.datasets):
+            datasets = list(self.datasets)
+            study = str(datasets[0].StudyInstanceUID) if datasets else "1.2"
+            connection.execute(sa.insert(job).values(**_job(list(self.destinations), study)))
+            for number, dataset in enumerate(datasets):
                 connection.execute(sa.insert(result).values(**self._result(dataset, number)))
                 self.uids.append(str(dataset.SOPInstanceUID))
             for name in self.destinations:
@@ -91,10 +94,10 @@ class FinishedJob:
             return {row.sop_instance_uid: (row.status, row.comment) for row in rows}
 
 
-def _job(destinations: list[str]) -> dict[str, Any]:
+def _job(destinations: list[str], study: str) -> dict[str, Any]:
     return {
         "id": JOB,
-        "study_instance_uid": "1.2",
+        "study_instance_uid": study,
         "series_instance_uid": "1.2.3",
         "generation": 1,
         "pipeline": "nodule",

@@ -19,8 +19,9 @@ from node.jobs.engine import Jobs, Stage
 from node.jobs.heartbeat import Pace
 from node.jobs.stages import Encode, Infer
 from node.ledger import begin_immediate, open_ledger
-from node.ledger.deliveries import begin_delivery, instances_to_store, record_status, settle_delivery
+from node.ledger.deliveries import begin_delivery, record_status, settle_delivery
 from node.ledger.jobs import DELIVER, Job, NewJob, Retries, get_job
+from node.ledger.owed import instances_to_store
 from node.ledger.tables import event, instance, result
 from node.spool import Spool
 
@@ -123,14 +124,15 @@ class JobNode:
 
     def deliver(self, job_id: str, destination: str) -> None:
         with begin_immediate(self.engine) as connection:
-            assert begin_delivery(connection, job_id, destination) is not None
+            claim = begin_delivery(connection, job_id, destination)
+            assert claim is not None
             owed = instances_to_store(connection, job_id, destination)
         for one in owed:
             dcmread(self.spool.absolute(one.path))
             with (self.folder / "delivered.txt").open("a") as file:
                 file.write(f"{destination} {one.sop_instance_uid}\n")
             with begin_immediate(self.engine) as connection:
-                record_status(connection, job_id, destination, one.sop_instance_uid, status=0x0000, comment="")
+                record_status(connection, claim, one.sop_instance_uid, status=0x0000, comment="")
         with begin_immediate(self.engine) as connection:
             settle_delivery(connection, job_id, destination)
 

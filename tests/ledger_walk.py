@@ -11,8 +11,6 @@ from node.config import Config
 from node.ledger import begin_immediate, open_ledger
 from node.ledger.deliveries import (
     begin_delivery,
-    instances_to_commit,
-    instances_to_store,
     record_commitment,
     record_request,
     record_status,
@@ -20,6 +18,7 @@ from node.ledger.deliveries import (
 )
 from node.ledger.instances import Receipt, record_instances
 from node.ledger.jobs import ACTIVE, ENCODE, INFER, Attempt, Job, NewJob, Retries, due_of, get_job, list_jobs
+from node.ledger.owed import instances_to_confirm, instances_to_store
 from node.ledger.tables import decision, series
 from node.ledger.transitions import (
     begin_attempt,
@@ -165,15 +164,16 @@ def _encode(connection: sa.Connection, job: Job) -> None:
 def _deliver(connection: sa.Connection, attempt: Attempt, *, refused: bool) -> bool:
     """Send everything, the last object refused or not, and have it committed where that is wanted."""
     job_id, destination = attempt.job_id, attempt.subject
-    if begin_delivery(connection, job_id, destination) is None:
+    claim = begin_delivery(connection, job_id, destination)
+    if claim is None:
         return True
     owed = instances_to_store(connection, job_id, destination)
     for one in owed:
         status = 0xA700 if refused and one is owed[-1] else 0x0000
-        record_status(connection, job_id, destination, one.sop_instance_uid, status=status, comment="")
+        record_status(connection, claim, one.sop_instance_uid, status=status, comment="")
     state = settle_delivery(connection, job_id, destination)
     if state == "STORED" and CONFIG.destinations[destination].commitment:
-        uids = [one.sop_instance_uid for one in instances_to_commit(connection, job_id, destination, 0.0)]
+        uids = [one.sop_instance_uid for one in instances_to_confirm(connection, job_id, destination)]
         record_request(connection, job_id, destination, uids, f"3.{attempt.key}")
         record_commitment(connection, f"3.{attempt.key}", uids, [])
     return state != "SCHEDULED"

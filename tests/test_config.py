@@ -42,7 +42,13 @@ def test_the_shipped_file_shows_every_key(model: type[BaseModel]):
         ("[ae]\nport = 70000", "ae.port = 70000: Input should be less than or equal to 65535"),
         ('[ae]\ntitle = "A TITLE THAT IS TOO LONG"', "ae.title"),
         ("[series]\nquiet_seconds = 0", "series.quiet_seconds = 0"),
-        ('[destinations.pacs]\ntitle = "P"\nhost = "h"', "destinations.pacs.port is missing"),
+        ('[destinations.pacs]\ntitle = "P"\nhost = "h"', "destinations.pacs.*: give title and port beside host"),
+        (
+            '[destinations.pacs]\nurl = "https://h"\nfolder = "/f"',
+            "give one of host .*, url .* and folder",
+        ),
+        ('[destinations.pacs]\nurl = "ftp://h"', "begins with https:// or http://"),
+        ('[destinations.pacs]\nfolder = "/f"\ncommitment = true', "commitment needs host"),
         ('[destinations.pacs]\ntitle = "P"\nhost = "h"\nport = 1\noutcomes = ["finding"]', "outcomes"),
         (
             '[pipelines.nodule]\n[[rules]]\nname = "r"\npipelines = ["nodul"]\ndestinations = []',

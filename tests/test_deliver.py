@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import delivery_jobs as jobs
@@ -15,17 +16,21 @@ import highdicom as hd
 import numpy as np
 import peers
 import pytest
+import sqlalchemy as sa
 from dicom_files import ct_series, text_report
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
+from pydicom.encaps import encapsulate
 from pydicom.sr.codedict import codes
-from pydicom.uid import ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
+from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from node.deliver import echo
+from node.deliver import Watch, echo
 from node.deliver.association import Timeouts
-from node.errors import DeliveryError, NotFoundError
+from node.errors import DeliveryError, NotFoundError, UnreachableError
 from node.ledger import begin_immediate
 from node.ledger.deliveries import cancel_deliveries
+from node.ledger.owed import is_overdue
+from node.ledger.tables import delivery_instance
 from node.spool import dataset_offset
 
 
@@ -101,23 +106,38 @@ def test_an_uncompressed_object_reaches_a_peer_that_takes_implicit_vr_only(tmp_p
     assert segmentation_there.PixelData == sent.PixelData
 
 
-def test_what_a_peer_refuses_stays_owed_and_is_named_while_the_rest_is_stored_once(tmp_path: Path) -> None:
-    datasets = results()
-    datasets[2].compress(RLELossless)
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
+def test_what_a_peer_does_not_take_compressed_it_gets_decoded_without_loss(tmp_path: Path, syntax: str) -> None:
+    plain = ct_series(n=2)
+    compressed = [deepcopy(dataset) for dataset in plain]
+    for dataset in compressed:
+        dataset.compress(syntax, generate_instance_uid=False)
+    with peers.storescp(tmp_path, "--implicit", "--promiscuous", "--bit-preserving") as pacs:
+        job = jobs.FinishedJob(tmp_path / "node", compressed, {"pacs": jobs.destination(pacs)})
+        job.deliver()
+        kept = {str(dcmread(path).SOPInstanceUID): dcmread(path) for path in pacs.files()}
+    assert sorted(kept) == sorted(job.uids)
+    for dataset in plain:
+        there = kept[dataset.SOPInstanceUID]
+        assert there.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
+        assert np.array_equal(there.pixel_array, dataset.pixel_array)
+        assert there.PatientID == dataset.PatientID
+    with job.engine.connect() as connection:
+        rows = connection.execute(sa.select(delivery_instance)).all()
+    assert {(row.sent_syntax_uid, len(row.sent_sha256)) for row in rows} == {(ImplicitVRLittleEndian, 64)}
+    assert list((job.folder / "temporary").iterdir()) == []
+
+
+def test_what_cannot_be_decoded_is_named_and_stays_owed(tmp_path: Path) -> None:
+    broken, whole = ct_series(n=2)
+    broken.compress(JPEGLSLossless, generate_instance_uid=False)
+    broken.PixelData = encapsulate([b"no JPEG at all "])
     with peers.storescp(tmp_path, "--implicit", "--promiscuous") as pacs:
-        job = jobs.FinishedJob(tmp_path / "node", datasets, {"pacs": jobs.destination(pacs)})
-        with pytest.raises(DeliveryError, match=r"5 of 6 objects stored; .*CT Image Storage in RLE Lossless"):
+        job = jobs.FinishedJob(tmp_path / "node", [broken, whole], {"pacs": jobs.destination(pacs)})
+        with pytest.raises(DeliveryError, match=r"1 of 2 objects stored; .*it cannot be converted to Implicit VR"):
             job.deliver()
-        refused = job.uids[2]
-        assert job.answers()[refused] == (None, "presentation context refused: CT Image Storage in RLE Lossless")
-        before = {path: path.stat().st_mtime_ns for path in pacs.files()}
-        with pytest.raises(DeliveryError, match="it accepts none of what we have to send"):
-            job.deliver()
-        assert {path: path.stat().st_mtime_ns for path in pacs.files()} == before
-    status = job.status()
-    assert (status.state, status.attempt, status.stored, status.instances) == ("SCHEDULED", 2, 5, 6)
-    assert status.error is not None
-    assert status.next_at is not None
+        assert pacs.instances() == [whole.SOPInstanceUID]
+    assert (job.status().state, job.status().stored) == ("SCHEDULED", 1)
 
 
 def test_a_pacs_that_was_down_gets_everything_once_when_it_is_back(tmp_path: Path) -> None:
@@ -127,18 +147,41 @@ def test_a_pacs_that_was_down_gets_everything_once_when_it_is_back(tmp_path: Pat
         pacs.stop()
         delays = []
         for _ in range(3):
-            with pytest.raises(DeliveryError, match=r"pacs \(ORTHANC at 127\.0\.0\.1:\d+\): connection refused"):
+            with pytest.raises(UnreachableError, match=r"pacs \(ORTHANC at 127\.0\.0\.1:\d+\): connection refused"):
                 job.deliver()
             delays.append(round((job.status().next_at or 0.0) - time.time()))
         assert delays == [10, 15, 15]
         assert "connection refused" in (job.status().error or "")
+        with pytest.raises(UnreachableError, match=r"waits for pacs, down since .* connection refused"):
+            job.deliver()
+        assert job.status().attempt == 3
+        hastened: list[str] = []
+        watch = Watch(job.config, job.engine, hastened.append, jobs.PATIENT)
+        watch.probe(time.time() + 11.0)
+        assert hastened == []
         pacs.start()
+        watch.probe(time.time() + 15.0)
+        assert hastened == []  # the next probe is due ten seconds after the first
+        watch.probe(time.time() + 22.0)
+        assert (hastened, job.status().next_at) == (["pacs"], 0.0)
         job.deliver()
         job.deliver()
         assert pacs.instances() == sorted(job.uids)
         new = [c for c in pacs.get("/changes?limit=1000")["Changes"] if c["ChangeType"] == "NewInstance"]
     assert len(new) == len(job.uids)
     assert (job.status().state, job.status().error, job.status().next_at) == ("STORED", None, None)
+
+
+def test_an_overdue_delivery_is_an_alarm_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = {"title": "P", "host": "127.0.0.1", "port": 1, "alarm_after_hours": 2.0}
+    job = jobs.FinishedJob(tmp_path, ct_series(n=1), {"pacs": table})
+    watch = Watch(job.config, job.engine, lambda _: None)
+    watch.alarm(time.time() + 7000.0)
+    assert caplog.text.count("ALARM") == 0
+    for _ in range(2):
+        watch.alarm(time.time() + 7300.0)
+    assert caplog.text.count("ALARM: the delivery of job job-1 to pacs is not done after 2 hours") == 1
+    assert is_overdue(job.status())
 
 
 _KILLED_AFTER_THE_ANSWER = """

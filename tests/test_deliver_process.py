@@ -59,13 +59,14 @@ def test_an_outage_and_a_killed_sender_end_with_every_instance_in_the_pacs_once(
     tmp_path: Path, sender: Callable[[jobs.FinishedJob], subprocess.Popen[bytes]]
 ) -> None:
     with peers.orthanc(tmp_path) as pacs:
-        table = jobs.destination(pacs, first_retry_seconds=1.0, max_retry_seconds=2.0)
+        table = jobs.destination(pacs, first_retry_seconds=0.5, max_retry_seconds=600.0)
         job = jobs.FinishedJob(tmp_path / "node", ct_series(n=IMAGES, size=32), {"pacs": table})
         pacs.kill()
         Jobs(job.engine).retry(jobs.JOB, "deliver")
 
         first = sender(job)
-        wait_for(lambda: job.status().attempt >= 2)
+        wait_for(lambda: (job.status().next_at or 0.0) > time.time() + 60.0)  # the circuit is open
+        assert job.status().attempt == 3
         assert "connection refused" in (job.status().error or "")
         pacs.start()
         wait_for(lambda: job.status().stored >= 3)

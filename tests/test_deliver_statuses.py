@@ -11,7 +11,8 @@ from pathlib import Path
 
 import delivery_jobs as jobs
 import pytest
-from dicom_files import ct_series
+import sqlalchemy as sa
+from dicom_files import ct_series, text_report
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage
 from pynetdicom import AE, evt
@@ -20,6 +21,8 @@ from pynetdicom.sop_class import Verification
 from node.deliver import echo
 from node.deliver.association import Timeouts
 from node.errors import DeliveryError
+from node.ledger import begin_immediate
+from node.ledger.tables import delivery
 
 
 class Scripted:
@@ -83,6 +86,35 @@ def test_a_refused_instance_alone_is_sent_again(tmp_path: Path, status: int) -> 
         job.deliver()
         assert pacs.received == [*job.uids, job.uids[1]]
     assert job.status().state == "STORED"
+
+
+def test_what_a_peer_takes_in_no_transfer_syntax_stays_owed_while_the_rest_is_stored_once(tmp_path: Path) -> None:
+    images = ct_series(n=2, size=16)
+    with scripted(0x0000) as pacs:
+        datasets = [*images, text_report(study=images[0].StudyInstanceUID)]
+        job = jobs.FinishedJob(tmp_path, datasets, {"pacs": jobs.destination(pacs)})
+        with pytest.raises(DeliveryError, match=r"2 of 3 objects stored; .*context refused: .*SR Storage in Explicit"):
+            job.deliver()
+        with pytest.raises(DeliveryError, match="it accepts none of what we have to send"):
+            job.deliver()
+        assert pacs.received == job.uids[:2]
+    assert (job.status().state, job.status().attempt, job.status().stored) == ("SCHEDULED", 2, 2)
+
+
+@pytest.mark.parametrize(("status", "longest"), [(0xA900, 86400.0), (0xC001, 86400.0), (0xA700, 60.0)])
+def test_an_object_that_is_refused_for_good_is_tried_again_in_days_not_minutes(
+    tmp_path: Path, status: int, longest: float
+) -> None:
+    with scripted(status) as pacs:
+        table = jobs.destination(pacs, first_retry_seconds=50.0, max_retry_seconds=60.0)
+        job = jobs.FinishedJob(tmp_path, ct_series(n=1, size=16), {"pacs": table})
+        for attempt in (1, 2, 12):
+            with begin_immediate(job.engine) as connection:
+                connection.execute(sa.update(delivery).values(attempt=attempt - 1))
+            with pytest.raises(DeliveryError, match=f"0x{status:04X}"):
+                job.deliver()
+            wait = (job.status().next_at or 0.0) - time.time()
+            assert wait == pytest.approx(min(longest, 50.0 * 2.0 ** (attempt - 1)), abs=5.0)
 
 
 def test_an_association_beyond_the_limit_of_a_busy_peer_is_tried_again(tmp_path: Path) -> None:

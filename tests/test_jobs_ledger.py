@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from node.errors import NodeError, NotFoundError
 from node.ledger import open_ledger
-from node.ledger.deliveries import postpone_delivery
+from node.ledger.deliveries import begin_delivery, postpone_delivery
 from node.ledger.jobs import (
     DELIVER,
     ENCODE,
@@ -188,7 +188,9 @@ def test_delivery_is_tried_for_ever_at_the_time_the_sender_sets(ledger: sa.Conne
     [attempt] = to_delivery(ledger, "a")
     for number in range(1, 20):
         begin_attempt(ledger, attempt)
-        postpone_delivery(ledger, NEW.id, "a", "no answer", time.time() + 77.0)
+        claim = begin_delivery(ledger, NEW.id, "a")
+        assert claim is not None
+        postpone_delivery(ledger, claim, "no answer", time.time() + 77.0)
         [attempt] = fail_attempt(ledger, attempt, "no answer", 0.1, FOR_EVER, permanent=False)
         assert attempt.number == number
         assert attempt.delay_seconds == pytest.approx(77.0, abs=1.0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from node.config.condition import Option, parse_condition, parse_hours
-from node.config.table import AeTitle, Name, Port, Table, suggest
+from node.config.table import AeTitle, Name, Table, suggest
 
 Outcome = Literal["findings", "no findings", "partial", "derived", "not applicable", "failed"]
 ObjectKind = Literal["seg", "sr", "derived"]
@@ -21,18 +21,28 @@ PREFERENCES = ("axial", "coronal", "sagittal", "thinnest", "most images")
 
 
 class Destination(Table):
-    """A Storage SCP that gets results."""
+    """Where objects go: a Storage SCP (``host``), a STOW-RS service (``url``) or a folder (``folder``)."""
 
-    title: AeTitle
-    """Its AE title."""
-    host: str
+    title: AeTitle = ""
+    """AE title of a Storage SCP."""
+    host: str = ""
     """Its name or address."""
-    port: Port
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Its DICOM port."""
+    url: str = ""
+    """Instead of a Storage SCP: base URL of a DICOMweb service, to which ``/studies`` is added (STOW-RS)."""
+    token_file: str = ""
+    """File with the bearer token for ``url``; read at each delivery, so that it can be renewed."""
+    ca_file: str = ""
+    """PEM file with the authority that signed the certificate of ``url``; empty: those of the system."""
+    folder: str = ""
+    """Instead of a Storage SCP: an existing folder; objects go to ``STUDY/SERIES/SOP.dcm`` below it."""
     commitment: bool = False
     """Ask for Storage Commitment; only its answer makes a delivery *confirmed*."""
     commitment_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
     """Ask again when the answer does not arrive within this time."""
+    find: bool = False
+    """Confirm by asking for the stored instances (C-FIND, QIDO-RS); with ``commitment``: when that is not answered."""
     outcomes: tuple[Outcome, ...] = ("findings", "no findings", "partial", "derived", "not applicable", "failed")
     """Outcomes whose objects are sent here."""
     objects: tuple[ObjectKind, ...] = DEFAULT_OBJECTS
@@ -41,6 +51,25 @@ class Destination(Table):
     """Delay before the second attempt; doubled each time."""
     max_retry_seconds: Annotated[float, Field(gt=0)] = 900.0
     """Longest delay between two attempts; there is no last attempt."""
+    alarm_after_hours: Annotated[float, Field(gt=0)] = 24.0
+    """A delivery that is not done after this time is an alarm."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return self.url or self.folder or f"{self.title} at {self.host}:{self.port}"
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Destination:
+        if [bool(self.host), bool(self.url), bool(self.folder)].count(True) != 1:
+            raise ValueError("give one of host (C-STORE), url (STOW-RS) and folder")
+        if self.host and not (self.title and self.port):
+            raise ValueError("give title and port beside host")
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"url = {self.url!r}: give an address that begins with https:// or http://")
+        if (self.commitment and not self.host) or (self.find and self.folder):
+            raise ValueError("commitment needs host; find needs host or url; remove it")
+        return self
 
     @property
     def kinds(self) -> frozenset[str]:

@@ -17,7 +17,7 @@ from pynetdicom.presentation import PresentationContext
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.config import Destination
-from node.errors import DeliveryError
+from node.errors import DeliveryError, UnreachableError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,8 @@ def associate(
     """An established association, released at the end.
 
     ``on_event_report`` answers N-EVENT-REPORT requests that arrive on it; ``roles`` are proposed (PS3.7 D.3.3.4).
-    Raises ``DeliveryError`` with the reason when it cannot be had.
+    Raises ``UnreachableError`` with the reason when it cannot be had, ``DeliveryError`` when the peer takes none of
+    ``contexts``.
     """
     connected: list[bool] = []
 
@@ -105,12 +106,14 @@ def associate(
             ext_neg=list(roles),
         )
     except OSError as error:
-        raise DeliveryError(
+        raise UnreachableError(
             f"{peer}: the host name is not known ({error.strerror}); correct host in [destinations.{peer.name}]"
         ) from error
     if not association.is_established:
+        if association.rejected_contexts:
+            raise DeliveryError(f"{peer}: {_nothing_accepted(association)}")
         reason = _refusal(association, peer, calling_title) if connected else _unreachable(peer, timeouts)
-        raise DeliveryError(f"{peer}: {reason}")
+        raise UnreachableError(f"{peer}: {reason}")
     try:
         yield association
     finally:
@@ -131,6 +134,11 @@ def _set_options(association: Association, stall_seconds: float) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def _nothing_accepted(association: Association) -> str:
+    refused = sorted({UID(context.abstract_syntax).name for context in association.rejected_contexts})
+    return f"it accepts none of what we have to send ({', '.join(refused)}); let its administrator allow this"
+
+
 def _refusal(association: Association, peer: Peer, calling_title: str) -> str:
     if association.is_rejected:
         answer = association.acceptor.primitive
@@ -138,9 +146,6 @@ def _refusal(association: Association, peer: Peer, calling_title: str) -> str:
             (int(answer.result_source), int(answer.diagnostic)), "no reason given; ask its administrator"
         )
         return "association rejected: " + words.format(calling=calling_title, called=peer.title, name=peer.name)
-    if association.rejected_contexts:
-        refused = sorted({UID(context.abstract_syntax).name for context in association.rejected_contexts})
-        return f"it accepts none of what we have to send ({', '.join(refused)}); let its administrator allow this"
     return "it took the connection but did not answer the association request; check that the port is a DICOM port"
 
 

@@ -1,4 +1,4 @@
-"""The deliver stage: sends a job's results to one destination and waits for proof.
+"""The deliver stage: sends a job's objects to one destination and waits for proof.
 
 Guarantee: an instance whose answer is in the ledger as stored is never sent again. A sender killed between the peer's
 answer and its row sends that one instance again; its UID is derived, so the peer still holds it once.
@@ -7,25 +7,38 @@ answer and its row sends that one instance again; its UID is derived, so the pee
 from __future__ import annotations
 
 import logging
-import time
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
 
 import sqlalchemy as sa
-from pydicom.uid import generate_uid
-from pynetdicom import evt
 
 from node.config import Config, Destination
-from node.deliver.association import Peer, Timeouts, associate
-from node.deliver.commitment import commitment_context, request_commitment
-from node.deliver.store import Answer, contexts_for, store
-from node.errors import DeliveryError, NodeError, NotFoundError
-from node.ledger import deliveries
-from node.ledger.deliveries import SCHEDULED, STORED, Owed, is_stored
+from node.deliver.answer import Answer, Store
+from node.deliver.association import Peer, Timeouts
+from node.deliver.folder import filing
+from node.deliver.proof import Proof
+from node.deliver.store import storing
+from node.deliver.stow import stowing
+from node.errors import DeliveryError, NodeError, NotFoundError, UnreachableError
+from node.ledger import circuits, deliveries
+from node.ledger.deliveries import Claim
 from node.ledger.engine import begin_immediate, now
+from node.ledger.owed import STORED, Owed, instances_to_store, is_stored
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.1
+REFUSED_SECONDS = 86400.0
+"""Longest delay while a destination refuses these very objects: until somebody changes something there."""
+
+
+class _RefusedError(DeliveryError):
+    """Some objects were not taken."""
+
+    def __init__(self, message: str, refused: list[Answer]) -> None:
+        super().__init__(message)
+        self.for_good = all(answer.for_good for answer in refused)
 
 
 class Deliverer:
@@ -36,13 +49,14 @@ class Deliverer:
         self._engine = engine
         self._spool = spool
         self._timeouts = timeouts or Timeouts()
+        self._proof = Proof(config, engine, self._timeouts)
 
     def deliver(self, job_id: str, destination_name: str) -> None:
-        """Store what ``destination_name`` is owed of a job and, where it is wanted, have it committed.
+        """Store what ``destination_name`` is owed of a job and, where it is wanted, get proof that it is kept.
 
-        Returns when the delivery is STORED, CONFIRMED (with ``commitment = true``) or cancelled. Raises
-        ``DeliveryError`` when it has to be tried again, ``delivery.next_at`` says when; ``NotFoundError`` for a
-        destination that is not configured.
+        Returns when the delivery is STORED, CONFIRMED (where proof is wanted) or cancelled. Raises ``DeliveryError``
+        when it has to be tried again, ``delivery.next_at`` says when: of these ``UnreachableError`` while the
+        destination cannot be reached at all. Raises ``NotFoundError`` for a destination that is not configured.
         """
         destination = self._config.destinations.get(destination_name)
         if destination is None:
@@ -51,93 +65,82 @@ class Deliverer:
                 f"add [destinations.{destination_name}] and retry, or cancel the job"
             )
         with begin_immediate(self._engine) as connection:
-            attempt = deliveries.begin_delivery(connection, job_id, destination_name)
-        if attempt is None:
-            return
-        peer = Peer.of(destination_name, destination)
+            until = now() + destination.max_retry_seconds
+            down = circuits.wait_if_open(connection, job_id, destination_name, until)
+            claim = None if down else deliveries.begin_delivery(connection, job_id, destination_name)
+        if down is not None:
+            since = datetime.fromtimestamp(down.opened_at or 0.0).astimezone()
+            raise UnreachableError(f"waits for {destination_name}, down since {since:%Y-%m-%d %H:%M:%S}: {down.error}")
+        if claim is not None:
+            self._attempt(claim, destination)
+
+    def _attempt(self, claim: Claim, destination: Destination) -> None:
         try:
-            self._store(job_id, peer)
+            self._store(claim, destination)
             with begin_immediate(self._engine) as connection:
-                state = deliveries.settle_delivery(connection, job_id, destination_name)
-            if destination.commitment and state == STORED:
-                self._commit(job_id, peer, destination)
+                state = deliveries.settle_delivery(connection, claim.job_id, claim.destination)
+            if state == STORED:
+                self._proof.get(claim, destination)
         except NodeError as error:
-            delay = min(destination.max_retry_seconds, destination.first_retry_seconds * 2.0 ** min(attempt - 1, 60))
+            longest = destination.max_retry_seconds
+            if isinstance(error, _RefusedError) and error.for_good:
+                longest = max(longest, REFUSED_SECONDS)
+            delay = min(longest, destination.first_retry_seconds * 2.0 ** min(claim.attempt - 1, 60))
             with begin_immediate(self._engine) as connection:
-                deliveries.postpone_delivery(connection, job_id, destination_name, str(error), now() + delay)
+                deliveries.postpone_delivery(connection, claim, str(error), now() + delay)
+            if isinstance(error, UnreachableError):
+                self._failed(claim.destination, destination, str(error))
             raise
 
-    def _store(self, job_id: str, peer: Peer) -> None:
+    def _failed(self, name: str, destination: Destination, error: str) -> None:
+        at = now()
+        with begin_immediate(self._engine) as connection:
+            opened = circuits.record_failure(connection, name, error, at, at + destination.first_retry_seconds)
+        if opened:
+            logger.error("%s is down: its deliveries wait until it answers an echo. %s", name, error)
+
+    def _store(self, claim: Claim, destination: Destination) -> None:
         with self._engine.connect() as connection:
-            owed = deliveries.instances_to_store(connection, job_id, peer.name)
+            owed = instances_to_store(connection, claim.job_id, claim.destination)
         if not owed:
             return
         refused: list[Answer] = []
-        sent = 0
-        with associate(peer, self._config.ae.title, contexts_for(owed), self._timeouts) as association:
+        stored = 0
+        with self._open(claim.destination, destination, owed) as store:
             for one in owed:
-                answer = store(association, one, self._spool.absolute(one.path), self._timeouts)
-                wanted = self._record(job_id, peer, one, answer)
-                sent += is_stored(answer.status)
+                answer = store(one)
+                wanted = self._record(claim, one, answer)
+                stored += is_stored(answer.status)
                 if not is_stored(answer.status):
                     refused.append(answer)
                 if not wanted:
                     return
                 if answer.lost:
                     break
+        where = f"{claim.destination} ({destination.place})"
         if refused:
-            raise DeliveryError(f"{peer}: {sent} of {len(owed)} objects stored; {_first(refused)}")
-        logger.info("job %s: %d objects stored at %s", job_id, sent, peer)
+            raise _RefusedError(f"{where}: {stored} of {len(owed)} objects stored; {_first(refused)}", refused)
+        logger.info("job %s: %d objects stored at %s", claim.job_id, stored, where)
 
-    def _record(self, job_id: str, peer: Peer, owed: Owed, answer: Answer) -> bool:
+    def _open(self, name: str, destination: Destination, owed: list[Owed]) -> AbstractContextManager[Store]:
+        if destination.folder:
+            return filing(name, Path(destination.folder), self._spool)
+        if destination.url:
+            return stowing(name, destination, self._spool, self._timeouts)
+        return storing(Peer.of(name, destination), self._config.ae.title, owed, self._spool, self._timeouts)
+
+    def _record(self, claim: Claim, owed: Owed, answer: Answer) -> bool:
         with begin_immediate(self._engine) as connection:
+            if not answer.lost:
+                circuits.forget_failures(connection, claim.destination)
             return deliveries.record_status(
-                connection, job_id, peer.name, owed.sop_instance_uid, status=answer.status, comment=answer.comment
+                connection,
+                claim,
+                owed.sop_instance_uid,
+                status=answer.status,
+                comment=answer.comment,
+                sent=answer.sent,
             )
-
-    def _commit(self, job_id: str, peer: Peer, destination: Destination) -> None:
-        patience = destination.commitment_timeout_seconds
-        with self._engine.connect() as connection:
-            owed = deliveries.instances_to_commit(connection, job_id, peer.name, now() - patience)
-        if owed:
-            self._ask(job_id, peer, owed)
-        state = self._state(job_id, peer)
-        if state == SCHEDULED:
-            raise DeliveryError(f"{peer}: Storage Commitment failed for some objects; they are sent again")
-        if state == STORED:
-            raise DeliveryError(
-                f"{peer}: stored everything, Storage Commitment not answered yet; asked again after {patience:g} s. "
-                f"Check that it may call {self._config.ae.title} at port {self._config.ae.port}"
-            )
-
-    def _ask(self, job_id: str, peer: Peer, owed: list[Owed]) -> None:
-        """Request commitment; the answer may arrive here, or at the receiver on an association that the peer opens."""
-        transaction_uid = generate_uid(prefix=None)
-        with begin_immediate(self._engine) as connection:  # before it is sent: the answer can overtake our next step
-            uids = [o.sop_instance_uid for o in owed]
-            deliveries.record_request(connection, job_id, peer.name, uids, transaction_uid)
-        try:
-            with associate(
-                peer, self._config.ae.title, [commitment_context()], self._timeouts, self._on_event_report
-            ) as association:
-                request_commitment(association, peer, owed, transaction_uid)
-                deadline = time.monotonic() + self._timeouts.report_seconds
-                while self._state(job_id, peer) == STORED and time.monotonic() < deadline:
-                    time.sleep(_POLL_SECONDS)
-        except DeliveryError:
-            with begin_immediate(self._engine) as connection:
-                deliveries.withdraw_request(connection, transaction_uid)
-            raise
-
-    def _on_event_report(self, event: evt.Event) -> tuple[int, None]:
-        with begin_immediate(self._engine) as connection:
-            known = deliveries.record_report(connection, event.event_information)
-        return (0x0000 if known else 0x0112), None  # 0112: no such SOP Instance, PS3.7 C.5.10
-
-    def _state(self, job_id: str, peer: Peer) -> str:
-        with self._engine.connect() as connection:
-            states = {d.destination: d.state for d in deliveries.deliveries_of(connection, job_id)}
-        return states[peer.name]
 
 
 def _first(refused: list[Answer]) -> str:

@@ -1,15 +1,18 @@
-"""C-ECHO to a destination: it can be reached and knows us, or why not."""
+"""A destination can be reached and knows us, or why not: by C-ECHO, a question to the service, a look at the folder."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification
 
 from node.config import Destination
 from node.deliver.association import Peer, Timeouts, associate
+from node.deliver.folder import check_folder
+from node.deliver.stow import ping, service
 from node.errors import DeliveryError
 
 
@@ -25,17 +28,27 @@ class Echo:
 
 
 def echo(name: str, destination: Destination, calling_title: str, timeouts: Timeouts | None = None) -> Echo:
-    """Send one C-ECHO to ``[destinations.name]`` as ``calling_title``. Does not raise: the answer says it all."""
-    peer = Peer.of(name, destination)
+    """Ask ``[destinations.name]`` once, as ``calling_title``. Does not raise: the answer says it all."""
     start = time.monotonic()
-    reason = ""
     try:
-        with associate(peer, calling_title, [build_context(Verification)], timeouts or Timeouts()) as association:
-            response = association.send_c_echo()
-            if "Status" not in response:
-                reason = f"{peer}: took the association but did not answer C-ECHO; look at its log"
-            elif response.Status != 0x0000:
-                reason = f"{peer}: answered C-ECHO with status 0x{response.Status:04X}; look at its log"
+        reason = _ask(name, destination, calling_title, timeouts or Timeouts())
     except DeliveryError as error:
         reason = str(error)
     return Echo(ok=not reason, seconds=time.monotonic() - start, reason=reason)
+
+
+def _ask(name: str, destination: Destination, calling_title: str, timeouts: Timeouts) -> str:
+    """What is wrong; empty when nothing is."""
+    if destination.folder:
+        check_folder(name, Path(destination.folder))
+        return ""
+    if destination.url:
+        with service(name, destination, timeouts) as client:
+            fault = ping(client)
+            return f"{name} ({destination.url}): {fault}" if fault else ""
+    peer = Peer.of(name, destination)
+    with associate(peer, calling_title, [build_context(Verification)], timeouts) as association:
+        response = association.send_c_echo()
+    if "Status" not in response:
+        return f"{peer}: took the association but did not answer C-ECHO; look at its log"
+    return f"{peer}: answered C-ECHO with status 0x{response.Status:04X}; look at its log" if response.Status else ""

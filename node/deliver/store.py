@@ -1,69 +1,67 @@
-"""C-STORE of stored files over an open association: the bytes as they are, the answer in words."""
+"""C-STORE over one association: the bytes as they are kept, or converted where the peer does not take those."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from pydicom import dcmread
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID
 from pynetdicom import _config, build_context
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
-from node.deliver.association import Timeouts
-from node.errors import PlatformError
-from node.ledger.deliveries import Owed
+from node.deliver.answer import Answer, Store
+from node.deliver.association import Peer, Timeouts, associate
+from node.deliver.transcode import UNCOMPRESSED, transcoded
+from node.errors import EncodeError, PlatformError
+from node.ledger.owed import Owed
+from node.spool import Spool
 
 # Files given by path go out as they are stored; without this pynetdicom decodes and encodes them again.
 _config.STORE_SEND_CHUNKED_DATASET = True
 
-_UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
-"""Transfer syntaxes between which an object is converted when the peer takes only the other."""
-
-_SLOWEST_BYTES_PER_SECOND = 250_000
+SLOWEST_BYTES_PER_SECOND = 250_000
 """A peer that takes less than this is treated as hanging."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What became of one C-STORE request."""
-
-    status: int | None
-    """Status (0000,0900); ``None``: no answer."""
-    comment: str
-    """The status in words, with the peer's Error Comment (0000,0902)."""
-    lost: bool = False
-    """The association is gone; nothing more can be sent on it."""
-
-
 def contexts_for(owed: Iterable[Owed]) -> list[PresentationContext]:
-    """One presentation context for each pair of SOP class and transfer syntax that is needed.
-
-    Where the object is uncompressed, a second one offers the other uncompressed transfer syntax.
-    """
-    contexts = []
-    for sop_class, syntax in sorted({(o.sop_class_uid, o.transfer_syntax_uid) for o in owed}):
-        contexts.append(build_context(sop_class, [syntax]))
-        if syntax in _UNCOMPRESSED:
-            contexts.append(build_context(sop_class, [other for other in _UNCOMPRESSED if other != syntax]))
-    return contexts
+    """One presentation context for each pair of SOP class and transfer syntax: as it is kept, and uncompressed."""
+    pairs = {(o.sop_class_uid, syntax) for o in owed for syntax in (o.transfer_syntax_uid, *UNCOMPRESSED)}
+    return [build_context(sop_class, [syntax]) for sop_class, syntax in sorted(pairs)]
 
 
-def store(association: Association, owed: Owed, path: Path, timeouts: Timeouts) -> Answer:
-    """Send one file and wait for its answer. Raises ``PlatformError`` when the file cannot be read."""
+@contextmanager
+def storing(peer: Peer, calling_title: str, owed: Iterable[Owed], spool: Spool, timeouts: Timeouts) -> Iterator[Store]:
+    """One association for all of ``owed``. Raises ``DeliveryError`` when it cannot be had."""
+    with associate(peer, calling_title, contexts_for(owed), timeouts) as association:
+        yield lambda one: _store(association, one, spool, timeouts)
+
+
+def _store(association: Association, owed: Owed, spool: Spool, timeouts: Timeouts) -> Answer:
     accepted = {c.transfer_syntax[0] for c in association.accepted_contexts if c.abstract_syntax == owed.sop_class_uid}
-    usable = set(_UNCOMPRESSED) if owed.transfer_syntax_uid in _UNCOMPRESSED else {owed.transfer_syntax_uid}
     named = f"{UID(owed.sop_class_uid).name} in {UID(owed.transfer_syntax_uid).name}"
-    if not accepted & usable:
-        return Answer(status=None, comment=f"presentation context refused: {named}")
-    association.dimse_timeout = timeouts.store_seconds + owed.size / _SLOWEST_BYTES_PER_SECOND
+    instead = next((syntax for syntax in UNCOMPRESSED if syntax in accepted), None)
     try:
-        response = association.send_c_store(path if owed.transfer_syntax_uid in accepted else dcmread(path))
+        if owed.transfer_syntax_uid in accepted:
+            return _send(association, spool.absolute(owed.path), timeouts, named)
+        if instead is None:
+            return Answer(status=None, comment=f"presentation context refused: {named}")
+        with transcoded(spool, owed.path, instead) as (path, sent):
+            answer = _send(association, path, timeouts, f"{named}, converted to {UID(instead).name}")
+            return replace(answer, sent=sent)
+    except EncodeError as error:
+        return Answer(status=None, comment=f"presentation context refused: {named}; it {error}")
     except OSError as error:
-        raise PlatformError(f"result {path} cannot be read ({error}); check the disk, or retry the job") from error
+        raise PlatformError(f"{owed.path} cannot be read ({error}); check the disk, or retry the job") from error
+
+
+def _send(association: Association, path: Path, timeouts: Timeouts, named: str) -> Answer:
+    association.dimse_timeout = timeouts.store_seconds + path.stat().st_size / SLOWEST_BYTES_PER_SECOND
+    try:
+        response = association.send_c_store(path)
     except RuntimeError:
         return Answer(status=None, comment="the association was closed by the peer", lost=True)
     if "Status" not in response:

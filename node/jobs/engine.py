@@ -114,6 +114,15 @@ class Jobs:
         with begin_immediate(self._engine) as connection:
             self._enqueue(connection, transitions.retry_job(connection, job_id, stage))
 
+    def hasten(self, destination: str) -> None:
+        """Make every attempt that waits to deliver to ``destination`` due now."""
+        waiting = self._client.list_workflows(
+            status="DELAYED", queue_name=QUEUES[DELIVER], load_input=False, load_output=False
+        )
+        for workflow in waiting:
+            if workflow.workflow_id.split("/")[3] == destination:
+                self._client.set_workflow_delay(workflow.workflow_id, delay_seconds=0.0)
+
     def serve(self, role: str, stages: Sequence[Stage]) -> None:
         """Execute ``stages`` in this process until ``stop``."""
         self._stages = {stage.name: stage for stage in stages}

@@ -1,7 +1,7 @@
-"""What each destination is owed and has answered: transitions and queries of ``delivery`` and ``delivery_instance``.
+"""Deliveries: the transitions of ``delivery`` and ``delivery_instance``. Questions about them: ``node.ledger.owed``.
 
 A delivery is SCHEDULED, IN PROGRESS while a sender works on it, STORED when every C-STORE was answered well, CONFIRMED
-when Storage Commitment vouches for every instance, CANCELED with its job. Nothing here leaves CANCELED by itself.
+when there is proof that the destination keeps them all, CANCELED with its job. Nothing here leaves CANCELED by itself.
 """
 
 from __future__ import annotations
@@ -13,61 +13,32 @@ import sqlalchemy as sa
 from pydicom import Dataset
 
 from node.ledger.engine import insert_new, now
-from node.ledger.tables import delivery, delivery_instance, result
+from node.ledger.owed import CANCELED, CONFIRMED, IN_PROGRESS, SCHEDULED, STORED, statuses
+from node.ledger.tables import delivery, delivery_instance
 from node.ledger.timeline import tell
 
-SCHEDULED, IN_PROGRESS, STORED, CONFIRMED, CANCELED = "SCHEDULED", "IN PROGRESS", "STORED", "CONFIRMED", "CANCELED"
-
-DUPLICATE = 0x0111
-"""Duplicate SOP Instance (PS3.7 C.5.6). Our UIDs are derived from the content, so the peer holds this very object: the
-answer to a repeat after an unconfirmed crash."""
-
-
-def is_stored(status: int | None) -> bool:
-    """Whether a C-STORE status means that the peer keeps the object: success, warning (PS3.4 B.2.3) or duplicate."""
-    return status is not None and (status in (0x0000, DUPLICATE) or 0xB000 <= status <= 0xBFFF)
-
-
-_STORED = sa.and_(
-    delivery_instance.c.status.is_not(None),
-    sa.or_(delivery_instance.c.status.in_((0x0000, DUPLICATE)), delivery_instance.c.status.between(0xB000, 0xBFFF)),
-)
-_OWED = sa.and_(  # result rows that a delivery of the same job owes
-    result.c.quarantine.is_(None),
-    sa.or_(delivery.c.kinds.is_(None), delivery.c.kinds.contains(sa.literal("|") + result.c.kind + "|")),
-)
-_OF_RESULT = sa.and_(
-    delivery_instance.c.job_id == result.c.job_id,
-    delivery_instance.c.sop_instance_uid == result.c.sop_instance_uid,
-)
+_AGAIN = {"status": None, "transaction_uid": None, "asked_at": None, "committed_at": None}
+"""What makes an instance owed again."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Owed:
-    """One object a destination has still to store, or to commit."""
-
-    sop_instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    path: str
-    """Relative to ``[storage] folder``."""
-    size: int
-    """Bytes of the file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeliveryStatus:
-    """One line of ``ainode status``."""
+class Claim:
+    """The right of one attempt to report on one delivery. A retry makes a new delivery, of which it may say nothing."""
 
     job_id: str
     destination: str
-    state: str
     attempt: int
-    next_at: float | None
-    error: str | None
-    instances: int
-    stored: int
-    committed: int
+    since: float
+    """When the delivery was made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """What was sent, where it is not the file as it is kept."""
+
+    transfer_syntax_uid: str
+    sha256: str
+    """Of the whole Part 10 file."""
 
 
 def schedule_delivery(
@@ -93,61 +64,55 @@ def schedule_delivery(
         _update(connection, job_id, destination, state=SCHEDULED, **fresh)
 
 
-def begin_delivery(connection: sa.Connection, job_id: str, destination: str) -> int | None:
-    """Count a new attempt and return its number; ``None``: nothing to do (confirmed, cancelled or unknown)."""
+def begin_delivery(connection: sa.Connection, job_id: str, destination: str) -> Claim | None:
+    """Count a new attempt; ``None``: nothing to do (confirmed, cancelled or unknown)."""
     row = _locked(connection, job_id, destination)
     if row is None or row.state in (CONFIRMED, CANCELED):
         return None
     state = STORED if row.state == STORED else IN_PROGRESS
     _update(connection, job_id, destination, state=state, attempt=row.attempt + 1, next_at=None)
-    return int(row.attempt) + 1
-
-
-def instances_to_store(connection: sa.Connection, job_id: str, destination: str) -> list[Owed]:
-    """The job's results that the destination is owed and has not stored; oldest first."""
-    answered = sa.and_(_OF_RESULT, delivery_instance.c.destination == destination, _STORED)
-    query = (
-        sa.select(result)
-        .join(delivery, delivery.c.job_id == result.c.job_id)
-        .where(_is(delivery, job_id, destination), _OWED)
-        .where(~sa.exists().where(answered))
-        .order_by(result.c.created_at, result.c.sop_instance_uid)
-    )
-    return [_owed(row) for row in connection.execute(query)]
-
-
-def instances_to_commit(connection: sa.Connection, job_id: str, destination: str, asked_before: float) -> list[Owed]:
-    """Stored results that nobody has committed and for which no request later than ``asked_before`` is under way."""
-    asked_at = delivery_instance.c.asked_at
-    query = (
-        sa.select(result)
-        .join(delivery_instance, _OF_RESULT)
-        .where(delivery_instance.c.job_id == job_id, delivery_instance.c.destination == destination, _STORED)
-        .where(delivery_instance.c.committed_at.is_(None), sa.or_(asked_at.is_(None), asked_at <= asked_before))
-        .order_by(result.c.created_at, result.c.sop_instance_uid)
-    )
-    return [_owed(row) for row in connection.execute(query)]
+    return Claim(job_id=job_id, destination=destination, attempt=row.attempt + 1, since=row.created_at)
 
 
 def record_status(
-    connection: sa.Connection, job_id: str, destination: str, sop_instance_uid: str, *, status: int | None, comment: str
+    connection: sa.Connection,
+    claim: Claim,
+    sop_instance_uid: str,
+    *,
+    status: int | None,
+    comment: str,
+    sent: Sent | None = None,
 ) -> bool:
     """Keep the C-STORE status of one instance; ``None`` when there was no answer, the comment then says why.
 
-    Returns whether the delivery is still wanted: ``False`` after a cancellation.
+    Returns whether the delivery is still wanted: ``False`` after a cancellation, and after a retry, which has made
+    another delivery of it: then nothing is kept.
     """
-    _upsert(connection, job_id, destination, sop_instance_uid, status=status, comment=comment, sent_at=now())
-    state = connection.scalar(sa.select(delivery.c.state).where(_is(delivery, job_id, destination)))
-    return state != CANCELED
+    row = _locked(connection, claim.job_id, claim.destination)
+    if row is None or row.created_at != claim.since:
+        return False
+    key = {"job_id": claim.job_id, "destination": claim.destination, "sop_instance_uid": sop_instance_uid}
+    values = {
+        "status": status,
+        "comment": comment,
+        "sent_at": now(),
+        "sent_syntax_uid": sent and sent.transfer_syntax_uid,
+        "sent_sha256": sent and sent.sha256,
+    }
+    if not insert_new(connection, delivery_instance, [{**key, **values}]):
+        which = sa.and_(*(delivery_instance.c[name] == value for name, value in key.items()))
+        connection.execute(sa.update(delivery_instance).where(which).values(**values))
+    return bool(row.state != CANCELED)
 
 
 def record_request(
     connection: sa.Connection, job_id: str, destination: str, sop_instance_uids: Sequence[str], transaction_uid: str
 ) -> None:
     """Keep, before it is sent, that Storage Commitment of these instances is asked for under ``transaction_uid``."""
-    at = now()
+    values = {"transaction_uid": transaction_uid, "asked_at": now()}
     for uid in sop_instance_uids:
-        _upsert(connection, job_id, destination, uid, transaction_uid=transaction_uid, asked_at=at)
+        which = sa.and_(_is(delivery_instance, job_id, destination), delivery_instance.c.sop_instance_uid == uid)
+        connection.execute(sa.update(delivery_instance).where(which).values(**values))
 
 
 def withdraw_request(connection: sa.Connection, transaction_uid: str) -> None:
@@ -182,10 +147,29 @@ def record_commitment(
             _answer(connection, transaction_uid, uid, {"committed_at": at})
         for uid, reason in failed:
             comment = f"Storage Commitment failed: {_failure(reason)}"
-            again = {"status": None, "comment": comment, "transaction_uid": None, "asked_at": None}
-            _answer(connection, transaction_uid, uid, again)
+            _answer(connection, transaction_uid, uid, {**_AGAIN, "comment": comment})
         settle_delivery(connection, job_id, destination)
     return bool(ours)
+
+
+def record_found(
+    connection: sa.Connection, claim: Claim, found: Sequence[str], missing: Sequence[str], sent_before: float
+) -> None:
+    """Take what a destination said when it was asked for instances.
+
+    What it holds is confirmed; what it does not hold is sent again, if it was sent before ``sent_before``.
+    """
+    row = _locked(connection, claim.job_id, claim.destination)
+    if row is None or row.created_at != claim.since:
+        return
+    at, ours = now(), _is(delivery_instance, claim.job_id, claim.destination)
+    for uid in found:
+        which = sa.and_(ours, delivery_instance.c.sop_instance_uid == uid)
+        connection.execute(sa.update(delivery_instance).where(which).values(committed_at=at))
+    for uid in missing:
+        which = sa.and_(ours, delivery_instance.c.sop_instance_uid == uid, delivery_instance.c.sent_at <= sent_before)
+        connection.execute(sa.update(delivery_instance).where(which).values(**_AGAIN, comment="not found there"))
+    settle_delivery(connection, claim.job_id, claim.destination)
 
 
 def record_report(connection: sa.Connection, information: Dataset) -> bool:
@@ -203,7 +187,7 @@ def settle_delivery(connection: sa.Connection, job_id: str, destination: str) ->
     row = _locked(connection, job_id, destination)
     if row is None or row.state == CANCELED:
         return CANCELED
-    status = _statuses(connection, _is(delivery, job_id, destination))[0]
+    status = statuses(connection, _is(delivery, job_id, destination))[0]
     if status.stored < status.instances:
         state = SCHEDULED
     elif status.instances and status.committed == status.instances:
@@ -217,10 +201,28 @@ def settle_delivery(connection: sa.Connection, job_id: str, destination: str) ->
     return state
 
 
-def postpone_delivery(connection: sa.Connection, job_id: str, destination: str, error: str, next_at: float) -> None:
+def postpone_delivery(connection: sa.Connection, claim: Claim, error: str, next_at: float) -> None:
     """Keep why an attempt did not finish and when the next one is due."""
-    if settle_delivery(connection, job_id, destination) not in (CONFIRMED, CANCELED):
-        _update(connection, job_id, destination, error=error, next_at=next_at)
+    row = _locked(connection, claim.job_id, claim.destination)
+    if row is None or row.created_at != claim.since:
+        return
+    if settle_delivery(connection, claim.job_id, claim.destination) not in (CONFIRMED, CANCELED):
+        _update(connection, claim.job_id, claim.destination, error=error, next_at=next_at)
+
+
+def mark_overdue(connection: sa.Connection, destination: str, made_before: float, at: float) -> list[str]:
+    """Deliveries that were made before a time, are not done and were not reported yet: reported now. Their jobs."""
+    late = sa.and_(
+        delivery.c.destination == destination,
+        delivery.c.created_at < made_before,
+        delivery.c.ended_at.is_(None),
+        delivery.c.state.not_in((CONFIRMED, CANCELED)),
+        delivery.c.alarmed_at.is_(None),
+    )
+    jobs = list(connection.scalars(sa.update(delivery).where(late).values(alarmed_at=at).returning(delivery.c.job_id)))
+    for job_id in jobs:
+        tell(connection, job_id, "delivery overdue", destination)
+    return jobs
 
 
 def cancel_deliveries(connection: sa.Connection, job_id: str) -> None:
@@ -230,53 +232,6 @@ def cancel_deliveries(connection: sa.Connection, job_id: str) -> None:
         .where(delivery.c.job_id == job_id, delivery.c.state.in_((SCHEDULED, IN_PROGRESS)))
         .values(state=CANCELED, next_at=None, updated_at=now())
     )
-
-
-def deliveries_of(connection: sa.Connection, job_id: str) -> list[DeliveryStatus]:
-    """Every delivery of a job, by destination."""
-    return _statuses(connection, delivery.c.job_id == job_id)
-
-
-def open_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
-    """Every delivery that a destination has not stored yet, oldest first."""
-    return _statuses(connection, delivery.c.state.in_((SCHEDULED, IN_PROGRESS)))
-
-
-def all_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
-    """Every delivery, oldest first."""
-    return _statuses(connection, sa.true())
-
-
-def _statuses(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[DeliveryStatus]:
-    answers = sa.and_(_OF_RESULT, delivery_instance.c.destination == delivery.c.destination)
-    query = (
-        sa.select(
-            delivery,
-            sa.func.count(result.c.sop_instance_uid).label("instances"),
-            sa.func.coalesce(sa.func.sum(sa.case((_STORED, 1), else_=0)), 0).label("stored"),
-            sa.func.count(delivery_instance.c.committed_at).label("committed"),
-        )
-        .select_from(delivery)
-        .outerjoin(result, sa.and_(result.c.job_id == delivery.c.job_id, _OWED))
-        .outerjoin(delivery_instance, answers)
-        .where(where)
-        .group_by(*delivery.c)
-        .order_by(delivery.c.created_at, delivery.c.destination)
-    )
-    return [
-        DeliveryStatus(
-            job_id=row.job_id,
-            destination=row.destination,
-            state=row.state,
-            attempt=row.attempt,
-            next_at=row.next_at,
-            error=row.error,
-            instances=int(row.instances),
-            stored=int(row.stored),
-            committed=int(row.committed),
-        )
-        for row in connection.execute(query)
-    ]
 
 
 _FAILURES = {
@@ -294,11 +249,6 @@ def _failure(reason: int) -> str:
     return f"0x{reason:04X} ({_FAILURES.get(reason, 'a reason the standard does not name')})"
 
 
-def _owed(row: sa.Row[tuple[object, ...]]) -> Owed:
-    fields = row._mapping  # noqa: SLF001 - SQLAlchemy's public name
-    return Owed(**{name: fields[name] for name in Owed.__dataclass_fields__})
-
-
 def _is(table: sa.Table, job_id: str, destination: str) -> sa.ColumnElement[bool]:
     return sa.and_(table.c.job_id == job_id, table.c.destination == destination)
 
@@ -310,13 +260,6 @@ def _locked(connection: sa.Connection, job_id: str, destination: str) -> sa.Row[
 
 def _update(connection: sa.Connection, job_id: str, destination: str, **values: object) -> None:
     connection.execute(sa.update(delivery).where(_is(delivery, job_id, destination)).values(**values, updated_at=now()))
-
-
-def _upsert(connection: sa.Connection, job_id: str, destination: str, uid: str, **values: object) -> None:
-    key = {"job_id": job_id, "destination": destination, "sop_instance_uid": uid}
-    if not insert_new(connection, delivery_instance, [{**key, **values}]):
-        which = sa.and_(_is(delivery_instance, job_id, destination), delivery_instance.c.sop_instance_uid == uid)
-        connection.execute(sa.update(delivery_instance).where(which).values(**values))
 
 
 def _answer(connection: sa.Connection, transaction_uid: str, uid: str, values: Mapping[str, object]) -> None:

@@ -193,6 +193,14 @@ result = sa.Table(  # an encoded object; stored before it is sent
     sa.Index("result_job", "job_id"),
 )
 
+original = sa.Table(  # an image that a job sends on as it was received; each belongs to one such job
+    "original",
+    metadata,
+    _text("job_id", key=True),
+    _text("sop_instance_uid", key=True),
+    sa.Index("original_instance", "sop_instance_uid"),
+)
+
 delivery = sa.Table(
     "delivery",
     metadata,
@@ -203,6 +211,7 @@ delivery = sa.Table(
     _time("next_at", null=True),
     _text("error", null=True),
     _time("ended_at", null=True),  # no further attempt will come, whatever the state
+    _time("alarmed_at", null=True),  # when it was reported as overdue
     _time("created_at"),
     _time("updated_at"),
     _text("kinds", null=True),  # of the results that are owed, each between bars: "|seg|sr|"; null: all of them
@@ -220,8 +229,20 @@ delivery_instance = sa.Table(
     _time("sent_at", null=True),
     _text("transaction_uid", null=True),  # of the last Storage Commitment request
     _time("asked_at", null=True),  # when that request was made
-    _time("committed_at", null=True),
+    _time("committed_at", null=True),  # proof that the destination keeps it: Storage Commitment, or asked for and found
+    _text("sent_syntax_uid", null=True),  # null: the file was sent as it is
+    _text("sent_sha256", null=True),  # of the data set as it was sent, when transcoded
     sa.Index("delivery_instance_transaction", "transaction_uid"),
+)
+
+circuit = sa.Table(  # a destination that could not be reached lately; no row: it was
+    "circuit",
+    metadata,
+    _text("destination", key=True),
+    sa.Column("failures", sa.Integer, nullable=False),  # in a row
+    _time("opened_at", null=True),  # since when its deliveries wait for a probe
+    _time("probe_at", null=True),
+    _text("error"),
 )
 
 event = sa.Table(  # the timeline that `explain` and the dashboard tell

@@ -249,7 +249,7 @@ def _locked(connection: sa.Connection, attempt: Attempt) -> Job | None:
 
 def _own_delay(connection: sa.Connection, attempt: Attempt, default: float) -> float:
     """The sender may have set its own time for the next attempt."""
-    next_at = connection.scalar(sa.select(delivery.c.next_at).where(_of(attempt)))
+    next_at = connection.scalar(sa.select(delivery.c.next_at).where(_of(attempt)).with_for_update())
     return max(next_at - now(), 0.0) if next_at is not None else default
 
 

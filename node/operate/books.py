@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 
 from node.ledger.conflicts import Outdated, outdated_deliveries
-from node.ledger.deliveries import DeliveryStatus, all_deliveries
 from node.ledger.engine import snapshot
 from node.ledger.jobs import Job, list_jobs
+from node.ledger.owed import DeliveryStatus, all_deliveries
 from node.ledger.tables import conflict, decision, delivery_instance, instance, result, series
 
 

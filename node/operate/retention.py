@@ -19,6 +19,7 @@ from node.ledger.tables import (
     event,
     instance,
     job,
+    original,
     result,
     series,
 )
@@ -83,7 +84,7 @@ class Retention:
                 .where(instance.c.study_instance_uid == study)
                 .union_all(sa.select(conflict.c.path).where(conflict.c.study_instance_uid == study))
             ).all()
-            for table in (delivery_instance, delivery, result):
+            for table in (delivery_instance, delivery, original, result):
                 connection.execute(sa.delete(table).where(table.c.job_id.in_(jobs)))
             for table in (job, decision, candidate, event, conflict, instance, series):
                 connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))

@@ -1,0 +1,119 @@
+"""Proof that a destination keeps what it stored: Storage Commitment, or asking it for every instance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import groupby
+
+import sqlalchemy as sa
+from pydicom.uid import generate_uid
+from pynetdicom import evt
+
+from node.config import Config, Destination
+from node.deliver.association import Peer, Timeouts, associate
+from node.deliver.commitment import commitment_context, request_commitment
+from node.deliver.inventory import inventory
+from node.errors import DeliveryError
+from node.ledger import deliveries
+from node.ledger.deliveries import Claim
+from node.ledger.engine import begin_immediate, now
+from node.ledger.owed import CANCELED, SCHEDULED, STORED, Owed, deliveries_of, instances_to_confirm, is_unanswered
+
+_POLL_SECONDS = 0.1
+
+
+class Proof:
+    """Gets proof of deliveries that are STORED, as their destination's table wants it."""
+
+    def __init__(self, config: Config, engine: sa.Engine, timeouts: Timeouts) -> None:
+        self._config = config
+        self._engine = engine
+        self._timeouts = timeouts
+
+    def get(self, claim: Claim, destination: Destination) -> None:
+        """Returns when the delivery is CONFIRMED, or when its destination wants no proof.
+
+        Raises ``DeliveryError`` while there is none: objects that the destination lost are owed again.
+        """
+        if not destination.commitment:
+            if destination.find:
+                self._find(claim, destination)
+            return
+        asked_before = now() - destination.commitment_timeout_seconds
+        with self._engine.connect() as connection:
+            late = is_unanswered(connection, claim.job_id, claim.destination, asked_before)
+            owed = instances_to_confirm(connection, claim.job_id, claim.destination, asked_before)
+        if late and destination.find:
+            self._find(claim, destination)
+        elif owed:
+            try:
+                self._ask(claim, destination, owed)
+            except DeliveryError:
+                if not destination.find:
+                    raise
+                self._find(claim, destination)
+        self._conclude(claim, destination)
+
+    def _conclude(self, claim: Claim, destination: Destination) -> None:
+        peer, patience = Peer.of(claim.destination, destination), destination.commitment_timeout_seconds
+        state = self._state(claim)
+        if state == SCHEDULED:
+            raise DeliveryError(f"{peer}: Storage Commitment failed for some objects; they are sent again")
+        if state == STORED:
+            raise DeliveryError(
+                f"{peer}: stored everything, Storage Commitment not answered yet; asked again after {patience:g} s. "
+                f"Check that it may call {self._config.ae.title} at port {self._config.ae.port}"
+            )
+
+    def _ask(self, claim: Claim, destination: Destination, owed: Sequence[Owed]) -> None:
+        """Request commitment; the answer may arrive here, or at the receiver on an association that the peer opens."""
+        peer = Peer.of(claim.destination, destination)
+        transaction_uid = generate_uid(prefix=None)
+        with begin_immediate(self._engine) as connection:  # before it is sent: the answer can overtake our next step
+            uids = [o.sop_instance_uid for o in owed]
+            deliveries.record_request(connection, claim.job_id, claim.destination, uids, transaction_uid)
+        try:
+            with associate(
+                peer, self._config.ae.title, [commitment_context()], self._timeouts, self._on_event_report
+            ) as association:
+                request_commitment(association, peer, owed, transaction_uid)
+                deadline = time.monotonic() + self._timeouts.report_seconds
+                while self._state(claim) == STORED and time.monotonic() < deadline:
+                    time.sleep(_POLL_SECONDS)
+        except DeliveryError:
+            with begin_immediate(self._engine) as connection:
+                deliveries.withdraw_request(connection, transaction_uid)
+            raise
+
+    def _find(self, claim: Claim, destination: Destination) -> None:
+        with self._engine.connect() as connection:
+            owed = instances_to_confirm(connection, claim.job_id, claim.destination)
+        found: list[str] = []
+        with inventory(claim.destination, destination, self._config.ae.title, self._timeouts) as held:
+            for (study, series), of_series in groupby(sorted(owed, key=_series_of), _series_of):
+                there = held(study, series)
+                found += [one.sop_instance_uid for one in of_series if one.sop_instance_uid in there]
+        missing = sorted({one.sop_instance_uid for one in owed} - set(found))
+        patience = destination.commitment_timeout_seconds
+        with begin_immediate(self._engine) as connection:
+            deliveries.record_found(connection, claim, found, missing, now() - patience)
+        if missing:
+            raise DeliveryError(
+                f"{claim.destination}: {len(missing)} of {len(owed)} stored objects are not found there, the first is "
+                f"{missing[0]}; what is not found {patience:g} s after it was stored is sent again"
+            )
+
+    def _on_event_report(self, event: evt.Event) -> tuple[int, None]:
+        with begin_immediate(self._engine) as connection:
+            known = deliveries.record_report(connection, event.event_information)
+        return (0x0000 if known else 0x0112), None  # 0112: no such SOP Instance, PS3.7 C.5.10
+
+    def _state(self, claim: Claim) -> str:
+        with self._engine.connect() as connection:
+            states = {d.destination: d.state for d in deliveries_of(connection, claim.job_id)}
+        return states.get(claim.destination, CANCELED)
+
+
+def _series_of(one: Owed) -> tuple[str, str]:
+    return one.study_instance_uid, one.series_instance_uid

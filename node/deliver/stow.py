@@ -1,0 +1,165 @@
+"""DICOMweb destinations: STOW-RS (PS3.18 10.5) to store, QIDO-RS (PS3.18 10.6) to ask what is there."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
+
+from node.config import Destination
+from node.deliver.answer import Answer, Store
+from node.deliver.association import Timeouts
+from node.deliver.store import SLOWEST_BYTES_PER_SECOND
+from node.deliver.transcode import transcoded
+from node.errors import DeliveryError, EncodeError, PlatformError, UnreachableError
+from node.ledger.owed import Owed
+from node.spool import Spool
+
+_SYNTAX_REFUSED = 0xC122
+"""Failure Reason: referenced Transfer Syntax not supported (PS3.18 table I.2-2)."""
+_BLOCK = 1 << 20
+_PAGE = 500
+
+
+@contextmanager
+def service(name: str, destination: Destination, timeouts: Timeouts) -> Iterator[httpx.Client]:
+    """A client of ``[destinations.name] url``.
+
+    Raises ``DeliveryError`` for a token or certificate file that is no use, ``UnreachableError`` when the service
+    cannot be reached.
+    """
+    headers = {"Accept": "application/dicom+json"}
+    try:
+        if destination.token_file:
+            token = Path(destination.token_file).read_text(encoding="ascii").strip()
+            headers["Authorization"] = f"Bearer {token}"
+        trusted = ssl.create_default_context(cafile=destination.ca_file or None)
+    except (OSError, ValueError) as error:
+        raise DeliveryError(f"{name}: {error}; correct token_file and ca_file in [destinations.{name}]") from error
+    # A trailing slash, or httpx would drop the last part of the address.
+    base = destination.url.rstrip("/") + "/"
+    with httpx.Client(
+        base_url=base, headers=headers, verify=trusted, timeout=_limits(timeouts, timeouts.answer_seconds)
+    ) as client:
+        try:
+            yield client
+        except httpx.ConnectError as error:
+            raise UnreachableError(f"{name} ({base}): {error}; check that it runs, its address and ca_file") from error
+        except httpx.HTTPError as error:
+            told = str(error) or type(error).__name__
+            raise UnreachableError(f"{name} ({base}): {told}; the node tries again") from error
+
+
+@contextmanager
+def stowing(name: str, destination: Destination, spool: Spool, timeouts: Timeouts) -> Iterator[Store]:
+    """One connection for many objects, each in a request of its own: the answer is that object's."""
+    with service(name, destination, timeouts) as client:
+        yield lambda one: _store(client, one, spool, timeouts)
+
+
+def ping(client: httpx.Client) -> str:
+    """Why the service cannot be used, or nothing: any answer that is no refusal and no fault of its own is good."""
+    status = client.get("studies", params={"limit": 1}).status_code
+    return _fault(status) if status in (401, 403) or status >= 500 else ""
+
+
+def held(client: httpx.Client, study: str, series: str) -> set[str]:
+    """SOP Instance UIDs that the service holds of a series. Raises ``DeliveryError`` when it does not say."""
+    found: set[str] = set()
+    while True:
+        where = f"studies/{study}/series/{series}/instances"
+        response = client.get(where, params={"limit": _PAGE, "offset": len(found)})
+        if response.status_code == 204:
+            return found
+        if response.status_code != 200:
+            raise DeliveryError(f"{client.base_url}: asked for instances, {_fault(response.status_code)}")
+        page = {str(item["00080018"]["Value"][0]) for item in response.json()}
+        if not page - found:
+            return found
+        found |= page
+
+
+def _store(client: httpx.Client, owed: Owed, spool: Spool, timeouts: Timeouts) -> Answer:
+    try:
+        answer = _post(client, spool.absolute(owed.path), timeouts)
+        if answer.status != _SYNTAX_REFUSED:
+            return answer
+        with transcoded(spool, owed.path, ExplicitVRLittleEndian) as (path, sent):
+            return replace(_post(client, path, timeouts), sent=sent)
+    except EncodeError as error:
+        return Answer(status=_SYNTAX_REFUSED, comment=f"transfer syntax refused; it {error}")
+    except OSError as error:
+        raise PlatformError(f"{owed.path} cannot be read ({error}); check the disk, or retry the job") from error
+
+
+def _post(client: httpx.Client, path: Path, timeouts: Timeouts) -> Answer:
+    boundary = uuid.uuid4().hex
+    # No transfer-syntax parameter, which is optional: Orthanc answers 200 to a part that has one, and stores nothing.
+    head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    tail = f"\r\n--{boundary}--\r\n".encode()
+    size = path.stat().st_size
+
+    def body() -> Iterator[bytes]:
+        yield head
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                yield block
+        yield tail
+
+    response = client.post(
+        "studies",
+        content=body(),
+        headers={
+            "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+            "Content-Length": str(len(head) + size + len(tail)),
+        },
+        timeout=_limits(timeouts, timeouts.store_seconds + size / SLOWEST_BYTES_PER_SECOND),
+    )
+    return _answer(response)
+
+
+def _limits(timeouts: Timeouts, answer_seconds: float) -> httpx.Timeout:
+    return httpx.Timeout(answer_seconds, connect=timeouts.connect_seconds, write=timeouts.stall_seconds)
+
+
+def _answer(response: httpx.Response) -> Answer:
+    """The Store Instances Response (PS3.18 10.5.3) to one object, as the C-STORE status that says the same."""
+    told: dict[str, Any] = {}
+    with suppress(json.JSONDecodeError, UnicodeDecodeError):  # XML, or a page in words: the HTTP status has to do
+        told = response.json() if response.content else {}
+    failed, stored = _item(told, "00081198"), _item(told, "00081199")
+    reason = _value(failed, "00081197", default=0x0110) if failed is not None else None
+    if reason is None and stored is not None and response.is_success:
+        reason = _value(stored, "00081196", default=0x0000)
+    if reason is None and response.is_success:
+        return Answer(status=None, comment=f"it answers HTTP {response.status_code}, but not that it stored the object")
+    if reason is None:
+        return Answer(status=None, comment=_fault(response.status_code), lost=response.status_code != 409)
+    _, words = STORAGE_SERVICE_CLASS_STATUS.get(reason, ("", "a reason the standard does not name"))
+    return Answer(status=reason, comment=f"{words} (HTTP {response.status_code})")
+
+
+def _item(told: Any, tag: str) -> dict[str, Any] | None:
+    """The one item of a sequence in DICOM JSON (PS3.18 F.2)."""
+    items = told.get(tag, {}).get("Value") if isinstance(told, dict) else None
+    return items[0] if items else None
+
+
+def _value(item: dict[str, Any], tag: str, *, default: int) -> int:
+    values = item.get(tag, {}).get("Value")
+    return int(values[0]) if values else default
+
+
+def _fault(status: int) -> str:
+    words = httpx.codes.get_reason_phrase(status) or "unknown status"
+    remedy = "; check token_file and what its administrator allows" if status in (401, 403) else "; look at its log"
+    return f"it answers HTTP {status} ({words}){remedy}"

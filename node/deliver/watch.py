@@ -1,0 +1,79 @@
+"""Beside the deliveries of a sender: probes of destinations that are down, alarms of deliveries that are overdue."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from node.config import Config
+from node.deliver.association import Timeouts
+from node.deliver.echo import echo
+from node.ledger import circuits
+from node.ledger.deliveries import mark_overdue
+from node.ledger.engine import begin_immediate, now
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+OVERDUE_SECONDS = 60.0
+"""How often overdue deliveries are looked for."""
+
+
+class Watch:
+    """Any number of senders may watch: each probe and each alarm is made once."""
+
+    def __init__(
+        self, config: Config, engine: sa.Engine, hasten: Callable[[str], None], timeouts: Timeouts | None = None
+    ) -> None:
+        """``hasten``: makes the attempts that wait for a destination due now."""
+        self._config = config
+        self._engine = engine
+        self._hasten = hasten
+        self._timeouts = timeouts
+
+    def run(self, stop: threading.Event) -> None:
+        """Look every second until ``stop`` is set."""
+        looked_at = 0.0
+        while not stop.wait(POLL_SECONDS):
+            try:
+                self.probe(now())
+                if time.monotonic() - looked_at > OVERDUE_SECONDS:
+                    looked_at = time.monotonic()
+                    self.alarm(now())
+            except Exception:  # the actor's own loop: the next look may succeed
+                logger.exception("watch of the destinations failed; trying again")
+
+    def probe(self, at: float) -> None:
+        """Ask every destination that is down and due. ``at``: now, in seconds since 1970 UTC."""
+        with self._engine.connect() as connection:
+            down = [one for one in circuits.circuits(connection) if one.probe_at is not None and one.probe_at <= at]
+        for one in down:
+            self._probe(one.destination, at)
+
+    def alarm(self, at: float) -> None:
+        """Report, once, every delivery that is overdue at ``at``."""
+        for name, destination in self._config.destinations.items():
+            with begin_immediate(self._engine) as connection:
+                late = mark_overdue(connection, name, at - destination.alarm_after_hours * 3600, at)
+            for job_id in late:
+                hours = destination.alarm_after_hours
+                logger.error("ALARM: the delivery of job %s to %s is not done after %g hours", job_id, name, hours)
+
+    def _probe(self, name: str, at: float) -> None:
+        destination = self._config.destinations.get(name)
+        next_at = at + (destination.first_retry_seconds if destination else 60.0)
+        with begin_immediate(self._engine) as connection:
+            ours = circuits.take_probe(connection, name, at, next_at)
+        if not ours:
+            return
+        # One that is no longer configured is let through: its deliveries say so.
+        answer = echo(name, destination, self._config.ae.title, self._timeouts) if destination else None
+        if answer is None or answer.ok:
+            with begin_immediate(self._engine) as connection:
+                circuits.close(connection, name)
+            self._hasten(name)
+            logger.info("%s answers again; its deliveries go on", name)

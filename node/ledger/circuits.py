@@ -1,0 +1,80 @@
+"""The circuit of each destination: open after failures in a row to reach it, closed when it answers a probe.
+
+While it is open the deliveries wait, and one probe at a time asks for all of them, whichever process makes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from node.ledger.engine import insert_new
+from node.ledger.owed import CANCELED
+from node.ledger.tables import circuit, delivery
+
+FAILURES = 3
+"""Connections in a row that fail before the deliveries of a destination wait for a probe."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circuit:
+    """A destination that could not be reached lately."""
+
+    destination: str
+    failures: int
+    """In a row."""
+    opened_at: float | None
+    """Since when its deliveries wait; ``None``: they are still tried."""
+    probe_at: float | None
+    """When it is asked next."""
+    error: str
+
+
+def circuits(connection: sa.Connection) -> list[Circuit]:
+    """Every destination with a failure since it was last reached, by name."""
+    rows = connection.execute(sa.select(circuit).order_by(circuit.c.destination)).mappings()
+    return [Circuit(**row) for row in rows]
+
+
+def record_failure(connection: sa.Connection, destination: str, error: str, at: float, probe_at: float) -> bool:
+    """Count a connection that failed; returns whether this one opened the circuit."""
+    insert_new(connection, circuit, [{"destination": destination, "failures": 0, "error": error}])
+    row = _locked(connection, destination)
+    failures = row.failures + 1 if row is not None else 1
+    opens = failures >= FAILURES and (row is None or row.opened_at is None)
+    values = {"failures": failures, "error": error, **({"opened_at": at, "probe_at": probe_at} if opens else {})}
+    connection.execute(sa.update(circuit).where(circuit.c.destination == destination).values(**values))
+    return opens
+
+
+def forget_failures(connection: sa.Connection, destination: str) -> None:
+    """A delivery reached the destination. An open circuit stays: only a probe closes it, for all that wait."""
+    connection.execute(sa.delete(circuit).where(circuit.c.destination == destination, circuit.c.opened_at.is_(None)))
+
+
+def close(connection: sa.Connection, destination: str) -> None:
+    """The destination answers: what waits for it is due now."""
+    connection.execute(sa.delete(circuit).where(circuit.c.destination == destination))
+    waiting = sa.and_(delivery.c.destination == destination, delivery.c.next_at.is_not(None))
+    connection.execute(sa.update(delivery).where(waiting).values(next_at=0.0))
+
+
+def wait_if_open(connection: sa.Connection, job_id: str, destination: str, next_at: float) -> Circuit | None:
+    """The open circuit of a destination, and its delivery put off until ``next_at``, or until the circuit closes."""
+    row = _locked(connection, destination)
+    if row is None or row.opened_at is None:
+        return None
+    which = sa.and_(delivery.c.job_id == job_id, delivery.c.destination == destination, delivery.c.state != CANCELED)
+    connection.execute(sa.update(delivery).where(which).values(error=row.error, next_at=next_at))
+    return Circuit(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+
+
+def take_probe(connection: sa.Connection, destination: str, at: float, next_at: float) -> bool:
+    """Whether the caller is the one to probe now; the next probe is due at ``next_at``."""
+    due = sa.and_(circuit.c.destination == destination, circuit.c.probe_at <= at)
+    return connection.execute(sa.update(circuit).where(due).values(probe_at=next_at)).rowcount == 1
+
+
+def _locked(connection: sa.Connection, destination: str) -> sa.Row[tuple[object, ...]] | None:
+    return connection.execute(sa.select(circuit).where(circuit.c.destination == destination).with_for_update()).first()
