@@ -174,12 +174,16 @@ def record_found(
 
 def record_report(connection: sa.Connection, information: Dataset) -> bool:
     """``record_commitment`` of the Event Information of an N-EVENT-REPORT request, event type 1 or 2."""
-    committed = [str(item.ReferencedSOPInstanceUID) for item in information.get("ReferencedSOPSequence", ())]
+    committed = [_uid(item) for item in information.get("ReferencedSOPSequence") or ()]
     failed = [
-        (str(item.ReferencedSOPInstanceUID), int(item.get("FailureReason", 0x0110)))
-        for item in information.get("FailedSOPSequence", ())
+        (_uid(item), reason if isinstance(reason := item.get("FailureReason"), int) else 0x0110)
+        for item in information.get("FailedSOPSequence") or ()
     ]
     return record_commitment(connection, str(information.get("TransactionUID", "")), committed, failed)
+
+
+def _uid(item: Dataset) -> str:
+    return str(item.get("ReferencedSOPInstanceUID") or "")
 
 
 def settle_delivery(connection: sa.Connection, job_id: str, destination: str) -> str:

@@ -27,9 +27,9 @@ _BLOCK = 1 << 18
 _SOP_CLASS, _SOP_INSTANCE = Tag("SOPClassUID"), Tag("SOPInstanceUID")
 _STUDY, _SERIES, _MODALITY = Tag("StudyInstanceUID"), Tag("SeriesInstanceUID"), Tag("Modality")
 _WANTED: tuple[int, ...] = (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, _MODALITY)
-# What pydicom raises on bytes that are no data set; anything else is our own fault and must be seen.
-_UNREADABLE = (
+UNREADABLE = (
     ArithmeticError,
+    AssertionError,
     AttributeError,
     EOFError,
     LookupError,
@@ -41,6 +41,7 @@ _UNREADABLE = (
     ValueError,
     struct.error,
 )
+"""What pydicom and pynetdicom raise on bytes that mean nothing; anything else is our own fault and must be seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ def read_head(stream: BinaryIO, transfer_syntax_uid: str) -> Head:
                 values[element.tag] = element.value.decode("ascii", "replace").strip(" \0")
         read_to = stream.tell()
         complete = read_to <= stream.seek(0, io.SEEK_END)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError(f"data set unreadable: {type(error).__name__}: {error}; the sender must correct it") from error
     if not complete:
         raise InputError("data set ends in the middle of an element; the sender must send it again")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import struct
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pydicom.config
 from pydicom.uid import UID
 from pynetdicom import _config
 from pynetdicom._globals import APPLICATION_CONTEXT_NAME
@@ -19,14 +21,18 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import negotiate_as_acceptor
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from node.receive.head import UNREADABLE
 from node.receive.policy import Rejection, supported_contexts
 
 MAXIMUM_PDU = 1 << 17
 """Maximum Length Received (PS3.8 D.1), bytes: dcmtk's greatest, eight times fewer PDUs than the usual 16 KiB."""
 
 _USUAL_PDU = 1 << 14
-# What pynetdicom raises on bytes that are no A-ASSOCIATE-RQ.
-_UNREADABLE = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError, struct.error)
+_ITEMS = frozenset((0x10, 0x20, 0x50))
+_USER_INFORMATION = 0x50
+_SUB_ITEMS = frozenset(range(0x51, 0x59))
+_FIXED = 74
+"""Bytes of an A-ASSOCIATE-RQ before its first item (PS3.8 9.3.2)."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Proposal:
         """From a whole PDU. Raises ``ValueError`` when it is none."""
         try:
             decoded = A_ASSOCIATE_RQ()
-            decoded.decode(pdu)
+            decoded.decode(_known_items(pdu))
             primitive = decoded.to_primitive()
             proposed = {item.__class__: item for item in primitive.user_information}
             length = proposed.get(MaximumLengthNotification)
@@ -65,7 +71,7 @@ class Proposal:
                 version_1=bool(decoded.protocol_version & 1),
                 primitive=primitive,
             )
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ValueError(f"no A-ASSOCIATE-RQ: {error}") from error
 
     def accept(self) -> tuple[bytes, dict[int, Context]]:
@@ -98,7 +104,7 @@ class Proposal:
             answer.presentation_context_definition_results_list = contexts
             answer.user_information = [*_our_information(), *answers]
             pdu = A_ASSOCIATE_AC(answer).encode()
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ValueError(f"A-ASSOCIATE-RQ cannot be negotiated: {error}") from error
         accepted = {
             int(context.context_id or 0): Context(str(context.abstract_syntax), str(context.transfer_syntax[0]))
@@ -118,10 +124,44 @@ def rejected(rejection: Rejection) -> bytes:
 
 
 def prepare() -> None:
-    """Process-wide settings of pynetdicom: a title or UID outside the standard's repertoire is no reason to hang up."""
+    """Process-wide settings: a title or UID outside the standard's repertoire is no reason to hang up.
+
+    Nor to warn: Python keeps every new warning for ever, and a peer may send ever new nonsense.
+    """
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     _config.LOG_HANDLER_LEVEL = "none"  # its own handlers would log whole messages, patient names among them
     _config.CODECS = ("ascii", "latin-1")
     _config.VALIDATORS["UI"] = lambda _value: (True, "")
+
+
+def _known_items(pdu: bytes) -> bytes:
+    """An A-ASSOCIATE-RQ without the items and user information of unknown type, which are to be ignored (PS3.8 9.3.1).
+
+    pynetdicom would take it for broken.
+    """
+    items = b"".join(
+        _item(kind, b"".join(_item(*sub) for sub in _split(value) if sub[0] in _SUB_ITEMS))
+        if kind == _USER_INFORMATION
+        else _item(kind, value)
+        for kind, value in _split(pdu[_FIXED:])
+        if kind in _ITEMS
+    )
+    return pdu[:2] + (_FIXED - 6 + len(items)).to_bytes(4, "big") + pdu[6:_FIXED] + items
+
+
+def _split(items: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and value of each item. Raises ``ValueError`` when the last one ends too early."""
+    while items:
+        end = 4 + int.from_bytes(items[2:4], "big")
+        if len(items) < end:
+            raise ValueError(f"item of type {items[0]:#04x} is longer than what holds it")
+        yield items[0], items[4:end]
+        items = items[end:]
+
+
+def _item(kind: int, value: bytes) -> bytes:
+    return bytes((kind, 0)) + len(value).to_bytes(2, "big") + value
 
 
 def _our_information() -> list[

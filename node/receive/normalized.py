@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Protocol
 
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom.dsutils import decode, encode
 
+from node.errors import InputError
 from node.receive.command import Command, event_report_request
+from node.receive.head import UNREADABLE
 from node.receive.negotiation import Context
-from node.receive.status import PROCESSING_FAILURE
+from node.receive.status import INVALID_ARGUMENT, PROCESSING_FAILURE
 
 LOGGER = logging.getLogger(__name__)
 
@@ -103,9 +106,12 @@ class Normalized:
                 sop_class_uid=command.sop_class_uid,
                 sop_instance_uid=command.sop_instance_uid,
                 type_id=command.type_id,
-                dataset=decode(BytesIO(encoded), *_coding(context)),
+                dataset=_decoded(encoded, context),
             )
             answer = self._answer(request)
+        except InputError as error:
+            LOGGER.warning("operation 0x%04X from %s: %s", command.field, caller.calling_ae, error)
+            answer = NormalizedAnswer(status=INVALID_ARGUMENT, comment=str(error))
         except Exception:  # the association's own loop: the peer must get an answer, and the others their service
             LOGGER.exception("operation 0x%04X from %s failed", command.field, caller.calling_ae)
             answer = NormalizedAnswer(status=PROCESSING_FAILURE, comment="node failure; see its log")
@@ -136,6 +142,21 @@ class Normalized:
         told = self._told.pop(response.responded_to, None)
         if told is not None:
             told.answered(response.status)
+
+
+def _decoded(encoded: bytes | bytearray, context: Context) -> Dataset:
+    """A data set read to its last value: pydicom would read them later, and fail where nobody expects it.
+
+    Raises ``InputError`` when it is none, or when a sequence is none.
+    """
+    try:
+        dataset = decode(BytesIO(encoded), *_coding(context))
+        for element in dataset.iterall():
+            if dictionary_has_tag(element.tag) and (dictionary_VR(element.tag) == "SQ") != (element.VR == "SQ"):
+                raise InputError(f"{element.tag} has VR {element.VR}")
+    except UNREADABLE as error:
+        raise InputError(f"data set unreadable: {type(error).__name__}") from error
+    return dataset
 
 
 def _coding(context: Context) -> tuple[bool, bool, bool]:
