@@ -52,16 +52,15 @@ def main() -> None:
 
 @main.command()
 @config_option
-@click.option("--only", metavar="ROLE", help="One role in this process: receiver, router, worker or sender.")
+@click.option("--only", metavar="ROLE", help="One role only: receiver, router, worker or sender.")
 def run(config_path: Path, only: str | None) -> None:
-    """Start the node and stay in the foreground until SIGTERM or Ctrl-C."""
-    from node.service import run_node, run_role
+    """Start the node and stay in the foreground until SIGTERM or Ctrl-C.
 
-    config = load(config_path)
-    if only:
-        run_role(config, only)
-    else:
-        run_node(config_path.absolute())
+    SIGHUP (systemctl reload) reads the configuration again and drops no association.
+    """
+    from node.service import run_node
+
+    run_node(config_path, only)
 
 
 @main.command()

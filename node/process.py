@@ -1,4 +1,4 @@
-"""A process and its parent: saying ready and alive (sd_notify), not outliving the parent, a port for a child."""
+"""A process and its parent: what it is told and inherits, what it says (sd_notify), and not outliving it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,45 @@ import os
 import shutil
 import signal
 import socket
+import threading
 
 PR_SET_PDEATHSIG = 1
 """prctl(2)."""
+_INHERITED = "AINODE_INHERITED"
+"""Set by the supervisor for its processes: numbers of the descriptors it hands down."""
+
+
+class Orders:
+    """What a process is told by signals: SIGTERM and SIGINT end it soon, SIGUSR1 when all it has begun is done."""
+
+    def __init__(self) -> None:
+        self.end = threading.Event()
+        """Begin nothing more; end when what has begun is finished."""
+        self.hurry = threading.Event()
+        """And do not wait for what takes long."""
+
+    def obey(self) -> None:
+        """Listen to the signals from now on. SIGHUP, which a terminal sends to all, is the supervisor's alone."""
+
+        def soon(_number: int, _frame: object) -> None:
+            self.hurry.set()
+            self.end.set()
+
+        signal.signal(signal.SIGTERM, soon)
+        signal.signal(signal.SIGINT, soon)
+        signal.signal(signal.SIGUSR1, lambda *_: self.end.set())
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def heirs(descriptors: tuple[int, ...]) -> dict[str, str]:
+    """Environment for a process that inherits these descriptors from its supervisor."""
+    return {_INHERITED: ",".join(map(str, descriptors))}
+
+
+def inherited() -> tuple[int, ...] | None:
+    """The descriptors that a supervisor handed down to this process; ``None`` when it has no supervisor."""
+    told = os.environ.pop(_INHERITED, None)
+    return None if told is None else tuple(int(number) for number in told.split(",") if number)
 
 
 def notify(*assignments: str) -> None:

@@ -8,24 +8,23 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from node.config import Config
-from node.deliver import Deliverer, Reports, Watch
+from node.config import Config, load
 from node.errors import ConfigError
-from node.jobs.conflicts import Conflicts
-from node.jobs.engine import Jobs, Stage
-from node.jobs.router import Router
-from node.jobs.stages import Encode, Infer
 from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.jobs import DELIVER, Retries
-from node.operate.retention import Retention
-from node.process import die_with_parent, notify
-from node.receive import Receiver
+from node.listening import Listening
+from node.process import Orders, die_with_parent, inherited, notify
 from node.spool import Spool
 from node.supervisor import Supervisor
+
+if TYPE_CHECKING:  # each process imports what its own role needs
+    from node.jobs.engine import Jobs, Stage
 
 logger = logging.getLogger(__name__)
 
@@ -44,49 +43,87 @@ def open_storage(config: Config) -> tuple[sa.Engine, Spool]:
 
 def open_jobs(config: Config) -> Jobs:
     """The jobs of a configuration's ledger, for enqueueing, retrying and cancelling."""
+    from node.jobs.engine import Jobs
+
     engine, _ = open_storage(config)
     return Jobs(engine)
 
 
-def run_node(config_path: Path) -> None:
-    """All roles on this machine, supervised, until SIGTERM or SIGINT."""
-    Supervisor(config_path, list(ROLES)).run()
+def run_node(config_path: Path, only: str | None = None) -> None:
+    """All roles or one of them, supervised, until SIGTERM or SIGINT. Raises ``ConfigError`` for an unknown role."""
+    if only is not None and only not in ROLES:
+        raise ConfigError(f"--only {only!r}: no such role; use one of {', '.join(ROLES)}")
+    descriptors = inherited()
+    if only is not None and descriptors is not None:  # our supervisor wants this one of us
+        _run_role(load(config_path), only, descriptors)
+    else:
+        Supervisor(config_path.absolute(), [only] if only else list(ROLES)).run()
 
 
-def run_role(config: Config, role: str) -> None:
-    """One role in this process until SIGTERM or SIGINT. Raises ``ConfigError`` for an unknown role."""
-    if role not in ROLES:
-        raise ConfigError(f"--only {role!r}: no such role; use one of {', '.join(ROLES)}")
+def _run_role(config: Config, role: str, descriptors: tuple[int, ...]) -> None:
+    """One role in this process until it is told to end."""
     die_with_parent(signal.SIGTERM)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    orders = Orders()
+    orders.obey()
     engine, spool = open_storage(config)
-    with ROLES[role](config, engine, spool, stop):
+    with _beating(), ROLES[role](Duty(config, engine, spool, orders, descriptors)):
         notify("READY=1")
         logger.info("%s ready, process %d", role, os.getpid())
-        while not stop.wait(BEAT_SECONDS):
-            notify("WATCHDOG=1")
+        orders.end.wait()
         notify("STOPPING=1")
+    logger.info("%s ended, process %d", role, os.getpid())
     engine.dispose()
 
 
 @contextmanager
-def _receiver(config: Config, engine: sa.Engine, spool: Spool, _stop: threading.Event) -> Iterator[None]:
-    receiver = Receiver(config, engine, spool)
-    receiver.start()
+def _beating() -> Iterator[None]:
+    """Tell the supervisor that we are alive; also while what was begun is finished."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT_SECONDS):
+            notify("WATCHDOG=1")
+
+    threading.Thread(target=beat, name="beat", daemon=True).start()
     yield
-    receiver.stop()
+    ended.set()
+
+
+@dataclass(frozen=True)
+class Duty:
+    """What a role is given."""
+
+    config: Config
+    engine: sa.Engine
+    spool: Spool
+    orders: Orders
+    descriptors: tuple[int, ...]
+    """What the supervisor handed down: for receivers, what they listen with."""
 
 
 @contextmanager
-def _router(config: Config, engine: sa.Engine, spool: Spool, stop: threading.Event) -> Iterator[None]:
+def _receiver(duty: Duty) -> Iterator[None]:
+    from node.receive import Receiver
+
+    receiver = Receiver(duty.config, duty.engine, duty.spool, Listening.from_descriptors(duty.descriptors))
+    receiver.start()
+    yield
+    receiver.finish(duty.orders.hurry)
+
+
+@contextmanager
+def _router(duty: Duty) -> Iterator[None]:
+    from node.jobs.conflicts import Conflicts
+    from node.jobs.engine import Jobs
+    from node.jobs.router import Router
+    from node.operate.retention import Retention
+
     loops = [
-        Router(config, engine, spool, Jobs(engine)).run,
-        Conflicts(engine, spool).run,
-        Retention(config, engine, spool).run,
+        Router(duty.config, duty.engine, duty.spool, Jobs(duty.engine)).run,
+        Conflicts(duty.engine, duty.spool).run,
+        Retention(duty.config, duty.engine, duty.spool).run,
     ]
-    threads = [threading.Thread(target=loop, args=(stop,), daemon=True) for loop in loops]
+    threads = [threading.Thread(target=loop, args=(duty.orders.end,), daemon=True) for loop in loops]
     for thread in threads:
         thread.start()
     yield
@@ -95,22 +132,27 @@ def _router(config: Config, engine: sa.Engine, spool: Spool, stop: threading.Eve
 
 
 @contextmanager
-def _worker(config: Config, engine: sa.Engine, spool: Spool, _stop: threading.Event) -> Iterator[None]:
-    stages = [Infer(config, engine, spool).stage(), Encode(config, engine, spool).stage()]
-    with _serving(engine, "worker", stages):
+def _worker(duty: Duty) -> Iterator[None]:
+    from node.jobs.stages import Encode, Infer
+
+    stages = [each(duty.config, duty.engine, duty.spool).stage() for each in (Infer, Encode)]
+    with _serving(duty, "worker", stages):
         yield
 
 
 @contextmanager
-def _sender(config: Config, engine: sa.Engine, spool: Spool, stop: threading.Event) -> Iterator[None]:
+def _sender(duty: Duty) -> Iterator[None]:
+    from node.deliver import Deliverer, Reports, Watch
+    from node.jobs.engine import Stage
+
     def deliver(job_id: str, destination: str) -> None:
         deliverer.deliver(job_id, destination)
 
-    deliverer = Deliverer(config, engine, spool)
+    deliverer = Deliverer(duty.config, duty.engine, duty.spool)
     stage = Stage(name=DELIVER, handler=deliver, retries=DELIVERY_RETRIES, slots=DELIVERIES_AT_ONCE)
-    with _serving(engine, "sender", [stage]) as jobs:
-        loops = [Reports(config, engine).run, Watch(config, engine, jobs.hasten).run]
-        threads = [threading.Thread(target=loop, args=(stop,), daemon=True) for loop in loops]
+    with _serving(duty, "sender", [stage]) as jobs:
+        loops = [Reports(duty.config, duty.engine).run, Watch(duty.config, duty.engine, jobs.hasten).run]
+        threads = [threading.Thread(target=loop, args=(duty.orders.end,), daemon=True) for loop in loops]
         for thread in threads:
             thread.start()
         yield
@@ -119,14 +161,16 @@ def _sender(config: Config, engine: sa.Engine, spool: Spool, stop: threading.Eve
 
 
 @contextmanager
-def _serving(engine: sa.Engine, role: str, stages: list[Stage]) -> Iterator[Jobs]:
-    jobs = Jobs(engine)
+def _serving(duty: Duty, role: str, stages: list[Stage]) -> Iterator[Jobs]:
+    from node.jobs.engine import Jobs
+
+    jobs = Jobs(duty.engine)
     jobs.serve(role, stages)
     yield jobs
-    jobs.stop()
+    jobs.finish(duty.orders.hurry)
 
 
-ROLES: dict[str, Callable[[Config, sa.Engine, Spool, threading.Event], AbstractContextManager[None]]] = {
+ROLES: dict[str, Callable[[Duty], AbstractContextManager[None]]] = {
     "receiver": _receiver,
     "router": _router,
     "worker": _worker,

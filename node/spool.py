@@ -6,7 +6,7 @@ Layout, every path relative to that folder::
     conflicts/STUDY/SERIES/SOP.SHA256.dcm     the same SOP Instance UID with other bytes
     results/JOB/SOP.dcm                       encoded results
     work/JOB/                                 handover between the stages of a job
-    temporary/                                being written; swept at start-up
+    temporary/WRITER/                         being written by one process, which holds a lock on this folder
 
 Guarantee: when ``keep`` or ``keep_result`` returns, the file and every folder above it survive a power cut, provided
 that the file system honours fsync. Whoever is killed before leaves at most a temporary, never a partial file under
@@ -21,6 +21,7 @@ import os
 import re
 import threading
 import uuid
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Kept:
 
 
 class Draft:
-    """A temporary that grows, locked against ``sweep``. Give it to ``Spool.keep``, or ``discard`` it."""
+    """A temporary that grows. Give it to ``Spool.keep``, or ``discard`` it."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
@@ -97,6 +98,7 @@ class Spool:
         self._temporary = folder / "temporary"
         self._lock = threading.Lock()
         self._durable: set[Path] = set()
+        self._own: Path | None = None
         try:
             for name in ("incoming", "conflicts", "results", "work", "temporary"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
@@ -104,15 +106,35 @@ class Spool:
         except OSError as error:
             raise PlatformError(f"[storage] folder {folder}: {error}; give a folder this user may write") from error
 
+    @property
+    def writer(self) -> str:
+        """Name of this process among those that write here, alive until the process ends; see ``is_alive``."""
+        return self._own_folder().name
+
+    def is_alive(self, writer: str) -> bool:
+        """Whether the process of this name still runs, on whatever machine that shares the folder."""
+        descriptor = _locked(self._temporary / writer)
+        if descriptor is not None:
+            os.close(descriptor)
+        return descriptor is None and (self._temporary / writer).is_dir()
+
     def draft(self) -> Draft:
         """A new temporary to write a received file into as it comes."""
-        while True:
-            path = self._temporary / uuid.uuid4().hex
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink:  # else a sweep came between creating and locking
-                return Draft(path, descriptor)
-            os.close(descriptor)
+        path = self._own_folder() / uuid.uuid4().hex
+        return Draft(path, os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640))
+
+    def _own_folder(self) -> Path:
+        with self._lock:
+            while self._own is None:
+                folder = self._temporary / f"{os.getpid()}-{uuid.uuid4().hex}"
+                folder.mkdir()
+                descriptor = _locked(folder)
+                if descriptor is not None and os.fstat(descriptor).st_nlink:  # else a sweep came in between
+                    weakref.finalize(self, os.close, descriptor)
+                    self._own = folder
+                elif descriptor is not None:
+                    os.close(descriptor)
+        return self._own
 
     def keep(self, study: str, series: str, sop: str, content: Draft | Iterable[bytes | memoryview]) -> Kept:
         """Keep one received Part 10 file durably; nothing that exists is overwritten. A draft is used up.
@@ -164,17 +186,14 @@ class Spool:
         """Delete temporaries whose writer is gone; return how many. Safe while other processes write."""
         swept = 0
         for path in self._temporary.iterdir():
-            try:
-                descriptor = os.open(path, os.O_RDONLY)
-            except FileNotFoundError:
-                continue
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not path.is_dir():  # of a release that wrote all into one folder
                 path.unlink(missing_ok=True)
                 swept += 1
-            except BlockingIOError:
-                pass  # its writer is alive and holds the lock
-            finally:
+            elif (descriptor := _locked(path)) is not None:
+                for file in path.iterdir():
+                    file.unlink()
+                    swept += 1
+                path.rmdir()
                 os.close(descriptor)
         return swept
 
@@ -249,6 +268,20 @@ def _job(job_id: str) -> str:
     if not _JOB.fullmatch(job_id):
         raise InputError(f"job id {job_id!r} cannot be a folder name; use letters, digits, '.', '_' and '-'")
     return job_id
+
+
+def _locked(folder: Path) -> int | None:
+    """A descriptor that holds the lock of a folder; ``None`` when its writer is alive, or the folder is gone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def sync_folder(folder: Path) -> None:

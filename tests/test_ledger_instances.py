@@ -19,8 +19,9 @@ from node.ledger.instances import (
     OpenAssociation,
     Receipt,
     close_associations,
-    close_stale_associations,
+    close_associations_of,
     known_paths,
+    open_receivers,
     record_instances,
 )
 from node.ledger.tables import association, conflict, event, instance, metadata, series
@@ -145,13 +146,14 @@ def test_an_association_opens_with_its_first_instance_and_closes_once(ledger: sa
     assert rows(ledger, association)[0].closed_at == 50.0
 
 
-def test_a_restarted_receiver_closes_only_what_its_own_predecessor_left_open(ledger: sa.Engine) -> None:
+def test_only_what_dead_receivers_left_open_is_closed(ledger: sa.Engine) -> None:
     elsewhere = replace(SENDER, id="a2", receiver="other:1")
     closed = replace(SENDER, id="a3")
     record(ledger, receipt("1"), receipt("2", association=elsewhere), receipt("3", association=closed))
     with begin_immediate(ledger) as connection:
         close_associations(connection, ["a3"], 50.0)
-        assert close_stale_associations(connection, "host:1", 60.0) == 1
+        assert open_receivers(connection) == {"host:1", "other:1"}
+        assert close_associations_of(connection, ["host:1"], 60.0) == 1
     assert {r.id: r.closed_at for r in rows(ledger, association)} == {"a1": 60.0, "a2": None, "a3": 50.0}
 
 

@@ -35,9 +35,9 @@ callers = [
 """
 
 
-def answer(text: str, calling: str, address: str, called: str = "AINODE", open_associations: int = 0) -> object:
+def answer(text: str, calling: str, address: str, called: str = "AINODE") -> object:
     policy = Policy.of(parse(text).ae)
-    rejection = policy.rejection(calling=calling, called=called, address=address, open_associations=open_associations)
+    rejection = policy.rejection(calling=calling, called=called, address=address)
     return rejection and (rejection.result, rejection.source, rejection.reason)
 
 
@@ -65,14 +65,16 @@ def test_without_callers_everyone_may_call_but_only_our_title() -> None:
     assert answer("[ae]\nrequire_called_title = false", "X", "10.0.0.1", called="OTHER") is None
 
 
-def test_one_association_too_many_is_a_transient_rejection_and_strangers_do_not_learn_of_it() -> None:
-    assert answer(CALLERS, "PACS", "10.9.9.9", open_associations=2) == (2, 3, 2)
-    assert answer(CALLERS, "STRANGER", "10.9.9.9", open_associations=2) == (1, 1, 3)
+def test_limits_are_those_of_the_first_entry_for_the_peer() -> None:
+    callers = '[{ title = "A", address = "10.1.0.0/16", max_associations = 3 }, { title = "A" }]'
+    policy = Policy.of(parse(f"[ae]\nmax_associations = 9\ncallers = {callers}").ae)
+    assert policy.limits("A ", "10.1.2.3") == {"": 9, "A": 3}
+    assert policy.limits("A", "10.2.2.3") == {"": 9}
 
 
 def test_an_address_that_is_none_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigError, match=r"10\.1\.2\.300"):
-        Policy.of(parse('[ae]\ncallers = [{ title = "A", address = "10.1.2.300" }]').ae)
+    with pytest.raises(ConfigError, match=r"ae.callers.0.address = '10\.1\.2\.300'"):
+        parse('[ae]\ncallers = [{ title = "A", address = "10.1.2.300" }]')
 
 
 @pytest.mark.parametrize(

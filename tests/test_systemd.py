@@ -94,6 +94,11 @@ def test_the_units_say_ready_and_are_watched() -> None:
         assert int(found["WatchdogSec"]) > 30
 
 
+def test_a_reload_is_the_signal_that_the_supervisor_obeys() -> None:
+    for unit in UNITS:
+        assert dict(settings(unit))["ExecReload"] == "/bin/kill -HUP $MAINPID"
+
+
 def test_the_install_notes_name_every_unit() -> None:
     notes = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert [unit.name for unit in UNITS if unit.stem not in notes] == []

@@ -2,7 +2,7 @@
 
 from node.config.condition import Condition, parse_condition, parse_hours
 from node.config.network import Ae, Caller
-from node.config.reading import load, parse
+from node.config.reading import load, parse, read
 from node.config.routing import DEFAULT_OBJECTS, Companion, Destination, Rule, Selection
 from node.config.storage import Retention, Storage
 from node.config.table import suggest
@@ -29,5 +29,6 @@ __all__ = [
     "parse",
     "parse_condition",
     "parse_hours",
+    "read",
     "suggest",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from node.config.table import AeTitle, Port, Table
 
@@ -20,6 +21,15 @@ class Caller(Table):
     """Name or address at which it takes Storage Commitment reports; empty: only on the association of its request."""
     port: Port = 104
     """Its DICOM port there."""
+    max_associations: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Associations of this title at the same time; 0: as many as the node serves."""
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value:
+            ipaddress.ip_network(value, strict=False)
+        return value
 
 
 class Ae(Table):
@@ -36,7 +46,9 @@ class Ae(Table):
     callers: tuple[Caller, ...] = ()
     """Peers that may call; empty: everyone."""
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 64
-    """Associations served at the same time; one more is refused (local limit exceeded)."""
+    """Associations served at the same time by all processes; one more is refused (local limit exceeded)."""
+    processes: Annotated[int, Field(ge=0, le=64)] = 0
+    """Receiver processes; 0: one per core, four at most."""
     association_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
     """Longest wait for an A-ASSOCIATE-RQ on a new connection (ARTIM timer)."""
     network_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0

@@ -38,13 +38,17 @@ def parse(text: str, origin: str = "config.toml") -> Config:
         raise ConfigError("\n".join(f"{origin}: {_sentence(dict(e))}" for e in error.errors())) from error
 
 
-def load(path: Path) -> Config:
-    """Read ``path``. Raises ``ConfigError`` also when it cannot be read."""
+def read(path: Path) -> str:
+    """The text of ``path``. Raises ``ConfigError`` when it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); give another file with --config") from error
-    return parse(text, str(path))
+
+
+def load(path: Path) -> Config:
+    """Read and check ``path``. Raises ``ConfigError``."""
+    return parse(read(path), str(path))
 
 
 def _tuples(value: Any, key: str = "") -> Any:

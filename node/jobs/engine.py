@@ -72,6 +72,10 @@ class Stage:
     """Makes running handlers return soon, by any exception: the process is about to end."""
 
 
+_FINISH_SECONDS = 1 << 20
+"""Whoever told us to finish decides how long it may take."""
+
+
 class _LeftUndone(BaseException):
     """Passes through DBOS without a trace: the workflow stays as a kill would leave it, and is recovered."""
 
@@ -158,15 +162,32 @@ class Jobs:
 
     def stop(self, seconds: float = 10.0) -> None:
         """Take no more work, interrupt what runs, wait up to ``seconds`` for it; the rest is left to be recovered."""
+        hurry = threading.Event()
+        hurry.set()
+        self.finish(hurry, seconds)
+
+    def finish(self, hurry: threading.Event, seconds: float = 10.0) -> None:
+        """Take no more work and let what runs end; as ``stop`` from the moment when ``hurry`` is set."""
         if self._watch is None or self._heart is None:
             return
+        # It stops looking into the queues, waits for what runs, then closes; the heart goes on beating meanwhile.
+        ending = threading.Thread(
+            target=DBOS.destroy,
+            kwargs={"destroy_registry": True, "workflow_completion_timeout_sec": _FINISH_SECONDS},
+            daemon=True,
+        )
+        if not hurry.is_set():
+            ending.start()
+            while ending.is_alive() and not hurry.wait(0.2):
+                pass
         self._stopping.set()
         for stage in self._stages.values():
             stage.interrupt()
         with self._idle:
             self._idle.wait_for(lambda: self._running == 0, seconds)
         self._watch.join()
-        DBOS.destroy(destroy_registry=True)
+        if ending.ident is None:
+            DBOS.destroy(destroy_registry=True)
         self._heart.leave()
         self._watch = self._heart = None
 

@@ -19,7 +19,7 @@ class OpenAssociation:
 
     id: str
     receiver: str
-    """The receiver that serves it; its successor of the same name closes what it left open."""
+    """The receiver process that serves it (``Spool.writer``); when that is dead, another one closes it."""
     calling_ae: str
     called_ae: str
     peer_address: str
@@ -78,9 +78,16 @@ def close_associations(connection: sa.Connection, ids: Collection[str], at: floa
     connection.execute(association.update().where(association.c.id.in_(ids)).values(closed_at=at))
 
 
-def close_stale_associations(connection: sa.Connection, receiver: str, at: float) -> int:
-    """Close what a killed predecessor of this receiver left open; return how many there were."""
-    stale = (association.c.receiver == receiver) & association.c.closed_at.is_(None)
+def open_receivers(connection: sa.Connection) -> set[str]:
+    """The receiver processes, living or dead, that have associations open."""
+    return set(
+        connection.scalars(sa.select(association.c.receiver).where(association.c.closed_at.is_(None)).distinct())
+    )
+
+
+def close_associations_of(connection: sa.Connection, receivers: Collection[str], at: float) -> int:
+    """Close what dead receiver processes left open; return how many there were."""
+    stale = association.c.receiver.in_(receivers) & association.c.closed_at.is_(None)
     return connection.execute(association.update().where(stale).values(closed_at=at)).rowcount
 
 

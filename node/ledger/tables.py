@@ -19,7 +19,9 @@ association = sa.Table(
     "association",
     metadata,
     _text("id", key=True),
-    _text("receiver"),  # host:port; a restarted receiver closes what its predecessor left open
+    _text(
+        "receiver"
+    ),  # process that serves it: a name in the spool; when it is dead, another one closes what it left open
     _text("calling_ae"),
     _text("called_ae"),
     _text("peer_address"),

@@ -140,11 +140,17 @@ class Association(threading.Thread):
         self._maximum_length = 0
         self._message: _Message | None = None
         self._normalized = Normalized(self, server.handlers.normalized, self._send)
+        self._heard_at = time.monotonic()
 
     @property
     def is_busy(self) -> bool:
         """Whether a message is being received or answered."""
         return self._message is not None
+
+    @property
+    def silent_seconds(self) -> float:
+        """Since the connection was opened or the last message was answered."""
+        return time.monotonic() - self._heard_at
 
     def run(self) -> None:
         """Serve until the association ends; whatever happens, its end is told and its connection closed."""
@@ -260,6 +266,7 @@ class Association(threading.Thread):
         if is_last and message.command is not None and not (is_command and message.command.has_data_set):
             self._answer(message, message.command)
             self._message = None
+            self._heard_at = time.monotonic()
             if self._server.stopping:
                 raise _AbortError(_USER)
 

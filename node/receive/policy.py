@@ -23,11 +23,9 @@ from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel, Verification
 
-from node.config import Ae
-from node.errors import ConfigError
+from node.config import Ae, Caller
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _STANDARD_STORAGE = frozenset(context.abstract_syntax for context in AllStoragePresentationContexts)
 _COMPOSITE_ROOT = "1.2.840.10008.5.1.4.1.1."
@@ -60,42 +58,42 @@ class Policy:
     title: str
     require_called_title: bool
     max_associations: int
-    callers: tuple[tuple[str, Network | None], ...]
+    callers: tuple[Caller, ...]
 
     @classmethod
     def of(cls, ae: Ae) -> Policy:
-        """Prepare the rules. Raises ``ConfigError`` when an address is none."""
+        """The rules of a configuration."""
         return cls(
             title=ae.title.strip(),
             require_called_title=ae.require_called_title,
             max_associations=ae.max_associations,
-            callers=tuple((caller.title.strip(), _network(caller.address)) for caller in ae.callers),
+            callers=ae.callers,
         )
 
-    def rejection(self, *, calling: str, called: str, address: str, open_associations: int) -> Rejection | None:
+    def rejection(self, *, calling: str, called: str, address: str) -> Rejection | None:
         """Why an association may not be opened, or ``None``. Titles are compared without padding, case counts."""
         if self.require_called_title and called.strip() != self.title:
             return Rejection(1, 1, 7, f"called AE title {called.strip()!r} not recognised")
-        if self.callers and not self._known(calling.strip(), address):
+        if self.callers and self.caller(calling, address) is None:
             return Rejection(1, 1, 3, f"calling AE title {calling.strip()!r} at {address} not recognised")
-        if open_associations >= self.max_associations:
-            return Rejection(2, 3, 2, f"{open_associations} associations are open: local limit exceeded")
         return None
 
-    def _known(self, calling: str, address: str) -> bool:
+    def caller(self, calling: str, address: str) -> Caller | None:
+        """The first entry of ``callers`` for this peer."""
         host: Address = ipaddress.ip_address(address.partition("%")[0])
         if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
             host = host.ipv4_mapped
-        return any(title == calling and (network is None or host in network) for title, network in self.callers)
-
-
-def _network(address: str) -> Network | None:
-    if not address:
+        for caller in self.callers:
+            network = ipaddress.ip_network(caller.address, strict=False) if caller.address else None
+            if caller.title.strip() == calling.strip() and (network is None or host in network):
+                return caller
         return None
-    try:
-        return ipaddress.ip_network(address, strict=False)
-    except ValueError as error:
-        raise ConfigError(f"ae.callers.address = {address!r}: {error}; give an address or a network") from error
+
+    def limits(self, calling: str, address: str) -> dict[str, int]:
+        """How many associations may be open at once: of all peers (""), and of this title if it has a limit."""
+        caller = self.caller(calling, address)
+        own = {calling.strip(): caller.max_associations} if caller is not None and caller.max_associations else {}
+        return {"": self.max_associations, **own}
 
 
 def is_storage(abstract_syntax: str) -> bool:

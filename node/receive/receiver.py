@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-import platform
+import threading
 from collections.abc import Callable
 
 import sqlalchemy as sa
 from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel
 
 from node.config import Config
-from node.errors import PlatformError
 from node.ledger.deliveries import record_report
 from node.ledger.engine import begin_immediate
+from node.listening import Listening
 from node.receive.association import Handlers
 from node.receive.command import N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_SET_RQ
 from node.receive.commitment import CommitmentScp
@@ -30,20 +30,18 @@ LOGGER = logging.getLogger(__name__)
 
 
 class Receiver:
-    """Receives in threads of the calling process. ``start`` once, ``stop`` once."""
+    """Receives in threads of the calling process. ``start`` once, ``stop`` or ``finish`` once."""
 
-    def __init__(self, config: Config, engine: sa.Engine, spool: Spool) -> None:
-        """Check the rules. Raises ``ConfigError`` when an address in them is none."""
+    def __init__(self, config: Config, engine: sa.Engine, spool: Spool, listening: Listening | None = None) -> None:
+        """``listening``: shared with other receivers; ``None``: this one listens alone."""
         self._ae = config.ae
         self._engine = engine
         self._spool = spool
-        self._policy = Policy.of(config.ae)
-        self._name = f"{platform.node()}:{config.ae.port}"
+        self._listening = listening
         self._committer = Committer(engine)
         self._storage = Storage(
             spool=spool,
             committer=self._committer,
-            receiver=self._name,
             title=config.ae.title.strip(),
             min_free_gib=config.storage.min_free_gib,
         )
@@ -56,38 +54,32 @@ class Receiver:
         }
         self._server: Server | None = None
 
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port it listens on."""
-        if self._server is None:
-            raise PlatformError("the receiver does not listen; start it first")
-        return self._server.address
-
     def start(self) -> None:
-        """Recover, then listen. Raises ``PlatformError`` when the address cannot be had."""
-        recover(self._engine, self._spool, self._name)
-        try:
-            self._server = Server(
-                (self._ae.address, self._ae.port),
-                policy=self._policy,
-                acse_timeout=self._ae.association_timeout_seconds,
-                network_timeout=self._ae.network_timeout_seconds,
-                handlers=Handlers(store=self._storage.store, normalized=self._normalized, closed=self._committer.close),
-            )
-        except OSError as error:
-            raise PlatformError(
-                f"[ae] address {self._ae.address} port {self._ae.port}: {error.strerror}; "
-                "is another program listening there?"
-            ) from error
+        """Recover, then accept. Raises ``PlatformError`` when the address cannot be had."""
+        recover(self._engine, self._spool)
+        listening = self._listening or Listening.open(self._ae.address, self._ae.port)
+        self._server = Server(
+            listening,
+            policy=Policy.of(self._ae),
+            acse_timeout=self._ae.association_timeout_seconds,
+            network_timeout=self._ae.network_timeout_seconds,
+            handlers=Handlers(store=self._storage.store, normalized=self._normalized, closed=self._committer.close),
+        )
         self._committer.start()
         self._server.start()
-        LOGGER.info("receiving as %s on %s port %d", self._ae.title.strip(), *self.address)
+        LOGGER.info("receiving as %s on %s port %d", self._ae.title.strip(), *listening.socket.getsockname()[:2])
 
-    def stop(self, grace_seconds: float = 10.0) -> None:
-        """Stop in good order: no new association, C-STOREs under way are answered within the grace, rows written."""
+    def stop(self, grace_seconds: float = 30.0) -> None:
+        """Stop in good order: no new association, those that are sending may go on within the grace, rows written."""
+        hurry = threading.Event()
+        hurry.set()
+        self.finish(hurry, grace_seconds)
+
+    def finish(self, hurry: threading.Event, grace_seconds: float = 30.0) -> None:
+        """No new association, and return when the last one has ended; as ``stop`` when ``hurry`` is set meanwhile."""
         if self._server is None:
             return
-        self._server.drain(grace_seconds)
+        self._server.finish(hurry, grace_seconds)
         self._committer.stop()
 
     def _normalized(self, request: NormalizedRequest) -> NormalizedAnswer:

@@ -12,17 +12,27 @@ from pydicom.filereader import read_file_meta_info
 
 from node.errors import InputError
 from node.ledger.engine import begin_immediate, now
-from node.ledger.instances import Receipt, close_stale_associations, known_paths, record_instances
+from node.ledger.instances import (
+    Receipt,
+    close_associations_of,
+    known_paths,
+    open_receivers,
+    record_instances,
+)
 from node.receive.head import read_head
 from node.spool import Spool, dataset_offset
 
 LOGGER = logging.getLogger(__name__)
 
 
-def recover(engine: sa.Engine, spool: Spool, receiver: str) -> int:
-    """Close stale associations, sweep temporaries, record every file that has no row; return how many had none."""
+def recover(engine: sa.Engine, spool: Spool) -> int:
+    """Close associations of dead receivers, sweep temporaries, record files without a row; return how many had none.
+
+    Safe while other receivers work: what is theirs is left alone, and recording a file twice changes nothing.
+    """
     with begin_immediate(engine) as connection:
-        stale = close_stale_associations(connection, receiver, now())
+        dead = [receiver for receiver in open_receivers(connection) if not spool.is_alive(receiver)]
+        stale = close_associations_of(connection, dead, now())
     swept = spool.sweep()
     found = sum(_recover_study(engine, spool, study, paths) for study, paths in spool.received())
     if stale or swept or found:

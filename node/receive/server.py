@@ -1,25 +1,30 @@
-"""The listening socket and the associations that it opened."""
+"""The connections and associations of one receiver process."""
 
 from __future__ import annotations
 
 import logging
+import os
+import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
+from node.listening import Listening
 from node.receive.association import Association, Handlers
 from node.receive.negotiation import prepare
 from node.receive.policy import Policy, Rejection
+from node.receive.seats import Seats
 
 LOGGER = logging.getLogger(__name__)
 
 _WAITING = 64
 """Connections that have not associated yet, beside the associations; more are closed at once."""
-_BACKLOG = 128
 _FULL_SECONDS = 0.1
 """Pause when the process can open no more files."""
+_SILENT_SECONDS = 0.5
+"""An association without a message for so long is between two studies, or forgotten: a stop does not wait for it."""
 
 
 class Server:
@@ -27,14 +32,14 @@ class Server:
 
     def __init__(
         self,
-        address: tuple[str, int],
+        listening: Listening,
         *,
         policy: Policy,
         acse_timeout: float,
         network_timeout: float,
         handlers: Handlers,
     ) -> None:
-        """Bind and listen. Raises ``OSError`` when the address is taken or not ours."""
+        """Nothing is accepted before ``start``."""
         self.acse_timeout = acse_timeout
         """ARTIM timer (PS3.8 9.1.4), seconds."""
         self.network_timeout = network_timeout
@@ -43,13 +48,12 @@ class Server:
         self._policy = policy
         self._lock = threading.Lock()
         self._connected: set[Association] = set()
-        self._admitted: set[str] = set()
+        self._admitted: dict[str, tuple[int, ...]] = {}
+        self._listening = listening
+        self._seats = Seats(listening.seats)
+        self._accepting = True
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         prepare()
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self._socket = socket.create_server(address, family=family, backlog=_BACKLOG)
-        host, port = self._socket.getsockname()[:2]
-        self.address = (str(host), int(port))
-        """Host and port it listens on."""
         self._thread = threading.Thread(target=self._run, name="receive-listener", daemon=True)
 
     def start(self) -> None:
@@ -58,23 +62,23 @@ class Server:
 
     def admit(self, association: Association) -> Rejection | None:
         """Let an association in, or say why not; connections that have not associated do not count."""
+        calling, address = association.calling_ae, association.peer_address
+        rejection = self._policy.rejection(calling=calling, called=association.called_ae, address=address)
+        if rejection is not None:
+            return rejection
+        seats = self._seats.take(self._policy.limits(calling, address))
+        if isinstance(seats, str):
+            return Rejection(2, 3, 2, f"no association free for {seats or 'anybody'}: local limit exceeded")
         with self._lock:
-            rejection = self._policy.rejection(
-                calling=association.calling_ae,
-                called=association.called_ae,
-                address=association.peer_address,
-                open_associations=len(self._admitted),
-            )
-            if rejection is None:
-                self._admitted.add(association.id)
-        return rejection
+            self._admitted[association.id] = seats
+        return None
 
     def leave(self, association: Association) -> None:
         """An association ended, its connection perhaps not yet."""
         with self._lock:
-            admitted = association.id in self._admitted
-            self._admitted.discard(association.id)
-        if admitted:
+            seats = self._admitted.pop(association.id, None)
+        if seats is not None:
+            self._seats.give_back(seats)
             self.handlers.closed(association.id)
 
     def gone(self, association: Association) -> None:
@@ -82,19 +86,20 @@ class Server:
         with self._lock:
             self._connected.discard(association)
 
-    def drain(self, seconds: float) -> None:
-        """Stop listening, let every C-STORE under way be answered, then end the associations.
+    def finish(self, hurry: threading.Event, grace_seconds: float) -> None:
+        """Accept nothing more, and return when the last association has ended.
 
-        Associations that are still busy after ``seconds`` are aborted; what they were sending is not acknowledged.
+        From the moment when ``hurry`` is set only associations that are sending are waited for, and not longer than
+        the grace. What is left then is aborted; what it was sending is not acknowledged.
         """
-        self.stopping = True
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        self._accepting = False
+        os.eventfd_write(self._wake, 1)
         self._thread.join()
-        self._socket.close()
-        deadline = time.monotonic() + seconds
-        while any(association.is_busy for association in self._connections()) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        os.close(self._wake)
+        self._listening.socket.close()
+        _wait(lambda: bool(self._connections()) and not hurry.is_set(), None)
+        _wait(lambda: any(c.is_busy or c.silent_seconds < _SILENT_SECONDS for c in self._connections()), grace_seconds)
+        self.stopping = True
         remaining = self._connections()
         with ThreadPoolExecutor(max_workers=len(remaining) + 1) as pool:
             list(pool.map(Association.end, remaining))
@@ -104,13 +109,18 @@ class Server:
             return list(self._connected)
 
     def _run(self) -> None:
-        while not self.stopping:
+        events = select.poll()  # not select(): more than 1024 descriptors may be open
+        events.register(self._listening.socket, select.POLLIN)
+        events.register(self._wake, select.POLLIN)
+        while self._accepting:
+            events.poll()
             try:
-                connection, address = self._socket.accept()
+                connection, address = self._listening.socket.accept()
+            except BlockingIOError:  # a sibling was faster, or we are to end
+                continue
             except OSError as error:
-                if not self.stopping:
-                    LOGGER.warning("a connection could not be accepted: %s", error)
-                    time.sleep(_FULL_SECONDS)
+                LOGGER.warning("a connection could not be accepted: %s", error)
+                time.sleep(_FULL_SECONDS)
                 continue
             try:
                 self._open(connection, str(address[0]))
@@ -133,3 +143,10 @@ class Server:
         except RuntimeError:
             self.gone(association)
             raise
+
+
+def _wait(condition: Callable[[], bool], seconds: float | None) -> None:
+    """While a condition holds, at most so long."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while condition() and (deadline is None or time.monotonic() < deadline):
+        time.sleep(0.02)

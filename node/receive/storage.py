@@ -32,10 +32,9 @@ _SPACE_CHECKED_EVERY = 1 << 26
 class Storage:
     """Keeps what is sent. One for all associations; their threads call it at the same time."""
 
-    def __init__(self, *, spool: Spool, committer: Committer, receiver: str, title: str, min_free_gib: float) -> None:
+    def __init__(self, *, spool: Spool, committer: Committer, title: str, min_free_gib: float) -> None:
         self._spool = spool
         self._committer = committer
-        self._receiver = receiver
         self._title = title
         self._min_free_gib = min_free_gib
 
@@ -90,7 +89,7 @@ class Storage:
     def _opened(self, association: Association) -> OpenAssociation:
         return OpenAssociation(
             id=association.id,
-            receiver=self._receiver,
+            receiver=self._spool.writer,
             calling_ae=association.calling_ae,
             called_ae=association.called_ae,
             peer_address=association.peer_address,
