@@ -1,4 +1,4 @@
-"""A scanner for tests: sends images and says by MPPS what it does (PS3.4 annex F)."""
+"""A scanner for tests: sends images, asks for Storage Commitment, says by MPPS what it does (PS3.4 annexes F, J)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,33 @@ from collections.abc import Sequence
 
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
-from pynetdicom.sop_class import ModalityPerformedProcedureStep
+from pynetdicom.association import Association
+from pynetdicom.sop_class import (
+    ModalityPerformedProcedureStep,
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+)
 from receivers import Node, associate, send_dataset, until
 
 from node.ledger.tables import association
 
 CONTEXTS = [(CTImageStorage, ExplicitVRLittleEndian), (ModalityPerformedProcedureStep, ExplicitVRLittleEndian)]
+
+
+RULE = """
+[pipelines.bright]
+factory = "whole_node:create"
+[destinations.pacs]
+title = "PACS"
+host = "127.0.0.1"
+port = 104
+[[rules]]
+name = "ct"
+match = { Modality = "CT" }
+pipelines = ["bright"]
+destinations = ["pacs"]
+"""
+"""One rule: every CT goes through one pipeline."""
 
 
 def send(node: Node, datasets: Sequence[Dataset], calling: str = "CT1") -> None:
@@ -60,3 +81,27 @@ def say(node: Node, uid: str, state: str, made: Sequence[Dataset] = ()) -> Datas
     response, _ = peer.send_n_set(changes, ModalityPerformedProcedureStep, uid)
     peer.release()
     return response
+
+
+def ask(
+    peer: Association,
+    named: Sequence[tuple[str, str]],
+    *,
+    transaction: str = "",
+    action: int = 1,
+    sop_instance: str = StorageCommitmentPushModelInstance,
+) -> int:
+    """The status of an N-ACTION that names (class, instance)."""
+    information = Dataset()
+    information.TransactionUID = transaction or generate_uid()
+    information.ReferencedSOPSequence = []
+    for sop_class, uid in named:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, uid
+        information.ReferencedSOPSequence.append(item)
+    response, _ = peer.send_n_action(information, action, StorageCommitmentPushModel, sop_instance)
+    return int(response.Status)
+
+
+def names(datasets: Sequence[Dataset]) -> list[tuple[str, str]]:
+    return [(str(d.SOPClassUID), str(d.SOPInstanceUID)) for d in datasets]

@@ -12,11 +12,11 @@ import peers
 import pytest
 from dicom_files import ct_series, write
 from pydicom import Dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, evt
-from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 from receivers import Node, ReceiverProcess, associate, receiving, send_dataset, until
+from scanner import ask, names
 
 from node.deliver.association import Timeouts
 from node.deliver.reports import GIVE_UP_SECONDS, Reports
@@ -47,30 +47,6 @@ class Told:
             for keyword in ("ReferencedSOPSequence", "FailedSOPSequence")
             for item in report.get(keyword) or ()
         }
-
-
-def ask(
-    peer: Association,
-    named: Sequence[tuple[str, str]],
-    *,
-    transaction: str = "",
-    action: int = 1,
-    sop_instance: str = StorageCommitmentPushModelInstance,
-) -> int:
-    """The status of an N-ACTION that names (class, instance)."""
-    information = Dataset()
-    information.TransactionUID = transaction or generate_uid()
-    information.ReferencedSOPSequence = []
-    for sop_class, uid in named:
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, uid
-        information.ReferencedSOPSequence.append(item)
-    response, _ = peer.send_n_action(information, action, StorageCommitmentPushModel, sop_instance)
-    return int(response.Status)
-
-
-def names(datasets: Sequence[Dataset]) -> list[tuple[str, str]]:
-    return [(str(d.SOPClassUID), str(d.SOPInstanceUID)) for d in datasets]
 
 
 def test_a_peer_that_stays_is_told_on_its_association_what_is_held_and_what_is_not(node: Node) -> None:

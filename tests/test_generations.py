@@ -14,6 +14,7 @@ from peers import dcmtk
 from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 from receivers import Node, associate, configuration, send_dataset, until
+from scanner import RULE
 
 from node.config import parse
 from node.jobs.conflicts import Conflicts
@@ -28,20 +29,6 @@ from node.operate.books import read
 from node.operate.explain import explain, tell
 from node.operate.status import status
 from node.studies.comparison import Difference, compare
-
-RULE = """
-[pipelines.bright]
-factory = "whole_node:create"
-[destinations.pacs]
-title = "PACS"
-host = "127.0.0.1"
-port = 104
-[[rules]]
-name = "ct"
-match = { Modality = "CT" }
-pipelines = ["bright"]
-destinations = ["pacs"]
-"""
 
 
 def send(node: Node, datasets: Sequence[Dataset], calling: str = "CT1", syntax: str = ExplicitVRLittleEndian) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from dicom_files import ct_series
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom import dcmread
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from receivers import Node, associate, receiving, send_dataset
+from scanner import begin
 
 from node.jobs.engine import Jobs
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import NewJob
-from node.ledger.tables import event, instance, job, metadata, series
+from node.ledger.tables import conflict, event, instance, job, metadata, procedure_step, series
 from node.operate.retention import Retention
 
 MONTH = 30 * 86400.0
@@ -59,6 +61,28 @@ def test_a_study_goes_with_files_folders_and_rows_when_its_time_is_over(node: No
     for table in metadata.sorted_tables:
         if "study_instance_uid" in table.c:
             assert node.rows(table) == [], table.name
+
+
+def test_procedure_steps_go_with_their_study_or_when_it_never_came(node: Node, study: str):
+    for uid in (study, "1.2.3"):
+        begin(node, uid)
+    retention(node).step(now())
+    assert len(node.rows(procedure_step)) == 2
+    retention(node).step(now() + MONTH)
+    assert node.rows(procedure_step) == node.rows(event) == []
+
+
+def test_a_study_of_which_only_conflicts_came_goes_as_well(node: Node, study: str):
+    path = node.spool.absolute(node.rows(instance)[0].path)
+    other = dcmread(path)
+    other.StudyInstanceUID = generate_uid()
+    association = associate(node, [(CTImageStorage, ExplicitVRLittleEndian)])
+    assert send_dataset(association, other).Status == 0x0000
+    association.release()
+    assert len(node.rows(conflict)) == 1
+    assert set(retention(node).step(now() + MONTH)) == {study, str(other.StudyInstanceUID)}
+    assert node.rows(conflict) == []
+    assert not list((node.spool.folder / "incoming").iterdir())
 
 
 def test_a_study_stays_while_it_is_received_or_work_on_it_is_not_finished(node: Node, study: str):

@@ -133,6 +133,8 @@ class Rule(Selection):
     """Names of ``[destinations.NAME]``."""
     priority: Literal["low", "medium", "high"] = "medium"
     """Order in the queues; a STAT request (0074,1200 HIGH or 0040,1003 STAT) counts as high."""
+    quiet_seconds: Annotated[float, Field(gt=0)] | None = None
+    """``[series] quiet_seconds`` for what matches this rule; the longest of several matching rules holds."""
 
     @field_validator("senders")
     @classmethod

@@ -16,7 +16,9 @@ class SeriesTable(Table):
     quiet_seconds: Annotated[float, Field(gt=0)] = 30.0
     """No new image for this long, and no open association still sending it."""
     gap_seconds: Annotated[float, Field(gt=0)] = 300.0
-    """Wait this long instead while a gap in the slice positions suggests that images are still missing."""
+    """Wait this long instead while images seem to be missing: a gap in the slice positions, a list, a stated count."""
+    procedure_step_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """Wait this long after the last image while the scanner says (MPPS) that its procedure step is IN PROGRESS."""
     study_quiet_seconds: Annotated[float, Field(gt=0)] = 120.0
     """Rules that choose among the series of a study wait until no image of the study has come for this long."""
 

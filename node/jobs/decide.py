@@ -41,9 +41,9 @@ class Decider:
             ours = connection.scalar(sa.select(sa.func.count()).where(result.c.series_instance_uid == series_uid))
             origin = Origin.of(senders_of(connection, study_uid, series_uid), first_at)
         if ours:
-            return Ruling(decision=_ignored("it is a result of this node"))
+            return ignored("it is a result of this node")
         if not headers:
-            return Ruling(decision=_ignored("none of its files can be read"))
+            return ignored("none of its files can be read")
         rules, header = self._config.rules, headers[0]
         verdict = decide(header, rules, origin)
         weights = weigh(header, len(headers), verdict, rules)
@@ -79,5 +79,6 @@ class Decider:
             self._jobs.enqueue(connection, new)
 
 
-def _ignored(reason: str) -> Decision:
-    return Decision(outcome="ignored", reason=reason, routes=(), trace=())
+def ignored(reason: str) -> Ruling:
+    """Nothing happens to the series, whatever the rules are."""
+    return Ruling(decision=Decision(outcome="ignored", reason=reason, routes=(), trace=()))

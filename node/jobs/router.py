@@ -16,20 +16,24 @@ from pydicom import Dataset
 
 from node.config import Config
 from node.errors import InputError
+from node.jobs.arrival import known_of, listed_series
 from node.jobs.choose import Chooser
-from node.jobs.decide import Decider
+from node.jobs.decide import Decider, ignored
 from node.jobs.engine import Jobs
 from node.ledger.engine import begin_immediate, now
-from node.ledger.tables import association, event, instance, series
+from node.ledger.tables import event, series
 from node.ledger.transitions import supersede_jobs
 from node.spool import Spool
-from node.studies.completeness import Arrival, judge
+from node.studies.completeness import Arrival, judge, missing_parts, stated_count
 from node.studies.grid import describe
-from node.studies.source import read_header
+from node.studies.rules import Decision
+from node.studies.source import UNREADABLE, read_header
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
+SETTLED_SECONDS = 3.0
+"""Silence after which headers are looked at: they may state how many images there are."""
 
 
 class Router:
@@ -41,7 +45,9 @@ class Router:
         self._spool = spool
         self._decider = Decider(config, engine, jobs)
         self._chooser = Chooser(config, engine, jobs)
-        self._waiting: dict[tuple[str, str], tuple[int, list[Dataset]]] = {}
+        periods = (rule.quiet_seconds for rule in config.rules if rule.quiet_seconds)
+        self._shortest = min((config.series.quiet_seconds, *periods))
+        self._waiting: dict[tuple[str, str], dict[str, Dataset | None]] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Look every second until ``stop`` is set."""
@@ -54,33 +60,47 @@ class Router:
     def step(self, at: float) -> int:
         """Complete and route every series that is due at ``at``, decide what waited for others; return how many."""
         with self._engine.connect() as connection:
-            due = connection.execute(
-                sa.select(series).where(
-                    series.c.state == "RECEIVING", series.c.last_at <= at - self._config.series.quiet_seconds
-                )
-            ).all()
-        return sum(self._complete(row, at) for row in due) + self._chooser.step(at)
+            receiving = connection.execute(sa.select(series).where(series.c.state == "RECEIVING")).all()
+            listed = listed_series(connection) if receiving else set()
+        completed = 0
+        for row in receiving:
+            if not self._is_due(row, at, listed):
+                continue
+            try:
+                completed += self._complete(row, at)
+            except Exception:  # the actor's own loop: what is wrong with one series holds up no other
+                logger.exception("router: series %s failed; trying again", row.series_instance_uid)
+        return completed + self._chooser.step(at)
+
+    def _is_due(self, row: sa.Row[tuple[object, ...]], at: float, listed: set[tuple[str, str]]) -> bool:
+        """Quiet for the shortest time that any rule has, on somebody's list, or just settled: it may state a count."""
+        key = (str(row.study_instance_uid), str(row.series_instance_uid))
+        silence = at - row.last_at
+        unread = len(self._waiting.get(key, ())) < row.instances
+        return silence >= self._shortest or key in listed or (silence >= SETTLED_SECONDS and unread)
 
     def _complete(self, row: sa.Row[tuple[object, ...]], at: float) -> bool:
         study_uid, series_uid = str(row.study_instance_uid), str(row.series_instance_uid)
-        belongs = sa.and_(instance.c.study_instance_uid == study_uid, instance.c.series_instance_uid == series_uid)
         with self._engine.connect() as connection:
-            senders = connection.scalar(
-                sa.select(sa.func.count(sa.distinct(association.c.id)))
-                .join(instance, instance.c.association_id == association.c.id)
-                .where(belongs, association.c.closed_at.is_(None))
-            )
-            paths = connection.scalars(sa.select(instance.c.path).where(belongs)).all()
-        arrival = Arrival(instances=len(paths), last_at=row.last_at, open_associations=senders or 0)
-        headers: list[Dataset] = []
-        if not senders:
-            headers = self._headers((study_uid, series_uid), paths)
-            grid = describe(headers) if headers else None
-            arrival = replace(arrival, missing=grid.fault if grid is not None and grid.gap else "")
-        completion = judge(arrival, self._config.series, at)
+            known = known_of(connection, row)
+        headers = self._headers((study_uid, series_uid), list(known.paths.values()))
+        arrival = Arrival(
+            instances=len(known.paths),
+            last_at=row.last_at,
+            open_associations=len(known.senders),
+            listings=known.listings,
+            in_progress=known.in_progress,
+        )
+        try:
+            ruling = self._decider.decide(study_uid, series_uid, row.first_at, headers)
+            arrival = replace(arrival, stated=stated_count(headers), missing=_missing(headers))
+        except UNREADABLE as error:
+            ruling = ignored(f"its headers cannot be understood ({type(error).__name__})")
+        completion = judge(arrival, self._config.series, at, self._quiet_seconds(ruling.decision))
         if not completion.complete:
             return False
-        ruling = self._decider.decide(study_uid, series_uid, row.first_at, headers)
+        if known.discontinued:
+            ruling = ignored(f"{known.discontinued} made it")
         generation = row.generation + 1
         with begin_immediate(self._engine) as connection:
             taken = connection.execute(
@@ -104,15 +124,27 @@ class Router:
         logger.info("series %s complete (%s): %s", series_uid, completion.signal, ruling.decision.reason)
         return True
 
+    def _quiet_seconds(self, verdict: Decision) -> float:
+        """The longest of the rules that match; a rule without one has the settings'."""
+        matching = {entry["rule"] for entry in verdict.trace if entry["matched"]}
+        default = self._config.series.quiet_seconds
+        periods = [rule.quiet_seconds or default for rule in self._config.rules if rule.name in matching]
+        return max(periods, default=default)
+
     def _headers(self, key: tuple[str, str], paths: Sequence[str]) -> list[Dataset]:
-        """Headers of the files that can be read, kept while a gap is waited out; one broken file hides no other."""
-        count, headers = self._waiting.get(key, (0, []))
-        if count != len(paths):
-            headers = []
-            for path in paths:
+        """Headers of the files that can be read, each read once; one broken file hides no other."""
+        headers = self._waiting.setdefault(key, {})
+        for path in paths:
+            if path not in headers:
                 try:
-                    headers.append(read_header(self._spool.absolute(path)))
+                    headers[path] = read_header(self._spool.absolute(path))
                 except InputError as error:
                     logger.warning("router: %s", error)
-            self._waiting[key] = (len(paths), headers)
-        return headers
+                    headers[path] = None
+        return [header for header in headers.values() if header is not None]
+
+
+def _missing(headers: Sequence[Dataset]) -> str:
+    grid = describe(headers) if headers else None
+    gap = grid.fault if grid is not None and grid.gap else ""
+    return "; ".join(filter(None, (gap, missing_parts(headers))))

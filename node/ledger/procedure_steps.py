@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from node.ledger.engine import insert_new, now
-from node.ledger.tables import event, job, procedure_step, procedure_step_instance
+from node.ledger.tables import candidate, decision, event, job, procedure_step, procedure_step_instance, series
 from node.ledger.transitions import cancel_active
 
 IN_PROGRESS, COMPLETED, DISCONTINUED = "IN PROGRESS", "COMPLETED", "DISCONTINUED"
@@ -54,15 +54,35 @@ def update_step(connection: sa.Connection, uid: str, state: str, made: Collectio
         return
     step = connection.execute(sa.select(procedure_step).where(this)).one()
     named = procedure_step_instance.c.procedure_step_uid == uid
-    series = set(connection.scalars(sa.select(procedure_step_instance.c.series_instance_uid).where(named)))
+    uids = set(connection.scalars(sa.select(procedure_step_instance.c.series_instance_uid).where(named)))
     images = sa.select(sa.func.count()).where(named, procedure_step_instance.c.sop_instance_uid != "")
-    told = f"{step.modality} at {step.calling_ae}: {connection.scalar(images)} images in {len(series)} series"
+    told = f"{step.modality} at {step.calling_ae}: {connection.scalar(images)} images in {len(uids)} series"
     _tell(connection, step.study_instance_uid, f"procedure step {state.lower()}", told)
     if state == DISCONTINUED:
-        of_series = sa.and_(
-            job.c.study_instance_uid == step.study_instance_uid, job.c.series_instance_uid.in_(sorted(series))
-        )
-        cancel_active(connection, of_series, "the scanner discontinued its procedure step")
+        _stop(connection, step.study_instance_uid, sorted(uids), "the scanner discontinued its procedure step")
+
+
+def _stop(connection: sa.Connection, study: str, uids: Sequence[str], reason: str) -> None:
+    """Neither jobs nor decisions that wait for other series go on."""
+    jobs, candidates, decisions = (
+        sa.and_(table.c.study_instance_uid == study, table.c.series_instance_uid.in_(uids))
+        for table in (job, candidate, decision)
+    )
+    cancel_active(connection, jobs, reason)
+    connection.execute(sa.delete(candidate).where(candidates))
+    ignored = {"outcome": "ignored", "reason": reason, "trace": []}
+    connection.execute(sa.update(decision).where(decisions, decision.c.outcome == "waiting").values(**ignored))
+
+
+def forget_steps(connection: sa.Connection, updated_before: float) -> None:
+    """Delete steps that nothing has touched since and whose study is not, or no longer, here."""
+    here = sa.exists().where(series.c.study_instance_uid == procedure_step.c.study_instance_uid)
+    old = sa.and_(procedure_step.c.updated_at < updated_before, ~here)
+    for step in connection.execute(sa.select(procedure_step).where(old)).all():
+        made = procedure_step_instance.c.procedure_step_uid == step.sop_instance_uid
+        connection.execute(sa.delete(procedure_step_instance).where(made))
+        connection.execute(sa.delete(procedure_step).where(procedure_step.c.sop_instance_uid == step.sop_instance_uid))
+        connection.execute(sa.delete(event).where(event.c.study_instance_uid == step.study_instance_uid))
 
 
 def _add(connection: sa.Connection, uid: str, made: Collection[tuple[str, str]]) -> None:

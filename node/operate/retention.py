@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from node.config import Config
 from node.ledger.engine import begin_immediate, now
+from node.ledger.procedure_steps import forget_steps
 from node.ledger.tables import (
     candidate,
     conflict,
@@ -48,13 +49,22 @@ class Retention:
 
     def step(self, at: float) -> list[str]:
         """Forget every study whose last event is older than ``[retention] days``; return their UIDs."""
+        before = at - self._days * 86400
+        last = sa.union_all(  # a study may have nothing but images whose SOP Instance UIDs another study used first
+            sa.select(series.c.study_instance_uid, series.c.last_at.label("at")),
+            sa.select(conflict.c.study_instance_uid, conflict.c.received_at),
+        ).subquery()
         with self._engine.connect() as connection:
             old = connection.scalars(
-                sa.select(series.c.study_instance_uid)
-                .group_by(series.c.study_instance_uid)
-                .having(sa.func.max(series.c.last_at) < at - self._days * 86400)
+                sa.select(last.c.study_instance_uid)
+                .group_by(last.c.study_instance_uid)
+                .having(sa.func.max(last.c.at) < before)
+                .order_by(last.c.study_instance_uid)
             ).all()
-        return [study for study in old if self._forget(study, at)]
+        forgotten = [study for study in old if self._forget(study, at)]
+        with begin_immediate(self._engine) as connection:
+            forget_steps(connection, before)
+        return forgotten
 
     def _forget(self, study: str, at: float) -> bool:
         """Rows and files inside one transaction: the receiver, whose rows wait for it, then sees what is gone.

@@ -10,6 +10,8 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 
+from node.studies.source import UNREADABLE
+
 Kind = Literal["identity", "encoding", "content"]
 
 IDENTITY = frozenset(
@@ -25,7 +27,6 @@ IDENTITY = frozenset(
     )
 )
 """Whose image it is: what a patient merge, an accession correction or a reused SOP Instance UID changes."""
-_UNREADABLE = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,5 +63,5 @@ def _equal(first: Dataset, second: Dataset, tag: BaseTag) -> bool:
         return True  # also where only one of them says of which VR a private element is
     try:
         return bool(first[tag].value == second[tag].value)
-    except _UNREADABLE:
+    except UNREADABLE:
         return False

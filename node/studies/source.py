@@ -18,6 +18,9 @@ from node.errors import InputError
 from node.pipeline import Unsuitable
 from node.studies.grid import Grid, describe
 
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
+"""What pydicom, and arithmetic on its values, raise on values that are none of their attribute."""
+
 
 def read_header(path: Path) -> Dataset:
     """Read one file without its pixel data. Raises ``InputError`` naming the file when it is no DICOM."""
