@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from dicom_files import ct_series, write
@@ -14,6 +17,7 @@ from node.pipeline import Algorithm, DerivedSeries, Findings, Lesion, Segment, V
 from node.results import Analysis, EncodedObject, encode, outcome_of
 from node.studies.source import SourceSeries
 
+Change = Callable[[FileDataset], None]
 ALGORITHM = Algorithm(
     name="Nodule detector",
     version="1.2",
@@ -106,3 +110,25 @@ def one(objects: Sequence[EncodedObject], kind: str) -> FileDataset:
     """The only object of its kind."""
     (found,) = [o for o in objects if o.kind == kind]
     return found.dataset
+
+
+def saved(dataset: FileDataset) -> bytes:
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def spoiled(objects: tuple[EncodedObject, ...], kind: str, change: Change) -> tuple[EncodedObject, ...]:
+    """The objects with the first of its kind changed."""
+    place = next(i for i, o in enumerate(objects) if o.kind == kind)
+    dataset = objects[place].dataset
+    change(dataset)
+    return (*objects[:place], replace(objects[place], data=saved(dataset)), *objects[place + 1 :])
+
+
+def put(**values: Any) -> Change:
+    def change(dataset: FileDataset) -> None:
+        for keyword, value in values.items():
+            setattr(dataset, keyword, value)
+
+    return change

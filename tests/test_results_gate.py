@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from io import BytesIO
 from typing import Any
 
 import pytest
-from analyses import encoded
+from analyses import Change, encoded, put, spoiled
 from pydicom import Dataset, FileDataset
 from pydicom.uid import generate_uid
 
@@ -16,34 +14,10 @@ from node.errors import GateError
 from node.results import EncodedObject, check
 from node.studies.source import SourceSeries
 
-Change = Callable[[FileDataset], None]
-
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory) -> tuple[SourceSeries, tuple[EncodedObject, ...]]:
     return encoded(tmp_path_factory.mktemp("series"))
-
-
-def saved(dataset: FileDataset) -> bytes:
-    buffer = BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def spoiled(objects: tuple[EncodedObject, ...], kind: str, change: Change) -> tuple[EncodedObject, ...]:
-    """The objects with the first of its kind changed."""
-    place = next(i for i, o in enumerate(objects) if o.kind == kind)
-    dataset = objects[place].dataset
-    change(dataset)
-    return (*objects[:place], replace(objects[place], data=saved(dataset)), *objects[place + 1 :])
-
-
-def put(**values: Any) -> Change:
-    def change(dataset: FileDataset) -> None:
-        for keyword, value in values.items():
-            setattr(dataset, keyword, value)
-
-    return change
 
 
 def drop(keyword: str) -> Change:

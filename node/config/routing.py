@@ -11,7 +11,7 @@ from node.config.condition import Option, parse_condition, parse_hours
 from node.config.table import AeTitle, Name, Table, suggest
 
 Outcome = Literal["findings", "no findings", "partial", "derived", "not applicable", "failed"]
-ObjectKind = Literal["seg", "sr", "derived"]
+ObjectKind = Literal["seg", "sr", "derived", "key images"]
 DEFAULT_OBJECTS: tuple[ObjectKind, ...] = ("seg", "sr", "derived")
 
 Wanted = Option | tuple[Option, ...]

@@ -119,6 +119,8 @@ def _derived_from(pacs: Pacs, study: Sequence[HeldSeries], held: HeldSeries) -> 
     if held.modality in ("SEG", "SR") or len(held.sop_instance_uids) < 2:
         return None
     first = pacs.fetch(held.sop_instance_uids[0])
+    if "ImagePositionPatient" not in first:  # a picture, not a volume
+        return None
     sources = {str(item.ReferencedSOPInstanceUID) for item in first.get("SourceImageSequence", [])}
     return next((other for other in study if other is not held and sources & set(other.sop_instance_uids)), None)
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 
 from pydicom.dataset import Dataset
 
+from node.results.finding import in_words
+
 MEASUREMENT_GROUP = "125007"
 TRACKING_UID = "112040"
 """Code values of DCM: Measurement Group, Tracking Unique Identifier (PS3.16 TID 1410, 1411)."""
-_UNITS = {"[hnsf'U]": "HU", "mm3": "mm³", "mm2": "mm²", "{ratio}": "", "1": ""}
 
 
 def measurements(reports: Iterable[Dataset]) -> Mapping[str, tuple[str, ...]]:
@@ -45,7 +46,4 @@ def _line(item: Dataset) -> str:
     measured = item.MeasuredValueSequence[0]
     value = float(measured.NumericValue)
     unit = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)
-    if unit == "mm3" and value >= 100:
-        value, unit = value / 1000, "ml"
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 1 else 2
-    return f"{_concept(item)[1]} {value:.{digits}f} {_UNITS.get(unit, unit)}".rstrip()
+    return in_words(_concept(item)[1], value, unit)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from highdicom import VolumeGeometry
+from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset, dcmread
 
 from node.errors import EncodeError
@@ -42,6 +43,9 @@ class Source(Protocol):
 
     @property
     def modality(self) -> str: ...
+
+    def image(self, index: int) -> NDArray[Any]:
+        """Values ``[row, column]`` of one of ``datasets``, Modality LUT applied."""
 
     @property
     def series_instance_uid(self) -> str: ...
@@ -89,7 +93,7 @@ class Analysis:
             raise EncodeError(f"Analysis.reason is empty with the outcome {self.outcome!r}; say why")
 
 
-Kind = Literal["seg", "sr", "sr alone", "derived"]
+Kind = Literal["seg", "sr", "sr alone", "derived", "key images"]
 """Of an object: ``ObjectKind`` of the configuration; a report also stands alone, without reference to the SEG."""
 
 

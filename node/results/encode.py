@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from highdicom import VolumeGeometry
 from highdicom.seg import Segmentation
@@ -13,9 +13,10 @@ from node.errors import EncodeError
 from node.pipeline import Findings, Unsuitable
 from node.results.analysis import ANALYSED, Analysis, EncodedObject, Kind, Source, outcome_of
 from node.results.derived import encode_derived
-from node.results.finding import place_findings
+from node.results.finding import Finding, place_findings
 from node.results.headers import headers_for_highdicom
 from node.results.identity import Identity, analysis_key, finish
+from node.results.key_image import draw_key_image, encode_key_images, key_findings
 from node.results.seg import encode_seg
 from node.results.sr import encode_sr
 
@@ -44,20 +45,34 @@ def encode(analysis: Analysis, source: Source, kinds: Collection[str] = DEFAULT_
         return tuple(objects)
     findings = place_findings(found, geometry, key) if geometry is not None else ()
     headers = headers_for_highdicom(source, geometry)
-
-    def add(kind: Kind, dataset: Dataset) -> None:
+    for kind, dataset in _objects(analysis, source, headers=headers, findings=findings, key=key, kinds=kinds):
         data = finish(dataset, analysis, identity)
         objects.append(EncodedObject(data=data, kind=kind, description=str(dataset.SeriesDescription)))
+    return tuple(objects)
 
+
+def _objects(
+    analysis: Analysis,
+    source: Source,
+    *,
+    headers: list[Dataset],
+    findings: tuple[Finding, ...],
+    key: str,
+    kinds: Collection[str],
+) -> Iterator[tuple[Kind, Dataset]]:
+    """What shows and tells the findings, without identity."""
     seg = None
     if findings and "seg" in kinds:
         seg = encode_seg(analysis, source, headers, findings=findings, key=key)
-        add("seg", seg)
+        yield "seg", seg
+    if "key images" in kinds:
+        pictures = [(f, draw_key_image(analysis, source, f, findings)) for f in key_findings(findings)]
+        for image in encode_key_images(analysis, source, pictures, key=key):
+            yield "key images", image
     reports: dict[Kind, Segmentation | None] = {"sr": seg, "sr alone": None}
     for kind, referenced in reports.items():
         if kind in kinds:
-            add(kind, encode_sr(analysis, source, headers, findings=findings, seg=referenced, key=key, kind=kind))
-    return tuple(objects)
+            yield kind, encode_sr(analysis, source, headers, findings=findings, seg=referenced, key=key, kind=kind)
 
 
 def _geometry(source: Source) -> VolumeGeometry:

@@ -15,6 +15,8 @@ from node.results.grid import PlacedMask, place
 from node.results.identity import derive_uid, plain
 from node.results.measure import Section, largest_section, volume_mm3
 
+_UNITS = {"[hnsf'U]": "HU", "mm3": "mm³", "mm2": "mm²", "{ratio}": "", "1": ""}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Finding:
@@ -22,6 +24,8 @@ class Finding:
 
     number: int
     """Segment Number, from 1."""
+    lesion: bool
+    """A finding; else a structure that was outlined."""
     segment: Segment
     finding: Code
     site: Code | None
@@ -59,6 +63,22 @@ class Finding:
         """The pipeline's own value goes before the node's: viewers show each name once."""
         return tuple(m for m in own if all(m.name != s.name for s in self.stated))
 
+    def in_words(self) -> tuple[str, ...]:
+        """What it is and where, then its measurements, one line each."""
+        place = [code.meaning for code in (self.laterality, self.site) if code is not None]
+        return (
+            ", ".join([self.finding.meaning, " ".join(place).lower()] if place else [self.finding.meaning]),
+            *(in_words(m.name.meaning, m.value, m.unit.value) for m in (*self.planar(), *self.volumetric())),
+        )
+
+
+def in_words(name: str, value: float, unit: str) -> str:
+    """A measurement as people read it; ``unit``: UCUM code."""
+    if unit == "mm3" and value >= 100:
+        value, unit = value / 1000, "ml"
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 1 else 2
+    return f"{name} {value:.{digits}f} {_UNITS.get(unit, unit)}".rstrip()
+
 
 def place_findings(findings: Findings, geometry: VolumeGeometry, key: str) -> tuple[Finding, ...]:
     """Lesions in their order, then the other segments that are not empty, all on the source grid.
@@ -77,6 +97,7 @@ def place_findings(findings: Findings, geometry: VolumeGeometry, key: str) -> tu
         placed.append(
             Finding(
                 number=len(placed) + 1,
+                lesion=lesion is not None,
                 segment=segment,
                 finding=segment.type if lesion is None else lesion.finding,
                 site=None if lesion is None else lesion.site,

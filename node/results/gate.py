@@ -11,11 +11,16 @@ from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
-from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ExplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from node.errors import GateError
 from node.results.analysis import EncodedObject, Source
-from node.results.gate_image import derived_faults, seg_faults
+from node.results.gate_image import derived_faults, key_image_faults, seg_faults
 from node.results.gate_report import report_faults
 from node.results.headers import by_instance
 from node.results.identity import IDENTITY_MODULES, identity_tags
@@ -70,6 +75,9 @@ def _kind_faults(kind: str, dataset: Dataset, source: Source, results: Mapping[s
     elif kind.startswith("sr"):
         yield from _class_faults(dataset, Comprehensive3DSRStorage)
         yield from report_faults(dataset, results)
+    elif kind == "key images":
+        yield from _class_faults(dataset, SecondaryCaptureImageStorage)
+        yield from key_image_faults(dataset, source)
     else:
         yield from derived_faults(dataset, source)
 

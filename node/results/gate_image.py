@@ -11,6 +11,7 @@ from pydicom import Dataset
 
 from node.results.analysis import Source
 from node.results.headers import by_instance, rescale
+from node.results.picture import letter
 
 POSITION_TOLERANCE_MM = 0.01
 """Largest distance between the position of a frame and of the image it was made from."""
@@ -109,3 +110,24 @@ def derived_faults(image: Dataset, source: Source) -> Iterator[str]:
         yield f"PixelData has {len(image.PixelData)} bytes, {size + size % 2} are needed"
     if original.get("LossyImageCompression") == "01" and image.get("LossyImageCompression") != "01":
         yield "LossyImageCompression of the source is lost"
+
+
+def key_image_faults(image: Dataset, source: Source) -> Iterator[str]:
+    """A key image is a colour picture that says of which image and how the patient lies in it."""
+    sources = image.get("SourceImageSequence") or []
+    original = by_instance(source.datasets).get(str(sources[0].ReferencedSOPInstanceUID)) if sources else None
+    if original is None:
+        yield "SourceImageSequence names no source image"
+        return
+    cosines = np.reshape(np.asarray(original.ImageOrientationPatient, float), (2, 3))
+    if list(image.PatientOrientation) != [letter(cosine) for cosine in cosines]:
+        yield f"PatientOrientation {list(image.PatientOrientation)} is not that of the source image"
+    if image.get("BurnedInAnnotation") != "YES":
+        yield "BurnedInAnnotation is not YES, but there is text in the picture"
+    if (image.PhotometricInterpretation, image.SamplesPerPixel, image.BitsAllocated) != ("RGB", 3, 8):
+        yield "it is not an 8 bit RGB picture"
+    size = int(image.Rows) * int(image.Columns) * 3
+    if len(image.PixelData) != size + size % 2:
+        yield f"PixelData has {len(image.PixelData)} bytes, {size + size % 2} are needed"
+    elif not np.ptp(np.frombuffer(image.PixelData, np.uint8)):
+        yield "the picture is blank"

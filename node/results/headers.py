@@ -87,6 +87,12 @@ def _describe(header: Dataset, dataset: Dataset) -> None:
     mark_lossy(header, dataset)
 
 
+def describe_body_part(dataset: Dataset, source: Source) -> None:
+    """Body Part Examined as the source has it; without it paired organs would need a Laterality (PS3.3 C.7.3.1)."""
+    if source.datasets[0].get("BodyPartExamined"):
+        dataset.BodyPartExamined = plain(str(source.datasets[0].BodyPartExamined), 16)
+
+
 def rescale(dataset: Dataset) -> tuple[float, float]:
     """Slope and intercept of the stored values; 1 and 0 when there are none (PS3.3 C.11.1)."""
     return float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)

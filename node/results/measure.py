@@ -24,10 +24,12 @@ class Section:
     """Index along the first axis of the source grid."""
     outline: Floats
     """Closed polyline, ``(n, 2)`` of (column, row); 0, 0 is the outer corner of the first pixel (PS3.3 C.18.6)."""
+    long_axis: Floats
+    """Its two ends, ``(2, 2)`` of (column, row): the two points of the outline that are farthest apart."""
+    short_axis: Floats
+    """The longest chord perpendicular to the long axis."""
     long_axis_mm: float
-    """Greatest distance of two points of the outline."""
     short_axis_mm: float
-    """Extent perpendicular to the long axis."""
 
 
 def volume_mm3(mask: PlacedMask, geometry: VolumeGeometry) -> float:
@@ -48,9 +50,16 @@ def largest_section(mask: PlacedMask, geometry: VolumeGeometry) -> Section:
     # centre of padded pixel (1, 1) = centre of the box's first pixel = half a pixel from its outer corner
     outline = line - 0.5 + [mask.box[2].start, mask.box[1].start]
     row_spacing, column_spacing = (float(np.linalg.norm(geometry.affine[:3, a])) for a in (1, 2))
-    long_axis, short_axis = _axes(outline * [column_spacing, row_spacing])
+    spacing = np.array([column_spacing, row_spacing])
+    axes = _axes(outline * spacing)
+    lengths = np.linalg.norm(axes[:, 1] - axes[:, 0], axis=1)
     return Section(
-        slice_index=mask.box[0].start + index, outline=outline, long_axis_mm=long_axis, short_axis_mm=short_axis
+        slice_index=mask.box[0].start + index,
+        outline=outline,
+        long_axis=axes[0] / spacing,
+        short_axis=axes[1] / spacing,
+        long_axis_mm=float(lengths[0]),
+        short_axis_mm=float(lengths[1]),
     )
 
 
@@ -59,11 +68,20 @@ def _area(line: Floats) -> float:
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
-def _axes(points: Floats) -> tuple[float, float]:
+def _axes(points: Floats) -> Floats:
+    """Ends of the long and the short axis, ``[axis, end, xy]``, of points in mm."""
     hull = points[ConvexHull(points).vertices]
     distances = squareform(pdist(hull))
     first, second = np.unravel_index(distances.argmax(), distances.shape)
-    long_axis = float(distances[first, second])
-    direction = (hull[second] - hull[first]) / long_axis
-    across = hull @ [-direction[1], direction[0]]
-    return long_axis, float(np.ptp(across))
+    along = (hull[second] - hull[first]) / distances[first, second]
+    across = np.array([-along[1], along[0]])
+    u, v = hull @ along, hull @ across
+    # the width of a convex shape is linear between its corners, and so greatest at one of them
+    chains = []
+    for side in (v >= v[first], v <= v[first]):
+        chain = np.flatnonzero(side)
+        chain = chain[np.argsort(u[chain])]
+        chains.append(np.interp(u, u[chain], v[chain]))
+    widest = int((chains[0] - chains[1]).argmax())
+    ends = [u[widest] * along + side[widest] * across for side in chains]
+    return np.array([[hull[first], hull[second]], ends])

@@ -16,6 +16,7 @@ from node.pipeline import Algorithm
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
 from node.results.grid import label_array
+from node.results.headers import describe_body_part
 from node.results.identity import (
     MANUFACTURER,
     derive_uid,
@@ -76,8 +77,7 @@ def encode_seg(
     organization = derive_uid(key, "SEG dimensions")
     for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
-    if source.datasets[0].get("BodyPartExamined"):
-        seg.BodyPartExamined = plain(str(source.datasets[0].BodyPartExamined), 16)
+    describe_body_part(seg, source)
     return seg
 
 

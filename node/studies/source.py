@@ -95,6 +95,11 @@ class SourceSeries:
             frame_of_reference_uid=first.get("FrameOfReferenceUID") or None,
         )
 
+    def image(self, index: int) -> np.ndarray[Any, Any]:
+        """Values ``[row, column]`` of one of ``datasets``; raises as ``volume`` does."""
+        header = self.datasets[index]
+        return _pixels(self.paths[index], (int(header.Rows), int(header.Columns)))
+
     def volume(self, orientation: str | None = None) -> Volume:
         """Decode all images; see ``node.pipeline.Series.volume``.
 

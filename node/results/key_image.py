@@ -1,0 +1,176 @@
+"""Key images: findings as colour pictures that any viewer shows, whatever it makes of SEG and SR.
+
+Secondary Capture (PS3.3 A.8.1), one per finding, of the slice where it is largest.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from highdicom.sc import SCImage
+from highdicom.sr import CodedConcept
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+
+from node.results.analysis import Analysis, Source
+from node.results.finding import Finding
+from node.results.headers import describe_body_part, mark_lossy, reference
+from node.results.identity import MANUFACTURER, derive_uid, plain, series_number
+from node.results.picture import (
+    BACKGROUND,
+    FAINT,
+    INK,
+    NOTICE,
+    WARNING,
+    Colour,
+    detail_of,
+    draw_letters,
+    draw_lines,
+    draw_outline,
+    letter,
+    render,
+    window_of,
+)
+
+KEY_IMAGES = 10
+"""Most key images of one analysis: those of the largest findings."""
+EDGE = 768
+"""Longer side of the slice, in pixels of the picture."""
+COLUMN = 320
+"""Width of the column beside it, with the detail and the text."""
+_TEXT = 15
+_AXES = ((255, 255, 96), (96, 255, 255))
+"""Colours of the long and the short axis."""
+
+
+def key_findings(findings: Sequence[Finding]) -> list[Finding]:
+    """The largest lesions in their order; without any, the largest other structures."""
+    chosen = [f for f in findings if f.lesion] or list(findings)
+    largest = sorted(chosen, key=lambda f: -f.volume_mm3)[:KEY_IMAGES]
+    return [f for f in chosen if f in largest]
+
+
+def encode_key_images(
+    analysis: Analysis, source: Source, pictures: Sequence[tuple[Finding, Image.Image]], *, key: str
+) -> Iterator[SCImage]:
+    """One Secondary Capture for each of ``pictures``; identity and times are stamped on later."""
+    for number, (finding, picture) in enumerate(pictures, 1):
+        original = source.datasets[finding.section.slice_index]
+        image = SCImage(
+            pixel_array=np.asarray(picture),
+            photometric_interpretation="RGB",
+            bits_allocated=8,
+            coordinate_system="PATIENT",
+            study_instance_uid=str(original.StudyInstanceUID),
+            series_instance_uid=derive_uid(key, "key images"),
+            series_number=series_number(source, 90),
+            sop_instance_uid=derive_uid(key, "key image", finding.number),
+            instance_number=number,
+            manufacturer=MANUFACTURER,
+            patient_orientation=(letter(_axis(original, 0)), letter(_axis(original, 1))),
+            series_description=plain(f"AI {analysis.pipeline} key images"),
+        )
+        image.ConversionType = "WSD"
+        del image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture  # highdicom's clock; Content Date says it
+        image.BurnedInAnnotation = "YES"
+        image.ImageComments = plain(f"{finding.segment.label}. {NOTICE}", 10240)
+        image.DerivationDescription = plain(f"Drawing of {finding.segment.label} on its largest slice", 1024)
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = reference(original)
+        if "ReferencedFrameNumber" in original:
+            item.ReferencedFrameNumber = original.ReferencedFrameNumber
+        item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)]
+        image.SourceImageSequence = [item]
+        mark_lossy(image, original)
+        describe_body_part(image, source)
+        yield image
+
+
+def draw_key_image(analysis: Analysis, source: Source, finding: Finding, findings: Sequence[Finding]) -> Image.Image:
+    """The slice with every finding on it outlined, a magnified detail of ``finding``, and what is known of it."""
+    index = finding.section.slice_index
+    original, values = source.datasets[index], source.image(index)
+    spacing = (float(original.PixelSpacing[0]), float(original.PixelSpacing[1]))
+    mask = on_slice(finding, index, values.shape)
+    window = window_of(values, mask, original)
+    slice_picture = render(values, spacing, EDGE, window)
+    for other in findings:
+        if other is not finding and other.lesion and other.mask.box[0].start <= index < other.mask.box[0].stop:
+            draw_outline(slice_picture, on_slice(other, index, values.shape), other.segment.colour, 1)
+    draw_outline(slice_picture, mask, finding.segment.colour, 2)
+    detail = detail_of(mask, values.shape)
+    if detail is None:
+        _draw_axes(slice_picture, finding, (slice(0, values.shape[0]), slice(0, values.shape[1])))
+    else:
+        _draw_box(slice_picture, mask, finding.segment.colour)
+    draw_letters(slice_picture, _axis(original, 0), _axis(original, 1))
+    inset = None
+    if detail is not None:
+        inset = render(values[detail], spacing, COLUMN, window)
+        draw_outline(inset, mask[detail], finding.segment.colour, 1)
+        _draw_axes(inset, finding, detail)
+    return _compose(slice_picture, inset, _lines(analysis, source, finding, findings, window))
+
+
+def on_slice(finding: Finding, index: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The mask of a finding on one image, ``[row, column]``."""
+    mask = np.zeros(shape, np.bool_)
+    mask[finding.mask.box[1:]] = finding.mask.voxels[index - finding.mask.box[0].start]
+    return mask
+
+
+def _axis(image: Dataset, which: int) -> NDArray[np.float64]:
+    """LPS direction in which columns (0) or rows (1) are counted."""
+    return np.asarray(image.ImageOrientationPatient[3 * which : 3 * which + 3], float)
+
+
+def _draw_axes(picture: Image.Image, finding: Finding, part: tuple[slice, slice]) -> None:
+    """Long and short axis over a picture of ``part`` of the slice."""
+    draw = ImageDraw.Draw(picture)
+    origin = np.array([part[1].start, part[0].start])
+    scale = np.array(picture.size) / [part[1].stop - part[1].start, part[0].stop - part[0].start]
+    for axis, colour in zip((finding.section.long_axis, finding.section.short_axis), _AXES, strict=True):
+        draw.line([tuple(point) for point in ((axis - origin) * scale).tolist()], fill=colour, width=1)
+
+
+def _draw_box(picture: Image.Image, mask: NDArray[np.bool_], colour: Colour) -> None:
+    """A frame round a small finding, with room to see what surrounds it."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    across, down = picture.width / mask.shape[1], picture.height / mask.shape[0]
+    low = (float(columns[0] * across - 12), float(rows[0] * down - 12))
+    high = (float((columns[-1] + 1) * across + 12), float((rows[-1] + 1) * down + 12))
+    ImageDraw.Draw(picture).rectangle((low, high), outline=colour)
+
+
+def _lines(
+    analysis: Analysis, source: Source, finding: Finding, findings: Sequence[Finding], window: tuple[float, float]
+) -> list[tuple[str, Colour]]:
+    number = source.datasets[finding.section.slice_index].get("InstanceNumber")
+    of = sum(f.lesion == finding.lesion for f in findings)
+    said: list[tuple[str, Colour]] = [
+        (plain(finding.segment.label), finding.segment.colour),
+        (f"{finding.number} of {of}", FAINT),
+        *((line, INK) for line in finding.in_words()),
+        ("", INK),
+        (f"Image {number}, window {window[1]:.0f} / level {window[0]:.0f}", FAINT),
+        (plain(f"{analysis.algorithm.name} {analysis.algorithm.version}"), FAINT),
+    ]
+    if analysis.outcome == "partial":
+        said.append((plain(f"Analysed in part: {analysis.reason}", 1024), WARNING))
+    said.append((NOTICE, WARNING))
+    return [(part, colour) for line, colour in said for part in textwrap.wrap(line, 36) or [""]]
+
+
+def _compose(slice_picture: Image.Image, inset: Image.Image | None, lines: list[tuple[str, Colour]]) -> Image.Image:
+    top = 0 if inset is None else inset.height
+    height = max(slice_picture.height, top + 20 + round(1.4 * _TEXT) * len(lines))
+    page = Image.new("RGB", (EDGE + COLUMN, height + height % 2), BACKGROUND)
+    page.paste(slice_picture, ((EDGE - slice_picture.width) // 2, 0))
+    if inset is not None:
+        page.paste(inset, (EDGE, 0))
+    draw_lines(page, (EDGE + 10, top + 10), lines, _TEXT)
+    return page

@@ -1,0 +1,123 @@
+"""What every picture is made with: windows, true proportions, outlines, orientation letters.
+
+Values are arrays ``[row, column]``; pictures are Pillow images, whose points are (x, y).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from pydicom import Dataset
+from scipy import ndimage
+
+Array = NDArray[Any]
+Colour = tuple[int, int, int]
+Window = tuple[float, float]
+"""Centre and width, in the unit of the values."""
+
+NOTICE = "AI result - not for diagnosis"
+LUNG, SOFT = (-500.0, 1500.0), (40.0, 400.0)
+"""CT windows in HU."""
+AIR_HU = -300.0
+"""What surrounds a finding is lung when its mean is below."""
+BACKGROUND, INK, FAINT, WARNING = (16, 18, 22), (235, 238, 242), (150, 156, 166), (255, 170, 90)
+LETTER = (255, 221, 102)
+_OPPOSITE = dict(zip("LRPAHF", "RLAPFH", strict=True))
+
+
+def percentiles(values: Array) -> Window:
+    """A window over nearly all values."""
+    low, high = np.percentile(values, (1, 99.3))
+    return float(low + high) / 2, max(float(high - low), 1e-6)
+
+
+def window_of(values: Array, mask: Array, image: Dataset) -> Window:
+    """A window that shows the surroundings of ``mask``: lung, else as ``image`` states it, else what is usual."""
+    if image.get("Modality") == "CT":
+        ring = ndimage.binary_dilation(mask, iterations=6) & ~ndimage.binary_dilation(mask, iterations=3)
+        if ring.any() and float(np.mean(values[ring])) < AIR_HU:
+            return LUNG
+    stated = [_first(image.get(keyword)) for keyword in ("WindowCenter", "WindowWidth")]
+    if stated[0] is not None and stated[1] is not None and stated[1] > 1:
+        return stated[0], stated[1]
+    return SOFT if image.get("Modality") == "CT" else percentiles(values)
+
+
+def _first(value: Any) -> float | None:
+    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return None if not values or values[0] is None or values[0] == "" else float(values[0])
+
+
+def size_of(shape: tuple[int, ...], spacing: tuple[float, float], edge: int) -> tuple[int, int]:
+    """Width and height of a picture in true proportions, the longer one ``edge``; ``spacing`` is (row, column) mm."""
+    height, width = (n * mm for n, mm in zip(shape, spacing, strict=True))
+    longest = max(width, height)
+    return max(1, round(edge * width / longest)), max(1, round(edge * height / longest))
+
+
+def render(values: Array, spacing: tuple[float, float], edge: int, window: Window) -> Image.Image:
+    """Values as a grey picture in true proportions, the longer side ``edge`` pixels."""
+    grey = np.clip((values - window[0]) / window[1] + 0.5, 0, 1) * 255
+    size = size_of(values.shape, spacing, edge)
+    return Image.fromarray(grey.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC).convert("RGB")
+
+
+def draw_outline(picture: Image.Image, mask: Array, colour: Colour, width: int) -> None:
+    """Draw the border of ``mask`` (any size) over the whole ``picture``, outside of the mask."""
+    grey = Image.fromarray(mask.astype(np.uint8) * 255)
+    fine = np.asarray(grey.resize(picture.size, Image.Resampling.BILINEAR)) > 127
+    pixels = np.array(picture)
+    pixels[ndimage.binary_dilation(fine, iterations=width) & ~fine] = colour
+    picture.paste(Image.fromarray(pixels))
+
+
+def detail_of(mask: Array, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
+    """A square round a small finding, three times its size, within rows and columns of ``shape``.
+
+    ``None`` when the finding is large enough to see.
+    """
+    found = ndimage.find_objects(mask.astype(np.int8))[0]
+    side = max(3 * max(s.stop - s.start for s in found), 24)
+    if side > 0.6 * min(shape):
+        return None
+    starts = [int(np.clip((s.start + s.stop - side) // 2, 0, n - side)) for s, n in zip(found, mask.shape, strict=True)]
+    return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
+
+
+def letter(direction: Array) -> str:
+    """Patient direction (L R A P H F) in which an LPS vector mainly points."""
+    axis = int(np.abs(direction).argmax())
+    return ("LPH" if direction[axis] > 0 else "RAF")[axis]
+
+
+def draw_letters(
+    picture: Image.Image, rightwards: Array, downwards: Array, box: tuple[int, int, int, int] | None = None
+) -> None:
+    """Orientation letters at the edges of ``box``, by default of the whole picture; LPS vectors of its axes."""
+    left, top, right, bottom = box or (0, 0, picture.width, picture.height)
+    draw = ImageDraw.Draw(picture)
+    across, down = letter(rightwards), letter(downwards)
+    level, middle = (top + bottom) // 2, (left + right) // 2
+    for text, at, anchor in (
+        (across, (right - 6, level), "rm"),
+        (_OPPOSITE[across], (left + 6, level), "lm"),
+        (down, (middle, bottom - 6), "md"),
+        (_OPPOSITE[down], (middle, top + 6), "ma"),
+    ):
+        draw.text(at, text, fill=LETTER, font=font(17), anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
+
+
+def draw_lines(picture: Image.Image, at: tuple[int, int], lines: Iterable[tuple[str, Colour]], size: int) -> None:
+    """Lines of text below one another, 1.4 times as far apart as ``size``."""
+    draw = ImageDraw.Draw(picture)
+    for number, (text, colour) in enumerate(lines):
+        draw.text((at[0], at[1] + round(1.4 * size) * number), text, fill=colour, font=font(size))
+
+
+def font(size: int) -> Any:
+    """Pillow's own typeface: Latin letters."""
+    return ImageFont.load_default(size)
