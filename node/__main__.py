@@ -15,6 +15,7 @@ from node import __version__
 from node.config import PipelineTable, load
 from node.errors import NodeError
 from node.verbs import bench, ledger, rules
+from node.verbs import web as dashboard
 from node.verbs.options import config_option, json_option, print_json
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def main() -> None:
 
 @main.command()
 @config_option
-@click.option("--only", metavar="ROLE", help="One role only: receiver, router, worker or sender.")
+@click.option("--only", metavar="ROLE", help="One role only: receiver, router, worker, sender or web.")
 def run(config_path: Path, only: str | None) -> None:
     """Start the node and stay in the foreground until SIGTERM or Ctrl-C.
 
@@ -169,7 +170,7 @@ def demo(*, studies: Path | None, folder: Path, keep: bool) -> None:
     sys.exit(run_demo(studies, folder, keep=keep))
 
 
-for verb in (*ledger.VERBS, *bench.VERBS, *rules.VERBS):
+for verb in (*ledger.VERBS, *bench.VERBS, *rules.VERBS, dashboard.web):
     main.add_command(verb)
 
 

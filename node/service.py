@@ -57,7 +57,8 @@ def run_node(config_path: Path, only: str | None = None) -> None:
     if only is not None and descriptors is not None:  # our supervisor wants this one of us
         _run_role(load(config_path), only, descriptors)
     else:
-        Supervisor(config_path.absolute(), [only] if only else list(ROLES)).run()
+        wanted = [role for role in ROLES if role != "web" or load(config_path).web.enabled]
+        Supervisor(config_path.absolute(), [only] if only else wanted).run()
 
 
 def _run_role(config: Config, role: str, descriptors: tuple[int, ...]) -> None:
@@ -161,6 +162,14 @@ def _sender(duty: Duty) -> Iterator[None]:
 
 
 @contextmanager
+def _web(duty: Duty) -> Iterator[None]:
+    from node.web import serving
+
+    with serving(duty.config, duty.engine, duty.spool):
+        yield
+
+
+@contextmanager
 def _serving(duty: Duty, role: str, stages: list[Stage]) -> Iterator[Jobs]:
     from node.jobs.engine import Jobs
 
@@ -175,5 +184,6 @@ ROLES: dict[str, Callable[[Duty], AbstractContextManager[None]]] = {
     "router": _router,
     "worker": _worker,
     "sender": _sender,
+    "web": _web,
 }
 """What ``ainode run --only ROLE`` runs."""

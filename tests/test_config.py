@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from node.config import Ae, Config, Destination, Devices, JobsTable, Retention, SeriesTable, Storage, load, parse
+from node.config import Ae, Config, Destination, Devices, JobsTable, Retention, SeriesTable, Storage, Web, load, parse
 from node.errors import ConfigError
 
 SHIPPED = Path(__file__).parent.parent / "config.toml"
@@ -22,11 +22,12 @@ def test_the_shipped_file_states_every_default_truthfully():
         ("series", SeriesTable),
         ("jobs", JobsTable),
         ("devices", Devices),
+        ("web", Web),
     ):
         assert getattr(shipped, name) == model(), name
 
 
-@pytest.mark.parametrize("model", [Ae, Storage, Retention, SeriesTable, JobsTable, Devices, Destination])
+@pytest.mark.parametrize("model", [Ae, Storage, Retention, SeriesTable, JobsTable, Devices, Destination, Web])
 def test_the_shipped_file_shows_every_key(model: type[BaseModel]):
     lines = SHIPPED.read_text().splitlines()
     for key in model.model_fields:

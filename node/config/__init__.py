@@ -6,6 +6,7 @@ from node.config.reading import load, parse, read
 from node.config.routing import DEFAULT_OBJECTS, Companion, Destination, Rule, Selection
 from node.config.storage import Retention, Storage
 from node.config.table import suggest
+from node.config.web import Web
 from node.config.whole import Config
 from node.config.work import Devices, JobsTable, PipelineTable, SeriesTable
 
@@ -25,6 +26,7 @@ __all__ = [
     "Selection",
     "SeriesTable",
     "Storage",
+    "Web",
     "load",
     "parse",
     "parse_condition",

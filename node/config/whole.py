@@ -10,6 +10,7 @@ from node.config.network import Ae
 from node.config.routing import DEFAULT_OBJECTS, Destination, Rule
 from node.config.storage import Retention, Storage
 from node.config.table import Name, Table, suggest
+from node.config.web import Web
 from node.config.work import Devices, JobsTable, PipelineTable, SeriesTable
 
 
@@ -22,6 +23,7 @@ class Config(Table):
     series: SeriesTable = SeriesTable()
     jobs: JobsTable = JobsTable()
     devices: Devices = Devices()
+    web: Web = Web()
     pipelines: dict[Name, PipelineTable] = Field(default_factory=dict)
     destinations: dict[Name, Destination] = Field(default_factory=dict)
     rules: tuple[Rule, ...] = ()

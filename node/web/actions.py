@@ -1,0 +1,65 @@
+"""What an operator may change: retry, cancel, run another pipeline. Each names the operator in the timeline."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+
+from node.ledger.engine import begin_immediate
+from node.ledger.jobs import NewJob, get_job
+from node.ledger.tables import series
+from node.ledger.timeline import tell
+from node.web.site import Site
+from node.web.visit import Visit
+
+
+def retry(site: Site, visit: Visit) -> Response:
+    """Run a job again, from inference or from delivery."""
+    job_id = visit.request.path_params["job"]
+    site.jobs.retry(job_id, visit.form.get("stage") or None)
+    return _told(site, visit, job_id, "retried")
+
+
+def cancel(site: Site, visit: Visit) -> Response:
+    """Stop a job."""
+    job_id = visit.request.path_params["job"]
+    site.jobs.cancel(job_id, f"cancelled by {visit.user.name}")
+    return _told(site, visit, job_id, "cancelled")
+
+
+def run(site: Site, visit: Visit) -> Response:
+    """Run a pipeline on a series, whatever the rules say."""
+    uid, form = visit.request.path_params["uid"], visit.form
+    pipeline, destination = form.get("pipeline", ""), form.get("destination", "")
+    if pipeline not in site.config.pipelines:
+        raise HTTPException(400, f"There is no pipeline {pipeline!r}.")
+    if destination and destination not in site.config.destinations:
+        raise HTTPException(400, f"There is no destination {destination!r}.")
+    with begin_immediate(site.engine) as connection:
+        row = connection.execute(
+            sa.select(series).where(
+                series.c.study_instance_uid == uid, series.c.series_instance_uid == form.get("series", "")
+            )
+        ).first()
+        if row is None or row.generation < 1:
+            raise HTTPException(409, "The series is not complete yet.")
+        new = NewJob(
+            study_instance_uid=uid,
+            series_instance_uid=row.series_instance_uid,
+            generation=row.generation,
+            pipeline=pipeline,
+            rule=f"by hand, {visit.user.name}",
+            destinations=(destination,) if destination else (),
+            priority=1,
+        )
+        if not site.jobs.enqueue(connection, new):
+            raise HTTPException(409, f"Pipeline {pipeline!r} has run on this series already; retry its job {new.id}.")
+    return RedirectResponse(f"/study/{uid}", 303)
+
+
+def _told(site: Site, visit: Visit, job_id: str, what: str) -> Response:
+    with begin_immediate(site.engine) as connection:
+        tell(connection, job_id, "operator", f"{visit.user.name} {what} the job")
+        uid = get_job(connection, job_id).study_instance_uid
+    return RedirectResponse(f"/study/{uid}", 303)

@@ -1,0 +1,77 @@
+"""The evidence bundle of a study: what came in, what was decided, what ran and what left, with every digest.
+
+It names no patient: UIDs, digests, rules with the values they compared, algorithm and weights, times, and of each
+result the technical part of its header. What a rule compared may be a free text of the scanner.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from datetime import UTC, datetime
+from hashlib import sha256
+from io import BytesIO
+from typing import Any
+
+import sqlalchemy as sa
+from pydicom import Dataset
+
+from node import __version__
+from node.ledger.tables import instance
+from node.operate.explain import explain, tell
+from node.spool import Spool
+from node.studies.source import read_header
+
+_KEPT = (
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "Modality",
+    "Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions", "ContributingEquipmentSequence",
+    "SegmentSequence", "SegmentationType", "DerivationCodeSequence", "Rows", "Columns", "NumberOfFrames",
+)  # fmt: skip
+"""Attributes of a result that say how it was made; nothing of patient, request or free text."""
+
+
+def bundle(engine: sa.Engine, spool: Spool, study_uid: str) -> bytes:
+    """A zip file. Raises ``NotFoundError`` for a study that the ledger does not know."""
+    found = explain(engine, study_uid)
+    columns = ("sop_instance_uid", "series_instance_uid", "sop_class_uid", "sha256", "size", "received_at")
+    with engine.connect() as connection:
+        rows = connection.execute(
+            sa.select(*instance.c[columns]).where(instance.c.study_instance_uid == study_uid)
+        ).mappings()
+        received = [dict(row) for row in rows]
+    results = [made for one in found["series"] for job in one["jobs"] for made in job["results"]]
+    headers = {made["sop_instance_uid"]: _technical(read_header(spool.absolute(made["path"]))) for made in results}
+    files = {
+        "story.txt": tell(found),
+        "study.json": _json(found),
+        "received.json": _json(received),
+        "results.json": _json(headers),
+    }
+    digests = "".join(f"{sha256(text.encode()).hexdigest()}  {name}\n" for name, text in files.items())
+    made_at = datetime.now(UTC).isoformat(timespec="seconds")
+    files["SHA256SUMS"] = digests
+    files["README.txt"] = (
+        f"Evidence for study {study_uid}, made {made_at} by ainode {__version__}.\n\n"
+        "story.txt      the walk of the study in words\n"
+        "study.json     the same as values: series, decisions with their traces, jobs, results, deliveries, timeline\n"
+        "received.json  every received image with the SHA-256 of its file\n"
+        "results.json   how each result says that it was made: algorithm, version, digest of the weights\n"
+        "SHA256SUMS     check with: sha256sum -c SHA256SUMS\n"
+    )
+    out = BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return out.getvalue()
+
+
+def _technical(header: Dataset) -> Any:
+    kept = Dataset()
+    for keyword in _KEPT:
+        if keyword in header:
+            kept.add(header[keyword])
+    return kept.to_json_dict()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False)

@@ -1,0 +1,139 @@
+"""Pages of the whole node, and the login."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from datetime import date
+
+import sqlalchemy as sa
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from node.ledger.engine import now
+from node.ledger.tables import conflict, instance, result, series
+from node.operate import account as accounts
+from node.operate.books import read
+from node.operate.status import by_role
+from node.web import stream as walk
+from node.web.site import Site
+from node.web.visit import Door, Visit, checked_form, token_of
+
+SHOWN = 100
+"""Studies on the first page."""
+
+
+def stream(site: Site, visit: Visit) -> Response:
+    """The studies, newest first; ``part=1`` for the table alone."""
+    query = visit.request.query_params
+    text, stage = query.get("q", "").strip(), query.get("stage", "")
+    with site.engine.connect() as connection:
+        found = walk.latest(connection)
+        labels = {study.uid: site.label(connection, study.uid) for study in found}
+        if text:
+            named = {study.uid for study in found if labels[study.uid].holds(text)}
+            by_uid = walk.latest(connection, text)
+            found = by_uid + [study for study in found if study.uid in named - {s.uid for s in by_uid}]
+        roles = by_role(connection)
+    counts = Counter(study.stage for study in found)
+    chosen = [study for study in found if not stage or study.stage == stage]
+    values = {
+        "studies": chosen[:SHOWN],
+        "more": max(len(chosen) - SHOWN, 0),
+        "labels": labels,
+        "counts": counts,
+        "stages": walk.STAGES,
+        "text": text,
+        "stage": stage,
+        "roles": roles,
+    }
+    return site.page("_studies.html" if "part" in query else "studies.html", visit, **values)
+
+
+def destinations(site: Site, visit: Visit) -> Response:
+    """Where results go, and what waits there."""
+    return site.page("destinations.html", visit, destinations=())
+
+
+def pipelines(site: Site, visit: Visit) -> Response:
+    """The pipelines at a glance."""
+    return site.page("pipelines.html", visit, pipelines=())
+
+
+def pipeline(site: Site, visit: Visit) -> Response:
+    """One pipeline."""
+    return site.page("pipelines.html", visit, pipelines=())
+
+
+def storage(site: Site, visit: Visit) -> Response:
+    """Disk, retention, conflicts and what the gate holds back."""
+    folder = site.config.storage.folder
+    disk = shutil.disk_usage(folder)
+    since = now() - 86400
+    with site.engine.connect() as connection:
+        kept = [connection.execute(_total(table)).one() for table in (instance, result)]
+        last_day = connection.execute(_total(instance).where(instance.c.received_at > since)).one().bytes
+        oldest = connection.scalar(sa.select(sa.func.min(series.c.last_at)))
+        conflicts = connection.execute(sa.select(conflict).order_by(conflict.c.received_at.desc()).limit(SHOWN)).all()
+    quarantined = accounts.account(read(site.engine), site.config.is_owed).quarantined
+    usable = disk.free - site.config.storage.min_free_gib * 2**30
+    return site.page(
+        "storage.html",
+        visit,
+        disk=disk,
+        folder=folder,
+        kept=kept,
+        last_day=int(last_day),
+        days_left=usable / last_day if last_day else None,
+        oldest=oldest,
+        conflicts=conflicts,
+        quarantined=quarantined,
+        config=site.config,
+    )
+
+
+def _total(table: sa.Table) -> sa.Select[tuple[int, int]]:
+    return sa.select(
+        sa.func.count().label("files"), sa.func.coalesce(sa.func.sum(table.c.size), 0).label("bytes")
+    ).select_from(table)
+
+
+def account(site: Site, visit: Visit) -> Response:
+    """The nothing-lost account, of everything or of one day."""
+    asked = visit.request.query_params.get("day", "")
+    try:
+        day = date.fromisoformat(asked) if asked else None
+    except ValueError:
+        raise HTTPException(400, f"{asked!r} is no day; write it as 2026-01-31.") from None
+    found = accounts.account(read(site.engine), site.config.is_owed, day)
+    sums = (
+        ("Received", "series", "images", found.received),
+        ("Jobs", "jobs", "objects", found.jobs),
+        ("Deliveries", "deliveries", "objects", found.deliveries),
+    )
+    return site.page("account.html", visit, account=found, sums=sums, day=asked)
+
+
+def login_routes(site: Site, door: Door) -> Iterable[Route]:
+    """The only pages that need no login, and the way out."""
+
+    def show(request: Request, problem: str = "", status: int = 200) -> Response:
+        return HTMLResponse(site.render("login.html", None, csrf=token_of(request), problem=problem), status)
+
+    async def login(request: Request) -> Response:
+        if request.method == "GET":
+            return show(request)
+        form = await checked_form(request)
+        problem = await run_in_threadpool(door.log_in, request, form.get("name", ""), form.get("password", ""))
+        return show(request, problem, 403) if problem else RedirectResponse("/", 303)
+
+    async def logout(request: Request) -> Response:
+        await checked_form(request)
+        request.session.clear()
+        return RedirectResponse("/login", 303)
+
+    return (Route("/login", login, methods=["GET", "POST"]), Route("/logout", logout, methods=["POST"]))

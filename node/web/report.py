@@ -1,0 +1,82 @@
+"""What a TID 1500 report says of each finding, as a table: read back from the SR, not from what the pipeline meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from node.studies.source import read_header
+
+_MEASUREMENT_GROUP, _TRACKING_ID, _TRACKING_UID = "125007", "112039", "112040"
+_FINDING, _FINDING_SITE, _LATERALITY = "121071", "363698007", "272741003"
+"""Code values of DCM and SCT in TID 1410, 1411 and 1419 (PS3.16)."""
+_UNITS = {"[hnsf'U]": "HU", "mm3": "mm³", "mm2": "mm²", "cm3": "cm³", "{ratio}": "", "1": ""}
+
+
+@dataclass(kw_only=True)
+class Row:
+    """One finding."""
+
+    tracking_uid: str
+    label: str = ""
+    finding: str = ""
+    site: str = ""
+    measurements: dict[str, str] = field(default_factory=dict)
+    """Name -> value with unit."""
+
+
+def findings_in(path: Path) -> list[Row]:
+    """Findings of a report in its order; groups of the same Tracking UID are one finding.
+
+    Raises ``InputError`` when the file cannot be read.
+    """
+    rows: dict[str, Row] = {}
+    for group in _groups(read_header(path)):
+        items = list(group.get("ContentSequence", ()))
+        uid = next((str(i.UID) for i in items if _code(i) == _TRACKING_UID), "")
+        row = rows.setdefault(uid, Row(tracking_uid=uid))
+        for item in items:
+            _take(row, item)
+    return [row for row in rows.values() if row.measurements]
+
+
+def _take(row: Row, item: Dataset) -> None:
+    code = _code(item)
+    if code == _TRACKING_ID:
+        row.label = str(item.TextValue)
+    elif code == _FINDING and item.ValueType == "CODE":
+        row.finding = _meaning(item)
+    elif code == _FINDING_SITE:
+        sides = [_meaning(inner) for inner in item.get("ContentSequence", ()) if _code(inner) == _LATERALITY]
+        row.site = ", ".join([_meaning(item), *(side.lower() for side in sides)])
+    elif item.ValueType == "NUM" and item.get("MeasuredValueSequence"):
+        measured = item.MeasuredValueSequence[0]
+        unit = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)
+        row.measurements[str(item.ConceptNameCodeSequence[0].CodeMeaning)] = _value(float(measured.NumericValue), unit)
+
+
+def _value(value: float, unit: str) -> str:
+    if unit == "mm3" and value >= 100:
+        value, unit = value / 1000, "ml"
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 1 else 2
+    return f"{value:.{digits}f} {_UNITS.get(unit, unit)}".rstrip()
+
+
+def _groups(item: Dataset) -> Iterator[Dataset]:
+    for child in item.get("ContentSequence", ()):
+        if child.ValueType == "CONTAINER" and _code(child) == _MEASUREMENT_GROUP:
+            yield child
+        else:
+            yield from _groups(child)
+
+
+def _code(item: Dataset) -> str:
+    names = item.get("ConceptNameCodeSequence")
+    return str(names[0].get("CodeValue", "")) if names else ""
+
+
+def _meaning(item: Dataset) -> str:
+    return str(item.ConceptCodeSequence[0].CodeMeaning)

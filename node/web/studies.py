@@ -1,0 +1,174 @@
+"""A study's page: how it walked, why, and what came of it, with pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from node.errors import InputError
+from node.ledger.jobs import Job, get_job, source_paths
+from node.ledger.tables import result
+from node.operate.explain import explain
+from node.web import slices
+from node.web.evidence import bundle
+from node.web.report import Row, findings_in
+from node.web.site import Site
+from node.web.stream import ACTIVE, stage_of_job
+from node.web.visit import Visit
+
+_SEG = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
+"""Segmentation Storage, Label Map Segmentation Storage."""
+_SR = "1.2.840.10008.5.1.4.1.1.88."
+_NO_PICTURE = ("1.2.840.10008.5.1.4.1.1.66", _SR, "1.2.840.10008.5.1.4.1.1.11", "1.2.840.10008.5.1.4.1.1.104")
+"""Beginnings of SOP classes that are no images: masks and reports, presentation states, documents."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """A slice worth looking at."""
+
+    label: str
+    index: int
+    colour: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What the viewer of one job shows."""
+
+    job_id: str
+    count: int
+    start: int
+    keys: tuple[Key, ...]
+    derived: str
+    """Description of the derived series to compare with; empty when there is none."""
+    windows: tuple[str, ...]
+    rows: tuple[Row, ...]
+    columns: tuple[str, ...]
+    """Names of the measurements, in the order of the report."""
+    remarks: tuple[str, ...] = ()
+
+    def key_of(self, row: Row) -> Key | None:
+        """The slice of a finding."""
+        return next((key for key in self.keys if key.label == row.label), None)
+
+
+def study(site: Site, visit: Visit) -> Response:
+    """The page; ``part=1&results=N`` for the changing part alone, and for the whole when results have come since."""
+    uid, query = visit.request.path_params["uid"], visit.request.query_params
+    found = explain(site.engine, uid)
+    jobs = [job for one in found["series"] for job in one["jobs"]]
+    made = sum(len(job["results"]) for job in jobs)
+    for job in jobs:
+        states = [sent["state"] for sent in job["deliveries"]]
+        job["at"] = stage_of_job(job["state"], job["stage"], job["outcome"], states)
+    active = any(job["at"] in ACTIVE for job in jobs) or any(one["state"] != "COMPLETE" for one in found["series"])
+    with site.engine.connect() as connection:
+        label = site.label(connection, uid)
+    values = {
+        "uid": uid,
+        "found": found,
+        "jobs": jobs,
+        "label": label,
+        "active": active,
+        "made": made,
+        "pipelines": sorted(site.config.pipelines),
+        "destinations": sorted(site.config.destinations),
+    }
+    if "part" in query:
+        response = site.page("_study.html", visit, **values)
+        if query.get("results") != str(made):
+            response.headers["HX-Refresh"] = "true"
+        return response
+    views = {}
+    for job in jobs:
+        if job["outcome"] in ("findings", "no findings", "partial"):
+            try:
+                views[job["id"]] = _view(site, job["id"])
+            except InputError as error:
+                job["picture_error"] = str(error)
+    return site.page("study.html", visit, views=views, **values)
+
+
+def picture(site: Site, visit: Visit) -> Response:
+    """One slice of the series that a job analysed, or of what it derived (``derived=1``)."""
+    query = visit.request.query_params
+    shown, segments, derived = _opened(site, visit.request.path_params["job"])
+    base = derived if "derived" in query and derived else shown
+    index = visit.request.path_params["index"]
+    if index >= len(base.frames):
+        raise HTTPException(404, f"The series has {len(base.frames)} images.")
+    window = slices.window_of(shown, query.get("window", ""), segments[0] if segments else None)
+    overlays = segments if query.get("outlines") == "1" else ()
+    return Response(slices.picture(base, index, window, overlays), media_type="image/jpeg")
+
+
+def evidence(site: Site, visit: Visit) -> Response:
+    """What proves how the results came about, as one file to keep."""
+    uid = visit.request.path_params["uid"]
+    data = bundle(site.engine, site.spool, uid)
+    return Response(
+        data,
+        media_type="application/zip",
+        headers={"content-disposition": f'attachment; filename="evidence-{uid}.zip"'},
+    )
+
+
+def _opened(site: Site, job_id: str) -> tuple[slices.Shown, tuple[slices.Segments, ...], slices.Shown | None]:
+    with site.engine.connect() as connection:
+        job = get_job(connection, job_id)
+        shown = slices.open_series(_source(site, connection, job))
+        rows = connection.execute(sa.select(result).where(result.c.job_id == job_id)).mappings().all()
+    segments = tuple(slices.open_segments(site.spool.absolute(r["path"])) for r in rows if r["sop_class_uid"] in _SEG)
+    files = _derived(site, rows)
+    return shown, segments, slices.open_series(files) if len(files) == len(shown.frames) else None
+
+
+def _source(site: Site, connection: sa.Connection, job: Job) -> tuple[Path, ...]:
+    return tuple(site.spool.absolute(path) for path in source_paths(connection, job))
+
+
+def _derived(site: Site, rows: Any) -> tuple[Path, ...]:
+    """Files of the first derived series of a job."""
+    images = [row for row in rows if not row["sop_class_uid"].startswith(_NO_PICTURE)]
+    first = next((row["series_instance_uid"] for row in images), None)
+    return tuple(site.spool.absolute(row["path"]) for row in images if row["series_instance_uid"] == first)
+
+
+def _view(site: Site, job_id: str) -> View:
+    shown, segments, derived = _opened(site, job_id)
+    places = {(frame.sop_instance_uid, frame.number): index for index, frame in enumerate(shown.frames)}
+    keys = tuple(_keys(segments, places))
+    with site.engine.connect() as connection:
+        rows = connection.execute(sa.select(result).where(result.c.job_id == job_id)).mappings().all()
+    reports = [findings_in(site.spool.absolute(r["path"])) for r in rows if r["sop_class_uid"].startswith(_SR)]
+    table = tuple(row for report in reports for row in report)
+    columns = tuple(dict.fromkeys(name for row in table for name in row.measurements))
+    names = [r["description"] for r in rows if not r["sop_class_uid"].startswith(_NO_PICTURE)]
+    return View(
+        job_id=job_id,
+        count=len(shown.frames),
+        start=keys[0].index if keys else len(shown.frames) // 2,
+        keys=keys,
+        derived=names[0] if derived else "",
+        windows=tuple(slices.WINDOWS) if shown.modality == "CT" else (),
+        rows=table,
+        columns=columns,
+    )
+
+
+def _keys(segments: tuple[slices.Segments, ...], places: Mapping[tuple[str, int], int]) -> list[Key]:
+    keys = []
+    for seg in segments:
+        for number, label in seg.labels.items():
+            place = seg.largest(number)
+            if place is not None and place in places:
+                colour = "#{:02x}{:02x}{:02x}".format(*seg.colours[number])
+                keys.append(Key(label=label, index=places[place], colour=colour))
+    return keys

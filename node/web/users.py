@@ -1,0 +1,117 @@
+"""Who may log in: one line per user, ``name:role:hash``, the hash made with scrypt (RFC 7914)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import threading
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from node.config import Web
+from node.errors import ConfigError
+
+Role = Literal["view", "operate"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""``view`` sees everything; ``operate`` may also retry, cancel, pause and stop."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
+_N, _R, _P = 2**15, 8, 1
+"""Cost: 32 MiB and about 0.1 s for each guess (OWASP Password Storage Cheat Sheet)."""
+MIN_LENGTH = 10
+"""Characters of a password."""
+_AT_ONCE = threading.Semaphore(2)
+"""Hashes computed at the same time: nobody may fill the memory by logging in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class User:
+    """Somebody who may see the dashboard."""
+
+    name: str
+    role: Role
+    password: str = ""
+    """``scrypt$SALT$KEY`` in base64; empty: only a reverse proxy can vouch for this user."""
+
+    @property
+    def stamp(self) -> str:
+        """Changes with password or role: a session made before is over then."""
+        return hashlib.sha256(f"{self.name}:{self.role}:{self.password}".encode()).hexdigest()[:16]
+
+
+def users_path(web: Web, folder: Path) -> Path:
+    """Where the users are kept."""
+    return web.users_file or folder / "web-users"
+
+
+def make_user(name: str, role: Role, password: str) -> User:
+    """A user with a hashed password. Raises ``ConfigError`` when name or password will not do."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"user {name!r}: use letters, digits and . _ @ - (at most 64, beginning with letter or digit)"
+        )
+    if len(password) < MIN_LENGTH:
+        raise ConfigError(f"password of {name!r} has {len(password)} characters; use at least {MIN_LENGTH}")
+    salt = secrets.token_bytes(16)
+    return User(name=name, role=role, password=f"scrypt${_text(salt)}${_text(_derive(password, salt))}")
+
+
+def matches(user: User | None, password: str) -> bool:
+    """Whether the password is the user's; takes as long for a user who does not exist."""
+    scheme, _, rest = (user.password if user else "").partition("$")
+    salt, _, key = rest.partition("$")
+    found = _derive(password, b64decode(salt) if scheme == "scrypt" else b"no such user ...")
+    return scheme == "scrypt" and hmac.compare_digest(found, b64decode(key))
+
+
+def read_users(path: Path) -> dict[str, User]:
+    """Users by name; none when there is no file. Raises ``ConfigError`` naming the line that cannot be read."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    users = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, role, password = (*line.strip().split(":"), "", "")[:3]
+        if not _NAME.fullmatch(name) or role not in ROLES:
+            raise ConfigError(f"{path}, line {number}: is not NAME:ROLE:HASH with a role of {', '.join(ROLES)}")
+        users[name] = User(name=name, role=role, password=password)
+    return users
+
+
+def write_user(path: Path, user: User) -> None:
+    """Add or replace a user; the file is replaced in one step and readable by its owner only."""
+    users = {**read_users(path), user.name: user}
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.writelines(f"{u.name}:{u.role}:{u.password}\n" for u in users.values())
+    part.replace(path)
+
+
+def secret_key(folder: Path) -> str:
+    """The key that signs sessions: made once, kept in the storage folder, readable by its owner only."""
+    path = folder / "web-key"
+    try:
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        pass
+    return path.read_text(encoding="ascii")
+
+
+def _derive(password: str, salt: bytes) -> bytes:
+    with _AT_ONCE:
+        return hashlib.scrypt(password.encode(), salt=salt, n=_N, r=_R, p=_P, maxmem=2**27, dklen=32)
+
+
+def _text(raw: bytes) -> str:
+    return b64encode(raw).decode("ascii")

@@ -1,0 +1,47 @@
+"""Numbers as people read them: every one with its unit."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from node.operate.explain import clock
+
+NOTHING = "-"
+
+
+def time(seconds: float | None) -> str:
+    """Local time of an ``*_at`` value; the date when it is not of today."""
+    if seconds is None:
+        return NOTHING
+    at = datetime.fromtimestamp(seconds, UTC).astimezone()
+    today = at.date() == datetime.now(UTC).astimezone().date()
+    return at.strftime("%H:%M:%S" if today else "%d %b %H:%M")
+
+
+def size(count: float) -> str:
+    """Bytes."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.2f} TiB"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds, or a longer unit from two minutes on."""
+    if seconds is None:
+        return NOTHING
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} d"
+
+
+def short(uid: str) -> str:
+    """The end of a UID, where UIDs differ."""
+    return uid if len(uid) <= 20 else f"…{uid[-18:]}"
+
+
+FILTERS = {"clock": clock, "time": time, "size": size, "duration": duration, "short": short}
+"""For templates."""
