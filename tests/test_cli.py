@@ -18,7 +18,22 @@ from test_end_to_end import with_lesion
 from node import errors
 from node.__main__ import main
 
-VERBS = ("run", "check", "status", "explain", "account", "verify", "retry", "cancel", "pipelines", "try", "demo")
+VERBS = (
+    "run",
+    "check",
+    "status",
+    "explain",
+    "account",
+    "verify",
+    "retry",
+    "cancel",
+    "pipelines",
+    "try",
+    "demo",
+    "bench",
+    "rules",
+    "web",
+)
 
 
 @pytest.fixture

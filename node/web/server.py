@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from node import __version__
-from node.config import Config
+from node.config import Config, Web
 from node.errors import NodeError, NotFoundError, PlatformError
 from node.jobs.engine import Jobs
 from node.spool import Spool
@@ -28,7 +30,8 @@ from node.web.site import Site
 from node.web.users import secret_key
 from node.web.visit import Door, Guarded, Visit
 
-START_SECONDS = 30.0
+logger = logging.getLogger(__name__)
+
 _PAGES: tuple[tuple[str, Callable[[Site, Visit], Response], str], ...] = (
     ("/", pages.stream, "GET"),
     ("/study/{uid}", studies.study, "GET"),
@@ -84,14 +87,12 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Sta
 
 
 @contextmanager
-def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[int]:
-    """Serve until the end of the ``with`` block; the port is the value. Raises ``PlatformError`` when it is taken."""
+def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
+    """Serve until the end of the ``with`` block. Raises ``PlatformError`` when the address cannot be had."""
     web = config.web
     server = uvicorn.Server(
         uvicorn.Config(
             make_app(config, engine, spool, Jobs(engine)),
-            host=web.address,
-            port=web.port,
             ssl_certfile=web.certificate,
             ssl_keyfile=web.key,
             access_log=False,
@@ -102,28 +103,33 @@ def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[int]:
             timeout_graceful_shutdown=5,
         )
     )
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    thread = threading.Thread(target=_run, args=(server,), name="web", daemon=True)
+    listener = _listen(web)
+    thread = threading.Thread(target=server.run, args=([listener],), name="web", daemon=True)
     thread.start()
-    deadline = threading.Event()
-    for _ in range(int(START_SECONDS * 20)):
-        if server.started or not thread.is_alive():
-            break
-        deadline.wait(0.05)
-    if not server.started:
-        raise PlatformError(f"[web] {web.address}:{web.port} cannot be served; stop what uses the port, or change it")
+    logger.info("dashboard at %s://%s:%d", "https" if web.certificate else "http", web.address, web.port)
     try:
-        yield web.port
+        yield
     finally:
         server.should_exit = True
         thread.join()
+        listener.close()
 
 
-def _run(server: uvicorn.Server) -> None:
+def _listen(web: Web) -> socket.socket:
+    """Shared with the process that takes over at a reload."""
+    family = socket.AF_INET6 if ":" in web.address else socket.AF_INET
+    listener = socket.socket(family)
     try:
-        server.run()
-    except SystemExit:  # uvicorn's answer to a port that is taken; the thread's end says it
-        return
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((web.address, web.port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise PlatformError(
+            f"[web] {web.address}:{web.port}: {error.strerror}; stop what uses the port, or change it"
+        ) from error
+    return listener
 
 
 def _templates(config: Config) -> Environment:
