@@ -40,7 +40,7 @@ def _texture(rng: np.random.Generator, cover: Array, core: Array, ground_glass: 
 
 
 def spheroid(rng: np.random.Generator, diameter_mm: float) -> Shape:
-    """Ellipsoid with low-frequency bumps, at times spicules; solid, part-solid, ground-glass or calcified."""
+    """Ellipsoid with low-frequency bumps, at times spicules; solid, part-solid, ground-glass, calcified or a cavity."""
     radius = diameter_mm / 2
     half = int(np.ceil(radius * 1.7)) + 4
     points = (_grid(half) - rng.uniform(-0.5, 0.5, 3)).astype(np.float32)
@@ -68,9 +68,13 @@ def spheroid(rng: np.random.Generator, diameter_mm: float) -> Shape:
     elif kind < 0.27 and diameter_mm > 6:
         ground_glass = rng.uniform(-680, -350)
         core = 1 / (1 + np.exp(np.clip((distance - surface * rng.uniform(0.3, 0.75)) / 0.8, -30, 30)))
-    elif kind > 0.95:
+    elif kind > 0.93:
         solid = rng.uniform(150, 600)
     hu = _texture(rng, cover, core, ground_glass, solid)
+    if 0.81 < kind <= 0.93 and diameter_mm > 7:  # air, or little more than air, within a wall
+        off_centre = points - rng.uniform(-0.15, 0.15, 3).astype(np.float32) * radius
+        lumen = np.linalg.norm(off_centre, axis=-1) - (surface - np.maximum(1.5, surface * rng.uniform(0.25, 0.6)))
+        hu += (rng.uniform(-950, -500) - hu) / (1 + np.exp(np.clip(lumen / 0.6, -30, 30)))
     return Shape(cover=cover.astype(np.float32), texture=hu, diameter_mm=diameter_mm)
 
 
