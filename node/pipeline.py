@@ -11,6 +11,7 @@ A pipeline may reorient, crop and resample freely: the node puts masks back on t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,21 @@ __all__ = [
     "Unsuitable",
     "Volume",
     "codes",
+    "content_digest",
 ]
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 (lower-case hex) of a model: of the file, or of a folder's sorted list of digests and relative paths.
+
+    The list has the form that ``sha256sum`` prints.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    names = sorted(found.relative_to(path).as_posix() for found in path.rglob("*") if found.is_file())
+    listing = "".join(f"{content_digest(path / name)}  {name}\n" for name in names)
+    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 class Unsuitable(Exception):  # noqa: N818 - an outcome, not an error

@@ -1,0 +1,202 @@
+"""Runs a bundle on the voxels of a series and gives masks and boxes back on the series' own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor, decollate_batch
+from monai.transforms import MapTransform
+from monai.utils import MetaKeys, SpaceKeys
+from numpy.typing import NDArray
+
+from node.errors import WeightsError
+from node.pipeline import Algorithm, Code, Findings, Lesion, Needs, Pipeline, Segment, Series, Volume, codes
+from pipelines.monai_bundle.bundle import Bundle
+from pipelines.monai_bundle.options import Options, read_options
+from pipelines.structures import structure
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_REVERSED = [2, 1, 0, 3]
+"""Column, row, slice: the order in which MONAI's readers give a volume."""
+_PALETTE = ((255, 64, 64), (64, 160, 255), (80, 200, 80), (255, 176, 32), (190, 90, 255), (0, 200, 200))
+_LABEL_LENGTH = 64
+
+
+class BundlePipeline:
+    """A bundle as a pipeline."""
+
+    def __init__(self, bundle: Bundle, options: Options) -> None:
+        self._bundle = bundle
+        self._options = options
+        formats = bundle.metadata.get("network_data_format", {})
+        inputs: dict[str, dict[str, Any]] = formats.get("inputs", {})
+        self._key = str(bundle.setting("image_key") or next(iter(inputs), "image"))
+        self._input: dict[str, Any] = next((inputs[key] for key in (self._key, *inputs) if key in inputs), {})
+        output = formats.get("outputs", {}).get("pred", {})
+        self._classes = {int(k): str(v) for k, v in (output.get("channel_def") or {}).items()}
+        channels = int(self._input.get("num_channels", 1))
+        if channels != max(1, len(options.inputs)):
+            named = ", ".join(str(v) for v in (self._input.get("channel_def") or {}).values())
+            raise ValueError(
+                f"option inputs = {options.inputs!r}: the model takes {channels} images ({named}); name the companion "
+                "of the rule for each, in this order"
+            )
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """Name and version as the bundle's metadata state them, digest of the whole bundle."""
+        meta = self._bundle.metadata
+        return Algorithm(
+            name=str(meta.get("name") or self._bundle.root.name)[:_LABEL_LENGTH],
+            version=str(meta.get("version", "")),
+            weights_sha256=self._options.sha256.lower(),
+            parameters={"config": self._options.config, **{k: str(v) for k, v in self._options.overrides.items()}},
+        )
+
+    @property
+    def needs(self) -> Needs:
+        """The metadata's modality on a regular grid."""
+        return Needs(modalities=frozenset({str(self._input.get("modality", "CT"))}), min_slices=2)
+
+    def run(self, series: Series) -> Findings:
+        volume = series.volume()
+        image = _image(volume)
+        with self._bundle.own_code(), torch.inference_mode():
+            # A chain of dictionary transforms takes the whole record, a chain of array transforms the image.
+            chain = self._bundle.pre.transforms
+            whole = not chain or isinstance(chain[0], MapTransform)
+            data = self._bundle.pre({self._key: image}) if whole else {self._key: self._bundle.pre(image)}
+            prepared: MetaTensor = data[self._key]
+            with torch.autocast("cuda", enabled=self._bundle.device.type == "cuda" and self._amp()):
+                if self._bundle.detector is not None:
+                    return self._boxes(volume, prepared)
+                return self._masks(volume, prepared)
+
+    def _amp(self) -> bool:
+        return bool(self._bundle.setting("amp", self._bundle.setting("evaluator#amp", default=False)))
+
+    def _masks(self, volume: Volume, prepared: MetaTensor) -> Findings:
+        raw = self._bundle.inferer(prepared[None].to(self._bundle.device), self._bundle.network)
+        raw = raw[0] if isinstance(raw, tuple | list) else raw
+        prediction = decollate_batch(raw)[0]
+        if not isinstance(prediction, MetaTensor):
+            prediction = MetaTensor(prediction, meta=prepared.meta, applied_operations=prepared.applied_operations)
+        answer = self._bundle.post({self._key: prepared, "pred": prediction})["pred"]
+        found = np.asarray(answer.cpu()).transpose(0, 3, 2, 1)
+        if found.shape[1:] != volume.array.shape:
+            raise WeightsError(
+                f"bundle {self._bundle.root.name} answers on a grid of {found.shape[1:]}, the series has "
+                f"{volume.array.shape}; its postprocessing must end with the inverse of its preprocessing"
+            )
+        return Findings(segments=tuple(self._segments(volume, found)))
+
+    def _segments(self, volume: Volume, found: NDArray[Any]) -> list[Segment]:
+        """One segment per class that is there: of a label map, or of overlapping channels."""
+        whole = found.shape[0] == 1
+        labels = np.rint(found[0]).astype(np.int32) if whole else found
+        present = [int(n) for n in np.unique(labels)] if whole else range(found.shape[0])
+        segments = []
+        for number in present:
+            name = self._classes.get(number, f"class {number}")
+            if name.lower() == "background" or (whole and number == 0):
+                continue
+            mask = labels == number if whole else labels[number] > 0
+            if mask.any():
+                segments.append(self._segment(volume, mask, name, number))
+        return segments
+
+    def _segment(self, volume: Volume, mask: NDArray[np.bool_], name: str, number: int) -> Segment:
+        category, kind = structure(name)
+        if name in self._options.structures:
+            kind = Code(*self._options.structures[name])
+        return Segment(
+            label=name.replace("_", " ")[:_LABEL_LENGTH],
+            mask=volume.with_array(mask.astype(np.uint8)),
+            category=category,
+            type=kind,
+            colour=_PALETTE[number % len(_PALETTE)],
+        )
+
+    def _boxes(self, volume: Volume, prepared: MetaTensor) -> Findings:
+        """Lesions from boxes: each is drawn as the ellipsoid that its box encloses."""
+        answer = self._bundle.inferer([prepared.to(self._bundle.device)], self._bundle.network)[0]
+        answer = {
+            key: value.cpu().float() if value.is_floating_point() else value.cpu() for key, value in answer.items()
+        }
+        answer = self._bundle.post({**answer, self._key: prepared})
+        boxes, scores = np.asarray(answer["box"], float), np.asarray(answer["label_scores"], float)
+        to_lps = _LPS_TO_RAS @ np.asarray(prepared.affine, float)
+        lesions: list[Lesion] = []
+        for box, score in zip(boxes, scores, strict=True):
+            if score < self._options.min_score:
+                continue
+            middle = to_lps @ [*(box[:3] + box[3:]) / 2, 1]  # as the bundle's own step to world coordinates
+            radii = np.linalg.norm(to_lps[:3, :3], axis=0) * (box[3:] - box[:3]) / 2
+            mask = _ellipsoid(volume, middle[:3], to_lps[:3, :3] / np.linalg.norm(to_lps[:3, :3], axis=0), radii)
+            if not mask.any():
+                continue
+            name = f"{self._target()} {len(lesions) + 1}"
+            segment = self._segment(volume, mask, name, len(lesions))
+            lesions.append(
+                Lesion(segment=segment, finding=segment.type, site=self._site(), probability=min(float(score), 1.0))
+            )
+        remark = (
+            "The model gives boxes; each outline is the ellipsoid inside its box, diameters and volume follow from it."
+        )
+        return Findings(lesions=tuple(lesions), remarks=(remark,) if lesions else ())
+
+    def _target(self) -> str:
+        return "Nodule" if "nodule" in str(self._bundle.metadata.get("task", "")).lower() else "Lesion"
+
+    def _site(self) -> Code | None:
+        return codes.SCT.Lung if "lung" in str(self._bundle.metadata.get("task", "")).lower() else None
+
+
+def _image(volume: Volume) -> MetaTensor:
+    """``[1, column, row, slice]`` float32 with the affine to RAS mm, as if MONAI's reader had loaded a file."""
+    array = np.ascontiguousarray(volume.array.transpose(2, 1, 0)[None], dtype=np.float32)
+    affine = torch.from_numpy(_LPS_TO_RAS @ volume.affine[:, _REVERSED])
+    meta = {
+        MetaKeys.ORIGINAL_AFFINE: affine.clone(),
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        MetaKeys.SPATIAL_SHAPE: np.array(array.shape[1:]),
+        MetaKeys.ORIGINAL_CHANNEL_DIM: 0,
+    }
+    return MetaTensor(torch.from_numpy(array), affine=affine, meta=meta)
+
+
+def _ellipsoid(
+    volume: Volume, middle: NDArray[np.float64], axes: NDArray[np.float64], radii: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Voxels whose centre lies in the ellipsoid: ``middle`` and ``radii`` in LPS mm, ``axes`` as unit columns."""
+    mask = np.zeros(volume.array.shape, np.bool_)
+    centre = np.linalg.inv(volume.affine) @ [*middle, 1]
+    reach = np.ceil(float(radii.max()) / np.asarray(volume.spacing)).astype(int) + 1
+    low = np.clip(np.floor(centre[:3]).astype(int) - reach, 0, mask.shape)
+    high = np.clip(np.ceil(centre[:3]).astype(int) + reach + 1, 0, mask.shape)
+    index = np.stack(np.meshgrid(*(np.arange(a, b) for a, b in zip(low, high, strict=True)), indexing="ij"), -1)
+    place = index @ volume.affine[:3, :3].T + volume.affine[:3, 3] - middle
+    mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = (
+        np.linalg.norm(place @ axes / np.maximum(radii, 1e-3), axis=-1) <= 1
+    )
+    return mask
+
+
+def create_pipeline(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> Pipeline:
+    """Load the bundle at ``weights``."""
+    read = read_options(options)
+    if weights is None:
+        raise ValueError("weights is missing; set [pipelines.NAME] weights to the bundle's folder or zip file")
+    bundle = Bundle(
+        weights,
+        sha256=read.sha256,
+        device=device,
+        config=read.config,
+        overrides=read.overrides,
+        unpickle=read.unpickle,
+    )
+    return BundlePipeline(bundle, read)
