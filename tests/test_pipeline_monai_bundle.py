@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from volume_series import VolumeSeries
 
 from node.errors import WeightsError
-from node.pipeline import Volume, content_digest
+from node.pipeline import Unsuitable, Volume, content_digest
 from pipelines.monai_bundle import create
 
 CENTRE = (4.0, -6.0, 10.0)
@@ -111,6 +111,17 @@ def test_overlapping_classes_become_overlapping_segments(tmp_path):
     assert enhancing.any()
     assert not (enhancing & ~whole).any()
     assert {s.type.meaning for s in segments} == {"Neoplasm"}
+
+
+def test_a_model_of_several_images_gets_the_companions_on_the_grid_of_the_series(tmp_path):
+    pipeline = load(write_bundle(tmp_path / "b", inputs=2), inputs=["t1", "this"])  # the network looks at the first
+    volume = ball_volume()
+    blank = volume.with_array(np.zeros_like(volume.array))
+    others = {"t1": VolumeSeries(ball_volume("LHA"))}
+    (segment,) = pipeline.run(VolumeSeries(blank, companions=others)).segments
+    np.testing.assert_allclose(centroid(segment.mask), CENTRE, atol=0.3)
+    with pytest.raises(Unsuitable, match="'t1'"):
+        pipeline.run(VolumeSeries(volume))
 
 
 def test_an_empty_answer_is_no_segment(bundle):

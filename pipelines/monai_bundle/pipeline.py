@@ -12,9 +12,10 @@ from monai.data import MetaTensor, decollate_batch
 from monai.transforms import MapTransform
 from monai.utils import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
 
 from node.errors import WeightsError
-from node.pipeline import Algorithm, Code, Findings, Lesion, Needs, Pipeline, Segment, Series, Volume, codes
+from node.pipeline import Algorithm, Code, Findings, Lesion, Needs, Pipeline, Segment, Series, Unsuitable, Volume, codes
 from pipelines.monai_bundle.bundle import Bundle
 from pipelines.monai_bundle.options import Options, read_options
 from pipelines.structures import structure
@@ -24,6 +25,8 @@ _REVERSED = [2, 1, 0, 3]
 """Column, row, slice: the order in which MONAI's readers give a volume."""
 _PALETTE = ((255, 64, 64), (64, 160, 255), (80, 200, 80), (255, 176, 32), (190, 90, 255), (0, 200, 200))
 _LABEL_LENGTH = 64
+THIS = "this"
+"""In the option ``inputs``: the series that the rule matched."""
 
 
 class BundlePipeline:
@@ -42,8 +45,8 @@ class BundlePipeline:
         if channels != max(1, len(options.inputs)):
             named = ", ".join(str(v) for v in (self._input.get("channel_def") or {}).values())
             raise ValueError(
-                f"option inputs = {options.inputs!r}: the model takes {channels} images ({named}); name the companion "
-                "of the rule for each, in this order"
+                f"option inputs = {options.inputs!r}: the model takes {channels} images ({named}); name for each "
+                f"the companion of the rule, or {THIS!r} for the series itself, in this order"
             )
 
     @property
@@ -64,7 +67,9 @@ class BundlePipeline:
 
     def run(self, series: Series) -> Findings:
         volume = series.volume()
-        image = _image(volume)
+        image = _image(
+            [volume] if not self._options.inputs else [self._channel(name, series) for name in self._options.inputs]
+        )
         with self._bundle.own_code(), torch.inference_mode():
             # A chain of dictionary transforms takes the whole record, a chain of array transforms the image.
             chain = self._bundle.pre.transforms
@@ -75,6 +80,23 @@ class BundlePipeline:
                 if self._bundle.detector is not None:
                     return self._boxes(volume, prepared)
                 return self._masks(volume, prepared)
+
+    def _channel(self, name: str, series: Series) -> Volume:
+        """One input image on the grid of ``series``."""
+        volume = series.volume()
+        if name == THIS:
+            return volume
+        companion = series.companion(name)
+        if companion is None:
+            raise Unsuitable(f"The model also needs the series {name!r}, which this study does not offer")
+        other = companion.volume()
+        if volume.frame_of_reference_uid != other.frame_of_reference_uid:
+            raise Unsuitable(f"The series {name!r} lies in another frame of reference")
+        across = np.linalg.inv(other.affine) @ volume.affine
+        # Not "constant": that would drop edge voxels which rounding puts a hair outside.
+        return volume.with_array(
+            affine_transform(other.array, across, output_shape=volume.array.shape, order=1, mode="grid-constant")
+        )
 
     def _amp(self) -> bool:
         return bool(self._bundle.setting("amp", self._bundle.setting("evaluator#amp", default=False)))
@@ -156,10 +178,10 @@ class BundlePipeline:
         return codes.SCT.Lung if "lung" in str(self._bundle.metadata.get("task", "")).lower() else None
 
 
-def _image(volume: Volume) -> MetaTensor:
-    """``[1, column, row, slice]`` float32 with the affine to RAS mm, as if MONAI's reader had loaded a file."""
-    array = np.ascontiguousarray(volume.array.transpose(2, 1, 0)[None], dtype=np.float32)
-    affine = torch.from_numpy(_LPS_TO_RAS @ volume.affine[:, _REVERSED])
+def _image(channels: list[Volume]) -> MetaTensor:
+    """``[channel, column, row, slice]`` float32 with the affine to RAS mm, as if MONAI's reader had loaded files."""
+    array = np.stack([channel.array.transpose(2, 1, 0) for channel in channels]).astype(np.float32)
+    affine = torch.from_numpy(_LPS_TO_RAS @ channels[0].affine[:, _REVERSED])
     meta = {
         MetaKeys.ORIGINAL_AFFINE: affine.clone(),
         MetaKeys.SPACE: SpaceKeys.RAS,
