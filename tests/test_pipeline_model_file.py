@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from volume_series import VolumeSeries
 
 from node.errors import WeightsError
 from node.pipeline import Unsuitable, Volume
-from pipelines.torchscript import create
+from pipelines.model_file import create
 
 BALL = {
     "channel": 1,
@@ -55,12 +56,32 @@ def network():
     return net.eval()
 
 
-@pytest.fixture(scope="module", params=["ts", "pt2"])
+def write_onnx(network, path):
+    """The network of ``network`` as an ONNX graph, node by node."""
+    make = onnx.helper.make_node
+    nodes = [
+        make("Conv", ["image", "0.weight", "0.bias"], ["a"], pads=[1] * 6),
+        make("Softplus", ["a"], ["b"]),
+        make("Conv", ["b", "2.weight", "2.bias"], ["logits"]),
+    ]
+    shape = ["n", None, "z", "y", "x"]
+    image, logits = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("image", "logits")
+    )
+    tensors = [onnx.numpy_helper.from_array(v.detach().numpy(), k) for k, v in network.state_dict().items()]
+    graph = onnx.helper.make_graph(nodes, "ball", [image], [logits], tensors)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+
+
+@pytest.fixture(scope="module", params=["ts", "pt2", "onnx"])
 def model_file(request, network, tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / f"ball.{request.param}"
     example = torch.zeros(1, 1, 16, 16, 16)
     if request.param == "ts":
         torch.jit.trace(network, example).save(str(path))
+    elif request.param == "onnx":
+        write_onnx(network, path)
     else:
         torch.export.save(torch.export.export(network, (example,)), path)
     return path
@@ -106,7 +127,7 @@ def test_missing_file_is_named(tmp_path):
         create(weights=tmp_path / "gone.ts", device="cpu", options=options_for(tmp_path / "x"))
 
 
-@pytest.mark.parametrize("name", ["text.ts", "text.pt2"])
+@pytest.mark.parametrize("name", ["text.ts", "text.pt2", "text.onnx"])
 def test_file_that_is_no_model_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"not a model")
     with pytest.raises(WeightsError, match="not a model"):

@@ -1,8 +1,8 @@
-"""Adapter for somebody else's segmentation model: a TorchScript or ExportedProgram file described by options.
+"""Adapter for somebody else's segmentation model: a TorchScript, ExportedProgram or ONNX file described by options.
 
     [pipelines.spleen]
-    factory = "pipelines.torchscript:create"
-    weights = "/var/lib/ainode/models/spleen.ts" # *.pt2: ExportedProgram, others: TorchScript
+    factory = "pipelines.model_file:create"
+    weights = "/var/lib/ainode/models/spleen.onnx"    # *.onnx, *.pt2 (ExportedProgram), others: TorchScript
 
     [pipelines.spleen.options]
     sha256 = "..."                                    # of the file; any other file is refused
@@ -16,7 +16,8 @@
                   type = ["78961009", "SCT", "Spleen"] }]
 
 The model takes float32 ``[1, 1, slice, row, column]`` and returns one map per channel, ``[1, channel, slice, row,
-column]``. Such a file is a program: take it only from whom you would take a program.
+column]``. A TorchScript or ExportedProgram file is a program: take it only from whom you would take a
+program. ONNX needs the extra ``pip install 'ainode[onnx]'``.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from node.errors import WeightsError
+from node.errors import PlatformError, WeightsError
 from node.pipeline import Algorithm, Code, Findings, Needs, Pipeline, Segment, Series, Unsuitable
 
 OVERLAP = 0.25
@@ -133,7 +134,7 @@ def read_options(options: Mapping[str, Any]) -> Options:
             raise ValueError(f"option {name} = {options[name]!r} is unknown; use one of {', '.join(known)}")
     for name, field in known.items():
         if field.default is MISSING and name not in options:
-            raise ValueError(f"option {name} is missing; see pipelines/torchscript.py for an example")
+            raise ValueError(f"option {name} is missing; see pipelines/model_file.py for an example")
     read = dict(options)
     for name in ("sha256", "name", "version", "modality", "orientation", "activation"):
         if name in read and not (isinstance(read[name], str) and read[name]):
@@ -160,6 +161,8 @@ def load_model(path: Path | None, sha256: str, device: str) -> Model:
         raise WeightsError(
             f"weights: {path} has SHA-256 {digest}, options say {sha256}; restore the file or pin the new one"
         )
+    if path.suffix == ".onnx":
+        return _onnx_model(path, content, device)
     try:
         if path.suffix == ".pt2":
             exported: Model = torch.export.load(io.BytesIO(content)).module().to(device)
@@ -172,7 +175,33 @@ def load_model(path: Path | None, sha256: str, device: str) -> Model:
     return loaded
 
 
-class TorchScriptPipeline:
+def _onnx_model(path: Path, content: bytes, device: str) -> Model:
+    """An ONNX session as a function of tensors; a model with its tensors in files beside is refused."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise PlatformError(f"weights: {path} needs onnxruntime; pip install 'ainode[onnx]'") from error
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = torch.get_num_threads()
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if device.startswith("cuda"):
+        _, _, number = device.partition(":")
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(number or 0)}))
+    try:
+        session = onnxruntime.InferenceSession(content, settings, providers=providers)
+    except Exception as error:  # onnxruntime's errors have no common base that it exports
+        raise WeightsError(
+            f"weights: {path} is not a model this onnxruntime can read ({error}); export it anew"
+        ) from error
+    (name,) = [value.name for value in session.get_inputs()]
+
+    def model(x: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {name: x.cpu().numpy()})[0]).to(x.device)
+
+    return model
+
+
+class ModelFilePipeline:
     """The loaded model with its description."""
 
     def __init__(self, *, weights: Path | None, device: str, options: Options) -> None:
@@ -250,4 +279,4 @@ class TorchScriptPipeline:
 
 def create(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> Pipeline:
     """Load the model file ``weights`` as the module's docstring describes."""
-    return TorchScriptPipeline(weights=weights, device=device, options=read_options(options))
+    return ModelFilePipeline(weights=weights, device=device, options=read_options(options))
