@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,8 @@ __all__ = [
     "Measurement",
     "Needs",
     "Pipeline",
+    "Prior",
+    "PriorFinding",
     "Segment",
     "Series",
     "Unsuitable",
@@ -88,6 +91,24 @@ class Needs:
     """Equal steps between slices, no gap, no repeated position."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PriorFinding:
+    """One finding of an earlier analysis."""
+
+    finding: Code
+    """What it was, for example ``codes.SCT.Nodule``."""
+    volume_mm3: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prior:
+    """The report of this pipeline on an earlier study of the same patient."""
+
+    study_date: date
+    findings: tuple[PriorFinding, ...]
+    """Empty: nothing was found then."""
+
+
 class Series(Protocol):
     """One complete image series as a pipeline sees it."""
 
@@ -96,6 +117,13 @@ class Series(Protocol):
 
     def attribute(self, keyword: str) -> Any:
         """Value of a DICOM attribute of the first image by keyword (``"ConvolutionKernel"``), ``None`` when absent."""
+
+    @property
+    def prior(self) -> Prior | None:
+        """The latest earlier analysis, where the rule asks for one (``[rules.prior]``) and one was found.
+
+        The node itself adds a remark on the change of volume.
+        """
 
     def companion(self, name: str) -> Series | None:
         """Another series of the same study, by the name that the rule gives it (``[rules.companions.NAME]``).

@@ -134,9 +134,11 @@ def _router(duty: Duty) -> Iterator[None]:
 
 @contextmanager
 def _worker(duty: Duty) -> Iterator[None]:
+    from node.deliver.prior import EarlierReports
     from node.jobs.stages import Encode, Infer
 
-    stages = [each(duty.config, duty.engine, duty.spool).stage() for each in (Infer, Encode)]
+    infer = Infer(duty.config, duty.engine, duty.spool, EarlierReports(duty.config))
+    stages = [infer.stage(), Encode(duty.config, duty.engine, duty.spool).stage()]
     with _serving(duty, "worker", stages):
         yield
 

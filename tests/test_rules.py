@@ -13,7 +13,7 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from node.config import Companion, Rule, parse
+from node.config import Companion, PriorTable, Rule, parse
 from node.config.routing import PREFERENCES
 from node.errors import ConfigError
 from node.studies.rules import Decision, Origin, decide
@@ -259,6 +259,16 @@ def test_a_mistake_in_a_rule_is_refused_with_its_place_and_the_remedy(line: str,
     assert "rules.0." in str(error.value)
 
 
+def test_a_prior_comes_from_a_destination_that_can_be_asked():
+    with pytest.raises(ConfigError, match=r"'pcas', which is not defined"):
+        rules('prior = { source = "pcas" }')
+    with pytest.raises(ConfigError, match=r"prior.source names 'f', which has no host"):
+        parse(
+            TABLES + '[destinations.f]\nfolder = "/tmp"\n'
+            '[[rules]]\nname = "x"\npipelines = []\ndestinations = []\nprior.source = "f"'
+        )
+
+
 def test_rules_have_names_of_their_own():
     with pytest.raises(ConfigError, match="rule 'x' exists 2 times; give each its own name"):
         parse(TABLES + '[[rules]]\nname = "x"\npipelines = ["p"]\ndestinations = ["a"]\n' * 2)
@@ -268,12 +278,12 @@ def test_every_example_of_the_page_is_a_rule_that_loads():
     page = (Path(__file__).parents[1] / "docs" / "rules.md").read_text()
     peers = "[pipelines.nodule]\n[pipelines.tumor]\n[destinations.pacs]\ntitle = 'P'\nhost = 'h'\nport = 1\n"
     examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    assert len(parse(peers + "".join(examples)).rules) == len(examples) == 4
+    assert len(parse(peers + "".join(examples)).rules) == len(examples) == 5
 
 
 def test_every_key_of_a_rule_and_every_preference_is_on_the_page():
     page = (Path(__file__).parents[1] / "docs" / "rules.md").read_text()
-    for key in {*Rule.model_fields, *Companion.model_fields} - {"quiet_seconds"}:
+    for key in {*Rule.model_fields, *Companion.model_fields, *PriorTable.model_fields} - {"quiet_seconds"}:
         assert re.search(rf"\b{key}\b", page), key
     for word in PREFERENCES:
         assert f'`"{word}"`' in page

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from node.pipeline import Volume
+from node.pipeline import Prior, Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,6 +17,7 @@ class VolumeSeries:
     image: Volume
     modality: str = "CT"
     attributes: dict[str, Any] = field(default_factory=dict)
+    prior: Prior | None = None
     companions: dict[str, VolumeSeries] = field(default_factory=dict)
 
     def attribute(self, keyword: str) -> Any:

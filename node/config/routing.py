@@ -114,6 +114,15 @@ class Companion(Selection):
     """Without it the outcome is *not applicable*; else the pipeline runs without it."""
 
 
+class PriorTable(Table):
+    """Where the earlier analysis that a new one is compared with comes from."""
+
+    source: Name
+    """Name of a ``[destinations.NAME]`` that answers C-FIND and C-GET."""
+    days: Annotated[int, Field(ge=1)] = 730
+    """How far back an earlier study may lie."""
+
+
 class Rule(Selection):
     """Series that match go through the pipelines; their results to the destinations."""
 
@@ -127,6 +136,8 @@ class Rule(Selection):
     """Other series of the study to wait for."""
     deadline_seconds: Annotated[float, Field(gt=0)] = 1800.0
     """Longest wait for companions after the series itself is complete."""
+    prior: PriorTable | None = None
+    """Compare with this node's report on an earlier study of the patient."""
     pipelines: tuple[Name, ...]
     """Names of ``[pipelines.NAME]``."""
     destinations: tuple[Name, ...]

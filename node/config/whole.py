@@ -42,6 +42,7 @@ class Config(Table):
             for kind, wanted, known in (
                 ("pipelines", rule.pipelines, self.pipelines),
                 ("destinations", rule.destinations, self.destinations),
+                ("destinations", () if rule.prior is None else (rule.prior.source,), self.destinations),
             ):
                 for name in wanted:
                     if name not in known:
@@ -49,6 +50,11 @@ class Config(Table):
                             f"rule {rule.name!r}: {kind} names {name!r}, which is not defined{suggest(name, known)}; "
                             f"add [{kind}.{name}]"
                         )
+            if rule.prior is not None and not self.destinations[rule.prior.source].host:
+                raise ValueError(
+                    f"rule {rule.name!r}: prior.source names {rule.prior.source!r}, which has no host; "
+                    "name a destination that can be queried"
+                )
         return self
 
     def kinds(self, destination: str) -> frozenset[str]:

@@ -72,11 +72,13 @@ def associate(
     timeouts: Timeouts,
     on_event_report: Callable[[evt.Event], tuple[int, None]] | None = None,
     *,
+    on_store: Callable[[evt.Event], int] | None = None,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
 ) -> Iterator[Association]:
     """An established association, released at the end.
 
-    ``on_event_report`` answers N-EVENT-REPORT requests that arrive on it; ``roles`` are proposed (PS3.7 D.3.3.4).
+    ``on_event_report`` answers N-EVENT-REPORT requests that arrive on it, ``on_store`` C-STORE requests; ``roles`` are
+    proposed (PS3.7 D.3.3.4).
     Raises ``UnreachableError`` with the reason when it cannot be had, ``DeliveryError`` when the peer takes none of
     ``contexts``.
     """
@@ -89,6 +91,8 @@ def associate(
     handlers: list[Any] = [(evt.EVT_CONN_OPEN, opened)]
     if on_event_report is not None:
         handlers.append((evt.EVT_N_EVENT_REPORT, on_event_report))
+    if on_store is not None:
+        handlers.append((evt.EVT_C_STORE, on_store))
     entity = AE(ae_title=calling_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME

@@ -24,7 +24,7 @@ from node.errors import NodeError
 from node.process import die_with_parent
 
 if TYPE_CHECKING:
-    from node.pipeline import Pipeline
+    from node.pipeline import Pipeline, Prior
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,10 @@ class Task:
     """Files of the series."""
     companions: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     """Files of other series of the study that the pipeline may look at, by name."""
+    prior: Prior | None = None
+    """The earlier analysis to compare with."""
+    without_prior: str = ""
+    """Why there is none although the rule asks for one; a remark of the report."""
     folder: Path
     """Where the handover goes."""
     load_only: bool = False
@@ -96,6 +100,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Repl
     from node.jobs.handover import Handover, save
     from node.pipeline import Findings, Unsuitable
     from node.results import outcome_of
+    from node.results.prior import compare
     from node.studies.preflight import unmet
     from node.studies.source import SourceSeries
 
@@ -110,11 +115,11 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Repl
         outcome, reason, findings = "not applicable", "", Findings()
         try:
             others = {name: SourceSeries.read(paths) for name, paths in task.companions.items()}
-            source = replace(SourceSeries.read(task.paths), companions=others)
+            source = replace(SourceSeries.read(task.paths), companions=others, prior=task.prior)
             clock.lap("read")
             reason = unmet(pipeline.needs, source)
             if not reason:
-                findings = pipeline.run(source)
+                findings = compare(pipeline.run(source), source, task.without_prior)
                 outcome, reason = outcome_of(findings), findings.partial
         except Unsuitable as unsuitable:
             reason = str(unsuitable) or "the pipeline gave no reason"

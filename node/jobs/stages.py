@@ -6,6 +6,8 @@ import logging
 import queue
 import shutil
 import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
@@ -13,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
-from node.config import DEFAULT_OBJECTS, Config
+from node.config import DEFAULT_OBJECTS, Config, PriorTable
 from node.errors import EncodeError, GateError, InputError, NodeError, NotFoundError
 from node.jobs.child import Reply, Task
 from node.jobs.engine import Done, Stage
@@ -26,21 +28,29 @@ from node.ledger.engine import now
 from node.ledger.jobs import ENCODE, INFER, Job, Retries, get_job, is_active, source_paths
 from node.ledger.timeline import tell
 from node.ledger.transitions import owe_results, record_outcome, record_results
-from node.pipeline import Algorithm
+from node.pipeline import Algorithm, Prior
 from node.results import ANALYSED, Analysis, EncodedObject, check, encode
+from node.results.prior import read_prior
 from node.spool import Spool
 from node.studies.source import SourceSeries, read_header
 
 logger = logging.getLogger(__name__)
 
 
+EarlierReports = Callable[[PriorTable, Dataset, Path], Generator[list[Path], None, None]]
+"""Reports on earlier studies of the patient of a header, saved to a folder; ``node.deliver.prior.fetch_reports``."""
+
+
 class Infer:
     """Runs pipelines, one at a time on each device."""
 
-    def __init__(self, config: Config, engine: sa.Engine, spool: Spool) -> None:
+    def __init__(
+        self, config: Config, engine: sa.Engine, spool: Spool, earlier_reports: EarlierReports | None = None
+    ) -> None:
         self._config = config
         self._engine = engine
         self._spool = spool
+        self._earlier_reports = earlier_reports
         threads = thread_count(config.devices)
         self._workers = tuple(
             Worker(name, threads, config.jobs.run_timeout_seconds) for name in device_names(config.devices)
@@ -71,12 +81,15 @@ class Infer:
             job = get_job(connection, job_id)
             paths = source_paths(connection, job)
             companions = {name: source_paths(connection, job, name) for name in job.companions}
+        prior, without_prior = self._prior(job, paths)
         task = Task(
             job_id=job_id,
             pipeline=job.pipeline,
             table=table_of(job.pipeline, self._config.pipelines),
             paths=tuple(self._spool.absolute(path) for path in paths),
             companions={name: tuple(map(self._spool.absolute, of)) for name, of in companions.items()},
+            prior=prior,
+            without_prior=without_prior,
             folder=self._spool.work(job_id),
         )
         worker = self._free.get()
@@ -95,6 +108,29 @@ class Infer:
         """Kill the children; what they do is recovered later."""
         for worker in self._workers:
             worker.close()
+
+    def _prior(self, job: Job, paths: Sequence[str]) -> tuple[Prior | None, str]:
+        """The earlier analysis that the rule asks for; without one the reason, for the report.
+
+        A destination that cannot be asked is no reason to wait with a result.
+        """
+        wanted = next((rule.prior for rule in self._config.rules if rule.name == job.rule), None)
+        if wanted is None or self._earlier_reports is None:
+            return None, ""
+        folder = self._spool.work(job.id) / "prior"
+        try:
+            header = read_header(self._spool.absolute(paths[0]))
+            with closing(self._earlier_reports(wanted, header, folder)) as studies:
+                for reports in studies:
+                    prior = read_prior([read_header(path) for path in reports], job.pipeline)
+                    if prior is not None:
+                        return prior, ""
+        except NodeError as error:
+            logger.warning("job %s: no earlier analysis: %s", job.id, error)
+            return None, f"Earlier analyses could not be asked for at {wanted.source}; nothing was compared."
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return None, f"No earlier analysis was found at {wanted.source} within {wanted.days} days."
 
     def _warm_one(self) -> None:
         worker = self._free.get()

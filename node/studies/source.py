@@ -15,7 +15,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_modality_lut
 
 from node.errors import InputError
-from node.pipeline import Unsuitable
+from node.pipeline import Prior, Unsuitable
 from node.studies.grid import Grid, describe
 
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
@@ -41,6 +41,8 @@ class SourceSeries:
     grid: Grid
     companions: Mapping[str, SourceSeries] = field(default_factory=dict)
     """Other series of the study, by the names that the rule gives them."""
+    prior: Prior | None = None
+    """The earlier analysis to compare with."""
 
     @classmethod
     def read(cls, paths: Iterable[Path]) -> SourceSeries:

@@ -37,6 +37,7 @@ class DicomSeries:
     """A folder of one MR series as ``Series``."""
 
     images: list[Dataset]
+    prior: None = None
 
     @property
     def modality(self) -> str:
