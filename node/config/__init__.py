@@ -3,7 +3,7 @@
 from node.config.condition import Condition, parse_condition, parse_hours
 from node.config.network import Ae, Caller
 from node.config.reading import load, parse, read
-from node.config.routing import DEFAULT_OBJECTS, Companion, Destination, PriorTable, Rule, Selection
+from node.config.routing import DEFAULT_OBJECTS, FORWARD, Companion, Destination, PriorTable, Rule, Selection
 from node.config.storage import Retention, Storage
 from node.config.table import suggest
 from node.config.web import Web
@@ -12,6 +12,7 @@ from node.config.work import Devices, JobsTable, PipelineTable, SeriesTable
 
 __all__ = [
     "DEFAULT_OBJECTS",
+    "FORWARD",
     "Ae",
     "Caller",
     "Companion",

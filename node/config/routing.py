@@ -14,6 +14,8 @@ Outcome = Literal["findings", "no findings", "partial", "derived", "not applicab
 ObjectKind = Literal["seg", "sr", "derived", "key images"]
 DEFAULT_OBJECTS: tuple[ObjectKind, ...] = ("seg", "sr", "derived")
 
+FORWARD = "(originals)"
+"""Stands for a pipeline in decisions and jobs that send the images themselves; no pipeline can have this name."""
 Wanted = Option | tuple[Option, ...]
 Preference = str | dict[str, Wanted]
 PREFERENCES = ("axial", "coronal", "sagittal", "thinnest", "most images")
@@ -138,14 +140,24 @@ class Rule(Selection):
     """Longest wait for companions after the series itself is complete."""
     prior: PriorTable | None = None
     """Compare with this node's report on an earlier study of the patient."""
-    pipelines: tuple[Name, ...]
+    pipelines: tuple[Name, ...] = ()
     """Names of ``[pipelines.NAME]``."""
-    destinations: tuple[Name, ...]
-    """Names of ``[destinations.NAME]``."""
+    destinations: tuple[Name, ...] = ()
+    """Names of ``[destinations.NAME]`` that get the results."""
+    send: tuple[Name, ...] = ()
+    """Names of ``[destinations.NAME]`` that get the images themselves, as they were received."""
     priority: Literal["low", "medium", "high"] = "medium"
     """Order in the queues; a STAT request (0074,1200 HIGH or 0040,1003 STAT) counts as high."""
     quiet_seconds: Annotated[float, Field(gt=0)] | None = None
     """``[series] quiet_seconds`` for what matches this rule; the longest of several matching rules holds."""
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Rule:
+        if not self.pipelines and not self.send:
+            raise ValueError(f"rule {self.name!r} does nothing: give it pipelines, or send for the images themselves")
+        if self.send and (self.prefer or self.companions):
+            raise ValueError(f"rule {self.name!r}: send takes every series that matches; give prefer its own rule")
+        return self
 
     @field_validator("senders")
     @classmethod

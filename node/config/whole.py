@@ -41,7 +41,7 @@ class Config(Table):
         for rule in self.rules:
             for kind, wanted, known in (
                 ("pipelines", rule.pipelines, self.pipelines),
-                ("destinations", rule.destinations, self.destinations),
+                ("destinations", rule.destinations + rule.send, self.destinations),
                 ("destinations", () if rule.prior is None else (rule.prior.source,), self.destinations),
             ):
                 for name in wanted:

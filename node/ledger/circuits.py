@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from node.ledger.engine import insert_new
+from node.ledger.engine import insert_new, now
 from node.ledger.owed import CANCELED
 from node.ledger.tables import circuit, delivery
 
@@ -57,7 +57,7 @@ def close(connection: sa.Connection, destination: str) -> None:
     """The destination answers: what waits for it is due now."""
     connection.execute(sa.delete(circuit).where(circuit.c.destination == destination))
     waiting = sa.and_(delivery.c.destination == destination, delivery.c.next_at.is_not(None))
-    connection.execute(sa.update(delivery).where(waiting).values(next_at=0.0))
+    connection.execute(sa.update(delivery).where(waiting).values(next_at=now()))
 
 
 def wait_if_open(connection: sa.Connection, job_id: str, destination: str, next_at: float) -> Circuit | None:

@@ -16,6 +16,8 @@ SCHEDULED, IN_PROGRESS, COMPLETED, CANCELED = "SCHEDULED", "IN PROGRESS", "COMPL
 """States of a job, in the words of PS3.4 CC.1.1."""
 INFER, ENCODE, DELIVER = "infer", "encode", "deliver"
 """Stages of a job."""
+FORWARDED = "forwarded"
+"""Outcome of a job that sends images on."""
 ACTIVE = (SCHEDULED, IN_PROGRESS)
 DELIVERY_OPEN = sa.and_(delivery.c.ended_at.is_(None), delivery.c.state.not_in(("CONFIRMED", CANCELED)))
 """The destination is owed an object, or its Storage Commitment is awaited."""

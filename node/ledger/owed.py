@@ -27,6 +27,10 @@ _STORED = sa.and_(
     delivery_instance.c.status.is_not(None),
     sa.or_(delivery_instance.c.status.in_((0x0000, DUPLICATE)), delivery_instance.c.status.between(0xB000, 0xBFFF)),
 )
+OVERDUE = sa.and_(
+    delivery.c.alarmed_at.is_not(None), delivery.c.ended_at.is_(None), delivery.c.state.not_in((CONFIRMED, CANCELED))
+)
+"""Deliveries that were reported as overdue and are still not done."""
 _OWED = sa.and_(  # result rows that a delivery of the same job owes
     result.c.quarantine.is_(None),
     sa.or_(delivery.c.kinds.is_(None), delivery.c.kinds.contains(sa.literal("|") + result.c.kind + "|")),

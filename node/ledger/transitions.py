@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
+from node.config import FORWARD
 from node.errors import NodeError
 from node.ledger.deliveries import cancel_deliveries, schedule_delivery
 from node.ledger.engine import insert_new, now
@@ -24,6 +25,7 @@ from node.ledger.jobs import (
     COMPLETED,
     DELIVER,
     ENCODE,
+    FORWARDED,
     IN_PROGRESS,
     INFER,
     SCHEDULED,
@@ -35,7 +37,7 @@ from node.ledger.jobs import (
     due_of,
     get_job,
 )
-from node.ledger.tables import delivery, delivery_instance, job, result
+from node.ledger.tables import delivery, delivery_instance, instance, job, original, result
 from node.ledger.timeline import tell
 
 Write = Callable[[sa.Connection], None]
@@ -44,7 +46,7 @@ Write = Callable[[sa.Connection], None]
 
 def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
     """Schedule a job; nothing is due when it is there already."""
-    at = now()
+    at, forwards = now(), new.pipeline == FORWARD
     row = {
         "id": new.id,
         "study_instance_uid": new.study_instance_uid,
@@ -56,10 +58,10 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
         "destinations": list(new.destinations),
         "priority": new.priority,
         "state": SCHEDULED,
-        "stage": INFER if new.outcome is None else ENCODE,
+        "stage": DELIVER if forwards else INFER if new.outcome is None else ENCODE,
         "run": 0,
         "attempt": 0,
-        "outcome": new.outcome,
+        "outcome": FORWARDED if forwards else new.outcome,
         "reason": new.reason,
         "created_at": at,
         "updated_at": at,
@@ -67,7 +69,20 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
     if not insert_new(connection, job, [row]):
         return []
     tell(connection, new.id, "job scheduled", f"pipeline {new.pipeline} by rule {new.rule}")
+    if forwards:
+        _owe_originals(connection, new)
     return due_of(connection, get_job(connection, new.id))
+
+
+def _owe_originals(connection: sa.Connection, new: NewJob) -> None:
+    """Owe the images of the series that no earlier generation has sent on."""
+    query = sa.select(sa.literal(new.id), instance.c.sop_instance_uid).where(
+        instance.c.study_instance_uid == new.study_instance_uid,
+        instance.c.series_instance_uid == new.series_instance_uid,
+        ~sa.exists().where(original.c.sop_instance_uid == instance.c.sop_instance_uid),
+    )
+    connection.execute(sa.insert(original).from_select(["job_id", "sop_instance_uid"], query))
+    owe_results(connection, new.id, dict.fromkeys(new.destinations))
 
 
 def begin_attempt(connection: sa.Connection, attempt: Attempt) -> Job | None:
@@ -136,10 +151,9 @@ def supersede_jobs(connection: sa.Connection, study: str, series: str, generatio
 
 
 def cancel_active(connection: sa.Connection, which: sa.ColumnElement[bool], reason: str) -> None:
-    """Stop those of the jobs that have not ended."""
-    for job_id in connection.scalars(
-        sa.select(job.c.id).where(which, job.c.state.in_(ACTIVE)).order_by(job.c.id)
-    ).all():
+    """Stop those of the analyses that have not ended; images that are sent on stay owed."""
+    analyses = sa.and_(which, job.c.state.in_(ACTIVE), job.c.pipeline != FORWARD)
+    for job_id in connection.scalars(sa.select(job.c.id).where(analyses).order_by(job.c.id)).all():
         _cancel(connection, job_id, reason)
 
 
@@ -151,10 +165,14 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     Raises ``NotFoundError``, or ``NodeError`` when the stage does not exist or has nothing to begin with.
     """
     current = get_job(connection, job_id)
+    if current.pipeline == FORWARD:
+        stage = stage or DELIVER
     stage = stage or (DELIVER if (current.state, current.stage) == (CANCELED, DELIVER) else INFER)
     if stage not in (INFER, ENCODE, DELIVER):
         raise NodeError(f"stage {stage!r} does not exist; use {INFER}, {ENCODE} or {DELIVER}")
     owed = connection.execute(sa.select(*delivery.c["destination", "kinds"]).where(delivery.c.job_id == job_id)).all()
+    if current.pipeline == FORWARD and stage != DELIVER:
+        raise NodeError(f"job {job_id} has nothing to {stage}: it sends images on; retry it from {DELIVER}")
     if (stage == ENCODE and current.stage != ENCODE) or (stage == DELIVER and not owed):
         raise NodeError(f"job {job_id} has nothing to {stage}; retry it from {INFER}")
     connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.job_id == job_id))

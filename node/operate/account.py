@@ -10,8 +10,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
+from node.config import FORWARD
 from node.ledger.conflicts import Outdated
 from node.ledger.jobs import CANCELED, COMPLETED, DELIVER, IN_PROGRESS, SCHEDULED, Job
+from node.ledger.owed import DeliveryStatus, is_overdue
 from node.operate.books import Books, Conflict, ReceivedSeries
 
 Owed = Callable[[str, str, Collection[str]], bool]
@@ -62,6 +64,8 @@ class Account:
     """Stored, confirmed, waiting, in progress, cancelled."""
     quarantined: tuple[Quarantined, ...]
     conflicts: tuple[Conflict, ...]
+    overdue: tuple[DeliveryStatus, ...]
+    """Deliveries that are not done after ``alarm_after_hours``."""
     outdated: tuple[Outdated, ...]
     """Results sent for images that came again with another identity."""
     differences: tuple[str, ...]
@@ -79,10 +83,11 @@ def account(books: Books, is_owed: Owed, day: date | None = None) -> Account:
     for one in chosen.results:
         if one.quarantine is None:
             made.setdefault(one.job_id, []).append(one.kind or "")
+    sent_on = {d.job_id: d.instances for d in chosen.deliveries}
     return Account(
         day=day,
         received=_sum((_part_of_series(s), s.study_instance_uid, s.instances) for s in chosen.series),
-        jobs=_sum((_part_of_job(j), j.study_instance_uid, len(made.get(j.id, ()))) for j in chosen.jobs),
+        jobs=_sum((_part_of_job(j), j.study_instance_uid, _objects(j, made, sent_on)) for j in chosen.jobs),
         deliveries=_sum(
             (_PARTS.get(d.state, d.state.lower()), studies.get(d.job_id, ""), d.instances) for d in chosen.deliveries
         ),
@@ -98,6 +103,7 @@ def account(books: Books, is_owed: Owed, day: date | None = None) -> Account:
             if one.quarantine is not None
         ),
         conflicts=chosen.conflicts,
+        overdue=tuple(d for d in chosen.deliveries if is_overdue(d)),
         outdated=chosen.outdated,
         differences=(*_strays(books), *_of_series(chosen), *_of_jobs(chosen, made, is_owed), *_of_deliveries(chosen)),
     )
@@ -135,6 +141,10 @@ def _part_of_series(one: ReceivedSeries) -> str:
 
 def _part_of_job(job: Job) -> str:
     return job.outcome or "without outcome" if job.state == COMPLETED else _PARTS[job.state]
+
+
+def _objects(job: Job, made: dict[str, list[str]], sent_on: dict[str, int]) -> int:
+    return sent_on.get(job.id, 0) if job.pipeline == FORWARD else len(made.get(job.id, ()))
 
 
 def _strays(books: Books) -> Iterator[str]:
@@ -180,11 +190,12 @@ def _of_jobs(books: Books, made: dict[str, list[str]], is_owed: Owed) -> Iterato
         if job.outcome is None:
             yield f"{name}: is encoded, but has no outcome"
             continue
-        if not made.get(job.id):
+        if not made.get(job.id) and job.pipeline != FORWARD:
             yield f"{name}: is encoded, but has no result"
         owed = deliveries.get(job.id, {})
         for destination in job.destinations:
-            if is_owed(destination, job.outcome, made.get(job.id, ())) and destination not in owed:
+            takes = job.pipeline == FORWARD or is_owed(destination, job.outcome, made.get(job.id, ()))
+            if takes and destination not in owed:
                 yield (
                     f"{name}: {destination!r} takes the outcome {job.outcome!r}, but was not owed it; "
                     f"if its outcomes or objects were changed since: ainode retry {job.id}"
@@ -225,6 +236,11 @@ def tell(found: Account) -> str:
         f"IDENTITY CHANGED: study {o.study_instance_uid} came again with other {o.changed}; "
         f"{o.destination} has results of job {o.job_id} under the old one"
         for o in found.outdated
+    ]
+    lines += [
+        f"OVERDUE: delivery of job {d.job_id} to {d.destination}, {d.stored} of {d.instances} objects stored: "
+        f"{d.error or 'not tried yet'}"
+        for d in found.overdue
     ]
     lines += [
         f"quarantined: {q.description} of job {q.job_id}, study {q.study_instance_uid}: {q.reason}"

@@ -11,7 +11,7 @@ from node.ledger.conflicts import Outdated, outdated_deliveries
 from node.ledger.engine import snapshot
 from node.ledger.jobs import Job, list_jobs
 from node.ledger.owed import DeliveryStatus, all_deliveries
-from node.ledger.tables import conflict, decision, delivery_instance, instance, result, series
+from node.ledger.tables import conflict, decision, delivery_instance, instance, original, result, series
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,9 +163,13 @@ def _strays(connection: sa.Connection) -> tuple[Stray, ...]:
         result.c.job_id == delivery_instance.c.job_id,
         result.c.sop_instance_uid == delivery_instance.c.sop_instance_uid,
     )
+    of_original = sa.and_(
+        original.c.job_id == delivery_instance.c.job_id,
+        original.c.sop_instance_uid == delivery_instance.c.sop_instance_uid,
+    )
     answers = (
         sa.select(delivery_instance.c.job_id, delivery_instance.c.destination, sa.func.count().label("n"))
-        .where(~sa.exists().where(of_result))
+        .where(~sa.exists().where(of_result), ~sa.exists().where(of_original))
         .group_by(delivery_instance.c.job_id, delivery_instance.c.destination)
     )
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 
 from node.errors import NotFoundError
 from node.ledger.conflicts import outdated_deliveries
+from node.ledger.owed import is_stored
 from node.ledger.tables import conflict, decision, delivery, delivery_instance, event, instance, job, result, series
 
 
@@ -130,7 +132,7 @@ def _tell_job(work: dict[str, Any]) -> list[str]:
         held = f" QUARANTINED: {made['quarantine']}" if made["quarantine"] else ""
         lines.append(f"    result {made['description']} ({made['size']} bytes){held}")
     for sent in work["deliveries"]:
-        stored = sum(i["status"] == 0 or (i["status"] or 0) & 0xF000 == 0xB000 for i in sent["instances"])
+        stored = sum(is_stored(i["status"]) for i in sent["instances"])
         lines.append(
             f"    delivery to {sent['destination']}: {sent['state']}, {stored} of {len(sent['instances'])} stored"
         )
@@ -139,6 +141,9 @@ def _tell_job(work: dict[str, Any]) -> list[str]:
                 f"      IDENTITY CHANGED: the images came again with other {work['outdated'][sent['destination']]}; "
                 "these results name the old one"
             )
+        told = Counter((i["status"], i["comment"]) for i in sent["instances"] if i["status"] != 0x0000)
+        for (status, comment), count in told.items():
+            lines.append(f"      {count} answered {'nothing' if status is None else f'0x{status:04X}'}: {comment}")
         if sent["error"]:
             lines.append(f"      last error: {sent['error']}; next try {clock(sent['next_at'])}")
     return lines

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
+from node.ledger.circuits import circuits
 from node.ledger.conflicts import outdated_deliveries
 from node.ledger.engine import now
+from node.ledger.owed import OVERDUE, statuses
 from node.ledger.tables import conflict, delivery, executor, instance, job, result, series
 
 ALIVE_SECONDS = 30.0
@@ -55,6 +58,8 @@ def status(engine: sa.Engine, folder: Path, studies: int = 20) -> dict[str, Any]
             "jobs": by(job, job.c.state),
             "outcomes": by(job, job.c.outcome),
             "deliveries": by(delivery, delivery.c.state),
+            "overdue": [asdict(one) for one in statuses(connection, OVERDUE)],
+            "down": [asdict(one) for one in circuits(connection) if one.opened_at is not None],
             "quarantined": count(result, result.c.quarantine.is_not(None)),
             "processes": by_role(connection),
             "free_gib": round(shutil.disk_usage(folder).free / 2**30, 1),

@@ -12,7 +12,7 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.tag import BaseTag
 
-from node.config import Condition, Rule, Selection, parse_condition, parse_hours
+from node.config import FORWARD, Condition, Rule, Selection, parse_condition, parse_hours
 
 PRIORITIES = {"high": 1, "medium": 2, "low": 3}
 WITHHELD = "(not shown)"
@@ -37,7 +37,7 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """One pipeline that a series goes through."""
+    """One pipeline that a series goes through, or ``FORWARD``."""
 
     pipeline: str
     rule: str
@@ -65,8 +65,10 @@ def decide(header: Dataset, rules: Sequence[Rule], origin: Origin) -> Decision:
     is for ``node.studies.choice``.
     """
     refused = _never_analysed(header)
-    if refused:
-        return Decision(outcome="ignored", reason=refused, routes=(), trace=())
+    if refused:  # which does not keep it from being sent on
+        rules = [rule.model_copy(update={"pipelines": ()}) for rule in rules if rule.send]
+        if not rules:
+            return Decision(outcome="ignored", reason=refused, routes=(), trace=())
     trace = []
     routes: dict[str, Route] = {}
     for rule in rules:
@@ -89,6 +91,8 @@ def decide(header: Dataset, rules: Sequence[Rule], origin: Origin) -> Decision:
                 }
             )
     outcome, reason = sum_up(trace)
+    if refused:
+        reason = f"{reason}; not analysed: {refused}" if outcome == "routed" else refused
     return Decision(outcome=outcome, reason=reason, routes=tuple(routes.values()), trace=tuple(trace))
 
 
@@ -104,7 +108,7 @@ def trace_entry(header: Dataset, rule: Rule, origin: Origin) -> dict[str, Any]:
     chosen = None if matched and of_study(rule) else matched
     return {
         "rule": rule.name,
-        "pipelines": list(rule.pipelines),
+        "pipelines": [route.pipeline for route in routes_of(rule, urgent=False)],
         "matched": matched,
         "chosen": chosen,
         "conditions": conditions,
@@ -119,9 +123,8 @@ def of_study(rule: Rule) -> bool:
 def routes_of(rule: Rule, *, urgent: bool) -> list[Route]:
     """What a rule that applies does; ``urgent``: the request was STAT."""
     priority = PRIORITIES["high" if urgent else rule.priority]
-    return [
-        Route(pipeline=p, rule=rule.name, destinations=rule.destinations, priority=priority) for p in rule.pipelines
-    ]
+    to = dict.fromkeys(rule.pipelines, rule.destinations) | ({FORWARD: rule.send} if rule.send else {})
+    return [Route(pipeline=p, rule=rule.name, destinations=names, priority=priority) for p, names in to.items()]
 
 
 def sum_up(trace: Sequence[Mapping[str, Any]]) -> tuple[str, str]:

@@ -33,6 +33,11 @@ def status(*, config_path: Path, as_json: bool, studies: int) -> None:
         click.echo(f"{key.replace('_', ' '):16} {found[key]}")
     for key in ("series", "jobs", "outcomes", "deliveries", "processes"):
         click.echo(f"{key:12} " + (", ".join(f"{n} {what}" for what, n in found[key].items()) or "none"))
+    for one in found["down"]:
+        click.echo(f"DOWN since {clock(one['opened_at'])}: {one['destination']}, next probe {clock(one['probe_at'])}")
+        click.echo(f"  {one['error']}")
+    for one in found["overdue"]:
+        click.echo(f"OVERDUE: job {one['job_id']} to {one['destination']}: {one['error']}")
     for study in found["studies"]:
         click.echo(f"\n{clock(study['last_at'])}  {study['study_instance_uid']}")
         click.echo(f"  {study['series']} series, {study['images']} images")
