@@ -31,6 +31,7 @@ VERBS = (
     "try",
     "demo",
     "bench",
+    "reconcile",
     "rules",
     "web",
 )

@@ -118,6 +118,11 @@ class Jobs:
         with begin_immediate(self._engine) as connection:
             self._enqueue(connection, transitions.retry_job(connection, job_id, stage))
 
+    def send_again(self, job_id: str, destination: str, lost: Sequence[str]) -> None:
+        """Owe a destination what it lost; see ``node.ledger.transitions.send_again``."""
+        with begin_immediate(self._engine) as connection:
+            self._enqueue(connection, transitions.send_again(connection, job_id, destination, lost))
+
     def hasten(self, destination: str) -> None:
         """Make every attempt that waits to deliver to ``destination`` due now."""
         waiting = self._client.list_workflows(

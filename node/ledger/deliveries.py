@@ -64,6 +64,17 @@ def schedule_delivery(
         _update(connection, job_id, destination, state=SCHEDULED, **fresh)
 
 
+def reopen_delivery(connection: sa.Connection, job_id: str, destination: str, lost: Sequence[str]) -> None:
+    """Owe what a destination has lost once more: a delivery that begins now."""
+    for uid in lost:
+        which = sa.and_(_is(delivery_instance, job_id, destination), delivery_instance.c.sop_instance_uid == uid)
+        again = {**_AGAIN, "comment": "lost by the destination"}
+        connection.execute(sa.update(delivery_instance).where(which).values(**again))
+    fresh = {"attempt": 0, "next_at": None, "ended_at": None, "alarmed_at": None, "created_at": now(), "error": None}
+    _update(connection, job_id, destination, state=SCHEDULED, **fresh)
+    tell(connection, job_id, "delivery reopened", f"{destination} lost {len(lost)} objects")
+
+
 def begin_delivery(connection: sa.Connection, job_id: str, destination: str) -> Claim | None:
     """Count a new attempt; ``None``: nothing to do (confirmed, cancelled or unknown)."""
     row = _locked(connection, job_id, destination)

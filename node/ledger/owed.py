@@ -54,6 +54,16 @@ class Owed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stored:
+    """One object that a destination has stored."""
+
+    job_id: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeliveryStatus:
     """One line of ``ainode status``."""
 
@@ -75,7 +85,7 @@ class DeliveryStatus:
 def objects(where: sa.ColumnElement[bool]) -> sa.Subquery:
     """Every object that the deliveries of ``where`` are about: what the gate let pass, of the kinds that are taken.
 
-    ``where`` is a condition on ``delivery``; it is applied before the two kinds of objects are put together.
+    ``where`` is a condition on ``delivery`` and ``job``; it is applied before the two kinds of objects are put together.
     """
     of_job = sa.and_(job.c.id == delivery.c.job_id, where)
     of_delivery = (delivery.c.job_id, delivery.c.destination, job.c.study_instance_uid)
@@ -124,6 +134,18 @@ def is_unanswered(connection: sa.Connection, job_id: str, destination: str, aske
     late = sa.and_(columns.committed_at.is_(None), columns.asked_at <= asked_before)
     ours = sa.and_(columns.job_id == job_id, columns.destination == destination)
     return connection.scalar(sa.select(columns.job_id).where(ours, late).limit(1)) is not None
+
+
+def stored_since(connection: sa.Connection, destination: str, sent_after: float) -> list[Stored]:
+    """What a destination took after a time, of deliveries that are done and of jobs that were not cancelled."""
+    done = sa.and_(delivery.c.destination == destination, delivery.c.state.in_((STORED, CONFIRMED)))
+    which = objects(sa.and_(done, job.c.state != CANCELED))
+    query = (
+        sa.select(*which.c[tuple(Stored.__dataclass_fields__)])
+        .join(delivery_instance, _answer_of(which))
+        .where(_STORED, delivery_instance.c.sent_at >= sent_after)
+    )
+    return [Stored(**row) for row in connection.execute(query).mappings()]
 
 
 def deliveries_of(connection: sa.Connection, job_id: str) -> list[DeliveryStatus]:

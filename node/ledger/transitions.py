@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from node.config import FORWARD
 from node.errors import NodeError
-from node.ledger.deliveries import cancel_deliveries, schedule_delivery
+from node.ledger.deliveries import cancel_deliveries, reopen_delivery, schedule_delivery
 from node.ledger.engine import insert_new, now
 from node.ledger.jobs import (
     ACTIVE,
@@ -184,6 +184,19 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     fresh = {"attempt": 0, "next_at": None, "error": None}
     _update(connection, job_id, state=SCHEDULED, stage=stage, run=current.run + 1, **fresh)
     tell(connection, job_id, "job retried", f"from {stage}")
+    return due_of(connection, get_job(connection, job_id))
+
+
+def send_again(connection: sa.Connection, job_id: str, destination: str, lost: Sequence[str]) -> list[Attempt]:
+    """A destination lost what it had stored of a job: owe it these instances once more.
+
+    Raises ``NotFoundError``, or ``NodeError`` when the job was cancelled.
+    """
+    current = get_job(connection, job_id)
+    if current.state == CANCELED:
+        raise NodeError(f"job {job_id} is {CANCELED}; retry it first")
+    reopen_delivery(connection, job_id, destination, lost)
+    _update(connection, job_id, state=SCHEDULED, stage=DELIVER, run=current.run + 1)
     return due_of(connection, get_job(connection, job_id))
 
 
