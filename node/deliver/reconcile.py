@@ -134,10 +134,10 @@ def _texts(match: Dataset, keyword: str) -> list[str]:
 
 def tell(found: Reconciliation) -> str:
     """The reconciliation in plain words."""
-    lines = [f"{found.destination} since {found.since}"]
-    lines.append(
-        f"holds {found.series} series that rules want; the node never got, or not all of, {len(found.never_received)}"
-    )
+    lines = [
+        f"{found.destination} since {found.since}",
+        f"holds {found.series} series that rules want; of {len(found.never_received)} the node has not every image",
+    ]
     lines += [
         f"  NEVER RECEIVED: {one.modality} series {one.series_instance_uid} of study {one.study_instance_uid}: "
         f"{one.there or 'some'} images there, {one.here} here"
@@ -145,6 +145,6 @@ def tell(found: Reconciliation) -> str:
     ]
     lines.append(f"took {found.delivered} objects from the node, of which it does not hold {len(found.lost)}")
     lines += [
-        f"  LOST: {one.sop_instance_uid} of job {one.job_id}, study {one.study_instance_uid}" for one in found.lost
+        f"  LOST: {one.sop_instance_uid} of study {one.study_instance_uid}, job {one.job_id}" for one in found.lost
     ]
     return "\n".join(lines)

@@ -85,7 +85,7 @@ class DeliveryStatus:
 def objects(where: sa.ColumnElement[bool]) -> sa.Subquery:
     """Every object that the deliveries of ``where`` are about: what the gate let pass, of the kinds that are taken.
 
-    ``where`` is a condition on ``delivery`` and ``job``; it is applied before the two kinds of objects are put together.
+    ``where`` is a condition on ``delivery`` and ``job``; it is applied before the kinds of objects are united.
     """
     of_job = sa.and_(job.c.id == delivery.c.job_id, where)
     of_delivery = (delivery.c.job_id, delivery.c.destination, job.c.study_instance_uid)

@@ -1,4 +1,4 @@
-"""The verb reconcile: does a destination hold what the ledger says, and the node what the destination holds?"""
+"""The verb reconcile: whether a destination holds what the ledger says, and the node what the destination holds."""
 
 from __future__ import annotations
 
