@@ -139,8 +139,10 @@ class Series(Protocol):
         Value Map off). ``orientation``: the patient direction in which each of the three axes grows, of L R A P H F:
         ``"HPL"`` is axial slices from foot to head, rows to posterior, columns to the patient's left.
         ``None``: as acquired, slices sorted along the normal. Axes are permuted and flipped, never resampled.
+        With a tilted gantry the images are shifted by whole pixels and the rest is filled with their least value.
 
-        Raises ``Unsuitable`` when the images do not form one regular grid.
+        When most of the images form one regular grid it is of these, and the node makes the outcome *partial*.
+        Raises ``Unsuitable`` when they do not.
         """
 
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import tempfile
+from copy import deepcopy
 from pathlib import Path
 
 import highdicom
 import numpy as np
 import pytest
-from analyses import analysis, one, segment, source_of
-from dicom_files import AXIAL, CORONAL, SAGITTAL, ct_series
-from hypothesis import given, settings
+from analyses import analysis, box, one, segment, source_of, two_lesions
+from dicom_files import AXIAL, CORONAL, SAGITTAL, ct_series, mr_series
+from enhanced_files import enhanced
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom import FileDataset
+from pydicom.uid import CTImageStorage, MRImageStorage, generate_uid
 from scipy.spatial import cKDTree
 
 from node.errors import EncodeError
 from node.pipeline import DerivedSeries, Findings, Volume, codes
-from node.results import check, encode
+from node.results import check, encode, of_part, outcome_of
+from node.results.gate import walk
 from node.results.grid import place
+from node.results.headers import frame_key
 from node.studies.source import SourceSeries
 
 DIRECTIONS = ("HPL", "FAR", "PRH", "LHA", "AFL", "RHP", "PLH")
@@ -63,25 +69,155 @@ def read_back(source: SourceSeries, mask: Volume) -> Volume:
     return seg.get_volume(combine_segments=True)
 
 
-@settings(max_examples=40, deadline=None)
+def tilted(datasets: list[FileDataset], down: float, right: float = 0.0) -> list[FileDataset]:
+    """Each image shifted against the one before, mm along its columns and rows, as a tilted gantry does."""
+    for index, dataset in enumerate(datasets):
+        cosines = np.array(dataset.ImageOrientationPatient, float)
+        position = np.array(dataset.ImagePositionPatient, float) + index * (down * cosines[3:] + right * cosines[:3])
+        dataset.ImagePositionPatient = [round(float(v), 6) for v in position]
+    return datasets
+
+
+def with_gap(datasets: list[FileDataset]) -> list[FileDataset]:
+    """Without the second: most of the images are beyond it."""
+    return datasets[:1] + datasets[2:]
+
+
+def with_repeat(datasets: list[FileDataset]) -> list[FileDataset]:
+    """The third position once more, later and with other pixels."""
+    again = deepcopy(datasets[2])
+    again.SOPInstanceUID = again.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    again.InstanceNumber = 99
+    again.PixelData = bytes(len(again.PixelData))
+    return [*datasets, again]
+
+
+def with_scout(datasets: list[FileDataset]) -> list[FileDataset]:
+    """An image of another orientation in the same series."""
+    scout = deepcopy(datasets[0])
+    scout.SOPInstanceUID = scout.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    scout.ImageOrientationPatient = [0.6, 0.8, 0, 0, 0, -1]
+    return [scout, *datasets]
+
+
+SERIES = {
+    "single images": lambda d: d,
+    "Enhanced": enhanced,
+    "Enhanced, frames in any order": lambda d: enhanced(d, shuffle=3),
+    "Enhanced, in three files": lambda d: enhanced(d, files=3, shuffle=4),
+    "tilted gantry": lambda d: tilted(d, 0.61),
+    "gantry tilted the other way": lambda d: tilted(d, -0.9),
+    "tilted in both directions": lambda d: tilted(d, 0.35, -0.5),
+    "Enhanced, tilted gantry": lambda d: enhanced(tilted(d, 0.61)),
+    "a slice missing": with_gap,
+    "a slice missing in an Enhanced object": lambda d: enhanced(with_gap(d)),
+    "a position twice": with_repeat,
+    "an image of another orientation": with_scout,
+}
+
+
+def images_of(source: SourceSeries) -> dict[tuple[str, int | None], int]:
+    """Index of each image of the source by the reference that names it."""
+    return {frame_key(d, "SOPInstanceUID"): i for i, d in enumerate(source.datasets)}
+
+
+def stored_mask(seg: FileDataset, source: SourceSeries) -> np.ndarray:
+    """``[image, row, column]``: the frames of a SEG on the images they name and lie on."""
+    found = np.zeros((len(source.datasets), seg.Rows, seg.Columns), bool)
+    frames = np.atleast_3d(seg.pixel_array).reshape(-1, seg.Rows, seg.Columns)
+    for pixels, group in zip(frames, seg.PerFrameFunctionalGroupsSequence, strict=True):
+        index = images_of(source)[frame_key(group.DerivationImageSequence[0].SourceImageSequence[0])]
+        position = group.PlanePositionSequence[0].ImagePositionPatient
+        assert np.allclose(position, source.datasets[index].ImagePositionPatient, atol=1e-6)
+        found[index] |= pixels.astype(bool)
+    return found
+
+
+@pytest.mark.parametrize("kind", SERIES)
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    orientation=ORIENTATIONS,
-    spacing=SPACINGS,
+    grid=st.fixed_dictionaries(
+        {
+            "orientation": ORIENTATIONS,
+            "spacing": st.tuples(st.sampled_from([1.4, 2.0, 2.5]), *[st.sampled_from([0.45, 0.7, 1.25])] * 2),
+        }
+    ),
     reverse=st.booleans(),
     direction=st.sampled_from([None, *DIRECTIONS]),
     seed=st.integers(0, 1000),
 )
-def test_a_mask_lies_where_it_was_drawn(orientation, spacing, reverse, direction, seed):
+def test_what_is_said_of_a_set_of_voxels_comes_back_on_exactly_these(kind, grid, reverse, direction, seed):
+    """A mask of bright voxels is a SEG of exactly the stored pixels that are bright; a copy is a copy of each pixel."""
     with tempfile.TemporaryDirectory() as folder:
-        noise = np.random.default_rng(seed).integers(-900, 100, (5, 7, 9))
-        datasets = ct_series(volume=noise, spacing=spacing, orientation=orientation, origin=(12.5, -33.0, 71.25))
+        random = np.random.default_rng(seed)
+        noise = random.integers(-900, 0, (5, 7, 9))
+        bright = random.random(noise.shape) < 0.2
+        bright[:, 3, 4] = True
+        datasets = ct_series(volume=np.where(bright, noise + 1000, noise), origin=(12.5, -33, 71), **grid)
         for number, dataset in enumerate(datasets[::-1] if reverse else datasets, 1):
             dataset.InstanceNumber = number
-        source = source_of(Path(folder), datasets)
-        grid = source.volume(direction)
-        drawn = grid.with_array((np.random.default_rng(seed).random(grid.spatial_shape) < 0.2).astype(np.uint8))
-        drawn.array[0, 0, 0] = 1  # never empty, and touches a corner
-        assert same_places(points(read_back(source, drawn)), points(drawn))
+        source = source_of(Path(folder), SERIES[kind](datasets))
+        volume = source.volume(direction)
+        mask = volume.with_array((volume.array > 0).astype(np.uint8))
+        copy = DerivedSeries(volume=volume, description="Copy", derivation=codes.DCM.Smoothing)
+        objects = encode(analysis(Findings(segments=(segment(mask),), derived=(copy,))), source)
+        check(objects, source)
+        stored = np.stack(list(source.pixels()))
+        assert np.array_equal(stored_mask(one(objects, "seg"), source), stored > 0)
+        derived = [o.dataset for o in objects if o.kind == "derived"]
+        assert len(derived) == len(source.datasets)
+        for image in derived:
+            index = images_of(source)[frame_key(image.SourceImageSequence[0])]
+            assert np.array_equal(image.pixel_array.astype(int) - 1024, stored[index])
+            assert image.SOPClassUID == CTImageStorage
+
+
+@pytest.mark.parametrize("kind", ["a slice missing", "a position twice", "an image of another orientation"])
+def test_a_result_of_a_part_of_the_series_names_the_images_of_that_part_only(tmp_path, kind):
+    source = source_of(tmp_path, SERIES[kind](ct_series(6, 16)))
+    found = Findings(segments=(segment(box(source.volume(), (0, 2, 2), (2, 9, 9))),))
+    found = of_part(found, source.left_out)
+    objects = encode(analysis(found, outcome=outcome_of(found), reason=found.partial), source)
+    check(objects, source)
+    report = one(objects, "sr")
+    named = {
+        str(r.ReferencedSOPInstanceUID)
+        for s in report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+        for r in s.ReferencedSOPSequence
+    }
+    assert named - {str(one(objects, "seg").SOPInstanceUID)} == {str(d.SOPInstanceUID) for d in source.datasets}
+    assert source.left_out
+    assert any(source.left_out in str(i.get("TextValue", "")) for i in walk(report))
+
+
+def test_a_lesion_in_a_frame_is_referred_to_by_its_frame_number(tmp_path):
+    source = source_of(tmp_path, enhanced(ct_series(5, 32), shuffle=1))
+    objects = encode(analysis(two_lesions(source)), source)
+    check(objects, source)
+    seg = one(objects, "seg")
+    frames = {
+        int(g.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber)
+        for g in seg.PerFrameFunctionalGroupsSequence
+    }
+    assert frames == {int(source.datasets[i].ReferencedFrameNumber) for i in range(4)}
+    outline = next(i for i in walk(one(objects, "sr")) if i.get("ValueType") == "SCOORD")
+    assert int(outline.ContentSequence[0].ReferencedSOPSequence[0].ReferencedFrameNumber) in frames
+
+
+def test_a_derived_mr_of_an_enhanced_one_is_a_series_of_single_images(tmp_path):
+    images = mr_series(4, 16)
+    (whole,) = enhanced(images)
+    whole.EchoPulseSequence, whole.SegmentedKSpaceTraversal = "SPIN", "PARTIAL"
+    source = source_of(tmp_path, [whole])
+    copy = DerivedSeries(volume=source.volume("HPL"), description="Copy", derivation=codes.DCM.Smoothing)
+    objects = encode(analysis(Findings(derived=(copy,))), source)
+    check(objects, source)
+    for number, (encoded_object, image) in enumerate(zip(objects, images, strict=True), 1):
+        derived = encoded_object.dataset
+        assert (derived.SOPClassUID, derived.InstanceNumber) == (MRImageStorage, number)
+        assert (derived.ScanningSequence, derived.SequenceVariant) == ("SE", "SK")
+        assert np.array_equal(derived.pixel_array, image.pixel_array)
+        assert "PerFrameFunctionalGroupsSequence" not in derived
 
 
 @settings(max_examples=25, deadline=None)

@@ -158,7 +158,7 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
     "pixels stretched": ("seg", stretched, "PixelSpacing is not the source's"),
     "a shifted frame": ("seg", frame(0, PlanePosition=[-10, -20, -29]), "does not lie on its source image"),
     "swapped frames": ("seg", swap_positions, "does not lie on its source image"),
-    "a dimension index twice": ("seg", frame(1, DimensionIndexValues=[1, 1]), "DimensionIndexValues repeat"),
+    "a dimension index twice": ("seg", frame(1, DimensionIndexValues=[1, 2]), "DimensionIndexValues repeat"),
     "a dimension index that lies": ("seg", frame(0, DimensionIndexValues=[1, 9]), "do not follow the positions"),
     "a frame of no segment": ("seg", frame(0, Segment=7), "described or shown"),
     "no source of a frame": (

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from dicom_files import ct_series
+from enhanced_files import enhanced
 from pydicom import Dataset
 
 from node.config import SeriesTable
 from node.pipeline import Needs
 from node.studies.completeness import Arrival, judge
+from node.studies.frames import split_frames
 from node.studies.grid import describe, plane_name
 from node.studies.preflight import unmet
 from node.studies.source import SourceSeries
@@ -51,14 +54,15 @@ def test_a_sagittal_grid_maps_rows_and_columns_to_the_axes_that_the_header_says(
 @pytest.mark.parametrize(
     ("datasets", "reason", "gap"),
     [
-        (stack([0, 2, 4, 8, 10]), "slices are missing: 1", True),
-        (stack([0, 2, 4, 4, 6]), "occur more than once", False),
-        (stack([0, 2, 4, 7, 9]), "steps vary", False),
-        ([image((0, 0.2 * k, k)) for k in range(4)], "tilted gantry", False),
-        ([*stack([0, 1]), image((0, 0, 2), (0, 1, 0, 1, 0, 0))], "different orientations", False),
-        ([*stack([0, 1]), image((1, 2, 2), Rows=5)], "Rows differs", False),
+        (stack([0, 2, 6, 8, 12, 14]), "slices are missing: 2", True),
+        (stack([0, 0, 2, 2, 4]), "several volumes in one series", False),
+        (stack([0, 2, 5, 9, 14]), "steps vary", False),
+        ([image((0, 0.8 * k, k)) for k in range(4)], "more than a tilted gantry", False),
+        ([*stack([0, 1]), *[image((0, 0, z), (0, 1, 0, 1, 0, 0)) for z in (2, 3)]], "Orientation", False),
+        ([*stack([0]), image((1, 2, 2), Rows=5)], "Rows differs", False),
         (stack([0, 1], PixelSpacing=None), "PixelSpacing is missing", False),
         (stack([0, 1], ImagePositionPatient=None), "ImagePositionPatient is missing", False),
+        (stack([0, 1], PixelSpacing=[0, 0]), "PixelSpacing is not positive", False),
         (stack([0], NumberOfFrames=3), "multi-frame", False),
         ([Dataset()], "no images", False),
     ],
@@ -68,6 +72,53 @@ def test_what_is_no_regular_grid_says_why(datasets, reason, gap):
     assert grid.affine is None
     assert reason in grid.fault
     assert grid.gap is gap
+    assert sorted(grid.order) == list(range(len(datasets)))
+
+
+@pytest.mark.parametrize(
+    ("datasets", "order", "left_out", "gap"),
+    [
+        (stack([0, 2, 4, 8, 10]), (0, 1, 2), "slices are missing: 1 at 1 places (step 2 mm)", True),
+        (stack([0, 4, 6, 8, 10]), (1, 2, 3, 4), "4 of 5 images", True),
+        (stack([0, 2, 4, 4, 6]), (0, 1, 3, 4), "1 slice position occurs more than once", False),
+        (stack([0, 2, 4, 7, 9]), (0, 1, 2), "slice steps vary from 2 to 3 mm", False),
+        ([*stack([0, 1]), image((0, 0, 2), (0, 1, 0, 1, 0, 0))], (0, 1), "1 image left out: ImageOrien", False),
+        ([*stack([0, 1, 2]), image((1, 2, 2), Rows=5)], (0, 1, 2), "1 image left out: Rows differs", False),
+        ([*stack([0, 1, 2]), image(PixelSpacing=None)], (0, 1, 2), "PixelSpacing is missing", False),
+        ([*stack([0, 1, 2]), image((9, 2, 3)), image((9, 2, 4))], (0, 1, 2), "shifted", False),
+    ],
+)
+def test_the_largest_regular_part_is_taken_and_the_rest_is_named(datasets, order, left_out, gap):
+    grid = describe(datasets)
+    assert grid.order == order
+    assert left_out in grid.left_out
+    assert grid.fault == ""
+    assert grid.gap is gap
+
+
+def test_a_tilted_gantry_shifts_images_by_whole_pixels_and_none_by_more_than_half_of_one():
+    datasets = [image((0, 0.3 * k, k)) for k in range(6)]
+    grid = describe(datasets)
+    assert (grid.fault, grid.left_out) == ("", "")
+    assert grid.spread(4, 6) == (4 + 3, 6)
+    for k, (row, column) in enumerate(grid.offsets):
+        believed = (grid.affine @ [k, row, column, 1])[:3]
+        assert np.abs(believed - np.array([0, 0.3 * k, k]))[1] <= 0.25 + 1e-9
+        assert np.allclose(believed[[0, 2]], [0, k])
+
+
+def test_a_frame_of_an_enhanced_object_is_an_image_with_the_attributes_of_its_functional_groups():
+    images = ct_series(3, 8)
+    images[1].RescaleIntercept = -1000.0
+    (whole,) = enhanced(images)
+    for group in whole.PerFrameFunctionalGroupsSequence:
+        group.PixelValueTransformationSequence = [Dataset()]
+        group.PixelValueTransformationSequence[0].RescaleIntercept = -5.0
+    frames = split_frames(whole)
+    assert [int(f.ReferencedFrameNumber) for f in frames] == [1, 2, 3]
+    assert [f.ImagePositionPatient for f in frames] == [i.ImagePositionPatient for i in images]
+    assert all(f.PixelSpacing == [0.7, 0.7] and f.RescaleIntercept == -5.0 and f.RescaleSlope == 1.0 for f in frames)
+    assert all("NumberOfFrames" not in f and f.SOPInstanceUID == whole.SOPInstanceUID for f in frames)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +174,7 @@ def test_needs_are_checked_on_headers_and_the_reason_names_value_and_need(needs,
 
 
 def test_a_gap_makes_a_series_not_applicable_only_where_a_regular_grid_is_needed():
-    datasets = stack([0, 2, 6])
+    datasets = stack([0, 2, 6, 8, 12])
     series = SourceSeries(paths=(), datasets=tuple(datasets), grid=describe(datasets))
     assert "missing" in unmet(Needs(modalities=frozenset({"CT"})), series)
     assert unmet(Needs(modalities=frozenset({"CT"}), regular_grid=False), series) == ""

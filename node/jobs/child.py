@@ -99,7 +99,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Repl
     """Run one task. The handover is durable before this returns; after *not applicable* it holds no findings."""
     from node.jobs.handover import Handover, save
     from node.pipeline import Findings, Unsuitable
-    from node.results import outcome_of
+    from node.results import of_part, outcome_of
     from node.results.prior import compare
     from node.studies.preflight import unmet
     from node.studies.source import SourceSeries
@@ -120,6 +120,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Repl
             reason = unmet(pipeline.needs, source)
             if not reason:
                 findings = compare(pipeline.run(source), source, task.without_prior)
+                findings = of_part(findings, source.left_out)
                 outcome, reason = outcome_of(findings), findings.partial
         except Unsuitable as unsuitable:
             reason = str(unsuitable) or "the pipeline gave no reason"

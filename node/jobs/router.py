@@ -146,5 +146,5 @@ class Router:
 
 def _missing(headers: Sequence[Dataset]) -> str:
     grid = describe(headers) if headers else None
-    gap = grid.fault if grid is not None and grid.gap else ""
+    gap = grid.fault or grid.left_out if grid is not None and grid.gap else ""
     return "; ".join(filter(None, (gap, missing_parts(headers))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
@@ -27,19 +27,30 @@ ANALYSED: frozenset[Outcome] = frozenset({"findings", "no findings", "partial", 
 
 
 class Source(Protocol):
-    """The analysed series; ``studies.SourceSeries`` is one."""
+    """The analysed series; ``studies.SourceSeries`` is one. A frame of a multi-frame object is an image, too."""
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Files in the order of ``datasets``."""
+        """The file of each of ``datasets``."""
 
     @property
     def datasets(self) -> tuple[Dataset, ...]:
-        """Headers, sorted along the slice normal, or by Instance Number when there is no geometry."""
+        """Headers, sorted along the slice normal, or by Instance Number when there is no geometry.
+
+        Referenced Frame Number is there when the image is a frame of a multi-frame object.
+        """
 
     @property
     def geometry(self) -> VolumeGeometry:
-        """Grid of the images, slices in the order of ``datasets``. Raises ``Unsuitable`` when they form none."""
+        """Grid of the volume, slices in the order of ``datasets``. Raises ``Unsuitable`` when there is none."""
+
+    @property
+    def offsets(self) -> tuple[tuple[int, int], ...]:
+        """(row, column) in ``geometry`` of the first pixel of each image; empty when that is (0, 0) for all."""
+
+    @property
+    def left_out(self) -> str:
+        """Which images of the series were not analysed, and why; empty when all were."""
 
     @property
     def modality(self) -> str: ...
@@ -49,6 +60,13 @@ class Source(Protocol):
 
     @property
     def series_instance_uid(self) -> str: ...
+
+
+def of_part(findings: Findings, left_out: str) -> Findings:
+    """The findings with what was left out of the series, ``Source.left_out``, said."""
+    if not left_out:
+        return findings
+    return replace(findings, partial="; ".join(filter(None, (findings.partial, left_out))))
 
 
 def outcome_of(findings: Findings) -> Outcome:

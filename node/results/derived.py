@@ -11,8 +11,9 @@ import numpy as np
 from highdicom import ContributingEquipment, VolumeGeometry
 from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
-from pydicom import Dataset, FileDataset, dcmread, dcmwrite
+from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.datadict import keyword_for_tag
+from pydicom.pixels.utils import pixel_array
 from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
@@ -20,9 +21,10 @@ from pydicom.uid import ExplicitVRLittleEndian
 from node.errors import EncodeError
 from node.pipeline import DerivedSeries
 from node.results.analysis import Analysis, EncodedObject, Source
-from node.results.headers import mark_lossy, reference, rescale
+from node.results.headers import frame_key, mark_lossy, reference, rescale
 from node.results.identity import Identity, derive_uid, finish, identity_tags, plain, series_number
 from node.results.iod import attributes_of, fill_type_2
+from node.results.single import single_image
 
 _RESCALE = frozenset({"RescaleSlope", "RescaleIntercept", "RescaleType"})
 _DROPPED = frozenset((
@@ -69,21 +71,26 @@ def encode_derived(
     description = plain(series.description) or plain(f"AI {analysis.pipeline} images")
     number = series_number(source, 3 + place)
     series_uid = derive_uid(key, "derived series", place)
-    for path, original, values in zip(source.paths, source.datasets, volume.array, strict=True):
+    rows, columns = int(source.datasets[0].Rows), int(source.datasets[0].Columns)
+    for index, (path, original) in enumerate(zip(source.paths, source.datasets, strict=True)):
+        top, left = source.offsets[index] if source.offsets else (0, 0)
         image = _header(original, path)
-        _store(image, original, path, values)
-        _describe(image, series, description)
+        _store(image, original, path, volume.array[index, top : top + rows, left : left + columns])
+        _describe(image, original, series, description)
+        if "ReferencedFrameNumber" in original:
+            image.InstanceNumber = index + 1
         fill_type_2(image)
         image.SeriesNumber = number
         image.SeriesInstanceUID = series_uid
-        image.SOPInstanceUID = derive_uid(key, "derived", place, original.SOPInstanceUID)
+        image.SOPInstanceUID = derive_uid(key, "derived", place, *frame_key(original, "SOPInstanceUID"))
         yield EncodedObject(data=finish(image, analysis, identity), kind="derived", description=description)
 
 
-def _header(original: Dataset, path: Path) -> FileDataset:
+def _header(original: Dataset, path: Path) -> Dataset:
     """The header in Explicit VR Little Endian: what belongs to the IOD and still holds; identity comes later."""
-    header = dcmread(path, stop_before_pixels=True)
-    kept = (attributes_of(str(original.SOPClassUID)) | _RESCALE | {"SpecificCharacterSet"}) - _DROPPED
+    frame = "ReferencedFrameNumber" in original
+    header = single_image(original) if frame else dcmread(path, stop_before_pixels=True)
+    kept = (attributes_of(str(header.SOPClassUID)) | _RESCALE | {"SpecificCharacterSet"}) - _DROPPED
     if rescale(original) == (1, 0) and original.Modality != "CT":
         kept -= _RESCALE  # the MR Image IOD has none
     for tag in list(header.keys()):
@@ -93,7 +100,7 @@ def _header(original: Dataset, path: Path) -> FileDataset:
             del header[tag]
     syntax = header.file_meta.TransferSyntaxUID
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    if syntax.is_little_endian and not syntax.is_implicit_VR:
+    if syntax.is_little_endian and not syntax.is_implicit_VR and not frame:
         return header  # its elements are written again as they are
     for tag in list(header.keys()):
         try:
@@ -127,7 +134,8 @@ def _store(image: Dataset, original: Dataset, path: Path, values: NDArray[Any]) 
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     stored = np.clip(np.rint((values.astype(np.float64) - intercept) / slope), low, high).astype(np.int32)
     if original.get("PixelPaddingValue") is not None:
-        before = dcmread(path).pixel_array.astype(np.int32)
+        frame = original.get("ReferencedFrameNumber")
+        before = pixel_array(path, index=None if frame is None else int(frame) - 1).astype(np.int32)
         ends = [
             int(original.PixelPaddingValue),
             int(original.get("PixelPaddingRangeLimit", original.PixelPaddingValue)),
@@ -142,14 +150,16 @@ def _store(image: Dataset, original: Dataset, path: Path, values: NDArray[Any]) 
     mark_lossy(image, original)
 
 
-def _describe(image: Dataset, series: DerivedSeries, description: str) -> None:
+def _describe(image: Dataset, original: Dataset, series: DerivedSeries, description: str) -> None:
     """Say what it is and what it was made from (PS3.3 C.7.6.1.1.2, C.12.4)."""
     image.ImageType = ["DERIVED", "SECONDARY", *list(image.get("ImageType") or [])[2:]]
     image.SeriesDescription = description
     image.DerivationDescription = description
     image.DerivationCodeSequence = [CodedConcept.from_code(series.derivation)]
     item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = reference(image)
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = reference(original)
+    if "ReferencedFrameNumber" in original:
+        item.ReferencedFrameNumber = original.ReferencedFrameNumber
     item.SpatialLocationsPreserved = "YES"
     item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)]
     image.SourceImageSequence = [item]

@@ -43,7 +43,7 @@ def encode(analysis: Analysis, source: Source, kinds: Collection[str] = DEFAULT_
             )
     if analysis.outcome == "derived":
         return tuple(objects)
-    findings = place_findings(found, geometry, key) if geometry is not None else ()
+    findings = place_findings(found, source, geometry, key) if geometry is not None else ()
     headers = headers_for_highdicom(source, geometry)
     for kind, dataset in _objects(analysis, source, headers=headers, findings=findings, key=key, kinds=kinds):
         data = finish(dataset, analysis, identity)

@@ -11,7 +11,8 @@ from pydicom.sr.coding import Code
 
 from node.errors import EncodeError
 from node.pipeline import Findings, Lesion, Measurement, Segment
-from node.results.grid import PlacedMask, place
+from node.results.analysis import Source
+from node.results.grid import PlacedMask, on_images, place
 from node.results.identity import derive_uid, plain
 from node.results.measure import Section, largest_section, volume_mm3
 
@@ -80,8 +81,8 @@ def in_words(name: str, value: float, unit: str) -> str:
     return f"{name} {value:.{digits}f} {_UNITS.get(unit, unit)}".rstrip()
 
 
-def place_findings(findings: Findings, geometry: VolumeGeometry, key: str) -> tuple[Finding, ...]:
-    """Lesions in their order, then the other segments that are not empty, all on the source grid.
+def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry, key: str) -> tuple[Finding, ...]:
+    """Lesions in their order, then the other segments that are not empty, all on the images of ``source``.
 
     Raises ``EncodeError`` for a lesion with an empty mask, and as ``grid.place`` does.
     """
@@ -90,6 +91,7 @@ def place_findings(findings: Findings, geometry: VolumeGeometry, key: str) -> tu
     entries += [(segment, None) for segment in findings.segments]
     for segment, lesion in entries:
         mask = place(segment.mask, geometry, segment.label)
+        mask = on_images(mask, source.offsets, int(source.datasets[0].Rows), int(source.datasets[0].Columns))
         if mask.empty and lesion is not None:
             raise EncodeError(f"Lesion {segment.label!r} has an empty mask; return only lesions that have voxels")
         if mask.empty:

@@ -42,7 +42,8 @@ def check(objects: Sequence[EncodedObject], source: Source) -> None:
     headers = [dcmread(BytesIO(o.data), stop_before_pixels=True) for o in objects]
     results = by_instance(headers)
     stated = dcmread(source.paths[0], stop_before_pixels=True)
-    inherited = set(iod_faults(source.datasets[0]))  # what the scanner left out is not invented
+    # what the scanner left out is not invented; read apart, because looking decodes
+    inherited = set(iod_faults(dcmread(source.paths[0], stop_before_pixels=True)))
     faults: list[str] = []
     for uid, count in Counter(str(d.get("SOPInstanceUID", "")) for d in headers).items():
         if count > 1 or uid in images:

@@ -10,8 +10,10 @@ import numpy as np
 from pydicom import Dataset
 
 from node.results.analysis import Source
-from node.results.headers import by_instance, rescale
+from node.results.headers import by_frame, frame_key, rescale, single_image_class
 from node.results.picture import letter
+
+Images = dict[tuple[str, int | None], Dataset]
 
 POSITION_TOLERANCE_MM = 0.01
 """Largest distance between the position of a frame and of the image it was made from."""
@@ -49,10 +51,10 @@ def seg_faults(seg: Dataset, source: Source) -> Iterator[str]:
         yield "ImageOrientationPatient is not the source's"
     if _far(shared.PixelMeasuresSequence[0].PixelSpacing, first.PixelSpacing, DIRECTION_TOLERANCE):
         yield "PixelSpacing is not the source's"
-    yield from _frame_faults(seg, shared, numbers, by_instance(source.datasets))
+    yield from _frame_faults(seg, shared, numbers, by_frame(source.datasets))
 
 
-def _frame_faults(seg: Dataset, shared: Dataset, numbers: Sequence[int], images: dict[str, Dataset]) -> Iterator[str]:
+def _frame_faults(seg: Dataset, shared: Dataset, numbers: Sequence[int], images: Images) -> Iterator[str]:
     places: list[tuple[int, tuple[float, ...]]] = []
     indices: list[tuple[int, ...]] = []
     for frame in seg.PerFrameFunctionalGroupsSequence:
@@ -65,7 +67,7 @@ def _frame_faults(seg: Dataset, shared: Dataset, numbers: Sequence[int], images:
         if not sources:
             yield f"frame {len(places)} names no source image"
         for item in sources:
-            image = images.get(str(item.ReferencedSOPInstanceUID))
+            image = images.get(frame_key(item))
             if image is None or _far(position, image.get("ImagePositionPatient"), POSITION_TOLERANCE_MM):
                 yield f"frame {len(places)} does not lie on its source image"
     if max(Counter(places).values()) > 1:
@@ -84,25 +86,26 @@ def _frame_faults(seg: Dataset, shared: Dataset, numbers: Sequence[int], images:
 
 
 _SAME = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
-          "FrameOfReferenceUID", "PhotometricInterpretation", "InstanceNumber",
-         "WindowCenter", "WindowWidth",
-         "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SOPClassUID")  # fmt: skip
+         "FrameOfReferenceUID", "PhotometricInterpretation", "WindowCenter", "WindowWidth",
+         "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")  # fmt: skip
 
 
 def derived_faults(image: Dataset, source: Source) -> Iterator[str]:
     """A derived image has the geometry, type and rescale of the image it refers to."""
     sources = image.get("SourceImageSequence") or []
-    original = by_instance(source.datasets).get(str(sources[0].ReferencedSOPInstanceUID)) if sources else None
+    original = by_frame(source.datasets).get(frame_key(sources[0])) if sources else None
     if original is None:
         yield "SourceImageSequence names no source image"
         return
+    if image.SOPClassUID != single_image_class(original):
+        yield f"SOPClassUID is {image.SOPClassUID}, not {single_image_class(original)}"
     if list(image.ImageType)[:2] != ["DERIVED", "SECONDARY"]:
         yield f"ImageType begins {list(image.ImageType)[:2]}, not DERIVED, SECONDARY"
     if not image.get("DerivationCodeSequence"):
         yield "DerivationCodeSequence is missing"
     if rescale(image) != rescale(original):
         yield "rescale slope and intercept are not the source's"
-    for keyword in _SAME:
+    for keyword in _SAME if "ReferencedFrameNumber" in original else (*_SAME, "InstanceNumber"):
         if image.get(keyword) != original.get(keyword):
             yield f"{keyword} is not the source's"
     size = int(image.Rows) * int(image.Columns) * int(image.BitsAllocated) // 8
@@ -115,7 +118,7 @@ def derived_faults(image: Dataset, source: Source) -> Iterator[str]:
 def key_image_faults(image: Dataset, source: Source) -> Iterator[str]:
     """A key image is a colour picture that says of which image and how the patient lies in it."""
     sources = image.get("SourceImageSequence") or []
-    original = by_instance(source.datasets).get(str(sources[0].ReferencedSOPInstanceUID)) if sources else None
+    original = by_frame(source.datasets).get(frame_key(sources[0])) if sources else None
     if original is None:
         yield "SourceImageSequence names no source image"
         return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from highdicom import Volume, VolumeGeometry
@@ -24,7 +25,7 @@ class PlacedMask:
     """The part of the source grid that holds a mask."""
 
     box: Box
-    """Where ``voxels`` lie in the source grid ``[slice, row, column]``; empty slices for an empty mask."""
+    """Where ``voxels`` lie: image, row, column of the source; empty slices for an empty mask."""
     voxels: Voxels
 
     @property
@@ -45,13 +46,13 @@ def place(mask: Volume, geometry: VolumeGeometry, name: str) -> PlacedMask:
     uids = {mask.frame_of_reference_uid, geometry.frame_of_reference_uid} - {None}
     if len(uids) > 1:
         raise EncodeError(f"Segment.mask of {name!r} is in another frame of reference; use the affine of the series")
-    inside = np.asarray(mask.array) != 0
-    bounds = _bounds(inside)
+    values = np.asarray(mask.array)
+    bounds = _bounds(values)
     if bounds is None:
         return PlacedMask(box=(slice(0, 0),) * 3, voxels=np.zeros((0, 0, 0), np.bool_))
     # index in the mask -> index in the source
     to_source = np.linalg.inv(geometry.affine) @ mask.affine
-    part = inside[bounds]
+    part = values[bounds] != 0
     offset = to_source[:3, :3] @ [s.start for s in bounds] + to_source[:3, 3]
     matrix = to_source[:3, :3]
     placed = _align(part, matrix, offset) or _sample(part, matrix, offset, geometry.spatial_shape)
@@ -61,14 +62,34 @@ def place(mask: Volume, geometry: VolumeGeometry, name: str) -> PlacedMask:
     return clipped
 
 
-def _bounds(inside: Voxels) -> Box | None:
-    bounds = []
+def on_images(mask: PlacedMask, offsets: Sequence[tuple[int, int]], rows: int, columns: int) -> PlacedMask:
+    """From the grid of a tilted series, where image ``i`` begins at ``offsets[i]``, to rows and columns of the images.
+
+    What lies beside an image is dropped.
+    """
+    if not offsets or mask.empty:
+        return mask
+    first, last = mask.box[0].start, mask.box[0].stop
+    begin = [min(mask.box[axis].start - offsets[i][axis - 1] for i in range(first, last)) for axis in (1, 2)]
+    end = [max(mask.box[axis].stop - offsets[i][axis - 1] for i in range(first, last)) for axis in (1, 2)]
+    voxels = np.zeros((last - first, end[0] - begin[0], end[1] - begin[1]), np.bool_)
+    for index, image in enumerate(mask.voxels):
+        top, left = (mask.box[axis].start - offsets[first + index][axis - 1] - begin[axis - 1] for axis in (1, 2))
+        voxels[index, top : top + image.shape[0], left : left + image.shape[1]] = image
+    moved = PlacedMask(box=_box((first, *begin), voxels.shape), voxels=voxels)
+    return _clip(moved, (last, rows, columns))
+
+
+def _bounds(values: NDArray[Any]) -> Box | None:
+    """The box of what is not zero, axis by axis on what is left: a large empty rest is read once."""
+    box = [slice(None)] * 3
     for axis in range(3):
-        hit = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))
+        part = values[tuple(box)]
+        hit = np.flatnonzero(part.any(axis=tuple({0, 1, 2} - {axis})))
         if hit.size == 0:
             return None
-        bounds.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return bounds[0], bounds[1], bounds[2]
+        box[axis] = slice(int(hit[0]), int(hit[-1]) + 1)
+    return box[0], box[1], box[2]
 
 
 def _align(part: Voxels, matrix: NDArray[np.float64], offset: NDArray[np.float64]) -> PlacedMask | None:
@@ -122,21 +143,3 @@ def _clip(placed: PlacedMask, shape: tuple[int, ...]) -> PlacedMask:
     inner = tuple(slice(a - s.start, max(b - s.start, 0)) for a, b, s in zip(starts, stops, placed.box, strict=True))
     voxels = placed.voxels[inner]
     return PlacedMask(box=_box(starts, voxels.shape), voxels=voxels)
-
-
-def label_array(masks: list[PlacedMask], shape: tuple[int, ...]) -> NDArray[np.uint8 | np.uint16] | NDArray[np.bool_]:
-    """Masks as one array: ``[slice, row, column]`` with values 1, 2, ...; with a last axis of segments on overlap."""
-    labels: NDArray[np.uint8 | np.uint16] = np.zeros(shape, np.uint8 if len(masks) < 256 else np.uint16)
-    for number, mask in enumerate(masks, 1):
-        region = labels[mask.box]
-        if number > 1 and np.logical_and(region, mask.voxels).any():
-            return _stack(masks, shape)
-        np.copyto(region, number, where=mask.voxels, casting="unsafe")
-    return labels
-
-
-def _stack(masks: list[PlacedMask], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    stack = np.zeros((*shape, len(masks)), np.bool_)
-    for index, mask in enumerate(masks):
-        stack[(*mask.box, index)] = mask.voxels
-    return stack

@@ -6,11 +6,19 @@ never sees them: it works on these, and the source's identity is stamped on afte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from highdicom import VolumeGeometry
 from pydicom import Dataset
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+)
 
 from node.results.analysis import Source
 from node.results.identity import derive_uid, plain
@@ -19,6 +27,7 @@ _KEPT = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality",
     "Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness",
     "SpacingBetweenSlices", "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
+    "ReferencedFrameNumber",
 )  # fmt: skip
 _EQUIPMENT = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "StationName")
 _EMPTY = (
@@ -98,11 +107,50 @@ def rescale(dataset: Dataset) -> tuple[float, float]:
     return float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
 
 
+_SINGLE_IMAGE_CLASSES = {
+    EnhancedCTImageStorage: CTImageStorage,
+    LegacyConvertedEnhancedCTImageStorage: CTImageStorage,
+    EnhancedMRImageStorage: MRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage: MRImageStorage,
+}
+
+
+def single_image_class(dataset: Dataset) -> str:
+    """SOP Class of a single image like this one: what every viewer shows as a series."""
+    return str(_SINGLE_IMAGE_CLASSES.get(dataset.SOPClassUID, dataset.SOPClassUID))
+
+
 def reference(dataset: Dataset) -> tuple[str, str]:
     """SOP Class UID and SOP Instance UID."""
     return str(dataset.SOPClassUID), str(dataset.SOPInstanceUID)
 
 
+def references(datasets: Iterable[Dataset]) -> list[tuple[str, str, list[int] | None]]:
+    """SOP Class UID, SOP Instance UID and, of a multi-frame object, the frames meant: one entry per object."""
+    entries: dict[str, tuple[str, str, list[int] | None]] = {}
+    for dataset in datasets:
+        frame = dataset.get("ReferencedFrameNumber")
+        sop_class, uid = reference(dataset)
+        _, _, frames = entries.setdefault(uid, (sop_class, uid, None if frame is None else []))
+        if frames is not None and frame is not None:
+            frames.append(int(frame))
+    return list(entries.values())
+
+
 def by_instance(datasets: Sequence[Dataset]) -> dict[str, Dataset]:
-    """Data sets by SOP Instance UID."""
-    return {str(d.SOPInstanceUID): d for d in datasets}
+    """Data sets by SOP Instance UID; of a multi-frame object its first frame."""
+    instances: dict[str, Dataset] = {}
+    for dataset in datasets:
+        instances.setdefault(str(dataset.SOPInstanceUID), dataset)
+    return instances
+
+
+def by_frame(datasets: Sequence[Dataset]) -> dict[tuple[str, int | None], Dataset]:
+    """Data sets by SOP Instance UID and Referenced Frame Number, which single images have not."""
+    return {frame_key(d, "SOPInstanceUID"): d for d in datasets}
+
+
+def frame_key(item: Dataset, uid_keyword: str = "ReferencedSOPInstanceUID") -> tuple[str, int | None]:
+    """UID and frame number that a reference to one image, or one image itself, states."""
+    frame = item.get("ReferencedFrameNumber")
+    return str(item[uid_keyword].value), None if frame is None else int(frame)

@@ -185,7 +185,12 @@ def finish(dataset: Dataset, analysis: Analysis, identity: Identity) -> bytes:
         if item.get("ManufacturerModelName") == "highdicom":
             item.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S.%f")
     dataset.ContributingEquipmentSequence = [*contributors, equipment(analysis, moment)]
+    encoded = [e for e in dataset.elements() if isinstance(e, RawDataElement) and e.VR == "SQ"]
+    for element in encoded:  # frames of a SEG, in thousands: they are right, and need not be taken apart
+        del dataset[element.tag]
     correct_ambiguous_vr(dataset, is_little_endian=True)
+    for element in encoded:
+        dataset[element.tag] = element
     identity.stamp(dataset)
     # pydicom writes undecoded elements as they are only when it believes the dataset's encoding to be unchanged.
     dataset.set_original_encoding(

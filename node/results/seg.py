@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
-from highdicom import AlgorithmIdentificationSequence
+import numpy as np
+from highdicom import AlgorithmIdentificationSequence, PixelMeasuresSequence, PlaneOrientationSequence, VolumeGeometry
 from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentDescription
 from highdicom.sr import CodedConcept
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from node.errors import EncodeError
 from node.pipeline import Algorithm
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
-from node.results.grid import label_array
-from node.results.headers import describe_body_part
+from node.results.headers import describe_body_part, references
 from node.results.identity import (
     MANUFACTURER,
     derive_uid,
@@ -25,6 +26,7 @@ from node.results.identity import (
     series_number,
     software_versions,
 )
+from node.results.seg_frames import frames_of, functional_groups, overlap, packed
 
 
 def algorithm_parameters(algorithm: Algorithm) -> dict[str, str]:
@@ -51,10 +53,11 @@ def encode_seg(
         source=MANUFACTURER,
         parameters=parameters or None,
     )
+    rows, columns = int(headers[0].Rows), int(headers[0].Columns)
     try:
         seg = Segmentation(
-            source_images=headers,
-            pixel_array=label_array([f.mask for f in findings], (len(headers), headers[0].Rows, headers[0].Columns)),
+            source_images=[_pattern(headers[0])],
+            pixel_array=np.ones((1, 1, 1, len(findings)), np.bool_),
             segmentation_type="BINARY",
             segment_descriptions=[_description(f, algorithm) for f in findings],
             series_instance_uid=derive_uid(key, "SEG series"),
@@ -70,7 +73,6 @@ def encode_seg(
             content_creator_name=plain(analysis.algorithm.name.replace("^", " ").replace("=", " "), 60) + "^",
             series_description=description,
             transfer_syntax_uid=ExplicitVRLittleEndian,
-            omit_empty_frames=True,
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise EncodeError(f"SEG of pipeline {analysis.pipeline} cannot be built: {error}") from error
@@ -78,7 +80,51 @@ def encode_seg(
     for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
     describe_body_part(seg, source)
+    _refer(seg, source, headers)
+    frames = frames_of(findings)
+    seg.Rows, seg.Columns, seg.NumberOfFrames = rows, columns, len(frames)
+    seg.SegmentsOverlap = "YES" if overlap(findings, (len(headers), rows, columns)) else "NO"
+    seg.SharedFunctionalGroupsSequence = [_shared(headers[0], source.geometry)]
+    groups = functional_groups(frames, headers)
+    seg[groups.tag] = groups
+    seg.PixelData = packed(frames, rows, columns).tobytes()
     return seg
+
+
+def _pattern(header: Dataset) -> Dataset:
+    """One image of one pixel in the place of the series: highdicom makes the modules, the frames are made here."""
+    pattern = deepcopy(header)
+    pattern.SOPClassUID = CTImageStorage  # whatever it is, one without frames of its own
+    pattern.Rows = pattern.Columns = 1
+    return pattern
+
+
+def _refer(seg: Segmentation, source: Source, headers: Sequence[Dataset]) -> None:
+    items = []
+    for sop_class, uid, _ in references(headers):
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, uid
+        items.append(item)
+    series = Dataset()
+    series.SeriesInstanceUID = source.series_instance_uid
+    series.ReferencedInstanceSequence = items
+    seg.ReferencedSeriesSequence = [series]
+    seg.SourceImageSequence = items
+
+
+def _shared(header: Dataset, geometry: VolumeGeometry) -> Dataset:
+    """Orientation and pixel measures of every frame."""
+    measures = PixelMeasuresSequence(
+        pixel_spacing=[float(v) for v in header.PixelSpacing],
+        slice_thickness=float(header.SliceThickness),
+        spacing_between_slices=round(float(np.linalg.norm(geometry.affine[:3, 0])), 6),
+    )
+    group = Dataset()
+    group.PlaneOrientationSequence = PlaneOrientationSequence(
+        "PATIENT", [float(v) for v in header.ImageOrientationPatient]
+    )
+    group.PixelMeasuresSequence = measures
+    return group
 
 
 def _description(finding: Finding, algorithm: AlgorithmIdentificationSequence) -> SegmentDescription:

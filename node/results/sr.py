@@ -50,7 +50,7 @@ from node import pipeline
 from node.errors import EncodeError
 from node.results.analysis import Analysis, Kind, Outcome, Source
 from node.results.finding import Finding
-from node.results.headers import reference
+from node.results.headers import by_instance, references
 from node.results.identity import MANUFACTURER, derive_uid, device_uid, plain, serial_number, series_number
 from node.results.seg import algorithm_parameters
 
@@ -122,7 +122,7 @@ def encode_sr(
         content.insert(len(content) - 1, _image_library(source, headers))
         content.append(_evaluations(analysis, findings))
         return Comprehensive3DSR(
-            evidence=[*headers, *([] if seg is None else [seg])],
+            evidence=[*by_instance(headers).values(), *([] if seg is None else [seg])],
             content=report[0],
             series_instance_uid=derive_uid(key, kind, "series"),
             series_number=series_number(source, 2),
@@ -188,7 +188,7 @@ def _groups(
                 referenced_region=ImageRegion(
                     "POLYLINE",
                     finding.section.outline,
-                    SourceImageForRegion(*reference(headers[finding.section.slice_index])),
+                    SourceImageForRegion(*references([headers[finding.section.slice_index]])[0]),
                 ),
             )
         )
@@ -211,7 +211,7 @@ def _referenced_segment(seg: Segmentation, finding: Finding, headers: Sequence[D
     """
     first = finding.mask.box[0].start
     slices = first + np.flatnonzero(finding.mask.voxels.any(axis=(1, 2)))
-    images = [SourceImageForSegmentation(*reference(headers[i])) for i in slices]
+    images = [SourceImageForSegmentation(*r) for r in references(headers[i] for i in slices)]
     return ReferencedSegment(str(seg.SOPClassUID), str(seg.SOPInstanceUID), finding.number, source_images=images)
 
 
@@ -239,7 +239,7 @@ def _outcome_group(
     if "Rows" in image and "Columns" in image:
         width, height = int(image.Columns), int(image.Rows)
         border = np.array([[0, 0], [width, 0], [width, height], [0, height], [0, 0]], float)
-        region = ImageRegion("POLYLINE", border, SourceImageForRegion(*reference(image)))
+        region = ImageRegion("POLYLINE", border, SourceImageForRegion(*references([image])[0]))
         group = PlanarROIMeasurementsAndQualitativeEvaluations(**shared, referenced_region=region)
     else:
         group = MeasurementsAndQualitativeEvaluations(**shared)
@@ -277,7 +277,7 @@ def _image_library(source: Source, headers: Sequence[Dataset]) -> ContainerConte
     if uid:
         items.append(UIDRefContentItem(codes.DCM.FrameOfReferenceUID, UID(str(uid)), _CONTEXT))
     name = CodedConcept("260753009", "SCT", "Source")
-    items += [ImageContentItem(name, *reference(h), relationship_type=_CONTAINS) for h in headers]
+    items += [ImageContentItem(name, *r, relationship_type=_CONTAINS) for r in references(headers)]
     group.ContentSequence = ContentSequence(items)
     library = ContainerContentItem(name=codes.DCM.ImageLibrary, relationship_type=_CONTAINS)
     library.ContentSequence = ContentSequence([group])

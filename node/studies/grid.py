@@ -1,4 +1,4 @@
-"""Where the slices of a series lie: sorting, the affine of the regular grid they form, or why they form none."""
+"""Where the slices of a series lie: sorting, the regular grid they form and what was left out, or why there is none."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from pydicom import Dataset
 Floats = NDArray[np.float64]
 
 STEP_TOLERANCE = 0.05
-"""Largest deviation of one slice step from the median step, as a fraction of it."""
+"""Largest deviation of one slice step from the others, as a fraction of it."""
 POSITION_TOLERANCE_MM = 0.01
 """Slices nearer than this along the normal are at the same position."""
-SHEAR_TOLERANCE = 0.02
-"""Largest in-plane shift per step, as a fraction of the step (about 1.1 degrees of gantry tilt)."""
+SHEAR_LIMIT = 0.7
+"""Largest in-plane shift per step, as a fraction of the step: gantries tilt up to 30 degrees."""
 ORIENTATION_TOLERANCE = 1e-3
 """Largest difference of a direction cosine within a series."""
+LEAST_PART = 0.5
+"""The regular part of a series must hold more than this fraction of its images: less would pass for the whole."""
+_GEOMETRY = (("ImageOrientationPatient", 6), ("ImagePositionPatient", 3), ("PixelSpacing", 2))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,13 +30,26 @@ class Grid:
     """How the images of one series lie in space."""
 
     order: tuple[int, ...]
-    """Indices of the given datasets, sorted along the slice normal (by Instance Number without geometry)."""
+    """Indices of the given datasets that form the grid, sorted along the slice normal. All of them, by Instance
+    Number, when there is none."""
     affine: Floats | None
     """4 x 4, ``(slice, row, column, 1)`` to LPS mm; ``None`` when ``fault`` says why there is none."""
     fault: str
-    """Why the images are no regular grid, in words for a radiologist; empty when they are one."""
+    """Why the images are no regular grid, in words for a radiologist; empty when they, or most of them, are one."""
+    left_out: str = ""
+    """Which images are not part of the grid, and why, in words for a radiologist."""
     gap: bool = False
     """Steps are whole multiples of the usual one: images are missing in between."""
+    offsets: tuple[tuple[int, int], ...] = ()
+    """With a tilted gantry: (row, column) of the grid at which each image begins. Whole pixels, so that no value is
+    interpolated and every pixel comes back to its image; no image is off by more than half a pixel."""
+
+    def spread(self, rows: int, columns: int) -> tuple[int, int]:
+        """Rows and columns of the grid for images of this size."""
+        if not self.offsets:
+            return rows, columns
+        down, right = (max(values) for values in zip(*self.offsets, strict=True))
+        return rows + down, columns + right
 
 
 def slice_normal(dataset: Dataset) -> Floats:
@@ -49,89 +65,201 @@ def plane_name(cosines: Sequence[float]) -> str:
     return ("sagittal", "coronal", "axial")[axis] if normal[axis] > np.sqrt(0.5) else "oblique"
 
 
+def describe(datasets: Sequence[Dataset]) -> Grid:
+    """Find the grid of the images ``[slice, row, column]`` of one series; pixel data is not needed.
+
+    ``datasets``: single images, or frames as ``split_frames`` gives them. When not all of them form one regular grid,
+    the largest part that does is taken, if it is most of them.
+    """
+    everything = range(len(datasets))
+    if any("PerFrameFunctionalGroupsSequence" in d or _integer(d, "NumberOfFrames") != 1 for d in datasets):
+        return _unplaced(datasets, "multi-frame images without a position for every frame")
+    images = [i for i in everything if "Rows" in datasets[i]]
+    if not images:
+        return _unplaced(datasets, "the series holds no images")
+    alike, difference = _alike(datasets, images)
+    fault = difference if len(alike) <= LEAST_PART * len(images) else _plane_fault(datasets[alike[0]])
+    if fault:
+        return _unplaced(datasets, fault)
+    left_out = [f"{_images(len(images) - len(alike))} left out: {difference}"] if difference else []
+    return _stack(datasets, alike, left_out)
+
+
+def _alike(datasets: Sequence[Dataset], images: Sequence[int]) -> tuple[list[int], str]:
+    """The largest set of images of one size, spacing and orientation, and how the others differ."""
+    clusters: list[list[int]] = []
+    for index in images:
+        for cluster in clusters:
+            if not _difference(datasets[cluster[0]], datasets[index]):
+                cluster.append(index)
+                break
+        else:
+            clusters.append([index])
+    largest = max(clusters, key=len)
+    others = [c[0] for c in clusters if c is not largest]
+    lacking = [i for i in images if _lacking(datasets[i])]
+    if lacking:
+        keyword = _lacking(datasets[lacking[0]])
+        return largest, f"{keyword} is missing or unusable in {len(lacking)} of {len(images)} images"
+    return largest, _difference(datasets[largest[0]], datasets[others[0]]) if others else ""
+
+
+def _difference(one: Dataset, other: Dataset) -> str:
+    if _lacking(one) or _lacking(other):
+        return "" if _lacking(one) == _lacking(other) else "geometry is missing"
+    for keyword in ("Rows", "Columns", "FrameOfReferenceUID"):
+        if one.get(keyword) != other.get(keyword):
+            return f"{keyword} differs within the series"
+    for keyword, count, tolerance in (
+        ("ImageOrientationPatient", 6, ORIENTATION_TOLERANCE),
+        ("PixelSpacing", 2, POSITION_TOLERANCE_MM),
+    ):
+        ours, theirs = _numbers(one, keyword, count), _numbers(other, keyword, count)
+        if ours is not None and theirs is not None and np.abs(ours - theirs).max() > tolerance:
+            return f"{keyword} differs within the series"
+    return ""
+
+
+def _lacking(dataset: Dataset) -> str:
+    """The first attribute of the geometry that cannot be used."""
+    return next((k for k, count in _GEOMETRY if _numbers(dataset, k, count) is None), "")
+
+
+def _plane_fault(dataset: Dataset) -> str:
+    if _lacking(dataset):
+        return f"{_lacking(dataset)} is missing or unusable in all images"
+    if min(float(v) for v in dataset.PixelSpacing) <= 0:
+        return "PixelSpacing is not positive"
+    if abs(np.linalg.norm(slice_normal(dataset)) - 1) > ORIENTATION_TOLERANCE:
+        return "ImageOrientationPatient does not hold two perpendicular unit vectors"
+    return ""
+
+
+def _stack(datasets: Sequence[Dataset], alike: Sequence[int], left_out: list[str]) -> Grid:
+    normal = slice_normal(datasets[alike[0]])
+    positions = {i: np.asarray([float(v) for v in datasets[i].ImagePositionPatient]) for i in alike}
+    by_height = sorted(alike, key=lambda i: (float(positions[i] @ normal), _integer(datasets[i], "InstanceNumber"), i))
+    places: list[list[int]] = []  # the images at each position
+    for index in by_height:
+        if places and (positions[index] - positions[places[-1][0]]) @ normal < POSITION_TOLERANCE_MM:
+            places[-1].append(index)
+        else:
+            places.append([index])
+    several = sum(len(place) > 1 for place in places)
+    if several > LEAST_PART * len(places):
+        most = max(len(place) for place in places)
+        return _unplaced(
+            datasets,
+            f"{several} of {len(places)} slice positions occur more than once (up to {most} times): several volumes in "
+            "one series, such as time points, echoes or b-values",
+        )
+    if several:
+        occur = "1 slice position occurs" if several == 1 else f"{several} slice positions occur"
+        left_out.append(f"{occur} more than once; the last image of each was analysed")
+    kept = [place[-1] for place in places]
+    placed = np.array([positions[i] for i in kept])
+    steps = np.diff(placed @ normal)
+    first, last = _longest_run(np.diff(placed, axis=0), steps)
+    words, gap = _irregularity(steps)
+    if last - first + 1 < len(kept):
+        words = words or "the slices are shifted against each other"
+        if last - first + 1 <= LEAST_PART * len(alike):
+            fault = f"{words}; the largest regular part has {last - first + 1} of {len(alike)} images"
+            return _unplaced(datasets, fault, gap=gap)
+        left_out.append(f"{words}; the largest regular part was analysed, {last - first + 1} of {len(alike)} images")
+    kept, placed = kept[first : last + 1], placed[first : last + 1]
+    return _regular(datasets, kept, placed, left_out, gap=gap)
+
+
+def _longest_run(vectors: Floats, steps: Floats) -> tuple[int, int]:
+    """First and last of the most slices in a row with one step between them, in length and in direction."""
+    usual = np.median(vectors, axis=0) if len(vectors) else vectors
+    if (np.linalg.norm(vectors - usual, axis=-1) <= STEP_TOLERANCE * np.linalg.norm(usual)).all():
+        return 0, len(vectors)
+    best, start = (0, 0), 0
+    while start < len(steps):
+        limit = STEP_TOLERANCE * steps[start]
+        end = start + 1
+        while end < len(steps) and np.linalg.norm(vectors[end] - vectors[start]) <= limit:
+            end += 1
+        if end - start > best[1] - best[0]:
+            best = (start, end)
+        start = end
+    return best
+
+
+def _irregularity(steps: Floats) -> tuple[str, bool]:
+    """What is wrong with the distances of slices, in words, and whether that is images missing in between."""
+    if len(steps) == 0:
+        return "", False
+    usual = float(np.sort(steps)[(len(steps) - 1) // 2])  # lower median: of two steps the narrow one
+    if np.abs(steps - usual).max() <= STEP_TOLERANCE * usual:
+        return "", False
+    wide = steps[steps > (1 + STEP_TOLERANCE) * usual]
+    missing = int((np.rint(wide / usual) - 1).sum())
+    multiples = np.abs(steps / usual - np.maximum(np.rint(steps / usual), 1)) <= STEP_TOLERANCE * 2
+    if missing > 0 and multiples.all():
+        return f"slices are missing: {missing} at {len(wide)} places (step {usual:g} mm)", True
+    return f"slice steps vary from {steps.min():.3g} to {steps.max():.3g} mm", False
+
+
+def _regular(
+    datasets: Sequence[Dataset], kept: Sequence[int], placed: Floats, left_out: Sequence[str], *, gap: bool
+) -> Grid:
+    first = datasets[kept[0]]
+    normal = slice_normal(first)
+    cosines = np.asarray([float(v) for v in first.ImageOrientationPatient])
+    row_spacing, column_spacing = (float(v) for v in first.PixelSpacing)
+    step = float((placed[-1] - placed[0]) @ normal) / (len(kept) - 1) if len(kept) > 1 else _single_step(first)
+    shift = (placed - placed[0]) @ np.stack([cosines[3:], cosines[:3]], axis=1)  # mm along rows and columns
+    if len(kept) > 1 and np.abs(shift[-1]).max() > SHEAR_LIMIT * step * (len(kept) - 1):
+        return _unplaced(datasets, "the slices are shifted against each other by more than a tilted gantry does")
+    pixels = np.rint(shift / [row_spacing, column_spacing]).astype(int)
+    pixels -= pixels.min(axis=0)
+    affine = np.eye(4)
+    affine[:3, 0] = normal * step
+    affine[:3, 1] = cosines[3:] * row_spacing
+    affine[:3, 2] = cosines[:3] * column_spacing
+    affine[:3, 3] = placed[0] - affine[:3, 1:3] @ pixels[0]
+    return Grid(
+        order=tuple(kept),
+        affine=affine,
+        fault="",
+        left_out="; ".join(left_out),
+        gap=gap,
+        offsets=tuple((int(r), int(c)) for r, c in pixels) if pixels.any() else (),
+    )
+
+
+def _single_step(dataset: Dataset) -> float:
+    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+        value = _numbers(dataset, keyword, 1)
+        if value is not None and value[0] > 0:
+            return float(value[0])
+    return 1.0
+
+
 def _numbers(dataset: Dataset, keyword: str, count: int) -> Floats | None:
-    value: Any = dataset.get(keyword)
-    if value is None or isinstance(value, str) or len(value) != count:
+    try:
+        value: Any = dataset.get(keyword)
+        numbers = np.atleast_1d(np.asarray(value, dtype=float))
+    except (TypeError, ValueError):
         return None
-    numbers = np.asarray([float(v) for v in value])
-    return numbers if np.isfinite(numbers).all() else None
+    return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None
+
+
+def _integer(dataset: Dataset, keyword: str) -> int:
+    """An integer that scanners may leave out (1 then) or spoil (0 then)."""
+    if keyword not in dataset:
+        return 1
+    number = _numbers(dataset, keyword, 1)
+    return 0 if number is None else int(number[0])
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def _unplaced(datasets: Sequence[Dataset], fault: str, *, gap: bool = False) -> Grid:
-    order = sorted(range(len(datasets)), key=lambda i: (int(datasets[i].get("InstanceNumber") or 0), i))
+    order = sorted(range(len(datasets)), key=lambda i: (_integer(datasets[i], "InstanceNumber"), i))
     return Grid(order=tuple(order), affine=None, fault=fault, gap=gap)
-
-
-def describe(datasets: Sequence[Dataset]) -> Grid:
-    """Find the grid of single-frame images ``[slice, row, column]`` of one series; pixel data is not needed."""
-    if any("PerFrameFunctionalGroupsSequence" in d or int(d.get("NumberOfFrames") or 1) > 1 for d in datasets):
-        return _unplaced(datasets, "multi-frame images are not supported yet; send the series as single-frame images")
-    if any("Rows" not in d for d in datasets):
-        return _unplaced(datasets, "the series holds objects that are no images")
-    first = datasets[0]
-    for keyword, count in (("ImageOrientationPatient", 6), ("ImagePositionPatient", 3), ("PixelSpacing", 2)):
-        missing = sum(_numbers(d, keyword, count) is None for d in datasets)
-        if missing:
-            return _unplaced(datasets, f"{keyword} is missing or unusable in {missing} of {len(datasets)} images")
-    for keyword in ("Rows", "Columns", "FrameOfReferenceUID"):
-        values = {d.get(keyword) for d in datasets}
-        if len(values) > 1:
-            return _unplaced(datasets, f"{keyword} differs within the series")
-    orientations = np.array([_numbers(d, "ImageOrientationPatient", 6) for d in datasets])
-    if np.abs(orientations - orientations[0]).max() > ORIENTATION_TOLERANCE:
-        return _unplaced(datasets, "the images have different orientations (ImageOrientationPatient)")
-    spacings = np.array([_numbers(d, "PixelSpacing", 2) for d in datasets])
-    if np.abs(spacings - spacings[0]).max() > POSITION_TOLERANCE_MM or (spacings <= 0).any():
-        return _unplaced(datasets, "PixelSpacing differs within the series or is not positive")
-    normal = slice_normal(first)
-    if abs(np.linalg.norm(normal) - 1) > ORIENTATION_TOLERANCE:
-        return _unplaced(datasets, "ImageOrientationPatient does not hold two perpendicular unit vectors")
-    positions = np.array([_numbers(d, "ImagePositionPatient", 3) for d in datasets])
-    return _stack(first, positions, normal)
-
-
-def _stack(first: Dataset, positions: Floats, normal: Floats) -> Grid:
-    distances = positions @ normal
-    order = np.argsort(distances, kind="stable")
-    placed = positions[order]
-    steps = np.diff(distances[order])
-    fault, gap = "", False
-    if len(steps) == 0:
-        step_vector = normal * _single_slice_step(first)
-    else:
-        usual = float(np.sort(steps)[(len(steps) - 1) // 2])  # lower median: of two steps the narrow one
-        repeated = int((steps < POSITION_TOLERANCE_MM).sum())
-        step_vector = (placed[-1] - placed[0]) / len(steps)
-        if repeated:
-            fault = f"{repeated} slice positions occur more than once"
-        elif np.abs(steps - usual).max() > STEP_TOLERANCE * usual:
-            wide = steps[steps > (1 + STEP_TOLERANCE) * usual]
-            missing = int((np.rint(wide / usual) - 1).sum())
-            multiples = np.abs(steps / usual - np.maximum(np.rint(steps / usual), 1)) <= STEP_TOLERANCE * 2
-            gap = bool(missing > 0 and multiples.all())
-            fault = (
-                f"slices are missing: {missing} at {len(wide)} places (step {usual:g} mm)"
-                if gap
-                else f"slice steps vary from {steps.min():.3g} to {steps.max():.3g} mm"
-            )
-        elif np.linalg.norm(step_vector - (step_vector @ normal) * normal) > SHEAR_TOLERANCE * usual:
-            fault = "the slices are shifted against each other (tilted gantry)"
-    indices = tuple(int(i) for i in order)
-    if fault:
-        return Grid(order=indices, affine=None, fault=fault, gap=gap)
-    cosines = np.asarray(first.ImageOrientationPatient, dtype=float)
-    row_spacing, column_spacing = (float(v) for v in first.PixelSpacing)
-    affine = np.eye(4)
-    affine[:3, 0] = normal * float(step_vector @ normal)  # exactly perpendicular: shear within tolerance is rounding
-    affine[:3, 1] = cosines[3:] * row_spacing
-    affine[:3, 2] = cosines[:3] * column_spacing
-    affine[:3, 3] = placed[0]
-    return Grid(order=indices, affine=affine, fault="")
-
-
-def _single_slice_step(dataset: Dataset) -> float:
-    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
-        value = dataset.get(keyword)
-        if value is not None and float(value) > 0:
-            return float(value)
-    return 1.0

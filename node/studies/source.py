@@ -1,10 +1,15 @@
-"""A stored series as pipelines and encoders see it: headers, grid, voxels."""
+"""A stored series as pipelines and encoders see it: headers, grid, voxels.
+
+One header is one image: the frames of an Enhanced multi-frame object are headers of their own (``frames.py``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +18,11 @@ from highdicom import Volume, VolumeGeometry
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_modality_lut
+from pydicom.pixels.utils import iter_pixels
 
 from node.errors import InputError
 from node.pipeline import Prior, Unsuitable
+from node.studies.frames import split_frames
 from node.studies.grid import Grid, describe
 
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
@@ -35,9 +42,10 @@ class SourceSeries:
     """One complete series on disk; implements ``node.pipeline.Series``."""
 
     paths: tuple[Path, ...]
-    """Files in the order of ``datasets``."""
+    """The file of each of ``datasets``; the frames of a multi-frame object share theirs."""
     datasets: tuple[Dataset, ...]
-    """Headers without pixel data, sorted along the slice normal, or by Instance Number when there is no geometry."""
+    """Headers without pixel data of the images that are analysed, sorted along the slice normal; of all images, by
+    Instance Number, when there is no geometry."""
     grid: Grid
     companions: Mapping[str, SourceSeries] = field(default_factory=dict)
     """Other series of the study, by the names that the rule gives them."""
@@ -53,13 +61,17 @@ class SourceSeries:
         files = tuple(paths)
         if not files:
             raise InputError("series: no files; give the DICOM files of one series")
-        headers = [read_header(p) for p in files]
+        headers = [(path, read_header(path)) for path in files]
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
-            values = {str(h.get(keyword, "")) for h in headers}
+            values = {str(h.get(keyword, "")) for _, h in headers}
             if len(values) != 1 or values == {""}:
                 raise InputError(f"{keyword}: {len(values)} values in {len(files)} files; give the files of one series")
-        grid = describe(headers)
-        return cls(paths=tuple(files[i] for i in grid.order), datasets=tuple(headers[i] for i in grid.order), grid=grid)
+        images = [(path, header) for path, header in headers if "Rows" in header]  # raw data may stand among them
+        frames = [(path, frame) for path, header in images or headers for frame in split_frames(header)]
+        grid = describe([frame for _, frame in frames])
+        return cls(
+            paths=tuple(frames[i][0] for i in grid.order), datasets=tuple(frames[i][1] for i in grid.order), grid=grid
+        )
 
     @property
     def study_instance_uid(self) -> str:
@@ -76,6 +88,11 @@ class SourceSeries:
         """Modality (0008,0060), ``""`` when absent."""
         return str(self.datasets[0].get("Modality") or "")
 
+    @property
+    def left_out(self) -> str:
+        """Which images of the series are not analysed, and why, in words for a radiologist; empty when all are."""
+        return self.grid.left_out
+
     def attribute(self, keyword: str) -> Any:
         """Value of an attribute of the first image by keyword, ``None`` when absent."""
         return self.datasets[0].get(keyword)
@@ -86,21 +103,36 @@ class SourceSeries:
 
     @cached_property
     def geometry(self) -> VolumeGeometry:
-        """Grid of the stored images, slices in the order of ``datasets``. Raises ``Unsuitable`` with the reason."""
+        """Grid of ``volume()``, slices in the order of ``datasets``. Raises ``Unsuitable`` with the reason.
+
+        Its rows and columns are those of the images, unless the gantry was tilted: see ``offsets``.
+        """
         if self.grid.affine is None:
             raise Unsuitable(self.grid.fault)
         first = self.datasets[0]
         return VolumeGeometry(
             affine=self.grid.affine,
-            spatial_shape=(len(self.datasets), int(first.Rows), int(first.Columns)),
+            spatial_shape=(len(self.datasets), *self.grid.spread(int(first.Rows), int(first.Columns))),
             coordinate_system="PATIENT",
             frame_of_reference_uid=first.get("FrameOfReferenceUID") or None,
         )
 
     def image(self, index: int) -> np.ndarray[Any, Any]:
         """Values ``[row, column]`` of one of ``datasets``; raises as ``volume`` does."""
-        header = self.datasets[index]
-        return _pixels(self.paths[index], (int(header.Rows), int(header.Columns)))
+        return next(_pixels(dcmread(self.paths[index]), [self.datasets[index]]))
+
+    @property
+    def offsets(self) -> tuple[tuple[int, int], ...]:
+        """(row, column) in ``geometry`` of the first pixel of each image; empty when that is (0, 0) for all."""
+        return self.grid.offsets
+
+    def pixels(self) -> Iterator[np.ndarray[Any, Any]]:
+        """Values ``[row, column]`` of each image, as stored, Modality LUT applied.
+
+        Raises ``Unsuitable`` for colour images, ``InputError`` when pixel data cannot be decoded.
+        """
+        for path, same_file in groupby(zip(self.paths, self.datasets, strict=True), key=itemgetter(0)):
+            yield from _pixels(dcmread(path), [header for _, header in same_file])
 
     def volume(self, orientation: str | None = None) -> Volume:
         """Decode all images; see ``node.pipeline.Series.volume``.
@@ -109,8 +141,11 @@ class SourceSeries:
         """
         geometry = self.geometry
         array = np.empty(geometry.spatial_shape, np.float32)
-        for target, path in zip(array, self.paths, strict=True):
-            target[...] = _pixels(path, geometry.spatial_shape[1:])
+        for index, values in enumerate(self.pixels()):
+            if self.offsets:
+                array[index] = values.min()  # air, or what the scanner pads with
+            row, column = self.offsets[index] if self.offsets else (0, 0)
+            array[index, row : row + values.shape[0], column : column + values.shape[1]] = values
         volume = Volume(
             array,
             geometry.affine,
@@ -123,17 +158,21 @@ class SourceSeries:
         return volume.with_array(np.ascontiguousarray(volume.array))
 
 
-def _pixels(path: Path, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    dataset = dcmread(path)
+def _pixels(dataset: Dataset, headers: Sequence[Dataset]) -> Iterator[np.ndarray[Any, Any]]:
+    """Values of one file, a single image or the frames of ``headers``."""
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
         raise Unsuitable("the images are in colour; grey-scale images are needed")
+    uid = dataset.get("SOPInstanceUID", "")
+    frames = [int(h.ReferencedFrameNumber) - 1 for h in headers if "ReferencedFrameNumber" in h]
     try:
-        stored = dataset.pixel_array
+        decoded = iter_pixels(dataset, indices=frames) if frames else iter([dataset.pixel_array])
+        for header in headers:
+            stored = next(decoded)
+            shape = (int(header.Rows), int(header.Columns))
+            if stored.shape != shape:
+                raise InputError(f"PixelData of {uid} is {stored.shape}, header says {shape}")
+            yield np.asarray(apply_modality_lut(stored, header))
     except (ValueError, AttributeError, NotImplementedError, RuntimeError, TypeError, KeyError) as error:
-        uid = dataset.get("SOPInstanceUID", "")
         raise InputError(
             f"PixelData of {uid} cannot be decoded ({error}); ask the sender for the image again"
         ) from error
-    if stored.shape != shape:
-        raise InputError(f"PixelData of {dataset.SOPInstanceUID} is {stored.shape}, header says {shape}")
-    return np.asarray(apply_modality_lut(stored, dataset))
