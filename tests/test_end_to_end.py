@@ -187,7 +187,7 @@ def test_localizers_reports_and_screenshots_are_ignored_and_explain_says_why(nod
     told = node.ainode("explain", study).stdout
     assert "it is a localizer (ImageType)" in told
     assert "its objects are no images" in told
-    assert "no rule matches" in told
+    assert "its images are secondary captures" in told
     assert "NO  Modality wanted ['CT', 'MR'], found OT" in told
     assert json.loads(node.ainode("explain", "--json", study).stdout)["study_instance_uid"] == study
 

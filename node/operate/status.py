@@ -13,7 +13,17 @@ from node.ledger.circuits import circuits
 from node.ledger.conflicts import outdated_deliveries
 from node.ledger.engine import now
 from node.ledger.owed import OVERDUE, statuses
-from node.ledger.tables import conflict, delivery, executor, instance, job, result, series
+from node.ledger.tables import (
+    commitment,
+    conflict,
+    delivery,
+    executor,
+    instance,
+    job,
+    procedure_step,
+    result,
+    series,
+)
 
 ALIVE_SECONDS = 30.0
 
@@ -58,6 +68,8 @@ def status(engine: sa.Engine, folder: Path, studies: int = 20) -> dict[str, Any]
             "jobs": by(job, job.c.state),
             "outcomes": by(job, job.c.outcome),
             "deliveries": by(delivery, delivery.c.state),
+            "commitments": by(commitment, commitment.c.state),
+            "procedure_steps": by(procedure_step, procedure_step.c.state),
             "overdue": [asdict(one) for one in statuses(connection, OVERDUE)],
             "down": [asdict(one) for one in circuits(connection) if one.opened_at is not None],
             "quarantined": count(result, result.c.quarantine.is_not(None)),

@@ -31,8 +31,10 @@ def status(*, config_path: Path, as_json: bool, studies: int) -> None:
         return
     for key in ("images", "conflicts", "identity_changed", "outdated_results", "quarantined", "free_gib"):
         click.echo(f"{key.replace('_', ' '):16} {found[key]}")
-    for key in ("series", "jobs", "outcomes", "deliveries", "processes"):
-        click.echo(f"{key:12} " + (", ".join(f"{n} {what}" for what, n in found[key].items()) or "none"))
+    for key in ("series", "jobs", "outcomes", "deliveries", "commitments", "procedure_steps", "processes"):
+        click.echo(
+            f"{key.replace('_', ' '):16} " + (", ".join(f"{n} {what}" for what, n in found[key].items()) or "none")
+        )
     for one in found["down"]:
         click.echo(f"DOWN since {clock(one['opened_at'])}: {one['destination']}, next probe {clock(one['probe_at'])}")
         click.echo(f"  {one['error']}")
