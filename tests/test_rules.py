@@ -265,7 +265,7 @@ def test_a_prior_comes_from_a_destination_that_can_be_asked():
     with pytest.raises(ConfigError, match=r"prior.source names 'f', which has no host"):
         parse(
             TABLES + '[destinations.f]\nfolder = "/tmp"\n'
-            '[[rules]]\nname = "x"\npipelines = []\ndestinations = []\nprior.source = "f"'
+            '[[rules]]\nname = "x"\npipelines = ["p"]\ndestinations = []\nprior.source = "f"'
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from node.config import load
+from node.config import FORWARD, load
 from node.verbs.options import config_option, json_option, print_json
 
 _UNITS = {"h": 3600.0, "d": 86400.0}
@@ -75,9 +75,8 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
         click.echo(f"series {answer['series_instance_uid']}, {answer['images']} images")
         click.echo(f"  {answer['outcome']}: {answer['reason']}")
         for route in answer["routes"]:
-            click.echo(
-                f"  -> {route['pipeline']}, results to {_names(route['destinations'])} (priority {route['priority']})"
-            )
+            what = "images" if route["pipeline"] == FORWARD else f"{route['pipeline']}, results"
+            click.echo(f"  -> {what} to {_names(route['destinations'])} (priority {route['priority']})")
         for line in tell_trace(answer["trace"]):
             click.echo(line)
     if skipped:
