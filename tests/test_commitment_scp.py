@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +14,14 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
-from receivers import Node, ReceiverProcess, associate, receiving, send_dataset, until
+from receivers import Node, ReceiverProcess, associate, drop, receiving, send_dataset, until
 from scanner import ask, names
 
 from node.deliver.association import Timeouts
 from node.deliver.reports import GIVE_UP_SECONDS, Reports
 from node.ledger.engine import now
 from node.ledger.tables import commitment, commitment_instance, instance
+from node.operate.retention import Retention
 
 CONTEXTS = [(CTImageStorage, ExplicitVRLittleEndian), (StorageCommitmentPushModel, ExplicitVRLittleEndian)]
 QUICK = Timeouts(connect_seconds=2.0, answer_seconds=5.0)
@@ -128,7 +128,7 @@ def test_a_request_outlives_the_death_of_the_receiver_and_a_requester_that_is_aw
             assert send_dataset(peer, image).Status == 0x0000
         assert ask(peer, names(images)) == 0x0000
         process.kill()
-        threading.Thread(target=peer.abort).start()
+        drop(peer)
         node = process.node()
         reports = Reports(node.config, node.engine, QUICK)
         assert reports.step(now()) == 0
@@ -154,7 +154,7 @@ def test_a_requester_without_address_is_told_of_in_the_ledger_and_given_up_after
     assert 'add host and port to { title = "CT9" } in [ae] callers' in row.error
     assert reports.step(now() + GIVE_UP_SECONDS + 1.0) == 0
     assert node.rows(commitment)[0].state == "CANCELED"
-    reports.step(now() + 30 * 86400.0)
+    Retention(node.config, node.engine, node.spool).step(now() + 30 * 86400.0)
     assert node.rows(commitment) == node.rows(commitment_instance) == []
 
 

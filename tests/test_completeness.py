@@ -20,7 +20,7 @@ from node.jobs.engine import Jobs
 from node.jobs.router import Router
 from node.ledger.engine import now
 from node.ledger.jobs import list_jobs
-from node.ledger.tables import decision, series
+from node.ledger.tables import decision, event, series
 from node.operate.explain import explain, tell
 from node.studies.completeness import Arrival, Listing, judge, missing_parts, stated_count
 
@@ -85,10 +85,14 @@ def test_a_concatenation_without_all_its_parts_is_missing_them() -> None:
     assert missing_parts([*parts, header()]) == ""
 
 
+def router_of(node: Node, rule: str = RULE) -> Router:
+    config = parse(configuration(node.spool.folder, node.port) + rule)
+    return Router(config, node.engine, node.spool, Jobs(node.engine))
+
+
 def routed(node: Node, seconds: float = 0.0, rule: str = RULE) -> int:
     """How many series the router completes so many seconds from now."""
-    config = parse(configuration(node.spool.folder, node.port) + rule)
-    return Router(config, node.engine, node.spool, Jobs(node.engine)).step(now() + seconds)
+    return router_of(node, rule).step(now() + seconds)
 
 
 def commit(node: Node, images: Sequence[Dataset], named: Sequence[Dataset]) -> None:
@@ -131,7 +135,7 @@ def test_a_completed_procedure_step_completes_its_series_when_all_that_it_made_i
     send(node, images[2:])
     assert routed(node) == 1
     words = tell(explain(node.engine, study))
-    assert "complete: 3 images, all that the procedure step of CT1, COMPLETED, names" in words
+    assert "complete: 3 images, all that the COMPLETED procedure step of CT1 names" in words
     assert "procedure step completed: CT at CT1: 3 images in 1 series" in words
 
 
@@ -139,9 +143,12 @@ def test_a_procedure_step_that_never_ends_is_waited_for_with_a_deadline(node: No
     images = ct_series(2, 16)
     begin(node, images[0].StudyInstanceUID)
     send(node, images)
-    assert routed(node, 3500.0) == 0
+    router = router_of(node)
+    assert [router.step(now() + seconds) for seconds in (60.0, 120.0, 3500.0)] == [0, 0, 0]
+    (waiting,) = [row.detail for row in node.rows(event) if row.what == "waiting"]
+    assert waiting == "the IN PROGRESS procedure step of CT1; waiting 3600 s for its end"
     assert routed(node, 3700.0) == 1
-    assert "IN PROGRESS, even after 3600 s" in node.rows(series)[0].completed_by
+    assert "the IN PROGRESS procedure step of CT1 even after 3600 s" in node.rows(series)[0].completed_by
 
 
 def test_a_step_of_another_modality_holds_nothing_up(node: Node) -> None:
@@ -168,7 +175,7 @@ def test_a_discontinued_step_has_its_series_ignored_and_their_unfinished_jobs_ca
     (ignored,) = [row for row in node.rows(decision) if row.outcome == "ignored"]
     assert (ignored.series_instance_uid, ignored.reason) == (
         others[0].SeriesInstanceUID,
-        "the procedure step of CT1, DISCONTINUED, made it",
+        "the DISCONTINUED procedure step of CT1 made it",
     )
 
 

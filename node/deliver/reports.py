@@ -21,7 +21,6 @@ from node.ledger.commitments import (
     Transaction,
     due_transactions,
     end_transaction,
-    forget_transactions,
     postpone_transaction,
     report,
 )
@@ -57,10 +56,7 @@ class Reports:
         """Try everything that is due at ``at``; return how many requesters took their report."""
         with self._engine.connect() as connection:
             due = due_transactions(connection, at)
-        taken = sum(self._try(transaction, at) for transaction in due)
-        with begin_immediate(self._engine) as connection:
-            forget_transactions(connection, at - self._config.retention.days * 86400)
-        return taken
+        return sum(self._try(transaction, at) for transaction in due)
 
     def _try(self, of: Transaction, at: float) -> bool:
         key = (of.calling_ae, of.transaction_uid)

@@ -158,4 +158,4 @@ def _requests(
 
 
 def _words(step: sa.Row[tuple[object, ...]]) -> str:
-    return f"the procedure step of {step.calling_ae}, {step.state},"
+    return f"the {step.state} procedure step of {step.calling_ae}"

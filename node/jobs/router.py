@@ -48,6 +48,7 @@ class Router:
         periods = (rule.quiet_seconds for rule in config.rules if rule.quiet_seconds)
         self._shortest = min((config.series.quiet_seconds, *periods))
         self._waiting: dict[tuple[str, str], dict[str, Dataset | None]] = {}
+        self._doubts: dict[tuple[str, str], str] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Look every second until ``stop`` is set."""
@@ -98,6 +99,8 @@ class Router:
             ruling = ignored(f"its headers cannot be understood ({type(error).__name__})")
         completion = judge(arrival, self._config.series, at, self._quiet_seconds(ruling.decision))
         if not completion.complete:
+            if completion.doubt:
+                self._tell(study_uid, series_uid, completion.signal, at)
             return False
         if known.discontinued:
             ruling = ignored(f"{known.discontinued} made it")
@@ -121,8 +124,18 @@ class Router:
             supersede_jobs(connection, study_uid, series_uid, generation)
             self._decider.record(connection, where, generation, ruling, at)
         del self._waiting[study_uid, series_uid]
+        self._doubts.pop((study_uid, series_uid), None)
         logger.info("series %s complete (%s): %s", series_uid, completion.signal, ruling.decision.reason)
         return True
+
+    def _tell(self, study_uid: str, series_uid: str, doubt: str, at: float) -> None:
+        """Say in the timeline, once, what is waited for."""
+        if self._doubts.get((study_uid, series_uid)) == doubt:
+            return
+        row = {"at": at, "study_instance_uid": study_uid, "series_instance_uid": series_uid}
+        with begin_immediate(self._engine) as connection:
+            connection.execute(sa.insert(event).values(**row, what="waiting", detail=doubt))
+        self._doubts[study_uid, series_uid] = doubt
 
     def _quiet_seconds(self, verdict: Decision) -> float:
         """The longest of the rules that match; a rule without one has the settings'."""

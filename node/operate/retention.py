@@ -9,6 +9,7 @@ import threading
 import sqlalchemy as sa
 
 from node.config import Config
+from node.ledger.commitments import forget_transactions
 from node.ledger.engine import begin_immediate, now
 from node.ledger.procedure_steps import forget_steps
 from node.ledger.tables import (
@@ -64,6 +65,7 @@ class Retention:
         forgotten = [study for study in old if self._forget(study, at)]
         with begin_immediate(self._engine) as connection:
             forget_steps(connection, before)
+            forget_transactions(connection, before)
         return forgotten
 
     def _forget(self, study: str, at: float) -> bool:

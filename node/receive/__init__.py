@@ -1,4 +1,4 @@
-"""The Storage, Verification and Commitment SCP: from the socket to a durable file with its row."""
+"""The Storage, Verification, Storage Commitment and MPPS SCP: from the socket to a durable file with its row."""
 
 from node.receive.receiver import Receiver
 

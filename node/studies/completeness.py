@@ -72,6 +72,8 @@ class Completion:
 
     complete: bool
     signal: str
+    doubt: bool = False
+    """It is not complete although the quiet period is over: something in particular is waited for."""
 
 
 def stated_count(headers: Sequence[Dataset]) -> int | None:
@@ -104,14 +106,14 @@ def judge(arrival: Arrival, settings: SeriesTable, now: float, quiet_seconds: fl
     if arrival.stated == arrival.instances:
         return _yes(f"{arrival.instances} images, as NumberOfSeriesRelatedInstances says")
     if silence < quiet:
-        return _no(f"last image {silence:.0f} s ago, waiting for {quiet:g} s")
+        return Completion(complete=False, signal=f"last image {silence:.0f} s ago, waiting for {quiet:g} s")
     if arrival.open_associations:
-        return _no(f"{arrival.open_associations} open associations have sent images of it")
+        return _doubt(f"{arrival.open_associations} open associations have sent images of it")
     if arrival.in_progress and silence < settings.procedure_step_seconds:
-        return _no(f"{arrival.in_progress}; waiting {settings.procedure_step_seconds:g} s for its end")
+        return _doubt(f"{arrival.in_progress}; waiting {settings.procedure_step_seconds:g} s for its end")
     missing = "; ".join(_lacking(arrival))
     if missing and silence < settings.gap_seconds:
-        return _no(f"{missing}; waiting {settings.gap_seconds:g} s for the missing images")
+        return _doubt(f"{missing}; waiting {settings.gap_seconds:g} s for the missing images")
     signal = f"{arrival.instances} images, none for {quiet:g} s, no open association sending it"
     if arrival.in_progress:
         signal += f"; {arrival.in_progress} even after {settings.procedure_step_seconds:g} s"
@@ -131,5 +133,5 @@ def _yes(signal: str) -> Completion:
     return Completion(complete=True, signal=signal)
 
 
-def _no(signal: str) -> Completion:
-    return Completion(complete=False, signal=signal)
+def _doubt(signal: str) -> Completion:
+    return Completion(complete=False, signal=signal, doubt=True)
