@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from node.config import Config, Destination
+from node.config import Config, Destination, DestinationTls
 from node.deliver import echo
 from node.errors import NodeError
 from node.jobs.load import load_pipeline
 from node.service import open_storage
+from node.tls import server_context
 
 SLOW_SYNC_SECONDS = 0.05
 """A disk slower than this to sync one small file limits the ingest rate to under 20 images/s per association."""
@@ -35,6 +36,8 @@ def check(config: Config) -> Iterator[Check]:
     yield Check(name="configuration", good=True, found=f"{len(config.rules)} rules, {len(config.pipelines)} pipelines")
     yield _guarded("storage", lambda: _storage(config))
     yield _guarded("ledger", lambda: _ledger(config))
+    if config.ae.tls.enabled:
+        yield _guarded("tls", lambda: _tls(config))
     yield _port(config)
     yield _device(config)
     for name in config.pipelines:
@@ -80,6 +83,14 @@ def _ledger(config: Config) -> Check:
     return Check(name="ledger", good=True, found=found)
 
 
+def _tls(config: Config) -> Check:
+    server_context(config.ae.tls)
+    asks = "required" if config.ae.tls.require_client_certificate else "not required"
+    return Check(
+        name="tls", good=True, found=f"{config.ae.tls.certificate} is usable; certificates of peers are {asks}"
+    )
+
+
 def _port(config: Config) -> Check:
     address, port = config.ae.address, config.ae.port
     with socket.socket() as probe:
@@ -88,7 +99,8 @@ def _port(config: Config) -> Check:
             probe.bind((address, port))
         except OSError as error:
             host = "127.0.0.1" if address == "0.0.0.0" else address  # noqa: S104 - only compared
-            ourselves = Destination(title=config.ae.title, host=host, port=port)
+            tls = DestinationTls.towards_callers(config.ae.tls)
+            ourselves = Destination(title=config.ae.title, host=host, port=port, tls=tls)
             answer = echo("ourselves", ourselves, config.ae.title)
             if answer.ok:
                 return Check(

@@ -1,9 +1,18 @@
 """``config.toml`` as frozen values. Read once; unknown keys, wrong types and impossible values are errors."""
 
 from node.config.condition import Condition, parse_condition, parse_hours
-from node.config.network import Ae, Caller
+from node.config.network import Ae, AeTls, Caller
 from node.config.reading import load, parse, read
-from node.config.routing import DEFAULT_OBJECTS, FORWARD, Companion, Destination, PriorTable, Rule, Selection
+from node.config.routing import (
+    DEFAULT_OBJECTS,
+    FORWARD,
+    Companion,
+    Destination,
+    DestinationTls,
+    PriorTable,
+    Rule,
+    Selection,
+)
 from node.config.storage import Retention, Storage
 from node.config.table import suggest
 from node.config.web import Web
@@ -14,11 +23,13 @@ __all__ = [
     "DEFAULT_OBJECTS",
     "FORWARD",
     "Ae",
+    "AeTls",
     "Caller",
     "Companion",
     "Condition",
     "Config",
     "Destination",
+    "DestinationTls",
     "Devices",
     "JobsTable",
     "PipelineTable",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from node.config.table import AeTitle, Port, Table
 
@@ -21,6 +21,8 @@ class Caller(Table):
     """Name or address at which it takes Storage Commitment reports; empty: only on the association of its request."""
     port: Port = 104
     """Its DICOM port there."""
+    certificate: str = ""
+    """Name (common name or DNS name) or SHA-256 fingerprint of the certificate it must show; empty: any of ``ca``."""
     max_associations: Annotated[int, Field(ge=0, le=1000)] = 0
     """Associations of this title at the same time; 0: as many as the node serves."""
 
@@ -30,6 +32,30 @@ class Caller(Table):
         if value:
             ipaddress.ip_network(value, strict=False)
         return value
+
+
+class AeTls(Table):
+    """TLS on our DICOM port. A file name without a slash is a systemd credential when the service has some."""
+
+    enabled: bool = False
+    """Speak TLS, and nothing else, on the port."""
+    certificate: str = ""
+    """PEM file with our certificate, and the intermediate ones behind it."""
+    key: str = ""
+    """PEM file with its private key, without passphrase."""
+    ca: str = ""
+    """PEM file with the authorities that sign the certificates of peers."""
+    require_client_certificate: bool = True
+    """Refuse peers that show no certificate."""
+    crl: str = ""
+    """PEM file with the revocation lists of these authorities; empty: nothing is revoked."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> AeTls:
+        for name in ("certificate", "key", "ca") if self.enabled else ():
+            if not getattr(self, name):
+                raise ValueError(f"{name} is missing; give a PEM file")
+        return self
 
 
 class Ae(Table):
@@ -53,3 +79,11 @@ class Ae(Table):
     """Longest wait for an A-ASSOCIATE-RQ on a new connection (ARTIM timer)."""
     network_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Longest silence on an open association."""
+    tls: AeTls = AeTls()
+
+    @model_validator(mode="after")
+    def _certificates_are_looked_at(self) -> Ae:
+        for caller in self.callers:
+            if caller.certificate and not self.tls.enabled:
+                raise ValueError(f"callers: {caller.title} is to show a certificate; set [ae.tls] enabled = true")
+        return self

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from node.config.condition import Option, parse_condition, parse_hours
+from node.config.network import AeTls
 from node.config.table import AeTitle, Name, Table, suggest
 
 Outcome = Literal["findings", "no findings", "partial", "derived", "not applicable", "failed"]
@@ -20,6 +21,35 @@ Wanted = Option | tuple[Option, ...]
 Preference = str | dict[str, Wanted]
 PREFERENCES = ("axial", "coronal", "sagittal", "thinnest", "most images")
 """What a series can be preferred for, beside conditions."""
+
+
+class DestinationTls(Table):
+    """TLS to a Storage SCP. Files that are not given are those of ``[ae.tls]``."""
+
+    enabled: bool = False
+    """Speak TLS with it."""
+    certificate: str = ""
+    """PEM file with the certificate that we show."""
+    key: str = ""
+    """PEM file with its private key."""
+    ca: str = ""
+    """PEM file with the authorities that may have signed its certificate."""
+    crl: str = ""
+    """PEM file with their revocation lists."""
+    check_host: bool = True
+    """Its certificate must name ``host``."""
+
+    @classmethod
+    def towards_callers(cls, ours: AeTls) -> DestinationTls:
+        """To peers that call us, when we call them: the same certificate and authorities."""
+        return cls(
+            enabled=ours.enabled,
+            certificate=ours.certificate,
+            key=ours.key,
+            ca=ours.ca,
+            crl=ours.crl,
+            check_host=False,
+        )
 
 
 class Destination(Table):
@@ -39,6 +69,7 @@ class Destination(Table):
     """PEM file with the authority that signed the certificate of ``url``; empty: those of the system."""
     folder: str = ""
     """Instead of a Storage SCP: an existing folder; objects go to ``STUDY/SERIES/SOP.dcm`` below it."""
+    tls: DestinationTls = DestinationTls()
     commitment: bool = False
     """Ask for Storage Commitment; only its answer makes a delivery *confirmed*."""
     commitment_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
@@ -69,6 +100,8 @@ class Destination(Table):
             raise ValueError("give title and port beside host")
         if self.url and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url = {self.url!r}: give an address that begins with https:// or http://")
+        if self.tls.enabled and not self.host:
+            raise ValueError("tls.enabled is for host (C-STORE); for url write https://")
         if (self.commitment and not self.host) or (self.find and self.folder):
             raise ValueError("commitment needs host; find needs host or url; remove it")
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -12,6 +13,12 @@ from node.config.storage import Retention, Storage
 from node.config.table import Name, Table, suggest
 from node.config.web import Web
 from node.config.work import Devices, JobsTable, PipelineTable, SeriesTable
+
+
+def _table(table: Any, key: str) -> dict[str, Any]:
+    """A table in a table, as far as both are; what is none is refused later."""
+    found = table.get(key) if isinstance(table, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 class Config(Table):
@@ -27,6 +34,25 @@ class Config(Table):
     pipelines: dict[Name, PipelineTable] = Field(default_factory=dict)
     destinations: dict[Name, Destination] = Field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_certificate(cls, table: Any) -> Any:
+        """Files of ``[ae.tls]`` serve every destination that does not name its own."""
+        ours = _table(_table(table, "ae"), "tls")
+        shared = {key: ours[key] for key in ("certificate", "key", "ca", "crl") if key in ours}
+        destinations = {
+            name: {**to, "tls": {**shared, **_table(to, "tls")}} if _table(to, "tls") else to
+            for name, to in _table(table, "destinations").items()
+        }
+        return {**table, "destinations": destinations} if destinations else table
+
+    @model_validator(mode="after")
+    def _tls_is_complete(self) -> Config:
+        for name, to in self.destinations.items():
+            if to.tls.enabled and not to.tls.ca:
+                raise ValueError(f"destinations.{name}.tls.ca is missing; give a PEM file, here or in [ae.tls]")
+        return self
 
     @model_validator(mode="after")
     def _rules_differ(self) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from node.config import Destination
-from node.errors import DeliveryError, UnreachableError
+from node.config import Destination, DestinationTls
+from node.errors import ConfigError, DeliveryError, UnreachableError
+from node.tls import client_context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +46,13 @@ class Peer:
     title: str
     host: str
     port: int
+    tls: DestinationTls
 
     @classmethod
     def of(cls, name: str, destination: Destination) -> Peer:
-        return cls(name=name, title=destination.title, host=destination.host, port=destination.port)
+        return cls(
+            name=name, title=destination.title, host=destination.host, port=destination.port, tls=destination.tls
+        )
 
     def __str__(self) -> str:
         return f"{self.name} ({self.title} at {self.host}:{self.port})"
@@ -101,6 +106,10 @@ def associate(
     entity.dimse_timeout = timeouts.answer_seconds
     entity.network_timeout = max(timeouts.answer_seconds, timeouts.store_seconds)
     try:
+        secured = client_context(peer.tls, f"[destinations.{peer.name}.tls]") if peer.tls.enabled else None
+    except ConfigError as error:  # a renewed file may be half written: no reason to give a delivery up
+        raise UnreachableError(f"{peer}: {error}") from error
+    try:
         association = entity.associate(
             peer.host,
             peer.port,
@@ -108,6 +117,7 @@ def associate(
             ae_title=peer.title,
             evt_handlers=handlers,
             ext_neg=list(roles),
+            tls_args=(secured, peer.host) if secured else None,
         )
     except OSError as error:
         raise UnreachableError(
@@ -116,7 +126,7 @@ def associate(
     if not association.is_established:
         if association.rejected_contexts:
             raise DeliveryError(f"{peer}: {_nothing_accepted(association)}")
-        reason = _refusal(association, peer, calling_title) if connected else _unreachable(peer, timeouts)
+        reason = _refusal(association, peer, calling_title) if connected else _unreachable(peer, timeouts, secured)
         raise UnreachableError(f"{peer}: {reason}")
     try:
         yield association
@@ -131,11 +141,14 @@ def _set_options(association: Association, stall_seconds: float) -> None:
     And let it send the last part of a PDU at once, instead of waiting for a delayed acknowledgement.
     """
     connection: socket.socket = association.dul.socket.socket
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if isinstance(connection, ssl.SSLSocket):  # OpenSSL takes the kernel's timeout for a reason to try again
+        connection.settimeout(stall_seconds)
+        return
     whole = int(stall_seconds)
     limit = struct.pack("ll", whole, int((stall_seconds - whole) * 1e6))
     for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
         connection.setsockopt(socket.SOL_SOCKET, option, limit)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _nothing_accepted(association: Association) -> str:
@@ -150,13 +163,28 @@ def _refusal(association: Association, peer: Peer, calling_title: str) -> str:
             (int(answer.result_source), int(answer.diagnostic)), "no reason given; ask its administrator"
         )
         return "association rejected: " + words.format(calling=calling_title, called=peer.title, name=peer.name)
-    return "it took the connection but did not answer the association request; check that the port is a DICOM port"
+    remedy = "that it accepts our certificate" if peer.tls.enabled else "that the port is a DICOM port"
+    return f"it took the connection but did not answer the association request; check {remedy}"
 
 
-def _unreachable(peer: Peer, timeouts: Timeouts) -> str:
-    """Why no TCP connection could be had; pynetdicom does not keep the reason, so look once more."""
+def _insecure(connection: socket.socket, peer: Peer, secured: ssl.SSLContext) -> str:
     try:
-        socket.create_connection((peer.host, peer.port), timeouts.connect_seconds).close()
+        secured.wrap_socket(connection, server_hostname=peer.host).close()
+    except ssl.SSLCertVerificationError as error:
+        table = f"[destinations.{peer.name}.tls]"
+        return f"its certificate is not accepted ({error.verify_message}); correct ca, crl or check_host in {table}"
+    except OSError as error:
+        why = getattr(error, "reason", None) or error.strerror or error
+        return f"the TLS handshake failed ({why}); check that it speaks TLS 1.2 or 1.3 and accepts our certificate"
+    return "the connection was lost; the node tries again"
+
+
+def _unreachable(peer: Peer, timeouts: Timeouts, secured: ssl.SSLContext | None) -> str:
+    """Why no connection could be had; pynetdicom does not keep the reason, so look once more."""
+    try:
+        with socket.create_connection((peer.host, peer.port), timeouts.connect_seconds) as connection:
+            if secured is not None:
+                return _insecure(connection, peer, secured)
     except ConnectionRefusedError:
         return "connection refused; check that it runs, and its port"
     except TimeoutError:

@@ -13,7 +13,7 @@ from pydicom import Dataset
 from pynetdicom import build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from node.config import Config
+from node.config import Config, DestinationTls
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.commitment import commitment_context
 from node.errors import DeliveryError
@@ -84,7 +84,8 @@ class Reports:
                 f"{title} left before its report and its address is not known; "
                 f'add host and port to {{ title = "{title}" }} in [ae] callers'
             )
-        peer = Peer(name=title, title=title, host=caller.host, port=caller.port)
+        tls = DestinationTls.towards_callers(self._config.ae.tls)
+        peer = Peer(name=title, title=title, host=caller.host, port=caller.port, tls=tls)
         roles = [build_role(StorageCommitmentPushModel, scp_role=True)]
         with associate(peer, self._config.ae.title, [commitment_context()], self._timeouts, roles=roles) as association:
             try:

@@ -42,6 +42,7 @@ from node.receive.normalized import Normalized, NormalizedAnswer, NormalizedRequ
 from node.receive.policy import Rejection
 from node.receive.status import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, UNRECOGNISED_OPERATION, Refusal
 from node.receive.wire import Wire
+from node.tls import PeerCertificate
 
 if TYPE_CHECKING:
     from node.receive.server import Server
@@ -134,6 +135,8 @@ class Association(threading.Thread):
         self.peer_address = peer_address
         self.opened_at = time.time()
         self.calling_ae = self.called_ae = ""
+        self.certificate: PeerCertificate | None = None
+        """What the peer has shown in the TLS handshake."""
         self._server = server
         self._wire = Wire(connection, server.network_timeout)
         self._contexts: dict[int, Context] = {}
@@ -156,7 +159,7 @@ class Association(threading.Thread):
         """Serve until the association ends; whatever happens, its end is told and its connection closed."""
         linger = False
         try:
-            linger = self._associate() and self._serve()
+            linger = self._secure() and self._associate() and self._serve()
         except _AbortError as error:
             linger = self._send_last(error.pdu)
         except TimeoutError as error:  # nobody is there to wait for
@@ -182,6 +185,17 @@ class Association(threading.Thread):
         """End it from another thread: what waits for the peer waits no longer."""
         self._wire.interrupt()
         self.join(timeout=5.0)
+
+    def _secure(self) -> bool:
+        """The TLS handshake, where TLS is spoken; whether it came to an end. The ARTIM timer runs already."""
+        if self._server.tls is None:
+            return True
+        try:
+            self.certificate = self._wire.secure(self._server.tls.context(), self._server.acse_timeout)
+        except OSError as error:
+            LOGGER.warning("TLS handshake with %s failed: %s", self.peer_address, getattr(error, "reason", 0) or error)
+            return False
+        return True
 
     # --- Sta2, Sta3 ---------------------------------------------------------------------------------------------
 

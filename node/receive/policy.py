@@ -24,6 +24,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel, Verification
 
 from node.config import Ae, Caller
+from node.tls import PeerCertificate
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -70,28 +71,35 @@ class Policy:
             callers=ae.callers,
         )
 
-    def rejection(self, *, calling: str, called: str, address: str) -> Rejection | None:
+    def rejection(
+        self, *, calling: str, called: str, address: str, certificate: PeerCertificate | None = None
+    ) -> Rejection | None:
         """Why an association may not be opened, or ``None``. Titles are compared without padding, case counts."""
         if self.require_called_title and called.strip() != self.title:
             return Rejection(1, 1, 7, f"called AE title {called.strip()!r} not recognised")
-        if self.callers and self.caller(calling, address) is None:
-            return Rejection(1, 1, 3, f"calling AE title {calling.strip()!r} at {address} not recognised")
+        if self.callers and self.caller(calling, address, certificate) is None:
+            shown = (
+                f" with the certificate of {', '.join(sorted(certificate.names))}" if certificate is not None else ""
+            )
+            return Rejection(1, 1, 3, f"calling AE title {calling.strip()!r} at {address}{shown} not recognised")
         return None
 
-    def caller(self, calling: str, address: str) -> Caller | None:
+    def caller(self, calling: str, address: str, certificate: PeerCertificate | None) -> Caller | None:
         """The first entry of ``callers`` for this peer."""
         host: Address = ipaddress.ip_address(address.partition("%")[0])
         if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
             host = host.ipv4_mapped
         for caller in self.callers:
             network = ipaddress.ip_network(caller.address, strict=False) if caller.address else None
+            if caller.certificate and not (certificate is not None and certificate.is_the_one(caller.certificate)):
+                continue
             if caller.title.strip() == calling.strip() and (network is None or host in network):
                 return caller
         return None
 
-    def limits(self, calling: str, address: str) -> dict[str, int]:
+    def limits(self, calling: str, address: str, certificate: PeerCertificate | None = None) -> dict[str, int]:
         """How many associations may be open at once: of all peers (""), and of this title if it has a limit."""
-        caller = self.caller(calling, address)
+        caller = self.caller(calling, address, certificate)
         own = {calling.strip(): caller.max_associations} if caller is not None and caller.max_associations else {}
         return {"": self.max_associations, **own}
 

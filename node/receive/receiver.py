@@ -25,6 +25,7 @@ from node.receive.server import Server
 from node.receive.status import SUCCESS, UNRECOGNISED_OPERATION
 from node.receive.storage import Storage
 from node.spool import Spool
+from node.tls import ServerTls
 
 LOGGER = logging.getLogger(__name__)
 
@@ -33,7 +34,11 @@ class Receiver:
     """Receives in threads of the calling process. ``start`` once, ``stop`` or ``finish`` once."""
 
     def __init__(self, config: Config, engine: sa.Engine, spool: Spool, listening: Listening | None = None) -> None:
-        """``listening``: shared with other receivers; ``None``: this one listens alone."""
+        """``listening``: shared with other receivers; ``None``: this one listens alone.
+
+        Raises ``ConfigError`` when a file of ``[ae.tls]`` cannot be used.
+        """
+        self._tls = ServerTls(config.ae.tls) if config.ae.tls.enabled else None
         self._ae = config.ae
         self._engine = engine
         self._spool = spool
@@ -64,6 +69,7 @@ class Receiver:
             acse_timeout=self._ae.association_timeout_seconds,
             network_timeout=self._ae.network_timeout_seconds,
             handlers=Handlers(store=self._storage.store, normalized=self._normalized, closed=self._committer.close),
+            tls=self._tls,
         )
         self._committer.start()
         self._server.start()

@@ -16,6 +16,7 @@ from node.receive.association import Association, Handlers
 from node.receive.negotiation import prepare
 from node.receive.policy import Policy, Rejection
 from node.receive.seats import Seats
+from node.tls import ServerTls
 
 LOGGER = logging.getLogger(__name__)
 
@@ -38,8 +39,10 @@ class Server:
         acse_timeout: float,
         network_timeout: float,
         handlers: Handlers,
+        tls: ServerTls | None = None,
     ) -> None:
         """Nothing is accepted before ``start``."""
+        self.tls = tls
         self.acse_timeout = acse_timeout
         """ARTIM timer (PS3.8 9.1.4), seconds."""
         self.network_timeout = network_timeout
@@ -63,10 +66,13 @@ class Server:
     def admit(self, association: Association) -> Rejection | None:
         """Let an association in, or say why not; connections that have not associated do not count."""
         calling, address = association.calling_ae, association.peer_address
-        rejection = self._policy.rejection(calling=calling, called=association.called_ae, address=address)
+        shown = association.certificate
+        rejection = self._policy.rejection(
+            calling=calling, called=association.called_ae, address=address, certificate=shown
+        )
         if rejection is not None:
             return rejection
-        seats = self._seats.take(self._policy.limits(calling, address))
+        seats = self._seats.take(self._policy.limits(calling, address, shown))
         if isinstance(seats, str):
             return Rejection(2, 3, 2, f"no association free for {seats or 'anybody'}: local limit exceeded")
         with self._lock:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import mmap
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+
+from node.tls import PeerCertificate
 
 BUFFER_BYTES = 1 << 18
 """One per connection: two PDUs of the length that we advertise. Pages that are never written cost no memory."""
@@ -32,6 +35,14 @@ class Wire:
         connection.setblocking(True)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
+
+    def secure(self, context: ssl.SSLContext, seconds: float) -> PeerCertificate | None:
+        """TLS from now on; what the peer has shown in the handshake, which may take so long."""
+        self._socket.settimeout(seconds)
+        self._patience = seconds
+        self._socket = secured = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
+        secured.do_handshake()
+        return PeerCertificate.of(secured)
 
     def header(self, *, idle: float, whole: float) -> tuple[int, int]:
         """Type and length of the next PDU (PS3.8 9.3.1), which must begin within ``idle`` seconds.
@@ -97,14 +108,17 @@ class Wire:
     def interrupt(self) -> None:
         """From another thread: what was received can still be read, then the peer counts as gone."""
         with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RD)
+            socket.socket.shutdown(self._socket, socket.SHUT_RD)  # that of SSLSocket would go on in plain text
 
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()
 
     def _set_patience(self, seconds: float) -> None:
-        if seconds != self._patience:
+        if seconds != self._patience and isinstance(self._socket, ssl.SSLSocket):
+            self._socket.settimeout(seconds)  # OpenSSL takes the kernel's timeout for a reason to try again
+            self._patience = seconds
+        elif seconds != self._patience:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
             self._patience = seconds
 

@@ -1,0 +1,164 @@
+"""DICOM over TLS: the BCP 195 profile of PS3.15 annex B, with mutual authentication, renewal and revocation.
+
+TLS 1.2 with the suites that RFC 9325 4.2 recommends (ECDHE, AES-GCM), and TLS 1.3; nothing older is spoken (RFC 8996).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import ssl
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.config import AeTls, DestinationTls
+from node.errors import ConfigError
+
+LOGGER = logging.getLogger(__name__)
+
+CIPHERS = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+)
+"""Of TLS 1.2, in OpenSSL's names. Those of TLS 1.3 are all sound."""
+
+
+@dataclass(frozen=True)
+class PeerCertificate:
+    """The certificate that a peer has shown and proved to hold; its authority was checked."""
+
+    sha256: str
+    """Fingerprint: SHA-256 of its DER form, lower-case hexadecimal."""
+    names: frozenset[str]
+    """Common names of its subject and DNS names, lower case."""
+
+    @classmethod
+    def of(cls, connection: ssl.SSLSocket) -> PeerCertificate | None:
+        """After the handshake; ``None`` when the peer has shown none."""
+        encoded = connection.getpeercert(binary_form=True)
+        told = connection.getpeercert()
+        if not encoded or not told:
+            return None
+        subject = [pair for part in told.get("subject", ()) for pair in part]
+        names = [*subject, *told.get("subjectAltName", ())]
+        return cls(
+            sha256=hashlib.sha256(encoded).hexdigest(),
+            names=frozenset(str(name).lower() for kind, name in names if kind in {"commonName", "DNS"}),
+        )
+
+    def is_the_one(self, wanted: str) -> bool:
+        """Whether ``[[ae.callers]] certificate`` means this one: a SHA-256 fingerprint, or a name."""
+        fingerprint = wanted.replace(":", "").lower()
+        return fingerprint == self.sha256 or wanted.lower() in self.names
+
+
+class ServerTls:
+    """The server's side. A renewed certificate, key, authority or revocation list holds for the next connection."""
+
+    def __init__(self, tls: AeTls) -> None:
+        """Raises ``ConfigError`` when a file cannot be used."""
+        self._tls = tls
+        self._lock = threading.Lock()
+        self._seen = self._signature()
+        self._context = server_context(tls)
+
+    def context(self) -> ssl.SSLContext:
+        """For the next handshake. While changed files cannot be used, the ones before them stay in force."""
+        with self._lock:
+            if (seen := self._signature()) != self._seen:
+                self._seen = seen
+                try:
+                    self._context = server_context(self._tls)
+                    LOGGER.info("TLS files have changed and were read again")
+                except ConfigError as error:
+                    LOGGER.error("TLS files have changed but cannot be used: %s", error)  # noqa: TRY400 - no traceback
+            return self._context
+
+    def _signature(self) -> tuple[tuple[int, int, int] | None, ...]:
+        tls = self._tls
+        return tuple(_stamp(name) for name in (tls.certificate, tls.key, tls.ca, tls.crl) if name)
+
+
+def server_context(tls: AeTls) -> ssl.SSLContext:
+    """For peers that call us. Raises ``ConfigError`` when a file cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _profile(context)
+    _own(context, tls.certificate, tls.key, "[ae.tls]")
+    _trust(context, tls.ca, tls.crl, "[ae.tls]")
+    context.verify_mode = ssl.CERT_REQUIRED if tls.require_client_certificate else ssl.CERT_OPTIONAL
+    # DICOM has its own end of an association: after a connection that just ends an A-ABORT can still be sent.
+    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+    context.num_tickets = 0  # a resumed session would not look at the revocation list again
+    return context
+
+
+def client_context(tls: DestinationTls, where: str) -> ssl.SSLContext:
+    """For a peer that we call; ``where`` names its table. Raises ``ConfigError`` when a file cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _profile(context)
+    context.check_hostname = tls.check_host
+    _own(context, tls.certificate, tls.key, where)
+    _trust(context, tls.ca, tls.crl, where)
+    return context
+
+
+def _profile(context: ssl.SSLContext) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(":".join(CIPHERS))
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+
+
+def _own(context: ssl.SSLContext, certificate: str, key: str, where: str) -> None:
+    if not certificate:
+        return
+
+    def encrypted() -> str:
+        raise ConfigError(f"{where} key {key} is encrypted; give one without passphrase, readable by this user only")
+
+    with _Explained(where, (certificate, key)):
+        context.load_cert_chain(_path(certificate), _path(key), encrypted)
+
+
+def _trust(context: ssl.SSLContext, ca: str, crl: str, where: str) -> None:
+    with _Explained(where, (ca,)):
+        context.load_verify_locations(_path(ca))
+    if crl:
+        with _Explained(where, (crl,)):
+            context.load_verify_locations(_path(crl))
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+
+
+class _Explained:
+    """Turns what the files' readers raise into words."""
+
+    def __init__(self, where: str, names: Iterable[str]) -> None:
+        self._what = f"{where} {' and '.join(str(_path(name)) for name in names)}"
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, ssl.SSLError):
+            reason = error.reason or "not PEM"
+            raise ConfigError(f"{self._what}: {reason}; give PEM files, and the key of the certificate") from error
+        if isinstance(error, OSError):
+            raise ConfigError(f"{self._what}: {error.strerror}; correct the path, or the rights") from error
+
+
+def _path(name: str) -> Path:
+    """A file; a name without a slash is a credential of the systemd unit (``LoadCredential=``, systemd.exec(5))."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return Path(folder, name) if folder and "/" not in name else Path(name)
+
+
+def _stamp(name: str) -> tuple[int, int, int] | None:
+    try:
+        status = _path(name).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
