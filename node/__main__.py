@@ -14,7 +14,7 @@ import click
 from node import __version__
 from node.config import PipelineTable, load
 from node.errors import NodeError
-from node.verbs import bench, ledger, models, reconcile, rules
+from node.verbs import bench, conformance, ledger, models, reconcile, rules
 from node.verbs import web as dashboard
 from node.verbs.options import config_option, json_option, print_json
 
@@ -170,7 +170,15 @@ def demo(*, studies: Path | None, folder: Path, keep: bool) -> None:
     sys.exit(run_demo(studies, folder, keep=keep))
 
 
-for verb in (*ledger.VERBS, *bench.VERBS, *reconcile.VERBS, *rules.VERBS, models.models, dashboard.web):
+for verb in (
+    *ledger.VERBS,
+    *bench.VERBS,
+    *reconcile.VERBS,
+    *rules.VERBS,
+    models.models,
+    conformance.conformance,
+    dashboard.web,
+):
     main.add_command(verb)
 
 

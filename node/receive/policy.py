@@ -28,7 +28,7 @@ from node.tls import PeerCertificate
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_STANDARD_STORAGE = frozenset(context.abstract_syntax for context in AllStoragePresentationContexts)
+STANDARD_STORAGE = frozenset(context.abstract_syntax for context in AllStoragePresentationContexts)
 _COMPOSITE_ROOT = "1.2.840.10008.5.1.4.1.1."
 _NOT_COMPOSITE = (_COMPOSITE_ROOT + "200.", _COMPOSITE_ROOT + "201.")
 """Procedure protocols and inventories: no part of a patient's study, and partly query classes."""
@@ -39,7 +39,9 @@ TRANSFER_SYNTAXES = {uid: uid.keyword for uid in AllTransferSyntaxes if not uid.
 """Transfer syntaxes that pydicom knows (PS3.6 table A-1) and that are complete data sets in a file, with keyword."""
 
 _LOSSY = frozenset((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K))
-_PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian]
+SERVICES = frozenset((Verification, StorageCommitmentPushModel, ModalityPerformedProcedureStep))
+"""Beside Storage."""
+PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian]
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def is_storage(abstract_syntax: str) -> bool:
     Standard classes, retired ones, classes newer than our tables, private ones. Not: worklist, query/retrieve,
     non-patient objects (hanging protocols, implant templates, ...), media directories.
     """
-    if abstract_syntax in _STANDARD_STORAGE:
+    if abstract_syntax in STANDARD_STORAGE:
         return True
     if abstract_syntax.startswith(_COMPOSITE_ROOT):
         return not abstract_syntax.startswith(_NOT_COMPOSITE)
@@ -129,8 +131,8 @@ def supported_contexts(proposed: Iterable[tuple[str, Sequence[str]]]) -> list[Pr
         if is_storage(abstract_syntax):
             known = storage.setdefault(abstract_syntax, [])
             known += [uid for uid in transfer_syntaxes if uid in TRANSFER_SYNTAXES and uid not in known]
-        elif abstract_syntax in {Verification, StorageCommitmentPushModel, ModalityPerformedProcedureStep}:
-            others.append(_context(abstract_syntax, _PLAIN))
+        elif abstract_syntax in SERVICES:
+            others.append(_context(abstract_syntax, PLAIN))
     return others + [_context(uid, sorted(known, key=_may_lose)) for uid, known in storage.items() if known]
 
 

@@ -1,0 +1,90 @@
+"""``ainode conformance``: the DICOM Conformance Statement (PS3.2 annex N), written from the tables the code runs on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom.sop_class import (
+    Comprehensive3DSRStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    Verification,
+)
+
+from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __version__
+from node.config import Config
+from node.deliver.association import Timeouts
+from node.deliver.transcode import UNCOMPRESSED
+from node.receive import status
+from node.receive.negotiation import MAXIMUM_PDU
+from node.receive.policy import PLAIN, SERVICES, STANDARD_STORAGE, TRANSFER_SYNTAXES
+
+STORE_STATUSES = {
+    status.SUCCESS: "File and ledger entry are durable; also for the same instance again, byte for byte",
+    status.OUT_OF_RESOURCES: "Disk or ledger cannot take it now; the sender should try again",
+    status.DOES_NOT_MATCH_SOP_CLASS: "The data set is of another SOP Class than the request says",
+    status.CANNOT_UNDERSTAND: "There is no data set, or it cannot be read to its end",
+    status.UID_UNUSABLE: "A UID of the request or of the data set is missing or malformed (PS3.5 9.1)",
+    status.INSTANCE_MISMATCH: "The data set is another SOP Instance than the request says",
+    status.SOP_CLASS_NOT_SUPPORTED: "The request names another SOP Class than its presentation context",
+    status.PROCESSING_FAILURE: "A fault of the node; the sender should try again",
+}
+"""Statuses of a C-STORE response (PS3.4 B.2.3) and when they are given."""
+NORMALIZED_STATUSES = {
+    status.SUCCESS: "The request is durable",
+    status.INVALID_ATTRIBUTE_VALUE: "An attribute has a value that the service does not allow",
+    status.PROCESSING_FAILURE: "A fault of the node, or (Error ID A710) the procedure step is final",
+    status.DUPLICATE_INSTANCE: "N-CREATE of a procedure step that exists",
+    status.NO_SUCH_INSTANCE: "N-SET of a procedure step that does not exist; N-ACTION on another instance",
+    status.INVALID_ARGUMENT: "The Transaction UID or the list of instances cannot be used",
+    status.INVALID_INSTANCE: "The SOP Instance UID is malformed",
+    status.MISSING_ATTRIBUTE: "A required attribute is missing",
+    status.NO_SUCH_ACTION: "Another Action Type ID than 1",
+    status.UNRECOGNISED_OPERATION: "Another operation than those named here",
+}
+"""Statuses of N-ACTION, N-CREATE, N-SET and N-EVENT-REPORT responses (PS3.7 annex C)."""
+MADE: dict[str, UID | None] = {
+    "seg": SegmentationStorage,
+    "sr": Comprehensive3DSRStorage,
+    "derived": None,
+    "key images": SecondaryCaptureImageStorage,
+}
+"""SOP Class of each kind of ``[destinations.NAME] objects``; ``None``: that of the source images."""
+_ASKED = (
+    Verification,
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+)
+
+
+def statement(config: Config) -> str:
+    """The statement of a configured node, as Markdown."""
+    text = Path(__file__).with_name("statement.md").read_text(encoding="utf-8")
+    # Markdown, not HTML: nothing is to be escaped.
+    template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(text)  # noqa: S701
+    return template.render(
+        UID=UID,
+        ae=config.ae,
+        version=__version__,
+        class_uid=IMPLEMENTATION_CLASS_UID,
+        version_name=IMPLEMENTATION_VERSION_NAME,
+        maximum_pdu=MAXIMUM_PDU,
+        plain=PLAIN,
+        services=sorted(SERVICES),
+        storage=[UID(uid) for uid in STANDARD_STORAGE],
+        syntaxes=sorted(TRANSFER_SYNTAXES),
+        store_statuses=STORE_STATUSES,
+        normalized_statuses=NORMALIZED_STATUSES,
+        uncompressed=UNCOMPRESSED,
+        default=(ImplicitVRLittleEndian, ExplicitVRLittleEndian),
+        asked=_ASKED,
+        report=Comprehensive3DSRStorage,
+        timeouts=Timeouts(),
+        made=MADE,
+    )
