@@ -26,6 +26,7 @@ from node.operate.account import account
 from node.operate.books import read
 from node.operate.explain import explain, tell
 from node.studies.choice import marks
+from node.web.stream import latest
 
 CHEST = """
 [series]
@@ -188,6 +189,9 @@ def test_a_series_waits_for_its_companion_and_the_job_knows_it(tmp_path: Path):
     main = scene.receive(SeriesDescription="Ax FLAIR")
     scene.wait(15)
     assert scene.decided()[main] == ("waiting", "for other series of the study, by 'brain'")
+    with scene.node.engine.connect() as connection:
+        (shown,) = latest(connection)
+    assert shown.stage == "waiting"
     t1c = scene.receive(SeriesDescription="T1 +Gd")
     scene.wait(5)
     assert scene.jobs() == []

@@ -12,6 +12,7 @@ from node.ledger.tables import conflict, decision, delivery, job, result, series
 
 STAGES = {
     "receiving": "images arrive, or the quiet period runs",
+    "waiting": "a rule waits for other series of the study",
     "queued": "waits for a worker",
     "running": "the pipeline computes",
     "encoding": "DICOM objects are made and checked",
@@ -24,7 +25,7 @@ STAGES = {
     "failed": "all attempts failed",
 }
 """In the order of the walk, with what each means."""
-ACTIVE = ("receiving", "queued", "running", "encoding", "delivering")
+ACTIVE = ("receiving", "waiting", "queued", "running", "encoding", "delivering")
 _LOOKED_AT = 500
 """Latest studies among which stages are counted."""
 

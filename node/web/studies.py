@@ -59,6 +59,11 @@ class View:
         return next((key for key in self.keys if key.label == row.label), None)
 
 
+def _is_open(one: dict[str, Any]) -> bool:
+    """Whether a series still arrives, or a rule waits for others of its study."""
+    return one["state"] != "COMPLETE" or any(verdict["outcome"] == "waiting" for verdict in one["decisions"][-1:])
+
+
 def study(site: Site, visit: Visit) -> Response:
     """The page; ``part=1&results=N`` for the changing part alone, and for the whole when results have come since."""
     uid, query = visit.request.path_params["uid"], visit.request.query_params
@@ -68,7 +73,7 @@ def study(site: Site, visit: Visit) -> Response:
     for job in jobs:
         states = [sent["state"] for sent in job["deliveries"]]
         job["at"] = stage_of_job(job["state"], job["stage"], job["outcome"], states)
-    active = any(job["at"] in ACTIVE for job in jobs) or any(one["state"] != "COMPLETE" for one in found["series"])
+    active = any(job["at"] in ACTIVE for job in jobs) or any(_is_open(one) for one in found["series"])
     with site.engine.connect() as connection:
         label = site.label(connection, uid)
     values = {
