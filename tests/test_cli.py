@@ -25,6 +25,7 @@ VERBS = (
     "explain",
     "account",
     "verify",
+    "retract",
     "retry",
     "cancel",
     "pipelines",

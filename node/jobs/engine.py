@@ -123,6 +123,11 @@ class Jobs:
         with begin_immediate(self._engine) as connection:
             self._enqueue(connection, transitions.send_again(connection, job_id, destination, lost))
 
+    def retract(self, job_id: str, note: dict[str, object], reason: str) -> None:
+        """Send a rejection note after what was delivered; see ``node.ledger.transitions.retract_job``."""
+        with begin_immediate(self._engine) as connection:
+            self._enqueue(connection, transitions.retract_job(connection, job_id, note, reason))
+
     def hasten(self, destination: str) -> None:
         """Make every attempt that waits to deliver to ``destination`` due now."""
         waiting = self._client.list_workflows(

@@ -25,11 +25,11 @@ from node.jobs.handover import Handover, load
 from node.jobs.load import table_of
 from node.jobs.worker import Unwanted, Worker, device_names, thread_count
 from node.ledger.engine import now
-from node.ledger.jobs import ENCODE, INFER, Job, Retries, get_job, is_active, source_paths
+from node.ledger.jobs import ENCODE, INFER, Job, Retries, earlier_results, get_job, is_active, source_paths
 from node.ledger.timeline import tell
 from node.ledger.transitions import owe_results, record_outcome, record_results
 from node.pipeline import Algorithm, Prior
-from node.results import ANALYSED, Analysis, EncodedObject, check, encode
+from node.results import ANALYSED, Analysis, Earlier, EncodedObject, check, encode, report_uids
 from node.results.prior import read_prior
 from node.spool import Spool
 from node.studies.source import SourceSeries, read_header
@@ -178,10 +178,10 @@ class Encode:
         analysis = self._analysis(job)
         kinds = {name: self._config.kinds(name) for name in job.destinations}
         wanted = frozenset().union(*kinds.values()) if kinds else frozenset(DEFAULT_OBJECTS)
-        rows, fault = self._encoded(job_id, analysis, source, wanted)
+        rows, fault = self._encoded(job, analysis, source, wanted)
         if fault and analysis.outcome != "failed":
             analysis = replace(analysis, outcome="failed", reason=fault, findings=None)
-            more, fault = self._encoded(job_id, analysis, source, wanted)
+            more, fault = self._encoded(job, analysis, source, wanted)
             rows += more
         if fault:
             raise EncodeError(f"the report of a failure was refused as well: {fault}")
@@ -231,11 +231,11 @@ class Encode:
             return None
 
     def _encoded(
-        self, job_id: str, analysis: Analysis, source: SourceSeries, kinds: frozenset[str]
+        self, job: Job, analysis: Analysis, source: SourceSeries, kinds: frozenset[str]
     ) -> tuple[list[dict[str, object]], str]:
         """Rows of the objects of one analysis, kept on disk, and what is wrong with them: then they are quarantined."""
         try:
-            objects = encode(analysis, source, kinds)
+            objects = encode(analysis, source, kinds, self._earlier(job, report_uids(analysis, source)))
         except EncodeError as error:
             return [], str(error)
         fault = ""
@@ -243,26 +243,38 @@ class Encode:
             check(objects, source)
         except GateError as error:
             fault = str(error)
-        return [self._keep(job_id, encoded, fault or None) for encoded in objects], fault
+        return [keep(self._spool, job.id, encoded, fault or None) for encoded in objects], fault
 
-    def _keep(self, job_id: str, encoded: EncodedObject, quarantine: str | None) -> dict[str, object]:
-        head = dcmread(BytesIO(encoded.data), stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
-        sop_instance_uid = str(head.file_meta.MediaStorageSOPInstanceUID)
-        kept = self._spool.keep_result(job_id, sop_instance_uid, encoded.data)
-        return {
-            "sop_instance_uid": sop_instance_uid,
-            "job_id": job_id,
-            "sop_class_uid": str(head.file_meta.MediaStorageSOPClassUID),
-            "transfer_syntax_uid": str(head.file_meta.TransferSyntaxUID),
-            "series_instance_uid": str(head.SeriesInstanceUID),
-            "description": encoded.description,
-            "path": kept.path,
-            "sha256": kept.sha256,
-            "size": kept.size,
-            "quarantine": quarantine,
-            "created_at": now(),
-            "kind": encoded.kind,
-        }
+    def _earlier(self, job: Job, new: frozenset[str]) -> Earlier | None:
+        """The result that this one takes the place of: of an earlier run of the job, or of an earlier generation."""
+        with self._engine.connect() as connection:
+            results = earlier_results(connection, job)
+        for of_one_job in results:
+            if new.isdisjoint(uid for uid, _, _ in of_one_job):  # a repeated encoding finds its own
+                paths = {kind: self._spool.absolute(path) for _, kind, path in of_one_job}
+                return Earlier.read({kind: path for kind, path in paths.items() if path.exists()})
+        return None
+
+
+def keep(spool: Spool, job_id: str, encoded: EncodedObject, quarantine: str | None) -> dict[str, object]:
+    """Put one object on disk; returns its ``result`` row."""
+    head = dcmread(BytesIO(encoded.data), stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+    sop_instance_uid = str(head.file_meta.MediaStorageSOPInstanceUID)
+    kept = spool.keep_result(job_id, sop_instance_uid, encoded.data)
+    return {
+        "sop_instance_uid": sop_instance_uid,
+        "job_id": job_id,
+        "sop_class_uid": str(head.file_meta.MediaStorageSOPClassUID),
+        "transfer_syntax_uid": str(head.file_meta.TransferSyntaxUID),
+        "series_instance_uid": str(head.SeriesInstanceUID),
+        "description": encoded.description,
+        "path": kept.path,
+        "sha256": kept.sha256,
+        "size": kept.size,
+        "quarantine": quarantine,
+        "created_at": now(),
+        "kind": encoded.kind,
+    }
 
 
 def _retries(config: Config) -> Retries:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.errors import NotFoundError
-from node.ledger.tables import delivery, instance, job
+from node.ledger.tables import delivery, instance, job, result
 
 SCHEDULED, IN_PROGRESS, COMPLETED, CANCELED = "SCHEDULED", "IN PROGRESS", "COMPLETED", "CANCELED"
 """States of a job, in the words of PS3.4 CC.1.1."""
@@ -142,6 +142,30 @@ def source_paths(connection: sa.Connection, of: Job, companion: str = "") -> lis
         .order_by(instance.c.sop_instance_uid)
     )
     return list(connection.scalars(query))
+
+
+def earlier_results(connection: sa.Connection, of: Job) -> list[list[tuple[str, str, str]]]:
+    """What was made of the job's series by its pipeline before, as (SOP Instance UID, kind, path).
+
+    By job: its own earlier run first, then earlier generations, the latest first.
+    """
+    rows = connection.execute(
+        sa.select(result.c.job_id, result.c.sop_instance_uid, result.c.kind, result.c.path)
+        .join(job, job.c.id == result.c.job_id)
+        .where(
+            job.c.study_instance_uid == of.study_instance_uid,
+            job.c.series_instance_uid == of.series_instance_uid,
+            job.c.pipeline == of.pipeline,
+            job.c.generation <= of.generation,
+            result.c.quarantine.is_(None),
+            result.c.kind.is_not(None),
+        )
+        .order_by(job.c.generation.desc(), job.c.id, result.c.sop_instance_uid)
+    ).all()
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for job_id, uid, kind, path in rows:
+        found.setdefault(job_id, []).append((uid, kind, path))
+    return list(found.values())
 
 
 def due_attempts(connection: sa.Connection, before: float) -> list[Attempt]:

@@ -23,10 +23,11 @@ def is_stored(status: int | None) -> bool:
     return status is not None and (status in (0x0000, DUPLICATE) or 0xB000 <= status <= 0xBFFF)
 
 
-_STORED = sa.and_(
+HELD = sa.and_(
     delivery_instance.c.status.is_not(None),
     sa.or_(delivery_instance.c.status.in_((0x0000, DUPLICATE)), delivery_instance.c.status.between(0xB000, 0xBFFF)),
 )
+"""Rows of ``delivery_instance`` whose object the destination keeps; see ``is_stored``."""
 OVERDUE = sa.and_(
     delivery.c.alarmed_at.is_not(None), delivery.c.ended_at.is_(None), delivery.c.state.not_in((CONFIRMED, CANCELED))
 )
@@ -108,7 +109,7 @@ def objects(where: sa.ColumnElement[bool]) -> sa.Subquery:
 def instances_to_store(connection: sa.Connection, job_id: str, destination: str) -> list[Owed]:
     """The job's objects that the destination has not stored; oldest first."""
     which = objects(_of(job_id, destination))
-    return _owed(connection, which, _answer_of(which), sa.or_(delivery_instance.c.job_id.is_(None), ~_STORED))
+    return _owed(connection, which, _answer_of(which), sa.or_(delivery_instance.c.job_id.is_(None), ~HELD))
 
 
 def instances_to_confirm(
@@ -116,7 +117,7 @@ def instances_to_confirm(
 ) -> list[Owed]:
     """Stored objects without proof; with a time: without a request for it that is later than that."""
     which = objects(_of(job_id, destination))
-    open_ = sa.and_(_STORED, delivery_instance.c.committed_at.is_(None))
+    open_ = sa.and_(HELD, delivery_instance.c.committed_at.is_(None))
     if asked_before is not None:
         asked_at = delivery_instance.c.asked_at
         open_ = sa.and_(open_, sa.or_(asked_at.is_(None), asked_at <= asked_before))
@@ -143,7 +144,7 @@ def stored_since(connection: sa.Connection, destination: str, sent_after: float)
     query = (
         sa.select(*which.c[tuple(Stored.__dataclass_fields__)])
         .join(delivery_instance, _answer_of(which))
-        .where(_STORED, delivery_instance.c.sent_at >= sent_after)
+        .where(HELD, delivery_instance.c.sent_at >= sent_after)
     )
     return [Stored(**row) for row in connection.execute(query).mappings()]
 
@@ -170,7 +171,7 @@ def statuses(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[D
         sa.select(
             delivery,
             sa.func.count(which.c.sop_instance_uid).label("instances"),
-            sa.func.coalesce(sa.func.sum(sa.case((_STORED, 1), else_=0)), 0).label("stored"),
+            sa.func.coalesce(sa.func.sum(sa.case((HELD, 1), else_=0)), 0).label("stored"),
             sa.func.count(delivery_instance.c.committed_at).label("committed"),
         )
         .select_from(delivery)

@@ -37,6 +37,7 @@ from node.ledger.jobs import (
     due_of,
     get_job,
 )
+from node.ledger.owed import HELD
 from node.ledger.tables import delivery, delivery_instance, instance, job, original, result
 from node.ledger.timeline import tell
 
@@ -197,6 +198,31 @@ def send_again(connection: sa.Connection, job_id: str, destination: str, lost: S
         raise NodeError(f"job {job_id} is {CANCELED}; retry it first")
     reopen_delivery(connection, job_id, destination, lost)
     _update(connection, job_id, state=SCHEDULED, stage=DELIVER, run=current.run + 1)
+    return due_of(connection, get_job(connection, job_id))
+
+
+def retract_job(connection: sa.Connection, job_id: str, note: dict[str, object], reason: str) -> list[Attempt]:
+    """Keep a rejection note as a result of the job and owe it to every destination that holds anything of it.
+
+    What other destinations were owed is owed no more. Raises ``NotFoundError``, or ``NodeError`` when there is none.
+    """
+    current = get_job(connection, job_id)
+    stored = sa.exists().where(
+        delivery_instance.c.job_id == delivery.c.job_id,
+        delivery_instance.c.destination == delivery.c.destination,
+        HELD,
+    )
+    query = sa.select(delivery.c.destination, delivery.c.kinds).where(delivery.c.job_id == job_id, stored)
+    holders: dict[str, str | None] = {row.destination: row.kinds for row in connection.execute(query)}
+    if not holders:
+        raise NodeError(f"no destination holds anything of job {job_id}; `ainode cancel` it if it must not go on")
+    others = sa.and_(delivery.c.job_id == job_id, delivery.c.destination.not_in(holders))
+    connection.execute(sa.delete(delivery).where(others))
+    connection.execute(sa.insert(result), [note])
+    for destination, kinds in holders.items():
+        schedule_delivery(connection, job_id, destination, kinds and [*kinds.strip("|").split("|"), str(note["kind"])])
+    _update(connection, job_id, state=SCHEDULED, stage=DELIVER, run=current.run + 1, attempt=0, next_at=None)
+    tell(connection, job_id, "job retracted", f"{reason}; to {', '.join(sorted(holders))}")
     return due_of(connection, get_job(connection, job_id))
 
 

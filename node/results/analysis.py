@@ -111,7 +111,7 @@ class Analysis:
             raise EncodeError(f"Analysis.reason is empty with the outcome {self.outcome!r}; say why")
 
 
-Kind = Literal["seg", "sr", "sr alone", "derived", "key images"]
+Kind = Literal["seg", "sr", "sr alone", "derived", "key images", "rejection"]
 """Of an object: ``ObjectKind`` of the configuration; a report also stands alone, without reference to the SEG."""
 
 

@@ -13,19 +13,22 @@ from node.errors import EncodeError
 from node.pipeline import Findings, Unsuitable
 from node.results.analysis import ANALYSED, Analysis, EncodedObject, Kind, Source, outcome_of
 from node.results.derived import encode_derived
+from node.results.earlier import Earlier, keep_tracking, name_predecessor
 from node.results.finding import Finding, place_findings
 from node.results.headers import headers_for_highdicom
-from node.results.identity import Identity, analysis_key, finish
+from node.results.identity import Identity, analysis_key, derive_uid, finish
 from node.results.key_image import draw_key_image, encode_key_images, key_findings
 from node.results.seg import encode_seg
 from node.results.sr import encode_sr
 
 
-def encode(analysis: Analysis, source: Source, kinds: Collection[str] = DEFAULT_OBJECTS) -> tuple[EncodedObject, ...]:
+def encode(
+    analysis: Analysis, source: Source, kinds: Collection[str] = DEFAULT_OBJECTS, earlier: Earlier | None = None
+) -> tuple[EncodedObject, ...]:
     """Make the objects of one analysis that are of ``kinds``, in the order in which they refer to one another.
 
     A pure function: the same analysis of the same images gives the same bytes. The SEG holds every mask that is not
-    empty. A report is there for each outcome but *derived*.
+    empty. A report is there for each outcome but *derived*. With ``earlier`` it takes the place of that result.
 
     Raises ``EncodeError`` when findings cannot become valid objects.
     """
@@ -44,11 +47,21 @@ def encode(analysis: Analysis, source: Source, kinds: Collection[str] = DEFAULT_
     if analysis.outcome == "derived":
         return tuple(objects)
     findings = place_findings(found, source, geometry, key) if geometry is not None else ()
+    if earlier is not None and earlier.seg is not None:
+        findings = keep_tracking(findings, earlier.seg, source.datasets)
     headers = headers_for_highdicom(source, geometry)
     for kind, dataset in _objects(analysis, source, headers=headers, findings=findings, key=key, kinds=kinds):
+        if earlier is not None and kind in earlier.reports:
+            name_predecessor(dataset, earlier.reports[kind])
         data = finish(dataset, analysis, identity)
         objects.append(EncodedObject(data=data, kind=kind, description=str(dataset.SeriesDescription)))
     return tuple(objects)
+
+
+def report_uids(analysis: Analysis, source: Source) -> frozenset[str]:
+    """SOP Instance UIDs that the reports of this analysis have, or would have."""
+    key = analysis_key(analysis, source)
+    return frozenset(derive_uid(key, kind) for kind in ("sr", "sr alone"))
 
 
 def _objects(

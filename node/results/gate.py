@@ -27,9 +27,10 @@ from node.results.identity import IDENTITY_MODULES, identity_tags
 from node.results.iod import iod_faults
 
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
-_FOREIGN = frozenset(
-    {"RequestAttributesSequence", "ReferencedRequestSequence", "RelatedSeriesSequence", "ContributingSourcesSequence"}
-)
+_FOREIGN = frozenset({
+    "RequestAttributesSequence", "ReferencedRequestSequence", "RelatedSeriesSequence", "ContributingSourcesSequence",
+    "PredecessorDocumentsSequence",
+})  # fmt: skip
 
 
 def check(objects: Sequence[EncodedObject], source: Source) -> None:

@@ -30,7 +30,7 @@ _KEPT = (
     "ReferencedFrameNumber",
 )  # fmt: skip
 _EQUIPMENT = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "StationName")
-_EMPTY = (
+EMPTY = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
     "StudyTime", "ReferringPhysicianName",
 )  # fmt: skip
@@ -91,7 +91,7 @@ def _describe(header: Dataset, dataset: Dataset) -> None:
     texts = [plain(str(v)) for v in ([versions] if isinstance(versions, str) else versions)]
     if any(texts):
         header.SoftwareVersions = [t for t in texts if t]
-    for keyword in _EMPTY:
+    for keyword in EMPTY:
         setattr(header, keyword, "")
     mark_lossy(header, dataset)
 

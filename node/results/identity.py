@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 
 from highdicom import ContributingEquipment
 from highdicom._standard_utils import get_module_attribute_map
@@ -86,8 +87,13 @@ class Identity:
 
     @classmethod
     def read(cls, source: Source) -> Identity:
-        """Read the first file of the series again, so that nobody has decoded its elements before."""
-        header = dcmread(source.paths[0], stop_before_pixels=True)
+        """Of the first file of a series."""
+        return cls.of(source.paths[0])
+
+    @classmethod
+    def of(cls, path: Path) -> Identity:
+        """Read the file again, so that nobody has decoded its elements before."""
+        header = dcmread(path, stop_before_pixels=True)
         elements = tuple(_undecoded(header, tag) for tag in sorted(identity_tags() & set(header.keys())))
         return cls(elements=elements, time_zone=_time_zone(elements))
 

@@ -143,4 +143,24 @@ def cancel(config_path: Path, job_id: str) -> None:
     click.echo(f"job {job_id} is cancelled")
 
 
-VERBS = (status, explain, account, verify, retry, cancel)
+@click.command()
+@config_option
+@click.option(
+    "--reason",
+    type=click.Choice(("quality", "safety", "worklist", "retention")),
+    required=True,
+    help="Bad quality, danger to the patient, wrong patient or order, or kept long enough.",
+)
+@click.argument("job_id")
+def retract(config_path: Path, job_id: str, reason: str) -> None:
+    """Withdraw delivered results: a rejection note goes to every destination that holds them."""
+    from node.jobs.retraction import retract as withdraw
+    from node.service import open_jobs, open_storage
+
+    config = load(config_path)
+    engine, spool = open_storage(config)
+    withdraw(open_jobs(config), engine, spool, job_id, reason)
+    click.echo(f"job {job_id} is retracted; `ainode status` shows when its note has arrived")
+
+
+VERBS = (status, explain, account, verify, retry, cancel, retract)

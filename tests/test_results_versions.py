@@ -1,0 +1,117 @@
+"""A result that follows another one names it and keeps the identity of its lesions; wrong ones are withdrawn."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import delivery_jobs
+import peers
+import pytest
+from analyses import analysis, box, encoded, one, segment, source_of, two_lesions
+from dicom_files import ct_series
+from pydicom import FileDataset, dcmread
+from pydicom.uid import KeyObjectSelectionDocumentStorage
+
+from node.errors import NodeError
+from node.jobs.engine import Jobs
+from node.jobs.retraction import retract
+from node.ledger.owed import deliveries_of
+from node.pipeline import Findings, Lesion, Segment, codes
+from node.results import Earlier, check, encode, report_uids
+from node.results.gate import identity_faults
+from node.results.identity import derive_uid
+from node.results.rejection import REJECTIONS, encode_rejection
+from node.studies.source import SourceSeries
+
+
+def tracking(seg: FileDataset) -> dict[str, str]:
+    return {str(s.SegmentLabel): str(s.TrackingUID) for s in seg.SegmentSequence}
+
+
+def earlier_of(folder: Path, source: SourceSeries, findings: Findings) -> tuple[Earlier, FileDataset, FileDataset]:
+    objects = encode(analysis(findings), source)
+    paths = {}
+    for encoded_object in objects:
+        paths[str(encoded_object.kind)] = folder / f"{encoded_object.kind}.earlier"
+        paths[str(encoded_object.kind)].write_bytes(encoded_object.data)
+    return Earlier.read(paths), one(objects, "seg"), one(objects, "sr")
+
+
+def test_a_report_names_the_one_it_follows_and_lesions_that_overlap_keep_their_tracking_uid(tmp_path):
+    images = ct_series(6, 32)
+    before = source_of(tmp_path / "before", images[:5])
+    earlier, earlier_seg, earlier_report = earlier_of(tmp_path, before, two_lesions(before))
+    source = source_of(tmp_path / "now", images)  # with a late image, below the others
+    grid = source.volume("HPL")
+    moved = segment(box(grid, (0, 11, 9), (4, 17, 21)), "Nodule 2")  # overlaps the earlier Nodule 1
+    new = segment(box(grid, (0, 25, 25), (2, 28, 28)), "Nodule 1")
+    organ = Segment(
+        label="Lung", mask=box(grid, (0, 0, 0), (6, 32, 32)), category=codes.SCT.BodyStructure, type=codes.SCT.Lung
+    )
+    lesions = tuple(Lesion(segment=s, finding=codes.SCT.Nodule) for s in (new, moved))
+    following = analysis(Findings(lesions=lesions, segments=(organ,)), generation=2)
+    objects = encode(following, source, earlier=earlier)
+    check(objects, source)
+    then, now = tracking(earlier_seg), tracking(one(objects, "seg"))
+    assert now["Nodule 2"] == then["Nodule 1"]
+    assert now["Nodule 1"] not in then.values()
+    assert now["Lung"] not in then.values()
+    predecessor = one(objects, "sr").PredecessorDocumentsSequence[0]
+    assert predecessor.StudyInstanceUID == earlier_report.StudyInstanceUID
+    assert predecessor.ReferencedSeriesSequence[0].SeriesInstanceUID == earlier_report.SeriesInstanceUID
+    named = predecessor.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert named.ReferencedSOPInstanceUID == earlier_report.SOPInstanceUID
+    assert one(objects, "sr").SOPInstanceUID in report_uids(following, source)
+
+
+def test_a_first_report_follows_none(tmp_path):
+    _, objects = encoded(tmp_path)
+    assert "PredecessorDocumentsSequence" not in one(objects, "sr")
+
+
+@pytest.mark.parametrize("reason", REJECTIONS)
+def test_a_rejection_note_names_every_object_with_its_coded_reason_and_the_patient_of_the_source(tmp_path, reason):
+    source, objects = encoded(tmp_path)
+    paths = []
+    for number, encoded_object in enumerate(objects):
+        paths.append(tmp_path / f"{number}.result")
+        paths[-1].write_bytes(encoded_object.data)
+    note = encode_rejection(analysis(outcome="failed", reason="Withdrawn", findings=None), paths, reason).dataset
+    assert list(identity_faults(note, objects[0].dataset)) == []
+    assert note.SOPClassUID == KeyObjectSelectionDocumentStorage
+    title = note.ConceptNameCodeSequence[0]
+    assert (title.CodeValue, title.CodingSchemeDesignator) == (REJECTIONS[reason].value, "DCM")
+    named = {
+        str(item.ReferencedSOPInstanceUID)
+        for series in note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+    assert named == {str(o.dataset.SOPInstanceUID) for o in objects}
+    assert note.SOPInstanceUID == derive_uid("rejection", reason, *sorted(named))
+    assert source.study_instance_uid == note.StudyInstanceUID
+
+
+def test_a_retracted_job_sends_its_note_to_those_who_hold_its_results_and_to_nobody_else(tmp_path):
+    _, objects = encoded(tmp_path / "source")
+    datasets = [o.dataset for o in objects]
+    with peers.storescp(tmp_path, "--promiscuous") as pacs:
+        unreached = {**delivery_jobs.destination(pacs), "port": pacs.port + 1}
+        job = delivery_jobs.FinishedJob(
+            tmp_path / "node", datasets, {"pacs": delivery_jobs.destination(pacs), "unreached": unreached}
+        )
+        withdraw = partial(retract, Jobs(job.engine), job.engine, job.spool, delivery_jobs.JOB)
+        with pytest.raises(NodeError, match="no destination holds anything"):
+            withdraw("safety")
+        job.deliver()
+        withdraw("safety")
+        with job.engine.connect() as connection:
+            assert [d.destination for d in deliveries_of(connection, delivery_jobs.JOB)] == ["pacs"]
+        job.deliver()
+        arrived = [dcmread(path) for path in pacs.files()]
+    (note,) = [d for d in arrived if d.SOPClassUID == KeyObjectSelectionDocumentStorage]
+    assert len(arrived) == len(datasets) + 1
+    assert note.ConceptNameCodeSequence[0].CodeValue == "113037"
+    assert job.status().state == "STORED"
+    with pytest.raises(NodeError, match="retracted already"):
+        withdraw("quality")
