@@ -105,6 +105,8 @@ class Prior:
     """The report of this pipeline on an earlier study of the same patient."""
 
     study_date: date
+    version: str
+    """Of the algorithm then."""
     findings: tuple[PriorFinding, ...]
     """Empty: nothing was found then."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import peers
 import pytest
-from analyses import analysis, box, one, segment, source_of
+from analyses import ALGORITHM, analysis, box, one, segment, source_of
 from dicom_files import ct_series
 from job_node import JobNode, config_of
 from pydicom import Dataset, dcmread
@@ -22,7 +22,7 @@ from node.deliver.prior import EarlierReports, fetch_reports
 from node.errors import DeliveryError
 from node.jobs.stages import Infer
 from node.ledger.jobs import source_paths
-from node.pipeline import Findings, Lesion, Prior, PriorFinding, Segment, Volume, codes
+from node.pipeline import DerivedSeries, Findings, Lesion, Prior, PriorFinding, Segment, Volume, codes
 from node.results import encode
 from node.results.prior import compare, read_prior
 
@@ -77,8 +77,12 @@ def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.Orthanc]:
         yield running
 
 
+def peer_at(title: str, port: int) -> Peer:
+    return Peer.of("pacs", Destination(title=title, host="127.0.0.1", port=port))
+
+
 def priors(pacs: peers.Orthanc, header: Dataset, folder: Path, days: int = 730) -> list[Prior | None]:
-    peer = Peer(name="pacs", title=pacs.aet, host=pacs.host, port=pacs.dicom_port)
+    peer = peer_at(pacs.aet, pacs.dicom_port)
     found = fetch_reports(peer, "AINODE", header, days, folder)
     return [read_prior([dcmread(path) for path in reports], "nodule") for reports in found]
 
@@ -139,13 +143,13 @@ def test_a_pacs_that_does_not_answer_keeps_no_result_back(tmp_path: Path, free_p
 def test_a_peer_that_refuses_the_query_is_an_error_that_names_it(tmp_path: Path):
     header = scanned(tmp_path / "scan", "20260110").datasets[0]
     with peers.storescp(tmp_path) as store_only:
-        peer = Peer(name="pacs", title=store_only.aet, host=store_only.host, port=store_only.port)
+        peer = peer_at(store_only.aet, store_only.port)
         with pytest.raises(DeliveryError, match=r"pacs .* C-FIND"):
             list(fetch_reports(peer, "AINODE", header, 730, tmp_path / "prior"))
 
 
 def test_an_image_without_patient_or_date_has_no_prior(tmp_path: Path):
-    peer = Peer(name="pacs", title="X", host="127.0.0.1", port=1)  # is not asked
+    peer = peer_at("X", 1)  # is not asked
     for change in ({"PatientID": ""}, {"StudyDate": "soon"}):
         header = Dataset()
         header.StudyDate, header.PatientID = "20260110", "TEST-1"
@@ -161,13 +165,13 @@ def test_reports_of_others_and_of_failures_are_passed_over(tmp_path: Path):
     other = dcmread(report(tmp_path / "other", "20250901", 2))
     other.Manufacturer = "Another"
     assert read_prior([failed, other], "nodule") is None
-    assert read_prior([failed, other, none], "nodule") == Prior(study_date=date(2025, 9, 1), findings=())
+    assert read_prior([failed, other, none], "nodule") == Prior(study_date=date(2025, 9, 1), version="1.2", findings=())
     assert read_prior([none], "tumor") is None
 
 
 def prior_of(*volumes: float) -> Prior:
     found = tuple(PriorFinding(finding=codes.SCT.Nodule, volume_mm3=v) for v in volumes)
-    return Prior(study_date=date(2025, 9, 1), findings=found)
+    return Prior(study_date=date(2025, 9, 1), version="1.2", findings=found)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +191,7 @@ def prior_of(*volumes: float) -> Prior:
 def test_the_comparison_says_what_can_be_known(before: tuple[float, ...], depths: tuple[int, ...], said: str):
     grid = Volume(np.zeros((8, 32, 32), np.float32), np.diag([2.0, 1.0, 1.0, 1.0]), "PATIENT")
     series = VolumeSeries(grid, attributes={"StudyDate": "20260109"}, prior=prior_of(*before))
-    (remark,) = compare(lesions(grid, *depths), series, "").remarks
+    (remark,) = compare(lesions(grid, *depths), series, ALGORITHM, "").remarks
     assert remark.startswith("Compared with the study of 2025-09-01, 130 days before: ")
     assert said in remark
 
@@ -197,13 +201,29 @@ def test_structures_that_are_no_lesion_are_not_compared():
     lung = Segment(
         label="Lung", mask=box(grid, (0, 0, 0), (8, 9, 9)), category=codes.SCT.AnatomicalStructure, type=codes.SCT.Lung
     )
-    then = Prior(study_date=date(2025, 9, 1), findings=(PriorFinding(finding=codes.SCT.Lung, volume_mm3=9e6),))
+    then = Prior(
+        study_date=date(2025, 9, 1), version="1.2", findings=(PriorFinding(finding=codes.SCT.Lung, volume_mm3=9e6),)
+    )
     series = VolumeSeries(grid, attributes={"StudyDate": "20260109"}, prior=then)
-    (remark,) = compare(Findings(segments=(lung,)), series, "").remarks
+    (remark,) = compare(Findings(segments=(lung,)), series, ALGORITHM, "").remarks
     assert remark.endswith("no finding then, no finding now.")
 
 
 def test_without_a_prior_the_report_says_why_and_only_when_one_was_asked_for():
     grid = Volume(np.zeros((2, 4, 4), np.float32), np.eye(4), "PATIENT")
-    assert compare(Findings(), VolumeSeries(grid), "").remarks == ()
-    assert compare(Findings(), VolumeSeries(grid), "None was found.").remarks == ("None was found.",)
+    assert compare(Findings(), VolumeSeries(grid), ALGORITHM, "").remarks == ()
+    assert compare(Findings(), VolumeSeries(grid), ALGORITHM, "None was found.").remarks == ("None was found.",)
+
+
+def test_another_version_of_the_algorithm_is_named():
+    grid = Volume(np.zeros((8, 32, 32), np.float32), np.diag([2.0, 1.0, 1.0, 1.0]), "PATIENT")
+    series = VolumeSeries(grid, attributes={"StudyDate": "20260109"}, prior=prior_of(576.0))
+    (remark,) = compare(lesions(grid, 2), series, replace(ALGORITHM, version="2.0"), "").remarks
+    assert remark.endswith("; the algorithm was version 1.2 then and is 2.0 now.")
+
+
+def test_a_pipeline_that_looks_for_nothing_has_nothing_to_compare():
+    grid = Volume(np.zeros((8, 32, 32), np.float32), np.diag([2.0, 1.0, 1.0, 1.0]), "PATIENT")
+    made = Findings(derived=(DerivedSeries(volume=grid, description="Half", derivation=codes.DCM.Smoothing),))
+    series = VolumeSeries(grid, attributes={"StudyDate": "20260109"}, prior=prior_of())
+    assert compare(made, series, ALGORITHM, "None was found.").remarks == ()

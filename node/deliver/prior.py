@@ -23,6 +23,7 @@ from pynetdicom.sop_class import (
 from node.config import Config, PriorTable
 from node.deliver.association import Peer, Timeouts, associate
 from node.errors import DeliveryError
+from node.results.prior import day
 
 _MOST_STUDIES = 10
 """Earlier studies that are looked into, the latest first."""
@@ -51,7 +52,7 @@ def fetch_reports(
 
     Raises ``DeliveryError`` when the destination does not answer or refuses.
     """
-    today = _day(header)
+    today = day(header.get("StudyDate"))
     if today is None or not header.get("PatientID"):
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,14 +110,6 @@ def _agree(one: Dataset, other: Dataset, keyword: str) -> bool:
 
 def _moment(study: Dataset) -> tuple[str, str]:
     return str(study.get("StudyDate") or ""), str(study.get("StudyTime") or "")
-
-
-def _day(header: Dataset) -> date | None:
-    text = str(header.get("StudyDate") or "")
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        return None
 
 
 def _keys(level: str, study_uid: str, series_uid: str = "", **keys: str) -> Dataset:

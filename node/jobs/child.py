@@ -119,7 +119,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Repl
             clock.lap("read")
             reason = unmet(pipeline.needs, source)
             if not reason:
-                findings = compare(pipeline.run(source), source, task.without_prior)
+                findings = compare(pipeline.run(source), source, pipeline.algorithm, task.without_prior)
                 findings = of_part(findings, source.left_out)
                 outcome, reason = outcome_of(findings), findings.partial
         except Unsuitable as unsuitable:

@@ -13,7 +13,8 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from node.pipeline import Findings, Prior, PriorFinding, Series
+from node.pipeline import Algorithm, Findings, Prior, PriorFinding, Series
+from node.results.analysis import outcome_of
 from node.results.identity import MANUFACTURER, plain
 
 _DEVICE_NAME = codes.DCM.DeviceObserverName
@@ -36,19 +37,25 @@ def read_prior(reports: Sequence[Dataset], pipeline: str) -> Prior | None:
         for item in _children(group, codes.DCM.TrackingUniqueIdentifier):
             if volume is not None and kind is not None:
                 found[str(item.UID)] = PriorFinding(finding=kind, volume_mm3=volume)
+    versions = [str(i.TextValue) for g in _groups(latest) for i in _children(g, codes.DCM.AlgorithmVersion)]
     then = day(latest.get("StudyDate"))
-    return None if then is None else Prior(study_date=then, findings=tuple(found.values()))
+    if then is None or not versions:
+        return None
+    return Prior(study_date=then, version=versions[0], findings=tuple(found.values()))
 
 
-def compare(findings: Findings, series: Series, without: str) -> Findings:
+def compare(findings: Findings, series: Series, algorithm: Algorithm, without: str) -> Findings:
     """``findings`` with a remark on how the volume has changed since the prior of ``series``.
 
-    ``without``: the remark when there is no prior; ``""``: none was asked for.
+    ``without``: the remark when there is no prior; ``""``: none was asked for. Pipelines that look for nothing have
+    nothing to compare.
 
     Findings are not matched one to one: the studies have no common frame of reference. Totals are compared, and the
     volume doubling time (interval x ln 2 / ln of the ratio; MacMahon et al., Radiology 2017) is told only where each
     study has exactly one finding.
     """
+    if outcome_of(findings) == "derived":
+        return findings
     prior, study_date = series.prior, day(series.attribute("StudyDate"))
     if prior is None or study_date is None:
         return replace(findings, remarks=(*findings.remarks, without)) if without else findings
@@ -63,6 +70,8 @@ def compare(findings: Findings, series: Series, without: str) -> Findings:
         remark += f"; volume doubling time {days * log(2) / log(now[0] / then[0]):.0f} days if it is the same finding"
     elif len(then) > 1 or len(now) > 1:
         remark += "; findings are not matched one to one"
+    if prior.version != plain(algorithm.version):
+        remark += f"; the algorithm was version {prior.version} then and is {algorithm.version} now"
     return replace(findings, remarks=(*findings.remarks, remark + "."))
 
 
