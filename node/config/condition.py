@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import time
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 import re2
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_dict, keyword_for_tag, tag_for_keyword
@@ -67,6 +68,7 @@ class Condition:
         return (tag.group == 0x0010 and keyword not in _PATIENT) or tag.group == 0x0038
 
 
+@lru_cache(maxsize=4096, typed=True)  # the router asks again every second while a series waits
 def parse_condition(path: str, wanted: Option | tuple[Option, ...]) -> Condition:
     """Check and compile one condition. Raises ``ValueError`` with path, value and remedy."""
     options = wanted if isinstance(wanted, tuple) else (wanted,)
