@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from node.__main__ import main
 from node.bench import instances, report
-from node.bench.receive import Cell, Plan, Run, available, run
+from node.bench.receive import Cell, Plan, Run, available, cells, run, servers_of
 from node.bench.servers import SERVERS, Node
 from node.errors import PlatformError
 
@@ -40,7 +40,8 @@ def test_every_installed_receiver_takes_what_both_senders_send(tmp_path: Path):
     if "storescp" not in servers:
         plan = replace(plan, senders=("scripted",))
     runs = list(run(plan))
-    assert [done.server for done in runs] == list(servers) * len(plan.senders)
+    assert [done.server for done in runs] == [name for cell in cells(plan) for name in servers_of(plan, cell)]
+    assert ("node-tls" in servers) == any(done.server == "node-tls" for done in runs)
     assert {done.instances for done in runs} == {6}
     for done in runs:
         assert done.seconds > 0
@@ -108,7 +109,7 @@ def test_the_markdown_is_a_table_with_a_line_for_each_receiver():
 def test_unknown_peers_are_named_and_nothing_is_started():
     done = CliRunner().invoke(main, ["bench", "receive", "--peers", "node,fast"])
     assert done.exit_code == 2
-    assert "'fast': no such receiver; use some of node, storescp, orthanc, pynetdicom" in done.output
+    assert "'fast': no such receiver; use some of node, node-tls, storescp, orthanc, pynetdicom" in done.output
 
 
 def test_what_is_not_installed_is_skipped_and_named(monkeypatch: pytest.MonkeyPatch):

@@ -23,7 +23,7 @@ from node.bench import instances
 from node.bench.instances import Kind
 from node.bench.measure import Usage
 from node.bench.sender import Script, Sent
-from node.bench.servers import DCMTK_ENVIRONMENT, DCMTK_PATH, SERVERS, TITLE, Server
+from node.bench.servers import DCMTK_ENVIRONMENT, DCMTK_PATH, SERVERS, TITLE, NodeTls, Server
 from node.errors import PlatformError
 
 KINDS: dict[str, Callable[[], Kind]] = {"CT": instances.ct, "MR": instances.mr}
@@ -91,6 +91,11 @@ def cells(plan: Plan) -> list[Cell]:
     ]
 
 
+def servers_of(plan: Plan, cell: Cell) -> list[str]:
+    """Receivers that a cell measures: dcmsend knows no TLS."""
+    return [name for name in plan.servers if cell.sender == "scripted" or name != NodeTls.name]
+
+
 def run(plan: Plan) -> Iterator[Run]:
     """Measure. Raises ``PlatformError`` when a receiver does not start, refuses or loses an instance."""
     with tempfile.TemporaryDirectory(prefix="bench-", dir=plan.folder) as name:
@@ -101,7 +106,7 @@ def run(plan: Plan) -> Iterator[Run]:
         numbers = itertools.count()
         for cell in cells(plan):
             sources = _Sources(scratch, kinds[cell.kind], cell, plan.instances)
-            for round_, server in itertools.product(range(plan.rounds), plan.servers):
+            for round_, server in itertools.product(range(plan.rounds), servers_of(plan, cell)):
                 yield _run(SERVERS[server](scratch / f"server-{next(numbers)}"), cell, round_, sources)
             sources.forget()
 
@@ -173,6 +178,7 @@ def _scripted(server: Server, sources: _Sources, firsts: list[int], each: int) -
                 data=str(sources.data),
                 associations=tuple(share),
                 each=each,
+                ca=server.ca,
             )
             _tell(sender, json.dumps(asdict(script)))
         for sender, _ in senders:

@@ -54,9 +54,27 @@ class Server(ABC):
         """More variables for it."""
         return {}
 
+    @property
+    def ca(self) -> str:
+        """PEM file with the authority of its certificate; empty: it speaks plain DICOM."""
+        return ""
+
     @abstractmethod
     def kept(self) -> int:
         """Instances that it holds now."""
+
+    def ready(self) -> bool:
+        """Whether it takes connections."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1.0).close()
+        except OSError:
+            return False
+        return True
+
+    @property
+    def log(self) -> Path:
+        """What it says, beside its folder."""
+        return self.folder.with_suffix(".log")
 
     @property
     def pid(self) -> int:
@@ -67,8 +85,7 @@ class Server(ABC):
     def start(self) -> None:
         """Start and wait until it listens. Raises ``PlatformError`` when it does not."""
         self.folder.mkdir(parents=True)
-        log = self.folder.with_suffix(".log")
-        with log.open("wb") as output:
+        with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 [*bound_to_us("KILL"), *self.command()],
                 stdout=output,
@@ -77,16 +94,13 @@ class Server(ABC):
             )
         deadline = time.monotonic() + _START_SECONDS
         while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1.0).close()
-            except OSError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    self.stop()
-                    said = log.read_text(errors="replace")[-1000:]
-                    raise PlatformError(f"{self.title} did not start: {said or 'it said nothing'}") from None
-                time.sleep(0.05)
-            else:
+            if self.ready():
                 return
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                said = self.log.read_text(errors="replace")[-1000:]
+                raise PlatformError(f"{self.title} did not start: {said or 'it said nothing'}")
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """End it and forget what it received."""
@@ -116,6 +130,12 @@ class Node(Server):
         )
         return [sys.executable, "-m", "node", "run", "--config", str(configuration), "--only", "receiver"]
 
+    def environment(self) -> dict[str, str]:
+        return {"AINODE_LOG": "INFO"}
+
+    def ready(self) -> bool:
+        return b"node ready" in self.log.read_bytes()  # all its processes are
+
     def kept(self) -> int:
         spool = self.folder / "spool"
         engine = open_ledger(ledger_url("", spool))
@@ -123,6 +143,34 @@ class Node(Server):
             paths = connection.execute(sa.select(instance.c.path)).scalars().all()
         engine.dispose()
         return sum((spool / path).exists() for path in paths)
+
+
+class NodeTls(Node):
+    """The same over TLS, with a certificate of its own; the scripted sender shows none."""
+
+    name = "node-tls"
+    title = "this node, TLS"
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if shutil.which("openssl") else "program openssl"
+
+    @property
+    def ca(self) -> str:
+        return str(self.folder / "node.pem")
+
+    def command(self) -> list[str]:
+        key = str(self.folder / "node.key")
+        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=bench"]
+        make = ["openssl", "req", "-x509", *curve, "-keyout", key, "-out", self.ca]
+        subprocess.run(make, check=True, capture_output=True)
+        command = super().command()
+        with (self.folder / "config.toml").open("a", encoding="utf-8") as file:
+            file.write(
+                f'[ae.tls]\nenabled = true\ncertificate = "{self.ca}"\nkey = "{key}"\nca = "{self.ca}"\n'
+                "require_client_certificate = false\n"
+            )
+        return command
 
 
 class StoreScp(Server):
@@ -216,5 +264,6 @@ class PlainPynetdicom(Server):
         return sum(1 for _ in self.folder.iterdir())
 
 
-SERVERS: dict[str, type[Server]] = {server.name: server for server in (Node, StoreScp, Orthanc, PlainPynetdicom)}
+_ALL: tuple[type[Server], ...] = (Node, NodeTls, StoreScp, Orthanc, PlainPynetdicom)
+SERVERS = {server.name: server for server in _ALL}
 """By the names that ``--peers`` takes."""

@@ -28,12 +28,12 @@ def bench() -> None:
     help="Where the receivers write, and clean up: the disk that is measured. Default: the current folder.",
 )
 def receive(*, as_json: bool, quick: bool, markdown: bool, peers: str | None, folder: Path) -> None:
-    """Receiving: this node, dcmtk storescp, Orthanc and a plain pynetdicom handler."""
+    """Receiving: this node, plain and over TLS, dcmtk storescp, Orthanc and a plain pynetdicom handler."""
     from rich.console import Console
     from rich.progress import Progress
 
     from node.bench import report
-    from node.bench.receive import Plan, available, cells, run
+    from node.bench.receive import Plan, available, cells, run, servers_of
     from node.bench.servers import SERVERS
 
     wanted = tuple(peers.split(",")) if peers else tuple(SERVERS)
@@ -46,7 +46,7 @@ def receive(*, as_json: bool, quick: bool, markdown: bool, peers: str | None, fo
     machine = report.machine(folder)
     runs = []
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=len(cells(plan)) * plan.rounds * len(servers))
+        task = bar.add_task("", total=sum(len(servers_of(plan, cell)) for cell in cells(plan)) * plan.rounds)
         for done in run(plan):
             runs.append(done)
             cell = done.cell
