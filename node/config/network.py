@@ -66,7 +66,7 @@ class Ae(Table):
     address: str = "0.0.0.0"  # noqa: S104 - scanners call from outside
     """Address to listen on; ``127.0.0.1`` for this machine only."""
     port: Port = 11112
-    """TCP port of the Storage and Verification SCP."""
+    """TCP port on which it receives."""
     require_called_title: bool = True
     """Refuse associations that call another title than ours."""
     callers: tuple[Caller, ...] = ()
