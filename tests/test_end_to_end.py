@@ -181,13 +181,16 @@ def test_localizers_reports_and_screenshots_are_ignored_and_explain_says_why(nod
     study = generate_uid()
     localizer = ct_series(n=1, study=study)
     localizer[0].ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
-    write([*localizer, text_report(study=study), secondary_capture(study=study)], tmp_path)
+    other = ct_series(n=1, study=study)
+    other[0].Modality = "OT"
+    write([*localizer, *other, text_report(study=study), secondary_capture(study=study)], tmp_path)
     store(node, tmp_path, "-R")
-    until(lambda: [s["state"] for s in node.explain(study).get("series", [])] == ["COMPLETE"] * 3, 60)
+    until(lambda: [s["state"] for s in node.explain(study).get("series", [])] == ["COMPLETE"] * 4, 60)
     told = node.ainode("explain", study).stdout
     assert "it is a localizer (ImageType)" in told
     assert "its objects are no images" in told
     assert "its images are secondary captures" in told
+    assert "no rule matches" in told
     assert "NO  Modality wanted ['CT', 'MR'], found OT" in told
     assert json.loads(node.ainode("explain", "--json", study).stdout)["study_instance_uid"] == study
 
