@@ -14,7 +14,7 @@ import click
 from node import __version__
 from node.config import PipelineTable, load
 from node.errors import NodeError
-from node.verbs import bench, conformance, ledger, models, reconcile, rules
+from node.verbs import audit, bench, conformance, ledger, models, reconcile, rules
 from node.verbs import web as dashboard
 from node.verbs.options import config_option, json_option, print_json
 
@@ -176,6 +176,7 @@ for verb in (
     *reconcile.VERBS,
     *rules.VERBS,
     models.models,
+    audit.audit,
     conformance.conformance,
     dashboard.web,
 ):

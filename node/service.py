@@ -18,6 +18,7 @@ from node.config import Config, load
 from node.errors import ConfigError
 from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.jobs import DELIVER, Retries
+from node.ledger.notices import give_notice
 from node.listening import Listening
 from node.process import Orders, die_with_parent, inherited, notify
 from node.spool import Spool
@@ -67,7 +68,7 @@ def _run_role(config: Config, role: str, descriptors: tuple[int, ...]) -> None:
     orders = Orders()
     orders.obey()
     engine, spool = open_storage(config)
-    with _beating(), ROLES[role](Duty(config, engine, spool, orders, descriptors)):
+    with _beating(), _told(config, engine, role), ROLES[role](Duty(config, engine, spool, orders, descriptors)):
         notify("READY=1")
         logger.info("%s ready, process %d", role, os.getpid())
         orders.end.wait()
@@ -88,6 +89,15 @@ def _beating() -> Iterator[None]:
     threading.Thread(target=beat, name="beat", daemon=True).start()
     yield
     ended.set()
+
+
+@contextmanager
+def _told(config: Config, engine: sa.Engine, role: str) -> Iterator[None]:
+    """Start and stop, for the audit trail."""
+    us = f"{config.ae.title.strip()} {role}"
+    give_notice(engine, "start", who=us)
+    yield
+    give_notice(engine, "stop", who=us)
 
 
 @dataclass(frozen=True)
@@ -117,12 +127,14 @@ def _router(duty: Duty) -> Iterator[None]:
     from node.jobs.conflicts import Conflicts
     from node.jobs.engine import Jobs
     from node.jobs.router import Router
+    from node.operate.audit.auditor import Auditor
     from node.operate.retention import Retention
 
     loops = [
         Router(duty.config, duty.engine, duty.spool, Jobs(duty.engine)).run,
         Conflicts(duty.engine, duty.spool).run,
         Retention(duty.config, duty.engine, duty.spool).run,
+        Auditor(duty.config, duty.engine, duty.spool).run,
     ]
     threads = [threading.Thread(target=loop, args=(duty.orders.end,), daemon=True) for loop in loops]
     for thread in threads:

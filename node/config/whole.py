@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from node.config.audit import Audit
 from node.config.network import Ae
 from node.config.routing import DEFAULT_OBJECTS, Destination, Rule
 from node.config.storage import Retention, Storage
@@ -31,6 +32,7 @@ class Config(Table):
     jobs: JobsTable = JobsTable()
     devices: Devices = Devices()
     web: Web = Web()
+    audit: Audit = Audit()
     pipelines: dict[Name, PipelineTable] = Field(default_factory=dict)
     destinations: dict[Name, Destination] = Field(default_factory=dict)
     rules: tuple[Rule, ...] = ()

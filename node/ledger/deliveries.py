@@ -60,7 +60,7 @@ def schedule_delivery(
         "kinds": owed,
     }
     if not insert_new(connection, delivery, [row]):
-        fresh = {"attempt": 0, "next_at": None, "ended_at": None, "error": None, "kinds": owed}
+        fresh = {"attempt": 0, "next_at": None, "ended_at": None, "audited_at": None, "error": None, "kinds": owed}
         _update(connection, job_id, destination, state=SCHEDULED, **fresh)
 
 

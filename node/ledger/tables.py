@@ -27,6 +27,7 @@ association = sa.Table(
     _text("peer_address"),
     _time("opened_at"),
     _time("closed_at", null=True),
+    _time("audited_at", null=True),  # when the audit trail told of it
 )
 
 instance = sa.Table(
@@ -216,6 +217,7 @@ delivery = sa.Table(
     _time("alarmed_at", null=True),  # when it was reported as overdue
     _time("created_at"),
     _time("updated_at"),
+    _time("audited_at", null=True),  # when the audit trail told of it
     _text("kinds", null=True),  # of the results that are owed, each between bars: "|seg|sr|"; null: all of them
     sa.Index("delivery_state", "state"),
 )
@@ -268,4 +270,15 @@ executor = sa.Table(  # heartbeat of every process that executes stages
     _text("host"),
     sa.Column("pid", sa.Integer, nullable=False),
     _time("beat_at"),
+)
+
+notice = sa.Table(  # for the audit trail, which takes the rows away
+    "notice",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    _time("at"),
+    _text("what"),
+    _text("who"),
+    _text("address"),
+    _text("detail"),
 )

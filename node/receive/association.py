@@ -103,6 +103,8 @@ class Handlers:
     """Every DIMSE-N request."""
     closed: Callable[[str], None]
     """An association with this id ended, however it ended."""
+    refused: Callable[[str, str, str], None]
+    """A caller (title, address) was turned away, and why."""
 
 
 class _AbortError(Exception):
@@ -212,6 +214,7 @@ class Association(threading.Thread):
             rejection = self._server.admit(self) if proposal.version_1 else _NO_VERSION_1
             if rejection is not None:
                 LOGGER.warning("association from %s rejected: %s", self.peer_address, rejection.words)
+                self._server.handlers.refused(self.calling_ae, self.peer_address, rejection.words)
                 if self._send_last(rejected(rejection)):
                     self._await_close()
                 return False

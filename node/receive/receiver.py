@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitme
 from node.config import Config
 from node.ledger.deliveries import record_report
 from node.ledger.engine import begin_immediate
+from node.ledger.notices import give_notice
 from node.listening import Listening
 from node.receive.association import Handlers
 from node.receive.command import N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_SET_RQ
@@ -28,6 +30,10 @@ from node.spool import Spool
 from node.tls import ServerTls
 
 LOGGER = logging.getLogger(__name__)
+
+_ONE_NOTICE_SECONDS = 60.0
+_NOTICES = 100
+"""Addresses in that time."""
 
 
 class Receiver:
@@ -58,6 +64,7 @@ class Receiver:
             (N_SET_RQ, ModalityPerformedProcedureStep): procedure_step.set,
         }
         self._server: Server | None = None
+        self._told: dict[str, float] = {}
 
     def start(self) -> None:
         """Recover, then accept. Raises ``PlatformError`` when the address cannot be had."""
@@ -68,7 +75,12 @@ class Receiver:
             policy=Policy.of(self._ae),
             acse_timeout=self._ae.association_timeout_seconds,
             network_timeout=self._ae.network_timeout_seconds,
-            handlers=Handlers(store=self._storage.store, normalized=self._normalized, closed=self._committer.close),
+            handlers=Handlers(
+                store=self._storage.store,
+                normalized=self._normalized,
+                closed=self._committer.close,
+                refused=self._refused,
+            ),
             tls=self._tls,
         )
         self._committer.start()
@@ -87,6 +99,14 @@ class Receiver:
             return
         self._server.finish(hurry, grace_seconds)
         self._committer.stop()
+
+    def _refused(self, calling_ae: str, address: str, words: str) -> None:
+        """For the audit trail, at most once a minute for each address: a hostile peer must not fill the ledger."""
+        at = time.monotonic()
+        self._told = {known: when for known, when in self._told.items() if at - when < _ONE_NOTICE_SECONDS}
+        if address not in self._told and len(self._told) < _NOTICES:
+            self._told[address] = at
+            give_notice(self._engine, "refused", who=calling_ae, address=address, detail=words)
 
     def _normalized(self, request: NormalizedRequest) -> NormalizedAnswer:
         service = self._services.get((request.operation, request.context_class_uid))

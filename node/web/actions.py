@@ -8,6 +8,7 @@ from starlette.responses import RedirectResponse, Response
 
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import NewJob, get_job
+from node.ledger.notices import give_notice
 from node.ledger.tables import series
 from node.ledger.timeline import tell
 from node.web.site import Site
@@ -55,6 +56,7 @@ def run(site: Site, visit: Visit) -> Response:
         )
         if not site.jobs.enqueue(connection, new):
             raise HTTPException(409, f"Pipeline {pipeline!r} has run on this series already; retry its job {new.id}.")
+    _note(site, visit, f"ran pipeline {pipeline} on series {new.series_instance_uid}")
     return RedirectResponse(f"/study/{uid}", 303)
 
 
@@ -62,4 +64,11 @@ def _told(site: Site, visit: Visit, job_id: str, what: str) -> Response:
     with begin_immediate(site.engine) as connection:
         tell(connection, job_id, "operator", f"{visit.user.name} {what} the job")
         uid = get_job(connection, job_id).study_instance_uid
+    _note(site, visit, f"{what} job {job_id}")
     return RedirectResponse(f"/study/{uid}", 303)
+
+
+def _note(site: Site, visit: Visit, what: str) -> None:
+    """For the audit trail."""
+    address = visit.request.client.host if visit.request.client else ""
+    give_notice(site.engine, "act", who=visit.user.name, address=address, detail=what)

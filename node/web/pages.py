@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from node.ledger.engine import now
+from node.ledger.notices import What, give_notice
 from node.ledger.tables import conflict, instance, result, series
 from node.operate import account as accounts
 from node.operate.books import read
@@ -124,15 +125,22 @@ def login_routes(site: Site, door: Door) -> Iterable[Route]:
     def show(request: Request, problem: str = "", status: int = 200) -> Response:
         return HTMLResponse(site.render("login.html", None, csrf=token_of(request), problem=problem), status)
 
+    def note(request: Request, what: What, name: str) -> None:
+        address = request.client.host if request.client else ""
+        give_notice(site.engine, what, who=name[:64], address=address)
+
     async def login(request: Request) -> Response:
         if request.method == "GET":
             return show(request)
         form = await checked_form(request)
-        problem = await run_in_threadpool(door.log_in, request, form.get("name", ""), form.get("password", ""))
+        name = form.get("name", "")
+        problem = await run_in_threadpool(door.log_in, request, name, form.get("password", ""))
+        await run_in_threadpool(note, request, "failed login" if problem else "login", name)
         return show(request, problem, 403) if problem else RedirectResponse("/", 303)
 
     async def logout(request: Request) -> Response:
         await checked_form(request)
+        await run_in_threadpool(note, request, "logout", request.session.get("user", ""))
         request.session.clear()
         return RedirectResponse("/login", 303)
 
