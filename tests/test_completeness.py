@@ -139,6 +139,15 @@ def test_a_completed_procedure_step_completes_its_series_when_all_that_it_made_i
     assert "procedure step completed: CT at CT1: 3 images in 1 series" in words
 
 
+def test_a_gap_in_the_slices_is_waited_for_with_a_deadline(node: Node) -> None:
+    images = ct_series(6, 16)
+    send(node, images[:2] + images[3:])
+    assert routed(node, 60.0) == 0
+    assert routed(node, 290.0) == 0
+    assert routed(node, 310.0) == 1
+    assert "slices are missing: 1" in node.rows(series)[0].completed_by
+
+
 def test_a_procedure_step_that_never_ends_is_waited_for_with_a_deadline(node: Node) -> None:
     images = ct_series(2, 16)
     begin(node, images[0].StudyInstanceUID)
