@@ -30,6 +30,7 @@ __all__ = [
     "Factory",
     "Findings",
     "Lesion",
+    "Map",
     "Measurement",
     "Needs",
     "Pipeline",
@@ -221,6 +222,26 @@ class DerivedSeries:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Map:
+    """A quantity in every voxel, for example the probability of a finding; shown over the images, never in a report."""
+
+    name: str
+    """Unique within the findings, at most 40 characters, for example ``"Probability of nodule"``."""
+    volume: Volume
+    """Float array ``[slice, row, column]`` on any grid in the source's frame of reference; outside of it: 0."""
+    quantity: Code
+    """What it is (CID 7180), for example ``codes.DCM.Probability`` or ``codes.DCM.Saliency``."""
+    unit: Code = codes.UCUM.NoUnits
+    """UCUM code."""
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.name) <= 40:
+            raise ValueError(f"Map.name {self.name!r} has {len(self.name)} characters; use 1 to 40")
+        if self.volume.array.ndim != 3 or self.volume.array.dtype.kind != "f":
+            raise ValueError(f"Map.volume of {self.name!r} is {self.volume.array.dtype}; give floats in 3 dimensions")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Findings:
     """What ``run`` returns. No lesion and no non-empty segment means the explicit outcome *no findings*."""
 
@@ -228,6 +249,8 @@ class Findings:
     segments: tuple[Segment, ...] = ()
     """Structures that are no lesion (an organ, the lungs). Lesions bring their own segment."""
     derived: tuple[DerivedSeries, ...] = ()
+    maps: tuple[Map, ...] = ()
+    """For those who want to see why; they say nothing about the outcome."""
     remarks: tuple[str, ...] = ()
     """Sentences for the report: limits of this analysis, image quality."""
     partial: str = ""

@@ -12,7 +12,17 @@ from node.config.network import AeTls
 from node.config.table import AeTitle, Name, Table, suggest
 
 Outcome = Literal["findings", "no findings", "partial", "derived", "not applicable", "failed"]
-ObjectKind = Literal["seg", "sr", "derived", "key images"]
+ObjectKind = Literal[
+    "seg",
+    "labelmap",
+    "sr",
+    "derived",
+    "key images",
+    "pdf",
+    "presentation state",
+    "key object selection",
+    "parametric map",
+]
 DEFAULT_OBJECTS: tuple[ObjectKind, ...] = ("seg", "sr", "derived")
 
 FORWARD = "(originals)"
@@ -109,7 +119,7 @@ class Destination(Table):
     @property
     def kinds(self) -> frozenset[str]:
         """``objects`` as ``node.results`` makes them: the report is the one on the segmentation that goes with it."""
-        report = "sr" if "seg" in self.objects else "sr alone"
+        report = "sr" if "seg" in self.objects else "sr on labelmap" if "labelmap" in self.objects else "sr alone"
         return frozenset(report if kind == "sr" else kind for kind in self.objects)
 
 

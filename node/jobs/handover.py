@@ -21,7 +21,7 @@ from highdicom import Volume
 from scipy.ndimage import find_objects
 
 from node.errors import InputError
-from node.pipeline import Algorithm, Code, DerivedSeries, Findings, Lesion, Measurement, Segment
+from node.pipeline import Algorithm, Code, DerivedSeries, Findings, Lesion, Map, Measurement, Segment
 
 _NAME = "findings.npz"
 _Arrays = dict[str, np.ndarray[Any, Any]]
@@ -110,6 +110,15 @@ def _findings(findings: Findings, arrays: _Arrays) -> dict[str, Any]:
             }
             for series in findings.derived
         ],
+        "maps": [
+            {
+                "name": entry.name,
+                "volume": _volume(entry.volume, np.asarray(entry.volume.array), arrays),
+                "quantity": list(entry.quantity),
+                "unit": list(entry.unit),
+            }
+            for entry in findings.maps
+        ],
         "remarks": list(findings.remarks),
         "partial": findings.partial,
     }
@@ -139,6 +148,15 @@ def _findings_of(document: dict[str, Any], arrays: Mapping[str, Any]) -> Finding
                 derivation=Code(*series["derivation"]),
             )
             for series in document["derived"]
+        ),
+        maps=tuple(
+            Map(
+                name=entry["name"],
+                volume=_volume_of(entry["volume"], arrays[entry["volume"]["array"]]),
+                quantity=Code(*entry["quantity"]),
+                unit=Code(*entry["unit"]),
+            )
+            for entry in document["maps"]
         ),
         remarks=tuple(document["remarks"]),
         partial=document["partial"],

@@ -111,8 +111,21 @@ class Analysis:
             raise EncodeError(f"Analysis.reason is empty with the outcome {self.outcome!r}; say why")
 
 
-Kind = Literal["seg", "sr", "sr alone", "derived", "key images", "rejection"]
-"""Of an object: ``ObjectKind`` of the configuration; a report also stands alone, without reference to the SEG."""
+Kind = Literal[
+    "seg",
+    "labelmap",
+    "sr",
+    "sr on labelmap",
+    "sr alone",
+    "derived",
+    "key images",
+    "pdf",
+    "presentation state",
+    "key object selection",
+    "parametric map",
+    "rejection",
+]
+"""Of an object: ``ObjectKind`` of the configuration; a report refers to the SEG, to the label map, or to neither."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

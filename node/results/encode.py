@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import chain
 
 from highdicom import VolumeGeometry
 from highdicom.seg import Segmentation
@@ -18,8 +19,14 @@ from node.results.finding import Finding, place_findings
 from node.results.headers import headers_for_highdicom
 from node.results.identity import Identity, analysis_key, derive_uid, finish
 from node.results.key_image import draw_key_image, encode_key_images, key_findings
+from node.results.parametric_map import encode_map
+from node.results.pdf import encode_pdf
+from node.results.presentation import encode_key_objects, encode_presentation_state
 from node.results.seg import encode_seg
 from node.results.sr import encode_sr
+
+_REPORTS: dict[Kind, str] = {"sr": "seg", "sr on labelmap": "labelmap", "sr alone": ""}
+"""Kinds of report, with the segmentation that each refers to."""
 
 
 def encode(
@@ -38,7 +45,7 @@ def encode(
     key = analysis_key(analysis, source)
     identity = Identity.read(source)
     objects: list[EncodedObject] = []
-    geometry = _geometry(source) if found.derived or found.all_segments else None
+    geometry = _geometry(source) if found.derived or found.all_segments or found.maps else None
     if geometry is not None and "derived" in kinds:
         for place, series in enumerate(found.derived):
             objects += encode_derived(
@@ -50,7 +57,12 @@ def encode(
     if earlier is not None and earlier.seg is not None:
         findings = keep_tracking(findings, earlier.seg, source.datasets)
     headers = headers_for_highdicom(source, geometry)
-    for kind, dataset in _objects(analysis, source, headers=headers, findings=findings, key=key, kinds=kinds):
+    made = _objects(
+        analysis, source, headers=headers, findings=findings, identity=identity, key=key, kinds=frozenset(kinds)
+    )
+    if geometry is not None and "parametric map" in kinds:
+        made = chain(made, _maps(analysis, source, headers, geometry, key))
+    for kind, dataset in made:
         if earlier is not None and kind in earlier.reports:
             name_predecessor(dataset, earlier.reports[kind])
         data = finish(dataset, analysis, identity)
@@ -70,22 +82,57 @@ def _objects(
     *,
     headers: list[Dataset],
     findings: tuple[Finding, ...],
+    identity: Identity,
     key: str,
-    kinds: Collection[str],
+    kinds: frozenset[str],
 ) -> Iterator[tuple[Kind, Dataset]]:
-    """What shows and tells the findings, without identity."""
-    seg = None
-    if findings and "seg" in kinds:
-        seg = encode_seg(analysis, source, headers, findings=findings, key=key)
-        yield "seg", seg
+    """Everything on the findings, without identity."""
+    segmentations: dict[str, Segmentation] = {}
+    for kind in ("seg", "labelmap"):
+        if findings and kind in kinds:
+            segmentations[kind] = encode_seg(analysis, source, headers, findings=findings, key=key, kind=kind)
+            yield kind, segmentations[kind]
+    yield from _shown(analysis, source, headers=headers, findings=findings, identity=identity, key=key, kinds=kinds)
+    for kind, on in _REPORTS.items():
+        if kind in kinds:
+            seg = segmentations.get(on)
+            yield kind, encode_sr(analysis, source, headers, findings=findings, seg=seg, key=key, kind=kind)
+
+
+def _shown(
+    analysis: Analysis,
+    source: Source,
+    *,
+    headers: list[Dataset],
+    findings: tuple[Finding, ...],
+    identity: Identity,
+    key: str,
+    kinds: frozenset[str],
+) -> Iterator[tuple[Kind, Dataset]]:
+    """Pictures and marks of the key findings."""
+    shown = key_findings(findings)
+    pictures = []
+    if not kinds.isdisjoint(("key images", "pdf")):
+        pictures = [(f, draw_key_image(analysis, source, f, findings)) for f in shown]
     if "key images" in kinds:
-        pictures = [(f, draw_key_image(analysis, source, f, findings)) for f in key_findings(findings)]
         for image in encode_key_images(analysis, source, pictures, key=key):
             yield "key images", image
-    reports: dict[Kind, Segmentation | None] = {"sr": seg, "sr alone": None}
-    for kind, referenced in reports.items():
-        if kind in kinds:
-            yield kind, encode_sr(analysis, source, headers, findings=findings, seg=referenced, key=key, kind=kind)
+    if "pdf" in kinds:
+        yield "pdf", encode_pdf(analysis, source, identity, findings=findings, pictures=pictures, key=key)
+    if shown and "presentation state" in kinds:
+        yield "presentation state", encode_presentation_state(analysis, source, headers, findings=shown, key=key)
+    if shown and "key object selection" in kinds:
+        yield "key object selection", encode_key_objects(analysis, source, headers, findings=shown, key=key)
+
+
+def _maps(
+    analysis: Analysis, source: Source, headers: list[Dataset], geometry: VolumeGeometry, key: str
+) -> Iterator[tuple[Kind, Dataset]]:
+    found = analysis.findings or Findings()
+    for place, entry in enumerate(found.maps):
+        made = encode_map(analysis, source, headers, of=entry, geometry=geometry, place=place, key=key)
+        if made is not None:
+            yield "parametric map", made
 
 
 def _geometry(source: Source) -> VolumeGeometry:

@@ -13,7 +13,12 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     Comprehensive3DSRStorage,
+    EncapsulatedPDFStorage,
     ExplicitVRLittleEndian,
+    GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
+    ParametricMapStorage,
+    RLELossless,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
@@ -21,12 +26,15 @@ from pydicom.uid import (
 from node.errors import GateError
 from node.results.analysis import EncodedObject, Source
 from node.results.gate_image import derived_faults, key_image_faults, seg_faults
+from node.results.gate_more import graphic_faults, label_faults, map_faults, pdf_faults
 from node.results.gate_report import report_faults
 from node.results.headers import by_instance
 from node.results.identity import IDENTITY_MODULES, identity_tags
 from node.results.iod import iod_faults
 
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
+MAX_BYTES = 2**31 - 1
+"""Many archives and toolkits count the bytes of an object in 31 bits."""
 _FOREIGN = frozenset({
     "RequestAttributesSequence", "ReferencedRequestSequence", "RelatedSeriesSequence", "ContributingSourcesSequence",
     "PredecessorDocumentsSequence",
@@ -56,6 +64,8 @@ def check(objects: Sequence[EncodedObject], source: Source) -> None:
         copied = inherited if encoded.kind == "derived" else {f for f in inherited if f.startswith(IDENTITY_MODULES)}
         found += [fault for fault in iod_faults(dataset) if fault not in copied]
         found += reference_faults(dataset, {**images, **results})
+        if len(encoded.data) > MAX_BYTES:
+            found.append(f"it has {len(encoded.data)} bytes; archives take at most {MAX_BYTES}")
         if str(dataset.get("SeriesInstanceUID", "")) == source.series_instance_uid:
             found.append("SeriesInstanceUID is the source's; a result is a series of its own")
         if not found:  # the deeper checks rely on these
@@ -70,23 +80,41 @@ def check(objects: Sequence[EncodedObject], source: Source) -> None:
         raise GateError(f"{len(faults)} faults, not sent: {shown}")
 
 
+_CLASSES = {
+    "seg": SegmentationStorage,
+    "sr": Comprehensive3DSRStorage,
+    "sr on labelmap": Comprehensive3DSRStorage,
+    "sr alone": Comprehensive3DSRStorage,
+    "key images": SecondaryCaptureImageStorage,
+    "pdf": EncapsulatedPDFStorage,
+    "presentation state": GrayscaleSoftcopyPresentationStateStorage,
+    "key object selection": KeyObjectSelectionDocumentStorage,
+    "parametric map": ParametricMapStorage,
+}
+
+
 def _kind_faults(kind: str, dataset: Dataset, source: Source, results: Mapping[str, Dataset]) -> Iterator[str]:
-    if kind == "seg":
-        yield from _class_faults(dataset, SegmentationStorage)
-        yield from seg_faults(dataset, source)
-    elif kind.startswith("sr"):
-        yield from _class_faults(dataset, Comprehensive3DSRStorage)
-        yield from report_faults(dataset, results)
-    elif kind == "key images":
-        yield from _class_faults(dataset, SecondaryCaptureImageStorage)
-        yield from key_image_faults(dataset, source)
-    else:
-        yield from derived_faults(dataset, source)
-
-
-def _class_faults(dataset: Dataset, expected: str) -> Iterator[str]:
+    expected = _CLASSES.get(kind, dataset.SOPClassUID)  # derived images are of the source's, a label map may be BINARY
     if dataset.SOPClassUID != expected:
         yield f"SOPClassUID is {dataset.SOPClassUID}, not {expected}"
+    elif kind == "labelmap" and dataset.SegmentationType == "LABELMAP":
+        yield from label_faults(dataset, source)
+    elif kind in ("seg", "labelmap"):
+        yield from seg_faults(dataset, source)
+    elif kind.startswith("sr"):
+        yield from report_faults(dataset, results)
+    elif kind == "pdf":
+        yield from pdf_faults(dataset)
+    elif kind in _IMAGE_FAULTS:
+        yield from _IMAGE_FAULTS[kind](dataset, source)
+
+
+_IMAGE_FAULTS = {
+    "derived": derived_faults,
+    "key images": key_image_faults,
+    "parametric map": map_faults,
+    "presentation state": graphic_faults,
+}
 
 
 def identity_faults(dataset: Dataset, stated: Dataset) -> Iterator[str]:
@@ -121,8 +149,8 @@ def uid_faults(dataset: Dataset) -> Iterator[str]:
         yield "MediaStorageSOPInstanceUID differs from SOPInstanceUID"
     if meta.MediaStorageSOPClassUID != dataset.get("SOPClassUID"):
         yield "MediaStorageSOPClassUID differs from SOPClassUID"
-    if meta.TransferSyntaxUID != ExplicitVRLittleEndian:
-        yield f"TransferSyntaxUID is {meta.TransferSyntaxUID}, not Explicit VR Little Endian"
+    if meta.TransferSyntaxUID not in (ExplicitVRLittleEndian, RLELossless):
+        yield f"TransferSyntaxUID is {meta.TransferSyntaxUID}, not Explicit VR Little Endian or RLE Lossless"
 
 
 def reference_faults(dataset: Dataset, known: Mapping[str, Dataset]) -> Iterator[str]:

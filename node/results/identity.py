@@ -204,10 +204,12 @@ def finish(dataset: Dataset, analysis: Analysis, identity: Identity) -> bytes:
         is_little_endian=True,
         character_encoding=dataset._character_set,  # noqa: SLF001
     )
+    meta = getattr(dataset, "file_meta", None)
+    syntax = ExplicitVRLittleEndian if meta is None else meta.TransferSyntaxUID
     dataset.file_meta = FileMetaDataset()  # fresh: the source's names its own sender and software
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = syntax
     dataset.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     buffer = BytesIO()

@@ -110,7 +110,7 @@ def encode_sr(
     """
     try:
         report = MeasurementReport(
-            observation_context=_observer(analysis),
+            observation_context=ObservationContext(observer_device_context=observer(analysis)),
             procedure_reported=_PROCEDURES.get(source.modality, codes.SCT.ImagingProcedure),
             imaging_measurements=_groups(analysis, headers, findings, seg, key),
             title=codes.DCM.ImagingMeasurementReport,
@@ -143,18 +143,17 @@ def sr_description(analysis: Analysis) -> str:
     return plain(f"AI {analysis.pipeline} report"[: 64 - len(tail)] + tail)
 
 
-def _observer(analysis: Analysis) -> ObservationContext:
-    return ObservationContext(
-        observer_device_context=ObserverContext(
-            observer_type=codes.DCM.Device,
-            observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-                uid=device_uid(analysis),
-                name=plain(analysis.pipeline),
-                manufacturer_name=MANUFACTURER,
-                model_name=plain(analysis.algorithm.name),
-                serial_number=serial_number(analysis),
-            ),
-        )
+def observer(analysis: Analysis) -> ObserverContext:
+    """The device that looked: pipeline, algorithm and weights."""
+    return ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=device_uid(analysis),
+            name=plain(analysis.pipeline),
+            manufacturer_name=MANUFACTURER,
+            model_name=plain(analysis.algorithm.name),
+            serial_number=serial_number(analysis),
+        ),
     )
 
 

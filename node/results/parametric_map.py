@@ -1,0 +1,109 @@
+"""Parametric Map (PS3.3 A.75): a quantity in every voxel, for example a probability, as 32 bit floats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from highdicom import VOILUTTransformation, Volume, VolumeGeometry
+from highdicom.pm import ParametricMap, RealWorldValueMapping
+from numpy.typing import NDArray
+from pydicom import Dataset
+from scipy import ndimage
+
+from node.errors import EncodeError
+from node.pipeline import Map
+from node.results.analysis import Analysis, Source
+from node.results.headers import describe_body_part
+from node.results.identity import MANUFACTURER, derive_uid, plain, serial_number, series_number, software_versions
+
+
+def encode_map(
+    analysis: Analysis,
+    source: Source,
+    headers: Sequence[Dataset],
+    *,
+    of: Map,
+    geometry: VolumeGeometry,
+    place: int,
+    key: str,
+) -> ParametricMap | None:
+    """Build the map of the slices between the first and the last that is not zero; ``None`` when all are zero.
+
+    Frames are in the order of ``headers``, along the slice normal: viewers take them in the order of the file.
+    Raises ``EncodeError`` for values that are no numbers.
+    """
+    values = on_source(of.volume, geometry)
+    if not np.isfinite(values).all():
+        raise EncodeError(f"Map {of.name!r} holds values that are no numbers; mend the pipeline")
+    used = np.flatnonzero(values.any(axis=(1, 2)))
+    if not used.size:
+        return None
+    part = slice(int(used[0]), int(used[-1]) + 1)
+    description = plain(of.name)
+    low, high = float(values[part].min()), float(values[part].max())
+    first = Dataset()
+    first.update(headers[0])
+    first.update(headers[part.start])
+    try:
+        made = ParametricMap(
+            source_images=[first, *headers[part.start + 1 : part.stop]],
+            pixel_array=values[part],
+            series_instance_uid=derive_uid(key, "parametric map", place, "series"),
+            series_number=series_number(source, 95 + place),
+            sop_instance_uid=derive_uid(key, "parametric map", place),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=plain(analysis.algorithm.name),
+            software_versions=software_versions(analysis)[0],
+            device_serial_number=serial_number(analysis),
+            contains_recognizable_visual_features=False,
+            real_world_value_mappings=[
+                RealWorldValueMapping(
+                    lut_label=plain(of.name, 16),
+                    lut_explanation=description,
+                    unit=of.unit,
+                    value_range=(low, high),
+                    slope=1,
+                    intercept=0,
+                    quantity_definition=of.quantity,
+                )
+            ],
+            voi_lut_transformations=[VOILUTTransformation((low + high) / 2, high - low or 1.0)],
+            content_label="MAP",
+            content_description=description,
+            content_creator_name=plain(analysis.algorithm.name.replace("^", " ").replace("=", " "), 60) + "^",
+            series_description=plain(f"AI {analysis.pipeline} {of.name}"),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise EncodeError(f"Map {of.name!r} of pipeline {analysis.pipeline} cannot be built: {error}") from error
+    organization = derive_uid(key, "map dimensions", place)
+    for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organization
+    _along_normal(made, headers[part], values[part])
+    describe_body_part(made, source)
+    return made
+
+
+def _along_normal(made: ParametricMap, headers: Sequence[Dataset], values: NDArray[np.float32]) -> None:
+    """Frames in the order of ``headers``; highdicom sorts them the other way round."""
+    groups = {
+        tuple(float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient): group
+        for group in made.PerFrameFunctionalGroupsSequence
+    }
+    made.PerFrameFunctionalGroupsSequence = [
+        groups[tuple(float(v) for v in header.ImagePositionPatient)] for header in headers
+    ]
+    made.FloatPixelData = values.astype("<f4").tobytes()
+
+
+def on_source(volume: Volume, geometry: VolumeGeometry) -> NDArray[np.float32]:
+    """Values at the voxel centres of the source, ``[slice, row, column]``: linear interpolation, 0 outside."""
+    to_map = np.linalg.inv(volume.affine) @ geometry.affine
+    values = np.asarray(volume.array, np.float32)
+    return np.asarray(
+        ndimage.affine_transform(
+            values, to_map[:3, :3], to_map[:3, 3], output_shape=geometry.spatial_shape, order=1, mode="constant"
+        ),
+        np.float32,
+    )

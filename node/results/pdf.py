@@ -1,0 +1,210 @@
+"""The report on one page: Encapsulated PDF (PS3.3 A.45.1) with identity, outcome, table and pictures.
+
+A page that is printed loses its header, so it names the patient. Text is text: it can be searched and copied.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from io import BytesIO
+from typing import Any
+from xml.sax.saxutils import escape
+
+from highdicom.sr import CodedConcept
+from PIL import Image
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import EncapsulatedPDFStorage
+from reportlab.lib import colors
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.cidfonts import UnicodeCIDFont
+from reportlab.pdfbase.ttfonts import TTFont
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import Flowable, Paragraph, Spacer, Table
+from reportlab.platypus import Image as Drawing
+from reportlab.platypus.doctemplate import SimpleDocTemplate
+from reportlab.platypus.flowables import KeepInFrame
+
+from node import __version__
+from node.results.analysis import Analysis, Source
+from node.results.finding import Finding
+from node.results.headers import by_instance, describe_body_part, reference
+from node.results.identity import Identity, derive_uid, plain, series_number
+from node.results.picture import NOTICE
+
+ROWS = 12
+"""Findings in the table."""
+PICTURES = 4
+"""Key images on the page."""
+_MARGIN = 40.0
+_LATIN, _EASTERN, _KOREAN = "Vera", "STSong-Light", "HYSMyeongJo-Medium"
+_IDENTITY = (
+    ("Patient", "PatientName"),
+    ("Patient ID", "PatientID"),
+    ("Born", "PatientBirthDate"),
+    ("Sex", "PatientSex"),
+    ("Accession", "AccessionNumber"),
+    ("Study date", "StudyDate"),
+    ("Study", "StudyDescription"),
+    ("Series", "SeriesDescription"),
+)
+
+
+def encode_pdf(
+    analysis: Analysis,
+    source: Source,
+    identity: Identity,
+    *,
+    findings: Sequence[Finding],
+    pictures: Sequence[tuple[Finding, Image.Image]],
+    key: str,
+) -> Dataset:
+    """Build the object around ``draw_page``; identity and times are stamped on later."""
+    document = draw_page(analysis, source, identity.local(analysis.analysed_at), findings, [p for _, p in pictures])
+    dataset = Dataset()
+    dataset.SOPClassUID = EncapsulatedPDFStorage
+    dataset.SOPInstanceUID = derive_uid(key, "pdf")
+    dataset.Modality = "DOC"
+    dataset.SeriesInstanceUID = derive_uid(key, "pdf", "series")
+    dataset.SeriesNumber = series_number(source, 91)
+    dataset.SeriesDescription = plain(f"AI {analysis.pipeline} report on paper")
+    dataset.ConversionType = "WSD"
+    dataset.InstanceNumber = 1
+    dataset.AcquisitionDateTime = None
+    dataset.BurnedInAnnotation = "YES"
+    shown = [source.datasets[f.section.slice_index] for f, _ in pictures] or list(source.datasets)
+    dataset.SourceInstanceSequence = [_reference(*reference(image)) for image in by_instance(shown).values()]
+    dataset.DocumentTitle = plain(f"AI {analysis.pipeline} report ({analysis.outcome})", 1024)
+    dataset.ConceptNameCodeSequence = [CodedConcept.from_code(codes.DCM.ImagingMeasurementReport)]
+    dataset.MIMETypeOfEncapsulatedDocument = "application/pdf"
+    dataset.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
+    dataset.EncapsulatedDocumentLength = len(document)
+    describe_body_part(dataset, source)
+    return dataset
+
+
+def _reference(sop_class: str, uid: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, uid
+    return item
+
+
+def draw_page(
+    analysis: Analysis,
+    source: Source,
+    at: datetime,
+    findings: Sequence[Finding],
+    pictures: Sequence[Image.Image],
+) -> bytes:
+    """The page as a PDF file; the same arguments give the same bytes. ``at``: local time of the analysis."""
+    _register_fonts()
+    algorithm = analysis.algorithm
+    story: list[Flowable] = [
+        _text(f"AI report: {analysis.pipeline}", 15),
+        _text(NOTICE.upper(), 10, colors.HexColor("#b04000")),
+        Spacer(0, 6),
+        _identity(source.datasets[0]),
+        Spacer(0, 8),
+        _text(f"Outcome: {analysis.outcome}" + (f". {analysis.reason}" if analysis.reason else ""), 12),
+        Spacer(0, 4),
+    ]
+    if findings:
+        story += [_findings(findings), Spacer(0, 6)]
+    if analysis.findings is not None:
+        story += [_text(remark, 9) for remark in analysis.findings.remarks]
+    if pictures:
+        story += [Spacer(0, 6), _pictures(pictures[:PICTURES]), Spacer(0, 6)]
+    made_with = f"{algorithm.name} {algorithm.version}".strip()
+    digest = f", weights SHA-256 {algorithm.weights_sha256}" if algorithm.weights_sha256 else ""
+    story += [
+        _text(f"Made by {made_with}{digest}, ainode {__version__}, {at:%Y-%m-%d %H:%M}.", 7),
+        _text(f"From {len(source.datasets)} images of series {source.series_instance_uid}.", 7),
+        _text("Computed without human review. It replaces neither the images nor their reading by a physician.", 7),
+    ]
+    buffer = BytesIO()
+    document = SimpleDocTemplate(
+        buffer,
+        pagesize=A4,
+        leftMargin=_MARGIN,
+        rightMargin=_MARGIN,
+        topMargin=_MARGIN,
+        bottomMargin=_MARGIN,
+        title=f"AI report: {analysis.pipeline}",
+        invariant=1,
+    )
+    width, height = A4[0] - 2 * _MARGIN - 12, A4[1] - 2 * _MARGIN - 12
+    document.build([KeepInFrame(width, height, story, mode="shrink")], canvasmaker=Canvas)
+    return buffer.getvalue()
+
+
+def _identity(header: Dataset) -> Table:
+    cells = []
+    for title, keyword in _IDENTITY:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a character set that is not what it says: shown as well as can be
+            value = str(header.get(keyword) or "").rstrip("=^")
+        cells.append([_text(title, 8, colors.grey), _text(value or "-", 9)])
+    half = (len(cells) + 1) // 2
+    table = Table(
+        [left + right for left, right in zip(cells[:half], cells[half:], strict=True)],
+        colWidths=[55, 195, 60, 195],
+        style=[("BOX", (0, 0), (-1, -1), 0.5, colors.grey), ("VALIGN", (0, 0), (-1, -1), "TOP"), *_TIGHT],
+    )
+    table.hAlign = "LEFT"
+    return table
+
+
+def _findings(findings: Sequence[Finding]) -> Table:
+    rows = [[_text(title, 8, colors.grey) for title in ("Finding", "What and where", "Measurements")]]
+    for finding in findings[:ROWS]:
+        what, *measurements = finding.in_words()
+        rows.append([_text(text, 8) for text in (finding.segment.label, what, "; ".join(measurements))])
+    if len(findings) > ROWS:
+        rows.append([_text(f"and {len(findings) - ROWS} more", 8), "", ""])
+    table = Table(rows, colWidths=[90, 130, 285], style=[("LINEBELOW", (0, 0), (-1, -1), 0.25, colors.grey), *_TIGHT])
+    table.hAlign = "LEFT"
+    return table
+
+
+_TIGHT: list[Any] = [("TOPPADDING", (0, 0), (-1, -1), 1), ("BOTTOMPADDING", (0, 0), (-1, -1), 2)]
+
+
+def _pictures(pictures: Sequence[Image.Image]) -> Table:
+    cells = []
+    for picture in pictures:
+        file = BytesIO()
+        picture.save(file, "JPEG", quality=90)
+        width = 250.0 if len(pictures) > 1 else 400.0
+        cells.append(Drawing(file, width=width, height=width * picture.height / picture.width))
+    table = Table([cells[i : i + 2] for i in range(0, len(cells), 2)], style=_TIGHT)
+    table.hAlign = "LEFT"
+    return table
+
+
+def _text(text: str, size: float, colour: Any = colors.black) -> Paragraph:
+    """A paragraph, each part of it in a typeface that has its letters."""
+    known = pdfmetrics.getFont(_LATIN).face.charToGlyph
+    parts: list[tuple[str, str]] = []
+    for character in text:
+        eastern = _KOREAN if 0xAC00 <= ord(character) <= 0xD7A3 else _EASTERN
+        face = _LATIN if ord(character) in known else eastern
+        if parts and parts[-1][0] == face:
+            parts[-1] = (face, parts[-1][1] + character)
+        else:
+            parts.append((face, character))
+    marked = "".join(f'<font face="{face}">{escape(part)}</font>' for face, part in parts)
+    style = ParagraphStyle("text", fontName=_LATIN, fontSize=size, leading=1.25 * size, textColor=colour)
+    return Paragraph(marked, style)
+
+
+@cache
+def _register_fonts() -> None:
+    """Vera (Latin, embedded) and two of the typefaces that every PDF reader brings: East Asian, Greek, Cyrillic."""
+    pdfmetrics.registerFont(TTFont(_LATIN, "Vera.ttf"))
+    for face in (_EASTERN, _KOREAN):
+        pdfmetrics.registerFont(UnicodeCIDFont(face))

@@ -1,0 +1,134 @@
+"""For viewers that take marks instead of pictures: a presentation state and a selection of the key slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from highdicom import ModalityLUTTransformation, ReferencedImageSequence
+from highdicom.color import CIELabColor
+from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
+from highdicom.pr import (
+    GraphicAnnotation,
+    GraphicLayer,
+    GraphicObject,
+    GrayscaleSoftcopyPresentationState,
+    SoftcopyVOILUTTransformation,
+    TextObject,
+)
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+
+from node.errors import EncodeError
+from node.results.analysis import Analysis, Source
+from node.results.finding import Finding
+from node.results.headers import describe_body_part, rescale
+from node.results.identity import MANUFACTURER, derive_uid, plain, serial_number, series_number, software_versions
+from node.results.key_image import on_slice
+from node.results.picture import NOTICE, window_of
+from node.results.sr import observer
+
+
+def encode_presentation_state(
+    analysis: Analysis, source: Source, headers: Sequence[Dataset], *, findings: Sequence[Finding], key: str
+) -> GrayscaleSoftcopyPresentationState:
+    """Build a GSPS (PS3.3 A.33.1): the outline of each finding on its largest slice, its name, a fitting window."""
+    places = _places(findings)
+    images = {index: _whole(headers, source, index) for index in places}
+    layer = GraphicLayer("FINDINGS", order=1, description=NOTICE, display_color=CIELabColor.from_rgb(255, 221, 102))
+    annotations, windows = [], []
+    for index, image in images.items():
+        here = [f for f in findings if f.section.slice_index == index]
+        annotations.append(
+            GraphicAnnotation(
+                referenced_images=[image],
+                graphic_layer=layer,
+                graphic_objects=[
+                    GraphicObject(
+                        "POLYLINE",
+                        f.section.outline,
+                        units="PIXEL",
+                        tracking_id=f.tracking_id,
+                        tracking_uid=f.tracking_uid,
+                    )
+                    for f in here
+                ],
+                text_objects=[
+                    TextObject(
+                        f"{f.tracking_id} ({NOTICE})", units="PIXEL", anchor_point=tuple(f.section.outline.max(axis=0))
+                    )
+                    for f in here
+                ],
+            )
+        )
+        values = source.image(index)
+        centre, width = window_of(values, on_slice(here[0], index, values.shape), source.datasets[index])
+        windows.append(SoftcopyVOILUTTransformation(centre, width, referenced_images=ReferencedImageSequence([image])))
+    slopes = {rescale(source.datasets[index]) for index in places}
+    if len(slopes) > 1:
+        raise EncodeError("the images have different rescale slopes, which one presentation state cannot hold")
+    slope, intercept = slopes.pop()
+    description = plain(f"AI {analysis.pipeline} presentation")
+    state = GrayscaleSoftcopyPresentationState(
+        referenced_images=list(images.values()),
+        series_instance_uid=derive_uid(key, "presentation state", "series"),
+        series_number=series_number(source, 92),
+        sop_instance_uid=derive_uid(key, "presentation state"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=plain(analysis.algorithm.name),
+        software_versions=software_versions(analysis)[0],
+        device_serial_number=serial_number(analysis),
+        content_label="FINDINGS",
+        content_description=description,
+        graphic_annotations=annotations,
+        graphic_layers=[layer],
+        content_creator_name=plain(analysis.algorithm.name.replace("^", " ").replace("=", " "), 60) + "^",
+        modality_lut_transformation=ModalityLUTTransformation(
+            rescale_intercept=intercept,
+            rescale_slope=slope,
+            rescale_type="HU" if source.modality == "CT" else "US",
+        ),
+        voi_lut_transformations=windows,
+        series_description=description,
+    )
+    describe_body_part(state, source)
+    return state
+
+
+def encode_key_objects(
+    analysis: Analysis, source: Source, headers: Sequence[Dataset], *, findings: Sequence[Finding], key: str
+) -> KeyObjectSelectionDocument:
+    """Build a Key Object Selection (PS3.3 A.35.4), title Of Interest: the slices where the findings are largest."""
+    images = [_whole(headers, source, index) for index in _places(findings)]
+    document = KeyObjectSelectionDocument(
+        evidence=images,
+        content=KeyObjectSelection(
+            document_title=codes.DCM.OfInterest,
+            referenced_objects=images,
+            observer_device_context=observer(analysis),
+            description=plain(f"Slices with findings of AI {analysis.pipeline}. {NOTICE}", 1024),
+        ),
+        series_instance_uid=derive_uid(key, "key object selection", "series"),
+        series_number=series_number(source, 93),
+        sop_instance_uid=derive_uid(key, "key object selection"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        series_description=plain(f"AI {analysis.pipeline} key slices"),
+    )
+    describe_body_part(document, source)
+    return document
+
+
+def _places(findings: Iterable[Finding]) -> list[int]:
+    return sorted({f.section.slice_index for f in findings})
+
+
+def _whole(headers: Sequence[Dataset], source: Source, index: int) -> Dataset:
+    """The header of one image with what highdicom asks of each: the first one holds it."""
+    whole = Dataset()
+    whole.update(headers[0])
+    whole.update(headers[index])
+    for keyword in ("InstanceNumber", "SamplesPerPixel", "PhotometricInterpretation"):
+        if keyword in source.datasets[index]:
+            whole.add(source.datasets[index][keyword])
+    return whole
