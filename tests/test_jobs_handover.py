@@ -13,7 +13,7 @@ from highdicom import Volume
 
 from node.errors import InputError
 from node.jobs.handover import Handover, load, save
-from node.pipeline import Algorithm, DerivedSeries, Findings, Lesion, Measurement, Segment, codes
+from node.pipeline import Algorithm, DerivedSeries, Findings, Lesion, Map, Measurement, Segment, codes
 
 AFFINE = np.array([[0.0, 0.0, 0.7, -1.0], [0.0, 0.7, 0.0, -2.0], [2.5, 0.0, 0.0, -3.0], [0.0, 0.0, 0.0, 1.0]])
 
@@ -60,6 +60,7 @@ def everything() -> Findings:
         derived=(derived,),
         remarks=("Motion; größer als üblich",),
         partial="Schichten fehlen",
+        maps=(Map(name="Heat", volume=derived.volume, quantity=codes.DCM.Saliency),),
     )
 
 
@@ -87,6 +88,9 @@ def test_everything_that_was_found_comes_back(tmp_path: Path) -> None:
     assert np.array_equal(x_derived.volume.array, y_derived.volume.array)
     assert y_derived.volume.array.dtype == np.float32
     assert (x_derived.description, x_derived.derivation) == (y_derived.description, y_derived.derivation)
+    [x_map], [y_map] = sent.findings.maps, got.findings.maps
+    assert np.array_equal(x_map.volume.array, y_map.volume.array)
+    assert (x_map.name, x_map.quantity, x_map.unit) == (y_map.name, y_map.quantity, y_map.unit)
     assert (got.findings.remarks, got.findings.partial) == (sent.findings.remarks, sent.findings.partial)
 
 

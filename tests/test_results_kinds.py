@@ -1,0 +1,237 @@
+"""Every kind of object that a destination can ask for is valid, says what is so, and is refused when it does not."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import highdicom
+import numpy as np
+import pytest
+from analyses import OUTCOMES, analysis, box, halved, one, put, segment, source_of, spoiled, two_lesions
+from dicom_files import ct_series, mr_series
+from pydicom import FileDataset
+
+from node.config import Destination
+from node.config.routing import ObjectKind
+from node.errors import EncodeError, GateError
+from node.pipeline import Findings, Map, Volume, codes
+from node.results import EncodedObject, check, encode
+from node.results.analysis import Kind
+from node.studies.source import SourceSeries
+
+EVERY = get_args(Kind)
+
+
+def with_map(source: SourceSeries) -> Findings:
+    """Two lesions, a derived series, and a map that is not zero on slices 1 to 3, stored head first."""
+    grid = source.volume("FPL")
+    values = np.zeros(grid.spatial_shape, np.float32)
+    values[1:4] = np.linspace(0.1, 0.9, 3)[:, None, None]
+    heat = Map(name="Probability of nodule", volume=grid.with_array(values), quantity=codes.DCM.Probability)
+    return replace(two_lesions(source), derived=halved(source).derived, maps=(heat,))
+
+
+@pytest.fixture(scope="module", params=["CT", "MR"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    images = ct_series(5, 32) if request.param == "CT" else mr_series(5, 32)
+    source = source_of(tmp_path_factory.mktemp("series"), images)
+    return source, encode(analysis(with_map(source)), source, EVERY)
+
+
+Made = tuple[SourceSeries, tuple[EncodedObject, ...]]
+
+
+def test_every_kind_passes_the_gate_and_an_independent_validator(made: Made, tmp_path: Path):
+    source, objects = made
+    assert {o.kind for o in objects} == set(EVERY)
+    check(objects, source)
+    for number, encoded in enumerate(objects):
+        path = tmp_path / f"{number}.dcm"
+        path.write_bytes(encoded.data)
+        done = subprocess.run(
+            [Path(sys.executable).with_name("dciodvfy"), path], capture_output=True, text=True, check=False
+        )
+        errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+        if encoded.kind == "sr on labelmap":  # dciodvfy does not know the Label Map class yet
+            errors = [line for line in errors if "attribute <ReferencedSegmentNumber>" not in line]
+        assert errors == [], encoded.kind
+
+
+def test_a_destination_can_ask_for_every_kind_and_gets_the_report_on_its_own_segmentation():
+    base = {"title": "P", "host": "h", "port": 1}
+    every = Destination(**base, objects=get_args(ObjectKind))
+    assert every.kinds | {"sr on labelmap", "sr alone"} == set(EVERY)
+    assert Destination(**base, objects=("labelmap", "sr")).kinds == {"labelmap", "sr on labelmap"}
+    assert Destination(**base, objects=("pdf", "sr")).kinds == {"pdf", "sr alone"}
+
+
+def test_a_label_map_holds_the_voxels_of_the_segmentation_with_background_last(made: Made):
+    source, objects = made
+    labels, binary = one(objects, "labelmap"), one(objects, "seg")
+    assert [s.SegmentNumber for s in labels.SegmentSequence] == [1, 2, 0]
+    assert [s.get("TrackingUID") for s in labels.SegmentSequence][:2] == [s.TrackingUID for s in binary.SegmentSequence]
+    first, second = (
+        highdicom.seg.Segmentation.from_dataset(d).get_volume(combine_segments=True).match_geometry(source.geometry)
+        for d in (labels, binary)
+    )
+    assert np.array_equal(first.array, second.array)
+
+
+def test_segments_that_overlap_are_kept_whole_where_a_label_map_was_asked_for(tmp_path: Path):
+    source = source_of(tmp_path, ct_series(4, 24))
+    grid = source.volume()
+    found = Findings(
+        segments=(segment(box(grid, (0, 2, 2), (3, 12, 12)), "A"), segment(box(grid, (1, 8, 8), (4, 20, 20)), "B"))
+    )
+    objects = encode(analysis(found), source, ["labelmap", "sr on labelmap"])
+    check(objects, source)
+    assert one(objects, "labelmap").SegmentationType == "BINARY"
+
+
+def test_a_map_is_placed_on_the_images_bottom_up(made: Made):
+    source, objects = made
+    made_map = one(objects, "parametric map")
+    values = np.frombuffer(made_map.FloatPixelData, np.float32).reshape(-1, 32, 32)
+    assert values[:, 0, 0] == pytest.approx([0.9, 0.5, 0.1]), "the array ran from head to foot"
+    places = [f.PlanePositionSequence[0].ImagePositionPatient for f in made_map.PerFrameFunctionalGroupsSequence]
+    assert np.allclose(places, [d.ImagePositionPatient for d in source.datasets[1:4]])
+    mapping = made_map.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+    assert mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0].CodeMeaning == "Probability"
+
+
+def test_a_map_on_a_grid_of_its_own_is_resampled(tmp_path: Path):
+    source = source_of(tmp_path, mr_series(4, 24, spacing=(4.0, 1.0, 1.0)))
+    affine = source.geometry.affine.copy()
+    affine[:3, :3] *= 2
+    values = np.ones((2, 12, 12), np.float32)
+    heat = Map(name="m", volume=Volume(values, affine, coordinate_system="PATIENT"), quantity=codes.DCM.Saliency)
+    image = one(encode(analysis(Findings(maps=(heat,))), source, ["parametric map"]), "parametric map")
+    back = np.frombuffer(image.FloatPixelData, np.float32).reshape(-1, 24, 24)
+    assert back[:3, :22, :22] == pytest.approx(1.0)
+
+
+def test_a_map_that_is_zero_or_no_number(tmp_path: Path):
+    source = source_of(tmp_path, ct_series(3, 16))
+    grid = source.volume()
+    empty, broken = (
+        Findings(maps=(Map(name="m", volume=grid.with_array(grid.array * 0 + v), quantity=codes.DCM.Saliency),))
+        for v in (0, np.nan)
+    )
+    assert encode(analysis(empty), source, ["parametric map"]) == ()
+    with pytest.raises(EncodeError, match="no numbers"):
+        encode(analysis(broken), source, ["parametric map"])
+
+
+def test_outlines_of_the_presentation_state_are_those_of_the_report(made: Made):
+    _, objects = made
+    state, report = one(objects, "presentation state"), one(objects, "sr")
+    drawn = {g.TrackingUID: g.GraphicData for a in state.GraphicAnnotationSequence for g in a.GraphicObjectSequence}
+    (groups,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010"]
+    for group in groups.ContentSequence:
+        (uid,) = [i.UID for i in group.ContentSequence if i.ValueType == "UIDREF"]
+        for item in group.ContentSequence:
+            if item.ValueType == "SCOORD":
+                assert np.allclose(item.GraphicData, drawn[uid])
+
+
+def test_the_key_slices_are_selected_of_interest(made: Made):
+    _, objects = made
+    document = one(objects, "key object selection")
+    assert document.ConceptNameCodeSequence[0].CodeValue == "113000"
+    chosen = [
+        i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for i in document.ContentSequence if i.ValueType == "IMAGE"
+    ]
+    drawn = {o.dataset.SourceImageSequence[0].ReferencedSOPInstanceUID for o in objects if o.kind == "key images"}
+    assert set(chosen) == drawn
+
+
+def page_text(document: FileDataset, folder: Path) -> str:
+    program = shutil.which("pdftotext")
+    if program is None:
+        pytest.skip("pdftotext is not installed (Debian package poppler-utils)")
+    path = folder / "page.pdf"
+    path.write_bytes(document.EncapsulatedDocument[: document.EncapsulatedDocumentLength])
+    return subprocess.run([program, "-layout", path, "-"], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_page_names_the_patient_the_findings_and_what_made_them(made: Made, tmp_path: Path):
+    source, objects = made
+    text = page_text(one(objects, "pdf"), tmp_path)
+    header = source.datasets[0]
+    told = (str(header.PatientID), "Outcome: findings", "Nodule 1", "NOT FOR DIAGNOSIS", "Long axis", "ab" * 32)
+    for words in told:
+        assert words in text, words
+    assert text.count("\f") == 1, "one page"
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_every_outcome_has_its_page(tmp_path: Path, outcome: str):
+    source = source_of(tmp_path, ct_series(3, 16))
+    objects = encode(analysis(**OUTCOMES[outcome]), source, ["pdf"])
+    check(objects, source)
+    text = page_text(one(objects, "pdf"), tmp_path)
+    assert f"Outcome: {outcome}" in text
+    assert str(OUTCOMES[outcome].get("reason", "")) in text
+
+
+def test_a_page_holds_whatever_is_said_in_any_script_and_stays_one_page(tmp_path: Path):
+    source = source_of(tmp_path, ct_series(4, 32))
+    remarks = ("Größe <geschätzt> & mehr", "патологія", "結節の疑い", "결절", "🫁", *["A long remark. " * 20] * 30)
+    objects = encode(analysis(replace(two_lesions(source), remarks=remarks)), source, ["pdf"])
+    check(objects, source)
+    text = page_text(one(objects, "pdf"), tmp_path)
+    assert "Größe <geschätzt> & mehr" in text
+    assert text.count("\f") == 1
+
+
+FAULTS: dict[str, tuple[str, Any, str]] = {
+    "background first": (
+        "labelmap",
+        lambda d: setattr(d, "SegmentSequence", list(reversed(d.SegmentSequence))),
+        "Background, 0, last",
+    ),
+    "map missing voxels": (
+        "parametric map",
+        lambda d: setattr(d, "FloatPixelData", d.FloatPixelData[:-4]),
+        "FloatPixelData has",
+    ),
+    "map upside down": (
+        "parametric map",
+        lambda d: setattr(d, "PerFrameFunctionalGroupsSequence", list(reversed(d.PerFrameFunctionalGroupsSequence))),
+        "reversed",
+    ),
+    "a page cut off": ("pdf", lambda d: setattr(d, "EncapsulatedDocumentLength", 100), "cut off"),
+    "a page not marked": ("pdf", put(BurnedInAnnotation="NO"), "names the patient"),
+    "no PDF": ("pdf", put(EncapsulatedDocument=b"hello"), "no PDF"),
+    "an outline elsewhere": (
+        "presentation state",
+        lambda d: setattr(
+            d.GraphicAnnotationSequence[0].GraphicObjectSequence[0], "GraphicData", [0.0, 0.0, 99.0, 1.0]
+        ),
+        "leaves its image",
+    ),
+    "slices of another study": (
+        "key object selection",
+        lambda d: setattr(
+            d.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0],
+            "ReferencedSOPInstanceUID",
+            "1.2.3",
+        ),
+        "neither source nor result",
+    ),
+    "another patient": ("pdf", put(PatientID="OTHER"), "PatientID is not the source's"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_caught_and_named(made: Made, fault: str):
+    source, objects = made
+    kind, change, said = FAULTS[fault]
+    with pytest.raises(GateError, match=said):
+        check(spoiled(objects, kind, change), source)
