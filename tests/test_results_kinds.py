@@ -24,7 +24,7 @@ from node.results import EncodedObject, check, encode
 from node.results.analysis import Kind
 from node.studies.source import SourceSeries
 
-EVERY = get_args(Kind)
+EVERY = tuple(kind for kind in get_args(Kind) if kind != "rejection")
 
 
 def with_map(source: SourceSeries) -> Findings:

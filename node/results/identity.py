@@ -179,7 +179,8 @@ def finish(dataset: Dataset, analysis: Analysis, identity: Identity) -> bytes:
     """Give a built object the source's identity, our equipment and the time of the analysis; return its file."""
     moment = identity.local(analysis.analysed_at)
     date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")
-    for prefix in ("InstanceCreation", "Content", "Series"):
+    content = "PresentationCreation" if "PresentationCreationDate" in dataset else "Content"
+    for prefix in ("InstanceCreation", content, "Series"):
         setattr(dataset, f"{prefix}Date", date)
         setattr(dataset, f"{prefix}Time", time)
     dataset.Manufacturer = MANUFACTURER

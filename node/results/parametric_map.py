@@ -69,7 +69,9 @@ def encode_map(
                     quantity_definition=of.quantity,
                 )
             ],
-            voi_lut_transformations=[VOILUTTransformation((low + high) / 2, high - low or 1.0)],
+            voi_lut_transformations=[
+                VOILUTTransformation((low + high) / 2, high - low or 1.0, voi_lut_function="LINEAR_EXACT")
+            ],
             content_label="MAP",
             content_description=description,
             content_creator_name=plain(analysis.algorithm.name.replace("^", " ").replace("=", " "), 60) + "^",

@@ -33,7 +33,7 @@ from reportlab.platypus.flowables import KeepInFrame
 from node import __version__
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
-from node.results.headers import by_instance, describe_body_part, reference
+from node.results.headers import by_instance, reference
 from node.results.identity import Identity, derive_uid, plain, series_number
 from node.results.picture import NOTICE
 
@@ -84,7 +84,6 @@ def encode_pdf(
     dataset.MIMETypeOfEncapsulatedDocument = "application/pdf"
     dataset.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
     dataset.EncapsulatedDocumentLength = len(document)
-    describe_body_part(dataset, source)
     return dataset
 
 

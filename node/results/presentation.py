@@ -100,7 +100,7 @@ def encode_key_objects(
 ) -> KeyObjectSelectionDocument:
     """Build a Key Object Selection (PS3.3 A.35.4), title Of Interest: the slices where the findings are largest."""
     images = [_whole(headers, source, index) for index in _places(findings)]
-    document = KeyObjectSelectionDocument(
+    return KeyObjectSelectionDocument(
         evidence=images,
         content=KeyObjectSelection(
             document_title=codes.DCM.OfInterest,
@@ -115,8 +115,6 @@ def encode_key_objects(
         manufacturer=MANUFACTURER,
         series_description=plain(f"AI {analysis.pipeline} key slices"),
     )
-    describe_body_part(document, source)
-    return document
 
 
 def _places(findings: Iterable[Finding]) -> list[int]:
