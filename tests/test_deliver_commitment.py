@@ -95,6 +95,24 @@ def test_an_answer_that_never_comes_is_waited_for_and_then_asked_again(tmp_path:
     assert transactions(job) != first
 
 
+def test_a_pacs_whose_answer_never_comes_is_asked_for_the_instances(tmp_path: Path) -> None:
+    with peers.orthanc(tmp_path) as pacs:  # it cannot call us back
+        job = finished(tmp_path, pacs, find=True, commitment_timeout_seconds=1.0)
+        with pytest.raises(DeliveryError, match="stored everything, Storage Commitment not answered yet"):
+            job.deliver(timeouts=Timeouts(report_seconds=0.5))
+        time.sleep(1.0)
+        pacs.delete(job.uids[2])
+        with pytest.raises(DeliveryError, match="1 of 3 stored objects are not found there"):
+            job.deliver()
+        assert (job.status().state, job.status().stored, job.status().committed) == ("SCHEDULED", 2, 2)
+        with pytest.raises(DeliveryError, match="not answered yet"):
+            job.deliver(timeouts=Timeouts(report_seconds=0.5))
+        time.sleep(1.0)
+        job.deliver()
+        assert pacs.instances() == sorted(job.uids)
+    assert job.status().state == "CONFIRMED"
+
+
 def test_a_peer_without_storage_commitment_is_named_and_the_objects_count_as_stored(tmp_path: Path) -> None:
     with peers.storescp(tmp_path, "+xa") as pacs:
         job = finished(tmp_path, pacs)

@@ -18,7 +18,7 @@ from node.deliver.deliverer import Deliverer
 from node.errors import ConfigError, NodeError
 from node.ledger import begin_immediate
 from node.ledger.jobs import DELIVER, INFER, NewJob, due_of, get_job
-from node.ledger.owed import deliveries_of, instances_to_store
+from node.ledger.owed import all_deliveries, deliveries_of, instances_to_store
 from node.ledger.tables import job, series
 from node.ledger.transitions import begin_attempt, cancel_job, finish_attempt, retry_job, supersede_jobs
 from node.operate.account import account
@@ -154,3 +154,14 @@ def test_the_account_counts_what_is_sent_on(tmp_path: Path) -> None:
     assert found.differences == ()
     assert {part: count.instances for part, count in found.jobs.parts.items()} == {"forwarded": 3}
     assert {part: count.instances for part, count in found.deliveries.parts.items()} == {"stored": 3}
+
+
+def test_two_nodes_that_send_the_same_study_leave_it_in_the_pacs_once(tmp_path: Path) -> None:
+    images = ct_series(n=3, size=16)
+    with peers.orthanc(tmp_path) as pacs:
+        for name in ("one", "two"):
+            node = Router(tmp_path / name, {"pacs": destination(pacs, find=True)})
+            node.deliver(node.forward(1, images))
+            with node.engine.connect() as connection:
+                assert [status.state for status in all_deliveries(connection)] == ["CONFIRMED"]
+        assert pacs.instances() == sorted(str(one.SOPInstanceUID) for one in images)

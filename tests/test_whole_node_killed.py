@@ -76,3 +76,21 @@ def test_a_pacs_that_is_down_gets_its_results_when_it_comes_back(tmp_path: Path)
         job = node.finished(series[0].StudyInstanceUID, jobs=1)["series"][0]["jobs"][0]
         assert pacs.instances() == sorted(made["sop_instance_uid"] for made in job["results"])
         assert node.stop() == 0
+
+
+def test_a_deleted_ledger_is_rebuilt_and_the_pacs_holds_the_same_instances_as_before(tmp_path: Path):
+    with peers.orthanc(tmp_path) as pacs, whole_node(tmp_path / "node", pacs.dicom_port) as node:
+        series = ct_series(volume=with_lesion())
+        write(series, tmp_path / "study")
+        send_until_taken(node, tmp_path / "study")
+        node.finished(series[0].StudyInstanceUID, jobs=1, seconds=200.0)
+        before = pacs.instances()
+        node.kill()
+        for file in node.folder.glob("ledger.sqlite*"):
+            file.unlink()
+        node.start()
+        node.finished(series[0].StudyInstanceUID, jobs=1, seconds=200.0)
+        assert pacs.instances() == before
+        for verb in ("account", "verify"):
+            told = node.ainode(verb)
+            assert told.returncode == 0, told.stdout

@@ -50,9 +50,9 @@ class Watch:
     def probe(self, at: float) -> None:
         """Ask every destination that is down and due. ``at``: now, in seconds since 1970 UTC."""
         with self._engine.connect() as connection:
-            down = [one for one in circuits.circuits(connection) if one.probe_at is not None and one.probe_at <= at]
-        for one in down:
-            self._probe(one.destination, at)
+            down = [one.destination for one in circuits.circuits(connection) if one.opened_at is not None]
+        for name in down:
+            self._probe(name, at)
 
     def alarm(self, at: float) -> None:
         """Report, once, every delivery that is overdue at ``at``."""

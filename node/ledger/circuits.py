@@ -72,8 +72,9 @@ def wait_if_open(connection: sa.Connection, job_id: str, destination: str, next_
 
 def take_probe(connection: sa.Connection, destination: str, at: float, next_at: float) -> bool:
     """Whether the caller is the one to probe now; the next probe is due at ``next_at``."""
-    due = sa.and_(circuit.c.destination == destination, circuit.c.probe_at <= at)
-    return connection.execute(sa.update(circuit).where(due).values(probe_at=next_at)).rowcount == 1
+    due = sa.or_(circuit.c.probe_at <= at, circuit.c.probe_at > next_at)  # the clock was set back
+    which = sa.and_(circuit.c.destination == destination, due)
+    return connection.execute(sa.update(circuit).where(which).values(probe_at=next_at)).rowcount == 1
 
 
 def _locked(connection: sa.Connection, destination: str) -> sa.Row[tuple[object, ...]] | None:
