@@ -135,7 +135,7 @@ def _store(image: Dataset, original: Dataset, path: Path, values: NDArray[Any]) 
     stored = np.clip(np.rint((values.astype(np.float64) - intercept) / slope), low, high).astype(np.int32)
     if original.get("PixelPaddingValue") is not None:
         frame = original.get("ReferencedFrameNumber")
-        before = pixel_array(path, index=None if frame is None else int(frame) - 1).astype(np.int32)
+        before = pixel_array(dcmread(path), index=None if frame is None else int(frame) - 1).astype(np.int32)
         ends = [
             int(original.PixelPaddingValue),
             int(original.get("PixelPaddingRangeLimit", original.PixelPaddingValue)),

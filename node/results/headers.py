@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from highdicom import VolumeGeometry
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
@@ -18,10 +18,12 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
     LegacyConvertedEnhancedMRImageStorage,
     MRImageStorage,
+    SecondaryCaptureImageStorage,
 )
 
 from node.results.analysis import Source
 from node.results.identity import derive_uid, plain
+from node.results.iod import is_current
 
 _KEPT = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality",
@@ -68,6 +70,8 @@ def headers_for_highdicom(source: Source, geometry: VolumeGeometry | None = None
         for keyword in _KEPT:
             if dataset.get(keyword) is not None:
                 header.add(dataset[keyword])
+        if not is_current(str(header.SOPClassUID)):
+            header["SOPClassUID"] = DataElement("SOPClassUID", "UI", SecondaryCaptureImageStorage)
         headers.append(header)
     first = headers[0]
     _describe(first, source.datasets[0])
@@ -100,6 +104,20 @@ def describe_body_part(dataset: Dataset, source: Source) -> None:
     """Body Part Examined as the source has it; without it paired organs would need a Laterality (PS3.3 C.7.3.1)."""
     if source.datasets[0].get("BodyPartExamined"):
         dataset.BodyPartExamined = plain(str(source.datasets[0].BodyPartExamined), 16)
+
+
+def restore_classes(dataset: Dataset, source: Source) -> None:
+    """Images of a retired class went to highdicom as Secondary Captures: references say again what they are."""
+    retired = {str(d.SOPInstanceUID): d.SOPClassUID for d in source.datasets if not is_current(str(d.SOPClassUID))}
+    if not retired:
+        return
+
+    def restore(item: Dataset, _element: DataElement) -> None:
+        uid = str(item.get("ReferencedSOPInstanceUID", ""))
+        if uid in retired:
+            item.ReferencedSOPClassUID = retired[uid]
+
+    dataset.walk(restore)
 
 
 def rescale(dataset: Dataset) -> tuple[float, float]:

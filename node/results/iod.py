@@ -40,6 +40,11 @@ def _mandatory(sop_class: str) -> tuple[tuple[str, dict[str, Any]], ...]:
     )
 
 
+def is_current(sop_class: str) -> bool:
+    """Whether the standard still has this storage class; highdicom knows no retired one."""
+    return sop_class in get_sop_class_iod_map()
+
+
 @cache
 def attributes_of(sop_class: str) -> frozenset[str]:
     """Keywords that stand at the top level of an IOD, in any of its modules."""
