@@ -178,7 +178,7 @@ def _pictures(pictures: Sequence[Image.Image]) -> Table:
     for picture in pictures:
         file = BytesIO()
         picture.save(file, "JPEG", quality=90)
-        width = 250.0 if len(pictures) > 1 else 400.0
+        width = 240.0 if len(pictures) > 1 else 400.0
         cells.append(Drawing(file, width=width, height=width * picture.height / picture.width))
     table = Table([cells[i : i + 2] for i in range(0, len(cells), 2)], style=_TIGHT)
     table.hAlign = "LEFT"
