@@ -6,14 +6,19 @@ connection that waits in its queue is not lost when a receiver is replaced (with
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from node.errors import PlatformError
 
 BACKLOG = 512
 """Connections that may wait to be accepted; the kernel takes ``net.core.somaxconn`` if that is less."""
+_ONCE = 1 << 50
+"""A byte far behind the seats."""
 _FIRST_OF_SYSTEMD = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3)."""
 
@@ -44,6 +49,23 @@ class Listening:
     def descriptors(self) -> tuple[int, int]:
         """To be inherited."""
         return self.socket.fileno(), self.seats
+
+    @contextmanager
+    def once(self) -> Iterator[bool]:
+        """For what is done once in the life of the socket: true for the one process that is to do it now.
+
+        One that is killed before the end has not done it.
+        """
+        try:
+            fcntl.lockf(self.seats, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _ONCE)
+        except (BlockingIOError, PermissionError):  # another process is at it (fcntl(2))
+            yield False
+            return
+        first = os.fstat(self.seats).st_size == 0
+        yield first
+        if first:
+            os.ftruncate(self.seats, 1)
+        fcntl.lockf(self.seats, fcntl.LOCK_UN, 1, _ONCE)
 
     def close(self) -> None:
         """Close this process's copies; others go on."""

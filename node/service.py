@@ -38,7 +38,7 @@ DELIVERY_RETRIES = Retries(max_attempts=None, first_seconds=5.0, max_seconds=900
 
 def open_storage(config: Config) -> tuple[sa.Engine, Spool]:
     """The ledger and the spool of a configuration; made when they do not exist yet."""
-    spool = Spool(config.storage.folder)
+    spool = Spool(config.storage.folder, synced=config.storage.durability == "full")
     return open_ledger(ledger_url(config.storage.ledger_url, config.storage.folder)), spool
 
 

@@ -6,7 +6,8 @@ Layout, every path relative to that folder::
     conflicts/STUDY/SERIES/SOP.SHA256.dcm     the same SOP Instance UID with other bytes
     results/JOB/SOP.dcm                       encoded results
     work/JOB/                                 handover between the stages of a job
-    temporary/WRITER/                         being written by one process, which holds a lock on this folder
+    temporary/WRITER/                         being written by one process, which holds a lock on this folder, or
+                                              written, as a second name of a file whose row is not yet in the ledger
 
 Guarantee: when ``keep`` or ``keep_result`` returns, the file and every folder above it survive a power cut, provided
 that the file system honours fsync. Whoever is killed before leaves at most a temporary, never a partial file under
@@ -22,7 +23,7 @@ import re
 import threading
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ class Kept:
 
 
 class Draft:
-    """A temporary that grows. Give it to ``Spool.keep``, or ``discard`` it."""
+    """A temporary that grows. It keeps its name when ``Spool.keep`` gave the file another one, until ``discard``."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
@@ -81,20 +82,28 @@ class Draft:
         while view:
             view = view[os.write(self.descriptor, view) :]
 
-    def discard(self) -> None:
-        """Take the temporary away, also when it has another name by now; again does no harm."""
+    def close(self) -> None:
+        """Nothing more is written or read; again does no harm."""
         if self._open:
             self._open = False
-            self.path.unlink(missing_ok=True)
             os.close(self.descriptor)
+
+    def discard(self) -> None:
+        """Close it and take the temporary name away; again does no harm."""
+        self.close()
+        self.path.unlink(missing_ok=True)
 
 
 class Spool:
     """The files of one node. Any number of processes and threads may use the same folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """Create the folders that are missing. Raises ``PlatformError`` when that is not possible."""
+    def __init__(self, folder: Path, *, synced: bool = True) -> None:
+        """Create the folders that are missing. Raises ``PlatformError`` when that is not possible.
+
+        Not ``synced``: what is kept survives the end of the process, but not that of the machine.
+        """
         self.folder = folder
+        self._synced = synced
         self._temporary = folder / "temporary"
         self._lock = threading.Lock()
         self._durable: set[Path] = set()
@@ -137,7 +146,10 @@ class Spool:
         return self._own
 
     def keep(self, study: str, series: str, sop: str, content: Draft | Iterable[bytes | memoryview]) -> Kept:
-        """Keep one received Part 10 file durably; nothing that exists is overwritten. A draft is used up.
+        """Keep one received Part 10 file durably; nothing that exists is overwritten.
+
+        A draft stays its owner's, closed: its temporary name tells ``sweep`` of a file that may have no row yet, until
+        the owner has written the row and discards the draft.
 
         Two files hold the same instance when their data sets are equal byte for byte; the File Meta Information, which
         names the sender, may differ. Raises ``InputError`` when a UID is no UID, ``OSError`` when the disk refuses
@@ -148,6 +160,8 @@ class Spool:
                 raise InputError(f"{keyword} {uid!r} is no UID (PS3.5 9.1); the sender must correct it")
         path = f"incoming/{study}/{series}/{sop}.dcm"
         with self._written(content) as draft:
+            if self._synced:
+                os.fsync(draft.descriptor)
             if self._link(draft.path, path):
                 return Kept(path=path, sha256=draft.sha256, size=draft.size, status="new")
             if _same_dataset(draft.path, self.absolute(path)):
@@ -164,6 +178,7 @@ class Spool:
         path = f"results/{_job(job_id)}/{sop}.dcm"
         target = self.absolute(path)
         with self._written([data]) as draft:
+            os.fsync(draft.descriptor)
             self._make(target.parent)
             draft.path.replace(target)
             sync_folder(target.parent)
@@ -182,20 +197,35 @@ class Spool:
         space = os.statvfs(self.folder)
         return space.f_bavail * space.f_frsize / 2**30
 
-    def sweep(self) -> int:
-        """Delete temporaries whose writer is gone; return how many. Safe while other processes write."""
+    def sweep(self, rescue: Callable[[list[Path]], None]) -> int:
+        """Delete temporaries whose writer is gone; return how many. Safe while other processes write.
+
+        ``rescue`` gets those first that are second names of kept files: their rows may be missing.
+        """
         swept = 0
         for path in self._temporary.iterdir():
             if not path.is_dir():  # of a release that wrote all into one folder
                 path.unlink(missing_ok=True)
                 swept += 1
             elif (descriptor := _locked(path)) is not None:
-                for file in path.iterdir():
-                    file.unlink()
-                    swept += 1
-                path.rmdir()
-                os.close(descriptor)
+                try:
+                    files = list(path.iterdir())
+                    if kept := [file for file in files if file.stat().st_nlink > 1]:
+                        rescue(kept)
+                    for file in files:
+                        file.unlink()
+                    path.rmdir()
+                    swept += len(files)
+                finally:
+                    os.close(descriptor)
         return swept
+
+    def path_of(self, file: Path, study: str, series: str, sop: str) -> str | None:
+        """The relative path under which ``keep`` has kept a file; ``None`` when it has not."""
+        named = [f"incoming/{study}/{series}/{sop}.dcm"]
+        beside = self.absolute(f"conflicts/{study}/{series}")
+        named += [str(path.relative_to(self.folder)) for path in beside.glob(f"{sop}.*.dcm")]
+        return next((p for p in named if self.absolute(p).exists() and self.absolute(p).samefile(file)), None)
 
     def received(self) -> Iterator[tuple[str, list[str]]]:
         """Every received file, one study at a time: ``(StudyInstanceUID, relative paths)``."""
@@ -224,16 +254,17 @@ class Spool:
 
     @contextmanager
     def _written(self, content: Draft | Iterable[bytes | memoryview]) -> Iterator[Draft]:
-        """A synced temporary with this content, gone afterwards."""
+        """A temporary with this content; gone afterwards when it is ours."""
         draft = content if isinstance(content, Draft) else self.draft()
         try:
             if not isinstance(content, Draft):
                 for chunk in content:
                     draft.write(chunk)
-            os.fsync(draft.descriptor)
             yield draft
+            draft.close()
         finally:
-            draft.discard()
+            if not isinstance(content, Draft):
+                draft.discard()
 
     def _link(self, temporary: Path, path: str) -> bool:
         """Give the temporary its final name; ``False`` when that name is taken. Durable in both cases."""
@@ -245,7 +276,8 @@ class Spool:
             return False
         finally:
             # Also when it was there: another thread may have linked it and not yet synced the folder.
-            sync_folder(target.parent)
+            if self._synced:
+                sync_folder(target.parent)
         return True
 
     def _make(self, folder: Path) -> None:

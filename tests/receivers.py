@@ -57,11 +57,26 @@ class Node:
         self.engine = open_ledger(ledger_url("", config.storage.folder))
 
     def rows(self, table: sa.Table) -> list[Any]:
+        """Rows, after those that follow their files have come."""
+        deadline = time.monotonic() + 5.0
+        while self._behind() and time.monotonic() < deadline:
+            time.sleep(0.01)
         with self.engine.connect() as connection:
             return list(connection.execute(sa.select(table)).all())
 
+    def _behind(self) -> bool:
+        """Whether a kept file still has the second name that goes when its row is written."""
+        for path in self.spool.folder.glob("temporary/*/*"):
+            try:
+                if path.stat().st_nlink > 1:
+                    return True
+            except FileNotFoundError:
+                continue
+        return False
+
     def files(self) -> list[str]:
-        """Everything in the spool but the ledger, temporaries included."""
+        """Everything in the spool but the ledger, temporaries included, when no row is awaited any more."""
+        until(lambda: not self._behind())
         paths = (path for path in self.spool.folder.rglob("*") if path.is_file())
         return sorted(str(p.relative_to(self.spool.folder)) for p in paths if not p.name.startswith("ledger."))
 

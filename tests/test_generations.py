@@ -35,7 +35,7 @@ def send(node: Node, datasets: Sequence[Dataset], calling: str = "CT1", syntax: 
     sender = associate(node, [(CTImageStorage, syntax)], calling=calling)
     assert [send_dataset(sender, dataset).Status for dataset in datasets] == [0x0000] * len(datasets)
     sender.release()
-    until(lambda: all(row.closed_at for row in node.rows(association)))
+    until(lambda: (rows := node.rows(association)) and all(row.closed_at for row in rows))
 
 
 def route(node: Node) -> list[Job]:

@@ -33,6 +33,7 @@ from receivers import Node, ReceiverProcess, associate, associate_rq, encode, re
 from node.errors import InputError
 from node.ledger.engine import begin_immediate
 from node.ledger.tables import association, instance
+from node.receive import committer
 from node.receive.receiver import Receiver
 from node.receive.status import Refusal
 from node.spool import Spool, dataset_offset
@@ -358,20 +359,25 @@ def test_a_fault_of_the_node_is_answered_and_leaves_no_temporary(
     sender.release()
 
 
-def test_without_a_ledger_nothing_is_promised_and_the_retry_succeeds(node: Node) -> None:
-    dataset = ct_series(1)[0]
+def test_a_ledger_that_is_away_stops_nobody_until_too_many_rows_wait(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer, "ROWS_BEHIND", 5)
+    images = ct_series(8, 16)
     with begin_immediate(node.engine) as connection_:
         connection_.execute(sa.text("ALTER TABLE instance RENAME TO gone"))
     sender = associate(node, CT)
-    refused = send_dataset(sender, dataset)
+    statuses = [send_dataset(sender, dataset).Status for dataset in images]
+    assert statuses == [0x0000] * 5 + [0xA700] * 3
+    refused = send_dataset(sender, images[0])
     assert (refused.Status, refused.ErrorComment) == (0xA700, "ledger cannot be written now; send again")
     with begin_immediate(node.engine) as connection_:
         connection_.execute(sa.text("ALTER TABLE gone RENAME TO instance"))
-    assert node.rows(instance) == []
-    assert send_dataset(sender, dataset).Status == 0x0000
+    until(lambda: len(node.rows(instance)) == 5)
+    assert [send_dataset(sender, dataset).Status for dataset in images] == [0x0000] * 8
     sender.release()
-    (row,) = node.rows(instance)
-    assert node.files() == [row.path]
+    assert node.files() == sorted(row.path for row in node.rows(instance))
+    until(lambda: all(row.closed_at for row in node.rows(association)))
 
 
 def test_a_store_under_way_is_answered_before_the_receiver_stops(tmp_path: Path) -> None:

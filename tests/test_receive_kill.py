@@ -13,7 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from dicom_files import ct_series
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from receivers import Node, ReceiverProcess, associate, drop, encode, send
+from receivers import Node, ReceiverProcess, associate, drop, encode, send, until
 
 from node.ledger.engine import begin_immediate
 from node.ledger.tables import association, conflict, instance, series
@@ -106,9 +106,10 @@ def test_files_without_a_row_are_recorded_at_start_up_and_temporaries_swept(
     assert send(sender, CTImageStorage, other.SOPInstanceUID, encode(other)).Status == 0x0000
     other.PatientComments = "changed"
     assert send(sender, CTImageStorage, other.SOPInstanceUID, encode(other)).Status == 0x0000
+    node = process.node()
+    until(lambda: len(node.rows(instance)) == 2 and len(node.rows(conflict)) == 1)
     process.kill()
     drop(sender)
-    node = process.node()
     tables = (instance, conflict, series)
     before = [sorted(node.rows(table)) for table in tables]
     with begin_immediate(node.engine) as connection:
@@ -119,6 +120,7 @@ def test_files_without_a_row_are_recorded_at_start_up_and_temporaries_swept(
     stray = node.spool.folder / "incoming" / "1.2" / "3.4" / "5.6.dcm"
     stray.write_bytes(b"no DICOM at all")
     process.start()
+    until(lambda: "has no row and cannot be read" in process.log() and node.rows(conflict))
     after = [sorted(node.rows(table)) for table in tables]
 
     def keys(rows: list[list[sa.Row[tuple[object, ...]]]]) -> list[list[tuple[object, ...]]]:

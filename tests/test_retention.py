@@ -29,6 +29,7 @@ def study(node: Node) -> str:
     for dataset in datasets:
         assert send_dataset(association, dataset).Status == 0x0000
     association.release()
+    assert len(node.rows(instance)) == len(datasets)
     with begin_immediate(node.engine) as connection:
         connection.execute(sa.update(series).values(state="COMPLETE", generation=1))
     return str(datasets[0].StudyInstanceUID)

@@ -139,14 +139,34 @@ def test_a_killed_writer_leaves_a_temporary_that_is_swept_and_a_living_one_keeps
     for writer in writers:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "half\n"
-    assert spool.sweep() == 0
+    rescued: list[list[Path]] = []
+    assert spool.sweep(rescued.append) == 0
     writers[0].kill()
     writers[0].communicate()
-    assert spool.sweep() == 1
+    assert spool.sweep(rescued.append) == 1
+    assert rescued == []
     writers[1].communicate("")
     assert writers[1].returncode == 0
     assert everything(spool) == ["incoming/1.2/1.2.3/1.2.3.4.dcm", "results/job/1.2.dcm"]
     assert spool.absolute("incoming/1.2/1.2.3/1.2.3.4.dcm").read_bytes() == b"x" * 100 + b"y" * 100
+
+
+def test_a_draft_keeps_its_name_until_its_owner_has_written_the_row(tmp_path: Path) -> None:
+    writer, other = Spool(tmp_path), Spool(tmp_path)
+    draft = writer.draft()
+    draft.write(part10(b"x"))
+    kept = writer.keep("1.2", "1.2.3", "1.2.3.4", draft)
+    rescued: list[list[Path]] = []
+    assert other.sweep(rescued.append) == 0
+    assert other.is_alive(writer.writer)
+    assert other.path_of(draft.path, "1.2", "1.2.3", "1.2.3.4") == kept.path
+    name = writer.writer
+    del writer  # as if its process had ended
+    assert not other.is_alive(name)
+    assert other.sweep(rescued.append) == 1
+    assert rescued == [[draft.path]]
+    draft.discard()
+    assert everything(other) == [kept.path]
 
 
 def test_every_received_file_is_found_again_study_by_study(spool: Spool) -> None:

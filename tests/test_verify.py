@@ -14,7 +14,7 @@ from dicom_files import ct_series
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from receivers import Node, ReceiverProcess, associate, configuration, send_dataset
+from receivers import Node, ReceiverProcess, associate, configuration, send_dataset, until
 
 from node.__main__ import main
 from node.errors import LedgerError
@@ -161,6 +161,7 @@ def test_a_deleted_ledger_is_rebuilt_from_the_files_when_a_receiver_starts(
     assert (lost.recorded, len(lost.unrecorded)) == (0, 4)
     assert "it is rebuilt from these files when the node starts" in tell(lost)
     process.start()
+    until(lambda: sum(len(rows) for rows in kept(node)) == 4)
     assert [[tuple(getattr(row, fact) for fact in facts) for row in rows] for rows in kept(node)] == before
     assert {row.sop_instance_uid for row in node.rows(instance)} == {d.SOPInstanceUID for d in datasets}
     [row] = node.rows(series)

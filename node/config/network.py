@@ -26,6 +26,9 @@ class Caller(Table):
     max_associations: Annotated[int, Field(ge=0, le=1000)] = 0
     """Associations of this title at the same time; 0: as many as the node serves."""
 
+    quota_gib: Annotated[float, Field(ge=0)] = 0.0
+    """How much of the spool images of this title may occupy; more is refused with status A700. 0: no limit."""
+
     @field_validator("address")
     @classmethod
     def _address(cls, value: str) -> str:

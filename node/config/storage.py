@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -16,7 +16,10 @@ class Storage(Table):
     folder: Path = Path("/var/lib/ainode")
     """Root of spool, results and (for SQLite) the ledger. One file system, so that renames are atomic."""
     min_free_gib: Annotated[float, Field(ge=0)] = 10.0
-    """Below this much free space images are refused with status A700 (Out of Resources)."""
+    """Below this much free space images are refused with status A700 (Out of Resources): the rest is for results."""
+    durability: Literal["full", "process"] = "full"
+    """What a Success for an image survives. ``full``: a power cut, file and folder are synced before it. ``process``:
+    a crash or kill of the node, but not of the machine. Results and the ledger are always synced."""
     ledger_url: str = ""
     """``postgresql://user@host/database`` to share the work between machines; empty: SQLite in ``folder``."""
 

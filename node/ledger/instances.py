@@ -105,6 +105,19 @@ def senders_of(connection: sa.Connection, study_instance_uid: str, series_instan
     return [(row.calling_ae, row.peer_address) for row in rows]
 
 
+def occupied_bytes(connection: sa.Connection, calling_ae: str) -> int:
+    """Size of the files that associations of this title brought and that are still kept."""
+    return sum(
+        connection.scalar(
+            sa.select(sa.func.coalesce(sa.func.sum(table.c.size), 0))
+            .join(association, association.c.id == table.c.association_id)
+            .where(association.c.calling_ae == calling_ae)
+        )
+        or 0
+        for table in (instance, conflict)
+    )
+
+
 def known_paths(connection: sa.Connection, study_instance_uid: str) -> set[str]:
     """Paths of all files of a study that have a row."""
     found = [

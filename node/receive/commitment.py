@@ -1,13 +1,14 @@
 """Storage Commitment Push Model as SCP (PS3.4 annex J): what this node holds of what a peer names.
 
-An instance is committed when its row is there and its file has the size of the row: both were durable before its
-C-STORE was answered, and `ainode verify` reads the bytes. The request, with the answer, is durable before the N-ACTION
-is answered. A peer that then stays on the association is told there; one that left is told by ``node.deliver``.
+An instance is committed when its row is there and its file has the size of the row; `ainode verify` reads the bytes.
+The request, with the answer, is durable before the N-ACTION is answered. A peer that then stays on the association is
+told there; one that left is told by ``node.deliver``.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from functools import partial
 
 import sqlalchemy as sa
@@ -30,6 +31,8 @@ LOGGER = logging.getLogger(__name__)
 SAME_ASSOCIATION_SECONDS = 5.0
 """After this time without its answer to a report on the association of its request, the peer gets one on a new one."""
 
+_ROWS_FOLLOW_SECONDS = 2.0
+
 _FAILURE_PROCESSING, _FAILURE_NO_INSTANCE, _FAILURE_CLASS = 0x0110, 0x0112, 0x0119
 """Failure Reason (0008,1197), PS3.3 C.14.1.1."""
 
@@ -51,8 +54,7 @@ class CommitmentScp:
             return NormalizedAnswer(status=NO_SUCH_ACTION, comment=f"action type {request.type_id} is not known")
         if not is_uid(transaction_uid) or not wanted:
             return NormalizedAnswer(status=INVALID_ARGUMENT, comment="Transaction UID or referenced instances missing")
-        with self._engine.connect() as connection:
-            known = recorded_instances(connection, list(wanted))
+        known = self._known(list(wanted))
         named = [self._judge(uid, sop_class, known.get(uid)) for uid, sop_class in wanted.items()]
         with begin_immediate(self._engine) as connection:
             record_transaction(
@@ -76,6 +78,16 @@ class CommitmentScp:
                 answered=partial(self._answered, request.calling_ae, transaction_uid),
             ),
         )
+
+    def _known(self, wanted: list[str]) -> dict[str, Recorded]:
+        """Rows follow their files a moment later: they are waited for."""
+        deadline = time.monotonic() + _ROWS_FOLLOW_SECONDS
+        while True:
+            with self._engine.connect() as connection:
+                known = recorded_instances(connection, wanted)
+            if len(known) == len(wanted) or time.monotonic() > deadline:
+                return known
+            time.sleep(0.1)
 
     def _judge(self, uid: str, sop_class_uid: str, recorded: Recorded | None) -> Named:
         failure: int | None = None

@@ -13,6 +13,7 @@ from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitme
 from node.config import Config
 from node.ledger.deliveries import record_report
 from node.ledger.engine import begin_immediate
+from node.ledger.instances import occupied_bytes
 from node.ledger.notices import give_notice
 from node.listening import Listening
 from node.receive.association import Handlers
@@ -22,7 +23,8 @@ from node.receive.committer import Committer
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.policy import Policy
 from node.receive.procedure_step import ProcedureStepScp
-from node.receive.recovery import recover
+from node.receive.quota import Quota
+from node.receive.recovery import recover, search
 from node.receive.server import Server
 from node.receive.status import SUCCESS, UNRECOGNISED_OPERATION
 from node.receive.storage import Storage
@@ -50,9 +52,12 @@ class Receiver:
         self._spool = spool
         self._listening = listening
         self._committer = Committer(engine)
+        self._policy = Policy.of(config.ae)
         self._storage = Storage(
             spool=spool,
             committer=self._committer,
+            quota=Quota(self._occupied_bytes),
+            policy=self._policy,
             title=config.ae.title.strip(),
             min_free_gib=config.storage.min_free_gib,
         )
@@ -65,14 +70,19 @@ class Receiver:
         }
         self._server: Server | None = None
         self._told: dict[str, float] = {}
+        self._search: threading.Thread | None = None
+        self._ending = threading.Event()
 
     def start(self) -> None:
-        """Recover, then accept. Raises ``PlatformError`` when the address cannot be had."""
+        """Recover, then accept. Raises ``PlatformError`` when the address cannot be had.
+
+        The first receiver of a node also searches the spool for files without a row, while it receives.
+        """
         recover(self._engine, self._spool)
         listening = self._listening or Listening.open(self._ae.address, self._ae.port)
         self._server = Server(
             listening,
-            policy=Policy.of(self._ae),
+            policy=self._policy,
             acse_timeout=self._ae.association_timeout_seconds,
             network_timeout=self._ae.network_timeout_seconds,
             handlers=Handlers(
@@ -85,6 +95,8 @@ class Receiver:
         )
         self._committer.start()
         self._server.start()
+        self._search = threading.Thread(target=self._search_once, args=(listening,), name="receive-search", daemon=True)
+        self._search.start()
         LOGGER.info("receiving as %s on %s port %d", self._ae.title.strip(), *listening.socket.getsockname()[:2])
 
     def stop(self, grace_seconds: float = 30.0) -> None:
@@ -98,6 +110,9 @@ class Receiver:
         if self._server is None:
             return
         self._server.finish(hurry, grace_seconds)
+        self._ending.set()
+        if self._search is not None:
+            self._search.join()
         self._committer.stop()
 
     def _refused(self, calling_ae: str, address: str, words: str) -> None:
@@ -107,6 +122,18 @@ class Receiver:
         if address not in self._told and len(self._told) < _NOTICES:
             self._told[address] = at
             give_notice(self._engine, "refused", who=calling_ae, address=address, detail=words)
+
+    def _search_once(self, listening: Listening) -> None:
+        try:
+            with listening.once() as first:
+                if first:
+                    search(self._engine, self._spool, self._ending)
+        except Exception:  # the actor's own loop: who receives must not stop for what is missing
+            LOGGER.exception("the spool could not be searched for files without a row; the next start tries again")
+
+    def _occupied_bytes(self, calling_ae: str) -> int:
+        with self._engine.connect() as connection:
+            return occupied_bytes(connection, calling_ae)
 
     def _normalized(self, request: NormalizedRequest) -> NormalizedAnswer:
         service = self._services.get((request.operation, request.context_class_uid))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -20,51 +23,81 @@ from node.ledger.instances import (
     record_instances,
 )
 from node.receive.head import read_head
-from node.spool import Spool, dataset_offset
+from node.spool import Spool, dataset_offset, sync_folder
 
 LOGGER = logging.getLogger(__name__)
 
 
 def recover(engine: sa.Engine, spool: Spool) -> int:
-    """Close associations of dead receivers, sweep temporaries, record files without a row; return how many had none.
+    """Take over from dead receivers: close their associations, record their files that have no row; return how many.
 
-    Safe while other receivers work: what is theirs is left alone, and recording a file twice changes nothing.
+    Quick, whatever the size of the spool: a file has a second name among its writer's temporaries until its row is
+    durable. Other receivers may be at work.
     """
     with begin_immediate(engine) as connection:
         dead = [receiver for receiver in open_receivers(connection) if not spool.is_alive(receiver)]
         stale = close_associations_of(connection, dead, now())
-    swept = spool.sweep()
-    found = sum(_recover_study(engine, spool, study, paths) for study, paths in spool.received())
-    if stale or swept or found:
+    found: list[int] = []
+    swept = spool.sweep(lambda names: found.append(_rescue(engine, spool, names)))
+    if stale or swept:
         LOGGER.warning(
-            "recovered: %d association(s) closed, %d temporaries swept, %d file(s) recorded", stale, swept, found
+            "recovered: %d association(s) closed, %d temporaries swept, %d file(s) recorded", stale, swept, sum(found)
         )
+    return sum(found)
+
+
+def search(engine: sa.Engine, spool: Spool, stop: threading.Event) -> int:
+    """Record every file of the spool that has no row and no writer that will write it; return how many.
+
+    For a ledger that was lost, and for temporary names that a power cut took (a file system may forget the older of
+    two changes). Reads all names of the spool, and files only when their row is missing.
+    """
+    found = 0
+    for study, paths in spool.received():
+        if stop.is_set():
+            break
+        with engine.connect() as connection:
+            unknown = sorted(set(paths) - known_paths(connection, study))
+        alone = [path for path in unknown if spool.absolute(path).stat().st_nlink == 1]
+        found += _record(engine, [receipt for path in alone for receipt in _read(spool.absolute(path), path)])
+    if found:
+        LOGGER.warning("recovered: %d file(s) of the spool that had no row", found)
     return found
 
 
-def _recover_study(engine: sa.Engine, spool: Spool, study: str, paths: list[str]) -> int:
-    with engine.connect() as connection:
-        unknown = sorted(set(paths) - known_paths(connection, study))
+def _rescue(engine: sa.Engine, spool: Spool, names: list[Path]) -> int:
     receipts = []
-    for path in unknown:
-        try:
-            receipts.append(_receipt(spool.absolute(path), path))
-        except (InputError, InvalidDicomError) as error:
-            LOGGER.error("%s has no row and cannot be read, it stays as it is: %s", path, error)  # noqa: TRY400
+    for name in names:
+        for receipt in _read(name, str(name)):
+            path = spool.path_of(
+                name, receipt.study_instance_uid, receipt.series_instance_uid, receipt.sop_instance_uid
+            )
+            if path is not None:
+                sync_folder(spool.absolute(path).parent)  # its writer may have died before it did
+                receipts.append(replace(receipt, path=path, conflict=path.startswith("conflicts/")))
+    return _record(engine, receipts)
+
+
+def _record(engine: sa.Engine, receipts: list[Receipt]) -> int:
     if receipts:
         with begin_immediate(engine) as connection:
             record_instances(connection, receipts)
     return len(receipts)
 
 
-def _receipt(file: Path, path: str) -> Receipt:
-    meta = read_file_meta_info(file)
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        stream.seek(dataset_offset(file))
-        head = read_head(stream, meta.TransferSyntaxUID)
-    state = file.stat()
-    return Receipt(
+def _read(file: Path, path: str) -> Iterator[Receipt]:
+    """The receipt of a file that is kept as ``path``, or nothing when it cannot be read."""
+    try:
+        meta = read_file_meta_info(file)
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            stream.seek(dataset_offset(file))
+            head = read_head(stream, meta.TransferSyntaxUID)
+        state = file.stat()
+    except (InputError, InvalidDicomError) as error:
+        LOGGER.error("%s has no row and cannot be read, it stays as it is: %s", path, error)  # noqa: TRY400
+        return
+    yield Receipt(
         sop_instance_uid=head.sop_instance_uid,
         sop_class_uid=head.sop_class_uid,
         transfer_syntax_uid=meta.TransferSyntaxUID,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SUCCESS = 0x0000
-"""The instance is durable, file and row."""
+"""The file of the instance is durable, and so is that its row will be written."""
 PROCESSING_FAILURE = 0x0110
 """A fault of the node itself; the sender may try again (PS3.7 C.5.19)."""
 INVALID_ATTRIBUTE_VALUE = 0x0106

@@ -1,4 +1,4 @@
-"""The Storage SCP: from a C-STORE request to a durable file with its row, or to the reason why not."""
+"""The Storage SCP: from a C-STORE request to a durable file whose row follows, or to the reason why not."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from node.receive.association import Association, StoreRequest
 from node.receive.committer import Committer
 from node.receive.head import Head, head_of_file
 from node.receive.part10 import file_header
+from node.receive.policy import Policy
+from node.receive.quota import Quota
 from node.receive.status import (
     CANNOT_UNDERSTAND,
     DOES_NOT_MATCH_SOP_CLASS,
@@ -32,8 +34,12 @@ _SPACE_CHECKED_EVERY = 1 << 26
 class Storage:
     """Keeps what is sent. One for all associations; their threads call it at the same time."""
 
-    def __init__(self, *, spool: Spool, committer: Committer, title: str, min_free_gib: float) -> None:
+    def __init__(
+        self, *, spool: Spool, committer: Committer, quota: Quota, policy: Policy, title: str, min_free_gib: float
+    ) -> None:
         self._spool = spool
+        self._quota = quota
+        self._policy = policy
         self._committer = committer
         self._title = title
         self._min_free_gib = min_free_gib
@@ -52,6 +58,14 @@ class Storage:
             receiver=self._title,
         )
 
+    def no_room(self, association: Association) -> Refusal | None:
+        """Whether an image of this peer cannot be taken now, whatever it is."""
+        if not self._committer.has_room():
+            return Refusal(OUT_OF_RESOURCES, "ledger cannot be written now; send again")
+        caller = self._policy.caller(association.calling_ae, association.peer_address)
+        over = self._quota.exceeded(caller.title, caller.quota_gib) if caller is not None else None
+        return over or self.no_space()
+
     def no_space(self) -> Refusal | None:
         """Whether the disk is too full for another byte."""
         free = self._spool.free_gib()
@@ -59,8 +73,8 @@ class Storage:
             return Refusal(OUT_OF_RESOURCES, f"disk: {free:.2f} GiB free, limit {self._min_free_gib:g} GiB")
         return None
 
-    def record(self, request: StoreRequest, head: Head, kept: Kept) -> Refusal | None:
-        """Return when the row of a kept file is durable."""
+    def record(self, request: StoreRequest, head: Head, kept: Kept, draft: Draft) -> Refusal | None:
+        """See to the row of a kept file. A file that is new has its row soon, and a second name until then."""
         receipt = Receipt(
             sop_instance_uid=head.sop_instance_uid,
             sop_class_uid=head.sop_class_uid,
@@ -75,14 +89,18 @@ class Storage:
             association=self._opened(request.association),
             received_at=now(),
         )
+        if kept.status != "same":
+            self._quota.add(request.association.calling_ae, kept.size)
+            self._committer.follow(receipt, draft)
+            return None
+        # Retention may be forgetting the file that was there: its row is written now, and then looked after.
+        draft.discard()
         try:
             self._committer.record(receipt)
         except LedgerError as error:
-            # The file stays: it is found and recorded at the next start, or when the sender tries again.
             LOGGER.error("%s: %s", head.sop_instance_uid, error)  # noqa: TRY400 - no traceback
             return Refusal(OUT_OF_RESOURCES, "ledger cannot be written now; send again")
         if not self._spool.absolute(kept.path).exists():
-            # An image sent again at the moment when retention forgot its study: the row stands, the file is gone.
             return Refusal(OUT_OF_RESOURCES, "the image was just being forgotten; send again")
         return None
 
@@ -112,7 +130,7 @@ class Incoming:
         self._draft: Draft | None = None
         self._header_size = 0
         self._space_checked_at = 0
-        self._refusal = storage.no_space() or check_request(request)
+        self._refusal = storage.no_room(request.association) or check_request(request)
         if self._refusal is None:
             self._begin()
 
@@ -130,7 +148,7 @@ class Incoming:
             self._refuse(self._storage.no_space())
 
     def finish(self) -> Refusal | None:
-        """The data set is complete: keep it; ``None`` when its file and its row are durable."""
+        """The data set is complete: keep it; ``None`` when its file is durable and its row is seen to."""
         if self._draft is None:
             return self._refusal
         try:
@@ -148,7 +166,8 @@ class Incoming:
             )
         except OSError as error:
             return self._refuse(self._disk(error))
-        return self._storage.record(self._request, head, kept)
+        draft, self._draft = self._draft, None
+        return self._storage.record(self._request, head, kept, draft)
 
     def discard(self) -> None:
         """The sender stopped in the middle: nothing stays."""
