@@ -63,6 +63,7 @@ def make_result(node: Node, sop: str) -> None:
 def full(node: Node) -> Node:
     """A node with three images, a conflict and two results."""
     send(node)
+    assert len(node.rows(conflict)) == 1
     make_result(node, "2.1")
     make_result(node, "2.2")
     return node

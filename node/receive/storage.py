@@ -62,7 +62,7 @@ class Storage:
         """Whether an image of this peer cannot be taken now, whatever it is."""
         if not self._committer.has_room():
             return Refusal(OUT_OF_RESOURCES, "ledger cannot be written now; send again")
-        caller = self._policy.caller(association.calling_ae, association.peer_address)
+        caller = self._policy.caller(association.calling_ae, association.peer_address, association.certificate)
         over = self._quota.exceeded(caller.title, caller.quota_gib) if caller is not None else None
         return over or self.no_space()
 
