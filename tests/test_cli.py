@@ -18,25 +18,6 @@ from test_end_to_end import with_lesion
 from node import errors
 from node.__main__ import main
 
-VERBS = (
-    "run",
-    "check",
-    "status",
-    "explain",
-    "account",
-    "verify",
-    "retract",
-    "retry",
-    "cancel",
-    "pipelines",
-    "try",
-    "demo",
-    "bench",
-    "reconcile",
-    "rules",
-    "web",
-)
-
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
@@ -48,16 +29,12 @@ def config(tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", sorted(main.commands))
 def test_every_verb_says_what_it_does(verb: str):
     told = CliRunner().invoke(main, [verb, "--help"])
     assert told.exit_code == 0
     assert verb in CliRunner().invoke(main, ["--help"]).output
     assert len(told.output.splitlines()) > 4
-
-
-def test_the_list_of_verbs_is_complete():
-    assert set(main.commands) == set(VERBS)
 
 
 @pytest.mark.parametrize(
