@@ -22,7 +22,7 @@ lint: install
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
-	sh .ci/packages storescu=dcmtk Orthanc=orthanc
+	sh .ci/packages storescu=dcmtk Orthanc=orthanc chromium=chromium
 	python3 -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $(INSTALLED)

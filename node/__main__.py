@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from node import __version__
+from node import __version__, log
 from node.config import PipelineTable, load
 from node.errors import NodeError
 from node.verbs import audit, bench, conformance, ledger, models, reconcile, rules
@@ -46,9 +46,7 @@ def main() -> None:
       ainode explain STUDY_UID        why a study was (not) processed
     """  # noqa: D301 - click wants the character
     level = os.environ.get("AINODE_LOG", "INFO").upper()
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for noisy in ("pynetdicom", "pydicom", "dbos", "highdicom"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    log.set_up(level, os.environ.get("AINODE_LOG_FORMAT", "text"))
 
 
 @main.command()

@@ -128,6 +128,7 @@ def _router(duty: Duty) -> Iterator[None]:
     from node.jobs.engine import Jobs
     from node.jobs.router import Router
     from node.operate.audit.auditor import Auditor
+    from node.operate.notify import Notifier
     from node.operate.retention import Retention
 
     loops = [
@@ -135,6 +136,7 @@ def _router(duty: Duty) -> Iterator[None]:
         Conflicts(duty.engine, duty.spool).run,
         Retention(duty.config, duty.engine, duty.spool).run,
         Auditor(duty.config, duty.engine, duty.spool).run,
+        Notifier(duty.config, duty.engine, duty.spool).run,
     ]
     threads = [threading.Thread(target=loop, args=(duty.orders.end,), daemon=True) for loop in loops]
     for thread in threads:

@@ -15,6 +15,7 @@ from node.config import (
     DestinationTls,
     Devices,
     JobsTable,
+    Notify,
     Retention,
     SeriesTable,
     Storage,
@@ -37,12 +38,13 @@ def test_the_shipped_file_states_every_default_truthfully():
         ("jobs", JobsTable),
         ("devices", Devices),
         ("web", Web),
+        ("notify", Notify),
     ):
         assert getattr(shipped, name) == model(), name
 
 
 @pytest.mark.parametrize(
-    "model", [Ae, AeTls, Storage, Retention, SeriesTable, JobsTable, Devices, Destination, DestinationTls, Web]
+    "model", [Ae, AeTls, Storage, Retention, SeriesTable, JobsTable, Devices, Destination, DestinationTls, Web, Notify]
 )
 def test_the_shipped_file_shows_every_key(model: type[BaseModel]):
     lines = SHIPPED.read_text().splitlines()

@@ -374,16 +374,16 @@ def test_an_outline_lies_round_the_voxels_of_its_segment(shared: Dashboard):
     shown, segments = _opened(shared)
     place = segments.largest(1)
     assert place is not None
-    index = [f.sop_instance_uid for f in shown.frames].index(place[0])
+    index = shown.places.index(place)
     window = window_of(shown, "", segments)
     plain = np.asarray(Image.open(BytesIO(picture(shown, index, window))), int)
     drawn = np.asarray(Image.open(BytesIO(picture(shown, index, window, [segments]))), int)
     changed = np.argwhere(np.abs(plain - drawn).max(-1) > 60)
-    rows, columns = pixels(shown.frames[index]).shape
+    rows, columns = pixels(shown.series, index).shape
     scale = np.array(plain.shape[:2]) / (rows, columns)
-    (piece, *_) = [p for p in segments.pieces[place] if p.segment == 1]
-    low = np.array([s.start for s in piece.box]) * scale
-    high = np.array([s.stop for s in piece.box]) * scale
+    boxes = [piece.box for piece in segments.pieces[place]]
+    low = np.min([[part.start for part in box] for box in boxes], axis=0) * scale
+    high = np.max([[part.stop for part in box] for box in boxes], axis=0) * scale
     assert np.abs(changed.min(0) - low).max() < scale.max()
     assert np.abs(changed.max(0) - high).max() < scale.max()
 
@@ -457,5 +457,5 @@ def test_a_series_that_is_no_grid_is_shown_image_by_image(tmp_path: Path):
     for dataset in datasets:
         del dataset.ImagePositionPatient
     shown = open_series(tuple(write(datasets, tmp_path)))
-    assert len(shown.frames) == 3
+    assert len(shown.places) == 3
     assert Image.open(BytesIO(picture(shown, 0, window_of(shown, "")))).size == (720, 720)

@@ -2,6 +2,7 @@
 
 from node.config.condition import Condition, parse_condition, parse_hours
 from node.config.network import Ae, AeTls, Caller
+from node.config.notify import Notify
 from node.config.reading import load, parse, read
 from node.config.routing import (
     DEFAULT_OBJECTS,
@@ -32,6 +33,7 @@ __all__ = [
     "DestinationTls",
     "Devices",
     "JobsTable",
+    "Notify",
     "PipelineTable",
     "PriorTable",
     "Retention",

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from node.config.audit import Audit
 from node.config.network import Ae
+from node.config.notify import Notify
 from node.config.routing import DEFAULT_OBJECTS, Destination, Rule
 from node.config.storage import Retention, Storage
 from node.config.table import Name, Table, suggest
@@ -33,6 +34,7 @@ class Config(Table):
     devices: Devices = Devices()
     web: Web = Web()
     audit: Audit = Audit()
+    notify: Notify = Notify()
     pipelines: dict[Name, PipelineTable] = Field(default_factory=dict)
     destinations: dict[Name, Destination] = Field(default_factory=dict)
     rules: tuple[Rule, ...] = ()

@@ -62,6 +62,8 @@ class Reply:
     error: str = ""
     timings: dict[str, float] = field(default_factory=dict)
     peak_memory_mib: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    """See ``node.jobs.facts``."""
 
     def to_bytes(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -97,6 +99,7 @@ def main(tasks: Connection, output: Connection, parent: int, device: str, thread
 
 def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Reply:
     """Run one task. The handover is durable before this returns; after *not applicable* it holds no findings."""
+    from node.jobs.facts import facts_of
     from node.jobs.handover import Handover, save
     from node.pipeline import Findings, Unsuitable
     from node.results import of_part, outcome_of
@@ -113,6 +116,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Repl
         if task.load_only:
             return Reply(timings=timings, peak_memory_mib=_peak(device))
         outcome, reason, findings = "not applicable", "", Findings()
+        facts: dict[str, Any] = {}
         try:
             others = {name: SourceSeries.read(paths) for name, paths in task.companions.items()}
             source = replace(SourceSeries.read(task.paths), companions=others, prior=task.prior)
@@ -122,6 +126,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Repl
                 findings = compare(pipeline.run(source), source, pipeline.algorithm, task.without_prior)
                 findings = of_part(findings, source.left_out)
                 outcome, reason = outcome_of(findings), findings.partial
+            facts = facts_of(source, findings)
         except Unsuitable as unsuitable:
             reason = str(unsuitable) or "the pipeline gave no reason"
         clock.lap("run")
@@ -141,7 +146,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Repl
     except Exception as error:  # the actor's own loop: whatever a pipeline raises is a failed attempt
         logger.exception("job %s: pipeline %s broke", task.job_id, task.pipeline)
         return Reply(error="PipelineError", reason=f"pipeline {task.pipeline!r} broke: {type(error).__name__}: {error}")
-    return Reply(outcome=outcome, reason=reason, timings=timings, peak_memory_mib=peak)
+    return Reply(outcome=outcome, reason=reason, timings=timings, peak_memory_mib=peak, facts=facts)
 
 
 class _Clock:

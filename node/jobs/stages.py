@@ -26,6 +26,7 @@ from node.jobs.load import table_of
 from node.jobs.worker import Unwanted, Worker, device_names, thread_count
 from node.ledger.engine import now
 from node.ledger.jobs import ENCODE, INFER, Job, Retries, earlier_results, get_job, is_active, source_paths
+from node.ledger.operation import record_facts
 from node.ledger.timeline import tell
 from node.ledger.transitions import owe_results, record_outcome, record_results
 from node.pipeline import Algorithm, Prior
@@ -101,6 +102,8 @@ class Infer:
         def write(connection: sa.Connection) -> None:
             tell(connection, job_id, "infer timings", _timings(reply, worker.device))
             record_outcome(connection, job_id, reply.outcome, reply.reason)
+            if reply.facts:
+                record_facts(connection, job_id, job.pipeline, _facts(reply, worker.device))
 
         return Done(write=write)
 
@@ -299,6 +302,17 @@ def _is_readable(path: Path) -> bool:
     except InputError:
         return False
     return True
+
+
+def _facts(reply: Reply, device: str) -> dict[str, Any]:
+    return {
+        **reply.facts,
+        "outcome": reply.outcome,
+        "device": device,
+        "run_seconds": reply.timings.get("run", 0.0),
+        "host_mib": reply.peak_memory_mib.get("host"),
+        "device_mib": reply.peak_memory_mib.get("device"),
+    }
 
 
 def _timings(reply: Reply, device: str) -> str:

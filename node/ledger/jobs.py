@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.errors import NotFoundError
-from node.ledger.tables import delivery, instance, job, result
+from node.ledger.tables import delivery, instance, job, result, stopped
 
 SCHEDULED, IN_PROGRESS, COMPLETED, CANCELED = "SCHEDULED", "IN PROGRESS", "COMPLETED", "CANCELED"
 """States of a job, in the words of PS3.4 CC.1.1."""
@@ -127,6 +127,11 @@ def is_active(connection: sa.Connection, job_id: str) -> bool:
     return connection.scalar(sa.select(job.c.state).where(job.c.id == job_id)) in ACTIVE
 
 
+def is_stopped(connection: sa.Connection, pipeline: str) -> bool:
+    """Whether an operator has stopped the pipeline."""
+    return connection.scalar(sa.select(stopped.c.pipeline).where(stopped.c.pipeline == pipeline)) is not None
+
+
 def source_paths(connection: sa.Connection, of: Job, companion: str = "") -> list[str]:
     """Files of the job's series, or of one of its companions, relative to the storage folder.
 
@@ -169,8 +174,12 @@ def earlier_results(connection: sa.Connection, of: Job) -> list[list[tuple[str, 
 
 
 def due_attempts(connection: sa.Connection, before: float) -> list[Attempt]:
-    """Every attempt due, or waiting for its time, of jobs that nothing has touched since ``before``."""
-    rows = connection.execute(sa.select(job).where(job.c.state.in_(ACTIVE), job.c.updated_at < before))
+    """Every attempt due, or waiting for its time, of jobs that nothing has touched since ``before``.
+
+    Not of those that an operator holds up by having stopped their pipeline.
+    """
+    held = sa.and_(job.c.stage == INFER, job.c.pipeline.in_(sa.select(stopped.c.pipeline)))
+    rows = connection.execute(sa.select(job).where(job.c.state.in_(ACTIVE), job.c.updated_at < before, ~held))
     return [attempt for row in rows.all() for attempt in due_of(connection, _job(row))]
 
 

@@ -249,6 +249,46 @@ circuit = sa.Table(  # a destination that could not be reached lately; no row: i
     _text("error"),
 )
 
+stopped = sa.Table(  # pipelines whose jobs wait because an operator wants it
+    "stopped",
+    metadata,
+    _text("pipeline", key=True),
+    _time("at"),
+    _text("who"),
+)
+
+job_fact = sa.Table(  # what an analysis was like; names nobody and outlives its study, so that drift can be seen
+    "job_fact",
+    metadata,
+    _text("job_id", key=True),
+    _text("pipeline"),
+    _time("at"),
+    _text("outcome"),
+    _text("scanner"),
+    sa.Column("slices", sa.Integer, nullable=False),
+    _time("slice_spacing_mm", null=True),
+    _time("pixel_spacing_mm", null=True),
+    _time("level_low", null=True),  # 5th percentile of the grey levels, in the unit of the series (CT: HU)
+    _time("level_mid", null=True),
+    _time("level_high", null=True),  # 95th percentile
+    sa.Column("findings", sa.Integer, nullable=False),
+    sa.Column("scores", sa.JSON, nullable=False),  # probability of each finding, 0 to 1
+    _text("device"),
+    _time("run_seconds"),
+    _time("host_mib", null=True),  # peak memory
+    _time("device_mib", null=True),
+    sa.Index("job_fact_pipeline", "pipeline", "at"),
+)
+
+alarm = sa.Table(  # a problem that people were told of and that lasts
+    "alarm",
+    metadata,
+    _text("channel", key=True),  # mail, webhook
+    _text("problem", key=True),
+    _text("text"),
+    _time("at"),
+)
+
 event = sa.Table(  # the timeline that `explain` and the dashboard tell
     "event",
     metadata,

@@ -36,6 +36,7 @@ from node.ledger.jobs import (
     delivered_jobs,
     due_of,
     get_job,
+    is_stopped,
 )
 from node.ledger.owed import HELD
 from node.ledger.tables import delivery, delivery_instance, instance, job, original, result
@@ -89,6 +90,8 @@ def _owe_originals(connection: sa.Connection, new: NewJob) -> None:
 def begin_attempt(connection: sa.Connection, attempt: Attempt) -> Job | None:
     """The job to work on, or ``None`` when this attempt is no longer the one due."""
     current = _locked(connection, attempt)
+    if current is not None and attempt.stage == INFER and is_stopped(connection, current.pipeline):
+        return None  # it stays due; whoever starts the pipeline puts it back into the queue
     if current is not None:
         _update(connection, current.id, state=IN_PROGRESS, next_at=None)
         if attempt.stage == DELIVER:

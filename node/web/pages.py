@@ -55,21 +55,6 @@ def stream(site: Site, visit: Visit) -> Response:
     return site.page("_studies.html" if "part" in query else "studies.html", visit, **values)
 
 
-def destinations(site: Site, visit: Visit) -> Response:
-    """Where results go, and what waits there."""
-    return site.page("destinations.html", visit, destinations=())
-
-
-def pipelines(site: Site, visit: Visit) -> Response:
-    """The pipelines at a glance."""
-    return site.page("pipelines.html", visit, pipelines=())
-
-
-def pipeline(site: Site, visit: Visit) -> Response:
-    """One pipeline."""
-    return site.page("pipelines.html", visit, pipelines=())
-
-
 def storage(site: Site, visit: Visit) -> Response:
     """Disk, retention, conflicts and what the gate holds back."""
     folder = site.config.storage.folder

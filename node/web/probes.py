@@ -10,12 +10,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from node.operate.metrics import exposition
 from node.operate.status import by_role
 from node.web.site import Site
 
 
 def routes(site: Site) -> Iterable[Route]:
-    """``/healthz``: this process answers. ``/readyz``: 200 when the node can work, else 503 with what is missing."""
+    """``/metrics``; ``/healthz``: this process answers; ``/readyz``: 200 when the node can work, else 503."""
 
     async def alive(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -24,7 +25,11 @@ def routes(site: Site) -> Iterable[Route]:
         faults = await run_in_threadpool(faults_of, site)
         return JSONResponse({"ready": not faults, "faults": faults}, 503 if faults else 200)
 
-    return (Route("/healthz", alive), Route("/readyz", ready))
+    async def metrics(_request: Request) -> Response:
+        text = await run_in_threadpool(exposition, site.config, site.engine, site.spool)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return (Route("/healthz", alive), Route("/readyz", ready), Route("/metrics", metrics))
 
 
 def faults_of(site: Site) -> list[str]:

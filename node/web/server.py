@@ -25,7 +25,7 @@ from node.config import Config, Web
 from node.errors import NodeError, NotFoundError, PlatformError
 from node.jobs.engine import Jobs
 from node.spool import Spool
-from node.web import actions, pages, probes, studies, words
+from node.web import actions, pages, places, probes, studies, words
 from node.web.site import Site
 from node.web.users import secret_key
 from node.web.visit import Door, Guarded, Visit
@@ -37,14 +37,16 @@ _PAGES: tuple[tuple[str, Callable[[Site, Visit], Response], str], ...] = (
     ("/study/{uid}", studies.study, "GET"),
     ("/study/{uid}/evidence.zip", studies.evidence, "GET"),
     ("/slice/{job}/{index:int}.jpg", studies.picture, "GET"),
-    ("/destinations", pages.destinations, "GET"),
-    ("/pipelines", pages.pipelines, "GET"),
-    ("/pipelines/{name}", pages.pipeline, "GET"),
+    ("/destinations", places.destinations, "GET"),
+    ("/pipelines", places.pipelines, "GET"),
+    ("/pipelines/{name}", places.pipeline, "GET"),
     ("/storage", pages.storage, "GET"),
     ("/account", pages.account, "GET"),
     ("/job/{job}/retry", actions.retry, "POST"),
     ("/job/{job}/cancel", actions.cancel, "POST"),
     ("/study/{uid}/run", actions.run, "POST"),
+    ("/destinations/{name}", places.switch_destination, "POST"),
+    ("/pipelines/{name}", places.switch_pipeline, "POST"),
 )
 
 

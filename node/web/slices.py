@@ -15,10 +15,10 @@ from highdicom.color import CIELabColor
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.multival import MultiValue
-from pydicom.pixels.processing import apply_modality_lut
 from scipy import ndimage
 
 from node.errors import InputError
+from node.pipeline import Unsuitable
 from node.studies.source import SourceSeries
 
 EDGE = 720
@@ -35,21 +35,12 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Frame:
-    """One image of a series: a file, or a frame of one."""
-
-    path: Path
-    number: int
-    """Of the frame in the file, from 0."""
-    sop_instance_uid: str
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Shown:
     """A series as the viewer shows it."""
 
-    frames: tuple[Frame, ...]
-    """In the order in which one scrolls."""
+    series: SourceSeries
+    places: tuple[tuple[str, int], ...]
+    """SOP Instance UID and frame (from 0) of each image, in the order in which one scrolls."""
     modality: str
     height_per_width: float
     """True proportions of a picture."""
@@ -95,24 +86,20 @@ class Segments:
 def open_series(paths: tuple[Path, ...]) -> Shown:
     """Sort the images of a series. Raises ``InputError`` when a file cannot be read, or there is nothing to see."""
     series = SourceSeries.read(paths)
-    frames = tuple(
-        Frame(path=path, number=number, sop_instance_uid=str(header.SOPInstanceUID))
-        for path, header in zip(series.paths, series.datasets, strict=True)
-        if "Rows" in header
-        for number in range(int(header.get("NumberOfFrames") or 1))
-    )
-    if not frames:
+    if "Rows" not in series.datasets[0]:
         raise InputError(f"series {series.series_instance_uid}: none of its objects is an image")
-    sample = [pixels(frames[i])[::4, ::4] for i in np.linspace(0, len(frames) - 1, 5).round().astype(int)]
-    low, high = np.percentile(np.concatenate([part.ravel() for part in sample]), (1, 99.5))
-    first = series.datasets[len(series.datasets) // 2]
+    picks = np.linspace(0, len(series.datasets) - 1, 5).round().astype(int)
+    sample = np.concatenate([pixels(series, index)[::4, ::4].ravel() for index in picks])
+    low, high = np.percentile(sample, (1, 99.5))
+    middle = series.datasets[len(series.datasets) // 2]
     return Shown(
-        frames=frames,
+        series=series,
+        places=tuple((str(h.SOPInstanceUID), int(h.get("ReferencedFrameNumber") or 1) - 1) for h in series.datasets),
         modality=series.modality,
-        height_per_width=_proportions(first),
+        height_per_width=_proportions(middle),
         low=float(low),
         high=float(high),
-        window=_own_window(first),
+        window=_own_window(middle),
     )
 
 
@@ -155,30 +142,26 @@ def window_of(shown: Shown, name: str, segments: Segments | None = None) -> tupl
 
 def picture(shown: Shown, index: int, window: tuple[float, float], overlays: Sequence[Segments] = ()) -> bytes:
     """One slice as JPEG in true proportions, outlined. Raises ``InputError`` when its pixels cannot be decoded."""
-    frame = shown.frames[index]
     centre, width = window
-    grey = np.clip((pixels(frame) - centre) / width + 0.5, 0, 1) * 255
+    grey = np.clip((pixels(shown.series, index) - centre) / width + 0.5, 0, 1) * 255
     tall = shown.height_per_width > 1
     size = (round(EDGE / shown.height_per_width), EDGE) if tall else (EDGE, round(EDGE * shown.height_per_width))
     image = Image.fromarray(grey.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC).convert("RGB")
     for segments in overlays:
-        for piece in segments.pieces.get((frame.sop_instance_uid, frame.number), ()):
+        for piece in segments.pieces.get(shown.places[index], ()):
             image = _outlined(image, piece, grey.shape, segments.colours[piece.segment])
     out = BytesIO()
     image.save(out, "JPEG", quality=90, subsampling=0)
     return out.getvalue()
 
 
-def pixels(frame: Frame) -> npt.NDArray[np.float32]:
-    """``[row, column]`` with the Modality LUT applied; colour as its mean. Raises ``InputError``."""
-    dataset = _read(frame.path)
-    stored = _array(dataset)
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
-        stored = stored[frame.number]
-    if int(dataset.get("SamplesPerPixel") or 1) > 1:
-        stored = stored.mean(axis=-1)
-    values = np.asarray(apply_modality_lut(stored, dataset), np.float32)
-    inverted = dataset.get("PhotometricInterpretation") == "MONOCHROME1"
+def pixels(series: SourceSeries, index: int) -> npt.NDArray[np.float32]:
+    """``[row, column]`` with the Modality LUT applied, bright as it is seen. Raises ``InputError``, also for colour."""
+    try:
+        values = np.asarray(series.image(index), np.float32)
+    except Unsuitable as reason:
+        raise InputError(str(reason)) from None
+    inverted = series.datasets[index].get("PhotometricInterpretation") == "MONOCHROME1"
     return values.max() - values + values.min() if inverted else values
 
 
@@ -232,10 +215,10 @@ def _colour(entry: Dataset) -> tuple[int, int, int]:
 
 def _in_lung(shown: Shown, segments: Segments) -> bool:
     """Whether the surroundings of the first finding are air."""
-    places = {(frame.sop_instance_uid, frame.number): frame for frame in shown.frames}
-    for key, pieces in segments.pieces.items():
-        if key in places:
-            image = pixels(places[key])
+    for index, place in enumerate(shown.places):
+        pieces = segments.pieces.get(place)
+        if pieces:
+            image = pixels(shown.series, index)
             whole = np.zeros(image.shape, bool)
             whole[pieces[0].box] = pieces[0].mask
             ring = ndimage.binary_dilation(whole, iterations=6) & ~ndimage.binary_dilation(whole, iterations=3)

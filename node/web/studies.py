@@ -25,8 +25,8 @@ from node.web.visit import Visit
 _SEG = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
 """Segmentation Storage, Label Map Segmentation Storage."""
 _SR = "1.2.840.10008.5.1.4.1.1.88."
-_NO_PICTURE = ("1.2.840.10008.5.1.4.1.1.66", _SR, "1.2.840.10008.5.1.4.1.1.11", "1.2.840.10008.5.1.4.1.1.104")
-"""Beginnings of SOP classes that are no images: masks and reports, presentation states, documents."""
+_NO_PICTURE = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("66", "88.", "11", "104", "7", "30"))
+"""Beginnings of SOP classes that are no images: masks, reports, presentation states, documents, captures, maps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def study(site: Site, visit: Visit) -> Response:
         return response
     views = {}
     for job in jobs:
-        if job["outcome"] in ("findings", "no findings", "partial"):
+        if job["outcome"] in ("findings", "no findings", "partial", "derived"):
             try:
                 views[job["id"]] = _view(site, job["id"])
             except InputError as error:
@@ -107,8 +107,8 @@ def picture(site: Site, visit: Visit) -> Response:
     shown, segments, derived = _opened(site, visit.request.path_params["job"])
     base = derived if "derived" in query and derived else shown
     index = visit.request.path_params["index"]
-    if index >= len(base.frames):
-        raise HTTPException(404, f"The series has {len(base.frames)} images.")
+    if index >= len(base.places):
+        raise HTTPException(404, f"The series has {len(base.places)} images.")
     window = slices.window_of(shown, query.get("window", ""), segments[0] if segments else None)
     overlays = segments if query.get("outlines") == "1" else ()
     return Response(slices.picture(base, index, window, overlays), media_type="image/jpeg")
@@ -132,7 +132,7 @@ def _opened(site: Site, job_id: str) -> tuple[slices.Shown, tuple[slices.Segment
         rows = connection.execute(sa.select(result).where(result.c.job_id == job_id)).mappings().all()
     segments = tuple(slices.open_segments(site.spool.absolute(r["path"])) for r in rows if r["sop_class_uid"] in _SEG)
     files = _derived(site, rows)
-    return shown, segments, slices.open_series(files) if len(files) == len(shown.frames) else None
+    return shown, segments, slices.open_series(files) if len(files) == len(shown.places) else None
 
 
 def _source(site: Site, connection: sa.Connection, job: Job) -> tuple[Path, ...]:
@@ -148,7 +148,7 @@ def _derived(site: Site, rows: Any) -> tuple[Path, ...]:
 
 def _view(site: Site, job_id: str) -> View:
     shown, segments, derived = _opened(site, job_id)
-    places = {(frame.sop_instance_uid, frame.number): index for index, frame in enumerate(shown.frames)}
+    places = {place: index for index, place in enumerate(shown.places)}
     keys = tuple(_keys(segments, places))
     with site.engine.connect() as connection:
         rows = connection.execute(sa.select(result).where(result.c.job_id == job_id)).mappings().all()
@@ -158,8 +158,8 @@ def _view(site: Site, job_id: str) -> View:
     names = [r["description"] for r in rows if not r["sop_class_uid"].startswith(_NO_PICTURE)]
     return View(
         job_id=job_id,
-        count=len(shown.frames),
-        start=keys[0].index if keys else len(shown.frames) // 2,
+        count=len(shown.places),
+        start=keys[0].index if keys else len(shown.places) // 2,
         keys=keys,
         derived=names[0] if derived else "",
         windows=tuple(slices.WINDOWS) if shown.modality == "CT" else (),

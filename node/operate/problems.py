@@ -1,0 +1,64 @@
+"""What is wrong now, each with a name that stays the same while it lasts. UIDs of jobs yes, patients never."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from node.config import Config
+from node.ledger.circuits import circuits
+from node.ledger.tables import delivery, job, series, stopped
+from node.operate.explain import clock
+from node.operate.status import by_role
+from node.spool import Spool
+
+_OPEN = ("SCHEDULED", "IN PROGRESS")
+
+
+def problems(config: Config, connection: sa.Connection, spool: Spool, at: float) -> dict[str, str]:
+    """Name -> sentence. ``at``: now, in seconds since 1970 UTC."""
+    wanted, found = config.notify, {}
+    for row in _stuck(connection, at - wanted.queue_minutes * 60):
+        since = clock(row.oldest)
+        found[f"queue {row.stage}"] = f"{row.n} jobs wait in stage {row.stage}; the oldest has not moved since {since}"
+    for row in _failed(connection, at - wanted.failed_hours * 3600) if wanted.failed_hours else ():
+        found[f"failed {row.pipeline}"] = f"{row.n} jobs of pipeline {row.pipeline} failed since {clock(row.oldest)}"
+    for one in circuits(connection):
+        if one.opened_at is not None and one.probe_at is not None:
+            waiting = _waiting(connection, one.destination)
+            found[f"destination {one.destination}"] = (
+                f"destination {one.destination} is down since {clock(one.opened_at)}, "
+                f"{waiting} deliveries wait: {one.error}"
+            )
+    free, least = spool.free_gib(), config.storage.min_free_gib
+    if free < least * wanted.disk_factor:
+        found["disk"] = f"{free:.1f} GiB are free; images are refused below {least:g} GiB"
+    last = connection.scalar(sa.select(sa.func.max(series.c.last_at)))
+    if wanted.silence_hours and last is not None and last < at - wanted.silence_hours * 3600:
+        found["silence"] = f"no image came since {clock(last)}"
+    roles = by_role(connection)
+    for role in ("worker", "sender"):
+        if not roles.get(role) and _any_open(connection):
+            found[f"no {role}"] = f"no {role} is alive, and jobs wait"
+    return found
+
+
+def _stuck(connection: sa.Connection, before: float) -> list[sa.Row[tuple[str, int, float]]]:
+    held = job.c.pipeline.in_(sa.select(stopped.c.pipeline))
+    query = sa.select(job.c.stage, sa.func.count().label("n"), sa.func.min(job.c.updated_at).label("oldest"))
+    query = query.where(job.c.state.in_(_OPEN), job.c.updated_at < before, ~held).group_by(job.c.stage)
+    return list(connection.execute(query).all())
+
+
+def _failed(connection: sa.Connection, since: float) -> list[sa.Row[tuple[str, int, float]]]:
+    query = sa.select(job.c.pipeline, sa.func.count().label("n"), sa.func.min(job.c.updated_at).label("oldest"))
+    query = query.where(job.c.outcome == "failed", job.c.updated_at >= since).group_by(job.c.pipeline)
+    return list(connection.execute(query).all())
+
+
+def _waiting(connection: sa.Connection, destination: str) -> int:
+    where = sa.and_(delivery.c.destination == destination, delivery.c.state.in_(_OPEN))
+    return connection.scalar(sa.select(sa.func.count()).select_from(delivery).where(where)) or 0
+
+
+def _any_open(connection: sa.Connection) -> bool:
+    return connection.scalar(sa.select(job.c.id).where(job.c.state.in_(_OPEN)).limit(1)) is not None

@@ -1,0 +1,91 @@
+"""Small charts as SVG, made here: no script draws them. Colours are classes of the style sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from markupsafe import Markup, escape
+
+NOTHING = Markup('<p class="faint">Nothing recorded yet.</p>')
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 520, 150, 46, 22, 10
+
+
+def over_time(points: Sequence[tuple[float, float]], unit: str, name: str, clock: tuple[str, str]) -> Markup:
+    """Values over time as dots, their running median (of 9) as a line. ``clock``: first and last time in words."""
+    if not points:
+        return NOTHING
+    times, values = (np.array(column, float) for column in zip(*points, strict=True))
+    low, high = _span(values)
+    x = LEFT + (times - times.min()) / max(float(np.ptp(times)), 1.0) * (WIDTH - LEFT - 10)
+    if len(x) == 1:
+        x = np.array([(LEFT + WIDTH) / 2])
+    y = _scaled(values, low, high)
+    half = 4
+    middle = _scaled(
+        np.array([np.median(values[max(i - half, 0) : i + half + 1]) for i in range(len(values))]), low, high
+    )
+    dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.6"/>' for a, b in zip(x, y, strict=True))
+    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, middle, strict=True))
+    body = f'<polyline points="{line}"/><g class="dots">{dots}</g>'
+    label = f"{name}: {len(values)} analyses, median {np.median(values):.4g} {unit}"
+    return _framed(body, (low, high), unit, label, clock)
+
+
+def histogram(values: Sequence[float], unit: str, name: str, bins: int = 20) -> Markup:
+    """How often which values occur."""
+    if not values:
+        return NOTHING
+    counts, edges = np.histogram(values, bins=bins, range=_span(np.array(values, float)))
+    scale = (WIDTH - LEFT - 10) / (edges[-1] - edges[0])
+    top = float(counts.max())
+    bars = ""
+    for count, (start, end) in zip(counts, pairwise(edges), strict=True):
+        height = count / top * (HEIGHT - BOTTOM - TOP)
+        left, width = LEFT + (start - edges[0]) * scale, max((end - start) * scale - 1.5, 1)
+        y = HEIGHT - BOTTOM - height
+        bars += f'<rect x="{left:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
+    ends = (f"{edges[0]:.4g} {unit}".strip(), f"{edges[-1]:.4g} {unit}".strip())
+    return _framed(f'<g class="bars">{bars}</g>', (0.0, top), "", f"{name}: {len(values)} values", ends)
+
+
+def mix(counts: Mapping[str, int], name: str) -> Markup:
+    """Shares of a whole as one bar."""
+    total = sum(counts.values())
+    if not total:
+        return NOTHING
+    left, parts = 0.0, ""
+    for what, count in counts.items():
+        width = 100 * count / total
+        parts += f'<rect class="m-{escape(what.replace(" ", "-"))}" x="{left:.2f}" width="{width:.2f}" height="4"/>'
+        left += width
+    words = ", ".join(f"{count} {what}" for what, count in counts.items())
+    return Markup(  # noqa: S704 - every name in it is escaped
+        f'<svg class="mix" viewBox="0 0 100 4" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(name)}: {escape(words)}">{parts}</svg>'
+    )
+
+
+def _span(values: np.ndarray) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    margin = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
+    return (0.0 if 0 <= low < margin * 4 else low - margin), high + margin
+
+
+def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    return HEIGHT - BOTTOM - (values - low) / (high - low) * (HEIGHT - BOTTOM - TOP)
+
+
+def _framed(body: str, span: tuple[float, float], unit: str, label: str, ends: tuple[str, str]) -> Markup:
+    base = HEIGHT - BOTTOM
+    marks = f'<text x="{LEFT - 6}" y="{base}" class="end">{span[0]:.4g}</text>'
+    marks += f'<text x="{LEFT - 6}" y="{TOP + 8}" class="end">{span[1]:.4g}</text>'
+    marks += f'<text x="{LEFT}" y="{HEIGHT - 5}">{escape(ends[0])}</text>'
+    marks += f'<text x="{WIDTH - 10}" y="{HEIGHT - 5}" class="end">{escape(ends[1])}</text>'
+    if unit:
+        marks += f'<text x="{LEFT + 6}" y="{TOP + 8}">{escape(unit)}</text>'
+    return Markup(  # noqa: S704 - every word in it is escaped
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
+        f'<path class="axis" d="M{LEFT} {TOP}V{base}H{WIDTH - 10}"/>{body}{marks}</svg>'
+    )

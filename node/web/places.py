@@ -1,0 +1,184 @@
+"""Pages of the destinations and of the pipelines, with the switches that hold them up."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+
+from node.jobs.load import installed
+from node.ledger import circuits
+from node.ledger.engine import begin_immediate, now
+from node.ledger.operation import pause_destination, start_pipeline, stop_pipeline, stopped_pipelines
+from node.ledger.tables import delivery, job, job_fact
+from node.web import charts, words
+from node.web.site import Site
+from node.web.visit import Visit
+
+DRIFT = (
+    ("run_seconds", "Run time", "s"),
+    ("findings", "Findings per analysis", ""),
+    ("slices", "Slices", ""),
+    ("slice_spacing_mm", "Slice spacing", "mm"),
+    ("pixel_spacing_mm", "Pixel spacing", "mm"),
+    ("level_mid", "Median grey level", "HU or stored units"),
+    ("level_high", "95th percentile of grey levels", "HU or stored units"),
+    ("host_mib", "Peak memory", "MiB"),
+)
+"""Columns of ``job_fact`` that are drawn over time, with name and unit."""
+_LATEST = 1000
+
+
+def destinations(site: Site, visit: Visit) -> Response:
+    """Where results go, whether that answers, and what waits."""
+    with site.engine.connect() as connection:
+        rows = connection.execute(
+            sa.select(
+                delivery.c.destination, delivery.c.state, sa.func.count().label("n"),
+                sa.func.min(delivery.c.created_at).label("oldest"), sa.func.max(delivery.c.updated_at).label("latest"),
+                sa.func.max(delivery.c.error).label("error"),
+            ).group_by(delivery.c.destination, delivery.c.state)
+        ).all()  # fmt: skip
+        broken = {one.destination: one for one in circuits.circuits(connection)}
+    found = []
+    for name in sorted({*site.config.destinations, *(row.destination for row in rows)}):
+        table, circuit = site.config.destinations.get(name), broken.get(name)
+        own = {row.state: row for row in rows if row.destination == name}
+        waiting = [own[state] for state in ("SCHEDULED", "IN PROGRESS") if state in own]
+        paused = circuit is not None and circuit.opened_at is not None and circuit.probe_at is None
+        found.append(
+            {
+                "name": name,
+                "place": table.place if table else "not configured any more",
+                "health": "paused" if paused else "down" if circuit and circuit.opened_at else "up",
+                "since": circuit.opened_at if circuit else None,
+                "error": circuit.error if circuit else next((row.error for row in waiting if row.error), ""),
+                "counts": {state: row.n for state, row in own.items()},
+                "waiting": sum(row.n for row in waiting),
+                "age": now() - min(row.oldest for row in waiting) if waiting else None,
+                "latest": max((own[state].latest for state in ("STORED", "CONFIRMED") if state in own), default=None),
+            }
+        )
+    return site.page("destinations.html", visit, destinations=found)
+
+
+def switch_destination(site: Site, visit: Visit) -> Response:
+    """Pause or resume one."""
+    name = _known(visit.request.path_params["name"], site.config.destinations)
+    with begin_immediate(site.engine) as connection:
+        if visit.form.get("to") == "pause":
+            pause_destination(connection, name, visit.user.name)
+        else:
+            circuits.close(connection, name)
+    if visit.form.get("to") != "pause":
+        site.jobs.hasten(name)
+    return RedirectResponse("/destinations", 303)
+
+
+def switch_pipeline(site: Site, visit: Visit) -> Response:
+    """Stop or start one."""
+    name = _known(visit.request.path_params["name"], site.config.pipelines)
+    with begin_immediate(site.engine) as connection:
+        if visit.form.get("to") == "stop":
+            stop_pipeline(connection, name, visit.user.name)
+        else:
+            start_pipeline(connection, name)
+    if visit.form.get("to") != "stop":
+        site.jobs.reconcile(now())
+    return RedirectResponse("/pipelines", 303)
+
+
+def pipelines(site: Site, visit: Visit) -> Response:
+    """The pipelines at a glance."""
+    with site.engine.connect() as connection:
+        halted = stopped_pipelines(connection)
+        rows = connection.execute(sa.select(job.c.pipeline, job.c.state, job.c.outcome, job.c.created_at)).all()
+        seconds = connection.execute(
+            sa.select(job_fact.c.pipeline, job_fact.c.run_seconds).order_by(job_fact.c.at.desc()).limit(_LATEST)
+        ).all()
+    found = []
+    for name in sorted({*site.config.pipelines, *(row.pipeline for row in rows)}):
+        own = [row for row in rows if row.pipeline == name]
+        outcomes = Counter(row.outcome for row in own if row.outcome)
+        found.append(
+            {
+                "name": name,
+                "configured": name in site.config.pipelines,
+                "stopped": halted.get(name),
+                "jobs": len(own),
+                "day": sum(row.created_at > now() - 86400 for row in own),
+                "waiting": sum(row.state == "SCHEDULED" for row in own),
+                "running": sum(row.state == "IN PROGRESS" for row in own),
+                "outcomes": dict(outcomes.most_common()),
+                "mix": charts.mix(dict(outcomes.most_common()), f"Outcomes of {name}"),
+                "seconds": _median([row.run_seconds for row in seconds if row.pipeline == name]),
+            }
+        )
+    return site.page("pipelines.html", visit, pipelines=found)
+
+
+def pipeline(site: Site, visit: Visit) -> Response:
+    """One pipeline: its card, and how its input and output change over time."""
+    name = visit.request.path_params["name"]
+    with site.engine.connect() as connection:
+        facts = connection.execute(
+            sa.select(job_fact).where(job_fact.c.pipeline == name).order_by(job_fact.c.at.desc()).limit(_LATEST)
+        ).all()[::-1]
+        known = name in site.config.pipelines or connection.scalar(sa.select(job.c.id).where(job.c.pipeline == name))
+        halted = stopped_pipelines(connection).get(name)
+    if not known:
+        raise HTTPException(404, f"There is no pipeline {name!r}.")
+    ends = (words.time(facts[0].at), words.time(facts[-1].at)) if facts else ("", "")
+    drawn = []
+    for column, title, unit in DRIFT:
+        points = [(fact.at, value) for fact in facts if (value := getattr(fact, column)) is not None]
+        drawn.append((title, unit, charts.over_time(points, unit, title, ends)))
+    scores = [float(score) for fact in facts for score in fact.scores]
+    return site.page(
+        "pipeline.html",
+        visit,
+        name=name,
+        stopped=halted,
+        analyses=len(facts),
+        charts=drawn,
+        scores=charts.histogram(scores, "", "Scores of findings"),
+        scanners=Counter(fact.scanner or "unnamed" for fact in facts).most_common(8),
+        outcomes=charts.mix(dict(Counter(fact.outcome for fact in facts).most_common()), "Outcomes"),
+        mixed=Counter(fact.outcome for fact in facts).most_common(),
+        card=_card(site, name),
+    )
+
+
+def _card(site: Site, name: str) -> Markup:
+    """The model card beside the pipeline's package; empty when there is none. HTML in it is shown as text."""
+    table = site.config.pipelines.get(name)
+    module = (table.factory or installed().get(name, "")).partition(":")[0] if table else ""
+    try:
+        found = importlib.util.find_spec(module) if module else None
+    except (ImportError, ValueError):
+        found = None
+    if found is None or found.origin is None:
+        return Markup()
+    path = Path(found.origin).with_name("MODEL_CARD.md")
+    if not path.exists():
+        return Markup()
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    return Markup(reader.render(path.read_text(encoding="utf-8")))  # noqa: S704 - rendered with HTML switched off
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return sorted(values)[len(values) // 2] if values else None
+
+
+def _known(name: str, table: Any) -> str:
+    if name not in table:
+        raise HTTPException(404, f"{name!r} is not configured.")
+    return name
