@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 from node import conformance
 from node.config import load
-from node.config.routing import ObjectKind
 from node.receive import status
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +21,3 @@ def test_every_status_that_the_receiver_can_answer_is_told():
     told = {*conformance.STORE_STATUSES, *conformance.NORMALIZED_STATUSES}
     assert codes - told == {status.NO_LONGER_UPDATED}  # an Error ID beside a status
     assert f"{status.NO_LONGER_UPDATED:04X}" in PAGE.read_text()
-
-
-def test_every_kind_of_object_has_its_sop_class():
-    assert set(conformance.MADE) == set(get_args(ObjectKind))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 from jinja2 import Environment, StrictUndefined
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.sop_class import (
     Comprehensive3DSRStorage,
-    SecondaryCaptureImageStorage,
-    SegmentationStorage,
+    LabelMapSegmentationStorage,
     StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
@@ -18,11 +18,13 @@ from pynetdicom.sop_class import (
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __version__
 from node.config import Config
+from node.config.routing import ObjectKind
 from node.deliver.association import Timeouts
 from node.deliver.transcode import UNCOMPRESSED
 from node.receive import status
 from node.receive.negotiation import MAXIMUM_PDU
 from node.receive.policy import PLAIN, SERVICES, STANDARD_STORAGE, TRANSFER_SYNTAXES
+from node.results.gate import SOP_CLASSES
 
 STORE_STATUSES = {
     status.SUCCESS: "File and ledger entry are durable; also for the same instance again, byte for byte",
@@ -48,13 +50,6 @@ NORMALIZED_STATUSES = {
     status.UNRECOGNISED_OPERATION: "Another operation than those named here",
 }
 """Statuses of N-ACTION, N-CREATE, N-SET and N-EVENT-REPORT responses (PS3.7 annex C)."""
-MADE: dict[str, UID | None] = {
-    "seg": SegmentationStorage,
-    "sr": Comprehensive3DSRStorage,
-    "derived": None,
-    "key images": SecondaryCaptureImageStorage,
-}
-"""SOP Class of each kind of ``[destinations.NAME] objects``; ``None``: that of the source images."""
 _ASKED = (
     Verification,
     StorageCommitmentPushModel,
@@ -86,5 +81,7 @@ def statement(config: Config) -> str:
         asked=_ASKED,
         report=Comprehensive3DSRStorage,
         timeouts=Timeouts(),
-        made=MADE,
+        kinds=get_args(ObjectKind),
+        classes=SOP_CLASSES,
+        label_map=LabelMapSegmentationStorage,
     )

@@ -80,7 +80,7 @@ def check(objects: Sequence[EncodedObject], source: Source) -> None:
         raise GateError(f"{len(faults)} faults, not sent: {shown}")
 
 
-_CLASSES = {
+SOP_CLASSES = {
     "seg": SegmentationStorage,
     "sr": Comprehensive3DSRStorage,
     "sr on labelmap": Comprehensive3DSRStorage,
@@ -91,10 +91,11 @@ _CLASSES = {
     "key object selection": KeyObjectSelectionDocumentStorage,
     "parametric map": ParametricMapStorage,
 }
+"""Of each kind of object; derived images are of the source's class, a label map may have to be a BINARY SEG."""
 
 
 def _kind_faults(kind: str, dataset: Dataset, source: Source, results: Mapping[str, Dataset]) -> Iterator[str]:
-    expected = _CLASSES.get(kind, dataset.SOPClassUID)  # derived images are of the source's, a label map may be BINARY
+    expected = SOP_CLASSES.get(kind, dataset.SOPClassUID)
     if dataset.SOPClassUID != expected:
         yield f"SOPClassUID is {dataset.SOPClassUID}, not {expected}"
     elif kind == "labelmap" and dataset.SegmentationType == "LABELMAP":
