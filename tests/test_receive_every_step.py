@@ -47,7 +47,9 @@ def receive(folder: Path, acknowledge: Callable[[], None]) -> None:
     spool, engine = Spool(folder), open_ledger(url(folder))
     rows = Committer(engine)
     rows.start()
-    sender = SimpleNamespace(id="a1", calling_ae="CT", called_ae="AINODE", peer_address="192.0.2.1", opened_at=1.0)
+    sender = SimpleNamespace(
+        id="a1", calling_ae="CT", called_ae="AINODE", peer_address="192.0.2.1", opened_at=1.0, certificate=None
+    )
     request = StoreRequest(
         association=cast("Any", sender),
         context_class_uid=CTImageStorage,
