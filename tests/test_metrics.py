@@ -63,9 +63,9 @@ def test_run_times_are_a_histogram_and_switches_are_seen(tmp_path: Path):
         pause_destination(connection, "all", "anna")
         stop_pipeline(connection, "two", "anna")
     found = scraped(engine, tmp_path)
-    assert found["ainode_run_seconds_bucket", "one", "1.0"] == 1
-    assert found["ainode_run_seconds_bucket", "one", "5.0"] == 3
-    assert found["ainode_run_seconds_bucket", "one", "+Inf"] == 4
+    assert found["ainode_run_seconds_bucket", "1.0", "one"] == 1
+    assert found["ainode_run_seconds_bucket", "5.0", "one"] == 3
+    assert found["ainode_run_seconds_bucket", "+Inf", "one"] == 4
     assert found["ainode_run_seconds_sum", "one"] == 4009.0
     assert found["ainode_peak_memory_bytes", "one", "host"] == 100 * 2**20
     assert (found["ainode_destination_down", "all"], found["ainode_destination_down", "findings"]) == (1, 0)

@@ -29,7 +29,7 @@ def exposition(config: Config, engine: sa.Engine, spool: Spool) -> bytes:
     return generate_latest(registry)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Ledger:
     """Reads everything at once, for one scrape."""
 
