@@ -16,6 +16,8 @@ NodeError                 1   anything below, unspecified
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class NodeError(Exception):
     """Base of every error the node raises on purpose."""
@@ -56,6 +58,11 @@ class EncodeError(NodeError):
 
     exit_code = 5
     permanent = True
+
+    def __init__(self, message: str, kinds: Collection[str] = ()) -> None:
+        super().__init__(message)
+        self.kinds = frozenset(kinds)
+        """Of the objects concerned; empty: nothing can be made of these findings."""
 
 
 class GateError(EncodeError):

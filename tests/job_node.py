@@ -46,6 +46,7 @@ def config_of(folder: Path, url: str = "", *, pipelines: dict[str, Any] | None =
                 "findings": {**peer, "outcomes": ("findings",)},
                 "reports": {**peer, "objects": ("sr",)},
                 "masks": {**peer, "objects": ("seg",)},
+                "pictures": {**peer, "objects": ("seg", "sr", "key images", "pdf")},
             },
         }
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from node.errors import GateError, InputError
 from node.jobs import stages
 from node.jobs.stages import Encode, Infer
 from node.ledger.tables import instance
+
+encoding = sys.modules["node.results.encode"]
+"""The package has a function of that name."""
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +131,46 @@ def test_object_the_gate_refuses_is_kept_in_quarantine_and_a_failure_is_sent(
     [report] = [row for row in rows if not row.quarantine]
     assert sent(node, job_id) == {f"pacs {report.sop_instance_uid}"}
     assert all(node.spool.absolute(row.path).exists() for row in rows)
+
+
+def test_one_bad_picture_is_kept_in_quarantine_and_the_rest_leaves_with_a_report_that_says_so(
+    node: JobNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(*arguments: Any, **named: Any) -> Any:
+        for image in encode_key_images(*arguments, **named):
+            image.BurnedInAnnotation = "NO"
+            yield image
+
+    encode_key_images = encoding.encode_key_images
+    monkeypatch.setattr(encoding, "encode_key_images", spoiled)
+    job_id = node.enqueue(pipeline="findings", destinations=("pictures",))
+    job = node.wait(job_id)
+    assert (job.state, job.outcome) == ("COMPLETED", "findings")
+    rows = {row.kind: row for row in node.results(job_id)}
+    assert set(rows) == {"seg", "sr", "pdf", "key images"}
+    held = rows.pop("key images")
+    assert "key images" in held.quarantine
+    assert sent(node, job_id) == {f"pictures {row.sop_instance_uid}" for row in rows.values()}
+    said = node.spool.absolute(rows["sr"].path).read_bytes()
+    assert b"Not sent: key images (" in said
+    assert b"Outcome: findings" in said
+    assert [what for what, _ in node.events(job_id)].count("objects withheld") == 1
+
+
+def test_a_picture_that_cannot_be_drawn_is_left_out_and_the_rest_leaves(
+    node: JobNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ValueError("no window")
+
+    monkeypatch.setattr(encoding, "draw_key_image", broken)
+    job_id = node.enqueue(pipeline="findings", destinations=("pictures",))
+    job = node.wait(job_id)
+    assert (job.state, job.outcome) == ("COMPLETED", "findings")
+    rows = {row.kind: row for row in node.results(job_id)}
+    assert set(rows) == {"seg", "sr"}
+    said = node.spool.absolute(rows["sr"].path).read_bytes()
+    assert b"Not sent: key images, pdf (ValueError: no window)" in said
 
 
 def test_repeated_encoding_makes_the_same_files(idle: JobNode) -> None:

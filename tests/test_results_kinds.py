@@ -139,6 +139,43 @@ def test_outlines_of_the_presentation_state_are_those_of_the_report(made: Made):
                 assert np.allclose(item.GraphicData, drawn[uid])
 
 
+def test_slices_of_different_rescale_have_no_presentation_state_and_it_is_the_only_kind_blamed(tmp_path: Path):
+    images = ct_series(4, 32)
+    images[0].RescaleSlope = 2
+    source = source_of(tmp_path, images)
+    with pytest.raises(EncodeError, match="different rescale") as raised:
+        encode(analysis(two_lesions(source)), source, EVERY)
+    assert raised.value.kinds == {"presentation state"}
+
+
+def test_the_gate_names_the_kinds_that_it_refuses(made: Made):
+    source, objects = made
+    with pytest.raises(GateError) as raised:
+        check(spoiled(objects, "pdf", put(BurnedInAnnotation="NO")), source)
+    assert raised.value.kinds == {"pdf"}
+
+
+def test_series_of_one_analysis_have_different_numbers_however_many(tmp_path: Path):
+    source = source_of(tmp_path, ct_series(3, 24))
+    derived = halved(source).derived * 80
+    grid = source.volume()
+    maps = tuple(
+        Map(name=f"m {n}", volume=grid.with_array(grid.array * 0 + 1), quantity=codes.DCM.Saliency) for n in range(7)
+    )
+    mask = segment(box(grid, (0, 2, 2), (3, 12, 12)), "A")
+    objects = encode(analysis(Findings(segments=(mask,), derived=derived, maps=maps)), source, EVERY)
+    numbers: dict[int, set[str]] = {}
+    for made_object in objects:
+        if not made_object.kind.startswith("sr "):  # another report of the same goes to another destination
+            header = made_object.dataset
+            numbers.setdefault(int(header.SeriesNumber), set()).add(str(header.SeriesInstanceUID))
+    assert {len(uids) for uids in numbers.values()} == {1}
+    assert len(numbers) == 7 + 87
+    one_more = Findings(segments=(mask,), derived=derived, maps=(*maps, replace(maps[0], name="one more")))
+    with pytest.raises(EncodeError, match="more than 87"):
+        encode(analysis(one_more), source, ["parametric map"])
+
+
 def test_the_key_slices_are_selected_of_interest(made: Made):
     _, objects = made
     document = one(objects, "key object selection")

@@ -60,6 +60,7 @@ title = "{pacs_title}"
 host = "127.0.0.1"
 port = {pacs_port}
 commitment = {commitment}
+objects = ["seg", "sr", "derived", "key images"]
 first_retry_seconds = 1.0
 
 [[rules]]

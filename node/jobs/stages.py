@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from pydicom import Dataset, dcmread
 
 from node.config import DEFAULT_OBJECTS, Config, PriorTable
-from node.errors import EncodeError, GateError, InputError, NodeError, NotFoundError
+from node.errors import EncodeError, InputError, NodeError, NotFoundError
 from node.jobs.child import Reply, Task
 from node.jobs.engine import Done, Stage
 from node.jobs.handover import Handover, load
@@ -30,7 +30,7 @@ from node.ledger.operation import record_facts
 from node.ledger.timeline import tell
 from node.ledger.transitions import owe_results, record_outcome, record_results
 from node.pipeline import Algorithm, Prior
-from node.results import ANALYSED, Analysis, Earlier, EncodedObject, check, encode, report_uids
+from node.results import ANALYSED, OPTIONAL, Analysis, Earlier, EncodedObject, check, encode, report_uids
 from node.results.prior import read_prior
 from node.spool import Spool
 from node.studies.source import SourceSeries, read_header
@@ -181,10 +181,10 @@ class Encode:
         analysis = self._analysis(job)
         kinds = {name: self._config.kinds(name) for name in job.destinations}
         wanted = frozenset().union(*kinds.values()) if kinds else frozenset(DEFAULT_OBJECTS)
-        rows, fault = self._encoded(job, analysis, source, wanted)
+        rows, withheld, fault = self._encoded(job, analysis, source, wanted)
         if fault and analysis.outcome != "failed":
             analysis = replace(analysis, outcome="failed", reason=fault, findings=None)
-            more, fault = self._encoded(job, analysis, source, wanted)
+            more, withheld, fault = self._encoded(job, analysis, source, wanted)
             rows += more
         if fault:
             raise EncodeError(f"the report of a failure was refused as well: {fault}")
@@ -193,6 +193,8 @@ class Encode:
 
         def write(connection: sa.Connection) -> None:
             record_results(connection, job_id, rows)
+            for sentence in withheld:
+                tell(connection, job_id, "objects withheld", sentence)
             if analysis.outcome != job.outcome:
                 record_outcome(connection, job_id, analysis.outcome, analysis.reason)
             owe_results(connection, job_id, owed)
@@ -235,18 +237,29 @@ class Encode:
 
     def _encoded(
         self, job: Job, analysis: Analysis, source: SourceSeries, kinds: frozenset[str]
-    ) -> tuple[list[dict[str, object]], str]:
-        """Rows of the objects of one analysis, kept on disk, and what is wrong with them: then they are quarantined."""
-        try:
-            objects = encode(analysis, source, kinds, self._earlier(job, report_uids(analysis, source)))
-        except EncodeError as error:
-            return [], str(error)
-        fault = ""
-        try:
-            check(objects, source)
-        except GateError as error:
-            fault = str(error)
-        return [keep(self._spool, job.id, encoded, fault or None) for encoded in objects], fault
+    ) -> tuple[list[dict[str, object]], tuple[str, ...], str]:
+        """Rows of the objects of one analysis, kept on disk; which were withheld; what is wrong with all of them.
+
+        What is wrong is quarantined. One bad object of an optional kind is withheld with its kind, and the report made
+        without it says so.
+        """
+        rows: list[dict[str, object]] = []
+        earlier = self._earlier(job, report_uids(analysis, source))
+        while True:
+            objects: tuple[EncodedObject, ...] = ()
+            fault, bad = "", kinds
+            try:
+                objects = encode(analysis, source, kinds, earlier)
+                check(objects, source)
+            except EncodeError as error:
+                fault, bad = str(error), error.kinds & kinds & OPTIONAL
+            if not fault or not bad:
+                rows += [keep(self._spool, job.id, encoded, fault or None) for encoded in objects]
+                return rows, analysis.withheld, fault
+            rows += [keep(self._spool, job.id, encoded, fault) for encoded in objects if encoded.kind in bad]
+            sentence = f"Not sent: {', '.join(sorted(bad))} ({fault})"
+            analysis = replace(analysis, withheld=(*analysis.withheld, sentence))
+            kinds -= bad
 
     def _earlier(self, job: Job, new: frozenset[str]) -> Earlier | None:
         """The result that this one takes the place of: of an earlier run of the job, or of an earlier generation."""

@@ -1,12 +1,13 @@
 """Findings become DICOM objects: SEG, TID 1500 SR, derived series; nothing leaves that the gate refuses."""
 
-from node.results.analysis import ANALYSED, Analysis, EncodedObject, Outcome, of_part, outcome_of
+from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, Outcome, of_part, outcome_of
 from node.results.earlier import Earlier
 from node.results.encode import encode, report_uids
 from node.results.gate import check
 
 __all__ = [
     "ANALYSED",
+    "OPTIONAL",
     "Analysis",
     "Earlier",
     "EncodedObject",

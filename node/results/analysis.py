@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset, dcmread
 
 from node.errors import EncodeError
-from node.pipeline import Algorithm, Findings
+from node.pipeline import Algorithm, DerivedSeries, Findings
 
 Outcome = Literal["findings", "no findings", "partial", "derived", "not applicable", "failed"]
 """The explicit outcomes, as radiologists, the dashboard and the ledger read them.
 
-``partial``: only a part was analysed, or not every object could be made, whatever was found. ``derived``: the pipeline
+``partial``: only a part was analysed, whatever was found. ``derived``: the pipeline
 looks for nothing, it made new images.
 """
 ANALYSED: frozenset[Outcome] = frozenset({"findings", "no findings", "partial", "derived"})
@@ -99,6 +99,8 @@ class Analysis:
     """With time zone."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds by stage; kept with the objects as provenance."""
+    withheld: tuple[str, ...] = ()
+    """Sentences for the report: objects that could not be made, and why."""
 
     def __post_init__(self) -> None:
         if self.outcome not in get_args(Outcome):
@@ -109,6 +111,16 @@ class Analysis:
             raise EncodeError(f"Analysis.findings is None with the outcome {self.outcome!r}; give what run() returned")
         if self.outcome in ("partial", "not applicable", "failed") and not self.reason:
             raise EncodeError(f"Analysis.reason is empty with the outcome {self.outcome!r}; say why")
+
+    @property
+    def derived(self) -> tuple[DerivedSeries, ...]:
+        """New images."""
+        return self.findings.derived if self.findings else ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the pipeline says, then what was withheld."""
+        return (*(self.findings.remarks if self.findings else ()), *self.withheld)
 
 
 Kind = Literal[
@@ -126,6 +138,10 @@ Kind = Literal[
     "rejection",
 ]
 """Of an object: ``ObjectKind`` of the configuration; a report refers to the SEG, to the label map, or to neither."""
+OPTIONAL: frozenset[str] = frozenset(
+    {"labelmap", "key images", "pdf", "presentation state", "key object selection", "parametric map"}
+)
+"""Kinds without which the rest of a result is still whole; the others go together or not at all."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

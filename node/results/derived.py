@@ -22,7 +22,7 @@ from node.errors import EncodeError
 from node.pipeline import DerivedSeries
 from node.results.analysis import Analysis, EncodedObject, Source
 from node.results.headers import frame_key, mark_lossy, reference, rescale
-from node.results.identity import Identity, derive_uid, finish, identity_tags, plain, series_number
+from node.results.identity import Identity, derive_uid, finish, identity_tags, numbered_place, plain, series_number
 from node.results.iod import attributes_of, fill_type_2
 from node.results.single import single_image
 
@@ -69,7 +69,7 @@ def encode_derived(
     if not np.isfinite(volume.array).all():
         raise EncodeError(f"DerivedSeries {series.description!r} holds values that are no numbers; mend the pipeline")
     description = plain(series.description) or plain(f"AI {analysis.pipeline} images")
-    number = series_number(source, 3 + place)
+    number = series_number(source, numbered_place(place))
     series_uid = derive_uid(key, "derived series", place)
     rows, columns = int(source.datasets[0].Rows), int(source.datasets[0].Columns)
     for index, (path, original) in enumerate(zip(source.paths, source.datasets, strict=True)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from itertools import chain
 
 from highdicom import VolumeGeometry
@@ -37,7 +38,7 @@ def encode(
     A pure function: the same analysis of the same images gives the same bytes. The SEG holds every mask that is not
     empty. A report is there for each outcome but *derived*. With ``earlier`` it takes the place of that result.
 
-    Raises ``EncodeError`` when findings cannot become valid objects.
+    Raises ``EncodeError`` when findings cannot become valid objects; it names the kinds that cannot be made.
     """
     found = analysis.findings or Findings()
     if analysis.outcome in ANALYSED - {"partial"} and analysis.outcome != outcome_of(found):
@@ -91,7 +92,8 @@ def _objects(
     segmentations: dict[str, Segmentation] = {}
     for kind in ("seg", "labelmap"):
         if findings and kind in kinds:
-            segmentations[kind] = encode_seg(analysis, source, headers, findings=findings, key=key, kind=kind)
+            with _making(kind):
+                segmentations[kind] = encode_seg(analysis, source, headers, findings=findings, key=key, kind=kind)
             yield kind, segmentations[kind]
     yield from _shown(analysis, source, headers=headers, findings=findings, identity=identity, key=key, kinds=kinds)
     for kind, on in _REPORTS.items():
@@ -114,16 +116,24 @@ def _shown(
     shown = key_findings(findings)
     pictures = []
     if not kinds.isdisjoint(("key images", "pdf")):
-        pictures = [(f, draw_key_image(analysis, source, f, findings)) for f in shown]
+        with _making("key images", "pdf"):
+            pictures = [(f, draw_key_image(analysis, source, f, findings)) for f in shown]
     if "key images" in kinds:
-        for image in encode_key_images(analysis, source, pictures, key=key):
-            yield "key images", image
+        with _making("key images"):
+            images = list(encode_key_images(analysis, source, pictures, key=key))
+        yield from (("key images", image) for image in images)
     if "pdf" in kinds:
-        yield "pdf", encode_pdf(analysis, source, identity, findings=findings, pictures=pictures, key=key)
+        with _making("pdf"):
+            page = encode_pdf(analysis, source, identity, findings=findings, pictures=pictures, key=key)
+        yield "pdf", page
     if shown and "presentation state" in kinds:
-        yield "presentation state", encode_presentation_state(analysis, source, headers, findings=shown, key=key)
+        with _making("presentation state"):
+            state = encode_presentation_state(analysis, source, headers, findings=shown, key=key)
+        yield "presentation state", state
     if shown and "key object selection" in kinds:
-        yield "key object selection", encode_key_objects(analysis, source, headers, findings=shown, key=key)
+        with _making("key object selection"):
+            selection = encode_key_objects(analysis, source, headers, findings=shown, key=key)
+        yield "key object selection", selection
 
 
 def _maps(
@@ -131,9 +141,20 @@ def _maps(
 ) -> Iterator[tuple[Kind, Dataset]]:
     found = analysis.findings or Findings()
     for place, entry in enumerate(found.maps):
-        made = encode_map(analysis, source, headers, of=entry, geometry=geometry, place=place, key=key)
+        with _making("parametric map"):
+            made = encode_map(analysis, source, headers, of=entry, geometry=geometry, place=place, key=key)
         if made is not None:
             yield "parametric map", made
+
+
+@contextmanager
+def _making(*kinds: Kind) -> Iterator[None]:
+    """Whatever the libraries raise about these objects becomes an ``EncodeError`` that names their kinds."""
+    try:
+        yield
+    except (EncodeError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        said = str(error) if isinstance(error, EncodeError) else f"{type(error).__name__}: {error}"
+        raise EncodeError(said, kinds) from error
 
 
 def _geometry(source: Source) -> VolumeGeometry:

@@ -42,7 +42,7 @@ _FOREIGN = frozenset({
 
 
 def check(objects: Sequence[EncodedObject], source: Source) -> None:
-    """Raise ``GateError`` with every fault of the objects of one analysis; return when there is none.
+    """Raise ``GateError`` with every fault of the objects of one analysis, and their kinds; return when there is none.
 
     Checked: identity byte for byte as in the source's file; UIDs; attributes of type 1 and 2 of the mandatory modules;
     references resolve to the right class; SEG and derived images lie where the source's pixels lie; TID 1500.
@@ -54,9 +54,11 @@ def check(objects: Sequence[EncodedObject], source: Source) -> None:
     # what the scanner left out is not invented; read apart, because looking decodes
     inherited = set(iod_faults(dcmread(source.paths[0], stop_before_pixels=True)))
     faults: list[str] = []
+    faulty: set[str] = set()
     for uid, count in Counter(str(d.get("SOPInstanceUID", "")) for d in headers).items():
         if count > 1 or uid in images:
             faults.append(f"SOPInstanceUID {uid} is used twice")
+            faulty |= {o.kind for o, d in zip(objects, headers, strict=True) if d.get("SOPInstanceUID", "") == uid}
     for encoded in objects:
         dataset = encoded.dataset
         found = [*identity_faults(dataset, stated)]  # first of all: it compares what nobody has decoded yet
@@ -75,9 +77,10 @@ def check(objects: Sequence[EncodedObject], source: Source) -> None:
                 found.append(f"lacks what the checks need: {error}")
         name = f"{encoded.kind} {dataset.get('SOPInstanceUID', '')}"
         faults += [f"{name}: {fault}" for fault in found]
+        faulty |= {encoded.kind} if found else set()
     if faults:
         shown = "; ".join(faults[:20]) + (f"; and {len(faults) - 20} more" if len(faults) > 20 else "")
-        raise GateError(f"{len(faults)} faults, not sent: {shown}")
+        raise GateError(f"{len(faults)} faults, not sent: {shown}", faulty)
 
 
 SOP_CLASSES = {

@@ -15,7 +15,15 @@ from node.errors import EncodeError
 from node.pipeline import Map
 from node.results.analysis import Analysis, Source
 from node.results.headers import describe_body_part
-from node.results.identity import MANUFACTURER, derive_uid, plain, serial_number, series_number, software_versions
+from node.results.identity import (
+    MANUFACTURER,
+    derive_uid,
+    numbered_place,
+    plain,
+    serial_number,
+    series_number,
+    software_versions,
+)
 
 
 def encode_map(
@@ -50,7 +58,7 @@ def encode_map(
             source_images=[first, *headers[part.start + 1 : part.stop]],
             pixel_array=values[part],
             series_instance_uid=derive_uid(key, "parametric map", place, "series"),
-            series_number=series_number(source, 95 + place),
+            series_number=series_number(source, numbered_place(len(analysis.derived) + place)),
             sop_instance_uid=derive_uid(key, "parametric map", place),
             instance_number=1,
             manufacturer=MANUFACTURER,

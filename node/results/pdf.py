@@ -114,8 +114,7 @@ def draw_page(
     ]
     if findings:
         story += [_findings(findings), Spacer(0, 6)]
-    if analysis.findings is not None:
-        story += [_text(remark, 9) for remark in analysis.findings.remarks]
+    story += [_text(remark, 9) for remark in analysis.remarks]
     if pictures:
         story += [Spacer(0, 6), _pictures(pictures[:PICTURES]), Spacer(0, 6)]
     made_with = f"{algorithm.name} {algorithm.version}".strip()

@@ -260,10 +260,9 @@ def _evaluations(analysis: Analysis, findings: Sequence[Finding]) -> ContainerCo
 
 
 def _comments(analysis: Analysis) -> list[ContentItem]:
-    """The outcome in words, the reason, the pipeline's remarks."""
+    """The outcome in words, the reason, the remarks."""
     outcome = f"Outcome: {analysis.outcome}" + (f" ({analysis.reason})" if analysis.reason else "")
-    remarks = () if analysis.findings is None else analysis.findings.remarks
-    return [TextContentItem(codes.DCM.Comment, plain(text, 1024), _CONTAINS) for text in (outcome, *remarks)]
+    return [TextContentItem(codes.DCM.Comment, plain(text, 1024), _CONTAINS) for text in (outcome, *analysis.remarks)]
 
 
 def _image_library(source: Source, headers: Sequence[Dataset]) -> ContainerContentItem:
