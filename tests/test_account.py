@@ -215,4 +215,5 @@ def send(node: Node, datasets: list[Any]) -> None:
     sender = associate(node, [(datasets[0].SOPClassUID, ExplicitVRLittleEndian)])
     assert {send_dataset(sender, dataset).Status for dataset in datasets} == {0x0000}
     sender.release()
+    node.rows(instance)  # they follow their files
     until(lambda: count(node.engine, association, association.c.closed_at.is_(None)) == 0)
