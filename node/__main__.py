@@ -14,7 +14,7 @@ import click
 from node import __version__, log
 from node.config import PipelineTable, load
 from node.errors import NodeError
-from node.verbs import audit, bench, conformance, ledger, models, reconcile, rules
+from node.verbs import audit, bench, conformance, doctor, first_run, ledger, models, reconcile, rules
 from node.verbs import web as dashboard
 from node.verbs.options import config_option, json_option, print_json
 
@@ -40,7 +40,8 @@ def main() -> None:
     \b
     First steps:
       ainode demo                     see it work, with a demo PACS and synthetic studies
-      ainode check                    is this machine, configuration and network ready?
+      ainode init                     write a configuration, and say what to enter on PACS and scanner
+      ainode doctor                   is this machine, configuration and network ready?
       ainode run                      start the node
       ainode status                   what it has done and what waits
       ainode explain STUDY_UID        why a study was (not) processed
@@ -60,26 +61,6 @@ def run(config_path: Path, only: str | None) -> None:
     from node.service import run_node
 
     run_node(config_path, only)
-
-
-@main.command()
-@config_option
-@json_option
-def check(*, config_path: Path, as_json: bool) -> None:
-    """Check configuration, disk, ledger, port, device, weights and every destination (C-ECHO)."""
-    from node.check import check as checks
-
-    answers = []
-    for answer in checks(load(config_path)):
-        answers.append(answer)
-        if not as_json:
-            click.echo(f"{'ok  ' if answer.good else 'FAIL'} {answer.name}: {answer.found}")
-            if answer.remedy:
-                click.echo(f"       -> {answer.remedy}")
-    if as_json:
-        print_json([asdict(a) for a in answers])
-    if not all(a.good for a in answers):
-        sys.exit(1)
 
 
 @main.command()
@@ -171,11 +152,13 @@ def demo(*, studies: Path | None, folder: Path, keep: bool) -> None:
 for verb in (
     *ledger.VERBS,
     *bench.VERBS,
+    *doctor.VERBS,
     *reconcile.VERBS,
     *rules.VERBS,
     models.models,
     audit.audit,
     conformance.conformance,
+    first_run.first_run,
     dashboard.web,
 ):
     main.add_command(verb)

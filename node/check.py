@@ -30,6 +30,11 @@ class Check:
     found: str
     remedy: str = ""
 
+    @property
+    def word(self) -> str:
+        """How it is shown; a note is good, and yet something to think about."""
+        return "FAIL" if not self.good else "note" if self.remedy else "ok"
+
 
 def check(config: Config) -> Iterator[Check]:
     """Run every check, one after the other; none changes anything but a probe file in the storage folder."""

@@ -121,15 +121,15 @@ def _own(context: ssl.SSLContext, certificate: str, key: str, where: str) -> Non
         raise ConfigError(f"{where} key {key} is encrypted; give one without passphrase, readable by this user only")
 
     with _Explained(where, (certificate, key)):
-        context.load_cert_chain(_path(certificate), _path(key), encrypted)
+        context.load_cert_chain(path_of(certificate), path_of(key), encrypted)
 
 
 def _trust(context: ssl.SSLContext, ca: str, crl: str, where: str) -> None:
     with _Explained(where, (ca,)):
-        context.load_verify_locations(_path(ca))
+        context.load_verify_locations(path_of(ca))
     if crl:
         with _Explained(where, (crl,)):
-            context.load_verify_locations(_path(crl))
+            context.load_verify_locations(path_of(crl))
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 
@@ -137,7 +137,7 @@ class _Explained:
     """Turns what the files' readers raise into words."""
 
     def __init__(self, where: str, names: Iterable[str]) -> None:
-        self._what = f"{where} {' and '.join(str(_path(name)) for name in names)}"
+        self._what = f"{where} {' and '.join(str(path_of(name)) for name in names)}"
 
     def __enter__(self) -> None:
         return
@@ -150,7 +150,7 @@ class _Explained:
             raise ConfigError(f"{self._what}: {error.strerror}; correct the path, or the rights") from error
 
 
-def _path(name: str) -> Path:
+def path_of(name: str) -> Path:
     """A file; a name without a slash is a credential of the systemd unit (``LoadCredential=``, systemd.exec(5))."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     return Path(folder, name) if folder and "/" not in name else Path(name)
@@ -158,7 +158,7 @@ def _path(name: str) -> Path:
 
 def _stamp(name: str) -> tuple[int, int, int] | None:
     try:
-        status = _path(name).stat()
+        status = path_of(name).stat()
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size

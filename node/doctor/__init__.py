@@ -1,0 +1,31 @@
+"""``ainode doctor``: all of ``ainode check``, and what takes longer. Every line that is not well has its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from node.check import Check, check, describe_pipelines
+from node.config import Config
+from node.doctor.certificates import certificates
+from node.doctor.lint import lint
+from node.doctor.machine import disk_speed, integrity, our_clock
+from node.doctor.network import callers, host_names, presentation, their_clock
+from node.doctor.trial import try_pipelines
+
+
+def examine(config: Config, config_path: Path) -> Iterator[Check]:
+    """Everything, one after the other; nothing is sent but C-ECHO and questions, nothing is written to the ledger."""
+    yield from check(config)
+    described = describe_pipelines(config)
+    yield from lint(config, described)
+    yield from host_names(config)
+    yield from certificates(config)
+    yield our_clock()
+    yield disk_speed(config.storage.folder)
+    yield integrity(config)
+    yield from callers(config)
+    for name in config.destinations:
+        yield from presentation(config, name)
+        yield their_clock(config, name)
+    yield from try_pipelines(config, config_path, described)

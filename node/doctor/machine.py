@@ -1,0 +1,88 @@
+"""This machine: its clock, its disk, its ledger."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+import uuid
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from node.check import Check
+from node.config import Config
+from node.errors import NodeError
+from node.service import open_storage
+
+_PROBE_MIB = 64
+_SLOW_MIB_PER_SECOND = 50.0
+"""Ten scanners that send at 5 MiB/s each."""
+_TIME_ERROR = 5
+"""What adjtimex(2) returns while the kernel's clock is not synchronised."""
+
+
+def our_clock() -> Check:
+    """Whether the kernel says that something keeps its clock right: NTP, PTP or the host of a virtual machine."""
+    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(512))  # struct timex, modes = 0
+    if state < 0:
+        return Check(name="clock", good=True, found=f"state is not known ({os.strerror(ctypes.get_errno())})")
+    if state == _TIME_ERROR:
+        return Check(
+            name="clock",
+            good=True,
+            found="the kernel says that this clock is not synchronised",
+            remedy="start chrony or systemd-timesyncd (in a container: on its host); times of results depend on it",
+        )
+    return Check(name="clock", good=True, found="synchronised")
+
+
+def disk_speed(folder: Path) -> Check:
+    """How fast a large file is durable."""
+    probe = folder / f".probe-{uuid.uuid4().hex}"
+    block = os.urandom(2**20)
+    started = time.perf_counter()
+    try:
+        with probe.open("wb") as file:
+            for _ in range(_PROBE_MIB):
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        remedy = "correct [storage] folder, its rights or its free space"
+        return Check(name="disk speed", good=False, found=f"{folder}: {error.strerror}", remedy=remedy)
+    finally:
+        probe.unlink(missing_ok=True)
+    rate = _PROBE_MIB / (time.perf_counter() - started)
+    slow = rate < _SLOW_MIB_PER_SECOND
+    return Check(
+        name="disk speed",
+        good=True,
+        found=f"{rate:.0f} MiB/s, durably written",
+        remedy="use a local disk or SSD; receiving will be slow" if slow else "",
+    )
+
+
+def integrity(config: Config) -> Check:
+    """SQLite examines its own file; a server answers with its version and looks after its files itself."""
+    name = "ledger integrity"
+    try:
+        engine, _ = open_storage(config)
+    except NodeError as error:
+        return Check(name=name, good=False, found=str(error))
+    question = "PRAGMA integrity_check" if engine.dialect.name == "sqlite" else "SHOW server_version"
+    try:
+        with engine.connect() as connection:
+            answer = [str(row[0]) for row in connection.execute(sa.text(question))]
+    except sa.exc.DatabaseError as error:
+        answer = [str(error.orig)]
+    finally:
+        engine.dispose()
+    if engine.dialect.name != "sqlite":
+        return Check(name=name, good=True, found=f"PostgreSQL {answer[0]} answers; it looks after its own files")
+    return Check(
+        name=name,
+        good=answer == ["ok"],
+        found="; ".join(answer[:3]),
+        remedy="" if answer == ["ok"] else "stop the node and move ledger.sqlite* away: it is rebuilt from the files",
+    )

@@ -1,0 +1,145 @@
+"""The network: names, who called us, what each destination accepts, how its clock goes."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+from pydicom.uid import UID, CTImageStorage, MRImageStorage
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import (
+    LabelMapSegmentationStorage,
+    StorageCommitmentPushModel,
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
+
+from node.check import Check
+from node.config import Config, Destination
+from node.deliver.association import Peer, Timeouts, associate
+from node.deliver.stow import service
+from node.deliver.transcode import UNCOMPRESSED
+from node.errors import DeliveryError, NodeError
+from node.ledger.tables import association
+from node.results.gate import SOP_CLASSES
+from node.service import open_storage
+
+_CLOCK_SECONDS = 5.0
+_REFUSED = {1: "user rejection", 2: "no reason", 3: "SOP Class not supported", 4: "transfer syntax not supported"}
+"""Result of a presentation context, PS3.8 table 9-18."""
+
+
+def host_names(config: Config) -> Iterator[Check]:
+    """Whether every host that the configuration names has an address."""
+    named = {f"[destinations.{n}]": to.host or urlsplit(to.url).hostname for n, to in config.destinations.items()}
+    named |= {f"[ae] callers, {caller.title}": caller.host for caller in config.ae.callers}
+    named |= {"[audit] syslog": urlsplit(config.audit.syslog).hostname}
+    named |= {"[storage] ledger_url": urlsplit(config.storage.ledger_url).hostname}
+    for where, host in named.items():
+        if not host:
+            continue
+        try:
+            found = {str(answer[4][0]) for answer in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        except OSError as error:
+            remedy = f"correct the name in {where}, or the name server in /etc/resolv.conf"
+            yield Check(name=f"host {host}", good=False, found=f"has no address ({error.strerror})", remedy=remedy)
+        else:
+            if found != {host}:
+                yield Check(name=f"host {host}", good=True, found=f"is {', '.join(sorted(found))}")
+
+
+def callers(config: Config) -> Iterator[Check]:
+    """The other way round: when each peer that we know sent images last. Nobody can make it call, the ledger knows."""
+    destinations = {to.title.strip(): to for to in config.destinations.values() if to.host}
+    titles = dict.fromkeys([*(caller.title.strip() for caller in config.ae.callers), *destinations])
+    try:
+        engine, _ = open_storage(config)
+    except NodeError:
+        return  # `ledger` says so already
+    table = association.c
+    question = sa.select(table.calling_ae, table.peer_address, table.opened_at).order_by(table.opened_at)
+    with engine.connect() as connection:
+        last = {
+            str(row.calling_ae).strip(): row
+            for row in connection.execute(question.where(sa.func.trim(table.calling_ae).in_(titles)))
+        }
+    engine.dispose()
+    for title in titles:
+        if (row := last.get(title)) is not None:
+            at = datetime.fromtimestamp(row.opened_at).astimezone().isoformat(" ", "seconds")
+            yield Check(name=f"caller {title}", good=True, found=f"sent images last {at}, from {row.peer_address}")
+        elif title not in destinations or destinations[title].commitment:
+            yield Check(
+                name=f"caller {title}",
+                good=True,
+                found="has sent no image yet, so whether it can reach us is not known",
+                remedy=f"send a C-ECHO from there to {config.ae.title.strip()}, port {config.ae.port} of this machine",
+            )
+
+
+def presentation(config: Config, name: str) -> Iterator[Check]:
+    """One line for each SOP Class that ``[destinations.name]`` would get or be asked for: what it accepts."""
+    to = config.destinations[name]
+    if not to.host:
+        return
+    wanted = _wanted(config, name, to)
+    contexts = [build_context(Verification), *(build_context(uid, [s]) for uid in wanted for s in UNCOMPRESSED)]
+    try:
+        with associate(Peer.of(name, to), config.ae.title, contexts, Timeouts()) as peer:
+            answered = [*peer.accepted_contexts, *peer.rejected_contexts]
+    except DeliveryError:
+        return  # C-ECHO has said why
+    for uid, use in wanted.items():
+        yield _accepted(name, uid, use, [c for c in answered if c.abstract_syntax == uid])
+
+
+def _wanted(config: Config, name: str, to: Destination) -> dict[UID, str]:
+    """SOP Class and what it is for."""
+    found: dict[UID, str] = {}
+    for kind in sorted(config.kinds(name)):
+        if kind == "derived":
+            found |= dict.fromkeys((CTImageStorage, MRImageStorage), "derived")
+        else:
+            found[UID(SOP_CLASSES.get(kind, LabelMapSegmentationStorage))] = kind
+    if any(name in rule.send for rule in config.rules):
+        found |= dict.fromkeys((CTImageStorage, MRImageStorage), "images as received")
+    if to.commitment:
+        found[UID(StorageCommitmentPushModel)] = "commitment"
+    if to.find:
+        found[UID(StudyRootQueryRetrieveInformationModelFind)] = "find"
+    return found
+
+
+def _accepted(name: str, uid: UID, use: str, answered: list[PresentationContext]) -> Check:
+    accepted = [UID(c.transfer_syntax[0]).name for c in answered if c.result == 0]
+    where = f"destination {name}, {uid.name} ({use})"
+    if accepted:
+        return Check(name=where, good=True, found=f"accepted in {' and '.join(accepted)}")
+    reasons = dict.fromkeys(_REFUSED.get(c.result or 0, "no answer") for c in answered)
+    remedy = f"let its administrator allow this SOP Class from us, or leave {use!r} out of [destinations.{name}]"
+    return Check(name=where, good=False, found=f"refused: {', '.join(reasons)}", remedy=remedy)
+
+
+def their_clock(config: Config, name: str) -> Check:
+    """How far the clock of a DICOMweb service is from ours; C-ECHO tells no time."""
+    to, line = config.destinations[name], f"clock of {name}"
+    if not to.url:
+        return Check(name=line, good=True, found="a folder has none" if to.folder else "not told by DICOM")
+    try:
+        with service(name, to, Timeouts()) as client:
+            before = time.time()
+            told = client.get("studies", params={"limit": 1}).headers.get("Date", "")
+            middle = (before + time.time()) / 2
+        offset = parsedate_to_datetime(told).timestamp() + 0.5 - middle  # Date is cut off to whole seconds
+    except DeliveryError:
+        return Check(name=line, good=True, found="not known, the service does not answer")
+    except ValueError:
+        return Check(name=line, good=True, found="not told in its answers")
+    far = abs(offset) > _CLOCK_SECONDS
+    remedy = "synchronise both clocks with NTP; times in results and audit trail do not agree" if far else ""
+    return Check(name=line, good=not far, found=f"{offset:+.0f} s from ours", remedy=remedy)

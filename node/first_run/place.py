@@ -1,0 +1,132 @@
+"""Files of a new node: where the shipped ones are, certificates, units for systemd."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import node
+from node.errors import ConfigError, PlatformError
+
+SYSTEMD = Path("/etc/systemd/system")
+_USER = "ainode"
+
+
+def shipped(name: str) -> Path:
+    """``config.toml`` or ``systemd``: in the checkout, or where the wheel has put it (``share/ainode``)."""
+    checkout = Path(node.__file__).parents[1]
+    places = (
+        checkout if (checkout / "pyproject.toml").exists() else None,
+        Path(sysconfig.get_path("data"), "share/ainode"),
+    )
+    for place in places:
+        if place is not None and (place / name).exists():
+            return place / name
+    raise PlatformError(f"{name} came not with this installation; install the package again, or work from a checkout")
+
+
+def write_new(path: Path, text: str, *, force: bool) -> None:
+    """Write a file that must not exist yet. Raises ``ConfigError`` when it does, ``PlatformError`` when it cannot."""
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists and was not touched; give --force to replace it, or another --config")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        part.write_text(text, encoding="utf-8")
+        part.chmod(0o640)
+        part.replace(path)
+    except OSError as error:
+        raise PlatformError(f"{path}: {error.strerror}; run as root, or give another --config") from error
+
+
+def make_request(certificate: Path, host: str, *, force: bool) -> Path:
+    """A new key beside ``certificate``, and a request (CSR) for an authority to sign."""
+    request = certificate.with_suffix(".csr")
+    _fresh(certificate.with_suffix(".key"), force=force)
+    _openssl("req", *_key(certificate.with_suffix(".key")), *_subject(host), "-out", request)
+    return request
+
+
+def make_test_authority(certificate: Path, host: str, *, force: bool) -> Path:
+    """An authority of our own that has signed ``certificate``: for tests, not for patients. Returns its PEM file."""
+    ca = certificate.with_name("ca.pem")
+    _fresh(ca, force=force)
+    request = make_request(certificate, host, force=force)
+    _openssl("req", "-x509", *_key(ca.with_suffix(".key")), "-days", "3650", "-subj", "/CN=Test authority", "-out", ca)
+    signer = ("-CA", ca, "-CAkey", ca.with_suffix(".key"), "-CAcreateserial", "-copy_extensions", "copy")
+    _openssl("x509", "-req", "-in", request, *signer, "-days", "825", "-out", certificate)
+    return ca
+
+
+def _fresh(path: Path, *, force: bool) -> None:
+    if path.exists() and not force:
+        raise ConfigError(f"{path} exists and was not touched; give --force to replace it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _key(path: Path) -> tuple[str | Path, ...]:
+    return "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", path
+
+
+def _subject(host: str) -> tuple[str, ...]:
+    return "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"
+
+
+def _openssl(*arguments: str | Path) -> None:
+    try:
+        done = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise PlatformError("openssl is not installed; install it (Debian package openssl)") from error
+    if done.returncode:
+        raise PlatformError(f"openssl {arguments[0]} failed: {done.stderr.strip()[-300:]}")
+
+
+def install_units(folder: Path, config_path: Path, storage: Path, port: int) -> Iterator[str]:
+    """Write the units for this program and configuration, and tell of each step. Raises ``PlatformError``.
+
+    In ``/etc/systemd/system`` also the user of the service is made, and systemd told.
+    """
+    program = Path(sys.executable).with_name("ainode")
+    service = ["[Service]"]
+    if storage != Path("/var/lib/ainode"):
+        service.append(f"ReadWritePaths={storage}")
+    if port < 1024:
+        service += ["AmbientCapabilities=CAP_NET_BIND_SERVICE", "CapabilityBoundingSet=CAP_NET_BIND_SERVICE"]
+    try:
+        for unit in sorted(shipped("systemd").glob("*.service")):
+            text = unit.read_text(encoding="utf-8")
+            text = text.replace("/opt/ainode/.venv/bin/ainode", str(program))
+            text = text.replace("/etc/ainode/config.toml", str(config_path.absolute()))
+            (folder / unit.name).write_text(text, encoding="utf-8")
+            yield f"wrote {folder / unit.name}"
+            if len(service) > 1:
+                more = folder / f"{unit.name}.d" / "init.conf"
+                more.parent.mkdir(exist_ok=True)
+                more.write_text("\n".join(service) + "\n", encoding="utf-8")
+                yield f"wrote {more}"
+        if folder == SYSTEMD:
+            yield from _tell_system(config_path, storage)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise PlatformError(f"units cannot be installed ({error}); run as root on a machine with systemd") from error
+
+
+def _tell_system(config_path: Path, storage: Path) -> Iterator[str]:
+    commands = [["systemctl", "daemon-reload"]]
+    if _USER not in {user.pw_name for user in pwd.getpwall()}:
+        shell = ["--home-dir", "/var/lib/ainode", "--shell", "/usr/sbin/nologin"]
+        commands.insert(0, ["useradd", "--system", "--user-group", *shell, _USER])
+    for command in commands:
+        subprocess.run(command, check=True)
+        yield f"ran {' '.join(command)}"
+    shutil.chown(config_path, group=_USER)
+    storage.mkdir(parents=True, exist_ok=True)
+    tls = config_path.parent / "tls"
+    for path in [storage, *storage.rglob("*"), *(tls.iterdir() if tls.exists() else ())]:
+        os.chown(path, pwd.getpwnam(_USER).pw_uid, -1)
+    yield f"gave {storage} to user {_USER}"
