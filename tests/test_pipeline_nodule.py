@@ -69,6 +69,7 @@ def chest(*, nodule: bool = True, lungs: bool = True) -> Volume:
 @pytest.mark.parametrize("orientation", ["HPL", "PFR"])
 def test_a_nodule_comes_back_where_it_is_in_the_patient(pipeline: NodulePipeline, orientation: str) -> None:
     findings = pipeline.run(VolumeSeries(chest().to_patient_orientation(orientation)))
+    assert findings.maps == (), "nobody asked"
     lesion = findings.lesions[0]
     mask = lesion.segment.mask
     centre = mask.map_indices_to_reference(np.argwhere(mask.array > 0).astype(float)).mean(axis=0)
@@ -79,6 +80,16 @@ def test_a_nodule_comes_back_where_it_is_in_the_patient(pipeline: NodulePipeline
     assert lesion.probability is not None
     assert lesion.probability >= pipeline.options.threshold
     assert -300 < lesion.measurements[0].value < 60
+
+
+def test_the_heat_map_is_asked_for_and_is_hot_where_the_nodule_is() -> None:
+    findings = create(weights=None, device="cpu", options={"maps": True}).run(VolumeSeries(chest()))
+    [heat] = findings.maps
+    hottest = np.argwhere(heat.volume.array == heat.volume.array.max()).astype(float)
+    place = heat.volume.map_indices_to_reference(hottest).mean(axis=0)
+    assert np.linalg.norm(place - NODULE_LPS) < 4, "one cell"
+    assert 0 <= heat.volume.array.min() < 0.01
+    assert 0.5 < heat.volume.array.max() <= 1
 
 
 def test_the_mirrored_nodule_is_in_the_right_lung(pipeline: NodulePipeline) -> None:
@@ -129,6 +140,7 @@ def test_the_algorithm_names_its_weights_and_settings(pipeline: NodulePipeline) 
         ({"threshold": 1.5}, "threshold is 1.5; use a number above 0"),
         ({"threshold": "high"}, "threshold is 'high'; give a number"),
         ({"max_findings": 2.5}, "max_findings is 2.5; give a number (int)"),
+        ({"maps": 1}, "maps is 1; give true or false"),
         ({"max_findings": 0}, "max_findings is 0; use 1 to 50"),
         ({"min_diameter_mm": -1}, "min_diameter_mm is -1; use 0 to 30 mm"),
     ],

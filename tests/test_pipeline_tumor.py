@@ -124,8 +124,12 @@ def test_another_contrast_is_refused_unless_the_site_wants_it(pipeline: TumorPip
     series = VolumeSeries(head(), "MR", {"EchoTime": 8.9})
     with pytest.raises(Unsuitable, match="not T2-weighted FLAIR"):
         pipeline.run(series)
-    eager = create(weights=None, device="cpu", options={"any_contrast": True})
-    assert any("Not recognised as FLAIR" in remark for remark in eager.run(series).remarks)
+    eager = create(weights=None, device="cpu", options={"any_contrast": True, "maps": True})
+    findings = eager.run(series)
+    assert any("Not recognised as FLAIR" in remark for remark in findings.remarks)
+    [chance] = findings.maps
+    assert chance.volume.spatial_shape == series.volume("HPL").spatial_shape
+    assert 0 <= chance.volume.array.min() <= chance.volume.array.max() <= 1
 
 
 def test_altered_weights_are_refused(tmp_path: Path) -> None:

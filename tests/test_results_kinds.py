@@ -15,6 +15,8 @@ import pytest
 from analyses import OUTCOMES, analysis, box, halved, one, put, segment, source_of, spoiled, two_lesions
 from dicom_files import ct_series, mr_series
 from pydicom import FileDataset
+from pydicom.charset import convert_encodings
+from pydicom.valuerep import PersonName
 
 from node.config import Destination
 from node.config.routing import ObjectKind
@@ -224,6 +226,35 @@ def test_a_page_holds_whatever_is_said_in_any_script_and_stays_one_page(tmp_path
     text = page_text(one(objects, "pdf"), tmp_path)
     assert "Größe <geschätzt> & mehr" in text
     assert text.count("\f") == 1
+
+
+NAMES = {
+    "Cyrillic, UTF-8": ("ISO_IR 192", "Иванов^Иван", "in letters this page cannot show"),
+    "Cyrillic, IR 144": ("ISO_IR 144", "Иванов^Иван", "in letters this page cannot show"),
+    "Japanese": (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada^Tarou"),
+    "Japanese without Latin": (["", "ISO 2022 IR 87"], "=山田^太郎=やまだ^たろう", "in letters this page cannot show"),
+    "one letter only": ("ISO_IR 192", "Smithи^Ann", "in letters this page cannot show"),
+    "Latin": ("ISO_IR 100", "Müller^Jürgen", "Müller^Jürgen"),
+    "accents apart": ("ISO_IR 192", "Mu\u0308ller^Ann", "Müller^Ann"),
+}
+
+
+@pytest.mark.parametrize("which", NAMES)
+def test_a_name_is_on_the_page_whole_or_said_to_be_missing(tmp_path: Path, which: str):
+    charset, name, shown = NAMES[which]
+
+    def named(image: FileDataset) -> None:
+        image.SpecificCharacterSet = charset
+        image.PatientName = PersonName(name, encodings=convert_encodings(charset))
+
+    source = source_of(tmp_path, ct_series(3, 16), named)
+    objects = encode(analysis(Findings(remarks=("Подозрение",))), source, ["pdf"])
+    check(objects, source)
+    text = page_text(one(objects, "pdf"), tmp_path)
+    line = next(line for line in text.splitlines() if line.strip().startswith("Patient "))
+    assert shown in line
+    assert str(source.datasets[0].PatientID) in text
+    assert "??????????" in text, "of a remark no letter is left out silently"
 
 
 FAULTS: dict[str, tuple[str, Any, str]] = {

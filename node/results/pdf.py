@@ -1,10 +1,12 @@
 """The report on one page: Encapsulated PDF (PS3.3 A.45.1) with identity, outcome, table and pictures.
 
 A page that is printed loses its header, so it names the patient. Text is text: it can be searched and copied.
+Where letters are missing the page says so.
 """
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,7 +24,6 @@ from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Paragraph, Spacer, Table
@@ -42,7 +43,9 @@ ROWS = 12
 PICTURES = 4
 """Key images on the page."""
 _MARGIN = 40.0
-_LATIN, _EASTERN, _KOREAN = "Vera", "STSong-Light", "HYSMyeongJo-Medium"
+_FACE = "Vera"
+"""Brought by reportlab and embedded: no viewer has to have it. Latin letters only."""
+_NOT_SHOWN = "in letters this page cannot show"
 _IDENTITY = (
     ("Patient", "PatientName"),
     ("Patient ID", "PatientID"),
@@ -101,7 +104,7 @@ def draw_page(
     pictures: Sequence[Image.Image],
 ) -> bytes:
     """The page as a PDF file; the same arguments give the same bytes. ``at``: local time of the analysis."""
-    _register_fonts()
+    _register_font()
     algorithm = analysis.algorithm
     story: list[Flowable] = [
         _text(f"AI report: {analysis.pipeline}", 15),
@@ -122,6 +125,7 @@ def draw_page(
     story += [
         _text(f"Made by {made_with}{digest}, ainode {__version__}, {at:%Y-%m-%d %H:%M}.", 7),
         _text(f"From {len(source.datasets)} images of series {source.series_instance_uid}.", 7),
+        _text("A question mark may stand for a letter that this page cannot show.", 7),
         _text("Computed without human review. It replaces neither the images nor their reading by a physician.", 7),
     ]
     buffer = BytesIO()
@@ -143,10 +147,7 @@ def draw_page(
 def _identity(header: Dataset) -> Table:
     cells = []
     for title, keyword in _IDENTITY:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a character set that is not what it says: shown as well as can be
-            value = str(header.get(keyword) or "").rstrip("=^")
-        cells.append([_text(title, 8, colors.grey), _text(value or "-", 9)])
+        cells.append([_text(title, 8, colors.grey), _text(_stated(header, keyword) or "-", 9)])
     half = (len(cells) + 1) // 2
     table = Table(
         [left + right for left, right in zip(cells[:half], cells[half:], strict=True)],
@@ -155,6 +156,19 @@ def _identity(header: Dataset) -> Table:
     )
     table.hAlign = "LEFT"
     return table
+
+
+def _stated(header: Dataset, keyword: str) -> str:
+    """A value of the header whole or not at all: half a name is another person's.
+
+    Of a name the alphabetic component group (PS3.5 6.2.1), else another one that can be shown.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a character set that is not what it says: shown as well as can be
+        value = header.get(keyword)
+        groups = str(value or "").split("=") if keyword == "PatientName" else [str(value or "")]
+    written = [text for group in groups if (text := _composed(group).strip("^ "))]
+    return next((text for text in written if all(map(_has_letter, text))), _NOT_SHOWN if written else "")
 
 
 def _findings(findings: Sequence[Finding]) -> Table:
@@ -185,24 +199,21 @@ def _pictures(pictures: Sequence[Image.Image]) -> Table:
 
 
 def _text(text: str, size: float, colour: Any = colors.black) -> Paragraph:
-    """A paragraph, each part of it in a typeface that has its letters."""
-    known = pdfmetrics.getFont(_LATIN).face.charToGlyph
-    parts: list[tuple[str, str]] = []
-    for character in text:
-        eastern = _KOREAN if 0xAC00 <= ord(character) <= 0xD7A3 else _EASTERN
-        face = _LATIN if ord(character) in known else eastern
-        if parts and parts[-1][0] == face:
-            parts[-1] = (face, parts[-1][1] + character)
-        else:
-            parts.append((face, character))
-    marked = "".join(f'<font face="{face}">{escape(part)}</font>' for face, part in parts)
-    style = ParagraphStyle("text", fontName=_LATIN, fontSize=size, leading=1.25 * size, textColor=colour)
-    return Paragraph(marked, style)
+    """A paragraph; each letter that the typeface has not is a question mark, never nothing."""
+    shown = "".join(letter if _has_letter(letter) else "?" for letter in _composed(text))
+    style = ParagraphStyle("text", fontName=_FACE, fontSize=size, leading=1.25 * size, textColor=colour)
+    return Paragraph(escape(shown), style)
+
+
+def _composed(text: str) -> str:
+    """Letters and their accents in one (NFC), one space for any white space."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _has_letter(letter: str) -> bool:
+    return ord(letter) in pdfmetrics.getFont(_FACE).face.charToGlyph
 
 
 @cache
-def _register_fonts() -> None:
-    """Vera (Latin, embedded) and two of the typefaces that every PDF reader brings: East Asian, Greek, Cyrillic."""
-    pdfmetrics.registerFont(TTFont(_LATIN, "Vera.ttf"))
-    for face in (_EASTERN, _KOREAN):
-        pdfmetrics.registerFont(UnicodeCIDFont(face))
+def _register_font() -> None:
+    pdfmetrics.registerFont(TTFont(_FACE, "Vera.ttf"))

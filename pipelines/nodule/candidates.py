@@ -47,6 +47,12 @@ class Crop:
         """Index on the 1 mm grid to index in the source volume."""
         return (grid + 0.5) * self.scale - 0.5 + self.origin
 
+    def cells_to_source(self) -> npt.NDArray[np.float64]:
+        """4 x 4 matrix from the index of a heat-map cell to that in the source volume."""
+        matrix = np.diag([*(self.scale * CELL_MM), 1.0])
+        matrix[:3, 3] = self.to_source(np.full(3, CELL_MM / 2 - 0.5))
+        return matrix
+
 
 def crop_lungs(hu: npt.NDArray[np.float32], spacing: Sequence[float], lungs: Lungs) -> Crop:
     """Cut out the lungs with ``MARGIN_MM`` and resample to 1 mm."""

@@ -19,6 +19,9 @@ class Options:
     min_diameter_mm: float = 4.0
     """Smaller outlines (diameter of the sphere of the same volume) are not reported; 0 to 30."""
 
+    maps: bool = False
+    """Also return the detector's heat map, for destinations that ask for ``parametric map``."""
+
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise ValueError(f"nodule option threshold is {self.threshold}; use a number above 0 and below 1")
@@ -30,7 +33,7 @@ class Options:
     @classmethod
     def read(cls, table: Mapping[str, Any]) -> Options:
         """Values of a configuration table. Raises ``ValueError`` for an unknown key or a value of the wrong type."""
-        kinds: dict[str, type] = {"threshold": float, "max_findings": int, "min_diameter_mm": float}
+        kinds: dict[str, type] = {"threshold": float, "max_findings": int, "min_diameter_mm": float, "maps": bool}
         names = [f.name for f in fields(cls)]
         for key, value in table.items():
             if key not in names:
@@ -38,6 +41,7 @@ class Options:
                 hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(names)}"
                 raise ValueError(f"nodule option {key} = {value!r} is unknown; {hint}")
             fits = isinstance(value, kinds[key]) or (kinds[key] is float and isinstance(value, int))
-            if not fits or isinstance(value, bool):
-                raise ValueError(f"nodule option {key} is {value!r}; give a number ({kinds[key].__name__})")
+            if not fits or isinstance(value, bool) != (kinds[key] is bool):
+                wanted = "true or false" if kinds[key] is bool else f"a number ({kinds[key].__name__})"
+                raise ValueError(f"nodule option {key} is {value!r}; give {wanted}")
         return cls(**table)

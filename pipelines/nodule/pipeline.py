@@ -12,8 +12,20 @@ import numpy.typing as npt
 import torch
 
 from node.errors import WeightsError
-from node.pipeline import Algorithm, Findings, Lesion, Measurement, Needs, Segment, Series, Unsuitable, Volume, codes
-from pipelines.nodule.candidates import Candidate, crop_lungs, heat_map, peaks
+from node.pipeline import (
+    Algorithm,
+    Findings,
+    Lesion,
+    Map,
+    Measurement,
+    Needs,
+    Segment,
+    Series,
+    Unsuitable,
+    Volume,
+    codes,
+)
+from pipelines.nodule.candidates import Candidate, Crop, crop_lungs, heat_map, peaks
 from pipelines.nodule.lungs import Lungs, find_lungs
 from pipelines.nodule.network import CandidateNet, OutlineNet
 from pipelines.nodule.options import Options
@@ -91,7 +103,9 @@ class NodulePipeline:
         lungs = find_lungs(volume.array, (spacing[0], spacing[1], spacing[2]))
         if lungs is None:
             raise Unsuitable("No aerated lung was found in these images.")
-        nodules = self.nodules(volume.array, spacing, lungs)
+        crop = crop_lungs(volume.array, spacing, lungs)
+        heat = heat_map(self.candidate_net, crop, self.device)
+        nodules = self._outlined(volume.array, spacing, peaks(heat, crop, LOWEST_SCORE))
         shown = nodules[: self.options.max_findings]
         remarks = ["Nodules under 6 mm are often missed by this algorithm."]
         if spacing[0] > 3:
@@ -101,13 +115,19 @@ class NodulePipeline:
         if len(nodules) > len(shown):
             remarks.append(f"{len(nodules)} nodules were found; the {len(shown)} most probable are reported.")
         lesions = tuple(_lesion(i, n, volume, lungs) for i, n in enumerate(shown, 1))
-        return Findings(lesions=lesions, remarks=tuple(remarks))
+        maps = (_map(heat, crop, volume),) if self.options.maps else ()
+        return Findings(lesions=lesions, maps=maps, remarks=tuple(remarks))
 
     def nodules(self, hu: npt.NDArray[np.float32], spacing: Sequence[float], lungs: Lungs) -> list[Nodule]:
         """Everything above the threshold, most probable first. ``hu``: axial ``[slice, row, column]``."""
         crop = crop_lungs(hu, spacing, lungs)
+        return self._outlined(hu, spacing, peaks(heat_map(self.candidate_net, crop, self.device), crop, LOWEST_SCORE))
+
+    def _outlined(
+        self, hu: npt.NDArray[np.float32], spacing: Sequence[float], candidates: Sequence[Candidate]
+    ) -> list[Nodule]:
         found: list[Nodule] = []
-        for candidate in peaks(heat_map(self.candidate_net, crop, self.device), crop, LOWEST_SCORE):
+        for candidate in candidates:
             shape = outline(self.outline_net, hu, spacing, candidate, self.device)
             if shape is None or shape.diameter_mm < self.options.min_diameter_mm:
                 continue
@@ -116,6 +136,13 @@ class NodulePipeline:
                 found.append(Nodule(candidate=candidate, outline=shape, probability=chance))
         found.sort(key=lambda n: -n.probability)
         return [n for i, n in enumerate(found) if not any(_overlap(n.outline, m.outline) for m in found[:i])]
+
+
+def _map(heat: npt.NDArray[np.float32], crop: Crop, volume: Volume) -> Map:
+    """The detector's score in cells of 4 mm; 0 where it does not look for nodules."""
+    score = np.where(crop.inside, 1 / (1 + np.exp(-heat[0])), 0).astype(np.float32)
+    grid = Volume(score, volume.affine @ crop.cells_to_source(), "PATIENT", volume.frame_of_reference_uid)
+    return Map(name="Probability of nodule", volume=grid, quantity=codes.DCM.Probability)
 
 
 def _overlap(one: Outline, other: Outline) -> bool:

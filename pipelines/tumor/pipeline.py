@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from node.errors import WeightsError
-from node.pipeline import Algorithm, Code, Findings, Lesion, Needs, Segment, Series, Unsuitable, Volume, codes
+from node.pipeline import Algorithm, Code, Findings, Lesion, Map, Needs, Segment, Series, Unsuitable, Volume, codes
 from pipelines.tumor.contrast import why_not_flair
 from pipelines.tumor.grid import NetworkGrid
 from pipelines.tumor.lesions import lesion_regions, side_of
@@ -23,6 +23,7 @@ VERSION = "1.0.0"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_AXIAL_MM = 2.5
 """Axial pixels larger than this (thick coronal or sagittal slices) show no anatomy that the network knows."""
+MAP = "Probability of FLAIR abnormality"
 REMARKS = (
     "The outlined region is the FLAIR abnormality: tumour and oedema are not told apart.",
     "Trained on low-grade glioma only. Research use only, not for diagnosis.",
@@ -43,6 +44,8 @@ class Options:
     """Average with the prediction for the mirrored head: twice the time, fewer false positives."""
     any_contrast: bool = False
     """Also analyse series whose headers speak against FLAIR, with a remark."""
+    maps: bool = False
+    """Also return the probability in every voxel, for destinations that ask for ``parametric map``."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -99,7 +102,7 @@ class TumorPipeline:
     @property
     def algorithm(self) -> Algorithm:
         """Identity, weights and settings."""
-        settings = {f.name: str(getattr(self.options, f.name)) for f in fields(self.options)}
+        settings = {f.name: str(getattr(self.options, f.name)) for f in fields(self.options) if f.name != "maps"}
         parameters = settings | {"precision": "fp32"}
         return Algorithm(name="FLAIR abnormality", version=VERSION, weights_sha256=self._sha256, parameters=parameters)
 
@@ -126,7 +129,8 @@ class TumorPipeline:
             if mask.any():
                 lesions.append(self._lesion(len(lesions) + 1, mask, volume, probability, head))
         remarks = (*REMARKS, f"Not recognised as FLAIR: {doubt}.") if doubt else REMARKS
-        return Findings(lesions=tuple(lesions), remarks=remarks)
+        chance = Map(name=MAP, volume=volume.with_array(probability), quantity=codes.DCM.Probability)
+        return Findings(lesions=tuple(lesions), maps=(chance,) if self.options.maps else (), remarks=remarks)
 
     def _analyse(self, volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.bool_]]:
         """Probability, lesion zones and head on the grid of ``volume``."""
