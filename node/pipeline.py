@@ -183,6 +183,8 @@ class Measurement:
     value: float
     unit: Code
     """UCUM code, for example ``codes.UCUM.Millimeter``."""
+    derivation: Code | None = None
+    """How it was derived (CID 7464) where ``name`` does not say it, for example ``codes.SCT.Mean``."""
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.value):
@@ -191,7 +193,7 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lesion:
-    """One finding: a segment and what is said of it. The node itself adds volume and diameters from the mask."""
+    """One finding: a segment and what is said of it. The node adds volume, diameters and mean HU or signal."""
 
     segment: Segment
     finding: Code

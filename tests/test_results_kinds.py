@@ -178,6 +178,34 @@ def test_series_of_one_analysis_have_different_numbers_however_many(tmp_path: Pa
         encode(analysis(one_more), source, ["parametric map"])
 
 
+def test_each_lesion_has_the_mean_spread_and_range_of_its_voxels_after_its_size(made: Made):
+    source, objects = made
+    volume = source.volume("HPL")
+    report = one(objects, "sr")
+    (groups,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010"]
+    volumetric = [g for g in groups.ContentSequence if not any(i.ValueType == "SCOORD" for i in g.ContentSequence)]
+    for group, lesion in zip(volumetric, two_lesions(source).lesions, strict=True):
+        values = volume.array[lesion.segment.mask.array > 0]
+        numbers = [i for i in group.ContentSequence if i.ValueType == "NUM"]
+        assert numbers[0].ConceptNameCodeSequence[0].CodeMeaning == "Volume"
+        last = numbers[-4:]
+        told = [float(i.MeasuredValueSequence[0].NumericValue) for i in last]
+        assert told == pytest.approx([values.mean(), values.std(), values.min(), values.max()], rel=1e-3, abs=0.06)
+        unit = {i.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue for i in last}
+        assert unit == {"[hnsf'U]" if source.modality == "CT" else "1"}
+        meanings = [
+            [str(c.ConceptCodeSequence[0].CodeMeaning) for c in i.get("ContentSequence", [])]
+            or [str(i.ConceptNameCodeSequence[0].CodeMeaning)]
+            for i in last
+        ]
+        assert [m[0].split(" of ")[0].split(" Att")[0] for m in meanings] == [
+            "Mean",
+            "Standard Deviation",
+            "Minimum",
+            "Maximum",
+        ]
+
+
 def test_the_key_slices_are_selected_of_interest(made: Made):
     _, objects = made
     document = one(objects, "key object selection")

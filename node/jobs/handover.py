@@ -96,7 +96,9 @@ def _findings(findings: Findings, arrays: _Arrays) -> dict[str, Any]:
                 "finding": list(lesion.finding),
                 "site": _maybe(lesion.site),
                 "laterality": _maybe(lesion.laterality),
-                "measurements": [[list(m.name), float(m.value), list(m.unit)] for m in lesion.measurements],
+                "measurements": [
+                    [list(m.name), float(m.value), list(m.unit), _maybe(m.derivation)] for m in lesion.measurements
+                ],
                 "probability": None if lesion.probability is None else float(lesion.probability),
             }
             for lesion in findings.lesions
@@ -133,8 +135,8 @@ def _findings_of(document: dict[str, Any], arrays: Mapping[str, Any]) -> Finding
                 site=_code(lesion["site"]),
                 laterality=_code(lesion["laterality"]),
                 measurements=tuple(
-                    Measurement(name=Code(*name), value=value, unit=Code(*unit))
-                    for name, value, unit in lesion["measurements"]
+                    Measurement(name=Code(*name), value=value, unit=Code(*unit), derivation=_code(derivation))
+                    for name, value, unit, derivation in lesion["measurements"]
                 ),
                 probability=lesion["probability"],
             )

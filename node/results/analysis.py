@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
@@ -57,6 +57,9 @@ class Source(Protocol):
 
     def image(self, index: int) -> NDArray[Any]:
         """Values ``[row, column]`` of one of ``datasets``, Modality LUT applied."""
+
+    def images(self, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
+        """``image`` of each of the ascending ``indices``; each file is read once."""
 
     @property
     def series_instance_uid(self) -> str: ...

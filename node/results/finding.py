@@ -14,7 +14,7 @@ from node.pipeline import Findings, Lesion, Measurement, Segment
 from node.results.analysis import Source
 from node.results.grid import PlacedMask, on_images, place
 from node.results.identity import derive_uid, plain
-from node.results.measure import Section, largest_section, volume_mm3
+from node.results.measure import Section, intensities, largest_section, values_in, volume_mm3
 
 _UNITS = {"[hnsf'U]": "HU", "mm3": "mm³", "mm2": "mm²", "{ratio}": "", "1": ""}
 
@@ -37,6 +37,8 @@ class Finding:
     mask: PlacedMask
     section: Section
     volume_mm3: float
+    intensities: tuple[Measurement, ...]
+    """Of a lesion in CT or MR: mean, standard deviation, least and greatest value; else empty."""
     tracking_uid: str
 
     @property
@@ -53,24 +55,37 @@ class Finding:
         return self._unless_stated(axes)
 
     def volumetric(self) -> tuple[Measurement, ...]:
-        """Volume, certainty, then what the pipeline states."""
+        """Volume, certainty, what the pipeline states, then values of the images: some viewers show the first five."""
         own = [Measurement(name=codes.SCT.Volume, value=self.volume_mm3, unit=codes.UCUM.CubicMillimeter)]
         if self.probability is not None:
             percent = self.probability * 100
             own.append(Measurement(name=codes.DCM.CertaintyOfFinding, value=percent, unit=codes.UCUM.Percent))
-        return (*self._unless_stated(own), *self.stated)
+        return (*self._unless_stated(own), *self.stated, *self._unless_stated(self.intensities))
 
     def _unless_stated(self, own: Sequence[Measurement]) -> tuple[Measurement, ...]:
         """The pipeline's own value goes before the node's: viewers show each name once."""
-        return tuple(m for m in own if all(m.name != s.name for s in self.stated))
+        return tuple(m for m in own if all((m.name, m.derivation) != (s.name, s.derivation) for s in self.stated))
 
     def in_words(self) -> tuple[str, ...]:
         """What it is and where, then its measurements, one line each."""
         place = [code.meaning for code in (self.laterality, self.site) if code is not None]
         return (
             ", ".join([self.finding.meaning, " ".join(place).lower()] if place else [self.finding.meaning]),
-            *(in_words(m.name.meaning, m.value, m.unit.value) for m in (*self.planar(), *self.volumetric())),
+            *(
+                in_words(m.name.meaning, m.value, m.unit.value)
+                for m in (*self.planar(), *self.volumetric())
+                if m not in self.intensities
+            ),
+            *self._intensity_in_words(),
         )
+
+    def _intensity_in_words(self) -> tuple[str, ...]:
+        if not self.intensities:
+            return ()
+        mean, deviation, low, high = (in_words("", m.value, "1").strip() for m in self.intensities)
+        unit = self.intensities[0].unit.value
+        first = f"Mean {mean} {_UNITS[unit]}" if unit != "1" else f"Mean signal {mean}"
+        return (f"{first} (SD {deviation}, {low} to {high})",)
 
 
 def in_words(name: str, value: float, unit: str) -> str:
@@ -87,6 +102,7 @@ def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry,
     Raises ``EncodeError`` for a lesion with an empty mask, and as ``grid.place`` does.
     """
     placed: list[Finding] = []
+    masks = []
     entries: list[tuple[Segment, Lesion | None]] = [(lesion.segment, lesion) for lesion in findings.lesions]
     entries += [(segment, None) for segment in findings.segments]
     for segment, lesion in entries:
@@ -94,6 +110,9 @@ def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry,
         mask = on_images(mask, source.offsets, int(source.datasets[0].Rows), int(source.datasets[0].Columns))
         if mask.empty and lesion is not None:
             raise EncodeError(f"Lesion {segment.label!r} has an empty mask; return only lesions that have voxels")
+        masks.append(mask)
+    values = values_in(masks[: len(findings.lesions)], source)
+    for number, ((segment, lesion), mask) in enumerate(zip(entries, masks, strict=True)):
         if mask.empty:
             continue
         placed.append(
@@ -109,6 +128,7 @@ def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry,
                 mask=mask,
                 section=largest_section(mask, geometry),
                 volume_mm3=volume_mm3(mask, geometry),
+                intensities=() if lesion is None else intensities(values[number], source.datasets[mask.box[0].start]),
                 tracking_uid=derive_uid(key, "tracking", segment.label),
             )
         )

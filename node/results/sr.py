@@ -215,7 +215,7 @@ def _referenced_segment(seg: Segmentation, finding: Finding, headers: Sequence[D
 
 
 def _measurements(measurements: Iterable[pipeline.Measurement]) -> list[Measurement] | None:
-    return [Measurement(m.name, _rounded(m.value), m.unit) for m in measurements] or None
+    return [Measurement(m.name, _rounded(m.value), m.unit, derivation=m.derivation) for m in measurements] or None
 
 
 def _rounded(value: float) -> float:

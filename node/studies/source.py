@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,12 @@ class SourceSeries:
 
     def image(self, index: int) -> np.ndarray[Any, Any]:
         """Values ``[row, column]`` of one of ``datasets``; raises as ``volume`` does."""
-        return next(_pixels(dcmread(self.paths[index]), [self.datasets[index]]))
+        return next(self.images([index]))
+
+    def images(self, indices: Sequence[int]) -> Iterator[np.ndarray[Any, Any]]:
+        """``image`` of each of the ascending ``indices``; each file is read once."""
+        for path, same_file in groupby(indices, key=lambda index: self.paths[index]):
+            yield from _pixels(dcmread(path), [self.datasets[index] for index in same_file])
 
     @property
     def offsets(self) -> tuple[tuple[int, int], ...]:
@@ -131,8 +135,7 @@ class SourceSeries:
 
         Raises ``Unsuitable`` for colour images, ``InputError`` when pixel data cannot be decoded.
         """
-        for path, same_file in groupby(zip(self.paths, self.datasets, strict=True), key=itemgetter(0)):
-            yield from _pixels(dcmread(path), [header for _, header in same_file])
+        return self.images(range(len(self.datasets)))
 
     def volume(self, orientation: str | None = None) -> Volume:
         """Decode all images; see ``node.pipeline.Series.volume``.

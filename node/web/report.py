@@ -12,6 +12,7 @@ from node.studies.source import read_header
 
 _MEASUREMENT_GROUP, _TRACKING_ID, _TRACKING_UID = "125007", "112039", "112040"
 _FINDING, _FINDING_SITE, _LATERALITY = "121071", "363698007", "272741003"
+_DERIVATION = "121401"
 """Code values of DCM and SCT in TID 1410, 1411 and 1419 (PS3.16)."""
 _UNITS = {"[hnsf'U]": "HU", "mm3": "mm³", "mm2": "mm²", "cm3": "cm³", "{ratio}": "", "1": ""}
 
@@ -55,7 +56,9 @@ def _take(row: Row, item: Dataset) -> None:
     elif item.ValueType == "NUM" and item.get("MeasuredValueSequence"):
         measured = item.MeasuredValueSequence[0]
         unit = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)
-        row.measurements[str(item.ConceptNameCodeSequence[0].CodeMeaning)] = _value(float(measured.NumericValue), unit)
+        how = [_meaning(inner).lower() for inner in item.get("ContentSequence", ()) if _code(inner) == _DERIVATION]
+        name = ", ".join([str(item.ConceptNameCodeSequence[0].CodeMeaning), *how])
+        row.measurements[name] = _value(float(measured.NumericValue), unit)
 
 
 def _value(value: float, unit: str) -> str:

@@ -17,7 +17,6 @@ from node.pipeline import (
     Findings,
     Lesion,
     Map,
-    Measurement,
     Needs,
     Segment,
     Series,
@@ -164,11 +163,6 @@ def _lesion(number: int, nodule: Nodule, volume: Volume, lungs: Lungs) -> Lesion
     column = np.argwhere(mask)[:, 2].mean()
     middle = (lungs.midline + 0.5) * volume.array.shape[2] / lungs.mask.shape[2] - 0.5
     laterality = (codes.SCT.Left if column > middle else codes.SCT.Right) if lungs.found else None
-    mean = Measurement(
-        name=codes.DCM.MeanAttenuationCoefficient,
-        value=float(volume.array[mask > 0].mean()),
-        unit=codes.UCUM.HounsfieldUnit,
-    )
     segment = Segment(
         label=f"Nodule {number}",
         mask=volume.with_array(mask),
@@ -180,6 +174,5 @@ def _lesion(number: int, nodule: Nodule, volume: Volume, lungs: Lungs) -> Lesion
         finding=codes.SCT.Nodule,
         site=codes.SCT.Lung,
         laterality=laterality,
-        measurements=(mean,),
         probability=round(nodule.probability, 4),
     )
