@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import highdicom
 import numpy as np
@@ -19,13 +21,15 @@ from pydicom.uid import CTImageStorage, MRImageStorage, generate_uid
 from scipy.spatial import cKDTree
 
 from node.errors import EncodeError
-from node.pipeline import DerivedSeries, Findings, Volume, codes
+from node.pipeline import DerivedSeries, Findings, Map, Volume, codes
 from node.results import check, encode, of_part, outcome_of
+from node.results.analysis import Kind
 from node.results.gate import walk
 from node.results.grid import place
 from node.results.headers import frame_key
 from node.studies.source import SourceSeries
 
+EVERY = [kind for kind in get_args(Kind) if kind not in ("derived", "rejection")]
 DIRECTIONS = ("HPL", "FAR", "PRH", "LHA", "AFL", "RHP", "PLH")
 
 
@@ -170,6 +174,42 @@ def test_what_is_said_of_a_set_of_voxels_comes_back_on_exactly_these(kind, grid,
             index = images_of(source)[frame_key(image.SourceImageSequence[0])]
             assert np.array_equal(image.pixel_array.astype(int) - 1024, stored[index])
             assert image.SOPClassUID == CTImageStorage
+
+
+def named_in(image: FileDataset) -> set[str]:
+    """The instances in its Common Instance Reference."""
+    listed = [i.ReferencedSOPInstanceUID for s in image.ReferencedSeriesSequence for i in s.ReferencedInstanceSequence]
+    assert len(set(listed)) == len(listed)
+    return set(listed)
+
+
+@pytest.mark.parametrize("kind", SERIES)
+def test_a_map_has_the_values_of_the_pixels_of_the_images_and_every_other_object_is_valid_too(tmp_path, kind):
+    source = source_of(tmp_path, SERIES[kind](ct_series(6, 32)))
+    grid = source.volume("HPL")
+    probability = Map(name="m", volume=grid.with_array((grid.array + 1024) / 1000), quantity=codes.DCM.Probability)
+    found = of_part(replace(two_lesions(source), maps=(probability,)), source.left_out)
+    objects = encode(analysis(found), source, EVERY)
+    check(objects, source)
+    image = one(objects, "parametric map")
+    values = np.frombuffer(image.FloatPixelData, np.float32).reshape(-1, 32, 32)
+    assert np.allclose(values, (np.stack(list(source.pixels())) + 1024) / 1000, atol=1e-5)
+    places = [f.PlanePositionSequence[0].ImagePositionPatient for f in image.PerFrameFunctionalGroupsSequence]
+    assert np.allclose(places, [d.ImagePositionPatient for d in source.datasets], atol=1e-6)
+    named = [
+        frame_key(f.DerivationImageSequence[0].SourceImageSequence[0]) for f in image.PerFrameFunctionalGroupsSequence
+    ]
+    assert named == [frame_key(d, "SOPInstanceUID") for d in source.datasets]
+    labels, binary = one(objects, "labelmap"), one(objects, "seg")
+    assert labels.SegmentationType == "LABELMAP"
+    assert np.array_equal(stored_mask(labels, source), stored_mask(binary, source))
+    assert named_in(labels) == named_in(image) == {str(d.SOPInstanceUID) for d in source.datasets}
+    largest = {frame_key(d.dataset.SourceImageSequence[0]) for d in objects if d.kind == "key images"}
+    state, document = one(objects, "presentation state"), one(objects, "key object selection")
+    assert {frame_key(a.ReferencedImageSequence[0]) for a in state.GraphicAnnotationSequence} == largest
+    assert {frame_key(w.ReferencedImageSequence[0]) for w in state.SoftcopyVOILUTSequence} == largest
+    chosen = {frame_key(i.ReferencedSOPSequence[0]) for i in walk(document) if i.get("ValueType") == "IMAGE"}
+    assert chosen == largest
 
 
 @pytest.mark.parametrize("kind", ["a slice missing", "a position twice", "an image of another orientation"])

@@ -17,7 +17,7 @@ from node.results.analysis import ANALYSED, Analysis, EncodedObject, Kind, Sourc
 from node.results.derived import encode_derived
 from node.results.earlier import Earlier, keep_tracking, name_predecessor
 from node.results.finding import Finding, place_findings
-from node.results.headers import headers_for_highdicom, restore_classes
+from node.results.headers import headers_for_highdicom, restore_references
 from node.results.identity import Identity, analysis_key, derive_uid, finish
 from node.results.key_image import draw_key_image, encode_key_images, key_findings
 from node.results.parametric_map import encode_map
@@ -64,7 +64,7 @@ def encode(
     if geometry is not None and "parametric map" in kinds:
         made = chain(made, _maps(analysis, source, headers, geometry, key))
     for kind, dataset in made:
-        restore_classes(dataset, source)
+        restore_references(dataset, source)
         if earlier is not None and kind in earlier.reports:
             name_predecessor(dataset, earlier.reports[kind])
         data = finish(dataset, analysis, identity)

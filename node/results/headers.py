@@ -6,7 +6,7 @@ never sees them: it works on these, and the source's identity is stamped on afte
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from highdicom import VolumeGeometry
@@ -106,18 +106,55 @@ def describe_body_part(dataset: Dataset, source: Source) -> None:
         dataset.BodyPartExamined = plain(str(source.datasets[0].BodyPartExamined), 16)
 
 
-def restore_classes(dataset: Dataset, source: Source) -> None:
-    """Images of a retired class went to highdicom as Secondary Captures: references say again what they are."""
-    retired = {str(d.SOPInstanceUID): d.SOPClassUID for d in source.datasets if not is_current(str(d.SOPClassUID))}
-    if not retired:
-        return
+def as_single(header: Dataset) -> Dataset:
+    """A frame as an image of its own, which highdicom can refer to by itself; any other header as it is.
 
-    def restore(item: Dataset, _element: DataElement) -> None:
-        uid = str(item.get("ReferencedSOPInstanceUID", ""))
-        if uid in retired:
-            item.ReferencedSOPClassUID = retired[uid]
+    ``restore_references`` says again what it is.
+    """
+    if "ReferencedFrameNumber" not in header:
+        return header
+    single = Dataset()
+    single.update(header)
+    single["SOPClassUID"] = DataElement("SOPClassUID", "UI", CTImageStorage)  # whatever it is, one without frames
+    single["SOPInstanceUID"] = DataElement("SOPInstanceUID", "UI", _single_uid(header))
+    return single
 
-    dataset.walk(restore)
+
+def _single_uid(header: Dataset) -> str:
+    return derive_uid("frame", header.SOPInstanceUID, header.ReferencedFrameNumber)
+
+
+def restore_references(dataset: Dataset, source: Source) -> None:
+    """References name the images as they are.
+
+    Those of a retired class went to highdicom as Secondary Captures, frames as single images.
+    """
+    images = {str(d.SOPInstanceUID): d for d in source.datasets if not is_current(str(d.SOPClassUID))}
+    images |= {_single_uid(d): d for d in source.datasets if "ReferencedFrameNumber" in d}
+    if images:
+        _restore(dataset, images)
+
+
+def _restore(dataset: Dataset, images: Mapping[str, Dataset]) -> None:
+    for element in dataset:
+        if element.VR != "SQ":
+            continue
+        kept: dict[str, Dataset] = {}
+        for place, item in enumerate(element.value):
+            image = images.get(str(item.get("ReferencedSOPInstanceUID", "")))
+            if image is not None:
+                item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = reference(image)
+                # lists of the objects of a series have no frames (PS3.3 C.12.2, C.17.2)
+                if "ReferencedFrameNumber" in image and (
+                    "SeriesInstanceUID" not in dataset or element.keyword == "ReferencedImageSequence"
+                ):
+                    same = kept.get(image.SOPInstanceUID, item)
+                    before = [] if same is item else np.atleast_1d(same.ReferencedFrameNumber).tolist()
+                    same.ReferencedFrameNumber = [*before, int(image.ReferencedFrameNumber)]
+            kept.setdefault(str(image.SOPInstanceUID) if image is not None else f"other {place}", item)
+            _restore(item, images)
+        if len(kept) < len(element.value):
+            element.value = list(kept.values())
 
 
 def rescale(dataset: Dataset) -> tuple[float, float]:

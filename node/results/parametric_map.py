@@ -14,7 +14,7 @@ from scipy import ndimage
 from node.errors import EncodeError
 from node.pipeline import Map
 from node.results.analysis import Analysis, Source
-from node.results.headers import describe_body_part
+from node.results.headers import as_single, describe_body_part
 from node.results.identity import (
     MANUFACTURER,
     derive_uid,
@@ -41,7 +41,7 @@ def encode_map(
     Frames are in the order of ``headers``, along the slice normal: viewers take them in the order of the file.
     Raises ``EncodeError`` for values that are no numbers.
     """
-    values = on_source(of.volume, geometry)
+    values = _of_images(on_source(of.volume, geometry), source)
     if not np.isfinite(values).all():
         raise EncodeError(f"Map {of.name!r} holds values that are no numbers; mend the pipeline")
     used = np.flatnonzero(values.any(axis=(1, 2)))
@@ -55,7 +55,7 @@ def encode_map(
     first.update(headers[part.start])
     try:
         made = ParametricMap(
-            source_images=[first, *headers[part.start + 1 : part.stop]],
+            source_images=[as_single(h) for h in (first, *headers[part.start + 1 : part.stop])],
             pixel_array=values[part],
             series_instance_uid=derive_uid(key, "parametric map", place, "series"),
             series_number=series_number(source, numbered_place(len(analysis.derived) + place)),
@@ -105,6 +105,19 @@ def _along_normal(made: ParametricMap, headers: Sequence[Dataset], values: NDArr
         groups[tuple(float(v) for v in header.ImagePositionPatient)] for header in headers
     ]
     made.FloatPixelData = values.astype("<f4").tobytes()
+
+
+def _of_images(values: NDArray[np.float32], source: Source) -> NDArray[np.float32]:
+    """From the grid of a tilted series to rows and columns of the images."""
+    if not source.offsets:
+        return values
+    rows, columns = int(source.datasets[0].Rows), int(source.datasets[0].Columns)
+    return np.stack(
+        [
+            image[top : top + rows, left : left + columns]
+            for image, (top, left) in zip(values, source.offsets, strict=True)
+        ]
+    )
 
 
 def on_source(volume: Volume, geometry: VolumeGeometry) -> NDArray[np.float32]:

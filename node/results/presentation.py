@@ -21,7 +21,7 @@ from pydicom.sr.codedict import codes
 from node.errors import EncodeError
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
-from node.results.headers import describe_body_part, rescale
+from node.results.headers import as_single, describe_body_part, rescale
 from node.results.identity import MANUFACTURER, derive_uid, plain, serial_number, series_number, software_versions
 from node.results.key_image import on_slice
 from node.results.picture import NOTICE, window_of
@@ -129,4 +129,4 @@ def _whole(headers: Sequence[Dataset], source: Source, index: int) -> Dataset:
     for keyword in ("InstanceNumber", "SamplesPerPixel", "PhotometricInterpretation"):
         if keyword in source.datasets[index]:
             whole.add(source.datasets[index][keyword])
-    return whole
+    return as_single(whole)

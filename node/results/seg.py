@@ -18,7 +18,7 @@ from node.errors import EncodeError
 from node.pipeline import Algorithm
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
-from node.results.headers import describe_body_part, references
+from node.results.headers import as_single, describe_body_part, references
 from node.results.identity import (
     MANUFACTURER,
     derive_uid,
@@ -49,13 +49,13 @@ def encode_seg(
 ) -> Segmentation:
     """Build the SEG; identity and times are stamped on later. Raises ``EncodeError``.
 
-    ``headers``: as ``headers_for_highdicom`` makes them with the geometry. A label map holds one number in each voxel
-    of single images: where segments overlap, or images are frames of one object, it becomes BINARY all the same.
+    ``headers``: as ``headers_for_highdicom`` makes them with the geometry. A label map holds one number in each
+    voxel: where segments overlap it becomes BINARY all the same.
     """
     rows, columns = int(headers[0].Rows), int(headers[0].Columns)
     overlapping = overlap(findings, (len(headers), rows, columns))
     common = _modules(analysis, source, findings, key, kind)
-    if kind == "labelmap" and not overlapping and "ReferencedFrameNumber" not in headers[0]:
+    if kind == "labelmap" and not overlapping:
         return _label_map(common, source, headers, findings, key)
     try:
         seg = Segmentation(
@@ -117,7 +117,7 @@ def _label_map(
         labels[finding.mask.box][finding.mask.voxels] = finding.number
     try:
         seg = Segmentation(
-            source_images=headers,
+            source_images=[as_single(header) for header in headers],
             pixel_array=labels,
             segmentation_type="LABELMAP",
             transfer_syntax_uid=RLELossless,
