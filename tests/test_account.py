@@ -191,6 +191,7 @@ def test_account_of_a_node_names_what_is_routed_ignored_and_still_received(tmp_p
         file.write_text(text)
         send(node, ct_series(3, 16))
         send(node, mr_series(2, 16))
+        assert len(node.rows(series)) == 2
         router = Router(parse(text), node.engine, node.spool, Jobs(node.engine))
         assert router.step(now() + 3600.0) == 2
         send(node, ct_series(4, 16))
