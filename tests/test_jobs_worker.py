@@ -52,7 +52,7 @@ def test_findings_come_back_through_the_handover(shared: Worker, tmp_path: Path)
     assert (left.algorithm.name, left.algorithm.version, left.device) == ("Scripted", "1.2", "cpu")
 
 
-@pytest.mark.parametrize(("does", "outcome"), [("none", "no findings"), ("derived", "findings")])
+@pytest.mark.parametrize(("does", "outcome"), [("none", "no findings"), ("derived", "derived")])
 def test_outcome_follows_from_what_was_found(shared: Worker, tmp_path: Path, does: str, outcome: str) -> None:
     assert shared.run(task(tmp_path, does=does), wanted).outcome == outcome
 
