@@ -164,7 +164,11 @@ def _refusal(association: Association, peer: Peer, calling_title: str) -> str:
         )
         return "association rejected: " + words.format(calling=calling_title, called=peer.title, name=peer.name)
     remedy = "that it accepts our certificate" if peer.tls.enabled else "that the port is a DICOM port"
-    return f"it took the connection but did not answer the association request; check {remedy}"
+    # Some hang up so quickly after a rejection that the network loses it.
+    return (
+        f"it took the connection but did not answer the association request; check {remedy}, "
+        f"and that it answers to the AE title {peer.title!r} and knows {calling_title!r}"
+    )
 
 
 def _insecure(connection: socket.socket, peer: Peer, secured: ssl.SSLContext) -> str:
