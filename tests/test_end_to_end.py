@@ -146,7 +146,7 @@ def test_results_that_the_pacs_routes_back_to_us_are_not_analysed_again(
     [
         ("dark", "no findings", ""),
         ("short", "not applicable", "the series has 2 images, at least 3 are needed"),
-        ("gap", "not applicable", "slices are missing: 1"),
+        ("gap", "partial", ""),
         ("truncated", "failed", "cannot be decoded"),
         ("no geometry", "not applicable", "ImagePositionPatient is missing"),
     ],
@@ -216,7 +216,9 @@ def test_a_resend_of_the_same_images_does_nothing(node: WholeNode, tmp_path: Pat
     before = node.finished(series[0].StudyInstanceUID, jobs=1)
     store(node, tmp_path)
     after = node.explain(series[0].StudyInstanceUID)
-    assert after["series"] == before["series"]
+    for key in ("instances", "generation", "decisions"):
+        assert [one[key] for one in after["series"]] == [one[key] for one in before["series"]]
+    assert [len(one["jobs"]) for one in after["series"]] == [1]
 
 
 @pytest.mark.parametrize("verb", ["account", "verify"])
@@ -236,4 +238,4 @@ def test_check_finds_every_part_ready(node: WholeNode, pacs: peers.Orthanc):
     checked = node.ainode("check")
     assert checked.returncode == 0, checked.stdout
     assert "a node answers C-ECHO as AINODE" in checked.stdout
-    assert f"ORTHANC at 127.0.0.1:{pacs.dicom_port} answers C-ECHO" in checked.stdout
+    assert f"ORTHANC at 127.0.0.1:{pacs.dicom_port} answers in" in checked.stdout

@@ -27,6 +27,9 @@ from node.errors import ConfigError
 from node.ledger.tables import association, instance
 from node.tls import ServerTls, client_context, server_context
 
+# pynetdicom leaves the socket of a finished handshake to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 DATASET = ct_series(1, 32)[0]
 UID, DATA = str(DATASET.SOPInstanceUID), encode(DATASET)
 BEGUN = p_data(COMMAND, c_store(UID)) + p_data(MORE, DATA[:100])

@@ -168,10 +168,11 @@ def record_found(
 ) -> None:
     """Take what a destination said when it was asked for instances.
 
-    What it holds is confirmed; what it does not hold is sent again, if it was sent before ``sent_before``.
+    What it holds is confirmed; what it does not hold is sent again, if it was sent before ``sent_before``. Nothing of
+    that when no attempt will come any more: another sender has ended the delivery meanwhile.
     """
     row = _locked(connection, claim.job_id, claim.destination)
-    if row is None or row.created_at != claim.since:
+    if row is None or row.created_at != claim.since or row.ended_at is not None:
         return
     at, ours = now(), _is(delivery_instance, claim.job_id, claim.destination)
     for uid in found:
