@@ -59,7 +59,8 @@ def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.Orthanc]:
 def test_a_node_that_is_well_is_told_so_and_its_ledger_stays_empty(pacs: peers.Orthanc, tmp_path: Path):
     config = tmp_path / "config.toml"
     config.write_text(configured(tmp_path, towards(pacs, "commitment = true\nfind = true"), RULE))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])}
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
     done = subprocess.run(
         [sys.executable, "-m", "node", "doctor", "--config", str(config)],
         capture_output=True,
