@@ -13,6 +13,7 @@ from pydicom import Dataset
 from pynetdicom import build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
+from node.actor import look_every
 from node.config import Config, DestinationTls
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.commitment import commitment_context
@@ -24,7 +25,7 @@ from node.ledger.commitments import (
     postpone_transaction,
     report,
 )
-from node.ledger.engine import begin_immediate, now
+from node.ledger.engine import begin_immediate
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +47,7 @@ class Reports:
 
     def run(self, stop: threading.Event) -> None:
         """Look every second until ``stop`` is set."""
-        while not stop.wait(POLL_SECONDS):
-            try:
-                self.step(now())
-            except Exception:  # the actor's own loop: the next look may succeed, nothing is half done
-                logger.exception("commitment reports: this look failed; trying again")
+        look_every(POLL_SECONDS, stop, "commitment reports", self.step)
 
     def step(self, at: float) -> int:
         """Try everything that is due at ``at``; return how many requesters took their report."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
+from node.actor import surviving
 from node.config import Config
 from node.deliver.association import Timeouts
 from node.deliver.echo import echo
@@ -39,13 +40,11 @@ class Watch:
         """Look every second until ``stop`` is set."""
         looked_at = 0.0
         while not stop.wait(POLL_SECONDS):
-            try:
+            with surviving("watch of the destinations"):
                 self.probe(now())
                 if time.monotonic() - looked_at > OVERDUE_SECONDS:
                     looked_at = time.monotonic()
                     self.alarm(now())
-            except Exception:  # the actor's own loop: the next look may succeed
-                logger.exception("watch of the destinations failed; trying again")
 
     def probe(self, at: float) -> None:
         """Ask every destination that is down and due. ``at``: now, in seconds since 1970 UTC."""

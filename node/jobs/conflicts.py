@@ -7,6 +7,7 @@ import threading
 
 import sqlalchemy as sa
 
+from node.actor import look_every
 from node.errors import InputError
 from node.ledger.conflicts import pairs_to_compare, record_differences
 from node.ledger.engine import begin_immediate
@@ -28,11 +29,7 @@ class Conflicts:
 
     def run(self, stop: threading.Event) -> None:
         """Look every two seconds until ``stop`` is set."""
-        while not stop.wait(POLL_SECONDS):
-            try:
-                self.step()
-            except Exception:  # the actor's own loop: the next look may succeed, nothing is half done
-                logger.exception("conflicts: this look failed; trying again")
+        look_every(POLL_SECONDS, stop, "comparison of conflicts", lambda _at: self.step())
 
     def step(self) -> int:
         """Compare what is due; return how many pairs."""

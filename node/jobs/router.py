@@ -14,13 +14,14 @@ from dataclasses import replace
 import sqlalchemy as sa
 from pydicom import Dataset
 
+from node.actor import look_every, surviving
 from node.config import Config
 from node.errors import InputError
 from node.jobs.arrival import known_of, listed_series
 from node.jobs.choose import Chooser
 from node.jobs.decide import Decider, ignored
 from node.jobs.engine import Jobs
-from node.ledger.engine import begin_immediate, now
+from node.ledger.engine import begin_immediate
 from node.ledger.tables import event, series
 from node.ledger.transitions import supersede_jobs
 from node.spool import Spool
@@ -52,11 +53,7 @@ class Router:
 
     def run(self, stop: threading.Event) -> None:
         """Look every second until ``stop`` is set."""
-        while not stop.wait(POLL_SECONDS):
-            try:
-                self.step(now())
-            except Exception:  # the actor's own loop: the next look may succeed, nothing is half done
-                logger.exception("router: this look failed; trying again")
+        look_every(POLL_SECONDS, stop, "router", self.step)
 
     def step(self, at: float) -> int:
         """Complete and route every series that is due at ``at``, decide what waited for others; return how many."""
@@ -67,10 +64,8 @@ class Router:
         for row in receiving:
             if not self._is_due(row, at, listed):
                 continue
-            try:
+            with surviving(f"router: series {row.series_instance_uid}"):
                 completed += self._complete(row, at)
-            except Exception:  # the actor's own loop: what is wrong with one series holds up no other
-                logger.exception("router: series %s failed; trying again", row.series_instance_uid)
         return completed + self._chooser.step(at)
 
     def _is_due(self, row: sa.Row[tuple[object, ...]], at: float, listed: set[tuple[str, str]]) -> bool:

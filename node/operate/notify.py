@@ -17,8 +17,9 @@ from email.message import EmailMessage
 import httpx
 import sqlalchemy as sa
 
+from node.actor import look_every
 from node.config import Config
-from node.ledger.engine import begin_immediate, insert_new, now
+from node.ledger.engine import begin_immediate, insert_new
 from node.ledger.tables import alarm
 from node.operate.problems import problems
 from node.spool import Spool
@@ -46,11 +47,8 @@ class Notifier:
 
     def run(self, stop: threading.Event) -> None:
         """Look every half minute until ``stop`` is set; not at all when nobody is to be told."""
-        while self._channels and not stop.wait(POLL_SECONDS):
-            try:
-                self.step(now())
-            except Exception:  # the actor's own loop: the next look may succeed
-                logger.exception("notifications: this look failed; trying again")
+        if self._channels:
+            look_every(POLL_SECONDS, stop, "notifications", self.step)
 
     def step(self, at: float) -> None:
         """Tell every channel what has begun and what is over since it was last told."""

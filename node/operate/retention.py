@@ -8,9 +8,10 @@ import threading
 
 import sqlalchemy as sa
 
+from node.actor import look_every
 from node.config import Config
 from node.ledger.commitments import forget_transactions
-from node.ledger.engine import begin_immediate, now
+from node.ledger.engine import begin_immediate
 from node.ledger.procedure_steps import forget_steps
 from node.ledger.tables import (
     candidate,
@@ -42,11 +43,7 @@ class Retention:
 
     def run(self, stop: threading.Event) -> None:
         """Look every hour until ``stop`` is set."""
-        while not stop.wait(POLL_SECONDS):
-            try:
-                self.step(now())
-            except Exception:  # the actor's own loop: what could not be deleted now is deleted at the next look
-                logger.exception("retention: this look failed; trying again in an hour")
+        look_every(POLL_SECONDS, stop, "retention", self.step)
 
     def step(self, at: float) -> list[str]:
         """Forget every study whose last event is older than ``[retention] days``; return their UIDs."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from node.actor import look_every, surviving
 from node.config import Config
 from node.errors import InputError, PlatformError
 from node.ledger.engine import begin_immediate, now
@@ -51,15 +52,10 @@ class Auditor:
 
     def run(self, stop: threading.Event) -> None:
         """Look every two seconds until ``stop`` is set, and once more then."""
-        while True:
-            ended = stop.wait(POLL_SECONDS)
-            try:
-                self.step(now())
-            except Exception:  # the actor's own loop: what was not told now is told at the next look
-                logger.exception("audit: this look failed; trying again")
-            if ended:
-                self.close()
-                return
+        look_every(POLL_SECONDS, stop, "audit", self.step)
+        with surviving("audit"):
+            self.step(now())
+        self.close()
 
     def close(self) -> None:
         """End the connection to the syslog server."""

@@ -1,0 +1,31 @@
+"""The loop that all actors share: look at regular times, survive a look that fails."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def surviving(what: str) -> Iterator[None]:
+    """Log whatever goes wrong inside, with its traceback, and go on.
+
+    For an actor's own loop only: there the next look may succeed, and the ledger holds nothing that is half done.
+    ``what`` names the actor, and what it was about where one case must not hold up the others.
+    """
+    try:
+        yield
+    except Exception:
+        logger.exception("%s failed; trying again", what)
+
+
+def look_every(seconds: float, stop: threading.Event, name: str, look: Callable[[float], object]) -> None:
+    """Call ``look`` with the time (seconds since 1970 UTC) every so many ``seconds``, until ``stop`` is set."""
+    while not stop.wait(seconds):
+        with surviving(name):
+            look(time.time())
