@@ -97,9 +97,21 @@ def server_context(tls: AeTls) -> ssl.SSLContext:
     return context
 
 
+class _Closing(ssl.SSLSocket):
+    """Closes even when its peer has ended first; pynetdicom (3.0.4) leaves it to the garbage collector then."""
+
+    def shutdown(self, how: int) -> None:
+        try:
+            super().shutdown(how)
+        except OSError:
+            self.close()
+            raise
+
+
 def client_context(tls: DestinationTls, where: str) -> ssl.SSLContext:
     """For a peer that we call; ``where`` names its table. Raises ``ConfigError`` when a file cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = _Closing
     _profile(context)
     context.check_hostname = tls.check_host
     _own(context, tls.certificate, tls.key, where)

@@ -27,9 +27,6 @@ from node.errors import ConfigError
 from node.ledger.tables import association, instance
 from node.tls import ServerTls, client_context, server_context
 
-# pynetdicom leaves the socket of a finished handshake to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 DATASET = ct_series(1, 32)[0]
 UID, DATA = str(DATASET.SOPInstanceUID), encode(DATASET)
 BEGUN = p_data(COMMAND, c_store(UID)) + p_data(MORE, DATA[:100])
@@ -298,11 +295,6 @@ def test_a_peer_that_is_revoked_loses_its_next_connection(tmp_path: Path, image:
 
 # --- peers that we call -------------------------------------------------------------------------------------------
 
-# pynetdicom forgets a socket whose handshake failed; the interpreter closes it at once.
-forgotten_sockets = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
 
 def destination(port: int, authority: Authority, **more: object) -> Destination:
     files = {"certificate": authority.pem("ainode"), "key": authority.key("ainode"), "ca": authority.pem("ca")}
@@ -310,7 +302,6 @@ def destination(port: int, authority: Authority, **more: object) -> Destination:
     return Destination(title="STORESCP", host="127.0.0.1", port=port, tls=secure)
 
 
-@forgotten_sockets
 def test_dcmtk_is_echoed_over_tls_with_our_certificate(tmp_path: Path, authority: Authority, other: Authority) -> None:
     with peers.storescp(
         tmp_path, "+tls", authority.key("ct1"), authority.pem("ct1"), "+cf", authority.pem("ca")
@@ -327,7 +318,6 @@ def test_dcmtk_is_echoed_over_tls_with_our_certificate(tmp_path: Path, authority
             assert words in refused.reason
 
 
-@forgotten_sockets
 def test_a_destination_must_be_the_host_that_its_certificate_names(tmp_path: Path, authority: Authority) -> None:
     with peers.storescp(tmp_path, *as_peer(authority, "revoked")) as scp:
         wrong = echo("pacs", destination(scp.port, authority), "AINODE")
@@ -338,7 +328,6 @@ def test_a_destination_must_be_the_host_that_its_certificate_names(tmp_path: Pat
         assert "revoked" in echo("pacs", revoked, "AINODE").reason
 
 
-@forgotten_sockets
 def test_tls_to_a_destination_that_speaks_plain_dicom_is_told_in_words(tmp_path: Path, authority: Authority) -> None:
     with peers.storescp(tmp_path) as scp:
         refused = echo("pacs", destination(scp.port, authority), "AINODE")
