@@ -168,9 +168,7 @@ class Segment:
         if not 0 < len(self.label) <= 64:
             raise ValueError(f"Segment.label {self.label!r} has {len(self.label)} characters; use 1 to 64")
         if self.mask.array.ndim != 3:
-            raise ValueError(
-                f"Segment.mask of {self.label!r} has shape {self.mask.array.shape}; give [slice, row, column]"
-            )
+            raise ValueError(f"Segment.mask of {self.label!r} is {self.mask.array.shape}; give [slice, row, column]")
         if self.mask.array.dtype.kind not in "bui":
             raise ValueError(f"Segment.mask of {self.label!r} is {self.mask.array.dtype}; give bool or integers")
 
@@ -205,6 +203,8 @@ class Lesion:
     measurements: tuple[Measurement, ...] = ()
     probability: float | None = None
     """Of the finding being real, 0 to 1, as the algorithm states it."""
+    evaluations: Mapping[Code, Code] = field(default_factory=dict)
+    """What was judged, and how, for example ``{texture: part_solid}``; write-a-pipeline.md lists codes."""
 
     def __post_init__(self) -> None:
         if self.probability is not None and not 0 <= self.probability <= 1:
@@ -254,7 +254,9 @@ class Findings:
     maps: tuple[Map, ...] = ()
     """For those who want to see why; they say nothing about the outcome."""
     remarks: tuple[str, ...] = ()
-    """Sentences for the report: limits of this analysis, image quality."""
+    """Sentences for the report: limits of this analysis."""
+    evaluations: Mapping[Code, Code] = field(default_factory=dict)
+    """As of a lesion, of the images as a whole: ``{codes.DCM.ImageQuality: codes.DCM.PoorImageQuality}``."""
     partial: str = ""
     """Why only a part could be analysed, in words for a radiologist; makes the outcome *partial*."""
 

@@ -13,7 +13,7 @@ from highdicom import Volume
 
 from node.errors import InputError
 from node.jobs.handover import Handover, load, save
-from node.pipeline import Algorithm, DerivedSeries, Findings, Lesion, Map, Measurement, Segment, codes
+from node.pipeline import Algorithm, Code, DerivedSeries, Findings, Lesion, Map, Measurement, Segment, codes
 
 AFFINE = np.array([[0.0, 0.0, 0.7, -1.0], [0.0, 0.7, 0.0, -2.0], [2.5, 0.0, 0.0, -3.0], [0.0, 0.0, 0.0, 1.0]])
 
@@ -48,6 +48,7 @@ def everything() -> Findings:
         laterality=codes.SCT.Left,
         measurements=(Measurement(name=codes.SCT.Diameter, value=np.float32(3.5), unit=codes.UCUM.Millimeter),),
         probability=np.float64(0.25),
+        evaluations={Code("C41144", "NCIt", "Texture"): Code("RID50152", "RadLex", "part-solid pulmonary nodule")},
     )
     derived = DerivedSeries(
         volume=volume(np.random.default_rng(2).normal(size=(5, 7, 6)).astype(np.float32)),
@@ -59,6 +60,7 @@ def everything() -> Findings:
         segments=(segment("Nothing", np.zeros((5, 7, 6), np.uint8)),),
         derived=(derived,),
         remarks=("Motion; größer als üblich",),
+        evaluations={codes.DCM.ImageQuality: codes.DCM.PoorImageQuality},
         partial="Schichten fehlen",
         maps=(Map(name="Heat", volume=derived.volume, quantity=codes.DCM.Saliency),),
     )
@@ -83,7 +85,7 @@ def test_everything_that_was_found_comes_back(tmp_path: Path) -> None:
         assert (a.label, a.category, a.type, a.colour) == (b.label, b.category, b.type, b.colour)
     for x, y in zip(sent.findings.lesions, got.findings.lesions, strict=True):
         assert (x.finding, x.site, x.laterality, x.measurements) == (y.finding, y.site, y.laterality, y.measurements)
-        assert x.probability == y.probability
+        assert (x.probability, x.evaluations) == (y.probability, y.evaluations)
     [x_derived], [y_derived] = sent.findings.derived, got.findings.derived
     assert np.array_equal(x_derived.volume.array, y_derived.volume.array)
     assert y_derived.volume.array.dtype == np.float32
@@ -92,6 +94,7 @@ def test_everything_that_was_found_comes_back(tmp_path: Path) -> None:
     assert np.array_equal(x_map.volume.array, y_map.volume.array)
     assert (x_map.name, x_map.quantity, x_map.unit) == (y_map.name, y_map.quantity, y_map.unit)
     assert (got.findings.remarks, got.findings.partial) == (sent.findings.remarks, sent.findings.partial)
+    assert got.findings.evaluations == sent.findings.evaluations
 
 
 def test_masks_are_stored_cropped(tmp_path: Path) -> None:

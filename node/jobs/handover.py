@@ -100,6 +100,7 @@ def _findings(findings: Findings, arrays: _Arrays) -> dict[str, Any]:
                     [list(m.name), float(m.value), list(m.unit), _maybe(m.derivation)] for m in lesion.measurements
                 ],
                 "probability": None if lesion.probability is None else float(lesion.probability),
+                "evaluations": _evaluations(lesion.evaluations),
             }
             for lesion in findings.lesions
         ],
@@ -122,6 +123,7 @@ def _findings(findings: Findings, arrays: _Arrays) -> dict[str, Any]:
             for entry in findings.maps
         ],
         "remarks": list(findings.remarks),
+        "evaluations": _evaluations(findings.evaluations),
         "partial": findings.partial,
     }
 
@@ -139,6 +141,7 @@ def _findings_of(document: dict[str, Any], arrays: Mapping[str, Any]) -> Finding
                     for name, value, unit, derivation in lesion["measurements"]
                 ),
                 probability=lesion["probability"],
+                evaluations=_evaluations_of(lesion["evaluations"]),
             )
             for lesion in document["lesions"]
         ),
@@ -161,6 +164,7 @@ def _findings_of(document: dict[str, Any], arrays: Mapping[str, Any]) -> Finding
             for entry in document["maps"]
         ),
         remarks=tuple(document["remarks"]),
+        evaluations=_evaluations_of(document["evaluations"]),
         partial=document["partial"],
     )
 
@@ -225,6 +229,14 @@ def _algorithm(algorithm: Algorithm) -> dict[str, Any]:
 
 def _algorithm_of(document: dict[str, Any]) -> Algorithm:
     return Algorithm(**{**document, "family": Code(*document["family"])})
+
+
+def _evaluations(evaluations: Mapping[Code, Code]) -> list[list[list[str | None]]]:
+    return [[list(name), list(value)] for name, value in evaluations.items()]
+
+
+def _evaluations_of(document: list[Any]) -> dict[Code, Code]:
+    return {Code(*name): Code(*value) for name, value in document}
 
 
 def _maybe(code: Code | None) -> list[str | None] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from highdicom import VolumeGeometry
@@ -14,7 +14,7 @@ from node.pipeline import Findings, Lesion, Measurement, Segment
 from node.results.analysis import Source
 from node.results.grid import PlacedMask, on_images, place
 from node.results.identity import derive_uid, plain
-from node.results.measure import Section, intensities, largest_section, values_in, volume_mm3
+from node.results.measure import Section, intensities, largest_section, too_coarse, values_in, volume_mm3
 
 _UNITS = {"[hnsf'U]": "HU", "mm3": "mm³", "mm2": "mm²", "{ratio}": "", "1": ""}
 
@@ -34,11 +34,15 @@ class Finding:
     probability: float | None
     stated: tuple[Measurement, ...]
     """What the pipeline measured."""
+    judged: Mapping[Code, Code]
+    """What the pipeline judged, and how."""
     mask: PlacedMask
     section: Section
     volume_mm3: float
     intensities: tuple[Measurement, ...]
     """Of a lesion in CT or MR: mean, standard deviation, least and greatest value; else empty."""
+    rough: str
+    """Why the images are too coarse for it to be measured well; empty when they are not."""
     tracking_uid: str
 
     @property
@@ -66,17 +70,26 @@ class Finding:
         """The pipeline's own value goes before the node's: viewers show each name once."""
         return tuple(m for m in own if all((m.name, m.derivation) != (s.name, s.derivation) for s in self.stated))
 
+    def evaluations(self) -> Mapping[Code, Code]:
+        """What is judged: by the pipeline, and by the node whether the images are fit for measuring it (CID 6044)."""
+        fit = codes.DCM.UsableMeetsTheQualityControlStandard
+        quality = codes.DCM.UsableDoesNotMeetTheQualityControlStandard if self.rough else fit
+        side = {} if self.laterality is None or self.site is not None else {codes.SCT.Laterality: self.laterality}
+        return {**side, codes.DCM.QualityAssessment: quality, **self.judged}
+
     def in_words(self) -> tuple[str, ...]:
-        """What it is and where, then its measurements, one line each."""
+        """What it is and where, what was judged, then its measurements, one line each."""
         place = [code.meaning for code in (self.laterality, self.site) if code is not None]
         return (
             ", ".join([self.finding.meaning, " ".join(place).lower()] if place else [self.finding.meaning]),
+            *(f"{name.meaning}: {value.meaning}" for name, value in self.judged.items()),
             *(
                 in_words(m.name.meaning, m.value, m.unit.value)
                 for m in (*self.planar(), *self.volumetric())
                 if m not in self.intensities
             ),
             *self._intensity_in_words(),
+            *filter(None, [self.rough]),
         )
 
     def _intensity_in_words(self) -> tuple[str, ...]:
@@ -115,6 +128,7 @@ def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry,
     for number, ((segment, lesion), mask) in enumerate(zip(entries, masks, strict=True)):
         if mask.empty:
             continue
+        section = largest_section(mask, geometry)
         placed.append(
             Finding(
                 number=len(placed) + 1,
@@ -125,10 +139,12 @@ def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry,
                 laterality=None if lesion is None else lesion.laterality,
                 probability=None if lesion is None else lesion.probability,
                 stated=() if lesion is None else lesion.measurements,
+                judged={} if lesion is None else lesion.evaluations,
                 mask=mask,
-                section=largest_section(mask, geometry),
+                section=section,
                 volume_mm3=volume_mm3(mask, geometry),
                 intensities=() if lesion is None else intensities(values[number], source.datasets[mask.box[0].start]),
+                rough=too_coarse(section, geometry),
                 tracking_uid=derive_uid(key, "tracking", segment.label),
             )
         )

@@ -106,6 +106,17 @@ def largest_section(mask: PlacedMask, geometry: VolumeGeometry) -> Section:
     )
 
 
+def too_coarse(section: Section, geometry: VolumeGeometry) -> str:
+    """Why ``section`` is small for such voxels, in words; empty when it is not.
+
+    Measurable is what is at least twice as long as the slices are apart (RECIST 1.1, Eisenhauer 2009, section 3).
+    """
+    step = float(max(geometry.spacing))
+    if section.long_axis_mm >= 2 * step:
+        return ""
+    return f"Shorter than two steps of {step:.2g} mm between voxels: its sizes are rough"
+
+
 def _area(line: Floats) -> float:
     x, y = line[:-1].T
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2

@@ -117,6 +117,8 @@ def draw_page(
     ]
     if findings:
         story += [_findings(findings), Spacer(0, 6)]
+    judged = analysis.findings.evaluations if analysis.findings else {}
+    story += [_text(f"{name.meaning}: {value.meaning}", 9) for name, value in judged.items()]
     story += [_text(remark, 9) for remark in analysis.remarks]
     if pictures:
         story += [Spacer(0, 6), _pictures(pictures[:PICTURES]), Spacer(0, 6)]

@@ -177,13 +177,13 @@ def _groups(
             "finding_sites": [FindingSite(finding.site, finding.laterality)] if finding.site else None,
             "algorithm_id": algorithm,
         }
-        if finding.laterality is not None and finding.site is None:
-            shared["qualitative_evaluations"] = [QualitativeEvaluation(codes.SCT.Laterality, finding.laterality)]
         in_plane, in_volume = finding.planar(), finding.volumetric()
+        judged = [QualitativeEvaluation(name, value) for name, value in finding.evaluations().items()]
         groups.append(
             PlanarROIMeasurementsAndQualitativeEvaluations(
                 **shared,
                 measurements=_measurements(in_plane if seg is not None else (*in_plane, *in_volume)),
+                qualitative_evaluations=None if seg is not None else judged,
                 referenced_region=ImageRegion(
                     "POLYLINE",
                     finding.section.outline,
@@ -196,9 +196,12 @@ def _groups(
                 VolumetricROIMeasurementsAndQualitativeEvaluations(
                     **shared,
                     measurements=_measurements(in_volume),
+                    qualitative_evaluations=judged,
                     referenced_segment=_referenced_segment(seg, finding, headers),
                 )
             )
+        if finding.rough:
+            groups[-1][0].ContentSequence.append(TextContentItem(codes.DCM.Comment, finding.rough, _CONTAINS))
     return groups
 
 
@@ -248,11 +251,13 @@ def _outcome_group(
 
 def _evaluations(analysis: Analysis, findings: Sequence[Finding]) -> ContainerContentItem:
     summary = SUMMARIES[analysis.outcome, bool(findings)]
+    judged = analysis.findings.evaluations if analysis.findings else {}
     container = ContainerContentItem(name=QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     container.ContentSequence = ContentSequence(
         [
             CodeContentItem(codes.DCM.CADProcessingAndFindingsSummary, summary, _CONTAINS),
             CodeContentItem(codes.DCM.SummaryOfAnalyses, STATUSES[analysis.outcome], _CONTAINS),
+            *(CodeContentItem(name, value, _CONTAINS) for name, value in judged.items()),
             *_comments(analysis),
         ]
     )

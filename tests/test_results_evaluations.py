@@ -1,0 +1,81 @@
+"""What a pipeline judges, and whether the images are fit for measuring it, stand as codes in the report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from analyses import analysis, one, source_of, two_lesions
+from dicom_files import ct_series
+from pydicom import Dataset
+
+from node.pipeline import Code, Measurement, codes
+from node.results import check, encode
+from node.results.finding import place_findings
+
+TEXTURE = Code("C41144", "NCIt", "Texture")
+PART_SOLID = Code("RID50152", "RadLex", "part-solid pulmonary nodule")
+
+
+def said(item: Dataset) -> dict[str, str]:
+    """The coded content below ``item``: name -> value."""
+    return {
+        i.ConceptNameCodeSequence[0].CodeMeaning: i.ConceptCodeSequence[0].CodeMeaning
+        for i in item.ContentSequence
+        if i.ValueType == "CODE"
+    }
+
+
+def children(report: Dataset, code: str) -> list[Dataset]:
+    (found,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == code]
+    return list(found.ContentSequence)
+
+
+@pytest.mark.parametrize("kind", ["sr", "sr on labelmap", "sr alone"])
+def test_what_a_pipeline_judges_of_a_lesion_is_said_once_beside_its_lobe(tmp_path: Path, kind: str) -> None:
+    source = source_of(tmp_path, ct_series(5, 32))
+    found = two_lesions(source)
+    lesion = replace(
+        found.lesions[0],
+        site=codes.SCT.UpperLobeOfLung,
+        evaluations={TEXTURE: PART_SOLID},
+        measurements=(Measurement(name=codes.DCM.ProbabilityOfCancer, value=37.0, unit=codes.UCUM.Percent),),
+    )
+    objects = encode(analysis(replace(found, lesions=(lesion,))), source, ["seg", "labelmap", kind])
+    check(objects, source)
+    groups = children(one(objects, kind), "126010")
+    assert [said(g).get("Texture") for g in groups].count(PART_SOLID.meaning) == 1
+    for group in groups:
+        (site,) = [i for i in group.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "363698007"]
+        assert site.ConceptCodeSequence[0].CodeMeaning == "Upper lobe of lung"
+        assert site.ContentSequence[0].ConceptCodeSequence[0].CodeMeaning == "Left"
+    numbers = [
+        i.ConceptNameCodeSequence[0].CodeValue for g in groups for i in g.ContentSequence if i.ValueType == "NUM"
+    ]
+    assert numbers.count("111047") == 1
+
+
+def test_what_is_judged_of_the_images_stands_with_the_outcome(tmp_path: Path) -> None:
+    source = source_of(tmp_path, ct_series(5, 32))
+    found = replace(two_lesions(source), evaluations={codes.DCM.ImageQuality: codes.DCM.PoorImageQuality})
+    objects = encode(analysis(found), source)
+    check(objects, source)
+    (container,) = [
+        i for i in one(objects, "sr").ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "C0034375"
+    ]
+    assert said(container)["Image Quality"] == "Poor image quality"
+
+
+def test_a_lesion_shorter_than_two_steps_between_slices_is_said_to_be_measured_roughly(tmp_path: Path) -> None:
+    source = source_of(tmp_path, ct_series(5, 32))  # 2.5 mm apart; the lesions are some 8.9 and 3.4 mm long
+    found = two_lesions(source)
+    large, small = place_findings(found, source, source.geometry, "key")
+    assert large.rough == ""
+    assert "two steps of 2.5 mm" in small.in_words()[-1]
+    groups = children(one(encode(analysis(found), source), "sr"), "126010")
+    quality = [said(g)["Quality Assessment"] for g in groups if "Quality Assessment" in said(g)]
+    assert quality == [
+        "Usable - Meets the quality control standard",
+        "Usable - Does not meet the quality control standard",
+    ]
