@@ -25,7 +25,8 @@ from node.spool import Spool
 from node.supervisor import Supervisor
 
 if TYPE_CHECKING:  # each process imports what its own role needs
-    from node.jobs.engine import Jobs, Stage
+    from node.jobs.engine import Jobs
+    from node.jobs.stage import Stage
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +150,8 @@ def _router(duty: Duty) -> Iterator[None]:
 @contextmanager
 def _worker(duty: Duty) -> Iterator[None]:
     from node.deliver.prior import EarlierReports
-    from node.jobs.stages import Encode, Infer
+    from node.jobs.encode import Encode
+    from node.jobs.infer import Infer
 
     infer = Infer(duty.config, duty.engine, duty.spool, EarlierReports(duty.config))
     stages = [infer.stage(), Encode(duty.config, duty.engine, duty.spool).stage()]
@@ -160,7 +162,7 @@ def _worker(duty: Duty) -> Iterator[None]:
 @contextmanager
 def _sender(duty: Duty) -> Iterator[None]:
     from node.deliver import Deliverer, Reports, Watch
-    from node.jobs.engine import Stage
+    from node.jobs.stage import Stage
 
     def deliver(job_id: str, destination: str) -> None:
         deliverer.deliver(job_id, destination)

@@ -15,9 +15,11 @@ from dicom_files import ct_series
 from pydicom import FileDataset, dcmread
 
 from node.config import Config
-from node.jobs.engine import Jobs, Stage
+from node.jobs.encode import Encode
+from node.jobs.engine import Jobs
 from node.jobs.heartbeat import Pace
-from node.jobs.stages import Encode, Infer
+from node.jobs.infer import Infer
+from node.jobs.stage import Stage
 from node.ledger import begin_immediate, open_ledger
 from node.ledger.deliveries import begin_delivery, record_status, settle_delivery
 from node.ledger.jobs import DELIVER, Job, NewJob, Retries, get_job

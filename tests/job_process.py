@@ -22,7 +22,7 @@ from node.ledger.jobs import Attempt
 from node.spool import Spool
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["node.jobs.stages", "node.jobs.engine", "dicom_files"])
+_CONTEXT.set_forkserver_preload(["node.jobs.infer", "node.jobs.encode", "node.jobs.engine", "dicom_files"])
 
 
 class WorkerProcess:

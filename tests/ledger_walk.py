@@ -19,6 +19,7 @@ from node.ledger.deliveries import (
 from node.ledger.instances import Receipt, record_instances
 from node.ledger.jobs import ACTIVE, ENCODE, INFER, Attempt, Job, NewJob, Retries, due_of, get_job, list_jobs
 from node.ledger.owed import instances_to_confirm, instances_to_store
+from node.ledger.reopening import retry_job
 from node.ledger.tables import decision, series
 from node.ledger.transitions import (
     begin_attempt,
@@ -29,7 +30,6 @@ from node.ledger.transitions import (
     owe_results,
     record_outcome,
     record_results,
-    retry_job,
 )
 from node.studies.rules import Origin, decide
 

@@ -13,8 +13,8 @@ from node.ledger.circuits import close, record_failure, wait_if_open
 from node.ledger.deliveries import Claim, begin_delivery, postpone_delivery, record_found, record_status
 from node.ledger.jobs import ACTIVE, due_of, get_job, list_jobs
 from node.ledger.owed import all_deliveries, instances_to_confirm, instances_to_store, is_stored, stored_since
+from node.ledger.reopening import send_again
 from node.ledger.tables import delivery, delivery_instance
-from node.ledger.transitions import send_again
 from node.operate.account import account
 from node.operate.books import read
 

@@ -19,8 +19,9 @@ from node.errors import ConfigError, NodeError
 from node.ledger import begin_immediate
 from node.ledger.jobs import DELIVER, INFER, NewJob, due_of, get_job
 from node.ledger.owed import all_deliveries, deliveries_of, instances_to_store
+from node.ledger.reopening import retry_job
 from node.ledger.tables import job, series
-from node.ledger.transitions import begin_attempt, cancel_job, finish_attempt, retry_job, supersede_jobs
+from node.ledger.transitions import begin_attempt, cancel_job, finish_attempt, supersede_jobs
 from node.operate.account import account
 from node.operate.books import read
 from node.spool import dataset_offset

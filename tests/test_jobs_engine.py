@@ -20,8 +20,9 @@ from dbos import DBOS
 from job_node import PACE, RETRIES
 
 from node.errors import DeliveryError, InputError
-from node.jobs.engine import Done, Jobs, Stage
+from node.jobs.engine import Jobs
 from node.jobs.heartbeat import Heartbeat, Pace
+from node.jobs.stage import Done, Stage
 from node.ledger import begin_immediate, open_ledger
 from node.ledger.jobs import DELIVER, ENCODE, INFER, Job, NewJob, get_job
 from node.ledger.tables import event, executor, job

@@ -27,6 +27,7 @@ from node.ledger.jobs import (
     list_jobs,
     source_paths,
 )
+from node.ledger.reopening import retry_job
 from node.ledger.tables import delivery, delivery_instance, event, instance, result
 from node.ledger.transitions import (
     Write,
@@ -40,7 +41,6 @@ from node.ledger.transitions import (
     record_outcome,
     record_results,
     renew_attempts,
-    retry_job,
 )
 
 NEW = NewJob(

@@ -15,9 +15,11 @@ from job_node import JobNode, config_of
 from pydicom import dcmread
 
 from node.errors import GateError, InputError
-from node.jobs import stages
-from node.jobs.stages import Encode, Infer
+from node.jobs import encode as encode_stage
+from node.jobs.encode import Encode
+from node.jobs.infer import Infer
 from node.ledger.tables import instance
+from node.ledger.transitions import record_outcome
 
 encoding = sys.modules["node.results.encode"]
 """The package has a function of that name."""
@@ -121,8 +123,8 @@ def test_object_the_gate_refuses_is_kept_in_quarantine_and_a_failure_is_sent(
         if any(one.kind == "seg" for one in objects):
             raise GateError("1 faults, not sent: SEG is mirrored")
 
-    check = stages.check
-    monkeypatch.setattr(stages, "check", strict)
+    check = encode_stage.check
+    monkeypatch.setattr(encode_stage, "check", strict)
     job_id = node.enqueue(pipeline="findings")
     job = node.wait(job_id)
     assert (job.state, job.outcome, job.reason) == ("COMPLETED", "failed", "1 faults, not sent: SEG is mirrored")
@@ -251,6 +253,6 @@ def test_handovers_of_finished_jobs_are_swept_and_those_in_work_are_kept(idle: J
 def test_lost_handover_is_a_failure_that_names_the_remedy(idle: JobNode) -> None:
     job_id = idle.enqueue()
     with idle.engine.begin() as connection:
-        stages.record_outcome(connection, job_id, "findings", "")
+        record_outcome(connection, job_id, "findings", "")
     with pytest.raises(InputError, match="retry the job from infer"):
         Encode(idle.config, idle.engine, idle.spool).encode(job_id, "")

@@ -20,7 +20,7 @@ from node.config import Destination, PriorTable, Rule
 from node.deliver.association import Peer
 from node.deliver.prior import EarlierReports, fetch_reports
 from node.errors import DeliveryError
-from node.jobs.stages import Infer
+from node.jobs.infer import Infer
 from node.ledger.jobs import source_paths
 from node.pipeline import DerivedSeries, Findings, Lesion, Prior, PriorFinding, Segment, Volume, codes
 from node.results import encode

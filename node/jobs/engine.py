@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -22,9 +22,10 @@ from dbos import DBOS, DBOSClient, WorkflowSerializationFormat
 
 from node.errors import NodeError
 from node.jobs.heartbeat import Heartbeat, Pace
-from node.ledger import transitions
+from node.jobs.stage import Done, Stage
+from node.ledger import reopening, transitions
 from node.ledger.engine import begin_immediate, now
-from node.ledger.jobs import DELIVER, ENCODE, INFER, Attempt, NewJob, Retries, delivered_jobs, due_attempts
+from node.ledger.jobs import DELIVER, ENCODE, INFER, Attempt, NewJob, delivered_jobs, due_attempts
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -40,36 +41,6 @@ _KEPT = timedelta(days=7)
 """How long workflows are kept after their end; the timeline of a job is in the ledger."""
 _MAX_DEATHS = 5
 """A process that died this often in one attempt makes it a failed one."""
-
-
-def _nothing() -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Done:
-    """What a handler leaves to the engine."""
-
-    write: transitions.Write
-    """Committed together with the end of the stage and the beginning of the next."""
-    then: Callable[[], None] = _nothing
-    """Called after the commit; a crash may skip it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """How this process executes one stage."""
-
-    name: str
-    """``infer``, ``encode`` or ``deliver``."""
-    handler: Callable[[str, str], Done | None]
-    """Called with job id and subject (destination for deliver, ``""`` else); after a crash once more."""
-    retries: Retries
-    slots: int = 1
-    """Attempts executed at the same time by one process."""
-    begin: Callable[[], None] = _nothing
-    """Called once, before the first attempt."""
-    interrupt: Callable[[], None] = _nothing
-    """Makes running handlers return soon, by any exception: the process is about to end."""
 
 
 _FINISH_SECONDS = 1 << 20
@@ -114,19 +85,19 @@ class Jobs:
             transitions.cancel_job(connection, job_id, reason)
 
     def retry(self, job_id: str, stage: str | None = None) -> None:
-        """Begin again; see ``node.ledger.transitions.retry_job``."""
+        """Begin again; see ``node.ledger.reopening.retry_job``."""
         with begin_immediate(self._engine) as connection:
-            self._enqueue(connection, transitions.retry_job(connection, job_id, stage))
+            self._enqueue(connection, reopening.retry_job(connection, job_id, stage))
 
     def send_again(self, job_id: str, destination: str, lost: Sequence[str]) -> None:
-        """Owe a destination what it lost; see ``node.ledger.transitions.send_again``."""
+        """Owe a destination what it lost; see ``node.ledger.reopening.send_again``."""
         with begin_immediate(self._engine) as connection:
-            self._enqueue(connection, transitions.send_again(connection, job_id, destination, lost))
+            self._enqueue(connection, reopening.send_again(connection, job_id, destination, lost))
 
     def retract(self, job_id: str, note: dict[str, object], reason: str) -> None:
-        """Send a rejection note after what was delivered; see ``node.ledger.transitions.retract_job``."""
+        """Send a rejection note after what was delivered; see ``node.ledger.reopening.retract_job``."""
         with begin_immediate(self._engine) as connection:
-            self._enqueue(connection, transitions.retract_job(connection, job_id, note, reason))
+            self._enqueue(connection, reopening.retract_job(connection, job_id, note, reason))
 
     def hasten(self, destination: str) -> None:
         """Make every attempt that waits to deliver to ``destination`` due now."""

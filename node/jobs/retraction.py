@@ -8,8 +8,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from node.errors import NodeError
+from node.jobs.encode import keep
 from node.jobs.engine import Jobs
-from node.jobs.stages import keep
 from node.ledger.jobs import get_job
 from node.ledger.tables import result
 from node.pipeline import Algorithm

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.errors import NotFoundError
+from node.ledger.engine import now
 from node.ledger.tables import delivery, instance, job, result, stopped
 
 SCHEDULED, IN_PROGRESS, COMPLETED, CANCELED = "SCHEDULED", "IN PROGRESS", "COMPLETED", "CANCELED"
@@ -112,6 +113,11 @@ def get_job(connection: sa.Connection, job_id: str) -> Job:
     if row is None:
         raise NotFoundError(f"job {job_id!r} is not in the ledger; `ainode status` lists the ids")
     return _job(row)
+
+
+def update_job(connection: sa.Connection, job_id: str, **values: object) -> None:
+    """Change columns of a job; for the transitions."""
+    connection.execute(sa.update(job).where(job.c.id == job_id).values(**values, updated_at=now()))
 
 
 def list_jobs(connection: sa.Connection, *, study: str | None = None, limit: int | None = 100) -> list[Job]:

@@ -11,17 +11,18 @@ def _text(name: str, *, null: bool = False, key: bool = False) -> sa.Column[str]
     return sa.Column(name, sa.Text, nullable=null, primary_key=key)
 
 
-def _time(name: str, *, null: bool = False) -> sa.Column[float]:
+def _number(name: str, *, null: bool = False) -> sa.Column[float]:
     return sa.Column(name, sa.Double, nullable=null)
+
+
+_time = _number
 
 
 association = sa.Table(
     "association",
     metadata,
     _text("id", key=True),
-    _text(
-        "receiver"
-    ),  # process that serves it: a name in the spool; when it is dead, another one closes what it left open
+    _text("receiver"),  # process that serves it: a name in the spool; when it is dead, another one closes it
     _text("calling_ae"),
     _text("called_ae"),
     _text("peer_address"),
@@ -266,17 +267,17 @@ job_fact = sa.Table(  # what an analysis was like; names nobody and outlives its
     _text("outcome"),
     _text("scanner"),
     sa.Column("slices", sa.Integer, nullable=False),
-    _time("slice_spacing_mm", null=True),
-    _time("pixel_spacing_mm", null=True),
-    _time("level_low", null=True),  # 5th percentile of the grey levels, in the unit of the series (CT: HU)
-    _time("level_mid", null=True),
-    _time("level_high", null=True),  # 95th percentile
+    _number("slice_spacing_mm", null=True),
+    _number("pixel_spacing_mm", null=True),
+    _number("level_low", null=True),  # 5th percentile of the grey levels, in the unit of the series (CT: HU)
+    _number("level_mid", null=True),
+    _number("level_high", null=True),  # 95th percentile
     sa.Column("findings", sa.Integer, nullable=False),
     sa.Column("scores", sa.JSON, nullable=False),  # probability of each finding, 0 to 1
     _text("device"),
-    _time("run_seconds"),
-    _time("host_mib", null=True),  # peak memory
-    _time("device_mib", null=True),
+    _number("run_seconds"),
+    _number("host_mib", null=True),  # peak memory
+    _number("device_mib", null=True),
     sa.Index("job_fact_pipeline", "pipeline", "at"),
 )
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from node.config import FORWARD
 from node.errors import NodeError
-from node.ledger.deliveries import cancel_deliveries, reopen_delivery, schedule_delivery
+from node.ledger.deliveries import cancel_deliveries, schedule_delivery
 from node.ledger.engine import insert_new, now
 from node.ledger.jobs import (
     ACTIVE,
@@ -37,9 +37,9 @@ from node.ledger.jobs import (
     due_of,
     get_job,
     is_stopped,
+    update_job,
 )
-from node.ledger.owed import HELD
-from node.ledger.tables import delivery, delivery_instance, instance, job, original, result
+from node.ledger.tables import delivery, instance, job, original, result
 from node.ledger.timeline import tell
 
 Write = Callable[[sa.Connection], None]
@@ -93,7 +93,7 @@ def begin_attempt(connection: sa.Connection, attempt: Attempt) -> Job | None:
     if current is not None and attempt.stage == INFER and is_stopped(connection, current.pipeline):
         return None  # it stays due; whoever starts the pipeline puts it back into the queue
     if current is not None:
-        _update(connection, current.id, state=IN_PROGRESS, next_at=None)
+        update_job(connection, current.id, state=IN_PROGRESS, next_at=None)
         if attempt.stage == DELIVER:
             _update_delivery(connection, attempt, next_at=None)
         tell(connection, current.id, f"{attempt.stage} started", _words(attempt))
@@ -114,7 +114,7 @@ def finish_attempt(connection: sa.Connection, attempt: Attempt, seconds: float, 
         _update_delivery(connection, attempt, ended_at=now(), next_at=None)
         complete_delivered(connection, current.id)
         return []
-    _update(connection, current.id, stage=ENCODE if attempt.stage == INFER else DELIVER, attempt=0, error=None)
+    update_job(connection, current.id, stage=ENCODE if attempt.stage == INFER else DELIVER, attempt=0, error=None)
     complete_delivered(connection, current.id)
     return due_of(connection, get_job(connection, current.id))
 
@@ -135,7 +135,7 @@ def fail_attempt(
         delay = _own_delay(connection, attempt, delay)
         _update_delivery(connection, attempt, error=error, next_at=now() + delay)
     else:
-        _update(connection, current.id, attempt=failed, next_at=now() + delay, error=error)
+        update_job(connection, current.id, attempt=failed, next_at=now() + delay, error=error)
     return [replace(attempt, number=failed, delay_seconds=delay)]
 
 
@@ -161,80 +161,12 @@ def cancel_active(connection: sa.Connection, which: sa.ColumnElement[bool], reas
         _cancel(connection, job_id, reason)
 
 
-def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) -> list[Attempt]:
-    """Begin again at ``stage``; by default at deliver when a job was cancelled there, else at infer.
-
-    Everything is sent again. What infer hands over is kept only until encode is through.
-
-    Raises ``NotFoundError``, or ``NodeError`` when the stage does not exist or has nothing to begin with.
-    """
-    current = get_job(connection, job_id)
-    if current.pipeline == FORWARD:
-        stage = stage or DELIVER
-    stage = stage or (DELIVER if (current.state, current.stage) == (CANCELED, DELIVER) else INFER)
-    if stage not in (INFER, ENCODE, DELIVER):
-        raise NodeError(f"stage {stage!r} does not exist; use {INFER}, {ENCODE} or {DELIVER}")
-    owed = connection.execute(sa.select(*delivery.c["destination", "kinds"]).where(delivery.c.job_id == job_id)).all()
-    if current.pipeline == FORWARD and stage != DELIVER:
-        raise NodeError(f"job {job_id} has nothing to {stage}: it sends images on; retry it from {DELIVER}")
-    if (stage == ENCODE and current.stage != ENCODE) or (stage == DELIVER and not owed):
-        raise NodeError(f"job {job_id} has nothing to {stage}; retry it from {INFER}")
-    connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.job_id == job_id))
-    connection.execute(sa.delete(delivery).where(delivery.c.job_id == job_id))
-    if stage == DELIVER:
-        owe_results(connection, job_id, {name: kinds and kinds.strip("|").split("|") for name, kinds in owed})
-    if stage == INFER:
-        _update(connection, job_id, outcome=None, reason=None)
-    fresh = {"attempt": 0, "next_at": None, "error": None}
-    _update(connection, job_id, state=SCHEDULED, stage=stage, run=current.run + 1, **fresh)
-    tell(connection, job_id, "job retried", f"from {stage}")
-    return due_of(connection, get_job(connection, job_id))
-
-
-def send_again(connection: sa.Connection, job_id: str, destination: str, lost: Sequence[str]) -> list[Attempt]:
-    """A destination lost what it had stored of a job: owe it these instances once more.
-
-    Raises ``NotFoundError``, or ``NodeError`` when the job was cancelled.
-    """
-    current = get_job(connection, job_id)
-    if current.state == CANCELED:
-        raise NodeError(f"job {job_id} is {CANCELED}; retry it first")
-    reopen_delivery(connection, job_id, destination, lost)
-    _update(connection, job_id, state=SCHEDULED, stage=DELIVER, run=current.run + 1)
-    return due_of(connection, get_job(connection, job_id))
-
-
-def retract_job(connection: sa.Connection, job_id: str, note: dict[str, object], reason: str) -> list[Attempt]:
-    """Keep a rejection note as a result of the job and owe it to every destination that holds anything of it.
-
-    What other destinations were owed is owed no more. Raises ``NotFoundError``, or ``NodeError`` when there is none.
-    """
-    current = get_job(connection, job_id)
-    stored = sa.exists().where(
-        delivery_instance.c.job_id == delivery.c.job_id,
-        delivery_instance.c.destination == delivery.c.destination,
-        HELD,
-    )
-    query = sa.select(delivery.c.destination, delivery.c.kinds).where(delivery.c.job_id == job_id, stored)
-    holders: dict[str, str | None] = {row.destination: row.kinds for row in connection.execute(query)}
-    if not holders:
-        raise NodeError(f"no destination holds anything of job {job_id}; `ainode cancel` it if it must not go on")
-    others = sa.and_(delivery.c.job_id == job_id, delivery.c.destination.not_in(holders))
-    connection.execute(sa.delete(delivery).where(others))
-    connection.execute(sa.insert(result), [note])
-    for destination, kinds in holders.items():
-        schedule_delivery(connection, job_id, destination, kinds and [*kinds.strip("|").split("|"), str(note["kind"])])
-    _update(connection, job_id, state=SCHEDULED, stage=DELIVER, run=current.run + 1, attempt=0, next_at=None)
-    tell(connection, job_id, "job retracted", f"{reason}; to {', '.join(sorted(holders))}")
-    return due_of(connection, get_job(connection, job_id))
-
-
 def renew_attempts(connection: sa.Connection, attempt: Attempt) -> list[Attempt]:
     """The attempt is due but in nobody's queue: the same stage in a new run."""
     current = _locked(connection, attempt)
     if current is None:
         return []
-    _update(connection, current.id, run=current.run + 1)
+    update_job(connection, current.id, run=current.run + 1)
     tell(connection, current.id, "job recovered", f"{attempt.stage} was in no queue{_words(attempt, ', ')}")
     return due_of(connection, get_job(connection, current.id))
 
@@ -251,13 +183,13 @@ def complete_delivered(connection: sa.Connection, job_id: str) -> None:
     if refused:
         _cancel(connection, job_id, "; ".join(f"delivery to {name}: {error}" for name, error in refused))
         return
-    _update(connection, job_id, state=COMPLETED, next_at=None, error=None)
+    update_job(connection, job_id, state=COMPLETED, next_at=None, error=None)
     tell(connection, job_id, "job completed", "")
 
 
 def record_outcome(connection: sa.Connection, job_id: str, outcome: str, reason: str) -> None:
     """Keep what the analysis came to, with the reason where there is one."""
-    _update(connection, job_id, outcome=outcome, reason=reason or None)
+    update_job(connection, job_id, outcome=outcome, reason=reason or None)
     tell(connection, job_id, "outcome", f"{outcome}: {reason}" if reason else outcome)
 
 
@@ -283,12 +215,12 @@ def _give_up(connection: sa.Connection, current: Job, attempt: Attempt, error: s
         _cancel(connection, current.id, f"not even the failure could be encoded: {error}")
         return []
     record_outcome(connection, current.id, "failed", error)
-    _update(connection, current.id, stage=ENCODE, run=current.run + 1, attempt=0, next_at=None, error=error)
+    update_job(connection, current.id, stage=ENCODE, run=current.run + 1, attempt=0, next_at=None, error=error)
     return due_of(connection, get_job(connection, current.id))
 
 
 def _cancel(connection: sa.Connection, job_id: str, reason: str) -> None:
-    _update(connection, job_id, state=CANCELED, next_at=None, reason=reason)
+    update_job(connection, job_id, state=CANCELED, next_at=None, reason=reason)
     cancel_deliveries(connection, job_id)
     tell(connection, job_id, "job canceled", reason)
 
@@ -315,10 +247,6 @@ def _own_delay(connection: sa.Connection, attempt: Attempt, default: float) -> f
 
 def _of(attempt: Attempt) -> sa.ColumnElement[bool]:
     return sa.and_(delivery.c.job_id == attempt.job_id, delivery.c.destination == attempt.subject)
-
-
-def _update(connection: sa.Connection, job_id: str, **values: object) -> None:
-    connection.execute(sa.update(job).where(job.c.id == job_id).values(**values, updated_at=now()))
 
 
 def _update_delivery(connection: sa.Connection, attempt: Attempt, **values: object) -> None:

@@ -1,13 +1,8 @@
-"""The stages of a job that this node executes itself: infer and encode. Deliver is ``node.deliver``'s."""
+"""The stage encode: what a pipeline handed over becomes DICOM objects that passed the gate."""
 
 from __future__ import annotations
 
-import logging
-import queue
 import shutil
-import threading
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
@@ -15,149 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 
-from node.config import DEFAULT_OBJECTS, Config, PriorTable
-from node.errors import EncodeError, InputError, NodeError, NotFoundError
-from node.jobs.child import Reply, Task
-from node.jobs.engine import Done, Stage
+from node.config import DEFAULT_OBJECTS, Config
+from node.errors import EncodeError, InputError, NotFoundError
 from node.jobs.handover import Handover, load
-from node.jobs.load import table_of
-from node.jobs.worker import Unwanted, Worker, device_names, thread_count
+from node.jobs.stage import Done, Stage, retries
 from node.ledger.engine import now
-from node.ledger.jobs import ENCODE, INFER, Job, Retries, earlier_results, get_job, is_active, source_paths
-from node.ledger.operation import record_facts
+from node.ledger.jobs import ENCODE, INFER, Job, earlier_results, get_job, source_paths
 from node.ledger.timeline import tell
 from node.ledger.transitions import owe_results, record_outcome, record_results
-from node.pipeline import Algorithm, Prior
+from node.pipeline import Algorithm
 from node.results import ANALYSED, OPTIONAL, Analysis, Earlier, EncodedObject, check, encode, report_uids
-from node.results.prior import read_prior
 from node.spool import Spool
 from node.studies.source import SourceSeries, read_header
-
-logger = logging.getLogger(__name__)
-
-
-EarlierReports = Callable[[PriorTable, Dataset, Path], Generator[list[Path], None, None]]
-"""Reports on earlier studies of the patient of a header, saved to a folder; ``node.deliver.prior.fetch_reports``."""
-
-
-class Infer:
-    """Runs pipelines, one at a time on each device."""
-
-    def __init__(
-        self, config: Config, engine: sa.Engine, spool: Spool, earlier_reports: EarlierReports | None = None
-    ) -> None:
-        self._config = config
-        self._engine = engine
-        self._spool = spool
-        self._earlier_reports = earlier_reports
-        threads = thread_count(config.devices)
-        self._workers = tuple(
-            Worker(name, threads, config.jobs.run_timeout_seconds) for name in device_names(config.devices)
-        )
-        self._free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-        for worker in self._workers:
-            self._free.put(worker)
-
-    def stage(self) -> Stage:
-        """As the engine executes it."""
-        return Stage(
-            name=INFER,
-            handler=self.infer,
-            retries=_retries(self._config),
-            slots=len(self._workers),
-            begin=self.warm,
-            interrupt=self.close,
-        )
-
-    def warm(self) -> None:
-        """Load every configured pipeline on every device in the background: the first job need not wait for it."""
-        for _ in self._workers:
-            threading.Thread(target=self._warm_one, name="warm", daemon=True).start()
-
-    def infer(self, job_id: str, _subject: str) -> Done:
-        """Handler: run the job's pipeline in a child process and leave the handover for encode."""
-        with self._engine.connect() as connection:
-            job = get_job(connection, job_id)
-            paths = source_paths(connection, job)
-            companions = {name: source_paths(connection, job, name) for name in job.companions}
-        prior, without_prior = self._prior(job, paths)
-        task = Task(
-            job_id=job_id,
-            pipeline=job.pipeline,
-            table=table_of(job.pipeline, self._config.pipelines),
-            paths=tuple(self._spool.absolute(path) for path in paths),
-            companions={name: tuple(map(self._spool.absolute, of)) for name, of in companions.items()},
-            prior=prior,
-            without_prior=without_prior,
-            folder=self._spool.work(job_id),
-        )
-        worker = self._free.get()
-        try:
-            reply = worker.run(task, lambda: self._wanted(job_id))
-        finally:
-            self._free.put(worker)
-
-        def write(connection: sa.Connection) -> None:
-            tell(connection, job_id, "infer timings", _timings(reply, worker.device))
-            record_outcome(connection, job_id, reply.outcome, reply.reason)
-            if reply.facts:
-                record_facts(connection, job_id, job.pipeline, _facts(reply, worker.device))
-
-        return Done(write=write)
-
-    def close(self) -> None:
-        """Kill the children; what they do is recovered later."""
-        for worker in self._workers:
-            worker.close()
-
-    def _prior(self, job: Job, paths: Sequence[str]) -> tuple[Prior | None, str]:
-        """The earlier analysis that the rule asks for; without one the reason, for the report.
-
-        A destination that cannot be asked is no reason to wait with a result.
-        """
-        wanted = next((rule.prior for rule in self._config.rules if rule.name == job.rule), None)
-        if wanted is None or self._earlier_reports is None:
-            return None, ""
-        folder = self._spool.work(job.id) / "prior"
-        try:
-            header = read_header(self._spool.absolute(paths[0]))
-            with closing(self._earlier_reports(wanted, header, folder)) as studies:
-                for reports in studies:
-                    prior = read_prior([read_header(path) for path in reports], job.pipeline)
-                    if prior is not None:
-                        return prior, ""
-        except NodeError as error:
-            logger.warning("job %s: no earlier analysis: %s", job.id, error)
-            return None, f"Earlier analyses could not be asked for at {wanted.source}; nothing was compared."
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        return None, f"No earlier analysis was found at {wanted.source} within {wanted.days} days."
-
-    def _warm_one(self) -> None:
-        worker = self._free.get()
-        try:
-            for name, table in self._config.pipelines.items():
-                task = Task(job_id="", pipeline=name, table=table, paths=(), folder=self._spool.folder, load_only=True)
-                try:
-                    seconds = worker.run(task, lambda: True).timings["load"]
-                except NodeError as error:  # jobs that need it will fail for the same reason, which is then theirs
-                    logger.warning("pipeline %s cannot be loaded on %s: %s", name, worker.device, error)
-                else:
-                    logger.info("pipeline %s loaded on %s in %.1f s", name, worker.device, seconds)
-        except Unwanted:
-            logger.debug("stopped while pipelines were loaded on %s", worker.device)
-        finally:
-            self._free.put(worker)
-
-    def _wanted(self, job_id: str) -> bool:
-        try:
-            with self._engine.connect() as connection:
-                return is_active(connection, job_id)
-        except sa.exc.SQLAlchemyError as error:
-            logger.warning("job %s: the ledger does not answer (%s); the pipeline goes on", job_id, error)
-            return True
 
 
 class Encode:
@@ -170,7 +36,7 @@ class Encode:
 
     def stage(self) -> Stage:
         """As the engine executes it."""
-        return Stage(name=ENCODE, handler=self.encode, retries=_retries(self._config), begin=self.sweep)
+        return Stage(name=ENCODE, handler=self.encode, retries=retries(self._config.jobs), begin=self.sweep)
 
     def encode(self, job_id: str, _subject: str) -> Done:
         """Handler: every object is on disk before its row is written, every row before anything is sent."""
@@ -293,14 +159,6 @@ def keep(spool: Spool, job_id: str, encoded: EncodedObject, quarantine: str | No
     }
 
 
-def _retries(config: Config) -> Retries:
-    return Retries(
-        max_attempts=config.jobs.max_attempts,
-        first_seconds=config.jobs.first_retry_seconds,
-        max_seconds=config.jobs.max_retry_seconds,
-    )
-
-
 def _readable_series(paths: list[Path]) -> SourceSeries:
     """The series without files that cannot be read: a result must be able to say that they cannot."""
     try:
@@ -315,20 +173,3 @@ def _is_readable(path: Path) -> bool:
     except InputError:
         return False
     return True
-
-
-def _facts(reply: Reply, device: str) -> dict[str, Any]:
-    return {
-        **reply.facts,
-        "outcome": reply.outcome,
-        "device": device,
-        "run_seconds": reply.timings.get("run", 0.0),
-        "host_mib": reply.peak_memory_mib.get("host"),
-        "device_mib": reply.peak_memory_mib.get("device"),
-    }
-
-
-def _timings(reply: Reply, device: str) -> str:
-    parts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in reply.timings.items())
-    peaks = ", ".join(f"{mib:.0f} MiB {where}" for where, mib in reply.peak_memory_mib.items())
-    return f"{parts} on {device}; peak memory {peaks}"

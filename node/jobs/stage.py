@@ -1,0 +1,49 @@
+"""What a stage of a job is to the engine that executes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from node.config import JobsTable
+from node.ledger import transitions
+from node.ledger.jobs import Retries
+
+
+def _nothing() -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What a handler leaves to the engine."""
+
+    write: transitions.Write
+    """Committed together with the end of the stage and the beginning of the next."""
+    then: Callable[[], None] = _nothing
+    """Called after the commit; a crash may skip it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """How this process executes one stage."""
+
+    name: str
+    """``infer``, ``encode`` or ``deliver``."""
+    handler: Callable[[str, str], Done | None]
+    """Called with job id and subject (destination for deliver, ``""`` else); after a crash once more."""
+    retries: Retries
+    slots: int = 1
+    """Attempts executed at the same time by one process."""
+    begin: Callable[[], None] = _nothing
+    """Called once, before the first attempt."""
+    interrupt: Callable[[], None] = _nothing
+    """Makes running handlers return soon, by any exception: the process is about to end."""
+
+
+def retries(table: JobsTable) -> Retries:
+    """As ``[jobs]`` says, for the stages that this node computes."""
+    return Retries(
+        max_attempts=table.max_attempts,
+        first_seconds=table.first_retry_seconds,
+        max_seconds=table.max_retry_seconds,
+    )
