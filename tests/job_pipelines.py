@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ _WHAT = {
     "hang",
     "sleep",
     "print",
+    "call home",
     "die before rename",
     "die after rename",
 }
@@ -85,6 +87,9 @@ class Scripted:
                 sys.stdout.write("from python\n")
                 sys.stdout.flush()
                 os.write(2, b"from a library\n")
+            case "call home":
+                with socket.create_connection(("127.0.0.1", int(self._options["port"])), timeout=5.0):
+                    pass
             case "die before rename" | "die after rename":
                 _die_at_rename(before=does == "die before rename")
         return _found(does, series.volume("HPL"))

@@ -151,7 +151,7 @@ def test_closing_interrupts_a_running_pipeline(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=run)
     thread.start()
-    while not log.exists():
+    while not (log.exists() and log.read_text()):
         time.sleep(0.05)
     worker.close()
     thread.join(10)

@@ -1,7 +1,8 @@
 """The process that runs pipelines: one per device, started fresh by the worker, its models loaded between jobs.
 
-It shares nothing with its parent but a pipe. A CUDA fault, a hang or a lack of memory ends it and nothing else. When
-the parent dies, the kernel kills it. This module imports little: the thread limits must stand before numpy and torch.
+It shares nothing with its parent but a pipe, and it has no network. A CUDA fault, a hang or a lack of memory ends it
+and nothing else. When the parent dies, the kernel kills it. This module imports little: the thread limits must stand
+before numpy and torch.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from node.config import PipelineTable
 from node.errors import NodeError
+from node.isolation import cut_off_network
 from node.process import die_with_parent
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ def main(tasks: Connection, output: Connection, parent: int, device: str, thread
         os.environ[name] = str(threads)
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
+    cut_off_network()
     loaded: OrderedDict[str, Pipeline] = OrderedDict()
     with suppress(EOFError):
         while True:
