@@ -35,6 +35,8 @@ class Notify(Table):
     """Failed jobs are a problem for so long; 0: never."""
     silence_hours: Annotated[float, Field(ge=0)] = 0.0
     """No image for so long is a problem; 0: never."""
+    drift_analyses: Annotated[int, Field(ge=0)] = 50
+    """Latest analyses of a pipeline that are compared with up to ten times as many before them; 0: never."""
     disk_factor: Annotated[float, Field(ge=1)] = 2.0
     """Free space below this many times ``[storage] min_free_gib`` is a problem."""
 

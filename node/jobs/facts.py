@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from node.errors import InputError
 from node.pipeline import Findings, Unsuitable
@@ -12,13 +13,16 @@ from node.studies.source import SourceSeries
 
 _SAMPLES = 5
 """Images that the levels are taken from."""
+HISTOGRAM_HU = (-1024, 2048, 64)
+"""First edge, last edge and width of the bins of a CT histogram; what lies outside is in no bin."""
 
 
 def facts_of(source: SourceSeries, findings: Findings) -> dict[str, Any]:
-    """Scanner, geometry (mm), grey levels (5th, 50th, 95th percentile in the unit of the series), findings, scores."""
+    """Scanner, geometry (mm), grey levels (percentiles in the unit of the series; CT: histogram), findings, scores."""
     first = source.datasets[0]
     affine = source.grid.affine
-    low, mid, high = _levels(source)
+    levels = _levels(source)
+    low, mid, high = _percentiles(levels)
     return {
         "scanner": " ".join(str(first.get(k) or "") for k in ("Manufacturer", "ManufacturerModelName")).strip(),
         "slices": len(source.datasets),
@@ -27,16 +31,31 @@ def facts_of(source: SourceSeries, findings: Findings) -> dict[str, Any]:
         "level_low": low,
         "level_mid": mid,
         "level_high": high,
+        "histogram": _histogram(levels) if source.modality == "CT" else None,
         "findings": len(findings.lesions),
         "scores": [round(lesion.probability, 3) for lesion in findings.lesions if lesion.probability is not None],
     }
 
 
-def _levels(source: SourceSeries) -> tuple[float | None, float | None, float | None]:
+def _levels(source: SourceSeries) -> npt.NDArray[np.float32]:
+    """A sample of the grey levels; empty when images cannot be decoded, which is the pipeline's to complain of."""
     picks = sorted(set(np.linspace(0, len(source.datasets) - 1, _SAMPLES).round().astype(int)))
     try:
-        values = np.concatenate([source.image(index)[::4, ::4].ravel() for index in picks])
+        return np.concatenate([source.image(index)[::4, ::4].ravel() for index in picks])
     except (InputError, Unsuitable):
-        return None, None, None  # images that cannot be decoded are the pipeline's to complain of
-    low, mid, high = np.percentile(values, (5, 50, 95))
+        return np.empty(0, np.float32)
+
+
+def _percentiles(levels: npt.NDArray[np.float32]) -> tuple[float | None, float | None, float | None]:
+    if not levels.size:
+        return None, None, None
+    low, mid, high = np.percentile(levels, (5, 50, 95))
     return round(float(low), 1), round(float(mid), 1), round(float(high), 1)
+
+
+def _histogram(levels: npt.NDArray[np.float32]) -> list[float] | None:
+    if not levels.size:
+        return None
+    first, last, width = HISTOGRAM_HU
+    counts, _ = np.histogram(levels, bins=np.arange(first, last + 1, width))
+    return [round(float(share), 4) for share in counts / levels.size]

@@ -40,3 +40,9 @@ def record_facts(connection: sa.Connection, job_id: str, pipeline: str, facts: d
     """Keep what one analysis was like; a later run of the job replaces it."""
     connection.execute(sa.delete(job_fact).where(job_fact.c.job_id == job_id))
     connection.execute(sa.insert(job_fact).values(job_id=job_id, pipeline=pipeline, at=now(), **facts))
+
+
+def latest_facts(connection: sa.Connection, pipeline: str, most: int) -> list[dict[str, Any]]:
+    """What the latest analyses of a pipeline were like, newest first."""
+    query = sa.select(job_fact).where(job_fact.c.pipeline == pipeline).order_by(job_fact.c.at.desc()).limit(most)
+    return [dict(row) for row in connection.execute(query).mappings()]

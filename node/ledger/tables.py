@@ -272,6 +272,7 @@ job_fact = sa.Table(  # what an analysis was like; names nobody and outlives its
     _number("level_low", null=True),  # 5th percentile of the grey levels, in the unit of the series (CT: HU)
     _number("level_mid", null=True),
     _number("level_high", null=True),  # 95th percentile
+    sa.Column("histogram", sa.JSON, nullable=True),  # CT: shares of grey levels, see node.jobs.facts; else null
     sa.Column("findings", sa.Integer, nullable=False),
     sa.Column("scores", sa.JSON, nullable=False),  # probability of each finding, 0 to 1
     _text("device"),

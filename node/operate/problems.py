@@ -6,7 +6,9 @@ import sqlalchemy as sa
 
 from node.config import Config
 from node.ledger.circuits import circuits
+from node.ledger.operation import latest_facts
 from node.ledger.tables import delivery, job, series, stopped
+from node.operate.drift import BEFORE, drift
 from node.operate.explain import clock
 from node.operate.status import by_role
 from node.spool import Spool
@@ -29,6 +31,12 @@ def problems(config: Config, connection: sa.Connection, spool: Spool, at: float)
                 f"destination {one.destination} is down since {clock(one.opened_at)}, "
                 f"{waiting} deliveries wait: {one.error}"
             )
+    drifted = {name: drift_of(connection, name, wanted.drift_analyses) for name in config.pipelines}
+    found |= {
+        f"drift {name}": f"what pipeline {name} gets or finds has changed. {'; '.join(changed)}"
+        for name, changed in drifted.items()
+        if changed
+    }
     free, least = spool.free_gib(), config.storage.min_free_gib
     if free < least * wanted.disk_factor:
         found["disk"] = f"{free:.1f} GiB are free; images are refused below {least:g} GiB"
@@ -40,6 +48,11 @@ def problems(config: Config, connection: sa.Connection, spool: Spool, at: float)
         if not roles.get(role) and _any_open(connection):
             found[f"no {role}"] = f"no {role} is alive, and jobs wait"
     return found
+
+
+def drift_of(connection: sa.Connection, pipeline: str, latest: int) -> list[str]:
+    """How the ``latest`` analyses of a pipeline differ from those before; nothing for 0."""
+    return drift(latest_facts(connection, pipeline, latest * (BEFORE + 1)), latest) if latest else []
 
 
 def _stuck(connection: sa.Connection, before: float) -> list[sa.Row[tuple[str, int, float]]]:

@@ -50,6 +50,27 @@ def histogram(values: Sequence[float], unit: str, name: str, bins: int = 20) -> 
     return _framed(f'<g class="bars">{bars}</g>', (0.0, top), "", f"{name}: {len(values)} values", ends)
 
 
+def profiles(
+    before: Sequence[Sequence[float]], latest: Sequence[Sequence[float]], span: tuple[float, float], unit: str
+) -> Markup:
+    """The mean of many histograms with equal bins over ``span``: the latest as bars, those before as a line."""
+    if not latest:
+        return NOTHING
+    means = [np.mean(rows, axis=0) for rows in (latest, before) if rows]
+    top = max(float(mean.max()) for mean in means) or 1.0
+    heights = [mean / top * (HEIGHT - BOTTOM - TOP) for mean in means]
+    width = (WIDTH - LEFT - 10) / len(heights[0])
+    bars = "".join(
+        f'<rect x="{LEFT + i * width:.1f}" y="{HEIGHT - BOTTOM - h:.1f}" width="{width - 1:.1f}" height="{h:.1f}"/>'
+        for i, h in enumerate(heights[0])
+    )
+    line = " ".join(f"{LEFT + (i + 0.5) * width:.1f},{HEIGHT - BOTTOM - h:.1f}" for i, h in enumerate(heights[-1]))
+    earlier = f'<polyline points="{line}"/>' if before else ""
+    ends = (f"{span[0]:g} {unit}", f"{span[1]:g} {unit}")
+    label = f"Grey levels: mean of {len(latest)} latest analyses as bars, of {len(before)} before as a line"
+    return _framed(f'<g class="bars">{bars}</g>{earlier}', (0.0, 100 * top), "% of voxels", label, ends)
+
+
 def mix(counts: Mapping[str, int], name: str) -> Markup:
     """Shares of a whole as one bar."""
     total = sum(counts.values())

@@ -14,25 +14,19 @@ from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from node.jobs.facts import HISTOGRAM_HU
 from node.jobs.load import installed
 from node.ledger import circuits
 from node.ledger.engine import begin_immediate, now
-from node.ledger.operation import pause_destination, start_pipeline, stop_pipeline, stopped_pipelines
+from node.ledger.operation import latest_facts, pause_destination, start_pipeline, stop_pipeline, stopped_pipelines
 from node.ledger.tables import delivery, job, job_fact
+from node.operate.drift import MEASURED
+from node.operate.problems import drift_of
 from node.web import charts, words
 from node.web.site import Site
 from node.web.visit import Visit
 
-DRIFT = (
-    ("run_seconds", "Run time", "s"),
-    ("findings", "Findings per analysis", ""),
-    ("slices", "Slices", ""),
-    ("slice_spacing_mm", "Slice spacing", "mm"),
-    ("pixel_spacing_mm", "Pixel spacing", "mm"),
-    ("level_mid", "Median grey level", "HU or stored units"),
-    ("level_high", "95th percentile of grey levels", "HU or stored units"),
-    ("host_mib", "Peak memory", "MiB"),
-)
+_DRAWN = {"run_seconds": ("Run time", "s"), **MEASURED, "host_mib": ("Peak memory", "MiB")}
 """Columns of ``job_fact`` that are drawn over time, with name and unit."""
 _LATEST = 1000
 
@@ -127,32 +121,36 @@ def pipelines(site: Site, visit: Visit) -> Response:
 
 def pipeline(site: Site, visit: Visit) -> Response:
     """One pipeline: its card, and how its input and output change over time."""
-    name = visit.request.path_params["name"]
+    name, latest = visit.request.path_params["name"], site.config.notify.drift_analyses
     with site.engine.connect() as connection:
-        facts = connection.execute(
-            sa.select(job_fact).where(job_fact.c.pipeline == name).order_by(job_fact.c.at.desc()).limit(_LATEST)
-        ).all()[::-1]
+        facts = latest_facts(connection, name, _LATEST)[::-1]
+        changed = drift_of(connection, name, latest)
         known = name in site.config.pipelines or connection.scalar(sa.select(job.c.id).where(job.c.pipeline == name))
         halted = stopped_pipelines(connection).get(name)
     if not known:
         raise HTTPException(404, f"There is no pipeline {name!r}.")
-    ends = (words.time(facts[0].at), words.time(facts[-1].at)) if facts else ("", "")
+    ends = (words.time(facts[0]["at"]), words.time(facts[-1]["at"])) if facts else ("", "")
     drawn = []
-    for column, title, unit in DRIFT:
-        points = [(fact.at, value) for fact in facts if (value := getattr(fact, column)) is not None]
+    for column, (title, unit) in _DRAWN.items():
+        points = [(fact["at"], fact[column]) for fact in facts if fact[column] is not None]
         drawn.append((title, unit, charts.over_time(points, unit, title, ends)))
-    scores = [float(score) for fact in facts for score in fact.scores]
+    scores = [float(score) for fact in facts for score in fact["scores"]]
+    outcomes = Counter(fact["outcome"] for fact in facts).most_common()
+    levels = [fact["histogram"] for fact in facts if fact["histogram"]]
     return site.page(
         "pipeline.html",
         visit,
         name=name,
         stopped=halted,
+        configured=name in site.config.pipelines,
         analyses=len(facts),
+        drift=changed,
         charts=drawn,
         scores=charts.histogram(scores, "", "Scores of findings"),
-        scanners=Counter(fact.scanner or "unnamed" for fact in facts).most_common(8),
-        outcomes=charts.mix(dict(Counter(fact.outcome for fact in facts).most_common()), "Outcomes"),
-        mixed=Counter(fact.outcome for fact in facts).most_common(),
+        levels=charts.profiles(levels[:-latest] if latest else (), levels[-latest:], HISTOGRAM_HU[:2], "HU"),
+        scanners=Counter(fact["scanner"] or "unnamed" for fact in facts).most_common(8),
+        outcomes=charts.mix(dict(outcomes), "Outcomes"),
+        mixed=outcomes,
         card=_card(site, name),
     )
 
