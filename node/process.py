@@ -7,7 +7,9 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import threading
+import urllib.request
 
 PR_SET_PDEATHSIG = 1
 """prctl(2)."""
@@ -70,6 +72,26 @@ def die_with_parent(number: signal.Signals) -> None:
 def bound_to_us(signal_name: str) -> list[str]:
     """Words before a command that make it end when we end, however that happens; empty where setpriv is missing."""
     return ["setpriv", "--pdeathsig", signal_name] if shutil.which("setpriv") else []
+
+
+def end(process: subprocess.Popen[bytes], seconds: float = 20.0) -> None:
+    """Ask a child to end, and make it after so many seconds."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def ask_loopback(url: str) -> bytes:
+    """What a server on this machine answers to GET; a proxy of the environment has no business here.
+
+    Raises ``OSError`` when it does not answer, or with an error.
+    """
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=60.0) as response:
+        return bytes(response.read())
 
 
 def free_port() -> int:

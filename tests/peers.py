@@ -22,6 +22,8 @@ from typing import Any
 import pydicom
 import pytest
 
+from node.process import end
+
 _PATH = "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin"
 """Where Debian puts the peers. Not ``$PATH``: a virtual environment holds pynetdicom programs of the same names."""
 _PLUGINS = Path("/usr/share/orthanc/plugins")
@@ -131,11 +133,7 @@ class Orthanc:
     def stop(self) -> None:
         """End it in good order."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(20.0)
-            except subprocess.TimeoutExpired:
-                self.kill()
+            end(self._process)
             self._process = None
 
     def kill(self) -> None:

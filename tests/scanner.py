@@ -16,7 +16,10 @@ from receivers import Node, associate, send_dataset, until
 
 from node.ledger.tables import association
 
-CONTEXTS = [(CTImageStorage, ExplicitVRLittleEndian), (ModalityPerformedProcedureStep, ExplicitVRLittleEndian)]
+CONTEXTS = [
+    (CTImageStorage, ExplicitVRLittleEndian),
+    (ModalityPerformedProcedureStep, ExplicitVRLittleEndian),
+]
 
 
 RULE = """
@@ -36,8 +39,8 @@ destinations = ["pacs"]
 
 
 def send(node: Node, datasets: Sequence[Dataset], calling: str = "CT1") -> None:
-    """Store and release; returns when the node knows that the association is closed."""
-    sender = associate(node, CONTEXTS, calling=calling)
+    """Store images of one SOP class and release; returns when the node knows that the association is closed."""
+    sender = associate(node, [(datasets[0].SOPClassUID, ExplicitVRLittleEndian)], calling=calling)
     assert [send_dataset(sender, dataset).Status for dataset in datasets] == [0x0000] * len(datasets)
     sender.release()
     until(lambda: (rows := node.rows(association)) and all(row.closed_at for row in rows))

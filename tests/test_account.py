@@ -16,8 +16,8 @@ from dicom_files import ct_series, mr_series
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from ledger_walk import CONFIG, Step, Walk
-from pydicom.uid import ExplicitVRLittleEndian
-from receivers import Node, associate, configuration, receiving, send_dataset, until
+from receivers import configuration, receiving
+from scanner import RULE, send
 
 from node.__main__ import main
 from node.config import parse
@@ -26,7 +26,6 @@ from node.jobs.engine import Jobs
 from node.jobs.router import Router
 from node.ledger.engine import begin_immediate, ledger_url, now
 from node.ledger.tables import (
-    association,
     conflict,
     decision,
     delivery,
@@ -169,21 +168,6 @@ def test_days_follow_one_another_without_a_gap_whatever_the_clocks_do() -> None:
     assert all(end == start for (_, end), (start, _) in pairwise(days))
 
 
-RULE = """
-[pipelines.bright]
-factory = "whole_node:create"
-[destinations.pacs]
-title = "PACS"
-host = "127.0.0.1"
-port = 104
-[[rules]]
-name = "ct"
-match = { Modality = "CT" }
-pipelines = ["bright"]
-destinations = ["pacs"]
-"""
-
-
 def test_account_of_a_node_names_what_is_routed_ignored_and_still_received(tmp_path: Path) -> None:
     with receiving(tmp_path / "node") as node:
         file = tmp_path / "config.toml"
@@ -210,11 +194,3 @@ def test_account_of_a_node_names_what_is_routed_ignored_and_still_received(tmp_p
         assert alarm.exit_code == LedgerError.exit_code
         assert alarm.output.count("DIFFERENCE: ") == 2
         assert "2 differences; `ainode explain STUDY_UID`" in alarm.stderr
-
-
-def send(node: Node, datasets: list[Any]) -> None:
-    sender = associate(node, [(datasets[0].SOPClassUID, ExplicitVRLittleEndian)])
-    assert {send_dataset(sender, dataset).Status for dataset in datasets} == {0x0000}
-    sender.release()
-    node.rows(instance)  # they follow their files
-    until(lambda: count(node.engine, association, association.c.closed_at.is_(None)) == 0)

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import sqlalchemy as sa
 from node.errors import PlatformError
 from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.tables import instance
-from node.process import bound_to_us, free_port
+from node.process import ask_loopback, bound_to_us, end, free_port
 
 TITLE = "BENCH"
 DCMTK_PATH = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin"
@@ -105,12 +104,7 @@ class Server(ABC):
     def stop(self) -> None:
         """End it and forget what it received."""
         if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(20.0)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end(self._process)
             self._process = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -245,9 +239,7 @@ class Orthanc(Server):
         return {**DCMTK_ENVIRONMENT, "LC_ALL": "C.UTF-8"}
 
     def kept(self) -> int:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{self._http_port}/statistics", timeout=60.0) as answer:
-            return int(json.load(answer)["CountInstances"])
+        return int(json.loads(ask_loopback(f"http://127.0.0.1:{self._http_port}/statistics"))["CountInstances"])
 
 
 class PlainPynetdicom(Server):

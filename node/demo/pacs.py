@@ -12,7 +12,6 @@ import socket
 import subprocess
 import threading
 import time
-import urllib.request
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification
 
 from node.errors import PlatformError
-from node.process import bound_to_us, free_port
+from node.process import ask_loopback, bound_to_us, end, free_port
 
 logger = logging.getLogger(__name__)
 
@@ -138,15 +137,9 @@ class OrthancPacs:
                 return
 
     def stop(self) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(20.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        if self._process is not None:
+            end(self._process)
+            self._process = None
 
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -177,16 +170,10 @@ class OrthancPacs:
     def fetch(self, sop_instance_uid: str) -> Dataset:
         if sop_instance_uid not in self._keys:
             self.series()
-        return pydicom.dcmread(BytesIO(self._open(f"/instances/{self._keys[sop_instance_uid]}/file")))
+        return pydicom.dcmread(BytesIO(ask_loopback(f"{self.web_url}/instances/{self._keys[sop_instance_uid]}/file")))
 
     def _json(self, path: str) -> Any:
-        return json.loads(self._open(path))
-
-    def _open(self, path: str) -> bytes:
-        # Loopback: a proxy of the environment has no business here.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(self.web_url + path, timeout=60.0) as response:
-            return bytes(response.read())
+        return json.loads(ask_loopback(self.web_url + path))
 
 
 class SmallPacs:
