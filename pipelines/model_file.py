@@ -39,6 +39,7 @@ from torch.nn.functional import interpolate
 
 from node.errors import PlatformError, WeightsError
 from node.pipeline import Algorithm, Code, Findings, Needs, Pipeline, Segment, Series, Unsuitable
+from pipelines.options import check_orientation
 
 OVERLAP = 0.25
 """Fraction by which neighbouring windows overlap."""
@@ -84,10 +85,7 @@ class Options:
             raise ValueError(f"roi is {list(self.roi)}; use three positive numbers of voxels")
         if self.window and not self.window[0] < self.window[1]:
             raise ValueError(f"window is {list(self.window)}; give the lower value first")
-        if sorted(c for pair in ("LR", "AP", "HF") for c in self.orientation if c in pair) != sorted(
-            self.orientation
-        ) or [sum(c in pair for c in self.orientation) for pair in ("LR", "AP", "HF")] != [1, 1, 1]:
-            raise ValueError(f'orientation is {self.orientation!r}; use one of L/R, A/P and H/F each, such as "HPL"')
+        check_orientation(self.orientation)
         if not self.segments:
             raise ValueError("segments is empty; describe at least one channel of the model")
 
@@ -179,6 +177,7 @@ def _onnx_model(path: Path, content: bytes, device: str) -> Model:
     """An ONNX session as a function of tensors; a model with its tensors in files beside is refused."""
     try:
         import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as faults
     except ImportError as error:
         raise PlatformError(f"weights: {path} needs onnxruntime; pip install 'ainode[onnx]'") from error
     settings = onnxruntime.SessionOptions()
@@ -189,7 +188,14 @@ def _onnx_model(path: Path, content: bytes, device: str) -> Model:
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(number or 0)}))
     try:
         session = onnxruntime.InferenceSession(content, settings, providers=providers)
-    except Exception as error:  # onnxruntime's errors have no common base that it exports
+    except (
+        faults.Fail,
+        faults.InvalidArgument,
+        faults.InvalidGraph,
+        faults.InvalidProtobuf,
+        faults.NotImplemented,
+        faults.RuntimeException,
+    ) as error:  # they have no common base
         raise WeightsError(
             f"weights: {path} is not a model this onnxruntime can read ({error}); export it anew"
         ) from error

@@ -7,9 +7,11 @@ a private code of this project's own scheme, never a code that may be wrong.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
-from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
+import numpy as np
+
+from node.pipeline import Code, Segment, Volume, codes
 
 PRIVATE_SCHEME = "99AINODE"
 """Coding Scheme Designator of names without a standard code (PS3.16 8: private designators begin with 99)."""
@@ -73,6 +75,9 @@ _KEYWORDS = {
 }
 """Name without side and number -> keyword of pydicom's SNOMED CT dictionary (PS3.16 CID 4, 7151 and relatives)."""
 
+_PALETTE = ((255, 64, 64), (64, 160, 255), (80, 200, 80), (255, 176, 32), (190, 90, 255), (0, 200, 200))
+_LABEL_LENGTH = 64
+
 _ABNORMAL = ("cancer", "cyst", "edema", "hemorrhage", "lesion", "metastas", "neoplasm", "nodule", "tumor", "tumour")
 
 
@@ -91,3 +96,15 @@ def structure(name: str) -> tuple[Code, Code]:
         return category, getattr(codes.SCT, keyword)
     named = without_side or plain
     return category, Code(re.sub(r"[^a-z0-9]+", "-", named).strip("-").upper() or "STRUCTURE", PRIVATE_SCHEME, named)
+
+
+def segment_of(mask: Volume, name: str, number: int, structures: Mapping[str, Sequence[str]]) -> Segment:
+    """The segment of class ``number``, which the model calls ``name``; ``structures`` gives other codes by name."""
+    category, kind = structure(name)
+    return Segment(
+        label=name.replace("_", " ")[:_LABEL_LENGTH],
+        mask=mask.with_array(mask.array.astype(np.uint8)),
+        category=category,
+        type=Code(*structures[name]) if name in structures else kind,
+        colour=_PALETTE[number % len(_PALETTE)],
+    )

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from bundles import write_bundle
 from click.testing import CliRunner
+from nnunet_models import write_results
 
 from node.__main__ import main
 from node.config import parse
@@ -107,3 +108,28 @@ def test_a_card_is_the_bundles_readme_or_the_packages_model_card(bundle):
     assert "Not for diagnosis" in card("nodule", tables["nodule"])
     with pytest.raises(NotFoundError, match="no model card"):
         card("plain", tables["plain"])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_results_folder_of_nnunet_is_known_by_its_plans(tmp_path, packed):
+    path = write_results(tmp_path / "from" / "liver", weights=[], labels={"background": 0, "liver": 1})
+    source = shutil.make_archive(str(path), "zip", path) if packed else str(path)
+    assert add(source, tmp_path, sha256=None, name=None).factory == "pipelines.nnunet:create"
+
+
+def test_the_list_names_what_is_configured_installed_and_unused(bundle, tmp_path):
+    used = add(str(bundle), tmp_path / "node", sha256=None, name="used")
+    add(str(bundle), tmp_path / "node", sha256=None, name="unused")
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[storage]\nfolder = "{tmp_path / "node"}"\n[pipelines.spleen]\nfactory = "{used.factory}"\n'
+        f'weights = "{used.path}"\n'
+    )
+    command = ["models", "list", "--config", str(config)]
+    printed = CliRunner().invoke(main, [*command, "--json"], catch_exceptions=False).stdout
+    found = {one["name"]: (one["configured"], one["factory"], one["weights"]) for one in json.loads(printed)}
+    assert found["spleen"] == (True, used.factory, str(used.path))
+    assert found["nodule"] == (False, "pipelines.nodule:create", None)
+    assert found["unused"] == (False, "", str(used.path.with_name("unused")))
+    assert "used" not in found
+    assert "packaged weights" in CliRunner().invoke(main, command, catch_exceptions=False).stdout

@@ -23,6 +23,8 @@ FOLDER = "models"
 """Under ``[storage] folder``."""
 _METADATA = "configs/metadata.json"
 """What makes a folder or zip file a MONAI Bundle."""
+_MARKERS = {_METADATA: "pipelines.monai_bundle:create", "plans.json": "pipelines.nnunet:create"}
+"""File that says what kind of model a folder or zip file is, and the factory of that kind."""
 _MODEL_FILES = (".onnx", ".pt2", ".ts", ".pt")
 
 
@@ -81,17 +83,54 @@ def _bring(source: str, part: Path, *, remote: bool) -> None:
 
 
 def _factory(path: Path, source: str) -> str:
-    if path.is_dir() and any(path.rglob(_METADATA)):
-        return "pipelines.monai_bundle:create"
-    if path.suffix == ".zip" and zipfile.is_zipfile(path):
+    names: list[str] = []
+    if path.is_dir():
+        names = [found.relative_to(path).as_posix() for found in path.rglob("*.json")]
+    elif path.suffix == ".zip" and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            if any(name.endswith(_METADATA) for name in archive.namelist()):
-                return "pipelines.monai_bundle:create"
-    if path.suffix in _MODEL_FILES and path.is_file():
+            names = archive.namelist()
+    elif path.suffix in _MODEL_FILES:
         return "pipelines.model_file:create"
+    for marker, factory in _MARKERS.items():
+        if any(f"/{name}".endswith(f"/{marker}") for name in names):
+            return factory
     raise InputError(
-        f"{source}: neither a MONAI Bundle (folder or zip with {_METADATA}) nor a model file ("
-        f"{', '.join(_MODEL_FILES)})"
+        f"{source}: neither a MONAI Bundle ({_METADATA}) or nnU-Net results (plans.json) as folder or zip, nor a model "
+        f"file ({', '.join(_MODEL_FILES)})"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """One line of ``ainode models list``."""
+
+    name: str
+    factory: str
+    """Empty: a model of the models folder that no pipeline uses."""
+    weights: Path | None
+    """``None``: the packaged ones."""
+    configured: bool
+
+
+def listed(config: Config) -> tuple[Listed, ...]:
+    """Every configured and installed pipeline, and what else lies in the models folder."""
+    tables = {name: PipelineTable() for name in installed()} | config.pipelines
+    pipelines = tuple(
+        Listed(
+            name=name,
+            factory=table.factory or installed().get(name, ""),
+            weights=table.weights,
+            configured=name in config.pipelines,
+        )
+        for name, table in sorted(tables.items())
+    )
+    folder = config.storage.folder / FOLDER
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    used = {table.weights.resolve() for table in config.pipelines.values() if table.weights}
+    return pipelines + tuple(
+        Listed(name=path.stem, factory="", weights=path, configured=False)
+        for path in there
+        if path.resolve() not in used and not path.name.startswith(".")
     )
 
 

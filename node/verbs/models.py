@@ -42,6 +42,22 @@ def add(*, config_path: Path, as_json: bool, sha256: str | None, name: str | Non
     click.echo(f"\n[pipelines.{model.name}.options]\nsha256 = {json.dumps(model.sha256)}")
 
 
+@models.command("list")
+@config_option
+@json_option
+def list_models(*, config_path: Path, as_json: bool) -> None:
+    """Every pipeline with its factory and weights, and the models that none uses."""
+    from node.jobs.models import listed
+
+    found = listed(load(config_path))
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    for one in found:
+        use = "configured" if one.configured else "installed" if one.factory else "unused"
+        click.echo(f"{one.name:24} {use:11} {one.factory or '-':32} {one.weights or 'packaged weights'}")
+
+
 @models.command()
 @config_option
 @json_option

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import pickle
-import shutil
 import sys
-import tempfile
-import weakref
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +17,7 @@ from monai.transforms import Compose
 from torch import nn
 
 from node.errors import PlatformError, WeightsError
-from node.pipeline import content_digest
+from pipelines.pinned import pinned_folder
 
 _READERS = ("LoadImage", "EnsureChannelFirst")
 """Transforms of the preprocessing that read files; the node gives the voxels."""
@@ -35,21 +31,14 @@ class Bundle:
     """A loaded bundle: ``pre`` and ``post`` transforms, ``network``, ``inferer`` and what its metadata says."""
 
     def __init__(
-        self, path: Path, *, sha256: str, device: str, config: str, overrides: Mapping[str, Any], unpickle: bool
+        self, path: Path | None, *, sha256: str, device: str, config: str, overrides: Mapping[str, Any], unpickle: bool
     ) -> None:
         """Read, check against the digest, load.
 
         Raises ``WeightsError`` when the bundle is missing, altered or incomplete, ``PlatformError`` when it needs a
         package that is not installed, ``ValueError`` for overrides it does not know.
         """
-        digest = content_digest(path) if path.exists() else ""
-        if digest != sha256.lower():
-            raise WeightsError(
-                f"weights: {path} has SHA-256 {digest}, options say {sha256}; restore the bundle or pin the new one"
-                if digest
-                else f"weights: {path} does not exist; set [pipelines.NAME] weights to the bundle's folder or zip file"
-            )
-        self.root = self._folder(path)
+        self.root = pinned_folder(path, sha256, "configs/metadata.json", self)
         self.device = torch.device(device)
         self._code: dict[str, ModuleType] = {}
         self._parser = self._read(config, overrides)
@@ -87,23 +76,6 @@ class Bundle:
     def setting(self, key: str, default: Any = None) -> Any:
         """The value under ``key``, evaluated."""
         return default if self._parser.get(key) is None else self._parser.get_parsed_content(key)
-
-    def _folder(self, path: Path) -> Path:
-        if path.is_file():
-            unpacked = tempfile.mkdtemp(prefix="bundle-")
-            weakref.finalize(self, shutil.rmtree, unpacked, ignore_errors=True)
-            try:
-                with zipfile.ZipFile(path) as archive:
-                    archive.extractall(unpacked)
-            except zipfile.BadZipFile as error:
-                raise WeightsError(
-                    f"weights: {path} is no zip file ({error}); give the bundle as its Zoo packs it"
-                ) from error
-            path = Path(unpacked)
-        roots = sorted(found.parent.parent for found in path.rglob("configs/metadata.json"))
-        if not roots:
-            raise WeightsError(f"weights: {path} holds no configs/metadata.json; give the folder of a MONAI Bundle")
-        return roots[0]
 
     def _read(self, config: str, overrides: Mapping[str, Any]) -> ConfigParser:
         configs = self.root / "configs"

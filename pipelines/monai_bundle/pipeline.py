@@ -12,21 +12,27 @@ from monai.data import MetaTensor, decollate_batch
 from monai.transforms import MapTransform
 from monai.utils import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
+from pydantic import Field
 
 from node.errors import WeightsError
-from node.pipeline import Algorithm, Code, Findings, Lesion, Needs, Pipeline, Segment, Series, Unsuitable, Volume, codes
+from node.pipeline import Algorithm, Code, Findings, Lesion, Needs, Pipeline, Segment, Series, Volume, codes
+from pipelines.channels import channels, check_inputs
 from pipelines.monai_bundle.bundle import Bundle
-from pipelines.monai_bundle.options import Options, read_options
-from pipelines.structures import structure
+from pipelines.options import ModelOptions, read_options
+from pipelines.structures import segment_of
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _REVERSED = [2, 1, 0, 3]
 """Column, row, slice: the order in which MONAI's readers give a volume."""
-_PALETTE = ((255, 64, 64), (64, 160, 255), (80, 200, 80), (255, 176, 32), (190, 90, 255), (0, 200, 200))
 _LABEL_LENGTH = 64
-THIS = "this"
-"""In the option ``inputs``: the series that the rule matched."""
+
+
+class Options(ModelOptions):
+    """Checked options; see the package's text for what they mean."""
+
+    config: str = "inference"
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    min_score: float = Field(default=0.5, ge=0, le=1)
 
 
 class BundlePipeline:
@@ -41,13 +47,9 @@ class BundlePipeline:
         self._input: dict[str, Any] = next((inputs[key] for key in (self._key, *inputs) if key in inputs), {})
         output = formats.get("outputs", {}).get("pred", {})
         self._classes = {int(k): str(v) for k, v in (output.get("channel_def") or {}).items()}
-        channels = int(self._input.get("num_channels", 1))
-        if channels != max(1, len(options.inputs)):
-            named = ", ".join(str(v) for v in (self._input.get("channel_def") or {}).values())
-            raise ValueError(
-                f"option inputs = {options.inputs!r}: the model takes {channels} images ({named}); name for each "
-                f"the companion of the rule, or {THIS!r} for the series itself, in this order"
-            )
+        named = [str(name) for name in (self._input.get("channel_def") or {}).values()]
+        count = int(self._input.get("num_channels", 1))
+        check_inputs(options.inputs, named if len(named) == count else ["unnamed"] * count)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -66,10 +68,8 @@ class BundlePipeline:
         return Needs(modalities=frozenset({str(self._input.get("modality", "CT"))}), min_slices=2)
 
     def run(self, series: Series) -> Findings:
-        volume = series.volume()
-        image = _image(
-            [volume] if not self._options.inputs else [self._channel(name, series) for name in self._options.inputs]
-        )
+        images = channels(series, self._options.inputs)
+        volume, image = series.volume(), _image(images)
         with self._bundle.own_code(), torch.inference_mode():
             # A chain of dictionary transforms takes the whole record, a chain of array transforms the image.
             chain = self._bundle.pre.transforms
@@ -80,23 +80,6 @@ class BundlePipeline:
                 if self._bundle.detector is not None:
                     return self._boxes(volume, prepared)
                 return self._masks(volume, prepared)
-
-    def _channel(self, name: str, series: Series) -> Volume:
-        """One input image on the grid of ``series``."""
-        volume = series.volume()
-        if name == THIS:
-            return volume
-        companion = series.companion(name)
-        if companion is None:
-            raise Unsuitable(f"The model also needs the series {name!r}, which this study does not offer")
-        other = companion.volume()
-        if volume.frame_of_reference_uid != other.frame_of_reference_uid:
-            raise Unsuitable(f"The series {name!r} lies in another frame of reference")
-        across = np.linalg.inv(other.affine) @ volume.affine
-        # Not "constant": that would drop edge voxels which rounding puts a hair outside.
-        return volume.with_array(
-            affine_transform(other.array, across, output_shape=volume.array.shape, order=1, mode="grid-constant")
-        )
 
     def _amp(self) -> bool:
         return bool(self._bundle.setting("amp", self._bundle.setting("evaluator#amp", default=False)))
@@ -128,20 +111,8 @@ class BundlePipeline:
                 continue
             mask = labels == number if whole else labels[number] > 0
             if mask.any():
-                segments.append(self._segment(volume, mask, name, number))
+                segments.append(segment_of(volume.with_array(mask), name, number, self._options.structures))
         return segments
-
-    def _segment(self, volume: Volume, mask: NDArray[np.bool_], name: str, number: int) -> Segment:
-        category, kind = structure(name)
-        if name in self._options.structures:
-            kind = Code(*self._options.structures[name])
-        return Segment(
-            label=name.replace("_", " ")[:_LABEL_LENGTH],
-            mask=volume.with_array(mask.astype(np.uint8)),
-            category=category,
-            type=kind,
-            colour=_PALETTE[number % len(_PALETTE)],
-        )
 
     def _boxes(self, volume: Volume, prepared: MetaTensor) -> Findings:
         """Lesions from boxes: each is drawn as the ellipsoid that its box encloses."""
@@ -162,7 +133,7 @@ class BundlePipeline:
             if not mask.any():
                 continue
             name = f"{self._target()} {len(lesions) + 1}"
-            segment = self._segment(volume, mask, name, len(lesions))
+            segment = segment_of(volume.with_array(mask), name, len(lesions), self._options.structures)
             lesions.append(
                 Lesion(segment=segment, finding=segment.type, site=self._site(), probability=min(float(score), 1.0))
             )
@@ -210,9 +181,7 @@ def _ellipsoid(
 
 def create_pipeline(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> Pipeline:
     """Load the bundle at ``weights``."""
-    read = read_options(options)
-    if weights is None:
-        raise ValueError("weights is missing; set [pipelines.NAME] weights to the bundle's folder or zip file")
+    read = read_options(Options, options)
     bundle = Bundle(
         weights,
         sha256=read.sha256,

@@ -1,0 +1,123 @@
+"""nnU-Net's own predictor on the voxels of a series, without files in between."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import AfterValidator, Field
+
+from node.errors import PlatformError, WeightsError
+from node.pipeline import Algorithm, Findings, Needs, Pipeline, Series
+from pipelines.channels import channels, check_inputs
+from pipelines.nnunet.results_folder import ResultsFolder
+from pipelines.options import ModelOptions, check_orientation, read_options
+from pipelines.structures import segment_of
+
+
+class Options(ModelOptions):
+    """Checked options; see the package's text for what they mean."""
+
+    folds: list[str] = Field(default_factory=list)
+    checkpoint: str = "checkpoint_final.pth"
+    mirroring: bool | None = None
+    orientation: Annotated[str, AfterValidator(check_orientation)] = "HPL"
+    modality: str = ""
+
+
+class NnunetPipeline:
+    """A trained configuration as a pipeline."""
+
+    def __init__(self, folder: ResultsFolder, options: Options, device: str) -> None:
+        check_inputs(options.inputs, folder.channels)
+        self._folder = folder
+        self._options = options
+        on_gpu = device.startswith("cuda")
+        self._mirroring = on_gpu if options.mirroring is None else options.mirroring
+        self._predictor = _predictor(folder, torch.device(device), mirroring=self._mirroring)
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """Name of the data set, trainer and configuration; digest of the whole folder."""
+        return Algorithm(
+            name=str(self._folder.plans.get("dataset_name", self._folder.root.name))[:64],
+            version=f"{self._folder.trainer} {self._folder.configuration}"[:64],
+            weights_sha256=self._options.sha256.lower(),
+            parameters={"folds": str(len(self._folder.weights)), "mirroring": str(self._mirroring)},
+        )
+
+    @property
+    def needs(self) -> Needs:
+        """The modality, as configured or as the channels say, on a regular grid."""
+        said = "CT" if any(name.upper() == "CT" for name in self._folder.channels) else "MR"
+        return Needs(modalities=frozenset({self._options.modality or said}), min_slices=2)
+
+    def run(self, series: Series) -> Findings:
+        images = channels(series, self._options.inputs, self._options.orientation)
+        array = np.stack([image.array for image in images])
+        spacing = {"spacing": [float(mm) for mm in images[0].spacing]}
+        answer = np.asarray(self._predictor.predict_single_npy_array(array, spacing))
+        masks = ((name, np.isin(answer, members)) for name, members in self._folder.labels())
+        return Findings(
+            segments=tuple(
+                segment_of(images[0].with_array(mask), name, number, self._options.structures)
+                for number, (name, mask) in enumerate(masks)
+                if mask.any()
+            )
+        )
+
+
+def _predictor(folder: ResultsFolder, device: torch.device, *, mirroring: bool) -> Any:
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        os.environ.setdefault(variable, os.devnull)  # it complains on import; nothing is read or written there
+    try:
+        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+        from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+    except (ImportError, RuntimeError) as error:  # torchvision for another torch: operators are missing
+        raise PlatformError(
+            f"nnU-Net cannot be imported ({error}); pip install 'ainode[nnunet]', and torchvision built for your torch"
+        ) from error
+    plans = PlansManager(folder.plans)
+    settings = plans.get_configuration(folder.configuration)
+    if settings.previous_stage_name is not None:
+        raise WeightsError(
+            f"weights: configuration {folder.configuration!r} needs the masks of {settings.previous_stage_name!r}; "
+            "cascades are not supported, use 3d_fullres or 3d_lowres"
+        )
+    network = get_network_from_plans(
+        settings.network_arch_class_name,
+        settings.network_arch_init_kwargs,
+        settings.network_arch_init_kwargs_req_import,
+        len(folder.channels),
+        plans.get_label_manager(folder.dataset).num_segmentation_heads,
+        deep_supervision=False,
+    )
+    try:
+        for weights in folder.weights:
+            network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"weights: {folder.root} does not fit the network of its plans ({error}); trainers that build a network "
+            "of their own are not supported"
+        ) from error
+    predictor = nnUNetPredictor(
+        use_mirroring=mirroring, perform_everything_on_device=device.type == "cuda", device=device, allow_tqdm=False
+    )
+    predictor.manual_initialization(
+        network, plans, settings, folder.weights, folder.dataset, folder.trainer, folder.mirroring
+    )
+    return predictor
+
+
+def create_pipeline(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> Pipeline:
+    """Load the results folder at ``weights``."""
+    read = read_options(Options, options)
+    folder = ResultsFolder(
+        weights, sha256=read.sha256, folds=read.folds, checkpoint=read.checkpoint, unpickle=read.unpickle
+    )
+    return NnunetPipeline(folder, read, device)

@@ -1,0 +1,107 @@
+"""Reading a results folder of nnU-Net v2: plans and labels as JSON, checkpoints as tensors and numbers only."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from node.errors import WeightsError
+from pipelines.pinned import pinned_folder
+
+_NETWORKS = "dynamic_network_architectures."
+_LAYERS = "torch.nn."
+"""A plan names classes to make: only these, or it could name any function on this machine."""
+
+
+class ResultsFolder:
+    """What a training left: plans, labels, channels, and the weights of its folds."""
+
+    def __init__(
+        self, path: Path | None, *, sha256: str, folds: Sequence[str], checkpoint: str, unpickle: bool
+    ) -> None:
+        """Raises ``WeightsError`` when it is missing, altered, incomplete, or of a kind that cannot be run."""
+        self.root = pinned_folder(path, sha256, "plans.json", self)
+        self.plans = self._json("plans.json")
+        self.dataset = self._json("dataset.json")
+        names = folds or sorted(found.parent.name[5:] for found in self.root.glob(f"fold_*/{checkpoint}"))
+        if not names:
+            raise WeightsError(f"weights: {self.root} holds no fold_N/{checkpoint}; correct the option checkpoint")
+        read = [_read(self.root / f"fold_{name}" / checkpoint, unpickle=unpickle) for name in names]
+        try:
+            self.weights: list[dict[str, torch.Tensor]] = [one["network_weights"] for one in read]
+            self.configuration = str(read[0]["init_args"]["configuration"])
+            self.trainer = str(read[0]["trainer_name"])
+        except (KeyError, TypeError) as error:
+            raise WeightsError(
+                f"weights: {checkpoint} in {self.root} has no {error}; it is none of nnU-Net v2"
+            ) from error
+        self.mirroring: tuple[int, ...] | None = read[0].get("inference_allowed_mirroring_axes")
+        channels = self.dataset.get("channel_names") or {}
+        self.channels = tuple(str(channels[key]) for key in sorted(channels, key=int))
+        self._check_plans()
+
+    def labels(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Name of each label but the background and the ignored, and the values in the answer that belong to it.
+
+        A region (``"whole tumour": [1, 2]``) has several; regions may overlap.
+        """
+        for name, values in self.dataset["labels"].items():
+            members = tuple(int(v) for v in values) if isinstance(values, list) else (int(values),)
+            if name != "ignore" and members != (0,):
+                yield str(name), members
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            read: dict[str, Any] = json.loads((self.root / name).read_text())
+        except (OSError, ValueError) as error:
+            raise WeightsError(
+                f"weights: {self.root / name} cannot be read ({error}); give the whole folder"
+            ) from error
+        return read
+
+    def _check_plans(self) -> None:
+        configurations = self.plans.get("configurations", {})
+        if self.configuration not in configurations:
+            raise WeightsError(
+                f"weights: plans.json has no configuration {self.configuration!r}; give the whole folder"
+            )
+        for settings in configurations.values():  # one may inherit from another
+            network = settings.get("architecture", {})
+            named = {str(network.get("network_class_name", _NETWORKS)): _NETWORKS}
+            values = (network.get("arch_kwargs", {}).get(key) for key in network.get("_kw_requires_import", ()))
+            named |= {str(value): _LAYERS for value in values if value is not None}
+            for name, allowed in named.items():
+                if not name.startswith(allowed):
+                    raise WeightsError(f"weights: plans.json makes the network of {name!r}; only {allowed}* is allowed")
+
+
+def _read(path: Path, *, unpickle: bool) -> dict[str, Any]:
+    if not path.is_file():
+        raise WeightsError(f"weights: {path} does not exist; correct the option folds or checkpoint")
+    try:
+        with _numpy_numbers():
+            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=not unpickle)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"weights: {path} is more than tensors and numbers and runs code when it is read; "
+            "set the option unpickle = true only if you trust its author as you trust a program"
+        ) from error
+    return found
+
+
+@contextmanager
+def _numpy_numbers() -> Iterator[None]:
+    """Within it, a file of tensors may also hold numpy's numbers: nnU-Net keeps its losses so."""
+    scalar: Any = np.float64(0).__reduce__()[0]
+    kinds = {type(np.dtype(name)) for name in ("bool", "int32", "int64", "float32", "float64")}
+    names = [(scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")]
+    with torch.serialization.safe_globals([*names, np.dtype, codecs.encode, *kinds]):
+        yield

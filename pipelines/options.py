@@ -1,0 +1,47 @@
+"""Checking the table ``[pipelines.NAME.options]`` of an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+_AXES = {"L": 0, "R": 0, "A": 1, "P": 1, "H": 2, "F": 2}
+
+
+def check_orientation(text: str) -> str:
+    """Return ``text`` when it names each of the three axes of the patient once; else raise ``ValueError``."""
+    if sorted(_AXES.get(letter, -1) for letter in text) != [0, 1, 2]:
+        raise ValueError(f'orientation is {text!r}; use one of L/R, A/P and H/F each, such as "HPL"')
+    return text
+
+
+class ModelOptions(BaseModel):
+    """What every folder of somebody else's model is described with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    sha256: str = Field(pattern=r"^[0-9a-fA-F]{64}$")
+    inputs: list[str] = Field(default_factory=list)
+    structures: dict[str, list[str]] = Field(default_factory=dict)
+    unpickle: bool = False
+
+
+Checked = TypeVar("Checked", bound=ModelOptions)
+
+
+def read_options(kind: type[Checked], options: Mapping[str, Any]) -> Checked:
+    """``options`` as ``kind``. Raises ``ValueError`` with option, value and remedy."""
+    try:
+        read = kind.model_validate(dict(options))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = ".".join(str(part) for part in fault["loc"])
+        value = "" if fault["type"] == "missing" else f" = {fault['input']!r}"
+        place = kind.__module__.rpartition(".")[0]
+        raise ValueError(f"option {name}{value}: {fault['msg']}; see {place} for the options") from None
+    for name, code in read.structures.items():
+        if len(code) != 3:
+            raise ValueError(f"option structures.{name} = {code!r}: give [value, scheme, meaning]")
+    return read

@@ -1,0 +1,44 @@
+"""The folder of somebody else's model, or the zip file of one: read only when it is the one that was pinned."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from node.errors import WeightsError
+from node.pipeline import content_digest
+
+
+def pinned_folder(path: Path | None, sha256: str, marker: str, keeper: Any) -> Path:
+    """The folder below ``path`` that holds ``marker``, a relative path; of several the first by name.
+
+    A zip file is unpacked to a temporary folder, which goes when ``keeper`` does. Raises ``WeightsError`` when the
+    model is missing, altered, or of another kind.
+    """
+    if path is None or not path.exists():
+        raise WeightsError(f"weights: {path} does not exist; set [pipelines.NAME] weights to the model's folder or zip")
+    digest = content_digest(path)
+    if digest != sha256.lower():
+        raise WeightsError(
+            f"weights: {path} has SHA-256 {digest}, options say {sha256}; restore the model or pin the new one"
+        )
+    below = path if path.is_dir() else _unpacked(path, keeper)
+    found = sorted(file for file in below.rglob(marker.rpartition("/")[2]) if file.match(marker))
+    if not found:
+        raise WeightsError(f"weights: {path} holds no {marker}; give the whole folder as its author packs it")
+    return found[0].parents[marker.count("/")]
+
+
+def _unpacked(path: Path, keeper: Any) -> Path:
+    folder = tempfile.mkdtemp(prefix="model-")
+    weakref.finalize(keeper, shutil.rmtree, folder, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(folder)
+    except zipfile.BadZipFile as error:
+        raise WeightsError(f"weights: {path} is no zip file ({error}); give it as its author packs it") from error
+    return Path(folder)

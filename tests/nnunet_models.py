@@ -1,0 +1,109 @@
+"""Results folders as nnU-Net v2 leaves them after a training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+CLASS = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+
+
+def _layers() -> dict[str, Any]:
+    return {
+        "network_class_name": CLASS,
+        "arch_kwargs": {
+            "n_stages": 3,
+            "features_per_stage": [8, 16, 32],
+            "conv_op": "torch.nn.modules.conv.Conv3d",
+            "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
+            "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
+            "n_conv_per_stage": [2, 2, 2],
+            "n_conv_per_stage_decoder": [2, 2],
+            "conv_bias": True,
+            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+            "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
+
+
+def _plans(channels: dict[str, str]) -> dict[str, Any]:
+    resampled = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+    about = {"mean": 60.0, "std": 70.0, "percentile_00_5": -90.0, "percentile_99_5": 240.0, "min": -900.0, "max": 900.0}
+    return {
+        "dataset_name": "Dataset900_Balls",
+        "plans_name": "nnUNetPlans",
+        "original_median_spacing_after_transp": [2.0, 1.0, 1.0],
+        "original_median_shape_after_transp": [25, 50, 50],
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {key: {**about, "median": 60.0} for key in channels},
+        "configurations": {
+            "3d_fullres": {
+                "data_identifier": "nnUNetPlans_3d_fullres",
+                "preprocessor_name": "DefaultPreprocessor",
+                "batch_size": 2,
+                "patch_size": [16, 32, 32],
+                "median_image_size_in_voxels": [25.0, 50.0, 50.0],
+                "spacing": [2.0, 1.3, 1.3],
+                "normalization_schemes": [
+                    "CTNormalization" if name == "CT" else "ZScoreNormalization" for name in channels.values()
+                ],
+                "use_mask_for_norm": [False] * len(channels),
+                "resampling_fn_data": "resample_data_or_seg_to_shape",
+                "resampling_fn_seg": "resample_data_or_seg_to_shape",
+                "resampling_fn_data_kwargs": resampled,
+                "resampling_fn_seg_kwargs": {**resampled, "is_seg": True, "order": 1},
+                "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+                "resampling_fn_probabilities_kwargs": {**resampled, "order": 1},
+                "architecture": _layers(),
+                "batch_dice": True,
+            }
+        },
+    }
+
+
+def write_results(
+    folder: Path,
+    *,
+    weights: list[dict[str, torch.Tensor]],
+    labels: dict[str, Any],
+    channels: dict[str, str] | None = None,
+    extra: Any = None,
+) -> Path:
+    """Write ``folder`` with a fold for each of ``weights``; ``extra`` goes into the checkpoints."""
+    channels = channels or {"0": "CT"}
+    plans = _plans(channels)
+    dataset = {"channel_names": channels, "labels": labels, "numTraining": 3, "file_ending": ".nii.gz"}
+    if any(isinstance(values, list) for values in labels.values()):
+        dataset["regions_class_order"] = list(range(1, len(labels)))
+    folder.mkdir(parents=True)
+    (folder / "plans.json").write_text(json.dumps(plans))
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    for number, tensors in enumerate(weights):
+        (folder / f"fold_{number}").mkdir()
+        checkpoint = {
+            "network_weights": tensors,
+            "optimizer_state": {"state": {}, "param_groups": [{"lr": 0.01}]},
+            "grad_scaler_state": None,
+            "logging": {"mean_fg_dice": [np.float64(0.5)], "lrs": [0.01], "train_losses": [np.float32(-0.1)]},
+            "_best_ema": np.float64(0.5),
+            "current_epoch": 1000,
+            "init_args": {"plans": plans, "configuration": "3d_fullres", "fold": number, "dataset_json": dataset},
+            "trainer_name": "nnUNetTrainer",
+            "inference_allowed_mirroring_axes": (0, 1, 2),
+            **({"extra": extra} if extra is not None else {}),
+        }
+        torch.save(checkpoint, folder / f"fold_{number}" / "checkpoint_final.pth")
+    return folder

@@ -1,0 +1,156 @@
+"""The adapter for nnU-Net v2: its results folders, its own predictor, our geometry.
+
+What needs nnU-Net itself is skipped where the extra is not installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+from nnunet_models import write_results
+from volume_series import VolumeSeries
+
+from node.errors import PlatformError, WeightsError
+from node.pipeline import Volume, content_digest
+from pipelines.nnunet import create
+from pipelines.nnunet.results_folder import ResultsFolder
+
+INSTALLED = importlib.util.find_spec("nnunetv2") is not None
+needs_nnunet = pytest.mark.skipif(not INSTALLED, reason="the extra nnunet is not installed")
+pytestmark = pytest.mark.filterwarnings("default")  # nnU-Net's own deprecations
+LABELS = {"background": 0, "liver": 1, "liver_tumor": 2}
+
+
+class Surprise:
+    """What a stranger's pickle may hold."""
+
+    def __reduce__(self):
+        return (print, ("code of the file runs",))
+
+
+def read(path: Path, **options) -> ResultsFolder:
+    settings = {"folds": [], "checkpoint": "checkpoint_final.pth", "unpickle": False, "sha256": content_digest(path)}
+    return ResultsFolder(path, **settings | options)
+
+
+def load(path: Path, **options):
+    return create(weights=path, device="cpu", options={"sha256": content_digest(path), **options})
+
+
+def plain(tmp_path: Path, **settings) -> Path:
+    return write_results(tmp_path / "results", **{"weights": [{"w": torch.zeros(1)}], "labels": LABELS, **settings})
+
+
+def test_labels_and_regions_say_which_values_of_the_answer_are_theirs(tmp_path):
+    regions = {"background": 0, "whole tumor": [1, 2], "tumor core": [2], "ignore": 3}
+    assert list(read(plain(tmp_path, labels=regions)).labels()) == [("whole tumor", (1, 2)), ("tumor core", (2,))]
+
+
+def test_a_checkpoint_that_runs_code_is_refused_unless_the_operator_allows_it(tmp_path, capsys):
+    path = plain(tmp_path, extra=Surprise())
+    with pytest.raises(WeightsError, match="unpickle = true"):
+        read(path)
+    assert "code of the file" not in capsys.readouterr().out
+    assert read(path, unpickle=True).trainer == "nnUNetTrainer"
+    assert "code of the file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("key", "name"), [("network_class_name", "os.system"), ("conv_op", "builtins.eval")])
+def test_plans_name_networks_and_layers_and_no_other_function(tmp_path, key, name):
+    path = plain(tmp_path)
+    plans = json.loads((path / "plans.json").read_text())
+    network = plans["configurations"]["3d_fullres"]["architecture"]
+    (network if key in network else network["arch_kwargs"])[key] = name
+    (path / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(WeightsError, match=name):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"sha256": "0" * 64}, "SHA-256"),
+        ({"folds": ["4"]}, "folds"),
+        ({"checkpoint": "checkpoint_best.pth"}, "option checkpoint"),
+    ],
+)
+def test_what_is_not_there_is_named(tmp_path, options, fault):
+    with pytest.raises(WeightsError, match=fault):
+        read(plain(tmp_path), **options)
+
+
+def test_an_option_that_is_wrong_is_named(tmp_path):
+    path = plain(tmp_path, channels={"0": "T1", "1": "FLAIR"})
+    with pytest.raises(ValueError, match="orientation"):
+        load(path, orientation="HPP")
+    with pytest.raises(ValueError, match="takes 2 images"):
+        load(path)
+
+
+@pytest.mark.skipif(INSTALLED, reason="the extra nnunet is installed")
+def test_without_the_extra_it_says_which_to_install(tmp_path):
+    with pytest.raises(PlatformError, match=r"ainode\[nnunet\]"):
+        load(plain(tmp_path))
+
+
+def noisy_ball() -> Volume:
+    affine = np.array([[0, 0, 1.1, -30], [0, 1.1, 0, -30], [2.5, 0, 0, -20], [0, 0, 0, 1]])
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in (18, 60, 56)), indexing="ij"), -1) * [2.5, 1.1, 1.1]
+    ball = 150 * (np.linalg.norm(index - index.reshape(-1, 3).mean(axis=0), axis=-1) < 15)
+    noise = np.random.default_rng(3).normal(0, 60, ball.shape)
+    return Volume((ball + noise).astype(np.float32), affine, coordinate_system="PATIENT")
+
+
+def random_weights(seed: int, outputs: int, inputs: int = 1) -> dict[str, torch.Tensor]:
+    from nnunet_models import _layers
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    torch.manual_seed(seed)
+    made = _layers()
+    return get_network_from_plans(
+        made["network_class_name"], made["arch_kwargs"], made["_kw_requires_import"], inputs, outputs
+    ).state_dict()
+
+
+@needs_nnunet
+@pytest.mark.parametrize("mirroring", [False, True])
+def test_the_masks_equal_those_of_nnunets_own_chain_of_files(tmp_path, mirroring):
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    volume = noisy_ball()
+    path = write_results(tmp_path / "results", weights=[random_weights(1, 3), random_weights(2, 3)], labels=LABELS)
+    image = SimpleITK.GetImageFromArray(volume.array)
+    image.SetSpacing([1.1, 1.1, 2.5])
+    SimpleITK.WriteImage(image, tmp_path / "ball_0000.nii.gz")
+    predictor = nnUNetPredictor(use_mirroring=mirroring, device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(path), use_folds=None)
+    predictor.predict_from_files_sequential([[str(tmp_path / "ball_0000.nii.gz")]], [str(tmp_path / "answer")])
+    expected = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(tmp_path / "answer.nii.gz"))
+
+    found = np.zeros_like(expected)
+    for segment in load(path, mirroring=mirroring).run(VolumeSeries(volume)).segments:
+        found[segment.mask.array > 0] = LABELS[segment.label.replace(" ", "_")]
+
+    assert len(np.unique(expected)) > 1
+    assert (found == expected).mean() >= 0.9999
+
+
+@needs_nnunet
+def test_regions_become_overlapping_segments_and_channels_are_companions(tmp_path):
+    regions = {"background": 0, "whole tumor": [1, 2], "tumor core": [2]}
+    channels = {"0": "FLAIR", "1": "T1"}
+    path = write_results(
+        tmp_path / "results", weights=[random_weights(5, 2, inputs=2)], labels=regions, channels=channels
+    )
+    pipeline = load(path, inputs=["this", "t1"])
+    assert pipeline.needs.modalities == {"MR"}
+    series = VolumeSeries(noisy_ball(), modality="MR", companions={"t1": VolumeSeries(noisy_ball())})
+    masks = {s.label: s.mask.array > 0 for s in pipeline.run(series).segments}
+    assert masks["whole tumor"].any()
+    assert not (masks.get("tumor core", np.zeros(1, bool)) & ~masks["whole tumor"]).any()
