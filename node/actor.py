@@ -1,11 +1,11 @@
-"""The loop that all actors share: look at regular times, survive a look that fails."""
+"""What all actors share: a thread each, a look at regular times, and surviving a look that fails."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 logger = logging.getLogger(__name__)
@@ -29,3 +29,14 @@ def look_every(seconds: float, stop: threading.Event, name: str, look: Callable[
     while not stop.wait(seconds):
         with surviving(name):
             look(time.time())
+
+
+@contextmanager
+def running(loops: Sequence[Callable[[threading.Event], None]], stop: threading.Event) -> Iterator[None]:
+    """Each of ``loops`` in a thread of its own; at the end waits until all have returned, as ``stop`` makes them."""
+    threads = [threading.Thread(target=loop, args=(stop,), daemon=True) for loop in loops]
+    for thread in threads:
+        thread.start()
+    yield
+    for thread in threads:
+        thread.join()

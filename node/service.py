@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from node.actor import running
 from node.config import Config, load
 from node.errors import ConfigError
 from node.ledger.engine import ledger_url, open_ledger
@@ -139,12 +140,8 @@ def _router(duty: Duty) -> Iterator[None]:
         Auditor(duty.config, duty.engine, duty.spool).run,
         Notifier(duty.config, duty.engine, duty.spool).run,
     ]
-    threads = [threading.Thread(target=loop, args=(duty.orders.end,), daemon=True) for loop in loops]
-    for thread in threads:
-        thread.start()
-    yield
-    for thread in threads:
-        thread.join()
+    with running(loops, duty.orders.end):
+        yield
 
 
 @contextmanager
@@ -171,12 +168,8 @@ def _sender(duty: Duty) -> Iterator[None]:
     stage = Stage(name=DELIVER, handler=deliver, retries=DELIVERY_RETRIES, slots=DELIVERIES_AT_ONCE)
     with _serving(duty, "sender", [stage]) as jobs:
         loops = [Reports(duty.config, duty.engine).run, Watch(duty.config, duty.engine, jobs.hasten).run]
-        threads = [threading.Thread(target=loop, args=(duty.orders.end,), daemon=True) for loop in loops]
-        for thread in threads:
-            thread.start()
-        yield
-        for thread in threads:
-            thread.join()
+        with running(loops, duty.orders.end):
+            yield
 
 
 @contextmanager
