@@ -182,7 +182,8 @@ class _Faults(logging.Handler):
 @contextmanager
 def target(folder: Path) -> Iterator[Target]:
     """A receiver in this process."""
-    with receiving(folder, ae="association_timeout_seconds = 5.0\nnetwork_timeout_seconds = 5.0") as node:
+    limits = "association_timeout_seconds = 5.0\nnetwork_timeout_seconds = 5.0\nassociations_per_minute = 0"
+    with receiving(folder, ae=limits) as node:
         found = Target(node)
         handler = _Faults(found)
         logger = logging.getLogger("node.receive")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from dicom_files import ct_series
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from receivers import associate, receiving, send_dataset, until
 
 from node.ledger.tables import instance
+from node.receive import rate
+from node.receive.rate import Rate
+from node.receive.seats import Seats
 from node.receive.status import OUT_OF_RESOURCES
 
 CT = [(CTImageStorage, ExplicitVRLittleEndian)]
@@ -49,3 +56,31 @@ def test_rows_follow_their_files_within_a_second(tmp_path: Path) -> None:
             assert send_dataset(sender, dataset).Status == 0x0000
         until(lambda: len(node.rows(instance)) == 20, 1.0)
         sender.release()
+
+
+def test_an_address_that_asks_for_associations_too_often_is_refused_until_a_minute_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiving(tmp_path / "node", "associations_per_minute = 3") as node:
+        for _ in range(3):
+            associate(node, CT).release()
+        for called in ("AINODE", "WRONG"):  # every request counts, also those that are refused for other reasons
+            refused = associate(node, CT, called=called).acceptor.primitive
+            assert (refused.result, refused.result_source, refused.diagnostic) == (2, 3, 1)
+        monkeypatch.setattr(rate, "SECONDS", 0.0)
+        associate(node, CT).release()
+
+
+def test_receivers_of_one_port_count_an_address_together_and_others_apart(tmp_path: Path) -> None:
+    ours = Rate(Seats(os.open(tmp_path / "seats", os.O_RDWR | os.O_CREAT)), 3)
+    assert [ours.allows("10.0.0.1"), ours.allows("10.0.0.1"), ours.allows("10.0.0.2")] == [True] * 3
+    code = f"""
+import os
+from node.receive import rate
+from node.receive.rate import Rate
+from node.receive.seats import Seats
+theirs = Rate(Seats(os.open({str(tmp_path / "seats")!r}, os.O_RDWR)), 3)
+print([theirs.allows(address) for address in ("10.0.0.1", "10.0.0.1", "10.0.0.2")])
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == "[True, False, True]"

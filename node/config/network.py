@@ -76,6 +76,8 @@ class Ae(Table):
     """Peers that may call; empty: everyone."""
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 64
     """Associations served at the same time by all processes; one more is refused (local limit exceeded)."""
+    associations_per_minute: Annotated[int, Field(ge=0, le=4000)] = 3000
+    """Associations that one address may ask for in a minute; more are refused (temporary congestion). 0: any number."""
     processes: Annotated[int, Field(ge=0, le=64)] = 0
     """Receiver processes; 0: one per core, four at most."""
     association_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0

@@ -61,6 +61,7 @@ class Policy:
     title: str
     require_called_title: bool
     max_associations: int
+    associations_per_minute: int
     callers: tuple[Caller, ...]
 
     @classmethod
@@ -70,6 +71,7 @@ class Policy:
             title=ae.title.strip(),
             require_called_title=ae.require_called_title,
             max_associations=ae.max_associations,
+            associations_per_minute=ae.associations_per_minute,
             callers=ae.callers,
         )
 

@@ -15,6 +15,7 @@ from node.listening import Listening
 from node.receive.association import Association, Handlers
 from node.receive.negotiation import prepare
 from node.receive.policy import Policy, Rejection
+from node.receive.rate import Rate
 from node.receive.seats import Seats
 from node.tls import ServerTls
 
@@ -54,6 +55,7 @@ class Server:
         self._admitted: dict[str, tuple[int, ...]] = {}
         self._listening = listening
         self._seats = Seats(listening.seats)
+        self._rate = Rate(self._seats, policy.associations_per_minute)
         self._accepting = True
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         prepare()
@@ -67,6 +69,8 @@ class Server:
         """Let an association in, or say why not; connections that have not associated do not count."""
         calling, address = association.calling_ae, association.peer_address
         shown = association.certificate
+        if not self._rate.allows(address):
+            return Rejection(2, 3, 1, f"too many associations of {address} within a minute: temporary congestion")
         rejection = self._policy.rejection(
             calling=calling, called=association.called_ae, address=address, certificate=shown
         )
