@@ -150,7 +150,7 @@ def _worker(duty: Duty) -> Iterator[None]:
     from node.jobs.encode import Encode
     from node.jobs.infer import Infer
 
-    infer = Infer(duty.config, duty.engine, duty.spool, EarlierReports(duty.config))
+    infer = Infer(duty.config, duty.engine, duty.spool, EarlierReports(duty.config, duty.engine))
     stages = [infer.stage(), Encode(duty.config, duty.engine, duty.spool).stage()]
     with _serving(duty, "worker", stages):
         yield

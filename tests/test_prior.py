@@ -108,7 +108,7 @@ def node_with_prior(folder: Path, port: int) -> tuple[JobNode, Infer, str]:
     node = JobNode(config)
     images = [dcmread(path) for path in scanned(folder / "scan", "20260110", IssuerOfPatientID="HERE").paths]
     job_id = node.enqueue_for(*node.receive(images), destinations=("pacs",), pipeline="nodule")
-    return node, Infer(config, node.engine, node.spool, EarlierReports(config)), job_id
+    return node, Infer(config, node.engine, node.spool, EarlierReports(config, node.engine)), job_id
 
 
 def test_a_job_compares_and_says_so_in_the_report(tmp_path: Path, pacs: peers.Orthanc):

@@ -10,15 +10,19 @@ from pynetdicom import build_context
 from pynetdicom.association import Association
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
+from node.deliver.asked import Told
 from node.deliver.association import Peer, Timeouts, associate
 from node.errors import DeliveryError
 
 
 @contextmanager
-def finding(peer: Peer, calling_title: str, timeouts: Timeouts) -> Iterator[Association]:
-    """An association for any number of queries. Raises ``DeliveryError`` when the peer takes none."""
+def finding(peer: Peer, calling_title: str, timeouts: Timeouts, told: Told) -> Iterator[Association]:
+    """An association for any number of queries, of which ``told`` hears.
+
+    Raises ``DeliveryError`` when the peer takes none.
+    """
     contexts = [build_context(StudyRootQueryRetrieveInformationModelFind)]
-    with associate(peer, calling_title, contexts, timeouts) as association:
+    with associate(peer, calling_title, contexts, timeouts, told=told) as association:
         yield association
 
 

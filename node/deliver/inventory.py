@@ -9,6 +9,7 @@ from pathlib import Path
 
 from node.config import Destination
 from node.deliver import find, stow
+from node.deliver.asked import Told
 from node.deliver.association import Peer, Timeouts
 
 Held = Callable[[str, str], set[str]]
@@ -16,14 +17,19 @@ Held = Callable[[str, str], set[str]]
 
 
 @contextmanager
-def inventory(name: str, destination: Destination, calling_title: str, timeouts: Timeouts) -> Iterator[Held]:
-    """Ask by C-FIND, QIDO-RS, or look into the folder. Raises ``DeliveryError`` when that is not possible."""
+def inventory(
+    name: str, destination: Destination, calling_title: str, timeouts: Timeouts, told: Told
+) -> Iterator[Held]:
+    """Ask by C-FIND or QIDO-RS, of which ``told`` hears, or look into the folder.
+
+    Raises ``DeliveryError`` when that is not possible.
+    """
     if destination.folder:
         yield lambda study, series: {f.stem for f in Path(destination.folder, study, series).glob("*.dcm")}
     elif destination.url:
-        with stow.service(name, destination, timeouts) as client:
+        with stow.service(name, destination, timeouts, told) as client:
             yield partial(stow.held, client)
     else:
         peer = Peer.of(name, destination)
-        with find.finding(peer, calling_title, timeouts) as association:
+        with find.finding(peer, calling_title, timeouts, told) as association:
             yield partial(find.held, association, peer)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 
+import sqlalchemy as sa
 from pydicom import Dataset
 from pydicom.uid import Comprehensive3DSRStorage
 from pynetdicom import build_context, build_role, evt
@@ -21,6 +22,7 @@ from pynetdicom.sop_class import (
 )
 
 from node.config import Config, PriorTable
+from node.deliver.asked import Told, telling
 from node.deliver.association import Peer, Timeouts, associate
 from node.errors import DeliveryError
 from node.results.prior import day
@@ -34,21 +36,24 @@ _PENDING = frozenset({0xFF00, 0xFF01})
 class EarlierReports:
     """``fetch_reports`` for the ``[rules.prior]`` of a configuration."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, engine: sa.Engine) -> None:
         self._config = config
+        self._engine = engine
 
     def __call__(self, prior: PriorTable, header: Dataset, folder: Path) -> Generator[list[Path], None, None]:
-        peer = Peer.of(prior.source, self._config.destinations[prior.source])
-        return fetch_reports(peer, self._config.ae.title, header, prior.days, folder)
+        source = self._config.destinations[prior.source]
+        peer, told = Peer.of(prior.source, source), telling(self._engine, source)
+        return fetch_reports(peer, self._config.ae.title, header, prior.days, folder, told=told)
 
 
 def fetch_reports(
-    peer: Peer, calling_title: str, header: Dataset, days: int, folder: Path
+    peer: Peer, calling_title: str, header: Dataset, days: int, folder: Path, *, told: Told | None = None
 ) -> Generator[list[Path], None, None]:
     """Comprehensive 3D SRs of earlier studies of the patient, a study at a time, the latest first; saved to ``folder``.
 
     ``header``: of an image of the present study. A study is the patient's when the ID is equal, and issuer and birth
-    date are where both sides have them. The association is open as long as the caller goes on.
+    date are where both sides have them. The association is open as long as the caller goes on; ``told`` hears of
+    every query.
 
     Raises ``DeliveryError`` when the destination does not answer or refuses.
     """
@@ -56,7 +61,7 @@ def fetch_reports(
     if today is None or not header.get("PatientID"):
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with _association(peer, calling_title, folder) as association:
+    with _association(peer, calling_title, folder, told) as association:
         for study in list(_earlier(association, peer, header, today, days))[:_MOST_STUDIES]:
             before = set(folder.iterdir())
             for series in _find(association, peer, _keys("SERIES", study.StudyInstanceUID, Modality="SR")):
@@ -66,7 +71,7 @@ def fetch_reports(
 
 
 @contextmanager
-def _association(peer: Peer, calling_title: str, folder: Path) -> Iterator[Association]:
+def _association(peer: Peer, calling_title: str, folder: Path, told: Told | None) -> Iterator[Association]:
     def keep(event: evt.Event) -> int:
         name = f"{len(list(folder.iterdir())):04d}.dcm"  # what the peer calls it is nothing to name a file by
         (folder / name).write_bytes(event.encoded_dataset())
@@ -75,7 +80,7 @@ def _association(peer: Peer, calling_title: str, folder: Path) -> Iterator[Assoc
     models = (StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet)
     contexts = [build_context(uid) for uid in (*models, Comprehensive3DSRStorage)]
     roles = [build_role(Comprehensive3DSRStorage, scp_role=True)]
-    with associate(peer, calling_title, contexts, Timeouts(), roles=roles, on_store=keep) as association:
+    with associate(peer, calling_title, contexts, Timeouts(), roles=roles, on_store=keep, told=told) as association:
         yield association
 
 

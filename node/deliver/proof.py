@@ -11,6 +11,7 @@ from pydicom.uid import generate_uid
 from pynetdicom import evt
 
 from node.config import Config, Destination
+from node.deliver.asked import telling
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.commitment import commitment_context, request_commitment
 from node.deliver.inventory import inventory
@@ -90,7 +91,8 @@ class Proof:
         with self._engine.connect() as connection:
             owed = instances_to_confirm(connection, claim.job_id, claim.destination)
         found: list[str] = []
-        with inventory(claim.destination, destination, self._config.ae.title, self._timeouts) as held:
+        told = telling(self._engine, destination)
+        with inventory(claim.destination, destination, self._config.ae.title, self._timeouts, told) as held:
             for (study, series), of_series in groupby(sorted(owed, key=_series_of), _series_of):
                 there = held(study, series)
                 found += [one.sop_instance_uid for one in of_series if one.sop_instance_uid in there]

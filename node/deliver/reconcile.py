@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from pydicom import Dataset
 
 from node.config import Config, Destination, Rule, parse_condition
+from node.deliver.asked import Told, telling
 from node.deliver.association import Peer, Timeouts
 from node.deliver.find import finding, query
 from node.deliver.inventory import inventory
@@ -68,9 +69,10 @@ def reconcile(
         }
         ours = set(connection.scalars(sa.select(result.c.series_instance_uid).distinct()))
         given = stored_since(connection, name, since.timestamp())
+    told = telling(engine, destination)
     found: list[Absent] = []
     if destination.host:
-        there = _held(Peer.of(name, destination), config, since.date(), here, limits)
+        there = _held(Peer.of(name, destination), config, since.date(), here, limits, told=told)
         found = [one for one in there if one.series_instance_uid not in ours]
     return Reconciliation(
         destination=name,
@@ -78,7 +80,7 @@ def reconcile(
         series=len(found),
         never_received=tuple(one for one in found if one.here < max(one.there, 1)),
         delivered=len(given),
-        lost=tuple(_lost(name, destination, config, given, limits)),
+        lost=tuple(_lost(name, destination, config, given, limits, told=told)),
     )
 
 
@@ -88,10 +90,12 @@ def is_wanted(modality: str, rules: Sequence[Rule]) -> bool:
     return any(parse_condition("Modality", one).matches([modality]) for one in wanted)
 
 
-def _held(peer: Peer, config: Config, since: date, here: Mapping[str, int], limits: Timeouts) -> Iterator[Absent]:
+def _held(
+    peer: Peer, config: Config, since: date, here: Mapping[str, int], limits: Timeouts, *, told: Told
+) -> Iterator[Absent]:
     """Every series of a wanted modality that the peer holds, by study; all of it on one association."""
     dates = f"{since:%Y%m%d}-"
-    with finding(peer, config.ae.title, limits) as association:
+    with finding(peer, config.ae.title, limits, told) as association:
         studies = list(query(association, peer, "STUDY", StudyDate=dates, StudyInstanceUID="", ModalitiesInStudy=""))
         for study in studies:
             of_study = _texts(study, "ModalitiesInStudy")
@@ -112,11 +116,11 @@ def _held(peer: Peer, config: Config, since: date, here: Mapping[str, int], limi
 
 
 def _lost(
-    name: str, destination: Destination, config: Config, given: Sequence[Stored], limits: Timeouts
+    name: str, destination: Destination, config: Config, given: Sequence[Stored], limits: Timeouts, *, told: Told
 ) -> Iterator[Stored]:
     if not given:
         return
-    with inventory(name, destination, config.ae.title, limits) as held:
+    with inventory(name, destination, config.ae.title, limits, told) as held:
         for (study, uid), of_series in groupby(sorted(given, key=_series_of), _series_of):
             there = held(study, uid)
             yield from (one for one in of_series if one.sop_instance_uid not in there)

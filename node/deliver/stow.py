@@ -17,6 +17,7 @@ from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
 from node.config import Destination
 from node.deliver.answer import Answer, Store
+from node.deliver.asked import Told, of_request
 from node.deliver.association import Timeouts
 from node.deliver.store import SLOWEST_BYTES_PER_SECOND
 from node.deliver.transcode import transcoded
@@ -31,8 +32,10 @@ _PAGE = 500
 
 
 @contextmanager
-def service(name: str, destination: Destination, timeouts: Timeouts) -> Iterator[httpx.Client]:
-    """A client of ``[destinations.name] url``.
+def service(
+    name: str, destination: Destination, timeouts: Timeouts, told: Told | None = None
+) -> Iterator[httpx.Client]:
+    """A client of ``[destinations.name] url``; ``told`` hears of every request.
 
     Raises ``DeliveryError`` for a token or certificate file that is no use, ``UnreachableError`` when the service
     cannot be reached.
@@ -47,16 +50,25 @@ def service(name: str, destination: Destination, timeouts: Timeouts) -> Iterator
         raise DeliveryError(f"{name}: {error}; correct token_file and ca_file in [destinations.{name}]") from error
     # A trailing slash, or httpx would drop the last part of the address.
     base = destination.url.rstrip("/") + "/"
+
+    def asking(request: httpx.Request) -> None:
+        if told is not None:
+            told(of_request(request))
+
     with httpx.Client(
-        base_url=base, headers=headers, verify=trusted, timeout=_limits(timeouts, timeouts.answer_seconds)
+        base_url=base,
+        headers=headers,
+        verify=trusted,
+        timeout=_limits(timeouts, timeouts.answer_seconds),
+        event_hooks={"request": [asking]},
     ) as client:
         try:
             yield client
         except httpx.ConnectError as error:
             raise UnreachableError(f"{name} ({base}): {error}; check that it runs, its address and ca_file") from error
         except httpx.HTTPError as error:
-            told = str(error) or type(error).__name__
-            raise UnreachableError(f"{name} ({base}): {told}; the node tries again") from error
+            words = str(error) or type(error).__name__
+            raise UnreachableError(f"{name} ({base}): {words}; the node tries again") from error
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from node.actor import look_every, surviving
 from node.config import Config
 from node.errors import InputError, PlatformError
 from node.ledger.engine import begin_immediate, now
+from node.ledger.notices import Question
 from node.ledger.tables import association, delivery, delivery_instance, instance, job, notice, result
 from node.operate.audit import message as m
 from node.operate.audit.message import Happening, Participant, Study, message
@@ -79,7 +80,7 @@ class Auditor:
             rows = connection.execute(sa.select(notice).order_by(notice.c.id).limit(_AT_ONCE)).all()
         if not rows:
             return 0
-        told = self._tell(_of_notice(row) for row in rows)
+        told = self._tell(_of_notice(row, self._title) for row in rows)
         with begin_immediate(self._engine) as connection:
             connection.execute(sa.delete(notice).where(notice.c.id.in_([row.id for row in rows])))
         return told
@@ -195,8 +196,10 @@ class Auditor:
         part.replace(self._sent)
 
 
-def _of_notice(row: sa.Row[tuple[object, ...]]) -> Happening:
+def _of_notice(row: sa.Row[tuple[object, ...]], title: str) -> Happening:
     """What a notice says, in the standard's words."""
+    if row.what == "query":
+        return _of_query(row, title)
     who = Participant(user=row.who, address=row.address, requestor=True)
     if row.what in ("start", "stop"):
         type_ = m.APPLICATION_START if row.what == "start" else m.APPLICATION_STOP
@@ -220,3 +223,17 @@ def _of_notice(row: sa.Row[tuple[object, ...]]) -> Happening:
             participants=(who,),
         )
     return Happening(event=m.APPLICATION_ACTIVITY, at=row.at, detail=row.detail, participants=(who,))
+
+
+def _of_query(row: sa.Row[tuple[object, ...]], title: str) -> Happening:
+    question = Question.from_json(str(row.detail))
+    us = Participant(user=title, roles=(m.SOURCE,), requestor=True)
+    asked = Participant(user=str(row.who), roles=(m.DESTINATION,), address=str(row.address))
+    type_ = m.SOP_CLASS if question.transfer_syntax_uid else m.URI
+    query = m.Query(
+        about=question.about,
+        type=type_,
+        identifier=question.identifier,
+        transfer_syntax_uid=question.transfer_syntax_uid,
+    )
+    return Happening(event=m.QUERY, at=row.at, participants=(us, asked), query=query)

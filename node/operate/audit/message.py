@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ APPLICATION: Coded = ("110150", "DCM", "Application")
 LAUNCHER: Coded = ("110151", "DCM", "Application Launcher")
 DESTINATION: Coded = ("110152", "DCM", "Destination Role ID")
 SOURCE: Coded = ("110153", "DCM", "Source Role ID")
+SOP_CLASS: Coded = ("110181", "DCM", "SOP Class UID")
+URI: Coded = ("12", "RFC-3881", "URI")
 _STUDY: Coded = ("110180", "DCM", "Study Instance UID")
 _PATIENT: Coded = ("2", "RFC-3881", "Patient Number")
 _NODE: Coded = ("110182", "DCM", "Node ID")
@@ -58,6 +61,20 @@ class Study:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Query:
+    """What was asked (PS3.15 A.5.3.10)."""
+
+    about: str
+    """SOP Class UID, or the address of a QIDO-RS request."""
+    type: Coded
+    """``SOP_CLASS`` or ``URI``."""
+    identifier: str
+    """Base64: the data set of the query, or the whole request."""
+    transfer_syntax_uid: str = ""
+    """Of the data set."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Happening:
     """One thing that is to be told."""
 
@@ -70,6 +87,7 @@ class Happening:
     detail: str = ""
     participants: Sequence[Participant]
     studies: Sequence[Study] = ()
+    query: Query | None = None
     node: str = field(default_factory=socket.getfqdn)
 
 
@@ -94,13 +112,16 @@ def message(happening: Happening, source: str) -> str:
     origin = ET.SubElement(root, "AuditSourceIdentification", AuditSourceID=source)
     ET.SubElement(origin, "AuditSourceTypeCode", {"csd-code": "4"})
     for study in happening.studies:
-        described = _thing(root, study.study_instance_uid, _STUDY, kind="2", role="3", name="study")
+        thing = _thing(root, study.study_instance_uid, _STUDY, kind="2", role="3")
+        described = _named(thing, "study")
         for sop_class, count in sorted(study.classes.items()):
             ET.SubElement(described, "SOPClass", UID=sop_class, NumberOfInstances=str(count))
     for patient_id in sorted({study.patient_id for study in happening.studies}):
-        _thing(root, patient_id or "unknown", _PATIENT, kind="1", role="1", name="")
+        _named(_thing(root, patient_id or "unknown", _PATIENT, kind="1", role="1"), "")
     if happening.event == SECURITY_ALERT:
-        _thing(root, happening.node, _NODE, kind="2", role="13", name="node")
+        _named(_thing(root, happening.node, _NODE, kind="2", role="13"), "node")
+    if happening.query is not None:
+        _asked(root, happening.query)
     return ET.tostring(root, encoding="unicode")
 
 
@@ -113,8 +134,16 @@ def _participant(root: ET.Element, participant: Participant) -> None:
         _code(element, "RoleIDCode", role)
 
 
-def _thing(root: ET.Element, identifier: str, code: Coded, *, kind: str, role: str, name: str) -> ET.Element:
-    """A participant object; returns the element that describes it."""
+def _asked(root: ET.Element, query: Query) -> None:
+    thing = _thing(root, query.about, query.type, kind="2", role="3")
+    ET.SubElement(thing, "ParticipantObjectQuery").text = query.identifier
+    if query.transfer_syntax_uid:
+        value = b64encode(query.transfer_syntax_uid.encode()).decode("ascii")
+        ET.SubElement(thing, "ParticipantObjectDetail", type="TransferSyntax", value=value)
+
+
+def _thing(root: ET.Element, identifier: str, code: Coded, *, kind: str, role: str) -> ET.Element:
+    """A participant object."""
     element = ET.SubElement(
         root,
         "ParticipantObjectIdentification",
@@ -123,8 +152,13 @@ def _thing(root: ET.Element, identifier: str, code: Coded, *, kind: str, role: s
         ParticipantObjectTypeCodeRole=role,
     )
     _code(element, "ParticipantObjectIDTypeCode", code)
-    ET.SubElement(element, "ParticipantObjectName").text = name
-    return ET.SubElement(element, "ParticipantObjectDescription")
+    return element
+
+
+def _named(thing: ET.Element, name: str) -> ET.Element:
+    """Give a participant object its name; returns the element that describes it."""
+    ET.SubElement(thing, "ParticipantObjectName").text = name
+    return ET.SubElement(thing, "ParticipantObjectDescription")
 
 
 def _code(parent: ET.Element, name: str, code: Coded) -> None:
