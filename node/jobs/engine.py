@@ -24,6 +24,7 @@ from node.errors import NodeError
 from node.jobs.heartbeat import Heartbeat, Pace
 from node.jobs.stage import Done, Stage
 from node.ledger import reopening, transitions
+from node.ledger.clock import AHEAD_SECONDS
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import DELIVER, ENCODE, INFER, Attempt, NewJob, delivered_jobs, due_attempts
 
@@ -107,6 +108,14 @@ class Jobs:
         for workflow in waiting:
             if workflow.workflow_id.split("/")[3] == destination:
                 self._client.set_workflow_delay(workflow.workflow_id, delay_seconds=0.0)
+
+    def hasten_stranded(self) -> None:
+        """Make every retry due now whose delay began in the future: the clock was set back since."""
+        began = datetime.fromtimestamp(now() + AHEAD_SECONDS, UTC).isoformat()
+        for workflow in self._client.list_workflows(
+            status="DELAYED", start_time=began, load_input=False, load_output=False
+        ):
+            self._client.set_workflow_delay(workflow.workflow_id, delay_seconds=0.0)
 
     def serve(self, role: str, stages: Sequence[Stage]) -> None:
         """Execute ``stages`` in this process until ``stop``."""
@@ -267,6 +276,7 @@ class Jobs:
         while not self._stopping.wait(self._pace.beat_seconds):
             try:
                 self._look()
+                self.hasten_stranded()
                 if time.monotonic() - reconciled > self._pace.reconcile_seconds:
                     self.reconcile(now() - self._pace.reconcile_seconds)
                     self.forget(datetime.now(UTC) - _KEPT)

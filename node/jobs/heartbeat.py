@@ -52,7 +52,7 @@ class Heartbeat:
             dead = [row.id for row in others if self._has_died(row, at)]
             if dead:
                 connection.execute(sa.delete(executor).where(executor.c.id.in_(dead)))
-        if self._steady_since is None or at - self._last_beat > self._pace.dead_after_seconds / 2:
+        if self._steady_since is None or not 0 <= at - self._last_beat <= self._pace.dead_after_seconds / 2:
             self._steady_since = at
         self._last_beat = at
         return frozenset({str(self._row["id"])} | {row.id for row in others if row.id not in dead})
@@ -65,9 +65,10 @@ class Heartbeat:
     def _has_died(self, row: sa.Row[tuple[Any, ...]], at: float) -> bool:
         if row.host == self._row["host"] and not _exists(int(row.pid)):
             return True
-        # After an outage of the database every beat is stale: wait until the others had the time to beat again.
+        # After an outage of the database every beat is stale, and when the clock was set, every beat is wrong: wait
+        # until the others had the time to beat again.
         steady = self._steady_since is not None and at - self._steady_since > self._pace.dead_after_seconds
-        return bool(steady and row.beat_at < at - self._pace.dead_after_seconds)
+        return bool(steady and abs(at - row.beat_at) > self._pace.dead_after_seconds)
 
 
 def _clock(connection: sa.Connection) -> float:

@@ -21,6 +21,7 @@ from node.jobs.arrival import known_of, listed_series
 from node.jobs.choose import Chooser
 from node.jobs.decide import Decider, ignored
 from node.jobs.engine import Jobs
+from node.ledger.clock import pull_back
 from node.ledger.engine import begin_immediate
 from node.ledger.tables import event, series
 from node.ledger.transitions import supersede_jobs
@@ -57,6 +58,7 @@ class Router:
 
     def step(self, at: float) -> int:
         """Complete and route every series that is due at ``at``, decide what waited for others; return how many."""
+        pull_back(self._engine, at)
         with self._engine.connect() as connection:
             receiving = connection.execute(sa.select(series).where(series.c.state == "RECEIVING")).all()
             listed = listed_series(connection) if receiving else set()

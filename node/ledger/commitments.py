@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from pydicom import Dataset
 
+from node.ledger.clock import is_ahead
 from node.ledger.engine import now
 from node.ledger.jobs import CANCELED, COMPLETED, SCHEDULED
 from node.ledger.tables import commitment, commitment_instance, instance
@@ -82,7 +83,7 @@ def due_transactions(connection: sa.Connection, at: float) -> list[Transaction]:
     """Whose requester must be told now, oldest first."""
     query = (
         sa.select(*commitment.c[tuple(Transaction.__dataclass_fields__)])
-        .where(commitment.c.state == SCHEDULED, commitment.c.next_at <= at)
+        .where(commitment.c.state == SCHEDULED, sa.or_(commitment.c.next_at <= at, is_ahead(commitment.c.updated_at)))
         .order_by(commitment.c.asked_at)
     )
     return [Transaction(**row) for row in connection.execute(query).mappings()]

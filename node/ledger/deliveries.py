@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from pydicom import Dataset
 
+from node.ledger.clock import passed
 from node.ledger.engine import insert_new, now
 from node.ledger.owed import CANCELED, CONFIRMED, IN_PROGRESS, SCHEDULED, STORED, statuses
 from node.ledger.tables import delivery, delivery_instance
@@ -179,7 +180,8 @@ def record_found(
         which = sa.and_(ours, delivery_instance.c.sop_instance_uid == uid)
         connection.execute(sa.update(delivery_instance).where(which).values(committed_at=at))
     for uid in missing:
-        which = sa.and_(ours, delivery_instance.c.sop_instance_uid == uid, delivery_instance.c.sent_at <= sent_before)
+        late = passed(delivery_instance.c.sent_at, sent_before)
+        which = sa.and_(ours, delivery_instance.c.sop_instance_uid == uid, late)
         connection.execute(sa.update(delivery_instance).where(which).values(**_AGAIN, comment="not found there"))
     settle_delivery(connection, claim.job_id, claim.destination)
 

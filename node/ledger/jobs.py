@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.errors import NotFoundError
+from node.ledger.clock import passed
 from node.ledger.engine import now
 from node.ledger.tables import delivery, instance, job, result, stopped
 
@@ -185,7 +186,7 @@ def due_attempts(connection: sa.Connection, before: float) -> list[Attempt]:
     Not of those that an operator holds up by having stopped their pipeline.
     """
     held = sa.and_(job.c.stage == INFER, job.c.pipeline.in_(sa.select(stopped.c.pipeline)))
-    rows = connection.execute(sa.select(job).where(job.c.state.in_(ACTIVE), job.c.updated_at < before, ~held))
+    rows = connection.execute(sa.select(job).where(job.c.state.in_(ACTIVE), passed(job.c.updated_at, before), ~held))
     return [attempt for row in rows.all() for attempt in due_of(connection, _job(row))]
 
 

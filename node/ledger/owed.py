@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from node.ledger.clock import passed
 from node.ledger.tables import delivery, delivery_instance, instance, job, original, result
 
 SCHEDULED, IN_PROGRESS, STORED, CONFIRMED, CANCELED = "SCHEDULED", "IN PROGRESS", "STORED", "CONFIRMED", "CANCELED"
@@ -120,7 +121,7 @@ def instances_to_confirm(
     open_ = sa.and_(HELD, delivery_instance.c.committed_at.is_(None))
     if asked_before is not None:
         asked_at = delivery_instance.c.asked_at
-        open_ = sa.and_(open_, sa.or_(asked_at.is_(None), asked_at <= asked_before))
+        open_ = sa.and_(open_, sa.or_(asked_at.is_(None), passed(asked_at, asked_before)))
     return _owed(connection, which, _answer_of(which), open_)
 
 
@@ -132,7 +133,7 @@ def is_overdue(one: DeliveryStatus) -> bool:
 def is_unanswered(connection: sa.Connection, job_id: str, destination: str, asked_before: float) -> bool:
     """Whether proof of any object was asked for before a time and has not come."""
     columns = delivery_instance.c
-    late = sa.and_(columns.committed_at.is_(None), columns.asked_at <= asked_before)
+    late = sa.and_(columns.committed_at.is_(None), passed(columns.asked_at, asked_before))
     ours = sa.and_(columns.job_id == job_id, columns.destination == destination)
     return connection.scalar(sa.select(columns.job_id).where(ours, late).limit(1)) is not None
 

@@ -39,7 +39,7 @@ from node.ledger.jobs import (
     is_stopped,
     update_job,
 )
-from node.ledger.tables import delivery, instance, job, original, result
+from node.ledger.tables import delivery, instance, job, original, result, series
 from node.ledger.timeline import tell
 
 Write = Callable[[sa.Connection], None]
@@ -48,7 +48,12 @@ Write = Callable[[sa.Connection], None]
 
 def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
     """Schedule a job; nothing is due when it is there already."""
-    at, forwards = now(), new.pipeline == FORWARD
+    forwards = new.pipeline == FORWARD
+    came = sa.select(sa.func.max(series.c.last_at)).where(
+        series.c.study_instance_uid == new.study_instance_uid,
+        series.c.series_instance_uid.in_((new.series_instance_uid, *new.companions.values())),
+    )
+    at = max(now(), connection.scalar(came) or 0.0)  # a receiver's clock may be ahead
     row = {
         "id": new.id,
         "study_instance_uid": new.study_instance_uid,
