@@ -39,6 +39,7 @@ from torch.nn.functional import interpolate
 
 from node.errors import PlatformError, WeightsError
 from node.pipeline import Algorithm, Code, Findings, Needs, Pipeline, Segment, Series, Unsuitable
+from pipelines.device import Portions
 from pipelines.options import check_orientation
 
 OVERLAP = 0.25
@@ -212,8 +213,9 @@ class ModelFilePipeline:
 
     def __init__(self, *, weights: Path | None, device: str, options: Options) -> None:
         self.options = options
-        self.device = device
-        self.model = load_model(weights, options.sha256, device)
+        self._weights = weights
+        self._loaded = {device: load_model(weights, options.sha256, device)}
+        self._portions = Portions(device, (1,))  # a model that was traced or exported takes one window at a time
 
     @property
     def algorithm(self) -> Algorithm:
@@ -229,23 +231,26 @@ class ModelFilePipeline:
 
     def run(self, series: Series) -> Findings:
         volume = series.volume(self.options.orientation)
-        labels = self._segment(volume.array, tuple(float(mm) for mm in volume.spacing))
+        spacing = tuple(float(mm) for mm in volume.spacing)
+        labels = self._portions.run(lambda _, device: self._segment(volume.array, spacing, device))
         segments = tuple(
             Segment(label=s.label, mask=volume.with_array(mask), category=s.category, type=s.type)
             for s, mask in zip(self.options.segments, labels, strict=True)
         )
         return Findings(segments=segments)
 
-    def _segment(self, array: NDArray[np.float32], spacing: tuple[float, ...]) -> list[NDArray[np.bool_]]:
+    def _segment(self, array: NDArray[np.float32], spacing: tuple[float, ...], device: str) -> list[NDArray[np.bool_]]:
         """One mask per configured segment on the grid of ``array``; both grids cover the same box."""
+        if device not in self._loaded:  # the other one's memory did not suffice
+            self._loaded = {device: load_model(self._weights, self.options.sha256, device)}
         size = [
             max(round(n * mm / to), 1) for n, mm, to in zip(array.shape, spacing, self.options.spacing_mm, strict=True)
         ]
         with torch.inference_mode():
-            x = torch.from_numpy(array)[None, None].to(self.device)
+            x = torch.from_numpy(array)[None, None].to(device)
             x = self._normalised(interpolate(x, size=size, mode="trilinear", align_corners=False))
             logits: Any = sliding_window_inference(
-                x, self.options.roi, 1, self.model, overlap=OVERLAP, mode="gaussian", padding_mode="replicate"
+                x, self.options.roi, 1, self._loaded[device], overlap=OVERLAP, mode="gaussian", padding_mode="replicate"
             )
             wanted = max(s.channel for s in self.options.segments)
             if not isinstance(logits, Tensor) or logits.ndim != 5 or logits.shape[1] <= wanted:

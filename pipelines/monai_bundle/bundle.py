@@ -67,6 +67,20 @@ class Bundle:
             self._code = _take_own_code()
             sys.modules.update(others)
 
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Windows at once as the bundle says, then half as many, down to one."""
+        most = int(getattr(self.inferer, "sw_batch_size", 1))
+        return tuple(most >> halvings for halvings in range(most.bit_length()))
+
+    def move(self, device: str, batch: int) -> None:
+        """From now on compute on ``device``, with ``batch`` windows at once where there are windows."""
+        self.network.to(device)
+        if self.detector is not None:
+            self.detector.to(device)
+        if hasattr(self.inferer, "sw_batch_size"):
+            self.inferer.sw_batch_size = batch
+
     def part(self, key: str) -> Any:
         """The object that the configuration describes under ``key``; ``None`` when it has none."""
         if self._parser.get(key) is None:

@@ -17,6 +17,7 @@ from pydantic import Field
 from node.errors import WeightsError
 from node.pipeline import Algorithm, Code, Findings, Lesion, Needs, Pipeline, Segment, Series, Volume, codes
 from pipelines.channels import channels, check_inputs
+from pipelines.device import Portions
 from pipelines.monai_bundle.bundle import Bundle
 from pipelines.options import ModelOptions, read_options
 from pipelines.structures import segment_of
@@ -49,6 +50,7 @@ class BundlePipeline:
         self._classes = {int(k): str(v) for k, v in (output.get("channel_def") or {}).items()}
         named = [str(name) for name in (self._input.get("channel_def") or {}).values()]
         count = int(self._input.get("num_channels", 1))
+        self._portions = Portions(str(bundle.device), bundle.batches)
         check_inputs(options.inputs, named if len(named) == count else ["unnamed"] * count)
 
     @property
@@ -76,16 +78,20 @@ class BundlePipeline:
             whole = not chain or isinstance(chain[0], MapTransform)
             data = self._bundle.pre({self._key: image}) if whole else {self._key: self._bundle.pre(image)}
             prepared: MetaTensor = data[self._key]
-            with torch.autocast("cuda", enabled=self._bundle.device.type == "cuda" and self._amp()):
-                if self._bundle.detector is not None:
-                    return self._boxes(volume, prepared)
-                return self._masks(volume, prepared)
+            return self._portions.run(lambda batch, device: self._findings(volume, prepared, batch, device))
+
+    def _findings(self, volume: Volume, prepared: MetaTensor, batch: int, device: str) -> Findings:
+        self._bundle.move(device, batch)
+        with torch.autocast("cuda", enabled=device.startswith("cuda") and self._amp()):
+            if self._bundle.detector is not None:
+                return self._boxes(volume, prepared.to(device))
+            return self._masks(volume, prepared.to(device))
 
     def _amp(self) -> bool:
         return bool(self._bundle.setting("amp", self._bundle.setting("evaluator#amp", default=False)))
 
     def _masks(self, volume: Volume, prepared: MetaTensor) -> Findings:
-        raw = self._bundle.inferer(prepared[None].to(self._bundle.device), self._bundle.network)
+        raw = self._bundle.inferer(prepared[None], self._bundle.network)
         raw = raw[0] if isinstance(raw, tuple | list) else raw
         prediction = decollate_batch(raw)[0]
         if not isinstance(prediction, MetaTensor):
@@ -116,7 +122,7 @@ class BundlePipeline:
 
     def _boxes(self, volume: Volume, prepared: MetaTensor) -> Findings:
         """Lesions from boxes: each is drawn as the ellipsoid that its box encloses."""
-        answer = self._bundle.inferer([prepared.to(self._bundle.device)], self._bundle.network)[0]
+        answer = self._bundle.inferer([prepared], self._bundle.network)[0]
         answer = {
             key: value.cpu().float() if value.is_floating_point() else value.cpu() for key, value in answer.items()
         }

@@ -11,13 +11,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from scipy import ndimage
 
+from pipelines.device import autocast
 from pipelines.nodule.lungs import Lungs, to_grid
 from pipelines.nodule.network import CELL_MM, CandidateNet, scale_hu
 
 MARGIN_MM = 18.0
 """Context kept round the lungs' bounding box."""
-SLAB, HALO = 96, 32
-"""Voxels (mm) of a slab that are kept, and that are computed on either side of it and thrown away."""
+SLABS = (96, 48, 16)
+"""Voxels (mm) of a slab that are kept; less where memory does not suffice."""
+HALO = 32
+"""Voxels (mm) that are computed on either side of a slab and thrown away."""
 MAX_CANDIDATES = 60
 
 
@@ -82,21 +85,26 @@ def crop_lungs(hu: npt.NDArray[np.float32], spacing: Sequence[float], lungs: Lun
     return Crop(hu=padded, inside=inside, origin=origin, scale=scale)
 
 
-def slabs(length: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Cover ``length`` voxels: what to compute, what of the answer to keep, and where it goes (last two in cells)."""
+def slabs(length: int, kept: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Cover ``length`` voxels by slabs of ``kept``.
+
+    Each: what to compute, what of the answer to keep, and where it goes (the last two in cells).
+    """
     cell = int(CELL_MM)
-    for start in range(0, length, SLAB):
-        stop = min(start + SLAB, length)
+    for start in range(0, length, kept):
+        stop = min(start + kept, length)
         low, high = max(0, start - HALO), min(length, stop + HALO)
         yield slice(low, high), slice((start - low) // cell, (stop - low) // cell), slice(start // cell, stop // cell)
 
 
 @torch.inference_mode()
-def heat_map(network: CandidateNet, crop: Crop, device: str) -> npt.NDArray[np.float32]:
+def heat_map(
+    network: CandidateNet, crop: Crop, device: str, *, kept: int = SLABS[0], precision: str = "fp32"
+) -> npt.NDArray[np.float32]:
     """``[5, z/4, y/4, x/4]`` as ``CandidateNet`` gives it; slabs without lung stay at "nothing here"."""
     shape = tuple(n // int(CELL_MM) for n in crop.hu.shape)
     out = np.full((5, *shape), -20.0, np.float32)
-    for compute, keep, place in slabs(crop.hu.shape[0]):
+    for compute, keep, place in slabs(crop.hu.shape[0], kept):
         if not crop.inside[place].any():
             continue
         columns = [np.flatnonzero(crop.inside[place].any(axes)) for axes in ((0, 2), (0, 1))]
@@ -106,8 +114,9 @@ def heat_map(network: CandidateNet, crop: Crop, device: str) -> npt.NDArray[np.f
             min(n, -(-(int(c[-1]) * 4 + 4 + HALO) // 16) * 16) for c, n in zip(columns, crop.hu.shape[1:], strict=True)
         ]
         block = scale_hu(crop.hu[compute, low[0] : high[0], low[1] : high[1]])[None, None].to(device)
-        seen = network(block.contiguous(memory_format=torch.channels_last_3d))[0, :, keep].float().cpu().numpy()
-        out[:, place, low[0] // 4 : high[0] // 4, low[1] // 4 : high[1] // 4] = seen
+        with autocast(device, precision):
+            seen = network(block.contiguous(memory_format=torch.channels_last_3d))[0, :, keep]
+        out[:, place, low[0] // 4 : high[0] // 4, low[1] // 4 : high[1] // 4] = seen.float().cpu().numpy()
     return out
 
 

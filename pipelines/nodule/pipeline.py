@@ -24,7 +24,8 @@ from node.pipeline import (
     Volume,
     codes,
 )
-from pipelines.nodule.candidates import Candidate, Crop, crop_lungs, heat_map, peaks
+from pipelines.device import Portions, native_precision
+from pipelines.nodule.candidates import SLABS, Candidate, Crop, crop_lungs, heat_map, peaks
 from pipelines.nodule.lungs import Lungs, find_lungs
 from pipelines.nodule.network import CandidateNet, OutlineNet
 from pipelines.nodule.options import Options
@@ -61,6 +62,7 @@ class NodulePipeline:
         stored = load_weights(weights or WEIGHTS)
         self.device = device
         self.options = options
+        self._portions = Portions(device, SLABS)
         self.candidate_net = CandidateNet()
         self.outline_net = OutlineNet()
         for name, network in (("candidate", self.candidate_net), ("outline", self.outline_net)):
@@ -86,7 +88,7 @@ class NodulePipeline:
                 "threshold": str(self.options.threshold),
                 "max_findings": str(self.options.max_findings),
                 "min_diameter_mm": str(self.options.min_diameter_mm),
-                "precision": "fp32",
+                "precision": f"{native_precision(self.device)} (candidates), fp32 (outlines)",
             },
         )
 
@@ -103,7 +105,7 @@ class NodulePipeline:
         if lungs is None:
             raise Unsuitable("No aerated lung was found in these images.")
         crop = crop_lungs(volume.array, spacing, lungs)
-        heat = heat_map(self.candidate_net, crop, self.device)
+        heat = self._heat(crop)
         nodules = self._outlined(volume.array, spacing, peaks(heat, crop, LOWEST_SCORE))
         shown = nodules[: self.options.max_findings]
         remarks = ["Nodules under 6 mm are often missed by this algorithm."]
@@ -120,7 +122,14 @@ class NodulePipeline:
     def nodules(self, hu: npt.NDArray[np.float32], spacing: Sequence[float], lungs: Lungs) -> list[Nodule]:
         """Everything above the threshold, most probable first. ``hu``: axial ``[slice, row, column]``."""
         crop = crop_lungs(hu, spacing, lungs)
-        return self._outlined(hu, spacing, peaks(heat_map(self.candidate_net, crop, self.device), crop, LOWEST_SCORE))
+        return self._outlined(hu, spacing, peaks(self._heat(crop), crop, LOWEST_SCORE))
+
+    def _heat(self, crop: Crop) -> npt.NDArray[np.float32]:
+        return self._portions.run(
+            lambda kept, device: heat_map(
+                self.candidate_net.to(device), crop, device, kept=kept, precision=native_precision(device)
+            )
+        )
 
     def _outlined(
         self, hu: npt.NDArray[np.float32], spacing: Sequence[float], candidates: Sequence[Candidate]

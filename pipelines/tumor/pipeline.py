@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from node.errors import WeightsError
 from node.pipeline import Algorithm, Code, Findings, Lesion, Map, Needs, Segment, Series, Unsuitable, Volume, codes
+from pipelines.device import Portions
 from pipelines.tumor.contrast import why_not_flair
 from pipelines.tumor.grid import NetworkGrid
 from pipelines.tumor.lesions import lesion_regions, side_of
 from pipelines.tumor.network import FlairNet
-from pipelines.tumor.prepare import BRIGHTEST, FOREGROUND, intensity_scale, probabilities
+from pipelines.tumor.prepare import BATCHES, BRIGHTEST, FOREGROUND, intensity_scale, probabilities
 from pipelines.weights import load_weights
 
 VERSION = "1.0.0"
@@ -93,9 +94,8 @@ class TumorPipeline:
             raise WeightsError(
                 f"weights: {weights or WEIGHTS} are of another network; use those that pipelines.tumor.train writes"
             ) from mismatch
-        self.device = device
-        self.network.to(device)
-        self.network.eval()
+        self._portions = Portions(device, BATCHES)
+        self.network.to(device).eval()
         self.options = options
         self._sha256 = loaded.sha256
 
@@ -146,7 +146,11 @@ class TumorPipeline:
         except ValueError as reason:
             raise Unsuitable(f"No head in the images: {reason}") from reason
         normalised = np.clip(coarse / scale, 0, BRIGHTEST).astype(np.float32)
-        seen = probabilities(self.network, normalised, mirror=self.options.mirror, device=self.device)
+        seen = self._portions.run(
+            lambda batch, device: probabilities(
+                self.network.to(device), normalised, mirror=self.options.mirror, device=device, batch=batch
+            )
+        )
         zones = find_lesions(seen, grid.voxel_mm, self.options)
         head = grid.back_nearest((normalised > 2 * FOREGROUND).astype(np.int32)) > 0
         return grid.back(seen), grid.back_nearest(zones), head

@@ -18,8 +18,8 @@ INNER_PIXELS = 24
 """Depth below the skin, beyond scalp and skull."""
 THIN = 4
 """Every fourth row and column is enough to find a median."""
-BATCH = 8
-"""Slices per forward pass."""
+BATCHES = (8, 4, 2, 1)
+"""Slices per forward pass; less where memory does not suffice."""
 
 
 def intensity_scale(stack: NDArray[np.float32] | NDArray[np.uint8]) -> float:
@@ -57,7 +57,12 @@ def head_box(normalised: NDArray[np.float32], margin: int = 8) -> tuple[slice, s
 
 @torch.inference_mode()
 def probabilities(
-    network: FlairNet, normalised: NDArray[np.float32], *, mirror: bool = True, device: str = "cpu"
+    network: FlairNet,
+    normalised: NDArray[np.float32],
+    *,
+    mirror: bool = True,
+    device: str = "cpu",
+    batch: int = BATCHES[0],
 ) -> NDArray[np.float32]:
     """Probability of FLAIR abnormality, ``[slice, row, column]`` like the input (anterior up, foot to head).
 
@@ -68,8 +73,8 @@ def probabilities(
     height, width = crop.shape[1:]
     padded = torch.nn.functional.pad(crop, (0, -width % MULTIPLE, 0, -height % MULTIPLE)).to(device)
     parts: list[Tensor] = []
-    for first in range(0, len(padded), BATCH):
-        index = torch.arange(first, min(first + BATCH, len(padded)))
+    for first in range(0, len(padded), batch):
+        index = torch.arange(first, min(first + batch, len(padded)))
         x = neighbours(padded, index).to(memory_format=torch.channels_last)
         p = torch.sigmoid(network(x))
         if mirror:

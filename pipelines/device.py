@@ -1,0 +1,75 @@
+"""How networks run on a device: in which precision, in what portions, and what is done when memory runs out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from node.errors import PipelineError
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+
+def native_precision(device: str) -> str:
+    """``"bf16"``, ``"fp16"`` or ``"fp32"``: the smallest that ``device`` computes in by itself.
+
+    A CPU without instructions for bfloat16 emulates it, a hundred times slower.
+    """
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
+
+
+def autocast(device: str, precision: str) -> contextlib.AbstractContextManager[object]:
+    """Within it, convolutions on ``device`` compute in ``precision``; sums over them and the weights stay float32."""
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision not in kinds:
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=kinds[precision])
+
+
+class Portions:
+    """Runs work in the largest portion that the device's memory takes, and keeps to it from then on.
+
+    The ladder: each of the sizes, largest first; then the smallest on the CPU; then ``PipelineError``.
+    """
+
+    def __init__(self, device: str, sizes: Sequence[int]) -> None:
+        """``sizes``: items at once, or voxels of a window; descending."""
+        self._rungs = [(size, device) for size in sizes]
+        if device != "cpu":
+            self._rungs.append((sizes[-1], "cpu"))
+
+    def run(self, work: Callable[[int, str], Answer]) -> Answer:
+        """What ``work(size, device)`` returns; it is called anew, from the start, when memory ran out.
+
+        ``work`` moves its network to ``device``, which may be another one than the last time.
+        """
+        while True:
+            size, device = self._rungs[0]
+            try:
+                return work(size, device)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                reason = str(error).partition("\n")[0]
+            # Out of the handler: its traceback held the tensors that filled the memory.
+            if device.startswith("cuda"):
+                torch.cuda.empty_cache()
+            if len(self._rungs) == 1:
+                raise PipelineError(
+                    f"memory of {device} does not suffice even for portions of {size} ({reason}); "
+                    "free memory, or give the node a larger device"
+                )
+            del self._rungs[0]
+            logger.warning(
+                "memory of %s does not suffice for portions of %d; going on with %d on %s",
+                device,
+                size,
+                *self._rungs[0],
+            )
