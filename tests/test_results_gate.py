@@ -105,6 +105,18 @@ def meaningless_code(dataset: FileDataset) -> None:
     item_of(dataset, 0, "121071").ConceptCodeSequence[0].CodeMeaning = ""
 
 
+def another_meaning(dataset: FileDataset) -> None:
+    dataset.DerivationCodeSequence[0].CodeMeaning = "Sharpening"
+
+
+def another_outline(dataset: FileDataset) -> None:
+    group_items(dataset, 0).append(item_of(dataset, 0, "111030"))
+
+
+def measured_twice(dataset: FileDataset) -> None:
+    group_items(dataset, 1).append(item_of(dataset, 1, "118565006"))
+
+
 def segment_renumbered(dataset: FileDataset) -> None:
     dataset.SegmentSequence[1].SegmentNumber = 3
 
@@ -173,7 +185,11 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
     "no source image": ("derived", drop("SourceImageSequence"), "names no source image"),
     "derived pixels missing": ("derived", truncated, "PixelData has"),
     "another template": ("sr", lambda d: put(TemplateIdentifier="1000")(d.ContentTemplateSequence[0]), "TID 1500"),
-    "another title": ("sr", lambda d: put(CodeValue="126001")(d.ConceptNameCodeSequence[0]), "title"),
+    "another title": (
+        "sr",
+        lambda d: put(CodeValue="126001", CodeMeaning="Oncology Measurement Report")(d.ConceptNameCodeSequence[0]),
+        "title",
+    ),
     "no procedure": ("sr", drop_from_root("121058"), "121058"),
     "no observer": ("sr", drop_from_root("121005"), "121005"),
     "no measurements": ("sr", drop_from_root("126010"), "no measurement group"),
@@ -192,6 +208,10 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
     "an outline on another class": ("sr", outline_of_another_class, "another SOP Class"),
     "an outline without points": ("sr", in_group(0, "111030", GraphicData=[]), "GraphicData"),
     "a code without meaning": ("sr", meaningless_code, "no value, scheme or meaning"),
+    "a code with the meaning of another": ("derived", another_meaning, "does not mean 'Sharpening'"),
+    "no language": ("sr", drop_from_root("121049"), "121049"),
+    "two outlines in a group": ("sr", another_outline, "2 outlines and segments"),
+    "one measurement twice": ("sr", measured_twice, "is measured 2 times"),
     "a finding without text": ("sr", in_group(0, "112039", TextValue=""), "TextValue"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from node.errors import EncodeError, GateError
 from node.pipeline import Findings, Map, Volume, codes
 from node.results import EncodedObject, check, encode
 from node.results.analysis import Kind
+from node.results.typeface import can_show, marked_up
 from node.studies.source import SourceSeries
 
 EVERY = tuple(kind for kind in get_args(Kind) if kind != "rejection")
@@ -141,13 +143,22 @@ def test_outlines_of_the_presentation_state_are_those_of_the_report(made: Made):
                 assert np.allclose(item.GraphicData, drawn[uid])
 
 
-def test_slices_of_different_rescale_have_no_presentation_state_and_it_is_the_only_kind_blamed(tmp_path: Path):
+def test_slices_of_different_rescale_have_a_presentation_state_each_in_one_series(tmp_path: Path):
     images = ct_series(4, 32)
-    images[0].RescaleSlope = 2
+    images[0].RescaleSlope = 2  # of the two lesions, one is largest here
     source = source_of(tmp_path, images)
-    with pytest.raises(EncodeError, match="different rescale") as raised:
-        encode(analysis(two_lesions(source)), source, EVERY)
-    assert raised.value.kinds == {"presentation state"}
+    objects = encode(analysis(two_lesions(source)), source, ["presentation state"])
+    check(objects, source)
+    states = [o.dataset for o in objects]
+    assert {float(s.RescaleSlope) for s in states} == {1.0, 2.0}
+    assert [int(s.InstanceNumber) for s in states] == [1, 2]
+    assert len({str(s.SeriesInstanceUID) for s in states}) == 1
+    drawn = [s.GraphicAnnotationSequence[0].GraphicObjectSequence[0].TrackingID for s in states]
+    assert sorted(drawn) == ["Nodule 1", "Nodule 2"]
+    for state in states:
+        (shown,) = state.ReferencedSeriesSequence[0].ReferencedImageSequence
+        slopes = {d.SOPInstanceUID: float(d.RescaleSlope) for d in source.datasets}
+        assert slopes[shown.ReferencedSOPInstanceUID] == float(state.RescaleSlope)
 
 
 def test_the_gate_names_the_kinds_that_it_refuses(made: Made):
@@ -256,33 +267,48 @@ def test_a_page_holds_whatever_is_said_in_any_script_and_stays_one_page(tmp_path
     assert text.count("\f") == 1
 
 
+HIDDEN = "in letters this page cannot show"
 NAMES = {
-    "Cyrillic, UTF-8": ("ISO_IR 192", "Иванов^Иван", "in letters this page cannot show"),
-    "Cyrillic, IR 144": ("ISO_IR 144", "Иванов^Иван", "in letters this page cannot show"),
-    "Japanese": (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada^Tarou"),
-    "Japanese without Latin": (["", "ISO 2022 IR 87"], "=山田^太郎=やまだ^たろう", "in letters this page cannot show"),
-    "one letter only": ("ISO_IR 192", "Smithи^Ann", "in letters this page cannot show"),
-    "Latin": ("ISO_IR 100", "Müller^Jürgen", "Müller^Jürgen"),
-    "accents apart": ("ISO_IR 192", "Mu\u0308ller^Ann", "Müller^Ann"),
+    "Cyrillic, UTF-8": ("ISO_IR 192", "Иванов^Иван", "Иванов^Иван", b"DejaVuSans"),
+    "Cyrillic, IR 144": ("ISO_IR 144", "Иванов^Иван", "Иванов^Иван", b"DejaVuSans"),
+    "Greek": ("ISO_IR 126", "Διονυσιος", "Διονυσιος", b"DejaVuSans"),
+    "Japanese": (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada^Tarou", b"HeiseiKakuGo-W5"),
+    "Japanese without Latin": (["", "ISO 2022 IR 87"], "=山田^太郎=やまだ^たろう", "^", b"HeiseiKakuGo-W5"),
+    "Korean": (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동", "Hong^Gildong", b"HYGothic-Medium"),
+    "Chinese": ("GB18030", "Wang^XiaoDong=王^小东", "Wang^XiaoDong", b"STSong-Light"),
+    "Hebrew": ("ISO_IR 138", "שרון^דבורה", HIDDEN, b"DejaVuSans"),
+    "Arabic beside Latin": ("ISO_IR 192", "Qabbani^Lnzar=قباني^لنزار", "Qabbani^Lnzar", b"DejaVuSans"),
+    "one letter only": ("ISO_IR 192", "Smithק^Ann", HIDDEN, b"DejaVuSans"),
+    "Latin": ("ISO_IR 100", "Müller^Jürgen", "Müller^Jürgen", b"DejaVuSans"),
+    "accents apart": ("ISO_IR 192", "Mu\u0308ller^Ann", "Müller^Ann", b"DejaVuSans"),
 }
 
 
 @pytest.mark.parametrize("which", NAMES)
 def test_a_name_is_on_the_page_whole_or_said_to_be_missing(tmp_path: Path, which: str):
-    charset, name, shown = NAMES[which]
+    charset, name, shown, face = NAMES[which]
 
     def named(image: FileDataset) -> None:
         image.SpecificCharacterSet = charset
         image.PatientName = PersonName(name, encodings=convert_encodings(charset))
 
     source = source_of(tmp_path, ct_series(3, 16), named)
-    objects = encode(analysis(Findings(remarks=("Подозрение",))), source, ["pdf"])
+    objects = encode(analysis(Findings(remarks=("Подозрение 🫁",))), source, ["pdf"])
     check(objects, source)
-    text = page_text(one(objects, "pdf"), tmp_path)
+    document = one(objects, "pdf")
+    assert face in document.EncapsulatedDocument
+    text = page_text(document, tmp_path)
     line = next(line for line in text.splitlines() if line.strip().startswith("Patient "))
     assert shown in line
+    assert (HIDDEN in line) == (shown == HIDDEN)
     assert str(source.datasets[0].PatientID) in text
-    assert "??????????" in text, "of a remark no letter is left out silently"
+    assert "Подозрение ?" in text, "of a remark no letter is left out silently"
+
+
+@pytest.mark.parametrize("letters", ["山田^太郎", "やまだ^たろう", "홍^길동", "王^小东", "王^小東"])
+def test_east_asian_letters_of_one_text_are_set_in_one_face_that_has_them_all(letters: str):
+    assert can_show(letters)
+    assert len(set(re.findall(r'name="([^"]+)"', marked_up(letters)))) == 1
 
 
 FAULTS: dict[str, tuple[str, Any, str]] = {

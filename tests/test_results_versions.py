@@ -8,18 +8,18 @@ from pathlib import Path
 import delivery_jobs
 import peers
 import pytest
-from analyses import analysis, box, encoded, one, segment, source_of, two_lesions
+from analyses import Change, analysis, box, encoded, one, put, segment, source_of, spoiled, two_lesions
 from dicom_files import ct_series
 from pydicom import FileDataset, dcmread
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 
-from node.errors import NodeError
+from node.errors import GateError, NodeError
 from node.jobs.engine import Jobs
 from node.jobs.retraction import retract
 from node.ledger.owed import deliveries_of
 from node.pipeline import Findings, Lesion, Segment, codes
-from node.results import Earlier, check, encode, report_uids
-from node.results.gate import identity_faults
+from node.results import Earlier, EncodedObject, check, encode, report_uids
+from node.results.gate import check_rejection, identity_faults
 from node.results.identity import derive_uid
 from node.results.rejection import REJECTIONS, encode_rejection
 from node.studies.source import SourceSeries
@@ -70,14 +70,25 @@ def test_a_first_report_follows_none(tmp_path):
     assert "PredecessorDocumentsSequence" not in one(objects, "sr")
 
 
+@pytest.fixture
+def stored(tmp_path: Path) -> tuple[tuple[EncodedObject, ...], list[Path]]:
+    """Results and the files that they are kept in."""
+    _, objects = encoded(tmp_path)
+    paths = [tmp_path / f"{number}.result" for number in range(len(objects))]
+    for path, encoded_object in zip(paths, objects, strict=True):
+        path.write_bytes(encoded_object.data)
+    return objects, paths
+
+
+WITHDRAWN = analysis(outcome="failed", reason="Withdrawn", findings=None)
+
+
 @pytest.mark.parametrize("reason", REJECTIONS)
-def test_a_rejection_note_names_every_object_with_its_coded_reason_and_the_patient_of_the_source(tmp_path, reason):
-    source, objects = encoded(tmp_path)
-    paths = []
-    for number, encoded_object in enumerate(objects):
-        paths.append(tmp_path / f"{number}.result")
-        paths[-1].write_bytes(encoded_object.data)
-    note = encode_rejection(analysis(outcome="failed", reason="Withdrawn", findings=None), paths, reason).dataset
+def test_a_rejection_note_names_every_object_with_its_coded_reason_and_the_patient_of_the_source(stored, reason):
+    objects, paths = stored
+    encoded_note = encode_rejection(WITHDRAWN, paths, reason)
+    check_rejection(encoded_note, paths)
+    note = encoded_note.dataset
     assert list(identity_faults(note, objects[0].dataset)) == []
     assert note.SOPClassUID == KeyObjectSelectionDocumentStorage
     title = note.ConceptNameCodeSequence[0]
@@ -89,7 +100,30 @@ def test_a_rejection_note_names_every_object_with_its_coded_reason_and_the_patie
     }
     assert named == {str(o.dataset.SOPInstanceUID) for o in objects}
     assert note.SOPInstanceUID == derive_uid("rejection", reason, *sorted(named))
-    assert source.study_instance_uid == note.StudyInstanceUID
+
+
+FAULTS: dict[str, tuple[Change, str]] = {
+    "another patient": (put(PatientID="OTHER"), "PatientID is not the source's"),
+    "a title that rejects nothing": (
+        lambda d: put(CodeValue="113000", CodeMeaning="Of Interest")(d.ConceptNameCodeSequence[0]),
+        "no reason to reject",
+    ),
+    "an object that is not rejected": (lambda d: d.ContentSequence.pop(), "its content names 6 of the 7"),
+    "something else rejected": (
+        lambda d: put(ReferencedSOPInstanceUID="1.2.3")(d.ContentSequence[-1].ReferencedSOPSequence[0]),
+        "neither source nor result",
+    ),
+    "no evidence": (put(CurrentRequestedProcedureEvidenceSequence=[]), "CurrentRequestedProcedureEvidenceSequence"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_rejection_note_that_would_hide_the_wrong_thing_is_caught(stored, fault):
+    _, paths = stored
+    change, said = FAULTS[fault]
+    note = encode_rejection(WITHDRAWN, paths, "safety")
+    with pytest.raises(GateError, match=said):
+        check_rejection(spoiled((note,), "rejection", change)[0], paths)
 
 
 def test_a_retracted_job_sends_its_note_to_those_who_hold_its_results_and_to_nobody_else(tmp_path):

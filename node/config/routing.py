@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,6 +12,11 @@ from node.config.network import AeTls
 from node.config.table import AeTitle, Name, Table, suggest
 
 Outcome = Literal["findings", "no findings", "partial", "derived", "not applicable", "failed"]
+"""The explicit outcomes, as radiologists, the dashboard and the ledger read them.
+
+``partial``: only a part was analysed, whatever was found. ``derived``: the pipeline looks for nothing, it made new
+images.
+"""
 ObjectKind = Literal[
     "seg",
     "labelmap",
@@ -86,7 +91,7 @@ class Destination(Table):
     """Ask again when the answer does not arrive within this time."""
     find: bool = False
     """Confirm by asking for the stored instances (C-FIND, QIDO-RS); with ``commitment``: when that is not answered."""
-    outcomes: tuple[Outcome, ...] = ("findings", "no findings", "partial", "derived", "not applicable", "failed")
+    outcomes: tuple[Outcome, ...] = get_args(Outcome)
     """Outcomes whose objects are sent here."""
     objects: tuple[ObjectKind, ...] = DEFAULT_OBJECTS
     """Kinds of objects that are sent here."""

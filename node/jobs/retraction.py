@@ -14,6 +14,7 @@ from node.ledger.jobs import get_job
 from node.ledger.tables import result
 from node.pipeline import Algorithm
 from node.results import Analysis
+from node.results.gate import check_rejection
 from node.results.rejection import KIND, REJECTIONS, encode_rejection
 from node.spool import Spool
 
@@ -21,8 +22,8 @@ from node.spool import Spool
 def retract(jobs: Jobs, engine: sa.Engine, spool: Spool, job_id: str, reason: str) -> None:
     """Make the note, keep it with the job's results and owe it.
 
-    Raises ``NotFoundError``, or ``NodeError`` when the job has made nothing, was retracted already, or no destination
-    holds anything of it.
+    Raises ``NotFoundError``, ``GateError`` when the note is not fit to be sent, or ``NodeError`` when the job has made
+    nothing, was retracted already, or no destination holds anything of it.
     """
     with engine.connect() as connection:
         job = get_job(connection, job_id)
@@ -42,4 +43,6 @@ def retract(jobs: Jobs, engine: sa.Engine, spool: Spool, job_id: str, reason: st
         analysed_at=datetime.now(UTC),
     )
     paths: list[Path] = sorted(spool.absolute(path) for path, _ in rows)
-    jobs.retract(job_id, keep(spool, job_id, encode_rejection(analysis, paths, reason), None), reason)
+    note = encode_rejection(analysis, paths, reason)
+    check_rejection(note, paths)
+    jobs.retract(job_id, keep(spool, job_id, note, None), reason)

@@ -1,6 +1,7 @@
 """Findings become DICOM objects: SEG, TID 1500 SR, derived series; nothing leaves that the gate refuses."""
 
-from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, Outcome, of_part, outcome_of
+from node.config.routing import Outcome
+from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, of_part, outcome_of
 from node.results.earlier import Earlier
 from node.results.encode import encode, report_uids
 from node.results.gate import check

@@ -13,15 +13,10 @@ from highdicom import VolumeGeometry
 from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset, dcmread
 
+from node.config.routing import ObjectKind, Outcome
 from node.errors import EncodeError
 from node.pipeline import Algorithm, DerivedSeries, Findings
 
-Outcome = Literal["findings", "no findings", "partial", "derived", "not applicable", "failed"]
-"""The explicit outcomes, as radiologists, the dashboard and the ledger read them.
-
-``partial``: only a part was analysed, whatever was found. ``derived``: the pipeline
-looks for nothing, it made new images.
-"""
 ANALYSED: frozenset[Outcome] = frozenset({"findings", "no findings", "partial", "derived"})
 """Outcomes of a pipeline that ran to its end."""
 
@@ -126,21 +121,8 @@ class Analysis:
         return (*(self.findings.remarks if self.findings else ()), *self.withheld)
 
 
-Kind = Literal[
-    "seg",
-    "labelmap",
-    "sr",
-    "sr on labelmap",
-    "sr alone",
-    "derived",
-    "key images",
-    "pdf",
-    "presentation state",
-    "key object selection",
-    "parametric map",
-    "rejection",
-]
-"""Of an object: ``ObjectKind`` of the configuration; a report refers to the SEG, to the label map, or to neither."""
+Kind = Literal[ObjectKind, "sr on labelmap", "sr alone", "rejection"]
+"""Of an object: what a destination can ask for; a report refers to the SEG, to the label map, or to neither."""
 OPTIONAL: frozenset[str] = frozenset(
     {"labelmap", "key images", "pdf", "presentation state", "key object selection", "parametric map"}
 )

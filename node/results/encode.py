@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from dataclasses import dataclass
 
 from highdicom import VolumeGeometry
 from highdicom.seg import Segmentation
@@ -22,12 +22,30 @@ from node.results.identity import Identity, analysis_key, derive_uid, finish
 from node.results.key_image import draw_key_image, encode_key_images, key_findings
 from node.results.parametric_map import encode_map
 from node.results.pdf import encode_pdf
-from node.results.presentation import encode_key_objects, encode_presentation_state
+from node.results.presentation import encode_key_objects, encode_presentation_states
 from node.results.seg import encode_seg
 from node.results.sr import encode_sr
 
 _REPORTS: dict[Kind, str] = {"sr": "seg", "sr on labelmap": "labelmap", "sr alone": ""}
 """Kinds of report, with the segmentation that each refers to."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Work:
+    """What the objects of one analysis are made from."""
+
+    analysis: Analysis
+    source: Source
+    geometry: VolumeGeometry | None
+    """``None`` when nothing was found that needs a grid."""
+    headers: list[Dataset]
+    """Of the source, as highdicom takes them."""
+    findings: tuple[Finding, ...]
+    identity: Identity
+    key: str
+    """Of ``analysis_key``."""
+    kinds: frozenset[str]
+    """What is asked for."""
 
 
 def encode(
@@ -45,8 +63,8 @@ def encode(
         raise EncodeError(f"Analysis.outcome is {analysis.outcome!r}, which its findings contradict; use outcome_of()")
     key = analysis_key(analysis, source)
     identity = Identity.read(source)
-    objects: list[EncodedObject] = []
     geometry = _geometry(source) if found.derived or found.all_segments or found.maps else None
+    objects: list[EncodedObject] = []
     if geometry is not None and "derived" in kinds:
         for place, series in enumerate(found.derived):
             objects += encode_derived(
@@ -57,13 +75,17 @@ def encode(
     findings = place_findings(found, source, geometry, key) if geometry is not None else ()
     if earlier is not None and earlier.seg is not None:
         findings = keep_tracking(findings, earlier.seg, source.datasets)
-    headers = headers_for_highdicom(source, geometry)
-    made = _objects(
-        analysis, source, headers=headers, findings=findings, identity=identity, key=key, kinds=frozenset(kinds)
+    work = _Work(
+        analysis=analysis,
+        source=source,
+        geometry=geometry,
+        headers=headers_for_highdicom(source, geometry),
+        findings=findings,
+        identity=identity,
+        key=key,
+        kinds=frozenset(kinds),
     )
-    if geometry is not None and "parametric map" in kinds:
-        made = chain(made, _maps(analysis, source, headers, geometry, key))
-    for kind, dataset in made:
+    for kind, dataset in _objects(work):
         restore_references(dataset, source)
         if earlier is not None and kind in earlier.reports:
             name_predecessor(dataset, earlier.reports[kind])
@@ -78,71 +100,65 @@ def report_uids(analysis: Analysis, source: Source) -> frozenset[str]:
     return frozenset(derive_uid(key, kind) for kind in ("sr", "sr alone"))
 
 
-def _objects(
-    analysis: Analysis,
-    source: Source,
-    *,
-    headers: list[Dataset],
-    findings: tuple[Finding, ...],
-    identity: Identity,
-    key: str,
-    kinds: frozenset[str],
-) -> Iterator[tuple[Kind, Dataset]]:
+def _objects(work: _Work) -> Iterator[tuple[Kind, Dataset]]:
     """Everything on the findings, without identity."""
     segmentations: dict[str, Segmentation] = {}
     for kind in ("seg", "labelmap"):
-        if findings and kind in kinds:
+        if work.findings and kind in work.kinds:
             with _making(kind):
-                segmentations[kind] = encode_seg(analysis, source, headers, findings=findings, key=key, kind=kind)
+                segmentations[kind] = encode_seg(
+                    work.analysis, work.source, work.headers, findings=work.findings, key=work.key, kind=kind
+                )
             yield kind, segmentations[kind]
-    yield from _shown(analysis, source, headers=headers, findings=findings, identity=identity, key=key, kinds=kinds)
+    yield from _shown(work)
     for kind, on in _REPORTS.items():
-        if kind in kinds:
+        if kind in work.kinds:
             seg = segmentations.get(on)
-            yield kind, encode_sr(analysis, source, headers, findings=findings, seg=seg, key=key, kind=kind)
+            yield (
+                kind,
+                encode_sr(
+                    work.analysis, work.source, work.headers, findings=work.findings, seg=seg, key=work.key, kind=kind
+                ),
+            )
+    if "parametric map" in work.kinds:
+        yield from _maps(work)
 
 
-def _shown(
-    analysis: Analysis,
-    source: Source,
-    *,
-    headers: list[Dataset],
-    findings: tuple[Finding, ...],
-    identity: Identity,
-    key: str,
-    kinds: frozenset[str],
-) -> Iterator[tuple[Kind, Dataset]]:
+def _shown(work: _Work) -> Iterator[tuple[Kind, Dataset]]:
     """Pictures and marks of the key findings."""
-    shown = key_findings(findings)
+    analysis, source, headers, key, kinds = work.analysis, work.source, work.headers, work.key, work.kinds
+    shown = key_findings(work.findings)
     pictures = []
     if not kinds.isdisjoint(("key images", "pdf")):
         with _making("key images", "pdf"):
-            pictures = [(f, draw_key_image(analysis, source, f, findings)) for f in shown]
+            pictures = [(f, draw_key_image(analysis, source, f, work.findings)) for f in shown]
     if "key images" in kinds:
         with _making("key images"):
             images = list(encode_key_images(analysis, source, pictures, key=key))
         yield from (("key images", image) for image in images)
     if "pdf" in kinds:
         with _making("pdf"):
-            page = encode_pdf(analysis, source, identity, findings=findings, pictures=pictures, key=key)
+            page = encode_pdf(analysis, source, work.identity, findings=work.findings, pictures=pictures, key=key)
         yield "pdf", page
     if shown and "presentation state" in kinds:
         with _making("presentation state"):
-            state = encode_presentation_state(analysis, source, headers, findings=shown, key=key)
-        yield "presentation state", state
+            states = list(encode_presentation_states(analysis, source, headers, findings=shown, key=key))
+        yield from (("presentation state", state) for state in states)
     if shown and "key object selection" in kinds:
         with _making("key object selection"):
             selection = encode_key_objects(analysis, source, headers, findings=shown, key=key)
         yield "key object selection", selection
 
 
-def _maps(
-    analysis: Analysis, source: Source, headers: list[Dataset], geometry: VolumeGeometry, key: str
-) -> Iterator[tuple[Kind, Dataset]]:
-    found = analysis.findings or Findings()
+def _maps(work: _Work) -> Iterator[tuple[Kind, Dataset]]:
+    found = work.analysis.findings or Findings()
+    if work.geometry is None:
+        return
     for place, entry in enumerate(found.maps):
         with _making("parametric map"):
-            made = encode_map(analysis, source, headers, of=entry, geometry=geometry, place=place, key=key)
+            made = encode_map(
+                work.analysis, work.source, work.headers, of=entry, geometry=work.geometry, place=place, key=work.key
+            )
         if made is not None:
             yield "parametric map", made
 

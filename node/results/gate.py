@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
+from itertools import chain
+from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_VR, keyword_for_tag
@@ -25,8 +27,9 @@ from pydicom.uid import (
 
 from node.errors import GateError
 from node.results.analysis import EncodedObject, Source
+from node.results.gate_codes import code_faults
 from node.results.gate_image import derived_faults, key_image_faults, seg_faults
-from node.results.gate_more import graphic_faults, label_faults, map_faults, pdf_faults
+from node.results.gate_more import graphic_faults, label_faults, map_faults, pdf_faults, rejection_faults
 from node.results.gate_report import report_faults
 from node.results.headers import by_instance
 from node.results.identity import IDENTITY_MODULES, identity_tags
@@ -45,14 +48,16 @@ def check(objects: Sequence[EncodedObject], source: Source) -> None:
     """Raise ``GateError`` with every fault of the objects of one analysis, and their kinds; return when there is none.
 
     Checked: identity byte for byte as in the source's file; UIDs; attributes of type 1 and 2 of the mandatory modules;
-    references resolve to the right class; SEG and derived images lie where the source's pixels lie; TID 1500.
+    codes are whole and mean what the standard says; references resolve to the right class; size; SEG and derived
+    images lie where the source's pixels lie; TID 1500.
     """
     images = by_instance(source.datasets)
     headers = [dcmread(BytesIO(o.data), stop_before_pixels=True) for o in objects]
     results = by_instance(headers)
     stated = dcmread(source.paths[0], stop_before_pixels=True)
     # what the scanner left out is not invented; read apart, because looking decodes
-    inherited = set(iod_faults(dcmread(source.paths[0], stop_before_pixels=True)))
+    header = dcmread(source.paths[0], stop_before_pixels=True)
+    inherited = {*iod_faults(header), *code_faults(item for _, item in _nested(header))}
     faults: list[str] = []
     faulty: set[str] = set()
     for uid, count in Counter(str(d.get("SOPInstanceUID", "")) for d in headers).items():
@@ -61,13 +66,8 @@ def check(objects: Sequence[EncodedObject], source: Source) -> None:
             faulty |= {o.kind for o, d in zip(objects, headers, strict=True) if d.get("SOPInstanceUID", "") == uid}
     for encoded in objects:
         dataset = encoded.dataset
-        found = [*identity_faults(dataset, stated)]  # first of all: it compares what nobody has decoded yet
-        found += uid_faults(dataset)
         copied = inherited if encoded.kind == "derived" else {f for f in inherited if f.startswith(IDENTITY_MODULES)}
-        found += [fault for fault in iod_faults(dataset) if fault not in copied]
-        found += reference_faults(dataset, {**images, **results})
-        if len(encoded.data) > MAX_BYTES:
-            found.append(f"it has {len(encoded.data)} bytes; archives take at most {MAX_BYTES}")
+        found = [*_object_faults(encoded, dataset, stated, {**images, **results}, copied)]
         if str(dataset.get("SeriesInstanceUID", "")) == source.series_instance_uid:
             found.append("SeriesInstanceUID is the source's; a result is a series of its own")
         if not found:  # the deeper checks rely on these
@@ -78,9 +78,44 @@ def check(objects: Sequence[EncodedObject], source: Source) -> None:
         name = f"{encoded.kind} {dataset.get('SOPInstanceUID', '')}"
         faults += [f"{name}: {fault}" for fault in found]
         faulty |= {encoded.kind} if found else set()
+    _refuse(faults, faulty)
+
+
+def check_rejection(note: EncodedObject, results: Sequence[Path]) -> None:
+    """Raise ``GateError`` with every fault of a rejection note on ``results``; return when there is none.
+
+    It is of the patient and study of the results, has a title that archives act upon, and names each of them.
+    """
+    dataset = note.dataset
+    named = by_instance([dcmread(path, stop_before_pixels=True) for path in results])
+    copied = {f for f in iod_faults(next(iter(named.values()))) if f.startswith(IDENTITY_MODULES)}
+    stated = dcmread(results[0], stop_before_pixels=True)
+    faults = [*_object_faults(note, dataset, stated, named, copied), *rejection_faults(dataset, named.keys())]
+    _refuse([f"{note.kind} {dataset.get('SOPInstanceUID', '')}: {fault}" for fault in faults], {note.kind})
+
+
+def _refuse(faults: Sequence[str], kinds: Collection[str]) -> None:
     if faults:
         shown = "; ".join(faults[:20]) + (f"; and {len(faults) - 20} more" if len(faults) > 20 else "")
-        raise GateError(f"{len(faults)} faults, not sent: {shown}", faulty)
+        raise GateError(f"{len(faults)} faults, not sent: {shown}", kinds)
+
+
+def _object_faults(
+    encoded: EncodedObject,
+    dataset: Dataset,
+    stated: Dataset,
+    known: Mapping[str, Dataset],
+    copied: Collection[str],
+) -> Iterator[str]:
+    """What is asked of every object; ``copied``: faults of the IOD that came with the source's own header."""
+    yield from identity_faults(dataset, stated)  # first of all: it compares what nobody has decoded yet
+    yield from uid_faults(dataset)
+    items = [*_nested(dataset)]
+    own = chain(iod_faults(dataset), code_faults(item for _, item in items))
+    yield from (fault for fault in own if fault not in copied)
+    yield from reference_faults(items, known)
+    if len(encoded.data) > MAX_BYTES:
+        yield f"it has {len(encoded.data)} bytes; archives take at most {MAX_BYTES}"
 
 
 SOP_CLASSES = {
@@ -93,6 +128,7 @@ SOP_CLASSES = {
     "presentation state": GrayscaleSoftcopyPresentationStateStorage,
     "key object selection": KeyObjectSelectionDocumentStorage,
     "parametric map": ParametricMapStorage,
+    "rejection": KeyObjectSelectionDocumentStorage,
 }
 """Of each kind of object; derived images are of the source's class, a label map may have to be a BINARY SEG."""
 
@@ -157,24 +193,28 @@ def uid_faults(dataset: Dataset) -> Iterator[str]:
         yield f"TransferSyntaxUID is {meta.TransferSyntaxUID}, not Explicit VR Little Endian or RLE Lossless"
 
 
-def reference_faults(dataset: Dataset, known: Mapping[str, Dataset]) -> Iterator[str]:
+def reference_faults(items: Iterable[tuple[str, Dataset]], known: Mapping[str, Dataset]) -> Iterator[str]:
     """Each referenced instance is a source image or a result of this analysis, and of the class it is said to be.
 
     References to requests and to other series of the source came with its header: they are its business.
     """
+    for keyword, item in items:
+        uid = item.get("ReferencedSOPInstanceUID")
+        if uid is None or keyword in _FOREIGN:
+            continue
+        target = known.get(str(uid))
+        if target is None:
+            yield f"{keyword} refers to {uid}, which is neither source nor result"
+        elif item.get("ReferencedSOPClassUID") != target.SOPClassUID:
+            yield f"{keyword} gives {uid} another SOP Class"
+
+
+def _nested(dataset: Dataset) -> Iterator[tuple[str, Dataset]]:
+    """Every item below the data set, with the keyword of the sequence at its top; not what is copied as identity."""
     for tag in dataset.keys() - identity_tags():
         element = dataset[tag]
-        if element.VR != "SQ" or element.keyword in _FOREIGN:
-            continue
-        for item in (nested for top in element.value for nested in walk(top)):
-            uid = item.get("ReferencedSOPInstanceUID")
-            if uid is None:
-                continue
-            target = known.get(str(uid))
-            if target is None:
-                yield f"{element.keyword} refers to {uid}, which is neither source nor result"
-            elif item.get("ReferencedSOPClassUID") != target.SOPClassUID:
-                yield f"{element.keyword} gives {uid} another SOP Class"
+        if element.VR == "SQ":
+            yield from ((element.keyword, item) for top in element.value for item in walk(top))
 
 
 def walk(dataset: Dataset) -> Iterator[Dataset]:

@@ -90,10 +90,15 @@ _SAME = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "P
          "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")  # fmt: skip
 
 
+def _original(image: Dataset, source: Source) -> Dataset | None:
+    """The source image that ``image`` says it was made from."""
+    sources = image.get("SourceImageSequence") or []
+    return by_frame(source.datasets).get(frame_key(sources[0])) if sources else None
+
+
 def derived_faults(image: Dataset, source: Source) -> Iterator[str]:
     """A derived image has the geometry, type and rescale of the image it refers to."""
-    sources = image.get("SourceImageSequence") or []
-    original = by_frame(source.datasets).get(frame_key(sources[0])) if sources else None
+    original = _original(image, source)
     if original is None:
         yield "SourceImageSequence names no source image"
         return
@@ -117,8 +122,7 @@ def derived_faults(image: Dataset, source: Source) -> Iterator[str]:
 
 def key_image_faults(image: Dataset, source: Source) -> Iterator[str]:
     """A key image is a colour picture that says of which image and how the patient lies in it."""
-    sources = image.get("SourceImageSequence") or []
-    original = by_frame(source.datasets).get(frame_key(sources[0])) if sources else None
+    original = _original(image, source)
     if original is None:
         yield "SourceImageSequence names no source image"
         return

@@ -1,8 +1,8 @@
-"""Label maps, parametric maps, presentation states and documents among the results."""
+"""Label maps, parametric maps, presentation states, documents and rejection notes among the results."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from pydicom import Dataset
@@ -10,6 +10,7 @@ from pydicom import Dataset
 from node.results.analysis import Source
 from node.results.gate_image import POSITION_TOLERANCE_MM
 from node.results.headers import by_instance
+from node.results.rejection import REJECTIONS
 
 
 def label_faults(seg: Dataset, source: Source) -> Iterator[str]:
@@ -71,3 +72,24 @@ def pdf_faults(document: Dataset) -> Iterator[str]:
         yield "EncapsulatedDocument is cut off"
     if document.get("BurnedInAnnotation") != "YES":
         yield "BurnedInAnnotation is not YES, but the page names the patient"
+
+
+def rejection_faults(note: Dataset, rejected: Collection[str]) -> Iterator[str]:
+    """Its title is one that archives act upon (CID 7010), and it names what is rejected, in content and evidence."""
+    title = note.ConceptNameCodeSequence[0]
+    if (title.CodeValue, title.CodingSchemeDesignator) not in {(c.value, "DCM") for c in REJECTIONS.values()}:
+        yield f"the title {title.CodeMeaning!r} is no reason to reject"
+    content = {
+        str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+        for item in note.ContentSequence
+        if "ReferencedSOPSequence" in item
+    }
+    evidence = {
+        str(item.ReferencedSOPInstanceUID)
+        for study in note.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+    for place, named in (("content", content), ("evidence", evidence)):
+        if named != set(rejected):
+            yield f"its {place} names {len(named & set(rejected))} of the {len(rejected)} rejected objects"

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydicom import Dataset
-from pydicom.sr._concepts_dict import concepts
 
 Name = tuple[str, str]
 _TITLE = ("126000", "DCM")
+_LANGUAGE = ("121049", "DCM")
 _PROCEDURE_REPORTED = ("121058", "DCM")
 _OBSERVER_TYPE = ("121005", "DCM")
 _MEASUREMENTS = ("126010", "DCM")
 _GROUP = ("125007", "DCM")
 _TRACKING_UID = ("112040", "DCM")
 _REFERENCED_SEGMENT = ("121191", "DCM")
+_CONTEXT: dict[Name, str] = {  # TID 1500, 1001, 1204
+    _LANGUAGE: "HAS CONCEPT MOD",
+    _PROCEDURE_REPORTED: "HAS CONCEPT MOD",
+    _OBSERVER_TYPE: "HAS OBS CONTEXT",
+}
 _GROUP_RELATIONSHIPS: dict[Name, str] = {  # TID 1410, 1411, 1501, 4019
     ("112039", "DCM"): "HAS OBS CONTEXT",  # Tracking Identifier
     _TRACKING_UID: "HAS OBS CONTEXT",
@@ -28,8 +33,6 @@ _OPTIONAL_RELATIONSHIPS: dict[Name, str] = {
     _REFERENCED_SEGMENT: "CONTAINS",
     ("111030", "DCM"): "CONTAINS",  # Image Region
 }
-_CONCEPTS: dict[str, Any] = concepts
-_KNOWN = {scheme: frozenset(v for c in _CONCEPTS[scheme].values() for v in c) for scheme in ("DCM", "UCUM")}
 _VALUES = {  # PS3.3 C.17.3.2
     "CONTAINER": "ContinuityOfContent",
     "TEXT": "TextValue",
@@ -42,7 +45,14 @@ _VALUES = {  # PS3.3 C.17.3.2
 
 
 def _name(item: Dataset) -> Name:
-    sequence = item.get("ConceptNameCodeSequence")
+    return _first(item.get("ConceptNameCodeSequence"))
+
+
+def _code(item: Dataset) -> Name:
+    return _first(item.get("ConceptCodeSequence"))
+
+
+def _first(sequence: Sequence[Dataset] | None) -> Name:
     return (str(sequence[0].get("CodeValue")), str(sequence[0].get("CodingSchemeDesignator"))) if sequence else ("", "")
 
 
@@ -51,13 +61,13 @@ def _children(item: Dataset, name: Name) -> list[Dataset]:
 
 
 def report_faults(report: Dataset, results: Mapping[str, Dataset]) -> Iterator[str]:
-    """Title, context, measurement groups and codes of a report."""
+    """Title, language, context and measurement groups of a report."""
     template = report.get("ContentTemplateSequence") or [Dataset()]
     if (template[0].get("MappingResource"), template[0].get("TemplateIdentifier")) != ("DCMR", "1500"):
         yield "ContentTemplateSequence is not TID 1500 of DCMR"
     if _name(report) != _TITLE:
         yield "the title is not Imaging Measurement Report"
-    for name, relationship in ((_PROCEDURE_REPORTED, "HAS CONCEPT MOD"), (_OBSERVER_TYPE, "HAS OBS CONTEXT")):
+    for name, relationship in _CONTEXT.items():
         found = _children(report, name)
         if not found or any(i.get("RelationshipType") != relationship for i in found):
             yield f"{name} is missing or not related by {relationship}"
@@ -71,7 +81,6 @@ def report_faults(report: Dataset, results: Mapping[str, Dataset]) -> Iterator[s
         if "SEG" in values and "SCOORD" not in values:
             yield f"tracking UID {uid} has a segment but no outline; viewers would show none of the report"
     yield from _item_faults(report)
-    yield from _code_faults(report)
 
 
 def _group_faults(group: Dataset, results: Mapping[str, Dataset], kinds: dict[str, set[str]]) -> Iterator[str]:
@@ -94,6 +103,17 @@ def _group_faults(group: Dataset, results: Mapping[str, Dataset], kinds: dict[st
         if _name(item) == _REFERENCED_SEGMENT:
             shown.add("SEG")
             yield from _segment_faults(item, results, tracking)
+    regions = sum(item.get("ValueType") == "SCOORD" or _name(item) == _REFERENCED_SEGMENT for item in items)
+    if regions > 1:  # TID 1410 and 1411 describe one region each
+        yield f"there are {regions} outlines and segments"
+    numbers = Counter(_measured(i) for i in items if i.get("ValueType") == "NUM")
+    yield from (f"{name} is measured {count} times" for (name, *_), count in numbers.items() if count > 1)
+
+
+def _measured(item: Dataset) -> tuple[Name, ...]:
+    """Name of a measurement, then its modifiers: mean and maximum of one quantity are two measurements."""
+    modifiers = [_code(c) for c in item.get("ContentSequence") or [] if c.get("ValueType") == "CODE"]
+    return (_name(item), *modifiers)
 
 
 def _number_faults(item: Dataset) -> Iterator[str]:
@@ -140,24 +160,3 @@ def _item_faults(item: Dataset) -> Iterator[str]:
         if value_type not in ("IMAGE", "CONTAINER") and not child.get("ConceptNameCodeSequence"):
             yield f"a content item of type {value_type} has no name"
         yield from _item_faults(child)
-
-
-def _code_faults(report: Dataset) -> Iterator[str]:
-    """Codes are whole, and those of DICOM and UCUM are known."""
-    for item in _codes(report):
-        value, scheme = (
-            str(item.get("CodeValue") or item.get("LongCodeValue") or ""),
-            item.get("CodingSchemeDesignator"),
-        )
-        if not value or not scheme or not item.get("CodeMeaning"):
-            yield f"code ({value}, {scheme}) has no value, scheme or meaning"
-        elif scheme in ("DCM", "UCUM") and value not in _KNOWN[str(scheme)]:
-            yield f"code ({value}, {scheme}) is not in the standard"
-
-
-def _codes(item: Dataset) -> Iterator[Dataset]:
-    for keyword in ("ConceptNameCodeSequence", "ConceptCodeSequence", "MeasurementUnitsCodeSequence"):
-        yield from item.get(keyword) or []
-    for keyword in ("ContentSequence", "MeasuredValueSequence"):
-        for child in item.get(keyword) or []:
-            yield from _codes(child)

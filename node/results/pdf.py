@@ -6,14 +6,11 @@ Where letters are missing the page says so.
 
 from __future__ import annotations
 
-import unicodedata
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cache
 from io import BytesIO
 from typing import Any
-from xml.sax.saxutils import escape
 
 from highdicom.sr import CodedConcept
 from PIL import Image
@@ -23,8 +20,6 @@ from pydicom.uid import EncapsulatedPDFStorage
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
-from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Paragraph, Spacer, Table
 from reportlab.platypus import Image as Drawing
@@ -32,6 +27,7 @@ from reportlab.platypus.doctemplate import SimpleDocTemplate
 from reportlab.platypus.flowables import KeepInFrame
 
 from node import __version__
+from node.results import typeface
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
 from node.results.headers import by_instance, reference
@@ -43,8 +39,6 @@ ROWS = 12
 PICTURES = 4
 """Key images on the page."""
 _MARGIN = 40.0
-_FACE = "Vera"
-"""Brought by reportlab and embedded: no viewer has to have it. Latin letters only."""
 _NOT_SHOWN = "in letters this page cannot show"
 _IDENTITY = (
     ("Patient", "PatientName"),
@@ -104,7 +98,7 @@ def draw_page(
     pictures: Sequence[Image.Image],
 ) -> bytes:
     """The page as a PDF file; the same arguments give the same bytes. ``at``: local time of the analysis."""
-    _register_font()
+    typeface.register()
     algorithm = analysis.algorithm
     story: list[Flowable] = [
         _text(f"AI report: {analysis.pipeline}", 15),
@@ -127,7 +121,11 @@ def draw_page(
     story += [
         _text(f"Made by {made_with}{digest}, ainode {__version__}, {at:%Y-%m-%d %H:%M}.", 7),
         _text(f"From {len(source.datasets)} images of series {source.series_instance_uid}.", 7),
-        _text("A question mark may stand for a letter that this page cannot show.", 7),
+        _text(
+            "A question mark may stand for a letter that this page cannot show; East Asian letters are those of the "
+            "viewer: where it has none, a name in them looks empty.",
+            7,
+        ),
         _text("Computed without human review. It replaces neither the images nor their reading by a physician.", 7),
     ]
     buffer = BytesIO()
@@ -163,14 +161,14 @@ def _identity(header: Dataset) -> Table:
 def _stated(header: Dataset, keyword: str) -> str:
     """A value of the header whole or not at all: half a name is another person's.
 
-    Of a name the alphabetic component group (PS3.5 6.2.1), else another one that can be shown.
+    Of a name every component group (PS3.5 6.2.1) that can be shown.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a character set that is not what it says: shown as well as can be
         value = header.get(keyword)
         groups = str(value or "").split("=") if keyword == "PatientName" else [str(value or "")]
-    written = [text for group in groups if (text := _composed(group).strip("^ "))]
-    return next((text for text in written if all(map(_has_letter, text))), _NOT_SHOWN if written else "")
+    written = [text for group in groups if (text := typeface.composed(group).strip("^ "))]
+    return "  ".join(text for text in written if typeface.can_show(text)) or (_NOT_SHOWN if written else "")
 
 
 def _findings(findings: Sequence[Finding]) -> Table:
@@ -201,21 +199,5 @@ def _pictures(pictures: Sequence[Image.Image]) -> Table:
 
 
 def _text(text: str, size: float, colour: Any = colors.black) -> Paragraph:
-    """A paragraph; each letter that the typeface has not is a question mark, never nothing."""
-    shown = "".join(letter if _has_letter(letter) else "?" for letter in _composed(text))
-    style = ParagraphStyle("text", fontName=_FACE, fontSize=size, leading=1.25 * size, textColor=colour)
-    return Paragraph(escape(shown), style)
-
-
-def _composed(text: str) -> str:
-    """Letters and their accents in one (NFC), one space for any white space."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-def _has_letter(letter: str) -> bool:
-    return ord(letter) in pdfmetrics.getFont(_FACE).face.charToGlyph
-
-
-@cache
-def _register_font() -> None:
-    pdfmetrics.registerFont(TTFont(_FACE, "Vera.ttf"))
+    style = ParagraphStyle("text", fontName=typeface.FACE, fontSize=size, leading=1.25 * size, textColor=colour)
+    return Paragraph(typeface.marked_up(text), style)

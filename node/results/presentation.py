@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from highdicom import ModalityLUTTransformation, ReferencedImageSequence
 from highdicom.color import CIELabColor
@@ -18,7 +18,6 @@ from highdicom.pr import (
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from node.errors import EncodeError
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
 from node.results.headers import as_single, describe_body_part, rescale
@@ -28,52 +27,49 @@ from node.results.picture import NOTICE, window_of
 from node.results.sr import observer
 
 
-def encode_presentation_state(
+def encode_presentation_states(
     analysis: Analysis, source: Source, headers: Sequence[Dataset], *, findings: Sequence[Finding], key: str
+) -> Iterator[GrayscaleSoftcopyPresentationState]:
+    """Build GSPS (PS3.3 A.33.1): the outline of each finding on its largest slice, its name, a fitting window.
+
+    A presentation state has one Modality LUT for all its images (C.11.1): images that differ in rescale, as those of
+    PET and some MR do, get one each.
+    """
+    groups: dict[tuple[float, float], list[int]] = {}
+    for index in _places(findings):
+        groups.setdefault(rescale(source.datasets[index]), []).append(index)
+    for number, (modality_lut, places) in enumerate(groups.items(), 1):
+        here = [f for f in findings if f.section.slice_index in places]
+        yield _state(analysis, source, headers, findings=here, modality_lut=modality_lut, key=key, number=number)
+
+
+def _state(
+    analysis: Analysis,
+    source: Source,
+    headers: Sequence[Dataset],
+    *,
+    findings: Sequence[Finding],
+    modality_lut: tuple[float, float],
+    key: str,
+    number: int,
 ) -> GrayscaleSoftcopyPresentationState:
-    """Build a GSPS (PS3.3 A.33.1): the outline of each finding on its largest slice, its name, a fitting window."""
-    places = _places(findings)
-    images = {index: _whole(headers, source, index) for index in places}
+    images = {index: _whole(headers, source, index) for index in _places(findings)}
     layer = GraphicLayer("FINDINGS", order=1, description=NOTICE, display_color=CIELabColor.from_rgb(255, 221, 102))
     annotations, windows = [], []
     for index, image in images.items():
         here = [f for f in findings if f.section.slice_index == index]
-        annotations.append(
-            GraphicAnnotation(
-                referenced_images=[image],
-                graphic_layer=layer,
-                graphic_objects=[
-                    GraphicObject(
-                        "POLYLINE",
-                        f.section.outline,
-                        units="PIXEL",
-                        tracking_id=f.tracking_id,
-                        tracking_uid=f.tracking_uid,
-                    )
-                    for f in here
-                ],
-                text_objects=[
-                    TextObject(
-                        f"{f.tracking_id} ({NOTICE})", units="PIXEL", anchor_point=tuple(f.section.outline.max(axis=0))
-                    )
-                    for f in here
-                ],
-            )
-        )
+        annotations.append(_annotation(image, layer, here))
         values = source.image(index)
         centre, width = window_of(values, on_slice(here[0], index, values.shape), source.datasets[index])
         windows.append(SoftcopyVOILUTTransformation(centre, width, referenced_images=ReferencedImageSequence([image])))
-    slopes = {rescale(source.datasets[index]) for index in places}
-    if len(slopes) > 1:
-        raise EncodeError("the images have different rescale slopes, which one presentation state cannot hold")
-    slope, intercept = slopes.pop()
+    slope, intercept = modality_lut
     description = plain(f"AI {analysis.pipeline} presentation")
     state = GrayscaleSoftcopyPresentationState(
         referenced_images=list(images.values()),
         series_instance_uid=derive_uid(key, "presentation state", "series"),
         series_number=series_number(source, 92),
-        sop_instance_uid=derive_uid(key, "presentation state"),
-        instance_number=1,
+        sop_instance_uid=derive_uid(key, "presentation state", *([number] if number > 1 else [])),
+        instance_number=number,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=plain(analysis.algorithm.name),
         software_versions=software_versions(analysis)[0],
@@ -93,6 +89,24 @@ def encode_presentation_state(
     )
     describe_body_part(state, source)
     return state
+
+
+def _annotation(image: Dataset, layer: GraphicLayer, findings: Sequence[Finding]) -> GraphicAnnotation:
+    """Outlines and names of ``findings`` on one image."""
+    return GraphicAnnotation(
+        referenced_images=[image],
+        graphic_layer=layer,
+        graphic_objects=[
+            GraphicObject(
+                "POLYLINE", f.section.outline, units="PIXEL", tracking_id=f.tracking_id, tracking_uid=f.tracking_uid
+            )
+            for f in findings
+        ],
+        text_objects=[
+            TextObject(f"{f.tracking_id} ({NOTICE})", units="PIXEL", anchor_point=tuple(f.section.outline.max(axis=0)))
+            for f in findings
+        ],
+    )
 
 
 def encode_key_objects(

@@ -47,8 +47,9 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from node import pipeline
+from node.config.routing import Outcome
 from node.errors import EncodeError
-from node.results.analysis import Analysis, Kind, Outcome, Source
+from node.results.analysis import Analysis, Kind, Source
 from node.results.finding import Finding
 from node.results.headers import by_instance, references
 from node.results.identity import MANUFACTURER, derive_uid, device_uid, plain, serial_number, series_number

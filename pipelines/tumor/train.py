@@ -166,11 +166,9 @@ def train(data: Path, out: Path, minutes: float, *, resume: bool, seed: int, dev
 
 
 def draw(state: Progressed, path: Path) -> None:
-    """Loss and validation curves as PNG, where matplotlib is installed (``pip install ainode[train]``)."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return
+    """Loss and validation curves as PNG."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 4))
     axes = figure.add_subplot()
     smooth = np.convolve(state.losses, np.ones(50) / 50, mode="valid")

@@ -1,0 +1,39 @@
+"""Coded entries (PS3.3 8.8): whole, known where the standard defines them, and with the meaning that it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.sr._concepts_dict import concepts
+
+_CONCEPTS: dict[str, Any] = concepts
+_MEANINGS: dict[str, dict[str, frozenset[str]]] = {
+    scheme: {
+        value: frozenset(c[value][0].casefold() for c in _CONCEPTS[scheme].values() if value in c)
+        for value in {v for c in _CONCEPTS[scheme].values() for v in c}
+    }
+    for scheme in ("DCM", "UCUM")
+}
+
+
+def code_faults(items: Iterable[Dataset]) -> Iterator[str]:
+    """Faults of those of ``items`` that are coded entries."""
+    for item in items:
+        if "CodingSchemeDesignator" in item or "CodeMeaning" in item:
+            value = str(item.get("CodeValue") or item.get("LongCodeValue") or item.get("URNCodeValue") or "")
+            yield from _faults(value, str(item.get("CodingSchemeDesignator") or ""), str(item.get("CodeMeaning") or ""))
+
+
+@cache
+def _faults(value: str, scheme: str, meaning: str) -> tuple[str, ...]:
+    known = _MEANINGS.get(scheme, {})
+    if not value or not scheme or not meaning:
+        return (f"code ({value}, {scheme}) has no value, scheme or meaning",)
+    if known and value not in known:
+        return (f"code ({value}, {scheme}) is not in the standard",)
+    if scheme == "DCM" and meaning.casefold() not in known[value]:
+        return (f"code ({value}, {scheme}) does not mean {meaning!r}",)
+    return ()
