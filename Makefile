@@ -2,7 +2,9 @@
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test bench lint install clean
+SUPPLY := build/supply
+
+.PHONY: demo test bench lint install sbom audit clean
 
 demo: install
 	$(BIN)/ainode demo $(if $(STUDIES),--studies "$(STUDIES)")
@@ -18,6 +20,17 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What the program is made of, as CycloneDX; and what is known against it (asks the network).
+sbom: install $(SUPPLY)
+	$(SUPPLY)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application -o build/sbom.cdx.json $(BIN)/python
+
+audit: install $(SUPPLY)
+	$(SUPPLY)/bin/pip-audit --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
+$(SUPPLY): constraints.txt
+	python3 -m venv $(SUPPLY)
+	$(SUPPLY)/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0 pip-audit==2.10.1
 
 install: $(INSTALLED)
 

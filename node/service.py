@@ -132,6 +132,7 @@ def _router(duty: Duty) -> Iterator[None]:
     from node.operate.audit.auditor import Auditor
     from node.operate.notify import Notifier
     from node.operate.retention import Retention
+    from node.operate.traces import Tracer
 
     loops = [
         Router(duty.config, duty.engine, duty.spool, Jobs(duty.engine)).run,
@@ -139,6 +140,7 @@ def _router(duty: Duty) -> Iterator[None]:
         Retention(duty.config, duty.engine, duty.spool).run,
         Auditor(duty.config, duty.engine, duty.spool).run,
         Notifier(duty.config, duty.engine, duty.spool).run,
+        Tracer(duty.config, duty.engine).run,
     ]
     with running(loops, duty.orders.end):
         yield

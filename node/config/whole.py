@@ -13,6 +13,7 @@ from node.config.notify import Notify
 from node.config.routing import DEFAULT_OBJECTS, Destination, Rule
 from node.config.storage import Retention, Storage
 from node.config.table import Name, Table, suggest
+from node.config.trace import Trace
 from node.config.web import Web
 from node.config.work import Devices, JobsTable, PipelineTable, SeriesTable
 
@@ -35,6 +36,7 @@ class Config(Table):
     web: Web = Web()
     audit: Audit = Audit()
     notify: Notify = Notify()
+    trace: Trace = Trace()
     pipelines: dict[Name, PipelineTable] = Field(default_factory=dict)
     destinations: dict[Name, Destination] = Field(default_factory=dict)
     rules: tuple[Rule, ...] = ()

@@ -211,5 +211,6 @@ def delivered_jobs(connection: sa.Connection) -> list[str]:
 
 def _job(row: sa.Row[tuple[Any, ...]]) -> Job:
     fields = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+    del fields["traced_at"]  # the tracer's own
     converted = {"destinations": tuple(fields["destinations"]), "companions": fields["companions"] or {}}
     return Job(**{**fields, **converted})

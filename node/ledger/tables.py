@@ -175,6 +175,7 @@ job = sa.Table(  # one per pipeline and generation of a series
     _text("error", null=True),  # of the last attempt
     _time("created_at"),
     _time("updated_at"),
+    _time("traced_at", null=True),  # when its trace was sent to a collector
     sa.Index("job_study", "study_instance_uid"),
     sa.Index("job_state", "state", "updated_at"),
 )
