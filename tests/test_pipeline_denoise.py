@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from volume_series import VolumeSeries
 
 from node.errors import WeightsError
@@ -15,6 +16,8 @@ from pipelines.denoise import create
 from pipelines.denoise.lowdose import WATER_PER_MM, line_integrals, noise_fields, with_kernel
 from pipelines.denoise.network import DenoiseNet
 from pipelines.denoise.noise import noise_level, noise_map
+from pipelines.denoise.peers import noise_free_gain
+from pipelines.denoise.phantom import responses
 from pipelines.denoise.pipeline import WEIGHTS
 from pipelines.weights import save_weights
 
@@ -232,3 +235,24 @@ def test_simulated_noise_has_no_bias_follows_the_dose_and_is_strongest_in_the_ce
     assert abs(full[:, centre].mean()) < 0.1 * full[:, centre].std()
     assert full[:, centre].std() / more[:, centre].std() == pytest.approx(2, rel=0.1)
     assert quarter[:, centre].std() / full[:, centre].std() == pytest.approx(np.sqrt(3), rel=0.1)
+
+
+def test_noise_free_gain_is_estimated_without_the_noise_free_slice():
+    rng = np.random.default_rng(5)
+    truth = np.where(np.arange(200) // 20 % 2, 60.0, 0.0) + np.zeros((200, 1))
+    full = truth + 10 * rng.standard_normal(truth.shape)
+    low = full + 10 * np.sqrt(3) * rng.standard_normal(truth.shape)
+    blurred = ndimage.gaussian_filter(low, 1)
+    estimate = noise_free_gain(blurred, low, full, 0.25, np.ones(truth.shape, bool))
+    true_gain = 10 * np.log10(np.square(low - truth).mean() / np.square(blurred - truth).mean())
+    assert estimate == pytest.approx(true_gain, abs=0.3)
+
+
+def test_phantom_tells_a_blur_from_the_identity():
+    seen = responses(900, 20, {"before": lambda s: s[1], "blurred": lambda s: ndimage.gaussian_filter(s[1], 1.0)})
+    before, blurred = seen["before"], seen["blurred"]
+    sigma = np.sqrt(np.log(2) / 2) / np.pi / before.ttf_half  # a Gaussian's transfer is exp(-2 pi^2 sigma^2 f^2)
+    assert sigma == pytest.approx(1.2, rel=0.1)
+    assert blurred.rise_px / before.rise_px == pytest.approx(np.hypot(1.2, 1) / 1.2, rel=0.05)
+    assert blurred.noise_hu < before.noise_hu
+    assert blurred.nps_mean_frequency < before.nps_mean_frequency

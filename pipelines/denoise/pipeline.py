@@ -19,7 +19,7 @@ from pipelines.denoise.noise import noise_map
 from pipelines.device import Portions, autocast, native_precision
 from pipelines.weights import load_weights
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 FLOOR_HU, CEILING_HU = -1024.0, 3071.0
 """The range of 12-bit CT. Voxels at its ends or beyond (padding, metal in the extended scale) are never altered."""
@@ -42,15 +42,15 @@ FloatArray = NDArray[np.float32]
 class Options:
     """The table ``[pipelines.NAME.options]``."""
 
-    strength: float = 0.75
-    """Fraction, 0 to 1, of the noise above the reference that is removed; 0 leaves every image as it is."""
+    strength: float = 0.9
+    """Fraction, 0 to 1, of the noise power above the reference that is taken; 0 leaves every image as it is."""
     reference_noise_hu: float = 14.0
     """Noise (standard deviation of fine detail in flat soft tissue, HU) that is left alone, 0 or more. Three in four
     full-dose training slices of 3 mm and more are below the default, so they stay as they are; 0: nothing is left."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
-            raise ValueError(f"strength is {self.strength}; use a number from 0 (nothing) to 1 (all), for example 0.75")
+            raise ValueError(f"strength is {self.strength}; use a number from 0 (nothing) to 1 (all), for example 0.9")
         if not 0 <= self.reference_noise_hu <= 200:
             raise ValueError(
                 f"reference_noise_hu is {self.reference_noise_hu}; use HU from 0 (remove all) to 200, for example 14"
@@ -165,10 +165,11 @@ class DenoisePipeline:
     def _subtract(self, slices: Tensor, noise: Tensor, device: str) -> Tensor:
         """``slices`` ``[batch, 3, row, column]`` and noise maps to the denoised middle slices, HU, without the 3.
 
-        The whole noise is estimated and part of it subtracted: so strength 1 leaves noise of the reference level, not
-        the over-smooth image that an estimate of the excess alone would give.
+        The whole noise is estimated and part of it subtracted. Of noise with the power (level squared) P, of which R
+        is the reference's, the least-squares estimate of the part above the reference is the share 1 - R / P.
         """
-        share = self.options.strength * (1 - self.options.reference_noise_hu / noise.clamp(min=1e-3)).clamp(min=0)
+        level = noise.clamp(min=1e-3)
+        share = self.options.strength * (1 - (self.options.reference_noise_hu / level).square()).clamp(min=0)
         middle = slices[:, 1]
         if float(share.max()) == 0:
             return middle

@@ -18,13 +18,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample, interpolate
+from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate, max_pool2d
 
 from pipelines.tumor.network import SLICES, neighbours
 from pipelines.tumor.prepare import BRIGHTEST, intensity_scale
 
 FAT_SHARE = 0.3
 """Of the samples, whose head gets a thicker layer of fat."""
+IMPLANT_SHARE = 0.25
+"""Of the samples, which get the tumour of another patient."""
+IMPLANT_EDGE = 9
+"""Pixels over which an implanted tumour fades into the brain round it."""
+INSIDE_HEAD = 0.3
+"""Normalised intensity above which a pixel belongs to the head."""
 TILE = 256
 CROP = 192
 """Pixels along each side of a training sample."""
@@ -103,14 +109,14 @@ class Sampler:
                 near = neighbours(self.images[who], torch.tensor([at]), step)[0]
                 images.append((near.float() / self.scales[who]).clamp(max=BRIGHTEST))
                 masks.append(self.masks[who][at][None].float())
-            image, mask = self._shape(torch.stack(images), torch.stack(masks))
+            image, mask = self._implant(*self._shape(torch.stack(images), torch.stack(masks)))
             yield self._intensity(self._fat(image)), mask
 
     def _uniform(self, low: float, high: float, *shape: int) -> Tensor:
         return torch.from_numpy(self.rng.uniform(low, high, (self.batch, *shape)).astype(np.float32))
 
     def _shape(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Mirror, rotate, scale, stretch and shift, in one interpolation."""
+        """Mirror, rotate, scale, stretch, shift and bend, in one interpolation."""
         angle = self._uniform(-0.35, 0.35)
         zoom = torch.exp(self._uniform(-0.28, 0.28)) * CROP / TILE
         stretch = torch.exp(self._uniform(-0.08, 0.08))
@@ -124,15 +130,35 @@ class Sampler:
             ],
             1,
         )
-        grid = affine_grid(theta, [self.batch, SLICES, CROP, CROP], align_corners=False)
+        bend = torch.randn(self.batch, 2, 5, 5, generator=self.noise) * self._uniform(0, 0.03, 1, 1, 1)
+        smooth = interpolate(bend, size=(CROP, CROP), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+        grid = affine_grid(theta, [self.batch, SLICES, CROP, CROP], align_corners=False) + smooth
         image = grid_sample(image, grid, align_corners=False)
         return image, (grid_sample(mask, grid, align_corners=False) > 0.5).float()
+
+    def _implant(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Give some heads the tumour of another one of the batch, at its place and faded in.
+
+        A few dozen patients show few places and shapes; this multiplies them (CarveMix, Zhang et al. 2021). Nothing is
+        put outside the head.
+        """
+        before, marks = image.clone(), mask.clone()
+        for k in np.flatnonzero(self.rng.random(self.batch) < IMPLANT_SHARE):
+            donor = k - 1  # the first takes from the last
+            graft = marks[donor]
+            if not graft.any() or (before[k].mean(dim=0)[graft[0] > 0] > INSIDE_HEAD).float().mean() < 0.95:
+                continue
+            wide = max_pool2d(graft[None], IMPLANT_EDGE, 1, IMPLANT_EDGE // 2)
+            weight = avg_pool2d(wide, IMPLANT_EDGE, 1, IMPLANT_EDGE // 2)[0]
+            image[k] = torch.lerp(before[k], before[donor], weight)
+            mask[k] = torch.maximum(marks[k] * (weight < 0.5), graft)
+        return image, mask
 
     def _fat(self, image: Tensor) -> Tensor:
         """Thicken the bright fat outside some heads: subcutaneous fat of other patients is no abnormality."""
         for k in np.flatnonzero(self.rng.random(self.batch) < FAT_SHARE):
             one = image[k]  # a view
-            head = ndimage.binary_fill_holes((one.amax(dim=0) > 0.3).numpy())
+            head = ndimage.binary_fill_holes((one.amax(dim=0) > INSIDE_HEAD).numpy())
             outside = ndimage.distance_transform_edt(~head)
             band = torch.from_numpy((outside > 0) & (outside < self.rng.uniform(3, 35)))
             level = self.rng.uniform(1.3, 3.3)
@@ -144,10 +170,10 @@ class Sampler:
 
     def _intensity(self, image: Tensor) -> Tensor:
         """Contrast, brightness, receive-coil shading, blur and noise."""
-        image = image.clamp(min=1e-4) ** torch.exp(self._uniform(-0.3, 0.3, 1, 1, 1))
-        shading = torch.randn(self.batch, 1, 4, 4, generator=self.noise) * 0.12
+        image = image.clamp(min=1e-4) ** torch.exp(self._uniform(-0.4, 0.4, 1, 1, 1))
+        shading = torch.randn(self.batch, 1, 4, 4, generator=self.noise) * self._uniform(0, 0.2, 1, 1, 1)
         smooth = interpolate(shading, size=image.shape[2:], mode="bicubic", align_corners=True)
-        image = image * torch.exp(smooth) * self._uniform(0.85, 1.15, 1, 1, 1)
+        image = image * torch.exp(smooth) * self._uniform(0.8, 1.2, 1, 1, 1)
         blurred = torch.nn.functional.avg_pool2d(image, 3, 1, 1)
         image = torch.lerp(image, blurred, self._uniform(-0.6, 0.9, 1, 1, 1).clamp(min=0))
         spread = self._uniform(-0.04, 0.08, 1, 1, 1).clamp(min=0)

@@ -21,10 +21,11 @@ from node.pipeline import Unsuitable, Volume
 from pipelines.tumor import create
 from pipelines.tumor.data import Patient, load_patients
 from pipelines.tumor.grid import PIXEL_MM
+from pipelines.tumor.lesions import side_of
 from pipelines.tumor.metrics import bootstrap_interval, dice, hd95, lesions_found
 from pipelines.tumor.network import FlairNet
 from pipelines.tumor.pipeline import Options, TumorPipeline, find_lesions
-from pipelines.tumor.prepare import probabilities
+from pipelines.tumor.prepare import FOREGROUND, probabilities
 
 ASSUMED_MM = (5.0, PIXEL_MM, PIXEL_MM)
 """The sheets have no spacing; volumes and merging distances are counted as if they had this one."""
@@ -73,6 +74,7 @@ def judge_patient(network: FlairNet, patient: Patient, options: Options, device:
     zones = find_lesions(seen, ASSUMED_MM, options)
     raw: NDArray[np.bool_] = seen > options.threshold
     mask = raw & (zones > 0)
+    head = patient.normalised > 2 * FOREGROUND
     true_slices = patient.mask.any(axis=(1, 2))
     lesions, found, false = lesions_found(mask, patient.mask, min_voxels=SMALLEST_TRUE_VOXELS)
     return {
@@ -80,6 +82,8 @@ def judge_patient(network: FlairNet, patient: Patient, options: Options, device:
         "dice": dice(mask, patient.mask),
         "dice_raw": dice(raw, patient.mask),
         "hd95_px": hd95(mask, patient.mask),
+        "volume_error": float(mask.sum()) / float(patient.mask.sum()) - 1,
+        "side_agrees": side_of(mask, head, PIXEL_MM) == side_of(patient.mask, head, PIXEL_MM) if mask.any() else False,
         "lesions": lesions,
         "found": found,
         "false_components": false,
@@ -93,13 +97,16 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Means over patients with 95 % bootstrap intervals, rates over all lesions and slices."""
     scores = [r["dice"] for r in rows]
     distances = [r["hd95_px"] for r in rows if np.isfinite(r["hd95_px"])]
-    low, high = bootstrap_interval(scores)
     return {
         "patients": len(rows),
         "dice_mean": float(np.mean(scores)),
-        "dice_95ci": [low, high],
+        "dice_95ci": bootstrap_interval(scores),
         "dice_median": float(np.median(scores)),
         "dice_mean_without_cleaning": float(np.mean([r["dice_raw"] for r in rows])),
+        "volume_error_median_of_size": float(np.median(np.abs([r["volume_error"] for r in rows]))),
+        "volume_error_mean": float(np.mean([r["volume_error"] for r in rows])),
+        "volume_error_95ci": bootstrap_interval([r["volume_error"] for r in rows]),
+        "side_agrees": sum(r["side_agrees"] for r in rows),
         "hd95_px_median": float(np.median(distances)) if distances else None,
         "hd95_px_mean": float(np.mean(distances)) if distances else None,
         "lesion_sensitivity": sum(r["found"] for r in rows) / sum(r["lesions"] for r in rows),

@@ -15,12 +15,12 @@ from node.pipeline import Algorithm, Code, Findings, Lesion, Map, Needs, Segment
 from pipelines.device import Portions
 from pipelines.tumor.contrast import why_not_flair
 from pipelines.tumor.grid import NetworkGrid
-from pipelines.tumor.lesions import lesion_regions, side_of
+from pipelines.tumor.lesions import lesion_regions, longest_diameter, side_of, third_of
 from pipelines.tumor.network import FlairNet
 from pipelines.tumor.prepare import BATCHES, BRIGHTEST, FOREGROUND, intensity_scale, probabilities
 from pipelines.weights import load_weights
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_AXIAL_MM = 2.5
 """Axial pixels larger than this (thick coronal or sagittal slices) show no anatomy that the network knows."""
@@ -67,6 +67,18 @@ def read_options(options: Mapping[str, Any]) -> Options:
         if not isinstance(value, allowed) or (isinstance(value, bool) and known[name] is not bool):
             raise ValueError(f"option {name} is {value!r}; give a {known[name].__name__}")
     return Options(**options)
+
+
+def _place_in_words(lesion: Lesion, head: NDArray[np.bool_]) -> str:
+    """Rough region, centre and greatest extent in space; the node itself measures the axes in the slice."""
+    mask = lesion.segment.mask
+    points = mask.map_indices_to_reference(np.argwhere(mask.array).astype(float))
+    x, y, z = points.mean(axis=0)
+    side = f"{lesion.laterality.meaning.lower()}, " if lesion.laterality else "near the midline, "
+    return (
+        f"{lesion.segment.label}: {side}{third_of(mask.array, head)} third of the head, centre at "
+        f"{x:.0f}, {y:.0f}, {z:.0f} mm (LPS), {longest_diameter(points):.0f} mm across at most."
+    )
 
 
 def find_lesions(
@@ -124,11 +136,13 @@ class TumorPipeline:
         volume = series.volume("HPL")
         probability, zones, head = self._analyse(volume)
         lesions: list[Lesion] = []
+        places: list[str] = []
         for number in range(1, int(zones.max()) + 1):
             mask = (zones == number) & (probability > self.options.threshold)
             if mask.any():
                 lesions.append(self._lesion(len(lesions) + 1, mask, volume, probability, head))
-        remarks = (*REMARKS, f"Not recognised as FLAIR: {doubt}.") if doubt else REMARKS
+                places.append(_place_in_words(lesions[-1], head))
+        remarks = (*places, *REMARKS, *([f"Not recognised as FLAIR: {doubt}."] if doubt else []))
         chance = Map(name=MAP, volume=volume.with_array(probability), quantity=codes.DCM.Probability)
         return Findings(lesions=tuple(lesions), maps=(chance,) if self.options.maps else (), remarks=remarks)
 

@@ -26,11 +26,13 @@ from pipelines.tumor.data import Patient, Sampler, load_patients
 from pipelines.tumor.metrics import dice
 from pipelines.tumor.network import FlairNet
 from pipelines.tumor.prepare import probabilities
-from pipelines.weights import save_weights
+from pipelines.weights import load_weights, save_weights
 
 BATCH = 8
 WITH_TUMOUR = 0.6
 RATE = 2e-3
+FINE_TUNING = 0.5
+"""Of the learning rate, when training begins with earlier weights."""
 WARM_UP = 0.03
 """Of the budget."""
 ASIDE = (0.3, 0.15)
@@ -38,6 +40,8 @@ ASIDE = (0.3, 0.15)
 EMA = 0.995
 CHECKPOINT_SECONDS = 60.0
 VALIDATE_SECONDS = 300.0
+PATIENCE = 8
+"""Training stops early after so many validations without a better one."""
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Progressed:
     step: int = 0
     seconds: float = 0.0
     best: float = -1.0
+    since_best: int = 0
     losses: list[float] = field(default_factory=list)
     validations: list[tuple[int, float]] = field(default_factory=list)
 
@@ -92,6 +97,11 @@ class Trainer:
         # On a processor without bf16 instructions autocast is ten times slower than float32.
         self.bf16 = device.startswith("cuda") or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001
 
+    def begin_with(self, tensors: dict[str, Tensor]) -> None:
+        """Take over the weights of an earlier training."""
+        for network in (self.network, cast("FlairNet", self.average.module)):
+            network.load_state_dict(tensors)
+
     def load(self) -> None:
         """Go on from the checkpoint."""
         saved = torch.load(self.out / "checkpoint.pt", map_location=self.device, weights_only=True)
@@ -128,28 +138,31 @@ class Trainer:
         network = cast("FlairNet", self.average.module)
         score = validate(network, held_out, self.device)
         self.state.validations.append((self.state.step, score))
+        self.state.since_best += 1
         if score >= self.state.best:
-            self.state.best = score
+            self.state.best, self.state.since_best = score, 0
             tensors = {k: v.cpu() for k, v in network.state_dict().items() if "num_batches" not in k}
             save_weights(tensors, self.out / "weights.safetensors")
 
 
-def train(data: Path, out: Path, minutes: float, *, resume: bool, seed: int, device: str) -> None:
+def train(data: Path, out: Path, minutes: float, *, resume: bool, start: Path | None, seed: int, device: str) -> None:
     """Train and leave ``weights.safetensors`` (best on val), ``checkpoint.pt``, ``history.json``, ``curves.png``."""
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(out, seed=seed, device=device)
+    if start:
+        trainer.begin_with(load_weights(start).tensors)
     if resume:
         trainer.load()
-    state = trainer.state
+    state, top_rate = trainer.state, RATE * (FINE_TUNING if start else 1)
     held_out = load_patients(data, "val")
     samples = iter(Sampler(load_patients(data, "train"), batch=BATCH, with_tumour=WITH_TUMOUR, seed=seed + state.step))
     budget, spent_before, started = minutes * 60, state.seconds, time.process_time()
     next_save, next_validation = state.seconds + CHECKPOINT_SECONDS, state.seconds + VALIDATE_SECONDS
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("training", total=budget)
-        while state.seconds < budget:
+        while state.seconds < budget and state.since_best < PATIENCE:
             image, mask = next(samples)
-            trainer.step(image, mask, RATE * rate_factor(state.seconds / budget))
+            trainer.step(image, mask, top_rate * rate_factor(state.seconds / budget))
             state.seconds = spent_before + time.process_time() - started
             if state.seconds >= next_validation:
                 trainer.judge(held_out)
@@ -186,12 +199,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for weights, checkpoint and curves")
     parser.add_argument("--minutes", type=float, default=50.0, help="CPU minutes; the schedule follows them")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
+    parser.add_argument("--start", type=Path, help="begin with these weights, for example the packaged ones")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    train(args.data, args.out, args.minutes, resume=args.resume, seed=args.seed, device=args.device)
+    train(
+        args.data,
+        args.out,
+        args.minutes,
+        resume=args.resume,
+        start=args.start,
+        seed=args.seed,
+        device=args.device,
+    )
 
 
 if __name__ == "__main__":

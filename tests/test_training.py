@@ -1,0 +1,151 @@
+"""Training: the optimiser, the augmentation, and that a run can be stopped and taken up again."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.denoise.data import Noisy, Sample, add_noise_fields
+from pipelines.denoise.muon import Muon, orthogonal
+from pipelines.denoise.patches import make_patch
+from pipelines.denoise.train import Trainer as DenoiseTrainer
+from pipelines.tumor import data as tumor_data
+from pipelines.tumor.data import CROP, TILE, Patient, Sampler
+from pipelines.tumor.train import Trainer, rate_factor
+from pipelines.weights import load_weights
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def patients() -> list[Patient]:
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:TILE, :TILE]
+    made = []
+    for number, x in enumerate((100, 156)):
+        image = np.where(np.hypot(rows - 128, (columns - 128) * 1.2) < 90, 80, 0) + np.zeros((12, 1, 1))
+        mask = np.zeros(image.shape, bool)
+        mask[4:8] = np.hypot(rows - 120, columns - x) < 18
+        image[mask] = 190
+        noisy = np.clip(image + rng.normal(0, 2, image.shape), 0, 255).astype(np.uint8)
+        made.append(Patient(f"p{number}", noisy, mask, 80.0))
+    return made
+
+
+def test_muon_makes_every_direction_of_an_update_about_equally_strong():
+    torch.manual_seed(1)
+    skewed = torch.randn(12, 40) * torch.logspace(0, -2, 12)[:, None]
+    for matrix in (skewed, skewed.T):
+        strengths = torch.linalg.svdvals(orthogonal(matrix))
+        assert float(strengths.min()) > 0.3
+        assert float(strengths.max()) < 1.3
+
+
+def test_muon_finds_the_least_squares():
+    torch.manual_seed(2)
+    true = torch.randn(4, 2, 3, 3)
+    layer = torch.nn.Conv2d(2, 4, 3, bias=False)
+    images = torch.randn(4, 2, 8, 8)
+    aim = torch.nn.functional.conv2d(images, true)
+    optimiser = Muon(layer.parameters(), lr=0.2)
+    losses = []
+    for step in range(60):
+        optimiser.param_groups[0]["lr"] = 0.2 * (1 - step / 60)
+        loss = (layer(images) - aim).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.05 * losses[0]
+
+
+def test_an_implanted_tumour_lies_in_the_head_and_is_marked(monkeypatch):
+    monkeypatch.setattr(tumor_data, "IMPLANT_SHARE", 1.0)
+    sampler = Sampler(patients(), batch=4, with_tumour=1.0, seed=3)
+    image = torch.zeros(4, 5, CROP, CROP)
+    mask = torch.zeros(4, 1, CROP, CROP)
+    for k in range(3):
+        image[k, :, 30:160, 30:160] = 1.0
+    for k, (y, x) in enumerate(((50, 50), (100, 110), (60, 120))):
+        mask[k, 0, y : y + 20, x : x + 20] = 1
+        image[k, :, y : y + 20, x : x + 20] = 2.5
+    mixed, marked = sampler._implant(image, mask)
+    assert torch.equal(marked[1], torch.maximum(mask[0], mask[1]))
+    assert mixed[1, :, 55:65, 55:65].min() == 2.5
+    assert not mixed[3].any()  # no head, so nothing goes there
+
+
+def test_samples_keep_shape_range_and_share_of_tumour():
+    image, mask = next(iter(Sampler(patients(), batch=4, with_tumour=0.5, seed=4)))
+    assert image.shape == (4, 5, CROP, CROP)
+    assert mask.shape == (4, 1, CROP, CROP)
+    assert float(image.min()) >= 0
+    assert mask[:2].flatten(1).any(dim=1).all()
+    assert set(mask.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_the_learning_rate_rises_then_falls_to_zero():
+    rates = [rate_factor(x) for x in (0.0, 0.03, 0.3, 0.6, 1.0)]
+    assert rates[0] < rates[1] == 1.0
+    assert all(a > b for a, b in pairwise(rates[1:]))
+    assert rates[-1] == pytest.approx(0)
+
+
+def test_tumour_training_goes_on_from_its_checkpoint(tmp_path: Path):
+    samples = iter(Sampler(patients(), batch=2, with_tumour=0.5, seed=5))
+    trainer = Trainer(tmp_path, seed=1, device="cpu")
+    trainer.step(*next(samples), 1e-3)
+    trainer.judge(patients()[:1])
+    trainer.save()
+    again = Trainer(tmp_path, seed=2, device="cpu")
+    again.load()
+    assert again.state == trainer.state
+    batch = next(samples)
+    for t in (trainer, again):
+        torch.manual_seed(6)  # of the dropout
+        t.step(*batch, 1e-3)
+    assert again.state.losses == trainer.state.losses
+    fresh = Trainer(tmp_path, seed=3, device="cpu")
+    fresh.begin_with(load_weights(tmp_path / "weights.safetensors").tensors)
+    assert torch.equal(fresh.network.head.bias, load_weights(tmp_path / "weights.safetensors").tensors["head.bias"])
+
+
+def noisy() -> Noisy:
+    rng = np.random.default_rng(7)
+    plain = np.full((3, 272, 272), 40.0, np.float32) + rng.normal(0, 8, (3, 272, 272)).astype(np.float32)
+    fields = rng.normal(0, 20, (4, 272, 272)).astype(np.float32)
+    return add_noise_fields(Sample("s", "scanner", plain, 0.7), fields)
+
+
+def test_a_training_pair_holds_the_noise_that_was_added():
+    source, rng = noisy(), np.random.default_rng(8)
+    for _ in range(20):
+        patch = make_patch(source, rng)
+        assert patch.slices.shape == (3, 96, 96)
+        clean = patch.slices[1] - patch.residual
+        assert clean.std() < 12  # the sample's own noise, or less at half resolution
+        assert patch.residual.std() == pytest.approx(patch.noise_level.mean(), rel=0.6, abs=2)
+
+
+def test_denoise_training_goes_on_from_its_checkpoint(tmp_path: Path):
+    source, rng = noisy(), np.random.default_rng(9)
+    (tmp_path / "log.csv").write_text("step,seconds,loss,val_gain_db\n")
+    trainer = DenoiseTrainer(tmp_path)
+    trainer.learn([make_patch(source, rng)], 0.5)
+    trainer.save()
+    again = DenoiseTrainer(tmp_path)
+    again.load()
+    patch = make_patch(source, rng)
+    for t in (trainer, again):
+        t.learn([patch], 0.5)
+    assert again.loss == trainer.loss
+    assert again.step == trainer.step == 2
+    low = source.sample.slices
+    trainer.judge([(low, low + 1)])
+    assert load_weights(tmp_path / "weights.safetensors").tensors.keys() == dict(trainer.net.named_parameters()).keys()
