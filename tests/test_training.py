@@ -15,6 +15,7 @@ from pipelines.denoise.patches import make_patch
 from pipelines.denoise.train import Trainer as DenoiseTrainer
 from pipelines.tumor import data as tumor_data
 from pipelines.tumor.data import CROP, TILE, Patient, Sampler
+from pipelines.tumor.gallery import draw
 from pipelines.tumor.train import Trainer, rate_factor
 from pipelines.weights import load_weights
 
@@ -114,6 +115,14 @@ def test_tumour_training_goes_on_from_its_checkpoint(tmp_path: Path):
     fresh = Trainer(tmp_path, seed=3, device="cpu")
     fresh.begin_with(load_weights(tmp_path / "weights.safetensors").tensors)
     assert torch.equal(fresh.network.head.bias, load_weights(tmp_path / "weights.safetensors").tensors["head.bias"])
+
+
+def test_the_gallery_begins_with_the_worst_patient(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    both = patients()
+    written = draw(both, [both[0].mask, np.roll(both[1].mask, 20, axis=2)], [1.0, 0.2], tmp_path / "gallery")
+    assert [p.name for p in written] == ["01_p1.png", "02_p0.png"]
+    assert all(p.read_bytes().startswith(b"\x89PNG") for p in written)
 
 
 def noisy() -> Noisy:

@@ -20,6 +20,7 @@ from rich.progress import track
 from node.pipeline import Unsuitable, Volume
 from pipelines.tumor import create
 from pipelines.tumor.data import Patient, load_patients
+from pipelines.tumor.gallery import draw
 from pipelines.tumor.grid import PIXEL_MM
 from pipelines.tumor.lesions import side_of
 from pipelines.tumor.metrics import bootstrap_interval, dice, hd95, lesions_found
@@ -68,8 +69,10 @@ def read_series(folder: Path) -> DicomSeries:
     return DicomSeries([images[i] for i in max(parts, key=len)])
 
 
-def judge_patient(network: FlairNet, patient: Patient, options: Options, device: str) -> dict[str, Any]:
-    """All figures of one patient of the sheets."""
+def judge_patient(
+    network: FlairNet, patient: Patient, options: Options, device: str
+) -> tuple[dict[str, Any], NDArray[np.bool_]]:
+    """All figures of one patient of the sheets, and what was marked."""
     seen = probabilities(network, patient.normalised, mirror=options.mirror, device=device)
     zones = find_lesions(seen, ASSUMED_MM, options)
     raw: NDArray[np.bool_] = seen > options.threshold
@@ -77,7 +80,7 @@ def judge_patient(network: FlairNet, patient: Patient, options: Options, device:
     head = patient.normalised > 2 * FOREGROUND
     true_slices = patient.mask.any(axis=(1, 2))
     lesions, found, false = lesions_found(mask, patient.mask, min_voxels=SMALLEST_TRUE_VOXELS)
-    return {
+    figures = {
         "patient": patient.name,
         "dice": dice(mask, patient.mask),
         "dice_raw": dice(raw, patient.mask),
@@ -91,6 +94,7 @@ def judge_patient(network: FlairNet, patient: Patient, options: Options, device:
         "free_slices": int((~true_slices).sum()),
         "false_slices": int((mask.any(axis=(1, 2)) & ~true_slices).sum()),
     }
+    return figures, mask
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -163,16 +167,20 @@ def main() -> None:
     parser.add_argument("--no-mirror", action="store_true", help="without averaging over the mirrored head")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--gallery", type=Path, help="folder for pictures of the worst patients (PNG, matplotlib)")
     parser.add_argument("--json", action="store_true", help="print everything, patient by patient, as JSON")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     options = Options(any_contrast=True, mirror=not args.no_mirror)
     pipeline = TumorPipeline(weights=args.weights, device=args.device, options=options)
     patients = load_patients(args.data, args.split)
-    rows = [
+    judged = [
         judge_patient(pipeline.network, p, options, args.device)
         for p in track(patients, description=args.split, disable=args.json)
     ]
+    rows = [figures for figures, _ in judged]
+    if args.gallery:
+        draw(patients, [mask for _, mask in judged], [r["dice"] for r in rows], args.gallery)
     result: dict[str, Any] = {"split": args.split, **summary(rows)}
     if (args.data / "studies").is_dir():
         result |= judge_studies(pipeline, args.data / "studies")
