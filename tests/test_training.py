@@ -118,7 +118,6 @@ def test_tumour_training_goes_on_from_its_checkpoint(tmp_path: Path):
 
 
 def test_the_gallery_begins_with_the_worst_patient(tmp_path: Path):
-    pytest.importorskip("matplotlib")
     both = patients()
     written = draw(both, [both[0].mask, np.roll(both[1].mask, 20, axis=2)], [1.0, 0.2], tmp_path / "gallery")
     assert [p.name for p in written] == ["01_p1.png", "02_p0.png"]

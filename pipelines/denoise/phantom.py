@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
@@ -110,9 +111,7 @@ def _response(images: FloatArray, radius: NDArray[np.float64]) -> Response:
 
 
 def draw(seen: Mapping[str, Response], path: Path, title: str) -> None:
-    """Task transfer function and noise power of every chain as PNG, with matplotlib (``pip install ainode[train]``)."""
-    from matplotlib.figure import Figure
-
+    """Task transfer function and noise power of every chain as PNG."""
     figure = Figure(figsize=(10, 4))
     transfer, power = figure.subplots(1, 2)
     for name, response in seen.items():

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
 from torch import Tensor
 from torch.nn.functional import huber_loss
@@ -88,22 +89,18 @@ def validate(net: torch.nn.Module, pairs: list[tuple[FloatArray, FloatArray]]) -
 
 
 def plot(log: Path) -> None:
-    """Loss and validation gain beside the log, as PNG, when matplotlib is installed."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        return
+    """Loss and validation gain beside the log, as PNG."""
     with log.open(newline="") as file:
         rows = [(int(r["step"]), float(r["loss"]), float(r["val_gain_db"])) for r in csv.DictReader(file)]
     steps, loss, gain = zip(*rows, strict=True)
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4))
+    figure = Figure(figsize=(10, 4))
+    axes = figure.subplots(1, 2)
     for axis, values, label in ((axes[0], loss, "training loss"), (axes[1], gain, "validation PSNR gain, dB")):
         axis.plot(steps, values)
         axis.set_xlabel("step")
         axis.set_ylabel(label)
     figure.tight_layout()
     figure.savefig(log.with_suffix(".png"), dpi=100)
-    plt.close(figure)
 
 
 class Trainer:

@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--no-mirror", action="store_true", help="without averaging over the mirrored head")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--gallery", type=Path, help="folder for pictures of the worst patients (PNG, matplotlib)")
+    parser.add_argument("--gallery", type=Path, help="folder for pictures (PNG) of the worst patients")
     parser.add_argument("--json", action="store_true", help="print everything, patient by patient, as JSON")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

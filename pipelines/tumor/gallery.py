@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipelines.tumor.data import Patient
@@ -18,10 +19,8 @@ def draw(
 ) -> list[Path]:
     """Write one PNG for each of the ``WORST`` patients by ``scores`` (Dice), lowest first, into ``folder``.
 
-    They show patients: keep them where the images may be kept. Needs matplotlib (``pip install ainode[train]``).
+    They show patients: keep them where the images may be kept.
     """
-    from matplotlib.figure import Figure
-
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for rank, k in enumerate(np.argsort(scores, kind="stable")[:WORST], start=1):
