@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -16,9 +15,10 @@ from dicom_files import AXIAL, CORONAL, SAGITTAL, ct_series, mr_series
 from enhanced_files import enhanced
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from odd_series import SERIES, flipped_columns, oblique
 from pydicom import FileDataset
-from pydicom.uid import CTImageStorage, MRImageStorage, generate_uid
-from scipy.spatial import cKDTree
+from pydicom.uid import CTImageStorage, MRImageStorage
+from volume_series import points, same_places
 
 from node.errors import EncodeError
 from node.pipeline import DerivedSeries, Findings, Map, Volume, codes
@@ -33,19 +33,6 @@ EVERY = [kind for kind in get_args(Kind) if kind not in ("derived", "rejection")
 DIRECTIONS = ("HPL", "FAR", "PRH", "LHA", "AFL", "RHP", "PLH")
 
 
-def oblique(tilt: float, turn: float) -> tuple[float, ...]:
-    """Axial, turned about two axes (degrees)."""
-    a, b = np.radians([tilt, turn])
-    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-    about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
-    return tuple((about_x @ about_z @ np.array([[1, 0], [0, 1], [0, 0]])).T.ravel().round(9))
-
-
-def flipped_columns(orientation: tuple[float, ...]) -> tuple[float, ...]:
-    """Columns run the other way; the normal turns round with them, so the slices do too."""
-    return (*(-v for v in orientation[:3]), *orientation[3:])
-
-
 ORIENTATIONS = st.one_of(
     st.sampled_from([AXIAL, CORONAL, SAGITTAL]),
     st.sampled_from([AXIAL, CORONAL, SAGITTAL]).map(flipped_columns),
@@ -54,70 +41,11 @@ ORIENTATIONS = st.one_of(
 SPACINGS = st.tuples(*[st.sampled_from([0.45, 0.7, 1.0, 1.25, 2.5])] * 3)
 
 
-def points(volume: Volume) -> np.ndarray:
-    """LPS millimetres of the voxels inside."""
-    return np.argwhere(volume.array) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
-
-
-def same_places(one: np.ndarray, other: np.ndarray) -> bool:
-    """As many points, each within a hundredth of a millimetre of one of the others."""
-    there, _ = cKDTree(other).query(one)
-    back, _ = cKDTree(one).query(other)
-    return len(one) == len(other) and max(there.max(), back.max()) < 0.01
-
-
 def read_back(source: SourceSeries, mask: Volume) -> Volume:
     objects = encode(analysis(Findings(segments=(segment(mask),))), source)
     check(objects, source)
     seg = highdicom.seg.Segmentation.from_dataset(one(objects, "seg"))
     return seg.get_volume(combine_segments=True)
-
-
-def tilted(datasets: list[FileDataset], down: float, right: float = 0.0) -> list[FileDataset]:
-    """Each image shifted against the one before, mm along its columns and rows, as a tilted gantry does."""
-    for index, dataset in enumerate(datasets):
-        cosines = np.array(dataset.ImageOrientationPatient, float)
-        position = np.array(dataset.ImagePositionPatient, float) + index * (down * cosines[3:] + right * cosines[:3])
-        dataset.ImagePositionPatient = [round(float(v), 6) for v in position]
-    return datasets
-
-
-def with_gap(datasets: list[FileDataset]) -> list[FileDataset]:
-    """Without the second: most of the images are beyond it."""
-    return datasets[:1] + datasets[2:]
-
-
-def with_repeat(datasets: list[FileDataset]) -> list[FileDataset]:
-    """The third position once more, later and with other pixels."""
-    again = deepcopy(datasets[2])
-    again.SOPInstanceUID = again.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    again.InstanceNumber = 99
-    again.PixelData = bytes(len(again.PixelData))
-    return [*datasets, again]
-
-
-def with_scout(datasets: list[FileDataset]) -> list[FileDataset]:
-    """An image of another orientation in the same series."""
-    scout = deepcopy(datasets[0])
-    scout.SOPInstanceUID = scout.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    scout.ImageOrientationPatient = [0.6, 0.8, 0, 0, 0, -1]
-    return [scout, *datasets]
-
-
-SERIES = {
-    "single images": lambda d: d,
-    "Enhanced": enhanced,
-    "Enhanced, frames in any order": lambda d: enhanced(d, shuffle=3),
-    "Enhanced, in three files": lambda d: enhanced(d, files=3, shuffle=4),
-    "tilted gantry": lambda d: tilted(d, 0.61),
-    "gantry tilted the other way": lambda d: tilted(d, -0.9),
-    "tilted in both directions": lambda d: tilted(d, 0.35, -0.5),
-    "Enhanced, tilted gantry": lambda d: enhanced(tilted(d, 0.61)),
-    "a slice missing": with_gap,
-    "a slice missing in an Enhanced object": lambda d: enhanced(with_gap(d)),
-    "a position twice": with_repeat,
-    "an image of another orientation": with_scout,
-}
 
 
 def images_of(source: SourceSeries) -> dict[tuple[str, int | None], int]:

@@ -48,7 +48,7 @@ def everything() -> Findings:
         laterality=codes.SCT.Left,
         measurements=(Measurement(name=codes.SCT.Diameter, value=np.float32(3.5), unit=codes.UCUM.Millimeter),),
         probability=np.float64(0.25),
-        evaluations={Code("C41144", "NCIt", "Texture"): Code("RID50152", "RadLex", "part-solid pulmonary nodule")},
+        evaluations={Code("C41144", "NCIt", "Texture"): Code("RID50152", "RADLEX", "part-solid pulmonary nodule")},
     )
     derived = DerivedSeries(
         volume=volume(np.random.default_rng(2).normal(size=(5, 7, 6)).astype(np.float32)),

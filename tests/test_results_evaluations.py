@@ -15,7 +15,7 @@ from node.results import check, encode
 from node.results.finding import place_findings
 
 TEXTURE = Code("C41144", "NCIt", "Texture")
-PART_SOLID = Code("RID50152", "RadLex", "part-solid pulmonary nodule")
+PART_SOLID = Code("RID50152", "RADLEX", "part-solid pulmonary nodule")
 
 
 def said(item: Dataset) -> dict[str, str]:

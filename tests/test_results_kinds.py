@@ -176,7 +176,8 @@ def test_series_of_one_analysis_have_different_numbers_however_many(tmp_path: Pa
         Map(name=f"m {n}", volume=grid.with_array(grid.array * 0 + 1), quantity=codes.DCM.Saliency) for n in range(7)
     )
     mask = segment(box(grid, (0, 2, 2), (3, 12, 12)), "A")
-    objects = encode(analysis(Findings(segments=(mask,), derived=derived, maps=maps)), source, EVERY)
+    kinds = set(EVERY) - {"derived j2k"}  # which a destination gets in the place of the others
+    objects = encode(analysis(Findings(segments=(mask,), derived=derived, maps=maps)), source, kinds)
     numbers: dict[int, set[str]] = {}
     for made_object in objects:
         if not made_object.kind.startswith("sr "):  # another report of the same goes to another destination

@@ -1,4 +1,4 @@
-"""A series that holds a volume: what a pipeline sees, without files."""
+"""A series that holds a volume: what a pipeline sees, without files; and where the voxels of volumes lie."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from node.pipeline import Prior, Volume
 
@@ -29,3 +30,15 @@ class VolumeSeries:
     def volume(self, orientation: str | None = None) -> Volume:
         turned = self.image if orientation is None else self.image.to_patient_orientation(orientation)
         return turned.with_array(np.ascontiguousarray(turned.array, np.float32))
+
+
+def points(volume: Volume) -> np.ndarray:
+    """LPS millimetres of the voxels inside."""
+    return np.argwhere(volume.array) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+
+
+def same_places(one: np.ndarray, other: np.ndarray) -> bool:
+    """As many points, each within a hundredth of a millimetre of one of the others."""
+    there, _ = cKDTree(other).query(one)
+    back, _ = cKDTree(one).query(other)
+    return len(one) == len(other) and max(there.max(), back.max()) < 0.01

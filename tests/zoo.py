@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from node.errors import NodeError
-from node.pipeline import Algorithm, DerivedSeries, Findings, Segment, Unsuitable, codes
+from node.pipeline import Algorithm, DerivedSeries, Findings, Segment, Unsuitable, Volume, codes
 from node.results import Analysis, check, encode, of_part, outcome_of
 from node.results.analysis import Source
 from node.studies.source import SourceSeries
@@ -39,12 +39,16 @@ def outcome(path: Path) -> str:
         return f"not applicable: {reason} -> {_kinds(source, 'not applicable', str(reason), None)}"
     except NodeError as error:
         return f"failed: {_short(error)} -> {_kinds(source, 'failed', _short(error), None)}"
+    findings = of_part(found_in(volume, source.modality), source.left_out)
+    return f"analysed -> {_kinds(source, outcome_of(findings), findings.partial, findings)}"
+
+
+def found_in(volume: Volume, modality: str) -> Findings:
+    """A threshold, and of CT and MR a copy."""
     mask = volume.with_array((volume.array >= np.median(volume.array)).astype(np.uint8))
     segment = Segment(label="Upper half", mask=mask, category=codes.SCT.Tissue, type=codes.SCT.Tissue)
     copy = DerivedSeries(volume=volume, description="Copy", derivation=codes.DCM.Smoothing)
-    derived = (copy,) if source.modality in ("CT", "MR") else ()
-    findings = of_part(Findings(segments=(segment,), derived=derived), source.left_out)
-    return f"analysed -> {_kinds(source, outcome_of(findings), findings.partial, findings)}"
+    return Findings(segments=(segment,), derived=(copy,) if modality in ("CT", "MR") else ())
 
 
 def _kinds(source: Source, word: str, reason: str, findings: Findings | None) -> str:

@@ -22,6 +22,7 @@ ObjectKind = Literal[
     "labelmap",
     "sr",
     "derived",
+    "derived j2k",
     "key images",
     "pdf",
     "presentation state",

@@ -134,7 +134,7 @@ class EncodedObject:
     """One DICOM object, ready to be kept and sent: the bytes are the truth."""
 
     data: bytes = field(repr=False)
-    """A Part 10 file, Explicit VR Little Endian."""
+    """A Part 10 file, Explicit VR Little Endian or lossless: RLE for label maps, JPEG 2000 for ``derived j2k``."""
     kind: Kind
     description: str
     """Series Description."""

@@ -16,11 +16,11 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.pixels.utils import pixel_array
 from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 
 from node.errors import EncodeError
 from node.pipeline import DerivedSeries
-from node.results.analysis import Analysis, EncodedObject, Source
+from node.results.analysis import Analysis, EncodedObject, Kind, Source
 from node.results.headers import frame_key, mark_lossy, reference, rescale
 from node.results.identity import Identity, derive_uid, finish, identity_tags, numbered_place, plain, series_number
 from node.results.iod import attributes_of, fill_type_2
@@ -36,6 +36,10 @@ _DROPPED = frozenset((
 ))  # fmt: skip
 
 
+_J2K_PIXELS = 32
+"""Least rows and columns for the five wavelet levels of the encoder; smaller images stay as they are."""
+
+
 def encode_derived(
     analysis: Analysis,
     source: Source,
@@ -44,12 +48,14 @@ def encode_derived(
     geometry: VolumeGeometry,
     place: int,
     key: str,
+    kind: Kind,
     identity: Identity,
 ) -> Iterator[EncodedObject]:
     """Encode one derived series, in the order of ``source.datasets``; ``place`` counts the series of one analysis.
 
     Values are stored with each source image's own rescale and type, rounded and clipped to its range; padding pixels
-    stay padding. Raises ``EncodeError`` when the voxels are not the source's or the source's type cannot hold them.
+    stay padding. Of ``kind`` "derived j2k" they are in JPEG 2000, lossless. Raises ``EncodeError`` when the voxels are
+    not the source's or the source's type cannot hold them.
     """
     try:
         # the frame of reference is not compared: a pipeline need not carry it along
@@ -70,7 +76,7 @@ def encode_derived(
         raise EncodeError(f"DerivedSeries {series.description!r} holds values that are no numbers; mend the pipeline")
     description = plain(series.description) or plain(f"AI {analysis.pipeline} images")
     number = series_number(source, numbered_place(place))
-    series_uid = derive_uid(key, "derived series", place)
+    series_uid = derive_uid(key, f"{kind} series", place)
     rows, columns = int(source.datasets[0].Rows), int(source.datasets[0].Columns)
     for index, (path, original) in enumerate(zip(source.paths, source.datasets, strict=True)):
         top, left = source.offsets[index] if source.offsets else (0, 0)
@@ -82,8 +88,10 @@ def encode_derived(
         fill_type_2(image)
         image.SeriesNumber = number
         image.SeriesInstanceUID = series_uid
-        image.SOPInstanceUID = derive_uid(key, "derived", place, *frame_key(original, "SOPInstanceUID"))
-        yield EncodedObject(data=finish(image, analysis, identity), kind="derived", description=description)
+        image.SOPInstanceUID = derive_uid(key, kind, place, *frame_key(original, "SOPInstanceUID"))
+        if kind == "derived j2k" and min(rows, columns) >= _J2K_PIXELS:
+            image.compress(JPEG2000Lossless, encoding_plugin="pylibjpeg", generate_instance_uid=False)
+        yield EncodedObject(data=finish(image, analysis, identity), kind=kind, description=description)
 
 
 def _header(original: Dataset, path: Path) -> Dataset:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 
 from highdicom import VolumeGeometry
 from highdicom.seg import Segmentation
@@ -28,6 +29,7 @@ from node.results.sr import encode_sr
 
 _REPORTS: dict[Kind, str] = {"sr": "seg", "sr on labelmap": "labelmap", "sr alone": ""}
 """Kinds of report, with the segmentation that each refers to."""
+_DERIVED: tuple[Kind, ...] = ("derived", "derived j2k")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,11 +67,12 @@ def encode(
     identity = Identity.read(source)
     geometry = _geometry(source) if found.derived or found.all_segments or found.maps else None
     objects: list[EncodedObject] = []
-    if geometry is not None and "derived" in kinds:
-        for place, series in enumerate(found.derived):
-            objects += encode_derived(
-                analysis, source, series, geometry=geometry, place=place, key=key, identity=identity
-            )
+    if geometry is not None:
+        for (place, series), kind in product(enumerate(found.derived), _DERIVED):
+            if kind in kinds:
+                objects += encode_derived(
+                    analysis, source, series, geometry=geometry, place=place, key=key, kind=kind, identity=identity
+                )
     if analysis.outcome == "derived":
         return tuple(objects)
     findings = place_findings(found, source, geometry, key) if geometry is not None else ()

@@ -18,6 +18,7 @@ from pydicom.uid import (
     EncapsulatedPDFStorage,
     ExplicitVRLittleEndian,
     GrayscaleSoftcopyPresentationStateStorage,
+    JPEG2000Lossless,
     KeyObjectSelectionDocumentStorage,
     ParametricMapStorage,
     RLELossless,
@@ -66,7 +67,8 @@ def check(objects: Sequence[EncodedObject], source: Source) -> None:
             faulty |= {o.kind for o, d in zip(objects, headers, strict=True) if d.get("SOPInstanceUID", "") == uid}
     for encoded in objects:
         dataset = encoded.dataset
-        copied = inherited if encoded.kind == "derived" else {f for f in inherited if f.startswith(IDENTITY_MODULES)}
+        is_copy = encoded.kind.startswith("derived")
+        copied = inherited if is_copy else {f for f in inherited if f.startswith(IDENTITY_MODULES)}
         found = [*_object_faults(encoded, dataset, stated, {**images, **results}, copied)]
         if str(dataset.get("SeriesInstanceUID", "")) == source.series_instance_uid:
             found.append("SeriesInstanceUID is the source's; a result is a series of its own")
@@ -151,6 +153,7 @@ def _kind_faults(kind: str, dataset: Dataset, source: Source, results: Mapping[s
 
 _IMAGE_FAULTS = {
     "derived": derived_faults,
+    "derived j2k": derived_faults,
     "key images": key_image_faults,
     "parametric map": map_faults,
     "presentation state": graphic_faults,
@@ -189,8 +192,8 @@ def uid_faults(dataset: Dataset) -> Iterator[str]:
         yield "MediaStorageSOPInstanceUID differs from SOPInstanceUID"
     if meta.MediaStorageSOPClassUID != dataset.get("SOPClassUID"):
         yield "MediaStorageSOPClassUID differs from SOPClassUID"
-    if meta.TransferSyntaxUID not in (ExplicitVRLittleEndian, RLELossless):
-        yield f"TransferSyntaxUID is {meta.TransferSyntaxUID}, not Explicit VR Little Endian or RLE Lossless"
+    if meta.TransferSyntaxUID not in (ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless):
+        yield f"TransferSyntaxUID is {meta.TransferSyntaxUID}, not Explicit VR Little Endian or a lossless one"
 
 
 def reference_faults(items: Iterable[tuple[str, Dataset]], known: Mapping[str, Dataset]) -> Iterator[str]:

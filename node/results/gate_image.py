@@ -114,8 +114,10 @@ def derived_faults(image: Dataset, source: Source) -> Iterator[str]:
         if image.get(keyword) != original.get(keyword):
             yield f"{keyword} is not the source's"
     size = int(image.Rows) * int(image.Columns) * int(image.BitsAllocated) // 8
-    if len(image.PixelData) != size + size % 2:
-        yield f"PixelData has {len(image.PixelData)} bytes, {size + size % 2} are needed"
+    compressed = image.file_meta.TransferSyntaxUID.is_compressed
+    held = image.pixel_array.nbytes + size % 2 if compressed else len(image.PixelData)
+    if held != size + size % 2:
+        yield f"PixelData has {held} bytes, {size + size % 2} are needed"
     if original.get("LossyImageCompression") == "01" and image.get("LossyImageCompression") != "01":
         yield "LossyImageCompression of the source is lost"
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from highdicom import VOILUTTransformation, Volume, VolumeGeometry
 from highdicom.pm import ParametricMap, RealWorldValueMapping
+from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.sr.codedict import codes
 from scipy import ndimage
 
 from node.errors import EncodeError
@@ -91,6 +93,7 @@ def encode_map(
     for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
     _along_normal(made, headers[part], values[part])
+    made.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy(source)]
     describe_body_part(made, source)
     return made
 
@@ -104,7 +107,21 @@ def _along_normal(made: ParametricMap, headers: Sequence[Dataset], values: NDArr
     made.PerFrameFunctionalGroupsSequence = [
         groups[tuple(float(v) for v in header.ImagePositionPatient)] for header in headers
     ]
+    for number, group in enumerate(made.PerFrameFunctionalGroupsSequence, 1):
+        group.FrameContentSequence[0].DimensionIndexValues = number
     made.FloatPixelData = values.astype("<f4").tobytes()
+
+
+def _anatomy(source: Source) -> Dataset:
+    """Frame Anatomy (PS3.3 C.7.6.16.2.8), which the IOD demands, from Body Part Examined."""
+    named = plain(str(source.datasets[0].get("BodyPartExamined") or "")).title()
+    region = getattr(codes.SCT, named, codes.SCT.AnatomicalStructure)
+    anatomy = Dataset()
+    anatomy.FrameLaterality = "U"
+    anatomy.AnatomicRegionSequence = [
+        CodedConcept.from_code(region if region in codes.cid4 else codes.SCT.AnatomicalStructure)
+    ]
+    return anatomy
 
 
 def _of_images(values: NDArray[np.float32], source: Source) -> NDArray[np.float32]:

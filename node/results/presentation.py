@@ -61,7 +61,9 @@ def _state(
         annotations.append(_annotation(image, layer, here))
         values = source.image(index)
         centre, width = window_of(values, on_slice(here[0], index, values.shape), source.datasets[index])
-        windows.append(SoftcopyVOILUTTransformation(centre, width, referenced_images=ReferencedImageSequence([image])))
+        function = "LINEAR" if width >= 1 else "LINEAR_EXACT"  # the only one that may be narrower (C.11.2.1.2)
+        shown_on = ReferencedImageSequence([image])
+        windows.append(SoftcopyVOILUTTransformation(centre, width, None, function, referenced_images=shown_on))
     slope, intercept = modality_lut
     description = plain(f"AI {analysis.pipeline} presentation")
     state = GrayscaleSoftcopyPresentationState(

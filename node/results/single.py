@@ -34,7 +34,7 @@ def single_image(frame: Dataset) -> Dataset:
 def _say_sequence(image: Dataset) -> None:
     """Scanning Sequence and Sequence Variant (PS3.3 C.8.3.1) from MR Pulse Sequence and MR Modifier (C.8.13.4-5)."""
     sequence = list(_PULSES.get(str(image.get("EchoPulseSequence", "")), []))
-    if image.get("InversionRecovery") == "YES":
+    if image.get("InversionRecovery") == "YES" or image.get("InversionTime") is not None:
         sequence.append("IR")
     if image.get("EchoPlanarPulseSequence") == "YES":
         sequence.append("EP")
