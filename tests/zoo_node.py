@@ -85,7 +85,9 @@ def _became(engine: sa.Engine, uid: str) -> str:
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         with engine.connect() as connection:
-            row = connection.execute(sa.select(job).where(job.c.series_instance_uid == uid)).one_or_none()
+            row = connection.execute(
+                sa.select(job).where(job.c.series_instance_uid == uid, job.c.pipeline == "upper")
+            ).one_or_none()
             if row is not None and row.state in ("COMPLETED", "CANCELED"):
                 kinds = connection.scalars(sa.select(result.c.kind).where(result.c.job_id == row.id)).all()
                 return f"{row.outcome} | {row.reason or ''} | {', '.join(sorted(set(kinds)))}"
