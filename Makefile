@@ -14,6 +14,7 @@ test: install lint
 
 bench: install
 	$(BIN)/ainode bench receive $(if $(QUICK),--quick)
+	$(BIN)/ainode bench infer
 
 lint: install
 	$(BIN)/ruff check .

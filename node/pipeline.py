@@ -88,6 +88,13 @@ class Needs:
     max_pixel_spacing_mm: float | None = None
     planes: frozenset[str] = frozenset()
     """Of ``{"axial", "coronal", "sagittal", "oblique"}``; empty accepts all."""
+    min_coverage_mm: float | None = None
+    """From the first image to the last along their normal: less shows only a part of the organ."""
+    min_field_mm: float | None = None
+    """Shorter side of the images."""
+    levels: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    """Percentile of the grey levels (a sample of the images; CT: HU) -> least and greatest value that the pipeline
+    was made for: ``{5: (-1100, -300)}`` wants air in a chest CT. Beyond lies what no model was trained or tested on."""
     regular_grid: bool = True
     """Equal steps between slices, no gap, no repeated position."""
 

@@ -13,6 +13,7 @@ from volume_series import VolumeSeries
 
 from node.errors import WeightsError
 from node.pipeline import Unsuitable, Volume, codes
+from pipelines.explain import SPREAD
 from pipelines.nodule import create
 from pipelines.nodule.candidates import Crop, crop_lungs, peaks, slabs
 from pipelines.nodule.data import Cube, make_cube, targets
@@ -83,12 +84,17 @@ def test_a_nodule_comes_back_where_it_is_in_the_patient(pipeline: NodulePipeline
 
 def test_the_heat_map_is_asked_for_and_is_hot_where_the_nodule_is() -> None:
     findings = create(weights=None, device="cpu", options={"maps": True}).run(VolumeSeries(chest()))
-    [heat] = findings.maps
+    heat, spread = findings.maps
     hottest = np.argwhere(heat.volume.array == heat.volume.array.max()).astype(float)
     place = heat.volume.map_indices_to_reference(hottest).mean(axis=0)
     assert np.linalg.norm(place - NODULE_LPS) < 4, "one cell"
     assert 0 <= heat.volume.array.min() < 0.01
     assert 0.5 < heat.volume.array.max() <= 1
+    (measured,) = findings.lesions[0].measurements
+    assert measured.name == SPREAD
+    assert 0 < measured.value < 50
+    assert spread.volume.array.max() <= 0.5
+    assert spread.volume.array.shape == heat.volume.array.shape
 
 
 def test_the_mirrored_nodule_is_in_the_right_lung(pipeline: NodulePipeline) -> None:

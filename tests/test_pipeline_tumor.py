@@ -130,9 +130,10 @@ def test_another_contrast_is_refused_unless_the_site_wants_it(pipeline: TumorPip
     eager = create(weights=None, device="cpu", options={"any_contrast": True, "maps": True})
     findings = eager.run(series)
     assert any("Not recognised as FLAIR" in remark for remark in findings.remarks)
-    [chance] = findings.maps
-    assert chance.volume.spatial_shape == series.volume("HPL").spatial_shape
-    assert 0 <= chance.volume.array.min() <= chance.volume.array.max() <= 1
+    for shown in findings.maps:
+        assert shown.volume.spatial_shape == series.volume("HPL").spatial_shape
+        assert 0 <= shown.volume.array.min() <= shown.volume.array.max() <= 1
+    assert [shown.quantity.meaning for shown in findings.maps] == ["Probability", "Saliency", "Standard Deviation"]
 
 
 def test_altered_weights_are_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from dicom_files import ct_series, mr_series
 from pydicom import FileDataset
 
 from node.errors import GateError
-from node.pipeline import Findings, Lesion, Volume, codes
+from node.pipeline import Findings, Lesion, Map, Volume, codes
 from node.results import EncodedObject, check, encode
 from node.results.grid import place
 from node.results.key_image import COLUMN, EDGE, KEY_IMAGES
@@ -150,3 +150,20 @@ def test_axes_end_on_the_outline_and_are_perpendicular(tmp_path: Path):
     assert abs(long @ short) < 1e-6 * section.long_axis_mm * section.short_axis_mm
     for end in section.long_axis:
         assert np.linalg.norm(section.outline - end, axis=1).min() < 1e-6
+
+
+def test_where_the_network_looked_is_coloured_beside_the_outline(tmp_path: Path):
+    source = source_of(tmp_path, ct_series(4, 64))
+    mask = box(source.volume(), (1, 20, 20), (3, 30, 30))
+    why = Map(name="Saliency", volume=mask.with_array(mask.array.astype(np.float32)), quantity=codes.DCM.Saliency)
+
+    def picture(*maps: Map) -> np.ndarray:
+        findings = Findings(lesions=(lesion(mask),), maps=maps)
+        (made,) = encode(analysis(findings), source, ["key images"])
+        return made.dataset.pixel_array.astype(int)
+
+    plain, explained = picture(), picture(why)
+    beside = explained[:, EDGE:]
+    orange = (beside[..., 0] - beside[..., 1] > 40) & (beside[..., 1] - beside[..., 2] > 20)
+    assert orange.sum() > 0.05 * COLUMN * COLUMN
+    np.testing.assert_array_equal(explained[: plain.shape[0], :EDGE], plain[:, :EDGE])

@@ -163,6 +163,8 @@ def test_a_series_is_complete_after_quiet_without_senders_and_gaps_wait_longer(a
         ({"max_slice_spacing_mm": 2.0}, "slices are 2.5 mm apart"),
         ({"max_pixel_spacing_mm": 0.7}, "pixels are 0.75 mm apart"),
         ({"planes": frozenset({"coronal"})}, "the slices are axial, needed is coronal"),
+        ({"min_coverage_mm": 60.0}, "images cover 8 mm, at least 60 mm"),
+        ({"min_field_mm": 5000.0}, "at least 5000 mm are needed"),
         ({}, ""),
     ],
 )

@@ -105,7 +105,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Repl
     from node.jobs.facts import facts_of
     from node.jobs.handover import Handover, save
     from node.pipeline import Findings, Unsuitable
-    from node.results import of_part, outcome_of
+    from node.results import of_part, outcome_of, plausible
     from node.results.prior import compare
     from node.studies.preflight import unmet
     from node.studies.source import SourceSeries
@@ -127,7 +127,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Repl
             reason = unmet(pipeline.needs, source)
             if not reason:
                 findings = compare(pipeline.run(source), source, pipeline.algorithm, task.without_prior)
-                findings = of_part(findings, source.left_out)
+                findings = plausible(of_part(findings, source.left_out), source)
                 outcome, reason = outcome_of(findings), findings.partial
             facts = facts_of(source, findings)
         except Unsuitable as unsuitable:

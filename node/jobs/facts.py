@@ -7,12 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from node.errors import InputError
-from node.pipeline import Findings, Unsuitable
+from node.pipeline import Findings
 from node.studies.source import SourceSeries
 
-_SAMPLES = 5
-"""Images that the levels are taken from."""
 HISTOGRAM_HU = (-1024, 2048, 64)
 """First edge, last edge and width of the bins of a CT histogram; what lies outside is in no bin."""
 
@@ -21,7 +18,7 @@ def facts_of(source: SourceSeries, findings: Findings) -> dict[str, Any]:
     """Scanner, geometry (mm), grey levels (percentiles in the unit of the series; CT: histogram), findings, scores."""
     first = source.datasets[0]
     affine = source.grid.affine
-    levels = _levels(source)
+    levels = source.levels
     low, mid, high = _percentiles(levels)
     return {
         "scanner": " ".join(str(first.get(k) or "") for k in ("Manufacturer", "ManufacturerModelName")).strip(),
@@ -35,15 +32,6 @@ def facts_of(source: SourceSeries, findings: Findings) -> dict[str, Any]:
         "findings": len(findings.lesions),
         "scores": [round(lesion.probability, 3) for lesion in findings.lesions if lesion.probability is not None],
     }
-
-
-def _levels(source: SourceSeries) -> npt.NDArray[np.float32]:
-    """A sample of the grey levels; empty when images cannot be decoded, which is the pipeline's to complain of."""
-    picks = sorted(set(np.linspace(0, len(source.datasets) - 1, _SAMPLES).round().astype(int)))
-    try:
-        return np.concatenate([source.image(index)[::4, ::4].ravel() for index in picks])
-    except (InputError, Unsuitable):
-        return np.empty(0, np.float32)
 
 
 def _percentiles(levels: npt.NDArray[np.float32]) -> tuple[float | None, float | None, float | None]:

@@ -11,7 +11,7 @@ from node.config import PipelineTable
 from node.errors import EncodeError
 from node.jobs.load import load_pipeline
 from node.pipeline import Findings, Pipeline, Unsuitable
-from node.results import Analysis, EncodedObject, Outcome, check, encode, of_part, outcome_of
+from node.results import Analysis, EncodedObject, Outcome, check, encode, of_part, outcome_of, plausible
 from node.studies.folder import Progress, series_below
 from node.studies.preflight import unmet
 from node.studies.source import SourceSeries
@@ -91,7 +91,7 @@ def _try_series(name: str, pipeline: Pipeline, paths: list[Path], out: Path | No
     reason = unmet(pipeline.needs, source)
     if not reason:
         try:
-            findings = of_part(pipeline.run(source), source.left_out)
+            findings = plausible(of_part(pipeline.run(source), source.left_out), source)
             outcome, reason = outcome_of(findings), findings.partial
         except Unsuitable as unsuitable:
             reason = str(unsuitable) or "the pipeline gave no reason"

@@ -5,6 +5,7 @@ from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, o
 from node.results.earlier import Earlier
 from node.results.encode import encode, report_uids
 from node.results.gate import check
+from node.results.plausibility import plausible
 
 __all__ = [
     "ANALYSED",
@@ -17,5 +18,6 @@ __all__ = [
     "encode",
     "of_part",
     "outcome_of",
+    "plausible",
     "report_uids",
 ]

@@ -16,13 +16,16 @@ from PIL import Image, ImageDraw
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
+from node.pipeline import Map
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
 from node.results.headers import describe_body_part, mark_lossy, reference
 from node.results.identity import MANUFACTURER, derive_uid, plain, series_number
+from node.results.parametric_map import on_image
 from node.results.picture import (
     BACKGROUND,
     FAINT,
+    HOT,
     INK,
     NOTICE,
     WARNING,
@@ -33,6 +36,7 @@ from node.results.picture import (
     draw_outline,
     letter,
     render,
+    tint,
     window_of,
 )
 
@@ -108,12 +112,33 @@ def draw_key_image(analysis: Analysis, source: Source, finding: Finding, finding
     else:
         _draw_box(slice_picture, mask, finding.segment.colour)
     draw_letters(slice_picture, _axis(original, 0), _axis(original, 1))
-    inset = None
+    insets: list[Image.Image] = []
+    part = detail or (slice(0, values.shape[0]), slice(0, values.shape[1]))
+
+    def inset() -> Image.Image:
+        made = render(values[part], spacing, COLUMN, window)
+        draw_outline(made, mask[part], finding.segment.colour, 1)
+        insets.append(made)
+        return made
+
     if detail is not None:
-        inset = render(values[detail], spacing, COLUMN, window)
-        draw_outline(inset, mask[detail], finding.segment.colour, 1)
-        _draw_axes(inset, finding, detail)
-    return _compose(slice_picture, inset, _lines(analysis, source, finding, findings, window))
+        _draw_axes(inset(), finding, detail)
+    lines = _lines(analysis, source, finding, findings, window)
+    why = _explanation(analysis)
+    if why is not None:
+        tint(inset(), on_image(why, source, index)[part])
+        lines.insert(0, (plain(f"Coloured: {why.name}"), HOT))
+    return _compose(slice_picture, insets, lines)
+
+
+def _explanation(analysis: Analysis) -> Map | None:
+    """The map that says why, by the pipeline's own choice: saliency, else probability."""
+    maps = analysis.findings.maps if analysis.findings else ()
+    for quantity in (codes.DCM.Saliency, codes.DCM.Probability):
+        for entry in maps:
+            if entry.quantity == quantity:
+                return entry
+    return None
 
 
 def on_slice(finding: Finding, index: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -165,12 +190,12 @@ def _lines(
     return [(part, colour) for line, colour in said for part in textwrap.wrap(line, 36) or [""]]
 
 
-def _compose(slice_picture: Image.Image, inset: Image.Image | None, lines: list[tuple[str, Colour]]) -> Image.Image:
-    top = 0 if inset is None else inset.height
+def _compose(slice_picture: Image.Image, insets: Sequence[Image.Image], lines: list[tuple[str, Colour]]) -> Image.Image:
+    top = sum(inset.height for inset in insets)
     height = max(slice_picture.height, top + 20 + round(1.4 * _TEXT) * len(lines))
     page = Image.new("RGB", (EDGE + COLUMN, height + height % 2), BACKGROUND)
     page.paste(slice_picture, ((EDGE - slice_picture.width) // 2, 0))
-    if inset is not None:
-        page.paste(inset, (EDGE, 0))
+    for number, inset in enumerate(insets):
+        page.paste(inset, (EDGE, sum(above.height for above in insets[:number])))
     draw_lines(page, (EDGE + 10, top + 10), lines, _TEXT)
     return page

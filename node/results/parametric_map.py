@@ -128,13 +128,18 @@ def _of_images(values: NDArray[np.float32], source: Source) -> NDArray[np.float3
     """From the grid of a tilted series to rows and columns of the images."""
     if not source.offsets:
         return values
-    rows, columns = int(source.datasets[0].Rows), int(source.datasets[0].Columns)
-    return np.stack(
-        [
-            image[top : top + rows, left : left + columns]
-            for image, (top, left) in zip(values, source.offsets, strict=True)
-        ]
-    )
+    return np.stack([_of_image(image, source, index) for index, image in enumerate(values)])
+
+
+def _of_image(values: NDArray[np.float32], source: Source, index: int) -> NDArray[np.float32]:
+    top, left = source.offsets[index] if source.offsets else (0, 0)
+    image = source.datasets[index]
+    return values[top : top + int(image.Rows), left : left + int(image.Columns)]
+
+
+def on_image(of: Map, source: Source, index: int) -> NDArray[np.float32]:
+    """Values of a map on one image ``[row, column]``."""
+    return _of_image(on_source(of.volume, source.geometry[index : index + 1])[0], source, index)
 
 
 def on_source(volume: Volume, geometry: VolumeGeometry) -> NDArray[np.float32]:

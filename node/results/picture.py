@@ -26,6 +26,7 @@ AIR_HU = -300.0
 """What surrounds a finding is lung when its mean is below."""
 BACKGROUND, INK, FAINT, WARNING = (16, 18, 22), (235, 238, 242), (150, 156, 166), (255, 170, 90)
 LETTER = (255, 221, 102)
+HOT = (255, 90, 0)
 _OPPOSITE = dict(zip("LRPAHF", "RLAPFH", strict=True))
 
 
@@ -73,6 +74,12 @@ def draw_outline(picture: Image.Image, mask: Array, colour: Colour, width: int) 
     pixels = np.array(picture)
     pixels[ndimage.binary_dilation(fine, iterations=width) & ~fine] = colour
     picture.paste(Image.fromarray(pixels))
+
+
+def tint(picture: Image.Image, values: Array) -> None:
+    """Colour the whole ``picture`` where ``values`` (any size, 0 to 1) are high; the grey below shows through."""
+    opaque = Image.fromarray((np.clip(values, 0, 1) * 140).astype(np.uint8)).resize(picture.size)
+    picture.paste(Image.new("RGB", picture.size, HOT), mask=opaque)
 
 
 def detail_of(mask: Array, shape: tuple[int, ...]) -> tuple[slice, slice] | None:

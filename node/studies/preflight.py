@@ -1,4 +1,4 @@
-"""Does a series offer what a pipeline needs? Asked on headers, before voxels are read or a device is used."""
+"""Does a series offer what a pipeline needs? Asked on headers and a few images, before a device is used."""
 
 from __future__ import annotations
 
@@ -30,6 +30,27 @@ def unmet(needs: Needs, series: SourceSeries) -> str:
     ):
         if limit is not None and found > limit:
             return f"{what} {found:g} mm apart, at most {limit:g} mm are needed"
+    first = series.datasets[0]
+    for what, found, limit in (
+        ("images cover", step * len(series.datasets), needs.min_coverage_mm),
+        ("images are wide", min(row * int(first.Rows), column * int(first.Columns)), needs.min_field_mm),
+    ):
+        if limit is not None and found < limit:
+            return f"{what} {found:.0f} mm, at least {limit:g} mm are needed"
+    return _unusual(needs, series)
+
+
+def _unusual(needs: Needs, series: SourceSeries) -> str:
+    """Which percentile of the grey levels is unlike the images that the pipeline was made for; empty: none."""
+    levels = series.levels if needs.levels else np.empty(0, np.float32)
+    if levels.size:
+        for percent, (least, greatest) in needs.levels.items():
+            value = float(np.percentile(levels, percent))
+            if not least <= value <= greatest:
+                return (
+                    f"unlike the images this algorithm was made for: {percent} % of the grey levels are below "
+                    f"{value:.0f}, expected is {least:g} to {greatest:g}"
+                )
     return ""
 
 

@@ -24,6 +24,8 @@ from node.pipeline import Prior, Unsuitable
 from node.studies.frames import split_frames
 from node.studies.grid import Grid, describe
 
+_SAMPLES = 5
+"""Images that the grey levels are taken from."""
 UNREADABLE = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 """What pydicom, and arithmetic on its values, raise on values that are none of their attribute."""
 
@@ -124,6 +126,18 @@ class SourceSeries:
         """``image`` of each of the ascending ``indices``; each file is read once."""
         for path, same_file in groupby(indices, key=lambda index: self.paths[index]):
             yield from _pixels(dcmread(path), [self.datasets[index] for index in same_file])
+
+    @cached_property
+    def levels(self) -> np.ndarray[Any, Any]:
+        """A sample of the grey levels, every fourth row and column of five images; empty when they cannot be decoded.
+
+        That is for whoever needs all images to complain of.
+        """
+        picks = sorted(set(np.linspace(0, len(self.datasets) - 1, _SAMPLES).round().astype(int)))
+        try:
+            return np.concatenate([self.image(index)[::4, ::4].ravel() for index in picks])
+        except (InputError, Unsuitable):
+            return np.empty(0, np.float32)
 
     @property
     def offsets(self) -> tuple[tuple[int, int], ...]:

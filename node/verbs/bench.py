@@ -66,4 +66,50 @@ def receive(*, as_json: bool, quick: bool, markdown: bool, peers: str | None, fo
         click.echo(f"{SERVERS[name].title} was skipped: {what} is not installed")
 
 
+@bench.command()
+@json_option
+@click.option("--markdown", is_flag=True, help="Print a page; `--device cuda:0 --markdown > docs/gpu.md`.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda:0, ...; auto: the first GPU, else cpu.")
+@click.option("--threads", default=2, show_default=True, help="Processor cores to use.")
+@click.option("--rounds", default=2, show_default=True, help="Runs after the first, which loads the model.")
+@click.option("--pipeline", "pipelines", multiple=True, default=("nodule", "tumor", "denoise"), show_default=True)
+@click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
+def infer(
+    *,
+    as_json: bool,
+    markdown: bool,
+    device: str,
+    threads: int,
+    rounds: int,
+    pipelines: tuple[str, ...],
+    folder: Path | None,
+) -> None:
+    """Inference: seconds from files to findings and peak memory, on the series of FOLDER or on synthetic ones."""
+    import tempfile
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from node.bench import infer as timing
+    from node.bench.report import machine
+    from node.config import Devices
+    from node.jobs.worker import device_names
+
+    device = device_names(Devices(use=(device,)))[0]
+    about = machine(Path())
+    with tempfile.TemporaryDirectory() as temporary:
+        if folder is None:
+            timing.phantoms(Path(temporary))
+        lines = list(
+            timing.measure(pipelines, folder or Path(temporary), device=device, threads=threads, rounds=rounds)
+        )
+    if as_json:
+        print_json({"machine": about, "lines": [asdict(line) for line in lines]})
+    elif markdown:
+        click.echo(timing.markdown(lines, device, about), nl=False)
+    else:
+        Console(width=max(Console().width, 120)).print(timing.table(lines))
+        click.echo(", ".join(about.values()))
+
+
 VERBS = (bench,)

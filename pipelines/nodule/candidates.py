@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from scipy import ndimage
 
 from pipelines.device import autocast
+from pipelines.explain import mirrored, spread
 from pipelines.nodule.lungs import Lungs, to_grid
 from pipelines.nodule.network import CELL_MM, CandidateNet, scale_hu
 
@@ -22,6 +23,8 @@ SLABS = (96, 48, 16)
 HALO = 32
 """Voxels (mm) that are computed on either side of a slab and thrown away."""
 MAX_CANDIDATES = 60
+EXPLAINED = 64
+"""Voxels (mm) along each axis of the surroundings in which a finding's spread is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,11 @@ class Crop:
     def to_source(self, grid: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Index on the 1 mm grid to index in the source volume."""
         return (grid + 0.5) * self.scale - 0.5 + self.origin
+
+    def cell_of(self, centre: Sequence[float]) -> npt.NDArray[np.int64]:
+        """Heat-map cell that holds an index of the source volume."""
+        cell = (np.asarray(centre) - self.origin + 0.5) / self.scale // CELL_MM
+        return np.clip(cell, 0, np.array(self.inside.shape) - 1).astype(np.int64)
 
     def cells_to_source(self) -> npt.NDArray[np.float64]:
         """4 x 4 matrix from the index of a heat-map cell to that in the source volume."""
@@ -118,6 +126,27 @@ def heat_map(
             seen = network(block.contiguous(memory_format=torch.channels_last_3d))[0, :, keep]
         out[:, place, low[0] // 4 : high[0] // 4, low[1] // 4 : high[1] // 4] = seen.float().cpu().numpy()
     return out
+
+
+@torch.inference_mode()
+def spread_at(
+    network: CandidateNet, crop: Crop, centre: Sequence[float], device: str
+) -> tuple[npt.NDArray[np.float32], tuple[slice, slice, slice]]:
+    """How far the score in the cells round ``centre`` differs between the eight mirror images of what surrounds it.
+
+    ``centre`` is an index in the source volume. Returns the standard deviation and the cells of the heat map it is for.
+    """
+    middle = (np.asarray(centre) - crop.origin + 0.5) / crop.scale
+    sides = [min(EXPLAINED, n) for n in crop.hu.shape]
+    starts = [
+        int(np.clip(round((m - s / 2) / 16) * 16, 0, n - s))
+        for m, s, n in zip(middle, sides, crop.hu.shape, strict=True)
+    ]
+    part = tuple(slice(a, a + s) for a, s in zip(starts, sides, strict=True))
+    block = scale_hu(crop.hu[part])[None, None].to(device)
+    copies = mirrored(lambda x: network.to(device)(x)[:, :1].float().sigmoid(), block, (2, 3, 4))
+    cells = [slice(p.start // int(CELL_MM), p.stop // int(CELL_MM)) for p in part]
+    return spread(copies)[0, 0].cpu().numpy(), (cells[0], cells[1], cells[2])
 
 
 def peaks(heat: npt.NDArray[np.float32], crop: Crop, lowest: float) -> list[Candidate]:

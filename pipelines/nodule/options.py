@@ -20,7 +20,7 @@ class Options:
     """Smaller outlines (diameter of the sphere of the same volume) are not reported; 0 to 30."""
 
     maps: bool = False
-    """Also return the detector's heat map, for destinations that ask for ``parametric map``."""
+    """Also say why and how surely: the detector's heat map, and how far its score differs between mirror images."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:

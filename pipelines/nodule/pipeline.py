@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,8 @@ from node.pipeline import (
     codes,
 )
 from pipelines.device import Portions, native_precision
-from pipelines.nodule.candidates import SLABS, Candidate, Crop, crop_lungs, heat_map, peaks
+from pipelines.explain import spread_map, spread_measurement
+from pipelines.nodule.candidates import SLABS, Candidate, Crop, crop_lungs, heat_map, peaks, spread_at
 from pipelines.nodule.lungs import Lungs, find_lungs
 from pipelines.nodule.network import CandidateNet, OutlineNet
 from pipelines.nodule.options import Options
@@ -36,6 +37,7 @@ VERSION = "1.0.0"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_MM = 6.5
 """Larger voxels than this along any axis cannot show a nodule."""
+HEAT = "Probability of nodule"
 LOWEST_SCORE = 0.1
 """Candidates below are not worth an outline."""
 
@@ -94,7 +96,14 @@ class NodulePipeline:
 
     @property
     def needs(self) -> Needs:
-        return Needs(modalities=frozenset({"CT"}), min_slices=16, max_slice_spacing_mm=COARSEST_MM)
+        return Needs(
+            modalities=frozenset({"CT"}),
+            min_slices=16,
+            max_slice_spacing_mm=COARSEST_MM,
+            min_coverage_mm=60.0,
+            min_field_mm=150.0,
+            levels={5: (-4096.0, -300.0)},  # air, whatever the scanner pads with
+        )
 
     def run(self, series: Series) -> Findings:
         volume = series.volume("HPL")
@@ -116,8 +125,35 @@ class NodulePipeline:
         if len(nodules) > len(shown):
             remarks.append(f"{len(nodules)} nodules were found; the {len(shown)} most probable are reported.")
         lesions = tuple(_lesion(i, n, volume, lungs) for i, n in enumerate(shown, 1))
-        maps = (_map(heat, crop, volume),) if self.options.maps else ()
+        maps: tuple[Map, ...] = ()
+        if self.options.maps:
+            lesions, maps = self._explained(lesions, shown, heat, crop, volume)
         return Findings(lesions=lesions, maps=maps, remarks=tuple(remarks))
+
+    def _explained(
+        self,
+        lesions: Sequence[Lesion],
+        nodules: Sequence[Nodule],
+        heat: npt.NDArray[np.float32],
+        crop: Crop,
+        volume: Volume,
+    ) -> tuple[tuple[Lesion, ...], tuple[Map, ...]]:
+        """The detector's own heat map, its spread round each nodule, and that spread as a measurement."""
+        around = np.zeros(crop.inside.shape, np.float32)
+        measured = []
+        for lesion, nodule in zip(lesions, nodules, strict=True):
+            deviation, cells = spread_at(self.candidate_net, crop, nodule.candidate.centre, self.device)
+            around[cells] = np.maximum(around[cells], deviation)
+            at = tuple(int(i) for i in crop.cell_of(nodule.candidate.centre))
+            spread = spread_measurement(float(around[at]))
+            measured.append(replace(lesion, measurements=(*lesion.measurements, spread)))
+        grid = volume.affine @ crop.cells_to_source()
+        score = np.where(crop.inside, 1 / (1 + np.exp(-heat[0])), 0).astype(np.float32)
+        frame = volume.frame_of_reference_uid
+        return tuple(measured), (
+            Map(name=HEAT, volume=Volume(score, grid, "PATIENT", frame), quantity=codes.DCM.Probability),
+            spread_map(Volume(around, grid, "PATIENT", frame)),
+        )
 
     def nodules(self, hu: npt.NDArray[np.float32], spacing: Sequence[float], lungs: Lungs) -> list[Nodule]:
         """Everything above the threshold, most probable first. ``hu``: axial ``[slice, row, column]``."""
@@ -144,13 +180,6 @@ class NodulePipeline:
                 found.append(Nodule(candidate=candidate, outline=shape, probability=chance))
         found.sort(key=lambda n: -n.probability)
         return [n for i, n in enumerate(found) if not any(_overlap(n.outline, m.outline) for m in found[:i])]
-
-
-def _map(heat: npt.NDArray[np.float32], crop: Crop, volume: Volume) -> Map:
-    """The detector's score in cells of 4 mm; 0 where it does not look for nodules."""
-    score = np.where(crop.inside, 1 / (1 + np.exp(-heat[0])), 0).astype(np.float32)
-    grid = Volume(score, volume.affine @ crop.cells_to_source(), "PATIENT", volume.frame_of_reference_uid)
-    return Map(name="Probability of nodule", volume=grid, quantity=codes.DCM.Probability)
 
 
 def _overlap(one: Outline, other: Outline) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from node.errors import WeightsError
 from node.pipeline import Algorithm, Code, Findings, Lesion, Map, Needs, Segment, Series, Unsuitable, Volume, codes
 from pipelines.device import Portions
+from pipelines.explain import saliency_map, spread_map, spread_measurement
 from pipelines.tumor.contrast import why_not_flair
+from pipelines.tumor.explain import deviation, saliency
 from pipelines.tumor.grid import NetworkGrid
 from pipelines.tumor.lesions import lesion_regions, longest_diameter, side_of, third_of
 from pipelines.tumor.network import FlairNet
@@ -46,7 +48,7 @@ class Options:
     any_contrast: bool = False
     """Also analyse series whose headers speak against FLAIR, with a remark."""
     maps: bool = False
-    """Also return the probability in every voxel, for destinations that ask for ``parametric map``."""
+    """Also say why and how surely: probability, saliency (Grad-CAM) and spread over changed copies, per voxel."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -127,6 +129,8 @@ class TumorPipeline:
             min_slices=10,
             max_slice_spacing_mm=8.0,
             max_pixel_spacing_mm=1.5,
+            min_coverage_mm=60.0,
+            min_field_mm=120.0,
         )
 
     def run(self, series: Series) -> Findings:
@@ -134,20 +138,23 @@ class TumorPipeline:
         if doubt and not self.options.any_contrast:
             raise Unsuitable(f"Series is not T2-weighted FLAIR: {doubt}")
         volume = series.volume("HPL")
-        probability, zones, head = self._analyse(volume)
+        probability, zones, head, maps = self._analyse(volume)
         lesions: list[Lesion] = []
         places: list[str] = []
         for number in range(1, int(zones.max()) + 1):
             mask = (zones == number) & (probability > self.options.threshold)
             if mask.any():
-                lesions.append(self._lesion(len(lesions) + 1, mask, volume, probability, head))
+                lesion = self._lesion(len(lesions) + 1, mask, volume, probability, head)
+                spread = [spread_measurement(float(m.volume.array[mask].mean())) for m in maps[2:]]
+                lesions.append(replace(lesion, measurements=(*lesion.measurements, *spread)))
                 places.append(_place_in_words(lesions[-1], head))
         remarks = (*places, *REMARKS, *([f"Not recognised as FLAIR: {doubt}."] if doubt else []))
-        chance = Map(name=MAP, volume=volume.with_array(probability), quantity=codes.DCM.Probability)
-        return Findings(lesions=tuple(lesions), maps=(chance,) if self.options.maps else (), remarks=remarks)
+        return Findings(lesions=tuple(lesions), maps=maps, remarks=remarks)
 
-    def _analyse(self, volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.bool_]]:
-        """Probability, lesion zones and head on the grid of ``volume``."""
+    def _analyse(
+        self, volume: Volume
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.bool_], tuple[Map, ...]]:
+        """Probability, lesion zones, head and the maps that were asked for, on the grid of ``volume``."""
         spacing = tuple(float(mm) for mm in volume.spacing)
         if max(spacing[1:]) > COARSEST_AXIAL_MM:
             raise Unsuitable(
@@ -167,7 +174,31 @@ class TumorPipeline:
         )
         zones = find_lesions(seen, grid.voxel_mm, self.options)
         head = grid.back_nearest((normalised > 2 * FOREGROUND).astype(np.int32)) > 0
-        return grid.back(seen), grid.back_nearest(zones), head
+        probability = grid.back(seen)
+        return probability, grid.back_nearest(zones), head, self._maps(volume, grid, normalised, zones > 0, probability)
+
+    def _maps(
+        self,
+        volume: Volume,
+        grid: NetworkGrid,
+        normalised: NDArray[np.float32],
+        marked: NDArray[np.bool_],
+        probability: NDArray[np.float32],
+    ) -> tuple[Map, ...]:
+        """Probability, saliency, and the probability's spread; none unless the options ask for them."""
+        if not self.options.maps:
+            return ()
+        why = self._portions.run(
+            lambda batch, device: saliency(self.network.to(device), normalised, marked, device=device, batch=batch)
+        )
+        unsure = self._portions.run(
+            lambda batch, device: deviation(self.network.to(device), normalised, device=device, batch=batch)
+        )
+        return (
+            Map(name=MAP, volume=volume.with_array(probability), quantity=codes.DCM.Probability),
+            saliency_map(volume.with_array(grid.back(why))),
+            spread_map(volume.with_array(grid.back(unsure))),
+        )
 
     def _lesion(
         self,

@@ -1,0 +1,116 @@
+"""Times from files to findings: each pipeline in a worker's child process, as jobs run it, on one device."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from node.config import PipelineTable
+from node.demo.phantom import write_brain_flair, write_chest_ct
+from node.jobs.child import Reply, Task
+from node.jobs.worker import Worker
+from node.studies.folder import series_below
+
+LIMIT_SECONDS = 1800.0
+_COLUMNS = ("Pipeline", "Images", "Outcome", "Seconds", "Images/s", "Read s", "Run s", "MiB host", "MiB device")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """One pipeline on one series, the model loaded before."""
+
+    pipeline: str
+    device: str
+    images: int
+    outcome: str
+    load_seconds: float
+    seconds: tuple[float, ...]
+    """From files to the handover on disk, each round."""
+    read_seconds: float
+    """Headers only, in the last round; voxels are decoded during the run."""
+    run_seconds: float
+    host_mib: float
+    device_mib: float | None
+
+    def cells(self) -> tuple[str, ...]:
+        """As a line of the table; medians over the rounds."""
+        median = statistics.median(self.seconds)
+        return (
+            self.pipeline,
+            str(self.images),
+            self.outcome,
+            f"{median:.2f} ({min(self.seconds):.2f}-{max(self.seconds):.2f})",
+            f"{self.images / median:.1f}",
+            f"{self.read_seconds:.2f}",
+            f"{self.run_seconds:.2f}",
+            f"{self.host_mib:.0f}",
+            "" if self.device_mib is None else f"{self.device_mib:.0f}",
+        )
+
+
+def phantoms(folder: Path) -> None:
+    """Write the synthetic chest CT and brain MR of the demo."""
+    write_chest_ct(folder / "chest")
+    write_brain_flair(folder / "brain")
+
+
+def measure(pipelines: Sequence[str], folder: Path, *, device: str, threads: int, rounds: int) -> Iterator[Timed]:
+    """Run every pipeline on every series below ``folder`` that it applies to, ``rounds`` times after a first one.
+
+    Raises ``NotFoundError`` when there is no DICOM file, and what the pipelines raise.
+    """
+    found, _ = series_below([folder], lambda _text, _done, _of: None)
+    worker = Worker(device, threads, LIMIT_SECONDS)
+    try:
+        for name in pipelines:
+            for paths in found.values():
+                with tempfile.TemporaryDirectory() as out:
+                    task = Task(
+                        job_id="bench", pipeline=name, table=PipelineTable(), paths=tuple(paths), folder=Path(out)
+                    )
+                    replies = [worker.run(task, lambda: True)]
+                    if replies[0].outcome != "not applicable":
+                        replies += [worker.run(task, lambda: True) for _ in range(rounds)]
+                        yield _timed(name, device, len(paths), replies)
+    finally:
+        worker.close()
+
+
+def _timed(name: str, device: str, images: int, replies: Sequence[Reply]) -> Timed:
+    last = replies[-1]
+    return Timed(
+        pipeline=name,
+        device=device,
+        images=images,
+        outcome=last.outcome,
+        load_seconds=replies[0].timings["load"],
+        seconds=tuple(sum(reply.timings.values()) for reply in replies[1:]),
+        read_seconds=last.timings["read"],
+        run_seconds=last.timings["run"],
+        host_mib=max(reply.peak_memory_mib["host"] for reply in replies),
+        device_mib=last.peak_memory_mib.get("device"),
+    )
+
+
+def table(lines: Sequence[Timed]) -> Table:
+    """For the terminal."""
+    made = Table(*_COLUMNS, box=box.SIMPLE)
+    for line in lines:
+        made.add_row(*line.cells())
+    return made
+
+
+def markdown(lines: Sequence[Timed], device: str, machine: dict[str, str]) -> str:
+    """A page of its own, docs/gpu.md when ``device`` is a GPU."""
+    rows = [_COLUMNS, ("---",) * len(_COLUMNS), *(line.cells() for line in lines)]
+    measured = (
+        f"Measured {machine['date']} on {device}: {machine['processor']}, {machine['system']}, {machine['load']}."
+    )
+    shown = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"# Inference on {device}\n\nFrom files to findings, the model loaded before. {measured}\n\n{shown}\n"
