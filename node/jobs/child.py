@@ -26,6 +26,7 @@ from node.isolation import cut_off_network
 from node.process import die_with_parent
 
 if TYPE_CHECKING:
+    from node.jobs.memory import Seen
     from node.pipeline import Pipeline, Prior
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class Task:
     """The earlier analysis to compare with."""
     without_prior: str = ""
     """Why there is none although the rule asks for one; a remark of the report."""
+    seen: tuple[Seen, ...] = ()
+    """What earlier analyses took."""
     folder: Path
     """Where the handover goes."""
     load_only: bool = False
@@ -102,8 +105,9 @@ def main(tasks: Connection, output: Connection, parent: int, device: str, thread
 
 def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Reply:
     """Run one task. The handover is durable before this returns; after *not applicable* it holds no findings."""
-    from node.jobs.facts import facts_of
+    from node.jobs.facts import facts_of, voxels_of
     from node.jobs.handover import Handover, save
+    from node.jobs.memory import admit, room_on
     from node.pipeline import Findings, Unsuitable
     from node.results import of_part, outcome_of, plausible
     from node.results.prior import compare
@@ -126,6 +130,8 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Repl
             clock.lap("read")
             reason = unmet(pipeline.needs, source)
             if not reason:
+                seen = [one for one in task.seen if one.device == device]
+                admit(task.pipeline, seen, voxels_of(source), loaded, lambda: room_on(device))
                 findings = compare(pipeline.run(source), source, pipeline.algorithm, task.without_prior)
                 findings = plausible(of_part(findings, source.left_out), source)
                 outcome, reason = outcome_of(findings), findings.partial

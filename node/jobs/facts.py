@@ -23,6 +23,7 @@ def facts_of(source: SourceSeries, findings: Findings) -> dict[str, Any]:
     return {
         "scanner": " ".join(str(first.get(k) or "") for k in ("Manufacturer", "ManufacturerModelName")).strip(),
         "slices": len(source.datasets),
+        "voxels": voxels_of(source),
         "slice_spacing_mm": None if affine is None else round(float(np.linalg.norm(affine[:3, 0])), 3),
         "pixel_spacing_mm": None if affine is None else round(float(np.linalg.norm(affine[:3, 1])), 3),
         "level_low": low,
@@ -32,6 +33,11 @@ def facts_of(source: SourceSeries, findings: Findings) -> dict[str, Any]:
         "findings": len(findings.lesions),
         "scores": [round(lesion.probability, 3) for lesion in findings.lesions if lesion.probability is not None],
     }
+
+
+def voxels_of(source: SourceSeries) -> int:
+    """How many there are in all images."""
+    return sum(int(header.get("Rows") or 0) * int(header.get("Columns") or 0) for header in source.datasets)
 
 
 def _percentiles(levels: npt.NDArray[np.float32]) -> tuple[float | None, float | None, float | None]:

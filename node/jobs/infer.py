@@ -18,10 +18,11 @@ from node.config import Config, PriorTable
 from node.errors import NodeError
 from node.jobs.child import Reply, Task
 from node.jobs.load import table_of
+from node.jobs.memory import Seen
 from node.jobs.stage import Done, Stage, retries
 from node.jobs.worker import Unwanted, Worker, device_names, thread_count
 from node.ledger.jobs import INFER, Job, get_job, is_active, source_paths
-from node.ledger.operation import record_facts
+from node.ledger.operation import latest_facts, record_facts
 from node.ledger.timeline import tell
 from node.ledger.transitions import record_outcome
 from node.pipeline import Prior
@@ -30,6 +31,9 @@ from node.spool import Spool
 from node.studies.source import read_header
 
 logger = logging.getLogger(__name__)
+
+_REMEMBERED = 50
+"""Analyses of a pipeline from which its need of memory is learned."""
 
 EarlierReports = Callable[[PriorTable, Dataset, Path], Generator[list[Path], None, None]]
 """Reports on earlier studies of the patient of a header, saved to a folder; ``node.deliver.prior.fetch_reports``."""
@@ -75,6 +79,7 @@ class Infer:
             job = get_job(connection, job_id)
             paths = source_paths(connection, job)
             companions = {name: source_paths(connection, job, name) for name in job.companions}
+            seen = _seen(latest_facts(connection, job.pipeline, _REMEMBERED))
         prior, without_prior = self._prior(job, paths)
         task = Task(
             job_id=job_id,
@@ -84,6 +89,7 @@ class Infer:
             companions={name: tuple(map(self._spool.absolute, of)) for name, of in companions.items()},
             prior=prior,
             without_prior=without_prior,
+            seen=seen,
             folder=self._spool.work(job_id),
         )
         worker = self._free.get()
@@ -151,6 +157,14 @@ class Infer:
         except sa.exc.SQLAlchemyError as error:
             logger.warning("job %s: the ledger does not answer (%s); the pipeline goes on", job_id, error)
             return True
+
+
+def _seen(facts: Sequence[dict[str, Any]]) -> tuple[Seen, ...]:
+    return tuple(
+        Seen(device=one["device"], voxels=one["voxels"], host_mib=one["host_mib"], device_mib=one["device_mib"])
+        for one in facts
+        if one["voxels"] and one["host_mib"] is not None
+    )
 
 
 def _facts(reply: Reply, device: str) -> dict[str, Any]:

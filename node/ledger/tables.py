@@ -268,6 +268,7 @@ job_fact = sa.Table(  # what an analysis was like; names nobody and outlives its
     _text("outcome"),
     _text("scanner"),
     sa.Column("slices", sa.Integer, nullable=False),
+    sa.Column("voxels", sa.BigInteger, nullable=True),
     _number("slice_spacing_mm", null=True),
     _number("pixel_spacing_mm", null=True),
     _number("level_low", null=True),  # 5th percentile of the grey levels, in the unit of the series (CT: HU)

@@ -145,7 +145,7 @@ class DenoisePipeline:
         for first in range(0, len(hu), batch):
             chosen = range(first, min(first + batch, len(hu)))
             context = np.clip([[k - 1, k, k + 1] for k in chosen], 0, len(hu) - 1)
-            slices = torch.from_numpy(hu[context][:, :, *box]).to(device).clamp(FLOOR_HU, CEILING_HU)
+            slices = torch.from_numpy(hu[:, *box][context]).to(device).clamp(FLOOR_HU, CEILING_HU)
             noise = noise_map(slices[:, 1:2])
             cleaned = self._subtract(slices, noise, device)
             for k, clean, there in zip(chosen, cleaned, noise, strict=True):
