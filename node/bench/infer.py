@@ -12,7 +12,6 @@ from rich import box
 from rich.table import Table
 
 from node.config import PipelineTable
-from node.demo.phantom import write_brain_flair, write_chest_ct
 from node.jobs.child import Reply, Task
 from node.jobs.worker import Worker
 from node.studies.folder import series_below
@@ -52,12 +51,6 @@ class Timed:
             f"{self.host_mib:.0f}",
             "" if self.device_mib is None else f"{self.device_mib:.0f}",
         )
-
-
-def phantoms(folder: Path) -> None:
-    """Write the synthetic chest CT and brain MR of the demo."""
-    write_chest_ct(folder / "chest")
-    write_brain_flair(folder / "brain")
 
 
 def measure(pipelines: Sequence[str], folder: Path, *, device: str, threads: int, rounds: int) -> Iterator[Timed]:

@@ -93,13 +93,15 @@ def infer(
     from node.bench import infer as timing
     from node.bench.report import machine
     from node.config import Devices
+    from node.demo.phantom import write_brain_flair, write_chest_ct
     from node.jobs.worker import device_names
 
     device = device_names(Devices(use=(device,)))[0]
     about = machine(Path())
     with tempfile.TemporaryDirectory() as temporary:
         if folder is None:
-            timing.phantoms(Path(temporary))
+            write_chest_ct(Path(temporary) / "chest")
+            write_brain_flair(Path(temporary) / "brain")
         lines = list(
             timing.measure(pipelines, folder or Path(temporary), device=device, threads=threads, rounds=rounds)
         )
