@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import peers
 import postgres
 import pytest
+from certificates import Authority
 from receivers import Node, ReceiverProcess, receiving
+
+if TYPE_CHECKING:
+    from dashboards import Dashboard, Serve
 
 
 @pytest.fixture
@@ -44,3 +50,50 @@ def postgres_server() -> Iterator[str]:
     """URL of a PostgreSQL server of our own; ``postgres.new_database`` makes a database for one test."""
     with postgres.cluster() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
+    """Starts dashboards, each on a copy of one analysed study."""
+    from dashboards import analysed, dashboard_on
+
+    prepared = tmp_path_factory.mktemp("prepared")
+    uid, job_id = analysed(prepared)
+
+    def started(**web: Any) -> AbstractContextManager[Dashboard]:
+        folder = tmp_path_factory.mktemp("dashboard")
+        shutil.copytree(prepared, folder, dirs_exist_ok=True)
+        return dashboard_on(folder, uid, job_id, **web)
+
+    return started
+
+
+@pytest.fixture(scope="session")
+def standing(serve: Serve) -> Iterator[Dashboard]:
+    """A dashboard for tests that change nothing."""
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def dashboard(serve: Serve) -> Iterator[Dashboard]:
+    """A dashboard of one test's own."""
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Has issued certificates of which one has ended and one is revoked."""
+    made = Authority(tmp_path_factory.mktemp("authority"))
+    made.issue("expired", "-startdate", "20200101000000Z", "-enddate", "20200201000000Z")
+    made.issue("revoked")
+    made.revoke("revoked")
+    made.revocation_list()
+    return made
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority that nobody trusts."""
+    return Authority(tmp_path_factory.mktemp("other"))

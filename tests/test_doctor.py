@@ -22,7 +22,7 @@ from node.config import Config, parse
 from node.doctor.certificates import certificates
 from node.doctor.lint import lint
 from node.doctor.machine import integrity, our_clock
-from node.doctor.network import callers, host_names, presentation, their_clock
+from node.doctor.network import callers, host_names, presentation, reports, their_clock
 from node.ledger.tables import association
 
 RULE = '[[rules]]\nname = "all"\npipelines = ["bright"]\ndestinations = ["pacs"]\n[rules.match]\nModality = "CT"\n'
@@ -247,3 +247,14 @@ def test_the_shipped_configuration_has_nothing_that_fails():
     shipped = parse((Path(__file__).parents[1] / "config.toml").read_text())
     assert isinstance(shipped, Config)
     assert [c.found for c in lint(shipped, []) if not c.good] == []
+
+
+def test_a_caller_that_takes_reports_is_echoed_where_they_go(tmp_path: Path):
+    with peers.storescp(tmp_path) as scp:
+        here = f'{{ title = "{scp.aet}", host = "127.0.0.1", port = {scp.port} }}'
+        gone = f'{{ title = "CT9", host = "127.0.0.1", port = {peers.free_port()} }}'
+        found = told(reports(parse(f'[ae]\ncallers = [{here}, {gone}, {{ title = "CT1" }}]')))
+    assert set(found) == {f"reports to {scp.aet}", "reports to CT9"}
+    assert found[f"reports to {scp.aet}"].good
+    assert not found["reports to CT9"].good
+    assert "connection refused" in found["reports to CT9"].found

@@ -10,7 +10,7 @@ from node.config import Config
 from node.doctor.certificates import certificates
 from node.doctor.lint import lint
 from node.doctor.machine import disk_speed, integrity, our_clock
-from node.doctor.network import callers, host_names, presentation, their_clock
+from node.doctor.network import callers, host_names, presentation, reports, their_clock
 from node.doctor.trial import try_pipelines
 
 
@@ -24,6 +24,7 @@ def examine(config: Config, config_path: Path) -> Iterator[Check]:
     yield our_clock()
     yield disk_speed(config.storage.folder)
     yield integrity(config)
+    yield from reports(config)
     yield from callers(config)
     for name in config.destinations:
         yield from presentation(config, name)

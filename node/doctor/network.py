@@ -20,7 +20,8 @@ from pynetdicom.sop_class import (
 )
 
 from node.check import Check
-from node.config import Config, Destination
+from node.config import Config, Destination, DestinationTls
+from node.deliver import echo
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.stow import service
 from node.deliver.transcode import UNCOMPRESSED
@@ -51,6 +52,18 @@ def host_names(config: Config) -> Iterator[Check]:
         else:
             if found != {host}:
                 yield Check(name=f"host {host}", good=True, found=f"is {', '.join(sorted(found))}")
+
+
+def reports(config: Config) -> Iterator[Check]:
+    """C-ECHO to every caller that takes reports of Storage Commitment at a host of its own."""
+    tls = DestinationTls.towards_callers(config.ae.tls)
+    for caller in config.ae.callers:
+        if caller.host:
+            there = Destination(title=caller.title, host=caller.host, port=caller.port, tls=tls)
+            answer = echo(f"caller {caller.title}", there, config.ae.title)
+            found = f"{there.place} answers in {answer.seconds * 1000:.0f} ms" if answer.ok else answer.reason
+            remedy = "" if answer.ok else "correct host and port in [ae] callers: commitment is reported there"
+            yield Check(name=f"reports to {caller.title}", good=answer.ok, found=found, remedy=remedy)
 
 
 def callers(config: Config) -> Iterator[Check]:

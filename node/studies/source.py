@@ -34,7 +34,7 @@ def read_header(path: Path) -> Dataset:
     """Read one file without its pixel data. Raises ``InputError`` naming the file when it is no DICOM."""
     try:
         return dcmread(path, stop_before_pixels=True)
-    except (InvalidDicomError, OSError, EOFError, ValueError, NotImplementedError, KeyError) as error:
+    except (InvalidDicomError, OSError, EOFError, ValueError, NotImplementedError, KeyError, RecursionError) as error:
         raise InputError(f"{path.name}: cannot be read as DICOM ({error}); ask the sender for it again") from error
 
 

@@ -1,0 +1,155 @@
+"""What the pages of the dashboard say and show, and what they keep from being shown."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dashboards import Dashboard, Serve, paths_of, token
+from dicom_files import write
+from PIL import Image
+
+from node.ledger.jobs import get_job
+from node.web.slices import Segments, open_segments, open_series, picture, pixels, window_of
+
+
+def test_every_page_shows_itself_to_a_user(standing: Dashboard):
+    browser = standing.browser("vera")
+    for path in paths_of(standing, "GET"):
+        assert browser.get(path).status_code == 200, path
+
+
+def test_an_operator_retries_and_the_timeline_names_who(dashboard: Dashboard):
+    browser = dashboard.browser("otto")
+    answer = browser.post(f"/job/{dashboard.job_id}/retry", data={"csrf": token(browser)})
+    assert answer.headers["location"] == f"/study/{dashboard.uid}"
+    with dashboard.engine.connect() as connection:
+        assert get_job(connection, dashboard.job_id).state == "SCHEDULED"
+    assert "otto retried the job" in browser.get(f"/study/{dashboard.uid}").text
+    browser.post(f"/job/{dashboard.job_id}/cancel", data={"csrf": token(browser)})
+    with dashboard.engine.connect() as connection:
+        assert get_job(connection, dashboard.job_id).reason == "cancelled by otto"
+
+
+def test_an_operator_runs_another_pipeline_on_a_series_once(dashboard: Dashboard):
+    browser = dashboard.browser("otto")
+    with dashboard.engine.connect() as connection:
+        series_uid = get_job(connection, dashboard.job_id).series_instance_uid
+    data = {"csrf": token(browser), "series": series_uid, "pipeline": "other", "destination": "pacs"}
+    assert browser.post(f"/study/{dashboard.uid}/run", data=data).status_code == 303
+    assert browser.post(f"/study/{dashboard.uid}/run", data=data).status_code == 409
+    assert browser.post(f"/study/{dashboard.uid}/run", data={**data, "pipeline": "none"}).status_code == 400
+    assert browser.post("/study/1.2.3/run", data=data).status_code == 409
+
+
+def test_pages_carry_no_inline_script_and_no_inline_style(standing: Dashboard):
+    browser = standing.browser("otto")
+    for path in (p for p in paths_of(standing, "GET") if not p.endswith((".jpg", ".zip"))):
+        text = browser.get(path).text
+        assert not re.search(r"<script(?![^>]*\bsrc=)|\son[a-z]+=|\sstyle=|<style|javascript:|https?://", text), path
+
+
+def test_what_comes_from_files_and_rules_is_escaped(standing: Dashboard):
+    text = standing.browser("vera").get(f"/study/{standing.uid}").text
+    assert "&lt;b&gt;chest&lt;/b&gt;" in text
+    assert "<b>chest</b>" not in text
+    assert "&lt;script&gt;" in standing.browser("vera").get("/?q=%22%3E%3Cscript%3E").text
+
+
+@pytest.mark.parametrize("show", [False, True])
+def test_the_patient_is_shown_only_where_that_is_switched_on(serve: Serve, *, show: bool):
+    with serve(show_patient=show) as dashboard:
+        browser = dashboard.browser("vera")
+        for path in ("/", f"/study/{dashboard.uid}"):
+            assert ("Test Patient" in browser.get(path).text) == show
+        assert (dashboard.uid in browser.get("/?q=patient").text) == show
+        assert dashboard.uid in browser.get(f"/?q={dashboard.uid[:12]}").text
+
+
+def test_what_is_not_there_is_not_found_and_says_so(standing: Dashboard):
+    browser = standing.browser("otto")
+    for path in ("/study/1.2.3", "/slice/none/0.jpg", f"/slice/{standing.job_id}/99.jpg", "/static/../server.py"):
+        assert browser.get(path).status_code == 404, path
+    assert browser.get("/account?day=yesterday").status_code == 400
+
+
+def test_the_page_of_a_study_lists_the_findings_of_the_report(standing: Dashboard):
+    text = standing.browser("vera").get(f"/study/{standing.uid}").text
+    for part in ("Nodule 1", "Nodule 2", "Lung, left", " mm</td>", "Certainty of Finding", "83.0 %", "Halved"):
+        assert part in text, part
+
+
+def test_the_bundle_holds_every_digest_and_no_patient(standing: Dashboard):
+    data = standing.browser("vera").get(f"/study/{standing.uid}/evidence.zip").content
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        files = {name: archive.read(name).decode() for name in archive.namelist()}
+    received = json.loads(files["received.json"])
+    assert len(received) == 5
+    assert all(len(entry["sha256"]) == 64 for entry in received)
+    assert "ab" * 32 in files["results.json"]
+    for text in files.values():
+        for identifying in ("Test^Patient", "PatientName", "00100010", "TEST-1", "19600101", "00080050"):
+            assert identifying not in text
+
+
+def test_an_outline_lies_round_the_voxels_of_its_segment(standing: Dashboard):
+    shown, segments = _opened(standing)
+    place = segments.largest(1)
+    assert place is not None
+    index = shown.places.index(place)
+    window = window_of(shown, "", segments)
+    plain = np.asarray(Image.open(BytesIO(picture(shown, index, window))), int)
+    drawn = np.asarray(Image.open(BytesIO(picture(shown, index, window, [segments]))), int)
+    changed = np.argwhere(np.abs(plain - drawn).max(-1) > 60)
+    rows, columns = pixels(shown.series, index).shape
+    scale = np.array(plain.shape[:2]) / (rows, columns)
+    boxes = [piece.box for piece in segments.pieces[place]]
+    low = np.min([[part.start for part in box] for box in boxes], axis=0) * scale
+    high = np.max([[part.stop for part in box] for box in boxes], axis=0) * scale
+    assert np.abs(changed.min(0) - low).max() < scale.max()
+    assert np.abs(changed.max(0) - high).max() < scale.max()
+
+
+def test_a_derived_series_is_seen_beside_its_source(standing: Dashboard):
+    browser = standing.browser("vera")
+    one, other = (
+        np.asarray(Image.open(BytesIO(browser.get(f"/slice/{standing.job_id}/2.jpg?window=lung{more}").content)), int)
+        for more in ("", "&derived=1")
+    )
+    assert one.shape == other.shape
+    assert np.abs(one - other).max() > 10
+
+
+def _opened(dashboard: Dashboard) -> tuple[Any, Segments]:
+    files = sorted((dashboard.spool.folder / "incoming").rglob("*.dcm"))
+    (seg,) = [
+        path
+        for path in (dashboard.spool.folder / "results").rglob("*.dcm")
+        if b"1.2.840.10008.5.1.4.1.1.66.4" in path.read_bytes()[:400]
+    ]
+    return open_series(tuple(files)), open_segments(seg)
+
+
+def test_readyz_names_what_is_missing_and_healthz_only_answers(standing: Dashboard):
+    browser = standing.browser()
+    assert browser.get("/healthz").status_code == 200
+    answer = browser.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["faults"] == ["no worker is alive", "no sender is alive"]
+
+
+def test_a_series_that_is_no_grid_is_shown_image_by_image(tmp_path: Path):
+    from dicom_files import ct_series
+
+    datasets = ct_series(3, 16)
+    for dataset in datasets:
+        del dataset.ImagePositionPatient
+    shown = open_series(tuple(write(datasets, tmp_path)))
+    assert len(shown.places) == 3
+    assert Image.open(BytesIO(picture(shown, 0, window_of(shown, "")))).size == (720, 720)
