@@ -15,6 +15,7 @@ test: install lint
 bench: install
 	$(BIN)/ainode bench receive $(if $(QUICK),--quick)
 	$(BIN)/ainode bench infer
+	$(BIN)/ainode bench encode $(if $(QUICK),--rounds 1)
 
 lint: install
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ import click
 from node import __version__, log
 from node.config import PipelineTable, load
 from node.errors import NodeError
-from node.verbs import audit, bench, conformance, doctor, first_run, ledger, models, reconcile, rules
+from node.verbs import audit, bench, conformance, doctor, first_run, ledger, models, phantom, reconcile, rules
 from node.verbs import web as dashboard
 from node.verbs.options import config_option, json_option, print_json
 
@@ -153,6 +153,7 @@ for verb in (
     *ledger.VERBS,
     *bench.VERBS,
     *doctor.VERBS,
+    *phantom.VERBS,
     *reconcile.VERBS,
     *rules.VERBS,
     models.models,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from node.config import Config, Destination, DestinationTls
+from node.config import Config, Destination
 from node.deliver import echo
 from node.errors import NodeError
 from node.jobs.load import load_pipeline
@@ -103,10 +103,7 @@ def _port(config: Config) -> Check:
         try:
             probe.bind((address, port))
         except OSError as error:
-            host = "127.0.0.1" if address == "0.0.0.0" else address  # noqa: S104 - only compared
-            tls = DestinationTls.towards_callers(config.ae.tls)
-            ourselves = Destination(title=config.ae.title, host=host, port=port, tls=tls)
-            answer = echo("ourselves", ourselves, config.ae.title)
+            answer = echo("ourselves", Destination.of_node(config.ae), config.ae.title)
             if answer.ok:
                 return Check(
                     name="port", good=True, found=f"{address}:{port}: a node answers C-ECHO as {config.ae.title}"

@@ -12,7 +12,8 @@ import pytest
 
 from node.config import load
 from node.demo.chest import NODULES
-from node.demo.phantom import Truth, write_brain_flair, write_chest_ct
+from node.demo.images import Truth
+from node.demo.phantom import write_brain_flair, write_chest_ct
 from node.jobs.load import load_pipeline
 from node.pipeline import Findings, Volume
 from node.studies.rules import Origin, decide

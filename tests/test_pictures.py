@@ -16,8 +16,8 @@ from pydicom.dataset import Dataset
 
 from node.demo import scanner
 from node.demo.gallery import compare, draw_all, regions_of
+from node.demo.images import TrueLesion, Truth
 from node.demo.pacs import TITLE, OrthancPacs, Pacs, SmallPacs, make_pacs
-from node.demo.phantom import TrueLesion, Truth
 from node.demo.pictures import LINE, PANEL, comparison, overlay
 from node.demo.report import measurements
 from node.errors import InputError, PlatformError

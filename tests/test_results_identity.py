@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analyses import OUTCOMES, analysis, halved, one, source_of, two_lesions
+from analyses import ALGORITHM, OUTCOMES, analysis, halved, one, source_of, two_lesions
 from dicom_files import ct_series, write
 from pydicom import FileDataset, dcmread, dcmwrite
 from pydicom.dataelem import RawDataElement
@@ -20,6 +21,7 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from node import IMPLEMENTATION_CLASS_UID
 from node.pipeline import Findings
 from node.results import EncodedObject, check, encode
+from node.results.mending import mended
 from node.studies.source import SourceSeries
 
 NAMES = {
@@ -191,3 +193,54 @@ def test_the_file_says_that_this_node_wrote_it_not_the_sender_of_the_images(tmp_
         assert meta.ImplementationClassUID == IMPLEMENTATION_CLASS_UID
         assert "SourceApplicationEntityTitle" not in meta
         assert meta.MediaStorageSOPInstanceUID == encoded.dataset.SOPInstanceUID
+
+
+def test_the_device_uid_of_the_algorithm_changes_with_its_weights(tmp_path: Path):
+    source = source_of(tmp_path, ct_series(4, 24))
+    uids = set()
+    for algorithm in (ALGORITHM, replace(ALGORITHM, weights_sha256="cd" * 32), replace(ALGORITHM, version="9")):
+        report = one(encode(analysis(algorithm=algorithm, outcome="failed", reason="x"), source), "sr")
+        uids.add(str(report.ContributingEquipmentSequence[-1].DeviceUID))
+        again = one(encode(analysis(algorithm=algorithm, outcome="failed", reason="y"), source), "sr")
+        assert str(again.ContributingEquipmentSequence[-1].DeviceUID) in uids
+    assert len(uids) == 3
+
+
+MENDED: dict[str, tuple[str, ...]] = {
+    "nothing of the patient": ("PatientID is missing", "PatientName is missing", "PatientSex is missing"),
+    "nothing of the study": ("AccessionNumber is missing", "StudyDate is missing", "StudyTime is missing"),
+    "no slice thickness": ("SliceThickness is missing: the distance of the slices is taken",),
+    "no frame of reference": ("FrameOfReferenceUID is missing",),
+    "time with colons": ("StudyTime is no TM: kept as it is",),
+    "age, size and weight": (),
+    "time zone": (),
+    "empty type 2 attributes": (),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("which", MENDED)
+def test_what_is_mended_is_told_by_keyword(tmp_path: Path, which: str):
+    source = source_of(tmp_path, ct_series(3, 16), ODD_HEADERS[which])
+    told = mended(source)
+    assert all(any(line.startswith(wanted) for line in told) for wanted in MENDED[which])
+    assert bool(told) == bool(MENDED[which])
+
+
+CHARSETS_MENDED = {
+    "latin-1 without a character set": "PatientName is not in SpecificCharacterSet: kept byte for byte",
+    "a character set that is not its own": "PatientName is not in SpecificCharacterSet: kept byte for byte",
+    "an unknown character set": "SpecificCharacterSet is unknown: kept, with all texts byte for byte",
+}
+
+
+@pytest.mark.parametrize("which", NAMES)
+def test_names_in_their_character_set_need_no_mending_and_no_name_is_told(tmp_path: Path, which: str):
+    charset, name = NAMES[which]
+    paths = write(ct_series(3, 16), tmp_path)
+    for path in paths:
+        rewrite(path, charset, name)
+    told = mended(SourceSeries.read(paths))
+    wanted = CHARSETS_MENDED.get(which)
+    assert (wanted in told) if wanted else told == ()
+    assert not any(part in line for line in told for part in ("rg", "Worf", "Yamada", "Hong"))

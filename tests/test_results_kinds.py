@@ -218,6 +218,38 @@ def test_each_lesion_has_the_mean_spread_and_range_of_its_voxels_after_its_size(
         ]
 
 
+def tied(report: FileDataset) -> list[str]:
+    """SOP Instance UIDs that a report names as the other objects of its analysis."""
+    containers = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "111414"]
+    return [
+        str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for c in containers for item in c.ContentSequence
+    ]
+
+
+def test_each_report_is_the_root_that_names_every_other_object_of_the_analysis(made: Made):
+    _, objects = made
+    others = {str(o.dataset.SOPInstanceUID) for o in objects if not o.kind.startswith("sr")}
+    assert len(others) == len(objects) - 3
+    for kind in ("sr", "sr on labelmap", "sr alone"):
+        report = one(objects, kind)
+        assert sorted(tied(report)) == sorted(others)
+        evidence = {
+            str(item.ReferencedSOPInstanceUID)
+            for series in report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+            for item in series.ReferencedSOPSequence
+        }
+        assert others < evidence
+
+
+def test_a_report_names_only_what_goes_wherever_it_goes_itself(tmp_path: Path):
+    source = source_of(tmp_path, ct_series(4, 32))
+    profiles = [{"seg", "sr", "pdf"}, {"seg", "sr", "key object selection"}, {"sr alone"}]
+    objects = encode(analysis(two_lesions(source)), source, set().union(*profiles), profiles=profiles)
+    check(objects, source)
+    assert tied(one(objects, "sr")) == [one(objects, "seg").SOPInstanceUID]
+    assert tied(one(objects, "sr alone")) == []
+
+
 def test_the_key_slices_are_selected_of_interest(made: Made):
     _, objects = made
     document = one(objects, "key object selection")

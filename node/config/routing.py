@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from node.config.condition import Option, parse_condition, parse_hours
-from node.config.network import AeTls
+from node.config.network import Ae, AeTls
 from node.config.table import AeTitle, Name, Table, suggest
 
 Outcome = Literal["findings", "no findings", "partial", "derived", "not applicable", "failed"]
@@ -102,6 +102,12 @@ class Destination(Table):
     """Longest delay between two attempts; there is no last attempt."""
     alarm_after_hours: Annotated[float, Field(gt=0)] = 24.0
     """A delivery that is not done after this time is an alarm."""
+
+    @classmethod
+    def of_node(cls, ours: Ae) -> Destination:
+        """This node itself, as its callers on this machine reach it."""
+        host = "127.0.0.1" if ours.address == "0.0.0.0" else ours.address  # noqa: S104 - only compared
+        return cls(title=ours.title, host=host, port=ours.port, tls=DestinationTls.towards_callers(ours.tls))
 
     @property
     def place(self) -> str:

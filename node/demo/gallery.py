@@ -15,8 +15,8 @@ from PIL.Image import Image
 from pydicom.dataset import Dataset
 from scipy import ndimage
 
+from node.demo.images import TrueLesion, Truth
 from node.demo.pacs import HeldSeries, Pacs
-from node.demo.phantom import TrueLesion, Truth
 from node.demo.pictures import comparison, overlay
 from node.demo.report import measurements
 from node.demo.shapes import Point

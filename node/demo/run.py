@@ -21,8 +21,9 @@ from rich.table import Table
 from node.demo import pacs as archive
 from node.demo import scanner
 from node.demo.gallery import compare, draw_all
+from node.demo.images import Truth
 from node.demo.pacs import Pacs, make_pacs
-from node.demo.phantom import Truth, write_brain_flair, write_chest_ct
+from node.demo.phantom import write_brain_flair, write_chest_ct
 from node.demo.watch import Progress, progress, sent_series, table
 from node.errors import PlatformError
 from node.ledger.engine import ledger_url, open_ledger

@@ -13,7 +13,8 @@ from typing import Any
 
 from node.check import Check
 from node.config import Config
-from node.demo.phantom import Truth, write_brain_flair, write_chest_ct
+from node.demo.images import Truth
+from node.demo.phantom import write_brain_flair, write_chest_ct
 from node.errors import NodeError
 from node.jobs.worker import device_names
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from node.config import PipelineTable
+from node.config import DEFAULT_OBJECTS, PipelineTable
 from node.errors import EncodeError
 from node.jobs.load import load_pipeline
 from node.pipeline import Findings, Pipeline, Unsuitable
@@ -57,9 +58,16 @@ class Trial:
 
 
 def run_trial(
-    name: str, table: PipelineTable, folder: Path, out: Path | None, *, device: str, progress: Progress
+    name: str,
+    table: PipelineTable,
+    folder: Path,
+    out: Path | None,
+    *,
+    device: str,
+    progress: Progress,
+    kinds: Collection[str] = DEFAULT_OBJECTS,
 ) -> Trial:
-    """Run pipeline ``name`` on every series below ``folder`` that meets its needs; write the objects to ``out``.
+    """Run pipeline ``name`` on every series below ``folder`` that meets its needs; write ``kinds`` to ``out``.
 
     Raises ``NotFoundError`` when there is no DICOM file, what loading raises, and what the pipeline raises itself.
     """
@@ -72,7 +80,7 @@ def run_trial(
     trials = []
     for number, paths in enumerate(groups):
         progress(f"series {number + 1} of {len(groups)}, {len(paths)} images", number, len(groups))
-        trials.append(_try_series(name, pipeline, paths, out))
+        trials.append(_try_series(name, pipeline, paths, out, kinds))
     progress("done", len(groups), len(groups))
     return Trial(
         pipeline=name,
@@ -83,7 +91,9 @@ def run_trial(
     )
 
 
-def _try_series(name: str, pipeline: Pipeline, paths: list[Path], out: Path | None) -> SeriesTrial:
+def _try_series(
+    name: str, pipeline: Pipeline, paths: list[Path], out: Path | None, kinds: Collection[str]
+) -> SeriesTrial:
     source = SourceSeries.read(paths)
     started = time.monotonic()
     findings = Findings()
@@ -99,7 +109,16 @@ def _try_series(name: str, pipeline: Pipeline, paths: list[Path], out: Path | No
     files: tuple[Path, ...] = ()
     fault = ""
     if outcome != "not applicable":
-        files, fault = _encode(name, pipeline, findings, source, out)
+        analysis = Analysis(
+            pipeline=name,
+            algorithm=pipeline.algorithm,
+            generation=1,
+            outcome=outcome,
+            reason=reason,
+            findings=findings,
+            analysed_at=datetime.now(UTC),
+        )
+        files, fault = _encode(analysis, source, out, kinds)
     return SeriesTrial(
         series_instance_uid=source.series_instance_uid,
         modality=source.modality,
@@ -118,21 +137,13 @@ def _try_series(name: str, pipeline: Pipeline, paths: list[Path], out: Path | No
 
 
 def _encode(
-    name: str, pipeline: Pipeline, findings: Findings, source: SourceSeries, out: Path | None
+    analysis: Analysis, source: SourceSeries, out: Path | None, kinds: Collection[str]
 ) -> tuple[tuple[Path, ...], str]:
-    analysis = Analysis(
-        pipeline=name,
-        algorithm=pipeline.algorithm,
-        generation=1,
-        outcome=outcome_of(findings),
-        reason=findings.partial,
-        findings=findings,
-        analysed_at=datetime.now(UTC),
-    )
+    """The files that were written, and what is wrong with them."""
     fault = ""
     objects: tuple[EncodedObject, ...] = ()
     try:
-        objects = encode(analysis, source)
+        objects = encode(analysis, source, kinds)
         check(objects, source)
     except EncodeError as error:
         fault = str(error)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
+from typing import Literal
 
 from highdicom import VolumeGeometry
 from highdicom.seg import Segmentation
@@ -24,6 +25,7 @@ from node.results.key_image import draw_key_image, encode_key_images, key_findin
 from node.results.parametric_map import encode_map
 from node.results.pdf import encode_pdf
 from node.results.presentation import encode_key_objects, encode_presentation_states
+from node.results.root import Made, made_of
 from node.results.seg import encode_seg
 from node.results.sr import encode_sr
 
@@ -48,15 +50,24 @@ class _Work:
     """Of ``analysis_key``."""
     kinds: frozenset[str]
     """What is asked for."""
+    profiles: tuple[frozenset[str], ...]
+    """What each destination asks for; empty: one asks for it all."""
 
 
 def encode(
-    analysis: Analysis, source: Source, kinds: Collection[str] = DEFAULT_OBJECTS, earlier: Earlier | None = None
+    analysis: Analysis,
+    source: Source,
+    kinds: Collection[str] = DEFAULT_OBJECTS,
+    earlier: Earlier | None = None,
+    *,
+    profiles: Iterable[Collection[str]] = (),
 ) -> tuple[EncodedObject, ...]:
     """Make the objects of one analysis that are of ``kinds``, in the order in which they refer to one another.
 
     A pure function: the same analysis of the same images gives the same bytes. The SEG holds every mask that is not
-    empty. A report is there for each outcome but *derived*. With ``earlier`` it takes the place of that result.
+    empty. A report is there for each outcome but *derived*; it names the other objects that go wherever it goes
+    itself, as ``profiles``, the kinds that each destination gets, say. With ``earlier`` it takes the place of that
+    result.
 
     Raises ``EncodeError`` when findings cannot become valid objects; it names the kinds that cannot be made.
     """
@@ -87,8 +98,9 @@ def encode(
         identity=identity,
         key=key,
         kinds=frozenset(kinds),
+        profiles=tuple(map(frozenset, profiles)),
     )
-    for kind, dataset in _objects(work):
+    for kind, dataset in _objects(work, [made_of(encoded) for encoded in objects]):
         restore_references(dataset, source)
         if earlier is not None and kind in earlier.reports:
             name_predecessor(dataset, earlier.reports[kind])
@@ -103,31 +115,41 @@ def report_uids(analysis: Analysis, source: Source) -> frozenset[str]:
     return frozenset(derive_uid(key, kind) for kind in ("sr", "sr alone"))
 
 
-def _objects(work: _Work) -> Iterator[tuple[Kind, Dataset]]:
-    """Everything on the findings, without identity."""
+def _objects(work: _Work, made: list[Made]) -> Iterator[Made]:
+    """Everything on the findings, without identity; ``made``: what there is already. The reports name it all."""
     segmentations: dict[str, Segmentation] = {}
-    for kind in ("seg", "labelmap"):
-        if work.findings and kind in work.kinds:
-            with _making(kind):
-                segmentations[kind] = encode_seg(
-                    work.analysis, work.source, work.headers, findings=work.findings, key=work.key, kind=kind
-                )
-            yield kind, segmentations[kind]
-    yield from _shown(work)
+    for kind, dataset in chain(_segmentations(work), _shown(work), _maps(work)):
+        if isinstance(dataset, Segmentation):
+            segmentations[kind] = dataset
+        yield kind, dataset
+        made.append((kind, dataset))
     for kind, on in _REPORTS.items():
         if kind in work.kinds:
-            seg = segmentations.get(on)
-            yield (
-                kind,
-                encode_sr(
-                    work.analysis, work.source, work.headers, findings=work.findings, seg=seg, key=work.key, kind=kind
-                ),
+            report = encode_sr(
+                work.analysis,
+                work.source,
+                work.headers,
+                findings=work.findings,
+                seg=segmentations.get(on),
+                others=[one for one in made if all(one[0] in p for p in work.profiles if kind in p)],
+                key=work.key,
+                kind=kind,
             )
-    if "parametric map" in work.kinds:
-        yield from _maps(work)
+            yield kind, report
 
 
-def _shown(work: _Work) -> Iterator[tuple[Kind, Dataset]]:
+def _segmentations(work: _Work) -> Iterator[Made]:
+    kinds: tuple[Literal["seg", "labelmap"], ...] = ("seg", "labelmap")
+    for kind in kinds:
+        if work.findings and kind in work.kinds:
+            with _making(kind):
+                seg = encode_seg(
+                    work.analysis, work.source, work.headers, findings=work.findings, key=work.key, kind=kind
+                )
+            yield kind, seg
+
+
+def _shown(work: _Work) -> Iterator[Made]:
     """Pictures and marks of the key findings."""
     analysis, source, headers, key, kinds = work.analysis, work.source, work.headers, work.key, work.kinds
     shown = key_findings(work.findings)
@@ -153,9 +175,9 @@ def _shown(work: _Work) -> Iterator[tuple[Kind, Dataset]]:
         yield "key object selection", selection
 
 
-def _maps(work: _Work) -> Iterator[tuple[Kind, Dataset]]:
+def _maps(work: _Work) -> Iterator[Made]:
     found = work.analysis.findings or Findings()
-    if work.geometry is None:
+    if work.geometry is None or "parametric map" not in work.kinds:
         return
     for place, entry in enumerate(found.maps):
         with _making("parametric map"):

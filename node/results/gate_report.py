@@ -40,6 +40,7 @@ _VALUES = {  # PS3.3 C.17.3.2
     "NUM": "MeasuredValueSequence",
     "UIDREF": "UID",
     "IMAGE": "ReferencedSOPSequence",
+    "COMPOSITE": "ReferencedSOPSequence",
     "SCOORD": "GraphicData",
 }
 

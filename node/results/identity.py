@@ -138,10 +138,10 @@ def _time_zone(elements: tuple[DataElement | RawDataElement, ...]) -> tzinfo | N
 
 
 def equipment(analysis: Analysis, moment: datetime) -> ContributingEquipment:
-    """The algorithm as Contributing Equipment (PS3.3 C.12.1; IHE AI Results)."""
+    """The algorithm as Contributing Equipment (PS3.3 C.12.1; IHE AI Results asks for its Device UID)."""
     algorithm = analysis.algorithm
     timings = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in analysis.timings.items())
-    return ContributingEquipment(
+    item = ContributingEquipment(
         manufacturer=MANUFACTURER,
         purpose_of_reference=codes.DCM.ProcessingEquipment,
         manufacturer_model_name=plain(algorithm.name),
@@ -152,6 +152,8 @@ def equipment(analysis: Analysis, moment: datetime) -> ContributingEquipment:
             f"Analysis by pipeline {analysis.pipeline}" + (f"; {timings}" if timings else ""), 1024
         ),
     )
+    item.DeviceUID = device_uid(analysis)
+    return item
 
 
 def software_versions(analysis: Analysis) -> list[str]:
@@ -166,7 +168,7 @@ def serial_number(analysis: Analysis) -> str:
 
 
 def device_uid(analysis: Analysis) -> str:
-    """Device Observer UID: one per algorithm, version and weights."""
+    """Device UID and Device Observer UID: one per algorithm, version and weights."""
     algorithm = analysis.algorithm
     return derive_uid("device", algorithm.name, algorithm.version, algorithm.weights_sha256)
 
@@ -227,6 +229,8 @@ def finish(dataset: Dataset, analysis: Analysis, identity: Identity) -> bytes:
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    if "PixelData" in dataset:  # written from where it lies: pydicom copies what is not buffered once more
+        dataset["PixelData"].value = BytesIO(dataset.PixelData)
     buffer = BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()

@@ -53,6 +53,7 @@ from node.results.analysis import Analysis, Kind, Source
 from node.results.finding import Finding
 from node.results.headers import by_instance, references
 from node.results.identity import MANUFACTURER, derive_uid, device_uid, plain, serial_number, series_number
+from node.results.root import Made, supplementary_data
 from node.results.seg import algorithm_parameters
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
@@ -101,12 +102,14 @@ def encode_sr(
     *,
     findings: Sequence[Finding],
     seg: Segmentation | None,
+    others: Sequence[Made],
     key: str,
     kind: Kind,
 ) -> Comprehensive3DSR:
     """Build the SR; ``seg`` holds the segments of ``findings``. Identity and times are stamped on later.
 
-    ``None``: for who gets no segmentation; the planar groups then say everything.
+    ``None``: for who gets no segmentation; the planar groups then say everything. ``others``: the objects of this
+    analysis that the report ties together, ``seg`` among them.
     ``headers``: as ``headers_for_highdicom`` makes them.
     """
     try:
@@ -122,8 +125,10 @@ def encode_sr(
         content: ContentSequence = report[0].ContentSequence
         content.insert(len(content) - 1, _image_library(source, headers))
         content.append(_evaluations(analysis, findings))
+        if others:
+            content.append(supplementary_data(others))
         return Comprehensive3DSR(
-            evidence=[*by_instance(headers).values(), *([] if seg is None else [seg])],
+            evidence=[*by_instance(headers).values(), *(dataset for _, dataset in others)],
             content=report[0],
             series_instance_uid=derive_uid(key, kind, "series"),
             series_number=series_number(source, 2),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -86,7 +86,6 @@ def infer(
 ) -> None:
     """Inference: seconds from files to findings and peak memory, on the series of FOLDER or on synthetic ones."""
     import tempfile
-    from dataclasses import asdict
 
     from rich.console import Console
 
@@ -112,6 +111,44 @@ def infer(
     else:
         Console(width=max(Console().width, 120)).print(timing.table(lines))
         click.echo(", ".join(about.values()))
+
+
+@bench.command()
+@json_option
+@click.option("--markdown", is_flag=True, help="Print the table of docs/benchmarks.md.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="How often each is measured.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path(),
+    help="Where 400 MB of images and labels are kept meanwhile. Default: the current folder.",
+)
+def encode(*, as_json: bool, markdown: bool, rounds: int, folder: Path) -> None:
+    """Encoding: SEG beside highdicom used plainly and dcmqi; SR, key images and PDF. 300 x 512 x 512 voxels."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from node.bench import encode as bench_encode
+    from node.bench import report
+
+    machine = report.machine(folder)
+    here = bench_encode.tools_here()
+    runs = []
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        total = rounds * sum(tool in here for cell in bench_encode.CELLS for tool in cell.tools)
+        task = bar.add_task("images and labels", total=total)
+        for done in bench_encode.run(folder, rounds):
+            runs.append(done)
+            bar.update(task, advance=1, description=f"{done.cell.title}: {bench_encode.TITLES[done.tool]}")
+    if as_json:
+        print_json({"machine": machine, "runs": [asdict(one) for one in runs]})
+    elif markdown:
+        click.echo(bench_encode.markdown(runs, machine))
+    else:
+        Console(width=max(Console().width, 120)).print(bench_encode.table(runs))
+        click.echo(", ".join(machine.values()))
+    for tool in bench_encode.TITLES.keys() - set(here):
+        click.echo(f"{bench_encode.TITLES[tool]} was skipped: it is not installed (pip install dcmqi)", err=True)
 
 
 VERBS = (bench,)

@@ -1,0 +1,90 @@
+"""What the headers of a series lack or state wrongly, and what the results do about it: keywords only, never values."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+from pydicom import Dataset
+from pydicom.charset import convert_encodings
+from pydicom.config import RAISE
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataelem import RawDataElement
+from pydicom.valuerep import STR_VR, validate_value
+
+from node.results.analysis import Source
+from node.results.headers import EMPTY
+from node.results.identity import Identity
+from node.results.iod import is_current
+
+
+def mended(source: Source) -> tuple[str, ...]:
+    """One phrase for each thing, in the order of the first header; empty when it is as the standard wants it."""
+    first = source.datasets[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, of the same
+        return (*_identity(first, Identity.read(source)), *_images(source))
+
+
+def _identity(first: Dataset, identity: Identity) -> Iterator[str]:
+    for keyword in EMPTY:
+        if keyword not in first:
+            yield f"{keyword} is missing: left empty"
+    raw = {keyword_for_tag(e.tag): e for e in identity.elements if isinstance(e, RawDataElement) and e.value}
+    texts = {keyword: e for keyword, e in raw.items() if e.VR in STR_VR}
+    encodings = _encodings(raw)
+    if not encodings:
+        yield "SpecificCharacterSet is unknown: kept, with all texts byte for byte"
+    for keyword, element in texts.items():
+        value = bytes(element.value or b"")
+        if encodings and not _fits(value, encodings):
+            yield f"{keyword} is not in SpecificCharacterSet: kept byte for byte"
+        elif not _is_valid(str(element.VR), value):
+            yield f"{keyword} is no {element.VR}: kept as it is"
+
+
+def _encodings(raw: dict[str, RawDataElement]) -> list[str]:
+    """Python's names of the character sets; none when one is unknown."""
+    stated = raw.get("SpecificCharacterSet")
+    terms = (stated.value or b"").decode("ascii", "replace").strip(" \0").split("\\") if stated else [""]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            return [str(name) for name in convert_encodings([term.strip() for term in terms])]
+        except (LookupError, UserWarning):
+            return []
+
+
+def _fits(value: bytes, encodings: list[str]) -> bool:
+    """A text with escape sequences is taken as it is; any other is in the first character set (PS3.5 6.1.2.5)."""
+    if b"\x1b" in value:
+        return len(encodings) > 1
+    try:
+        value.decode("ascii" if encodings[0] == "iso8859" else encodings[0])
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_valid(vr: str, value: bytes) -> bool:
+    try:
+        for part in value.decode("latin-1").strip(" \0").split("\\"):
+            validate_value(vr, part, RAISE)
+    except ValueError:
+        return False
+    return True
+
+
+def _images(source: Source) -> Iterator[str]:
+    first = source.datasets[0]
+    if not is_current(str(first.get("SOPClassUID", ""))):
+        yield "SOPClassUID is retired: referred to as it is"
+    if "ImagePositionPatient" not in first:
+        return
+    if not first.get("FrameOfReferenceUID"):
+        yield "FrameOfReferenceUID is missing: one is derived from the series"
+    if not float(first.get("SliceThickness") or 0) > 0:
+        yield "SliceThickness is missing: the distance of the slices is taken"
+    for keyword in ("ImageOrientationPatient", "PixelSpacing"):
+        if any(dataset.get(keyword) != first.get(keyword) for dataset in source.datasets):
+            yield f"{keyword} differs between images by rounding: that of the first is taken"
