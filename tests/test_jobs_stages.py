@@ -18,6 +18,7 @@ from node.errors import GateError, InputError
 from node.jobs import encode as encode_stage
 from node.jobs.encode import Encode
 from node.jobs.infer import Infer
+from node.jobs.stage import Stage
 from node.ledger.tables import instance
 from node.ledger.transitions import record_outcome
 
@@ -175,14 +176,37 @@ def test_a_picture_that_cannot_be_drawn_is_left_out_and_the_rest_leaves(
     assert b"Not sent: key images, pdf (ValueError: no window)" in said
 
 
-def test_repeated_encoding_makes_the_same_files(idle: JobNode) -> None:
-    job_id = idle.enqueue()
+def inferred(idle: JobNode, job_id: str) -> Stage:
+    """The stage encode of a job that was inferred."""
     infer, encode, _ = idle.stages()
     done = infer.handler(job_id, "")
     infer.interrupt()
     assert done is not None
     with idle.engine.begin() as connection:
         done.write(connection)
+    return encode
+
+
+def test_one_line_says_which_headers_were_mended_and_nothing_of_the_patient(
+    idle: JobNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = ct_series(n=3, size=16)
+    for image in images:
+        del image.FrameOfReferenceUID, image.PatientSex
+        image.PatientName = "Unlogged^Name"
+    job_id = idle.enqueue(images)
+    encode = inferred(idle, job_id)
+    with caplog.at_level("INFO", "node.jobs.encode"):
+        encode.handler(job_id, "")
+    [line] = [record.getMessage() for record in caplog.records if record.name == "node.jobs.encode"]
+    assert line.startswith(f"job {job_id}: headers of series {images[0].SeriesInstanceUID}: PatientSex is missing")
+    assert "FrameOfReferenceUID is missing" in line
+    assert "Unlogged" not in caplog.text
+
+
+def test_repeated_encoding_makes_the_same_files(idle: JobNode) -> None:
+    job_id = idle.enqueue()
+    encode = inferred(idle, job_id)
     made = []
     for _ in range(2):
         encode.handler(job_id, "")

@@ -234,6 +234,7 @@ CHARSETS_MENDED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("which", NAMES)
 def test_names_in_their_character_set_need_no_mending_and_no_name_is_told(tmp_path: Path, which: str):
     charset, name = NAMES[which]

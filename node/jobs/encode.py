@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,8 +23,11 @@ from node.ledger.timeline import tell
 from node.ledger.transitions import owe_results, record_outcome, record_results
 from node.pipeline import Algorithm
 from node.results import ANALYSED, OPTIONAL, Analysis, Earlier, EncodedObject, check, encode, report_uids
+from node.results.mending import mended
 from node.spool import Spool
 from node.studies.source import SourceSeries, read_header
+
+logger = logging.getLogger(__name__)
 
 
 class Encode:
@@ -44,6 +48,8 @@ class Encode:
             job = get_job(connection, job_id)
             paths = [self._spool.absolute(path) for path in source_paths(connection, job)]
         source = _readable_series(paths)
+        if told := mended(source):
+            logger.info("job %s: headers of series %s: %s", job_id, source.series_instance_uid, "; ".join(told))
         analysis = self._analysis(job)
         kinds = {name: self._config.kinds(name) for name in job.destinations}
         wanted = frozenset().union(*kinds.values()) if kinds else frozenset(DEFAULT_OBJECTS)
@@ -111,11 +117,12 @@ class Encode:
         """
         rows: list[dict[str, object]] = []
         earlier = self._earlier(job, report_uids(analysis, source))
+        profiles = [self._config.kinds(name) for name in job.destinations]
         while True:
             objects: tuple[EncodedObject, ...] = ()
             fault, bad = "", kinds
             try:
-                objects = encode(analysis, source, kinds, earlier)
+                objects = encode(analysis, source, kinds, earlier, profiles=profiles)
                 check(objects, source)
             except EncodeError as error:
                 fault, bad = str(error), error.kinds & kinds & OPTIONAL

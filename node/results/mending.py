@@ -32,7 +32,7 @@ def _identity(first: Dataset, identity: Identity) -> Iterator[str]:
             yield f"{keyword} is missing: left empty"
     raw = {keyword_for_tag(e.tag): e for e in identity.elements if isinstance(e, RawDataElement) and e.value}
     texts = {keyword: e for keyword, e in raw.items() if e.VR in STR_VR}
-    encodings = _encodings(raw)
+    encodings = _encodings(first)
     if not encodings:
         yield "SpecificCharacterSet is unknown: kept, with all texts byte for byte"
     for keyword, element in texts.items():
@@ -43,14 +43,13 @@ def _identity(first: Dataset, identity: Identity) -> Iterator[str]:
             yield f"{keyword} is no {element.VR}: kept as it is"
 
 
-def _encodings(raw: dict[str, RawDataElement]) -> list[str]:
+def _encodings(first: Dataset) -> list[str]:
     """Python's names of the character sets; none when one is unknown."""
-    stated = raw.get("SpecificCharacterSet")
-    terms = (stated.value or b"").decode("ascii", "replace").strip(" \0").split("\\") if stated else [""]
+    stated = first.get("SpecificCharacterSet") or ""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            return [str(name) for name in convert_encodings([term.strip() for term in terms])]
+            return [str(name) for name in convert_encodings(stated)]
         except (LookupError, UserWarning):
             return []
 
