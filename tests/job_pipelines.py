@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class Scripted:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
+        self.algorithm = replace(Scripted.algorithm, version=options.get("version", Scripted.algorithm.version))
         self._loaded_by = os.getpid()
 
     def run(self, series: Series) -> Findings:

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from dicom_files import ct_series, mr_series
 from job_node import JobNode, config_of
-from pydicom import dcmread
+from pydicom import FileDataset, dcmread
 
 from node.errors import GateError, InputError
 from node.jobs import encode as encode_stage
@@ -213,6 +213,37 @@ def test_repeated_encoding_makes_the_same_files(idle: JobNode) -> None:
         made.append({path.name: path.read_bytes() for path in (idle.folder / "results" / job_id).iterdir()})
     assert made[0] == made[1]
     assert len(made[0]) == 2
+
+
+def test_a_new_version_of_the_model_follows_the_earlier_report_and_keeps_tracking_uids(tmp_path: Path) -> None:
+    made = []
+    for version in ("1", "2"):
+        node = JobNode(config_of(tmp_path, version=version))
+        if version == "1":
+            job_id = node.enqueue()
+        else:
+            node.jobs.retry(job_id)
+        done = inferred(node, job_id).handler(job_id, "")
+        assert done is not None
+        with node.engine.begin() as connection:
+            done.write(connection)
+        made.append({row.kind: dcmread(node.spool.absolute(row.path)) for row in done_rows(node, job_id, made)})
+        node.engine.dispose()
+    first, second = made
+    assert second["sr"].SOPInstanceUID != first["sr"].SOPInstanceUID
+    [study] = second["sr"].PredecessorDocumentsSequence
+    [followed] = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert followed.ReferencedSOPInstanceUID == first["sr"].SOPInstanceUID
+    [then], [now] = (results["seg"].SegmentSequence for results in made)
+    assert now.TrackingUID == then.TrackingUID
+    versions = [results["sr"].ContributingEquipmentSequence[-1].SoftwareVersions[0] for results in made]
+    assert versions == ["1", "2"]
+
+
+def done_rows(node: JobNode, job_id: str, before: list[dict[str, FileDataset]]) -> list[Any]:
+    """Results of a job without those that were there ``before``."""
+    known = {str(dataset.SOPInstanceUID) for results in before for dataset in results.values()}
+    return [row for row in node.results(job_id) if row.sop_instance_uid not in known]
 
 
 def test_running_job_that_is_cancelled_ends_its_pipeline_and_frees_the_device(node: JobNode) -> None:
