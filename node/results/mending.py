@@ -17,6 +17,9 @@ from node.results.headers import EMPTY
 from node.results.identity import Identity
 from node.results.iod import is_current
 
+_FORMED = frozenset({"AS", "CS", "DA", "DS", "IS", "TM", "UI"})
+"""Value Representations with a form of their own (PS3.5 6.2); free text has none."""
+
 
 def mended(source: Source) -> tuple[str, ...]:
     """One phrase for each thing, in the order of the first header; empty when it is as the standard wants it."""
@@ -39,7 +42,7 @@ def _identity(first: Dataset, identity: Identity) -> Iterator[str]:
         value = bytes(element.value or b"")
         if encodings and not _fits(value, encodings):
             yield f"{keyword} is not in SpecificCharacterSet: kept byte for byte"
-        elif not _is_valid(str(element.VR), value):
+        elif element.VR in _FORMED and not _is_valid(str(element.VR), value):
             yield f"{keyword} is no {element.VR}: kept as it is"
 
 
@@ -67,7 +70,7 @@ def _fits(value: bytes, encodings: list[str]) -> bool:
 
 def _is_valid(vr: str, value: bytes) -> bool:
     try:
-        for part in value.decode("latin-1").strip(" \0").split("\\"):
+        for part in value.decode("ascii").strip(" \0").split("\\"):
             validate_value(vr, part, RAISE)
     except ValueError:
         return False
