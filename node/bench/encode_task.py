@@ -132,7 +132,7 @@ def _highdicom(source: SourceSeries, numbered: Labels, _objects: str) -> int:
 
 def _dcmqi(folder: Path, segments: int) -> int:
     target = folder / "dcmqi.dcm"
-    command = ["itkimage2segimage", "--inputImageList", folder / f"{segments}-{LABELS}"]
+    command: list[str | Path] = ["itkimage2segimage", "--inputImageList", folder / f"{segments}-{LABELS}"]
     command += ["--inputDICOMDirectory", folder / "images", "--inputMetadata", folder / f"{segments}-meta.json"]
     subprocess.run([*command, "--outputDICOM", target], check=True, capture_output=True)
     size = target.stat().st_size
