@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -49,9 +50,10 @@ class Dashboard:
         self.users = users_path(self.config.web, folder)
         self._browsers: list[httpx.Client] = []
 
-    def browser(self, name: str = "") -> httpx.Client:
-        """Logged in as ``name``; not at all without."""
-        browser = httpx.Client(base_url=f"http://127.0.0.1:{self.config.web.port}", timeout=30.0, trust_env=False)
+    def browser(self, name: str = "", trusting: ssl.SSLContext | None = None) -> httpx.Client:
+        """Logged in as ``name``; not at all without. ``trusting``: over TLS."""
+        address = f"{'https' if trusting else 'http'}://127.0.0.1:{self.config.web.port}"
+        browser = httpx.Client(base_url=address, timeout=30.0, trust_env=False, verify=trusting or True)
         self._browsers.append(browser)
         if name:
             assert self.log_in(browser, name, PASSWORD).status_code == 303

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, LoginPassword
+from certificates import Authority
 from peers import free_port
 
 from node.config import Config
@@ -109,6 +112,39 @@ def test_a_problem_is_mailed_once_and_once_more_when_it_is_over(tmp_path: Path, 
     node.notifier.step(now())
     assert len(mails) == 2
     assert "OVER: destination pacs is down" in mails[1]
+
+
+def test_a_mail_server_gets_the_login_over_tls_and_only_there(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+):
+    logins: list[tuple[bytes, bytes]] = []
+
+    def known(_server: Any, _session: Any, _envelope: Any, _mechanism: str, login: LoginPassword) -> AuthResult:
+        logins.append((login.login, login.password))
+        return AuthResult(success=login.password == b"secret")
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(authority.pem("ainode"), authority.key("ainode"))
+    box = Mailbox()
+    server = Controller(
+        box, hostname="127.0.0.1", port=free_port(), tls_context=context, require_starttls=True,
+        authenticator=known, auth_required=True,
+    )  # fmt: skip
+    (tmp_path / "password").write_text("secret\n")
+    options = {"mail_to": ("it@example.org",), "smtp_host": "localhost", "smtp_port": server.port}
+    options |= {"smtp_starttls": True, "smtp_user": "node", "smtp_password_file": str(tmp_path / "password")}
+    node = Node(tmp_path, **options)
+    node.break_destination()
+    server.start()
+    try:
+        node.notifier.step(now())  # its certificate is not trusted: no password is sent
+        assert (logins, box.mails) == ([], [])
+        monkeypatch.setenv("SSL_CERT_FILE", authority.pem("ca"))
+        node.notifier.step(now())
+    finally:
+        server.stop()
+    assert logins == [(b"node", b"secret")]
+    assert "destination pacs is down" in box.mails[0]
 
 
 def test_a_webhook_that_fails_is_told_later_and_the_mail_is_not_repeated(

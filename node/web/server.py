@@ -21,11 +21,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from node import __version__
+from node.actor import look_every
 from node.config import Config, Web
 from node.errors import NodeError, NotFoundError, PlatformError
 from node.jobs.engine import Jobs
 from node.spool import Spool
 from node.web import actions, pages, places, probes, studies, words
+from node.web.secured import LOOK_SECONDS, Secured
 from node.web.site import Site
 from node.web.users import secret_key
 from node.web.visit import Door, Guarded, Visit
@@ -91,12 +93,15 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Sta
 @contextmanager
 def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
     """Serve until the end of the ``with`` block. Raises ``PlatformError`` when the address cannot be had."""
-    web = config.web
+    web, ended = config.web, threading.Event()
+    secured = Secured(web.certificate, web.key) if web.certificate is not None else None
+    if secured is not None:
+        watch = (LOOK_SECONDS, ended, "certificate of the dashboard", secured.look)
+        threading.Thread(target=look_every, args=watch, name="certificate", daemon=True).start()
     server = uvicorn.Server(
         uvicorn.Config(
             make_app(config, engine, spool, Jobs(engine)),
-            ssl_certfile=web.certificate,
-            ssl_keyfile=web.key,
+            ssl_context_factory=None if secured is None else lambda _config, _default: secured.context,
             access_log=False,
             server_header=False,
             proxy_headers=False,
@@ -112,6 +117,7 @@ def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
     try:
         yield
     finally:
+        ended.set()
         server.should_exit = True
         thread.join()
         listener.close()

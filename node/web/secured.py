@@ -1,0 +1,47 @@
+"""TLS of the dashboard: a renewed certificate holds for the next connection, without a restart."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+
+from node.errors import ConfigError
+from node.tls import CIPHERS
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+
+
+class Secured:
+    """The context of the server, and the files that it was made of."""
+
+    def __init__(self, certificate: Path, key: Path | None) -> None:
+        """Raises ``ConfigError`` when the files cannot be used."""
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.set_ciphers(":".join(CIPHERS))
+        self._certificate, self._key = certificate, key
+        self._seen = self._stamps()
+        try:
+            self.context.load_cert_chain(self._certificate, self._key)
+        except OSError as error:
+            words = getattr(error, "reason", None) or error.strerror
+            raise ConfigError(f"[web] certificate {certificate}: {words}; give PEM files of one pair") from error
+
+    def look(self, _at: float) -> None:
+        """Take the files again when they have changed; while they cannot be used, the old ones stay in force."""
+        stamps = self._stamps()
+        if stamps == self._seen:
+            return
+        try:
+            self.context.load_cert_chain(self._certificate, self._key)
+        except OSError as error:
+            logger.warning("[web] certificate %s cannot be used (%s); the old one stays", self._certificate, error)
+            return
+        self._seen = stamps
+
+    def _stamps(self) -> list[tuple[int, int]]:
+        files = [path.stat() for path in (self._certificate, self._key) if path is not None and path.exists()]
+        return [(one.st_ino, one.st_mtime_ns) for one in files]
