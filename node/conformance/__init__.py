@@ -9,7 +9,9 @@ from jinja2 import Environment, StrictUndefined
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.sop_class import (
     Comprehensive3DSRStorage,
+    CTImageStorage,
     LabelMapSegmentationStorage,
+    MRImageStorage,
     StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
@@ -25,6 +27,7 @@ from node.receive import status
 from node.receive.negotiation import MAXIMUM_PDU
 from node.receive.policy import PLAIN, SERVICES, STANDARD_STORAGE, TRANSFER_SYNTAXES
 from node.results.gate import SOP_CLASSES
+from node.results.iod import required_of
 
 STORE_STATUSES = {
     status.SUCCESS: "File and ledger entry are durable; also for the same instance again, byte for byte",
@@ -57,6 +60,9 @@ _ASKED = (
     StudyRootQueryRetrieveInformationModelGet,
 )
 
+_LIKE_THEIR_SOURCE = (CTImageStorage, MRImageStorage)
+"""Derived images are of the SOP Class of their source: one of these."""
+
 
 def statement(config: Config) -> str:
     """The statement of a configured node, as Markdown."""
@@ -84,4 +90,6 @@ def statement(config: Config) -> str:
         kinds=get_args(ObjectKind),
         classes=SOP_CLASSES,
         label_map=LabelMapSegmentationStorage,
+        objects=[UID(uid) for uid in dict.fromkeys([*SOP_CLASSES.values(), *_LIKE_THEIR_SOURCE])],
+        required_of=required_of,
     )

@@ -40,6 +40,14 @@ def _mandatory(sop_class: str) -> tuple[tuple[str, dict[str, Any]], ...]:
     )
 
 
+def required_of(sop_class: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Mandatory modules of an IOD, each with its keywords of type 1 and of type 2: what ``iod_faults`` looks for."""
+    for module, attributes in _mandatory(sop_class):
+        first = [keyword for keyword, attribute in attributes.items() if attribute["type"] == _REQUIRED]
+        second = [keyword for keyword, attribute in attributes.items() if attribute["type"] == _EMPTY_ALLOWED]
+        yield module, first, second
+
+
 def is_current(sop_class: str) -> bool:
     """Whether the standard still has this storage class; highdicom knows no retired one."""
     return sop_class in get_sop_class_iod_map()
