@@ -1,4 +1,4 @@
-"""Training: the optimiser, the augmentation, and that a run can be stopped and taken up again."""
+"""Training: the augmentation, the pairs, and that a run can be stopped and taken up again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from pipelines.denoise.data import Noisy, Sample, add_noise_fields
-from pipelines.denoise.muon import Muon, orthogonal
 from pipelines.denoise.patches import make_patch
 from pipelines.denoise.train import Trainer as DenoiseTrainer
 from pipelines.tumor import data as tumor_data
@@ -37,33 +36,6 @@ def patients() -> list[Patient]:
         noisy = np.clip(image + rng.normal(0, 2, image.shape), 0, 255).astype(np.uint8)
         made.append(Patient(f"p{number}", noisy, mask, 80.0))
     return made
-
-
-def test_muon_makes_every_direction_of_an_update_about_equally_strong():
-    torch.manual_seed(1)
-    skewed = torch.randn(12, 40) * torch.logspace(0, -2, 12)[:, None]
-    for matrix in (skewed, skewed.T):
-        strengths = torch.linalg.svdvals(orthogonal(matrix))
-        assert float(strengths.min()) > 0.3
-        assert float(strengths.max()) < 1.3
-
-
-def test_muon_finds_the_least_squares():
-    torch.manual_seed(2)
-    true = torch.randn(4, 2, 3, 3)
-    layer = torch.nn.Conv2d(2, 4, 3, bias=False)
-    images = torch.randn(4, 2, 8, 8)
-    aim = torch.nn.functional.conv2d(images, true)
-    optimiser = Muon(layer.parameters(), lr=0.2)
-    losses = []
-    for step in range(60):
-        optimiser.param_groups[0]["lr"] = 0.2 * (1 - step / 60)
-        loss = (layer(images) - aim).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
-    assert losses[-1] < 0.05 * losses[0]
 
 
 def test_an_implanted_tumour_lies_in_the_head_and_is_marked(monkeypatch):

@@ -22,7 +22,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipelines.denoise.data import REALISATIONS, FloatArray, Noisy, add_noise_fields, low_dose, samples
 from pipelines.denoise.lowdose import noise_fields
-from pipelines.denoise.muon import Muon
 from pipelines.denoise.network import DenoiseNet
 from pipelines.denoise.noise import noise_map
 from pipelines.denoise.patches import Patch, make_patch
@@ -30,11 +29,9 @@ from pipelines.weights import load_weights, save_weights
 
 SEED = 20
 BATCH = 4
-RATE, END_RATE = 0.02, 1.5e-3
-"""Learning rates of the hidden convolutions (Muon) and of the first and last one (AdamW)."""
-FINE_TUNING = 0.6
-"""Of the learning rates, when training begins with earlier weights."""
-WARM_UP, DECAY = 100, 0.999
+RATE, WARM_UP, DECAY = 1.5e-3, 300, 0.999
+FINE_TUNING = 0.5
+"""Of the learning rate, when training begins with earlier weights."""
 VALIDATE_EVERY = 400
 PATIENCE = 12
 """Training stops early after so many validations without a better one."""
@@ -104,15 +101,13 @@ def plot(log: Path) -> None:
 
 
 class Trainer:
-    """Network, its moving average, optimisers and how far they have come: what a checkpoint holds."""
+    """Network, its moving average, optimiser and how far they have come: what a checkpoint holds."""
 
     def __init__(self, out: Path) -> None:
         torch.manual_seed(SEED)
         self.out = out
         self.net = DenoiseNet()
-        ends = (*self.net.head.parameters(), *self.net.tail.parameters())
-        hidden = [p for p in self.net.parameters() if all(p is not e for e in ends)]
-        self.optimisers = (Muon(hidden, RATE), torch.optim.AdamW(ends, END_RATE, weight_decay=1e-4))
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), RATE, weight_decay=1e-4)
         self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
         self.step, self.best, self.seconds, self.loss, self.since_best = 0, -math.inf, 0.0, 0.0, 0
 
@@ -121,8 +116,7 @@ class Trainer:
         state = torch.load(self.out / "checkpoint.pt", weights_only=True)
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+        self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
         self.loss, self.since_best = state["loss"], state["since_best"]
 
@@ -131,7 +125,7 @@ class Trainer:
         state = {
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
-            "optimisers": [o.state_dict() for o in self.optimisers],
+            "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "best": self.best,
             "seconds": self.seconds,
@@ -142,15 +136,13 @@ class Trainer:
         (self.out / "checkpoint.part").replace(self.out / "checkpoint.pt")
 
     def learn(self, patches: list[Patch], factor: float) -> None:
-        """One step at ``factor`` of the full learning rates."""
-        for optimiser, rate in zip(self.optimisers, (RATE, END_RATE), strict=True):
-            optimiser.param_groups[0]["lr"] = rate * factor
-            optimiser.zero_grad(set_to_none=True)
+        """One step at ``factor`` of the full learning rate."""
+        self.optimiser.param_groups[0]["lr"] = RATE * factor
+        self.optimiser.zero_grad(set_to_none=True)
         loss = loss_of(self.net, patches)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        for optimiser in self.optimisers:
-            optimiser.step()
+        self.optimiser.step()
         self.average.update_parameters(self.net)
         value = float(loss.detach())
         self.loss = value if self.step == 0 else 0.99 * self.loss + 0.01 * value
