@@ -13,6 +13,7 @@ from job_pipelines import create
 
 from node.config import PipelineTable
 from node.errors import PlatformError
+from node.jobs.ahead import Ahead
 from node.jobs.child import Task, execute
 from node.jobs.memory import Seen, admit, expected_mib
 
@@ -56,9 +57,9 @@ def test_a_job_that_the_machine_cannot_hold_is_refused_before_it_runs(tmp_path: 
         seen=(seen(1024, 1e9),),
         folder=tmp_path / "out",
     )
-    reply = execute(task, OrderedDict(), "cpu")
+    reply = execute(task, OrderedDict(), "cpu", Ahead())
     assert reply.error == "PlatformError"
     assert "free" in reply.reason
     assert not (tmp_path / "log").exists()
     elsewhere = replace(task, seen=(replace(task.seen[0], device="cuda:0"),))
-    assert not execute(elsewhere, OrderedDict(), "cpu").error, "what another device took does not count"
+    assert not execute(elsewhere, OrderedDict(), "cpu", Ahead()).error, "what another device took does not count"

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import queue
 import signal
 import sys
+import threading
 import time
 from collections import OrderedDict
 from contextlib import suppress
@@ -26,6 +28,7 @@ from node.isolation import cut_off_network
 from node.process import die_with_parent
 
 if TYPE_CHECKING:
+    from node.jobs.ahead import Ahead
     from node.jobs.memory import Seen
     from node.pipeline import Pipeline, Prior
 
@@ -56,6 +59,8 @@ class Task:
     """Where the handover goes."""
     load_only: bool = False
     """Only make sure that the pipeline is loaded."""
+    ahead: bool = False
+    """Only read and decode the series, beside what runs; the same task without this comes next. No reply."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,16 +99,32 @@ def main(tasks: Connection, output: Connection, parent: int, device: str, thread
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
     cut_off_network()
+    from node.jobs.ahead import Ahead
+
+    ahead = Ahead()
     loaded: OrderedDict[str, Pipeline] = OrderedDict()
+    runs: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(tasks, runs, ahead), name="tasks", daemon=True).start()
+    while (task := runs.get()) is not None:
+        reply = execute(task, loaded, device, ahead)
+        tasks.send_bytes(reply.to_bytes())
+        if reply.error:
+            return  # a CUDA context may be broken, memory may be fragmented: begin afresh
+
+
+def _receive(tasks: Connection, runs: queue.SimpleQueue[Task | None], ahead: Ahead) -> None:
+    """Pass on the tasks that come while one runs; ``None`` at the end."""
     with suppress(EOFError):
         while True:
-            reply = execute(tasks.recv(), loaded, device)
-            tasks.send_bytes(reply.to_bytes())
-            if reply.error:
-                return  # a CUDA context may be broken, memory may be fragmented: begin afresh
+            task: Task = tasks.recv()
+            if task.ahead:
+                ahead.begin(task.paths)
+            else:
+                runs.put(task)
+    runs.put(None)
 
 
-def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Reply:
+def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, ahead: Ahead) -> Reply:
     """Run one task. The handover is durable before this returns; after *not applicable* it holds no findings."""
     from node.jobs.facts import facts_of, voxels_of
     from node.jobs.handover import Handover, save
@@ -126,7 +147,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Repl
         facts: dict[str, Any] = {}
         try:
             others = {name: SourceSeries.read(paths) for name, paths in task.companions.items()}
-            source = replace(SourceSeries.read(task.paths), companions=others, prior=task.prior)
+            source = replace(ahead.take(task.paths), companions=others, prior=task.prior)
             clock.lap("read")
             reason = unmet(pipeline.needs, source)
             if not reason:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import queue
 import shutil
 import threading
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +52,8 @@ class Infer:
         self._workers = tuple(
             Worker(name, threads, config.jobs.run_timeout_seconds) for name in device_names(config.devices)
         )
-        self._free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-        for worker in self._workers:
-            self._free.put(worker)
+        self._choosing = threading.Lock()
+        self._owed = dict.fromkeys(self._workers, 0)
 
     def stage(self) -> Stage:
         """As the engine executes it."""
@@ -63,15 +61,15 @@ class Infer:
             name=INFER,
             handler=self.infer,
             retries=retries(self._config.jobs),
-            slots=len(self._workers),
+            slots=sum(_jobs_at(worker.device) for worker in self._workers),
             begin=self.warm,
             interrupt=self.close,
         )
 
     def warm(self) -> None:
         """Load every configured pipeline on every device in the background: the first job need not wait for it."""
-        for _ in self._workers:
-            threading.Thread(target=self._warm_one, name="warm", daemon=True).start()
+        for worker in self._workers:
+            threading.Thread(target=self._warm_one, args=(worker,), name="warm", daemon=True).start()
 
     def infer(self, job_id: str, _subject: str) -> Done:
         """Handler: run the job's pipeline in a child process and leave the handover for encode."""
@@ -92,11 +90,8 @@ class Infer:
             seen=seen,
             folder=self._spool.work(job_id),
         )
-        worker = self._free.get()
-        try:
+        with self._turn(task) as worker:
             reply = worker.run(task, lambda: self._wanted(job_id))
-        finally:
-            self._free.put(worker)
 
         def write(connection: sa.Connection) -> None:
             tell(connection, job_id, "infer timings", _timings(reply, worker.device))
@@ -134,21 +129,40 @@ class Infer:
             shutil.rmtree(folder, ignore_errors=True)
         return None, f"No earlier analysis was found at {wanted.source} within {wanted.days} days."
 
-    def _warm_one(self) -> None:
-        worker = self._free.get()
+    @contextmanager
+    def _turn(self, task: Task) -> Iterator[Worker]:
+        """The worker that runs ``task``, when it is its turn. Of several that of the fewest jobs.
+
+        While it runs another job, it decodes the series of this one.
+        """
+        with self._choosing:
+            worker = min(self._workers, key=lambda one: self._owed[one])
+            self._owed[worker] += 1
+            waits = self._owed[worker] > 1
+        try:
+            if waits:
+                worker.prepare(task)
+            with worker.turn:
+                if waits and not self._wanted(task.job_id):
+                    raise Unwanted(f"job {task.job_id} is not wanted any more")
+                yield worker
+        finally:
+            with self._choosing:
+                self._owed[worker] -= 1
+
+    def _warm_one(self, worker: Worker) -> None:
         try:
             for name, table in self._config.pipelines.items():
                 task = Task(job_id="", pipeline=name, table=table, paths=(), folder=self._spool.folder, load_only=True)
                 try:
-                    seconds = worker.run(task, lambda: True).timings["load"]
+                    with worker.turn:
+                        seconds = worker.run(task, lambda: True).timings["load"]
                 except NodeError as error:  # jobs that need it will fail for the same reason, which is then theirs
                     logger.warning("pipeline %s cannot be loaded on %s: %s", name, worker.device, error)
                 else:
                     logger.info("pipeline %s loaded on %s in %.1f s", name, worker.device, seconds)
         except Unwanted:
             logger.debug("stopped while pipelines were loaded on %s", worker.device)
-        finally:
-            self._free.put(worker)
 
     def _wanted(self, job_id: str) -> bool:
         try:
@@ -157,6 +171,11 @@ class Infer:
         except sa.exc.SQLAlchemyError as error:
             logger.warning("job %s: the ledger does not answer (%s); the pipeline goes on", job_id, error)
             return True
+
+
+def _jobs_at(device: str) -> int:
+    """On a GPU one runs and the next is decoded; a CPU would only share its cores between the two."""
+    return 2 if device.startswith("cuda") else 1
 
 
 def _seen(facts: Sequence[dict[str, Any]]) -> tuple[Seen, ...]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
@@ -37,12 +38,13 @@ class Unwanted(Exception):  # noqa: N818 - nothing went wrong
 
 
 class Worker:
-    """One child process for one device. ``run`` is called by one thread at a time."""
+    """One child process for one device. ``run`` is called by one thread at a time, which holds ``turn``."""
 
     def __init__(self, device: str, threads: int, timeout_seconds: float) -> None:
         self.device = device
         self._threads = threads
         self._timeout = timeout_seconds
+        self.turn = threading.Lock()
         self._lock = threading.Lock()
         self._process: SpawnProcess | None = None
         self._tasks: Connection | None = None
@@ -59,7 +61,8 @@ class Worker:
         process, tasks = self._ready()
         deadline = time.monotonic() + self._timeout
         try:
-            tasks.send(task)
+            with self._lock:
+                tasks.send(task)
             while not tasks.poll(_LOOK_SECONDS):  # readable also when the child is gone
                 self._look(process, task, deadline, wanted)
             reply = Reply.from_bytes(tasks.recv_bytes())
@@ -76,6 +79,12 @@ class Worker:
             kind: type[NodeError] = getattr(errors, reply.error, PipelineError)
             raise kind(reply.reason)
         return reply
+
+    def prepare(self, task: Task) -> None:
+        """Have the series of ``task``, the next to run, decoded while another runs; may be called by any thread."""
+        with self._lock, suppress(OSError):  # a child that is gone: the run will start a new one
+            if self._tasks is not None:
+                self._tasks.send(replace(task, ahead=True))
 
     def close(self) -> None:
         """Kill the child; a running task raises ``Unwanted``, later ones too."""

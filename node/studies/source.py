@@ -52,6 +52,8 @@ class SourceSeries:
     """Other series of the study, by the names that the rule gives them."""
     prior: Prior | None = None
     """The earlier analysis to compare with."""
+    decoded: Volume | None = None
+    """``volume()`` of it, where somebody decoded it ahead."""
 
     @classmethod
     def read(cls, paths: Iterable[Path]) -> SourceSeries:
@@ -156,6 +158,13 @@ class SourceSeries:
 
         Raises ``Unsuitable`` when there is no regular grid, ``InputError`` when pixel data cannot be decoded.
         """
+        volume = self._decode() if self.decoded is None else self.decoded.copy()
+        if orientation is None:
+            return volume
+        volume = volume.to_patient_orientation(orientation)
+        return volume.with_array(np.ascontiguousarray(volume.array))
+
+    def _decode(self) -> Volume:
         geometry = self.geometry
         array = np.empty(geometry.spatial_shape, np.float32)
         for index, values in enumerate(self.pixels()):
@@ -163,16 +172,12 @@ class SourceSeries:
                 array[index] = values.min()  # air, or what the scanner pads with
             row, column = self.offsets[index] if self.offsets else (0, 0)
             array[index, row : row + values.shape[0], column : column + values.shape[1]] = values
-        volume = Volume(
+        return Volume(
             array,
             geometry.affine,
             coordinate_system="PATIENT",
             frame_of_reference_uid=geometry.frame_of_reference_uid,
         )
-        if orientation is None:
-            return volume
-        volume = volume.to_patient_orientation(orientation)
-        return volume.with_array(np.ascontiguousarray(volume.array))
 
 
 def _pixels(dataset: Dataset, headers: Sequence[Dataset]) -> Iterator[np.ndarray[Any, Any]]:
