@@ -74,13 +74,18 @@ class Draft:
         """Of what was written so far."""
         return self._digest.hexdigest()
 
-    def write(self, part: bytes | memoryview) -> None:
-        """Append. Raises ``OSError`` when the disk refuses."""
-        view = memoryview(part)
-        self._digest.update(view)
-        self.size += len(view)
-        while view:
-            view = view[os.write(self.descriptor, view) :]
+    def write(self, *parts: bytes | memoryview) -> None:
+        """Append at most 1024 parts (IOV_MAX). Raises ``OSError`` when the disk refuses."""
+        for part in parts:
+            self._digest.update(part)
+        rest = [memoryview(part) for part in parts if part]
+        while rest:
+            written = os.writev(self.descriptor, rest)
+            self.size += written
+            while rest and written >= len(rest[0]):
+                written -= len(rest.pop(0))
+            if written:
+                rest[0] = rest[0][written:]
 
     def close(self) -> None:
         """Nothing more is written or read; again does no harm."""

@@ -22,8 +22,8 @@ from node.config import Ae
 from node.ledger.engine import open_ledger
 from node.ledger.tables import association, instance, series
 from node.receive import committer, recovery, storage
-from node.receive.association import StoreRequest
 from node.receive.committer import Committer
+from node.receive.messages import StoreRequest
 from node.receive.policy import Policy
 from node.receive.quota import Quota
 from node.receive.recovery import recover, search
@@ -65,7 +65,7 @@ def receive(folder: Path, acknowledge: Callable[[], None]) -> None:
         title="AINODE",
         min_free_gib=0.0,
     ).store(request)
-    incoming.write(memoryview(BYTES))
+    incoming.write([memoryview(BYTES)])
     assert incoming.finish() is None
     acknowledge()
     rows.stop()

@@ -20,6 +20,7 @@ from node.receive.association import Handlers
 from node.receive.command import N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_SET_RQ
 from node.receive.commitment import CommitmentScp
 from node.receive.committer import Committer
+from node.receive.messages import Services
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.policy import Policy
 from node.receive.procedure_step import ProcedureStepScp
@@ -86,8 +87,7 @@ class Receiver:
             acse_timeout=self._ae.association_timeout_seconds,
             network_timeout=self._ae.network_timeout_seconds,
             handlers=Handlers(
-                store=self._storage.store,
-                normalized=self._normalized,
+                services=Services(store=self._storage.store, normalized=self._normalized),
                 closed=self._committer.close,
                 refused=self._refused,
             ),

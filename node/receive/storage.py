@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from node.errors import InputError, LedgerError
 from node.ledger.engine import now
 from node.ledger.instances import OpenAssociation, Receipt
-from node.receive.association import Association, StoreRequest
 from node.receive.committer import Committer
 from node.receive.head import Head, head_of_file
+from node.receive.messages import StoreRequest
 from node.receive.part10 import file_header
 from node.receive.policy import Policy
 from node.receive.quota import Quota
@@ -24,6 +26,9 @@ from node.receive.status import (
     Refusal,
 )
 from node.spool import Draft, Kept, Spool, is_uid
+
+if TYPE_CHECKING:
+    from node.receive.association import Association
 
 LOGGER = logging.getLogger(__name__)
 
@@ -134,12 +139,12 @@ class Incoming:
         if self._refusal is None:
             self._begin()
 
-    def write(self, part: memoryview) -> None:
-        """Append a part of the data set; after a refusal the rest is forgotten."""
+    def write(self, parts: Sequence[memoryview]) -> None:
+        """Append parts of the data set; after a refusal the rest is forgotten."""
         if self._draft is None:
             return
         try:
-            self._draft.write(part)
+            self._draft.write(*parts)
         except OSError as error:
             self._refuse(self._disk(error))
             return

@@ -7,15 +7,15 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from node.receive.pdu import HEADER
 from node.tls import PeerCertificate
 
 BUFFER_BYTES = 1 << 18
 """One per connection: two PDUs of the length that we advertise. Pages that are never written cost no memory."""
 
-_HEADER = struct.Struct(">BxL")
 _TIMEVAL = struct.Struct("ll")
 
 
@@ -27,6 +27,8 @@ class Wire:
 
     def __init__(self, connection: socket.socket, timeout: float) -> None:
         """``timeout``: seconds that one send may wait for the peer."""
+        self.before_reading: Callable[[], None] = _nothing
+        """Called before the buffer is read into again."""
         self._socket = connection
         self._view = memoryview(mmap.mmap(-1, BUFFER_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._low = self._high = 0
@@ -53,9 +55,9 @@ class Wire:
         self._deadline = time.monotonic() + idle
         self._need(1)
         self._deadline = max(self._deadline, time.monotonic() + whole) if whole else self._deadline
-        self._need(_HEADER.size)
-        kind, length = _HEADER.unpack_from(self._view, self._low)
-        self._low += _HEADER.size
+        self._need(HEADER.size)
+        kind, length = HEADER.unpack_from(self._view, self._low)
+        self._low += HEADER.size
         return kind, length
 
     def silent(self, seconds: float) -> bool:
@@ -77,7 +79,7 @@ class Wire:
         return bytes(self._view[self._low - count : self._low])
 
     def parts(self, count: int) -> Iterator[memoryview]:
-        """The next ``count`` bytes as they arrive, not copied; each view is valid until the next is asked for."""
+        """The next ``count`` bytes as they arrive, not copied; views are valid until ``before_reading`` was called."""
         while count:
             if self._low == self._high:
                 self._fill()
@@ -111,8 +113,10 @@ class Wire:
             socket.socket.shutdown(self._socket, socket.SHUT_RD)  # that of SSLSocket would go on in plain text
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection and give up the buffer."""
         self._socket.close()
+        self.before_reading = _nothing
+        self._view = memoryview(b"")
 
     def _set_patience(self, seconds: float) -> None:
         if seconds != self._patience and isinstance(self._socket, ssl.SSLSocket):
@@ -128,6 +132,7 @@ class Wire:
 
     def _fill(self, count: int = 1) -> None:
         """Read what there is; afterwards ``count`` bytes from the present position fit into the buffer."""
+        self.before_reading()
         if self._low == self._high:
             self._low = self._high = 0
         elif self._low + count > BUFFER_BYTES:
@@ -148,3 +153,7 @@ class Wire:
 def _timeval(seconds: float) -> bytes:
     whole = int(seconds)
     return _TIMEVAL.pack(whole, max(int((seconds - whole) * 1e6), 0 if whole else 1))
+
+
+def _nothing() -> None:
+    return

@@ -1,0 +1,221 @@
+"""The DIMSE messages of one association (PS3.7): put together from their fragments, handed to a service, answered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from node.receive.command import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, NORMALIZED, RESPONSE, Command
+from node.receive.negotiation import Context
+from node.receive.normalized import Normalized, NormalizedAnswer, NormalizedRequest
+from node.receive.pdu import INVALID_PARAMETER, PROVIDER, USER, AbortError, p_data_pdus
+from node.receive.status import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, UNRECOGNISED_OPERATION, Refusal
+from node.receive.wire import Wire
+
+if TYPE_CHECKING:
+    from node.receive.association import Association
+
+LOGGER = logging.getLogger(__name__)
+
+_LONGEST_COMMAND = 1 << 16
+_LONGEST_REPORT = 1 << 24
+"""Data set of a message that is no C-STORE: a Storage Commitment report of 80 000 instances."""
+_PARTS = 256
+"""Parts that are gathered before they are written; a peer that sends one byte in each gathers no memory."""
+
+
+class Sink(Protocol):
+    """Where the data set of one C-STORE goes."""
+
+    def write(self, parts: Sequence[memoryview]) -> None:
+        """Take the next bytes; they are gone when it returns."""
+
+    def finish(self) -> Refusal | None:
+        """The data set is complete; ``None`` is Success: the instance is durable then."""
+
+    def discard(self) -> None:
+        """It will not be complete: leave nothing behind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreRequest:
+    """A C-STORE-RQ as it came, nothing checked; its data set follows."""
+
+    association: Association
+    context_class_uid: str
+    transfer_syntax_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What the receiver does with messages."""
+
+    store: Callable[[StoreRequest], Sink]
+    normalized: Callable[[NormalizedRequest], NormalizedAnswer]
+    """Every DIMSE-N request."""
+
+
+@dataclass
+class _Message:
+    """A message that is being received."""
+
+    context_id: int
+    encoded: bytearray = field(default_factory=bytearray)
+    """Command fragments, or those of a data set that is no C-STORE's."""
+    command: Command | None = None
+    sink: Sink | None = None
+    parts: list[memoryview] = field(default_factory=list)
+    """Of a C-STORE's data set: not yet in the sink, and in the wire's buffer until that is read into again."""
+    fault: bool = False
+    """Our own fault: the rest is read and forgotten, and the peer gets an answer."""
+
+
+class Messages:
+    """One message after the other; fragments of a data set go from the buffer to the disk, many in one call."""
+
+    def __init__(self, association: Association, wire: Wire, services: Services) -> None:
+        """``contexts`` and ``maximum_length`` are to be set when they are negotiated."""
+        self.contexts: dict[int, Context] = {}
+        self.maximum_length = 0
+        """Longest P-DATA-TF the peer takes, bytes; 0: any."""
+        self.normalized = Normalized(association, services.normalized, self._send)
+        self._association = association
+        self._wire = wire
+        self._services = services
+        self._message: _Message | None = None
+        wire.before_reading = self._flush
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a message is being received or answered."""
+        return self._message is not None
+
+    def fragment(self, context_id: int, size: int, *, is_command: bool, is_last: bool) -> bool:
+        """Take the next fragment, of ``size`` bytes, from the wire; whether it was the last one and is answered.
+
+        Raises ``AbortError`` when it cannot stand here.
+        """
+        if context_id not in self.contexts:
+            raise AbortError(PROVIDER, INVALID_PARAMETER)
+        message = self._message = self._message or _Message(context_id)
+        # All fragments of a message come in its context and before those of the next one (PS3.8 E.1).
+        if context_id != message.context_id or is_command != (message.command is None):
+            raise AbortError(PROVIDER, INVALID_PARAMETER)
+        self._take(message, size)
+        if not is_last:
+            return False
+        if is_command:
+            self._begin(message)
+        if message.command is None or (is_command and message.command.has_data_set):
+            return False
+        self._answer(message, message.command)
+        self._message = None
+        return True
+
+    def forget(self) -> None:
+        """The association ends: what is not complete leaves nothing behind."""
+        if self._message is not None and self._message.sink is not None:
+            self._message.sink.discard()
+        self._message = None
+
+    def _take(self, message: _Message, size: int) -> None:
+        if message.fault:
+            self._wire.skip(size)
+        elif message.sink is None:
+            longest = _LONGEST_COMMAND if message.command is None else _LONGEST_REPORT
+            if len(message.encoded) + size > longest:
+                raise AbortError(PROVIDER, INVALID_PARAMETER)
+            message.encoded += self._wire.take(size)
+        else:
+            for part in self._wire.parts(size):
+                message.parts.append(part)
+                if len(message.parts) == _PARTS:
+                    self._flush()
+
+    def _begin(self, message: _Message) -> None:
+        """The command set is complete."""
+        try:
+            message.command = command = Command.parse(bytes(message.encoded))
+        except ValueError as error:
+            LOGGER.warning("association from %s: %s", self._association.calling_ae, error)
+            raise AbortError(PROVIDER, INVALID_PARAMETER) from error
+        message.encoded.clear()
+        is_request = not command.field & RESPONSE and command.field != C_CANCEL_RQ
+        if is_request and not command.has_message_id:  # nothing to answer to
+            raise AbortError(USER)
+        if command.field == C_STORE_RQ and command.has_data_set:
+            self._open_sink(message, command)
+
+    def _open_sink(self, message: _Message, command: Command) -> None:
+        context = self.contexts[message.context_id]
+        request = StoreRequest(
+            association=self._association,
+            context_class_uid=context.abstract_syntax,
+            transfer_syntax_uid=context.transfer_syntax,
+            sop_class_uid=command.sop_class_uid,
+            sop_instance_uid=command.sop_instance_uid,
+        )
+        try:
+            message.sink = self._services.store(request)
+        except Exception:  # the actor's own loop: the sender must get an answer, and the others their service
+            LOGGER.exception("C-STORE failed")
+            message.fault = True
+
+    def _flush(self) -> None:
+        """Hand over what was gathered, before the buffer is read into again."""
+        message = self._message
+        if message is None or message.sink is None or not message.parts:
+            return
+        parts, message.parts = message.parts, []
+        try:
+            message.sink.write(parts)
+        except Exception:  # as above
+            LOGGER.exception("C-STORE failed")
+            message.fault = True
+
+    def _answer(self, message: _Message, command: Command) -> None:
+        """The message is complete. Responses and C-CANCEL need no answer: this node asked nothing, and waits never."""
+        if command.field & RESPONSE:
+            self.normalized.answered(command)
+        if command.field & RESPONSE or command.field == C_CANCEL_RQ:
+            return
+        if command.field in NORMALIZED:
+            self.normalized.serve(message.context_id, self.contexts[message.context_id], command, message.encoded)
+            return
+        status, comment = UNRECOGNISED_OPERATION, ""
+        if command.field == C_STORE_RQ:
+            refusal = self._stored(message)
+            status = SUCCESS if refusal is None else refusal.status
+            if refusal is not None:
+                comment = refusal.comment
+                LOGGER.warning(
+                    "%s from %s refused with status 0x%04X: %s",
+                    command.sop_instance_uid,
+                    self._association.calling_ae,
+                    status,
+                    comment,
+                )
+        elif command.field == C_ECHO_RQ:
+            status = SUCCESS
+        self._send(message.context_id, command.response(status, comment), True)
+
+    def _stored(self, message: _Message) -> Refusal | None:
+        if message.sink is None and not message.fault:
+            return Refusal(CANNOT_UNDERSTAND, "no data set")
+        self._flush()
+        if message.sink is not None:
+            try:
+                if not message.fault:
+                    return message.sink.finish()
+            except Exception:  # as above
+                LOGGER.exception("C-STORE failed")
+            message.sink.discard()
+        return Refusal(PROCESSING_FAILURE, "node failure; see its log")
+
+    def _send(self, context_id: int, encoded: bytes, is_command: bool) -> None:  # noqa: FBT001 - as PS3.8 E.2 has it
+        for pdu in p_data_pdus(context_id, encoded, self.maximum_length, is_command=is_command):
+            self._wire.send(pdu)
