@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import os
 import re
 import threading
@@ -61,7 +62,7 @@ class Kept:
 class Draft:
     """A temporary that grows. It keeps its name when ``Spool.keep`` gave the file another one, until ``discard``."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(self, path: str, descriptor: int) -> None:
         self.path = path
         self.descriptor = descriptor
         """Open for reading and writing."""
@@ -96,7 +97,7 @@ class Draft:
     def discard(self) -> None:
         """Close it and take the temporary name away; again does no harm."""
         self.close()
-        self.path.unlink(missing_ok=True)
+        Path(self.path).unlink(missing_ok=True)
 
 
 class Spool:
@@ -111,8 +112,9 @@ class Spool:
         self._synced = synced
         self._temporary = folder / "temporary"
         self._lock = threading.Lock()
-        self._durable: set[Path] = set()
+        self._durable: set[str] = set()
         self._own: Path | None = None
+        self._numbers = itertools.count()
         try:
             for name in ("incoming", "conflicts", "results", "work", "temporary"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
@@ -134,7 +136,7 @@ class Spool:
 
     def draft(self) -> Draft:
         """A new temporary to write a received file into as it comes."""
-        path = self._own_folder() / uuid.uuid4().hex
+        path = f"{self._own_folder()}/{next(self._numbers)}"
         return Draft(path, os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640))
 
     def _own_folder(self) -> Path:
@@ -169,7 +171,7 @@ class Spool:
                 os.fsync(draft.descriptor)
             if self._link(draft.path, path):
                 return Kept(path=path, sha256=draft.sha256, size=draft.size, status="new")
-            if _same_dataset(draft.path, self.absolute(path)):
+            if _same_dataset(Path(draft.path), self.absolute(path)):
                 there, there_size = _digest(self.absolute(path))
                 return Kept(path=path, sha256=there, size=there_size, status="same")
             path = f"conflicts/{study}/{series}/{sop}.{draft.sha256[:16]}.dcm"
@@ -184,8 +186,8 @@ class Spool:
         target = self.absolute(path)
         with self._written([data]) as draft:
             os.fsync(draft.descriptor)
-            self._make(target.parent)
-            draft.path.replace(target)
+            self._make(str(target.parent))
+            Path(draft.path).replace(target)
             sync_folder(target.parent)
         return Kept(path=path, sha256=draft.sha256, size=draft.size, status="new")
 
@@ -271,25 +273,29 @@ class Spool:
             if not isinstance(content, Draft):
                 draft.discard()
 
-    def _link(self, temporary: Path, path: str) -> bool:
+    def _link(self, temporary: str, path: str) -> bool:
         """Give the temporary its final name; ``False`` when that name is taken. Durable in both cases."""
-        target = self.absolute(path)
-        self._make(target.parent)
+        target = f"{self.folder}/{path}"
+        folder = target.rpartition("/")[0]
+        new = True
+        if folder not in self._durable:
+            self._make(folder)
         try:
-            os.link(temporary, target)
+            try:
+                os.link(temporary, target)
+            except FileNotFoundError:  # the folder's last file was forgotten, and the folder with it
+                self._make(folder)
+                os.link(temporary, target)
         except FileExistsError:
-            return False
-        finally:
-            # Also when it was there: another thread may have linked it and not yet synced the folder.
-            if self._synced:
-                sync_folder(target.parent)
-        return True
+            new = False
+        # Also when it was there: another thread may have linked it and not yet synced the folder.
+        if self._synced:
+            sync_folder(folder)
+        return new
 
-    def _make(self, folder: Path) -> None:
-        """Create ``folder`` so that it survives a power cut."""
-        with self._lock:
-            if folder in self._durable and folder.is_dir():
-                return
+    def _make(self, name: str) -> None:
+        """Create a folder so that it survives a power cut."""
+        folder = Path(name)
         folder.mkdir(parents=True, exist_ok=True)
         ancestor = folder.parent
         while ancestor != self.folder.parent:
@@ -298,7 +304,7 @@ class Spool:
         with self._lock:
             if len(self._durable) > 10_000:
                 self._durable.clear()
-            self._durable.add(folder)
+            self._durable.add(name)
 
 
 def _job(job_id: str) -> str:
@@ -321,7 +327,7 @@ def _locked(folder: Path) -> int | None:
     return descriptor
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: str | Path) -> None:
     """Make what was linked, renamed or made in ``folder`` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -142,7 +142,7 @@ def _trust(context: ssl.SSLContext, ca: str, crl: str, where: str) -> None:
     if crl:
         with _Explained(where, (crl,)):
             context.load_verify_locations(path_of(crl))
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN  # intermediate authorities too
 
 
 class _Explained:

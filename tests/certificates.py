@@ -34,14 +34,20 @@ commonName = supplied
 class Authority:
     """Files in one folder; ``pem("ct1")`` and ``key("ct1")`` name them."""
 
-    def __init__(self, folder: Path) -> None:
-        """Run the commands of the page."""
+    def __init__(self, folder: Path, above: Authority | None = None) -> None:
+        """Run the commands of the page; or make an authority that one ``above`` it has certified."""
         if shutil.which("openssl") is None:
             pytest.skip("openssl is not installed")
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        make, *_ = _EXAMPLES.findall(_PAGE.read_text(encoding="utf-8"))
-        self._run("sh", "-ec", make)
+        if above is None:
+            make, *_ = _EXAMPLES.findall(_PAGE.read_text(encoding="utf-8"))
+            self._run("sh", "-ec", make)
+        else:
+            (above.folder / "authority.ext").write_text("basicConstraints=critical,CA:TRUE\n")
+            above.issue("intermediate", "-extfile", "authority.ext")
+            for suffix in ("pem", "key"):
+                shutil.copy(above.folder / f"intermediate.{suffix}", folder / f"ca.{suffix}")
         (folder / "ca.cnf").write_text(_CA)
         (folder / "index").touch()
         (folder / "serial").write_text("1000\n")

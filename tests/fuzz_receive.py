@@ -159,7 +159,8 @@ class Target:
                 self.found("an honest sender is not served", "")
         until(lambda: not any(thread.name.startswith("association-") for thread in threading.enumerate()))
         until(lambda: self._count(association, association.c.closed_at.is_(None)) == 0, 60.0)
-        if (known := self._count(instance) + self._count(conflict)) != (there := len(self.node.files())):
+        there = len(self.node.files())  # waits for the rows
+        if (known := self._count(instance) + self._count(conflict)) != there:
             self.found("files and rows differ", f"{known} rows, {there} files")
 
     def _count(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> int:

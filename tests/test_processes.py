@@ -18,7 +18,7 @@ from peers import free_port, program
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.association import Association
 from raw_peer import RAW_CT, answer
-from receivers import Node, associate, associate_rq, configuration, encode, send, until
+from receivers import Node, associate, associate_rq, configuration, drop, encode, send, until
 
 from node.config import parse
 from node.ledger.tables import association, instance
@@ -35,15 +35,20 @@ class Supervised:
         self.file = folder / "config.toml"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def configure(self, ae: str) -> None:
-        self.file.write_text(configuration(self.folder / "node", self.port, ae))
+    def configure(self, ae: str, storage: str = "min_free_gib = 0.0") -> None:
+        self.file.write_text(configuration(self.folder / "node", self.port, ae, storage))
 
-    def start(self, ae: str) -> None:
-        self.configure(ae)
+    def start(self, ae: str, storage: str = "min_free_gib = 0.0", activated_by: socket.socket | None = None) -> None:
+        """``activated_by``: a listening socket, handed over as systemd does (sd_listen_fds(3))."""
+        self.configure(ae, storage)
+        command = [sys.executable, "-m", "node", "run", "--only", "receiver", "--config", str(self.file)]
+        handed: tuple[int, ...] = ()
+        if activated_by is not None:
+            handed = (activated_by.fileno(),)
+            command = ["sh", "-c", f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@" 3<&{activated_by.fileno()}', *command]
         with (self.folder / "log").open("wb") as log:
-            command = [sys.executable, "-m", "node", "run", "--only", "receiver", "--config", str(self.file)]
             environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, pass_fds=handed)
         self.wait_for("node ready", 1)
 
     @property
@@ -206,3 +211,31 @@ def test_a_stop_lets_a_study_on_its_way_come_in(supervised: Supervised, tmp_path
     assert sender.wait(60.0) == 0
     assert {path.stem for path in paths} == names(supervised)
     assert all(row.closed_at for row in supervised.node().rows(association))
+
+
+def test_callers_wait_on_a_socket_that_systemd_holds_while_the_node_starts_and_restarts(
+    supervised: Supervised,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as systemd:
+        assert systemd.getsockname()[1] != supervised.port
+        for _ in range(2):
+            with socket.create_connection(systemd.getsockname(), 60.0) as caller:
+                caller.sendall(associate_rq(RAW_CT))
+                supervised.start("processes = 2", activated_by=systemd)
+                assert answer(caller)[:1] == b"\2"
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", supervised.port), 1.0)
+            assert supervised.stop() == 0
+
+
+def test_with_durability_process_an_acknowledged_image_survives_kill_9(supervised: Supervised) -> None:
+    storage = 'min_free_gib = 0.0\ndurability = "process"'
+    supervised.start("processes = 1", storage)
+    (sender,) = accepted(supervised, 1)
+    image = ct_series(1, 16)[0]
+    assert send(sender, CTImageStorage, image.SOPInstanceUID, encode(image)).Status == 0x0000
+    supervised.kill()
+    drop(sender)
+    supervised.start("processes = 1", storage)
+    assert names(supervised) == {image.SOPInstanceUID}
+    assert supervised.stop() == 0

@@ -178,15 +178,32 @@ def test_every_received_file_is_found_again_study_by_study(spool: Spool) -> None
     assert list(spool.received()) == [("1.2", sorted(paths[:3])), ("1.4", [other]), ("1.2", paths[3:])]
 
 
-def test_file_and_folders_are_synced_before_the_promise(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[str] = []
+@pytest.fixture
+def synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was synced, below the spool's folder, in its order."""
+    seen: list[str] = []
     fsync = os.fsync
 
     def watch(descriptor: int) -> None:
-        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(spool.folder)))
+        seen.append(str(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(tmp_path / "spool")))
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", watch)
+    return seen
+
+
+def test_with_durability_process_nothing_waits_for_the_disk(tmp_path: Path, synced: list[str]) -> None:
+    spool = Spool(tmp_path / "spool", synced=False)
+    first = spool.keep("1.2", "1.2.3", "1.2.3.4", [part10(b"x")])
+    synced.clear()  # new folders are made durable always
+    second = spool.keep("1.2", "1.2.3", "1.2.3.5", [part10(b"y")])
+    assert synced == []
+    assert [spool.absolute(kept.path).exists() for kept in (first, second)] == [True, True]
+    spool.keep_result("job", "1.5", b"r")
+    assert synced[-1] == "results/job"
+
+
+def test_file_and_folders_are_synced_before_the_promise(spool: Spool, synced: list[str]) -> None:
     spool.keep("1.2", "1.2.3", "1.2.3.4", [part10(b"x")])
     assert synced[0].startswith("temporary/")
     assert set(synced[1:]) == {".", "incoming", "incoming/1.2", "incoming/1.2/1.2.3"}

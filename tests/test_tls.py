@@ -123,3 +123,28 @@ def test_a_peer_that_is_revoked_loses_its_next_connection(tmp_path: Path, image:
         own.revoke("mr1")
         own.revocation_list()
         assert storescu(node, image, *as_peer(own, "mr1")) != 0
+
+
+def test_a_peer_of_a_revoked_intermediate_authority_is_refused(tmp_path: Path, image: Path) -> None:
+    root = Authority(tmp_path / "root")
+    below = Authority(tmp_path / "below", above=root)
+    below.issue("ct2")
+    chain, lists = tmp_path / "chain.pem", tmp_path / "lists.pem"
+    chain.write_text("".join(Path(authority.pem("ca")).read_text() for authority in (root, below)))
+
+    def write_lists(*authorities: Authority) -> None:
+        for authority in authorities:
+            authority.revocation_list()
+        lists.write_text("".join(Path(authority.pem("crl")).read_text() for authority in authorities))
+
+    own = {"certificate": root.pem("ainode"), "key": root.key("ainode"), "ca": chain, "crl": lists}
+    text = "[ae.tls]\nenabled = true\n" + "".join(f'{key} = "{path}"\n' for key, path in own.items())
+    peer = ["+tls", below.key("ct2"), below.pem("ct2"), "+cf", root.pem("ca")]
+    write_lists(root, below)
+    with receiving(tmp_path / "node", ae=text) as node:
+        assert storescu(node, image, *peer) == 0
+        write_lists(below)  # nobody says whether the intermediate authority is revoked
+        assert storescu(node, image, *peer) != 0
+        root.revoke("intermediate")
+        write_lists(root, below)
+        assert storescu(node, image, *peer) != 0

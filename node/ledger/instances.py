@@ -55,8 +55,8 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> 
     A new image puts its series into RECEIVING again. A file whose SOP Instance UID is already recorded with another
     file becomes a conflict, also when it names another study or series.
     """
-    opened = {r.association.id: asdict(r.association) for r in receipts if r.association is not None}
-    insert_new(connection, association, list(opened.values()))
+    opened = {r.association.id: r.association for r in receipts if r.association is not None}
+    insert_new(connection, association, [asdict(one) for one in opened.values()])
     wanted: dict[str, Receipt] = {}
     for receipt in receipts:
         if not receipt.conflict:
@@ -137,7 +137,7 @@ def _insert_instances(connection: sa.Connection, receipts: list[Receipt]) -> set
 
 
 def _row(receipt: Receipt, table: sa.Table) -> dict[str, Any]:
-    row = {column.name: getattr(receipt, column.name, None) for column in table.columns}
+    row = {name: getattr(receipt, name, None) for name in table.columns.keys()}  # noqa: SIM118 - of columns by name
     row["association_id"] = receipt.association.id if receipt.association else None
     return row
 

@@ -60,6 +60,8 @@ class Committer:
         self._closing: set[str] = set()
         self._lock = threading.Lock()
         self._stopped = False
+        self._hurry = threading.Event()
+        """Somebody waits for a row."""
         self._thread = threading.Thread(target=self._run, name="receive-committer", daemon=True)
 
     def start(self) -> None:
@@ -71,6 +73,7 @@ class Committer:
         with self._lock:
             self._stopped = True
             self._queue.put(None)
+            self._hurry.set()
         self._thread.join()
 
     def has_room(self) -> bool:
@@ -88,6 +91,7 @@ class Committer:
             if self._stopped:
                 raise LedgerError("the receiver has stopped; the row is written at its next start")
             self._queue.put(_Row(receipt, durable=durable))
+            self._hurry.set()
         try:
             durable.result(_PATIENCE_SECONDS)
         except TimeoutError:
@@ -111,23 +115,30 @@ class Committer:
                 time.sleep(_RETRY_SECONDS)
 
     def _gather(self) -> bool:
-        """Take the next batch; whether it is the last one."""
-        until = None if not self._behind and not self._closing else time.monotonic()
-        while len(self._behind) < _BATCH:
+        """Take the next batch; whether it is the last one.
+
+        Rows gather while this thread sleeps: to be woken for each of them would cost their associations more than all
+        the rest of a small C-STORE.
+        """
+        last = False
+        if not self._behind and not self._closing:
+            last = self._take(self._queue.get())
+            if not last and self._queue.qsize() < _BATCH:
+                self._hurry.wait(_FOLLOW_SECONDS)
+        self._hurry.clear()
+        while not last and len(self._behind) < _BATCH:
             try:
-                item = self._queue.get(timeout=None if until is None else max(until - time.monotonic(), 0.0))
+                last = self._take(self._queue.get_nowait())
             except queue.Empty:
-                return False
-            if item is None:
-                return True
-            if isinstance(item, _Close):
-                self._closing.add(item.association_id)
-            else:
-                self._behind.append(item)
-                if item.durable is not None:  # somebody waits
-                    until = time.monotonic()
-            until = until or time.monotonic() + _FOLLOW_SECONDS
-        return False
+                break
+        return last
+
+    def _take(self, item: _Row | _Close | None) -> bool:
+        if isinstance(item, _Close):
+            self._closing.add(item.association_id)
+        elif item is not None:
+            self._behind.append(item)
+        return item is None
 
     def _record(self) -> None:
         try:

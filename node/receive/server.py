@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from node.listening import Listening
+from node.process import return_freed_memory
 from node.receive.association import Association, Handlers
 from node.receive.negotiation import prepare
 from node.receive.policy import Policy, Rejection
@@ -59,6 +60,7 @@ class Server:
         self._accepting = True
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         prepare()
+        return_freed_memory()
         self._thread = threading.Thread(target=self._run, name="receive-listener", daemon=True)
 
     def start(self) -> None:

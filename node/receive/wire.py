@@ -28,7 +28,7 @@ class Wire:
     def __init__(self, connection: socket.socket, timeout: float) -> None:
         """``timeout``: seconds that one send may wait for the peer."""
         self.before_reading: Callable[[], None] = _nothing
-        """Called before the buffer is read into again."""
+        """Called before what was received is overwritten."""
         self._socket = connection
         self._view = memoryview(mmap.mmap(-1, BUFFER_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._low = self._high = 0
@@ -132,10 +132,8 @@ class Wire:
 
     def _fill(self, count: int = 1) -> None:
         """Read what there is; afterwards ``count`` bytes from the present position fit into the buffer."""
-        self.before_reading()
-        if self._low == self._high:
-            self._low = self._high = 0
-        elif self._low + count > BUFFER_BYTES:
+        if self._low + count > BUFFER_BYTES or self._high > BUFFER_BYTES // 2:  # TLS comes in records of 16 KiB
+            self.before_reading()
             rest = self._high - self._low
             self._view[:rest] = self._view[self._low : self._high]
             self._low, self._high = 0, rest
