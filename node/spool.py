@@ -62,7 +62,7 @@ class Kept:
 class Draft:
     """A temporary that grows. It keeps its name when ``Spool.keep`` gave the file another one, until ``discard``."""
 
-    def __init__(self, path: str, descriptor: int) -> None:
+    def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self.descriptor = descriptor
         """Open for reading and writing."""
@@ -97,7 +97,7 @@ class Draft:
     def discard(self) -> None:
         """Close it and take the temporary name away; again does no harm."""
         self.close()
-        Path(self.path).unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
 
 class Spool:
@@ -136,7 +136,7 @@ class Spool:
 
     def draft(self) -> Draft:
         """A new temporary to write a received file into as it comes."""
-        path = f"{self._own_folder()}/{next(self._numbers)}"
+        path = self._own_folder() / str(next(self._numbers))
         return Draft(path, os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640))
 
     def _own_folder(self) -> Path:
@@ -171,7 +171,7 @@ class Spool:
                 os.fsync(draft.descriptor)
             if self._link(draft.path, path):
                 return Kept(path=path, sha256=draft.sha256, size=draft.size, status="new")
-            if _same_dataset(Path(draft.path), self.absolute(path)):
+            if _same_dataset(draft.path, self.absolute(path)):
                 there, there_size = _digest(self.absolute(path))
                 return Kept(path=path, sha256=there, size=there_size, status="same")
             path = f"conflicts/{study}/{series}/{sop}.{draft.sha256[:16]}.dcm"
@@ -187,7 +187,7 @@ class Spool:
         with self._written([data]) as draft:
             os.fsync(draft.descriptor)
             self._make(str(target.parent))
-            Path(draft.path).replace(target)
+            draft.path.replace(target)
             sync_folder(target.parent)
         return Kept(path=path, sha256=draft.sha256, size=draft.size, status="new")
 
@@ -273,7 +273,7 @@ class Spool:
             if not isinstance(content, Draft):
                 draft.discard()
 
-    def _link(self, temporary: str, path: str) -> bool:
+    def _link(self, temporary: Path, path: str) -> bool:
         """Give the temporary its final name; ``False`` when that name is taken. Durable in both cases."""
         target = f"{self.folder}/{path}"
         folder = target.rpartition("/")[0]

@@ -178,7 +178,8 @@ class Supervisor:
         return True
 
     def _child(self, role: str) -> _Child:
-        command = [sys.executable, "-m", "node", "run", "--config", f"/proc/self/fd/{self._text}", "--only", role]
+        program = "node.slim" if role == "receiver" else "node"
+        command = [sys.executable, "-m", program, "run", "--config", f"/proc/self/fd/{self._text}", "--only", role]
         handed = self._listening.descriptors if role == "receiver" and self._listening is not None else ()
         return _Child(role, command, (self._text,), handed)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from receivers import Node, ReceiverProcess, associate_rq
+from supervised import Supervised
 
 RAW_CT = [(CTImageStorage, [ExplicitVRLittleEndian])]
 MORE, LAST = 0, 2
@@ -17,14 +18,14 @@ COMMAND_MORE, COMMAND = 1, 3
 
 
 @contextmanager
-def connection(node: Node | ReceiverProcess) -> Iterator[socket.socket]:
+def connection(node: Node | ReceiverProcess | Supervised) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", node.port), 20.0) as opened:
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield opened
 
 
 @contextmanager
-def associated(node: Node | ReceiverProcess) -> Iterator[socket.socket]:
+def associated(node: Node | ReceiverProcess | Supervised) -> Iterator[socket.socket]:
     """A connection with CT in context 1 and again in context 3."""
     with connection(node) as opened:
         opened.sendall(associate_rq([*RAW_CT, *RAW_CT]))

@@ -2,90 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from dicom_files import ct_series, write
-from peers import free_port, program
+from peers import program
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.association import Association
 from raw_peer import RAW_CT, answer
-from receivers import Node, associate, associate_rq, configuration, drop, encode, send, until
+from receivers import associate, associate_rq, drop, encode, send, until
+from supervised import Supervised
 
-from node.config import parse
 from node.ledger.tables import association, instance
 
 CT = [(CTImageStorage, ExplicitVRLittleEndian)]
-
-
-class Supervised:
-    """``ainode run --only receiver`` as an administrator starts it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.file = folder / "config.toml"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def configure(self, ae: str, storage: str = "min_free_gib = 0.0") -> None:
-        self.file.write_text(configuration(self.folder / "node", self.port, ae, storage))
-
-    def start(self, ae: str, storage: str = "min_free_gib = 0.0", activated_by: socket.socket | None = None) -> None:
-        """``activated_by``: a listening socket, handed over as systemd does (sd_listen_fds(3))."""
-        self.configure(ae, storage)
-        command = [sys.executable, "-m", "node", "run", "--only", "receiver", "--config", str(self.file)]
-        handed: tuple[int, ...] = ()
-        if activated_by is not None:
-            handed = (activated_by.fileno(),)
-            command = ["sh", "-c", f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@" 3<&{activated_by.fileno()}', *command]
-        with (self.folder / "log").open("wb") as log:
-            environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, pass_fds=handed)
-        self.wait_for("node ready", 1)
-
-    @property
-    def process(self) -> psutil.Process:
-        assert self._process is not None
-        return psutil.Process(self._process.pid)
-
-    def receivers(self) -> list[psutil.Process]:
-        return [child for child in self.process.children() if child.status() != psutil.STATUS_ZOMBIE]
-
-    def reload(self, ae: str) -> None:
-        """SIGHUP, and wait until new processes have taken over."""
-        ready = self.log().count("node ready")
-        self.configure(ae)
-        self.process.send_signal(signal.SIGHUP)
-        self.wait_for("node ready", ready + 1)
-
-    def wait_for(self, words: str, times: int = 1) -> None:
-        until(lambda: self.log().count(words) >= times or self.process.status() == psutil.STATUS_ZOMBIE, 90.0)
-        assert self.log().count(words) >= times, self.log()
-
-    def stop(self) -> int:
-        assert self._process is not None
-        self._process.terminate()
-        return self._process.wait(90.0)
-
-    def kill(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            for process in [self.process, *self.process.children(recursive=True)]:
-                process.kill()
-            self._process.wait()
-
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
-
-    def node(self) -> Node:
-        return Node(parse(self.file.read_text()))
 
 
 @pytest.fixture
