@@ -15,6 +15,12 @@ from receivers import Node, configuration, until
 
 from node.config import parse
 
+_ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.execve(sys.argv[2], sys.argv[2:], {**os.environ, "LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
+"""
+
 
 class Supervised:
     """``ainode run --only receiver`` as an administrator starts it."""
@@ -35,7 +41,7 @@ class Supervised:
         handed: tuple[int, ...] = ()
         if activated_by is not None:
             handed = (activated_by.fileno(),)
-            command = ["sh", "-c", f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@" 3<&{activated_by.fileno()}', *command]
+            command = [sys.executable, "-c", _ACTIVATE, str(activated_by.fileno()), *command]
         with (self.folder / "log").open("wb") as log:
             environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, pass_fds=handed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -136,8 +136,15 @@ def _insert_instances(connection: sa.Connection, receipts: list[Receipt]) -> set
     return set(connection.scalars(statement, [_row(r, instance) for r in receipts]))
 
 
+_OF_RECEIPT = {
+    table.name: [field.name for field in fields(Receipt) if field.name in table.columns]
+    for table in (instance, conflict)
+}
+"""Columns that a receipt fills, by table."""
+
+
 def _row(receipt: Receipt, table: sa.Table) -> dict[str, Any]:
-    row = {name: getattr(receipt, name, None) for name in table.columns.keys()}  # noqa: SIM118 - of columns by name
+    row = {name: getattr(receipt, name) for name in _OF_RECEIPT[table.name]}
     row["association_id"] = receipt.association.id if receipt.association else None
     return row
 

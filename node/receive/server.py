@@ -6,6 +6,7 @@ import logging
 import os
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,9 @@ _WAITING = 64
 """Connections that have not associated yet, beside the associations; more are closed at once."""
 _FULL_SECONDS = 0.1
 """Pause when the process can open no more files."""
+_SWITCH_SECONDS = 0.001
+"""How long a thread that could go on waits for one that computes (default 0.005): an association waits a dozen times
+in each C-STORE when a batch of rows is being written."""
 _SILENT_SECONDS = 0.5
 """An association without a message for so long is between two studies, or forgotten: a stop does not wait for it."""
 
@@ -61,6 +65,7 @@ class Server:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         prepare()
         return_freed_memory()
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self._thread = threading.Thread(target=self._run, name="receive-listener", daemon=True)
 
     def start(self) -> None:
