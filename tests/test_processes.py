@@ -77,7 +77,7 @@ def test_a_caller_that_comes_while_no_receiver_lives_is_served_by_the_next_one(s
     with socket.create_connection(("127.0.0.1", supervised.port), 60.0) as caller:
         caller.sendall(associate_rq(RAW_CT))
         assert answer(caller)[:1] == b"\2"
-    assert supervised.log().count("receiver ready") == 2
+    supervised.wait_for("receiver ready", 2)
 
 
 def paused_in_mid_study(
