@@ -29,6 +29,7 @@ from scipy import ndimage
 from node.bench import instances
 from node.pipeline import Algorithm, Findings, Lesion, Segment, Volume
 from node.results import Analysis, encode, outcome_of
+from node.results.identity import identity_tags
 from node.studies.source import SourceSeries
 
 Labels = NDArray[np.uint8]
@@ -153,6 +154,7 @@ def measure(tool: str, objects: str, segments: int, folder: Path) -> dict[str, A
         who = resource.RUSAGE_SELF
         source = SourceSeries.read(sorted((folder / "images").iterdir()))
         numbered = labels(source.geometry.spatial_shape, segments)
+        identity_tags()  # the tables of the standard are loaded once in a process, and a node's process lives on
         before = resource.getrusage(who)
         begun = time.perf_counter()
         size = _LIBRARIES[tool](source, numbered, objects)
