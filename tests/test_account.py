@@ -35,7 +35,8 @@ from node.ledger.tables import (
     result,
     series,
 )
-from node.operate.account import Account, Count, Sum, account, bounds
+from node.operate.account import Account, account, bounds
+from node.operate.balance import Count, Sum
 from node.operate.books import read
 
 walks = st.lists(st.tuples(st.sampled_from(Walk.STEPS), st.integers(0, 59)), max_size=40)
@@ -68,6 +69,17 @@ def test_whatever_happens_nothing_is_unaccounted_for_and_the_parts_add_up(steps:
         assert sum(part.instances for part in of.parts.values()) == of.total.instances
         assert all(part.studies <= of.total.studies <= part.studies + of.total.entries for part in of.parts.values())
     assert found.received.total.entries == count(engine, series)
+    for of in vars(found.balance).values():
+        for unit in ("studies", "entries", "instances"):
+            assert sum(getattr(part, unit) for part in of.parts.values()) == getattr(of.total, unit)
+    total = found.received.total
+    assert found.balance.received.total == total
+    nothing = Count(studies=0, entries=0, instances=0)
+    routed = found.balance.analysed.total
+    assert found.balance.received.parts.get("routed", nothing) == routed
+    in_work, ended = found.balance.analysed.parts.get("in work", nothing), found.balance.delivered.total
+    for unit in ("studies", "entries", "instances"):
+        assert getattr(in_work, unit) + getattr(ended, unit) == getattr(routed, unit)
     assert found.received.total.instances == count(engine, instance)
     assert found.jobs.total.entries == count(engine, job)
     assert found.jobs.total.instances == count(engine, result, result.c.quarantine.is_(None))
@@ -187,6 +199,7 @@ def test_account_of_a_node_names_what_is_routed_ignored_and_still_received(tmp_p
             main, ["account", "--config", str(file), "--day", f"{datetime.now().astimezone():%Y-%m-%d}"]
         )
         assert "Everything is accounted for." in words.output
+        assert "images   9 received = 3 routed + 4 receiving + 2 ignored\n" in words.output
         other = CliRunner().invoke(main, ["account", "--json", "--config", str(file), "--day", "2020-02-29"])
         assert json.loads(other.stdout)["received"]["total"] == {"studies": 0, "entries": 0, "instances": 0}
         change(node.engine, sa.delete(decision))

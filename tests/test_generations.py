@@ -13,21 +13,24 @@ from dicom_files import ct_series, write
 from peers import dcmtk
 from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
-from receivers import Node, associate, configuration, send_dataset, until
+from receivers import Node, associate, configuration, receiving, send_dataset, until
 from scanner import RULE
 
-from node.config import parse
+from node.config import FORWARD, parse
 from node.jobs.conflicts import Conflicts
 from node.jobs.engine import Jobs
 from node.jobs.router import Router
+from node.ledger.conflicts import outdated_deliveries
 from node.ledger.engine import begin_immediate, now
-from node.ledger.jobs import Job, list_jobs
-from node.ledger.tables import association, conflict, delivery, event, series
+from node.ledger.jobs import Job, list_jobs, source_paths
+from node.ledger.owed import instances_to_store
+from node.ledger.tables import association, conflict, delivery, delivery_instance, event, instance, metadata, series
 from node.operate.account import account
 from node.operate.account import tell as tell_account
 from node.operate.books import read
 from node.operate.explain import explain, tell
 from node.operate.status import status
+from node.operate.verify import verify
 from node.studies.comparison import Difference, compare
 
 
@@ -38,12 +41,12 @@ def send(node: Node, datasets: Sequence[Dataset], calling: str = "CT1", syntax: 
     until(lambda: (rows := node.rows(association)) and all(row.closed_at for row in rows))
 
 
-def route(node: Node) -> list[Job]:
-    """Let time pass until everything is complete; the jobs, oldest generation first."""
-    config = parse(configuration(node.spool.folder, node.port) + RULE)
+def route(node: Node, more: str = "") -> list[Job]:
+    """Let time pass until everything is complete; the jobs, oldest generation first. ``more``: rules beside the one."""
+    config = parse(configuration(node.spool.folder, node.port) + RULE + more)
     Router(config, node.engine, node.spool, Jobs(node.engine)).step(now() + 3600.0)
     with node.engine.connect() as connection:
-        return sorted(list_jobs(connection), key=lambda job: job.generation)
+        return sorted(list_jobs(connection), key=lambda job: (job.generation, job.pipeline))
 
 
 def test_a_late_image_makes_a_generation_whose_jobs_supersede_the_unfinished_ones(node: Node) -> None:
@@ -77,28 +80,96 @@ def changed(images: Sequence[Dataset], **values: str) -> list[Dataset]:
     return copies
 
 
+def delivered(node: Node, job: Job) -> None:
+    """A destination holds a result of the job."""
+    owed = {"job_id": job.id, "destination": "pacs"}
+    with begin_immediate(node.engine) as connection:
+        row = {**owed, "attempt": 1, "created_at": now(), "updated_at": now(), "state": "STORED"}
+        connection.execute(sa.insert(delivery).values(**row))
+        connection.execute(sa.insert(delivery_instance).values(**owed, sop_instance_uid="1.2", status=0))
+
+
+IDENTITY = {"PatientID": "MERGED-9", "PatientName": "Merged^Name", "AccessionNumber": "A2"}
+
+
 def test_a_changed_identity_is_named_by_keyword_and_what_was_sent_under_the_old_one_is_flagged(node: Node) -> None:
     images = ct_series(3, 16)
     send(node, images)
     (job,) = route(node)
-    owed = {"job_id": job.id, "destination": "pacs", "attempt": 1, "created_at": now(), "updated_at": now()}
-    with begin_immediate(node.engine) as connection:
-        connection.execute(sa.insert(delivery).values(**owed, state="STORED"))
-    send(node, changed(images, PatientID="MERGED-9", PatientName="Merged^Name", AccessionNumber="A2"))
+    delivered(node, job)
+    send(node, changed(images, **IDENTITY))
     assert Conflicts(node.engine, node.spool).step() == 3
     assert {(row.kind, row.changed) for row in node.rows(conflict)} == {
         ("identity", "AccessionNumber, PatientName, PatientID")
     }
-    assert route(node) == [job]
     (told,) = [row for row in node.rows(event) if row.what == "identity changed"]
     assert told.detail.startswith("3 image(s) came again with other AccessionNumber, PatientName, PatientID")
     found = status(node.engine, node.spool.folder)
     assert (found["conflicts"], found["identity_changed"], found["outdated_results"]) == (3, 3, 1)
-    books = account(read(node.engine), lambda _destination, _outcome: True)
+    books = account(read(node.engine), lambda _destination, _outcome, _made: True)
     assert [(o.job_id, o.destination) for o in books.outdated] == [(job.id, "pacs")]
     words = tell_account(books) + tell(explain(node.engine, images[0].StudyInstanceUID))
     assert words.count("IDENTITY CHANGED") == 2
     assert "MERGED" not in words + str(node.rows(event)).upper()
+
+
+def test_nothing_more_is_made_under_an_identity_that_is_being_corrected(node: Node) -> None:
+    images = ct_series(3, 16)
+    send(node, images)
+    route(node)
+    send(node, changed(images[:1], **IDENTITY))
+    Conflicts(node.engine, node.spool).step()
+    (job,) = route(node)
+    assert job.state == "CANCELED"
+    assert job.reason == (
+        "its images came again with other AccessionNumber, PatientName, PatientID; "
+        "when all of them have, the new identity counts"
+    )
+    delivered(node, job)
+    with node.engine.connect() as connection:
+        assert len(outdated_deliveries(connection)) == 1
+
+
+def counting(node: Node) -> tuple[set[str], set[str]]:
+    """Patient IDs of the images that count and of those that are kept beside them."""
+    return tuple(  # type: ignore[return-value]
+        {str(dcmread(node.spool.absolute(row.path)).PatientID) for row in node.rows(table)}
+        for table in (instance, conflict)
+    )
+
+
+def test_a_series_that_came_again_as_a_whole_is_analysed_and_sent_on_under_its_new_identity(tmp_path: Path) -> None:
+    forward = '\n[[rules]]\nname = "archive"\nsend = ["pacs"]\n'
+    images = ct_series(3, 16)
+    with receiving(tmp_path) as node:
+        send(node, images)
+        before = route(node, forward)
+        delivered(node, before[1])
+        for image in changed(images, **IDENTITY):  # one by one, as archives do
+            send(node, [image])
+            Conflicts(node.engine, node.spool).step()
+        assert counting(node) == ({"MERGED-9"}, {str(images[0].PatientID)})
+        jobs = route(node, forward)
+        assert [(job.generation, job.pipeline) for job in jobs] == [(g, p) for g in (1, 2) for p in (FORWARD, "bright")]
+        with node.engine.connect() as connection:
+            for job in jobs[2:]:
+                paths = source_paths(connection, job)
+                assert {str(dcmread(node.spool.absolute(path)).PatientID) for path in paths} == {"MERGED-9"}
+            assert len(instances_to_store(connection, jobs[2].id, "pacs")) == 3
+            assert [one.job_id for one in outdated_deliveries(connection)] == [jobs[1].id]
+        rows = (node.rows(instance), node.rows(conflict), node.rows(series))
+        for again in (images, changed(images, **IDENTITY)):
+            send(node, again)
+        Conflicts(node.engine, node.spool).step()
+        assert (node.rows(instance), node.rows(conflict), node.rows(series)) == rows
+        assert verify(node.engine, node.spool, now() + 3600.0).faults == 0
+        with begin_immediate(node.engine) as connection:
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(sa.delete(table))
+    with receiving(tmp_path) as node:
+        until(lambda: len(node.rows(conflict)) == 3)
+        Conflicts(node.engine, node.spool).step()
+        assert counting(node) == ({"MERGED-9"}, {str(images[0].PatientID)})
 
 
 def test_a_sop_instance_uid_used_again_in_another_study_is_a_conflict_that_both_studies_explain(

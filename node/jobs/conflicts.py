@@ -1,4 +1,7 @@
-"""Says of every instance that came again with another file what changed: identity, encoding or content."""
+"""Says of every instance that came again with another file what changed: identity, encoding or content.
+
+A series that came again as a whole with another identity, after a patient merge or a corrected order, has that one.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ import sqlalchemy as sa
 from node.actor import look_every
 from node.errors import InputError
 from node.ledger.conflicts import pairs_to_compare, record_differences
-from node.ledger.engine import begin_immediate
+from node.ledger.corrections import adopt, corrected_series
+from node.ledger.engine import begin_immediate, now
 from node.spool import Spool
 from node.studies.comparison import compare
 from node.studies.source import read_header
@@ -39,6 +43,12 @@ class Conflicts:
         if found:
             with begin_immediate(self._engine) as connection:
                 record_differences(connection, found)
+        with self._engine.connect() as connection:
+            corrected = corrected_series(connection)
+        for study, series in corrected:
+            with begin_immediate(self._engine) as connection:
+                adopt(connection, study, series, now())
+            logger.warning("series %s came again with another identity, which counts now", series)
         return len(found)
 
     def _difference(self, first: str, second: str) -> tuple[str, str]:

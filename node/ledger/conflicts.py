@@ -7,8 +7,14 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from node.config import FORWARD
 from node.ledger.engine import now
-from node.ledger.tables import conflict, delivery, event, instance, job
+from node.ledger.owed import HELD
+from node.ledger.tables import conflict, delivery, delivery_instance, event, instance, job, result
+from node.ledger.transitions import cancel_active
+
+_MOVED = frozenset(("StudyInstanceUID", "SeriesInstanceUID"))
+"""Of an image under a UID that was used before: no correction of the first one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +62,10 @@ def pairs_to_compare(connection: sa.Connection, limit: int = 200) -> list[Pair]:
 
 
 def record_differences(connection: sa.Connection, found: Sequence[tuple[Pair, str, str]]) -> None:
-    """Keep ``(pair, kind, keywords)``; the timeline gets one line for all images of a series that changed alike."""
+    """Keep ``(pair, kind, keywords)``; the timeline gets one line for all images of a series that changed alike.
+
+    Nothing more is made or sent of a series under an identity that is being corrected.
+    """
     alike: dict[tuple[str, str, str, str], int] = {}
     for pair, kind, changed in found:
         this = conflict.c.path == pair.second
@@ -67,10 +76,22 @@ def record_differences(connection: sa.Connection, found: Sequence[tuple[Pair, st
         row = {"at": now(), "study_instance_uid": study, "series_instance_uid": series, "what": f"{kind} changed"}
         detail = f"{count} image(s) came again with other {changed}; kept beside the first, which count"
         connection.execute(sa.insert(event).values(**row, detail=detail))
+        if kind == "identity" and _MOVED.isdisjoint(changed.split(", ")):
+            theirs = sa.and_(job.c.study_instance_uid == study, job.c.series_instance_uid == series)
+            reason = f"its images came again with other {changed}; when all of them have, the new identity counts"
+            cancel_active(connection, theirs, reason)
 
 
 def outdated_deliveries(connection: sa.Connection, study: str | None = None) -> list[Outdated]:
-    """Results at a destination whose images came again with another identity; of one study or of all."""
+    """What a destination holds of images that came again with another identity; of one study or of all.
+
+    Of images that are sent on only while the old identity counts, of results until they are retracted.
+    """
+    replaced = sa.and_(conflict.c.replaced_at > job.c.created_at, job.c.pipeline != FORWARD)
+    held = sa.exists().where(
+        delivery_instance.c.job_id == job.c.id, delivery_instance.c.destination == delivery.c.destination, HELD
+    )
+    retracted = sa.exists().where(result.c.job_id == job.c.id, result.c.kind == "rejection")
     query = (
         sa.select(
             job.c.study_instance_uid,
@@ -89,7 +110,7 @@ def outdated_deliveries(connection: sa.Connection, study: str | None = None) -> 
             ),
         )
         .join(delivery, delivery.c.job_id == job.c.id)
-        .where(conflict.c.kind == "identity", delivery.c.state.in_(("STORED", "CONFIRMED")))
+        .where(conflict.c.kind == "identity", sa.or_(conflict.c.replaced_at.is_(None), replaced), held, ~retracted)
         .group_by(job.c.study_instance_uid, job.c.series_instance_uid, job.c.id, delivery.c.destination)
         .order_by(job.c.id, delivery.c.destination)
     )

@@ -69,8 +69,9 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> 
     for uid, (path, sha256) in known.items():
         if uid in wanted and wanted[uid].path == path and wanted[uid].sha256 != sha256:
             _replace(connection, wanted[uid])
-    # A conflict whose first file has no row yet can only come from a spool that is being recovered.
-    _record_conflicts(connection, [r for r in receipts if r.conflict or paths[r.sop_instance_uid] != r.path])
+    # A conflict whose first file has no row yet can only come from a spool that is being recovered; one that is the
+    # file that counts has taken the place of the first.
+    _record_conflicts(connection, [r for r in receipts if paths.get(r.sop_instance_uid) != r.path])
 
 
 def close_associations(connection: sa.Connection, ids: Collection[str], at: float) -> None:

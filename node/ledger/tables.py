@@ -62,6 +62,8 @@ conflict = sa.Table(  # same SOP Instance UID, different bytes: kept beside, sho
     _time("received_at"),
     _text("kind", null=True),  # identity, encoding, content; null: not compared yet
     _text("changed", null=True),  # keywords of what differs
+    _text("transfer_syntax_uid", null=True),
+    _time("replaced_at", null=True),  # since when another identity counts in place of this one; null: it came after
 )
 
 commitment = sa.Table(  # Storage Commitment that a peer asked this node for
@@ -198,7 +200,7 @@ result = sa.Table(  # an encoded object; stored before it is sent
     sa.Index("result_job", "job_id"),
 )
 
-original = sa.Table(  # an image that a job sends on as it was received; each belongs to one such job
+original = sa.Table(  # an image that a job sends on as it was received; a corrected one belongs to two
     "original",
     metadata,
     _text("job_id", key=True),

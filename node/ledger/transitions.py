@@ -82,11 +82,15 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
 
 
 def _owe_originals(connection: sa.Connection, new: NewJob) -> None:
-    """Owe the images of the series that no earlier generation has sent on."""
+    """Owe the images of the series that no earlier generation has sent on as they are now."""
     query = sa.select(sa.literal(new.id), instance.c.sop_instance_uid).where(
         instance.c.study_instance_uid == new.study_instance_uid,
         instance.c.series_instance_uid == new.series_instance_uid,
-        ~sa.exists().where(original.c.sop_instance_uid == instance.c.sop_instance_uid),
+        ~sa.exists().where(
+            original.c.sop_instance_uid == instance.c.sop_instance_uid,
+            original.c.job_id == job.c.id,
+            job.c.created_at >= instance.c.received_at,
+        ),
     )
     connection.execute(sa.insert(original).from_select(["job_id", "sop_instance_uid"], query))
     owe_results(connection, new.id, dict.fromkeys(new.destinations))

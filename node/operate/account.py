@@ -6,7 +6,7 @@ counts in each part that has something of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
@@ -14,30 +14,12 @@ from node.config import FORWARD
 from node.ledger.conflicts import Outdated
 from node.ledger.jobs import CANCELED, COMPLETED, DELIVER, IN_PROGRESS, SCHEDULED, Job
 from node.ledger.owed import DeliveryStatus, is_overdue
+from node.operate.balance import Balance, Sum, add_up, balance, tell_balance
 from node.operate.books import Books, Conflict, ReceivedSeries
 
 Owed = Callable[[str, str, Collection[str]], bool]
 """Whether a destination gets anything of an outcome, of which these kinds were made: ``Config.is_owed``."""
 _PARTS = {SCHEDULED: "waiting", IN_PROGRESS: "in progress", CANCELED: "cancelled"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Count:
-    """How much a total or a part of it is."""
-
-    studies: int
-    entries: int
-    """Series, jobs or deliveries."""
-    instances: int
-    """Images received; objects made; objects owed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sum:
-    """A total and its parts, by name."""
-
-    total: Count
-    parts: dict[str, Count]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +38,8 @@ class Account:
     """The answer of ``ainode account``."""
 
     day: date | None
+    balance: Balance
+    """What became of every study and every image."""
     received: Sum
     """Series: routed, ignored with the reason, receiving."""
     jobs: Sum
@@ -86,9 +70,10 @@ def account(books: Books, is_owed: Owed, day: date | None = None) -> Account:
     sent_on = {d.job_id: d.instances for d in chosen.deliveries}
     return Account(
         day=day,
-        received=_sum((_part_of_series(s), s.study_instance_uid, s.instances) for s in chosen.series),
-        jobs=_sum((_part_of_job(j), j.study_instance_uid, _objects(j, made, sent_on)) for j in chosen.jobs),
-        deliveries=_sum(
+        balance=balance(chosen),
+        received=add_up((_part_of_series(s), s.study_instance_uid, s.instances) for s in chosen.series),
+        jobs=add_up((_part_of_job(j), j.study_instance_uid, _objects(j, made, sent_on)) for j in chosen.jobs),
+        deliveries=add_up(
             (_PARTS.get(d.state, d.state.lower()), studies.get(d.job_id, ""), d.instances) for d in chosen.deliveries
         ),
         quarantined=tuple(
@@ -113,21 +98,6 @@ def bounds(day: date) -> tuple[float, float]:
     """Begin and end of a local day in seconds since 1970 UTC; 23 to 25 hours apart."""
     start, end = (datetime.combine(d, time.min).astimezone().timestamp() for d in (day, day + timedelta(days=1)))
     return start, end
-
-
-def _sum(entries: Iterable[tuple[str, str, int]]) -> Sum:
-    """Add up ``(part, StudyInstanceUID, instances)``."""
-    parts: dict[str, list[tuple[str, int]]] = {}
-    for part, study, instances in entries:
-        parts.setdefault(part, []).append((study, instances))
-    everything = [entry for part in parts.values() for entry in part]
-    return Sum(total=_count(everything), parts={part: _count(parts[part]) for part in sorted(parts)})
-
-
-def _count(entries: list[tuple[str, int]]) -> Count:
-    return Count(
-        studies=len({study for study, _ in entries}), entries=len(entries), instances=sum(n for _, n in entries)
-    )
 
 
 def _part_of_series(one: ReceivedSeries) -> str:
@@ -216,7 +186,8 @@ def _of_deliveries(books: Books) -> Iterator[str]:
 
 def tell(found: Account) -> str:
     """The account in plain words."""
-    lines = [f"Series received first on {found.day}" if found.day else "Everything in the ledger"]
+    lines = [f"Series received first on {found.day}" if found.day else "Everything in the ledger", ""]
+    lines += tell_balance(found.balance)
     for name, unit, instances, of in (
         ("received", "series", "images", found.received),
         ("jobs", "jobs", "objects", found.jobs),

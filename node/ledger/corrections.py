@@ -1,0 +1,55 @@
+"""Series that came again as a whole with another identity: the new files count, and the series is complete anew.
+
+Rows change places, files stay where they are. A ledger that is rebuilt from the files comes to the same end.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from node.ledger.tables import conflict, event, instance, series
+
+_OF_FILE = ("path", "sha256", "size", "association_id", "received_at", "transfer_syntax_uid")
+_CORRECTED = sa.and_(
+    conflict.c.kind == "identity",
+    conflict.c.replaced_at.is_(None),
+    conflict.c.sop_instance_uid == instance.c.sop_instance_uid,
+    conflict.c.study_instance_uid == instance.c.study_instance_uid,
+    conflict.c.series_instance_uid == instance.c.series_instance_uid,
+)
+
+
+def corrected_series(connection: sa.Connection) -> list[tuple[str, str]]:
+    """Study and Series Instance UID of those of which every image has another identity by now."""
+    key = (series.c.study_instance_uid, series.c.series_instance_uid)
+    again = (
+        sa.select(*key)
+        .join(conflict, sa.and_(*(conflict.c[column.name] == column for column in key)))
+        .join(instance, _CORRECTED)
+        .group_by(*key, series.c.instances)
+        .having(sa.func.count(instance.c.sop_instance_uid.distinct()) == series.c.instances)
+    )
+    return [(row[0], row[1]) for row in connection.execute(again)]
+
+
+def adopt(connection: sa.Connection, study: str, of: str, at: float) -> None:
+    """Let the latest files count from ``at`` (seconds since 1970 UTC) on; what was made of the others is made again."""
+    where = {"study_instance_uid": study, "series_instance_uid": of}
+    this = sa.and_(*(conflict.c[name] == uid for name, uid in where.items()))
+    query = sa.select(conflict, *(instance.c[name].label(f"old_{name}") for name in _OF_FILE)).join(
+        instance, _CORRECTED
+    )
+    rows = connection.execute(query.where(this).order_by(conflict.c.received_at)).mappings().all()
+    for row in {row["sop_instance_uid"]: row for row in rows}.values():
+        new = {name: row[name] for name in _OF_FILE} | {"received_at": at}
+        new["transfer_syntax_uid"] = new["transfer_syntax_uid"] or row["old_transfer_syntax_uid"]
+        old = {name: row[f"old_{name}"] for name in _OF_FILE}
+        here = instance.c.sop_instance_uid == row["sop_instance_uid"]
+        connection.execute(sa.update(instance).where(here).values(**new))
+        connection.execute(sa.update(conflict).where(conflict.c.path == row["path"]).values(**old))
+    connection.execute(sa.update(conflict).where(this, conflict.c.kind == "identity").values(replaced_at=at))
+    same = sa.and_(*(series.c[name] == uid for name, uid in where.items()))
+    connection.execute(sa.update(series).where(same).values(state="RECEIVING", last_at=at))
+    changed = ", ".join(sorted({keyword for row in rows for keyword in row["changed"].split(", ")}))
+    told = f"all images have come again with other {changed}; the new identity counts, the old files are kept"
+    connection.execute(sa.insert(event).values(**where, at=at, what="identity corrected", detail=told))
