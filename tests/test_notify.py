@@ -219,3 +219,21 @@ def test_a_paused_destination_is_no_problem(tmp_path: Path):
     with begin_immediate(node.engine) as connection:
         pause_destination(connection, "pacs", "anna")
     assert node.problems() == set()
+
+
+def test_what_the_account_cannot_explain_is_an_alarm_in_the_log_and_in_the_mail(
+    tmp_path: Path, mail: tuple[int, list[str]], caplog: pytest.LogCaptureFixture
+):
+    port, mails = mail
+    node = Node(tmp_path, mail_to=("it@example.org",), smtp_host="127.0.0.1", smtp_port=port)
+    key = {"study_instance_uid": "1.2", "series_instance_uid": "1.2.3", "modality": "CT"}
+    row = {"instances": 3, "first_at": now(), "last_at": now(), "state": "COMPLETE", "generation": 0}
+    with begin_immediate(node.engine) as connection:
+        connection.execute(sa.insert(series).values(**key, **row))
+    for _ in range(2):
+        node.notifier.step(now())
+    said = "1 differences in the account, the first is: series 1.2.3 of study 1.2: counts 3 images, but 0 have a row"
+    assert [record.getMessage() for record in caplog.records if "account" in record.getMessage()] == [
+        f"ALARM: {said}; `ainode account` lists them"
+    ]
+    assert len(mails) == 1

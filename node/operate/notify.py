@@ -1,4 +1,4 @@
-"""Tells people and machines of problems, by mail and webhook: once when one begins, once when it is over.
+"""Tells people and machines of problems, in the log, by mail and webhook: once when one begins, once when it is over.
 
 What was told is kept in the ledger, for each channel on its own: a restart repeats nothing, and a channel that was
 down gets at the next look what it has missed.
@@ -11,6 +11,7 @@ import logging
 import smtplib
 import ssl
 import threading
+import time
 from collections.abc import Callable, Mapping
 from email.message import EmailMessage
 
@@ -21,12 +22,16 @@ from node.actor import look_every
 from node.config import Config
 from node.ledger.engine import begin_immediate, insert_new
 from node.ledger.tables import alarm
+from node.operate.account import account
+from node.operate.books import read
 from node.operate.problems import problems
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 30.0
+ACCOUNT_SECONDS = 3600.0
+"""How often everything received is balanced against what became of it."""
 _TIMEOUT_SECONDS = 30.0
 Told = Mapping[str, str]
 """Name of a problem -> sentence."""
@@ -39,21 +44,22 @@ class Notifier:
         self._config = config
         self._engine = engine
         self._spool = spool
-        self._channels: dict[str, Callable[[Told, Told], None]] = {}
+        self._accounted_at = -ACCOUNT_SECONDS
+        self._unexplained: Told = {}
+        self._channels: dict[str, Callable[[Told, Told], None]] = {"log": _log}
         if config.notify.mail_to:
             self._channels["mail"] = self._mail
         if config.notify.webhook:
             self._channels["webhook"] = self._post
 
     def run(self, stop: threading.Event) -> None:
-        """Look every half minute until ``stop`` is set; not at all when nobody is to be told."""
-        if self._channels:
-            look_every(POLL_SECONDS, stop, "notifications", self.step)
+        """Look every half minute until ``stop`` is set."""
+        look_every(POLL_SECONDS, stop, "notifications", self.step)
 
     def step(self, at: float) -> None:
         """Tell every channel what has begun and what is over since it was last told."""
         with self._engine.connect() as connection:
-            found = problems(self._config, connection, self._spool, at)
+            found = {**problems(self._config, connection, self._spool, at), **self._account()}
         for name, send in self._channels.items():
             with self._engine.connect() as connection:
                 known = {
@@ -72,6 +78,21 @@ class Notifier:
                 rows = [{"channel": name, "problem": p, "text": text, "at": at} for p, text in begun.items()]
                 insert_new(connection, alarm, rows)
                 connection.execute(sa.delete(alarm).where(alarm.c.channel == name, alarm.c.problem.in_(over)))
+
+    def _account(self) -> Told:
+        """What the nothing-lost account says that should not be, as it was at most an hour ago."""
+        if time.monotonic() - self._accounted_at >= ACCOUNT_SECONDS:
+            found = account(read(self._engine), self._config.is_owed)
+            self._unexplained = {}
+            if found.differences:
+                told = f"{len(found.differences)} differences in the account, the first is: {found.differences[0]}"
+                self._unexplained["account"] = f"{told}; `ainode account` lists them"
+            if found.outdated:
+                jobs = len({one.job_id for one in found.outdated})
+                told = f"destinations hold results of {jobs} jobs under an identity that their images no longer have"
+                self._unexplained["identity"] = f"{told}; `ainode account` lists them"
+            self._accounted_at = time.monotonic()
+        return self._unexplained
 
     def _mail(self, begun: Told, over: Told) -> None:
         wanted, title = self._config.notify, self._config.ae.title
@@ -94,3 +115,10 @@ class Notifier:
         answer = httpx.post(self._config.notify.webhook, content=json.dumps(body), timeout=_TIMEOUT_SECONDS,
                             headers={"content-type": "application/json"})  # fmt: skip
         answer.raise_for_status()
+
+
+def _log(begun: Told, over: Told) -> None:
+    for text in begun.values():
+        logger.error("ALARM: %s", text)
+    for text in over.values():
+        logger.info("over: %s", text)
