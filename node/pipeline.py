@@ -106,6 +106,10 @@ class PriorFinding:
     finding: Code
     """What it was, for example ``codes.SCT.Nodule``."""
     volume_mm3: float
+    tracking_uid: str = ""
+    """Its name through all studies: the same lesion keeps it."""
+    place_mm: tuple[float, float, float] | None = None
+    """Its middle on the image where its area was greatest, LPS mm in the earlier study; ``None``: not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +121,8 @@ class Prior:
     """Of the algorithm then."""
     findings: tuple[PriorFinding, ...]
     """Empty: nothing was found then."""
+    series: Series | None = None
+    """These images, where they are still to be had."""
 
 
 class Series(Protocol):
@@ -132,7 +138,7 @@ class Series(Protocol):
     def prior(self) -> Prior | None:
         """The latest earlier analysis, where the rule asks for one (``[rules.prior]``) and one was found.
 
-        The node itself adds a remark on the change of volume.
+        The node itself says which lesion is which, and how each has changed.
         """
 
     def companion(self, name: str) -> Series | None:
@@ -210,6 +216,8 @@ class Lesion:
     measurements: tuple[Measurement, ...] = ()
     probability: float | None = None
     """Of the finding being real, 0 to 1, as the algorithm states it."""
+    tracking_uid: str = ""
+    """Of the same lesion in an earlier study; the node finds it, and makes a new one where there is none."""
     evaluations: Mapping[Code, Code] = field(default_factory=dict)
     """What was judged, and how, for example ``{texture: part_solid}``; write-a-pipeline.md lists codes."""
 

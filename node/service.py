@@ -148,11 +148,11 @@ def _router(duty: Duty) -> Iterator[None]:
 
 @contextmanager
 def _worker(duty: Duty) -> Iterator[None]:
-    from node.deliver.prior import EarlierReports
+    from node.deliver.prior import EarlierStudies
     from node.jobs.encode import Encode
     from node.jobs.infer import Infer
 
-    infer = Infer(duty.config, duty.engine, duty.spool, EarlierReports(duty.config, duty.engine))
+    infer = Infer(duty.config, duty.engine, duty.spool, EarlierStudies(duty.config, duty.engine))
     stages = [infer.stage(), Encode(duty.config, duty.engine, duty.spool).stage()]
     with _serving(duty, "worker", stages):
         yield

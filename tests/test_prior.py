@@ -1,4 +1,4 @@
-"""Earlier analyses: found by C-FIND and C-GET at a real PACS, read back, compared in words."""
+"""Earlier analyses: found at a real PACS by C-FIND and C-GET or C-MOVE, read back, compared lesion by lesion."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from analyses import ALGORITHM, analysis, box, one, segment, source_of
 from dicom_files import ct_series
 from job_node import JobNode, config_of
 from pydicom import Dataset, dcmread
+from pydicom.uid import generate_uid
+from scipy.ndimage import gaussian_filter
 from volume_series import VolumeSeries
 
-from node.config import Destination, PriorTable, Rule
-from node.deliver.association import Peer
-from node.deliver.prior import EarlierReports, fetch_reports
+from node.config import Config, Destination, PriorTable, Rule
+from node.deliver.prior import EarlierStudies
 from node.errors import DeliveryError
 from node.jobs.infer import Infer
 from node.ledger.jobs import source_paths
 from node.pipeline import DerivedSeries, Findings, Lesion, Prior, PriorFinding, Segment, Volume, codes
 from node.results import encode
-from node.results.prior import compare, read_prior
+from node.results.growth import CHANGE, DOUBLING_TIME, EARLIER_VOLUME, compare, middle_mm
+from node.results.prior import analysed_series, latest_report, read_prior
+from node.studies.alignment import shift_mm
 
 
 def lesions(grid: Volume, *depths: int) -> Findings:
@@ -77,14 +80,32 @@ def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.Orthanc]:
         yield running
 
 
-def peer_at(title: str, port: int) -> Peer:
-    return Peer.of("pacs", Destination(title=title, host="127.0.0.1", port=port))
+def asking(folder: Path, port: int, prior: PriorTable, title: str = "ORTHANC") -> Config:
+    """A node whose rule asks for priors at a port."""
+    rule = Rule(name="all", prior=prior, pipelines=("nodule",), destinations=("pacs",))
+    base = config_of(folder, pipelines={"nodule": {"does": "findings"}})
+    return base.model_copy(
+        update={
+            "rules": (rule,),
+            "destinations": {"pacs": Destination(title=title, host="127.0.0.1", port=port)},
+            "ae": base.ae.model_copy(update={"address": "127.0.0.1"}),
+        }
+    )
+
+
+def earlier_at(folder: Path, port: int, title: str = "ORTHANC") -> EarlierStudies:
+    config = asking(folder, port, PRIOR, title)
+    return EarlierStudies(config, JobNode(config).engine)
+
+
+PRIOR = PriorTable(source="pacs")
 
 
 def priors(pacs: peers.Orthanc, header: Dataset, folder: Path, days: int = 730) -> list[Prior | None]:
-    peer = peer_at(pacs.aet, pacs.dicom_port)
-    found = fetch_reports(peer, "AINODE", header, days, folder)
-    return [read_prior([dcmread(path) for path in reports], "nodule") for reports in found]
+    prior = PriorTable(source="pacs", days=days)
+    found = earlier_at(folder / "node", pacs.dicom_port).reports(prior, header, folder / "reports")
+    latest = [latest_report([dcmread(path) for path in reports], "nodule") for reports in found]
+    return [report and read_prior(report) for report in latest]
 
 
 def test_the_latest_report_of_the_pipeline_on_an_earlier_study_of_the_patient_is_found(
@@ -99,30 +120,67 @@ def test_the_latest_report_of_the_pipeline_on_an_earlier_study_of_the_patient_is
     assert priors(pacs, today, tmp_path / "near", days=30) == []
 
 
-def node_with_prior(folder: Path, port: int) -> tuple[JobNode, Infer, str]:
-    """A node with a rule that asks for a prior at a port, and a job of it on a CT of 2026-01-10."""
-    rule = Rule(name="all", prior=PriorTable(source="pacs"), pipelines=("nodule",), destinations=("pacs",))
-    base = config_of(folder / "node", pipelines={"nodule": {"does": "findings"}})
-    peer = Destination(title="ORTHANC", host="127.0.0.1", port=port)
-    config = base.model_copy(update={"rules": (rule,), "destinations": {"pacs": peer}})
+def node_with_prior(folder: Path, config: Config, **identity: str) -> tuple[JobNode, Infer, str]:
+    """A node, and a job of it on a CT of 2026-01-10."""
     node = JobNode(config)
-    images = [dcmread(path) for path in scanned(folder / "scan", "20260110", IssuerOfPatientID="HERE").paths]
+    images = [dcmread(path) for path in scanned(folder / "scan", "20260110", **identity).paths]
     job_id = node.enqueue_for(*node.receive(images), destinations=("pacs",), pipeline="nodule")
-    return node, Infer(config, node.engine, node.spool, EarlierReports(config, node.engine)), job_id
+    return node, Infer(config, node.engine, node.spool, EarlierStudies(config, node.engine)), job_id
 
 
-def test_a_job_compares_and_says_so_in_the_report(tmp_path: Path, pacs: peers.Orthanc):
-    node, infer, job_id = node_with_prior(tmp_path, pacs.dicom_port)
+def report_of(node: JobNode, infer: Infer, job_id: str) -> Dataset:
+    """Run the job to its report."""
     stages = [stage for stage in node.stages() if stage.name != "infer"]
     node.jobs.serve("worker", [*stages, replace(infer.stage(), begin=lambda: None)])
     try:
         node.wait(job_id)
     finally:
         node.jobs.stop()
-    reports = [dcmread(node.spool.absolute(r.path)) for r in node.results(job_id) if "report" in r.description]
-    told = [str(item.TextValue) for report in reports for item in walked(report) if "TextValue" in item]
-    assert "Compared with the study of 2025-09-01, 131 days before: 1 finding of 576 mm3 then" in "\n".join(told)
+    (made,) = (r for r in node.results(job_id) if "report" in r.description)
+    return dcmread(node.spool.absolute(made.path))
+
+
+@pytest.mark.parametrize("by", ["C-GET", "C-MOVE"])
+def test_a_job_follows_a_lesion_whose_earlier_images_the_archive_sends(tmp_path: Path, by: str):
+    frame = generate_uid()
+    then = scanned(tmp_path / "then", "20250901", FrameOfReferenceUID=frame)
+    objects = encode(analysis(lesions(then.volume("HPL"), 2)), then)
+    port = peers.free_port()
+    with peers.orthanc(tmp_path, {"AIMOVE": port}) as pacs:
+        for path in then.paths:
+            pacs._open("/instances", path.read_bytes())
+        pacs._open("/instances", next(o.data for o in objects if o.kind == "sr"))
+        prior = (
+            PriorTable(source="pacs")
+            if by == "C-GET"
+            else PriorTable(source="pacs", move_title="AIMOVE", move_port=port)
+        )
+        config = asking(tmp_path / "node", pacs.dicom_port, prior)
+        node, infer, job_id = node_with_prior(tmp_path, config, FrameOfReferenceUID=frame)
+        found = report_of(node, infer, job_id)
+    told = "\n".join(str(item.TextValue) for item in walked(found) if "TextValue" in item)
+    assert "Compared with the study of 2025-09-01, 131 days before: 1 finding of 576 mm3 then" in told
+    seg = one(objects, "seg").SegmentSequence[0]
+    assert str(seg.TrackingUID) in {str(item.UID) for item in walked(found) if "UID" in item}
+    assert {EARLIER_VOLUME.value, CHANGE.value} <= {
+        item.ConceptNameCodeSequence[0].CodeValue for item in walked(found) if item.get("ValueType") == "NUM"
+    }
     assert not (tmp_path / "node" / "work" / job_id / "prior").exists()
+
+
+def test_images_that_are_still_here_are_not_asked_for(tmp_path: Path, free_port: int):
+    then = scanned(tmp_path / "then", "20250901")
+    node, infer, _ = node_with_prior(tmp_path, asking(tmp_path / "node", free_port, PRIOR))
+    _, series = node.receive([dcmread(path) for path in then.paths])
+    made = one(encode(analysis(lesions(then.volume("HPL"), 2)), then), "sr")
+    assert analysed_series(made) == series
+    here = infer._images(EarlierStudies(asking(tmp_path, free_port, PRIOR), node.engine), PRIOR, made, tmp_path / "x")
+    infer.close()
+    assert len(here) == len(then.paths)
+    prior = read_prior(made, then)
+    assert prior is not None
+    middle = np.asarray(then.geometry.affine) @ (1.0, 6.5, 6.5, 1.0)
+    assert prior.findings[0].place_mm == pytest.approx(middle[:3], abs=0.6)
 
 
 def walked(item: Dataset) -> Iterator[Dataset]:
@@ -132,30 +190,31 @@ def walked(item: Dataset) -> Iterator[Dataset]:
 
 
 def test_a_pacs_that_does_not_answer_keeps_no_result_back(tmp_path: Path, free_port: int):
-    node, infer, job_id = node_with_prior(tmp_path, free_port)
+    node, infer, job_id = node_with_prior(tmp_path, asking(tmp_path / "node", free_port, PRIOR))
     with node.engine.connect() as connection:
         paths = source_paths(connection, node.job(job_id))
-    prior, reason = infer._prior(node.job(job_id), paths)
+    prior = infer._prior(node.job(job_id), paths)
     infer.close()
-    assert (prior, reason) == (None, "Earlier analyses could not be asked for at pacs; nothing was compared.")
+    assert (prior.report, prior.images) == (None, ())
+    assert prior.without == "Earlier analyses could not be asked for at pacs; nothing was compared."
 
 
 def test_a_peer_that_refuses_the_query_is_an_error_that_names_it(tmp_path: Path):
     header = scanned(tmp_path / "scan", "20260110").datasets[0]
     with peers.storescp(tmp_path) as store_only:
-        peer = peer_at(store_only.aet, store_only.port)
+        earlier = earlier_at(tmp_path / "node", store_only.port, store_only.aet)
         with pytest.raises(DeliveryError, match=r"pacs .* C-FIND"):
-            list(fetch_reports(peer, "AINODE", header, 730, tmp_path / "prior"))
+            list(earlier.reports(PRIOR, header, tmp_path / "prior"))
 
 
 def test_an_image_without_patient_or_date_has_no_prior(tmp_path: Path):
-    peer = peer_at("X", 1)  # is not asked
+    earlier = earlier_at(tmp_path / "node", 1)  # is not asked
     for change in ({"PatientID": ""}, {"StudyDate": "soon"}):
         header = Dataset()
         header.StudyDate, header.PatientID = "20260110", "TEST-1"
         for keyword, value in change.items():
             header.add_new(keyword, "LO", value)
-        assert list(fetch_reports(peer, "AINODE", header, 730, tmp_path)) == []
+        assert list(earlier.reports(PRIOR, header, tmp_path)) == []
 
 
 def test_reports_of_others_and_of_failures_are_passed_over(tmp_path: Path):
@@ -164,36 +223,110 @@ def test_reports_of_others_and_of_failures_are_passed_over(tmp_path: Path):
     none = one(encode(analysis(Findings()), source), "sr")
     other = dcmread(report(tmp_path / "other", "20250901", 2))
     other.Manufacturer = "Another"
-    assert read_prior([failed, other], "nodule") is None
-    assert read_prior([failed, other, none], "nodule") == Prior(study_date=date(2025, 9, 1), version="1.2", findings=())
-    assert read_prior([none], "tumor") is None
+    assert latest_report([failed, other], "nodule") is None
+    assert latest_report([failed, other, none], "nodule") is none
+    assert read_prior(none) == Prior(study_date=date(2025, 9, 1), version="1.2", findings=())
+    assert latest_report([none], "tumor") is None
 
 
-def prior_of(*volumes: float) -> Prior:
-    found = tuple(PriorFinding(finding=codes.SCT.Nodule, volume_mm3=v) for v in volumes)
-    return Prior(study_date=date(2025, 9, 1), version="1.2", findings=found)
+GRID = Volume(np.zeros((8, 32, 32), np.float32), np.diag([2.0, 1.0, 1.0, 1.0]), "PATIENT", frame_of_reference_uid="1.2")
+
+
+def prior_of(*volumes: float, depths: tuple[int, ...] = (), frame: str = "1.2") -> Prior:
+    """Of 2025-09-01, with images; ``depths``: which findings of ``lesions`` lie where these do."""
+    places = [middle_mm(lesion.segment.mask) for lesion in lesions(GRID, *depths).lesions]
+    found = tuple(
+        PriorFinding(finding=codes.SCT.Nodule, volume_mm3=v, tracking_uid=f"1.{i}", place_mm=tuple(place))
+        for i, (v, place) in enumerate(zip(volumes, places, strict=False))
+    )
+    images = VolumeSeries(GRID, attributes={"FrameOfReferenceUID": frame})
+    return Prior(study_date=date(2025, 9, 1), version="1.2", findings=found, series=images)
+
+
+def compared(prior: Prior, *depths: int, frame: str = "1.2") -> Findings:
+    """Findings of 130 days later."""
+    today = VolumeSeries(GRID, attributes={"StudyDate": "20260109", "FrameOfReferenceUID": frame}, prior=prior)
+    return compare(lesions(GRID, *depths), today, ALGORITHM, "")
+
+
+COMPARED = "Compared with the study of 2025-09-01, 130 days before"
+
+
+def numbers(lesion: Lesion) -> dict[str, float]:
+    return {m.name.value: round(m.value, 1) for m in lesion.measurements}
+
+
+def test_a_lesion_that_has_doubled_has_its_volume_then_its_growth_and_its_doubling_time():
+    found = compared(prior_of(576.0, depths=(4,)), 4)
+    (lesion,) = found.lesions
+    assert numbers(lesion) == {EARLIER_VOLUME.value: 576.0, CHANGE.value: 100.0, DOUBLING_TIME.value: 130.0}
+    assert lesion.tracking_uid == "1.0"
+    assert found.remarks == (
+        f"{COMPARED}: 1 finding of 576 mm3 then, 1 finding of 1152 mm3 now, a change of +100 % in total volume.",
+        "Nodule 0: 576 mm3 then, 1152 mm3 now (+100 %, doubling in 130 days).",
+    )
+
+
+@pytest.mark.parametrize(("depth", "change"), [(4, 0.0), (2, -50.0)])
+def test_a_lesion_that_has_not_grown_has_no_doubling_time(depth: int, change: float):
+    (lesion,) = compared(prior_of(1152.0, depths=(depth,)), depth).lesions
+    assert numbers(lesion) == {EARLIER_VOLUME.value: 1152.0, CHANGE.value: change}
+
+
+def test_each_lesion_is_followed_where_it_lies_and_new_and_lost_ones_are_named():
+    today = lesions(GRID, 2, 4)
+    there = prior_of(100.0, 1152.0, depths=(2, 4))
+    moved = replace(there.findings[0], place_mm=(200.0, 200.0, 0.0))
+    found = compared(replace(there, findings=(moved, there.findings[1])), 2, 4)
+    assert [lesion.tracking_uid for lesion in found.lesions] == ["", "1.1"]
+    assert found.remarks[1:] == (
+        "Nodule 0: not found in the earlier study.",
+        "Nodule 1: 1152 mm3 then, 1152 mm3 now (+0 %).",
+        "Not found any more: 1 finding of 100 mm3.",
+    )
+    assert len(today.lesions) == len(found.lesions)
+
+
+def test_a_finding_of_another_kind_is_not_the_same_lesion():
+    there = prior_of(576.0, depths=(4,))
+    mass = replace(there.findings[0], finding=codes.SCT.Neoplasm)
+    (lesion,) = compared(replace(there, findings=(mass,)), 4).lesions
+    assert lesion.tracking_uid == ""
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_findings_are_not_matched_where_the_studies_cannot_be_aligned(*, images: bool):
+    there = prior_of(576.0, depths=(4,), frame="1.3")  # volumes without any content
+    found = compared(there if images else replace(there, series=None), 4)
+    assert found.remarks[1] == ("Findings are not matched one to one: the images of both studies could not be aligned.")
+    assert found.lesions[0].measurements == ()
 
 
 @pytest.mark.parametrize(
     ("before", "depths", "said"),
     [
-        ((576.0,), (4,), "1 finding of 576 mm3 then, 1 finding of 1152 mm3 now, a change of +100 % in total volume; "),
-        ((576.0,), (4,), "volume doubling time 130 days if it is the same finding."),
-        ((576.0,), (2,), "a change of +0 % in total volume."),
-        ((576.0,), (1,), "a change of -50 % in total volume."),
-        ((576.0, 100.0), (4,), "2 findings of 676 mm3 then, 1 finding of 1152 mm3 now"),
-        ((576.0, 100.0), (4,), "findings are not matched one to one."),
         ((), (2,), "no finding then, 1 finding of 576 mm3 now."),
         ((576.0,), (), "1 finding of 576 mm3 then, no finding now."),
         ((), (), "no finding then, no finding now."),
     ],
 )
-def test_the_comparison_says_what_can_be_known(before: tuple[float, ...], depths: tuple[int, ...], said: str):
-    grid = Volume(np.zeros((8, 32, 32), np.float32), np.diag([2.0, 1.0, 1.0, 1.0]), "PATIENT")
-    series = VolumeSeries(grid, attributes={"StudyDate": "20260109"}, prior=prior_of(*before))
-    (remark,) = compare(lesions(grid, *depths), series, ALGORITHM, "").remarks
-    assert remark.startswith("Compared with the study of 2025-09-01, 130 days before: ")
-    assert said in remark
+def test_what_cannot_be_compared_is_said_all_the_same(before: tuple[float, ...], depths: tuple[int, ...], said: str):
+    (remark,) = compared(prior_of(*before, depths=tuple(2 for _ in before)), *depths).remarks
+    assert remark == f"{COMPARED}: {said}"
+
+
+@pytest.mark.parametrize("by", [(0.0, 0.0, 0.0), (15.0, -10.0, 60.0), (-20.0, 5.0, -45.0)])
+def test_the_shift_between_two_scans_of_one_body_is_found(by: tuple[float, float, float]):
+    dice = np.random.default_rng(3)
+    body = gaussian_filter(dice.normal(size=(60, 70, 80)).astype(np.float32), 3) * 1000
+    affine = np.array([[0, 0, 3.0, -120], [0, 3.0, 0, -100], [5.0, 0, 0, -150], [0, 0, 0, 1]])
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, 0] * 8 - by
+    noise = dice.normal(scale=5, size=(45, 70, 80)).astype(np.float32)
+    now, then = Volume(body, affine, "PATIENT"), Volume(body[8:53] + noise, moved, "PATIENT")
+    assert shift_mm(now, then) == pytest.approx(by, abs=2.6)
+    other = gaussian_filter(dice.normal(size=(60, 70, 80)).astype(np.float32), 3) * 1000
+    assert shift_mm(now, Volume(other, affine, "PATIENT")) is None
 
 
 def test_structures_that_are_no_lesion_are_not_compared():
@@ -216,10 +349,9 @@ def test_without_a_prior_the_report_says_why_and_only_when_one_was_asked_for():
 
 
 def test_another_version_of_the_algorithm_is_named():
-    grid = Volume(np.zeros((8, 32, 32), np.float32), np.diag([2.0, 1.0, 1.0, 1.0]), "PATIENT")
-    series = VolumeSeries(grid, attributes={"StudyDate": "20260109"}, prior=prior_of(576.0))
-    (remark,) = compare(lesions(grid, 2), series, replace(ALGORITHM, version="2.0"), "").remarks
-    assert remark.endswith("; the algorithm was version 1.2 then and is 2.0 now.")
+    series = VolumeSeries(GRID, attributes={"StudyDate": "20260109"}, prior=prior_of(576.0, depths=(2,)))
+    remarks = compare(lesions(GRID, 2), series, replace(ALGORITHM, version="2.0"), "").remarks
+    assert remarks[1] == "The algorithm was version 1.2 then and is 2.0 now."
 
 
 def test_a_pipeline_that_looks_for_nothing_has_nothing_to_compare():

@@ -178,6 +178,16 @@ class PriorTable(Table):
     """Name of a ``[destinations.NAME]`` that answers C-FIND and C-GET."""
     days: Annotated[int, Field(ge=1)] = 730
     """How far back an earlier study may lie."""
+    move_title: AeTitle = ""
+    """Where ``source`` has no C-GET: AE title under which it sends to ``move_port`` when asked to (C-MOVE)."""
+    move_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port that is opened while images are fetched by C-MOVE."""
+
+    @model_validator(mode="after")
+    def _moves_somewhere(self) -> PriorTable:
+        if bool(self.move_title) != bool(self.move_port):
+            raise ValueError("give both move_title and move_port (C-MOVE), or none (C-GET)")
+        return self
 
 
 class Rule(Selection):

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from node.config import PipelineTable
-from node.errors import NodeError
+from node.errors import InputError, NodeError
 from node.isolation import cut_off_network
 from node.process import die_with_parent
 
@@ -49,8 +49,10 @@ class Task:
     """Files of the series."""
     companions: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     """Files of other series of the study that the pipeline may look at, by name."""
-    prior: Prior | None = None
-    """The earlier analysis to compare with."""
+    prior_report: Path | None = None
+    """This node's report on an earlier study, to compare with."""
+    prior_images: tuple[Path, ...] = ()
+    """Files of the series that it is about, where they are still to be had."""
     without_prior: str = ""
     """Why there is none although the rule asks for one; a remark of the report."""
     seen: tuple[Seen, ...] = ()
@@ -131,7 +133,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, ahead: 
     from node.jobs.memory import admit, room_on
     from node.pipeline import Findings, Unsuitable
     from node.results import of_part, outcome_of, plausible
-    from node.results.prior import compare
+    from node.results.growth import compare
     from node.studies.preflight import unmet
     from node.studies.source import SourceSeries
 
@@ -147,7 +149,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, ahead: 
         facts: dict[str, Any] = {}
         try:
             others = {name: SourceSeries.read(paths) for name, paths in task.companions.items()}
-            source = replace(ahead.take(task.paths), companions=others, prior=task.prior)
+            source = replace(ahead.take(task.paths), companions=others, prior=_prior(task))
             clock.lap("read")
             reason = unmet(pipeline.needs, source)
             if not reason:
@@ -177,6 +179,21 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, ahead: 
         logger.exception("job %s: pipeline %s broke", task.job_id, task.pipeline)
         return Reply(error="PipelineError", reason=f"pipeline {task.pipeline!r} broke: {type(error).__name__}: {error}")
     return Reply(outcome=outcome, reason=reason, timings=timings, peak_memory_mib=peak, facts=facts)
+
+
+def _prior(task: Task) -> Prior | None:
+    from node.results.prior import read_prior
+    from node.studies.source import SourceSeries, read_header
+
+    if task.prior_report is None:
+        return None
+    images = None
+    if task.prior_images:
+        try:
+            images = SourceSeries.read(task.prior_images)
+        except InputError as error:
+            logger.warning("job %s: images of the earlier study: %s", task.job_id, error)
+    return read_prior(read_header(task.prior_report), images)
 
 
 class _Clock:

@@ -100,6 +100,7 @@ def _findings(findings: Findings, arrays: _Arrays) -> dict[str, Any]:
                     [list(m.name), float(m.value), list(m.unit), _maybe(m.derivation)] for m in lesion.measurements
                 ],
                 "probability": None if lesion.probability is None else float(lesion.probability),
+                "tracking_uid": lesion.tracking_uid,
                 "evaluations": _evaluations(lesion.evaluations),
             }
             for lesion in findings.lesions
@@ -141,6 +142,7 @@ def _findings_of(document: dict[str, Any], arrays: Mapping[str, Any]) -> Finding
                     for name, value, unit, derivation in lesion["measurements"]
                 ),
                 probability=lesion["probability"],
+                tracking_uid=lesion["tracking_uid"],
                 evaluations=_evaluations_of(lesion["evaluations"]),
             )
             for lesion in document["lesions"]

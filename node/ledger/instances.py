@@ -119,6 +119,15 @@ def occupied_bytes(connection: sa.Connection, calling_ae: str) -> int:
     )
 
 
+def series_paths(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str) -> list[str]:
+    """Paths of the images of a series, in the order of arrival."""
+    of = (
+        instance.c.study_instance_uid == study_instance_uid,
+        instance.c.series_instance_uid == series_instance_uid,
+    )
+    return list(connection.scalars(sa.select(instance.c.path).where(*of).order_by(instance.c.received_at)))
+
+
 def known_paths(connection: sa.Connection, study_instance_uid: str) -> set[str]:
     """Paths of all files of a study that have a row."""
     found = [

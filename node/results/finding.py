@@ -145,7 +145,7 @@ def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry,
                 volume_mm3=volume_mm3(mask, geometry),
                 intensities=() if lesion is None else intensities(values[number], source.datasets[mask.box[0].start]),
                 rough=too_coarse(section, geometry),
-                tracking_uid=derive_uid(key, "tracking", segment.label),
+                tracking_uid=(lesion.tracking_uid if lesion else "") or derive_uid(key, "tracking", segment.label),
             )
         )
     return tuple(placed)

@@ -1,78 +1,96 @@
-"""Earlier analyses: read back from this node's own reports, and compared with what is found now."""
+"""Earlier analyses, read back from this node's own reports."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import date
-from math import log
 
 import numpy as np
-from highdicom import Volume
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from node.pipeline import Algorithm, Findings, Prior, PriorFinding, Series
-from node.results.analysis import outcome_of
+from node.pipeline import Prior, PriorFinding
+from node.results.headers import frame_key
 from node.results.identity import MANUFACTURER, plain
+from node.studies.source import SourceSeries
 
 _DEVICE_NAME = codes.DCM.DeviceObserverName
 _MEASURED = (codes.DCM.ImagingMeasurements, codes.DCM.MeasurementGroup)
 
 
-def read_prior(reports: Sequence[Dataset], pipeline: str) -> Prior | None:
+def latest_report(reports: Sequence[Dataset], pipeline: str) -> Dataset | None:
     """The latest of this node's reports by ``pipeline`` that says whether something was found; ``None``: there is none.
 
     Reports of other makers, and of analyses that failed or were not applicable, are passed over.
     """
     own = [report for report in reports if _is_ours(report, pipeline) and _succeeded(report)]
-    if not own:
-        return None
-    latest = max(own, key=lambda report: (str(report.get("ContentDate")), str(report.get("ContentTime"))))
-    found: dict[str, PriorFinding] = {}
-    for group in _groups(latest):
-        volume = next((_number(item) for item in _children(group, codes.SCT.Volume)), None)
-        kind = next((_code(item) for item in _children(group, codes.DCM.Finding)), None)
+    return max(own, key=lambda report: (str(report.get("ContentDate")), str(report.get("ContentTime"))), default=None)
+
+
+def read_prior(report: Dataset, images: SourceSeries | None = None) -> Prior | None:
+    """The analysis that a report of this node tells of; ``None`` when it has no Study Date.
+
+    ``images``: those that were analysed then. Without them nobody knows where the findings lay.
+    """
+    groups: dict[str, list[Dataset]] = {}  # outline and segment of a lesion have a group each
+    for group in _groups(report):
         for item in _children(group, codes.DCM.TrackingUniqueIdentifier):
-            if volume is not None and kind is not None:
-                found[str(item.UID)] = PriorFinding(finding=kind, volume_mm3=volume)
-    versions = [str(i.TextValue) for g in _groups(latest) for i in _children(g, codes.DCM.AlgorithmVersion)]
-    then = day(latest.get("StudyDate"))
+            groups.setdefault(str(item.UID), []).append(group)
+    findings = tuple(one for uid, of in groups.items() if (one := _finding(uid, of, images)) is not None)
+    versions = [str(i.TextValue) for g in _groups(report) for i in _children(g, codes.DCM.AlgorithmVersion)]
+    then = day(report.get("StudyDate"))
     if then is None or not versions:
         return None
-    return Prior(study_date=then, version=versions[0], findings=tuple(found.values()))
+    return Prior(study_date=then, version=versions[0], findings=findings, series=images)
 
 
-def compare(findings: Findings, series: Series, algorithm: Algorithm, without: str) -> Findings:
-    """``findings`` with a remark on how the volume has changed since the prior of ``series``.
+def analysed_series(report: Dataset) -> str:
+    """Series Instance UID of the images on which a report outlines its findings; ``""`` when it has none."""
+    images = {
+        str(image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+        for group in _groups(report)
+        if _children(group, codes.SCT.LongAxis)
+        for image, _ in _outlines(group)
+    }
+    for study in report.get("CurrentRequestedProcedureEvidenceSequence") or []:
+        for series in study.ReferencedSeriesSequence:
+            if images & {str(one.ReferencedSOPInstanceUID) for one in series.ReferencedSOPSequence}:
+                return str(series.SeriesInstanceUID)
+    return ""
 
-    ``without``: the remark when there is no prior; ``""``: none was asked for. Pipelines that look for nothing have
-    nothing to compare.
 
-    Findings are not matched one to one: the studies have no common frame of reference. Totals are compared, and the
-    volume doubling time (interval x ln 2 / ln of the ratio; MacMahon et al., Radiology 2017) is told only where each
-    study has exactly one finding.
-    """
-    if outcome_of(findings) == "derived":
-        return findings
-    prior, study_date = series.prior, day(series.attribute("StudyDate"))
-    if prior is None or study_date is None:
-        return replace(findings, remarks=(*findings.remarks, without)) if without else findings
-    others = {segment.type for segment in findings.segments}
-    then = [one.volume_mm3 for one in prior.findings if one.finding not in others]
-    now = [_volume_mm3(lesion.segment.mask) for lesion in findings.lesions]
-    days = (study_date - prior.study_date).days
-    remark = f"Compared with the study of {prior.study_date}, {days} days before: {_said(then)} then, {_said(now)} now"
-    if sum(then) and sum(now):
-        remark += f", a change of {100 * (sum(now) / sum(then) - 1):+.0f} % in total volume"
-    if len(then) == len(now) == 1 and now[0] > then[0] > 0 and days > 0:
-        remark += f"; volume doubling time {days * log(2) / log(now[0] / then[0]):.0f} days if it is the same finding"
-    elif len(then) > 1 or len(now) > 1:
-        remark += "; findings are not matched one to one"
-    if prior.version != plain(algorithm.version):
-        remark += f"; the algorithm was version {prior.version} then and is {algorithm.version} now"
-    return replace(findings, remarks=(*findings.remarks, remark + "."))
+def _finding(tracking_uid: str, groups: Sequence[Dataset], images: SourceSeries | None) -> PriorFinding | None:
+    volumes = [_number(item) for group in groups for item in _children(group, codes.SCT.Volume)]
+    kinds = [_code(item) for group in groups for item in _children(group, codes.DCM.Finding)]
+    if not volumes or volumes[0] is None or not kinds or kinds[0] is None:
+        return None
+    outlines = [outline for group in groups for outline in _outlines(group)]
+    place = _place(*outlines[0], images) if outlines and images is not None else None
+    return PriorFinding(finding=kinds[0], volume_mm3=volumes[0], tracking_uid=tracking_uid, place_mm=place)
+
+
+def _outlines(group: Dataset) -> list[tuple[Dataset, Dataset]]:
+    """The image and the outline on it."""
+    return [
+        (child, outline)
+        for outline in _children(group, codes.DCM.ImageRegion)
+        for child in _inner(outline)
+        if child.get("ValueType") == "IMAGE"
+    ]
+
+
+def _place(image: Dataset, outline: Dataset, images: SourceSeries) -> tuple[float, float, float] | None:
+    """The middle of the box round an outline, LPS mm."""
+    key = frame_key(image.ReferencedSOPSequence[0])
+    index = next((i for i, header in enumerate(images.datasets) if frame_key(header, "SOPInstanceUID") == key), None)
+    if index is None or images.grid.affine is None:
+        return None
+    points = np.array(outline.GraphicData, float).reshape(-1, 2)
+    column, row = (points.min(axis=0) + points.max(axis=0)) / 2.0 - 0.5  # 0.5 is the centre of the first pixel
+    above, left = images.offsets[index] if images.offsets else (0, 0)
+    x, y, z, _ = images.grid.affine @ (float(index), row + above, column + left, 1.0)
+    return float(x), float(y), float(z)
 
 
 def day(value: object) -> date | None:
@@ -81,16 +99,6 @@ def day(value: object) -> date | None:
         return date.fromisoformat(str(value or ""))
     except ValueError:
         return None
-
-
-def _said(volumes: Sequence[float]) -> str:
-    if not volumes:
-        return "no finding"
-    return f"{len(volumes)} finding{'s' if len(volumes) > 1 else ''} of {sum(volumes):.4g} mm3"
-
-
-def _volume_mm3(mask: Volume) -> float:
-    return float(np.count_nonzero(mask.array) * mask.voxel_volume)
 
 
 def _is_ours(report: Dataset, pipeline: str) -> bool:

@@ -1,0 +1,161 @@
+"""Asks an archive for series and takes them: C-FIND, then C-GET, or C-MOVE to a port that is open meanwhile (PS3.4 C).
+
+C-GET brings the objects on the association that asked for them. Those of a C-MOVE come to a title and a port of their
+own: at our receiver nothing would tell them from what scanners send.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    MRImageStorage,
+    RLELossless,
+)
+from pynetdicom import AE, build_context, build_role, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import DEFAULT_TRANSFER_SYNTAXES
+from pynetdicom.sop_class import (
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
+)
+
+from node.config import Config, PriorTable
+from node.deliver.asked import Told
+from node.deliver.association import Peer, Timeouts, associate
+from node.errors import DeliveryError
+from node.tls import server_context
+
+_WANTED = (Comprehensive3DSRStorage, CTImageStorage, MRImageStorage, EnhancedCTImageStorage, EnhancedMRImageStorage)
+_COMPRESSED = (JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless, JPEGBaseline8Bit)
+_PENDING = frozenset({0xFF00, 0xFF01})
+_PORT_SECONDS = 60.0
+"""How long another job may have the port."""
+Keep = Callable[[evt.Event], int]
+Request = Callable[[], Iterable[tuple[Dataset, Dataset | None]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """An open association to an archive; ``moves_to``: title under which it sends what it is asked for, else C-GET."""
+
+    peer: Peer
+    association: Association
+    folder: Path
+    moves_to: str
+
+    def find(self, query: Dataset) -> list[Dataset]:
+        """C-FIND. Raises ``DeliveryError`` when it is refused or not answered, as ``fetch`` does."""
+        model = StudyRootQueryRetrieveInformationModelFind
+        return list(_answers(lambda: self.association.send_c_find(query, model), self.peer, "C-FIND"))
+
+    def fetch(self, study: str, series: str) -> list[Path]:
+        """The objects of a series that this node can use, as files."""
+        before = set(self.folder.iterdir())
+        query = keys("SERIES", study, series)
+
+        def get() -> Iterable[tuple[Dataset, Dataset | None]]:
+            return self.association.send_c_get(query, StudyRootQueryRetrieveInformationModelGet)
+
+        def move() -> Iterable[tuple[Dataset, Dataset | None]]:
+            return self.association.send_c_move(query, self.moves_to, StudyRootQueryRetrieveInformationModelMove)
+
+        list(_answers(move if self.moves_to else get, self.peer, "C-MOVE" if self.moves_to else "C-GET"))
+        return sorted(set(self.folder.iterdir()) - before)
+
+
+@contextmanager
+def archive(config: Config, prior: PriorTable, folder: Path, told: Told | None = None) -> Iterator[Archive]:
+    """An association to ``prior.source``; what it sends is saved to ``folder``, ``told`` hears of every question.
+
+    Raises ``DeliveryError`` when it cannot be had, or when the port for C-MOVE is taken.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = count()
+
+    def keep(event: evt.Event) -> int:
+        (folder / f"{next(numbers):06d}.dcm").write_bytes(event.encoded_dataset())  # not as the peer calls it
+        return 0x0000
+
+    peer = Peer.of(prior.source, config.destinations[prior.source])
+    models = (
+        StudyRootQueryRetrieveInformationModelFind,
+        StudyRootQueryRetrieveInformationModelMove if prior.move_title else StudyRootQueryRetrieveInformationModelGet,
+    )
+    contexts = [build_context(model) for model in models]
+    if not prior.move_title:
+        contexts += [build_context(uid, s) for uid in _WANTED for s in (DEFAULT_TRANSFER_SYNTAXES, *_COMPRESSED)]
+    roles = [] if prior.move_title else [build_role(uid, scp_role=True) for uid in _WANTED]
+    receiving = _receiving(config, prior, keep) if prior.move_title else nullcontext()
+    with (
+        receiving,
+        associate(peer, config.ae.title, contexts, Timeouts(), roles=roles, on_store=keep, told=told) as association,
+    ):
+        yield Archive(peer=peer, association=association, folder=folder, moves_to=prior.move_title)
+
+
+@contextmanager
+def _receiving(config: Config, prior: PriorTable, keep: Keep) -> Iterator[None]:
+    entity = AE(ae_title=prior.move_title)
+    entity.require_called_aet = True
+    for uid in _WANTED:
+        entity.add_supported_context(uid, [*DEFAULT_TRANSFER_SYNTAXES, *_COMPRESSED])
+    secured = server_context(config.ae.tls) if config.ae.tls.enabled else None
+    deadline = time.monotonic() + _PORT_SECONDS
+    while True:
+        try:
+            server = entity.start_server(
+                (config.ae.address, prior.move_port), False, secured, [(evt.EVT_C_STORE, keep)]
+            )
+            break
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise DeliveryError(
+                    f"move_port {prior.move_port} cannot be opened ({error.strerror}); give the rule another one"
+                ) from error
+            time.sleep(0.5)
+    try:
+        yield
+    finally:
+        server.shutdown()
+
+
+def keys(level: str, study: str, series: str = "", **more: str) -> Dataset:
+    """A query of the Study Root model; ``more`` by keyword."""
+    query = Dataset()
+    query.QueryRetrieveLevel = level
+    query.StudyInstanceUID = study
+    if level == "SERIES":
+        query.SeriesInstanceUID = series
+    for keyword, value in more.items():
+        setattr(query, keyword, value)
+    return query
+
+
+def _answers(request: Request, peer: Peer, what: str) -> Iterator[Dataset]:
+    try:
+        for status, identifier in request():
+            if "Status" not in status:
+                raise DeliveryError(f"{peer}: no answer to {what}; check that it can be queried by this node")
+            if status.Status in _PENDING and identifier is not None:
+                yield identifier
+            elif status.Status not in (*_PENDING, 0x0000, 0xB000):  # B000: some sub-operations failed
+                raise DeliveryError(f"{peer}: {what} refused with status {status.Status:04X}; ask its administrator")
+    except (RuntimeError, ValueError) as error:
+        raise DeliveryError(f"{peer}: {what} is not possible ({error}); let its administrator allow it") from error
