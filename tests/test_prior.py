@@ -133,7 +133,7 @@ def report_of(node: JobNode, infer: Infer, job_id: str) -> Dataset:
     stages = [stage for stage in node.stages() if stage.name != "infer"]
     node.jobs.serve("worker", [*stages, replace(infer.stage(), begin=lambda: None)])
     try:
-        node.wait(job_id)
+        node.wait(job_id, seconds=200.0)
     finally:
         node.jobs.stop()
     (made,) = (r for r in node.results(job_id) if "report" in r.description)

@@ -137,15 +137,15 @@ class Infer:
         try:
             header = read_header(self._spool.absolute(paths[0]))
             with closing(self._earlier.reports(wanted, header, folder / "reports")) as studies:
-                for files in studies:
-                    report = latest_report([read_header(path) for path in files], job.pipeline)
-                    if report is not None:
-                        images = self._images(self._earlier, wanted, report, folder / "images")
-                        return _Prior(report=Path(str(report.filename)), images=images)
+                found = (latest_report([read_header(path) for path in files], job.pipeline) for files in studies)
+                report = next((one for one in found if one is not None), None)
         except NodeError as error:
             logger.warning("job %s: no earlier analysis: %s", job.id, error)
             return _Prior(without=f"Earlier analyses could not be asked for at {wanted.source}; nothing was compared.")
-        return _Prior(without=f"No earlier analysis was found at {wanted.source} within {wanted.days} days.")
+        if report is None:
+            return _Prior(without=f"No earlier analysis was found at {wanted.source} within {wanted.days} days.")
+        images = self._images(self._earlier, wanted, report, folder / "images")
+        return _Prior(report=Path(str(report.filename)), images=images)
 
     def _images(self, earlier: EarlierStudies, wanted: PriorTable, report: Dataset, folder: Path) -> tuple[Path, ...]:
         """The images that a report is about: those that are still here, else the archive's, else none."""
