@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -24,10 +24,11 @@ from node.errors import DeliveryError
 from node.jobs.infer import Infer
 from node.ledger.jobs import source_paths
 from node.pipeline import DerivedSeries, Findings, Lesion, Prior, PriorFinding, Segment, Volume, codes
-from node.results import encode
+from node.results import EncodedObject, check, encode
 from node.results.growth import CHANGE, DOUBLING_TIME, EARLIER_VOLUME, compare, middle_mm
 from node.results.prior import analysed_series, latest_report, read_prior
 from node.studies.alignment import shift_mm
+from node.studies.source import SourceSeries
 
 
 def lesions(grid: Volume, *depths: int) -> Findings:
@@ -140,31 +141,44 @@ def report_of(node: JobNode, infer: Infer, job_id: str) -> Dataset:
     return dcmread(node.spool.absolute(made.path))
 
 
-@pytest.mark.parametrize("by", ["C-GET", "C-MOVE"])
-def test_a_job_follows_a_lesion_whose_earlier_images_the_archive_sends(tmp_path: Path, by: str):
-    frame = generate_uid()
-    then = scanned(tmp_path / "then", "20250901", FrameOfReferenceUID=frame)
-    objects = encode(analysis(lesions(then.volume("HPL"), 2)), then)
+def earlier_study(folder: Path, frame: str) -> tuple[SourceSeries, Sequence[EncodedObject]]:
+    """Of 2025-09-01: the images and what was made of them."""
+    then = scanned(folder / "then", "20250901", FrameOfReferenceUID=frame)
+    return then, encode(analysis(lesions(then.volume("HPL"), 2)), then)
+
+
+def put(pacs: peers.Orthanc, images: SourceSeries, objects: Sequence[EncodedObject]) -> None:
+    for data in (*(path.read_bytes() for path in images.paths), *(o.data for o in objects if o.kind == "sr")):
+        pacs._open("/instances", data)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_report_and_images_come_by_c_get_or_where_there_is_none_by_c_move(tmp_path: Path, *, moves: bool):
+    then, objects = earlier_study(tmp_path, "1.2")
     port = peers.free_port()
+    by = {"move_title": "AIMOVE", "move_port": port} if moves else {}
+    prior = PriorTable(source="pacs", **by)
     with peers.orthanc(tmp_path, {"AIMOVE": port}) as pacs:
-        for path in then.paths:
-            pacs._open("/instances", path.read_bytes())
-        pacs._open("/instances", next(o.data for o in objects if o.kind == "sr"))
-        prior = (
-            PriorTable(source="pacs")
-            if by == "C-GET"
-            else PriorTable(source="pacs", move_title="AIMOVE", move_port=port)
-        )
+        put(pacs, then, objects)
         config = asking(tmp_path / "node", pacs.dicom_port, prior)
+        earlier = EarlierStudies(config, JobNode(config).engine)
+        today = scanned(tmp_path / "today", "20260110").datasets[0]
+        ((report,),) = earlier.reports(prior, today, tmp_path / "reports")
+        images = earlier.images(prior, then.study_instance_uid, analysed_series(dcmread(report)), tmp_path / "images")
+    assert dcmread(report) == one(objects, "sr")
+    assert {dcmread(path).SOPInstanceUID for path in images} == {d.SOPInstanceUID for d in then.datasets}
+
+
+def test_a_job_follows_a_lesion_of_an_earlier_study(tmp_path: Path):
+    frame = generate_uid()
+    then, objects = earlier_study(tmp_path, frame)
+    with peers.orthanc(tmp_path) as pacs:
+        put(pacs, then, objects)
+        config = asking(tmp_path / "node", pacs.dicom_port, PRIOR)
         node, infer, job_id = node_with_prior(tmp_path, config, FrameOfReferenceUID=frame)
         found = report_of(node, infer, job_id)
     told = "\n".join(str(item.TextValue) for item in walked(found) if "TextValue" in item)
     assert "Compared with the study of 2025-09-01, 131 days before: 1 finding of 576 mm3 then" in told
-    seg = one(objects, "seg").SegmentSequence[0]
-    assert str(seg.TrackingUID) in {str(item.UID) for item in walked(found) if "UID" in item}
-    assert {EARLIER_VOLUME.value, CHANGE.value} <= {
-        item.ConceptNameCodeSequence[0].CodeValue for item in walked(found) if item.get("ValueType") == "NUM"
-    }
     assert not (tmp_path / "node" / "work" / job_id / "prior").exists()
 
 
@@ -265,6 +279,27 @@ def test_a_lesion_that_has_doubled_has_its_volume_then_its_growth_and_its_doubli
         f"{COMPARED}: 1 finding of 576 mm3 then, 1 finding of 1152 mm3 now, a change of +100 % in total volume.",
         "Nodule 0: 576 mm3 then, 1152 mm3 now (+100 %, doubling in 130 days).",
     )
+
+
+def test_a_followed_lesion_has_its_old_tracking_uid_and_its_growth_in_segmentation_and_report(tmp_path: Path):
+    source = scanned(tmp_path, "20260109", FrameOfReferenceUID="1.2")
+    found = lesions(source.volume("HPL"), 4)
+    place = tuple(middle_mm(found.lesions[0].segment.mask))
+    before = PriorFinding(finding=codes.SCT.Nodule, volume_mm3=576.0, tracking_uid="2.25.7", place_mm=place)
+    prior = Prior(study_date=date(2025, 9, 1), version="1.2", findings=(before,), series=source)
+    objects = encode(analysis(compare(found, replace(source, prior=prior), ALGORITHM, "")), source)
+    check(objects, source)
+    assert str(one(objects, "seg").SegmentSequence[0].TrackingUID) == "2.25.7"
+    numbers = {
+        str(item.ConceptNameCodeSequence[0].CodeValue): float(item.MeasuredValueSequence[0].NumericValue)
+        for item in walked(one(objects, "sr"))
+        if item.get("ValueType") == "NUM"
+    }
+    assert [numbers[code.value] for code in (EARLIER_VOLUME, CHANGE, DOUBLING_TIME)] == [576.0, 100.0, 130.0]
+    again = read_prior(one(objects, "sr"), source)
+    assert again is not None
+    assert again.findings[0].tracking_uid == "2.25.7"
+    assert again.findings[0].place_mm == pytest.approx(place, abs=0.6)
 
 
 @pytest.mark.parametrize(("depth", "change"), [(4, 0.0), (2, -50.0)])

@@ -24,7 +24,7 @@ from node.studies.alignment import Array, shift_mm
 
 EARLIER_VOLUME = Code("volume-before", "99AINODE", "Volume in the earlier study")
 CHANGE = Code("volume-change", "99AINODE", "Change of volume since the earlier study")
-DOUBLING_TIME = Code("volume-doubling-time", "99AINODE", "Volume doubling time")
+DOUBLING_TIME = Code("doubling-time", "99AINODE", "Volume doubling time")
 _DAYS = Code("d", "UCUM", "day")
 _APART_MM = 20.0
 """How far a lesion may have moved against the body: breath, posture, turns of the head."""
