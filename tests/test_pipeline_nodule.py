@@ -15,15 +15,17 @@ from node.errors import WeightsError
 from node.pipeline import Unsuitable, Volume, codes
 from pipelines.explain import SPREAD
 from pipelines.nodule import create
+from pipelines.nodule.appearance import MALIGNANCY, POSITION, SCORES, SOLID, TEXTURE
 from pipelines.nodule.candidates import Crop, crop_lungs, peaks, slabs
+from pipelines.nodule.crops import stretched
 from pipelines.nodule.data import Cube, make_cube, targets
 from pipelines.nodule.insertion import Shape, insert, spheroid, tube
 from pipelines.nodule.lungs import GRID_MM, find_lungs
 from pipelines.nodule.network import CELL_MM, CandidateNet, OutlineNet
 from pipelines.nodule.options import Options
-from pipelines.nodule.outlines import FIELD, outline_loss, stretched
+from pipelines.nodule.outlines import FIELD, outline_loss
 from pipelines.nodule.patches import calibrated
-from pipelines.nodule.pipeline import WEIGHTS, NodulePipeline, probability
+from pipelines.nodule.pipeline import WEIGHTS, NodulePipeline
 from pipelines.nodule.scans import background
 
 NODULE_LPS = np.array([52.0, -8.0, 24.0])
@@ -78,6 +80,9 @@ def test_a_nodule_comes_back_where_it_is_in_the_patient(pipeline: NodulePipeline
     assert 0.5 * 1.437 < mask.array.sum() * mask.voxel_volume / 1000 < 2 * 1.437  # ml of a sphere of 14 mm
     assert lesion.laterality == codes.SCT.Left
     assert lesion.segment.label == "Nodule 1"
+    assert lesion.evaluations[TEXTURE] == SOLID
+    assert lesion.evaluations[POSITION].meaning == "upper third"
+    assert lesion.evaluations[MALIGNANCY] in SCORES
     assert lesion.probability is not None
     assert lesion.probability >= pipeline.options.threshold
 
@@ -291,9 +296,3 @@ def test_the_outline_loss_ignores_pixels_of_one_reader() -> None:
     changed = logits.clone()
     changed[:, :, :4] = 9.0
     assert outline_loss(logits, mask, known) == outline_loss(changed, mask, known)
-
-
-def test_probability_needs_both_networks() -> None:
-    assert probability(0.9, 0.9) == pytest.approx(0.9)
-    assert probability(0.9, 0.1) == pytest.approx(0.5)
-    assert probability(1.0, 0.0) == pytest.approx(0.5)

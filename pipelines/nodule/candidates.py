@@ -34,8 +34,10 @@ class Candidate:
     centre: tuple[float, float, float]
     """Index ``(slice, row, column)`` in the volume that was searched; whole numbers are voxel centres."""
     diameter_mm: float
-    score: float
-    """0 to 1."""
+    score: float = 0.0
+    """The heat map's, 0 to 1; 0 where only the blob filter proposes it."""
+    bulge_hu: float = 0.0
+    """The blob filter's response; 0 where only the heat map proposes it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

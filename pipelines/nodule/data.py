@@ -19,7 +19,7 @@ PATCH = 80
 """Edge of a training cube in mm (= voxels)."""
 
 
-def _turned(rng: np.random.Generator, shape: Shape) -> Shape:
+def turned(rng: np.random.Generator, shape: Shape) -> Shape:
     """A bank nodule flipped, turned and scaled."""
     scale = float(rng.uniform(0.8, 1.3))
     both = torch.from_numpy(np.stack([shape.cover, shape.texture]))[None]
@@ -72,7 +72,7 @@ def make_cube(rng: np.random.Generator, found: Sequence[Background], bank: Seque
             float(np.exp(rng.uniform(np.log(3.0), np.log(14.0)))) if rng.random() < 0.8 else float(rng.uniform(12, 40))
         )
         shape = (
-            _turned(rng, bank[int(rng.integers(len(bank)))]) if bank and rng.random() < 0.5 else spheroid(rng, diameter)
+            turned(rng, bank[int(rng.integers(len(bank)))]) if bank and rng.random() < 0.5 else spheroid(rng, diameter)
         )
         if any(
             np.linalg.norm(np.subtract(n[:3], (z - offset, at[1], at[2]))) < (n[3] + shape.diameter_mm) / 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +17,25 @@ from rich.console import Console
 from rich.progress import track
 
 from node.pipeline import Volume
+from pipelines.nodule.figures import SEED, bootstrap, draw_froc, outline_figures, verdict_figures
 from pipelines.nodule.insertion import insert, spheroid
 from pipelines.nodule.lungs import find_lungs
 from pipelines.nodule.options import Options
-from pipelines.nodule.outlines import CROP, NEIGHBOUR_MM, stretched
-from pipelines.nodule.patches import stacks
-from pipelines.nodule.pipeline import Nodule, NodulePipeline
+from pipelines.nodule.pipeline import NodulePipeline
 from pipelines.nodule.scans import HELD_OUT_SCAN, background, read_scan
+from pipelines.nodule.search import Nodule, search
 
 REAL_SCANS = ("lidc-idri-0063/ct", "lidc-idri-0001-partial/ct")
 SIZES_MM = ((3.0, 6.0), (6.0, 10.0), (10.0, 20.0), (20.0, 35.0))
 FALSE_PER_SCAN = (0.5, 1.0, 2.0, 4.0, 8.0)
-SEED = 2026
 
 
-def bootstrap(
-    values: Sequence[float], statistic: Callable[[npt.NDArray[np.float64]], float], seed: int = SEED
-) -> tuple[float, float]:
-    """95 % interval of ``statistic`` by the percentile bootstrap, 2000 resamples."""
-    rng = np.random.default_rng(seed)
-    array = np.asarray(values, float)
-    drawn = [statistic(array[rng.integers(len(array), size=len(array))]) for _ in range(2000)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def search(pipeline: NodulePipeline, volume: Volume) -> list[Nodule]:
-    """Candidates above the pipeline's threshold, without making findings of them."""
-    spacing = tuple(float(s) for s in volume.spacing)
-    lungs = find_lungs(volume.array, (spacing[0], spacing[1], spacing[2]))
+def searched(pipeline: NodulePipeline, hu: npt.NDArray[np.float32], spacing: Sequence[float]) -> list[Nodule]:
+    """What the pipeline finds, without making findings of it."""
+    lungs = find_lungs(hu, (spacing[0], spacing[1], spacing[2]))
     if lungs is None:
         raise ValueError("no lung in an evaluation scan; check the data folder")
-    return pipeline.nodules(volume.array, spacing, lungs)
+    return pipeline.large_enough(search(pipeline.networks, hu, spacing, lungs, pipeline.options.threshold).nodules)
 
 
 def centre_lps(nodule: Nodule, volume: Volume) -> npt.NDArray[np.float64]:
@@ -63,7 +50,7 @@ def real_scan(pipeline: NodulePipeline, data: Path, name: str) -> dict[str, Any]
     volume = read_scan(folder)
     truth = json.loads((folder.parent / "truth.json").read_text())["nodules"]
     start = time.process_time()
-    found = search(pipeline, volume)
+    found = searched(pipeline, volume.array, volume.spacing)
     seconds = time.process_time() - start
     places = [centre_lps(n, volume) for n in found]
     taken: set[int] = set()
@@ -83,6 +70,7 @@ def real_scan(pipeline: NodulePipeline, data: Path, name: str) -> dict[str, Any]
                 "distance_mm": None if best is None else round(away[best], 1),
                 "probability": None if best is None else round(found[best].probability, 3),
                 "outlined_diameter_mm": None if best is None else round(found[best].outline.diameter_mm, 1),
+                "malignancy": None if best is None else round(found[best].verdict.malignancy, 1),
             }
         )
     false = [
@@ -103,7 +91,7 @@ def real_scan(pipeline: NodulePipeline, data: Path, name: str) -> dict[str, Any]
     }
 
 
-def inserted(pipeline: NodulePipeline, data: Path, repeats: int, shipped: float) -> dict[str, Any]:
+def inserted(pipeline: NodulePipeline, data: Path, repeats: int, shipped: float, curve: Path | None) -> dict[str, Any]:
     """FROC on nodules inserted into the held-out scan (shapes of ``insertion.spheroid``, none from patches)."""
     volume = read_scan(data / "studies" / HELD_OUT_SCAN)
     own = [
@@ -131,10 +119,7 @@ def inserted(pipeline: NodulePipeline, data: Path, repeats: int, shipped: float)
                     insert(slices, shape, (float(spot[0]), int(at[1]), int(at[2])), ground.step_mm, ground.step_mm)
                     placed.append((spot, shape.diameter_mm))
                     break
-        lungs = find_lungs(slices, (ground.step_mm, 1.0, 1.0))
-        if lungs is None:
-            raise ValueError("no lung in the held-out scan; check the data folder")
-        found = pipeline.nodules(slices, (ground.step_mm, 1.0, 1.0), lungs)
+        found = searched(pipeline, slices, (ground.step_mm, 1.0, 1.0))
         spots = [
             (np.argwhere(n.outline.mask).mean(0) + [s.start for s in n.outline.box]) * [ground.step_mm, 1, 1]
             for n in found
@@ -147,6 +132,8 @@ def inserted(pipeline: NodulePipeline, data: Path, repeats: int, shipped: float)
         for i, spot in enumerate(spots):
             if i not in matched and not any(np.linalg.norm(spot - r) <= max(size / 2, 4.0) for r, size in real):
                 false.append(found[i].probability)
+    if curve is not None:
+        draw_froc([p for _, p in hits], false, repeats, curve)
     return _froc(hits, false, repeats, shipped)
 
 
@@ -167,58 +154,10 @@ def _froc(hits: list[tuple[float, float]], false: list[float], scans: int, shipp
         result["by_size_at_shipped_threshold"][f"{low:g}-{high:g} mm"] = {
             "n": len(seen),
             "sensitivity": round(float(np.mean(seen)), 3),
-            "interval": [round(v, 3) for v in bootstrap(seen, np.mean)],
+            "interval": [round(v, 3) for v in bootstrap(seen, lambda v: float(v.mean()))],
         }
     result["false_per_scan_at_shipped_threshold"] = round(sum(p >= shipped for p in false) / scans, 2)
     return result
-
-
-@torch.inference_mode()
-def outlines(pipeline: NodulePipeline, data: Path, split: str) -> dict[str, Any]:
-    """Dice per nodule (all its slices together) against the consensus of two readers, three readers or more."""
-    scores, sizes = [], []
-    for stack in track(stacks(data, split), "outlines", console=Console(stderr=True)):
-        truth = stack.readers >= 2
-        if stack.raters < 3 or not truth.any():
-            continue
-        count = len(stack.grey)
-        gap = max(1, round(NEIGHBOUR_MM / stack.slice_mm)) if stack.slice_mm else 2
-        grey = torch.from_numpy(stretched(stack.grey.astype(np.float32)))
-        index = torch.arange(count)
-        triples = torch.stack([grey[(index + d).clamp(0, count - 1)] for d in (-gap, 0, gap)], 1)
-        edge = CROP // 4
-        seen = np.zeros(truth.shape, bool)
-        inner = np.s_[:, edge : CROP - edge, edge : CROP - edge]
-        seen[inner] = (pipeline.outline_net(triples[:, :, edge : CROP - edge, edge : CROP - edge])[:, 0] > 0).numpy()
-        seen &= _connected(seen, truth)
-        scores.append(2 * float((seen & truth).sum()) / float(seen.sum() + truth.sum()))
-        sizes.append(stack.diameter_mm)
-    by_size = {}
-    for low, high in ((3, 8), (8, 15), (15, 60)):
-        part = [s for s, d in zip(scores, sizes, strict=True) if low <= d < high]
-        by_size[f"{low}-{high} mm"] = {"n": len(part), "mean": round(float(np.mean(part)), 3)}
-    return {
-        "split": split,
-        "nodules": len(scores),
-        "dice_mean": round(float(np.mean(scores)), 3),
-        "interval": [round(v, 3) for v in bootstrap(scores, np.mean)],
-        "dice_median": round(float(np.median(scores)), 3),
-        "missed": sum(s == 0 for s in scores),
-        "by_size": by_size,
-    }
-
-
-def _connected(seen: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The connected bodies nearest to the nodule, as the pipeline takes the one at its candidate's centre."""
-    from scipy import ndimage
-
-    labels, count = ndimage.label(seen)
-    if not count:
-        return seen
-    middle = np.argwhere(truth).mean(0)
-    index = np.argwhere(labels > 0)
-    nearest = index[np.linalg.norm(index - middle, axis=1).argmin()]
-    return np.asarray(labels == labels[tuple(nearest)])
 
 
 @click.command()
@@ -229,19 +168,29 @@ def _connected(seen: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> npt
     "--repeats", default=4, show_default=True, help="copies of the held-out scan with 12 nodules inserted each"
 )
 @click.option("--threshold", type=float, help="other than the shipped one")
+@click.option("--curve", type=click.Path(path_type=Path), help="PNG file for the FROC curve of the inserted nodules")
 @click.option("--json", "as_json", is_flag=True, help="print JSON only")
-def main(*, data: Path, split: str, weights: Path | None, repeats: int, threshold: float | None, as_json: bool) -> None:
+def main(
+    *,
+    data: Path,
+    split: str,
+    weights: Path | None,
+    repeats: int,
+    threshold: float | None,
+    curve: Path | None,
+    as_json: bool,
+) -> None:
     """Print the held-out figures."""
     torch.set_num_threads(1)
     options = Options() if threshold is None else Options(threshold=threshold)
     pipeline = NodulePipeline(weights=weights, device="cpu", options=options)
     result: dict[str, Any] = {"weights_sha256": pipeline.algorithm.weights_sha256, "threshold": options.threshold}
     result["real"] = [real_scan(pipeline, data, name) for name in REAL_SCANS]
-    result["outlines"] = outlines(pipeline, data, split)
+    result["classifier"] = verdict_figures(pipeline.networks.classifier, data, split)
+    result["outlines"] = outline_figures(pipeline.networks.outline, data, split)
     # A lower threshold shows the whole curve; the shipped one is read off it.
-    everything = NodulePipeline(weights=weights, device="cpu", options=Options(threshold=0.02))
-    curve = inserted(everything, data, repeats, options.threshold) if repeats else None
-    result["inserted"] = curve
+    everything = NodulePipeline(weights=weights, device="cpu", options=Options(threshold=0.05))
+    result["inserted"] = inserted(everything, data, repeats, options.threshold, curve) if repeats else None
     result["peak_rss_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
     print(json.dumps(result, indent=None if as_json else 1))
 

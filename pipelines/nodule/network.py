@@ -1,4 +1,4 @@
-"""The two networks: ``CandidateNet`` finds centres in 3D, ``OutlineNet`` outlines one slice at a time."""
+"""The three networks: ``CandidateNet`` finds centres in 3D, ``ClassifierNet`` sorts them, ``OutlineNet`` outlines."""
 
 from __future__ import annotations
 
@@ -100,3 +100,27 @@ class OutlineNet(nn.Module):
             skip = levels.pop()
             x = up(F.interpolate(lateral(x), scale_factor=2, mode="nearest") + skip)
         return self.head(x)
+
+
+class ClassifierNet(nn.Module):
+    """False-positive reduction: is the thing in the middle of three slices a nodule, and does it look malignant.
+
+    Input as ``OutlineNet``'s, ``VIEW`` pixels wide. Output ``[n, 2]`` logits: nodule, malignant.
+    """
+
+    VIEW = 64
+
+    def __init__(self, channels: tuple[int, ...] = (16, 32, 64, 96)) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, channels[0], 3, 2, 1, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU()
+        )
+        pairs = list(zip((channels[0], *channels), channels, strict=False))
+        self.stages = nn.Sequential(*(Residual(2, a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(pairs)))
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(2 * channels[-1], 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stages(self.stem(x))
+        # The middle besides the average: what is in the centre is asked for.
+        middle = x[:, :, 1:3, 1:3].mean((2, 3))
+        return self.head(torch.cat([x.mean((2, 3)), middle], 1))

@@ -11,12 +11,19 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from scipy import ndimage
 
+from pipelines.explain import mirrored
 from pipelines.nodule.candidates import Candidate
+from pipelines.nodule.crops import CROP, Window, gap
 from pipelines.nodule.network import OutlineNet
-from pipelines.nodule.outlines import CROP, NEIGHBOUR_MM, PIXEL_MM, stretched
 
 SMALL_FIELD, LARGE_FIELD = 64, 96
 """Pixels that the network sees: for candidates up to 20 mm, and for larger ones."""
+
+
+LEAST_SHARE = 0.4
+"""Of the candidate's diameter: an outline smaller than this is not of the whole thing (the wall of a cavity, say)."""
+DENSE_HU = -500.0
+"""Half way between lung and soft tissue."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,11 +36,16 @@ class Outline:
     diameter_mm: float
     """Of the sphere of the same volume."""
     certainty: float
-    """Mean probability of the mask's surest half, 0 (nothing outlined) to 1."""
+    """Mean probability of the mask's surest half; 0: the network saw nothing, the mask is what is dense."""
 
 
 def _window(centre: float, half: float, count: int) -> tuple[int, int]:
     return max(0, int(np.floor(centre - half))), min(count, int(np.ceil(centre + half)) + 1)
+
+
+def logits_of(network: OutlineNet, planes: torch.Tensor) -> torch.Tensor:
+    """Mean over the image and its mirror image."""
+    return torch.stack(list(mirrored(network, planes, (3,)))).float().mean(0)
 
 
 @torch.inference_mode()
@@ -41,47 +53,64 @@ def outline(
     network: OutlineNet, hu: npt.NDArray[np.float32], spacing: Sequence[float], candidate: Candidate, device: str
 ) -> Outline | None:
     """Mask of ``candidate`` on the grid of ``hu`` (``[slice, row, column]``, axial); ``None``: no nodule seen."""
-    gap = max(1, round(NEIGHBOUR_MM / spacing[0]))
+    step = gap(spacing[0])
     reach = candidate.diameter_mm * 0.8 + 5.0
     first, last = _window(candidate.centre[0], reach / spacing[0], hu.shape[0])
-    wide = [round(CROP * PIXEL_MM / s) for s in spacing[1:]]
-    corner = [round(c - w / 2) for c, w in zip(candidate.centre[1:], wide, strict=True)]
-    rows, columns = (np.clip(np.arange(o, o + w), 0, n - 1) for o, w, n in zip(corner, wide, hu.shape[1:], strict=True))
-    needed = np.clip(np.arange(first - gap, last + gap), 0, hu.shape[0] - 1)
-    native = torch.from_numpy(hu[np.ix_(needed, rows, columns)])[:, None]
-    planes = F.interpolate(native, size=(CROP, CROP), mode="bilinear", align_corners=False)[:, 0].numpy()
-    grey = torch.from_numpy(stretched(planes))
+    window = Window.round(candidate.centre[1], candidate.centre[2], spacing)
+    grey = window.cut(hu, np.arange(first - step, last + step))
     field = SMALL_FIELD if candidate.diameter_mm <= 20 else LARGE_FIELD
     edge = (CROP - field) // 2
     grey = grey[:, edge : edge + field, edge : edge + field]
     count = last - first
-    triples = torch.stack([grey[:count], grey[gap : gap + count], grey[2 * gap : 2 * gap + count]], 1)
-    logits = torch.cat([network(part.to(device)).float().cpu() for part in triples.split(16)])
+    triples = torch.stack([grey[:count], grey[step : step + count], grey[2 * step : 2 * step + count]], 1)
+    logits = torch.cat([logits_of(network, part.to(device)).cpu() for part in triples.split(16)])
     full = F.pad(logits, (edge, edge, edge, edge), value=-20.0)
-    chance = F.interpolate(full, size=tuple(wide), mode="bilinear", align_corners=False).sigmoid()[:, 0].numpy()
-    low = [max(0, -o) for o in corner]
-    high = [min(w, n - o) for w, o, n in zip(wide, corner, hu.shape[1:], strict=True)]
+    chance = F.interpolate(full, size=window.size, mode="bilinear", align_corners=False).sigmoid()[:, 0].numpy()
+    low = [max(0, -o) for o in window.corner]
+    high = [min(w, n - o) for w, o, n in zip(window.size, window.corner, hu.shape[1:], strict=True)]
     chance = chance[:, low[0] : high[0], low[1] : high[1]]
-    origin = np.array([first, max(0, corner[0]), max(0, corner[1])])
-    body = _body(chance, np.array(candidate.centre) - origin, spacing, candidate.diameter_mm)
-    if body is None:
-        return None
+    origin = np.array([first, max(0, window.corner[0]), max(0, window.corner[1])])
+    body = _body(chance > 0.5, np.array(candidate.centre) - origin, spacing, candidate.diameter_mm)
+    if body is not None and _diameter(body, spacing) >= LEAST_SHARE * candidate.diameter_mm:
+        sure = np.sort(chance[body])[body.sum() // 2 :]
+        return _outline(body, origin, spacing, float(sure.mean()))
+    return by_density(hu, spacing, candidate)
+
+
+def by_density(hu: npt.NDArray[np.float32], spacing: Sequence[float], candidate: Candidate) -> Outline | None:
+    """What is denser than lung within 3/4 of ``candidate``'s diameter, with what it encloses; ``None``: nothing."""
+    reach = candidate.diameter_mm * 0.75
+    spans = [_window(c, reach / s, n) for c, s, n in zip(candidate.centre, spacing, hu.shape, strict=True)]
+    origin = np.array([low for low, _ in spans])
+    cut = hu[tuple(slice(*span) for span in spans)]
+    centre = np.array(candidate.centre) - origin
+    away = np.linalg.norm((np.moveaxis(np.indices(cut.shape), 0, -1) - centre) * spacing, axis=-1)
+    dense = np.stack([ndimage.binary_fill_holes(plane) for plane in (cut > DENSE_HU) & (away <= reach)])
+    body = _body(dense, centre, spacing, candidate.diameter_mm)
+    return None if body is None else _outline(body, origin, spacing, 0.0)
+
+
+def _diameter(body: npt.NDArray[np.bool_], spacing: Sequence[float]) -> float:
+    return float(2 * (3 * body.sum() * np.prod(spacing) / (4 * np.pi)) ** (1 / 3))
+
+
+def _outline(
+    body: npt.NDArray[np.bool_], origin: npt.NDArray[np.int64], spacing: Sequence[float], certainty: float
+) -> Outline:
     tight = ndimage.find_objects(body.astype(np.int8))[0]
-    volume = float(body.sum() * np.prod(spacing))
-    sure = np.sort(chance[body])[body.sum() // 2 :]
     return Outline(
         box=tuple(slice(int(s.start + o), int(s.stop + o)) for s, o in zip(tight, origin, strict=True)),  # type: ignore[arg-type]
         mask=body[tight],
-        diameter_mm=2 * (3 * volume / (4 * np.pi)) ** (1 / 3),
-        certainty=float(sure.mean()),
+        diameter_mm=_diameter(body, spacing),
+        certainty=certainty,
     )
 
 
 def _body(
-    chance: npt.NDArray[np.float32], centre: npt.NDArray[np.float64], spacing: Sequence[float], diameter_mm: float
+    inside: npt.NDArray[np.bool_], centre: npt.NDArray[np.float64], spacing: Sequence[float], diameter_mm: float
 ) -> npt.NDArray[np.bool_] | None:
-    """The connected part of ``chance > 0.5`` at the candidate's centre, filled slice by slice."""
-    labels, count = ndimage.label(chance > 0.5)
+    """The connected part of ``inside`` at the candidate's centre, filled slice by slice."""
+    labels, count = ndimage.label(inside)
     if not count:
         return None
     index = np.argwhere(labels > 0)

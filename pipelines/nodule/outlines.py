@@ -1,44 +1,37 @@
-"""Crops for the outline network: how a crop is scaled, training batches and the loss."""
+"""Crops for the outline network: training batches and the loss."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from scipy import ndimage
 from torch import Tensor
 
+from pipelines.nodule.crops import gap, stretched
 from pipelines.nodule.insertion import Array
-from pipelines.nodule.patches import Stack
+from pipelines.nodule.patches import Stack, hollowed
 
-CROP = 128
-"""Pixels of a stretched crop (LIDC patches), about 90 mm."""
 FIELD = 72
 """Pixels that the network sees of it in training; the rest only sets the grey scale."""
-PIXEL_MM = 0.7
-NEIGHBOUR_MM = 2.0
-"""Distance of the slices below and above: the next slice, or as many thin ones as come nearest to this."""
-
-
-def stretched(crops: npt.NDArray[np.floating]) -> Array:
-    """Each plane of ``[..., row, column]`` from its own minimum (0) to its maximum (1), as the training data are."""
-    low = crops.min((-2, -1), keepdims=True)
-    span = np.maximum(crops.max((-2, -1), keepdims=True) - low, 1.0)
-    return ((crops - low) / span).astype(np.float32)
+HOLLOW = 0.1
+"""Share of larger nodules that are shown as cavities, which are rare."""
 
 
 def example(rng: np.random.Generator, stack: Stack) -> tuple[Array, Array, Array]:
     """Three planes ``[3, FIELD, FIELD]``, consensus of two readers and weight (0 where only one marked)."""
     count = len(stack.grey)
     middle = int(rng.integers(count))
-    gap = max(1, round(NEIGHBOUR_MM / stack.slice_mm)) if stack.slice_mm else 2
-    index = np.clip([middle - gap, middle, middle + gap], 0, count - 1)
+    step = gap(stack.slice_mm)
+    index = np.clip([middle - step, middle, middle + step], 0, count - 1)
     if rng.random() < 0.5:
         index = index[::-1]
-    planes = stretched(stack.grey[index].astype(np.float32))
+    grey = stack.grey[index].astype(np.float32)
+    if stack.diameter_mm > 7 and rng.random() < HOLLOW:
+        grey = hollowed(rng, grey, stack.readers[index] >= 2, stack.pixel_mm)
+    planes = stretched(grey)
     votes = stack.readers[middle]
     mask, known = votes >= 2, votes != 1
     if stack.raters == 1:

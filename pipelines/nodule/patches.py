@@ -27,6 +27,8 @@ class Stack:
     slice_mm: float
     diameter_mm: float
     """0 where the source does not say, as in the two before."""
+    malignancy: float
+    """The readers' mean score, 1 to 5; 0 where the source does not say."""
 
 
 def stacks(data: Path, split: str) -> list[Stack]:
@@ -53,6 +55,7 @@ def stacks(data: Path, split: str) -> list[Stack]:
                 pixel_mm=float(rows[0]["pixel_spacing_mm"] or 0),
                 slice_mm=float(rows[0]["slice_thickness_mm"] or 0),
                 diameter_mm=float(rows[0]["diameter_mm"] or 0),
+                malignancy=float(rows[0]["malignancy_mean"] or 0),
             )
         )
     return found
@@ -70,6 +73,15 @@ def calibrated(grey: npt.NDArray[np.uint8]) -> Array | None:
     if counts[soft] < 60 or counts[lung] < 60 or soft > 250:
         return None
     return ((grey.astype(np.float32) - lung) * (900.0 / (soft - lung)) - 860.0).clip(-1024, 1200)
+
+
+def hollowed(rng: np.random.Generator, planes: Array, marked: npt.NDArray[np.bool_], pixel_mm: float) -> Array:
+    """The nodule as a cavity: what lies deeper than its wall is air."""
+    depth = np.stack([ndimage.distance_transform_edt(m) for m in marked]) * pixel_mm
+    wall = rng.uniform(1.2, 2.6)
+    air = float(np.percentile(planes, 5))
+    part = 1 / (1 + np.exp(-np.clip((depth - wall) / 0.5, -30, 30)))
+    return np.asarray(planes + (air - planes) * part, np.float32)
 
 
 def nodule_bank(found: Sequence[Stack]) -> list[Shape]:

@@ -1,15 +1,15 @@
-"""The nodule pipeline: lungs, candidates, outlines, findings."""
+"""The nodule pipeline: from a series to findings."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from torch import nn
 
 from node.errors import WeightsError
 from node.pipeline import (
@@ -26,35 +26,19 @@ from node.pipeline import (
 )
 from pipelines.device import Portions, native_precision
 from pipelines.explain import spread_map, spread_measurement
-from pipelines.nodule.candidates import SLABS, Candidate, Crop, crop_lungs, heat_map, peaks, spread_at
+from pipelines.nodule.appearance import MALIGNANCY, POSITION, TEXTURE, malignancy, texture, third
+from pipelines.nodule.candidates import SLABS, spread_at
 from pipelines.nodule.lungs import Lungs, find_lungs
-from pipelines.nodule.network import CandidateNet, OutlineNet
+from pipelines.nodule.network import CandidateNet, ClassifierNet, OutlineNet
 from pipelines.nodule.options import Options
-from pipelines.nodule.outline import Outline, outline
+from pipelines.nodule.search import Found, Networks, Nodule, search
 from pipelines.weights import load_weights
 
-VERSION = "1.0.0"
+VERSION = "2.0.0"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_MM = 6.5
 """Larger voxels than this along any axis cannot show a nodule."""
 HEAT = "Probability of nodule"
-LOWEST_SCORE = 0.1
-"""Candidates below are not worth an outline."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Nodule:
-    """A candidate with its outline and the probability made of both."""
-
-    candidate: Candidate
-    outline: Outline
-    probability: float
-
-
-def probability(score: float, certainty: float) -> float:
-    """One number from the detector's score and the outline's certainty: the mean of their logits."""
-    both = (min(max(p, 1e-4), 1 - 1e-4) for p in (score, certainty))
-    return 1 / (1 + math.exp(-sum(math.log(p / (1 - p)) for p in both) / 2))
 
 
 class NodulePipeline:
@@ -62,12 +46,16 @@ class NodulePipeline:
 
     def __init__(self, *, weights: Path | None, device: str, options: Options) -> None:
         stored = load_weights(weights or WEIGHTS)
-        self.device = device
         self.options = options
-        self._portions = Portions(device, SLABS)
-        self.candidate_net = CandidateNet()
-        self.outline_net = OutlineNet()
-        for name, network in (("candidate", self.candidate_net), ("outline", self.outline_net)):
+        self.networks = Networks(
+            candidate=CandidateNet(),
+            classifier=ClassifierNet(),
+            outline=OutlineNet(),
+            device=device,
+            portions=Portions(device, SLABS),
+        )
+        for name in ("candidate", "classifier", "outline"):
+            network: nn.Module = getattr(self.networks, name)
             own = {k.removeprefix(f"{name}."): v for k, v in stored.tensors.items() if k.startswith(f"{name}.")}
             try:
                 network.load_state_dict(own)
@@ -75,9 +63,9 @@ class NodulePipeline:
                 raise WeightsError(
                     f"weights: {weights or WEIGHTS} is not of this network ({error}); train it again"
                 ) from error
+            layout: Any = torch.channels_last_3d if name == "candidate" else torch.channels_last
             network.eval().requires_grad_(requires_grad=False).to(device)
-        self.candidate_net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.outline_net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(memory_format=layout)  # type: ignore[call-overload]
         self._digest = stored.sha256
 
     @property
@@ -90,7 +78,7 @@ class NodulePipeline:
                 "threshold": str(self.options.threshold),
                 "max_findings": str(self.options.max_findings),
                 "min_diameter_mm": str(self.options.min_diameter_mm),
-                "precision": f"{native_precision(self.device)} (candidates), fp32 (outlines)",
+                "precision": f"{native_precision(self.networks.device)} (candidates), fp32 (the others)",
             },
         )
 
@@ -113,9 +101,8 @@ class NodulePipeline:
         lungs = find_lungs(volume.array, (spacing[0], spacing[1], spacing[2]))
         if lungs is None:
             raise Unsuitable("No aerated lung was found in these images.")
-        crop = crop_lungs(volume.array, spacing, lungs)
-        heat = self._heat(crop)
-        nodules = self._outlined(volume.array, spacing, peaks(heat, crop, LOWEST_SCORE))
+        found = search(self.networks, volume.array, spacing, lungs, self.options.threshold)
+        nodules = self.large_enough(found.nodules)
         shown = nodules[: self.options.max_findings]
         remarks = ["Nodules under 6 mm are often missed by this algorithm."]
         if spacing[0] > 3:
@@ -127,80 +114,45 @@ class NodulePipeline:
         lesions = tuple(_lesion(i, n, volume, lungs) for i, n in enumerate(shown, 1))
         maps: tuple[Map, ...] = ()
         if self.options.maps:
-            lesions, maps = self._explained(lesions, shown, heat, crop, volume)
+            lesions, maps = self._explained(lesions, shown, found, volume)
         return Findings(lesions=lesions, maps=maps, remarks=tuple(remarks))
 
     def _explained(
-        self,
-        lesions: Sequence[Lesion],
-        nodules: Sequence[Nodule],
-        heat: npt.NDArray[np.float32],
-        crop: Crop,
-        volume: Volume,
+        self, lesions: Sequence[Lesion], nodules: Sequence[Nodule], found: Found, volume: Volume
     ) -> tuple[tuple[Lesion, ...], tuple[Map, ...]]:
         """The detector's own heat map, its spread round each nodule, and that spread as a measurement."""
+        crop, networks = found.crop, self.networks
         around = np.zeros(crop.inside.shape, np.float32)
         measured = []
         for lesion, nodule in zip(lesions, nodules, strict=True):
-            deviation, cells = spread_at(self.candidate_net, crop, nodule.candidate.centre, self.device)
+            deviation, cells = spread_at(networks.candidate, crop, nodule.candidate.centre, networks.device)
             around[cells] = np.maximum(around[cells], deviation)
             at = tuple(int(i) for i in crop.cell_of(nodule.candidate.centre))
             spread = spread_measurement(float(around[at]))
             measured.append(replace(lesion, measurements=(*lesion.measurements, spread)))
         grid = volume.affine @ crop.cells_to_source()
-        score = np.where(crop.inside, 1 / (1 + np.exp(-heat[0])), 0).astype(np.float32)
+        score = np.where(crop.inside, 1 / (1 + np.exp(-found.heat[0])), 0).astype(np.float32)
         frame = volume.frame_of_reference_uid
         return tuple(measured), (
             Map(name=HEAT, volume=Volume(score, grid, "PATIENT", frame), quantity=codes.DCM.Probability),
             spread_map(Volume(around, grid, "PATIENT", frame)),
         )
 
-    def nodules(self, hu: npt.NDArray[np.float32], spacing: Sequence[float], lungs: Lungs) -> list[Nodule]:
-        """Everything above the threshold, most probable first. ``hu``: axial ``[slice, row, column]``."""
-        crop = crop_lungs(hu, spacing, lungs)
-        return self._outlined(hu, spacing, peaks(self._heat(crop), crop, LOWEST_SCORE))
-
-    def _heat(self, crop: Crop) -> npt.NDArray[np.float32]:
-        return self._portions.run(
-            lambda kept, device: heat_map(
-                self.candidate_net.to(device), crop, device, kept=kept, precision=native_precision(device)
-            )
-        )
-
-    def _outlined(
-        self, hu: npt.NDArray[np.float32], spacing: Sequence[float], candidates: Sequence[Candidate]
-    ) -> list[Nodule]:
-        found: list[Nodule] = []
-        for candidate in candidates:
-            shape = outline(self.outline_net, hu, spacing, candidate, self.device)
-            if shape is None or shape.diameter_mm < self.options.min_diameter_mm:
-                continue
-            chance = probability(candidate.score, shape.certainty)
-            if chance >= self.options.threshold:
-                found.append(Nodule(candidate=candidate, outline=shape, probability=chance))
-        found.sort(key=lambda n: -n.probability)
-        return [n for i, n in enumerate(found) if not any(_overlap(n.outline, m.outline) for m in found[:i])]
-
-
-def _overlap(one: Outline, other: Outline) -> bool:
-    """Whether two outlines share a voxel: the same nodule met twice."""
-    low = [max(a.start, b.start) for a, b in zip(one.box, other.box, strict=True)]
-    high = [min(a.stop, b.stop) for a, b in zip(one.box, other.box, strict=True)]
-    if any(a >= b for a, b in zip(low, high, strict=True)):
-        return False
-    cut = [
-        o.mask[tuple(slice(a - s.start, b - s.start) for a, b, s in zip(low, high, o.box, strict=True))]
-        for o in (one, other)
-    ]
-    return bool((cut[0] & cut[1]).any())
+    def large_enough(self, found: Sequence[Nodule]) -> list[Nodule]:
+        """Those of ``found`` that have the least diameter of the options."""
+        return [n for n in found if n.outline.diameter_mm >= self.options.min_diameter_mm]
 
 
 def _lesion(number: int, nodule: Nodule, volume: Volume, lungs: Lungs) -> Lesion:
     mask = np.zeros(volume.array.shape, np.uint8)
     mask[nodule.outline.box] = nodule.outline.mask
-    column = np.argwhere(mask)[:, 2].mean()
-    middle = (lungs.midline + 0.5) * volume.array.shape[2] / lungs.mask.shape[2] - 0.5
-    laterality = (codes.SCT.Left if column > middle else codes.SCT.Right) if lungs.found else None
+    place = np.argwhere(mask).mean(0)
+    laterality = None
+    judged = {TEXTURE: texture(volume.array, nodule.outline), MALIGNANCY: malignancy(nodule.verdict.malignancy)}
+    if lungs.found:
+        middle = (lungs.midline + 0.5) * volume.array.shape[2] / lungs.mask.shape[2] - 0.5
+        laterality = codes.SCT.Left if place[2] > middle else codes.SCT.Right
+        judged[POSITION] = third(lungs, place, volume.array.shape)
     segment = Segment(
         label=f"Nodule {number}",
         mask=volume.with_array(mask),
@@ -213,4 +165,5 @@ def _lesion(number: int, nodule: Nodule, volume: Volume, lungs: Lungs) -> Lesion
         site=codes.SCT.Lung,
         laterality=laterality,
         probability=round(nodule.probability, 4),
+        evaluations=judged,
     )

@@ -15,6 +15,8 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from scipy import ndimage
 
 from node.pipeline import Volume
+from pipelines.nodule.blobs import blobs
+from pipelines.nodule.candidates import crop_lungs
 from pipelines.nodule.insertion import Array
 from pipelines.nodule.lungs import find_lungs
 
@@ -92,14 +94,27 @@ def background(
     )
 
 
-def backgrounds(data: Path, scans: Sequence[str] = TRAINING_SCANS) -> list[Background]:
-    """Each scan at three sizes of patient."""
+def backgrounds(
+    data: Path, scans: Sequence[str] = TRAINING_SCANS, sizes: Sequence[float] = (0.88, 1.0, 1.12)
+) -> list[Background]:
+    """Each scan at several sizes of patient (mm of a pixel that is taken for 1 mm)."""
     found = []
     for scan in scans:
         volume = read_scan(data / "studies" / scan)
         box = IGNORED_LPS_MM.get(scan.split("/")[0])
-        for in_plane_mm in (0.88, 1.0, 1.12):
+        for in_plane_mm in sizes:
             thin = background(volume, box, in_plane_mm)
             # Twice: thin slices are what the detector meets most.
             found += [thin, thin] if thin.step_mm < 4 else [thin]
     return found
+
+
+def bright_spots(ground: Background) -> npt.NDArray[np.int64]:
+    """``[n, 3]`` slice, row, column of what the blob filter takes for candidates; nothing of what is ignored."""
+    spacing = (ground.step_mm, 1.0, 1.0)
+    lungs = find_lungs(ground.hu, spacing)
+    if lungs is None:
+        raise ValueError("background scan without lungs; choose another")
+    at = np.array([b.centre for b in blobs(crop_lungs(ground.hu, spacing, lungs))])
+    at = np.clip(np.round(at).astype(int), 0, np.array(ground.hu.shape) - 1)
+    return at[~ground.ignored[tuple(at.T)]]

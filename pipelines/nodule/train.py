@@ -1,4 +1,4 @@
-"""Training of both networks: ``python -m pipelines.nodule.train --data DIR --out FOLDER [--minutes M] [--resume]``."""
+"""Training: ``python -m pipelines.nodule.train --data DIR --out FOLDER [--part P] [--minutes M] [--resume]``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from pipelines.nodule.data import cube_batches
-from pipelines.nodule.network import CandidateNet, OutlineNet, scale_hu
+from pipelines.nodule.network import CandidateNet, ClassifierNet, OutlineNet, scale_hu
 from pipelines.nodule.outlines import outline_batches, outline_loss
 from pipelines.nodule.patches import nodule_bank, stacks
-from pipelines.nodule.scans import TRAINING_SCANS, backgrounds
+from pipelines.nodule.scans import TRAINING_SCANS, backgrounds, bright_spots
+from pipelines.nodule.verdicts import from_scan, from_slices, from_stack, verdict_batches, verdict_loss
 from pipelines.weights import save_weights
 
-CANDIDATE_BATCH, OUTLINE_BATCH = 2, 16
+CANDIDATE_BATCH, OUTLINE_BATCH, CLASSIFIER_BATCH = 2, 16, 48
+PASTED, INSERTED = 250, 400
+"""Real nodules, and insertions into each scan, among the classifier's examples."""
+PARTS = ("candidate", "outline", "classifier")
 VALIDATION_BATCHES = 16
 VALIDATE_EVERY = 200
 SEED = 7
@@ -169,6 +173,29 @@ def outline_part(data: Path, steps: int) -> Part:
     )
 
 
+def classifier_part(data: Path, steps: int, scans: tuple[str, ...]) -> Part:
+    """The classifier, on crops, scans and slices; validation on other patients' crops and slices."""
+    rng = np.random.default_rng(SEED)
+    found, held_back = stacks(data, "train"), stacks(data, "val")
+    firm = [s for s in found if s.raters >= 3]
+    bank = nodule_bank([firm[i] for i in rng.permutation(len(firm))[:PASTED]])
+    examples = [e for s in found for e in from_stack(rng, s)] + list(from_slices(rng, data, "train"))
+    for ground in backgrounds(data, scans, (1.0,)):
+        examples += from_scan(rng, ground, bank, bright_spots(ground), INSERTED)
+    other = [e for s in held_back for e in from_stack(rng, s)] + list(from_slices(rng, data, "val"))
+    validation = verdict_batches(SEED + 1, other, 64)
+    return Part(
+        name="classifier",
+        network=ClassifierNet(),
+        batches=lambda seed: verdict_batches(seed, examples, CLASSIFIER_BATCH),
+        validation=[next(validation) for _ in range(VALIDATION_BATCHES)],
+        loss=verdict_loss,
+        prepare=lambda images: images,
+        steps=steps,
+        rate=2e-3,
+    )
+
+
 def fit(part: Part, out: Path, minutes: float, *, resume: bool) -> None:
     """Train until ``part.steps`` or ``minutes``; checkpoint at each validation."""
     checkpoint = out / f"{part.name}.ckpt"
@@ -211,7 +238,8 @@ def draw(parts: list[Part], path: Path) -> None:
 @click.option("--minutes", type=float, default=60.0, show_default=True, help="at most, per network")
 @click.option("--candidate-steps", default=3600, show_default=True)
 @click.option("--outline-steps", default=2400, show_default=True)
-@click.option("--part", type=click.Choice(["candidate", "outline", "both"]), default="both", show_default=True)
+@click.option("--classifier-steps", default=3000, show_default=True)
+@click.option("--part", type=click.Choice([*PARTS, "all"]), default="all", show_default=True)
 @click.option(
     "--scan", "scans", multiple=True, help="background series under studies/ (repeat; default: all but the held-out)"
 )
@@ -223,6 +251,7 @@ def main(
     minutes: float,
     candidate_steps: int,
     outline_steps: int,
+    classifier_steps: int,
     part: str,
     scans: tuple[str, ...],
     resume: bool,
@@ -231,23 +260,25 @@ def main(
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
+    makers = {
+        "candidate": lambda: candidate_part(data, candidate_steps, scans or TRAINING_SCANS),
+        "outline": lambda: outline_part(data, outline_steps),
+        "classifier": lambda: classifier_part(data, classifier_steps, scans or TRAINING_SCANS),
+    }
     parts = []
-    if part in ("candidate", "both"):
-        parts.append(candidate_part(data, candidate_steps, scans or TRAINING_SCANS))
-        fit(parts[-1], out, minutes, resume=resume)
-    if part in ("outline", "both"):
-        parts.append(outline_part(data, outline_steps))
+    for name in PARTS if part == "all" else (part,):
+        parts.append(makers[name]())
         fit(parts[-1], out, minutes, resume=resume)
     draw(parts, out / f"{part}.png")
     write_weights(out, out / "weights.safetensors")
 
 
 def write_weights(out: Path, path: Path) -> None:
-    """Best tensors of both checkpoints in ``out`` as one safetensors file with its pin; needs both."""
+    """Best tensors of all checkpoints in ``out`` as one safetensors file with its pin; needs all."""
     tensors: dict[str, Tensor] = {}
-    for name in ("candidate", "outline"):
+    for name in PARTS:
         if not (out / f"{name}.ckpt").is_file():
-            print(f"{out / name}.ckpt is missing: train that part too, weights are written when both are there")
+            print(f"{out / name}.ckpt is missing: train that part too, weights are written when all are there")
             return
         best = torch.load(out / f"{name}.ckpt", weights_only=True)["best_tensors"]
         tensors |= {f"{name}.{key}": value for key, value in best.items()}

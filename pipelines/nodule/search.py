@@ -1,0 +1,120 @@
+"""From a CT volume to nodules: candidates of two sources, sorted by the classifier, outlined, and weighed together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.device import Portions, native_precision
+from pipelines.nodule.blobs import LEAST_HU, blobs
+from pipelines.nodule.candidates import Candidate, Crop, crop_lungs, heat_map, peaks
+from pipelines.nodule.classify import Verdict, classify
+from pipelines.nodule.lungs import Lungs
+from pipelines.nodule.network import CandidateNet, ClassifierNet, OutlineNet
+from pipelines.nodule.outline import Outline, outline
+
+LOWEST_SCORE = 0.1
+"""Peaks of the heat map below are no candidates."""
+MAX_OUTLINES = 40
+VERDICT_WEIGHT, BULGE_WEIGHT, BULGE_HU = 0.9, 1.6, 100.0
+"""Logistic regression over nodules of validation patients inserted into the training scans; see MODEL_CARD.md."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Networks:
+    """The three of them, in evaluation mode, on ``device``; the candidate stage falls back where memory is short."""
+
+    candidate: CandidateNet
+    classifier: ClassifierNet
+    outline: OutlineNet
+    device: str
+    portions: Portions
+
+    def heat(self, crop: Crop) -> npt.NDArray[np.float32]:
+        """``candidates.heat_map`` in portions that fit the device's memory."""
+        return self.portions.run(
+            lambda kept, device: heat_map(
+                self.candidate.to(device), crop, device, kept=kept, precision=native_precision(device)
+            )
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Nodule:
+    """A candidate with what the networks say of it."""
+
+    candidate: Candidate
+    verdict: Verdict
+    outline: Outline
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Found:
+    """All that was looked at."""
+
+    nodules: list[Nodule]
+    """Outlined ones, most probable first; no two share a voxel."""
+    heat: npt.NDArray[np.float32]
+    crop: Crop
+
+
+def probability(verdict: float, bulge_hu: float) -> float:
+    """That a candidate is a nodule: from the classifier's ``verdict`` and the blob filter's response."""
+    held = min(max(verdict, 1e-3), 1 - 1e-3)
+    logit = VERDICT_WEIGHT * math.log(held / (1 - held))
+    return 1 / (1 + math.exp(-logit - BULGE_WEIGHT * math.log(max(bulge_hu, LEAST_HU) / BULGE_HU)))
+
+
+def candidates(heat: npt.NDArray[np.float32], crop: Crop, spacing: Sequence[float]) -> list[Candidate]:
+    """Peaks of the heat map, with the response of the blob that lies there, and all other blobs."""
+    found = peaks(heat, crop, LOWEST_SCORE)
+    for blob in blobs(crop):
+        away = [np.linalg.norm(np.subtract(blob.centre, c.centre) * spacing) for c in found]
+        nearest = int(np.argmin(away)) if away else -1
+        if away and away[nearest] <= max(3.0, blob.diameter_mm / 4):
+            peak = found[nearest]
+            found[nearest] = replace(peak, bulge_hu=max(peak.bulge_hu, blob.bulge_hu))
+        else:
+            found.append(blob)
+    return found
+
+
+def search(
+    networks: Networks, hu: npt.NDArray[np.float32], spacing: Sequence[float], lungs: Lungs, lowest: float
+) -> Found:
+    """Look for nodules in ``hu`` (axial ``[slice, row, column]``, slices and pixels ``spacing`` mm apart).
+
+    Only what has a probability of ``lowest`` at least is outlined and returned.
+    """
+    crop = crop_lungs(hu, spacing, lungs)
+    heat = networks.heat(crop)
+    proposed = candidates(heat, crop, spacing)
+    verdicts = classify(networks.classifier, hu, spacing, proposed, networks.device)
+    chances = [probability(v.nodule, c.bulge_hu) for c, v in zip(proposed, verdicts, strict=True)]
+    found: list[Nodule] = []
+    for i in np.argsort(chances)[::-1][:MAX_OUTLINES]:
+        if chances[i] < lowest:
+            break
+        shape = outline(networks.outline, hu, spacing, proposed[i], networks.device)
+        if shape is not None:
+            found.append(Nodule(candidate=proposed[i], verdict=verdicts[i], outline=shape, probability=chances[i]))
+    apart = [n for i, n in enumerate(found) if not any(_overlap(n.outline, m.outline) for m in found[:i])]
+    return Found(nodules=apart, heat=heat, crop=crop)
+
+
+def _overlap(one: Outline, other: Outline) -> bool:
+    """Whether two outlines share a voxel: the same nodule met twice."""
+    low = [max(a.start, b.start) for a, b in zip(one.box, other.box, strict=True)]
+    high = [min(a.stop, b.stop) for a, b in zip(one.box, other.box, strict=True)]
+    if any(a >= b for a, b in zip(low, high, strict=True)):
+        return False
+    cut = [
+        o.mask[tuple(slice(a - s.start, b - s.start) for a, b, s in zip(low, high, o.box, strict=True))]
+        for o in (one, other)
+    ]
+    return bool((cut[0] & cut[1]).any())
