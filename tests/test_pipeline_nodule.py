@@ -16,7 +16,7 @@ from node.pipeline import Unsuitable, Volume, codes
 from pipelines.explain import SPREAD
 from pipelines.nodule import create
 from pipelines.nodule.appearance import MALIGNANCY, POSITION, SCORES, SOLID, TEXTURE
-from pipelines.nodule.candidates import Crop, crop_lungs, peaks, slabs
+from pipelines.nodule.candidates import SLABS, Crop, crop_lungs, peaks, slabs
 from pipelines.nodule.crops import stretched
 from pipelines.nodule.data import Cube, make_cube, targets
 from pipelines.nodule.insertion import Shape, insert, spheroid, tube
@@ -186,12 +186,13 @@ def test_a_narrow_field_of_view_is_searched_whole() -> None:
     assert lungs.mask.all()
 
 
-def test_slabs_cover_every_cell_once() -> None:
+@pytest.mark.parametrize("kept", SLABS)
+def test_slabs_cover_every_cell_once(kept: int) -> None:
     for length in (16, 96, 112, 272, 400):
-        places = [place for _, _, place in slabs(length)]
+        places = [place for _, _, place in slabs(length, kept)]
         covered = np.concatenate([np.arange(p.start, p.stop) for p in places])
         assert covered.tolist() == list(range(length // int(CELL_MM)))
-        for compute, keep, place in slabs(length):
+        for compute, keep, place in slabs(length, kept):
             assert compute.start % 16 == 0
             assert (compute.stop - compute.start) % 16 == 0
             assert compute.start // 4 + keep.start == place.start
