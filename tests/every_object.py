@@ -20,6 +20,7 @@ from analyses import OUTCOMES, analysis, source_of
 from dicom_files import AXIAL, CORONAL, SAGITTAL, ct_series, mr_series
 from enhanced_files import enhanced
 from odd_series import SERIES, flipped_columns, oblique, tilted
+from pydicom import FileDataset
 
 from node.errors import InputError
 from node.pipeline import Code, DerivedSeries, Findings, Lesion, Map, Segment, Unsuitable, Volume, codes
@@ -31,12 +32,22 @@ from node.studies.source import SourceSeries
 EVERY = tuple(kind for kind in get_args(Kind) if kind != "rejection")
 _DERIVED_KEPT = 3
 _TEXTURE = {Code("C41144", "NCIt", "Texture"): Code("RID50151", "RADLEX", "solid pulmonary nodule")}
+
+
+def _sparse(datasets: list[FileDataset]) -> list[FileDataset]:
+    """With a header that says little of the patient, and in attributes that are retired."""
+    for dataset in datasets:
+        del dataset.BodyPartExamined
+        dataset.Laterality = dataset.EthnicGroup = ""
+    return datasets
+
+
 SYNTHETIC = {
     "axial": lambda: ct_series(8, 48, orientation=AXIAL),
     "coronal": lambda: ct_series(8, 48, orientation=CORONAL),
     "sagittal": lambda: ct_series(8, 48, orientation=SAGITTAL),
     "oblique": lambda: ct_series(8, 48, orientation=oblique(17, 8)),
-    "reversed": lambda: ct_series(8, 48, orientation=flipped_columns(AXIAL)),
+    "reversed": lambda: _sparse(ct_series(8, 48, orientation=flipped_columns(AXIAL))),
     "not-square": lambda: mr_series(8, volume=np.full((8, 40, 56), 300), spacing=(3.0, 1.1, 0.6)),
     "tilted": lambda: tilted(ct_series(8, 48), 0.61),
     "gap": lambda: SERIES["a slice missing"](ct_series(8, 48)),

@@ -20,7 +20,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pynetdicom import AE, _config
-from whole_node import WholeNode, whole_node
+from whole_node import WholeNode
 
 from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.tables import job, result
@@ -98,15 +98,19 @@ def _became(engine: sa.Engine, uid: str) -> str:
 def table(folder: Path) -> str:
     """Markdown: file, answer to C-STORE, outcome, reason, objects."""
     lines = ["| file | C-STORE | outcome | reason | delivered |", "|---|---|---|---|---|"]
-    with (
-        peers.storescp(folder, "+xa") as peer,
-        whole_node(folder / "node", peer.port, title=peer.aet, extra=_PIPELINE) as node,
-    ):
-        sent = {path: _send(node, number, path, folder) for number, path in enumerate(zoo.files())}
-        engine = open_ledger(ledger_url("", node.folder))
-        for path, (answer, uid) in sent.items():
-            lines.append(f"| {path.name} | {answer} | {_became(engine, uid) if uid else '| |'} |")
-        engine.dispose()
+    with peers.storescp(folder, "+xa") as peer:
+        node = WholeNode(folder / "node", peer.port, title=peer.aet, extra=_PIPELINE)
+        config = node.config.read_text()
+        node.config.write_text(config.replace('Modality = ["CT", "MR"]', 'Modality = "none"'))  # the rule of its own
+        try:
+            node.start()
+            sent = {path: _send(node, number, path, folder) for number, path in enumerate(zoo.files())}
+            engine = open_ledger(ledger_url("", node.folder))
+            for path, (answer, uid) in sent.items():
+                lines.append(f"| {path.name} | {answer} | {_became(engine, uid) if uid else '| |'} |")
+            engine.dispose()
+        finally:
+            node.kill()
     return "\n".join(lines)
 
 

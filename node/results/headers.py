@@ -101,9 +101,15 @@ def _describe(header: Dataset, dataset: Dataset) -> None:
 
 
 def describe_body_part(dataset: Dataset, source: Source) -> None:
-    """Body Part Examined as the source has it; without it paired organs would need a Laterality (PS3.3 C.7.3.1)."""
-    if source.datasets[0].get("BodyPartExamined"):
-        dataset.BodyPartExamined = plain(str(source.datasets[0].BodyPartExamined), 16)
+    """Body Part Examined as the source has it, without it its Laterality: one of both is needed (PS3.3 C.7.3.1).
+
+    Objects with frames have a laterality of each frame instead.
+    """
+    first = source.datasets[0]
+    if first.get("BodyPartExamined"):
+        dataset.BodyPartExamined = plain(str(first.BodyPartExamined), 16)
+    elif "Laterality" in first and "NumberOfFrames" not in dataset:
+        dataset.Laterality = plain(str(first.Laterality or ""), 16)
 
 
 def as_single(header: Dataset) -> Dataset:

@@ -74,6 +74,7 @@ def identity_tags() -> frozenset[BaseTag]:
     modules = get_module_attribute_map()
     keywords = {str(a["keyword"]) for m in IDENTITY_MODULES for a in modules[m] if not a["path"]}
     keywords |= {"SpecificCharacterSet", "TimezoneOffsetFromUTC"}
+    keywords |= {"EthnicGroup", "OtherPatientIDs"}  # retired, and sent all the same
     keywords -= {"ReferencedStudySequence", "ReferencedPatientSequence", "ReferencedPatientPhotoSequence"}
     tags = {tag_for_keyword(k) for k in keywords}
     return frozenset(BaseTag(t) for t in tags if t is not None)
