@@ -23,7 +23,7 @@ from pynetdicom import AE, _config
 from whole_node import WholeNode
 
 from node.ledger.engine import ledger_url, open_ledger
-from node.ledger.tables import job, result
+from node.ledger.tables import decision, job, result
 from node.pipeline import Findings, Needs, Series
 
 _config.STORE_SEND_CHUNKED_DATASET = True  # the bytes of the file, not what pydicom makes of them
@@ -88,11 +88,19 @@ def _became(engine: sa.Engine, uid: str) -> str:
             row = connection.execute(
                 sa.select(job).where(job.c.series_instance_uid == uid, job.c.pipeline == "upper")
             ).one_or_none()
+            ignored = connection.scalar(sa.select(decision.c.reason).where(*_ignored(uid)))
+            if ignored is not None:
+                return f"ignored | {ignored} |"
             if row is not None and row.state in ("COMPLETED", "CANCELED"):
                 kinds = connection.scalars(sa.select(result.c.kind).where(result.c.job_id == row.id)).all()
-                return f"{row.outcome} | {row.reason or ''} | {', '.join(sorted(set(kinds)))}"
+                reason = " ".join((row.reason or "").split())
+                return f"{row.outcome} | {reason} | {', '.join(sorted(set(kinds)))}"
         time.sleep(0.5)
     return "nothing within five minutes | |"
+
+
+def _ignored(uid: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    return decision.c.series_instance_uid == uid, decision.c.outcome == "ignored"
 
 
 def table(folder: Path) -> str:
