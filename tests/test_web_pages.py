@@ -79,6 +79,11 @@ def test_what_is_not_there_is_not_found_and_says_so(standing: Dashboard):
     assert browser.get("/account?day=yesterday").status_code == 400
 
 
+def test_the_page_of_a_study_says_how_to_find_its_lines_in_the_log(standing: Dashboard):
+    text = standing.browser("vera").get(f"/study/{standing.uid}").text
+    assert f"journalctl -u 'ainode*' -g {standing.uid}</code>" in text
+
+
 def test_the_page_of_a_study_lists_the_findings_of_the_report(standing: Dashboard):
     text = standing.browser("vera").get(f"/study/{standing.uid}").text
     for part in ("Nodule 1", "Nodule 2", "Lung, left", " mm</td>", "Certainty of Finding", "83.0 %", "Halved"):
