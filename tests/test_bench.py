@@ -45,7 +45,7 @@ def test_every_installed_receiver_takes_what_both_senders_send(tmp_path: Path):
     assert {done.instances for done in runs} == {6}
     for done in runs:
         assert done.seconds > 0
-        assert done.cpu_seconds > 0
+        assert done.cpu_seconds > 0 or done.server == "storescp"  # which needs less than a tick of 10 ms
         assert 5 < done.largest_mb <= done.together_mb
         assert len(done.latencies) == (6 if done.cell.sender == "scripted" else 0)
     assert list(tmp_path.iterdir()) == []

@@ -45,7 +45,7 @@ class Plan:
     associations: tuple[int, ...] = (1, 4, 16, 64)
     senders: tuple[str, ...] = SENDERS
     rounds: int = 4
-    instances: int = 256
+    instances: int = 512
     """In each run; shared evenly by the associations."""
     folder: Path = Path()
     """Where the receivers write: the disk that is measured."""

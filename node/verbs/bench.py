@@ -42,7 +42,7 @@ def receive(*, as_json: bool, quick: bool, markdown: bool, peers: str | None, fo
     servers, skipped = available(wanted)
     plan = Plan(servers=servers, folder=folder)
     if quick:
-        plan = replace(plan, kinds=("CT",), associations=(1, 16), senders=("scripted",), rounds=2, instances=128)
+        plan = replace(plan, kinds=("CT",), associations=(1, 16), senders=("scripted",), rounds=2)
     machine = report.machine(folder)
     runs = []
     with Progress(console=Console(stderr=True), transient=True) as bar:
