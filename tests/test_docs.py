@@ -169,3 +169,9 @@ def test_the_changelog_has_an_unreleased_part_in_the_known_form():
         "Removed",
         "Security",
     }
+
+
+def test_every_test_that_the_page_on_reliability_names_is_there():
+    named = set(re.findall(r"\btest_\w+", TEXT["reliability.md"].replace("tests/test_chaos.py", "")))
+    assert named <= {path.stem for path in (ROOT / "tests").glob("test_*.py")}
+    assert len(named) > 10
