@@ -24,7 +24,7 @@ from node.ledger.conflicts import outdated_deliveries
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import Job, list_jobs, source_paths
 from node.ledger.owed import instances_to_store
-from node.ledger.tables import association, conflict, delivery, delivery_instance, event, instance, metadata, series
+from node.ledger.tables import association, conflict, delivery, delivery_instance, event, instance, series
 from node.operate.account import account
 from node.operate.account import tell as tell_account
 from node.operate.books import read
@@ -163,11 +163,10 @@ def test_a_series_that_came_again_as_a_whole_is_analysed_and_sent_on_under_its_n
         Conflicts(node.engine, node.spool).step()
         assert (node.rows(instance), node.rows(conflict), node.rows(series)) == rows
         assert verify(node.engine, node.spool, now() + 3600.0).faults == 0
-        with begin_immediate(node.engine) as connection:
-            for table in reversed(metadata.sorted_tables):
-                connection.execute(sa.delete(table))
+    for file in tmp_path.glob("ledger.sqlite*"):
+        file.unlink()
     with receiving(tmp_path) as node:
-        until(lambda: len(node.rows(conflict)) == 3)
+        until(lambda: len(node.rows(instance)) == len(node.rows(conflict)) == 3)
         Conflicts(node.engine, node.spool).step()
         assert counting(node) == ({"MERGED-9"}, {str(images[0].PatientID)})
 
