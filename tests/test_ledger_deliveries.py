@@ -13,8 +13,9 @@ from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 from node.ledger import begin_immediate, open_ledger
 from node.ledger import deliveries as d
 from node.ledger import owed as o
+from node.ledger.reopening import retry_job
 from node.ledger.tables import delivery_instance, event, job, metadata, result
-from node.ledger.transitions import cancel_job, retry_job
+from node.ledger.transitions import cancel_job
 
 JOB, PACS = "job-1", "pacs"
 

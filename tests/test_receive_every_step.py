@@ -28,14 +28,13 @@ from node.receive.policy import Policy
 from node.receive.quota import Quota
 from node.receive.recovery import recover, search
 from node.receive.storage import Storage
-from node.spool import Spool, dataset_offset
+from node.spool import Spool, dataset_offset, files
+from node.spool import spool as spool_module
 
 IMAGE = ct_series(1, 16)[0]
 BYTES = encode(IMAGE)
-KEEPING = {
-    str(Path(module.__file__)) for module in (storage, committer, sys.modules[Spool.__module__]) if module.__file__
-}
-RECOVERING = {recovery.__file__, sys.modules[Spool.__module__].__file__}
+KEEPING = {storage.__file__, committer.__file__, files.__file__, spool_module.__file__}
+RECOVERING = {recovery.__file__, files.__file__, spool_module.__file__}
 
 
 def url(folder: Path) -> str:

@@ -16,7 +16,7 @@ from node.studies.source import SourceSeries
 METAL_HU = 2500.0
 """Denser than cortical bone and enamel."""
 METAL_SHARE = 0.001
-"""Of the sampled voxels; a hip prosthesis in the field of view has 0.5 % and more."""
+"""Of the sampled voxels. Chosen, not measured on patients."""
 LARGEST_SHARE = 0.25
 """Of all voxels, air included: no lesion that is told from its surroundings fills more."""
 

@@ -1,23 +1,7 @@
-"""Write-once durable files below ``[storage] folder``.
-
-Layout, every path relative to that folder::
-
-    incoming/STUDY/SERIES/SOP.dcm             as received, never modified
-    conflicts/STUDY/SERIES/SOP.SHA256.dcm     the same SOP Instance UID with other bytes
-    results/JOB/SOP.dcm                       encoded results
-    work/JOB/                                 handover between the stages of a job
-    temporary/WRITER/                         being written by one process, which holds a lock on this folder, or
-                                              written, as a second name of a file whose row is not yet in the ledger
-
-Guarantee: when ``keep`` or ``keep_result`` returns, the file and every folder above it survive a power cut, provided
-that the file system honours fsync. Whoever is killed before leaves at most a temporary, never a partial file under
-a final name. Limit: hard links and one file system are needed (ext4, XFS, Btrfs, ZFS; not SMB).
-"""
+"""The files of one node: kept durably, found again, forgotten."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import itertools
 import os
 import re
@@ -31,10 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 from node.errors import InputError, PlatformError
+from node.spool.files import Draft, digest, locked, same_dataset, sync_folder
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
-_BLOCK = 1 << 20
 
 
 def is_uid(value: str) -> bool:
@@ -57,47 +41,6 @@ class Kept:
     """Bytes of the file at ``path``."""
     status: Literal["new", "same", "conflict"]
     """``same``: this data set was there before; ``conflict``: other bytes were, and stay where they are."""
-
-
-class Draft:
-    """A temporary that grows. It keeps its name when ``Spool.keep`` gave the file another one, until ``discard``."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        self.descriptor = descriptor
-        """Open for reading and writing."""
-        self.size = 0
-        self._digest = hashlib.sha256()
-        self._open = True
-
-    @property
-    def sha256(self) -> str:
-        """Of what was written so far."""
-        return self._digest.hexdigest()
-
-    def write(self, *parts: bytes | memoryview) -> None:
-        """Append at most 1024 parts (IOV_MAX). Raises ``OSError`` when the disk refuses."""
-        for part in parts:
-            self._digest.update(part)
-        rest = [memoryview(part) for part in parts if part]
-        while rest:
-            written = os.writev(self.descriptor, rest)
-            self.size += written
-            while rest and written >= len(rest[0]):
-                written -= len(rest.pop(0))
-            if written:
-                rest[0] = rest[0][written:]
-
-    def close(self) -> None:
-        """Nothing more is written or read; again does no harm."""
-        if self._open:
-            self._open = False
-            os.close(self.descriptor)
-
-    def discard(self) -> None:
-        """Close it and take the temporary name away; again does no harm."""
-        self.close()
-        self.path.unlink(missing_ok=True)
 
 
 class Spool:
@@ -129,7 +72,7 @@ class Spool:
 
     def is_alive(self, writer: str) -> bool:
         """Whether the process of this name still runs, on whatever machine that shares the folder."""
-        descriptor = _locked(self._temporary / writer)
+        descriptor = locked(self._temporary / writer)
         if descriptor is not None:
             os.close(descriptor)
         return descriptor is None and (self._temporary / writer).is_dir()
@@ -144,7 +87,7 @@ class Spool:
             while self._own is None:
                 folder = self._temporary / f"{os.getpid()}-{uuid.uuid4().hex}"
                 folder.mkdir()
-                descriptor = _locked(folder)
+                descriptor = locked(folder)
                 if descriptor is not None and os.fstat(descriptor).st_nlink:  # else a sweep came in between
                     weakref.finalize(self, os.close, descriptor)
                     self._own = folder
@@ -171,8 +114,8 @@ class Spool:
                 os.fsync(draft.descriptor)
             if self._link(draft.path, path):
                 return Kept(path=path, sha256=draft.sha256, size=draft.size, status="new")
-            if _same_dataset(draft.path, self.absolute(path)):
-                there, there_size = _digest(self.absolute(path))
+            if same_dataset(draft.path, self.absolute(path)):
+                there, there_size = digest(self.absolute(path))
                 return Kept(path=path, sha256=there, size=there_size, status="same")
             path = f"conflicts/{study}/{series}/{sop}.{draft.sha256[:16]}.dcm"
             self._link(draft.path, path)
@@ -214,7 +157,7 @@ class Spool:
             if not path.is_dir():  # of a release that wrote all into one folder
                 path.unlink(missing_ok=True)
                 swept += 1
-            elif (descriptor := _locked(path)) is not None:
+            elif (descriptor := locked(path)) is not None:
                 try:
                     files = list(path.iterdir())
                     if kept := [file for file in files if file.stat().st_nlink > 1]:
@@ -311,56 +254,3 @@ def _job(job_id: str) -> str:
     if not _JOB.fullmatch(job_id):
         raise InputError(f"job id {job_id!r} cannot be a folder name; use letters, digits, '.', '_' and '-'")
     return job_id
-
-
-def _locked(folder: Path) -> int | None:
-    """A descriptor that holds the lock of a folder; ``None`` when its writer is alive, or the folder is gone."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def sync_folder(folder: str | Path) -> None:
-    """Make what was linked, renamed or made in ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _digest(path: Path) -> tuple[str, int]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return digest.hexdigest(), file.tell()
-
-
-def dataset_offset(path: Path) -> int:
-    """Where the data set begins: behind preamble, prefix and File Meta Information (PS3.10 7.1).
-
-    Raises ``InputError`` when the file has no File Meta Information Group Length, which all our files have.
-    """
-    with path.open("rb") as file:
-        head = file.read(144)
-    if len(head) < 144 or head[128:132] != b"DICM" or head[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
-        raise InputError(f"{path}: no DICOM file with File Meta Information; it was not written by this node")
-    return 144 + int.from_bytes(head[140:144], "little")
-
-
-def _same_dataset(one: Path, other: Path) -> bool:
-    with one.open("rb") as first, other.open("rb") as second:
-        first.seek(dataset_offset(one))
-        second.seek(dataset_offset(other))
-        while True:
-            block = first.read(_BLOCK)
-            if block != second.read(_BLOCK):
-                return False
-            if not block:
-                return True

@@ -1,0 +1,20 @@
+"""Write-once durable files below ``[storage] folder``.
+
+Layout, every path relative to that folder::
+
+    incoming/STUDY/SERIES/SOP.dcm             as received, never modified
+    conflicts/STUDY/SERIES/SOP.SHA256.dcm     the same SOP Instance UID with other bytes
+    results/JOB/SOP.dcm                       encoded results
+    work/JOB/                                 handover between the stages of a job
+    temporary/WRITER/                         being written by one process, which holds a lock on this folder, or
+                                              written, as a second name of a file whose row is not yet in the ledger
+
+Guarantee: when ``keep`` or ``keep_result`` returns, the file and every folder above it survive a power cut, provided
+that the file system honours fsync. Whoever is killed before leaves at most a temporary, never a partial file under
+a final name. Limit: hard links and one file system are needed (ext4, XFS, Btrfs, ZFS; not SMB).
+"""
+
+from node.spool.files import Draft, dataset_offset, sync_folder
+from node.spool.spool import Kept, Spool, is_uid
+
+__all__ = ["Draft", "Kept", "Spool", "dataset_offset", "is_uid", "sync_folder"]
