@@ -28,7 +28,16 @@ from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.instances import record_instances
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.procedure_steps import NewStep, create_step, forget_steps, state_of_step, update_step
-from node.ledger.tables import commitment, conflict, decision, delivery, event, procedure_step, series
+from node.ledger.tables import (
+    commitment,
+    conflict,
+    decision,
+    delivery,
+    delivery_instance,
+    event,
+    procedure_step,
+    series,
+)
 from node.ledger.transitions import create_job, supersede_jobs
 from node.studies.completeness import Listing
 
@@ -185,6 +194,9 @@ def test_conflicts_are_compared_once_and_flag_what_was_sent(connection) -> None:
         create_job(connection, new)
         row = {"job_id": new.id, "destination": "pacs", "state": state, "attempt": 0}
         connection.execute(sa.insert(delivery).values(**row, created_at=1.0, updated_at=1.0))
+    assert outdated_deliveries(connection, "1.1") == [], "nothing was taken yet"
+    taken = {"job_id": jobs[0].id, "destination": "pacs", "sop_instance_uid": "9", "status": 0x0000}
+    connection.execute(sa.insert(delivery_instance).values(**taken))
     assert [(o.job_id, o.destination) for o in outdated_deliveries(connection, "1.1")] == [(jobs[0].id, "pacs")]
     assert outdated_deliveries(connection, "1.2") == []
     supersede_jobs(connection, "1.1", "1.1.1", 2)
