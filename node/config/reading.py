@@ -1,4 +1,4 @@
-"""From TOML text to ``Config``, or to an error that names key, value and remedy."""
+"""From TOML text to ``Config``, or to an error that names line, key, value and remedy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from node.config.lines import line_of
 from node.config.table import suggest
 from node.config.whole import Config
 from node.errors import ConfigError
@@ -26,7 +27,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
 
 
 def parse(text: str, origin: str = "config.toml") -> Config:
-    """Parse and check TOML text. Raises ``ConfigError`` with key, value and remedy for every fault found."""
+    """Parse and check TOML text. Raises ``ConfigError`` with line, key, value and remedy for every fault found."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -35,7 +36,8 @@ def parse(text: str, origin: str = "config.toml") -> Config:
         # Arrays become tuples and nothing else is converted: a port in quotes is a mistake worth showing.
         return Config.model_validate(_tuples(table))
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{origin}: {_sentence(dict(e))}" for e in error.errors())) from error
+        faults = [dict(e) for e in error.errors()]
+        raise ConfigError("\n".join(f"{origin}{_line(text, e)}: {_sentence(e)}" for e in faults)) from error
 
 
 def read(path: Path) -> str:
@@ -55,6 +57,11 @@ def _tuples(value: Any, key: str = "") -> Any:
     if isinstance(value, dict):
         return {k: (v if key == "options" else _tuples(v, k)) for k, v in value.items()}
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _line(text: str, error: dict[str, Any]) -> str:
+    number = line_of(text, tuple(error["loc"]))
+    return f" line {number}" if number else ""
 
 
 def _sentence(error: dict[str, Any]) -> str:
