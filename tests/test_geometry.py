@@ -183,7 +183,10 @@ def test_a_derived_mr_of_an_enhanced_one_is_a_series_of_single_images(tmp_path):
     for number, (encoded_object, image) in enumerate(zip(objects, images, strict=True), 1):
         derived = encoded_object.dataset
         assert (derived.SOPClassUID, derived.InstanceNumber) == (MRImageStorage, number)
-        assert (derived.ScanningSequence, derived.SequenceVariant) == ("SE", "SK")
+        assert (list(derived.ScanningSequence), derived.SequenceVariant) == (
+            ["SE", "IR"],
+            "SK",
+        )  # it has an Inversion Time
         assert np.array_equal(derived.pixel_array, image.pixel_array)
         assert "PerFrameFunctionalGroupsSequence" not in derived
 
