@@ -10,12 +10,10 @@ from analyses import analysis, one, source_of, two_lesions
 from dicom_files import ct_series
 from pydicom import Dataset
 
-from node.pipeline import Code, Measurement, codes
+from node.pipeline import Measurement, codes
 from node.results import check, encode
 from node.results.finding import place_findings
-
-TEXTURE = Code("C41144", "NCIt", "Texture")
-PART_SOLID = Code("RID50152", "RADLEX", "part-solid pulmonary nodule")
+from pipelines.nodule.appearance import MALIGNANCY, PART_SOLID, SCORES, TEXTURE
 
 
 def said(item: Dataset) -> dict[str, str]:
@@ -39,7 +37,7 @@ def test_what_a_pipeline_judges_of_a_lesion_is_said_once_beside_its_lobe(tmp_pat
     lesion = replace(
         found.lesions[0],
         site=codes.SCT.UpperLobeOfLung,
-        evaluations={TEXTURE: PART_SOLID},
+        evaluations={TEXTURE: PART_SOLID, MALIGNANCY: SCORES[2]},
         measurements=(Measurement(name=codes.DCM.ProbabilityOfCancer, value=37.0, unit=codes.UCUM.Percent),),
     )
     objects = encode(analysis(replace(found, lesions=(lesion,))), source, ["seg", "labelmap", kind])

@@ -105,6 +105,10 @@ def meaningless_code(dataset: FileDataset) -> None:
     item_of(dataset, 0, "121071").ConceptCodeSequence[0].CodeMeaning = ""
 
 
+def another_scheme(dataset: FileDataset) -> None:
+    item_of(dataset, 0, "121071").ConceptCodeSequence[0].CodingSchemeDesignator = "Sct"
+
+
 def another_meaning(dataset: FileDataset) -> None:
     dataset.DerivationCodeSequence[0].CodeMeaning = "Sharpening"
 
@@ -208,6 +212,7 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
     "an outline on another class": ("sr", outline_of_another_class, "another SOP Class"),
     "an outline without points": ("sr", in_group(0, "111030", GraphicData=[]), "GraphicData"),
     "a code without meaning": ("sr", meaningless_code, "no value, scheme or meaning"),
+    "a coding scheme in other letters": ("sr", another_scheme, "the standard writes SCT"),
     "a code with the meaning of another": ("derived", another_meaning, "does not mean 'Sharpening'"),
     "no language": ("sr", drop_from_root("121049"), "121049"),
     "two outlines in a group": ("sr", another_outline, "2 outlines and segments"),

@@ -17,6 +17,8 @@ _MEANINGS: dict[str, dict[str, frozenset[str]]] = {
     }
     for scheme in ("DCM", "UCUM")
 }
+_DESIGNATORS = {scheme.casefold(): scheme for scheme in _CONCEPTS}
+"""Coding Scheme Designators (PS3.16 8): readers compare them letter by letter."""
 
 
 def code_faults(items: Iterable[Dataset]) -> Iterator[str]:
@@ -32,6 +34,8 @@ def _faults(value: str, scheme: str, meaning: str) -> tuple[str, ...]:
     known = _MEANINGS.get(scheme, {})
     if not value or not scheme or not meaning:
         return (f"code ({value}, {scheme}) has no value, scheme or meaning",)
+    if scheme not in _CONCEPTS and scheme.casefold() in _DESIGNATORS:
+        return (f"code ({value}, {scheme}): the standard writes {_DESIGNATORS[scheme.casefold()]}",)
     if known and value not in known:
         return (f"code ({value}, {scheme}) is not in the standard",)
     if scheme == "DCM" and meaning.casefold() not in known[value]:

@@ -21,12 +21,12 @@ SOLID_HU = -300.0
 PARTLY, WHOLLY = 0.1, 0.7
 """Share of solid voxels from which a nodule is part-solid, and solid."""
 TEXTURE = Code("C41144", "NCIt", "Texture")
-SOLID = Code("RID50151", "RadLex", "solid pulmonary nodule")
-PART_SOLID = Code("RID50152", "RadLex", "part-solid pulmonary nodule")
-NON_SOLID = Code("RID50153", "RadLex", "non-solid pulmonary nodule")
+SOLID = Code("RID50151", "RADLEX", "solid pulmonary nodule")
+PART_SOLID = Code("RID50152", "RADLEX", "part-solid pulmonary nodule")
+NON_SOLID = Code("RID50153", "RADLEX", "non-solid pulmonary nodule")
 POSITION = Code("lung-position", PRIVATE_SCHEME, "Position in lung, by height")
 THIRDS = tuple(Code(f"{t}-third", PRIVATE_SCHEME, f"{t} third") for t in ("lower", "middle", "upper"))
-MALIGNANCY = Code("RID36042", "RadLex", "Malignancy")
+MALIGNANCY = Code("RID36042", "RADLEX", "Malignancy")
 SCORES = (
     Code("901", "99LIDCQIICR", "1 out of 5 (Highly Unlikely for Cancer)"),
     Code("902", "99LIDCQIICR", "2 out of 5 (Moderately Unlikely for Cancer)"),
