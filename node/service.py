@@ -21,6 +21,7 @@ from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.jobs import DELIVER, Retries
 from node.ledger.notices import give_notice
 from node.listening import Listening
+from node.log import StudyLog
 from node.process import Orders, die_with_parent, inherited, notify
 from node.spool import Spool
 from node.supervisor import Supervisor
@@ -70,6 +71,7 @@ def _run_role(config: Config, role: str, descriptors: tuple[int, ...]) -> None:
     orders = Orders()
     orders.obey()
     engine, spool = open_storage(config)
+    logging.getLogger().addHandler(StudyLog(spool.logs))
     with _beating(), _told(config, engine, role), ROLES[role](Duty(config, engine, spool, orders, descriptors)):
         notify("READY=1")
         logger.info("%s ready, process %d", role, os.getpid())

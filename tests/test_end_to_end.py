@@ -17,6 +17,8 @@ from pydicom.uid import CTImageStorage, MRImageStorage, SegmentationStorage, gen
 from receivers import until
 from whole_node import BRIGHT, WholeNode, whole_node
 
+from node.log import study_lines
+
 SR3D = "1.2.840.10008.5.1.4.1.1.88.34"
 CUBE = (slice(2, 4), slice(20, 24), slice(5, 10))
 
@@ -106,6 +108,11 @@ def test_a_jpeg_lossless_ct_from_storescu_comes_back_as_seg_sr_and_derived_serie
         ours = half.pixel_array * half.RescaleSlope + half.RescaleIntercept
         theirs = source.pixel_array * source.RescaleSlope + source.RescaleIntercept
         np.testing.assert_allclose(ours, theirs / 2, atol=1.0)
+    lines = study_lines(node.folder / "logs", str(series[0].StudyInstanceUID), 100)
+    assert {"node.jobs.router", "node.jobs.infer", "node.jobs.encode", "node.deliver.deliverer"} <= {
+        line["logger"] for line in lines
+    }
+    assert "Jürgen" not in str(lines)
 
 
 def test_a_sagittal_mr_from_dcmsend_with_a_japanese_name_comes_back_at_the_same_place(

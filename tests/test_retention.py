@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from node.jobs.engine import Jobs
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import NewJob
 from node.ledger.tables import conflict, event, instance, job, metadata, procedure_step, series
+from node.log import StudyLog, about
 from node.operate.retention import Retention
 
 MONTH = 30 * 86400.0
@@ -57,8 +59,16 @@ def schedule(node: Node, study: str) -> str:
 
 def test_a_study_goes_with_files_folders_and_rows_when_its_time_is_over(node: Node, study: str):
     assert retention(node).step(now()) == []
-    assert retention(node).step(now() + MONTH) == [study]
-    assert not list((node.spool.folder / "incoming").iterdir())
+    keeper = StudyLog(node.spool.logs)
+    logging.getLogger().addHandler(keeper)
+    try:
+        with about(study):
+            logging.getLogger().warning("of a study that goes")
+        assert retention(node).step(now() + MONTH) == [study]
+    finally:
+        logging.getLogger().removeHandler(keeper)
+    for folder in ("incoming", "logs"):
+        assert not list((node.spool.folder / folder).iterdir())
     for table in metadata.sorted_tables:
         if "study_instance_uid" in table.c:
             assert node.rows(table) == [], table.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import zipfile
 from io import BytesIO
@@ -16,6 +17,7 @@ from dicom_files import write
 from PIL import Image
 
 from node.ledger.jobs import get_job
+from node.log import StudyLog, about
 from node.web.slices import Segments, open_segments, open_series, picture, pixels, window_of
 
 
@@ -79,8 +81,19 @@ def test_what_is_not_there_is_not_found_and_says_so(standing: Dashboard):
     assert browser.get("/account?day=yesterday").status_code == 400
 
 
-def test_the_page_of_a_study_says_how_to_find_its_lines_in_the_log(standing: Dashboard):
+def test_the_page_of_a_study_shows_its_lines_of_the_log(standing: Dashboard):
+    logger = logging.getLogger("test_web_pages")
+    keeper = StudyLog(standing.spool.logs)
+    logger.addHandler(keeper)
+    try:
+        with about(standing.uid):
+            logger.error("job failed <at once>")
+        logger.error("of nobody")
+    finally:
+        logger.removeHandler(keeper)
     text = standing.browser("vera").get(f"/study/{standing.uid}").text
+    assert "job failed &lt;at once&gt;" in text
+    assert "of nobody" not in text
     assert f"journalctl -u 'ainode*' -g {standing.uid}</code>" in text
 
 

@@ -16,6 +16,8 @@ from node.deliver.echo import echo
 from node.ledger import circuits
 from node.ledger.deliveries import mark_overdue
 from node.ledger.engine import begin_immediate, now
+from node.ledger.jobs import get_job
+from node.log import about
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,10 @@ class Watch:
                 late = mark_overdue(connection, name, at - destination.alarm_after_hours * 3600, at)
             for job_id in late:
                 hours = destination.alarm_after_hours
-                logger.error("ALARM: the delivery of job %s to %s is not done after %g hours", job_id, name, hours)
+                with self._engine.connect() as connection:
+                    study = get_job(connection, job_id).study_instance_uid
+                with about(study):
+                    logger.error("ALARM: the delivery of job %s to %s is not done after %g hours", job_id, name, hours)
 
     def _probe(self, name: str, at: float) -> None:
         destination = self._config.destinations.get(name)

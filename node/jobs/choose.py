@@ -15,6 +15,7 @@ from node.jobs.engine import Jobs
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import NewJob
 from node.ledger.tables import candidate, decision, event, series
+from node.log import about
 from node.studies.choice import Candidate, Verdict, settle
 from node.studies.rules import routes_of, sum_up
 
@@ -104,7 +105,8 @@ class Chooser:
                     reason=verdict.unsuitable or None,
                 )
                 self._jobs.enqueue(connection, new)
-        logger.info("series %s: %s by rule %r", verdict.series_instance_uid, outcome, name)
+        with about(study_uid):
+            logger.info("series %s: %s by rule %r", verdict.series_instance_uid, outcome, name)
         return True
 
 

@@ -15,6 +15,7 @@ from node.errors import InputError
 from node.ledger.conflicts import pairs_to_compare, record_differences
 from node.ledger.corrections import adopt, corrected_series
 from node.ledger.engine import begin_immediate, now
+from node.log import about
 from node.spool import Spool
 from node.studies.comparison import compare
 from node.studies.source import read_header
@@ -48,7 +49,8 @@ class Conflicts:
         for study, series in corrected:
             with begin_immediate(self._engine) as connection:
                 adopt(connection, study, series, now())
-            logger.warning("series %s came again with another identity, which counts now", series)
+            with about(study):
+                logger.warning("series %s came again with another identity, which counts now", series)
         return len(found)
 
     def _difference(self, first: str, second: str) -> tuple[str, str]:

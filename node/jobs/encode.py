@@ -61,6 +61,7 @@ class Encode:
         if fault:
             raise EncodeError(f"the report of a failure was refused as well: {fault}")
         made = {str(row["kind"]) for row in rows if row["quarantine"] is None}
+        logger.info("job %s: %d objects encoded, %s", job_id, len(rows), analysis.outcome)
         owed = {name: kinds[name] for name in kinds if self._config.is_owed(name, analysis.outcome, made)}
 
         def write(connection: sa.Connection) -> None:

@@ -27,6 +27,7 @@ from node.ledger import reopening, transitions
 from node.ledger.clock import AHEAD_SECONDS
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import DELIVER, ENCODE, INFER, Attempt, NewJob, delivered_jobs, due_attempts
+from node.log import about
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -222,7 +223,10 @@ class Jobs:
         job = self._transact(lambda connection: transitions.begin_attempt(connection, attempt))
         if job is None:
             return
-        attempt = replace(attempt, priority=job.priority)
+        with about(job.study_instance_uid):
+            self._execute(replace(attempt, priority=job.priority), stage)
+
+    def _execute(self, attempt: Attempt, stage: Stage) -> None:
         started = time.monotonic()
         with self._idle:
             self._running += 1

@@ -112,8 +112,11 @@ class Infer:
         finally:
             shutil.rmtree(self._spool.work(job_id) / "prior", ignore_errors=True)
 
+        told = _timings(reply, worker.device)
+        logger.info("job %s: %s: %s; %s", job_id, job.pipeline, reply.outcome, told)
+
         def write(connection: sa.Connection) -> None:
-            tell(connection, job_id, "infer timings", _timings(reply, worker.device))
+            tell(connection, job_id, "infer timings", told)
             record_outcome(connection, job_id, reply.outcome, reply.reason)
             if reply.facts:
                 record_facts(connection, job_id, job.pipeline, _facts(reply, worker.device))

@@ -25,6 +25,7 @@ from node.ledger.clock import pull_back
 from node.ledger.engine import begin_immediate
 from node.ledger.tables import event, series
 from node.ledger.transitions import supersede_jobs
+from node.log import about
 from node.spool import Spool
 from node.studies.completeness import Arrival, judge, missing_parts, stated_count
 from node.studies.grid import describe
@@ -66,7 +67,7 @@ class Router:
         for row in receiving:
             if not self._is_due(row, at, listed):
                 continue
-            with surviving(f"router: series {row.series_instance_uid}"):
+            with about(str(row.study_instance_uid)), surviving(f"router: series {row.series_instance_uid}"):
                 completed += self._complete(row, at)
         return completed + self._chooser.step(at)
 

@@ -23,6 +23,7 @@ from node.config import Devices
 from node.errors import NodeError, PipelineError, PlatformError
 from node.jobs import child
 from node.jobs.child import Reply, Task
+from node.log import about, subject
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -49,6 +50,7 @@ class Worker:
         self._process: SpawnProcess | None = None
         self._tasks: Connection | None = None
         self._closed = False
+        self._study = ""
         # The kernel kills a child when the thread that started it ends (prctl(2)): this one lives as long as we do.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"start {device}")
 
@@ -59,6 +61,7 @@ class Worker:
         ``NodeError`` that the child reports. The child is then gone; the next task gets a new one.
         """
         process, tasks = self._ready()
+        self._study = subject()
         deadline = time.monotonic() + self._timeout
         try:
             with self._lock:
@@ -131,7 +134,8 @@ class Worker:
         with os.fdopen(os.dup(printed.fileno()), encoding="utf-8", errors="replace") as lines:
             printed.close()
             for line in lines:
-                logger.info("%s: %s", self.device, line.rstrip())
+                with about(self._study):
+                    logger.info("%s: %s", self.device, line.rstrip())
 
     def _kill(self) -> None:
         with self._lock:

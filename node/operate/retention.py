@@ -26,6 +26,7 @@ from node.ledger.tables import (
     result,
     series,
 )
+from node.log import forget_study
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -101,4 +102,5 @@ class Retention:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
         logger.info("study %s forgotten after %g days: %d files", study, self._days, len(kept))
+        forget_study(self._spool.logs, study)
         return True

@@ -138,6 +138,11 @@ class Spool:
         """Folder of one job for the handover between its stages (not created)."""
         return self.folder / "work" / _job(job_id)
 
+    @property
+    def logs(self) -> Path:
+        """Folder of what was logged about each study; see ``node.log``."""
+        return self.folder / "logs"
+
     def absolute(self, path: str) -> Path:
         """The path of a kept file from its ledger row."""
         return self.folder / path

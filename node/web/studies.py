@@ -14,6 +14,7 @@ from starlette.responses import Response
 from node.errors import InputError
 from node.ledger.jobs import Job, get_job, source_paths
 from node.ledger.tables import result
+from node.log import study_lines
 from node.operate.explain import explain
 from node.web import slices
 from node.web.evidence import bundle
@@ -25,6 +26,8 @@ from node.web.visit import Visit
 _SEG = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
 """Segmentation Storage, Label Map Segmentation Storage."""
 _SR = "1.2.840.10008.5.1.4.1.1.88."
+_LINES = 200
+"""Of the log, the newest."""
 _NO_PICTURE = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("66", "88.", "11", "104", "7", "30"))
 """Beginnings of SOP classes that are no images: masks, reports, presentation states, documents, captures, maps."""
 
@@ -78,6 +81,7 @@ def study(site: Site, visit: Visit) -> Response:
         label = site.label(connection, uid)
     values = {
         "uid": uid,
+        "lines": study_lines(site.spool.logs, uid, _LINES),
         "found": found,
         "jobs": jobs,
         "label": label,

@@ -1,0 +1,112 @@
+"""What is logged about a study names it, is kept for its page by every process, has an end, and is forgotten."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from node.log import Json, StudyLog, Text, about, forget_study, study_lines, subject
+
+STUDY = "1.2.840.99"
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Iterator[logging.Logger]:
+    """A logger whose lines about studies are kept in ``logs`` below the test's folder."""
+    logger, handler = logging.getLogger("of_a_test"), StudyLog(tmp_path / "logs")
+    logger.addHandler(handler)
+    logger.propagate = False
+    yield logger
+    logger.removeHandler(handler)
+
+
+def messages(tmp_path: Path, limit: int = 10**6) -> list[str]:
+    return [line["message"] for line in study_lines(tmp_path / "logs", STUDY, limit)]
+
+
+def test_what_is_logged_for_a_study_is_kept_with_it_and_nothing_else(keeper: logging.Logger, tmp_path: Path) -> None:
+    with about(STUDY):
+        keeper.warning("job %s failed", "0123456789abcdef")
+        with about("1.2.3"):
+            keeper.warning("of another")
+    keeper.warning("of none")
+    keeper.warning("study %s forgotten", STUDY)
+    lines = study_lines(tmp_path / "logs", STUDY, 10)
+    assert [line["message"] for line in lines] == ["job 0123456789abcdef failed", f"study {STUDY} forgotten"]
+    assert (lines[0]["job"], lines[0]["level"], lines[0]["study"]) == ("0123456789abcdef", "WARNING", STUDY)
+    assert subject() == ""
+
+
+def test_a_traceback_is_kept_with_its_line(keeper: logging.Logger, tmp_path: Path) -> None:
+    with about(STUDY):
+        try:
+            int("of a test")
+        except ValueError:
+            keeper.exception("job broke")
+    assert "ValueError: invalid literal" in study_lines(tmp_path / "logs", STUDY, 1)[0]["traceback"]
+
+
+def test_the_lines_of_a_study_have_an_end_and_the_newest_stay(keeper: logging.Logger, tmp_path: Path) -> None:
+    with about(STUDY):
+        for number in range(3000):
+            keeper.warning("line %d %s", number, "x" * 100)
+        keeper.warning("y" * 10**6)
+    files = list((tmp_path / "logs").iterdir())
+    assert len(files) == 2
+    assert sum(file.stat().st_size for file in files) < 2 * (64 + 9) * 1024
+    found = messages(tmp_path)
+    assert len(found) > 200
+    assert found[-2].startswith("line 2999 ")
+    assert messages(tmp_path, 5) == found[-5:]
+
+
+def test_processes_that_log_at_the_same_time_mix_no_lines(tmp_path: Path) -> None:
+    code = (
+        "import logging, sys\nfrom pathlib import Path\nfrom node.log import StudyLog, about\n"
+        f"logging.getLogger().addHandler(StudyLog(Path({str(tmp_path / 'logs')!r})))\n"
+        f"with about({STUDY!r}):\n"
+        "    for n in range(50):\n        logging.warning('%s %d %s', sys.argv[1], n, 'x' * 200)"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, name]) for name in "abc"]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    words = [message.split() for message in messages(tmp_path)]
+    assert sorted((name, int(n)) for name, n, _ in words) == [(name, n) for name in "abc" for n in range(50)]
+
+
+def test_a_disk_that_refuses_stops_nothing(keeper: logging.Logger, tmp_path: Path) -> None:
+    (tmp_path / "logs").rmdir()
+    (tmp_path / "logs").write_text("no folder any more")
+    with about(STUDY):
+        keeper.warning("still goes to the log itself")
+
+
+def test_a_torn_line_hides_no_other(keeper: logging.Logger, tmp_path: Path) -> None:
+    with about(STUDY):
+        keeper.warning("before")
+    with (tmp_path / "logs" / f"{STUDY}.jsonl").open("a") as file:
+        file.write('{"time": "2026-\n')
+    with about(STUDY):
+        keeper.warning("after")
+    assert messages(tmp_path) == ["before", "after"]
+
+
+def test_a_forgotten_study_leaves_no_lines(keeper: logging.Logger, tmp_path: Path) -> None:
+    with about(STUDY):
+        for _ in range(1000):
+            keeper.warning("x" * 100)
+    forget_study(tmp_path / "logs", STUDY)
+    assert list((tmp_path / "logs").iterdir()) == []
+
+
+def test_both_forms_of_the_log_name_the_study_so_that_it_can_be_searched_for() -> None:
+    record = logging.LogRecord("node", logging.INFO, "", 1, "job done", (), None)
+    with about(STUDY):
+        assert json.loads(Json().format(record))["study"] == STUDY
+        assert Text().format(record).endswith(f"INFO node: job done (study {STUDY})")
+    assert Text().format(record).endswith("job done")
