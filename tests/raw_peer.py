@@ -33,6 +33,18 @@ def associated(node: Node | ReceiverProcess | Supervised) -> Iterator[socket.soc
         yield opened
 
 
+def refused(node: Node | ReceiverProcess | Supervised, called: str = "AINODE") -> tuple[int, int, int]:
+    """Result, source and reason with which an association is rejected (PS3.8 9.3.4).
+
+    pynetdicom loses a rejection that comes before its thread has seen the connection stand.
+    """
+    with connection(node) as opened:
+        opened.sendall(associate_rq(RAW_CT, called=called.encode()))
+        pdu = answer(opened)
+        assert pdu[:1] == b"\3", pdu
+        return pdu[7], pdu[8], pdu[9]
+
+
 def answer(opened: socket.socket) -> bytes:
     """The next PDU; empty when the node closed the connection."""
     try:

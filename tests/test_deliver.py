@@ -284,7 +284,7 @@ def _wrong_host(table: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (_wrong_title, "to the AE title 'SOMEONE'"),
+        (_wrong_title, "association rejected: it does not answer to the AE title 'SOMEONE'"),
         (_wrong_port, "connection refused; check that it runs, and its port"),
         (_wrong_host, "the host name is not known"),
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from dicom_files import ct_series
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from raw_peer import refused
 from receivers import associate, receiving, send_dataset, until
 
 from node.ledger.tables import instance
@@ -65,8 +66,7 @@ def test_an_address_that_asks_for_associations_too_often_is_refused_until_a_minu
         for _ in range(3):
             associate(node, CT).release()
         for called in ("AINODE", "WRONG"):  # every request counts, also those that are refused for other reasons
-            refused = associate(node, CT, called=called).acceptor.primitive
-            assert (refused.result, refused.result_source, refused.diagnostic) == (2, 3, 1)
+            assert refused(node, called) == (2, 3, 1)
         monkeypatch.setattr(rate, "SECONDS", 0.0)
         associate(node, CT).release()
 

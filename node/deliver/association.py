@@ -13,6 +13,7 @@ from typing import Any
 from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
@@ -95,7 +96,8 @@ def associate(
         connected.append(True)
         _set_options(event.assoc, timeouts.stall_seconds)
 
-    handlers: list[Any] = [(evt.EVT_CONN_OPEN, opened)]
+    rejections: list[A_ASSOCIATE_RJ] = []
+    handlers: list[Any] = [(evt.EVT_CONN_OPEN, opened), (evt.EVT_PDU_RECV, _keep_rejection, [rejections])]
     if on_event_report is not None:
         handlers.append((evt.EVT_N_EVENT_REPORT, on_event_report))
     if on_store is not None:
@@ -130,7 +132,7 @@ def associate(
     if not association.is_established:
         if association.rejected_contexts:
             raise DeliveryError(f"{peer}: {_nothing_accepted(association)}")
-        reason = _refusal(association, peer, calling_title) if connected else _unreachable(peer, timeouts, secured)
+        reason = _refusal(rejections, peer, calling_title) if connected else _unreachable(peer, timeouts, secured)
         raise UnreachableError(f"{peer}: {reason}")
     try:
         yield association
@@ -155,20 +157,23 @@ def _set_options(association: Association, stall_seconds: float) -> None:
         connection.setsockopt(socket.SOL_SOCKET, option, limit)
 
 
+def _keep_rejection(event: evt.Event, rejections: list[A_ASSOCIATE_RJ]) -> None:
+    if isinstance(event.pdu, A_ASSOCIATE_RJ):
+        rejections.append(event.pdu)
+
+
 def _nothing_accepted(association: Association) -> str:
     refused = sorted({UID(context.abstract_syntax).name for context in association.rejected_contexts})
     return f"it accepts none of what we have to send ({', '.join(refused)}); let its administrator allow this"
 
 
-def _refusal(association: Association, peer: Peer, calling_title: str) -> str:
-    if association.is_rejected:
-        answer = association.acceptor.primitive
-        words = _REJECTIONS.get(
-            (int(answer.result_source), int(answer.diagnostic)), "no reason given; ask its administrator"
-        )
+def _refusal(rejections: Sequence[A_ASSOCIATE_RJ], peer: Peer, calling_title: str) -> str:
+    # From the PDU: when a peer rejects and hangs up at once, pynetdicom can take it for one that was never there.
+    for answer in rejections:
+        words = _REJECTIONS.get((answer.source, answer.reason_diagnostic), "no reason given; ask its administrator")
         return "association rejected: " + words.format(calling=calling_title, called=peer.title, name=peer.name)
     remedy = "that it accepts our certificate" if peer.tls.enabled else "that the port is a DICOM port"
-    # Some hang up so quickly after a rejection that the network loses it.
+    # Who rejects and hangs up before all of our request was read makes the network drop the rejection.
     return (
         f"it took the connection but did not answer the association request; check {remedy}, "
         f"and that it answers to the AE title {peer.title!r} and knows {calling_title!r}"
