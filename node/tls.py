@@ -87,7 +87,7 @@ class ServerTls:
 def server_context(tls: AeTls) -> ssl.SSLContext:
     """For peers that call us. Raises ``ConfigError`` when a file cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _profile(context)
+    profile(context)
     _own(context, tls.certificate, tls.key, "[ae.tls]")
     _trust(context, tls.ca, tls.crl, "[ae.tls]")
     context.verify_mode = ssl.CERT_REQUIRED if tls.require_client_certificate else ssl.CERT_OPTIONAL
@@ -112,14 +112,15 @@ def client_context(tls: DestinationTls, where: str) -> ssl.SSLContext:
     """For a peer that we call; ``where`` names its table. Raises ``ConfigError`` when a file cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sslsocket_class = _Closing
-    _profile(context)
+    profile(context)
     context.check_hostname = tls.check_host
     _own(context, tls.certificate, tls.key, where)
     _trust(context, tls.ca, tls.crl, where)
     return context
 
 
-def _profile(context: ssl.SSLContext) -> None:
+def profile(context: ssl.SSLContext) -> None:
+    """Versions, suites and options of every connection of this node."""
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(":".join(CIPHERS))
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE

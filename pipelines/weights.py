@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from node.errors import WeightsError
 
@@ -37,6 +38,16 @@ def load_weights(path: Path) -> Weights:
             f"weights: {path} has SHA-256 {digest}, pinned is {pinned}; restore the file or pin the new one"
         )
     return Weights({k: v.float() if v.is_floating_point() else v for k, v in load(content).items()}, digest)
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Give ``network`` its ``tensors``, which come from ``path``. Raises ``WeightsError`` when they do not fit."""
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"weights: {path} are of another network ({error}); use those that the pipeline's own train.py writes"
+        ) from error
 
 
 def save_weights(tensors: dict[str, Tensor], path: Path) -> str:

@@ -18,7 +18,7 @@ from rich import box
 from rich.table import Table
 
 from node.bench.encode_task import prepare
-from node.bench.report import Spread
+from node.bench.report import Spread, markdown_table
 from node.errors import PlatformError
 
 TITLES = {"node": "this node", "highdicom": "highdicom, label array", "dcmqi": "dcmqi itkimage2segimage"}
@@ -121,6 +121,4 @@ def table(runs: list[Run]) -> Table:
 
 def markdown(runs: list[Run], machine: dict[str, str]) -> str:
     """For docs/benchmarks.md."""
-    lines = [f"Measured {machine['date']}: " + ", ".join(v for k, v in machine.items() if k != "date") + ".", ""]
-    lines += ["| " + " | ".join(HEADINGS) + " |", "|---|---|" + "---:|" * (len(HEADINGS) - 2)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows(runs))])
+    return markdown_table(HEADINGS, rows(runs), machine)

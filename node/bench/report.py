@@ -113,13 +113,15 @@ def table(found: list[Line]) -> Table:
 
 def markdown(found: list[Line], machine: dict[str, str]) -> str:
     """For docs/benchmarks.md."""
-    rows = [f"Measured {machine['date']}: " + ", ".join(v for k, v in machine.items() if k != "date") + ".", ""]
-    rows.append("| sent | receiver | " + " | ".join(heading for heading, _ in _COLUMNS) + " |")
-    rows.append("|---|---|" + "---:|" * len(_COLUMNS))
-    for line in found:
-        words = (column(line) for _, column in _COLUMNS)
-        rows.append(f"| {_sent(line.cell)} | {SERVERS[line.server].title} | " + " | ".join(words) + " |")
-    return "\n".join(rows)
+    rows = [[_sent(one.cell), SERVERS[one.server].title, *(words(one) for _, words in _COLUMNS)] for one in found]
+    return markdown_table(("sent", "receiver", *(heading for heading, _ in _COLUMNS)), rows, machine)
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], machine: dict[str, str]) -> str:
+    """A table of docs/benchmarks.md below what it was measured on: two columns of words, then numbers."""
+    lines = [f"Measured {machine['date']}: " + ", ".join(v for k, v in machine.items() if k != "date") + ".", ""]
+    lines += ["| " + " | ".join(headings) + " |", "|---|---|" + "---:|" * (len(headings) - 2)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def as_json(runs: list[Run], machine: dict[str, str], skipped: dict[str, str]) -> dict[str, Any]:

@@ -43,6 +43,8 @@ def query(association: Association, peer: object, level: str, **keys: str) -> It
             elif status != 0x0000:
                 told = "nothing" if status is None else f"status 0x{status:04X}"
                 raise DeliveryError(f"{peer}: C-FIND at {level} level is answered with {told}; look at its log")
+    except ValueError as error:
+        raise DeliveryError(f"{peer}: C-FIND is not possible ({error}); let its administrator allow it") from error
     except RuntimeError as error:
         raise DeliveryError(f"{peer}: closed the association before C-FIND") from error
 

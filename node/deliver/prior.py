@@ -11,7 +11,7 @@ from pydicom import Dataset
 
 from node.config import Config, PriorTable
 from node.deliver.asked import telling
-from node.deliver.retrieve import Archive, archive, keys
+from node.deliver.retrieve import Archive, archive
 from node.results.prior import day
 
 _MOST_STUDIES = 10
@@ -40,7 +40,7 @@ class EarlierStudies:
         with archive(self._config, prior, folder, told) as opened:
             for study in _earlier(opened, header, today, prior.days)[:_MOST_STUDIES]:
                 uid = study.StudyInstanceUID
-                found = opened.find(keys("SERIES", uid, Modality="SR"))
+                found = opened.find("SERIES", StudyInstanceUID=uid, SeriesInstanceUID="", Modality="SR")
                 yield [
                     path
                     for one in found
@@ -58,9 +58,9 @@ class EarlierStudies:
 def _earlier(opened: Archive, header: Dataset, today: date, days: int) -> list[Dataset]:
     """Studies of the same patient in the days before, the latest first."""
     first = today - timedelta(days=days)
-    query = keys(
+    found = opened.find(
         "STUDY",
-        "",
+        StudyInstanceUID="",
         PatientID=str(header.PatientID),
         IssuerOfPatientID="",  # asked for, not matched: many archives keep none
         PatientBirthDate="",
@@ -68,15 +68,15 @@ def _earlier(opened: Archive, header: Dataset, today: date, days: int) -> list[D
         StudyTime="",
     )
     mine = (str(header.StudyDate), str(header.get("StudyTime") or ""))
-    found = [
+    earlier = [
         study
-        for study in opened.find(query)
+        for study in found
         if study.get("StudyInstanceUID") not in (None, "", header.StudyInstanceUID)
         and str(study.get("PatientID", "")).strip() == str(header.PatientID).strip()
         and all(_agree(study, header, keyword) for keyword in ("IssuerOfPatientID", "PatientBirthDate"))
         and _moment(study) < mine
     ]
-    return sorted(found, key=_moment, reverse=True)
+    return sorted(earlier, key=_moment, reverse=True)
 
 
 def _agree(one: Dataset, other: Dataset, keyword: str) -> bool:

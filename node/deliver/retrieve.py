@@ -39,6 +39,7 @@ from pynetdicom.sop_class import (
 from node.config import Config, PriorTable
 from node.deliver.asked import Told
 from node.deliver.association import Peer, Timeouts, associate
+from node.deliver.find import query
 from node.errors import DeliveryError
 from node.tls import server_context
 
@@ -60,23 +61,24 @@ class Archive:
     folder: Path
     moves_to: str
 
-    def find(self, query: Dataset) -> list[Dataset]:
-        """C-FIND. Raises ``DeliveryError`` when it is refused or not answered, as ``fetch`` does."""
-        model = StudyRootQueryRetrieveInformationModelFind
-        return list(_answers(lambda: self.association.send_c_find(query, model), self.peer, "C-FIND"))
+    def find(self, level: str, **keys: str) -> list[Dataset]:
+        """As ``node.deliver.find.query``."""
+        return list(query(self.association, self.peer, level, **keys))
 
     def fetch(self, study: str, series: str) -> list[Path]:
-        """The objects of a series that this node can use, as files."""
+        """The objects of a series that this node can use, as files. Raises ``DeliveryError`` when they are refused."""
         before = set(self.folder.iterdir())
-        query = keys("SERIES", study, series)
+        wanted = Dataset()
+        wanted.QueryRetrieveLevel = "SERIES"
+        wanted.StudyInstanceUID, wanted.SeriesInstanceUID = study, series
 
         def get() -> Iterable[tuple[Dataset, Dataset | None]]:
-            return self.association.send_c_get(query, StudyRootQueryRetrieveInformationModelGet)
+            return self.association.send_c_get(wanted, StudyRootQueryRetrieveInformationModelGet)
 
         def move() -> Iterable[tuple[Dataset, Dataset | None]]:
-            return self.association.send_c_move(query, self.moves_to, StudyRootQueryRetrieveInformationModelMove)
+            return self.association.send_c_move(wanted, self.moves_to, StudyRootQueryRetrieveInformationModelMove)
 
-        list(_answers(move if self.moves_to else get, self.peer, "C-MOVE" if self.moves_to else "C-GET"))
+        _await(move if self.moves_to else get, self.peer, "C-MOVE" if self.moves_to else "C-GET")
         return sorted(set(self.folder.iterdir()) - before)
 
 
@@ -136,26 +138,13 @@ def _receiving(config: Config, prior: PriorTable, keep: Keep) -> Iterator[None]:
         server.shutdown()
 
 
-def keys(level: str, study: str, series: str = "", **more: str) -> Dataset:
-    """A query of the Study Root model; ``more`` by keyword."""
-    query = Dataset()
-    query.QueryRetrieveLevel = level
-    query.StudyInstanceUID = study
-    if level == "SERIES":
-        query.SeriesInstanceUID = series
-    for keyword, value in more.items():
-        setattr(query, keyword, value)
-    return query
-
-
-def _answers(request: Request, peer: Peer, what: str) -> Iterator[Dataset]:
+def _await(request: Request, peer: Peer, what: str) -> None:
+    """The answers to the end; the objects themselves come on their way meanwhile."""
     try:
-        for status, identifier in request():
+        for status, _ in request():
             if "Status" not in status:
                 raise DeliveryError(f"{peer}: no answer to {what}; check that it can be queried by this node")
-            if status.Status in _PENDING and identifier is not None:
-                yield identifier
-            elif status.Status not in (*_PENDING, 0x0000, 0xB000):  # B000: some sub-operations failed
+            if status.Status not in (*_PENDING, 0x0000, 0xB000):  # B000: some sub-operations failed
                 raise DeliveryError(f"{peer}: {what} refused with status {status.Status:04X}; ask its administrator")
     except (RuntimeError, ValueError) as error:
         raise DeliveryError(f"{peer}: {what} is not possible ({error}); let its administrator allow it") from error

@@ -128,13 +128,12 @@ def _receive(tasks: Connection, runs: queue.SimpleQueue[Task | None], ahead: Ahe
 
 def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, ahead: Ahead) -> Reply:
     """Run one task. The handover is durable before this returns; after *not applicable* it holds no findings."""
+    from node.jobs.analyse import analyse
     from node.jobs.facts import facts_of, voxels_of
     from node.jobs.handover import Handover, save
     from node.jobs.memory import admit, room_on
     from node.pipeline import Findings, Unsuitable
-    from node.results import of_part, outcome_of, plausible
-    from node.results.growth import compare
-    from node.studies.preflight import unmet
+    from node.results import Outcome
     from node.studies.source import SourceSeries
 
     timings: dict[str, float] = {}
@@ -145,19 +144,20 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, ahead: 
         clock.lap("load")
         if task.load_only:
             return Reply(timings=timings, peak_memory_mib=_peak(device))
-        outcome, reason, findings = "not applicable", "", Findings()
+        outcome: Outcome = "not applicable"
+        reason, findings = "", Findings()
         facts: dict[str, Any] = {}
         try:
             others = {name: SourceSeries.read(paths) for name, paths in task.companions.items()}
             source = replace(ahead.take(task.paths), companions=others, prior=_prior(task))
             clock.lap("read")
-            reason = unmet(pipeline.needs, source)
-            if not reason:
-                seen = [one for one in task.seen if one.device == device]
-                admit(task.pipeline, seen, voxels_of(source), loaded, lambda: room_on(device))
-                findings = compare(pipeline.run(source), source, pipeline.algorithm, task.without_prior)
-                findings = plausible(of_part(findings, source.left_out), source)
-                outcome, reason = outcome_of(findings), findings.partial
+            seen = [one for one in task.seen if one.device == device]
+            outcome, reason, findings = analyse(
+                pipeline,
+                source,
+                admit=lambda: admit(task.pipeline, seen, voxels_of(source), loaded, lambda: room_on(device)),
+                without_prior=task.without_prior,
+            )
             facts = facts_of(source, findings)
         except Unsuitable as unsuitable:
             reason = str(unsuitable) or "the pipeline gave no reason"

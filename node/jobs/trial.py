@@ -10,11 +10,11 @@ from pathlib import Path
 
 from node.config import DEFAULT_OBJECTS, PipelineTable
 from node.errors import EncodeError
+from node.jobs.analyse import analyse
 from node.jobs.load import load_pipeline
 from node.pipeline import Findings, Pipeline, Unsuitable
-from node.results import Analysis, EncodedObject, Outcome, check, encode, of_part, outcome_of, plausible
+from node.results import Analysis, EncodedObject, Outcome, check, encode
 from node.studies.folder import Progress, series_below
-from node.studies.preflight import unmet
 from node.studies.source import SourceSeries
 
 
@@ -98,13 +98,10 @@ def _try_series(
     started = time.monotonic()
     findings = Findings()
     outcome: Outcome = "not applicable"
-    reason = unmet(pipeline.needs, source)
-    if not reason:
-        try:
-            findings = plausible(of_part(pipeline.run(source), source.left_out), source)
-            outcome, reason = outcome_of(findings), findings.partial
-        except Unsuitable as unsuitable:
-            reason = str(unsuitable) or "the pipeline gave no reason"
+    try:
+        outcome, reason, findings = analyse(pipeline, source)
+    except Unsuitable as unsuitable:
+        reason = str(unsuitable) or "the pipeline gave no reason"
     seconds = time.monotonic() - started
     files: tuple[Path, ...] = ()
     fault = ""

@@ -14,7 +14,7 @@ from node.config import FORWARD
 from node.ledger.conflicts import Outdated
 from node.ledger.jobs import CANCELED, COMPLETED, DELIVER, IN_PROGRESS, SCHEDULED, Job
 from node.ledger.owed import DeliveryStatus, is_overdue
-from node.operate.balance import Balance, Sum, add_up, balance, tell_balance
+from node.operate.balance import Balance, Sum, add_up, balance, place_of, tell_balance
 from node.operate.books import Books, Conflict, ReceivedSeries
 
 Owed = Callable[[str, str, Collection[str]], bool]
@@ -101,12 +101,8 @@ def bounds(day: date) -> tuple[float, float]:
 
 
 def _part_of_series(one: ReceivedSeries) -> str:
-    ruling = one.rulings.get(one.generation)
-    if one.state != "COMPLETE":
-        return "receiving"
-    if ruling is None:
-        return "without decision"
-    return "routed" if ruling.outcome == "routed" else f"{ruling.outcome}: {ruling.reason}"
+    place = place_of(one)
+    return f"{place}: {one.rulings[one.generation].reason}" if place == "ignored" else place
 
 
 def _part_of_job(job: Job) -> str:

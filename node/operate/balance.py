@@ -61,7 +61,7 @@ def balance(books: Books) -> Balance:
     analysed: list[tuple[str, ReceivedSeries]] = []
     delivered: list[tuple[str, ReceivedSeries]] = []
     for series in books.series:
-        received.append((_place(series), series))
+        received.append((place_of(series), series))
         if received[-1][0] != "routed":
             continue
         own = jobs.get((series.study_instance_uid, series.series_instance_uid, series.generation), [])
@@ -93,7 +93,8 @@ def tell_balance(of: Balance) -> Iterator[str]:
             yield f"{unit:8} {getattr(one.total, name)} {what} = {parts or '0'}"
 
 
-def _place(series: ReceivedSeries) -> str:
+def place_of(series: ReceivedSeries) -> str:
+    """The part of what was received that a series is in."""
     ruling = series.rulings.get(series.generation)
     if series.state != "COMPLETE":
         return "receiving"

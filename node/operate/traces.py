@@ -111,7 +111,7 @@ class Tracer:
     def run(self, stop: threading.Event) -> None:
         """Look every five seconds until ``stop`` is set; not at all without an endpoint."""
         if self._out is not None:
-            look_every(POLL_SECONDS, stop, "traces: this look", self.step)
+            look_every(POLL_SECONDS, stop, "traces", self.step)
             self._out.close()
 
     def step(self, at: float) -> int:

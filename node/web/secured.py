@@ -7,7 +7,7 @@ import ssl
 from pathlib import Path
 
 from node.errors import ConfigError
-from node.tls import CIPHERS
+from node.tls import profile
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +20,7 @@ class Secured:
     def __init__(self, certificate: Path, key: Path | None) -> None:
         """Raises ``ConfigError`` when the files cannot be used."""
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.set_ciphers(":".join(CIPHERS))
+        profile(self.context)
         self._certificate, self._key = certificate, key
         self._seen = self._stamps()
         try:

@@ -12,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from node.errors import WeightsError
 from node.pipeline import Algorithm, DerivedSeries, Findings, Needs, Series, Unsuitable, codes
 from pipelines.denoise.network import DenoiseNet
 from pipelines.denoise.noise import noise_map
 from pipelines.device import Portions, autocast, native_precision
-from pipelines.weights import load_weights
+from pipelines.weights import fill, load_weights
 
 VERSION = "1.1.0"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
@@ -75,12 +74,7 @@ class DenoisePipeline:
         path = weights or WEIGHTS
         loaded = load_weights(path)
         self.network = DenoiseNet()
-        try:
-            self.network.load_state_dict(loaded.tensors)
-        except RuntimeError as error:
-            raise WeightsError(
-                f"weights: {path} are of another network ({error}); use those written by pipelines.denoise.train"
-            ) from error
+        fill(self.network, loaded.tensors, path)
         self.network.to(device).eval()
         self._device = device
         self._portions = Portions(device, BATCHES if device.startswith("cuda") else BATCHES[-1:])

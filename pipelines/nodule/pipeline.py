@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from node.errors import WeightsError
 from node.pipeline import (
     Algorithm,
     Findings,
@@ -32,7 +31,7 @@ from pipelines.nodule.lungs import Lungs, find_lungs
 from pipelines.nodule.network import CandidateNet, ClassifierNet, OutlineNet
 from pipelines.nodule.options import Options
 from pipelines.nodule.search import Found, Networks, Nodule, search
-from pipelines.weights import load_weights
+from pipelines.weights import fill, load_weights
 
 VERSION = "2.0.0"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
@@ -57,12 +56,7 @@ class NodulePipeline:
         for name in ("candidate", "classifier", "outline"):
             network: nn.Module = getattr(self.networks, name)
             own = {k.removeprefix(f"{name}."): v for k, v in stored.tensors.items() if k.startswith(f"{name}.")}
-            try:
-                network.load_state_dict(own)
-            except RuntimeError as error:
-                raise WeightsError(
-                    f"weights: {weights or WEIGHTS} is not of this network ({error}); train it again"
-                ) from error
+            fill(network, own, weights or WEIGHTS)
             layout: Any = torch.channels_last_3d if name == "candidate" else torch.channels_last
             network.eval().requires_grad_(requires_grad=False).to(device)
             network.to(memory_format=layout)  # type: ignore[call-overload]

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from node.errors import WeightsError
 from node.pipeline import Algorithm, Code, Findings, Lesion, Map, Needs, Segment, Series, Unsuitable, Volume, codes
 from pipelines.device import Portions
 from pipelines.explain import saliency_map, spread_map, spread_measurement
@@ -20,7 +19,7 @@ from pipelines.tumor.grid import NetworkGrid
 from pipelines.tumor.lesions import lesion_regions, longest_diameter, side_of, third_of
 from pipelines.tumor.network import FlairNet
 from pipelines.tumor.prepare import BATCHES, BRIGHTEST, FOREGROUND, intensity_scale, probabilities
-from pipelines.weights import load_weights
+from pipelines.weights import fill, load_weights
 
 VERSION = "1.1.0"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
@@ -102,12 +101,7 @@ class TumorPipeline:
     def __init__(self, *, weights: Path | None, device: str, options: Options) -> None:
         loaded = load_weights(weights or WEIGHTS)
         self.network = FlairNet()
-        try:
-            self.network.load_state_dict(loaded.tensors)
-        except RuntimeError as mismatch:
-            raise WeightsError(
-                f"weights: {weights or WEIGHTS} are of another network; use those that pipelines.tumor.train writes"
-            ) from mismatch
+        fill(self.network, loaded.tensors, weights or WEIGHTS)
         self._portions = Portions(device, BATCHES)
         self.network.to(device).eval()
         self.options = options
