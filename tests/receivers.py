@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from dicom_files import ct_series
 from peers import free_port
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
@@ -28,6 +29,8 @@ from pynetdicom.presentation import build_context
 
 from node.config import Config, parse
 from node.ledger.engine import ledger_url, open_ledger
+from node.ledger.tables import association as associations
+from node.ledger.tables import instance
 from node.receive import Receiver
 from node.spool import Spool
 
@@ -171,6 +174,21 @@ def associate(
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
     proposed = [build_context(abstract, transfer) for abstract, transfer in contexts]  # type: ignore[arg-type]
     return entity.associate("127.0.0.1", node.port, proposed, ae_title=called, **options)
+
+
+def nothing_kept(node: Node) -> bool:
+    """No file, no row, not of an association either."""
+    return node.files() == [] and node.rows(instance) == [] and node.rows(associations) == []
+
+
+def store_works(node: Node) -> bool:
+    """Whether a new association may store an image."""
+    sender = associate(node, [(CTImageStorage, ExplicitVRLittleEndian)])
+    if not sender.is_established:
+        return False
+    status = send_dataset(sender, ct_series(1)[0]).Status
+    sender.release()
+    return bool(status == 0x0000)
 
 
 def encode(dataset: Dataset, transfer_syntax: str = ExplicitVRLittleEndian) -> bytes:
