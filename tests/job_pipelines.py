@@ -55,7 +55,9 @@ class Scripted:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
         self.algorithm = replace(Scripted.algorithm, version=options.get("version", Scripted.algorithm.version))
-        self._loaded_by = os.getpid()
+        if "births" in options:
+            with Path(options["births"]).open("a") as births:
+                births.write(f"{os.getpid()}\n")
 
     def run(self, series: Series) -> Findings:
         if "log" in self._options:
