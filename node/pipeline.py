@@ -110,6 +110,8 @@ class PriorFinding:
     """Its name through all studies: the same lesion keeps it."""
     place_mm: tuple[float, float, float] | None = None
     """Its middle on the image where its area was greatest, LPS mm in the earlier study; ``None``: not known."""
+    mask: Volume | None = None
+    """What was outlined, non-zero inside, cropped to it; LPS mm in the earlier study. ``None``: not to be had."""
 
 
 @dataclass(frozen=True, kw_only=True)

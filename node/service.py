@@ -151,10 +151,12 @@ def _router(duty: Duty) -> Iterator[None]:
 @contextmanager
 def _worker(duty: Duty) -> Iterator[None]:
     from node.deliver.prior import EarlierStudies
+    from node.jobs.earlier import Earlier
     from node.jobs.encode import Encode
     from node.jobs.infer import Infer
 
-    infer = Infer(duty.config, duty.engine, duty.spool, EarlierStudies(duty.config, duty.engine))
+    earlier = Earlier(studies=EarlierStudies(duty.config, duty.engine), engine=duty.engine, spool=duty.spool)
+    infer = Infer(duty.config, duty.engine, duty.spool, earlier)
     stages = [infer.stage(), Encode(duty.config, duty.engine, duty.spool).stage()]
     with _serving(duty, "worker", stages):
         yield

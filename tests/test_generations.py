@@ -130,6 +130,36 @@ def test_nothing_more_is_made_under_an_identity_that_is_being_corrected(node: No
         assert len(outdated_deliveries(connection)) == 1
 
 
+def half_corrected(node: Node) -> list[str]:
+    """What the account, explain, and their status say of series of which only some images were corrected."""
+    found = account(read(node.engine), lambda _destination, _outcome, _made: True)
+    with node.engine.connect() as connection:
+        (study,) = set(connection.scalars(sa.select(series.c.study_instance_uid)))
+    words = tell_account(found) + "\n" + tell(explain(node.engine, study))
+    lines = [line.strip() for line in words.splitlines() if "WAITS FOR PEOPLE" in line]
+    assert len(lines) == 2 * len(set(lines))
+    assert status(node.engine, node.spool.folder)["half_corrected"] == len(found.half_corrected)
+    return sorted(set(lines))
+
+
+def test_a_series_of_which_only_some_images_were_corrected_waits_for_people_and_says_so_until_they_decide(
+    node: Node,
+) -> None:
+    images = ct_series(3, 16)
+    send(node, images)
+    (job,) = route(node)
+    send(node, changed(images[:2], **IDENTITY))
+    Conflicts(node.engine, node.spool).step()
+    (line,) = half_corrected(node)
+    assert "2 of 3 images of series" in line
+    assert f"ainode retry {job.id}" in line
+    Jobs(node.engine).retry(job.id)  # the first identity is the right one
+    assert half_corrected(node) == []
+    send(node, changed(images[2:], **IDENTITY))  # no, the second is
+    Conflicts(node.engine, node.spool).step()
+    assert half_corrected(node) == []
+
+
 def counting(node: Node) -> tuple[set[str], set[str]]:
     """Patient IDs of the images that count and of those that are kept beside them."""
     return tuple(  # type: ignore[return-value]

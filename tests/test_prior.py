@@ -16,17 +16,21 @@ from job_node import JobNode, config_of
 from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 from scipy.ndimage import gaussian_filter
-from volume_series import VolumeSeries
+from volume_series import VolumeSeries, points, same_places
 
 from node.config import Config, Destination, PriorTable, Rule
 from node.deliver.prior import EarlierStudies
-from node.errors import DeliveryError
+from node.errors import DeliveryError, InputError
+from node.jobs.child import PriorFiles
+from node.jobs.earlier import Earlier
 from node.jobs.infer import Infer
 from node.ledger.jobs import source_paths
 from node.pipeline import DerivedSeries, Findings, Lesion, Prior, PriorFinding, Segment, Volume, codes
 from node.results import EncodedObject, check, encode
-from node.results.growth import CHANGE, DOUBLING_TIME, EARLIER_VOLUME, compare, middle_mm
-from node.results.prior import analysed_series, latest_report, read_prior
+from node.results.analysis import Kind
+from node.results.growth import CHANGE, DOUBLING_TIME, EARLIER_VOLUME, compare
+from node.results.prior import analysed_series, latest_report, read_prior, referenced_segmentation
+from node.results.prior_masks import earlier_masks, middle_mm
 from node.studies.alignment import shift_mm
 from node.studies.source import SourceSeries
 
@@ -126,7 +130,18 @@ def node_with_prior(folder: Path, config: Config, **identity: str) -> tuple[JobN
     node = JobNode(config)
     images = [dcmread(path) for path in scanned(folder / "scan", "20260110", **identity).paths]
     job_id = node.enqueue_for(*node.receive(images), destinations=("pacs",), pipeline="nodule")
-    return node, Infer(config, node.engine, node.spool, EarlierStudies(config, node.engine)), job_id
+    return node, Infer(config, node.engine, node.spool, earlier_of(node, config)), job_id
+
+
+def earlier_of(node: JobNode, config: Config) -> Earlier:
+    return Earlier(studies=EarlierStudies(config, node.engine), engine=node.engine, spool=node.spool)
+
+
+def asked(node: JobNode, config: Config, job_id: str, folder: Path) -> PriorFiles:
+    """What is found to compare with."""
+    with node.engine.connect() as connection:
+        (first, *_) = source_paths(connection, node.job(job_id))
+    return earlier_of(node, config).files(PRIOR, "nodule", node.spool.absolute(first), folder)
 
 
 def report_of(node: JobNode, infer: Infer, job_id: str) -> Dataset:
@@ -148,7 +163,7 @@ def earlier_study(folder: Path, frame: str) -> tuple[SourceSeries, Sequence[Enco
 
 
 def put(pacs: peers.Orthanc, images: SourceSeries, objects: Sequence[EncodedObject]) -> None:
-    for data in (*(path.read_bytes() for path in images.paths), *(o.data for o in objects if o.kind == "sr")):
+    for data in (*(path.read_bytes() for path in images.paths), *(o.data for o in objects if o.kind in {"sr", "seg"})):
         pacs._open("/instances", data)
 
 
@@ -164,8 +179,12 @@ def test_report_and_images_come_by_c_get_or_where_there_is_none_by_c_move(tmp_pa
         earlier = EarlierStudies(config, JobNode(config).engine)
         today = scanned(tmp_path / "today", "20260110").datasets[0]
         ((report,),) = earlier.reports(prior, today, tmp_path / "reports")
-        images = earlier.images(prior, then.study_instance_uid, analysed_series(dcmread(report)), tmp_path / "images")
+        images = earlier.objects(prior, then.study_instance_uid, analysed_series(dcmread(report)), tmp_path / "images")
+        series, uid = referenced_segmentation(dcmread(report))
+        (masks,) = earlier.objects(prior, then.study_instance_uid, series, tmp_path / "masks")
     assert dcmread(report) == one(objects, "sr")
+    assert dcmread(masks) == one(objects, "seg")
+    assert uid == one(objects, "seg").SOPInstanceUID
     assert {dcmread(path).SOPInstanceUID for path in images} == {d.SOPInstanceUID for d in then.datasets}
 
 
@@ -182,19 +201,51 @@ def test_a_job_follows_a_lesion_of_an_earlier_study(tmp_path: Path):
     assert not (tmp_path / "node" / "work" / job_id / "prior").exists()
 
 
-def test_images_that_are_still_here_are_not_asked_for(tmp_path: Path, free_port: int):
-    then = scanned(tmp_path / "then", "20250901")
-    node, infer, _ = node_with_prior(tmp_path, asking(tmp_path / "node", free_port, PRIOR))
-    _, series = node.receive([dcmread(path) for path in then.paths])
-    made = one(encode(analysis(lesions(then.volume("HPL"), 2)), then), "sr")
-    assert analysed_series(made) == series
-    here = infer._images(EarlierStudies(asking(tmp_path, free_port, PRIOR), node.engine), PRIOR, made, tmp_path / "x")
-    infer.close()
-    assert len(here) == len(then.paths)
-    prior = read_prior(made, then)
+def test_images_that_are_still_here_are_not_asked_for(tmp_path: Path):
+    then, objects = earlier_study(tmp_path, "1.2")
+    with peers.orthanc(tmp_path) as pacs:
+        pacs._open("/instances", one_of(objects, "sr").data)  # the archive has nothing but the report
+        config = asking(tmp_path / "node", pacs.dicom_port, PRIOR)
+        node, infer, job_id = node_with_prior(tmp_path, config)
+        infer.close()
+        node.receive([dcmread(path) for path in then.paths])
+        found = asked(node, config, job_id, tmp_path / "prior")
+    assert found.report is not None
+    assert found.segmentation is None
+    assert {path.is_relative_to(node.spool.folder) for path in found.images} == {True}
+    prior = read_prior(dcmread(found.report), SourceSeries.read(found.images))
     assert prior is not None
     middle = np.asarray(then.geometry.affine) @ (1.0, 6.5, 6.5, 1.0)
     assert prior.findings[0].place_mm == pytest.approx(middle[:3], abs=0.6)
+
+
+def one_of(objects: Sequence[EncodedObject], kind: str) -> EncodedObject:
+    (found,) = (made for made in objects if made.kind == kind)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["seg", "labelmap"])
+def test_what_was_outlined_then_comes_back_voxel_by_voxel_without_the_images(tmp_path: Path, kind: Kind):
+    then = scanned(tmp_path, "20250901", FrameOfReferenceUID="1.2")
+    found = lesions(then.volume("HPL"), 2, 5)
+    reported: Kind = "sr" if kind == "seg" else "sr on labelmap"
+    objects = encode(analysis(found), then, kinds=(kind, reported))
+    path = tmp_path / "seg.dcm"
+    path.write_bytes(one_of(objects, kind).data)
+    prior = read_prior(one(objects, reported), masks=earlier_masks(path))
+    assert prior is not None
+    for finding, lesion in zip(prior.findings, found.lesions, strict=True):
+        assert finding.mask is not None
+        assert same_places(points(finding.mask), points(lesion.segment.mask))
+    today = VolumeSeries(GRID, attributes={"StudyDate": "20260109", "FrameOfReferenceUID": "1.2"}, prior=prior)
+    assert [x.tracking_uid for x in compare(found, today, ALGORITHM, "").lesions] == [
+        x.tracking_uid for x in prior.findings
+    ]
+
+
+def test_a_file_that_is_no_segmentation_is_an_error_that_names_it(tmp_path: Path):
+    with pytest.raises(InputError, match=r"sr\.dcm: the masks cannot be read"):
+        earlier_masks(report(tmp_path, "20250901", 2))
 
 
 def walked(item: Dataset) -> Iterator[Dataset]:
@@ -204,13 +255,11 @@ def walked(item: Dataset) -> Iterator[Dataset]:
 
 
 def test_a_pacs_that_does_not_answer_keeps_no_result_back(tmp_path: Path, free_port: int):
-    node, infer, job_id = node_with_prior(tmp_path, asking(tmp_path / "node", free_port, PRIOR))
-    with node.engine.connect() as connection:
-        paths = source_paths(connection, node.job(job_id))
-    prior = infer._prior(node.job(job_id), paths)
+    config = asking(tmp_path / "node", free_port, PRIOR)
+    node, infer, job_id = node_with_prior(tmp_path, config)
     infer.close()
-    assert (prior.report, prior.images) == (None, ())
-    assert prior.without == "Earlier analyses could not be asked for at pacs; nothing was compared."
+    without = "Earlier analyses could not be asked for at pacs; nothing was compared."
+    assert asked(node, config, job_id, tmp_path / "prior") == PriorFiles(without=without)
 
 
 def test_a_peer_that_refuses_the_query_is_an_error_that_names_it(tmp_path: Path):

@@ -19,7 +19,7 @@ _MOST_STUDIES = 10
 
 
 class EarlierStudies:
-    """What the ``[rules.prior]`` of a configuration ask for; see ``node.jobs.infer.EarlierStudies``."""
+    """What the ``[rules.prior]`` of a configuration ask for; see ``node.jobs.earlier``."""
 
     def __init__(self, config: Config, engine: sa.Engine) -> None:
         self._config = config
@@ -48,8 +48,8 @@ class EarlierStudies:
                     for path in opened.fetch(uid, one.SeriesInstanceUID)
                 ]
 
-    def images(self, prior: PriorTable, study: str, series: str, folder: Path) -> list[Path]:
-        """All images of a series. Raises ``DeliveryError`` when the destination does not answer or refuses."""
+    def objects(self, prior: PriorTable, study: str, series: str, folder: Path) -> list[Path]:
+        """All objects of a series. Raises ``DeliveryError`` when the destination does not answer or refuses."""
         told = telling(self._engine, self._config.destinations[prior.source])
         with archive(self._config, prior, folder, told) as opened:
             return opened.fetch(study, series)

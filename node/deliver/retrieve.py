@@ -26,11 +26,13 @@ from pydicom.uid import (
     JPEGLSLossless,
     MRImageStorage,
     RLELossless,
+    SegmentationStorage,
 )
 from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import DEFAULT_TRANSFER_SYNTAXES
 from pynetdicom.sop_class import (
+    LabelMapSegmentationStorage,
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
@@ -43,7 +45,15 @@ from node.deliver.find import query
 from node.errors import DeliveryError
 from node.tls import server_context
 
-_WANTED = (Comprehensive3DSRStorage, CTImageStorage, MRImageStorage, EnhancedCTImageStorage, EnhancedMRImageStorage)
+_WANTED = (
+    Comprehensive3DSRStorage,
+    SegmentationStorage,
+    LabelMapSegmentationStorage,
+    CTImageStorage,
+    MRImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+)
 _COMPRESSED = (JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless, JPEGBaseline8Bit)
 _PENDING = frozenset({0xFF00, 0xFF01})
 _PORT_SECONDS = 60.0

@@ -39,6 +39,20 @@ _LOADED_MODELS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
+class PriorFiles:
+    """An earlier analysis to compare with."""
+
+    report: Path | None = None
+    """This node's report."""
+    segmentation: Path | None = None
+    """What it outlines; ``None`` as ``images`` are empty: not to be had any more."""
+    images: tuple[Path, ...] = ()
+    """Of the series that was analysed."""
+    without: str = ""
+    """Why there is none although the rule asks for one; a remark of the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """One pipeline to run on one series."""
 
@@ -49,12 +63,7 @@ class Task:
     """Files of the series."""
     companions: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     """Files of other series of the study that the pipeline may look at, by name."""
-    prior_report: Path | None = None
-    """This node's report on an earlier study, to compare with."""
-    prior_images: tuple[Path, ...] = ()
-    """Files of the series that it is about, where they are still to be had."""
-    without_prior: str = ""
-    """Why there is none although the rule asks for one; a remark of the report."""
+    prior: PriorFiles = PriorFiles()
     seen: tuple[Seen, ...] = ()
     """What earlier analyses took."""
     folder: Path
@@ -149,14 +158,14 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, ahead: 
         facts: dict[str, Any] = {}
         try:
             others = {name: SourceSeries.read(paths) for name, paths in task.companions.items()}
-            source = replace(ahead.take(task.paths), companions=others, prior=_prior(task))
+            source = replace(ahead.take(task.paths), companions=others, prior=_prior(task.job_id, task.prior))
             clock.lap("read")
             seen = [one for one in task.seen if one.device == device]
             outcome, reason, findings = analyse(
                 pipeline,
                 source,
                 admit=lambda: admit(task.pipeline, seen, voxels_of(source), loaded, lambda: room_on(device)),
-                without_prior=task.without_prior,
+                without_prior=task.prior.without,
             )
             facts = facts_of(source, findings)
         except Unsuitable as unsuitable:
@@ -181,19 +190,26 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, ahead: 
     return Reply(outcome=outcome, reason=reason, timings=timings, peak_memory_mib=peak, facts=facts)
 
 
-def _prior(task: Task) -> Prior | None:
+def _prior(job_id: str, files: PriorFiles) -> Prior | None:
     from node.results.prior import read_prior
+    from node.results.prior_masks import earlier_masks
     from node.studies.source import SourceSeries, read_header
 
-    if task.prior_report is None:
+    if files.report is None:
         return None
     images = None
-    if task.prior_images:
+    if files.images:
         try:
-            images = SourceSeries.read(task.prior_images)
+            images = SourceSeries.read(files.images)
         except InputError as error:
-            logger.warning("job %s: images of the earlier study: %s", task.job_id, error)
-    return read_prior(read_header(task.prior_report), images)
+            logger.warning("job %s: images of the earlier study: %s", job_id, error)
+    masks = None
+    if files.segmentation is not None:
+        try:
+            masks = earlier_masks(files.segmentation)
+        except InputError as error:
+            logger.warning("job %s: segmentation of the earlier study: %s", job_id, error)
+    return read_prior(read_header(files.report), images, masks)
 
 
 class _Clock:

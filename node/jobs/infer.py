@@ -5,30 +5,25 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
-from pydicom import Dataset
 
-from node.config import Config, PriorTable
+from node.config import Config
 from node.errors import NodeError
-from node.jobs.child import Reply, Task
+from node.jobs.child import PriorFiles, Reply, Task
+from node.jobs.earlier import Earlier
 from node.jobs.load import table_of
 from node.jobs.memory import Seen
 from node.jobs.stage import Done, Stage, retries
 from node.jobs.worker import Unwanted, Worker, device_names, thread_count
-from node.ledger.instances import series_paths
 from node.ledger.jobs import INFER, Job, get_job, is_active, source_paths
 from node.ledger.operation import latest_facts, record_facts
 from node.ledger.timeline import tell
 from node.ledger.transitions import record_outcome
-from node.results.prior import analysed_series, latest_report
 from node.spool import Spool
-from node.studies.source import read_header
 
 logger = logging.getLogger(__name__)
 
@@ -36,29 +31,10 @@ _REMEMBERED = 50
 """Analyses of a pipeline from which its need of memory is learned."""
 
 
-class EarlierStudies(Protocol):
-    """Earlier studies of a patient, as files in a folder; ``node.deliver.prior`` gets them from an archive."""
-
-    def reports(self, prior: PriorTable, header: Dataset, folder: Path) -> Generator[list[Path], None, None]:
-        """Reports, a study at a time, the latest first; ``header``: of an image of the present study."""
-
-    def images(self, prior: PriorTable, study: str, series: str, folder: Path) -> list[Path]:
-        """All images of a series."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Prior:
-    """What there is to compare with, or why there is nothing."""
-
-    report: Path | None = None
-    images: tuple[Path, ...] = ()
-    without: str = ""
-
-
 class Infer:
     """Runs pipelines, one at a time on each device."""
 
-    def __init__(self, config: Config, engine: sa.Engine, spool: Spool, earlier: EarlierStudies | None = None) -> None:
+    def __init__(self, config: Config, engine: sa.Engine, spool: Spool, earlier: Earlier | None = None) -> None:
         self._config = config
         self._engine = engine
         self._spool = spool
@@ -93,16 +69,13 @@ class Infer:
             paths = source_paths(connection, job)
             companions = {name: source_paths(connection, job, name) for name in job.companions}
             seen = _seen(latest_facts(connection, job.pipeline, _REMEMBERED))
-        prior = self._prior(job, paths)
         task = Task(
             job_id=job_id,
             pipeline=job.pipeline,
             table=table_of(job.pipeline, self._config.pipelines),
             paths=tuple(self._spool.absolute(path) for path in paths),
             companions={name: tuple(map(self._spool.absolute, of)) for name, of in companions.items()},
-            prior_report=prior.report,
-            prior_images=prior.images,
-            without_prior=prior.without,
+            prior=self._prior(job, paths),
             seen=seen,
             folder=self._spool.work(job_id),
         )
@@ -128,42 +101,13 @@ class Infer:
         for worker in self._workers:
             worker.close()
 
-    def _prior(self, job: Job, paths: Sequence[str]) -> _Prior:
-        """The earlier analysis that the rule asks for.
-
-        A destination that cannot be asked is no reason to wait with a result.
-        """
+    def _prior(self, job: Job, paths: Sequence[str]) -> PriorFiles:
         wanted = next((rule.prior for rule in self._config.rules if rule.name == job.rule), None)
         if wanted is None or self._earlier is None:
-            return _Prior()
-        folder = self._spool.work(job.id) / "prior"
-        try:
-            header = read_header(self._spool.absolute(paths[0]))
-            with closing(self._earlier.reports(wanted, header, folder / "reports")) as studies:
-                found = (latest_report([read_header(path) for path in files], job.pipeline) for files in studies)
-                report = next((one for one in found if one is not None), None)
-        except NodeError as error:
-            logger.warning("job %s: no earlier analysis: %s", job.id, error)
-            return _Prior(without=f"Earlier analyses could not be asked for at {wanted.source}; nothing was compared.")
-        if report is None:
-            return _Prior(without=f"No earlier analysis was found at {wanted.source} within {wanted.days} days.")
-        images = self._images(self._earlier, wanted, report, folder / "images")
-        return _Prior(report=Path(str(report.filename)), images=images)
-
-    def _images(self, earlier: EarlierStudies, wanted: PriorTable, report: Dataset, folder: Path) -> tuple[Path, ...]:
-        """The images that a report is about: those that are still here, else the archive's, else none."""
-        study, series = str(report.StudyInstanceUID), analysed_series(report)
-        if not series:
-            return ()
-        with self._engine.connect() as connection:
-            here = series_paths(connection, study, series)
-        if here:
-            return tuple(self._spool.absolute(path) for path in here)
-        try:
-            return tuple(earlier.images(wanted, study, series, folder))
-        except NodeError as error:
-            logger.warning("images of the earlier series %s: %s", series, error)
-            return ()
+            return PriorFiles()
+        return self._earlier.files(
+            wanted, job.pipeline, self._spool.absolute(paths[0]), self._spool.work(job.id) / "prior"
+        )
 
     @contextmanager
     def _turn(self, task: Task) -> Iterator[Worker]:

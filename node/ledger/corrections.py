@@ -5,9 +5,12 @@ Rows change places, files stay where they are. A ledger that is rebuilt from the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
-from node.ledger.tables import conflict, event, instance, series
+from node.ledger.jobs import CANCELED
+from node.ledger.tables import conflict, event, instance, job, series
 
 _OF_FILE = ("path", "sha256", "size", "association_id", "received_at", "transfer_syntax_uid")
 _CORRECTED = sa.and_(
@@ -30,6 +33,42 @@ def corrected_series(connection: sa.Connection) -> list[tuple[str, str]]:
         .having(sa.func.count(instance.c.sop_instance_uid.distinct()) == series.c.instances)
     )
     return [(row[0], row[1]) for row in connection.execute(again)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfCorrected:
+    """A series of which some images have another identity by now, and an analysis that waits for the others."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    job_id: str
+    """Cancelled, because images of two identities are no series; ``retry`` takes the first identity."""
+    again: int
+    """Images that came again."""
+    images: int
+    changed: str
+    """Keywords of what they say otherwise."""
+
+
+def half_corrected(connection: sa.Connection, study: str | None = None) -> list[HalfCorrected]:
+    """What nobody but people can decide, of one study or of all: send the other images as well, or retry the job."""
+    key = (job.c.study_instance_uid, job.c.series_instance_uid)
+    again = sa.func.count(conflict.c.sop_instance_uid.distinct())
+    query = (
+        sa.select(*key, job.c.id, again, series.c.instances, sa.func.min(conflict.c.changed))
+        .join(conflict, sa.and_(*(conflict.c[column.name] == column for column in key)))
+        .join(instance, _CORRECTED)
+        .join(series, sa.and_(*(series.c[column.name] == column for column in key)))
+        .where(job.c.state == CANCELED, job.c.generation == series.c.generation)
+        .where(job.c.updated_at >= conflict.c.received_at)
+        .group_by(*key, job.c.id, series.c.instances)
+        .having(again < series.c.instances)
+        .order_by(*key, job.c.id)
+    )
+    if study is not None:
+        query = query.where(job.c.study_instance_uid == study)
+    names = HalfCorrected.__dataclass_fields__
+    return [HalfCorrected(**dict(zip(names, row, strict=True))) for row in connection.execute(query)]
 
 
 def adopt(connection: sa.Connection, study: str, of: str, at: float) -> None:

@@ -139,6 +139,11 @@ def is_stopped(connection: sa.Connection, pipeline: str) -> bool:
     return connection.scalar(sa.select(stopped.c.pipeline).where(stopped.c.pipeline == pipeline)) is not None
 
 
+def result_path(connection: sa.Connection, sop_instance_uid: str) -> list[str]:
+    """Path of a result of this node; empty when it is none, or is forgotten."""
+    return list(connection.scalars(sa.select(result.c.path).where(result.c.sop_instance_uid == sop_instance_uid)))
+
+
 def source_paths(connection: sa.Connection, of: Job, companion: str = "") -> list[str]:
     """Files of the job's series, or of one of its companions, relative to the storage folder.
 

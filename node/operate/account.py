@@ -12,6 +12,7 @@ from datetime import date, datetime, time, timedelta
 
 from node.config import FORWARD
 from node.ledger.conflicts import Outdated
+from node.ledger.corrections import HalfCorrected
 from node.ledger.jobs import CANCELED, COMPLETED, DELIVER, IN_PROGRESS, SCHEDULED, Job
 from node.ledger.owed import DeliveryStatus, is_overdue
 from node.operate.balance import Balance, Sum, add_up, balance, place_of, tell_balance
@@ -52,6 +53,8 @@ class Account:
     """Deliveries that are not done after ``alarm_after_hours``."""
     outdated: tuple[Outdated, ...]
     """Results sent for images that came again with another identity."""
+    half_corrected: tuple[HalfCorrected, ...]
+    """Series of which only some images did; they wait for people."""
     differences: tuple[str, ...]
     """What should not be, one sentence each; empty when everything is explained."""
 
@@ -90,6 +93,7 @@ def account(books: Books, is_owed: Owed, day: date | None = None) -> Account:
         conflicts=chosen.conflicts,
         overdue=tuple(d for d in chosen.deliveries if is_overdue(d)),
         outdated=chosen.outdated,
+        half_corrected=chosen.half_corrected,
         differences=(*_strays(books), *_of_series(chosen), *_of_jobs(chosen, made, is_owed), *_of_deliveries(chosen)),
     )
 
@@ -199,21 +203,38 @@ def tell(found: Account) -> str:
         f"conflict: {c.sop_instance_uid} came again with other {c.changed or 'content'}; kept as {c.path}"
         for c in found.conflicts
     ]
-    lines += [
-        f"IDENTITY CHANGED: study {o.study_instance_uid} came again with other {o.changed}; "
-        f"{o.destination} has results of job {o.job_id} under the old one"
-        for o in found.outdated
-    ]
-    lines += [
-        f"OVERDUE: delivery of job {d.job_id} to {d.destination}, {d.stored} of {d.instances} objects stored: "
-        f"{d.error or 'not tried yet'}"
-        for d in found.overdue
-    ]
-    lines += [
-        f"quarantined: {q.description} of job {q.job_id}, study {q.study_instance_uid}: {q.reason}"
-        for q in found.quarantined
-    ]
+    lines += attention(found)
     lines += [f"DIFFERENCE: {one}" for one in found.differences]
     lines.append(f"{len(found.conflicts)} conflicts, {len(found.quarantined)} quarantined results")
     lines.append(f"{len(found.differences)} differences" if found.differences else "Everything is accounted for.")
     return "\n".join(lines)
+
+
+def attention(found: Account) -> list[str]:
+    """What is explained, and still waits for people; a sentence each, with what to do."""
+    return [
+        *(
+            f"IDENTITY CHANGED: study {o.study_instance_uid} came again with other {o.changed}; {o.destination} has "
+            f"results of job {o.job_id} under the old one; withdraw them: ainode retract {o.job_id} --reason worklist"
+            for o in found.outdated
+        ),
+        *(tell_half_corrected(one) for one in found.half_corrected),
+        *(
+            f"OVERDUE: delivery of job {d.job_id} to {d.destination}, {d.stored} of {d.instances} objects stored: "
+            f"{d.error or 'not tried yet'}"
+            for d in found.overdue
+        ),
+        *(
+            f"quarantined: {q.description} of job {q.job_id}, study {q.study_instance_uid}: {q.reason}"
+            for q in found.quarantined
+        ),
+    ]
+
+
+def tell_half_corrected(one: HalfCorrected) -> str:
+    """In plain words, with what to do."""
+    return (
+        f"WAITS FOR PEOPLE: {one.again} of {one.images} images of series {one.series_instance_uid}, study "
+        f"{one.study_instance_uid}, came again with other {one.changed}; send the others as well, or take the first "
+        f"identity: ainode retry {one.job_id}"
+    )

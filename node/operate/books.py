@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 
 from node.ledger.conflicts import Outdated, outdated_deliveries
+from node.ledger.corrections import HalfCorrected, half_corrected
 from node.ledger.engine import snapshot
 from node.ledger.jobs import Job, list_jobs
 from node.ledger.owed import DeliveryStatus, all_deliveries
@@ -85,6 +86,8 @@ class Books:
     conflicts: tuple[Conflict, ...]
     outdated: tuple[Outdated, ...]
     """Results sent for images that came again with another identity."""
+    half_corrected: tuple[HalfCorrected, ...]
+    """Series of which only some images did; they wait for people."""
     strays: tuple[Stray, ...]
 
     def between(self, start: float, end: float) -> Books:
@@ -101,6 +104,7 @@ class Books:
             deliveries=tuple(d for d in self.deliveries if d.job_id in ids),
             conflicts=tuple(c for c in self.conflicts if (c.study_instance_uid, c.series_instance_uid) in keys),
             outdated=tuple(o for o in self.outdated if o.job_id in ids),
+            half_corrected=tuple(h for h in self.half_corrected if h.job_id in ids),
         )
 
 
@@ -116,6 +120,7 @@ def read(engine: sa.Engine) -> Books:
             deliveries=tuple(all_deliveries(connection)),
             conflicts=tuple(Conflict(**row) for row in connection.execute(again).mappings()),
             outdated=tuple(outdated_deliveries(connection)),
+            half_corrected=tuple(half_corrected(connection)),
             strays=_strays(connection),
         )
 

@@ -11,8 +11,10 @@ import sqlalchemy as sa
 
 from node.errors import NotFoundError
 from node.ledger.conflicts import outdated_deliveries
+from node.ledger.corrections import half_corrected
 from node.ledger.owed import is_stored
 from node.ledger.tables import conflict, decision, delivery, delivery_instance, event, instance, job, result, series
+from node.operate.account import tell_half_corrected
 
 
 def _rows(
@@ -39,6 +41,7 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
         if not found and not strays:
             raise NotFoundError(f"study {study_uid}: not in the ledger; `ainode status` lists the latest studies")
         outdated = outdated_deliveries(connection, study_uid)
+        half = half_corrected(connection, study_uid)
         for entry in found:
             belongs = [
                 (t.c.study_instance_uid == study_uid) & (t.c.series_instance_uid == entry["series_instance_uid"])
@@ -46,6 +49,8 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
             ]
             entry["decisions"] = _rows(connection, decision, belongs[0], order="generation")
             entry["conflicts"] = _rows(connection, conflict, belongs[1], order="received_at")
+            waiting = (one for one in half if one.series_instance_uid == entry["series_instance_uid"])
+            entry["half_corrected"] = [tell_half_corrected(one) for one in waiting]
             entry["bytes"] = connection.scalar(sa.select(sa.func.sum(instance.c.size)).where(belongs[3])) or 0
             entry["jobs"] = _rows(connection, job, belongs[2], order="created_at")
             for one in entry["jobs"]:
@@ -82,6 +87,7 @@ def tell(explanation: dict[str, Any]) -> str:
         if one["state"] == "RECEIVING":
             lines.append("  not complete yet: still receiving, or waiting for the quiet period")
         lines += [_tell_conflict(entry) for entry in one["conflicts"]]
+        lines += [f"  {sentence}" for sentence in one["half_corrected"]]
         for verdict in one["decisions"]:
             lines += _tell_decision(verdict, one)
         for work in one["jobs"]:

@@ -91,6 +91,9 @@ class Notifier:
                 jobs = len({one.job_id for one in found.outdated})
                 told = f"destinations hold results of {jobs} jobs under an identity that their images no longer have"
                 self._unexplained["identity"] = f"{told}; `ainode account` lists them"
+            if found.half_corrected:
+                told = f"{len(found.half_corrected)} analyses wait: only some images of their series were corrected"
+                self._unexplained["half corrected"] = f"{told}; `ainode account` lists them"
             self._accounted_at = time.monotonic()
         return self._unexplained
 

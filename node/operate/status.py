@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from node.ledger.circuits import circuits
 from node.ledger.conflicts import outdated_deliveries
+from node.ledger.corrections import half_corrected
 from node.ledger.engine import now
 from node.ledger.owed import OVERDUE, statuses
 from node.ledger.tables import (
@@ -64,6 +65,7 @@ def status(engine: sa.Engine, folder: Path, studies: int = 20) -> dict[str, Any]
             "conflicts": count(conflict),
             "identity_changed": count(conflict, conflict.c.kind == "identity"),
             "outdated_results": len(outdated_deliveries(connection)),
+            "half_corrected": len(half_corrected(connection)),
             "series": by(series, series.c.state),
             "jobs": by(job, job.c.state),
             "outcomes": by(job, job.c.outcome),

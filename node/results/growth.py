@@ -20,6 +20,7 @@ from node.pipeline import Algorithm, Findings, Lesion, Measurement, Prior, Prior
 from node.results.analysis import outcome_of
 from node.results.identity import plain
 from node.results.prior import day
+from node.results.prior_masks import middle_mm
 from node.studies.alignment import Array, shift_mm
 
 EARLIER_VOLUME = Code("volume-before", "99AINODE", "Volume in the earlier study")
@@ -77,11 +78,13 @@ def _summary(prior: Prior, then: Sequence[PriorFinding], now: Sequence[float], d
 
 def _shift(series: Series, prior: Prior) -> Array | None:
     """From places of the earlier study to those of this one, LPS mm; ``None``: it cannot be known."""
+    then = {one.mask.frame_of_reference_uid for one in prior.findings if one.mask is not None}
+    if prior.series is not None:
+        then.add(prior.series.attribute("FrameOfReferenceUID"))
+    if then == {series.attribute("FrameOfReferenceUID") or None} != {None}:
+        return np.zeros(3)
     if prior.series is None:
         return None
-    frames = {str(one.attribute("FrameOfReferenceUID") or "") for one in (series, prior.series)}
-    if len(frames) == 1 and frames != {""}:
-        return np.zeros(3)
     try:
         return shift_mm(series.volume(), prior.series.volume())
     except (Unsuitable, InputError):
@@ -145,12 +148,3 @@ def _said(volumes: Sequence[float]) -> str:
 
 def _volume_mm3(mask: Volume) -> float:
     return float(np.count_nonzero(mask.array) * mask.voxel_volume)
-
-
-def middle_mm(mask: Volume) -> Array:
-    """Of the box round a mask on the slice of its greatest area, as the report outlines it; LPS mm."""
-    inside = mask.array != 0
-    areas = inside.sum(axis=(1, 2))
-    section = np.argwhere(inside[int(areas.argmax())])
-    voxel = np.array([float(areas.argmax()), *((section.min(axis=0) + section.max(axis=0)) / 2.0)])
-    return np.asarray((np.asarray(mask.affine, float) @ (*voxel, 1.0))[:3])

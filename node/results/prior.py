@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
 import numpy as np
+from highdicom import Volume
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
@@ -13,9 +14,12 @@ from pydicom.sr.coding import Code
 from node.pipeline import Prior, PriorFinding
 from node.results.headers import frame_key
 from node.results.identity import MANUFACTURER, plain
+from node.results.prior_masks import middle_mm
 from node.studies.source import SourceSeries
 
 _DEVICE_NAME = codes.DCM.DeviceObserverName
+_SEGMENTATIONS = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
+"""Segmentation Storage, Label Map Segmentation Storage."""
 _MEASURED = (codes.DCM.ImagingMeasurements, codes.DCM.MeasurementGroup)
 
 
@@ -28,16 +32,21 @@ def latest_report(reports: Sequence[Dataset], pipeline: str) -> Dataset | None:
     return max(own, key=lambda report: (str(report.get("ContentDate")), str(report.get("ContentTime"))), default=None)
 
 
-def read_prior(report: Dataset, images: SourceSeries | None = None) -> Prior | None:
+def read_prior(
+    report: Dataset, images: SourceSeries | None = None, masks: Mapping[str, Volume] | None = None
+) -> Prior | None:
     """The analysis that a report of this node tells of; ``None`` when it has no Study Date.
 
-    ``images``: those that were analysed then. Without them nobody knows where the findings lay.
+    ``images``: those that were analysed then; ``masks``: what was outlined, by Tracking UID. Without either nobody
+    knows where the findings lay.
     """
+    masks = masks or {}
     groups: dict[str, list[Dataset]] = {}  # outline and segment of a lesion have a group each
     for group in _groups(report):
         for item in _children(group, codes.DCM.TrackingUniqueIdentifier):
             groups.setdefault(str(item.UID), []).append(group)
-    findings = tuple(one for uid, of in groups.items() if (one := _finding(uid, of, images)) is not None)
+    found = (_finding(uid, of, images, masks.get(uid)) for uid, of in groups.items())
+    findings = tuple(one for one in found if one is not None)
     versions = [str(i.TextValue) for g in _groups(report) for i in _children(g, codes.DCM.AlgorithmVersion)]
     then = day(report.get("StudyDate"))
     if then is None or not versions:
@@ -60,14 +69,29 @@ def analysed_series(report: Dataset) -> str:
     return ""
 
 
-def _finding(tracking_uid: str, groups: Sequence[Dataset], images: SourceSeries | None) -> PriorFinding | None:
+def referenced_segmentation(report: Dataset) -> tuple[str, str]:
+    """Series and SOP Instance UID of the Segmentation of its findings; ``("", "")`` when it has none."""
+    for study in report.get("CurrentRequestedProcedureEvidenceSequence") or []:
+        for series in study.ReferencedSeriesSequence:
+            for one in series.ReferencedSOPSequence:
+                if one.ReferencedSOPClassUID in _SEGMENTATIONS:
+                    return str(series.SeriesInstanceUID), str(one.ReferencedSOPInstanceUID)
+    return "", ""
+
+
+def _finding(
+    tracking_uid: str, groups: Sequence[Dataset], images: SourceSeries | None, mask: Volume | None
+) -> PriorFinding | None:
     volumes = [_number(item) for group in groups for item in _children(group, codes.SCT.Volume)]
     kinds = [_code(item) for group in groups for item in _children(group, codes.DCM.Finding)]
     if not volumes or volumes[0] is None or not kinds or kinds[0] is None:
         return None
     outlines = [outline for group in groups for outline in _outlines(group)]
     place = _place(*outlines[0], images) if outlines and images is not None else None
-    return PriorFinding(finding=kinds[0], volume_mm3=volumes[0], tracking_uid=tracking_uid, place_mm=place)
+    if place is None and mask is not None:
+        x, y, z = middle_mm(mask)
+        place = float(x), float(y), float(z)
+    return PriorFinding(finding=kinds[0], volume_mm3=volumes[0], tracking_uid=tracking_uid, place_mm=place, mask=mask)
 
 
 def _outlines(group: Dataset) -> list[tuple[Dataset, Dataset]]:

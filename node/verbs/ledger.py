@@ -29,7 +29,8 @@ def status(*, config_path: Path, as_json: bool, studies: int) -> None:
     if as_json:
         print_json(found)
         return
-    for key in ("images", "conflicts", "identity_changed", "outdated_results", "quarantined", "free_gib"):
+    conflicts = ("conflicts", "identity_changed", "outdated_results", "half_corrected")
+    for key in ("images", *conflicts, "quarantined", "free_gib"):
         click.echo(f"{key.replace('_', ' '):16} {found[key]}")
     for key in ("series", "jobs", "outcomes", "deliveries", "commitments", "procedure_steps", "processes"):
         click.echo(

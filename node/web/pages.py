@@ -101,7 +101,8 @@ def account(site: Site, visit: Visit) -> Response:
         ("Jobs", "jobs", "objects", found.jobs),
         ("Deliveries", "deliveries", "objects", found.deliveries),
     )
-    return site.page("account.html", visit, account=found, sums=sums, day=asked)
+    attention = accounts.attention(found)
+    return site.page("account.html", visit, account=found, attention=attention, sums=sums, day=asked)
 
 
 def login_routes(site: Site, door: Door) -> Iterable[Route]:
