@@ -177,12 +177,24 @@ def test_an_overdue_delivery_is_an_alarm_once(tmp_path: Path, caplog: pytest.Log
     table = {"title": "P", "host": "127.0.0.1", "port": 1, "alarm_after_hours": 2.0}
     job = jobs.FinishedJob(tmp_path, ct_series(n=1), {"pacs": table})
     watch = Watch(job.config, job.engine, lambda _: None)
-    watch.alarm(time.time() + 7000.0)
+    watch.alarm(time.time() + 7000.0, steady=0.0)
     assert caplog.text.count("ALARM") == 0
     for _ in range(2):
-        watch.alarm(time.time() + 7300.0)
+        watch.alarm(time.time() + 7300.0, steady=300.0)
     assert caplog.text.count("ALARM: the delivery of job job-1 to pacs is not done after 2 hours") == 1
     assert is_overdue(job.status())
+
+
+def test_a_clock_that_is_set_back_does_not_put_off_the_alarm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = {"title": "P", "host": "127.0.0.1", "port": 1, "alarm_after_hours": 2.0}
+    job = jobs.FinishedJob(tmp_path, ct_series(n=1), {"pacs": table})
+    watch = Watch(job.config, job.engine, lambda _: None)
+    yesterday = time.time() - 86400.0
+    watch.alarm(time.time(), steady=1000.0)
+    watch.alarm(yesterday + 7000.0, steady=8000.0)
+    assert caplog.text.count("ALARM") == 0
+    watch.alarm(yesterday + 7300.0, steady=8300.0)
+    assert caplog.text.count("ALARM: the delivery of job job-1 to pacs is not done after 2 hours") == 1
 
 
 _KILLED_AFTER_THE_ANSWER = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,16 @@ def test_a_study_goes_with_files_folders_and_rows_when_its_time_is_over(node: No
     for table in metadata.sorted_tables:
         if "study_instance_uid" in table.c:
             assert node.rows(table) == [], table.name
+
+
+def test_no_study_goes_because_the_clock_was_set_forward(node: Node, study: str, monkeypatch: pytest.MonkeyPatch):
+    keeping = retention(node)
+    assert keeping.look(now() + MONTH) == []
+    boottime = time.clock_gettime
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: boottime(clock) + MONTH / 3)
+    assert keeping.look(now() + MONTH) == []  # ten days have passed
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: boottime(clock) + MONTH)
+    assert keeping.look(now() + MONTH) == [study]
 
 
 def test_procedure_steps_go_with_their_study_or_when_it_never_came(node: Node, study: str):

@@ -14,7 +14,7 @@ from node.config import Config
 from node.deliver.association import Timeouts
 from node.deliver.echo import echo
 from node.ledger import circuits
-from node.ledger.deliveries import mark_overdue
+from node.ledger.deliveries import mark_overdue, not_done
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import get_job
 from node.log import about
@@ -37,6 +37,7 @@ class Watch:
         self._engine = engine
         self._hasten = hasten
         self._timeouts = timeouts
+        self._watched: dict[tuple[str, str], float] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Look every second until ``stop`` is set."""
@@ -46,7 +47,7 @@ class Watch:
                 self.probe(now())
                 if time.monotonic() - looked_at > OVERDUE_SECONDS:
                     looked_at = time.monotonic()
-                    self.alarm(now())
+                    self.alarm(now(), looked_at)
 
     def probe(self, at: float) -> None:
         """Ask every destination that is down and due. ``at``: now, in seconds since 1970 UTC."""
@@ -55,17 +56,33 @@ class Watch:
         for name in down:
             self._probe(name, at)
 
-    def alarm(self, at: float) -> None:
-        """Report, once, every delivery that is overdue at ``at``."""
+    def alarm(self, at: float, steady: float) -> None:
+        """Report, once, every delivery that is overdue at ``at``: since it was made, or since it is watched.
+
+        ``steady``: seconds of a clock that nobody sets; a clock that is set back must not put off the alarm.
+        """
+        waiting: dict[tuple[str, str], float] = {}
         for name, destination in self._config.destinations.items():
+            longest = destination.alarm_after_hours * 3600
+            with self._engine.connect() as connection:
+                made = not_done(connection, name)
+            waiting |= {(name, job_id): self._watched.get((name, job_id), steady) for job_id in made}
+            late = [
+                job_id
+                for job_id, created_at in made.items()
+                if max(at - created_at, steady - waiting[name, job_id]) > longest
+            ]
+            if not late:
+                continue
             with begin_immediate(self._engine) as connection:
-                late = mark_overdue(connection, name, at - destination.alarm_after_hours * 3600, at)
+                late = mark_overdue(connection, name, late, at)
             for job_id in late:
                 hours = destination.alarm_after_hours
                 with self._engine.connect() as connection:
                     study = get_job(connection, job_id).study_instance_uid
                 with about(study):
                     logger.error("ALARM: the delivery of job %s to %s is not done after %g hours", job_id, name, hours)
+        self._watched = waiting
 
     def _probe(self, name: str, at: float) -> None:
         destination = self._config.destinations.get(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import sqlalchemy as sa
 
 from node.ledger.engine import begin_immediate, now
@@ -9,6 +11,16 @@ from node.ledger.tables import candidate, instance, series
 
 AHEAD_SECONDS = 60.0
 """What happened so far ahead of the clock happened before the clock was set back. Machines may differ by less."""
+
+
+class Steady:
+    """Seconds since 1970 UTC as they would be if nobody had set the clock since ``at``; suspended machines age too."""
+
+    def __init__(self, at: float) -> None:
+        self._offset = at - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def __call__(self) -> float:
+        return self._offset + time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def is_ahead(column: sa.Column[float]) -> sa.ColumnElement[bool]:

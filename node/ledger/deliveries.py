@@ -228,16 +228,21 @@ def postpone_delivery(connection: sa.Connection, claim: Claim, error: str, next_
         _update(connection, claim.job_id, claim.destination, error=error, next_at=next_at)
 
 
-def mark_overdue(connection: sa.Connection, destination: str, made_before: float, at: float) -> list[str]:
-    """Deliveries that were made before a time, are not done and were not reported yet: reported now. Their jobs."""
-    late = sa.and_(
+def not_done(connection: sa.Connection, destination: str) -> dict[str, float]:
+    """Deliveries that are not done and were not reported as overdue yet: job -> when it was made."""
+    query = sa.select(delivery.c.job_id, delivery.c.created_at).where(
         delivery.c.destination == destination,
-        delivery.c.created_at < made_before,
         delivery.c.ended_at.is_(None),
         delivery.c.state.not_in((CONFIRMED, CANCELED)),
         delivery.c.alarmed_at.is_(None),
     )
-    jobs = list(connection.scalars(sa.update(delivery).where(late).values(alarmed_at=at).returning(delivery.c.job_id)))
+    return {row.job_id: row.created_at for row in connection.execute(query)}
+
+
+def mark_overdue(connection: sa.Connection, destination: str, late: Collection[str], at: float) -> list[str]:
+    """Report the deliveries of these jobs, unless somebody else just did; the jobs that are reported now."""
+    these = sa.and_(delivery.c.destination == destination, delivery.c.job_id.in_(late), delivery.c.alarmed_at.is_(None))
+    jobs = list(connection.scalars(sa.update(delivery).where(these).values(alarmed_at=at).returning(delivery.c.job_id)))
     for job_id in jobs:
         tell(connection, job_id, "delivery overdue", destination)
     return jobs

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from node.actor import look_every
 from node.config import Config
+from node.ledger.clock import AHEAD_SECONDS, Steady
 from node.ledger.commitments import forget_transactions
-from node.ledger.engine import begin_immediate
+from node.ledger.engine import begin_immediate, now
 from node.ledger.procedure_steps import forget_steps
 from node.ledger.tables import (
     candidate,
@@ -41,10 +42,27 @@ class Retention:
         self._days = config.retention.days
         self._engine = engine
         self._spool = spool
+        self._steady = Steady(now())
+        self._set_forward_at: float | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Look every hour until ``stop`` is set."""
-        look_every(POLL_SECONDS, stop, "retention", self.step)
+        look_every(POLL_SECONDS, stop, "retention", self.look)
+
+    def look(self, at: float) -> list[str]:
+        """``step``, but no study is forgotten because the clock was set forward: it is as old as it was before.
+
+        After ``[retention] days`` whatever was received before is as old as the clock says.
+        """
+        steady = self._steady()
+        if at - steady > AHEAD_SECONDS and self._set_forward_at is None:
+            self._set_forward_at = steady
+            logger.warning(
+                "the clock was set forward by %.0f s; for %g days ages are counted without", at - steady, self._days
+            )
+        if self._set_forward_at is not None and steady - self._set_forward_at > self._days * 86400:
+            self._steady, self._set_forward_at = Steady(at), None
+        return self.step(min(at, self._steady()))
 
     def step(self, at: float) -> list[str]:
         """Forget every study whose last event is older than ``[retention] days``; return their UIDs."""
