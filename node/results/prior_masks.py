@@ -35,8 +35,11 @@ def _cropped(mask: Volume) -> Volume:
     inside = np.argwhere(mask.array != 0)
     if not len(inside):
         return mask
-    (slice_, row, column), (last_slice, last_row, last_column) = inside.min(axis=0), inside.max(axis=0) + 1
-    return mask[slice_:last_slice, row:last_row, column:last_column]
+    low, high = inside.min(axis=0), inside.max(axis=0) + 1
+    part = mask.array[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    affine = np.array(mask.affine, float)
+    affine[:3, 3] += affine[:3, :3] @ low
+    return Volume(part, affine, mask.coordinate_system, frame_of_reference_uid=mask.frame_of_reference_uid)
 
 
 def middle_mm(mask: Volume) -> NDArray[np.float64]:
