@@ -13,7 +13,7 @@ import urllib.request
 
 PR_SET_PDEATHSIG = 1
 """prctl(2)."""
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 """mallopt(3), malloc.h."""
 _INHERITED = "AINODE_INHERITED"
 """Set by the supervisor for its processes: numbers of the descriptors it hands down."""
@@ -82,6 +82,19 @@ def return_freed_memory() -> None:
     if hasattr(library, "mallopt"):
         library.mallopt(_M_MMAP_THRESHOLD, 1 << 17)
         library.mallopt(_M_ARENA_MAX, 2)
+
+
+def keep_freed_memory() -> None:
+    """Use memory that was freed again instead of asking the kernel anew, where the C library is glibc.
+
+    A network frees and takes blocks of megabytes at every layer, and the kernel clears every page that it hands out:
+    a quarter of the time of the denoiser. Blocks beyond 64 MiB (volumes) still go back at once.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_M_MMAP_THRESHOLD, 1 << 26)
+        library.mallopt(_M_TRIM_THRESHOLD, 1 << 28)
+        library.mallopt(_M_TOP_PAD, 1 << 26)
 
 
 def bound_to_us(signal_name: str) -> list[str]:

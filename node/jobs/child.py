@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from node.config import PipelineTable
 from node.errors import InputError, NodeError
 from node.isolation import cut_off_network
-from node.process import die_with_parent
+from node.process import die_with_parent, keep_freed_memory
 
 if TYPE_CHECKING:
     from node.jobs.ahead import Ahead
@@ -97,6 +97,7 @@ class Reply:
 def main(tasks: Connection, output: Connection, parent: int, device: str, threads: int) -> None:
     """Run tasks from the pipe until it is closed. What the process prints goes to ``output``."""
     die_with_parent(signal.SIGKILL)
+    keep_freed_memory()
     if os.getppid() != parent:
         return  # it died before the line above
     with suppress(OSError):
