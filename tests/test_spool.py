@@ -154,7 +154,7 @@ def test_a_killed_writer_leaves_a_temporary_that_is_swept_and_a_living_one_keeps
 def test_a_draft_keeps_its_name_until_its_owner_has_written_the_row(tmp_path: Path) -> None:
     writer, other = Spool(tmp_path), Spool(tmp_path)
     draft = writer.draft()
-    draft.write(part10(b"x"))
+    draft.write([part10(b"x")])
     kept = writer.keep("1.2", "1.2.3", "1.2.3.4", draft)
     rescued: list[list[Path]] = []
     assert other.sweep(rescued.append) == 0

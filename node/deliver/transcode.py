@@ -27,7 +27,7 @@ def transcoded(spool: Spool, path: str, syntax: str) -> Iterator[tuple[Path, Sen
     """
     draft = spool.draft()
     try:
-        draft.write(_converted(spool.absolute(path), UID(syntax)))
+        draft.write([_converted(spool.absolute(path), UID(syntax))])
         yield draft.path, Sent(transfer_syntax_uid=syntax, sha256=draft.sha256)
     finally:
         draft.discard()

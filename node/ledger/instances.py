@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from node.ledger.engine import insert_new
+from node.ledger.engine import insert_if_new, insert_new
 from node.ledger.tables import association, conflict, event, instance, series
 
 
@@ -141,8 +140,7 @@ def _insert_instances(connection: sa.Connection, receipts: list[Receipt]) -> set
     """Insert the rows; return the SOP Instance UIDs that were new."""
     if not receipts:
         return set()
-    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(instance).on_conflict_do_nothing().returning(instance.c.sop_instance_uid)
+    statement = insert_if_new(connection.dialect.name, instance).returning(instance.c.sop_instance_uid)
     return set(connection.scalars(statement, [_row(r, instance) for r in receipts]))
 
 
@@ -161,6 +159,8 @@ def _row(receipt: Receipt, table: sa.Table) -> dict[str, Any]:
 
 def _known(connection: sa.Connection, uids: set[str]) -> dict[str, tuple[str, str]]:
     """SOP Instance UID -> path and SHA-256 of its row."""
+    if not uids:
+        return {}
     query = sa.select(instance.c.sop_instance_uid, instance.c.path, instance.c.sha256)
     rows = connection.execute(query.where(instance.c.sop_instance_uid.in_(uids))).all()
     return {row.sop_instance_uid: (row.path, row.sha256) for row in rows}

@@ -197,7 +197,7 @@ class Association(threading.Thread):
         while length:
             if length < PDV.size:
                 raise AbortError(PROVIDER, INVALID_PARAMETER)
-            item, context_id, control = PDV.unpack(self._wire.take(PDV.size))
+            item, context_id, control = self._wire.unpack(PDV)
             if item < 2 or item + 4 > length:
                 raise AbortError(PROVIDER, INVALID_PARAMETER)
             length -= item + 4

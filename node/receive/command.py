@@ -38,13 +38,13 @@ class Command:
     @classmethod
     def parse(cls, encoded: bytes) -> Command:
         """Raises ``ValueError`` when the bytes are no command set or have no Command Field."""
-        elements, position = {}, 0
-        while position < len(encoded):
-            if position + _ELEMENT.size > len(encoded):
+        elements, position, end = {}, 0, len(encoded)
+        while position < end:
+            if position + _ELEMENT.size > end:
                 raise ValueError("command set ends in the middle of an element")
             group, element, length = _ELEMENT.unpack_from(encoded, position)
             position += _ELEMENT.size
-            if group or position + length > len(encoded):
+            if group or position + length > end:
                 raise ValueError(f"command set with an impossible element ({group:04x},{element:04x})")
             elements[element] = encoded[position : position + length]
             position += length
@@ -129,7 +129,7 @@ def event_report_request(message_id: int, *, sop_class_uid: str, sop_instance_ui
 
 
 def _encoded(values: dict[int, bytes | None]) -> bytes:
-    body = b"".join(_element(number, value) for number, value in values.items() if value is not None)
+    body = b"".join([_element(number, value) for number, value in values.items() if value is not None])
     return _element(_GROUP_LENGTH, len(body).to_bytes(4, "little")) + body
 
 

@@ -26,7 +26,7 @@ LOGGER = logging.getLogger(__name__)
 
 ROWS_BEHIND = 4096
 """Rows that may wait for the ledger, some MiB of memory."""
-_FOLLOW_SECONDS = 0.2
+_FOLLOW_SECONDS = 0.4
 """How long rows gather before they are written: a transaction costs the same for one as for a hundred."""
 _BATCH = 256
 """Rows per transaction at most: bounds how long one commit keeps the ledger locked."""

@@ -27,7 +27,7 @@ HEAD_LIMIT = 1 << 20
 _BLOCK = 1 << 18
 _SOP_CLASS, _SOP_INSTANCE = Tag("SOPClassUID"), Tag("SOPInstanceUID")
 _STUDY, _SERIES, _MODALITY = Tag("StudyInstanceUID"), Tag("SeriesInstanceUID"), Tag("Modality")
-_WANTED: tuple[int, ...] = (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, _MODALITY)
+_WANTED = tuple(map(int, (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, _MODALITY)))
 UNREADABLE = (
     ArithmeticError,
     AssertionError,

@@ -6,30 +6,39 @@ Written here and not with a data set: it differs by a few UIDs from file to file
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 _SHORT = struct.Struct("<HH2sH")
+_BEGINNING = bytes(128) + b"DICM" + _SHORT.pack(2, 0, b"UL", 4)
+_VERSION = b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01"
 
 
 def file_header(
     *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, sender: str, receiver: str
 ) -> bytes:
     """The encoded header; ``sender`` and ``receiver`` are AE titles."""
-    meta = b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01" + b"".join(
-        _element(number, vr, value)
-        for number, vr, value in (
-            (0x0002, b"UI", sop_class_uid),
-            (0x0003, b"UI", sop_instance_uid),
-            (0x0010, b"UI", transfer_syntax_uid),
-            (0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
-            (0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
-            (0x0016, b"AE", sender),
-            (0x0017, b"AE", sender),
-            (0x0018, b"AE", receiver),
-        )
+    sop_instance = _element(0x0003, b"UI", sop_instance_uid)
+    before, behind = _around_the_instance(sop_class_uid, transfer_syntax_uid, sender, receiver)
+    length = len(before) + len(sop_instance) + len(behind)
+    return b"".join((_BEGINNING, length.to_bytes(4, "little"), before, sop_instance, behind))
+
+
+@lru_cache(maxsize=256)
+def _around_the_instance(
+    sop_class_uid: str, transfer_syntax_uid: str, sender: str, receiver: str
+) -> tuple[bytes, bytes]:
+    """The elements of group 0002 that are alike for all instances of a series, before and behind (0002,0003)."""
+    behind = (
+        (0x0010, b"UI", transfer_syntax_uid),
+        (0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+        (0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+        (0x0016, b"AE", sender),
+        (0x0017, b"AE", sender),
+        (0x0018, b"AE", receiver),
     )
-    return bytes(128) + b"DICM" + _SHORT.pack(2, 0, b"UL", 4) + len(meta).to_bytes(4, "little") + meta
+    return _VERSION + _element(0x0002, b"UI", sop_class_uid), b"".join(_element(*element) for element in behind)
 
 
 def _element(number: int, vr: bytes, value: str) -> bytes:

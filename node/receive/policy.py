@@ -90,6 +90,8 @@ class Policy:
 
     def caller(self, calling: str, address: str, certificate: PeerCertificate | None) -> Caller | None:
         """The first entry of ``callers`` for this peer."""
+        if not self.callers:
+            return None
         host: Address = ipaddress.ip_address(address.partition("%")[0])
         if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
             host = host.ipv4_mapped

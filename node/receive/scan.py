@@ -15,12 +15,13 @@ _LONGEST_VALUE = 1 << 10
 """Bytes read of a wanted value: more than any UID or code string may have, so that a longer one is seen to be wrong."""
 _UNDEFINED = 0xFFFFFFFF
 _CHARACTER_SET = 0x00080005
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_SHORT_VR = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
-_LONG_VR = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-"""12 bytes of header with a 32 bit length (PS3.5 7.1.2)."""
-_EXPLICIT = struct.Struct("<HH2sH")
-_IMPLICIT = struct.Struct("<HHL")
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD
+"""Elements of group FFFE."""
+_HEADER_SIZES = dict.fromkeys(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split(), 8) | (
+    dict.fromkeys(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split(), 12)
+)
+"""By VR (PS3.5 7.1.2): 12 bytes hold a 32 bit length."""
+_EXPLICIT = struct.Struct("<L2sH")
 _LENGTH = struct.Struct("<L")
 
 
@@ -32,59 +33,67 @@ def scan(  # noqa: C901, PLR0912 - one hot loop
     ``None`` unless every header from ``start`` on is known and leads to the next one, the last one to ``end``.
     """
     values = dict.fromkeys(wanted, "")
+    # A tag as it stands in the file, group first, is another number: so it needs no arithmetic.
+    told = {_swapped(tag): tag for tag in (*wanted, _CHARACTER_SET)}
     nesting: list[str] = []  # "sequence", "item", "frames": what is open with undefined length
-    window, base, position = b"", start, start
+    window, base, position, last = b"", start, start, -1
     while position < end:
         offset = position - base
-        if not 0 <= offset <= len(window) - 12:
+        if not 0 <= offset <= last:
             window, base, offset = os.pread(descriptor, min(_WINDOW, end - position), position), position, 0
-        if len(window) - offset < 8:
-            return None
-        group, element, length = _IMPLICIT.unpack_from(window, offset)
-        tag, header = group << 16 | element, 8
-        if group == 0xFFFE:
-            if not _step(nesting, tag, length):
+            if len(window) < 8:
+                return None
+            last = len(window) - 12
+        swapped, vr, length = _EXPLICIT.unpack_from(window, offset)
+        header = 8
+        if implicit or swapped & 0xFFFF == 0xFFFE:
+            length = _LENGTH.unpack_from(window, offset + 4)[0]
+        if swapped & 0xFFFF == 0xFFFE:
+            if not _step(nesting, swapped >> 16, length):
                 return None
             position += header + (0 if length == _UNDEFINED else length)
             continue
         if nesting and nesting[-1] != "item":
             return None
-        inside = "sequence"
         if not implicit:
-            _, _, vr, length = _EXPLICIT.unpack_from(window, offset)
-            if vr in _LONG_VR and len(window) - offset >= 12:
-                header, length = 12, _LENGTH.unpack_from(window, offset + 8)[0]
-                inside = "sequence" if vr == b"SQ" else "frames" if vr in (b"OB", b"OW") and not nesting else ""
-            elif vr not in _SHORT_VR:
+            header = _HEADER_SIZES.get(vr, 0)
+            if header == 12 and offset <= last:
+                length = _LENGTH.unpack_from(window, offset + 8)[0]
+            elif header != 8:
                 return None
         position += header
         if length == _UNDEFINED:
-            if not inside:
+            inside = "sequence" if implicit or vr == b"SQ" else "frames"
+            if inside == "frames" and (vr not in (b"OB", b"OW") or nesting):
                 return None
             nesting.append(inside)
             continue
-        if length and ((tag in values and not nesting) or tag == _CHARACTER_SET):
+        if swapped in told and length and (not nesting or told[swapped] == _CHARACTER_SET):
             value = window[offset + header : offset + header + min(length, _LONGEST_VALUE)]
             if len(value) < min(length, _LONGEST_VALUE):
                 value = os.pread(descriptor, min(length, _LONGEST_VALUE), position)
             text = value.decode("ascii", "replace")
-            if tag != _CHARACTER_SET:
-                values[tag] = text.strip(" \0")
+            if told[swapped] != _CHARACTER_SET:
+                values[told[swapped]] = text.strip(" \0")
             elif not (text.isascii() and text.isprintable()):
                 return None
         position += length
     return values if position == end and not nesting else None
 
 
-def _step(nesting: list[str], tag: int, length: int) -> bool:
+def _swapped(tag: int) -> int:
+    return tag >> 16 | (tag & 0xFFFF) << 16
+
+
+def _step(nesting: list[str], element: int, length: int) -> bool:
     """Take an item or a delimiter (PS3.5 7.5); whether it may stand here."""
     around = nesting[-1] if nesting else ""
-    if tag == _ITEM and around in {"sequence", "frames"}:
+    if element == _ITEM and around in {"sequence", "frames"}:
         if length != _UNDEFINED:
             return True
         nesting.append("item")
         return around == "sequence"
-    if (tag == _ITEM_END and around == "item") or (tag == _SEQUENCE_END and around in {"sequence", "frames"}):
+    if (element == _ITEM_END and around == "item") or (element == _SEQUENCE_END and around in {"sequence", "frames"}):
         nesting.pop()
         return length == 0
     return False

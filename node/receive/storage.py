@@ -133,18 +133,21 @@ class Incoming:
         self._spool = spool
         self._request = request
         self._draft: Draft | None = None
-        self._header_size = 0
+        self._header = b""
+        """Written with the first bytes of the data set."""
         self._space_checked_at = 0
         self._refusal = storage.no_room(request.association) or check_request(request)
         if self._refusal is None:
             self._begin()
 
-    def write(self, parts: Sequence[memoryview]) -> None:
+    def write(self, parts: Sequence[bytes | memoryview]) -> None:
         """Append parts of the data set; after a refusal the rest is forgotten."""
         if self._draft is None:
             return
+        if not self._draft.size:
+            parts = [self._header, *parts]
         try:
-            self._draft.write(*parts)
+            self._draft.write(parts)
         except OSError as error:
             self._refuse(self._disk(error))
             return
@@ -158,7 +161,7 @@ class Incoming:
             return self._refusal
         try:
             head = head_of_file(
-                self._draft.descriptor, self._header_size, self._draft.size, self._request.transfer_syntax_uid
+                self._draft.descriptor, len(self._header), self._draft.size, self._request.transfer_syntax_uid
             )
         except InputError as error:
             return self._refuse(Refusal(CANNOT_UNDERSTAND, str(error)))
@@ -183,9 +186,7 @@ class Incoming:
     def _begin(self) -> None:
         try:
             self._draft = self._spool.draft()
-            header = self._storage.header(self._request)
-            self._draft.write(header)
-            self._header_size = len(header)
+            self._header = self._storage.header(self._request)
         except OSError as error:
             self._refuse(self._disk(error))
 

@@ -51,14 +51,24 @@ class Wire:
 
         It must be read to its end ``whole`` seconds after its first byte, or when ``idle`` is over if that is later.
         """
-        self._set_patience(idle)
+        if idle != self._patience:
+            self._set_patience(idle)
         self._deadline = time.monotonic() + idle
-        self._need(1)
-        self._deadline = max(self._deadline, time.monotonic() + whole) if whole else self._deadline
-        self._need(HEADER.size)
-        kind, length = HEADER.unpack_from(self._view, self._low)
-        self._low += HEADER.size
+        if self._high == self._low:
+            self._fill()
+        if whole:
+            self._deadline = max(self._deadline, time.monotonic() + whole)
+        kind, length = self.unpack(HEADER)
         return kind, length
+
+    def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
+        """The numbers of the next few bytes."""
+        low = self._low
+        if self._high - low < layout.size:
+            self._need(layout.size)
+            low = self._low
+        self._low = low + layout.size
+        return layout.unpack_from(self._view, low)
 
     def silent(self, seconds: float) -> bool:
         """Whether nothing comes for so long; what comes stays to be read."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from node.errors import InputError
@@ -28,18 +29,17 @@ class Draft:
         """Of what was written so far."""
         return self._digest.hexdigest()
 
-    def write(self, *parts: bytes | memoryview) -> None:
+    def write(self, parts: Sequence[bytes | memoryview]) -> None:
         """Append at most 1024 parts (IOV_MAX). Raises ``OSError`` when the disk refuses."""
+        end = self.size
         for part in parts:
             self._digest.update(part)
-        rest = [memoryview(part) for part in parts if part]
-        while rest:
-            written = os.writev(self.descriptor, rest)
-            self.size += written
-            while rest and written >= len(rest[0]):
-                written -= len(rest.pop(0))
-            if written:
-                rest[0] = rest[0][written:]
+            end += len(part)
+        self.size += os.writev(self.descriptor, parts)
+        if self.size < end:  # the disk took a part of it: it says why, or takes the rest
+            rest = memoryview(b"".join(parts))
+            while self.size < end:
+                self.size += os.write(self.descriptor, rest[self.size - end :])
 
     def close(self) -> None:
         """Nothing more is written or read; again does no harm."""

@@ -214,7 +214,7 @@ class Spool:
         try:
             if not isinstance(content, Draft):
                 for chunk in content:
-                    draft.write(chunk)
+                    draft.write([chunk])
             yield draft
             draft.close()
         finally:
