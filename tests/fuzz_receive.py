@@ -1,7 +1,8 @@
 """Hostile peers by the thousand: stored sequences of PDUs are mutated, and sent to a real receiver over real sockets.
 
 ``python tests/fuzz_receive.py --sequences 1000000 --seed 7`` runs for long and says what it found; a part of it runs in
-the suite (``test_fuzz_receive.py``). The same seed gives the same sequences.
+the suite (``test_fuzz_receive.py``). The same seed gives the same sequences. ``--processes 4`` shares them between four
+processes, each with a receiver and a seed of its own.
 
 A finding is: an answer that is no PDU, a fault in the node's log, a peer that gets no end, a thread, descriptor, open
 association or file that stays, or a sender who is no longer served.
@@ -11,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import random
 import resource
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -204,7 +207,15 @@ def usage() -> tuple[float, int]:
 def _say(node: Target, number: int) -> None:
     node.check()
     memory, descriptors = usage()
-    print(f"{number} sequences, {len(node.findings)} findings, {memory:.0f} MiB, {descriptors} descriptors", flush=True)
+    said = f"{number} sequences, {len(node.findings)} findings, {memory:.0f} MiB, {descriptors} descriptors"
+    print(f"process {os.getpid()}: {said}", flush=True)
+
+
+def _shared(each: int, seed: int, minutes: float, processes: int) -> int:
+    """The same in several processes; the worst of their exit statuses."""
+    command = [sys.executable, __file__, "--sequences", str(each), "--minutes", str(minutes)]
+    running = [subprocess.Popen([*command, "--seed", str(seed + index)]) for index in range(processes)]
+    return max(process.wait() for process in running)
 
 
 def main() -> int:
@@ -213,7 +224,10 @@ def main() -> int:
     parser.add_argument("--sequences", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop earlier when they are over")
+    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
+    if options.processes > 1:
+        return _shared(options.sequences // options.processes, options.seed, options.minutes, options.processes)
     logging.getLogger("node").propagate = False
     rng, sequences = random.Random(options.seed), corpus("pdu")
     end = time.monotonic() + options.minutes * 60
