@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from pydicom.dataset import Dataset
 
 from node.__main__ import main
-from node.bench import instances, report
+from node.bench import aims, instances, report
 from node.bench.receive import Cell, Plan, Run, available, cells, run, servers_of
 from node.bench.servers import SERVERS, Node
 from node.errors import PlatformError
@@ -115,6 +115,26 @@ def test_unknown_peers_are_named_and_nothing_is_started():
 def test_what_is_not_installed_is_skipped_and_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(SERVERS["orthanc"], "missing", classmethod(lambda _: "Debian package orthanc"))
     assert available(("node", "orthanc")) == (("node",), {"orthanc": "Debian package orthanc"})
+
+
+def test_options_choose_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    plans: list[Plan] = []
+    monkeypatch.setattr("node.bench.receive.run", lambda plan: plans.append(plan) or iter([one("node", 0, 1.0)]))
+    chosen = ["--kind", "MR", "--sender", "dcmsend", "--sender", "scripted", "--associations", "64", "--rounds", "2"]
+    options = ["--peers", "node", "--folder", str(tmp_path)]
+    for more in ([], chosen, ["--quick"]):
+        done = CliRunner().invoke(main, ["bench", "receive", *options, *more])
+        assert done.exit_code == 0, done.output
+    assert [len(cells(plan)) * plan.rounds for plan in plans] == [2 * (4 + 3) * 4, 1 * 2, 2 * 2]
+
+
+def test_aims_are_held_against_the_medians_and_a_missed_one_stands_out():
+    runs = [one("node", 0, 2.0, (0.02,)), one("storescp", 0, 1.0), one("node-tls", 0, 3.0)]
+    said = aims.markdown(report.lines(runs))
+    assert "| 0.95 x storescp made to sync at 4, 16 | **0.50**, not measured |" in said
+    assert "| TLS at least 0.6 of plain at 1, 4, 16 | not measured, 0.67, not measured |" in said
+    assert "| 1.3 CPU s per 1000 at 1, 4, 16 | not measured, **2.00**, not measured |" in said
+    assert "| 120 MB resident per process at 64 | not measured |" in said
 
 
 def test_json_holds_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
-_SPACE_CHECKED_EVERY = 1 << 26
-"""Bytes of one instance after which the free space is looked at again."""
+_SPACE_CHECKED_EVERY = 1 << 23
+"""Bytes of one instance after which the free space is looked at again: 64 associations pass the limit by 512 MiB."""
 
 
 class Storage:
@@ -165,7 +165,7 @@ class Incoming:
             )
         except InputError as error:
             return self._refuse(Refusal(CANNOT_UNDERSTAND, str(error)))
-        refusal = self._refuse(self._storage.no_space() or check(self._request, head))
+        refusal = self._refuse(check(self._request, head))
         if refusal is not None:
             return refusal
         try:

@@ -21,18 +21,49 @@ def bench() -> None:
 @click.option("--quick", is_flag=True, help="CT and the scripted sender only, 1 and 16 associations, 2 rounds.")
 @click.option("--markdown", is_flag=True, help="Print the table of docs/benchmarks.md.")
 @click.option("--peers", help="Receivers to compare, separated by commas. Default: all that are installed.")
+@click.option("--kind", type=click.Choice(("CT", "MR")), multiple=True, default=("CT", "MR"), help="What is sent.")
+@click.option(
+    "--sender",
+    type=click.Choice(("scripted", "dcmsend")),
+    multiple=True,
+    default=("scripted", "dcmsend"),
+    help="What sends it.",
+)
+@click.option(
+    "--associations",
+    type=click.IntRange(1, 200),
+    multiple=True,
+    default=(1, 4, 16, 64),
+    show_default=True,
+    help="How many send at once. dcmsend: 16 at most.",
+)
+@click.option("--rounds", type=click.IntRange(1), default=4, show_default=True, help="Runs of each receiver.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=Path(),
     help="Where the receivers write, and clean up: the disk that is measured. Default: the current folder.",
 )
-def receive(*, as_json: bool, quick: bool, markdown: bool, peers: str | None, folder: Path) -> None:
-    """Receiving: this node, plain and over TLS, dcmtk storescp, Orthanc and a plain pynetdicom handler."""
+def receive(
+    *,
+    as_json: bool,
+    quick: bool,
+    markdown: bool,
+    peers: str | None,
+    kind: tuple[str, ...],
+    sender: tuple[str, ...],
+    associations: tuple[int, ...],
+    rounds: int,
+    folder: Path,
+) -> None:
+    """Receiving: this node, plain and over TLS, dcmtk storescp, Orthanc and a plain pynetdicom handler.
+
+    --kind, --sender and --associations may be given several times; without them everything is measured.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
-    from node.bench import report
+    from node.bench import aims, report
     from node.bench.receive import Plan, available, cells, run, servers_of
     from node.bench.servers import SERVERS
 
@@ -40,7 +71,7 @@ def receive(*, as_json: bool, quick: bool, markdown: bool, peers: str | None, fo
     if unknown := [name for name in wanted if name not in SERVERS]:
         raise ConfigError(f"--peers {unknown[0]!r}: no such receiver; use some of {', '.join(SERVERS)}")
     servers, skipped = available(wanted)
-    plan = Plan(servers=servers, folder=folder)
+    plan = Plan(servers=servers, kinds=kind, senders=sender, associations=associations, rounds=rounds, folder=folder)
     if quick:
         plan = replace(plan, kinds=("CT",), associations=(1, 16), senders=("scripted",), rounds=2)
     machine = report.machine(folder)
@@ -56,7 +87,7 @@ def receive(*, as_json: bool, quick: bool, markdown: bool, peers: str | None, fo
         print_json(report.as_json(runs, machine, skipped))
         return
     if markdown:
-        click.echo(report.markdown(report.lines(runs), machine))
+        click.echo(f"{report.markdown(report.lines(runs), machine)}\n\n{aims.markdown(report.lines(runs))}\n")
     else:
         Console(width=max(Console().width, 120)).print(report.table(report.lines(runs)))
         click.echo(", ".join(machine.values()))
