@@ -160,6 +160,20 @@ def test_a_series_of_which_only_some_images_were_corrected_waits_for_people_and_
     assert half_corrected(node) == []
 
 
+def test_a_correction_that_began_before_the_series_was_complete_holds_it_as_well(node: Node) -> None:
+    images = ct_series(3, 16)
+    send(node, images)
+    send(node, changed(images[:2], **IDENTITY))
+    Conflicts(node.engine, node.spool).step()
+    (job,) = route(node)
+    Conflicts(node.engine, node.spool).step()
+    assert len(half_corrected(node)) == 1
+    Jobs(node.engine).retry(job.id)
+    Conflicts(node.engine, node.spool).step()
+    (job,) = route(node)
+    assert job.state == "SCHEDULED"
+
+
 def counting(node: Node) -> tuple[set[str], set[str]]:
     """Patient IDs of the images that count and of those that are kept beside them."""
     return tuple(  # type: ignore[return-value]
@@ -215,6 +229,13 @@ def test_a_sop_instance_uid_used_again_in_another_study_is_a_conflict_that_both_
     assert {(row.kind, row.changed) for row in node.rows(conflict)} == {("identity", "StudyInstanceUID")}
     for study in (images[0].StudyInstanceUID, other):
         assert "StudyInstanceUID" in tell(explain(node.engine, study))
+    (job,) = route(node)
+    delivered(node, job)
+    found = account(read(node.engine), lambda _destination, _outcome, _made: True)
+    assert found.outdated == ()  # nothing that was sent is wrong
+    assert f"conflict: 2 images that came as series {images[0].SeriesInstanceUID} of study {other}" in tell_account(
+        found
+    )
 
 
 def test_an_image_in_another_transfer_syntax_is_another_encoding(node: Node) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from node.actor import look_every
 from node.errors import InputError
-from node.ledger.conflicts import pairs_to_compare, record_differences
+from node.ledger.conflicts import begun_meanwhile, hold, pairs_to_compare, record_differences
 from node.ledger.corrections import adopt, corrected_series
 from node.ledger.engine import begin_immediate, now
 from node.log import about
@@ -45,7 +45,10 @@ class Conflicts:
             with begin_immediate(self._engine) as connection:
                 record_differences(connection, found)
         with self._engine.connect() as connection:
-            corrected = corrected_series(connection)
+            begun, corrected = begun_meanwhile(connection), corrected_series(connection)
+        for study, series, changed in begun:
+            with begin_immediate(self._engine) as connection:
+                hold(connection, study, series, changed)
         for study, series in corrected:
             with begin_immediate(self._engine) as connection:
                 adopt(connection, study, series, now())

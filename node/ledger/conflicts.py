@@ -9,12 +9,17 @@ import sqlalchemy as sa
 
 from node.config import FORWARD
 from node.ledger.engine import now
+from node.ledger.jobs import ACTIVE
 from node.ledger.owed import HELD
 from node.ledger.tables import conflict, delivery, delivery_instance, event, instance, job, result
 from node.ledger.transitions import cancel_active
 
 _MOVED = frozenset(("StudyInstanceUID", "SeriesInstanceUID"))
 """Of an image under a UID that was used before: no correction of the first one."""
+SAME_IMAGE = sa.and_(
+    *(conflict.c[uid] == instance.c[uid] for uid in ("sop_instance_uid", "study_instance_uid", "series_instance_uid"))
+)
+"""A conflict with the first file of its image, not one of two images that share a SOP Instance UID."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +82,31 @@ def record_differences(connection: sa.Connection, found: Sequence[tuple[Pair, st
         detail = f"{count} image(s) came again with other {changed}; kept beside the first, which count"
         connection.execute(sa.insert(event).values(**row, detail=detail))
         if kind == "identity" and _MOVED.isdisjoint(changed.split(", ")):
-            theirs = sa.and_(job.c.study_instance_uid == study, job.c.series_instance_uid == series)
-            reason = f"its images came again with other {changed}; when all of them have, the new identity counts"
-            cancel_active(connection, theirs, reason)
+            hold(connection, study, series, changed)
+
+
+def begun_meanwhile(connection: sa.Connection) -> list[tuple[str, str, str]]:
+    """Study, series and what changed, where something is being made of images that are being corrected.
+
+    The series was not complete yet when they came, or the ledger was rebuilt. What people began again goes on.
+    """
+    of_image = sa.and_(*(job.c[uid] == instance.c[uid] for uid in ("study_instance_uid", "series_instance_uid")))
+    query = (
+        sa.select(job.c.study_instance_uid, job.c.series_instance_uid, sa.func.min(conflict.c.changed))
+        .join(instance, of_image)
+        .join(conflict, SAME_IMAGE)
+        .where(conflict.c.kind == "identity", conflict.c.replaced_at.is_(None))
+        .where(job.c.state.in_(ACTIVE), job.c.pipeline != FORWARD, job.c.run == 0)
+        .group_by(job.c.study_instance_uid, job.c.series_instance_uid)
+    )
+    return [(row[0], row[1], row[2]) for row in connection.execute(query)]
+
+
+def hold(connection: sa.Connection, study: str, series: str, changed: str) -> None:
+    """Stop what is being made of a series under an identity that is being corrected."""
+    theirs = sa.and_(job.c.study_instance_uid == study, job.c.series_instance_uid == series)
+    reason = f"its images came again with other {changed}; when all of them have, the new identity counts"
+    cancel_active(connection, theirs, reason)
 
 
 def outdated_deliveries(connection: sa.Connection, study: str | None = None) -> list[Outdated]:
@@ -101,7 +128,7 @@ def outdated_deliveries(connection: sa.Connection, study: str | None = None) -> 
             sa.func.min(conflict.c.changed).label("changed"),
         )
         .select_from(conflict)
-        .join(instance, instance.c.sop_instance_uid == conflict.c.sop_instance_uid)
+        .join(instance, SAME_IMAGE)
         .join(
             job,
             sa.and_(

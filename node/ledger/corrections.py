@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from node.ledger.conflicts import SAME_IMAGE
 from node.ledger.jobs import CANCELED
 from node.ledger.tables import conflict, event, instance, job, series
 
@@ -16,9 +17,7 @@ _OF_FILE = ("path", "sha256", "size", "association_id", "received_at", "transfer
 _CORRECTED = sa.and_(
     conflict.c.kind == "identity",
     conflict.c.replaced_at.is_(None),
-    conflict.c.sop_instance_uid == instance.c.sop_instance_uid,
-    conflict.c.study_instance_uid == instance.c.study_instance_uid,
-    conflict.c.series_instance_uid == instance.c.series_instance_uid,
+    SAME_IMAGE,
 )
 
 

@@ -6,6 +6,7 @@ counts in each part that has something of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -199,9 +200,11 @@ def tell(found: Account) -> str:
             f"{what:40} {c.studies:7} studies {c.entries:7} {unit:10} {c.instances:9} {instances}" for what, c in rows
         ]
     lines.append("")
+    alike = Counter((c.study_instance_uid, c.series_instance_uid, c.changed or "content") for c in found.conflicts)
     lines += [
-        f"conflict: {c.sop_instance_uid} came again with other {c.changed or 'content'}; kept as {c.path}"
-        for c in found.conflicts
+        f"conflict: {count} images that came as series {series} of study {study} were here with other {changed}; "
+        "both files of each are kept"
+        for (study, series, changed), count in alike.items()
     ]
     lines += attention(found)
     lines += [f"DIFFERENCE: {one}" for one in found.differences]
@@ -215,7 +218,8 @@ def attention(found: Account) -> list[str]:
     return [
         *(
             f"IDENTITY CHANGED: study {o.study_instance_uid} came again with other {o.changed}; {o.destination} has "
-            f"results of job {o.job_id} under the old one; withdraw them: ainode retract {o.job_id} --reason worklist"
+            f"results of job {o.job_id} under the old one; where that was a correction, withdraw them: "
+            f"ainode retract {o.job_id} --reason worklist"
             for o in found.outdated
         ),
         *(tell_half_corrected(one) for one in found.half_corrected),
