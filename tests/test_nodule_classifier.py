@@ -25,7 +25,7 @@ from pipelines.nodule.network import ClassifierNet
 from pipelines.nodule.outline import Outline, by_density
 from pipelines.nodule.patches import Stack, hollowed
 from pipelines.nodule.scans import Background
-from pipelines.nodule.search import candidates, probability
+from pipelines.nodule.search import candidates
 from pipelines.nodule.verdicts import KEPT, from_scan, from_stack, turned_views, verdict_batches, verdict_loss
 
 AIR = -870.0
@@ -74,12 +74,6 @@ def test_a_place_that_both_sources_propose_is_one_candidate() -> None:
     (both,) = candidates(heat, crop, (1, 1, 1))
     assert both.score == pytest.approx(0.73, abs=0.01)
     assert both.bulge_hu == alone.bulge_hu > 200
-
-
-def test_probability_rises_with_the_verdict_and_with_the_bulge() -> None:
-    assert probability(0.5, 100) == pytest.approx(0.5)
-    assert probability(0.9, 100) > probability(0.5, 100) > probability(0.5, 60)
-    assert probability(0.9, 0) == probability(0.9, 40), "a peak without a blob has the least that a blob has"
 
 
 def test_a_window_shows_its_place_in_the_middle_and_repeats_the_border() -> None:
@@ -154,7 +148,7 @@ def test_position_is_the_third_of_the_lung_on_that_side() -> None:
     shape = (60, 200, 400)
     right = [third(lungs, (z, 100, 100), shape).value for z in (4, 30, 56)]
     left = [third(lungs, (z, 100, 300), shape).value for z in (34, 45, 56)]
-    assert right == left == ["lower-third", "middle-third", "upper-third"]
+    assert right == left == ["281394001", "281393007", "281392002"], "lower, middle and upper zone of lung"
 
 
 def test_malignancy_is_said_in_the_words_of_the_readers_scale() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from node.pipeline import Code
+from node.pipeline import Code, codes
 from pipelines.nodule.lungs import Lungs
 from pipelines.nodule.outline import Outline
 from pipelines.structures import PRIVATE_SCHEME
@@ -25,7 +25,8 @@ SOLID = Code("RID50151", "RADLEX", "solid pulmonary nodule")
 PART_SOLID = Code("RID50152", "RADLEX", "part-solid pulmonary nodule")
 NON_SOLID = Code("RID50153", "RADLEX", "non-solid pulmonary nodule")
 POSITION = Code("lung-position", PRIVATE_SCHEME, "Position in lung, by height")
-THIRDS = tuple(Code(f"{t}-third", PRIVATE_SCHEME, f"{t} third") for t in ("lower", "middle", "upper"))
+THIRDS = (codes.SCT.LowerZoneOfLung, codes.SCT.MiddleZoneOfLung, codes.SCT.UpperZoneOfLung)
+"""Of PS3.16 CID 6171: heights, not lobes."""
 MALIGNANCY = Code("RID36042", "RADLEX", "Malignancy")
 SCORES = (
     Code("901", "99LIDCQIICR", "1 out of 5 (Highly Unlikely for Cancer)"),

@@ -18,6 +18,9 @@ PIXEL_MM = 0.7
 NEIGHBOUR_MM = 2.0
 """Distance of the slices below and above: the next slice, or as many thin ones as come nearest to this."""
 
+NEAR_MM = 5.0
+"""Distance at which ``nearness`` is a half."""
+
 
 def gap(slice_mm: float) -> int:
     """Slices from one plane to its neighbour; ``slice_mm`` 0: unknown, taken for thin ones."""
@@ -29,6 +32,11 @@ def stretched(crops: npt.NDArray[np.floating]) -> Array:
     low = crops.min((-2, -1), keepdims=True)
     span = np.maximum(crops.max((-2, -1), keepdims=True) - low, 1.0)
     return ((crops - low) / span).astype(np.float32)
+
+
+def nearness(away_mm: npt.NDArray[np.floating]) -> Array:
+    """What tells the outline network which thing is meant: 1 at the candidate's centre, less and less around it."""
+    return (NEAR_MM / (NEAR_MM + away_mm)).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,3 +61,14 @@ class Window:
             torch.from_numpy(native)[:, None], size=(CROP, CROP), mode="bilinear", align_corners=False
         )
         return torch.from_numpy(stretched(planes[:, 0].numpy()))
+
+    def distance_mm(
+        self, slices: npt.NDArray[np.int64], centre: Sequence[float], spacing: Sequence[float]
+    ) -> npt.NDArray[np.float64]:
+        """``[n, CROP, CROP]``: from ``centre`` (slice, row, column) to each pixel that ``cut`` gives."""
+        rows, columns = (
+            (c + (np.arange(CROP) + 0.5) * n / CROP - 0.5 - at) * mm
+            for c, n, at, mm in zip(self.corner, self.size, centre[1:], spacing[1:], strict=True)
+        )
+        along = (slices - centre[0]) * spacing[0]
+        return np.sqrt(along[:, None, None] ** 2 + rows[:, None] ** 2 + columns**2)

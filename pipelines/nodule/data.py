@@ -1,4 +1,4 @@
-"""Training cubes: a real background, with real and synthetic nodules and vessels inserted on its native slices."""
+"""Training cubes (a real background, real and synthetic nodules and vessels inserted on its slices) and the loss."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from scipy import ndimage
+from torch import Tensor
 
 from pipelines.nodule.insertion import Array, Shape, insert, spheroid, tube
 from pipelines.nodule.network import CELL_MM
@@ -138,10 +139,24 @@ def targets(cube: Cube) -> tuple[Array, Array, Array]:
 
 def cube_batches(
     seed: int, found: Sequence[Background], bank: Sequence[Shape], size: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Endless batches ``hu [n,1,z,y,x]``, ``heat``, ``values``, ``weight``."""
     rng = np.random.default_rng(seed)
     while True:
         cubes = [make_cube(rng, found, bank) for _ in range(size)]
         heat, values, weight = (torch.from_numpy(np.stack(a)) for a in zip(*map(targets, cubes), strict=True))
         yield torch.from_numpy(np.stack([c.hu for c in cubes]))[:, None], heat, values, weight
+
+
+def candidate_loss(output: Tensor, heat: Tensor, values: Tensor, weight: Tensor) -> Tensor:
+    """Penalty-reduced focal loss of the heat map (CornerNet, Law and Deng 2018) and L1 of size and offset."""
+    logit = output[:, 0].float()
+    chance = logit.sigmoid()
+    peak = heat >= 1.0
+    gain = -(((1 - chance) ** 2) * F.logsigmoid(logit))[peak].sum()
+    cost = -(((1 - heat) ** 4) * chance**2 * F.logsigmoid(-logit) * weight)[~peak].sum()
+    known = (values[:, 0] != 0) & (weight > 0)
+    count = peak.sum().clamp(min=1)
+    regression = (output[:, 1:].float() - values).abs().movedim(1, -1)[known]
+    far = (regression * output.new_tensor([1.0, 0.5, 0.5, 0.5], dtype=torch.float32)).sum() / known.sum().clamp(min=1)
+    return (gain + cost) / count + far

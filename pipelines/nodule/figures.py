@@ -11,13 +11,14 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import track
-from scipy import ndimage, stats
+from scipy import stats
 
 from pipelines.nodule.classify import judge
-from pipelines.nodule.crops import CROP, gap, stretched
+from pipelines.nodule.crops import CROP, PIXEL_MM, gap, nearness, stretched
 from pipelines.nodule.network import ClassifierNet, OutlineNet
-from pipelines.nodule.outline import logits_of
-from pipelines.nodule.patches import stacks
+from pipelines.nodule.outline import body_at, field_of, logits_of
+from pipelines.nodule.outlines import distance_mm, pointed_at
+from pipelines.nodule.patches import Stack, stacks
 from pipelines.nodule.verdicts import KEPT, Example, from_slices, from_stack
 
 Floats = npt.NDArray[np.float64]
@@ -94,27 +95,35 @@ def _seen(network: ClassifierNet, examples: Sequence[Example]) -> Floats:
 
 
 @torch.inference_mode()
+def outlined(network: OutlineNet, stack: Stack, centre: Floats) -> npt.NDArray[np.bool_]:
+    """The mask that the pipeline would draw in ``stack`` when its candidate stage points at ``centre``."""
+    count, step = len(stack.grey), gap(stack.slice_mm)
+    grey = torch.from_numpy(stretched(stack.grey.astype(np.float32)))
+    index = torch.arange(count)
+    away = np.stack([distance_mm(stack, k, centre) for k in range(count)])
+    planes = [grey[(index + d).clamp(0, count - 1)] for d in (-step, 0, step)]
+    edge = (CROP - field_of(stack.diameter_mm)) // 2
+    inner = np.s_[:, edge : CROP - edge, edge : CROP - edge]
+    seen = np.zeros(stack.grey.shape, bool)
+    views = torch.stack([*planes, torch.from_numpy(nearness(away))], 1)[:, :, *inner[1:]]
+    seen[inner] = (logits_of(network, views)[:, 0] > 0).numpy()
+    spacing = (stack.slice_mm or 1.0, *[stack.pixel_mm or PIXEL_MM] * 2)
+    body = body_at(seen, centre, spacing, stack.diameter_mm)
+    return np.zeros_like(seen) if body is None else body
+
+
 def outline_figures(network: OutlineNet, data: Path, split: str) -> dict[str, Any]:
     """Dice per nodule (all its slices together) against the consensus of two readers, three readers or more."""
-    scores, sizes = [], []
-    for stack in track(stacks(data, split), "outlines", console=Console(stderr=True)):
+    rng = np.random.default_rng(SEED)
+    firm = [s for s in stacks(data, split) if s.raters >= 3 and (s.readers >= 2).any()]
+    scores = []
+    for stack in track(firm, "outlines", console=Console(stderr=True)):
         truth = stack.readers >= 2
-        if stack.raters < 3 or not truth.any():
-            continue
-        count, step = len(stack.grey), gap(stack.slice_mm)
-        grey = torch.from_numpy(stretched(stack.grey.astype(np.float32)))
-        index = torch.arange(count)
-        triples = torch.stack([grey[(index + d).clamp(0, count - 1)] for d in (-step, 0, step)], 1)
-        edge = CROP // 4
-        seen = np.zeros(truth.shape, bool)
-        inner = np.s_[:, edge : CROP - edge, edge : CROP - edge]
-        seen[inner] = (logits_of(network, triples[:, :, edge : CROP - edge, edge : CROP - edge])[:, 0] > 0).numpy()
-        seen &= _connected(seen, truth)
+        seen = outlined(network, stack, pointed_at(rng, stack))
         scores.append(2 * float((seen & truth).sum()) / float(seen.sum() + truth.sum()))
-        sizes.append(stack.diameter_mm)
     by_size = {}
     for low, high in ((3, 8), (8, 15), (15, 60)):
-        part = [s for s, d in zip(scores, sizes, strict=True) if low <= d < high]
+        part = [score for score, s in zip(scores, firm, strict=True) if low <= s.diameter_mm < high]
         by_size[f"{low}-{high} mm"] = {"n": len(part), "mean": round(float(np.mean(part)), 3)}
     return {
         "split": split,
@@ -124,28 +133,23 @@ def outline_figures(network: OutlineNet, data: Path, split: str) -> dict[str, An
         "dice_median": round(float(np.median(scores)), 3),
         "missed": sum(s == 0 for s in scores),
         "by_size": by_size,
+        "readers": readers_agreement(firm),
     }
 
 
-def _connected(seen: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The connected bodies nearest to the nodule, as the pipeline takes the one at its candidate's centre."""
-    labels, count = ndimage.label(seen)
-    if not count:
-        return seen
-    middle = np.argwhere(truth).mean(0)
-    index = np.argwhere(labels > 0)
-    nearest = index[np.linalg.norm(index - middle, axis=1).argmin()]
-    return np.asarray(labels == labels[tuple(nearest)])
+def readers_agreement(firm: Sequence[Stack]) -> dict[str, float]:
+    """Mean Dice of the readers themselves, from how many of them marked each voxel.
 
-
-def draw_froc(hits: Sequence[float], false: Sequence[float], scans: int, path: Path) -> None:
-    """Sensitivity over false alarms per scan as PNG; ``hits``: best probability at each nodule, 0 where none."""
-    from matplotlib.figure import Figure
-
-    cuts = np.unique([*hits, *false])[::-1]
-    figure = Figure(figsize=(4.5, 3.2), layout="tight")
-    axes = figure.subplots()
-    axes.step([np.sum(np.array(false) >= c) / scans for c in cuts], [np.mean(np.array(hits) >= c) for c in cuts])
-    axes.set(xlabel="false alarms per scan", ylabel="sensitivity", xlim=(0, 10), ylim=(0, 1))
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=80)
+    Per nodule all its readers are pooled (sums of overlaps over sums of sizes): whom a voxel was marked by is unknown.
+    """
+    pairs, others = [], []
+    for stack in firm:
+        votes, n = stack.readers.astype(int), stack.raters
+        pairs.append((votes * (votes - 1)).sum() / ((n - 1) * votes.sum()))
+        # A reader who marked a voxel has one less among the others.
+        agreed_by_others = votes * (votes >= 3) + (n - votes) * (votes >= 2)
+        others.append(2 * votes[votes >= 3].sum() / (votes.sum() + agreed_by_others.sum()))
+    return {
+        "one_against_another": round(float(np.mean(pairs)), 3),
+        "one_against_two_of_the_others": round(float(np.mean(others)), 3),
+    }

@@ -74,15 +74,15 @@ class CandidateNet(nn.Module):
 
 
 class OutlineNet(nn.Module):
-    """2.5D U-Net: which pixels of the middle of three slices belong to a nodule.
+    """2.5D U-Net: which pixels of the middle of three slices belong to the nodule that is pointed at.
 
-    Input ``[n, 3, y, x]``, pixels of about 0.7 mm, neighbouring slices below and above, scaled 0 to 1; sides multiples
-    of 8. Output ``[n, 1, y, x]`` logits. What is no nodule (vessel, wall) is background, so the network also rejects.
+    Input ``[n, 4, y, x]``, pixels of about 0.7 mm: neighbouring slices below and above scaled 0 to 1, and
+    ``crops.nearness`` to the candidate's centre; sides multiples of 8. Output ``[n, 1, y, x]`` logits.
     """
 
     def __init__(self, channels: tuple[int, ...] = (16, 32, 64, 96)) -> None:
         super().__init__()
-        self.first = Residual(2, 3, channels[0])
+        self.first = Residual(2, 4, channels[0])
         pairs = list(pairwise(channels))
         self.down = nn.ModuleList(Residual(2, a, b, 2) for a, b in pairs)
         self.lateral = nn.ModuleList(nn.Conv2d(b, a, 1, bias=False) for a, b in reversed(pairs))

@@ -12,7 +12,7 @@ from typing import Any
 class Options:
     """Checked settings."""
 
-    threshold: float = 0.7
+    threshold: float = 0.5
     """Probability from which a candidate is reported, above 0 and below 1."""
     max_findings: int = 10
     """At most so many nodules are reported, the most probable first; 1 to 50."""

@@ -13,12 +13,8 @@ from scipy import ndimage
 
 from pipelines.explain import mirrored
 from pipelines.nodule.candidates import Candidate
-from pipelines.nodule.crops import CROP, Window, gap
+from pipelines.nodule.crops import CROP, Window, gap, nearness
 from pipelines.nodule.network import OutlineNet
-
-SMALL_FIELD, LARGE_FIELD = 64, 96
-"""Pixels that the network sees: for candidates up to 20 mm, and for larger ones."""
-
 
 LEAST_SHARE = 0.4
 """Of the candidate's diameter: an outline smaller than this is not of the whole thing (the wall of a cavity, say)."""
@@ -39,13 +35,20 @@ class Outline:
     """Mean probability of the mask's surest half; 0: the network saw nothing, the mask is what is dense."""
 
 
+def field_of(diameter_mm: float) -> int:
+    """Pixels, of ``PIXEL_MM``, that the network sees of a candidate."""
+    return 64 if diameter_mm <= 20 else 96
+
+
 def _window(centre: float, half: float, count: int) -> tuple[int, int]:
     return max(0, int(np.floor(centre - half))), min(count, int(np.ceil(centre + half)) + 1)
 
 
 def logits_of(network: OutlineNet, planes: torch.Tensor) -> torch.Tensor:
-    """Mean over the image and its mirror image."""
-    return torch.stack(list(mirrored(network, planes, (3,)))).float().mean(0)
+    """Mean over the four mirror images, and the same turned by a quarter."""
+    turned = planes.transpose(2, 3)
+    copies = [*mirrored(network, planes, (2, 3)), *(c.transpose(2, 3) for c in mirrored(network, turned, (2, 3)))]
+    return torch.stack(copies).float().mean(0)
 
 
 @torch.inference_mode()
@@ -58,19 +61,21 @@ def outline(
     first, last = _window(candidate.centre[0], reach / spacing[0], hu.shape[0])
     window = Window.round(candidate.centre[1], candidate.centre[2], spacing)
     grey = window.cut(hu, np.arange(first - step, last + step))
-    field = SMALL_FIELD if candidate.diameter_mm <= 20 else LARGE_FIELD
+    field = field_of(candidate.diameter_mm)
     edge = (CROP - field) // 2
     grey = grey[:, edge : edge + field, edge : edge + field]
     count = last - first
-    triples = torch.stack([grey[:count], grey[step : step + count], grey[2 * step : 2 * step + count]], 1)
-    logits = torch.cat([logits_of(network, part.to(device)).cpu() for part in triples.split(16)])
+    away = window.distance_mm(np.arange(first, last), candidate.centre, spacing)
+    near = torch.from_numpy(nearness(away))[:, edge : edge + field, edge : edge + field]
+    planes = torch.stack([grey[:count], grey[step : step + count], grey[2 * step : 2 * step + count], near], 1)
+    logits = torch.cat([logits_of(network, part.to(device)).cpu() for part in planes.split(16)])
     full = F.pad(logits, (edge, edge, edge, edge), value=-20.0)
     chance = F.interpolate(full, size=window.size, mode="bilinear", align_corners=False).sigmoid()[:, 0].numpy()
     low = [max(0, -o) for o in window.corner]
     high = [min(w, n - o) for w, o, n in zip(window.size, window.corner, hu.shape[1:], strict=True)]
     chance = chance[:, low[0] : high[0], low[1] : high[1]]
     origin = np.array([first, max(0, window.corner[0]), max(0, window.corner[1])])
-    body = _body(chance > 0.5, np.array(candidate.centre) - origin, spacing, candidate.diameter_mm)
+    body = body_at(chance > 0.5, np.array(candidate.centre) - origin, spacing, candidate.diameter_mm)
     if body is not None and _diameter(body, spacing) >= LEAST_SHARE * candidate.diameter_mm:
         sure = np.sort(chance[body])[body.sum() // 2 :]
         return _outline(body, origin, spacing, float(sure.mean()))
@@ -86,7 +91,7 @@ def by_density(hu: npt.NDArray[np.float32], spacing: Sequence[float], candidate:
     centre = np.array(candidate.centre) - origin
     away = np.linalg.norm((np.moveaxis(np.indices(cut.shape), 0, -1) - centre) * spacing, axis=-1)
     dense = np.stack([ndimage.binary_fill_holes(plane) for plane in (cut > DENSE_HU) & (away <= reach)])
-    body = _body(dense, centre, spacing, candidate.diameter_mm)
+    body = body_at(dense, centre, spacing, candidate.diameter_mm)
     return None if body is None else _outline(body, origin, spacing, 0.0)
 
 
@@ -106,7 +111,7 @@ def _outline(
     )
 
 
-def _body(
+def body_at(
     inside: npt.NDArray[np.bool_], centre: npt.NDArray[np.float64], spacing: Sequence[float], diameter_mm: float
 ) -> npt.NDArray[np.bool_] | None:
     """The connected part of ``inside`` at the candidate's centre, filled slice by slice."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from node.pipeline import (
     Algorithm,
@@ -23,17 +20,16 @@ from node.pipeline import (
     Volume,
     codes,
 )
-from pipelines.device import Portions, native_precision
+from pipelines.device import native_precision
 from pipelines.explain import spread_map, spread_measurement
 from pipelines.nodule.appearance import MALIGNANCY, POSITION, TEXTURE, malignancy, texture, third
-from pipelines.nodule.candidates import SLABS, spread_at
+from pipelines.nodule.candidates import spread_at
 from pipelines.nodule.lungs import Lungs, find_lungs
-from pipelines.nodule.network import CandidateNet, ClassifierNet, OutlineNet
 from pipelines.nodule.options import Options
 from pipelines.nodule.search import Found, Networks, Nodule, search
-from pipelines.weights import fill, load_weights
+from pipelines.weights import load_weights
 
-VERSION = "2.0.0"
+VERSION = "2.1.0"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_MM = 6.5
 """Larger voxels than this along any axis cannot show a nodule."""
@@ -46,20 +42,7 @@ class NodulePipeline:
     def __init__(self, *, weights: Path | None, device: str, options: Options) -> None:
         stored = load_weights(weights or WEIGHTS)
         self.options = options
-        self.networks = Networks(
-            candidate=CandidateNet(),
-            classifier=ClassifierNet(),
-            outline=OutlineNet(),
-            device=device,
-            portions=Portions(device, SLABS),
-        )
-        for name in ("candidate", "classifier", "outline"):
-            network: nn.Module = getattr(self.networks, name)
-            own = {k.removeprefix(f"{name}."): v for k, v in stored.tensors.items() if k.startswith(f"{name}.")}
-            fill(network, own, weights or WEIGHTS)
-            layout: Any = torch.channels_last_3d if name == "candidate" else torch.channels_last
-            network.eval().requires_grad_(requires_grad=False).to(device)
-            network.to(memory_format=layout)  # type: ignore[call-overload]
+        self.networks = Networks.of(stored.tensors, weights or WEIGHTS, device)
         self._digest = stored.sha256
 
     @property

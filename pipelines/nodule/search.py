@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
+from node.errors import WeightsError
 from pipelines.device import Portions, native_precision
-from pipelines.nodule.blobs import LEAST_HU, blobs
-from pipelines.nodule.candidates import Candidate, Crop, crop_lungs, heat_map, peaks
+from pipelines.nodule.blobs import blobs
+from pipelines.nodule.candidates import SLABS, Candidate, Crop, crop_lungs, heat_map, peaks
 from pipelines.nodule.classify import Verdict, classify
 from pipelines.nodule.lungs import Lungs
 from pipelines.nodule.network import CandidateNet, ClassifierNet, OutlineNet
 from pipelines.nodule.outline import Outline, outline
+from pipelines.nodule.weighing import Weighing
+from pipelines.weights import fill
 
 LOWEST_SCORE = 0.1
 """Peaks of the heat map below are no candidates."""
 MAX_OUTLINES = 40
-VERDICT_WEIGHT, BULGE_WEIGHT, BULGE_HU = 0.9, 1.6, 100.0
-"""Logistic regression over nodules of validation patients inserted into the training scans; see MODEL_CARD.md."""
+
+
+def part_of(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors of network ``name``, as it calls them itself."""
+    return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,8 +40,23 @@ class Networks:
     candidate: CandidateNet
     classifier: ClassifierNet
     outline: OutlineNet
+    weighing: Weighing
     device: str
     portions: Portions
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], path: Path, device: str) -> Networks:
+        """From the ``NAME.KEY`` tensors of ``path``; ``WeightsError`` where they are of other networks."""
+        made: dict[str, Any] = {"candidate": CandidateNet(), "classifier": ClassifierNet(), "outline": OutlineNet()}
+        for name, network in made.items():
+            fill(network, part_of(tensors, name), path)
+            network.eval().requires_grad_(requires_grad=False)
+            layout = torch.channels_last_3d if name == "candidate" else torch.channels_last
+            network.to(device=device, memory_format=layout)
+        if "weighing.values" not in tensors:
+            raise WeightsError(f"weights: {path} do not say how candidates are weighed; train them again")
+        weighing = Weighing(*tensors["weighing.values"].tolist())
+        return cls(**made, weighing=weighing, device=device, portions=Portions(device, SLABS))
 
     def heat(self, crop: Crop) -> npt.NDArray[np.float32]:
         """``candidates.heat_map`` in portions that fit the device's memory."""
@@ -63,13 +87,6 @@ class Found:
     crop: Crop
 
 
-def probability(verdict: float, bulge_hu: float) -> float:
-    """That a candidate is a nodule: from the classifier's ``verdict`` and the blob filter's response."""
-    held = min(max(verdict, 1e-3), 1 - 1e-3)
-    logit = VERDICT_WEIGHT * math.log(held / (1 - held))
-    return 1 / (1 + math.exp(-logit - BULGE_WEIGHT * math.log(max(bulge_hu, LEAST_HU) / BULGE_HU)))
-
-
 def candidates(heat: npt.NDArray[np.float32], crop: Crop, spacing: Sequence[float]) -> list[Candidate]:
     """Peaks of the heat map, with the response of the blob that lies there, and all other blobs."""
     found = peaks(heat, crop, LOWEST_SCORE)
@@ -95,7 +112,7 @@ def search(
     heat = networks.heat(crop)
     proposed = candidates(heat, crop, spacing)
     verdicts = classify(networks.classifier, hu, spacing, proposed, networks.device)
-    chances = [probability(v.nodule, c.bulge_hu) for c, v in zip(proposed, verdicts, strict=True)]
+    chances = [networks.weighing.probability(v.nodule, c.bulge_hu) for c, v in zip(proposed, verdicts, strict=True)]
     found: list[Nodule] = []
     for i in np.argsort(chances)[::-1][:MAX_OUTLINES]:
         if chances[i] < lowest:

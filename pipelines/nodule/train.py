@@ -2,144 +2,42 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name everybody knows
-from rich.progress import Progress
-from torch import Tensor, nn
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
 
-from pipelines.nodule.data import cube_batches
+from pipelines.nodule.candidates import crop_lungs
+from pipelines.nodule.classify import classify
+from pipelines.nodule.data import candidate_loss, cube_batches
+from pipelines.nodule.lungs import find_lungs
 from pipelines.nodule.network import CandidateNet, ClassifierNet, OutlineNet, scale_hu
 from pipelines.nodule.outlines import outline_batches, outline_loss
 from pipelines.nodule.patches import nodule_bank, stacks
+from pipelines.nodule.planting import plant, site
 from pipelines.nodule.scans import TRAINING_SCANS, backgrounds, bright_spots
+from pipelines.nodule.search import Networks, candidates, part_of
+from pipelines.nodule.training import SEED, Part, draw, fit
 from pipelines.nodule.verdicts import from_scan, from_slices, from_stack, verdict_batches, verdict_loss
-from pipelines.weights import save_weights
+from pipelines.nodule.weighing import fit_weighing
+from pipelines.weights import load_weights, save_weights
 
 CANDIDATE_BATCH, OUTLINE_BATCH, CLASSIFIER_BATCH = 2, 16, 48
 PASTED, INSERTED = 250, 400
 """Real nodules, and insertions into each scan, among the classifier's examples."""
-PARTS = ("candidate", "outline", "classifier")
+NETWORKS = ("candidate", "outline", "classifier")
 VALIDATION_BATCHES = 16
-VALIDATE_EVERY = 200
-SEED = 7
+PLANTED = 24
+"""Nodules of validation patients planted in each training scan for the weighing."""
+WEIGHED = 40
+"""Of each such scan's candidates those that the classifier likes best."""
 
 
-def candidate_loss(output: Tensor, heat: Tensor, values: Tensor, weight: Tensor) -> Tensor:
-    """Penalty-reduced focal loss of the heat map (CornerNet, Law and Deng 2018) and L1 of size and offset."""
-    logit = output[:, 0].float()
-    chance = logit.sigmoid()
-    peak = heat >= 1.0
-    gain = -(((1 - chance) ** 2) * F.logsigmoid(logit))[peak].sum()
-    cost = -(((1 - heat) ** 4) * chance**2 * F.logsigmoid(-logit) * weight)[~peak].sum()
-    known = (values[:, 0] != 0) & (weight > 0)
-    count = peak.sum().clamp(min=1)
-    regression = (output[:, 1:].float() - values).abs().movedim(1, -1)[known]
-    far = (regression * torch.tensor([1.0, 0.5, 0.5, 0.5])).sum() / known.sum().clamp(min=1)
-    return (gain + cost) / count + far
-
-
-@dataclass
-class Part:
-    """One network on its way: parameters, their running average, optimiser and curve."""
-
-    name: str
-    network: nn.Module
-    batches: Callable[[int], Iterator[tuple[Tensor, ...]]]
-    validation: list[tuple[Tensor, ...]]
-    loss: Callable[..., Tensor]
-    prepare: Callable[[Tensor], Tensor]
-    steps: int
-    rate: float
-    done: int = 0
-    best: float = math.inf
-    curve: list[tuple[int, float, float]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.network.to(memory_format=self._layout())  # type: ignore[call-overload]
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        plain = [p for p in self.network.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": 1e-3}, {"params": plain, "weight_decay": 0.0}]
-        )
-        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        self.best_tensors = dict(self.average)
-
-    def _layout(self) -> Any:
-        return torch.channels_last_3d if self.name == "candidate" else torch.channels_last
-
-    def forward(self, images: Tensor) -> Tensor:
-        # Elsewhere bf16 is emulated and twenty times slower.
-        fast = torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast):
-            return self.network(self.prepare(images).contiguous(memory_format=self._layout()))
-
-    def step(self, batch: tuple[Tensor, ...]) -> float:
-        """One AdamW step: warm-up, cosine, clipped gradient, averaged weights."""
-        turn = self.done / self.steps
-        rate = (
-            self.rate * min(1.0, (self.done + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, turn))))
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.network.train()
-        loss = self.loss(self.forward(batch[0]), *batch[1:])
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimizer.step()
-        self.done += 1
-        keep = min(0.998, self.done / (self.done + 20))
-        with torch.no_grad():
-            for key, value in self.network.state_dict().items():
-                if value.is_floating_point():
-                    self.average[key].lerp_(value, 1 - keep)
-                else:
-                    self.average[key].copy_(value)
-        return float(loss.detach())
-
-    def validate(self, running: float) -> None:
-        """Loss of the averaged weights on fixed cubes; the best set is the one that is shipped."""
-        current = {k: v.clone() for k, v in self.network.state_dict().items()}
-        self.network.load_state_dict(self.average)
-        self.network.eval()
-        with torch.no_grad():
-            score = float(np.mean([float(self.loss(self.forward(b[0]), *b[1:])) for b in self.validation]))
-        self.network.load_state_dict(current)
-        self.curve.append((self.done, running, score))
-        if score < self.best:
-            self.best = score
-            self.best_tensors = {k: v.clone() for k, v in self.average.items()}
-
-    def state(self) -> dict[str, Any]:
-        """Everything needed to go on after an interruption."""
-        return {
-            "network": self.network.state_dict(),
-            "average": self.average,
-            "best_tensors": self.best_tensors,
-            "optimizer": self.optimizer.state_dict(),
-            "done": self.done,
-            "best": self.best,
-            "curve": self.curve,
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """The reverse of ``state``."""
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average, self.best_tensors = state["average"], state["best_tensors"]
-        self.done, self.best, self.curve = state["done"], state["best"], state["curve"]
-
-
-def candidate_part(data: Path, steps: int, scans: tuple[str, ...]) -> Part:
+def candidate_part(data: Path, steps: int, device: str, scans: tuple[str, ...]) -> Part:
     """The detector, on cubes from ``scans`` with inserted nodules; validation on other nodules, same scans."""
     ground = backgrounds(data, scans)
     bank = nodule_bank(stacks(data, "train"))
@@ -153,13 +51,13 @@ def candidate_part(data: Path, steps: int, scans: tuple[str, ...]) -> Part:
         loss=candidate_loss,
         prepare=scale_hu,
         steps=steps,
-        rate=2e-3,
+        device=device,
     )
 
 
-def outline_part(data: Path, steps: int) -> Part:
+def outline_part(data: Path, steps: int, device: str) -> Part:
     """The outline network, on crops of ``lidc_patches`` (split by patient)."""
-    held_back = outline_batches(SEED + 1, stacks(data, "val"), 32)
+    held_back = outline_batches(SEED + 1, [s for s in stacks(data, "val") if s.raters >= 3], 32)
     found = stacks(data, "train")
     return Part(
         name="outline",
@@ -169,11 +67,11 @@ def outline_part(data: Path, steps: int) -> Part:
         loss=outline_loss,
         prepare=lambda images: images,
         steps=steps,
-        rate=2e-3,
+        device=device,
     )
 
 
-def classifier_part(data: Path, steps: int, scans: tuple[str, ...]) -> Part:
+def classifier_part(data: Path, steps: int, device: str, scans: tuple[str, ...]) -> Part:
     """The classifier, on crops, scans and slices; validation on other patients' crops and slices."""
     rng = np.random.default_rng(SEED)
     found, held_back = stacks(data, "train"), stacks(data, "val")
@@ -192,44 +90,34 @@ def classifier_part(data: Path, steps: int, scans: tuple[str, ...]) -> Part:
         loss=verdict_loss,
         prepare=lambda images: images,
         steps=steps,
-        rate=2e-3,
+        device=device,
     )
 
 
-def fit(part: Part, out: Path, minutes: float, *, resume: bool) -> None:
-    """Train until ``part.steps`` or ``minutes``; checkpoint at each validation."""
-    checkpoint = out / f"{part.name}.ckpt"
-    if resume and checkpoint.is_file():
-        part.restore(torch.load(checkpoint, weights_only=True))
-    batches = part.batches(SEED + 10 + part.done)
-    start, running = time.monotonic(), 0.0
-    with Progress() as bar:
-        task = bar.add_task(part.name, total=part.steps, completed=part.done)
-        while part.done < part.steps and time.monotonic() - start < minutes * 60:
-            loss = part.step(next(batches))
-            running = loss if running == 0 else running * 0.99 + loss * 0.01
-            bar.update(task, advance=1, description=f"{part.name} loss {running:.3f} best {part.best:.3f}")
-            if part.done % VALIDATE_EVERY == 0:
-                part.validate(running)
-                torch.save(part.state(), checkpoint)
-    part.validate(running)
-    torch.save(part.state(), checkpoint)
-
-
-def draw(parts: list[Part], path: Path) -> None:
-    """Loss curves as PNG, where matplotlib is installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return
-    figure = Figure(figsize=(9, 4))
-    for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
-        steps, train, val = zip(*part.curve, strict=True)
-        axes.plot(steps, train, label="training (running mean)")
-        axes.plot(steps, val, label="validation (averaged weights)")
-        axes.set(title=part.name, xlabel="step", ylabel="loss", yscale="log")
-        axes.legend()
-    figure.savefig(path, dpi=100)
+def weighing_tensor(data: Path, tensors: dict[str, Tensor], out: Path, device: str, scans: tuple[str, ...]) -> Tensor:
+    """``Weighing`` fitted on nodules of validation patients planted in the training scans."""
+    networks = Networks.of(tensors | {"weighing.values": torch.zeros(3)}, out, device)
+    bank = nodule_bank(stacks(data, "val"))
+    rng = np.random.default_rng(SEED)
+    seen: list[tuple[float, float]] = []
+    nodules: list[bool] = []
+    for scan in track(scans, "weighing", console=Console(stderr=True)):
+        where = site(data, scan)
+        hu, placed = plant(rng, where, [bank[i] for i in rng.permutation(len(bank))[:PLANTED]])
+        lungs = find_lungs(hu, where.spacing)
+        if lungs is None:
+            raise ValueError(f"no lung in {scan}; choose other scans")
+        crop = crop_lungs(hu, where.spacing, lungs)
+        proposed = candidates(networks.heat(crop), crop, where.spacing)
+        verdicts = classify(networks.classifier, hu, where.spacing, proposed, device)
+        for i in np.argsort([-v.nodule for v in verdicts])[:WEIGHED]:
+            place = np.array(proposed[i].centre) * where.spacing
+            if not any(lesion.hit(place) for lesion in where.own):
+                seen.append((verdicts[i].nodule, proposed[i].bulge_hu))
+                nodules.append(any(lesion.hit(place) for lesion in placed))
+    weighing = fit_weighing(seen, np.array(nodules))
+    print(f"{sum(nodules)} of {len(seen)} candidates are planted nodules: {weighing}")
+    return torch.tensor([weighing.verdict, weighing.bulge, weighing.base])
 
 
 @click.command()
@@ -239,10 +127,12 @@ def draw(parts: list[Part], path: Path) -> None:
 @click.option("--candidate-steps", default=3600, show_default=True)
 @click.option("--outline-steps", default=2400, show_default=True)
 @click.option("--classifier-steps", default=3000, show_default=True)
-@click.option("--part", type=click.Choice([*PARTS, "all"]), default="all", show_default=True)
+@click.option("--part", type=click.Choice([*NETWORKS, "weighing", "all"]), default="all", show_default=True)
 @click.option(
     "--scan", "scans", multiple=True, help="background series under studies/ (repeat; default: all but the held-out)"
 )
+@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda:0 and so on")
+@click.option("--begin-with", type=click.Path(path_type=Path, exists=True), help="weights to start from, not chance")
 @click.option("--resume", is_flag=True, help="go on from the checkpoints in --out")
 def main(
     *,
@@ -254,35 +144,47 @@ def main(
     classifier_steps: int,
     part: str,
     scans: tuple[str, ...],
+    device: str,
+    begin_with: Path | None,
     resume: bool,
 ) -> None:
-    """Train, then write ``weights.safetensors`` of the parts that have a checkpoint in --out."""
+    """Train, then write ``weights.safetensors``; parts without a checkpoint in --out come from --begin-with."""
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
+    scans = scans or TRAINING_SCANS
     makers = {
-        "candidate": lambda: candidate_part(data, candidate_steps, scans or TRAINING_SCANS),
-        "outline": lambda: outline_part(data, outline_steps),
-        "classifier": lambda: classifier_part(data, classifier_steps, scans or TRAINING_SCANS),
+        "candidate": lambda: candidate_part(data, candidate_steps, device, scans),
+        "outline": lambda: outline_part(data, outline_steps, device),
+        "classifier": lambda: classifier_part(data, classifier_steps, device, scans),
     }
+    start = load_weights(begin_with).tensors if begin_with else {}
     parts = []
-    for name in PARTS if part == "all" else (part,):
+    for name in makers if part == "all" else [n for n in NETWORKS if n == part]:
         parts.append(makers[name]())
+        if start:
+            parts[-1].begin_with(part_of(start, name))
         fit(parts[-1], out, minutes, resume=resume)
-    draw(parts, out / f"{part}.png")
-    write_weights(out, out / "weights.safetensors")
+    if parts:
+        draw(parts, out / f"{part}.png")
+    tensors = start | trained(out)
+    missing = [n for n in NETWORKS if not part_of(tensors, n)]
+    if missing:
+        print(f"no weights written yet: train {', '.join(missing)} too, or give --begin-with")
+        return
+    if part in ("weighing", "all") or "weighing.values" not in tensors:
+        tensors["weighing.values"] = weighing_tensor(data, tensors, out, device, scans)
+    print(f"{out}: SHA-256 {save_weights(tensors, out / 'weights.safetensors')}")
 
 
-def write_weights(out: Path, path: Path) -> None:
-    """Best tensors of all checkpoints in ``out`` as one safetensors file with its pin; needs all."""
-    tensors: dict[str, Tensor] = {}
-    for name in PARTS:
-        if not (out / f"{name}.ckpt").is_file():
-            print(f"{out / name}.ckpt is missing: train that part too, weights are written when all are there")
-            return
-        best = torch.load(out / f"{name}.ckpt", weights_only=True)["best_tensors"]
-        tensors |= {f"{name}.{key}": value for key, value in best.items()}
-    print(f"{path}: SHA-256 {save_weights(tensors, path)}")
+def trained(out: Path) -> dict[str, Tensor]:
+    """The best tensors of all checkpoints in ``out``."""
+    found: dict[str, Tensor] = {}
+    for name in NETWORKS:
+        if (out / f"{name}.ckpt").is_file():
+            best = torch.load(out / f"{name}.ckpt", weights_only=True, map_location="cpu")["best_tensors"]
+            found |= {f"{name}.{key}": value for key, value in best.items()}
+    return found
 
 
 if __name__ == "__main__":

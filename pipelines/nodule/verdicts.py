@@ -20,6 +20,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from pipelines.nodule.augment import relit
 from pipelines.nodule.crops import PIXEL_MM, gap, stretched
 from pipelines.nodule.data import turned
 from pipelines.nodule.insertion import Array, Shape, insert, spheroid, tube
@@ -147,18 +148,7 @@ def turned_views(rng: np.random.Generator, planes: Tensor) -> Tensor:
     edge = np.where(rng.random((count, 1, 1, 2)) < 0.15, rng.uniform(0.35, 0.65, (count, 1, 1, 2)), 2.0)
     grid = torch.minimum(grid, torch.from_numpy(edge.astype(np.float32)))
     seen = F.grid_sample(planes.float() / 255, grid, padding_mode="border", align_corners=False)
-
-    def column(values: npt.NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy(values.astype(np.float32))[:, None, None, None]
-
-    seen = torch.where(column(rng.random(count)) < 0.5, seen.flip(1), seen)
-    seen = torch.where(column(rng.random(count)) < 0.12, seen[:, 1:2], seen)
-    soft = F.avg_pool2d(seen, 3, 1, 1, count_include_pad=False)
-    seen = seen.lerp(soft, column(np.where(rng.random(count) < 0.3, rng.uniform(0.3, 1, count), 0)))
-    seen = seen.clamp(min=1e-3) ** column(np.exp(rng.normal(0, 0.15, count)))
-    seen = seen * column(rng.uniform(0.85, 1.15, count)) + column(rng.normal(0, 0.04, count))
-    noise = torch.from_numpy(rng.standard_normal(seen.shape, np.float32))
-    return seen + noise * column(np.where(rng.random(count) < 0.4, rng.uniform(0, 0.04, count), 0))
+    return relit(rng, seen)
 
 
 def verdict_batches(seed: int, examples: Iterable[Example], size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
