@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipelines.gallery import draw_case
 from pipelines.nodule.candidates import Candidate
 from pipelines.nodule.crops import CROP, PIXEL_MM, Window, nearness
 from pipelines.nodule.figures import readers_agreement
@@ -217,3 +218,10 @@ def test_training_ends_when_nothing_gets_better(tmp_path: Path) -> None:
     part.curve = [(step, 1.0, 1.0 + step) for step in range(PATIENCE)]
     fit(part, tmp_path, 1.0, resume=False)
     assert part.done == 0
+
+
+def test_the_worst_outlines_are_drawn(tmp_path: Path) -> None:
+    truth = np.zeros((3, 40, 40), bool)
+    truth[1, 10:20, 10:20] = True
+    draw_case(np.where(truth, 200.0, 20.0), truth, np.roll(truth, 3, 1), 0.7, tmp_path / "one.png")
+    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")

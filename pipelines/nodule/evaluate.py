@@ -84,6 +84,7 @@ def real_scan(pipeline: NodulePipeline, data: Path, name: str) -> dict[str, Any]
 @click.option("--dose", is_flag=True, help="also at a quarter of the dose, and denoised (minutes a scan)")
 @click.option("--threshold", type=float, help="other than the shipped one")
 @click.option("--curve", type=click.Path(path_type=Path), help="PNG file for the FROC curves of the planted nodules")
+@click.option("--gallery", type=click.Path(path_type=Path), help="folder for pictures of the worst outlines")
 @click.option("--json", "as_json", is_flag=True, help="print JSON only")
 def main(
     *,
@@ -96,6 +97,7 @@ def main(
     dose: bool,
     threshold: float | None,
     curve: Path | None,
+    gallery: Path | None,
     as_json: bool,
 ) -> None:
     """Print the held-out figures."""
@@ -109,7 +111,7 @@ def main(
     if "classifier" in wanted:
         result["classifier"] = verdict_figures(pipeline.networks.classifier, data, split)
     if "outlines" in wanted:
-        result["outlines"] = outline_figures(pipeline.networks.outline, data, split)
+        result["outlines"] = outline_figures(pipeline.networks.outline, data, split, gallery)
     if "planted" in wanted:
         # A lower threshold shows the whole curve; the shipped one is read off it.
         everything = NodulePipeline(weights=weights, device="cpu", options=Options(threshold=0.05))

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from scipy import stats
 
+from pipelines.gallery import WORST, draw_case
 from pipelines.nodule.classify import judge
 from pipelines.nodule.crops import CROP, PIXEL_MM, gap, nearness, stretched
 from pipelines.nodule.network import ClassifierNet, OutlineNet
@@ -112,15 +113,24 @@ def outlined(network: OutlineNet, stack: Stack, centre: Floats) -> npt.NDArray[n
     return np.zeros_like(seen) if body is None else body
 
 
-def outline_figures(network: OutlineNet, data: Path, split: str) -> dict[str, Any]:
-    """Dice per nodule (all its slices together) against the consensus of two readers, three readers or more."""
+def outline_figures(network: OutlineNet, data: Path, split: str, gallery: Path | None = None) -> dict[str, Any]:
+    """Dice per nodule (all its slices together) against the consensus of two readers, three readers or more.
+
+    The worst are drawn into ``gallery``: pictures of patients, to be kept where the images may be kept.
+    """
     rng = np.random.default_rng(SEED)
     firm = [s for s in stacks(data, split) if s.raters >= 3 and (s.readers >= 2).any()]
-    scores = []
+    scores, masks = [], []
     for stack in track(firm, "outlines", console=Console(stderr=True)):
         truth = stack.readers >= 2
         seen = outlined(network, stack, pointed_at(rng, stack))
         scores.append(2 * float((seen & truth).sum()) / float(seen.sum() + truth.sum()))
+        masks.append(seen)
+    if gallery is not None:
+        gallery.mkdir(parents=True, exist_ok=True)
+        for rank, k in enumerate(np.argsort(scores, kind="stable")[:WORST], start=1):
+            path = gallery / f"{rank:02}_nodule_{k:03}.png"
+            draw_case(firm[k].grey.astype(float), firm[k].readers >= 2, masks[k], scores[k], path)
     by_size = {}
     for low, high in ((3, 8), (8, 15), (15, 60)):
         part = [score for score, s in zip(scores, firm, strict=True) if low <= s.diameter_mm < high]

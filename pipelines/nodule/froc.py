@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 
@@ -32,7 +33,7 @@ BLOCK = 10
 """Neighbouring slices that share one simulation of how dose is spread; each has noise of its own."""
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Tally:
     """What was found in some scans."""
 
@@ -73,14 +74,15 @@ def looked(pipeline: NodulePipeline, where: Site, hu: Array, placed: Sequence[Le
     """Hits of the lesions ``placed`` (of ``shapes``), and false alarms."""
     found = searched(pipeline, hu, where.spacing)
     spots = [(np.argwhere(n.outline.mask).mean(0) + [s.start for s in n.outline.box]) * where.spacing for n in found]
-    tally = Tally(scans=1)
+    ellipsoids: list[tuple[float, float]] = []
+    real: list[tuple[float, float]] = []
     for lesion in placed:
         chances = [n.probability for n, spot in zip(found, spots, strict=True) if lesion.hit(spot)]
-        kind = tally.ellipsoids if lesion.number < len(SIZES_MM) * PER_SIZE else tally.real
+        kind = ellipsoids if lesion.number < len(SIZES_MM) * PER_SIZE else real
         kind.append((lesion.diameter_mm, max(chances, default=0.0)))
     known = [*placed, *where.own]
-    tally.false = [n.probability for n, s in zip(found, spots, strict=True) if not any(k.hit(s) for k in known)]
-    return tally
+    false = [n.probability for n, s in zip(found, spots, strict=True) if not any(k.hit(s) for k in known)]
+    return Tally(1, ellipsoids, real, false)
 
 
 def shapes(rng: np.random.Generator, bank: Sequence[Shape]) -> list[Shape]:
@@ -152,8 +154,6 @@ def _share(seen: npt.NDArray[np.bool_]) -> dict[str, Any]:
 
 def draw_froc(tallies: Mapping[str, Tally], path: Path) -> None:
     """Sensitivity over false alarms per scan as PNG, one curve for each of ``tallies``."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(5.5, 3.8), layout="tight")
     axes = figure.subplots()
     for name, tally in tallies.items():

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from rich.progress import Progress
 from torch import Tensor, nn
 
@@ -149,11 +150,7 @@ def fit(part: Part, out: Path, minutes: float, *, resume: bool) -> None:
 
 
 def draw(parts: list[Part], path: Path) -> None:
-    """Loss curves as PNG, where matplotlib is installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return
+    """Loss curves as PNG."""
     figure = Figure(figsize=(9, 4))
     for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
         steps, train, val = zip(*part.curve, strict=True)

@@ -1,4 +1,4 @@
-"""Pictures of the examinations that went worst: the slice with the most wrong pixels, truth and result outlined."""
+"""Pictures of the examinations that went worst."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from pipelines.gallery import WORST, draw_case
 from pipelines.tumor.data import Patient
 
-WORST = 6
+BRIGHTEST = 3.0
+"""Of normalised intensities; brighter ones look the same."""
 
 
 def draw(
@@ -25,15 +26,6 @@ def draw(
     written = []
     for rank, k in enumerate(np.argsort(scores, kind="stable")[:WORST], start=1):
         patient, mask = patients[k], masks[k]
-        at = int((mask ^ patient.mask).sum(axis=(1, 2)).argmax())
-        figure = Figure(figsize=(5, 5.3))
-        axes = figure.add_subplot()
-        axes.imshow(patient.normalised[at], cmap="gray", vmax=3)
-        for outlined, colour in ((patient.mask[at], "lime"), (mask[at], "red")):
-            if outlined.any():
-                axes.contour(outlined, levels=[0.5], colors=colour, linewidths=1)
-        axes.set_title(f"Dice {scores[k]:.2f}, slice {at + 1} of {len(mask)}; truth green, result red", fontsize=9)
-        axes.axis("off")
         written.append(folder / f"{rank:02}_{patient.name}.png")
-        figure.savefig(written[-1], dpi=100)
+        draw_case(np.minimum(patient.normalised, BRIGHTEST), patient.mask, mask, scores[k], written[-1])
     return written
