@@ -28,7 +28,7 @@ def analysed(node: WholeNode, pacs: peers.Orthanc, images: list[FileDataset], fo
     """The report that the PACS has got of these images."""
     write(images, folder)
     store(node, folder)
-    (report,) = results(node.finished(images[0].StudyInstanceUID, jobs=1), pacs)[SR3D]
+    (report,) = results(node.finished(images[0].StudyInstanceUID, jobs=1, seconds=240.0), pacs)[SR3D]
     return report
 
 

@@ -56,6 +56,7 @@ def test_a_late_image_makes_a_generation_whose_jobs_supersede_the_unfinished_one
     assert first.state == "SCHEDULED"
     send(node, images[3:])
     first, second = route(node)
+    assert status(node.engine, node.spool.folder)["outcomes"] == {}  # of jobs that have one
     assert (first.state, first.reason) == ("CANCELED", "superseded by generation 2 of its series")
     assert (second.generation, second.state) == (2, "SCHEDULED")
     (row,) = node.rows(series)

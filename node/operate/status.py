@@ -37,7 +37,8 @@ def status(engine: sa.Engine, folder: Path, studies: int = 20) -> dict[str, Any]
             return connection.scalar(sa.select(sa.func.count()).select_from(table).where(*where)) or 0
 
         def by(table: sa.Table, column: sa.Column[Any]) -> dict[str, int]:
-            rows = connection.execute(sa.select(column, sa.func.count()).select_from(table).group_by(column))
+            counted = sa.select(column, sa.func.count()).where(column.is_not(None)).group_by(column)
+            rows = connection.execute(counted.select_from(table))
             return {str(key): number for key, number in rows}
 
         last = sa.func.max(series.c.last_at).label("last_at")
