@@ -28,7 +28,7 @@ sbom: install $(SUPPLY)
 	$(SUPPLY)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application -o build/sbom.cdx.json $(BIN)/python
 
 audit: install $(SUPPLY)
-	$(SUPPLY)/bin/pip-audit --path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	$(BIN)/python .ci/audit $(BIN)/python $(SUPPLY)/bin/pip-audit
 
 $(SUPPLY): constraints.txt
 	python3 -m venv $(SUPPLY)
