@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from node.doctor.machine import integrity, our_clock
 from node.doctor.network import callers, host_names, presentation, reports, their_clock
 from node.ledger.tables import association
 
+PAGE = (Path(__file__).parents[1] / "docs" / "install.md").read_text(encoding="utf-8")
 RULE = '[[rules]]\nname = "all"\npipelines = ["bright"]\ndestinations = ["pacs"]\n[rules.match]\nModality = "CT"\n'
 
 
@@ -39,6 +41,13 @@ def configured(folder: Path, *tables: str, ae: str = "") -> str:
             *tables,
         )
     )
+
+
+def examined(transcript: str) -> set[str]:
+    """What was looked at, whatever pipelines and peers are called."""
+    lines = (line.strip() for line in transcript.splitlines())
+    told = {line[5:].partition(":")[0] for line in lines if line[:5].strip() in ("ok", "note", "FAIL")}
+    return {re.sub(r"(pipeline|self-test of|caller) \S+", r"\1", name) for name in told}
 
 
 def towards(peer: peers.Orthanc | peers.StoreScp, more: str = "", title: str = "") -> str:
@@ -81,6 +90,8 @@ def test_a_node_that_is_well_is_told_so_and_its_ledger_stays_empty(pacs: peers.O
         "ok   self-test of bright: no findings on CT phantom",
     ):
         assert line in done.stdout, done.stdout
+    found = {name for name in examined(done.stdout) if not name.endswith("(find)")}  # the page's node does not ask
+    assert found == examined(PAGE.split("$ ainode doctor\n")[1].split("\n\n")[0])
     with sqlite3.connect(tmp_path / "data" / "ledger.sqlite") as ledger:
         assert ledger.execute("SELECT count(*) FROM instance").fetchone() == (0,)
         assert ledger.execute("SELECT count(*) FROM job").fetchone() == (0,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import subprocess
 from pathlib import Path
@@ -43,6 +44,19 @@ def test_flags_make_a_configuration_and_the_neighbours_are_told(tmp_path: Path):
         "scanner",
     ):
         assert line in done.output
+
+
+def test_the_transcript_of_the_page_has_the_lines_of_a_run(tmp_path: Path):
+    page = (Path(__file__).parents[1] / "docs" / "install.md").read_text(encoding="utf-8")
+    asked, said = page.split("    $ ainode init ")[1].split("\n\n## ")[0].split("\n", 1)
+    done = CliRunner().invoke(main, ["init", *asked.split(), "--config", str(tmp_path / "config.toml")])
+    assert done.exit_code == 0, done.output
+
+    def shape(text: str) -> list[str]:
+        places = re.sub(r"\b(host|at) [\w.-]+|/\S+", "X", text)
+        return [line.strip() for line in places.splitlines() if line.strip()]
+
+    assert shape(done.output) == shape(said)
 
 
 def test_questions_are_asked_and_their_defaults_taken(tmp_path: Path):
