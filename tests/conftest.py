@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import peers
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 def free_port() -> int:
     """A TCP port on loopback that nobody listens on."""
     return peers.free_port()
+
+
+@pytest.fixture
+def notes() -> Iterator[Path]:
+    """A folder into which pipelines may write although they are confined."""
+    with TemporaryDirectory(dir="/dev/shm") as name:
+        yield Path(name)
 
 
 @pytest.fixture

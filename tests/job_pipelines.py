@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import prying
 from highdicom import Volume
 
 from node.errors import WeightsError
@@ -33,6 +35,7 @@ _WHAT = {
     "sleep",
     "print",
     "call home",
+    "pry",
     "die before rename",
     "die after rename",
 }
@@ -69,6 +72,8 @@ class Scripted:
             if once.exists():
                 does = "findings"
             once.touch()
+        if does == "pry":
+            raise Unsuitable(json.dumps(prying.tried(series.paths[0].parent, self._options)))  # type: ignore[attr-defined]
         return self._do(does, series)
 
     def _do(self, does: str, series: Series) -> Findings:

@@ -36,7 +36,7 @@ class WorkerProcess:
     def pid(self) -> int:
         return int(self._process.pid)
 
-    def wait_until_killed(self, seconds: float = 60.0) -> None:
+    def wait_until_killed(self, seconds: float = 240.0) -> None:
         self._process.join(seconds)
         assert self._process.exitcode == -signal.SIGKILL
 

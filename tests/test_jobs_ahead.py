@@ -61,7 +61,7 @@ def test_a_worker_prepares_the_next_task_while_it_runs_one(tmp_path: Path):
         paths = files(tmp_path / name)
         return Task(job_id=name, pipeline="scripted", table=table, paths=paths, folder=tmp_path / f"{name} out")
 
-    worker = Worker("cpu", 1, 240.0)
+    worker = Worker("cpu", 1, 240.0, tmp_path / "trays")
     outcomes = []
     try:
         next_one = task("next")

@@ -68,10 +68,10 @@ def start() -> Iterator[Start]:
     ("ledger_url", "steps"), [("sqlite", EVERY_STEP), ("postgresql", IN_COMMITS)], indirect=["ledger_url"]
 )
 def test_worker_killed_at_durable_steps_loses_nothing_and_repeats_nothing(
-    ledger_url: str, steps: tuple[str, ...], tmp_path: Path, open_node: Open, start: Start
+    ledger_url: str, steps: tuple[str, ...], notes: Path, open_node: Open, start: Start
 ) -> None:
-    log = tmp_path / "log"
-    options = {"does": "die after rename", "once": str(tmp_path / "once"), "log": str(log)}
+    log = notes / "log"
+    options = {"does": "die after rename", "once": str(notes / "once"), "log": str(log)}
     node = open_node(ledger_url, **options)
     job_id = node.enqueue()
     for die in steps:
@@ -79,7 +79,7 @@ def test_worker_killed_at_durable_steps_loses_nothing_and_repeats_nothing(
     start(node)
     job = node.wait(job_id)
     assert (job.state, job.outcome, job.reason) == ("COMPLETED", "findings", None)
-    files = {path.name for path in (tmp_path / "results" / job_id).iterdir()}
+    files = {path.name for path in (node.folder / "results" / job_id).iterdir()}
     rows = node.results(job_id)
     assert {f"{row.sop_instance_uid}.dcm" for row in rows} == files
     assert len(rows) == 2  # SEG and SR
@@ -88,15 +88,15 @@ def test_worker_killed_at_durable_steps_loses_nothing_and_repeats_nothing(
     for once in ("infer finished", "encode finished", "deliver finished", "job completed", "outcome"):
         assert told.count(once) == 1, told
     assert told.count("infer failed") == 1  # the child that died after its rename; a dead worker fails no attempt
-    assert not (tmp_path / "work" / job_id).exists()
+    assert not node.spool.work(job_id).exists()
     assert not [pid for pid in map(int, log.read_text().split()[:-1]) if alive(pid)]
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 def test_two_workers_share_the_jobs_and_a_killed_one_is_replaced_by_the_other(
-    ledger_url: str, tmp_path: Path, open_node: Open, start: Start
+    ledger_url: str, tmp_path: Path, notes: Path, open_node: Open, start: Start
 ) -> None:
-    log = tmp_path / "log"
+    log = notes / "log"
     node = open_node(ledger_url, does="sleep", seconds=0.5, log=str(log))
     first = start(node)
     start(node)
@@ -112,9 +112,9 @@ def test_two_workers_share_the_jobs_and_a_killed_one_is_replaced_by_the_other(
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 def test_worker_presumed_dead_that_comes_back_changes_nothing(
-    ledger_url: str, tmp_path: Path, open_node: Open, start: Start
+    ledger_url: str, tmp_path: Path, notes: Path, open_node: Open, start: Start
 ) -> None:
-    log = tmp_path / "log"
+    log = notes / "log"
     node = open_node(ledger_url, does="sleep", seconds=1.5, log=str(log))
     frozen = start(node)
     job_id = node.enqueue()
@@ -132,10 +132,10 @@ def test_worker_presumed_dead_that_comes_back_changes_nothing(
 
 
 def test_stopped_worker_leaves_its_job_to_the_next_without_a_failed_attempt(
-    tmp_path: Path, open_node: Open, start: Start
+    tmp_path: Path, notes: Path, open_node: Open, start: Start
 ) -> None:
-    log = tmp_path / "log"
-    node = open_node(does="hang", seconds=600, once=str(tmp_path / "once"), log=str(log))
+    log = notes / "log"
+    node = open_node(does="hang", seconds=600, once=str(notes / "once"), log=str(log))
     stopping = start(node)
     job_id = node.enqueue()
     _until(lambda: log.exists() and bool(log.read_text()))

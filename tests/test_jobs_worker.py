@@ -25,9 +25,9 @@ from node.jobs.worker import Unwanted, Worker, device_names, thread_count
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Worker]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     """One worker for all: what ends its child must not hurt the next test."""
-    worker = Worker("cpu", 1, 60.0)
+    worker = Worker("cpu", 1, 240.0, tmp_path_factory.mktemp("trays"))
     yield worker
     worker.close()
 
@@ -63,17 +63,17 @@ def test_unsuitable_is_an_outcome_with_its_reason_and_algorithm(shared: Worker, 
     assert handover.load(tmp_path / "out").algorithm.version == "1.2"
 
 
-def test_unmet_needs_are_found_before_the_pipeline_runs(shared: Worker, tmp_path: Path) -> None:
-    reply = shared.run(task(tmp_path, mr_series(n=3, size=16), log=str(tmp_path / "log")), wanted)
+def test_unmet_needs_are_found_before_the_pipeline_runs(shared: Worker, tmp_path: Path, notes: Path) -> None:
+    reply = shared.run(task(tmp_path, mr_series(n=3, size=16), log=str(notes / "log")), wanted)
     assert (reply.outcome, reply.reason) == ("not applicable", "Modality is MR, needed is CT")
-    assert not (tmp_path / "log").exists()
+    assert not (notes / "log").exists()
 
 
-def test_model_stays_loaded_between_jobs(shared: Worker, tmp_path: Path) -> None:
-    one = task(tmp_path, log=str(tmp_path / "log"))
+def test_model_stays_loaded_between_jobs(shared: Worker, tmp_path: Path, notes: Path) -> None:
+    one = task(tmp_path, log=str(notes / "log"))
     shared.run(one, wanted)
     assert shared.run(one, wanted).timings["load"] < 0.05
-    first, second = (tmp_path / "log").read_text().split()
+    first, second = (notes / "log").read_text().split()
     assert first == second
 
 
@@ -90,13 +90,13 @@ def test_output_of_a_pipeline_goes_to_the_log(
     assert "from python" not in "".join(capfd.readouterr())
 
 
-def test_exception_is_a_failure_that_may_be_retried_in_a_new_child(shared: Worker, tmp_path: Path) -> None:
-    failing = task(tmp_path, does="raise", log=str(tmp_path / "log"), once=str(tmp_path / "once"))
+def test_exception_is_a_failure_that_may_be_retried_in_a_new_child(shared: Worker, tmp_path: Path, notes: Path) -> None:
+    failing = task(tmp_path, does="raise", log=str(notes / "log"), once=str(notes / "once"))
     with pytest.raises(PipelineError, match="'scripted' broke: RuntimeError: the network diverged") as caught:
         shared.run(failing, wanted)
     assert not caught.value.permanent
     assert shared.run(failing, wanted).outcome == "findings"
-    first, second = (tmp_path / "log").read_text().split()
+    first, second = (notes / "log").read_text().split()
     assert first != second
 
 
@@ -117,30 +117,30 @@ def test_killed_child_is_explained_by_lack_of_memory(shared: Worker, tmp_path: P
     assert not (tmp_path / "out" / "findings.npz").exists()
 
 
-def test_pipeline_that_runs_too_long_is_killed(tmp_path: Path) -> None:
-    worker = Worker("cpu", 1, timeout_seconds=60.0)
+def test_pipeline_that_runs_too_long_is_killed(tmp_path: Path, notes: Path) -> None:
+    worker = Worker("cpu", 1, 240.0, tmp_path / "trays")
     worker.run(replace(task(tmp_path), load_only=True), wanted)
     worker._timeout = 1.0
     started = time.monotonic()
     try:
         with pytest.raises(PipelineError, match=r"longer than \[jobs\] run_timeout_seconds = 1 and was killed"):
-            worker.run(task(tmp_path, does="hang", log=str(tmp_path / "log")), wanted)
+            worker.run(task(tmp_path, does="hang", log=str(notes / "log")), wanted)
     finally:
         worker.close()
     assert 1.0 < time.monotonic() - started < 20.0
-    assert not _alive(int((tmp_path / "log").read_text()))
+    assert not _alive(int((notes / "log").read_text()))
 
 
-def test_pipeline_of_a_cancelled_job_is_killed(shared: Worker, tmp_path: Path) -> None:
-    log = tmp_path / "log"
+def test_pipeline_of_a_cancelled_job_is_killed(shared: Worker, tmp_path: Path, notes: Path) -> None:
+    log = notes / "log"
     with pytest.raises(Unwanted):
         shared.run(task(tmp_path, does="hang", log=str(log)), lambda: not log.exists())
     assert not _alive(int(log.read_text()))
 
 
-def test_closing_interrupts_a_running_pipeline(tmp_path: Path) -> None:
-    worker = Worker("cpu", 1, 60.0)
-    log = tmp_path / "log"
+def test_closing_interrupts_a_running_pipeline(tmp_path: Path, notes: Path) -> None:
+    worker = Worker("cpu", 1, 240.0, tmp_path / "trays")
+    log = notes / "log"
     raised: list[BaseException] = []
 
     def run() -> None:
@@ -161,9 +161,9 @@ def test_closing_interrupts_a_running_pipeline(tmp_path: Path) -> None:
         worker.run(task(tmp_path), wanted)
 
 
-def test_child_dies_with_its_parent(tmp_path: Path) -> None:
+def test_child_dies_with_its_parent(tmp_path: Path, notes: Path) -> None:
     """A parent that is killed cannot clean up: the kernel must."""
-    log = tmp_path / "log"
+    log = notes / "log"
     one = task(tmp_path, does="hang", log=str(log))
     script = (
         f"import sys; sys.path[:0] = {sys.path!r}\n"
@@ -172,7 +172,7 @@ def test_child_dies_with_its_parent(tmp_path: Path) -> None:
         "from node.jobs.child import Task\n"
         "from node.jobs.worker import Worker\n"
         "if __name__ == '__main__':\n"
-        f"    Worker('cpu', 1, 60.0).run({one!r}, lambda: True)\n"
+        f"    Worker('cpu', 1, 240.0, Path({str(tmp_path / 'trays')!r})).run({one!r}, lambda: True)\n"
     )
     (tmp_path / "parent.py").write_text(script)
     parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")])

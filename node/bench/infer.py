@@ -75,20 +75,24 @@ def measure(pipelines: Sequence[str], folder: Path, *, device: str, threads: int
     Raises ``NotFoundError`` when there is no DICOM file, and what the pipelines raise.
     """
     found, _ = series_below([folder], lambda _text, _done, _of: None)
-    worker = Worker(device, threads, LIMIT_SECONDS)
-    try:
-        for name in pipelines:
-            for paths in found.values():
-                with tempfile.TemporaryDirectory() as out:
+    with tempfile.TemporaryDirectory() as name:
+        worker = Worker(device, threads, LIMIT_SECONDS, Path(name) / "trays")
+        try:
+            for pipeline in pipelines:
+                for paths in found.values():
                     task = Task(
-                        job_id="bench", pipeline=name, table=PipelineTable(), paths=tuple(paths), folder=Path(out)
+                        job_id="bench",
+                        pipeline=pipeline,
+                        table=PipelineTable(),
+                        paths=tuple(paths),
+                        folder=Path(name) / "out",
                     )
                     replies = [worker.run(task, lambda: True)]
                     if replies[0].outcome != "not applicable":
                         replies += [worker.run(task, lambda: True) for _ in range(rounds)]
-                        yield _timed(name, device, len(paths), replies)
-    finally:
-        worker.close()
+                        yield _timed(pipeline, device, len(paths), replies)
+        finally:
+            worker.close()
 
 
 def _timed(name: str, device: str, images: int, replies: Sequence[Reply]) -> Timed:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from node.check import Check
 from node.config import Config
 from node.errors import NodeError
+from node.isolation import SIGNALS_ABI, abi
 from node.service import open_storage
 
 _PROBE_MIB = 64
@@ -35,6 +36,21 @@ def our_clock() -> Check:
             remedy="start chrony or systemd-timesyncd (in a container: on its host); times of results depend on it",
         )
     return Check(name="clock", good=True, found="synchronised")
+
+
+def isolation() -> Check:
+    """What the process that runs models cannot do on this kernel."""
+    version = abi()
+    if version >= SIGNALS_ABI:
+        found = f"models have no network and no sockets, and see only their own files (Landlock ABI {version})"
+        return Check(name="isolation", good=True, found=found)
+    lacking = "can signal this user's processes" if version else "can read the files of this user"
+    return Check(
+        name="isolation",
+        good=True,
+        found=f"models have no network and no sockets, but {lacking} (Landlock ABI {version})",
+        remedy="use Linux 6.12 or later with Landlock on; until then give strangers' models a machine of their own",
+    )
 
 
 def disk_speed(folder: Path) -> Check:

@@ -1,6 +1,7 @@
 """The process that runs pipelines: one per device, started fresh by the worker, its models loaded between jobs.
 
-It shares nothing with its parent but a pipe, and it has no network. A CUDA fault, a hang or a lack of memory ends it
+It shares nothing with its parent but a pipe and a tray (``node.jobs.tray``): it has no network and sees no other file
+of the node. A CUDA fault, a hang or a lack of memory ends it
 and nothing else. When the parent dies, the kernel kills it. This module imports little: the thread limits must stand
 before numpy and torch.
 """
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from node.config import PipelineTable
 from node.errors import InputError, NodeError
-from node.isolation import cut_off_network
+from node.isolation import WRITE, confine, programs, refuse_calls
 from node.process import die_with_parent, keep_freed_memory
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ logger = logging.getLogger(__name__)
 
 _LOADED_MODELS = 4
 """Pipelines kept in memory; the one not used for the longest time makes room."""
+
+
+_CLEAR_REFS = "/proc/self/clear_refs"
+"""Resets the peak of memory (proc(5))."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +99,19 @@ class Reply:
         return cls(**json.loads(data))
 
 
-def main(tasks: Connection, output: Connection, parent: int, device: str, threads: int) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What the process may do, beside what any program with PyTorch needs."""
+
+    device: str
+    threads: int
+    rules: tuple[tuple[Path, int], ...]
+    """Files, for ``node.isolation.confine``."""
+    out: Path
+    """For temporary files."""
+
+
+def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> None:
     """Run tasks from the pipe until it is closed. What the process prints goes to ``output``."""
     die_with_parent(signal.SIGKILL)
     keep_freed_memory()
@@ -107,10 +124,10 @@ def main(tasks: Connection, output: Connection, parent: int, device: str, thread
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
-        os.environ[name] = str(threads)
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ[name] = str(bounds.threads)
+    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "TMPDIR": str(bounds.out), "HOME": str(bounds.out)}
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
-    cut_off_network()
+    _shut_in(bounds)
     from node.jobs.ahead import Ahead
 
     ahead = Ahead()
@@ -118,10 +135,18 @@ def main(tasks: Connection, output: Connection, parent: int, device: str, thread
     runs: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(tasks, runs, ahead), name="tasks", daemon=True).start()
     while (task := runs.get()) is not None:
-        reply = execute(task, loaded, device, ahead)
+        reply = execute(task, loaded, bounds.device, ahead)
         tasks.send_bytes(reply.to_bytes())
         if reply.error:
             return  # a CUDA context may be broken, memory may be fragmented: begin afresh
+
+
+def _shut_in(bounds: Bounds) -> None:
+    """There is no way back from here."""
+    os.open(_CLEAR_REFS, os.O_PATH)  # while it is open, the kernel keeps the file that the rule is about
+    if confine((*programs(), *bounds.rules, (Path(_CLEAR_REFS), WRITE))) == 0:
+        logger.warning("this kernel has no Landlock: models can read the files of this user; ask ainode doctor")
+    refuse_calls()
 
 
 def _receive(tasks: Connection, runs: queue.SimpleQueue[Task | None], ahead: Ahead) -> None:
@@ -246,7 +271,7 @@ def _pipeline(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Pi
 
 def _reset_peak(device: str) -> None:
     with suppress(OSError):  # a hardened kernel may forbid it: the peak is then that of the process
-        Path("/proc/self/clear_refs").write_text("5")
+        Path(_CLEAR_REFS).write_text("5")
     if device.startswith("cuda"):
         import torch
 

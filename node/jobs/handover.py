@@ -22,6 +22,7 @@ from scipy.ndimage import find_objects
 
 from node.errors import InputError
 from node.pipeline import Algorithm, Code, DerivedSeries, Findings, Lesion, Map, Measurement, Segment
+from node.spool.files import sync_folder
 
 _NAME = "findings.npz"
 _Arrays = dict[str, np.ndarray[Any, Any]]
@@ -64,11 +65,19 @@ def save(folder: Path, handover: Handover) -> None:
         os.fsync(file.fileno())
     part.replace(folder / _NAME)
     for changed in (folder, folder.parent):
-        descriptor = os.open(changed, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(changed)
+
+
+def move(source: Path, folder: Path) -> None:
+    """Bring what was saved in one folder into another, durably, and replace what is there; nothing when there is none.
+
+    Both are on one file system.
+    """
+    if (source / _NAME).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (source / _NAME).replace(folder / _NAME)
+        for changed in (folder, folder.parent):
+            sync_folder(changed)
 
 
 def load(folder: Path) -> Handover:

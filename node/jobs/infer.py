@@ -40,8 +40,10 @@ class Infer:
         self._spool = spool
         self._earlier = earlier
         threads = thread_count(config.devices)
+        tables = tuple(config.pipelines.values())
         self._workers = tuple(
-            Worker(name, threads, config.jobs.run_timeout_seconds) for name in device_names(config.devices)
+            Worker(name, threads, config.jobs.run_timeout_seconds, spool.trays, tables)
+            for name in device_names(config.devices)
         )
         self._choosing = threading.Lock()
         self._owed = dict.fromkeys(self._workers, 0)
@@ -124,6 +126,7 @@ class Infer:
                 worker.prepare(task)
             with worker.turn:
                 if waits and not self._wanted(task.job_id):
+                    worker.forget(task)
                     raise Unwanted(f"job {task.job_id} is not wanted any more")
                 yield worker
         finally:

@@ -11,18 +11,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node import errors
-from node.config import Devices
+from node.config import Devices, PipelineTable
 from node.errors import NodeError, PipelineError, PlatformError
 from node.jobs import child
-from node.jobs.child import Reply, Task
+from node.jobs.child import Bounds, Reply, Task
+from node.jobs.tray import Tray, models
 from node.log import about, subject
 
 if TYPE_CHECKING:
@@ -41,14 +43,25 @@ class Unwanted(Exception):  # noqa: N818 - nothing went wrong
 class Worker:
     """One child process for one device. ``run`` is called by one thread at a time, which holds ``turn``."""
 
-    def __init__(self, device: str, threads: int, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        device: str,
+        threads: int,
+        timeout_seconds: float,
+        trays: Path,
+        tables: Collection[PipelineTable] = (),
+    ) -> None:
+        """``trays``: where the child's tray is made, best on the file system of the images; ``tables``: its models."""
         self.device = device
         self._threads = threads
+        self._trays = trays
+        self._models = tuple(models(tables))
         self._timeout = timeout_seconds
         self.turn = threading.Lock()
         self._lock = threading.Lock()
         self._process: SpawnProcess | None = None
         self._tasks: Connection | None = None
+        self._tray: Tray | None = None
         self._closed = False
         self._study = ""
         # The kernel kills a child when the thread that started it ends (prctl(2)): this one lives as long as we do.
@@ -60,12 +73,13 @@ class Worker:
         Raises ``Unwanted`` when ``wanted`` says so, ``PipelineError`` when the child died or ran for too long, and the
         ``NodeError`` that the child reports. The child is then gone; the next task gets a new one.
         """
-        process, tasks = self._ready()
+        process, tasks, tray = self._ready()
+        laid = tray.lay(task)
         self._study = subject()
         deadline = time.monotonic() + self._timeout
         try:
             with self._lock:
-                tasks.send(task)
+                tasks.send(laid)
             while not tasks.poll(_LOOK_SECONDS):  # readable also when the child is gone
                 self._look(process, task, deadline, wanted)
             reply = Reply.from_bytes(tasks.recv_bytes())
@@ -77,6 +91,11 @@ class Worker:
         except BaseException:
             self._kill()
             raise
+        else:
+            if not reply.error:
+                tray.take(task)
+        finally:
+            tray.clear(task)
         if reply.error:
             self._kill()
             kind: type[NodeError] = getattr(errors, reply.error, PipelineError)
@@ -86,8 +105,14 @@ class Worker:
     def prepare(self, task: Task) -> None:
         """Have the series of ``task``, the next to run, decoded while another runs; may be called by any thread."""
         with self._lock, suppress(OSError):  # a child that is gone: the run will start a new one
-            if self._tasks is not None:
-                self._tasks.send(replace(task, ahead=True))
+            if self._tasks is not None and self._tray is not None:
+                self._tasks.send(replace(self._tray.lay(task), ahead=True))
+
+    def forget(self, task: Task) -> None:
+        """What was prepared is not wanted any more."""
+        with self._lock:
+            if self._tray is not None:
+                self._tray.clear(task)
 
     def close(self) -> None:
         """Kill the child; a running task raises ``Unwanted``, later ones too."""
@@ -104,22 +129,28 @@ class Worker:
         if not wanted():
             raise Unwanted(f"job {task.job_id} is not wanted any more")
 
-    def _ready(self) -> tuple[SpawnProcess, Connection]:
+    def _ready(self) -> tuple[SpawnProcess, Connection, Tray]:
         with self._lock:
             if self._closed:
                 raise Unwanted("the service stops")
-            if self._process is None or self._tasks is None or not self._process.is_alive():
-                self._process, self._tasks = self._starter.submit(self._start).result()
-            return self._process, self._tasks
+            if self._tray is not None and not (self._process is not None and self._process.is_alive()):
+                self._tray.close()
+                self._tray = None
+            if self._process is None or self._tasks is None or self._tray is None:
+                self._tray = Tray(self._trays)
+                self._process, self._tasks = self._starter.submit(self._start, self._tray).result()
+            return self._process, self._tasks, self._tray
 
-    def _start(self) -> tuple[SpawnProcess, Connection]:
+    def _start(self, tray: Tray) -> tuple[SpawnProcess, Connection]:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         printed, output = context.Pipe(duplex=False)
+        rules = (*tray.rules(), *self._models)
+        bounds = Bounds(device=self.device, threads=self._threads, rules=rules, out=tray.out)
         # Not a daemon in multiprocessing's sense: a pipeline may need processes of its own.
         process = context.Process(
             target=child.main,
-            args=(theirs, output, os.getpid(), self.device, self._threads),
+            args=(theirs, output, os.getpid(), bounds),
             name=f"ainode {self.device}",
         )
         process.start()
@@ -141,6 +172,7 @@ class Worker:
         with self._lock:
             process, self._process = self._process, None
             tasks, self._tasks = self._tasks, None
+            tray, self._tray = self._tray, None
         if process is None or process.pid is None:
             return
         with suppress(ProcessLookupError, PermissionError):
@@ -149,6 +181,8 @@ class Worker:
         process.join()
         if tasks is not None:
             tasks.close()
+        if tray is not None:
+            tray.close()
 
 
 def device_names(devices: Devices) -> tuple[str, ...]:

@@ -143,6 +143,11 @@ class Spool:
         """Folder of what was logged about each study; see ``node.log``."""
         return self.folder / "logs"
 
+    @property
+    def trays(self) -> Path:
+        """Folder of what the processes that run models see of the rest; see ``node.jobs.tray``."""
+        return self.folder / "trays"
+
     def absolute(self, path: str) -> Path:
         """The path of a kept file from its ledger row."""
         return self.folder / path

@@ -1,0 +1,7 @@
+"""What keeps the process that runs other people's models to itself: ``calls`` by seccomp, ``files`` by Landlock."""
+
+from node.isolation.calls import refuse_calls
+from node.isolation.files import READ, SIGNALS_ABI, WRITE, abi, confine
+from node.isolation.needs import programs
+
+__all__ = ["READ", "SIGNALS_ABI", "WRITE", "abi", "confine", "programs", "refuse_calls"]

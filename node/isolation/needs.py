@@ -1,0 +1,51 @@
+"""What any Python program with PyTorch must be able to open: its installation, the system's libraries, devices."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from node.isolation.files import DEVICE, LIST, READ, WRITE
+
+_SYSTEM = (
+    "/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix/store", "/proc", "/sys", "/etc/ld.so.cache", "/etc/localtime",
+    "/etc/timezone", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/OpenCL", "/etc/fonts",
+)  # fmt: skip
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/dri", "/dev/kfd")
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not a file of ours: POSIX shared memory lives there
+_SEARCHED = ("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH")
+"""Variables that name more folders of libraries."""
+_CACHES = ("XDG_CACHE_HOME", "CUDA_CACHE_PATH")
+"""Folders that the administrator gave for compiled kernels; the systemd units do."""
+
+
+def programs() -> Iterator[tuple[Path, int]]:
+    """Rules for ``confine``."""
+    for name in (*_SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix):
+        yield Path(name), READ
+    for entry in sys.path:
+        yield from _importable(Path(entry or "."))
+    for name in (entry for variable in _SEARCHED for entry in os.environ.get(variable, "").split(":")):
+        if name:
+            yield Path(name), READ
+    for name in _DEVICES:
+        yield Path(name), DEVICE
+    for device in Path("/dev").glob("nvidia*"):
+        yield device, DEVICE
+    yield _SHARED_MEMORY, WRITE
+    for name in (os.environ.get(variable, "") for variable in _CACHES):
+        if name:
+            yield Path(name), WRITE
+
+
+def _importable(entry: Path) -> Iterator[tuple[Path, int]]:
+    """Packages and modules of a folder on the path; in a checkout, other files lie beside them."""
+    if entry.is_file() or entry.name in ("site-packages", "dist-packages"):
+        yield entry, READ
+    elif entry.is_dir() and os.access(entry, os.R_OK):
+        yield entry, LIST
+        for child in entry.iterdir():
+            if child.suffix in (".py", ".so", ".dist-info", ".egg-info") or (child / "__init__.py").is_file():
+                yield child, READ
