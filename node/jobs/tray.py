@@ -28,9 +28,7 @@ class Tray:
     def __init__(self, below: Path) -> None:
         below.mkdir(parents=True, exist_ok=True)
         _sweep(below)
-        self._folder = below / uuid.uuid4().hex
-        self._folder.mkdir()
-        self._lock = locked(self._folder)
+        self._folder, self._lock = _made(below)
         for name in ("in", "out"):
             (self._folder / name).mkdir()
 
@@ -74,9 +72,9 @@ class Tray:
     def close(self) -> None:
         """The process is gone."""
         shutil.rmtree(self._folder, ignore_errors=True)
-        if self._lock is not None:
+        if self._lock >= 0:
             os.close(self._lock)
-            self._lock = None
+            self._lock = -1
 
 
 def models(tables: Collection[PipelineTable]) -> Iterator[tuple[Path, int]]:
@@ -110,6 +108,18 @@ def _link(path: Path, name: Path) -> Path:
                 raise
             shutil.copyfile(path, name)
     return name
+
+
+def _made(below: Path) -> tuple[Path, int]:
+    """A new folder and its lock; another one when a sweep came in between."""
+    while True:
+        folder = below / uuid.uuid4().hex
+        folder.mkdir()
+        descriptor = locked(folder)
+        if descriptor is not None and os.fstat(descriptor).st_nlink:
+            return folder, descriptor
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _sweep(below: Path) -> None:
