@@ -176,6 +176,7 @@ def test_the_algorithm_names_its_weights_and_settings(pipeline: TumorPipeline) -
         ({"mirror": 1}, "mirror is 1; give a bool"),
         ({"min_probability": 2}, "min_probability is 2; use a number from 0 to 1"),
         ({"min_volume_ml": -1}, "min_volume_ml is -1; use millilitres"),
+        ({"large_volume_ml": -1}, "large_volume_ml is -1; use millilitres"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, object], said: str) -> None:
@@ -217,17 +218,21 @@ def test_the_network_grid_and_back_keeps_a_ramp_in_place() -> None:
     assert np.abs(returned[3:-5] - ramp[3:-5]).max() < 0.01
 
 
-def test_near_parts_are_one_lesion_and_neither_specks_nor_doubts_are() -> None:
+def test_near_parts_are_one_lesion_and_neither_specks_nor_small_doubts_are() -> None:
     probability = np.zeros((20, 60, 60), np.float32)
     probability[5:9, 10:20, 10:20] = 0.9
     probability[5:9, 10:20, 25:30] = 0.9  # 5 mm away
     probability[5:9, 45:55, 45:55] = 0.8  # far
     probability[15, 5:7, 5:7] = 0.99
     probability[5:9, 10:20, 45:55] = 0.55  # doubtful all over
-    zones = lesion_regions(probability, (3.0, 1.0, 1.0), threshold=0.5, min_volume_ml=0.5, min_probability=0.7)
-    assert zones.max() == 2
-    assert zones[6, 15, 15] == zones[6, 15, 27] == 1
-    assert zones[6, 50, 50] == 2
+    probability[12:16, 30:55, 20:40] = 0.55  # doubtful, and large
+    zones = lesion_regions(
+        probability, (3.0, 1.0, 1.0), threshold=0.5, min_volume_ml=0.5, min_probability=0.7, large_volume_ml=5.0
+    )
+    assert zones.max() == 3
+    assert zones[14, 40, 30] == 1
+    assert zones[6, 15, 15] == zones[6, 15, 27] == 2
+    assert zones[6, 50, 50] == 3
     assert zones[15, 5, 5] == zones[6, 15, 50] == 0
 
 

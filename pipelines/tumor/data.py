@@ -31,6 +31,8 @@ IMPLANT_EDGE = 9
 """Pixels over which an implanted tumour fades into the brain round it."""
 INSIDE_HEAD = 0.3
 """Normalised intensity above which a pixel belongs to the head."""
+TONE_WIDTHS = (0.6, 0.4, 0.4, 0.6, 2.0)
+"""Ranges of normalised intensity, from 0 up to ``BRIGHTEST``: air and fluid, brain, its bright end, lesion, fat."""
 TILE = 256
 CROP = 192
 """Pixels along each side of a training sample."""
@@ -170,6 +172,11 @@ class Sampler:
 
     def _intensity(self, image: Tensor) -> Tensor:
         """Contrast, brightness, receive-coil shading, blur and noise."""
+        # Tissue against tissue as other sequences show it: each range of intensities is stretched or squeezed.
+        slopes = torch.exp(self._uniform(-0.35, 0.35, len(TONE_WIDTHS), 1, 1, 1)).unbind(1)
+        starts = np.cumsum((0.0, *TONE_WIDTHS[:-1]))
+        ranges = zip(starts, TONE_WIDTHS, slopes, strict=True)
+        image = torch.stack([slope * (image - at).clamp(0, width) for at, width, slope in ranges]).sum(0)
         image = image.clamp(min=1e-4) ** torch.exp(self._uniform(-0.4, 0.4, 1, 1, 1))
         shading = torch.randn(self.batch, 1, 4, 4, generator=self.noise) * self._uniform(0, 0.2, 1, 1, 1)
         smooth = interpolate(shading, size=image.shape[2:], mode="bicubic", align_corners=True)

@@ -21,12 +21,13 @@ def lesion_regions(
     threshold: float,
     min_volume_ml: float,
     min_probability: float,
+    large_volume_ml: float,
 ) -> NDArray[np.int32]:
     """Zones around lesions, numbered 1, 2, ... from the largest lesion to the smallest; 0 elsewhere.
 
     Voxels above ``threshold`` whose gap is less than ``MERGE_MM`` share a zone, which reaches ``MERGE_MM / 2`` beyond
-    them. A zone is left out when its voxels above the threshold make less than ``min_volume_ml``, or their mean
-    probability is below ``min_probability``.
+    them. A zone is left out when its voxels above the threshold make less than ``min_volume_ml``, or less than
+    ``large_volume_ml`` with a mean probability below ``min_probability``.
     """
     above = probability > threshold
     zones = np.zeros(above.shape, np.int32)
@@ -37,7 +38,7 @@ def lesion_regions(
     voxels = np.bincount(labels[above], minlength=count + 1)
     means = np.bincount(labels[above], probability[above], count + 1) / np.maximum(voxels, 1)
     volumes_ml = voxels * float(np.prod(voxel_mm)) / 1000
-    fit = (voxels > 0) & (volumes_ml >= min_volume_ml) & (means >= min_probability)
+    fit = (voxels > 0) & (volumes_ml >= min_volume_ml) & ((means >= min_probability) | (volumes_ml >= large_volume_ml))
     for number, label in enumerate((k for k in np.argsort(-voxels, kind="stable") if fit[k]), start=1):
         zones[labels == label] = number
     return zones

@@ -21,7 +21,7 @@ from pipelines.tumor.network import FlairNet
 from pipelines.tumor.prepare import BATCHES, BRIGHTEST, FOREGROUND, intensity_scale, probabilities
 from pipelines.weights import fill, load_weights
 
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_AXIAL_MM = 2.5
 """Axial pixels larger than this (thick coronal or sagittal slices) show no anatomy that the network knows."""
@@ -41,7 +41,10 @@ class Options:
     min_volume_ml: float = 1.0
     """Smaller lesions are not reported; millilitres, 0 or more."""
     min_probability: float = 0.7
-    """Lesions whose mean probability is lower are not reported, 0 to 1."""
+    """Lesions whose mean probability is lower are not reported, 0 to 1, unless they are large."""
+    large_volume_ml: float = 3.0
+    """So large a lesion is reported however doubtful it is; millilitres, 0 or more. The default is over twice the
+    largest false one of the validation patients."""
     mirror: bool = True
     """Average with the prediction for the mirrored head: twice the time, fewer false positives."""
     any_contrast: bool = False
@@ -56,6 +59,8 @@ class Options:
             raise ValueError(f"min_probability is {self.min_probability}; use a number from 0 to 1, for example 0.7")
         if not 0 <= self.min_volume_ml <= 1000:
             raise ValueError(f"min_volume_ml is {self.min_volume_ml}; use millilitres from 0 to 1000, for example 1.0")
+        if not 0 <= self.large_volume_ml <= 1000:
+            raise ValueError(f"large_volume_ml is {self.large_volume_ml}; use millilitres from 0 to 1000, such as 3.0")
 
 
 def read_options(options: Mapping[str, Any]) -> Options:
@@ -92,6 +97,7 @@ def find_lesions(
         threshold=options.threshold,
         min_volume_ml=options.min_volume_ml,
         min_probability=options.min_probability,
+        large_volume_ml=options.large_volume_ml,
     )
 
 
