@@ -1,7 +1,8 @@
 """One encoding, measured in a process of its own: ``python -m node.bench.encode_task TOOL OBJECTS SEGMENTS FOLDER``.
 
 The folder holds what ``prepare`` made. What is measured begins with the headers of the series and a label array in
-memory and ends with the bytes of the objects; for dcmqi it is a whole run of its program on the same on disk.
+memory, for reports and pictures with the masks of the findings, and ends with the bytes of the objects; for dcmqi it
+is a whole run of its program on the same on disk.
 """
 
 from __future__ import annotations
@@ -85,9 +86,12 @@ def labels(shape: tuple[int, int, int], segments: int) -> Labels:
     return found
 
 
-def _node(source: SourceSeries, numbered: Labels, objects: str) -> int:
+def _node(source: SourceSeries, numbered: Labels) -> int:
+    return _encode(source, _masks(source, numbered), "seg")
+
+
+def _encode(source: SourceSeries, masks: list[Volume], objects: str) -> int:
     """Bytes of the objects that ``encode`` makes."""
-    masks = _masks(source, numbered)
     segments = [
         Segment(label=f"Segment {number}", mask=mask, category=codes.SCT.Tissue, type=codes.SCT.Tissue)
         for number, mask in enumerate(masks, 1)
@@ -116,7 +120,7 @@ def _masks(source: SourceSeries, numbered: Labels) -> list[Volume]:
     return masks
 
 
-def _highdicom(source: SourceSeries, numbered: Labels, _objects: str) -> int:
+def _highdicom(source: SourceSeries, numbered: Labels) -> int:
     """The library as its documentation shows it."""
     algorithm = AlgorithmIdentificationSequence(name="bench", family=codes.DCM.ArtificialIntelligence, version="1")
     segments = [
@@ -141,7 +145,7 @@ def _dcmqi(folder: Path, segments: int) -> int:
     return size
 
 
-_LIBRARIES: dict[str, Callable[[SourceSeries, Labels, str], int]] = {"node": _node, "highdicom": _highdicom}
+_LIBRARIES: dict[str, Callable[[SourceSeries, Labels], int]] = {"node": _node, "highdicom": _highdicom}
 
 
 def measure(tool: str, objects: str, segments: int, folder: Path) -> dict[str, Any]:
@@ -155,9 +159,10 @@ def measure(tool: str, objects: str, segments: int, folder: Path) -> dict[str, A
         source = SourceSeries.read(sorted((folder / "images").iterdir()))
         numbered = labels(source.geometry.spatial_shape, segments)
         identity_tags()  # the tables of the standard are loaded once in a process, and a node's process lives on
+        masks = [] if objects == "seg" else _masks(source, numbered)
         before = resource.getrusage(who)
         begun = time.perf_counter()
-        size = _LIBRARIES[tool](source, numbered, objects)
+        size = _encode(source, masks, objects) if masks else _LIBRARIES[tool](source, numbered)
     seconds = time.perf_counter() - begun
     used = resource.getrusage(who)
     cpu = used.ru_utime + used.ru_stime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,18 @@ class PlacedMask:
     @property
     def empty(self) -> bool:
         """No voxel is inside."""
-        return not self.voxels.any()
+        return not self.areas.any()
+
+    @cached_property
+    def areas(self) -> NDArray[np.int64]:
+        """Number of voxels on each image of the box."""
+        return np.array([np.count_nonzero(plane) for plane in self.voxels], np.int64)
+
+    @property
+    def images(self) -> list[int]:
+        """Images of the source on which it has voxels."""
+        first: int = self.box[0].start
+        return [first + index for index in np.flatnonzero(self.areas).tolist()]
 
 
 def place(mask: Volume, geometry: VolumeGeometry, name: str) -> PlacedMask:
@@ -52,7 +64,7 @@ def place(mask: Volume, geometry: VolumeGeometry, name: str) -> PlacedMask:
         return PlacedMask(box=(slice(0, 0),) * 3, voxels=np.zeros((0, 0, 0), np.bool_))
     # index in the mask -> index in the source
     to_source = np.linalg.inv(geometry.affine) @ mask.affine
-    part = values[bounds] != 0
+    part = _inside(values[bounds])
     offset = to_source[:3, :3] @ [s.start for s in bounds] + to_source[:3, 3]
     matrix = to_source[:3, :3]
     placed = _align(part, matrix, offset) or _sample(part, matrix, offset, geometry.spatial_shape)
@@ -78,6 +90,13 @@ def on_images(mask: PlacedMask, offsets: Sequence[tuple[int, int]], rows: int, c
         voxels[index, top : top + image.shape[0], left : left + image.shape[1]] = image
     moved = PlacedMask(box=_box((first, *begin), voxels.shape), voxels=voxels)
     return _clip(moved, (last, rows, columns))
+
+
+def _inside(values: NDArray[Any]) -> Voxels:
+    """Where ``values`` are not zero; a mask of zeros and ones is taken as it lies in memory."""
+    if values.dtype == np.uint8 and values.max() == 1:
+        return values.view(np.bool_)
+    return values != 0
 
 
 def _bounds(values: NDArray[Any]) -> Box | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from highdicom import VolumeGeometry
 from pydicom import DataElement, Dataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
@@ -31,6 +32,9 @@ _KEPT = (
     "SpacingBetweenSlices", "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
     "ReferencedFrameNumber",
 )  # fmt: skip
+_KEPT_TAGS = tuple(Tag(keyword) for keyword in _KEPT)
+_ON_GRID = tuple(Tag(keyword) for keyword in ("FrameOfReferenceUID", "PixelSpacing", "ImageOrientationPatient"))
+_OWN_TAGS = tuple(tag for tag in _KEPT_TAGS if tag not in _ON_GRID)
 _EQUIPMENT = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "StationName")
 EMPTY = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
@@ -67,9 +71,9 @@ def headers_for_highdicom(source: Source, geometry: VolumeGeometry | None = None
     headers = []
     for dataset in source.datasets:
         header = Dataset()
-        for keyword in _KEPT:
-            if dataset.get(keyword) is not None:
-                header.add(dataset[keyword])
+        for tag in _KEPT_TAGS if geometry is None or not headers else _OWN_TAGS:
+            if tag in dataset and (element := dataset[tag]).value is not None:
+                header[tag] = element
         if not is_current(str(header.SOPClassUID)):
             header["SOPClassUID"] = DataElement("SOPClassUID", "UI", SecondaryCaptureImageStorage)
         headers.append(header)
@@ -81,8 +85,8 @@ def headers_for_highdicom(source: Source, geometry: VolumeGeometry | None = None
     if not float(first.get("SliceThickness") or 0) > 0:
         first.SliceThickness = round(float(np.linalg.norm(geometry.affine[:3, 0])), 6)
     for header in headers[1:]:
-        for keyword in ("FrameOfReferenceUID", "PixelSpacing", "ImageOrientationPatient"):
-            header.add(first[keyword])
+        for tag in _ON_GRID:
+            header[tag] = first[tag]
     return headers
 
 

@@ -13,7 +13,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from functools import cache
-from io import BytesIO
+from io import SEEK_END, BufferedReader, BytesIO
 from pathlib import Path
 
 from highdicom import ContributingEquipment
@@ -230,8 +230,14 @@ def finish(dataset: Dataset, analysis: Analysis, identity: Identity) -> bytes:
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     dataset.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    if "PixelData" in dataset:  # written from where it lies: pydicom copies what is not buffered once more
-        dataset["PixelData"].value = BytesIO(dataset.PixelData)
+    pixels = dataset.get("PixelData")
+    if isinstance(pixels, bytes):  # written from where they lie: pydicom copies what is not buffered once more
+        dataset["PixelData"].value = BytesIO(pixels)
     buffer = BytesIO()
+    if isinstance(pixels, BufferedReader):  # room for all at once: growing step by step ends with an eighth too much
+        buffer.seek(pixels.seek(0, SEEK_END) * 17 // 16)
+        buffer.write(b"\0")
+        buffer.seek(pixels.seek(0))
     dcmwrite(buffer, dataset, enforce_file_format=True)
+    buffer.truncate()
     return buffer.getvalue()

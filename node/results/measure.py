@@ -46,27 +46,58 @@ class Section:
 
 def volume_mm3(mask: PlacedMask, geometry: VolumeGeometry) -> float:
     """Number of voxels times the volume of one."""
-    return float(np.count_nonzero(mask.voxels) * abs(np.linalg.det(geometry.affine[:3, :3])))
+    return float(mask.areas.sum() * abs(np.linalg.det(geometry.affine[:3, :3])))
 
 
-def values_in(masks: Sequence[PlacedMask], source: Source) -> list[Floats]:
-    """Values of the source's voxels inside each mask; every image with one is read once."""
-    found: list[list[Floats]] = [[] for _ in masks]
-    slices = sorted({m.box[0].start + int(i) for m in masks for i in np.flatnonzero(m.voxels.any(axis=(1, 2)))})
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Of a set of values."""
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    """Sum of the squared distances from the mean."""
+    least: float = np.inf
+    greatest: float = -np.inf
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the values as they are, not of what they may be a sample of."""
+        return float(np.sqrt(self.squares / self.count))
+
+    def with_values(self, values: Floats) -> Statistics:
+        """Of the same and some more, at least one (Chan, Golub, LeVeque 1983)."""
+        mean = float(values.mean())
+        distances = values - mean
+        count, apart = self.count + values.size, mean - self.mean
+        return Statistics(
+            count=count,
+            mean=self.mean + apart * values.size / count,
+            squares=self.squares + float(distances @ distances) + apart**2 * self.count * values.size / count,
+            least=min(self.least, float(values.min())),
+            greatest=max(self.greatest, float(values.max())),
+        )
+
+
+def values_in(masks: Sequence[PlacedMask], source: Source) -> list[Statistics]:
+    """Of the source's voxels inside each mask; every image with one is read once and not kept."""
+    found = [Statistics() for _ in masks]
+    slices = sorted({index for mask in masks for index in mask.images})
     for index, values in zip(slices, source.images(slices), strict=True):
-        for mask, parts in zip(masks, found, strict=True):
+        for number, mask in enumerate(masks):
             at = index - mask.box[0].start
-            if 0 <= at < len(mask.voxels):
-                parts.append(values[mask.box[1:]][mask.voxels[at]].astype(np.float64))
-    return [np.concatenate(parts) for parts in found]
+            if 0 <= at < len(mask.voxels) and mask.areas[at]:
+                inside = values[mask.box[1:]][mask.voxels[at]].astype(np.float64, copy=False)
+                found[number] = found[number].with_values(inside)
+    return found
 
 
-def intensities(values: Floats, image: Dataset) -> tuple[Measurement, ...]:
+def intensities(values: Statistics, image: Dataset) -> tuple[Measurement, ...]:
     """Mean, standard deviation, least and greatest of ``values`` of a CT in HU or of an MR; of others nothing.
 
     Attenuation has a code for each; the signal, in no unit, has one code with derivations (PS3.16 TID 1419, CID 7464).
     """
-    four = (float(values.mean()), float(values.std()), float(values.min()), float(values.max()))
+    four = (values.mean, values.deviation, values.least, values.greatest)
     if image.get("Modality") == "CT" and (image.get("RescaleType") or "HU") == "HU":
         return tuple(
             Measurement(name=name, value=value, unit=codes.UCUM.HounsfieldUnit)
@@ -86,7 +117,7 @@ def largest_section(mask: PlacedMask, geometry: VolumeGeometry) -> Section:
     The outline runs half-way between the centres of inner and outer pixels (marching squares at one half): the
     centres of exactly the mask's pixels are inside.
     """
-    index = int(np.count_nonzero(mask.voxels, axis=(1, 2)).argmax())
+    index = int(mask.areas.argmax())
     padded = np.pad(mask.voxels[index].astype(np.float64), 1)
     lines: list[Floats] = [np.asarray(line) for line in contour_generator(z=padded).lines(0.5)]
     line = max(lines, key=_area)

@@ -17,6 +17,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 from node.errors import EncodeError
 from node.pipeline import Algorithm
 from node.results.analysis import Analysis, Source
+from node.results.encoded import encoded, raw_sequence, text
 from node.results.finding import Finding
 from node.results.headers import as_single, describe_body_part, references
 from node.results.identity import (
@@ -53,7 +54,7 @@ def encode_seg(
     voxel: where segments overlap it becomes BINARY all the same.
     """
     rows, columns = int(headers[0].Rows), int(headers[0].Columns)
-    overlapping = overlap(findings, (len(headers), rows, columns))
+    overlapping = overlap(findings, (rows, columns))
     common = _modules(analysis, source, findings, key, kind)
     if kind == "labelmap" and not overlapping:
         return _label_map(common, source, headers, findings, key)
@@ -76,7 +77,7 @@ def encode_seg(
     seg.SharedFunctionalGroupsSequence = [_shared(headers[0], source.geometry)]
     groups = functional_groups(frames, headers)
     seg[groups.tag] = groups
-    seg.PixelData = packed(frames, rows, columns).tobytes()
+    seg["PixelData"].value = packed(frames, rows, columns)
     return seg
 
 
@@ -146,16 +147,18 @@ def _pattern(header: Dataset) -> Dataset:
 
 
 def _refer(seg: Segmentation, source: Source, headers: Sequence[Dataset]) -> None:
-    items = []
-    for sop_class, uid, _ in references(headers):
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, uid
-        items.append(item)
+    items = [
+        text("ReferencedSOPClassUID", sop_class) + text("ReferencedSOPInstanceUID", uid)
+        for sop_class, uid, _ in references(headers)
+    ]
+    instances = raw_sequence("ReferencedInstanceSequence", items)
     series = Dataset()
+    series[instances.tag] = instances
     series.SeriesInstanceUID = source.series_instance_uid
-    series.ReferencedInstanceSequence = items
-    seg.ReferencedSeriesSequence = [series]
-    seg.SourceImageSequence = items
+    images = raw_sequence("SourceImageSequence", items)
+    seg[images.tag] = images
+    referenced = raw_sequence("ReferencedSeriesSequence", [encoded(series)])
+    seg[referenced.tag] = referenced
 
 
 def _shared(header: Dataset, geometry: VolumeGeometry) -> Dataset:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from highdicom import UID
 from highdicom.seg import Segmentation
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -23,7 +22,6 @@ from highdicom.sr import (
     ContentSequence,
     DeviceObserverIdentifyingAttributes,
     FindingSite,
-    ImageContentItem,
     ImageRegion,
     LanguageOfContentItemAndDescendants,
     Measurement,
@@ -39,7 +37,6 @@ from highdicom.sr import (
     SourceImageForSegmentation,
     TextContentItem,
     TrackingIdentifier,
-    UIDRefContentItem,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
 from pydicom import Dataset
@@ -55,6 +52,7 @@ from node.results.headers import by_instance, references
 from node.results.identity import MANUFACTURER, derive_uid, device_uid, plain, serial_number, series_number
 from node.results.root import Made, supplementary_data
 from node.results.seg import algorithm_parameters
+from node.results.sr_images import evidence_of, image_library
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
 _CONTEXT = RelationshipTypeValues.HAS_ACQ_CONTEXT
@@ -81,11 +79,6 @@ _PROCEDURES = {  # CID 100
     "NM": codes.cid100.NMUnspecifiedBodyRegion,
     "CR": codes.cid100.XRUnspecifiedBodyRegion,
     "DX": codes.cid100.XRUnspecifiedBodyRegion,
-}
-_MODALITIES = {
-    "CT": codes.cid29.ComputedTomography,
-    "MR": codes.cid29.MagneticResonance,
-    "PT": codes.cid29.PositronEmissionTomography,
 }
 
 _Group = (
@@ -123,12 +116,13 @@ def encode_sr(
             ),
         )
         content: ContentSequence = report[0].ContentSequence
-        content.insert(len(content) - 1, _image_library(source, headers))
+        place = len(content) - 1
         content.append(_evaluations(analysis, findings))
         if others:
             content.append(supplementary_data(others))
-        return Comprehensive3DSR(
-            evidence=[*by_instance(headers).values(), *(dataset for _, dataset in others)],
+        evidence = [*by_instance(headers).values(), *(dataset for _, dataset in others)]
+        document = Comprehensive3DSR(
+            evidence=evidence,
             content=report[0],
             series_instance_uid=derive_uid(key, kind, "series"),
             series_number=series_number(source, 2),
@@ -139,8 +133,14 @@ def encode_sr(
             is_complete=True,
             is_final=False,
         )
+        # afterwards, and as plain data sets: highdicom copies and searches the content several times over
+        items = list(document.ContentSequence)
+        document.ContentSequence = [*items[:place], image_library(source, headers), *items[place:]]
+        listed = evidence_of(evidence)
+        document[listed.tag] = listed
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise EncodeError(f"SR of pipeline {analysis.pipeline} cannot be built: {error}") from error
+    return document
 
 
 def sr_description(analysis: Analysis) -> str:
@@ -217,9 +217,7 @@ def _referenced_segment(seg: Segmentation, finding: Finding, headers: Sequence[D
     ``ReferencedSegment.from_segmentation`` looks for the segment number in every frame; highdicom itself writes it
     once for all frames when the object has one segment only.
     """
-    first = finding.mask.box[0].start
-    slices = first + np.flatnonzero(finding.mask.voxels.any(axis=(1, 2)))
-    images = [SourceImageForSegmentation(*r) for r in references(headers[i] for i in slices)]
+    images = [SourceImageForSegmentation(*r) for r in references(headers[i] for i in finding.mask.images)]
     return ReferencedSegment(str(seg.SOPClassUID), str(seg.SOPInstanceUID), finding.number, source_images=images)
 
 
@@ -274,20 +272,3 @@ def _comments(analysis: Analysis) -> list[ContentItem]:
     """The outcome in words, the reason, the remarks."""
     outcome = f"Outcome: {analysis.outcome}" + (f" ({analysis.reason})" if analysis.reason else "")
     return [TextContentItem(codes.DCM.Comment, plain(text, 1024), _CONTAINS) for text in (outcome, *analysis.remarks)]
-
-
-def _image_library(source: Source, headers: Sequence[Dataset]) -> ContainerContentItem:
-    """TID 1600: the images that were analysed, also when nothing was found in them."""
-    group = ContainerContentItem(name=codes.DCM.ImageLibraryGroup, relationship_type=_CONTAINS)
-    items: list[ContentItem] = []
-    if source.modality in _MODALITIES:
-        items.append(CodeContentItem(codes.DCM.Modality, _MODALITIES[source.modality], _CONTEXT))
-    uid = source.datasets[0].get("FrameOfReferenceUID")
-    if uid:
-        items.append(UIDRefContentItem(codes.DCM.FrameOfReferenceUID, UID(str(uid)), _CONTEXT))
-    name = CodedConcept("260753009", "SCT", "Source")
-    items += [ImageContentItem(name, *r, relationship_type=_CONTAINS) for r in references(headers)]
-    group.ContentSequence = ContentSequence(items)
-    library = ContainerContentItem(name=codes.DCM.ImageLibrary, relationship_type=_CONTAINS)
-    library.ContentSequence = ContentSequence([group])
-    return library

@@ -17,7 +17,7 @@ from highdicom import Volume, VolumeGeometry
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_modality_lut
-from pydicom.pixels.utils import iter_pixels
+from pydicom.pixels.utils import iter_pixels, pixel_array
 
 from node.errors import InputError
 from node.pipeline import Prior, Unsuitable
@@ -187,7 +187,7 @@ def _pixels(dataset: Dataset, headers: Sequence[Dataset]) -> Iterator[np.ndarray
     uid = dataset.get("SOPInstanceUID", "")
     frames = [int(h.ReferencedFrameNumber) - 1 for h in headers if "ReferencedFrameNumber" in h]
     try:
-        decoded = iter_pixels(dataset, indices=frames) if frames else iter([dataset.pixel_array])
+        decoded = iter_pixels(dataset, indices=frames) if frames else iter([pixel_array(dataset)])
         for header in headers:
             stored = next(decoded)
             shape = (int(header.Rows), int(header.Columns))
