@@ -68,7 +68,7 @@ def headers_for_highdicom(source: Source, geometry: VolumeGeometry | None = None
 
     With ``geometry`` every image gets the same orientation and pixel spacing: the scanner's rounding may differ.
     """
-    headers = []
+    headers: list[Dataset] = []
     for dataset in source.datasets:
         header = Dataset()
         for tag in _KEPT_TAGS if geometry is None or not headers else _OWN_TAGS:
