@@ -87,7 +87,7 @@ def analysed(folder: Path) -> tuple[str, str]:
                 series_instance_uid=uid,
                 modality="CT",
                 path=kept.path,
-                sha256=kept.sha256,
+                digest=kept.digest,
                 size=kept.size,
                 conflict=False,
                 association=None,
@@ -124,7 +124,7 @@ def analysed(folder: Path) -> tuple[str, str]:
                 result.insert().values(
                     sop_instance_uid=head.SOPInstanceUID, job_id=new.id, sop_class_uid=head.SOPClassUID,
                     transfer_syntax_uid="1.2.840.10008.1.2.1", series_instance_uid=head.SeriesInstanceUID,
-                    description=made.description, path=kept.path, sha256=kept.sha256, size=kept.size,
+                    description=made.description, path=kept.path, digest=kept.digest, size=kept.size,
                     quarantine=None, created_at=1002.0,
                 )
             )  # fmt: skip

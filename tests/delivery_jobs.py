@@ -74,7 +74,7 @@ class FinishedJob:
             "series_instance_uid": str(dataset.SeriesInstanceUID),
             "description": "",
             "path": kept.path,
-            "sha256": kept.sha256,
+            "digest": kept.digest,
             "size": kept.size,
             "created_at": float(number),
         }

@@ -81,7 +81,7 @@ class JobNode:
                     "series_instance_uid": series,
                     "modality": dataset.Modality,
                     "path": kept.path,
-                    "sha256": kept.sha256,
+                    "digest": kept.digest,
                     "size": kept.size,
                     "received_at": time.time(),
                 }

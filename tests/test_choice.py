@@ -98,7 +98,7 @@ class Scene:
                     series_instance_uid=dataset.SeriesInstanceUID,
                     modality=dataset.Modality,
                     path=kept.path,
-                    sha256=kept.sha256,
+                    digest=kept.digest,
                     size=kept.size,
                     conflict=False,
                     association=sender,

@@ -124,7 +124,7 @@ def test_what_a_peer_does_not_take_compressed_it_gets_decoded_without_loss(tmp_p
         assert there.PatientID == dataset.PatientID
     with job.engine.connect() as connection:
         rows = connection.execute(sa.select(delivery_instance)).all()
-    assert {(row.sent_syntax_uid, len(row.sent_sha256)) for row in rows} == {(ImplicitVRLittleEndian, 64)}
+    assert {(row.sent_syntax_uid, len(row.sent_digest)) for row in rows} == {(ImplicitVRLittleEndian, 71)}
     assert [path for path in (job.folder / "temporary").rglob("*") if path.is_file()] == []
 
 

@@ -293,7 +293,7 @@ def test_image_that_arrives_after_the_job_was_made_is_not_its_input(ledger: sa.C
         "study_instance_uid": "1.2",
         "series_instance_uid": "1.2.3",
         "modality": "CT",
-        "sha256": "",
+        "digest": "",
         "size": 1,
     }
     at = job(ledger).created_at

@@ -164,7 +164,7 @@ def test_a_discontinued_step_stops_the_jobs_and_the_waiting_decisions_of_its_ser
 
 
 def test_conflicts_are_compared_once_and_flag_what_was_sent(connection) -> None:
-    record_instances(connection, [receipt("1", conflict=True, path="conflicts/1", sha256="f" * 64)])
+    record_instances(connection, [receipt("1", conflict=True, path="conflicts/1", digest="f" * 64)])
     (pair,) = pairs_to_compare(connection)
     first = "incoming/1.1/1.1.1/1.dcm"
     assert pair == Pair(

@@ -40,7 +40,7 @@ def receipt(sop: str, *, at: float = 10.0, **changes: Any) -> Receipt:
         series_instance_uid="1.1.1",
         modality="CT",
         path=f"incoming/1.1/1.1.1/{sop}.dcm",
-        sha256="0" * 64,
+        digest="0" * 64,
         size=100,
         conflict=False,
         association=SENDER,
@@ -104,14 +104,24 @@ def test_a_late_image_opens_a_complete_series_again_and_a_repeated_one_does_not(
     assert rows(ledger, event)[-1].what == "late image"
 
 
+@pytest.mark.parametrize(
+    ("before", "told"), [("blake3:" + "0" * 64, ["receiving", "came again"]), ("0" * 64, ["receiving"])]
+)
+def test_a_row_follows_its_file_and_only_another_file_is_told(ledger: sa.Engine, before: str, told: list[str]) -> None:
+    record(ledger, receipt("1", digest=before))
+    record(ledger, receipt("1", digest="blake3:" + "f" * 64))  # before: SHA-256 of the same file, or another file
+    assert [row.digest for row in rows(ledger, instance)] == ["blake3:" + "f" * 64]
+    assert [row.what for row in rows(ledger, event)] == told
+
+
 def test_other_bytes_become_a_conflict_with_an_event_and_the_first_row_stays(ledger: sa.Engine) -> None:
     record(ledger, receipt("1"))
-    other = receipt("1", at=20.0, conflict=True, path="conflicts/1.1/1.1.1/1.f.dcm", sha256="f" * 64)
+    other = receipt("1", at=20.0, conflict=True, path="conflicts/1.1/1.1.1/1.f.dcm", digest="f" * 64)
     record(ledger, other)
     record(ledger, other)
-    assert [r.sha256 for r in rows(ledger, instance)] == ["0" * 64]
+    assert [r.digest for r in rows(ledger, instance)] == ["0" * 64]
     (row,) = rows(ledger, conflict)
-    assert (row.path, row.sha256, row.association_id) == ("conflicts/1.1/1.1.1/1.f.dcm", "f" * 64, "a1")
+    assert (row.path, row.digest, row.association_id) == ("conflicts/1.1/1.1.1/1.f.dcm", "f" * 64, "a1")
     assert [e.what for e in rows(ledger, event)] == ["receiving", "conflict"]
     assert rows(ledger, series)[0].instances == 1
 
@@ -196,6 +206,7 @@ def test_a_ledger_of_an_older_version_gets_the_new_columns_and_keeps_its_rows(le
     columns = {column.name for column in instance.columns}
     with ledger.begin() as connection:
         record_instances(connection, [receipt("1.2.3")])
+        connection.execute(sa.text("ALTER TABLE instance RENAME COLUMN digest TO sha256"))
         connection.execute(sa.text("DROP INDEX instance_association"))
         connection.execute(sa.text("ALTER TABLE instance DROP COLUMN association_id"))
 
@@ -205,5 +216,5 @@ def test_a_ledger_of_an_older_version_gets_the_new_columns_and_keeps_its_rows(le
     assert {column["name"] for column in there.get_columns("instance")} == columns
     assert "instance_association" in {index["name"] for index in there.get_indexes("instance")}
     (row,) = rows(newer, instance)
-    assert (row.sop_instance_uid, row.association_id) == ("1.2.3", None)
+    assert (row.sop_instance_uid, row.association_id, row.digest) == ("1.2.3", None, "0" * 64)
     newer.dispose()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from blake3 import blake3
 from dicom_files import ct_series, mr_series, secondary_capture, text_report, write
 from peers import dcmtk
 from pydicom.dataset import Dataset
@@ -41,7 +41,7 @@ def stored(node: Node) -> dict[str, bytes]:
     found = {}
     for row in node.rows(instance):
         content = node.spool.absolute(row.path).read_bytes()
-        assert hashlib.sha256(content).hexdigest() == row.sha256
+        assert row.digest == f"blake3:{blake3(content).hexdigest()}"
         assert len(content) == row.size
         found[row.sop_instance_uid] = content[dataset_offset(node.spool.absolute(row.path)) :]
     assert sorted(node.files()) == sorted(row.path for row in [*node.rows(instance), *node.rows(conflict)])

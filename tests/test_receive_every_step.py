@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import signal
@@ -14,6 +13,7 @@ from types import FrameType, SimpleNamespace
 from typing import Any, cast
 
 import sqlalchemy as sa
+from blake3 import blake3
 from dicom_files import ct_series
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from receivers import encode
@@ -136,7 +136,7 @@ def check(folder: Path, *, acknowledged: bool) -> int:
     for row in rows:
         content = spool.absolute(row.path).read_bytes()
         assert content[dataset_offset(spool.absolute(row.path)) :] == BYTES
-        assert row.sha256 == hashlib.sha256(content).hexdigest()
+        assert row.digest == f"blake3:{blake3(content).hexdigest()}"
     return len(rows)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import threading
 import time
@@ -11,6 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import sqlalchemy as sa
+from blake3 import blake3
 from dicom_files import ct_series
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from receivers import Node, ReceiverProcess, associate, drop, encode, send, until
@@ -24,7 +24,7 @@ SENDERS = 3
 
 
 def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return f"blake3:{blake3(data).hexdigest()}"
 
 
 class Load:
@@ -64,7 +64,7 @@ def check(node: Node, load: Load) -> None:
     assert sorted(node.files()) == sorted(row.path for row in rows.values())
     for uid, row in rows.items():
         content = node.spool.absolute(row.path).read_bytes()
-        assert digest(content) == row.sha256
+        assert digest(content) == row.digest
         assert digest(content[dataset_offset(node.spool.absolute(row.path)) :]) == load.sent[uid]
     assert node.rows(conflict) == []
     assert sum(row.instances for row in node.rows(series)) == len(rows)
@@ -124,7 +124,7 @@ def test_files_without_a_row_are_recorded_at_start_up_and_temporaries_swept(
     after = [sorted(node.rows(table)) for table in tables]
 
     def keys(rows: list[list[sa.Row[tuple[object, ...]]]]) -> list[list[tuple[object, ...]]]:
-        same = ("path", "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "sha256", "size", "modality")
+        same = ("path", "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "digest", "size", "modality")
         return [[tuple(getattr(row, name, None) for name in (*same, "instances")) for row in table] for table in rows]
 
     assert keys(after) == keys(before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from node.errors import InputError, PlatformError
 from node.spool import Spool, is_uid
@@ -39,7 +39,7 @@ def test_a_kept_file_is_what_was_given_and_its_digest_is_of_the_whole_file(spool
     content = spool.absolute(kept.path).read_bytes()
     assert content == part10(b"ab") + b"cd"
     assert (kept.status, kept.path) == ("new", "incoming/1.2/1.2.3/1.2.3.4.dcm")
-    assert (kept.size, kept.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert (kept.size, kept.digest) == (len(content), f"blake3:{blake3(content).hexdigest()}")
     assert everything(spool) == [kept.path]
 
 
@@ -47,7 +47,7 @@ def test_the_same_data_set_again_is_the_same_also_from_another_sender(spool: Spo
     first = spool.keep("1.2", "1.2.3", "1.2.3.4", [part10(b"abcd", b"ONE1")])
     again = spool.keep("1.2", "1.2.3", "1.2.3.4", [part10(b"abcd", b"OTHERS")])
     assert again.status == "same"
-    assert (again.path, again.sha256, again.size) == (first.path, first.sha256, first.size)
+    assert (again.path, again.digest, again.size) == (first.path, first.digest, first.size)
     assert everything(spool) == [first.path]
 
 
@@ -110,7 +110,7 @@ def test_a_result_replaces_its_predecessor(spool: Spool) -> None:
     second = spool.keep_result("job-1", "1.2.3", b"two")
     assert first.path == second.path == "results/job-1/1.2.3.dcm"
     assert spool.absolute(second.path).read_bytes() == b"two"
-    assert second.sha256 == hashlib.sha256(b"two").hexdigest()
+    assert second.digest == f"blake3:{blake3(b'two').hexdigest()}"
 
 
 def test_a_disk_that_refuses_leaves_nothing_behind(spool: Spool) -> None:

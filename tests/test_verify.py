@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,7 @@ def send(node: Node | ReceiverProcess) -> list[Any]:
 def make_result(node: Node, sop: str) -> None:
     kept = node.spool.keep_result("job-1", sop, sop.encode())
     row = {column.name: "" for column in result.columns}
-    row |= {"sop_instance_uid": sop, "job_id": "job-1", "path": kept.path, "sha256": kept.sha256}
+    row |= {"sop_instance_uid": sop, "job_id": "job-1", "path": kept.path, "digest": kept.digest}
     with begin_immediate(node.engine) as connection:
         connection.execute(sa.insert(result).values(row | {"size": kept.size, "created_at": now()}))
 
@@ -153,7 +154,7 @@ def test_a_deleted_ledger_is_rebuilt_from_the_files_when_a_receiver_starts(
     process.start()
     datasets = send(process)
     assert process.stop() == 0
-    facts = ("path", "sop_instance_uid", "study_instance_uid", "series_instance_uid", "sha256", "size")
+    facts = ("path", "sop_instance_uid", "study_instance_uid", "series_instance_uid", "digest", "size")
     before = [[tuple(getattr(row, fact) for fact in facts) for row in rows] for rows in kept(process.node())]
     for file in process.config.storage.folder.glob("ledger.sqlite*"):
         file.unlink()
@@ -186,3 +187,12 @@ def test_the_verb_names_the_faults_and_ends_with_the_status_of_the_ledger(full: 
     assert bad.exit_code == LedgerError.exit_code
     assert f"missing    {path}" in bad.stdout
     assert "1 files do not agree with the ledger" in bad.stderr
+
+
+def test_rows_of_a_version_that_calculated_sha256_stay_verifiable(full: Node):
+    path = full.rows(instance)[0].path
+    for content, altered in ((full.spool.absolute(path).read_bytes(), ()), (b"other bytes", (path,))):
+        with begin_immediate(full.engine) as connection:
+            row = sa.update(instance).where(instance.c.path == path)
+            connection.execute(row.values(digest=hashlib.sha256(content).hexdigest()))
+        assert look(full).altered == altered

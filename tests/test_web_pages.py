@@ -109,7 +109,7 @@ def test_the_bundle_holds_every_digest_and_no_patient(standing: Dashboard):
         files = {name: archive.read(name).decode() for name in archive.namelist()}
     received = json.loads(files["received.json"])
     assert len(received) == 5
-    assert all(len(entry["sha256"]) == 64 for entry in received)
+    assert all(entry["digest"].startswith("blake3:") for entry in received)
     assert "ab" * 32 in files["results.json"]
     for text in files.values():
         for identifying in ("Test^Patient", "PatientName", "00100010", "TEST-1", "19600101", "00080050"):

@@ -28,7 +28,7 @@ def transcoded(spool: Spool, path: str, syntax: str) -> Iterator[tuple[Path, Sen
     draft = spool.draft()
     try:
         draft.write([_converted(spool.absolute(path), UID(syntax))])
-        yield draft.path, Sent(transfer_syntax_uid=syntax, sha256=draft.sha256)
+        yield draft.path, Sent(transfer_syntax_uid=syntax, digest=draft.digest)
     finally:
         draft.discard()
 

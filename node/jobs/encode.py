@@ -159,7 +159,7 @@ def keep(spool: Spool, job_id: str, encoded: EncodedObject, quarantine: str | No
         "series_instance_uid": str(head.SeriesInstanceUID),
         "description": encoded.description,
         "path": kept.path,
-        "sha256": kept.sha256,
+        "digest": kept.digest,
         "size": kept.size,
         "quarantine": quarantine,
         "created_at": now(),

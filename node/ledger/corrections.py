@@ -13,7 +13,7 @@ from node.ledger.conflicts import SAME_IMAGE
 from node.ledger.jobs import CANCELED
 from node.ledger.tables import conflict, event, instance, job, series
 
-_OF_FILE = ("path", "sha256", "size", "association_id", "received_at", "transfer_syntax_uid")
+_OF_FILE = ("path", "digest", "size", "association_id", "received_at", "transfer_syntax_uid")
 _CORRECTED = sa.and_(
     conflict.c.kind == "identity",
     conflict.c.replaced_at.is_(None),

@@ -38,7 +38,7 @@ class Sent:
     """What was sent, where it is not the file as it is kept."""
 
     transfer_syntax_uid: str
-    sha256: str
+    digest: str
     """Of the whole Part 10 file."""
 
 
@@ -109,7 +109,7 @@ def record_status(
         "comment": comment,
         "sent_at": now(),
         "sent_syntax_uid": sent and sent.transfer_syntax_uid,
-        "sent_sha256": sent and sent.sha256,
+        "sent_digest": sent and sent.digest,
     }
     if not insert_new(connection, delivery_instance, [{**key, **values}]):
         which = sa.and_(*(delivery_instance.c[name] == value for name, value in key.items()))

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from node.errors import LedgerError
-from node.ledger.tables import metadata
+from node.ledger.tables import RENAMED, metadata
 
 _CREATE_LOCK = 0x41494E44
 """Key of the PostgreSQL advisory lock under which tables are created."""
@@ -50,11 +50,15 @@ def open_ledger(url: str) -> sa.Engine:
 
 
 def _add_columns(connection: sa.Connection) -> None:
-    """Columns and indexes that an older version did not have; a column added later is nullable or has a default."""
+    """What an older version did not have or named otherwise; a column added later is nullable or has a default."""
     there = sa.inspect(connection)
     for table in metadata.sorted_tables:
         compiler: Any = connection.dialect.ddl_compiler(connection.dialect, sa.schema.CreateTable(table))
         columns = {column["name"] for column in there.get_columns(table.name)}
+        for before, after in RENAMED.get(table.name, {}).items():
+            if before in columns:
+                connection.execute(sa.DDL(f"ALTER TABLE {table.name} RENAME COLUMN {before} TO {after}"))
+                columns.add(after)
         indexes = {index["name"] for index in there.get_indexes(table.name)}
         for column in table.columns:
             if column.name not in columns:

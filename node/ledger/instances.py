@@ -36,7 +36,7 @@ class Receipt:
     series_instance_uid: str
     modality: str
     path: str
-    sha256: str
+    digest: str
     size: int
     conflict: bool
     """The file differs from the one that is known under this SOP Instance UID."""
@@ -65,9 +65,10 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> 
     others = {r.sop_instance_uid for r in receipts} - created
     known = _known(connection, others)
     paths = {uid: wanted[uid].path for uid in created} | {uid: path for uid, (path, _) in known.items()}
-    for uid, (path, sha256) in known.items():
-        if uid in wanted and wanted[uid].path == path and wanted[uid].sha256 != sha256:
-            _replace(connection, wanted[uid])
+    for uid, (path, digest) in known.items():
+        if uid in wanted and wanted[uid].path == path and wanted[uid].digest != digest:
+            # Without the name of its algorithm it is of an older version: nothing says that the file is another.
+            _replace(connection, wanted[uid], lost=":" in digest)
     # A conflict whose first file has no row yet can only come from a spool that is being recovered; one that is the
     # file that counts has taken the place of the first.
     _record_conflicts(connection, [r for r in receipts if paths.get(r.sop_instance_uid) != r.path])
@@ -158,12 +159,12 @@ def _row(receipt: Receipt, table: sa.Table) -> dict[str, Any]:
 
 
 def _known(connection: sa.Connection, uids: set[str]) -> dict[str, tuple[str, str]]:
-    """SOP Instance UID -> path and SHA-256 of its row."""
+    """SOP Instance UID -> path and digest of its row."""
     if not uids:
         return {}
-    query = sa.select(instance.c.sop_instance_uid, instance.c.path, instance.c.sha256)
+    query = sa.select(instance.c.sop_instance_uid, instance.c.path, instance.c.digest)
     rows = connection.execute(query.where(instance.c.sop_instance_uid.in_(uids))).all()
-    return {row.sop_instance_uid: (row.path, row.sha256) for row in rows}
+    return {row.sop_instance_uid: (row.path, row.digest) for row in rows}
 
 
 _THIS_SERIES = (series.c.study_instance_uid == sa.bindparam("study")) & (
@@ -219,10 +220,12 @@ def _touch_series(connection: sa.Connection, receipts: list[Receipt]) -> None:
         connection.execute(_TOUCH, {**this, "more": len(group), "at": last_at, "said": modality})
 
 
-def _replace(connection: sa.Connection, receipt: Receipt) -> None:
-    file = {"sha256": receipt.sha256, "size": receipt.size, "transfer_syntax_uid": receipt.transfer_syntax_uid}
+def _replace(connection: sa.Connection, receipt: Receipt, *, lost: bool) -> None:
+    file = {"digest": receipt.digest, "size": receipt.size, "transfer_syntax_uid": receipt.transfer_syntax_uid}
     this = instance.c.sop_instance_uid == receipt.sop_instance_uid
     connection.execute(instance.update().where(this).values(**file))
+    if not lost:
+        return
     sender = receipt.association.calling_ae if receipt.association else "the spool"
     _tell(connection, receipt, "came again", f"the file of {receipt.sop_instance_uid} was lost; now from {sender}")
 

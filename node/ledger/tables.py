@@ -7,6 +7,15 @@ import sqlalchemy as sa
 metadata = sa.MetaData()
 
 
+RENAMED = {
+    "instance": {"sha256": "digest"},
+    "conflict": {"sha256": "digest"},
+    "result": {"sha256": "digest"},
+    "delivery_instance": {"sent_sha256": "sent_digest"},
+}
+"""Columns that had another name in older versions, by table: before -> now."""
+
+
 def _text(name: str, *, null: bool = False, key: bool = False) -> sa.Column[str]:
     return sa.Column(name, sa.Text, nullable=null, primary_key=key)
 
@@ -41,7 +50,7 @@ instance = sa.Table(
     _text("series_instance_uid"),
     _text("modality"),  # "" when the file does not say
     _text("path"),
-    _text("sha256"),
+    _text("digest"),
     sa.Column("size", sa.BigInteger, nullable=False),
     _text("association_id", null=True),  # null: found in the spool at start-up
     _time("received_at"),
@@ -56,7 +65,7 @@ conflict = sa.Table(  # same SOP Instance UID, different bytes: kept beside, sho
     _text("sop_instance_uid"),
     _text("study_instance_uid"),
     _text("series_instance_uid"),
-    _text("sha256"),
+    _text("digest"),
     sa.Column("size", sa.BigInteger, nullable=False),
     _text("association_id", null=True),
     _time("received_at"),
@@ -192,7 +201,7 @@ result = sa.Table(  # an encoded object; stored before it is sent
     _text("series_instance_uid"),
     _text("description"),
     _text("path"),
-    _text("sha256"),
+    _text("digest"),
     sa.Column("size", sa.BigInteger, nullable=False),
     _text("quarantine", null=True),  # why the gate holds it back
     _time("created_at"),
@@ -239,7 +248,7 @@ delivery_instance = sa.Table(
     _time("asked_at", null=True),  # when that request was made
     _time("committed_at", null=True),  # proof that the destination keeps it: Storage Commitment, or asked for and found
     _text("sent_syntax_uid", null=True),  # null: the file was sent as it is
-    _text("sent_sha256", null=True),  # of the data set as it was sent, when transcoded
+    _text("sent_digest", null=True),  # of the data set as it was sent, when transcoded
     sa.Index("delivery_instance_transaction", "transaction_uid"),
 )
 

@@ -1,11 +1,10 @@
-"""Does the ledger tell the truth about the files? Re-reads every file of spool and results and compares SHA-256.
+"""Does the ledger tell the truth about the files? Re-reads every file of spool and results and compares digests.
 
 Nothing is changed. The node may run meanwhile: what looks wrong is looked up in the ledger once more before it counts.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -14,14 +13,14 @@ import sqlalchemy as sa
 
 from node.ledger.engine import begin_immediate
 from node.ledger.tables import conflict, instance, result
-from node.spool import Spool
+from node.spool import Spool, digest_of
 
 SETTLE_SECONDS = 60.0
 """The row of a file may come this much later: a younger file without row is not judged."""
 
 Fault = Literal["missing", "altered", "unrecorded"]
 Rows = sa.CompoundSelect[str, str]
-"""Query of paths with their SHA-256."""
+"""Query of paths with their digests."""
 Progress = Callable[[int, int], None]
 """Called with the number of studies and jobs that are done, and of all."""
 
@@ -51,7 +50,7 @@ class Verification:
 
 
 def compare(recorded: Mapping[str, str], found: Mapping[str, str]) -> dict[str, Fault]:
-    """What is wrong with which path, given path -> SHA-256 of the ledger and of the files."""
+    """What is wrong with which path, given path -> digest of the ledger and of the files."""
     faults: dict[str, Fault] = dict.fromkeys(recorded.keys() - found.keys(), "missing")
     for path, digest in found.items():
         if path not in recorded:
@@ -70,7 +69,7 @@ def verify(engine: sa.Engine, spool: Spool, at: float, progress: Progress = lamb
         progress(done, len(places))
         with engine.connect() as connection:
             before = _recorded(connection, rows)
-        found, read = _digests(spool, folders)
+        found, read = _digests(spool, folders, before)
         here = compare(before, found)
         if here:
             with begin_immediate(engine) as connection:  # waits for retention, whose files go before their rows
@@ -99,25 +98,28 @@ def _places(engine: sa.Engine, spool: Spool) -> list[tuple[tuple[str, ...], Rows
         jobs = set(connection.scalars(sa.select(result.c.job_id).distinct()))
     places: list[tuple[tuple[str, ...], Rows]] = []
     for study in sorted(studies | spool.names("incoming") | spool.names("conflicts")):
-        rows = [sa.select(t.c.path, t.c.sha256).where(t.c.study_instance_uid == study) for t in received]
+        rows = [sa.select(t.c.path, t.c.digest).where(t.c.study_instance_uid == study) for t in received]
         places.append(((f"incoming/{study}", f"conflicts/{study}"), sa.union_all(*rows)))
     for job in sorted(jobs | spool.names("results")):
-        made = sa.select(result.c.path, result.c.sha256).where(result.c.job_id == job)
+        made = sa.select(result.c.path, result.c.digest).where(result.c.job_id == job)
         places.append(((f"results/{job}",), sa.union_all(made)))
     return places
 
 
 def _recorded(connection: sa.Connection, rows: Rows) -> dict[str, str]:
-    return {row.path: row.sha256 for row in connection.execute(rows)}
+    return {row.path: row.digest for row in connection.execute(rows)}
 
 
-def _digests(spool: Spool, folders: tuple[str, ...]) -> tuple[dict[str, str], int]:
-    """Path -> SHA-256 of every file, or why it cannot be read, which equals no digest; and the bytes read."""
+def _digests(spool: Spool, folders: tuple[str, ...], recorded: Mapping[str, str]) -> tuple[dict[str, str], int]:
+    """Path -> digest of every file, or why it cannot be read, which equals no digest; and the bytes read.
+
+    In the algorithm of the one that is recorded.
+    """
     found, size = {}, 0
     for path in (path for folder in folders for path in spool.files(folder)):
         try:
             with spool.absolute(path).open("rb") as file:
-                found[path] = hashlib.file_digest(file, "sha256").hexdigest()
+                found[path] = digest_of(file, recorded[path]) if path in recorded else digest_of(file)
                 size += file.tell()
         except FileNotFoundError:
             continue  # retention was faster

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from node.ledger.instances import (
     record_instances,
 )
 from node.receive.head import read_head
-from node.spool import Spool, dataset_offset, sync_folder
+from node.spool import Spool, dataset_offset, digest_of, sync_folder
 
 LOGGER = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ def _read(file: Path, path: str) -> Iterator[Receipt]:
     try:
         meta = read_file_meta_info(file)
         with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = digest_of(stream)
             stream.seek(dataset_offset(file))
             head = read_head(stream, meta.TransferSyntaxUID)
         state = file.stat()
@@ -105,7 +104,7 @@ def _read(file: Path, path: str) -> Iterator[Receipt]:
         series_instance_uid=head.series_instance_uid,
         modality=head.modality,
         path=path,
-        sha256=digest,
+        digest=digest,
         size=state.st_size,
         conflict=path.startswith("conflicts/"),
         association=None,

@@ -88,7 +88,7 @@ class Storage:
             series_instance_uid=head.series_instance_uid,
             modality=head.modality,
             path=kept.path,
-            sha256=kept.sha256,
+            digest=kept.digest,
             size=kept.size,
             conflict=kept.status == "conflict",
             association=self._opened(request.association),

@@ -3,7 +3,7 @@
 Layout, every path relative to that folder::
 
     incoming/STUDY/SERIES/SOP.dcm             as received, never modified
-    conflicts/STUDY/SERIES/SOP.SHA256.dcm     the same SOP Instance UID with other bytes
+    conflicts/STUDY/SERIES/SOP.DIGEST.dcm     the same SOP Instance UID with other bytes
     results/JOB/SOP.dcm                       encoded results
     work/JOB/                                 handover between the stages of a job
     temporary/WRITER/                         being written by one process, which holds a lock on this folder, or
@@ -14,7 +14,8 @@ that the file system honours fsync. Whoever is killed before leaves at most a te
 a final name. Limit: hard links and one file system are needed (ext4, XFS, Btrfs, ZFS; not SMB).
 """
 
+from node.spool.digest import digest_of
 from node.spool.files import Draft, dataset_offset, sync_folder
 from node.spool.spool import Kept, Spool, is_uid
 
-__all__ = ["Draft", "Kept", "Spool", "dataset_offset", "is_uid", "sync_folder"]
+__all__ = ["Draft", "Kept", "Spool", "dataset_offset", "digest_of", "is_uid", "sync_folder"]

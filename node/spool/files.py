@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from blake3 import blake3
+
 from node.errors import InputError
+from node.spool.digest import written
 
 _BLOCK = 1 << 20
 
@@ -21,13 +23,13 @@ class Draft:
         self.descriptor = descriptor
         """Open for reading and writing."""
         self.size = 0
-        self._digest = hashlib.sha256()
+        self._digest = blake3()
         self._open = True
 
     @property
-    def sha256(self) -> str:
+    def digest(self) -> str:
         """Of what was written so far."""
-        return self._digest.hexdigest()
+        return written(self._digest)
 
     def write(self, parts: Sequence[bytes | memoryview]) -> None:
         """Append at most 1024 parts (IOV_MAX). Raises ``OSError`` when the disk refuses."""
@@ -74,13 +76,6 @@ def sync_folder(folder: str | Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def digest(path: Path) -> tuple[str, int]:
-    """SHA-256 (lower-case hexadecimal) and size of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return digest.hexdigest(), file.tell()
 
 
 def dataset_offset(path: Path) -> int:

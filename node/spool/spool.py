@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from node.errors import InputError, PlatformError
-from node.spool.files import Draft, digest, locked, same_dataset, sync_folder
+from node.spool.digest import digest_of
+from node.spool.files import Draft, locked, same_dataset, sync_folder
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -35,7 +36,7 @@ class Kept:
 
     path: str
     """Relative to the spool's folder."""
-    sha256: str
+    digest: str
     """Of the whole file at ``path``, File Meta Information included."""
     size: int
     """Bytes of the file at ``path``."""
@@ -113,13 +114,13 @@ class Spool:
             if self._synced:
                 os.fsync(draft.descriptor)
             if self._link(draft.path, path):
-                return Kept(path=path, sha256=draft.sha256, size=draft.size, status="new")
+                return Kept(path=path, digest=draft.digest, size=draft.size, status="new")
             if same_dataset(draft.path, self.absolute(path)):
-                there, there_size = digest(self.absolute(path))
-                return Kept(path=path, sha256=there, size=there_size, status="same")
-            path = f"conflicts/{study}/{series}/{sop}.{draft.sha256[:16]}.dcm"
+                with self.absolute(path).open("rb") as file:
+                    return Kept(path=path, digest=digest_of(file), size=file.tell(), status="same")
+            path = f"conflicts/{study}/{series}/{sop}.{draft.digest.rpartition(':')[2][:16]}.dcm"
             self._link(draft.path, path)
-            return Kept(path=path, sha256=draft.sha256, size=draft.size, status="conflict")
+            return Kept(path=path, digest=draft.digest, size=draft.size, status="conflict")
 
     def keep_result(self, job_id: str, sop: str, data: bytes) -> Kept:
         """Write one encoded result durably; an earlier one of the same name is replaced in one step."""
@@ -132,7 +133,7 @@ class Spool:
             self._make(str(target.parent))
             draft.path.replace(target)
             sync_folder(target.parent)
-        return Kept(path=path, sha256=draft.sha256, size=draft.size, status="new")
+        return Kept(path=path, digest=draft.digest, size=draft.size, status="new")
 
     def work(self, job_id: str) -> Path:
         """Folder of one job for the handover between its stages (not created)."""

@@ -33,7 +33,7 @@ _KEPT = (
 def bundle(engine: sa.Engine, spool: Spool, study_uid: str) -> bytes:
     """A zip file. Raises ``NotFoundError`` for a study that the ledger does not know."""
     found = explain(engine, study_uid)
-    columns = ("sop_instance_uid", "series_instance_uid", "sop_class_uid", "sha256", "size", "received_at")
+    columns = ("sop_instance_uid", "series_instance_uid", "sop_class_uid", "digest", "size", "received_at")
     with engine.connect() as connection:
         rows = connection.execute(
             sa.select(*instance.c[columns]).where(instance.c.study_instance_uid == study_uid)
@@ -54,7 +54,7 @@ def bundle(engine: sa.Engine, spool: Spool, study_uid: str) -> bytes:
         f"Evidence for study {study_uid}, made {made_at} by ainode {__version__}.\n\n"
         "story.txt      the walk of the study in words\n"
         "study.json     the same as values: series, decisions with their traces, jobs, results, deliveries, timeline\n"
-        "received.json  every received image with the SHA-256 of its file\n"
+        "received.json  every received image with the digest of its file: blake3 (b3sum), without a name SHA-256\n"
         "results.json   how each result says that it was made: algorithm, version, digest of the weights\n"
         "SHA256SUMS     check with: sha256sum -c SHA256SUMS\n"
     )
