@@ -169,14 +169,14 @@ def test_child_dies_with_its_parent(tmp_path: Path, notes: Path) -> None:
         f"import sys; sys.path[:0] = {sys.path!r}\n"
         "from pathlib import Path, PosixPath\n"
         "from node.config import PipelineTable\n"
-        "from node.jobs.child import Task\n"
+        "from node.jobs.child import PriorFiles, Task\n"
         "from node.jobs.worker import Worker\n"
         "if __name__ == '__main__':\n"
         f"    Worker('cpu', 1, 240.0, Path({str(tmp_path / 'trays')!r})).run({one!r}, lambda: True)\n"
     )
     (tmp_path / "parent.py").write_text(script)
     parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not (log.exists() and log.read_text()):
         assert parent.poll() is None
         assert time.monotonic() < deadline
