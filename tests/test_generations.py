@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -214,6 +215,18 @@ def test_a_series_that_came_again_as_a_whole_is_analysed_and_sent_on_under_its_n
         until(lambda: len(node.rows(instance)) == len(node.rows(conflict)) == 3)
         Conflicts(node.engine, node.spool).step()
         assert counting(node) == ({"MERGED-9"}, {str(images[0].PatientID)})
+
+
+def test_a_rebuilt_ledger_has_the_images_that_a_killed_analysis_was_reading(tmp_path: Path) -> None:
+    with receiving(tmp_path) as node:
+        send(node, ct_series(3, 16))
+    for file in tmp_path.glob("ledger.sqlite*"):
+        file.unlink()
+    (tmp_path / "tray").mkdir()
+    for path in (tmp_path / "incoming").rglob("*.dcm"):
+        os.link(path, tmp_path / "tray" / path.name)
+    with receiving(tmp_path) as node:
+        until(lambda: len(node.rows(instance)) == 3)
 
 
 def test_a_sop_instance_uid_used_again_in_another_study_is_a_conflict_that_both_studies_explain(

@@ -57,7 +57,7 @@ def search(engine: sa.Engine, spool: Spool, stop: threading.Event) -> int:
             break
         with engine.connect() as connection:
             unknown = sorted(set(paths) - known_paths(connection, study))
-        alone = [path for path in unknown if spool.absolute(path).stat().st_nlink == 1]
+        alone = [path for path in unknown if not spool.has_writer(path)]
         found += _record(engine, [receipt for path in alone for receipt in _read(spool.absolute(path), path)])
     if found:
         LOGGER.warning("recovered: %d file(s) of the spool that had no row", found)

@@ -194,6 +194,18 @@ class Spool:
             for study in sorted((self.folder / root).iterdir()):
                 yield study.name, sorted(str(path.relative_to(self.folder)) for path in study.glob("*/*.dcm"))
 
+    def has_writer(self, path: str) -> bool:
+        """Whether a kept file still has its second name among the temporaries: its row is written, or rescued, by that.
+
+        Other second names tell nothing: models read images under names of their own.
+        """
+        state = self.absolute(path).stat()
+        for folder in self._temporary.iterdir() if state.st_nlink > 1 else ():
+            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:  # swept meanwhile
+                if any(entry.inode() == state.st_ino for entry in entries):
+                    return True
+        return False
+
     def names(self, root: str) -> set[str]:
         """What lies in ``incoming`` or ``conflicts`` (StudyInstanceUIDs) or in ``results`` (job ids)."""
         return {path.name for path in (self.folder / root).iterdir()}
