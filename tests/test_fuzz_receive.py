@@ -6,6 +6,7 @@ import random
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fuzz_receive import corpus, mutate_bytes, mutated, split, target, usage
@@ -15,11 +16,13 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
+from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from node.errors import InputError
-from node.receive.command import Command
+from node.receive.command import N_EVENT_REPORT_RQ, Command
 from node.receive.head import head_of_file, read_head
-from node.receive.negotiation import Proposal, prepare
+from node.receive.negotiation import Context, Proposal, prepare
+from node.receive.normalized import Normalized
 
 SYNTAXES = {
     "explicit": ExplicitVRLittleEndian,
@@ -85,3 +88,11 @@ def test_a_mutated_data_set_is_read_or_refused_and_the_quick_walk_agrees_with_py
             read += 1
             assert head == read_head(BytesIO(data), syntax)
     assert 20 < read < 1000
+
+
+def test_a_deflated_data_set_of_an_operation_that_cannot_be_inflated_is_an_invalid_argument():
+    sent: list[bytes] = []
+    normalized = Normalized(SimpleNamespace(calling_ae="RAW", id="a"), None, lambda *pdu: sent.append(pdu[1]))
+    command = Command({0x0100: N_EVENT_REPORT_RQ.to_bytes(2, "little"), 0x0110: b"\1\0"})
+    normalized.serve(1, Context(StorageCommitmentPushModel, DeflatedExplicitVRLittleEndian), command, b"\0\1\2\3\4\5\6")
+    assert Command.parse(sent[0]).status == 0x0115

@@ -42,6 +42,7 @@ UNREADABLE = (
     TypeError,
     ValueError,
     struct.error,
+    zlib.error,
 )
 """What pydicom and pynetdicom raise on bytes that mean nothing; anything else is our own fault and must be seen."""
 
