@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from fuzz_receive import corpus, mutate_bytes, mutated, split, target, usage
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -17,6 +19,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 from pynetdicom.sop_class import StorageCommitmentPushModel
+from receivers import encode
 
 from node.errors import InputError
 from node.receive.command import N_EVENT_REPORT_RQ, Command
@@ -90,9 +93,20 @@ def test_a_mutated_data_set_is_read_or_refused_and_the_quick_walk_agrees_with_py
     assert 20 < read < 1000
 
 
-def test_a_deflated_data_set_of_an_operation_that_cannot_be_inflated_is_an_invalid_argument():
+def _bomb() -> bytes:
+    """20 MiB in 20 kB, a data set as it should be."""
+    return encode(
+        Dataset.from_json({"00420011": {"vr": "OB", "InlineBinary": "AAAA" * 7_000_000}}),
+        DeflatedExplicitVRLittleEndian,
+    )
+
+
+@pytest.mark.parametrize("data", [lambda: b"\0\1\2\3\4\5\6", _bomb], ids=["damaged", "bomb"])
+def test_a_deflated_data_set_of_an_operation_that_cannot_be_inflated_is_an_invalid_argument(
+    data: Callable[[], bytes],
+) -> None:
     sent: list[bytes] = []
     normalized = Normalized(SimpleNamespace(calling_ae="RAW", id="a"), None, lambda *pdu: sent.append(pdu[1]))
     command = Command({0x0100: N_EVENT_REPORT_RQ.to_bytes(2, "little"), 0x0110: b"\1\0"})
-    normalized.serve(1, Context(StorageCommitmentPushModel, DeflatedExplicitVRLittleEndian), command, b"\0\1\2\3\4\5\6")
+    normalized.serve(1, Context(StorageCommitmentPushModel, DeflatedExplicitVRLittleEndian), command, data())
     assert Command.parse(sent[0]).status == 0x0115

@@ -79,7 +79,7 @@ def read_head(stream: BinaryIO, transfer_syntax_uid: str) -> Head:
     """
     deflated = transfer_syntax_uid == DeflatedExplicitVRLittleEndian
     if deflated:
-        stream = BytesIO(_inflated_head(stream))
+        stream = BytesIO(inflate(stream, HEAD_LIMIT, INFLATED_LIMIT))
     values = dict.fromkeys(_WANTED, "")
     try:
         for element in data_element_generator(
@@ -116,8 +116,11 @@ def _behind_the_head(tag: BaseTag, _vr: str | None, _length: int) -> bool:
     return tag > _SERIES
 
 
-def _inflated_head(stream: BinaryIO) -> bytes:
-    """The first ``HEAD_LIMIT`` bytes of a deflated data set, after its whole stream proved to be sound."""
+def inflate(stream: BinaryIO, keep: int, limit: int) -> bytes:
+    """The first ``keep`` bytes of a deflated data set (PS3.5 A.5), after its whole stream proved to be sound.
+
+    Raises ``InputError`` when it is damaged or larger than ``limit``.
+    """
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     head, size = bytearray(), 0
     data = stream.read(_BLOCK)
@@ -125,9 +128,9 @@ def _inflated_head(stream: BinaryIO) -> bytes:
         while data and not inflater.eof:
             inflated = inflater.decompress(data, _BLOCK)
             size += len(inflated)
-            if size > INFLATED_LIMIT:
-                raise InputError(f"deflated data set is larger than {INFLATED_LIMIT} bytes; send it uncompressed")
-            if len(head) < HEAD_LIMIT:
+            if size > limit:
+                raise InputError(f"deflated data set is larger than {limit} bytes; send it uncompressed")
+            if len(head) < keep:
                 head += inflated
             data = inflater.unconsumed_tail or stream.read(_BLOCK)
     except zlib.error as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from node.receive.command import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, NORMALIZED, RESPONSE, Command
 from node.receive.negotiation import Context
-from node.receive.normalized import Normalized, NormalizedAnswer, NormalizedRequest
+from node.receive.normalized import LONGEST_DATA_SET, Normalized, NormalizedAnswer, NormalizedRequest
 from node.receive.pdu import INVALID_PARAMETER, PROVIDER, USER, AbortError, p_data_pdus
 from node.receive.status import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, UNRECOGNISED_OPERATION, Refusal
 from node.receive.wire import Wire
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 _LONGEST_COMMAND = 1 << 16
-_LONGEST_REPORT = 1 << 24
-"""Data set of a message that is no C-STORE: a Storage Commitment report of 80 000 instances."""
 _PARTS = 256
 """Parts that are gathered before they are written; a peer that sends one byte in each gathers no memory."""
 
@@ -126,7 +124,7 @@ class Messages:
         if message.fault:
             self._wire.skip(size)
         elif message.sink is None:
-            longest = _LONGEST_COMMAND if message.command is None else _LONGEST_REPORT
+            longest = _LONGEST_COMMAND if message.command is None else LONGEST_DATA_SET
             if len(message.encoded) + size > longest:
                 raise AbortError(PROVIDER, INVALID_PARAMETER)
             message.encoded += self._wire.take(size)

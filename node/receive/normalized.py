@@ -15,11 +15,14 @@ from pynetdicom.dsutils import decode, encode
 
 from node.errors import InputError
 from node.receive.command import Command, event_report_request
-from node.receive.head import UNREADABLE
+from node.receive.head import UNREADABLE, inflate
 from node.receive.negotiation import Context
 from node.receive.status import INVALID_ARGUMENT, PROCESSING_FAILURE
 
 LOGGER = logging.getLogger(__name__)
+
+LONGEST_DATA_SET = 1 << 24
+"""Bytes, on the wire and inflated: a Storage Commitment request for 80 000 instances."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +152,11 @@ def _decoded(encoded: bytes | bytearray, context: Context) -> Dataset:
 
     Raises ``InputError`` when it is none, or when a sequence is none.
     """
+    implicit_vr, little_endian, deflated = _coding(context)
     try:
-        dataset = decode(BytesIO(encoded), *_coding(context))
+        if deflated:
+            encoded = inflate(BytesIO(encoded), LONGEST_DATA_SET, LONGEST_DATA_SET)
+        dataset = decode(BytesIO(encoded), implicit_vr, little_endian)
         for element in dataset.iterall():
             if dictionary_has_tag(element.tag) and (dictionary_VR(element.tag) == "SQ") != (element.VR == "SQ"):
                 raise InputError(f"{element.tag} has VR {element.VR}")
