@@ -161,3 +161,15 @@ def test_a_tray_shows_the_files_of_its_jobs_and_is_swept_when_its_maker_is_gone(
     tray.close()
     other.close()
     assert list((tmp_path / "trays").iterdir()) == []
+
+
+def test_code_that_is_installed_in_place_can_be_read() -> None:
+    code = """
+from pathlib import Path
+import node
+from node.isolation import READ, programs
+home = Path(node.__file__).parent
+print(any(access == READ and home.is_relative_to(path) for path, access in programs()))
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.strip() == "True"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from node.isolation.files import DEVICE, LIST, READ, WRITE
 
@@ -25,8 +29,8 @@ def programs() -> Iterator[tuple[Path, int]]:
     """Rules for ``confine``."""
     for name in (*_SYSTEM, sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix):
         yield Path(name), READ
-    for entry in sys.path:
-        yield from _importable(Path(entry or "."))
+    for entry in (*(Path(entry or ".") for entry in sys.path), *_installed_in_place()):
+        yield from _importable(entry)
     for name in (entry for variable in _SEARCHED for entry in os.environ.get(variable, "").split(":")):
         if name:
             yield Path(name), READ
@@ -38,6 +42,15 @@ def programs() -> Iterator[tuple[Path, int]]:
     for name in (os.environ.get(variable, "") for variable in _CACHES):
         if name:
             yield Path(name), WRITE
+
+
+def _installed_in_place() -> Iterator[Path]:
+    """Folders of editable installations (PEP 610): an import hook may lead there, past ``sys.path`` (PEP 660)."""
+    for distribution in metadata.distributions():
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+        if origin.get("dir_info", {}).get("editable"):
+            folder = Path(url2pathname(urlsplit(origin["url"]).path))
+            yield from (folder, folder / "src")
 
 
 def _importable(entry: Path) -> Iterator[tuple[Path, int]]:
