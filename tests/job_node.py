@@ -148,7 +148,7 @@ class JobNode:
         with self.engine.connect() as connection:
             return get_job(connection, job_id)
 
-    def wait(self, job_id: str, until: Callable[[Job], bool] | None = None, seconds: float = 60.0) -> Job:
+    def wait(self, job_id: str, until: Callable[[Job], bool] | None = None, seconds: float = 120.0) -> Job:
         """The job once it ended, or once ``until`` holds."""
         deadline = time.monotonic() + seconds
         while True:
