@@ -157,6 +157,8 @@ class Incoming:
 
     def finish(self) -> Refusal | None:
         """The data set is complete: keep it; ``None`` when its file is durable and its row is seen to."""
+        if self._draft is not None and not self._draft.size:
+            self.write(())  # it is empty, and the header was to go with its first bytes
         if self._draft is None:
             return self._refusal
         try:
