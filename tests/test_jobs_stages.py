@@ -201,7 +201,7 @@ def test_one_line_says_which_headers_were_mended_and_nothing_of_the_patient(
     encode = inferred(idle, job_id)
     with caplog.at_level("INFO", "node.jobs.encode"):
         encode.handler(job_id, "")
-    [line] = [record.getMessage() for record in caplog.records if record.name == "node.jobs.encode"]
+    [line] = [text for record in caplog.records if ": headers of series " in (text := record.getMessage())]
     assert line.startswith(f"job {job_id}: headers of series {images[0].SeriesInstanceUID}: PatientSex is missing")
     assert "FrameOfReferenceUID is missing" in line
     assert "Unlogged" not in caplog.text
@@ -279,9 +279,11 @@ def test_series_with_an_unreadable_file_is_reported_as_failed(node: JobNode) -> 
     assert classes(node, job_id) == ["SR"]
 
 
-def test_pipelines_are_loaded_before_the_first_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_pipelines_are_loaded_before_the_first_job(
+    tmp_path: Path, notes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    births = notes / "births"
     caplog.set_level("INFO", "node.jobs")
-    births = tmp_path / "births"
     pipelines = {"jump": {"does": "jump"}, "findings": {"births": str(births)}}
     node = JobNode(config_of(tmp_path, pipelines=pipelines))
     infer = Infer(node.config, node.engine, node.spool)
