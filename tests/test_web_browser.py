@@ -159,7 +159,7 @@ def test_a_failed_job_is_retried_with_the_keyboard(page: Page, node: WholeNode, 
     expect(job).to_contain_text("whole_node has no 'absent'")
     job.get_by_role("button", name="Retry").focus()
     page.keyboard.press("Enter")
-    expect(page.locator(".timeline")).to_contain_text("anna retried the job")
+    expect(page.locator(".timeline:not(.log)")).to_contain_text("anna retried the job")
     expect(job.locator(".stage")).to_have_text("failed")
 
 
@@ -169,7 +169,8 @@ def test_a_paused_destination_gets_nothing_until_it_is_resumed(page: Page, node:
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("#pacs .stage")).to_have_text("paused")
     study = send(node, tmp_path)
-    page.goto(f"/study/{study}")
+    page.goto(f"/?q={study}")
+    page.locator(f'a[href="/study/{study}"]').click()
     expect(page.locator("article .stage")).to_have_text("delivering")
     expect(page.locator(".deliveries")).to_contain_text("paused by anna")
     page.goto("/destinations")
@@ -186,7 +187,8 @@ def test_a_stopped_pipeline_leaves_its_jobs_waiting_until_it_is_started(page: Pa
     card.get_by_role("button", name="Stop").click()
     expect(card.locator(".stage")).to_have_text("stopped")
     study = send(node, tmp_path)
-    page.goto(f"/study/{study}")
+    page.goto(f"/?q={study}")
+    page.locator(f'a[href="/study/{study}"]').click()
     expect(page.locator("article .stage")).to_have_text("queued")
     page.wait_for_timeout(3000)
     page.reload()
