@@ -17,6 +17,7 @@ from dicom_files import write
 from PIL import Image
 
 from node.ledger.jobs import get_job
+from node.ledger.tables import series
 from node.log import StudyLog, about
 from node.web.slices import Segments, open_segments, open_series, picture, pixels, window_of
 
@@ -72,6 +73,16 @@ def test_the_patient_is_shown_only_where_that_is_switched_on(serve: Serve, *, sh
             assert ("Test Patient" in browser.get(path).text) == show
         assert (dashboard.uid in browser.get("/?q=patient").text) == show
         assert dashboard.uid in browser.get(f"/?q={dashboard.uid[:12]}").text
+
+
+def test_an_old_study_is_found_by_its_uid_behind_many_newer_ones(dashboard: Dashboard):
+    newer = {"series_instance_uid": "1.2.3", "modality": "CT", "instances": 1, "state": "RECEIVING", "generation": 0}
+    rows = [newer | {"study_instance_uid": f"1.2.3.{n}", "first_at": 4e9, "last_at": 4e9 + n} for n in range(500)]
+    with dashboard.engine.begin() as connection:
+        connection.execute(series.insert(), rows)
+    browser = dashboard.browser("vera")
+    assert dashboard.uid not in browser.get("/").text
+    assert dashboard.uid in browser.get(f"/?q={dashboard.uid}").text.split("<table", 1)[1]
 
 
 def test_what_is_not_there_is_not_found_and_says_so(standing: Dashboard):

@@ -38,6 +38,7 @@ def stream(site: Site, visit: Visit) -> Response:
         if text:
             named = {study.uid for study in found if labels[study.uid].holds(text)}
             by_uid = walk.latest(connection, text)
+            labels |= {study.uid: site.label(connection, study.uid) for study in by_uid if study.uid not in labels}
             found = by_uid + [study for study in found if study.uid in named - {s.uid for s in by_uid}]
         roles = by_role(connection)
     counts = Counter(study.stage for study in found)
