@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from socket import SOCK_STREAM
+from typing import Any
 
 from node.errors import PlatformError
 
@@ -89,14 +90,19 @@ def refuse_calls() -> None:
     _drop_capabilities()
     code = b"".join(_instructions(machine))
     program = _Program(len(code) // 8, code)
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    for arguments in (
-        (_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
-        (_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0),
-    ):
-        if prctl(*arguments) != 0:
-            why = os.strerror(ctypes.get_errno())
-            raise PlatformError(f"pipelines run without network, which this kernel refuses ({why}); allow seccomp")
+    renounce_privileges()
+    _control(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0)
+
+
+def renounce_privileges() -> None:
+    """No program that is started gains privileges: what the kernel asks of who confines itself without any."""
+    _control(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def _control(*arguments: Any) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(*arguments) != 0:
+        why = os.strerror(ctypes.get_errno())
+        raise PlatformError(f"pipelines run without network, which this kernel refuses ({why}); allow seccomp")
 
 
 def _drop_capabilities() -> None:

@@ -16,11 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from node.errors import PlatformError
+from node.isolation.calls import renounce_privileges
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 """System calls, the same on every architecture."""
 _ASK_VERSION, _PATH_BENEATH = 1, 1
-_PR_SET_NO_NEW_PRIVS = 38
 _EXECUTE, _WRITE, _READ, _LIST = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _REMOVE, _MAKE_FOLDER, _MAKE_FILE = (1 << 4) | (1 << 5), 1 << 7, 1 << 8
 _MOVE, _TRUNCATE, _DEVICE = 1 << 13, 1 << 14, 1 << 15
@@ -64,8 +64,7 @@ def confine(rules: Iterable[tuple[Path, int]]) -> int:
     try:
         for path, rights in rules:
             _allow(ruleset, path, rights & known)
-        if ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-            raise PlatformError("pipelines run without new privileges, which this kernel refuses")
+        renounce_privileges()
         _call(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)

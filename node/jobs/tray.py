@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import uuid
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +18,7 @@ from node.config import PipelineTable
 from node.isolation import READ, WRITE
 from node.jobs.child import Task
 from node.jobs.handover import move
-from node.spool.files import locked
+from node.spool.files import locked, new_locked
 
 
 class Tray:
@@ -28,7 +27,7 @@ class Tray:
     def __init__(self, below: Path) -> None:
         below.mkdir(parents=True, exist_ok=True)
         _sweep(below)
-        self._folder, self._lock = _made(below)
+        self._folder, self._lock = new_locked(below)
         for name in ("in", "out"):
             (self._folder / name).mkdir()
 
@@ -108,18 +107,6 @@ def _link(path: Path, name: Path) -> Path:
                 raise
             shutil.copyfile(path, name)
     return name
-
-
-def _made(below: Path) -> tuple[Path, int]:
-    """A new folder and its lock; another one when a sweep came in between."""
-    while True:
-        folder = below / uuid.uuid4().hex
-        folder.mkdir()
-        descriptor = locked(folder)
-        if descriptor is not None and os.fstat(descriptor).st_nlink:
-            return folder, descriptor
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 def _sweep(below: Path) -> None:

@@ -35,6 +35,11 @@ def text(keyword: str, value: str) -> bytes:
     return head + struct.pack("<H", len(data)) + data
 
 
+def reference(sop_class: str, uid: str) -> bytes:
+    """Elements of a reference to a SOP Instance."""
+    return text("ReferencedSOPClassUID", sop_class) + text("ReferencedSOPInstanceUID", uid)
+
+
 def items(parts: Iterable[bytes]) -> bytes:
     """The value of a sequence whose items have the elements ``parts``."""
     return b"".join(piece for part in parts for piece in (_ITEM.pack(0xFFFE, 0xE000, len(part)), part))

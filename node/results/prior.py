@@ -18,7 +18,7 @@ from node.results.prior_masks import middle_mm
 from node.studies.source import SourceSeries
 
 _DEVICE_NAME = codes.DCM.DeviceObserverName
-_SEGMENTATIONS = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
+SEGMENTATIONS = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
 """Segmentation Storage, Label Map Segmentation Storage."""
 _MEASURED = (codes.DCM.ImagingMeasurements, codes.DCM.MeasurementGroup)
 
@@ -74,7 +74,7 @@ def referenced_segmentation(report: Dataset) -> tuple[str, str]:
     for study in report.get("CurrentRequestedProcedureEvidenceSequence") or []:
         for series in study.ReferencedSeriesSequence:
             for one in series.ReferencedSOPSequence:
-                if one.ReferencedSOPClassUID in _SEGMENTATIONS:
+                if one.ReferencedSOPClassUID in SEGMENTATIONS:
                     return str(series.SeriesInstanceUID), str(one.ReferencedSOPInstanceUID)
     return "", ""
 

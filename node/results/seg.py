@@ -17,7 +17,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 from node.errors import EncodeError
 from node.pipeline import Algorithm
 from node.results.analysis import Analysis, Source
-from node.results.encoded import encoded, raw_sequence, text
+from node.results.encoded import encoded, raw_sequence, reference
 from node.results.finding import Finding
 from node.results.headers import as_single, describe_body_part, references
 from node.results.identity import (
@@ -147,10 +147,7 @@ def _pattern(header: Dataset) -> Dataset:
 
 
 def _refer(seg: Segmentation, source: Source, headers: Sequence[Dataset]) -> None:
-    items = [
-        text("ReferencedSOPClassUID", sop_class) + text("ReferencedSOPInstanceUID", uid)
-        for sop_class, uid, _ in references(headers)
-    ]
+    items = [reference(sop_class, uid) for sop_class, uid, _ in references(headers)]
     instances = raw_sequence("ReferencedInstanceSequence", items)
     series = Dataset()
     series[instances.tag] = instances

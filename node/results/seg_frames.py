@@ -19,7 +19,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import format_number_as_ds
 
-from node.results.encoded import encoded, raw_sequence, sequence, text
+from node.results.encoded import encoded, raw_sequence, reference, sequence, text
 from node.results.finding import Finding
 from node.results.grid import PlacedMask
 
@@ -126,19 +126,16 @@ def _derivations(headers: Sequence[Dataset]) -> list[bytes]:
     how.DerivationCodeSequence = [CodedConcept("113076", "DCM", "Segmentation")]
     tail, derived = encoded(alike), encoded(how)
     return [
-        sequence("DerivationImageSequence", sequence("SourceImageSequence", referenced(header) + tail) + derived)
+        sequence("DerivationImageSequence", sequence("SourceImageSequence", _referenced(header) + tail) + derived)
         for header in headers
     ]
 
 
-def referenced(header: Dataset) -> bytes:
+def _referenced(header: Dataset) -> bytes:
     """Elements of a reference to one image or frame."""
     frame = header.get("ReferencedFrameNumber")
-    return b"".join((
-        text("ReferencedSOPClassUID", header.SOPClassUID),
-        text("ReferencedSOPInstanceUID", header.SOPInstanceUID),
-        b"" if frame is None else text("ReferencedFrameNumber", str(frame)),
-    ))  # fmt: skip
+    number = b"" if frame is None else text("ReferencedFrameNumber", str(frame))
+    return reference(header.SOPClassUID, header.SOPInstanceUID) + number
 
 
 def _position(header: Dataset) -> bytes:

@@ -13,6 +13,7 @@ from pydicom.sr.codedict import codes
 
 from node.results.analysis import Source
 from node.results.encoded import raw_sequence, sequence, text
+from node.results.encoded import reference as encoded_reference
 from node.results.headers import by_instance, reference, references
 
 _CONTEXT = RelationshipTypeValues.HAS_ACQ_CONTEXT
@@ -27,8 +28,7 @@ def evidence_of(evidence: Sequence[Dataset]) -> RawDataElement:
     """Current Requested Procedure Evidence Sequence (PS3.3 C.17.2), of one study."""
     series: dict[str, list[bytes]] = {}
     for dataset in by_instance(evidence).values():
-        sop_class, uid = reference(dataset)
-        item = text("ReferencedSOPClassUID", sop_class) + text("ReferencedSOPInstanceUID", uid)
+        item = encoded_reference(*reference(dataset))
         series.setdefault(str(dataset.SeriesInstanceUID), []).append(item)
     parts = [
         sequence("ReferencedSOPSequence", *items) + text("SeriesInstanceUID", uid) for uid, items in series.items()

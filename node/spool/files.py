@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,6 +68,18 @@ def locked(folder: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def new_locked(below: Path) -> tuple[Path, int]:
+    """A new folder of this process and the descriptor that holds its lock; another one when a sweep came in between."""
+    while True:
+        folder = below / f"{os.getpid()}-{uuid.uuid4().hex}"
+        folder.mkdir()
+        descriptor = locked(folder)
+        if descriptor is not None and os.fstat(descriptor).st_nlink:
+            return folder, descriptor
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def sync_folder(folder: str | Path) -> None:

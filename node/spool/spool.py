@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 import threading
-import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +15,7 @@ from typing import Literal
 
 from node.errors import InputError, PlatformError
 from node.spool.digest import digest_of
-from node.spool.files import Draft, locked, same_dataset, sync_folder
+from node.spool.files import Draft, locked, new_locked, same_dataset, sync_folder
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -85,15 +84,9 @@ class Spool:
 
     def _own_folder(self) -> Path:
         with self._lock:
-            while self._own is None:
-                folder = self._temporary / f"{os.getpid()}-{uuid.uuid4().hex}"
-                folder.mkdir()
-                descriptor = locked(folder)
-                if descriptor is not None and os.fstat(descriptor).st_nlink:  # else a sweep came in between
-                    weakref.finalize(self, os.close, descriptor)
-                    self._own = folder
-                elif descriptor is not None:
-                    os.close(descriptor)
+            if self._own is None:
+                self._own, descriptor = new_locked(self._temporary)
+                weakref.finalize(self, os.close, descriptor)
         return self._own
 
     def keep(self, study: str, series: str, sop: str, content: Draft | Iterable[bytes | memoryview]) -> Kept:

@@ -16,6 +16,7 @@ from node.ledger.jobs import Job, get_job, source_paths
 from node.ledger.tables import result
 from node.log import study_lines
 from node.operate.explain import explain
+from node.results.prior import SEGMENTATIONS
 from node.web import slices
 from node.web.evidence import bundle
 from node.web.report import Row, findings_in
@@ -23,8 +24,6 @@ from node.web.site import Site
 from node.web.stream import ACTIVE, stage_of_job
 from node.web.visit import Visit
 
-_SEG = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
-"""Segmentation Storage, Label Map Segmentation Storage."""
 _SR = "1.2.840.10008.5.1.4.1.1.88."
 _LINES = 200
 """Of the log, the newest."""
@@ -134,7 +133,9 @@ def _opened(site: Site, job_id: str) -> tuple[slices.Shown, tuple[slices.Segment
         job = get_job(connection, job_id)
         shown = slices.open_series(_source(site, connection, job))
         rows = connection.execute(sa.select(result).where(result.c.job_id == job_id)).mappings().all()
-    segments = tuple(slices.open_segments(site.spool.absolute(r["path"])) for r in rows if r["sop_class_uid"] in _SEG)
+    segments = tuple(
+        slices.open_segments(site.spool.absolute(r["path"])) for r in rows if r["sop_class_uid"] in SEGMENTATIONS
+    )
     files = _derived(site, rows)
     return shown, segments, slices.open_series(files) if len(files) == len(shown.places) else None
 
