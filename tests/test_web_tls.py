@@ -28,7 +28,11 @@ def name_at(port: int, trusting: ssl.SSLContext) -> str:
 
 
 def test_the_dashboard_over_tls_keeps_its_cookie_there_and_takes_a_renewed_certificate(
-    serve: Serve, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Serve,
+    authority: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("node.web.server.LOOK_SECONDS", 0.1)
     pem, key = tmp_path / "web.pem", tmp_path / "web.key"
@@ -47,7 +51,9 @@ def test_the_dashboard_over_tls_keeps_its_cookie_there_and_takes_a_renewed_certi
         assert all("GCM" in suite or "CHACHA20" in suite for suite in spoken["TLSv1_2"] + spoken["TLSv1_3"])
         assert spoken["TLSv1_3"]
         assert name_at(port, trusting) == "ainode.example"
-        shutil.copy(authority.pem("ct1"), pem)  # its key is still that of the old one
+        shutil.copy(authority.pem("ct1"), pem)
+        until(lambda: "the old certificate is shown" in caplog.text)  # its key is still that of the old one
+        assert name_at(port, trusting) == "ainode.example"
         shutil.copy(authority.key("ct1"), key)
         until(lambda: name_at(port, trusting) == "ct1.example")
         assert browser.get("/").status_code == 200

@@ -19,15 +19,10 @@ class Secured:
 
     def __init__(self, certificate: Path, key: Path | None) -> None:
         """Raises ``ConfigError`` when the files cannot be used."""
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        profile(self.context)
         self._certificate, self._key = certificate, key
         self._seen = self._stamps()
-        try:
-            self.context.load_cert_chain(self._certificate, self._key)
-        except OSError as error:
-            words = getattr(error, "reason", None) or error.strerror
-            raise ConfigError(f"[web] certificate {certificate}: {words}; give PEM files of one pair") from error
+        self._current = self.context = self._read()
+        self.context.sni_callback = self._show
 
     def look(self, _at: float) -> None:
         """Take the files again when they have changed; while they cannot be used, the old ones stay in force."""
@@ -35,11 +30,26 @@ class Secured:
         if stamps == self._seen:
             return
         try:
-            self.context.load_cert_chain(self._certificate, self._key)
-        except OSError as error:
-            logger.warning("[web] certificate %s cannot be used (%s); the old one stays", self._certificate, error)
+            self._current = self._read()
+        except ConfigError as error:
+            logger.warning("%s; until then the old certificate is shown", error)
             return
         self._seen = stamps
+
+    def _show(self, connection: ssl.SSLSocket | ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """Called at the start of every handshake, whether its client names a server or not."""
+        connection.context = self._current
+
+    def _read(self) -> ssl.SSLContext:
+        """Always a new context: one that has failed to load a pair may have lost the key that it had."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        profile(context)
+        try:
+            context.load_cert_chain(self._certificate, self._key)
+        except OSError as error:
+            words = getattr(error, "reason", None) or error.strerror
+            raise ConfigError(f"[web] certificate {self._certificate}: {words}; give PEM files of one pair") from error
+        return context
 
     def _stamps(self) -> list[tuple[int, int]]:
         files = [path.stat() for path in (self._certificate, self._key) if path is not None and path.exists()]
