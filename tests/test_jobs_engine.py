@@ -205,6 +205,26 @@ def test_waiting_attempt_survives_a_restart_and_keeps_its_time(engine: sa.Engine
     assert len(tries) == 2
 
 
+def test_delivery_that_goes_on_failing_alike_is_logged_once(
+    engine: sa.Engine, jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[str] = []
+
+    def deliver(_job_id: str, destination: str) -> None:
+        tries.append(destination)
+        if len(tries) < 3:
+            raise DeliveryError("no answer")
+
+    def encode(job_id: str, _: str) -> Done:
+        return Done(write=lambda c: owe_results(c, job_id, {"pacs": None}))
+
+    job_id = enqueue(engine, jobs)
+    jobs.serve("worker", stages(encode=encode, deliver=deliver))
+    until(completed(engine, job_id))
+    warned = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    assert warned == [f"job {job_id}: deliver failed: no answer"]
+
+
 def test_urgent_jobs_go_first(engine: sa.Engine, jobs: Jobs) -> None:
     order: list[str] = []
     low, medium, high = (enqueue(engine, jobs, number, priority) for number, priority in ((1, 3), (2, 2), (3, 1)))

@@ -196,6 +196,24 @@ def test_delivery_is_tried_for_ever_at_the_time_the_sender_sets(ledger: sa.Conne
         assert attempt.delay_seconds == pytest.approx(77.0, abs=1.0)
 
 
+def test_delivery_that_goes_on_failing_alike_is_told_once_and_its_next_line_counts(ledger: sa.Connection) -> None:
+    due = dict(zip("ab", to_delivery(ledger, "a", "b"), strict=True))
+    for error in ("refused: busy", "refused: busy", "down", "down"):
+        for name, attempt in due.items():
+            begin_attempt(ledger, attempt)
+            [due[name]] = fail_attempt(ledger, attempt, error, 0.1, FOR_EVER, permanent=False)
+    told = [row.detail for row in ledger.execute(sa.select(event).where(event.c.what == "deliver failed"))]
+    assert told == [
+        "0.10 s, a: refused: busy",
+        "0.10 s, b: refused: busy",
+        "0.10 s, a, attempt 3: down",
+        "0.10 s, b, attempt 3: down",
+    ]
+    walk(ledger, due["a"])
+    last = [(row.what, row.detail) for row in ledger.execute(sa.select(event).order_by(event.c.id.desc()).limit(2))]
+    assert last == [("deliver finished", "1.50 s, a, attempt 5"), ("deliver failed", told[-1])]
+
+
 def test_own_delay_counts_where_the_sender_sets_none(ledger: sa.Connection) -> None:
     [attempt] = to_delivery(ledger, "a")
     for delay in (5.0, 10.0, 20.0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import ssl
@@ -57,6 +58,28 @@ def test_the_dashboard_over_tls_keeps_its_cookie_there_and_takes_a_renewed_certi
         shutil.copy(authority.key("ct1"), key)
         until(lambda: name_at(port, trusting) == "ct1.example")
         assert browser.get("/").status_code == 200
+
+
+def test_files_that_do_not_fit_are_warned_of_once_a_change_and_taken_when_they_do(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pem, key = tmp_path / "web.pem", tmp_path / "web.key"
+    shutil.copy(authority.pem("ainode"), pem)
+    shutil.copy(authority.key("ainode"), key)
+    secured = Secured(pem, key)
+    whole = Path(authority.pem("ct1")).read_bytes()
+    shutil.copy(authority.key("ct1"), key)
+    for written, warned in ((whole[:100], 1), (whole[:200], 2)):
+        pem.write_bytes(written)
+        for _ in range(3):
+            secured.look(0.0)
+        assert caplog.text.count("the old certificate is shown") == warned
+    stamps = pem.stat()
+    pem.write_bytes(whole)
+    os.utime(pem, ns=(stamps.st_atime_ns, stamps.st_mtime_ns))  # a clock too coarse to tell the two writings apart
+    before = secured.current
+    secured.look(0.0)
+    assert secured.current is not before
 
 
 def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:

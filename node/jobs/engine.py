@@ -255,14 +255,17 @@ class Jobs:
     def _fail(self, attempt: Attempt, stage: Stage, error: Exception, seconds: float) -> None:
         known = isinstance(error, NodeError)
         text = str(error) if known else f"{type(error).__name__}: {error}"
-        logger.warning("job %s: %s failed: %s", attempt.job_id, attempt.stage, text, exc_info=None if known else error)
         permanent = isinstance(error, NodeError) and error.permanent
 
-        def change(connection: sa.Connection) -> None:
+        def change(connection: sa.Connection) -> bool:
+            news = transitions.is_news(connection, attempt, text)
             due = transitions.fail_attempt(connection, attempt, text, seconds, stage.retries, permanent=permanent)
             self._enqueue(connection, due)
+            return news
 
-        self._transact(change)
+        level = logging.WARNING if self._transact(change) else logging.DEBUG
+        trace = None if known else error
+        logger.log(level, "job %s: %s failed: %s", attempt.job_id, attempt.stage, text, exc_info=trace)
 
     def _transact(self, change: Callable[[sa.Connection], Result]) -> Result:
         """Commit ``change``, waiting for a database that is away: finished work is not thrown away for that."""

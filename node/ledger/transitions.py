@@ -39,7 +39,7 @@ from node.ledger.jobs import (
     is_stopped,
     update_job,
 )
-from node.ledger.tables import delivery, instance, job, original, result, series
+from node.ledger.tables import delivery, event, instance, job, original, result, series
 from node.ledger.timeline import tell
 
 Write = Callable[[sa.Connection], None]
@@ -105,7 +105,8 @@ def begin_attempt(connection: sa.Connection, attempt: Attempt) -> Job | None:
         update_job(connection, current.id, state=IN_PROGRESS, next_at=None)
         if attempt.stage == DELIVER:
             _update_delivery(connection, attempt, next_at=None)
-        tell(connection, current.id, f"{attempt.stage} started", _words(attempt))
+        if attempt.stage != DELIVER or not attempt.number:
+            tell(connection, current.id, f"{attempt.stage} started", _words(attempt))
     return current
 
 
@@ -136,7 +137,8 @@ def fail_attempt(
     if current is None:
         return []
     failed = attempt.number + 1
-    tell(connection, current.id, f"{attempt.stage} failed", f"{seconds:.2f} s{_words(attempt, ', ')}: {error}")
+    if is_news(connection, attempt, error):
+        tell(connection, current.id, f"{attempt.stage} failed", f"{seconds:.2f} s{_words(attempt, ', ')}: {error}")
     if permanent or (retries.max_attempts is not None and failed >= retries.max_attempts):
         return _give_up(connection, current, attempt, error)
     delay = retries.delay(failed)
@@ -146,6 +148,25 @@ def fail_attempt(
     else:
         update_job(connection, current.id, attempt=failed, next_at=now() + delay, error=error)
     return [replace(attempt, number=failed, delay_seconds=delay)]
+
+
+def is_news(connection: sa.Connection, attempt: Attempt, error: str) -> bool:
+    """Whether an attempt fails otherwise than the one before it.
+
+    A delivery is tried for ever: what goes on failing in the same way is told once, and its next line counts attempts.
+    """
+    if attempt.stage != DELIVER or not attempt.number:
+        return True
+    here = [event.c.detail.contains(f" s, {attempt.subject}{end}", autoescape=True) for end in (": ", ", attempt ")]
+    of_job = sa.select(job.c.study_instance_uid).where(job.c.id == attempt.job_id).scalar_subquery()
+    last = connection.scalar(
+        sa.select(event.c.detail)
+        .where(event.c.study_instance_uid == of_job, event.c.job_id == attempt.job_id)
+        .where(event.c.what == f"{DELIVER} failed", sa.or_(*here))
+        .order_by(event.c.id.desc())
+        .limit(1)
+    )
+    return last is None or last.partition(": ")[2] != error
 
 
 def cancel_job(connection: sa.Connection, job_id: str, reason: str) -> None:

@@ -20,25 +20,31 @@ class Secured:
     def __init__(self, certificate: Path, key: Path | None) -> None:
         """Raises ``ConfigError`` when the files cannot be used."""
         self._certificate, self._key = certificate, key
-        self._seen = self._stamps()
-        self._current = self.context = self._read()
+        self._seen = self._refused = self._stamps()
+        self.current = self.context = self._read()
+        """``current`` is what the next handshake gets; ``context`` is what the server was started with."""
         self.context.sni_callback = self._show
 
     def look(self, _at: float) -> None:
-        """Take the files again when they have changed; while they cannot be used, the old ones stay in force."""
+        """Take the files again when they have changed; while they cannot be used, the old ones stay in force.
+
+        Such files are tried at every look, as somebody may be writing them, and warned of once.
+        """
         stamps = self._stamps()
         if stamps == self._seen:
             return
         try:
-            self._current = self._read()
+            self.current = self._read()
         except ConfigError as error:
-            logger.warning("%s; until then the old certificate is shown", error)
+            if stamps != self._refused:
+                logger.warning("%s; until then the old certificate is shown", error)
+            self._refused = stamps
             return
         self._seen = stamps
 
     def _show(self, connection: ssl.SSLSocket | ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         """Called at the start of every handshake, whether its client names a server or not."""
-        connection.context = self._current
+        connection.context = self.current
 
     def _read(self) -> ssl.SSLContext:
         """Always a new context: one that has failed to load a pair may have lost the key that it had."""
