@@ -18,6 +18,8 @@ from typing import Any
 
 _NOISY = ("pynetdicom", "pydicom", "dbos", "highdicom", "uvicorn", "httpx", "httpcore", "markdown_it", "PIL")
 """Libraries that speak of their own doings below WARNING."""
+_SILENT = "pynetdicom.transport"
+"""Says of a destination that is down what its caller says as well: two lines for each probe."""
 _NAMED = {
     "study": re.compile(r"\bstudy ([0-9][0-9.]+[0-9])"),
     "series": re.compile(r"\bseries ([0-9][0-9.]+[0-9])"),
@@ -152,3 +154,4 @@ def set_up(level: str, form: str) -> None:
     logging.basicConfig(level=level, handlers=[handler])
     for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    logging.getLogger(_SILENT).setLevel(logging.CRITICAL)

@@ -110,3 +110,14 @@ def test_both_forms_of_the_log_name_the_study_so_that_it_can_be_searched_for() -
         assert json.loads(Json().format(record))["study"] == STUDY
         assert Text().format(record).endswith(f"INFO node: job done (study {STUDY})")
     assert Text().format(record).endswith("job done")
+
+
+def test_what_a_library_says_of_a_destination_that_is_down_is_not_said_twice() -> None:
+    code = (
+        "import logging; from node.log import set_up; set_up('INFO', 'text');"
+        "logging.getLogger('pynetdicom.transport').error('unable to connect');"
+        "logging.getLogger('pynetdicom.events').error('a handler broke')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "a handler broke" in done.stderr
+    assert "unable to connect" not in done.stderr

@@ -119,6 +119,7 @@ def test_a_study_is_seen_arriving_and_its_picture_is_scrolled_outlined_and_compa
     viewer = page.locator(".viewer")
     expect(viewer).to_be_visible()
     expect(page.locator(".lesions")).to_contain_text("Bright 1")
+    assert page.locator(".lesions").evaluate("e => e.offsetWidth <= e.parentElement.clientWidth")
     slider, before = page.locator(".slice"), page.locator(".before")
     start = int(slider.input_value())
     first = grey(page, ".before")
@@ -175,9 +176,11 @@ def test_a_paused_destination_gets_nothing_until_it_is_resumed(page: Page, node:
     expect(page.locator(".deliveries")).to_contain_text("paused by anna")
     page.goto("/destinations")
     page.get_by_role("button", name="Resume").click()
-    expect(page.locator("#pacs .stage")).to_have_text("up")
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
     page.goto(f"/study/{study}")
     expect(page.locator("article .stage")).to_have_text("stored")
+    page.goto("/destinations")
+    expect(page.locator("#pacs .stage")).to_have_text("up")
 
 
 def test_a_stopped_pipeline_leaves_its_jobs_waiting_until_it_is_started(page: Page, node: WholeNode, tmp_path: Path):

@@ -16,10 +16,14 @@ from dashboards import Dashboard, Serve, paths_of, token
 from dicom_files import write
 from PIL import Image
 
+from node.ledger import begin_immediate
+from node.ledger.circuits import close, record_failure
+from node.ledger.deliveries import schedule_delivery
 from node.ledger.jobs import get_job
-from node.ledger.tables import series
+from node.ledger.tables import delivery, series
 from node.log import StudyLog, about
 from node.web.slices import Segments, open_segments, open_series, picture, pixels, window_of
+from node.web.stream import stage_of_job
 
 
 def test_every_page_shows_itself_to_a_user(standing: Dashboard):
@@ -34,7 +38,8 @@ def test_an_operator_retries_and_the_timeline_names_who(dashboard: Dashboard):
     assert answer.headers["location"] == f"/study/{dashboard.uid}"
     with dashboard.engine.connect() as connection:
         assert get_job(connection, dashboard.job_id).state == "SCHEDULED"
-    assert "otto retried the job" in browser.get(f"/study/{dashboard.uid}").text
+    line = '<span class="faint">nodule</span><b>operator</b><span>otto retried the job</span>'
+    assert line in browser.get(f"/study/{dashboard.uid}").text
     browser.post(f"/job/{dashboard.job_id}/cancel", data={"csrf": token(browser)})
     with dashboard.engine.connect() as connection:
         assert get_job(connection, dashboard.job_id).reason == "cancelled by otto"
@@ -112,6 +117,44 @@ def test_the_page_of_a_study_lists_the_findings_of_the_report(standing: Dashboar
     text = standing.browser("vera").get(f"/study/{standing.uid}").text
     for part in ("Nodule 1", "Nodule 2", "Lung, left", " mm</td>", "Certainty of Finding", "83.0 %", "Halved"):
         assert part in text, part
+
+
+def test_measurements_beyond_the_fourth_stand_below_their_finding(standing: Dashboard):
+    text = standing.browser("vera").get(f"/study/{standing.uid}").text
+    head, _, body = text.partition("</thead>")
+    assert head.count('<th class="number">') == 4
+    first = body.partition("</tbody>")[0]
+    assert first.count('<td class="number">') == 4
+    assert first.count("<dt>") >= 1
+
+
+def test_a_destination_is_up_only_once_it_has_taken_something(dashboard: Dashboard):
+    browser = dashboard.browser("vera")
+
+    def health() -> str:
+        found = re.search(r'class="stage h-(\w+)"', browser.get("/destinations").text)
+        assert found is not None
+        return found[1]
+
+    assert health() == "idle"
+    with begin_immediate(dashboard.engine) as connection:
+        record_failure(connection, "pacs", "refused", 1000.0, 2000.0)
+    assert health() == "failing"
+    with begin_immediate(dashboard.engine) as connection:
+        for _ in range(2):
+            record_failure(connection, "pacs", "refused", 1000.0, 2000.0)
+    assert health() == "down"
+    with begin_immediate(dashboard.engine) as connection:
+        close(connection, "pacs")
+        schedule_delivery(connection, dashboard.job_id, "pacs")
+        connection.execute(delivery.update().values(state="STORED"))
+    assert health() == "up"
+
+
+def test_a_job_that_waits_for_its_next_attempt_is_queued_and_does_not_run():
+    row = {"state": "IN PROGRESS", "stage": "infer", "outcome": None, "next_at": None}
+    assert stage_of_job(row, ()) == "running"
+    assert stage_of_job(row | {"next_at": 4e9}, ()) == "queued"
 
 
 def test_the_bundle_holds_every_digest_and_no_patient(standing: Dashboard):

@@ -57,7 +57,7 @@ def close(connection: sa.Connection, destination: str) -> None:
     """The destination answers: what waits for it is due now."""
     connection.execute(sa.delete(circuit).where(circuit.c.destination == destination))
     waiting = sa.and_(delivery.c.destination == destination, delivery.c.next_at.is_not(None))
-    connection.execute(sa.update(delivery).where(waiting).values(next_at=now()))
+    connection.execute(sa.update(delivery).where(waiting).values(next_at=now(), error=None))
 
 
 def wait_if_open(connection: sa.Connection, job_id: str, destination: str, next_at: float) -> Circuit | None:

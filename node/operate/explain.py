@@ -66,6 +66,9 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
                         order="sop_instance_uid",
                     )
         timeline = _rows(connection, event, event.c.study_instance_uid == study_uid, order="at")
+    pipelines = {one["id"]: one["pipeline"] for entry in found for one in entry["jobs"]}
+    for line in timeline:
+        line["pipeline"] = pipelines.get(line["job_id"], "")
     return {"study_instance_uid": study_uid, "series": found, "conflicts": strays, "timeline": timeline}
 
 
@@ -93,8 +96,14 @@ def tell(explanation: dict[str, Any]) -> str:
         for work in one["jobs"]:
             lines += _tell_job(work)
     lines += ["", "Timeline"]
-    lines += [f"  {clock(e['at'])}  {e['what']}: {e['detail']}" for e in explanation["timeline"]]
+    lines += [_tell_event(line) for line in explanation["timeline"]]
     return "\n".join(lines)
+
+
+def _tell_event(line: dict[str, Any]) -> str:
+    of = f"{line['pipeline']}: " if line["pipeline"] else ""
+    detail = f": {line['detail']}" if line["detail"] else ""
+    return f"  {clock(line['at'])}  {of}{line['what']}{detail}"
 
 
 def _tell_conflict(entry: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ from node.operate.drift import MEASURED
 from node.operate.problems import drift_of
 from node.web import charts, words
 from node.web.site import Site
+from node.web.stream import stage_of_job
 from node.web.visit import Visit
 
 _DRAWN = {"run_seconds": ("Run time", "s"), **MEASURED, "host_mib": ("Peak memory", "MiB")}
@@ -47,21 +48,29 @@ def destinations(site: Site, visit: Visit) -> Response:
         table, circuit = site.config.destinations.get(name), broken.get(name)
         own = {row.state: row for row in rows if row.destination == name}
         waiting = [own[state] for state in ("SCHEDULED", "IN PROGRESS") if state in own]
-        paused = circuit is not None and circuit.opened_at is not None and circuit.probe_at is None
+        error = circuit.error if circuit else next((row.error for row in waiting if row.error), "")
+        latest = max((own[state].latest for state in ("STORED", "CONFIRMED") if state in own), default=None)
         found.append(
             {
                 "name": name,
                 "place": table.place if table else "not configured any more",
-                "health": "paused" if paused else "down" if circuit and circuit.opened_at else "up",
+                "health": _health(circuit, error, latest),
                 "since": circuit.opened_at if circuit else None,
-                "error": circuit.error if circuit else next((row.error for row in waiting if row.error), ""),
+                "error": error,
                 "counts": {state: row.n for state, row in own.items()},
                 "waiting": sum(row.n for row in waiting),
                 "age": now() - min(row.oldest for row in waiting) if waiting else None,
-                "latest": max((own[state].latest for state in ("STORED", "CONFIRMED") if state in own), default=None),
+                "latest": latest,
             }
         )
     return site.page("destinations.html", visit, destinations=found)
+
+
+def _health(circuit: circuits.Circuit | None, error: str, latest: float | None) -> str:
+    """In a word. ``idle``: nothing was sent there, so nobody knows."""
+    if circuit is not None and circuit.opened_at is not None:
+        return "paused" if circuit.probe_at is None else "down"
+    return "failing" if error else "idle" if latest is None else "up"
 
 
 def switch_destination(site: Site, visit: Visit) -> Response:
@@ -94,7 +103,7 @@ def pipelines(site: Site, visit: Visit) -> Response:
     """The pipelines at a glance."""
     with site.engine.connect() as connection:
         halted = stopped_pipelines(connection)
-        rows = connection.execute(sa.select(job.c.pipeline, job.c.state, job.c.outcome, job.c.created_at)).all()
+        rows = connection.execute(sa.select(job.c["pipeline", "state", "stage", "outcome", "next_at", "created_at"])).all()
         seconds = connection.execute(
             sa.select(job_fact.c.pipeline, job_fact.c.run_seconds).order_by(job_fact.c.at.desc()).limit(_LATEST)
         ).all()
@@ -102,6 +111,7 @@ def pipelines(site: Site, visit: Visit) -> Response:
     for name in sorted({*site.config.pipelines, *(row.pipeline for row in rows)}):
         own = [row for row in rows if row.pipeline == name]
         outcomes = Counter(row.outcome for row in own if row.outcome)
+        at = Counter(stage_of_job(row._mapping, ()) for row in own)  # noqa: SLF001 - SQLAlchemy's public name
         found.append(
             {
                 "name": name,
@@ -109,8 +119,9 @@ def pipelines(site: Site, visit: Visit) -> Response:
                 "stopped": halted.get(name),
                 "jobs": len(own),
                 "day": sum(row.created_at > now() - 86400 for row in own),
-                "waiting": sum(row.state == "SCHEDULED" for row in own),
-                "running": sum(row.state == "IN PROGRESS" for row in own),
+                "waiting": at["queued"],
+                "running": at["running"] + at["encoding"],
+                "delivering": at["delivering"],
                 "outcomes": dict(outcomes.most_common()),
                 "mix": charts.mix(dict(outcomes.most_common()), f"Outcomes of {name}"),
                 "seconds": _median([row.run_seconds for row in seconds if row.pipeline == name]),

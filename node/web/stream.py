@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +57,9 @@ class Study:
     quarantined: int
 
 
-def stage_of_job(state: str, stage: str, outcome: str | None, deliveries: Sequence[str]) -> str:
+def stage_of_job(row: Mapping[str, Any], deliveries: Sequence[str]) -> str:
     """Where a job is, of its row and the states of its deliveries."""
+    state, stage, outcome = row["state"], row["stage"], row["outcome"]
     if state == "CANCELED":
         return "cancelled"
     if state == "COMPLETED":
@@ -66,7 +67,7 @@ def stage_of_job(state: str, stage: str, outcome: str | None, deliveries: Sequen
             return "failed"
         return "kept" if not deliveries else "confirmed" if set(deliveries) == {"CONFIRMED"} else "stored"
     if stage == "infer":
-        return "running" if state == "IN PROGRESS" else "queued"
+        return "running" if state == "IN PROGRESS" and row["next_at"] is None else "queued"
     return "encoding" if stage == "encode" else "delivering"
 
 
@@ -125,7 +126,7 @@ def latest(connection: sa.Connection, text: str = "") -> list[Study]:
             Work(
                 job_id=j["id"],
                 pipeline=j["pipeline"],
-                stage=stage_of_job(j["state"], j["stage"], j["outcome"], deliveries.get(j["id"], [])),
+                stage=stage_of_job(j, deliveries.get(j["id"], [])),
                 outcome=j["outcome"] or "",
                 error=j["error"] or "",
             )

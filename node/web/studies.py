@@ -74,7 +74,7 @@ def study(site: Site, visit: Visit) -> Response:
     made = sum(len(job["results"]) for job in jobs)
     for job in jobs:
         states = [sent["state"] for sent in job["deliveries"]]
-        job["at"] = stage_of_job(job["state"], job["stage"], job["outcome"], states)
+        job["at"] = stage_of_job(job, states)
     active = any(job["at"] in ACTIVE for job in jobs) or any(_is_open(one) for one in found["series"])
     with site.engine.connect() as connection:
         label = site.label(connection, uid)
