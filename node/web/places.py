@@ -103,7 +103,8 @@ def pipelines(site: Site, visit: Visit) -> Response:
     """The pipelines at a glance."""
     with site.engine.connect() as connection:
         halted = stopped_pipelines(connection)
-        rows = connection.execute(sa.select(job.c["pipeline", "state", "stage", "outcome", "next_at", "created_at"])).all()
+        columns = ("pipeline", "state", "stage", "outcome", "next_at", "created_at")
+        rows = connection.execute(sa.select(job.c[columns])).all()
         seconds = connection.execute(
             sa.select(job_fact.c.pipeline, job_fact.c.run_seconds).order_by(job_fact.c.at.desc()).limit(_LATEST)
         ).all()

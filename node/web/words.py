@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from node.operate.explain import clock
 
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
 
 
 def time(seconds: float | None) -> str:
