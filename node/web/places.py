@@ -104,22 +104,22 @@ def pipelines(site: Site, visit: Visit) -> Response:
     with site.engine.connect() as connection:
         halted = stopped_pipelines(connection)
         columns = ("pipeline", "state", "stage", "outcome", "next_at", "created_at")
-        rows = connection.execute(sa.select(job.c[columns])).all()
+        rows = [dict(row) for row in connection.execute(sa.select(*job.c[columns])).mappings()]
         seconds = connection.execute(
             sa.select(job_fact.c.pipeline, job_fact.c.run_seconds).order_by(job_fact.c.at.desc()).limit(_LATEST)
         ).all()
     found = []
-    for name in sorted({*site.config.pipelines, *(row.pipeline for row in rows)}):
-        own = [row for row in rows if row.pipeline == name]
-        outcomes = Counter(row.outcome for row in own if row.outcome)
-        at = Counter(stage_of_job(row._mapping, ()) for row in own)  # noqa: SLF001 - SQLAlchemy's public name
+    for name in sorted({*site.config.pipelines, *(row["pipeline"] for row in rows)}):
+        own = [row for row in rows if row["pipeline"] == name]
+        outcomes = Counter(row["outcome"] for row in own if row["outcome"])
+        at = Counter(stage_of_job(row, ()) for row in own)
         found.append(
             {
                 "name": name,
                 "configured": name in site.config.pipelines,
                 "stopped": halted.get(name),
                 "jobs": len(own),
-                "day": sum(row.created_at > now() - 86400 for row in own),
+                "day": sum(row["created_at"] > now() - 86400 for row in own),
                 "waiting": at["queued"],
                 "running": at["running"] + at["encoding"],
                 "delivering": at["delivering"],
