@@ -3,14 +3,13 @@
     python tests/every_object.py OUT [FOLDER ...]
 
 writes, for each series below the folders, or for synthetic ones, ``OUT/SERIES/images`` (what was analysed) and
-``OUT/SERIES/results``. Of derived images the first three are kept, which are all alike.
+``OUT/SERIES/results``, at last a note for each reason to withdraw them all.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -22,15 +21,20 @@ from enhanced_files import enhanced
 from odd_series import SERIES, flipped_columns, oblique, tilted
 from pydicom import FileDataset
 
+from node.config.routing import ObjectKind
 from node.errors import InputError
 from node.pipeline import Code, DerivedSeries, Findings, Lesion, Map, Segment, Unsuitable, Volume, codes
 from node.results import EncodedObject, check, encode, of_part
 from node.results.analysis import Kind
+from node.results.gate import check_rejection
+from node.results.rejection import REJECTIONS, encode_rejection
 from node.studies.folder import series_below
 from node.studies.source import SourceSeries
 
 EVERY = tuple(kind for kind in get_args(Kind) if kind != "rejection")
-_DERIVED_KEPT = 3
+_BESIDE = frozenset(get_args(ObjectKind)) - {"seg", "labelmap", "sr"}
+PROFILES = (_BESIDE | {"seg", "sr"}, _BESIDE | {"labelmap", "sr on labelmap"}, _BESIDE | {"sr alone"})
+"""What three destinations get: a report names only what goes wherever it goes itself."""
 _TEXTURE = {Code("C41144", "NCIt", "Texture"): Code("RID50151", "RADLEX", "solid pulmonary nodule")}
 
 
@@ -116,7 +120,7 @@ def every_object(source: SourceSeries) -> Iterator[tuple[str, tuple[EncodedObjec
     except (Unsuitable, InputError):
         found = None
     if found is not None:
-        objects = encode(analysis(found), source, EVERY)
+        objects = encode(analysis(found), source, EVERY, profiles=PROFILES)
         check(objects, source)
         yield "findings", objects
     for outcome, values in OUTCOMES.items():
@@ -133,14 +137,22 @@ def write(source: SourceSeries, folder: Path) -> None:
         (folder / place).mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(dict.fromkeys(source.paths)):
         shutil.copyfile(path, folder / "images" / f"{number:04d}.dcm")
+    results: list[Path] = []
     for outcome, objects in every_object(source):
-        kept: Counter[str] = Counter()
         for number, made in enumerate(objects):
-            kept[made.kind] += 1
-            if not made.kind.startswith("derived") or kept[made.kind] <= _DERIVED_KEPT:
-                (folder / "results" / f"{outcome}-{number:04d}-{made.kind}.dcm".replace(" ", "-")).write_bytes(
-                    made.data
-                )
+            results.append(folder / "results" / f"{outcome}-{number:04d}-{made.kind}.dcm".replace(" ", "-"))
+            results[-1].write_bytes(made.data)
+    for reason, note in notes(results):
+        (folder / "results" / f"rejection-{reason}.dcm").write_bytes(note.data)
+
+
+def notes(results: list[Path]) -> Iterator[tuple[str, EncodedObject]]:
+    """What withdraws all of ``results``, for each reason, past the gate."""
+    withdrawn = analysis(outcome="failed", reason="Withdrawn", findings=None)
+    for reason in REJECTIONS:
+        note = encode_rejection(withdrawn, results, reason)
+        check_rejection(note, results)
+        yield reason, note
 
 
 def main(out: Path, folders: list[Path]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from analyses import analysis, box, one, put, segment, source_of, spoiled
 from dicom_files import ct_series, mr_series
+from PIL import ImageDraw
 from pydicom import FileDataset
 
 from node.errors import GateError
@@ -17,6 +18,7 @@ from node.results import EncodedObject, check, encode
 from node.results.grid import place
 from node.results.key_image import COLUMN, EDGE, KEY_IMAGES
 from node.results.measure import largest_section
+from node.results.picture import font
 from node.studies.source import SourceSeries
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
@@ -60,6 +62,21 @@ def test_pixels_that_are_not_square_are_shown_in_true_proportions(tmp_path: Path
     drawn = coloured(found.dataset, RED)
     height, width = np.ptp(drawn, axis=0)
     assert height / width == pytest.approx(2, rel=0.05)
+
+
+def test_the_typeface_has_every_letter_that_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    drawn: set[str] = set()
+    draw = ImageDraw.ImageDraw.text
+
+    def noted(self: ImageDraw.ImageDraw, at: Any, text: str, *others: Any, **more: Any) -> None:
+        drawn.update(text)
+        draw(self, at, text, *others, **more)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", noted)
+    source = source_of(tmp_path, ct_series(4, 32))
+    key_images(source, lesion(box(source.volume(), (1, 8, 8), (3, 11, 11))))  # less than a millilitre
+    missing = bytes(font(15).getmask("\uffff"))
+    assert [letter for letter in drawn if bytes(font(15).getmask(letter)) == missing] == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import peers
 import pytest
 from analyses import OUTCOMES, analysis, source_of
 from dicom_files import ct_series
-from every_object import EVERY, everything
+from every_object import EVERY, everything, notes
 from pydicom import dcmread
 
 from node.results import encode
@@ -35,6 +35,10 @@ def test_a_real_archive_takes_every_kind_of_object_as_it_was_made(
     objects = list(encode(analysis(everything(source)), source, set(EVERY) - refused))
     for values in OUTCOMES.values():
         objects += encode(analysis(**values), source, ["sr", "pdf"])
+    kept = [tmp_path / f"{number}.dcm" for number in range(len(objects))]
+    for path, made in zip(kept, objects, strict=True):
+        path.write_bytes(made.data)
+    objects += [note for _, note in notes(kept)]
     with start(tmp_path, *options) as peer:
         job = jobs.FinishedJob(tmp_path / "node", [o.dataset for o in objects], {"pacs": jobs.destination(peer)})
         job.deliver()

@@ -102,6 +102,12 @@ def test_a_rejection_note_names_every_object_with_its_coded_reason_and_the_patie
     assert note.SOPInstanceUID == derive_uid("rejection", reason, *sorted(named))
 
 
+def test_notes_for_different_reasons_are_different_series(stored):
+    _, paths = stored
+    notes = [encode_rejection(WITHDRAWN, paths, reason).dataset for reason in REJECTIONS]
+    assert len({note.SeriesInstanceUID for note in notes}) == len({note.SeriesDescription for note in notes}) == 4
+
+
 FAULTS: dict[str, tuple[Change, str]] = {
     "another patient": (put(PatientID="OTHER"), "PatientID is not the source's"),
     "a title that rejects nothing": (

@@ -53,8 +53,8 @@ class Source(Protocol):
     def image(self, index: int) -> NDArray[Any]:
         """Values ``[row, column]`` of one of ``datasets``, Modality LUT applied."""
 
-    def images(self, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
-        """``image`` of each of the ascending ``indices``; each file is read once."""
+    def stored(self, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
+        """``image`` of each of the ascending ``indices`` before the Modality LUT; each file is read once."""
 
     @property
     def series_instance_uid(self) -> str: ...

@@ -77,12 +77,17 @@ class Finding:
         side = {} if self.laterality is None or self.site is not None else {codes.SCT.Laterality: self.laterality}
         return {**side, codes.DCM.QualityAssessment: quality, **self.judged}
 
-    def in_words(self) -> tuple[str, ...]:
-        """What it is and where, what was judged, then its measurements, one line each."""
+    def described(self) -> tuple[str, ...]:
+        """What it is and where, then what was judged, one line each."""
         place = [code.meaning for code in (self.laterality, self.site) if code is not None]
         return (
             ", ".join([self.finding.meaning, " ".join(place).lower()] if place else [self.finding.meaning]),
             *(f"{name.meaning}: {value.meaning}" for name, value in self.judged.items()),
+        )
+
+    def measured(self) -> tuple[str, ...]:
+        """Its measurements and what they are worth, one line each."""
+        return (
             *(
                 in_words(m.name.meaning, m.value, m.unit.value)
                 for m in (*self.planar(), *self.volumetric())
@@ -95,7 +100,8 @@ class Finding:
     def _intensity_in_words(self) -> tuple[str, ...]:
         if not self.intensities:
             return ()
-        mean, deviation, low, high = (in_words("", m.value, "1").strip() for m in self.intensities)
+        digits = 0 if max(abs(m.value) for m in self.intensities) >= 100 else 1  # of all four the same
+        mean, deviation, low, high = (f"{m.value:.{digits}f}" for m in self.intensities)
         unit = self.intensities[0].unit.value
         first = f"Mean {mean} {_UNITS[unit]}" if unit != "1" else f"Mean signal {mean}"
         return (f"{first} (SD {deviation}, {low} to {high})",)
@@ -103,9 +109,9 @@ class Finding:
 
 def in_words(name: str, value: float, unit: str) -> str:
     """A measurement as people read it; ``unit``: UCUM code."""
-    if unit == "mm3" and value >= 100:
+    if unit == "mm3" and value >= 1000:
         value, unit = value / 1000, "ml"
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 1 else 2
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= (10 if unit == "ml" else 1) else 2
     return f"{name} {value:.{digits}f} {_UNITS.get(unit, unit)}".rstrip()
 
 

@@ -34,6 +34,7 @@ from node.results.picture import (
     draw_letters,
     draw_lines,
     draw_outline,
+    font,
     letter,
     render,
     tint,
@@ -104,7 +105,9 @@ def draw_key_image(analysis: Analysis, source: Source, finding: Finding, finding
     slice_picture = render(values, spacing, EDGE, window)
     for other in findings:
         if other is not finding and other.lesion and other.mask.box[0].start <= index < other.mask.box[0].stop:
-            draw_outline(slice_picture, on_slice(other, index, values.shape), other.segment.colour, 1)
+            beside = on_slice(other, index, values.shape)
+            draw_outline(slice_picture, beside, other.segment.colour, 1)
+            _draw_number(slice_picture, beside, other)
     draw_outline(slice_picture, mask, finding.segment.colour, 2)
     detail = detail_of(mask, values.shape)
     if detail is None:
@@ -164,11 +167,22 @@ def _draw_axes(picture: Image.Image, finding: Finding, part: tuple[slice, slice]
 
 def _draw_box(picture: Image.Image, mask: NDArray[np.bool_], colour: Colour) -> None:
     """A frame round a small finding, with room to see what surrounds it."""
+    ImageDraw.Draw(picture).rectangle(_frame(picture, mask, 12), outline=colour)
+
+
+def _draw_number(picture: Image.Image, mask: NDArray[np.bool_], finding: Finding) -> None:
+    """The number of another finding at the upper right of its outline: it has a key image of its own."""
+    _, top, right, _ = _frame(picture, mask, 3)
+    draw = ImageDraw.Draw(picture)
+    draw.text((right, top), str(finding.number), fill=finding.segment.colour, font=font(_TEXT), anchor="lb")
+
+
+def _frame(picture: Image.Image, mask: NDArray[np.bool_], margin: float) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of ``mask`` in a picture of the whole slice."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     across, down = picture.width / mask.shape[1], picture.height / mask.shape[0]
-    low = (float(columns[0] * across - 12), float(rows[0] * down - 12))
-    high = (float((columns[-1] + 1) * across + 12), float((rows[-1] + 1) * down + 12))
-    ImageDraw.Draw(picture).rectangle((low, high), outline=colour)
+    left, top = columns[0] * across - margin, rows[0] * down - margin
+    return float(left), float(top), float((columns[-1] + 1) * across + margin), float((rows[-1] + 1) * down + margin)
 
 
 def _lines(
@@ -179,7 +193,7 @@ def _lines(
     said: list[tuple[str, Colour]] = [
         (plain(finding.segment.label), finding.segment.colour),
         (f"{finding.number} of {of}", FAINT),
-        *((line, INK) for line in finding.in_words()),
+        *((plain(line, 1024), INK) for line in (*finding.described(), *finding.measured())),
         ("", INK),
         (f"Image {number}, window {window[1]:.0f} / level {window[0]:.0f}", FAINT),
         (plain(f"{analysis.algorithm.name} {analysis.algorithm.version}"), FAINT),

@@ -6,8 +6,9 @@ Where letters are missing the page says so.
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from io import BytesIO
 from typing import Any
@@ -41,6 +42,11 @@ PICTURES = 4
 """Key images on the page."""
 _MARGIN = 40.0
 _NOT_SHOWN = "in letters this page cannot show"
+_LETTERS = (
+    "A question mark may stand for a letter that this page cannot show; East Asian letters are those of the viewer: "
+    "where it has none, a name in them looks empty."
+)
+_DATE = re.compile(r"(\d{4})(\d\d)(\d\d)")
 _IDENTITY = (
     ("Patient", "PatientName"),
     ("Patient ID", "PatientID"),
@@ -102,11 +108,13 @@ def draw_page(
     typeface.register()
     rl_config.useA85 = 0  # pictures as they are: written as text they take a fifth more, and most of the time
     algorithm = analysis.algorithm
+    identity = {title: _stated(source.datasets[0], keyword) for title, keyword in _IDENTITY}
+    said = (*identity.values(), *analysis.remarks, *(finding.segment.label for finding in findings))
     story: list[Flowable] = [
         _text(f"AI report: {analysis.pipeline}", 15),
         _text(NOTICE.upper(), 10, colors.HexColor("#b04000")),
         Spacer(0, 6),
-        _identity(source.datasets[0]),
+        _identity(identity),
         Spacer(0, 8),
         _text(f"Outcome: {analysis.outcome}" + (f". {analysis.reason}" if analysis.reason else ""), 12),
         Spacer(0, 4),
@@ -123,11 +131,7 @@ def draw_page(
     story += [
         _text(f"Made by {made_with}{digest}, ainode {__version__}, {at:%Y-%m-%d %H:%M}.", 7),
         _text(f"From {len(source.datasets)} images of series {source.series_instance_uid}.", 7),
-        _text(
-            "A question mark may stand for a letter that this page cannot show; East Asian letters are those of the "
-            "viewer: where it has none, a name in them looks empty.",
-            7,
-        ),
+        *([] if all(map(typeface.embeds, said)) else [_text(_LETTERS, 7)]),
         _text("Computed without human review. It replaces neither the images nor their reading by a physician.", 7),
     ]
     buffer = BytesIO()
@@ -146,10 +150,8 @@ def draw_page(
     return buffer.getvalue()
 
 
-def _identity(header: Dataset) -> Table:
-    cells = []
-    for title, keyword in _IDENTITY:
-        cells.append([_text(title, 8, colors.grey), _text(_stated(header, keyword) or "-", 9)])
+def _identity(stated: Mapping[str, str]) -> Table:
+    cells = [[_text(title, 8, colors.grey), _text(value or "-", 9)] for title, value in stated.items()]
     half = (len(cells) + 1) // 2
     table = Table(
         [left + right for left, right in zip(cells[:half], cells[half:], strict=True)],
@@ -163,12 +165,14 @@ def _identity(header: Dataset) -> Table:
 def _stated(header: Dataset, keyword: str) -> str:
     """A value of the header whole or not at all: half a name is another person's.
 
-    Of a name every component group (PS3.5 6.2.1) that can be shown.
+    Of a name every component group (PS3.5 6.2.1) that can be shown; of a date (PS3.5 6.2, DA) the parts apart.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a character set that is not what it says: shown as well as can be
         value = header.get(keyword)
         groups = str(value or "").split("=") if keyword == "PatientName" else [str(value or "")]
+    if keyword.endswith("Date"):
+        groups = [_DATE.sub(r"\1-\2-\3", groups[0])]
     written = [text for group in groups if (text := typeface.composed(group).strip("^ "))]
     return "  ".join(text for text in written if typeface.can_show(text)) or (_NOT_SHOWN if written else "")
 
@@ -176,11 +180,12 @@ def _stated(header: Dataset, keyword: str) -> str:
 def _findings(findings: Sequence[Finding]) -> Table:
     rows = [[_text(title, 8, colors.grey) for title in ("Finding", "What and where", "Measurements")]]
     for finding in findings[:ROWS]:
-        what, *measurements = finding.in_words()
-        rows.append([_text(text, 8) for text in (finding.segment.label, what, "; ".join(measurements))])
+        cells = (finding.segment.label, "; ".join(finding.described()), "; ".join(finding.measured()))
+        rows.append([_text(text, 8) for text in cells])
     if len(findings) > ROWS:
         rows.append([_text(f"and {len(findings) - ROWS} more", 8), "", ""])
-    table = Table(rows, colWidths=[90, 130, 285], style=[("LINEBELOW", (0, 0), (-1, -1), 0.25, colors.grey), *_TIGHT])
+    lines = [("LINEBELOW", (0, 0), (-1, -1), 0.25, colors.grey), ("VALIGN", (0, 0), (-1, -1), "TOP")]
+    table = Table(rows, colWidths=[90, 190, 225], style=[*lines, *_TIGHT])
     table.hAlign = "LEFT"
     return table
 

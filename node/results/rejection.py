@@ -34,7 +34,7 @@ def encode_rejection(analysis: Analysis, results: Sequence[Path], reason: str) -
     note = KeyObjectSelectionDocument(
         evidence=objects,
         content=KeyObjectSelection(REJECTIONS[reason], objects, description=analysis.reason),
-        series_instance_uid=derive_uid("rejection series", *uids),
+        series_instance_uid=derive_uid("rejection series", reason, *uids),
         series_number=9099,
         sop_instance_uid=derive_uid("rejection", reason, *uids),
         instance_number=1,

@@ -36,6 +36,11 @@ def can_show(text: str) -> bool:
     return _MISSING not in _faces(text)
 
 
+def embeds(text: str) -> bool:
+    """Whether every letter of ``text`` is in the typeface that the page brings."""
+    return set(_faces(composed(text))) <= {FACE}
+
+
 def marked_up(text: str) -> str:
     """``text`` as reportlab's paragraphs take it; each letter that cannot be shown is a question mark."""
     shown = composed(text)

@@ -5,7 +5,7 @@ One header is one image: the frames of an Enhanced multi-frame object are header
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -126,8 +126,15 @@ class SourceSeries:
 
     def images(self, indices: Sequence[int]) -> Iterator[np.ndarray[Any, Any]]:
         """``image`` of each of the ascending ``indices``; each file is read once."""
+        return self._read(indices, apply_modality_lut)
+
+    def stored(self, indices: Sequence[int]) -> Iterator[np.ndarray[Any, Any]]:
+        """As ``images``, without the Modality LUT: for who needs a part of each image only."""
+        return self._read(indices, lambda pixels, _: pixels)
+
+    def _read(self, indices: Sequence[int], lut: Callable[..., Any]) -> Iterator[np.ndarray[Any, Any]]:
         for path, same_file in groupby(indices, key=lambda index: self.paths[index]):
-            yield from _pixels(dcmread(path), [self.datasets[index] for index in same_file])
+            yield from _pixels(dcmread(path), [self.datasets[index] for index in same_file], lut)
 
     @cached_property
     def levels(self) -> np.ndarray[Any, Any]:
@@ -180,8 +187,8 @@ class SourceSeries:
         )
 
 
-def _pixels(dataset: Dataset, headers: Sequence[Dataset]) -> Iterator[np.ndarray[Any, Any]]:
-    """Values of one file, a single image or the frames of ``headers``."""
+def _pixels(dataset: Dataset, headers: Sequence[Dataset], lut: Callable[..., Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """Values of one file, a single image or the frames of ``headers``, through ``lut``."""
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
         raise Unsuitable("the images are in colour; grey-scale images are needed")
     uid = dataset.get("SOPInstanceUID", "")
@@ -193,7 +200,7 @@ def _pixels(dataset: Dataset, headers: Sequence[Dataset]) -> Iterator[np.ndarray
             shape = (int(header.Rows), int(header.Columns))
             if stored.shape != shape:
                 raise InputError(f"PixelData of {uid} is {stored.shape}, header says {shape}")
-            yield np.asarray(apply_modality_lut(stored, header))
+            yield np.asarray(lut(stored, header))
     except (ValueError, AttributeError, NotImplementedError, RuntimeError, TypeError, KeyError) as error:
         raise InputError(
             f"PixelData of {uid} cannot be decoded ({error}); ask the sender for the image again"

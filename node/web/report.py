@@ -62,9 +62,9 @@ def _take(row: Row, item: Dataset) -> None:
 
 
 def _value(value: float, unit: str) -> str:
-    if unit == "mm3" and value >= 100:
+    if unit == "mm3" and value >= 1000:
         value, unit = value / 1000, "ml"
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 1 else 2
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= (10 if unit == "ml" else 1) else 2
     return f"{value:.{digits}f} {_UNITS.get(unit, unit)}".rstrip()
 
 
