@@ -300,6 +300,13 @@ def test_a_page_holds_whatever_is_said_in_any_script_and_stays_one_page(tmp_path
     assert text.count("\f") == 1
 
 
+def test_a_page_whose_letters_are_its_own_does_not_speak_of_letters_and_tells_a_date_apart(tmp_path: Path):
+    source = source_of(tmp_path, ct_series(3, 16), put(StudyDate="20240102"))
+    text = page_text(one(encode(analysis(Findings()), source, ["pdf"]), "pdf"), tmp_path)
+    assert "2024-01-02" in text
+    assert "letter" not in text
+
+
 HIDDEN = "in letters this page cannot show"
 NAMES = {
     "Cyrillic, UTF-8": ("ISO_IR 192", "Иванов^Иван", "Иванов^Иван", b"DejaVuSans"),
