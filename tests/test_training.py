@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +15,10 @@ from pipelines.denoise.data import Noisy, Sample, add_noise_fields
 from pipelines.denoise.patches import make_patch
 from pipelines.denoise.train import Trainer as DenoiseTrainer
 from pipelines.tumor import data as tumor_data
+from pipelines.tumor import train as tumor_train
 from pipelines.tumor.data import CROP, TILE, Patient, Sampler
 from pipelines.tumor.gallery import draw
-from pipelines.tumor.train import Trainer, rate_factor
+from pipelines.tumor.train import Trainer, rate_factor, train
 from pipelines.weights import load_weights
 
 
@@ -54,6 +57,15 @@ def test_an_implanted_tumour_lies_in_the_head_and_is_marked(monkeypatch):
     assert not mixed[3].any()  # no head, so nothing goes there
 
 
+def test_a_faint_tumour_comes_nearer_to_brain_and_brain_stays_as_it_is(monkeypatch):
+    monkeypatch.setattr(tumor_data, "FAINT_SHARE", 1.0)
+    image, mask = torch.full((4, 5, CROP, CROP), 0.8), torch.zeros(4, 1, CROP, CROP)
+    image[:, :, 50:90, 50:90], mask[:, :, 50:90, 50:90] = 2.5, 1
+    faint = Sampler(patients(), batch=4, with_tumour=1.0, seed=3)._faint(image, mask)
+    assert ((faint[:, :, 55:85, 55:85] > 1.5) & (faint[:, :, 55:85, 55:85] < 2.5)).all()
+    assert torch.equal(faint[:, :, :, :48], image[:, :, :, :48])
+
+
 def test_samples_keep_shape_range_and_share_of_tumour():
     image, mask = next(iter(Sampler(patients(), batch=4, with_tumour=0.5, seed=4)))
     assert image.shape == (4, 5, CROP, CROP)
@@ -87,6 +99,23 @@ def test_tumour_training_goes_on_from_its_checkpoint(tmp_path: Path):
     fresh = Trainer(tmp_path, seed=3, device="cpu")
     fresh.begin_with(load_weights(tmp_path / "weights.safetensors").tensors)
     assert torch.equal(fresh.network.head.bias, load_weights(tmp_path / "weights.safetensors").tensors["head.bias"])
+
+
+def test_a_refit_learns_from_the_validation_patients_too_and_keeps_its_last_weights(tmp_path: Path, monkeypatch):
+    of_split = dict(zip(("train", "val"), patients(), strict=True))
+    learned: list[str] = []
+
+    def watched(found: list[Patient], **settings: Any) -> Sampler:
+        learned.extend(patient.name for patient in found)
+        return Sampler(found, **settings)
+
+    monkeypatch.setattr(tumor_train, "load_patients", lambda _data, split: [of_split[split]])
+    monkeypatch.setattr(tumor_train, "Sampler", watched)
+    train(tmp_path, tmp_path, 1e-4, resume=False, start=None, refit=True, seed=1, device="cpu")
+    assert learned == ["p0", "p1"]
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert (history["step"], history["validations"]) == (1, [])
+    assert load_weights(tmp_path / "weights.safetensors").tensors
 
 
 def test_the_gallery_begins_with_the_worst_patient(tmp_path: Path):

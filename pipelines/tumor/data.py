@@ -29,6 +29,8 @@ IMPLANT_SHARE = 0.25
 """Of the samples, which get the tumour of another patient."""
 IMPLANT_EDGE = 9
 """Pixels over which an implanted tumour fades into the brain round it."""
+FAINT_SHARE = 0.3
+"""Of the samples, whose tumour stands out less."""
 INSIDE_HEAD = 0.3
 """Normalised intensity above which a pixel belongs to the head."""
 TONE_WIDTHS = (0.6, 0.4, 0.4, 0.6, 2.0)
@@ -112,7 +114,7 @@ class Sampler:
                 images.append((near.float() / self.scales[who]).clamp(max=BRIGHTEST))
                 masks.append(self.masks[who][at][None].float())
             image, mask = self._implant(*self._shape(torch.stack(images), torch.stack(masks)))
-            yield self._intensity(self._fat(image)), mask
+            yield self._intensity(self._fat(self._faint(image, mask))), mask
 
     def _uniform(self, low: float, high: float, *shape: int) -> Tensor:
         return torch.from_numpy(self.rng.uniform(low, high, (self.batch, *shape)).astype(np.float32))
@@ -155,6 +157,11 @@ class Sampler:
             image[k] = torch.lerp(before[k], before[donor], weight)
             mask[k] = torch.maximum(marks[k] * (weight < 0.5), graft)
         return image, mask
+
+    def _faint(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Bring the grey of some tumours nearer to that of brain (1), with a soft edge: not all of them shine."""
+        loss = self._uniform(0, 0.6, 1, 1, 1) * (self._uniform(0, 1, 1, 1, 1) < FAINT_SHARE)
+        return torch.lerp(image, torch.ones(()), loss * avg_pool2d(mask, 5, 1, 2))
 
     def _fat(self, image: Tensor) -> Tensor:
         """Thicken the bright fat outside some heads: subcutaneous fat of other patients is no abnormality."""

@@ -141,12 +141,21 @@ class Trainer:
         self.state.since_best += 1
         if score >= self.state.best:
             self.state.best, self.state.since_best = score, 0
-            tensors = {k: v.cpu() for k, v in network.state_dict().items() if "num_batches" not in k}
-            save_weights(tensors, self.out / "weights.safetensors")
+            self.write()
+
+    def write(self) -> None:
+        """Write the weights of the average."""
+        tensors = {k: v.cpu() for k, v in self.average.module.state_dict().items() if "num_batches" not in k}
+        save_weights(tensors, self.out / "weights.safetensors")
 
 
-def train(data: Path, out: Path, minutes: float, *, resume: bool, start: Path | None, seed: int, device: str) -> None:
-    """Train and leave ``weights.safetensors`` (best on val), ``checkpoint.pt``, ``history.json``, ``curves.png``."""
+def train(
+    data: Path, out: Path, minutes: float, *, resume: bool, start: Path | None, refit: bool, seed: int, device: str
+) -> None:
+    """Train and leave ``weights.safetensors``, ``checkpoint.pt``, ``history.json`` and ``curves.png``.
+
+    The weights are those best on val; with ``refit`` val is trained on too and they are the last ones.
+    """
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(out, seed=seed, device=device)
     if start:
@@ -155,7 +164,8 @@ def train(data: Path, out: Path, minutes: float, *, resume: bool, start: Path | 
         trainer.load()
     state, top_rate = trainer.state, RATE * (FINE_TUNING if start else 1)
     held_out = load_patients(data, "val")
-    samples = iter(Sampler(load_patients(data, "train"), batch=BATCH, with_tumour=WITH_TUMOUR, seed=seed + state.step))
+    learned = load_patients(data, "train") + (held_out if refit else [])
+    samples = iter(Sampler(learned, batch=BATCH, with_tumour=WITH_TUMOUR, seed=seed + state.step))
     budget, spent_before, started = minutes * 60, state.seconds, time.process_time()
     next_save, next_validation = state.seconds + CHECKPOINT_SECONDS, state.seconds + VALIDATE_SECONDS
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as bar:
@@ -164,7 +174,7 @@ def train(data: Path, out: Path, minutes: float, *, resume: bool, start: Path | 
             image, mask = next(samples)
             trainer.step(image, mask, top_rate * rate_factor(state.seconds / budget))
             state.seconds = spent_before + time.process_time() - started
-            if state.seconds >= next_validation:
+            if state.seconds >= next_validation and not refit:
                 trainer.judge(held_out)
                 next_validation += VALIDATE_SECONDS
             if state.seconds >= next_save:
@@ -172,10 +182,14 @@ def train(data: Path, out: Path, minutes: float, *, resume: bool, start: Path | 
                 next_save += CHECKPOINT_SECONDS
             recent = float(np.mean(state.losses[-50:]))
             bar.update(task, completed=state.seconds, description=f"step {state.step} loss {recent:.3f}")
-    trainer.judge(held_out)
+    if refit:
+        trainer.write()
+    else:
+        trainer.judge(held_out)
     trainer.save()
     draw(state, out / "curves.png")
-    print(f"best mean Dice on val {state.best:.4f} after {state.step} steps, {state.seconds / 60:.1f} CPU minutes")
+    found = "val trained on" if refit else f"best mean Dice on val {state.best:.4f}"
+    print(f"{found}; {state.step} steps, {state.seconds / 60:.1f} CPU minutes")
 
 
 def draw(state: Progressed, path: Path) -> None:
@@ -186,7 +200,8 @@ def draw(state: Progressed, path: Path) -> None:
     axes = figure.add_subplot()
     smooth = np.convolve(state.losses, np.ones(50) / 50, mode="valid")
     axes.plot(np.arange(len(smooth)) + 50, smooth, label="training loss (mean of 50)")
-    axes.plot(*zip(*state.validations, strict=True), "o-", label="val Dice")
+    if state.validations:
+        axes.plot(*zip(*state.validations, strict=True), "o-", label="val Dice")
     axes.set_xlabel("step")
     axes.legend()
     figure.savefig(path, dpi=120)
@@ -200,6 +215,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=50.0, help="CPU minutes; the schedule follows them")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
     parser.add_argument("--start", type=Path, help="begin with these weights, for example the packaged ones")
+    parser.add_argument("--refit", action="store_true", help="train on val too and keep the last weights")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -211,6 +227,7 @@ def main() -> None:
         args.minutes,
         resume=args.resume,
         start=args.start,
+        refit=args.refit,
         seed=args.seed,
         device=args.device,
     )
