@@ -35,6 +35,11 @@ def autocast(device: str, precision: str) -> contextlib.AbstractContextManager[o
     return torch.autocast(torch.device(device).type, dtype=kinds[precision])
 
 
+def brought(tensor: torch.Tensor, device: str) -> torch.Tensor:
+    """``tensor`` on ``device``; to a GPU through page-locked memory, so that nobody waits for the copy."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.startswith("cuda") else tensor.to(device)
+
+
 class Portions:
     """Runs work in the largest portion that the device's memory takes, and keeps to it from then on.
 

@@ -39,7 +39,7 @@ from torch.nn.functional import interpolate
 
 from node.errors import PlatformError, WeightsError
 from node.pipeline import Algorithm, Code, Findings, Needs, Pipeline, Segment, Series, Unsuitable
-from pipelines.device import Portions
+from pipelines.device import Portions, brought
 from pipelines.options import check_orientation
 
 OVERLAP = 0.25
@@ -247,7 +247,7 @@ class ModelFilePipeline:
             max(round(n * mm / to), 1) for n, mm, to in zip(array.shape, spacing, self.options.spacing_mm, strict=True)
         ]
         with torch.inference_mode():
-            x = torch.from_numpy(array)[None, None].to(device)
+            x = brought(torch.from_numpy(array)[None, None], device)
             x = self._normalised(interpolate(x, size=size, mode="trilinear", align_corners=False))
             logits: Any = sliding_window_inference(
                 x, self.options.roi, 1, self._loaded[device], overlap=OVERLAP, mode="gaussian", padding_mode="replicate"

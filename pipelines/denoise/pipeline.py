@@ -15,7 +15,7 @@ from torch import Tensor
 from node.pipeline import Algorithm, DerivedSeries, Findings, Needs, Series, Unsuitable, codes
 from pipelines.denoise.network import DenoiseNet
 from pipelines.denoise.noise import noise_map
-from pipelines.device import Portions, autocast, native_precision
+from pipelines.device import Portions, autocast, brought, native_precision
 from pipelines.weights import fill, load_weights
 
 VERSION = "1.1.0"
@@ -139,7 +139,7 @@ class DenoisePipeline:
         for first in range(0, len(hu), batch):
             chosen = range(first, min(first + batch, len(hu)))
             context = np.clip([[k - 1, k, k + 1] for k in chosen], 0, len(hu) - 1)
-            slices = torch.from_numpy(hu[:, *box][context]).to(device).clamp(FLOOR_HU, CEILING_HU)
+            slices = brought(torch.from_numpy(hu[:, *box][context]), device).clamp(FLOOR_HU, CEILING_HU)
             noise = noise_map(slices[:, 1:2])
             cleaned = self._subtract(slices, noise, device)
             for k, clean, there in zip(chosen, cleaned, noise, strict=True):
