@@ -7,8 +7,10 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import peers
 import pytest
@@ -18,11 +20,11 @@ from dicom_files import ct_series, write
 from receivers import Node
 
 from node.__main__ import main
-from node.check import Check
+from node.check import Check, check
 from node.config import Config, parse
 from node.doctor.certificates import certificates
 from node.doctor.lint import lint
-from node.doctor.machine import integrity, our_clock
+from node.doctor.machine import disk_speed, integrity, our_clock
 from node.doctor.network import callers, host_names, presentation, reports, their_clock
 from node.ledger.tables import association
 
@@ -163,6 +165,32 @@ def test_the_clock_of_a_dicomweb_service_is_compared_with_ours(pacs: peers.Ortha
 
 def test_our_clock_is_told_or_said_to_be_unknown():
     assert our_clock().good
+
+
+def test_a_clock_that_nothing_keeps_right_is_named(monkeypatch: pytest.MonkeyPatch):
+    kernel = SimpleNamespace(adjtimex=lambda _: 5)  # TIME_ERROR of adjtimex(2)
+    monkeypatch.setattr("node.doctor.machine.ctypes.CDLL", lambda *_, **__: kernel)
+    found = our_clock()
+    assert found.word == "note"
+    assert "not synchronised" in found.found
+
+
+def test_a_disk_that_takes_long_to_sync_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("node.doctor.machine.os.fsync", lambda _: time.sleep(1.4))
+    found = disk_speed(tmp_path)
+    assert found.word == "note"
+    assert "use a local disk" in found.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_not_the_pinned_ones_fail(tmp_path: Path):
+    weights = tmp_path / "other.safetensors"
+    weights.write_bytes(b"not these")
+    weights.with_suffix(".sha256").write_text(f"{'0' * 64}  other.safetensors\n")
+    config = parse(configured(tmp_path, f'[pipelines.tumor]\nweights = "{weights}"\n'))
+    found = told(check(config))["pipeline tumor"]
+    assert not found.good
+    assert "restore the file or pin the new one" in found.found
 
 
 def test_a_host_without_an_address_is_named_with_its_table(tmp_path: Path):

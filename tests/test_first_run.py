@@ -60,7 +60,7 @@ def test_the_transcript_of_the_page_has_the_lines_of_a_run(tmp_path: Path):
 
 
 def test_questions_are_asked_and_their_defaults_taken(tmp_path: Path):
-    typed = f"\n\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\ny\n\nadmin\nlong enough\nlong enough\n"
+    typed = f"\n\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\ny\n\nadmin\nlong enough\nlong enough\n\n\n"
     done = init(tmp_path, typed=typed, yes=False)
     assert done.exit_code == 0, done.output
     config = written(tmp_path)
@@ -71,6 +71,17 @@ def test_questions_are_asked_and_their_defaults_taken(tmp_path: Path):
     user = read_users(tmp_path / "data" / "web-users")["admin"]
     assert matches(user, "long enough")
     assert "long enough" not in done.output
+    assert not config.ae.tls.enabled
+    assert not (tmp_path / "tls").exists()
+
+
+def test_a_certificate_and_units_are_made_for_who_answers_so(tmp_path: Path):
+    (tmp_path / "units").mkdir()
+    typed = f"\n\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\n\n\n\ntest\ny\n"
+    done = init(tmp_path, "--unit-folder", str(tmp_path / "units"), typed=typed, yes=False)
+    assert done.exit_code == 0, done.output
+    assert written(tmp_path).ae.tls.enabled
+    assert (tmp_path / "units" / "ainode.service").exists()
 
 
 def test_comments_of_the_shipped_file_stay(tmp_path: Path):

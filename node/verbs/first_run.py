@@ -46,9 +46,11 @@ _QUESTIONS: tuple[tuple[str, str, Any], ...] = (
 @click.option("--pipelines", metavar="NAME,NAME", help="Pipelines to run.  [all that are shipped]")
 @click.option("--web-user", metavar="NAME", help="First user of the dashboard.  [no dashboard]")
 @click.option("--web-password-file", type=click.Path(path_type=Path, exists=True), help="File with the password.")
-@click.option("--csr", is_flag=True, help="Make a TLS key and a request for your authority (openssl).")
-@click.option("--test-ca", is_flag=True, help="Make a test authority and a certificate, and speak TLS (openssl).")
-@click.option("--install-units", "units", is_flag=True, help="Install the units for systemd (as root).")
+@click.option("--csr", is_flag=True, default=None, help="Make a TLS key and a request for your authority (openssl).")
+@click.option(
+    "--test-ca", is_flag=True, default=None, help="Make a test authority and a certificate, and speak TLS (openssl)."
+)
+@click.option("--install-units", "units", is_flag=True, default=None, help="Install the units for systemd (as root).")
 @click.option(
     "--unit-folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -56,7 +58,7 @@ _QUESTIONS: tuple[tuple[str, str, Any], ...] = (
 )
 @click.option("--yes", is_flag=True, help="Ask nothing: what no flag says is its default.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
-def first_run(*, config_path: Path, csr: bool, test_ca: bool, units: bool, force: bool, **given: Any) -> None:
+def first_run(*, config_path: Path, force: bool, **given: Any) -> None:
     """Write a config.toml for this place, and say what to enter on the PACS and on the scanner.
 
     Asks what no flag has said. An existing file is never replaced without --force.
@@ -65,13 +67,14 @@ def first_run(*, config_path: Path, csr: bool, test_ca: bool, units: bool, force
         raise ConfigError(f"{config_path} exists and was not touched; give --force to replace it, or another --config")
     text = shipped("config.toml").read_text(encoding="utf-8")
     _ask(given, ",".join(offered(text)))
+    password = _password(given) if given["web_user"] else ""
+    csr, test_ca, units = _ask_for_files(given)
     host = socket.gethostname()
     certificate = config_path.absolute().parent / "tls" / "ainode.pem" if csr or test_ca else None
     answers = _answers(given, certificate, tls=test_ca)
     config = filled_in(text, answers)
     if unknown := set(answers.pipelines) - set(offered(text)):
         raise ConfigError(f"pipelines {', '.join(sorted(unknown))}: not shipped; choose of {', '.join(offered(text))}")
-    password = _password(given) if answers.dashboard else ""
     if certificate is not None and test_ca:
         click.echo(f"made {make_test_authority(certificate, host, force=force)} and {certificate}, for tests only")
     elif certificate is not None:
@@ -99,6 +102,18 @@ def _ask(given: dict[str, Any], pipelines: str) -> None:
         elif given[name] is None:
             yes_or_no = isinstance(usual, bool)
             given[name] = click.confirm(question) if yes_or_no else click.prompt(question, default=usual)
+
+
+def _ask_for_files(given: dict[str, Any]) -> tuple[bool, bool, bool]:
+    """Whether a request, a test authority and units are wanted; without a keyboard only what a flag has said."""
+    if not given["yes"]:
+        if given["csr"] is None and given["test_ca"] is None:
+            kinds = click.Choice(["none", "request", "test"])
+            kind = click.prompt("Certificate for DICOM TLS: request one, or make a test one", "none", type=kinds)
+            given["csr"], given["test_ca"] = kind == "request", kind == "test"
+        if given["units"] is None:
+            given["units"] = click.confirm("Install the units for systemd (as root)")
+    return bool(given["csr"]), bool(given["test_ca"]), bool(given["units"])
 
 
 def _answers(given: dict[str, Any], certificate: Path | None, *, tls: bool) -> Answers:
