@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
 import shlex
 import shutil
 import subprocess
@@ -15,6 +17,19 @@ from node.service import ROLES
 FOLDER = Path(__file__).parents[1] / "systemd"
 UNITS = sorted(FOLDER.glob("*.service"))
 ALL_IN_ONE = "ainode.service"
+PAGES = [FOLDER / "README.md", *sorted(FOLDER.parent.glob("docs/*.md")), FOLDER.parent / "README.md"]
+LINES = sorted(
+    {
+        line
+        for page in PAGES
+        for line in re.findall(
+            r"(?:^    |`)((?:systemctl|journalctl|systemd-run|systemd-analyze) [^`\n]+)",
+            page.read_text("utf-8"),
+            re.MULTILINE,
+        )
+    }
+)
+"""What the pages have people type to systemd."""
 WITH_PYTORCH = {"ainode.service", "ainode-worker@.service"}
 
 
@@ -102,3 +117,29 @@ def test_a_reload_is_the_signal_that_the_supervisor_obeys() -> None:
 def test_the_install_notes_name_every_unit() -> None:
     notes = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert [unit.name for unit in UNITS if unit.stem not in notes] == []
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_for_systemd_has_verb_options_and_units_that_exist(line: str) -> None:
+    program, *words = shlex.split(line)
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed (Debian package systemd)")
+    known = subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout
+    options = [word for word in words if word.startswith("-")]
+    assert [one for one in options if not re.search(rf"(?<![\w-]){re.escape(one.partition('=')[0])}\b", known)] == []
+    names = [word for word in words if not word.startswith("-")]
+    if program == "systemd-run":
+        assert Path(names[-2]).name == "ainode"
+        assert names[-1] in main.commands
+        return
+    if program != "journalctl":
+        assert re.search(rf"^  {re.escape(names.pop(0))}\b", known, re.MULTILINE)
+    shipped = {re.sub("@.*", "@", unit.stem) for unit in UNITS}
+    wanted = [re.sub("@.*", "@", name) for name in names if name != "UNIT"]
+    if program == "journalctl":
+        del wanted[1:]  # the first is that of -u, the other is looked for
+    assert [name for name in wanted if not fnmatch.filter(shipped, name)] == []
+
+
+def test_the_pages_have_lines_for_systemd() -> None:
+    assert len(LINES) > 8
