@@ -68,7 +68,7 @@ def write_orientation(folder: Path, plane: str) -> Truth:
     grid = Grid(right, down, corner, pixel_mm=_PIXEL_MM, slice_mm=_SLICE_MM)
     base = base_of("CT", CTImageStorage, "ORIENTATION")
     describe_ct(base)
-    base.PatientID, base.BodyPartExamined = PATIENT_ID, "PHANTOM"
+    base.PatientID, base.BodyPartExamined = PATIENT_ID, "WHOLEBODY"  # a term that validators know
     base.StudyDescription = "Orientation phantom: L1 R2 A3 P4 H5 F6"
     base.SeriesDescription = f"Orientation phantom, {plane}"
     base.WindowCenter, base.WindowWidth = "0", "1000"
