@@ -84,6 +84,36 @@ def test_a_certificate_and_units_are_made_for_who_answers_so(tmp_path: Path):
     assert (tmp_path / "units" / "ainode.service").exists()
 
 
+def test_an_answer_that_will_not_do_is_told_at_once_and_asked_again(tmp_path: Path):
+    lines = (
+        *(
+            "MUCH TOO LONG A TITLE",
+            "AI1",
+            "70000",
+            "many",
+            "104",
+            str(tmp_path / "data"),
+            "ARCHIVE",
+            "pacs.example",
+            "",
+        ),
+        *("", "nodul", "nodule", "no one", "admin", "short", "long enough", "long enough", "", ""),
+    )
+    done = init(tmp_path, typed="\n".join(lines) + "\n", yes=False)
+    assert done.exit_code == 0, done.output
+    assert done.output.count("Error: ") == 6
+    config = written(tmp_path)
+    assert (config.ae.title, config.ae.port, set(config.pipelines)) == ("AI1", 104, {"nodule"})
+    assert set(read_users(tmp_path / "data" / "web-users")) == {"admin"}
+
+
+def test_a_flag_that_will_not_do_is_told_before_any_question(tmp_path: Path):
+    done = init(tmp_path, "--port", "70000", yes=False)
+    assert done.exit_code == 2
+    assert "ae.port = 70000" in done.output
+    assert "AE title of this node" not in done.output
+
+
 def test_comments_of_the_shipped_file_stay(tmp_path: Path):
     init(tmp_path)
     assert "# AE title under which scanners and PACS know this node" in (tmp_path / "config.toml").read_text()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.config import parse
+from node.errors import ConfigError
 
 _HEADER = re.compile(r"^\[+([A-Za-z.]+)\]+", re.MULTILINE)
 _EXAMPLES = ("destinations.cloud", "destinations.archive", "destinations.pacs.tls")
@@ -37,6 +38,10 @@ class Answers:
 
 def filled_in(shipped: str, answers: Answers) -> str:
     """``config.toml`` of a new node. Raises ``ConfigError`` when an answer will not do."""
+    if unknown := set(answers.pipelines) - set(offered(shipped)):
+        raise ConfigError(
+            f"pipelines {', '.join(sorted(unknown))}: not shipped; choose of {', '.join(offered(shipped))}"
+        )
     ours: dict[str, dict[str, Value]] = {
         "ae": {"title": answers.title, "port": answers.port},
         "storage": {"folder": str(answers.folder)},

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +14,9 @@ from node.config import Web, parse
 from node.errors import ConfigError, PlatformError
 from node.first_run.place import SYSTEMD, install_units, make_request, make_test_authority, shipped, write_new
 from node.first_run.settings import Answers, filled_in, offered
+
+if TYPE_CHECKING:
+    from node.web.users import User
 
 _QUESTIONS: tuple[tuple[str, str, Any], ...] = (
     ("title", "AE title of this node", "AINODE"),
@@ -25,6 +30,8 @@ _QUESTIONS: tuple[tuple[str, str, Any], ...] = (
     ("web_user", "User of the dashboard (empty: no dashboard)", ""),
 )
 """Parameter, question, default."""
+_UNTIL_ASKED = {"pacs_title": "PACS", "pacs_host": "localhost"}
+"""Stand for what has no default while the other answers are tried."""
 
 
 @click.command("init")
@@ -66,15 +73,13 @@ def first_run(*, config_path: Path, force: bool, **given: Any) -> None:
     if config_path.exists() and not force:
         raise ConfigError(f"{config_path} exists and was not touched; give --force to replace it, or another --config")
     text = shipped("config.toml").read_text(encoding="utf-8")
-    _ask(given, ",".join(offered(text)))
-    password = _password(given) if given["web_user"] else ""
+    _ask(given, text)
+    user = _user(given)
     csr, test_ca, units = _ask_for_files(given)
     host = socket.gethostname()
     certificate = config_path.absolute().parent / "tls" / "ainode.pem" if csr or test_ca else None
     answers = _answers(given, certificate, tls=test_ca)
     config = filled_in(text, answers)
-    if unknown := set(answers.pipelines) - set(offered(text)):
-        raise ConfigError(f"pipelines {', '.join(sorted(unknown))}: not shipped; choose of {', '.join(offered(text))}")
     if certificate is not None and test_ca:
         click.echo(f"made {make_test_authority(certificate, host, force=force)} and {certificate}, for tests only")
     elif certificate is not None:
@@ -83,25 +88,55 @@ def first_run(*, config_path: Path, force: bool, **given: Any) -> None:
         click.echo("  beside it; then set [ae.tls] enabled = true")
     write_new(config_path, config, force=force)
     click.echo(f"wrote {config_path}")
-    if answers.dashboard:
-        _make_user(str(given["web_user"]), password, answers.folder)
+    if user is not None:
+        _write_user(user, answers.folder)
     if units:
         for done in install_units(given["unit_folder"] or SYSTEMD, config_path, answers.folder, answers.port):
             click.echo(done)
     _tell(answers, config, config_path)
 
 
-def _ask(given: dict[str, Any], pipelines: str) -> None:
+def _ask(given: dict[str, Any], shipped_text: str) -> None:
     """Fill in what no flag has said: from the keyboard, or with ``--yes`` from the defaults."""
+    all_of_them = ",".join(offered(shipped_text))
+    answered = {name: default for name, _, default in _QUESTIONS} | _UNTIL_ASKED | {"pipelines": all_of_them}
+    answered |= {name: value for name, value in given.items() if value is not None}
+    _try(answered, shipped_text)  # a flag that will not do is told before any question
     for name, question, default in _QUESTIONS:
-        usual = pipelines if name == "pipelines" else default
+        usual = all_of_them if name == "pipelines" else default
         if given[name] is None and given["yes"]:
             if usual is None:
                 raise click.UsageError(f"--{name.replace('_', '-')} is needed with --yes")
             given[name] = usual
+        elif given[name] is None and isinstance(usual, bool):
+            given[name] = click.confirm(question)
         elif given[name] is None:
-            yes_or_no = isinstance(usual, bool)
-            given[name] = click.confirm(question) if yes_or_no else click.prompt(question, default=usual)
+
+            def tried(typed: str, name: str = name, usual: Any = usual) -> Any:
+                value = (click.INT if isinstance(usual, int) else click.STRING)(typed)
+                with _asked_again():
+                    _try(answered | {name: value}, shipped_text)
+                return value
+
+            given[name] = click.prompt(question, default=usual, value_proc=tried)
+
+
+def _try(answered: dict[str, Any], shipped_text: str) -> None:
+    """Raises ``ConfigError`` when one of the answers will not do."""
+    from node.web.users import check_name
+
+    filled_in(shipped_text, _answers(answered, None, tls=False))
+    if answered["web_user"]:
+        check_name(answered["web_user"])
+
+
+@contextmanager
+def _asked_again() -> Iterator[None]:
+    """An answer that will not do is told, and its question asked again."""
+    try:
+        yield
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def _ask_for_files(given: dict[str, Any]) -> tuple[bool, bool, bool]:
@@ -132,23 +167,34 @@ def _answers(given: dict[str, Any], certificate: Path | None, *, tls: bool) -> A
     )
 
 
-def _password(given: dict[str, Any]) -> str:
+def _user(given: dict[str, Any]) -> User | None:
+    """The first user of the dashboard."""
+    from node.web.users import make_user
+
+    name = given["web_user"]
+    if not name:
+        return None
     if given["web_password_file"] is not None:
-        return str(given["web_password_file"].read_text(encoding="utf-8").strip())
+        return make_user(name, "operate", given["web_password_file"].read_text(encoding="utf-8").strip())
     if given["yes"]:
         raise click.UsageError("--web-password-file is needed with --yes and --web-user")
-    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+    def made(typed: str) -> User:
+        with _asked_again():
+            return make_user(name, "operate", typed)
+
+    return click.prompt("Password", hide_input=True, confirmation_prompt=True, value_proc=made)
 
 
-def _make_user(name: str, password: str, folder: Path) -> None:
-    from node.web.users import make_user, users_path, write_user
+def _write_user(user: User, folder: Path) -> None:
+    from node.web.users import users_path, write_user
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_user(users_path(Web(), folder), make_user(name, "operate", password))
+        write_user(users_path(Web(), folder), user)
     except OSError as error:
         raise PlatformError(f"{folder}: {error.strerror}; run as root, or make the folder first") from error
-    click.echo(f"made user {name} of the dashboard, at http://127.0.0.1:8080 of this machine")
+    click.echo(f"made user {user.name} of the dashboard, at http://127.0.0.1:8080 of this machine")
 
 
 def _address(towards: str) -> str:

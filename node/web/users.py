@@ -49,12 +49,17 @@ def users_path(web: Web, folder: Path) -> Path:
     return web.users_file or folder / "web-users"
 
 
-def make_user(name: str, role: Role, password: str) -> User:
-    """A user with a hashed password. Raises ``ConfigError`` when name or password will not do."""
+def check_name(name: str) -> None:
+    """Raises ``ConfigError`` when nobody can be called so."""
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"user {name!r}: use letters, digits and . _ @ - (at most 64, beginning with letter or digit)"
         )
+
+
+def make_user(name: str, role: Role, password: str) -> User:
+    """A user with a hashed password. Raises ``ConfigError`` when name or password will not do."""
+    check_name(name)
     if len(password) < MIN_LENGTH:
         raise ConfigError(f"password of {name!r} has {len(password)} characters; use at least {MIN_LENGTH}")
     salt = secrets.token_bytes(16)
