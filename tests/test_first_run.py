@@ -85,21 +85,11 @@ def test_a_certificate_and_units_are_made_for_who_answers_so(tmp_path: Path):
 
 
 def test_an_answer_that_will_not_do_is_told_at_once_and_asked_again(tmp_path: Path):
-    lines = (
-        *(
-            "MUCH TOO LONG A TITLE",
-            "AI1",
-            "70000",
-            "many",
-            "104",
-            str(tmp_path / "data"),
-            "ARCHIVE",
-            "pacs.example",
-            "",
-        ),
-        *("", "nodul", "nodule", "no one", "admin", "short", "long enough", "long enough", "", ""),
+    typed = (
+        f"MUCH TOO LONG A TITLE\nAI1\n70000\nmany\n104\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\n\n"
+        "nodul\nnodule\nno one\nadmin\nshort\nlong enough\nlong enough\n\n\n"
     )
-    done = init(tmp_path, typed="\n".join(lines) + "\n", yes=False)
+    done = init(tmp_path, typed=typed, yes=False)
     assert done.exit_code == 0, done.output
     assert done.output.count("Error: ") == 6
     config = written(tmp_path)

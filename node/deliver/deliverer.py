@@ -70,7 +70,7 @@ class Deliverer:
             claim = None if down else deliveries.begin_delivery(connection, job_id, destination_name)
         if down is not None:
             since = datetime.fromtimestamp(down.opened_at or 0.0).astimezone()
-            how = "paused" if down.probe_at is None else "down"
+            how = "paused" if down.paused else "down"
             raise UnreachableError(f"waits for {destination_name}, {how} since {since:%Y-%m-%d %H:%M:%S}: {down.error}")
         if claim is not None:
             self._attempt(claim, destination)

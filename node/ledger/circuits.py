@@ -27,8 +27,13 @@ class Circuit:
     opened_at: float | None
     """Since when its deliveries wait; ``None``: they are still tried."""
     probe_at: float | None
-    """When it is asked next."""
+    """When it is asked next; ``None`` while it is open: somebody paused it."""
     error: str
+
+    @property
+    def paused(self) -> bool:
+        """Its deliveries wait for people, and for no probe."""
+        return self.opened_at is not None and self.probe_at is None
 
 
 def circuits(connection: sa.Connection) -> list[Circuit]:

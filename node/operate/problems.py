@@ -25,7 +25,7 @@ def problems(config: Config, connection: sa.Connection, spool: Spool, at: float)
     for row in _failed(connection, at - wanted.failed_hours * 3600) if wanted.failed_hours else ():
         found[f"failed {row.pipeline}"] = f"{row.n} jobs of pipeline {row.pipeline} failed since {clock(row.oldest)}"
     for one in circuits(connection):
-        if one.opened_at is not None and one.probe_at is not None:
+        if one.opened_at is not None and not one.paused:
             waiting = _waiting(connection, one.destination)
             found[f"destination {one.destination}"] = (
                 f"destination {one.destination} is down since {clock(one.opened_at)}, "

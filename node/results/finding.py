@@ -16,7 +16,7 @@ from node.results.grid import PlacedMask, on_images, place
 from node.results.identity import derive_uid, plain
 from node.results.measure import Section, intensities, largest_section, too_coarse, values_in, volume_mm3
 
-_UNITS = {"[hnsf'U]": "HU", "mm3": "mm³", "mm2": "mm²", "{ratio}": "", "1": ""}
+_UNITS = {"[hnsf'U]": "HU", "mm3": "mm³", "mm2": "mm²", "cm3": "cm³", "{ratio}": "", "1": ""}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

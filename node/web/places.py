@@ -69,7 +69,7 @@ def destinations(site: Site, visit: Visit) -> Response:
 def _health(circuit: circuits.Circuit | None, error: str, latest: float | None) -> str:
     """In a word. ``idle``: nothing was sent there, so nobody knows."""
     if circuit is not None and circuit.opened_at is not None:
-        return "paused" if circuit.probe_at is None else "down"
+        return "paused" if circuit.paused else "down"
     return "failing" if error else "idle" if latest is None else "up"
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from node.results.finding import in_words
 from node.studies.source import read_header
 
 _MEASUREMENT_GROUP, _TRACKING_ID, _TRACKING_UID = "125007", "112039", "112040"
 _FINDING, _FINDING_SITE, _LATERALITY = "121071", "363698007", "272741003"
 _DERIVATION = "121401"
 """Code values of DCM and SCT in TID 1410, 1411 and 1419 (PS3.16)."""
-_UNITS = {"[hnsf'U]": "HU", "mm3": "mm³", "mm2": "mm²", "cm3": "cm³", "{ratio}": "", "1": ""}
 
 
 @dataclass(kw_only=True)
@@ -58,14 +58,7 @@ def _take(row: Row, item: Dataset) -> None:
         unit = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)
         how = [_meaning(inner).lower() for inner in item.get("ContentSequence", ()) if _code(inner) == _DERIVATION]
         name = ", ".join([str(item.ConceptNameCodeSequence[0].CodeMeaning), *how])
-        row.measurements[name] = _value(float(measured.NumericValue), unit)
-
-
-def _value(value: float, unit: str) -> str:
-    if unit == "mm3" and value >= 1000:
-        value, unit = value / 1000, "ml"
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= (10 if unit == "ml" else 1) else 2
-    return f"{value:.{digits}f} {_UNITS.get(unit, unit)}".rstrip()
+        row.measurements[name] = in_words("", float(measured.NumericValue), unit).lstrip()
 
 
 def _groups(item: Dataset) -> Iterator[Dataset]:
