@@ -23,6 +23,7 @@ from node.demo.report import measurements
 from node.errors import InputError, PlatformError
 from node.pipeline import Algorithm, DerivedSeries, Findings, Lesion, Segment, Volume, codes
 from node.results import Analysis, encode
+from node.results.picture import FAINT, draw_lines
 from node.studies.source import SourceSeries
 
 RED, BLUE = (255, 32, 32), (64, 64, 255)
@@ -219,3 +220,13 @@ def test_a_folder_without_dicom_is_an_error(tmp_path: Path) -> None:
 def test_sending_to_nobody_is_an_error(case: Case, folder: Path, free_port: int) -> None:
     with pytest.raises(PlatformError):
         scanner.send(scanner.find(folder)[:1], free_port, TITLE)
+
+
+def test_a_raised_three_is_drawn_as_a_three():
+    def drawn(text: str) -> bytes:
+        picture = Image.new("RGB", (200, 40))
+        draw_lines(picture, (4, 4), [(text, FAINT)], 14)
+        return picture.tobytes()
+
+    assert drawn("Volume 494 mm\N{SUPERSCRIPT THREE}") == drawn("Volume 494 mm3")
+    assert drawn("Volume 494 mm3") != drawn("Volume 494 mm")

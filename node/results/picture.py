@@ -5,6 +5,7 @@ Values are arrays ``[row, column]``; pictures are Pillow images, whose points ar
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -122,7 +123,8 @@ def draw_lines(picture: Image.Image, at: tuple[int, int], lines: Iterable[tuple[
     """Lines of text below one another, 1.4 times as far apart as ``size``."""
     draw = ImageDraw.Draw(picture)
     for number, (text, colour) in enumerate(lines):
-        draw.text((at[0], at[1] + round(1.4 * size) * number), text, fill=colour, font=font(size))
+        shown = unicodedata.normalize("NFKC", text)  # the typeface has no raised 3
+        draw.text((at[0], at[1] + round(1.4 * size) * number), shown, fill=colour, font=font(size))
 
 
 def font(size: int) -> Any:
