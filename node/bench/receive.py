@@ -23,7 +23,7 @@ from node.bench import instances
 from node.bench.instances import Kind
 from node.bench.measure import Usage
 from node.bench.sender import Script, Sent
-from node.bench.servers import DCMTK_ENVIRONMENT, DCMTK_PATH, SERVERS, TITLE, NodeTls, Server
+from node.bench.servers import DCMTK_ENVIRONMENT, DCMTK_PATH, SERVERS, TITLE, NodeTls, Server, give_back_space
 from node.errors import PlatformError
 
 KINDS: dict[str, Callable[[], Kind]] = {"CT": instances.ct, "MR": instances.mr}
@@ -120,13 +120,17 @@ class _Sources:
         self.each = max(count // cell.associations, 1)
         self.firsts = [(self.each + 2) * index for index in range(cell.associations)]
         """The number of each association (``Script``)."""
-        self.folders = [scratch / f"files-{first}" for first in self.firsts] if cell.sender == "dcmsend" else []
+        self.folders = (
+            [scratch / f"{cell.kind}-{cell.associations}-{first}" for first in self.firsts]
+            if cell.sender == "dcmsend"
+            else []
+        )
         for first, folder in zip(self.firsts, self.folders, strict=False):
             instances.write_files(kind, folder, first, self.each)
 
     def forget(self) -> None:
         for folder in self.folders:
-            shutil.rmtree(folder)
+            give_back_space(folder)
 
 
 def _run(server: Server, cell: Cell, round_: int, sources: _Sources) -> Run:
