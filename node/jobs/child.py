@@ -125,7 +125,7 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
         os.dup2(output.fileno(), descriptor)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
         os.environ[name] = str(bounds.threads)
-    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "TMPDIR": str(bounds.out), "HOME": str(bounds.out)}
+    os.environ |= {"TMPDIR": str(bounds.out), "HOME": str(bounds.out)}
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
     _shut_in(bounds)
     from node.jobs.ahead import Ahead

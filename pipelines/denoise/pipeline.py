@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ AIR_MARGIN = 24
 LEVEL_EVERY = 8
 """The noise that is left is measured on every n-th slice; once per slice would cost as much as the estimate itself."""
 BATCHES = (16, 4, 1)
-"""Slices at once on a GPU, less where memory does not suffice; a CPU takes them one by one, which is fastest there."""
+"""Slices at once on a GPU, less where memory does not suffice; each core of a CPU takes one after the other."""
 DESCRIPTION_LENGTH = 64
 """Characters of a Series Description (0008,103E), value representation LO (PS3.5 6.2)."""
 REMARK = "Denoised images are for research use, to be read beside the originals, not for diagnosis."
@@ -127,34 +128,47 @@ class DenoisePipeline:
         """
         return self._portions.run(lambda batch, device: self._denoise(hu, batch, device))
 
-    @torch.inference_mode()
     def _denoise(self, hu: FloatArray, batch: int, device: str) -> tuple[FloatArray, float, float]:
         output = hu.copy()
         box = dense_box(hu)
         inside = hu[(hu > FLOOR_HU) & (hu < CEILING_HU)]
-        lowest, highest = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
+        limits = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
         self.network.to(device)
-        levels: list[tuple[float, float]] = []
-        measurable = 0
-        for first in range(0, len(hu), batch):
-            chosen = range(first, min(first + batch, len(hu)))
-            context = np.clip([[k - 1, k, k + 1] for k in chosen], 0, len(hu) - 1)
-            slices = brought(torch.from_numpy(hu[:, *box][context]), device).clamp(FLOOR_HU, CEILING_HU)
-            noise = noise_map(slices[:, 1:2])
-            cleaned = self._subtract(slices, noise, device)
-            for k, clean, there in zip(chosen, cleaned, noise, strict=True):
-                if float(there.max()) == 0:
-                    continue
+        workers = 1 if device.startswith("cuda") else torch.get_num_threads()
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            portions = pool.map(
+                lambda chosen: self._portion(hu, output, chosen, box=box, limits=limits, device=device),
+                (range(first, min(first + batch, len(hu))) for first in range(0, len(hu), batch)),
+            )
+            measured = [level for portion in portions for level in portion][::LEVEL_EVERY]
+        if not measured:
+            return output, 0.0, 0.0
+        after = [float(noise_map(torch.from_numpy(output[k][box])[None, None]).median()) for k, _ in measured]
+        return output, float(np.median([before for _, before in measured])), float(np.median(after))
+
+    @torch.inference_mode()
+    def _portion(
+        self,
+        hu: FloatArray,
+        output: FloatArray,
+        chosen: range,
+        *,
+        box: tuple[slice, slice],
+        limits: tuple[float, float],
+        device: str,
+    ) -> list[tuple[int, float]]:
+        """Write the denoised ``chosen`` slices into ``output``; number and noise level of those that had any."""
+        context = np.clip([[k - 1, k, k + 1] for k in chosen], 0, len(hu) - 1)
+        slices = brought(torch.from_numpy(hu[:, *box][context]), device).clamp(FLOOR_HU, CEILING_HU)
+        noise = noise_map(slices[:, 1:2])
+        measured = []
+        for k, clean, there in zip(chosen, self._subtract(slices, noise, device), noise, strict=True):
+            if float(there.max()) > 0:
                 source = hu[k][box]
                 touched = (source > FLOOR_HU) & (source < CEILING_HU)
-                output[k][box][touched] = clean.clamp(lowest, highest).cpu().numpy()[touched]
-                if measurable % LEVEL_EVERY == 0:
-                    levels.append((float(there.median()), float(noise_map(clean[None, None]).median())))
-                measurable += 1
-        if not levels:
-            return output, 0.0, 0.0
-        before, after = np.median(np.asarray(levels), axis=0)
-        return output, float(before), float(after)
+                output[k][box][touched] = clean.clamp(*limits).cpu().numpy()[touched]
+                measured.append((k, float(there.median())))
+        return measured
 
     def _subtract(self, slices: Tensor, noise: Tensor, device: str) -> Tensor:
         """``slices`` ``[batch, 3, row, column]`` and noise maps to the denoised middle slices, HU, without the 3.
