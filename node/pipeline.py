@@ -233,7 +233,8 @@ class DerivedSeries:
     """New pixels on the source's own grid, for example a denoised CT; added beside the source, never in its place."""
 
     volume: Volume
-    """Float array in the unit of ``Series.volume`` (CT: HU), same voxels as the source, any axis order."""
+    """Float array in the unit of ``Series.volume`` (CT: HU), same voxels as the source, any axis order; rounded to the
+    source's rescale slope, and no value may be farther from its intercept than 16 bits reach."""
     description: str
     """Series Description (0008,103E), at most 64 characters."""
     derivation: Code

@@ -294,24 +294,49 @@ def test_derived_values_are_the_pipelines_within_half_a_step(tmp_path, signed, s
         assert list(image.ImageType) == ["DERIVED", "SECONDARY", "AXIAL"]
 
 
-def test_derived_values_beyond_the_stored_type_are_clipped_and_padding_stays(tmp_path):
-    def pad(dataset: Any) -> None:
-        pixels = dataset.pixel_array.copy()
-        pixels[:2] = 0
-        pixels[5] = 4095
-        dataset.BitsStored, dataset.HighBit = 12, 11
-        dataset.PixelPaddingValue = 0
-        dataset.PixelData = pixels.tobytes()
+def padded(dataset: Any) -> None:
+    """12 bits, unsigned, the first two rows padding and another one at the upper end."""
+    pixels = dataset.pixel_array.copy()
+    pixels[:2] = 0
+    pixels[5] = 4095
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    dataset.PixelPaddingValue = 0
+    dataset.PixelData = pixels.tobytes()
 
-    source = source_of(tmp_path, ct_series(2, 16), pad)
+
+def test_derived_values_beyond_the_stored_type_are_kept_in_16_bits_and_padding_stays(tmp_path):
+    source = source_of(tmp_path, ct_series(2, 16), padded)
     grid = source.volume()
-    louder = halved(source).derived[0]
-    louder = replace(louder, volume=grid.with_array(np.where(grid.array > 0, grid.array + 500, -5000)))
-    for encoded_object in encode(analysis(Findings(derived=(louder,))), source):
-        pixels = encoded_object.dataset.pixel_array
-        assert (pixels[:2] == 0).all()
-        assert (pixels[5] == 4095).all()
-        assert pixels[7].min() == 1  # clipped to the lowest value that is not padding
+    louder = replace(
+        halved(source).derived[0], volume=grid.with_array(np.where(grid.array > 0, grid.array + 500, -5000))
+    )
+    objects = encode(analysis(Findings(derived=(louder,))), source)
+    check(objects, source)
+    assert dciodvfy(tmp_path, objects) == []
+    for encoded_object in objects:
+        image = encoded_object.dataset
+        assert (image.BitsStored, image.HighBit, image.PixelRepresentation) == (16, 15, 1)
+        assert (image.PixelPaddingValue, image["PixelPaddingValue"].VR) == (0, "SS")
+        assert (image.pixel_array[:2] == 0).all()
+        assert (image.pixel_array[5] == 4095 + 500).all()
+        assert image.pixel_array[7].min() == -5000 + 1024
+
+
+def test_derived_values_within_the_stored_type_keep_it(tmp_path):
+    source = source_of(tmp_path, ct_series(2, 16), padded)
+    same = replace(halved(source).derived[0], volume=source.volume())
+    for encoded_object in encode(analysis(Findings(derived=(same,))), source):
+        image = encoded_object.dataset
+        assert (image.BitsStored, image.HighBit, image.PixelRepresentation) == (12, 11, 0)
+        assert image["PixelPaddingValue"].VR == "US"
+
+
+def test_derived_values_that_16_bits_cannot_hold_are_refused_with_the_remedy(tmp_path):
+    source = source_of(tmp_path, ct_series(2, 16))
+    grid = source.volume()
+    far = replace(halved(source).derived[0], volume=grid.with_array(np.where(grid.array > 0, 60_000, -60_000)))
+    with pytest.raises(EncodeError, match="more than 16 bits hold; limit its values, or hand them over as a Map"):
+        encode(analysis(Findings(derived=(far,))), source)
 
 
 def test_lossy_source_images_make_lossy_results(tmp_path):

@@ -184,6 +184,7 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
     ),
     "a derived image elsewhere": ("derived", shifted_source, "ImagePositionPatient is not the source's"),
     "another rescale": ("derived", put(RescaleSlope=2.0), "rescale"),
+    "another type": ("derived", put(BitsStored=8), "neither in the source's type nor in 16 bits"),
     "not marked as derived": ("derived", put(ImageType=["ORIGINAL", "PRIMARY", "AXIAL"]), "ImageType begins"),
     "no derivation": ("derived", drop("DerivationCodeSequence"), "DerivationCodeSequence is missing"),
     "no source image": ("derived", drop("SourceImageSequence"), "names no source image"),

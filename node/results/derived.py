@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,23 @@ _DROPPED = frozenset((
 ))  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _PixelType:
+    """How values are stored (PS3.3 C.7.6.3.1)."""
+
+    allocated: int
+    bits: int
+    signed: bool
+
+    @property
+    def low(self) -> int:
+        return -(1 << self.bits - 1) if self.signed else 0
+
+    @property
+    def high(self) -> int:
+        return (1 << self.bits - self.signed) - 1
+
+
 _J2K_PIXELS = 32
 """Least rows and columns for the five wavelet levels of the encoder; smaller images stay as they are."""
 
@@ -53,9 +71,9 @@ def encode_derived(
 ) -> Iterator[EncodedObject]:
     """Encode one derived series, in the order of ``source.datasets``; ``place`` counts the series of one analysis.
 
-    Values are stored with each source image's own rescale and type, rounded and clipped to its range; padding pixels
-    stay padding. Of ``kind`` "derived j2k" they are in JPEG 2000, lossless. Raises ``EncodeError`` when the voxels are
-    not the source's or the source's type cannot hold them.
+    Values are rounded to each source image's own rescale, and stored in the source's type, or in 16 bits where that
+    does not hold them all; padding pixels stay padding. Of ``kind`` "derived j2k" they are in JPEG 2000, lossless.
+    Raises ``EncodeError`` when the voxels are not the source's or 16 bits cannot hold them.
     """
     try:
         # the frame of reference is not compared: a pipeline need not carry it along
@@ -78,10 +96,15 @@ def encode_derived(
     number = series_number(source, numbered_place(place))
     series_uid = derive_uid(key, f"{kind} series", place)
     rows, columns = int(source.datasets[0].Rows), int(source.datasets[0].Columns)
+    places = source.offsets or [(0, 0)] * len(source.datasets)
+    slices = [
+        slice_[top : top + rows, left : left + columns]
+        for slice_, (top, left) in zip(volume.array, places, strict=True)
+    ]
+    kept = _type_for(slices, source, series)
     for index, (path, original) in enumerate(zip(source.paths, source.datasets, strict=True)):
-        top, left = source.offsets[index] if source.offsets else (0, 0)
         image = _header(original, path)
-        _store(image, original, path, volume.array[index, top : top + rows, left : left + columns])
+        _store(image, original, path, slices[index], kept)
         _describe(image, original, series, description)
         if "ReferencedFrameNumber" in original:
             image.InstanceNumber = index + 1
@@ -128,33 +151,63 @@ def _header(original: Dataset, path: Path) -> Dataset:
     return dcmread(buffer)
 
 
-def _store(image: Dataset, original: Dataset, path: Path, values: NDArray[Any]) -> None:
-    """Re-quantise with the source's rescale and write native pixel data."""
-    if original.get("ModalityLUTSequence"):
-        raise EncodeError(
-            f"{original.SOPInstanceUID} has a Modality LUT Sequence, which new values cannot go back through; "
-            "exclude this series by a rule"
-        )
-    if int(original.BitsAllocated) not in (8, 16):
-        raise EncodeError(f"BitsAllocated of {original.SOPInstanceUID} is {original.BitsAllocated}; 8 or 16 is needed")
+def _type_for(slices: list[NDArray[Any]], source: Source, series: DerivedSeries) -> _PixelType:
+    """The source's type, or the first of 16 bits that holds every value: one for the series, as viewers expect."""
+    lowest = highest = 0
+    for values, original in zip(slices, source.datasets, strict=True):
+        if original.get("ModalityLUTSequence"):
+            raise EncodeError(
+                f"{original.SOPInstanceUID} has a Modality LUT Sequence, which new values cannot go back through; "
+                "exclude this series by a rule"
+            )
+        if int(original.BitsAllocated) not in (8, 16):
+            raise EncodeError(
+                f"BitsAllocated of {original.SOPInstanceUID} is {original.BitsAllocated}; 8 or 16 is needed"
+            )
+        ends = [*_quantised(np.array([values.min(), values.max()]), original), *(_padding(original) or ())]
+        lowest, highest = min(lowest, *ends), max(highest, *ends)
+    own = [_PixelType(int(d.BitsAllocated), int(d.BitsStored), bool(d.PixelRepresentation)) for d in source.datasets]
+    wide = [_PixelType(16, 16, own[0].signed), _PixelType(16, 16, not own[0].signed)]
+    for kind in [own[0], *wide] if len(set(own)) == 1 else wide:
+        if kind.low <= lowest and highest <= kind.high:
+            return kind
+    raise EncodeError(
+        f"DerivedSeries {series.description!r} needs stored values from {lowest} to {highest} with the rescale of the "
+        "source, more than 16 bits hold; limit its values, or hand them over as a Map"
+    )
+
+
+def _quantised(values: NDArray[Any], original: Dataset) -> NDArray[np.int64]:
     slope, intercept = rescale(original)
-    bits, signed = int(original.BitsStored), bool(original.PixelRepresentation)
-    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-    stored = np.clip(np.rint((values.astype(np.float64) - intercept) / slope), low, high).astype(np.int32)
-    if original.get("PixelPaddingValue") is not None:
+    return np.rint((values.astype(np.float64) - intercept) / slope).astype(np.int64)
+
+
+def _padding(original: Dataset) -> tuple[int, int] | None:
+    """Least and greatest value of padding pixels (PS3.3 C.7.5.1.1.2)."""
+    if original.get("PixelPaddingValue") is None:
+        return None
+    one = int(original.PixelPaddingValue)
+    other = int(original.get("PixelPaddingRangeLimit", one))
+    return min(one, other), max(one, other)
+
+
+def _store(image: Dataset, original: Dataset, path: Path, values: NDArray[Any], kind: _PixelType) -> None:
+    """Re-quantise with the source's rescale and write native pixel data."""
+    stored = _quantised(values, original)
+    if (padding := _padding(original)) is not None:
+        least, greatest = padding
         frame = original.get("ReferencedFrameNumber")
-        before = pixel_array(dcmread(path), index=None if frame is None else int(frame) - 1).astype(np.int32)
-        ends = [
-            int(original.PixelPaddingValue),
-            int(original.get("PixelPaddingRangeLimit", original.PixelPaddingValue)),
-        ]
-        padding = (before >= min(ends)) & (before <= max(ends))
-        stored[~padding & (stored >= min(ends)) & (stored <= max(ends))] = min(max(ends) + 1, high)
-        stored[padding] = before[padding]
-    kind = np.dtype(f"{'<i' if signed else '<u'}{int(original.BitsAllocated) // 8}")
-    data = stored.astype(kind).tobytes()
+        before = pixel_array(dcmread(path), index=None if frame is None else int(frame) - 1).astype(np.int64)
+        outside = (before >= least) & (before <= greatest)
+        stored[~outside & (stored >= least) & (stored <= greatest)] = min(greatest + 1, kind.high)
+        stored[outside] = before[outside]
+        for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+            if keyword in image:
+                image.add_new(Tag(keyword), "SS" if kind.signed else "US", int(image[keyword].value))
+    data = stored.astype(f"{'<i' if kind.signed else '<u'}{kind.allocated // 8}").tobytes()
     image.add_new(Tag("PixelData"), "OW", data + b"\0" * (len(data) % 2))
-    image.HighBit = bits - 1
+    image.BitsAllocated, image.BitsStored, image.HighBit = kind.allocated, kind.bits, kind.bits - 1
+    image.PixelRepresentation = int(kind.signed)
     mark_lossy(image, original)
 
 

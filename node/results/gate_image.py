@@ -85,9 +85,10 @@ def _frame_faults(seg: Dataset, shared: Dataset, numbers: Sequence[int], images:
         yield f"segments {sorted(set(numbers) ^ shown)} are described or shown, but not both"
 
 
-_SAME = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
-         "FrameOfReferenceUID", "PhotometricInterpretation", "WindowCenter", "WindowWidth",
-         "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")  # fmt: skip
+_SAME = ("Rows", "Columns", "SamplesPerPixel", "FrameOfReferenceUID", "PhotometricInterpretation", "WindowCenter",
+         "WindowWidth", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")  # fmt: skip
+
+_TYPE = ("BitsAllocated", "BitsStored", "PixelRepresentation")
 
 
 def _original(image: Dataset, source: Source) -> Dataset | None:
@@ -97,7 +98,7 @@ def _original(image: Dataset, source: Source) -> Dataset | None:
 
 
 def derived_faults(image: Dataset, source: Source) -> Iterator[str]:
-    """A derived image has the geometry, type and rescale of the image it refers to."""
+    """A derived image has the geometry and rescale of the image it refers to, in its type or 16 bits."""
     original = _original(image, source)
     if original is None:
         yield "SourceImageSequence names no source image"
@@ -113,13 +114,19 @@ def derived_faults(image: Dataset, source: Source) -> Iterator[str]:
     for keyword in _SAME if "ReferencedFrameNumber" in original else (*_SAME, "InstanceNumber"):
         if image.get(keyword) != original.get(keyword):
             yield f"{keyword} is not the source's"
+    if original.get("LossyImageCompression") == "01" and image.get("LossyImageCompression") != "01":
+        yield "LossyImageCompression of the source is lost"
+    yield from _pixel_faults(image, original)
+
+
+def _pixel_faults(image: Dataset, original: Dataset) -> Iterator[str]:
+    if any(image.get(keyword) != original.get(keyword) for keyword in _TYPE) and image.BitsStored != 16:
+        yield "pixels are stored neither in the source's type nor in 16 bits"
     size = int(image.Rows) * int(image.Columns) * int(image.BitsAllocated) // 8
     compressed = image.file_meta.TransferSyntaxUID.is_compressed
     held = image.pixel_array.nbytes + size % 2 if compressed else len(image.PixelData)
     if held != size + size % 2:
         yield f"PixelData has {held} bytes, {size + size % 2} are needed"
-    if original.get("LossyImageCompression") == "01" and image.get("LossyImageCompression") != "01":
-        yield "LossyImageCompression of the source is lost"
 
 
 def key_image_faults(image: Dataset, source: Source) -> Iterator[str]:
