@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,10 @@ from test_end_to_end import with_lesion
 
 from node import errors
 from node.__main__ import main
+from node.ledger import begin_immediate, open_ledger
+from node.ledger.circuits import record_failure
+from node.ledger.engine import ledger_url
+from node.ledger.operation import pause_destination
 
 
 @pytest.fixture
@@ -73,6 +78,19 @@ def test_each_error_class_has_the_exit_status_that_the_tree_shows():
         if isinstance(kind, type) and issubclass(kind, errors.NodeError):
             line = next(line for line in tree.splitlines() if f"{name} " in line)
             assert f" {kind.exit_code} " in line, name
+
+
+def test_status_tells_a_paused_destination_from_one_that_is_down(config: str, tmp_path: Path):
+    CliRunner().invoke(main, ["status", "--config", config])  # makes the ledger
+    engine = open_ledger(ledger_url("", tmp_path / "data"))
+    with begin_immediate(engine) as connection:
+        pause_destination(connection, "archive", "anna")
+        for _ in range(3):
+            record_failure(connection, "pacs", "does not answer", at=0.0, probe_at=60.0)
+    engine.dispose()
+    told = CliRunner().invoke(main, ["status", "--config", config]).output
+    assert re.search(r"^PAUSED since .*: archive, until it is resumed\n  paused by anna$", told, re.MULTILINE)
+    assert re.search(r"^DOWN since .*: pacs, next probe .*\n  does not answer$", told, re.MULTILINE)
 
 
 def test_status_of_a_new_node_is_empty_in_words_and_json(config: str):

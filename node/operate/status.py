@@ -74,7 +74,7 @@ def status(engine: sa.Engine, folder: Path, studies: int = 20) -> dict[str, Any]
             "commitments": by(commitment, commitment.c.state),
             "procedure_steps": by(procedure_step, procedure_step.c.state),
             "overdue": [asdict(one) for one in statuses(connection, OVERDUE)],
-            "down": [asdict(one) for one in circuits(connection) if one.opened_at is not None],
+            "down": [asdict(one) | {"paused": one.paused} for one in circuits(connection) if one.opened_at is not None],
             "quarantined": count(result, result.c.quarantine.is_not(None)),
             "processes": by_role(connection),
             "free_gib": round(shutil.disk_usage(folder).free / 2**30, 1),

@@ -37,7 +37,10 @@ def status(*, config_path: Path, as_json: bool, studies: int) -> None:
             f"{key.replace('_', ' '):16} " + (", ".join(f"{n} {what}" for what, n in found[key].items()) or "none")
         )
     for one in found["down"]:
-        click.echo(f"DOWN since {clock(one['opened_at'])}: {one['destination']}, next probe {clock(one['probe_at'])}")
+        how, until = (
+            ("PAUSED", "until it is resumed") if one["paused"] else ("DOWN", f"next probe {clock(one['probe_at'])}")
+        )
+        click.echo(f"{how} since {clock(one['opened_at'])}: {one['destination']}, {until}")
         click.echo(f"  {one['error']}")
     for one in found["overdue"]:
         click.echo(f"OVERDUE: job {one['job_id']} to {one['destination']}: {one['error']}")
