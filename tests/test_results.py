@@ -331,6 +331,19 @@ def test_derived_values_within_the_stored_type_keep_it(tmp_path):
         assert image["PixelPaddingValue"].VR == "US"
 
 
+def test_a_padding_value_that_no_pixel_can_have_does_not_widen_the_type(tmp_path):
+    def odd(dataset: Any) -> None:
+        padded(dataset)
+        dataset.add_new("PixelPaddingValue", "US", 63536)  # -2000 in 16 bits, as some scanners write it
+
+    source = source_of(tmp_path, ct_series(2, 16), odd)
+    same = replace(halved(source).derived[0], volume=source.volume())
+    for number, encoded_object in enumerate(encode(analysis(Findings(derived=(same,))), source)):
+        image = encoded_object.dataset
+        assert (image.BitsStored, image.PixelRepresentation, image.PixelPaddingValue) == (12, 0, 63536)
+        assert np.array_equal(image.pixel_array - 1024.0, source.volume().array[number])
+
+
 def test_derived_values_that_16_bits_cannot_hold_are_refused_with_the_remedy(tmp_path):
     source = source_of(tmp_path, ct_series(2, 16))
     grid = source.volume()

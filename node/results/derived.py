@@ -45,13 +45,16 @@ class _PixelType:
     bits: int
     signed: bool
 
-    @property
-    def low(self) -> int:
-        return -(1 << self.bits - 1) if self.signed else 0
+    @classmethod
+    def of(cls, image: Dataset) -> _PixelType:
+        return cls(int(image.BitsAllocated), int(image.BitsStored), bool(image.PixelRepresentation))
 
     @property
     def high(self) -> int:
         return (1 << self.bits - self.signed) - 1
+
+    def holds(self, value: int) -> bool:
+        return (-self.high - 1 if self.signed else 0) <= value <= self.high
 
 
 _J2K_PIXELS = 32
@@ -153,23 +156,22 @@ def _header(original: Dataset, path: Path) -> Dataset:
 
 def _type_for(slices: list[NDArray[Any]], source: Source, series: DerivedSeries) -> _PixelType:
     """The source's type, or the first of 16 bits that holds every value: one for the series, as viewers expect."""
+    own = [_PixelType.of(original) for original in source.datasets]
     lowest = highest = 0
-    for values, original in zip(slices, source.datasets, strict=True):
+    for values, original, kind in zip(slices, source.datasets, own, strict=True):
         if original.get("ModalityLUTSequence"):
             raise EncodeError(
                 f"{original.SOPInstanceUID} has a Modality LUT Sequence, which new values cannot go back through; "
                 "exclude this series by a rule"
             )
-        if int(original.BitsAllocated) not in (8, 16):
-            raise EncodeError(
-                f"BitsAllocated of {original.SOPInstanceUID} is {original.BitsAllocated}; 8 or 16 is needed"
-            )
-        ends = [*_quantised(np.array([values.min(), values.max()]), original), *(_padding(original) or ())]
+        if kind.allocated not in (8, 16):
+            raise EncodeError(f"BitsAllocated of {original.SOPInstanceUID} is {kind.allocated}; 8 or 16 is needed")
+        ends = _quantised(np.array([values.min(), values.max()]), original).tolist()
+        ends += [end for end in _padding(original) if kind.holds(end)]  # some write one that no pixel can have
         lowest, highest = min(lowest, *ends), max(highest, *ends)
-    own = [_PixelType(int(d.BitsAllocated), int(d.BitsStored), bool(d.PixelRepresentation)) for d in source.datasets]
     wide = [_PixelType(16, 16, own[0].signed), _PixelType(16, 16, not own[0].signed)]
     for kind in [own[0], *wide] if len(set(own)) == 1 else wide:
-        if kind.low <= lowest and highest <= kind.high:
+        if kind.holds(lowest) and kind.holds(highest):
             return kind
     raise EncodeError(
         f"DerivedSeries {series.description!r} needs stored values from {lowest} to {highest} with the rescale of the "
@@ -182,10 +184,10 @@ def _quantised(values: NDArray[Any], original: Dataset) -> NDArray[np.int64]:
     return np.rint((values.astype(np.float64) - intercept) / slope).astype(np.int64)
 
 
-def _padding(original: Dataset) -> tuple[int, int] | None:
-    """Least and greatest value of padding pixels (PS3.3 C.7.5.1.1.2)."""
+def _padding(original: Dataset) -> tuple[int, ...]:
+    """Least and greatest value of padding pixels (PS3.3 C.7.5.1.1.2); empty when there are none."""
     if original.get("PixelPaddingValue") is None:
-        return None
+        return ()
     one = int(original.PixelPaddingValue)
     other = int(original.get("PixelPaddingRangeLimit", one))
     return min(one, other), max(one, other)
@@ -194,21 +196,29 @@ def _padding(original: Dataset) -> tuple[int, int] | None:
 def _store(image: Dataset, original: Dataset, path: Path, values: NDArray[Any], kind: _PixelType) -> None:
     """Re-quantise with the source's rescale and write native pixel data."""
     stored = _quantised(values, original)
-    if (padding := _padding(original)) is not None:
+    if padding := _padding(original):
         least, greatest = padding
         frame = original.get("ReferencedFrameNumber")
         before = pixel_array(dcmread(path), index=None if frame is None else int(frame) - 1).astype(np.int64)
         outside = (before >= least) & (before <= greatest)
         stored[~outside & (stored >= least) & (stored <= greatest)] = min(greatest + 1, kind.high)
         stored[outside] = before[outside]
-        for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
-            if keyword in image:
-                image.add_new(Tag(keyword), "SS" if kind.signed else "US", int(image[keyword].value))
+    if kind != _PixelType.of(original):
+        _say_type(image, kind)
     data = stored.astype(f"{'<i' if kind.signed else '<u'}{kind.allocated // 8}").tobytes()
     image.add_new(Tag("PixelData"), "OW", data + b"\0" * (len(data) % 2))
-    image.BitsAllocated, image.BitsStored, image.HighBit = kind.allocated, kind.bits, kind.bits - 1
-    image.PixelRepresentation = int(kind.signed)
+    image.HighBit = kind.bits - 1
     mark_lossy(image, original)
+
+
+def _say_type(image: Dataset, kind: _PixelType) -> None:
+    image.BitsAllocated, image.BitsStored, image.PixelRepresentation = kind.allocated, kind.bits, int(kind.signed)
+    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        if keyword in image:
+            value = int(image[keyword].value)
+            del image[keyword]
+            if kind.holds(value):
+                image.add_new(Tag(keyword), "SS" if kind.signed else "US", value)
 
 
 def _describe(image: Dataset, original: Dataset, series: DerivedSeries, description: str) -> None:
