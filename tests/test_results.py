@@ -344,10 +344,11 @@ def test_a_padding_value_that_no_pixel_can_have_does_not_widen_the_type(tmp_path
         assert np.array_equal(image.pixel_array - 1024.0, source.volume().array[number])
 
 
-def test_derived_values_that_16_bits_cannot_hold_are_refused_with_the_remedy(tmp_path):
+@pytest.mark.parametrize("value", [60_000, 1e30])
+def test_derived_values_that_16_bits_cannot_hold_are_refused_with_the_remedy(tmp_path, value):
     source = source_of(tmp_path, ct_series(2, 16))
     grid = source.volume()
-    far = replace(halved(source).derived[0], volume=grid.with_array(np.where(grid.array > 0, 60_000, -60_000)))
+    far = replace(halved(source).derived[0], volume=grid.with_array(np.where(grid.array > 0, value, -value)))
     with pytest.raises(EncodeError, match="more than 16 bits hold; limit its values, or hand them over as a Map"):
         encode(analysis(Findings(derived=(far,))), source)
 

@@ -53,7 +53,7 @@ class _PixelType:
     def high(self) -> int:
         return (1 << self.bits - self.signed) - 1
 
-    def holds(self, value: int) -> bool:
+    def holds(self, value: float) -> bool:
         return (-self.high - 1 if self.signed else 0) <= value <= self.high
 
 
@@ -157,7 +157,7 @@ def _header(original: Dataset, path: Path) -> Dataset:
 def _type_for(slices: list[NDArray[Any]], source: Source, series: DerivedSeries) -> _PixelType:
     """The source's type, or the first of 16 bits that holds every value: one for the series, as viewers expect."""
     own = [_PixelType.of(original) for original in source.datasets]
-    lowest = highest = 0
+    lowest = highest = 0.0
     for values, original, kind in zip(slices, source.datasets, own, strict=True):
         if original.get("ModalityLUTSequence"):
             raise EncodeError(
@@ -166,7 +166,7 @@ def _type_for(slices: list[NDArray[Any]], source: Source, series: DerivedSeries)
             )
         if kind.allocated not in (8, 16):
             raise EncodeError(f"BitsAllocated of {original.SOPInstanceUID} is {kind.allocated}; 8 or 16 is needed")
-        ends = _quantised(np.array([values.min(), values.max()]), original).tolist()
+        ends: list[float] = _quantised(np.array([values.min(), values.max()]), original).tolist()
         ends += [end for end in _padding(original) if kind.holds(end)]  # some write one that no pixel can have
         lowest, highest = min(lowest, *ends), max(highest, *ends)
     wide = [_PixelType(16, 16, own[0].signed), _PixelType(16, 16, not own[0].signed)]
@@ -174,14 +174,15 @@ def _type_for(slices: list[NDArray[Any]], source: Source, series: DerivedSeries)
         if kind.holds(lowest) and kind.holds(highest):
             return kind
     raise EncodeError(
-        f"DerivedSeries {series.description!r} needs stored values from {lowest} to {highest} with the rescale of the "
-        "source, more than 16 bits hold; limit its values, or hand them over as a Map"
+        f"DerivedSeries {series.description!r} needs stored values from {lowest:.0f} to {highest:.0f} with the rescale "
+        "of the source, more than 16 bits hold; limit its values, or hand them over as a Map"
     )
 
 
-def _quantised(values: NDArray[Any], original: Dataset) -> NDArray[np.int64]:
+def _quantised(values: NDArray[Any], original: Dataset) -> NDArray[np.float64]:
+    """Whole numbers, not yet cast: what a model made of nothing may be beyond every integer type."""
     slope, intercept = rescale(original)
-    return np.rint((values.astype(np.float64) - intercept) / slope).astype(np.int64)
+    return np.rint((values.astype(np.float64) - intercept) / slope)
 
 
 def _padding(original: Dataset) -> tuple[int, ...]:
@@ -195,11 +196,11 @@ def _padding(original: Dataset) -> tuple[int, ...]:
 
 def _store(image: Dataset, original: Dataset, path: Path, values: NDArray[Any], kind: _PixelType) -> None:
     """Re-quantise with the source's rescale and write native pixel data."""
-    stored = _quantised(values, original)
+    stored = _quantised(values, original).astype(np.int32)
     if padding := _padding(original):
         least, greatest = padding
         frame = original.get("ReferencedFrameNumber")
-        before = pixel_array(dcmread(path), index=None if frame is None else int(frame) - 1).astype(np.int64)
+        before = pixel_array(dcmread(path), index=None if frame is None else int(frame) - 1).astype(np.int32)
         outside = (before >= least) & (before <= greatest)
         stored[~outside & (stored >= least) & (stored <= greatest)] = min(greatest + 1, kind.high)
         stored[outside] = before[outside]
