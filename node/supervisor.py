@@ -229,4 +229,4 @@ def _processes(role: str, config: Config) -> int:
     """How many processes serve a role."""
     if role != "receiver":
         return 1
-    return config.ae.processes or min(len(os.sched_getaffinity(0)), RECEIVERS_AT_MOST)
+    return config.ae.processes or min(2 * len(os.sched_getaffinity(0)), RECEIVERS_AT_MOST)

@@ -107,6 +107,6 @@ def test_a_deflated_data_set_of_an_operation_that_cannot_be_inflated_is_an_inval
 ) -> None:
     sent: list[bytes] = []
     normalized = Normalized(SimpleNamespace(calling_ae="RAW", id="a"), None, lambda *pdu: sent.append(pdu[1]))
-    command = Command({0x0100: N_EVENT_REPORT_RQ.to_bytes(2, "little"), 0x0110: b"\1\0"})
+    command = Command({0x0110: b"\1\0"}, field=N_EVENT_REPORT_RQ, has_data_set=True)
     normalized.serve(1, Context(StorageCommitmentPushModel, DeflatedExplicitVRLittleEndian), command, data())
     assert Command.parse(sent[0]).status == 0x0115

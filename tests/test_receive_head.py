@@ -138,7 +138,7 @@ def walked(data: bytes, syntax: str, folder: Path) -> dict[int, str] | None:
     path.write_bytes(b"before" + data)
     with path.open("rb") as file:
         implicit = syntax == ImplicitVRLittleEndian
-        return scan(file.fileno(), 6, 6 + len(data), implicit=implicit, wanted=[0x0020000D, 0x00080060])
+        return scan(file.fileno(), 6, 6 + len(data), implicit=implicit, wanted=(0x0020000D, 0x00080060))
 
 
 def nested() -> Dataset:
@@ -191,6 +191,6 @@ def test_the_quick_walk_takes_nothing_that_the_slow_one_refuses(
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
-        quick = scan(file.fileno(), 0, len(data), implicit=syntax == ImplicitVRLittleEndian, wanted=[0x0020000D])
+        quick = scan(file.fileno(), 0, len(data), implicit=syntax == ImplicitVRLittleEndian, wanted=(0x0020000D,))
     if quick is not None:
         assert read_head(BytesIO(bytes(data)), syntax).study_instance_uid == quick[0x0020000D]

@@ -79,7 +79,7 @@ class Ae(Table):
     associations_per_minute: Annotated[int, Field(ge=0, le=4000)] = 3000
     """Associations that one address may ask for in a minute; more are refused (temporary congestion). 0: any number."""
     processes: Annotated[int, Field(ge=0, le=64)] = 0
-    """Receiver processes; 0: one per core, four at most."""
+    """Receiver processes; 0: two per core, four at most."""
     association_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
     """Longest wait for an A-ASSOCIATE-RQ on a new connection (ARTIM timer)."""
     network_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0

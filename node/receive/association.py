@@ -38,7 +38,6 @@ from node.receive.pdu import (
     KINDS,
     LONGEST,
     P_DATA_TF,
-    PDV,
     PROVIDER,
     RELEASE_RP_PDU,
     RELEASE_RQ,
@@ -182,7 +181,10 @@ class Association(threading.Thread):
             if length > LONGEST:
                 raise AbortError(PROVIDER, INVALID_PARAMETER)
             if kind == P_DATA_TF:
-                self._p_data(length)
+                if self._messages.take(length):
+                    self._heard_at = time.monotonic()
+                    if self._server.stopping:
+                        raise AbortError(USER)
             elif kind == RELEASE_RQ:
                 self._wire.skip(length)
                 self._wire.send(RELEASE_RP_PDU)
@@ -191,23 +193,6 @@ class Association(threading.Thread):
                 return False
             else:
                 raise AbortError(PROVIDER, UNEXPECTED_PDU)
-
-    def _p_data(self, length: int) -> None:
-        """One P-DATA-TF: its Presentation Data Values (PS3.8 9.3.5, annex E)."""
-        while length:
-            if length < PDV.size:
-                raise AbortError(PROVIDER, INVALID_PARAMETER)
-            item, context_id, control = self._wire.unpack(PDV)
-            if item < 2 or item + 4 > length:
-                raise AbortError(PROVIDER, INVALID_PARAMETER)
-            length -= item + 4
-            answered = self._messages.fragment(
-                context_id, item - 2, is_command=bool(control & 1), is_last=bool(control & 2)
-            )
-            if answered:
-                self._heard_at = time.monotonic()
-                if self._server.stopping:
-                    raise AbortError(USER)
 
     # --- Sta13 --------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 C_STORE_RQ = 0x0001
 C_ECHO_RQ = 0x0030
@@ -29,41 +30,42 @@ _EVENT_TYPE, _ACTION_TYPE = 0x1002, 0x1008
 _TYPES = {N_EVENT_REPORT_RQ: _EVENT_TYPE, N_ACTION_RQ: _ACTION_TYPE}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Command:
-    """One command set: element number -> encoded value."""
+    """One command set."""
 
     elements: dict[int, bytes]
+    """Element number -> encoded value."""
+    field: int
+    """Which operation or notification it is."""
+    has_data_set: bool
 
     @classmethod
     def parse(cls, encoded: bytes) -> Command:
         """Raises ``ValueError`` when the bytes are no command set or have no Command Field."""
         elements, position, end = {}, 0, len(encoded)
         while position < end:
-            if position + _ELEMENT.size > end:
+            value = position + _ELEMENT.size
+            if value > end:
                 raise ValueError("command set ends in the middle of an element")
             group, element, length = _ELEMENT.unpack_from(encoded, position)
-            position += _ELEMENT.size
-            if group or position + length > end:
+            position = value + length
+            if group or position > end:
                 raise ValueError(f"command set with an impossible element ({group:04x},{element:04x})")
-            elements[element] = encoded[position : position + length]
-            position += length
-        if len(elements.get(_FIELD, b"")) != 2:
+            elements[element] = encoded[value:position]
+        field = elements.get(_FIELD, b"")
+        if len(field) != 2:
             raise ValueError("command set without Command Field (0000,0100)")
-        return cls(elements)
-
-    @property
-    def field(self) -> int:
-        """Which operation or notification it is."""
-        return int.from_bytes(self.elements[_FIELD], "little")
+        data_set_type = elements.get(_DATA_SET_TYPE, b"\1\1")
+        return cls(
+            elements,
+            field=int.from_bytes(field, "little"),
+            has_data_set=int.from_bytes(data_set_type, "little") != _NO_DATA_SET,
+        )
 
     @property
     def has_message_id(self) -> bool:
         return len(self.elements.get(_MESSAGE_ID, b"")) == 2
-
-    @property
-    def has_data_set(self) -> bool:
-        return int.from_bytes(self.elements.get(_DATA_SET_TYPE, b"\1\1"), "little") != _NO_DATA_SET
 
     @property
     def responded_to(self) -> int:
@@ -133,6 +135,7 @@ def _encoded(values: dict[int, bytes | None]) -> bytes:
     return _element(_GROUP_LENGTH, len(body).to_bytes(4, "little")) + body
 
 
+@lru_cache  # most are alike in all responses of an association
 def _element(number: int, value: bytes) -> bytes:
     padded = value + b" " * (len(value) % 2)
     return _ELEMENT.pack(0, number, len(padded)) + padded

@@ -7,9 +7,8 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from io import BytesIO
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from pydicom.errors import BytesLengthException
 from pydicom.filereader import data_element_generator
@@ -25,9 +24,10 @@ HEAD_LIMIT = 1 << 20
 """The UIDs stand in the first groups; they are looked for in this many bytes of a deflated data set."""
 
 _BLOCK = 1 << 18
-_SOP_CLASS, _SOP_INSTANCE = Tag("SOPClassUID"), Tag("SOPInstanceUID")
-_STUDY, _SERIES, _MODALITY = Tag("StudyInstanceUID"), Tag("SeriesInstanceUID"), Tag("Modality")
-_WANTED = tuple(map(int, (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, _MODALITY)))
+_WANTED = _SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, _MODALITY = tuple(
+    int(Tag(keyword))  # a Tag compares itself slowly
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
+)
 UNREADABLE = (
     ArithmeticError,
     AssertionError,
@@ -47,8 +47,7 @@ UNREADABLE = (
 """What pydicom and pynetdicom raise on bytes that mean nothing; anything else is our own fault and must be seen."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Head:
+class Head(NamedTuple):
     """What the node must know before it keeps an instance; "" where the data set does not say."""
 
     sop_class_uid: str
@@ -58,11 +57,14 @@ class Head:
     modality: str
 
 
-def head_of_file(descriptor: int, start: int, end: int, transfer_syntax_uid: str) -> Head:
-    """``read_head`` of the data set between two offsets of an open file, which ends there."""
+def head_of_file(descriptor: int, start: int, end: int, transfer_syntax_uid: str, *, beginning: bytes = b"") -> Head:
+    """``read_head`` of the data set between two offsets of an open file, which ends there.
+
+    ``beginning``: what of the data set need not be read.
+    """
     if transfer_syntax_uid not in {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian}:
         implicit = transfer_syntax_uid == ImplicitVRLittleEndian
-        values = scan(descriptor, start, end, implicit=implicit, wanted=_WANTED)
+        values = scan(descriptor, start, end, implicit=implicit, wanted=_WANTED, beginning=beginning)
         if values is not None:
             return _head(values)
     with os.fdopen(os.dup(descriptor), "rb", buffering=_BLOCK) as stream:

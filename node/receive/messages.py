@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from node.receive.command import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, NORMALIZED, RESPONSE, Command
 from node.receive.negotiation import Context
 from node.receive.normalized import LONGEST_DATA_SET, Normalized, NormalizedAnswer, NormalizedRequest
-from node.receive.pdu import INVALID_PARAMETER, PROVIDER, USER, AbortError, p_data_pdus
+from node.receive.pdu import INVALID_PARAMETER, PDV, PROVIDER, USER, AbortError, p_data_pdus
 from node.receive.status import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, UNRECOGNISED_OPERATION, Refusal
 from node.receive.wire import Wire
 
@@ -37,8 +37,7 @@ class Sink(Protocol):
         """It will not be complete: leave nothing behind."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoreRequest:
+class StoreRequest(NamedTuple):
     """A C-STORE-RQ as it came, nothing checked; its data set follows."""
 
     association: Association
@@ -92,27 +91,34 @@ class Messages:
         """Whether a message is being received or answered."""
         return self._message is not None
 
-    def fragment(self, context_id: int, size: int, *, is_command: bool, is_last: bool) -> bool:
-        """Take the next fragment, of ``size`` bytes, from the wire; whether it was the last one and is answered.
+    def take(self, length: int) -> bool:
+        """Take one P-DATA-TF (PS3.8 9.3.5, annex E) of ``length`` bytes from the wire; whether a message was answered.
 
-        Raises ``AbortError`` when it cannot stand here.
+        Raises ``AbortError`` when one of its fragments cannot stand there.
         """
-        if context_id not in self.contexts:
-            raise AbortError(PROVIDER, INVALID_PARAMETER)
-        message = self._message = self._message or _Message(context_id)
-        # All fragments of a message come in its context and before those of the next one (PS3.8 E.1).
-        if context_id != message.context_id or is_command != (message.command is None):
-            raise AbortError(PROVIDER, INVALID_PARAMETER)
-        self._take(message, size)
-        if not is_last:
-            return False
-        if is_command:
-            self._begin(message)
-        if message.command is None or (is_command and message.command.has_data_set):
-            return False
-        self._answer(message, message.command)
-        self._message = None
-        return True
+        answered = False
+        while length:
+            if length < PDV.size:
+                raise AbortError(PROVIDER, INVALID_PARAMETER)
+            item, context_id, control = self._wire.unpack(PDV)
+            if item < 2 or item + 4 > length or context_id not in self.contexts:
+                raise AbortError(PROVIDER, INVALID_PARAMETER)
+            length -= item + 4
+            message = self._message
+            if message is None:
+                message = self._message = _Message(context_id)
+            # All fragments of a message come in its context and before those of the next one (PS3.8 E.1).
+            if context_id != message.context_id or control & 1 != (message.command is None):
+                raise AbortError(PROVIDER, INVALID_PARAMETER)
+            self._fragment(message, item - 2)
+            if control & 2:
+                if control & 1:
+                    self._begin(message)
+                if message.command is not None and not (control & 1 and message.command.has_data_set):
+                    self._answer(message, message.command)
+                    self._message = None
+                    answered = True
+        return answered
 
     def forget(self) -> None:
         """The association ends: what is not complete leaves nothing behind."""
@@ -120,19 +126,21 @@ class Messages:
             self._message.sink.discard()
         self._message = None
 
-    def _take(self, message: _Message, size: int) -> None:
-        if message.fault:
+    def _fragment(self, message: _Message, size: int) -> None:
+        if message.sink is not None and not message.fault:
+            while size:
+                part = self._wire.part(size)
+                size -= len(part)
+                message.parts.append(part)  # asked for anew: reading may have flushed
+                if len(message.parts) == _PARTS:
+                    self._flush()
+        elif message.fault:
             self._wire.skip(size)
-        elif message.sink is None:
+        else:
             longest = _LONGEST_COMMAND if message.command is None else LONGEST_DATA_SET
             if len(message.encoded) + size > longest:
                 raise AbortError(PROVIDER, INVALID_PARAMETER)
             message.encoded += self._wire.take(size)
-        else:
-            for part in self._wire.parts(size):
-                message.parts.append(part)
-                if len(message.parts) == _PARTS:
-                    self._flush()
 
     def _begin(self, message: _Message) -> None:
         """The command set is complete."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Collection
+from functools import lru_cache
 
-_WINDOW = 1 << 14
+WINDOW = 1 << 14
+"""Bytes that are looked at together; the headers of most images are shorter."""
 _LONGEST_VALUE = 1 << 10
 """Bytes read of a wanted value: more than any UID or code string may have, so that a longer one is seen to be wrong."""
 _UNDEFINED = 0xFFFFFFFF
@@ -21,37 +22,42 @@ _HEADER_SIZES = dict.fromkeys(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS 
     dict.fromkeys(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split(), 12)
 )
 """By VR (PS3.5 7.1.2): 12 bytes hold a 32 bit length."""
+_SHORT = frozenset(vr for vr, size in _HEADER_SIZES.items() if size == 8)
 _EXPLICIT = struct.Struct("<L2sH")
 _LENGTH = struct.Struct("<L")
 
 
 def scan(  # noqa: C901, PLR0912 - one hot loop
-    descriptor: int, start: int, end: int, *, implicit: bool, wanted: Collection[int]
+    descriptor: int, start: int, end: int, *, implicit: bool, wanted: tuple[int, ...], beginning: bytes = b""
 ) -> dict[int, str] | None:
     """Values of the wanted tags at the top level between two offsets of a file; "" for those that are not there.
 
     ``None`` unless every header from ``start`` on is known and leads to the next one, the last one to ``end``.
+    ``beginning``: what the file is known to hold from ``start`` on.
     """
     values = dict.fromkeys(wanted, "")
-    # A tag as it stands in the file, group first, is another number: so it needs no arithmetic.
-    told = {_swapped(tag): tag for tag in (*wanted, _CHARACTER_SET)}
+    told, unpack = _told(wanted), _EXPLICIT.unpack_from
     nesting: list[str] = []  # "sequence", "item", "frames": what is open with undefined length
-    window, base, position, last = b"", start, start, -1
-    while position < end:
-        offset = position - base
-        if not 0 <= offset <= last:
-            window, base, offset = os.pread(descriptor, min(_WINDOW, end - position), position), position, 0
+    window, base, offset, last = beginning, start, 0, len(beginning) - 12
+    while base + offset < end:
+        if offset > last:
+            base += offset
+            window, offset = os.pread(descriptor, min(WINDOW, end - base), base), 0
             if len(window) < 8:
                 return None
             last = len(window) - 12
-        swapped, vr, length = _EXPLICIT.unpack_from(window, offset)
+        swapped, vr, length = unpack(window, offset)
+        if not (implicit or nesting):
+            while vr in _SHORT and swapped not in told and (after := offset + 8 + length) <= last:  # as most are
+                offset = after
+                swapped, vr, length = unpack(window, offset)
         header = 8
         if implicit or swapped & 0xFFFF == 0xFFFE:
             length = _LENGTH.unpack_from(window, offset + 4)[0]
         if swapped & 0xFFFF == 0xFFFE:
             if not _step(nesting, swapped >> 16, length):
                 return None
-            position += header + (0 if length == _UNDEFINED else length)
+            offset += header + (0 if length == _UNDEFINED else length)
             continue
         if nesting and nesting[-1] != "item":
             return None
@@ -61,7 +67,7 @@ def scan(  # noqa: C901, PLR0912 - one hot loop
                 length = _LENGTH.unpack_from(window, offset + 8)[0]
             elif header != 8:
                 return None
-        position += header
+        offset += header
         if length == _UNDEFINED:
             inside = "sequence" if implicit or vr == b"SQ" else "frames"
             if inside == "frames" and (vr not in (b"OB", b"OW") or nesting):
@@ -69,20 +75,23 @@ def scan(  # noqa: C901, PLR0912 - one hot loop
             nesting.append(inside)
             continue
         if swapped in told and length and (not nesting or told[swapped] == _CHARACTER_SET):
-            value = window[offset + header : offset + header + min(length, _LONGEST_VALUE)]
+            value = window[offset : offset + min(length, _LONGEST_VALUE)]
             if len(value) < min(length, _LONGEST_VALUE):
-                value = os.pread(descriptor, min(length, _LONGEST_VALUE), position)
+                value = os.pread(descriptor, min(length, _LONGEST_VALUE), base + offset)
             text = value.decode("ascii", "replace")
             if told[swapped] != _CHARACTER_SET:
                 values[told[swapped]] = text.strip(" \0")
             elif not (text.isascii() and text.isprintable()):
                 return None
-        position += length
-    return values if position == end and not nesting else None
+        offset += length
+    return values if base + offset == end and not nesting else None
 
 
-def _swapped(tag: int) -> int:
-    return tag >> 16 | (tag & 0xFFFF) << 16
+@lru_cache
+def _told(wanted: tuple[int, ...]) -> dict[int, int]:
+    """What to look at, by the number that a tag is as it stands in the file, group first: this needs no arithmetic."""
+    delimiters = (0xFFFE << 16 | element for element in (_ITEM, _ITEM_END, _SEQUENCE_END))
+    return {tag >> 16 | (tag & 0xFFFF) << 16: tag for tag in (*wanted, _CHARACTER_SET, *delimiters)}
 
 
 def _step(nesting: list[str], element: int, length: int) -> bool:

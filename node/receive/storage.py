@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from node.receive.messages import StoreRequest
 from node.receive.part10 import file_header
 from node.receive.policy import Policy
 from node.receive.quota import Quota
+from node.receive.scan import WINDOW
 from node.receive.status import (
     CANNOT_UNDERSTAND,
     DOES_NOT_MATCH_SOP_CLASS,
@@ -34,6 +36,8 @@ LOGGER = logging.getLogger(__name__)
 
 _SPACE_CHECKED_EVERY = 1 << 23
 """Bytes of one instance after which the free space is looked at again: 64 associations pass the limit by 512 MiB."""
+_SPACE_HOLDS_SECONDS = 0.1
+"""How long what was seen then holds for instances that begin, in which a disk takes less than that."""
 
 
 class Storage:
@@ -48,6 +52,7 @@ class Storage:
         self._committer = committer
         self._title = title
         self._min_free_gib = min_free_gib
+        self._space_seen_at = float("-inf")
 
     def store(self, request: StoreRequest) -> Incoming:
         """Begin to receive one instance."""
@@ -69,13 +74,16 @@ class Storage:
             return Refusal(OUT_OF_RESOURCES, "ledger cannot be written now; send again")
         caller = self._policy.caller(association.calling_ae, association.peer_address, association.certificate)
         over = self._quota.exceeded(caller.title, caller.quota_gib) if caller is not None else None
-        return over or self.no_space()
+        if over is not None or time.monotonic() - self._space_seen_at < _SPACE_HOLDS_SECONDS:
+            return over
+        return self.no_space()
 
     def no_space(self) -> Refusal | None:
         """Whether the disk is too full for another byte."""
         free = self._spool.free_gib()
         if free < self._min_free_gib:
             return Refusal(OUT_OF_RESOURCES, f"disk: {free:.2f} GiB free, limit {self._min_free_gib:g} GiB")
+        self._space_seen_at = time.monotonic()
         return None
 
     def record(self, request: StoreRequest, head: Head, kept: Kept, draft: Draft) -> Refusal | None:
@@ -135,6 +143,8 @@ class Incoming:
         self._draft: Draft | None = None
         self._header = b""
         """Written with the first bytes of the data set."""
+        self._beginning = b""
+        """Of the data set: most of what is to be known of it."""
         self._space_checked_at = 0
         self._refusal = storage.no_room(request.association) or check_request(request)
         if self._refusal is None:
@@ -145,6 +155,7 @@ class Incoming:
         if self._draft is None:
             return
         if not self._draft.size:
+            self._beginning = bytes(parts[0][:WINDOW]) if parts else b""
             parts = [self._header, *parts]
         try:
             self._draft.write(parts)
@@ -163,7 +174,11 @@ class Incoming:
             return self._refusal
         try:
             head = head_of_file(
-                self._draft.descriptor, len(self._header), self._draft.size, self._request.transfer_syntax_uid
+                self._draft.descriptor,
+                len(self._header),
+                self._draft.size,
+                self._request.transfer_syntax_uid,
+                beginning=self._beginning,
             )
         except InputError as error:
             return self._refuse(Refusal(CANNOT_UNDERSTAND, str(error)))

@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 from node.receive.pdu import HEADER
@@ -56,10 +56,16 @@ class Wire:
         self._deadline = time.monotonic() + idle
         if self._high == self._low:
             self._fill()
-        if whole:
-            self._deadline = max(self._deadline, time.monotonic() + whole)
-        kind, length = self.unpack(HEADER)
-        return kind, length
+            if whole:
+                self._deadline = max(self._deadline, time.monotonic() + whole)
+        elif whole > idle:
+            self._deadline += whole - idle
+        low = self._low
+        if self._high - low < 6:
+            self._need(6)
+            low = self._low
+        self._low = low + 6
+        return HEADER.unpack_from(self._view, low)
 
     def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
         """The numbers of the next few bytes."""
@@ -82,26 +88,24 @@ class Wire:
 
     def take(self, count: int) -> bytes:
         """The next ``count`` bytes, copied."""
-        if count > BUFFER_BYTES:
-            return b"".join(bytes(part) for part in self.parts(count))
-        self._need(count)
-        self._low += count
-        return bytes(self._view[self._low - count : self._low])
+        taken = bytearray()
+        while len(taken) < count:
+            taken += self.part(count - len(taken))
+        return bytes(taken)
 
-    def parts(self, count: int) -> Iterator[memoryview]:
-        """The next ``count`` bytes as they arrive, not copied; views are valid until ``before_reading`` was called."""
-        while count:
-            if self._low == self._high:
-                self._fill()
-            size = min(count, self._high - self._low)
-            self._low += size
-            count -= size
-            yield self._view[self._low - size : self._low]
+    def part(self, most: int) -> memoryview:
+        """Some of the next bytes, at least one, not copied; valid until ``before_reading`` was called."""
+        low = self._low
+        if low == self._high:
+            self._fill()
+            low = self._low
+        self._low = high = min(low + most, self._high)
+        return self._view[low:high]
 
     def skip(self, count: int) -> None:
         """Read and forget."""
-        for _ in self.parts(count):
-            pass
+        while count:
+            count -= len(self.part(count))
 
     def ignore(self, seconds: float) -> None:
         """Wait so long at most for something to forget."""

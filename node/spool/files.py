@@ -6,6 +6,7 @@ import fcntl
 import os
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from blake3 import blake3
@@ -19,13 +20,19 @@ _BLOCK = 1 << 20
 class Draft:
     """A temporary that grows. It keeps its name when ``Spool.keep`` gave the file another one, until ``discard``."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
+    def __init__(self, name: str, descriptor: int) -> None:
+        """``name``: absolute, a string because paths take longer to make than files."""
+        self.name = name
         self.descriptor = descriptor
         """Open for reading and writing."""
         self.size = 0
         self._digest = blake3()
         self._open = True
+
+    @property
+    def path(self) -> Path:
+        """Its temporary name."""
+        return Path(self.name)
 
     @property
     def digest(self) -> str:
@@ -53,7 +60,8 @@ class Draft:
     def discard(self) -> None:
         """Close it and take the temporary name away; again does no harm."""
         self.close()
-        self.path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(self.name)  # noqa: PTH108 - no path, see above
 
 
 def locked(folder: Path) -> int | None:

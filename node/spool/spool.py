@@ -9,9 +9,9 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from node.errors import InputError, PlatformError
 from node.spool.digest import digest_of
@@ -21,6 +21,7 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
 
+@lru_cache(maxsize=1024)
 def is_uid(value: str) -> bool:
     """Whether ``value`` has the form of PS3.5 9.1: digits and single dots, at most 64 characters.
 
@@ -29,8 +30,7 @@ def is_uid(value: str) -> bool:
     return len(value) <= 64 and _UID.fullmatch(value) is not None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kept:
+class Kept(NamedTuple):
     """Where the bytes are now."""
 
     path: str
@@ -56,7 +56,8 @@ class Spool:
         self._temporary = folder / "temporary"
         self._lock = threading.Lock()
         self._durable: set[str] = set()
-        self._own: Path | None = None
+        self._own = ""
+        """Folder of this process's temporaries, once it has written one."""
         self._numbers = itertools.count()
         try:
             for name in ("incoming", "conflicts", "results", "work", "temporary"):
@@ -68,7 +69,7 @@ class Spool:
     @property
     def writer(self) -> str:
         """Name of this process among those that write here, alive until the process ends; see ``is_alive``."""
-        return self._own_folder().name
+        return self._own_folder().rpartition("/")[2]
 
     def is_alive(self, writer: str) -> bool:
         """Whether the process of this name still runs, on whatever machine that shares the folder."""
@@ -79,13 +80,14 @@ class Spool:
 
     def draft(self) -> Draft:
         """A new temporary to write a received file into as it comes."""
-        path = self._own_folder() / str(next(self._numbers))
-        return Draft(path, os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640))
+        name = f"{self._own or self._own_folder()}/{next(self._numbers)}"
+        return Draft(name, os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640))
 
-    def _own_folder(self) -> Path:
+    def _own_folder(self) -> str:
         with self._lock:
-            if self._own is None:
-                self._own, descriptor = new_locked(self._temporary)
+            if not self._own:
+                folder, descriptor = new_locked(self._temporary)
+                self._own = str(folder)
                 weakref.finalize(self, os.close, descriptor)
         return self._own
 
@@ -102,18 +104,11 @@ class Spool:
         for keyword, uid in (("StudyInstanceUID", study), ("SeriesInstanceUID", series), ("SOPInstanceUID", sop)):
             if not is_uid(uid):
                 raise InputError(f"{keyword} {uid!r} is no UID (PS3.5 9.1); the sender must correct it")
-        path = f"incoming/{study}/{series}/{sop}.dcm"
+        folder = f"{study}/{series}"
+        if isinstance(content, Draft):
+            return self._keep(content, folder, sop)
         with self._written(content) as draft:
-            if self._synced:
-                os.fsync(draft.descriptor)
-            if self._link(draft.path, path):
-                return Kept(path=path, digest=draft.digest, size=draft.size, status="new")
-            if same_dataset(draft.path, self.absolute(path)):
-                with self.absolute(path).open("rb") as file:
-                    return Kept(path=path, digest=digest_of(file), size=file.tell(), status="same")
-            path = f"conflicts/{study}/{series}/{sop}.{draft.digest.rpartition(':')[2][:16]}.dcm"
-            self._link(draft.path, path)
-            return Kept(path=path, digest=draft.digest, size=draft.size, status="conflict")
+            return self._keep(draft, folder, sop)
 
     def keep_result(self, job_id: str, sop: str, data: bytes) -> Kept:
         """Write one encoded result durably; an earlier one of the same name is replaced in one step."""
@@ -219,20 +214,31 @@ class Spool:
                 folder.rmdir()
 
     @contextmanager
-    def _written(self, content: Draft | Iterable[bytes | memoryview]) -> Iterator[Draft]:
-        """A temporary with this content; gone afterwards when it is ours."""
-        draft = content if isinstance(content, Draft) else self.draft()
+    def _written(self, content: Iterable[bytes | memoryview]) -> Iterator[Draft]:
+        """A temporary with this content; gone afterwards."""
+        draft = self.draft()
         try:
-            if not isinstance(content, Draft):
-                for chunk in content:
-                    draft.write([chunk])
+            for chunk in content:
+                draft.write([chunk])
             yield draft
-            draft.close()
         finally:
-            if not isinstance(content, Draft):
-                draft.discard()
+            draft.discard()
 
-    def _link(self, temporary: Path, path: str) -> bool:
+    def _keep(self, draft: Draft, folder: str, sop: str) -> Kept:
+        path = f"incoming/{folder}/{sop}.dcm"
+        if self._synced:
+            os.fsync(draft.descriptor)
+        draft.close()
+        if self._link(draft.name, path):
+            return Kept(path=path, digest=draft.digest, size=draft.size, status="new")
+        if same_dataset(draft.path, self.absolute(path)):
+            with self.absolute(path).open("rb") as file:
+                return Kept(path=path, digest=digest_of(file), size=file.tell(), status="same")
+        path = f"conflicts/{folder}/{sop}.{draft.digest.rpartition(':')[2][:16]}.dcm"
+        self._link(draft.name, path)
+        return Kept(path=path, digest=draft.digest, size=draft.size, status="conflict")
+
+    def _link(self, temporary: str, path: str) -> bool:
         """Give the temporary its final name; ``False`` when that name is taken. Durable in both cases."""
         target = f"{self.folder}/{path}"
         folder = target.rpartition("/")[0]
