@@ -6,6 +6,7 @@ import tempfile
 import zlib
 from contextlib import suppress
 from copy import deepcopy
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -174,15 +175,18 @@ def test_the_quick_walk_steps_over_compressed_frames(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:(Unknown encoding|Incorrect value for Specific Character Set)")
-@example(cut=0, changes=[(8, 0)], syntax=ExplicitVRLittleEndian, dataset=DATASET)  # of the Specific Character Set
+@example(
+    cut=0, known=0, changes=[(8, 0)], syntax=ExplicitVRLittleEndian, dataset=DATASET
+)  # of the Specific Character Set
 @given(
     cut=st.integers(0, 2000),
+    known=st.integers(0, 2000),
     changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=3),
     syntax=st.sampled_from([ExplicitVRLittleEndian, ImplicitVRLittleEndian]),
     dataset=st.sampled_from([DATASET, nested()]),
 )
 def test_the_quick_walk_takes_nothing_that_the_slow_one_refuses(
-    cut: int, changes: list[tuple[int, int]], syntax: str, dataset: Dataset
+    cut: int, known: int, changes: list[tuple[int, int]], syntax: str, dataset: Dataset
 ) -> None:
     data = bytearray(encode(dataset, syntax))
     for position, value in changes:
@@ -191,6 +195,10 @@ def test_the_quick_walk_takes_nothing_that_the_slow_one_refuses(
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
-        quick = scan(file.fileno(), 0, len(data), implicit=syntax == ImplicitVRLittleEndian, wanted=(0x0020000D,))
+        walk = partial(
+            scan, file.fileno(), 0, len(data), implicit=syntax == ImplicitVRLittleEndian, wanted=(0x0020000D,)
+        )
+        quick = walk()
+        assert walk(beginning=bytes(data[:known])) == quick
     if quick is not None:
         assert read_head(BytesIO(bytes(data)), syntax).study_instance_uid == quick[0x0020000D]

@@ -37,7 +37,7 @@ LOGGER = logging.getLogger(__name__)
 _SPACE_CHECKED_EVERY = 1 << 23
 """Bytes of one instance after which the free space is looked at again: 64 associations pass the limit by 512 MiB."""
 _SPACE_HOLDS_SECONDS = 0.1
-"""How long what was seen then holds for instances that begin, in which a disk takes less than that."""
+"""How long instances may begin on the strength of one look at the free space: no disk takes 512 MiB in that time."""
 
 
 class Storage:
@@ -74,9 +74,9 @@ class Storage:
             return Refusal(OUT_OF_RESOURCES, "ledger cannot be written now; send again")
         caller = self._policy.caller(association.calling_ae, association.peer_address, association.certificate)
         over = self._quota.exceeded(caller.title, caller.quota_gib) if caller is not None else None
-        if over is not None or time.monotonic() - self._space_seen_at < _SPACE_HOLDS_SECONDS:
-            return over
-        return self.no_space()
+        if over is None and time.monotonic() - self._space_seen_at > _SPACE_HOLDS_SECONDS:
+            return self.no_space()
+        return over
 
     def no_space(self) -> Refusal | None:
         """Whether the disk is too full for another byte."""

@@ -60,12 +60,8 @@ class Wire:
                 self._deadline = max(self._deadline, time.monotonic() + whole)
         elif whole > idle:
             self._deadline += whole - idle
-        low = self._low
-        if self._high - low < 6:
-            self._need(6)
-            low = self._low
-        self._low = low + 6
-        return HEADER.unpack_from(self._view, low)
+        kind, length = self.unpack(HEADER)
+        return kind, length
 
     def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
         """The numbers of the next few bytes."""
