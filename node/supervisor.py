@@ -31,7 +31,8 @@ STOP_SECONDS = 60.0
 FINISH_SECONDS = 3600.0
 """How long a replaced process may go on with what it has begun: open associations, running jobs."""
 RECEIVERS_AT_MOST = 4
-"""Receiver processes when their number follows the cores: more of them wait for the same disk."""
+"""Receiver processes when their number follows the cores, two for each: while one waits for its interpreter's lock,
+another works. More of them wait for the same disk."""
 _LOOK_SECONDS = 0.25
 
 
