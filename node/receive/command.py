@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from functools import lru_cache
 
 C_STORE_RQ = 0x0001
 C_ECHO_RQ = 0x0030
@@ -135,7 +134,6 @@ def _encoded(values: dict[int, bytes | None]) -> bytes:
     return _element(_GROUP_LENGTH, len(body).to_bytes(4, "little")) + body
 
 
-@lru_cache  # most are alike in all responses of an association
 def _element(number: int, value: bytes) -> bytes:
     padded = value + b" " * (len(value) % 2)
     return _ELEMENT.pack(0, number, len(padded)) + padded

@@ -21,13 +21,17 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
 
-@lru_cache(maxsize=1024)
 def is_uid(value: str) -> bool:
     """Whether ``value`` has the form of PS3.5 9.1: digits and single dots, at most 64 characters.
 
     Components with leading zeros are let through: devices write them, and they do no harm in a path.
     """
-    return len(value) <= 64 and _UID.fullmatch(value) is not None
+    return len(value) <= 64 and _has_form(value)
+
+
+@lru_cache(maxsize=1024)  # those of one image are asked for again and again; no long ones are kept
+def _has_form(value: str) -> bool:
+    return _UID.fullmatch(value) is not None
 
 
 class Kept(NamedTuple):
