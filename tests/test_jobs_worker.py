@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from dicom_files import ct_series, mr_series, write
+from job_process import alive
 
 from node.config import Devices, PipelineTable
 from node.errors import ConfigError, NotFoundError, PipelineError, PlatformError, WeightsError
@@ -128,14 +129,14 @@ def test_pipeline_that_runs_too_long_is_killed(tmp_path: Path, notes: Path) -> N
     finally:
         worker.close()
     assert 1.0 < time.monotonic() - started < 20.0
-    assert not _alive(int((notes / "log").read_text()))
+    assert not alive(int((notes / "log").read_text()))
 
 
 def test_pipeline_of_a_cancelled_job_is_killed(shared: Worker, tmp_path: Path, notes: Path) -> None:
     log = notes / "log"
     with pytest.raises(Unwanted):
         shared.run(task(tmp_path, does="hang", log=str(log)), lambda: not log.exists())
-    assert not _alive(int(log.read_text()))
+    assert not alive(int(log.read_text()))
 
 
 def test_closing_interrupts_a_running_pipeline(tmp_path: Path, notes: Path) -> None:
@@ -156,7 +157,7 @@ def test_closing_interrupts_a_running_pipeline(tmp_path: Path, notes: Path) -> N
     worker.close()
     thread.join(10)
     assert raised
-    assert not _alive(int(log.read_text()))
+    assert not alive(int(log.read_text()))
     with pytest.raises(Unwanted):
         worker.run(task(tmp_path), wanted)
 
@@ -182,11 +183,11 @@ def test_child_dies_with_its_parent(tmp_path: Path, notes: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     child = int(log.read_text())
-    assert _alive(child)
+    assert alive(child)
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 10
-    while _alive(child):
+    while alive(child):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -248,11 +249,3 @@ def test_devices_are_spelt_out() -> None:
     assert found == ("cpu",) or all(name.startswith("cuda:") for name in found)
     assert thread_count(Devices(cpu_threads=3)) == 3
     assert thread_count(Devices()) == len(os.sched_getaffinity(0))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
