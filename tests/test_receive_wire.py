@@ -38,6 +38,7 @@ from raw_peer import (
 from receivers import Node, ReceiverProcess, associate_rq, encode, receiving, until
 
 from node.ledger.tables import association, instance
+from node.receive.wire import Wire
 from node.spool import Spool, dataset_offset
 
 DATASET = ct_series(1, 32)[0]
@@ -82,6 +83,19 @@ def test_command_and_data_set_may_be_split_anywhere(node: Node) -> None:
         opened.sendall(p_data(LAST, b""))
         assert status(answer(opened)) == 0x0000
     assert kept(node) == {UID: DATA}
+
+
+def test_what_comes_in_small_pieces_is_handed_over_in_one() -> None:
+    sent = bytes(range(250)) * 400
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as peer:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        wire = Wire(listening.accept()[0], 5.0)
+        sender = threading.Thread(target=lambda: [peer.sendall(piece) for piece in split(pdu(4, sent), 500)])
+        sender.start()
+        assert wire.header(idle=5.0, whole=5.0) == (4, len(sent))
+        assert bytes(wire.part(len(sent))) == sent
+        sender.join()
+        wire.close()
 
 
 def test_two_messages_in_one_pdu_are_both_answered(node: Node) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from node.bench import instances
 from node.bench.instances import Kind
-from node.bench.measure import Usage
+from node.bench.measure import Usage, warm_memory
 from node.bench.sender import Script, Sent
 from node.bench.servers import DCMTK_ENVIRONMENT, DCMTK_PATH, SERVERS, TITLE, NodeTls, Server, give_back_space
 from node.errors import PlatformError
@@ -137,13 +137,14 @@ def _run(server: Server, cell: Cell, round_: int, sources: _Sources) -> Run:
     try:
         server.start()
         _scripted(server, sources, [_WARM_UP_FIRST], _WARM_UP)
+        count = sources.each * cell.associations
         usage = Usage(server.pid)
         usage.start()
         if cell.sender == "scripted":
             seconds, latencies = _scripted(server, sources, sources.firsts, sources.each)
         else:
+            warm_memory(sources.data.parent, sources.kind.data, count)
             seconds, latencies = _dcmsend(server, sources.folders), ()
-        count = sources.each * cell.associations
         deadline = time.monotonic() + _ROWS_WITHIN_SECONDS
         while (kept := server.kept() - _WARM_UP) != count and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -187,6 +188,7 @@ def _scripted(server: Server, sources: _Sources, firsts: list[int], each: int) -
             _tell(sender, json.dumps(asdict(script)))
         for sender, _ in senders:
             _hear(sender, server)
+        warm_memory(sources.data.parent, sources.kind.data, each * len(firsts))
         for sender, _ in senders:
             _tell(sender, "go")
         sent = [Sent(**json.loads(_hear(sender, server))) for sender, _ in senders]

@@ -15,6 +15,10 @@ from node.tls import PeerCertificate
 
 BUFFER_BYTES = 1 << 18
 """One per connection: two PDUs of the length that we advertise. Pages that are never written cost no memory."""
+_FULL = BUFFER_BYTES // 2
+"""Used so far, the buffer is begun anew with the next read: TLS comes in records of 16 KiB."""
+_WINDOW_BYTES = 1 << 20
+"""What a peer may send before anything of it is read, from the first image on: a CT image."""
 
 _TIMEVAL = struct.Struct("ll")
 
@@ -36,6 +40,9 @@ class Wire:
         self._deadline = 0.0
         connection.setblocking(True)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # What a threshold needs, the kernel makes room for; SO_RCVBUF would end its own tuning, which long lines need.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _WINDOW_BYTES)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
 
     def secure(self, context: ssl.SSLContext, seconds: float) -> PeerCertificate | None:
@@ -90,11 +97,12 @@ class Wire:
         return bytes(taken)
 
     def part(self, most: int) -> memoryview:
-        """Some of the next bytes, at least one, not copied; valid until ``before_reading`` was called."""
-        low = self._low
-        if low == self._high:
+        """The next bytes, as many as the buffer takes, not copied; valid until ``before_reading`` was called."""
+        if self._low == self._high:
             self._fill()
-            low = self._low
+        low = self._low
+        while self._high - low < most and self._high <= _FULL:  # a few long parts are quicker to digest than many
+            self._fill()
         self._low = high = min(low + most, self._high)
         return self._view[low:high]
 
@@ -142,7 +150,7 @@ class Wire:
 
     def _fill(self, count: int = 1) -> None:
         """Read what there is; afterwards ``count`` bytes from the present position fit into the buffer."""
-        if self._low + count > BUFFER_BYTES or self._high > BUFFER_BYTES // 2:  # TLS comes in records of 16 KiB
+        if self._low + count > BUFFER_BYTES or self._high > _FULL:
             self.before_reading()
             rest = self._high - self._low
             self._view[:rest] = self._view[self._low : self._high]
