@@ -92,6 +92,21 @@ def test_the_same_instance_again_changes_nothing_at_all(ledger: sa.Engine) -> No
     assert rows(ledger, series)[0].instances == 1
 
 
+def test_rows_in_any_number_take_few_different_statements_which_drivers_keep(ledger: sa.Engine) -> None:
+    inserts = set()
+
+    def told(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO instance"):
+            inserts.add(statement)
+
+    sa.event.listen(ledger, "before_cursor_execute", told)
+    for count in range(1, 100):
+        record(ledger, *(receipt(f"1.{count}.{number}") for number in range(count)))
+    with ledger.connect() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(instance)) == sum(range(100))
+    assert len(inserts) < 20
+
+
 def test_a_late_image_opens_a_complete_series_again_and_a_repeated_one_does_not(ledger: sa.Engine) -> None:
     record(ledger, receipt("1"))
     with begin_immediate(ledger) as connection:
