@@ -39,18 +39,18 @@ def one(server: str, round_: int, seconds: float, latencies: tuple[float, ...] =
 
 def test_every_installed_receiver_takes_what_both_senders_send(tmp_path: Path):
     servers, _ = available(tuple(SERVERS))
-    plan = Plan(servers=servers, kinds=("MR",), associations=(2,), rounds=1, instances=6, folder=tmp_path)
+    plan = Plan(servers=servers, kinds=("MR",), associations=(2,), rounds=1, instances=64, folder=tmp_path)
     if "storescp" not in servers:
         plan = replace(plan, senders=("scripted",))
     runs = list(run(plan))
     assert [done.server for done in runs] == [name for cell in cells(plan) for name in servers_of(plan, cell)]
     assert ("node-tls" in servers) == any(done.server == "node-tls" for done in runs)
-    assert {done.instances for done in runs} == {6}
+    assert {done.instances for done in runs} == {64}
     for done in runs:
         assert done.seconds > 0
-        assert done.cpu_seconds >= 0  # of so few images it may be less than a tick of 10 ms
+        assert done.cpu_seconds > 0 or done.server == "storescp"  # which needs less than a tick of 10 ms for each child
         assert 5 < done.largest_mb <= done.together_mb
-        assert len(done.latencies) == (6 if done.cell.sender == "scripted" else 0)
+        assert len(done.latencies) == (64 if done.cell.sender == "scripted" else 0)
     assert list(tmp_path.iterdir()) == []
 
 
