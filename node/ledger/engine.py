@@ -17,6 +17,9 @@ from node.ledger.tables import RENAMED, metadata
 
 _CREATE_LOCK = 0x41494E44
 """Key of the PostgreSQL advisory lock under which tables are created."""
+_ROWS_AT_ONCE = 16
+"""Rows that one INSERT names. Drivers keep a hundred prepared statements, and one for every number of rows up to 256
+takes them 34 MB; to make them anew takes longer than the smaller statements do."""
 
 
 def ledger_url(url: str, folder: Path) -> str:
@@ -34,10 +37,10 @@ def open_ledger(url: str) -> sa.Engine:
     SQLite runs in WAL mode with ``synchronous=FULL``: a committed row survives a power cut.
     """
     if url.startswith("sqlite"):
-        engine = sa.create_engine(url, connect_args={"timeout": 30.0})
+        engine = sa.create_engine(url, insertmanyvalues_page_size=_ROWS_AT_ONCE, connect_args={"timeout": 30.0})
         sa.event.listen(engine, "connect", _sqlite_pragmas)
     else:
-        engine = sa.create_engine(url, pool_pre_ping=True)
+        engine = sa.create_engine(url, insertmanyvalues_page_size=_ROWS_AT_ONCE, pool_pre_ping=True)
     try:
         with begin_immediate(engine) as connection:  # processes that start together must not both create
             if connection.dialect.name == "postgresql":

@@ -11,10 +11,6 @@ import sqlalchemy as sa
 from node.ledger.engine import insert_if_new, insert_new
 from node.ledger.tables import association, conflict, event, instance, series
 
-_ROWS_AT_ONCE = 16
-"""Rows in one statement. Drivers keep a hundred prepared statements, and one for every number of rows up to 256 takes
-them 34 MB; to make them anew takes longer than the smaller statements do."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class OpenAssociation:
@@ -146,8 +142,7 @@ def _insert_instances(connection: sa.Connection, receipts: list[Receipt]) -> set
     if not receipts:
         return set()
     statement = insert_if_new(connection.dialect.name, instance).returning(instance.c.sop_instance_uid)
-    rows = [_row(r, instance) for r in receipts]
-    return set(connection.scalars(statement, rows, execution_options={"insertmanyvalues_page_size": _ROWS_AT_ONCE}))
+    return set(connection.scalars(statement, [_row(r, instance) for r in receipts]))
 
 
 _OF_RECEIPT = {
