@@ -26,7 +26,10 @@ from node.results import Analysis, check, encode
 from node.studies.source import SourceSeries
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 TEXT = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
 PLUGIN = TEXT["write-a-pipeline.md"]
 
