@@ -14,6 +14,7 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from receivers import Node, associate, configuration, encode, send, until
 from scanner import RULE
+from test_frames import with_private_groups
 from whole_node import Bright
 
 from node.config import parse
@@ -124,6 +125,7 @@ def _series() -> dict[str, list[Dataset]]:
         "series with several frames of reference": mixed(FrameOfReferenceUID=generate_uid()),
         "several volumes in one series (4D)": volumes,
         "multi-frame image without a position for every frame": cine,
+        "functional groups that name another image, series or patient": [with_private_groups()],
         "single image": [one()],
         "secondary capture, whatever its Modality": [changed(secondary_capture(), Modality="CT")],
         "structured report, waveform, any object without pixels": [changed(text_report(), Modality="CT")],

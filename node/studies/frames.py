@@ -6,17 +6,76 @@ Frame Number (0008,1160) is its number there, the value that a reference to it n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydicom import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag, Tag
 
 _OF_ALL_FRAMES = frozenset({
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames",
     "DimensionIndexSequence", "DimensionOrganizationSequence",
 })  # fmt: skip
-_ELSEWHERE = frozenset({"DerivationImageSequence", "ReferencedImageSequence", "RealWorldValueMappingSequence"})
-"""Functional groups that say nothing of the frame itself; a frame's own values are stored ones (PS3.3 C.7.6.16.2)."""
+_FRAME_TYPE = ("FrameType", "PixelPresentation", "VolumetricProperties", "VolumeBasedCalculationTechnique")
+_MACROS = {
+    # PS3.3 C.7.6.16.2, of every modality
+    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+    "PlanePositionSequence": ("ImagePositionPatient",),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "FrameContentSequence": (
+        "FrameAcquisitionNumber", "FrameReferenceDateTime", "FrameAcquisitionDateTime", "FrameAcquisitionDuration",
+        "TemporalPositionIndex", "StackID", "InStackPositionNumber",
+    ),
+    "FrameAnatomySequence": ("FrameLaterality", "AnatomicRegionSequence"),
+    "PixelValueTransformationSequence": ("RescaleIntercept", "RescaleSlope", "RescaleType"),
+    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction"),
+    # C.8.15.3, CT
+    "CTImageFrameTypeSequence": _FRAME_TYPE,
+    "CTAcquisitionDetailsSequence": (
+        "RotationDirection", "RevolutionTime", "SingleCollimationWidth", "TotalCollimationWidth", "TableHeight",
+        "GantryDetectorTilt", "DataCollectionDiameter",
+    ),
+    "CTReconstructionSequence": (
+        "ReconstructionAlgorithm", "ConvolutionKernel", "ConvolutionKernelGroup", "ReconstructionDiameter",
+        "ImageFilter",
+    ),
+    "CTExposureSequence": (
+        "ExposureTimeInms", "XRayTubeCurrentInmA", "ExposureInmAs", "ExposureModulationType", "CTDIvol",
+    ),
+    "CTXRayDetailsSequence": ("KVP", "FocalSpots", "FilterType", "FilterMaterial"),
+    # C.8.13.5, MR
+    "MRImageFrameTypeSequence": (*_FRAME_TYPE, "ComplexImageComponent", "AcquisitionContrast"),
+    "MRTimingAndRelatedParametersSequence": (
+        "RepetitionTime", "FlipAngle", "EchoTrainLength", "RFEchoTrainLength", "GradientEchoTrainLength",
+    ),
+    "MREchoSequence": ("EffectiveEchoTime",),
+    "MRModifierSequence": (
+        "InversionRecovery", "InversionTimes", "FlowCompensation", "FlowCompensationDirection", "Spoiling",
+        "T2Preparation", "SpectrallySelectedExcitation", "SpatialPresaturation", "PartialFourier",
+        "PartialFourierDirection", "ParallelAcquisition", "ParallelReductionFactorInPlane",
+    ),
+    "MRImagingModifierSequence": (
+        "MagnetizationTransfer", "BloodSignalNulling", "Tagging", "TransmitterFrequency", "PixelBandwidth",
+    ),
+    "MRReceiveCoilSequence": ("ReceiveCoilName", "ReceiveCoilType"),
+    "MRFOVGeometrySequence": (
+        "InPlanePhaseEncodingDirection", "MRAcquisitionFrequencyEncodingSteps", "PercentSampling",
+        "PercentPhaseFieldOfView",
+    ),
+    "MRAveragesSequence": ("NumberOfAverages",),
+    "MRDiffusionSequence": ("DiffusionBValue", "DiffusionDirectionality"),
+    # C.8.22.5, PET
+    "PETFrameTypeSequence": _FRAME_TYPE,
+}  # fmt: skip
+"""Functional groups that describe a frame, and what a frame takes from each: nothing that says whose image it is, or
+which one. Private groups and those of other objects, source images for example, hold UIDs and names of their own."""
+
+
+def _tags(macros: Mapping[str, tuple[str, ...]]) -> dict[BaseTag, tuple[BaseTag, ...]]:
+    return {Tag(sequence): tuple(map(Tag, keywords)) for sequence, keywords in macros.items()}
+
+
+_TAGS = _tags(_MACROS)
 
 
 def split_frames(header: Dataset) -> tuple[Dataset, ...]:
@@ -31,14 +90,12 @@ def split_frames(header: Dataset) -> tuple[Dataset, ...]:
     for element in header:
         if element.keyword not in _OF_ALL_FRAMES:
             whole.add(element)
-    for group in _groups(header.get("SharedFunctionalGroupsSequence") or Sequence()):
-        whole.update(group)
+    _take(whole, header.get("SharedFunctionalGroupsSequence") or Sequence())
     frames = []
     for number, item in enumerate(per_frame, 1):
         frame = Dataset()
         frame.update(whole)
-        for group in _groups(Sequence([item])):
-            frame.update(group)
+        _take(frame, Sequence([item]))
         if frame.get("FrameType"):
             frame.add_new("ImageType", "CS", frame.FrameType)
         frame.add_new("InstanceNumber", "IS", number)  # new ones: elements are shared with the other frames
@@ -49,9 +106,16 @@ def split_frames(header: Dataset) -> tuple[Dataset, ...]:
     return tuple(frames)
 
 
-def _groups(items: Sequence) -> Iterator[Dataset]:
-    """The macros of one functional groups item; a macro of several items speaks of no single value."""
+def _take(frame: Dataset, items: Sequence) -> None:
+    for group, tags in _groups(items):
+        for tag in tags:
+            if tag in group:
+                frame[tag] = group[tag]
+
+
+def _groups(items: Sequence) -> Iterator[tuple[Dataset, tuple[BaseTag, ...]]]:
+    """The known macros of one functional groups item; a macro of several items speaks of no single value."""
     for item in items[:1]:
-        for element in item:
-            if element.VR == "SQ" and element.keyword not in _ELSEWHERE and len(element.value) == 1:
-                yield element.value[0]
+        for sequence, tags in _TAGS.items():
+            if sequence in item and len(item[sequence].value) == 1:
+                yield item[sequence].value[0], tags

@@ -1,0 +1,113 @@
+"""Frames of Enhanced objects: what their functional groups may say, and what only the object itself says."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_files import ct_series
+from enhanced_files import enhanced
+from pydicom import Dataset, dcmread
+from pydicom.datadict import keyword_for_tag
+from pydicom.uid import MRImageStorage
+
+from node.pipeline import Algorithm, Findings, Segment, codes
+from node.results import Analysis, check, encode
+from node.results.identity import identity_tags
+from node.studies.frames import _MACROS, split_frames
+from node.studies.source import SourceSeries
+
+FOREIGN_UID = "1.2.826.0.1.3680043.2.1143.99"
+_PHILIPS_ENHANCED_MR = "dcm_qa_enh__In__Philips__IM_0027_fMAP.dcm"
+
+
+def foreign(number: int = 1) -> Dataset:
+    """A classic image of somebody else, as Philips keeps one for each frame in (2005,140F)."""
+    item = Dataset()
+    item.SOPClassUID, item.SOPInstanceUID = MRImageStorage, f"{FOREIGN_UID}.{number}"
+    item.StudyInstanceUID, item.SeriesInstanceUID = f"{FOREIGN_UID}.1000", f"{FOREIGN_UID}.1001"
+    item.PatientID, item.PatientName, item.AccessionNumber = "SOMEBODY", "Else^Somebody", "A-ELSE"
+    item.FrameOfReferenceUID, item.Modality, item.Rows = f"{FOREIGN_UID}.1002", "SR", 3
+    return item
+
+
+def with_private_groups(images: int = 4) -> Dataset:
+    (whole,) = enhanced(ct_series(images, 16))
+    for number, group in enumerate(whole.PerFrameFunctionalGroupsSequence, 1):
+        block = group.private_block(0x2005, "Philips MR Imaging DD 005", create=True)
+        block.add_new(0x0F, "SQ", [foreign(number)])
+        group.DerivationImageSequence = [foreign(number)]
+        group.PlanePositionSequence[0].update(foreign(number))  # inside of a macro that does count
+    return whole
+
+
+def test_identity_never_comes_from_a_functional_group():
+    whole = with_private_groups()
+    for frame in split_frames(whole):
+        for keyword in (
+            "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "PatientName",
+            "AccessionNumber", "FrameOfReferenceUID", "Modality", "Rows",
+        ):  # fmt: skip
+            assert frame.get(keyword) == whole.get(keyword), keyword
+
+
+def test_no_known_macro_offers_an_attribute_of_patient_study_series_or_instance():
+    taken = {keyword for keywords in _MACROS.values() for keyword in keywords}
+    assert not taken & {keyword_for_tag(tag) for tag in identity_tags()}
+    assert not {keyword for keyword in taken if keyword.endswith("UID")}
+
+
+def test_results_on_an_enhanced_object_with_a_private_group_name_only_what_was_received(tmp_path):
+    whole = with_private_groups()
+    whole.save_as(tmp_path / "whole.dcm")
+    objects = results_on(tmp_path / "whole.dcm")
+    assert whole.SOPInstanceUID in named(objects[-1])
+    assert not [uid for one in objects for uid in named(one) if uid.startswith(FOREIGN_UID)]
+
+
+@pytest.mark.skipif("AINODE_DATA" not in os.environ, reason="AINODE_DATA is not set: see docs/validation.md")
+def test_results_on_an_enhanced_mr_of_philips_name_only_what_was_received():
+    path = Path(os.environ["AINODE_DATA"]) / "zoo" / _PHILIPS_ENHANCED_MR
+    uid = str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+    assert {str(frame.SOPInstanceUID) for frame in SourceSeries.read([path]).datasets} == {uid}
+    objects = results_on(path)
+    assert {u for one in objects for u in named(one)} <= {uid, *(str(one.SOPInstanceUID) for one in objects)}
+
+
+def results_on(path: Path) -> list[Dataset]:
+    """SEG and SR of one segment on the series of a file, or the SR that says why there is none."""
+    source = SourceSeries.read([path])
+    findings, outcome, reason = None, "not applicable", source.grid.fault
+    if source.grid.affine is not None:
+        mask = source.volume().with_array(np.ones(source.geometry.spatial_shape, np.uint8))
+        segment = Segment(label="All", mask=mask, category=codes.SCT.Tissue, type=codes.SCT.Tissue)
+        findings, outcome, reason = Findings(segments=(segment,)), "findings", ""
+    analysis = Analysis(
+        pipeline="p",
+        algorithm=Algorithm(name="A", version="1"),
+        generation=1,
+        outcome=outcome,
+        reason=reason,
+        findings=findings,
+        analysed_at=datetime(2026, 3, 1, tzinfo=UTC),
+    )
+    objects = encode(analysis, source)
+    check(objects, source)
+    return [dcmread(BytesIO(one.data)) for one in objects]
+
+
+def named(dataset: Dataset) -> set[str]:
+    """Every SOP Instance UID that an object refers to."""
+    return {str(item.ReferencedSOPInstanceUID) for item in _items(dataset) if "ReferencedSOPInstanceUID" in item}
+
+
+def _items(dataset: Dataset):
+    yield dataset
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from _items(item)
