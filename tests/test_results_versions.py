@@ -99,7 +99,7 @@ def test_a_rejection_note_names_every_object_with_its_coded_reason_and_the_patie
         for item in series.ReferencedSOPSequence
     }
     assert named == {str(o.dataset.SOPInstanceUID) for o in objects}
-    assert note.SOPInstanceUID == derive_uid("rejection", reason, *sorted(named))
+    assert note.SOPInstanceUID == derive_uid("rejection", WITHDRAWN.salt, reason, *sorted(named))
 
 
 def test_notes_for_different_reasons_are_different_series(stored):

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from node.jobs.ahead import Ahead
     from node.jobs.memory import Seen
     from node.pipeline import Pipeline, Prior
+    from node.studies.source import SourceSeries
 
 logger = logging.getLogger(__name__)
 
@@ -182,8 +184,10 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, ahead: 
         outcome: Outcome = "not applicable"
         reason, findings = "", Findings()
         facts: dict[str, Any] = {}
+        inputs: tuple[str, ...] = ()
         try:
             others = {name: SourceSeries.read(paths) for name, paths in task.companions.items()}
+            inputs = _inputs(others, task.prior)
             source = replace(ahead.take(task.paths), companions=others, prior=_prior(task.job_id, task.prior))
             clock.lap("read")
             seen = [one for one in task.seen if one.device == device]
@@ -205,6 +209,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, ahead: 
             analysed_at=clock.now(),
             timings=timings,
             peak_memory_mib=peak,
+            inputs=inputs,
         )
         save(task.folder, handover)
         clock.lap("hand over")
@@ -236,6 +241,17 @@ def _prior(job_id: str, files: PriorFiles) -> Prior | None:
         except InputError as error:
             logger.warning("job %s: segmentation of the earlier study: %s", job_id, error)
     return read_prior(read_header(files.report), images, masks)
+
+
+def _inputs(companions: Mapping[str, SourceSeries], prior: PriorFiles) -> tuple[str, ...]:
+    """``Analysis.inputs``: companions' images by name, the earlier report and how much there was of its study."""
+    from node.studies.source import read_header
+
+    named = [f"{name} {image.SOPInstanceUID}" for name, of in companions.items() for image in of.datasets]
+    if prior.report is not None:
+        had = f"{int(prior.segmentation is not None)} segmentation, {len(prior.images)} images"
+        named.append(f"prior {read_header(prior.report).SOPInstanceUID}: {had}")
+    return (*named, prior.without)
 
 
 class _Clock:

@@ -16,6 +16,7 @@ from pydicom import dcmread
 from node.config import DEFAULT_OBJECTS, Config
 from node.errors import EncodeError, InputError, NotFoundError
 from node.jobs.handover import Handover, load
+from node.jobs.salt import salt_of
 from node.jobs.stage import Done, Stage, retries
 from node.ledger.engine import now
 from node.ledger.jobs import ENCODE, INFER, Job, earlier_results, get_job, source_paths
@@ -37,6 +38,7 @@ class Encode:
         self._config = config
         self._engine = engine
         self._spool = spool
+        self._salt = salt_of(engine, spool.folder)
 
     def stage(self) -> Stage:
         """As the engine executes it."""
@@ -97,6 +99,8 @@ class Encode:
             findings=handover.findings if handover and outcome in ANALYSED else None,
             analysed_at=handover.analysed_at if handover else datetime.fromtimestamp(job.created_at, UTC),
             timings=handover.timings if handover else {},
+            inputs=handover.inputs if handover else (),
+            salt=self._salt,
         )
 
     def _handover(self, job: Job) -> Handover | None:
@@ -117,11 +121,11 @@ class Encode:
         without it says so.
         """
         rows: list[dict[str, object]] = []
-        earlier = self._earlier(job, report_uids(analysis, source))
         profiles = [self._config.kinds(name) for name in job.destinations]
         while True:
             objects: tuple[EncodedObject, ...] = ()
             fault, bad = "", kinds
+            earlier = self._earlier(job, report_uids(analysis, source))
             try:
                 objects = encode(analysis, source, kinds, earlier, profiles=profiles)
                 check(objects, source)

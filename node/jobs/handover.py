@@ -41,6 +41,8 @@ class Handover:
     """Seconds by part: ``load``, ``read``, ``run``."""
     peak_memory_mib: Mapping[str, float]
     """``host`` and, on a CUDA device, ``device``."""
+    inputs: tuple[str, ...] = ()
+    """See ``Analysis.inputs``."""
 
 
 def save(folder: Path, handover: Handover) -> None:
@@ -54,6 +56,7 @@ def save(folder: Path, handover: Handover) -> None:
         "analysed_at": handover.analysed_at.isoformat(),
         "timings": dict(handover.timings),
         "peak_memory_mib": dict(handover.peak_memory_mib),
+        "inputs": list(handover.inputs),
     }
     arrays["document"] = np.frombuffer(json.dumps(document).encode(), np.uint8)
     for left in folder.glob("*.part"):  # of a worker that was killed
@@ -92,6 +95,7 @@ def load(folder: Path) -> Handover:
                 analysed_at=datetime.fromisoformat(document["analysed_at"]),
                 timings=document["timings"],
                 peak_memory_mib=document["peak_memory_mib"],
+                inputs=tuple(document.get("inputs", ())),  # absent: left by an older version
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{folder / _NAME}: no usable handover ({error}); retry the job from infer") from error

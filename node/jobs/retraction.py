@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from node.errors import NodeError
 from node.jobs.encode import keep
 from node.jobs.engine import Jobs
+from node.jobs.salt import salt_of
 from node.ledger.jobs import get_job
 from node.ledger.tables import result
 from node.pipeline import Algorithm
@@ -41,6 +42,7 @@ def retract(jobs: Jobs, engine: sa.Engine, spool: Spool, job_id: str, reason: st
         outcome="failed",
         reason=f"Withdrawn: {REJECTIONS[reason].meaning}",
         analysed_at=datetime.now(UTC),
+        salt=salt_of(engine, spool.folder),
     )
     paths: list[Path] = sorted(spool.absolute(path) for path, _ in rows)
     note = encode_rejection(analysis, paths, reason)

@@ -337,3 +337,11 @@ notice = sa.Table(  # for the audit trail, which takes the rows away
     _text("address"),
     _text("detail"),
 )
+
+secret = sa.Table(  # one row, "salt": what makes UIDs of results unpredictable; see node.jobs.salt
+    "secret",
+    metadata,
+    _text("name", key=True),
+    _text("value"),
+    _time("made_at"),
+)

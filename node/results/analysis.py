@@ -99,6 +99,10 @@ class Analysis:
     """Seconds by stage; kept with the objects as provenance."""
     withheld: tuple[str, ...] = ()
     """Sentences for the report: objects that could not be made, and why."""
+    inputs: tuple[str, ...] = ()
+    """What the pipeline was given beside the series: images of companions, the report of an earlier analysis."""
+    salt: str = field(default="", repr=False)
+    """Secret of the node (``node.jobs.salt``), without which nobody can predict UIDs; empty where there is no node."""
 
     def __post_init__(self) -> None:
         if self.outcome not in get_args(Outcome):

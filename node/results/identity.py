@@ -6,11 +6,11 @@ wrong one, leaves the node exactly as the scanner wrote it.
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import json
 import unicodedata
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone, tzinfo
 from functools import cache
 from io import SEEK_END, BufferedReader, BytesIO
@@ -47,16 +47,28 @@ def derive_uid(*parts: object) -> str:
 
 
 def analysis_key(analysis: Analysis, source: Source) -> str:
-    """Digest of all that distinguishes one analysis from another: images, pipeline, algorithm, generation, outcome."""
-    algorithm = analysis.algorithm
+    """Digest (HMAC-SHA-256 with the node's secret) of everything that distinguishes one analysis from another.
+
+    Not the findings and not the time: the same pipeline on the same images makes the same instances, whenever it runs.
+    """
+    algorithm, first = analysis.algorithm, source.datasets[0]
     parts = [
+        [str(first.get("StudyInstanceUID", "")), source.series_instance_uid],
         sorted(str(d.SOPInstanceUID) for d in source.datasets),
+        [(int(e.tag), _text(e.value)) for e in Identity.read(source).elements],
+        sorted(analysis.inputs),
         analysis.pipeline,
-        [algorithm.name, algorithm.version, algorithm.weights_sha256, sorted(algorithm.parameters.items())],
+        {f.name: getattr(algorithm, f.name) for f in fields(algorithm)},
+        __version__,
         analysis.generation,
-        [analysis.outcome, analysis.reason],
+        [analysis.outcome, analysis.reason, analysis.withheld],
     ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    message = json.dumps(parts, sort_keys=True, default=dict)  # parameters may be any mapping
+    return hmac.digest(analysis.salt.encode(), message.encode(), "sha256").hex()
+
+
+def _text(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def plain(text: str, limit: int = 64) -> str:
@@ -169,7 +181,10 @@ def serial_number(analysis: Analysis) -> str:
 
 
 def device_uid(analysis: Analysis) -> str:
-    """Device UID and Device Observer UID: one per algorithm, version and weights."""
+    """Device UID and Device Observer UID: one per algorithm, version and weights, the same on every node.
+
+    It names no instance, so there is nothing in foreseeing it; archives group results of several nodes by it.
+    """
     algorithm = analysis.algorithm
     return derive_uid("device", algorithm.name, algorithm.version, algorithm.weights_sha256)
 

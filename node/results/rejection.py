@@ -34,9 +34,9 @@ def encode_rejection(analysis: Analysis, results: Sequence[Path], reason: str) -
     note = KeyObjectSelectionDocument(
         evidence=objects,
         content=KeyObjectSelection(REJECTIONS[reason], objects, description=analysis.reason),
-        series_instance_uid=derive_uid("rejection series", reason, *uids),
+        series_instance_uid=derive_uid("rejection series", analysis.salt, reason, *uids),
         series_number=9099,
-        sop_instance_uid=derive_uid("rejection", reason, *uids),
+        sop_instance_uid=derive_uid("rejection", analysis.salt, reason, *uids),
         instance_number=1,
         manufacturer=MANUFACTURER,
     )
