@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import postgres
 import pytest
-import sqlalchemy as sa
 from dicom_files import CORONAL, ct_series
 from job_node import JobNode, config_of
-from pydicom import FileDataset
 from pydicom.uid import generate_uid
+from routing_scene import Scene
 
-from node.config import Config, parse
 from node.jobs.router import Router
-from node.ledger import begin_immediate
-from node.ledger.instances import OpenAssociation, Receipt, close_associations, record_instances
-from node.ledger.jobs import Job, list_jobs
-from node.ledger.tables import decision
-from node.operate.account import account
-from node.operate.books import read
 from node.operate.explain import explain, tell
 from node.studies.choice import marks
 from node.web.stream import latest
@@ -31,7 +20,6 @@ from node.web.stream import latest
 CHEST = """
 [series]
 quiet_seconds = 10.0
-study_quiet_seconds = 60.0
 [pipelines.scripted]
 factory = "job_pipelines:create"
 [destinations.pacs]
@@ -42,6 +30,7 @@ port = 104
 name = "chest"
 match = { Modality = "CT" }
 prefer = ["axial", { ConvolutionKernel = ["B70*", "LUNG"] }, "thinnest"]
+prefer_seconds = 60.0
 pipelines = ["scripted"]
 destinations = ["pacs"]
 """
@@ -59,81 +48,13 @@ destinations = ["pacs"]
 )
 
 
-class Scene:
-    """A node whose router is moved by hand, along a clock that begins at ``self.at``."""
-
-    def __init__(self, folder: Path, text: str, url: str = "") -> None:
-        storage = {"folder": folder, "ledger_url": url}
-        self.config = Config.model_validate({**parse(text).model_dump(), "storage": storage})
-        self.node = JobNode(self.config)
-        self.router = Router(self.config, self.node.engine, self.node.spool, self.node.jobs)
-        self.at = time.time()
-        self.study = str(generate_uid())
-
-    def receive(self, images: Iterable[FileDataset] | None = None, **attributes: Any) -> str:
-        """A CT series of 4 images comes from CT1 now; its Series Instance UID."""
-        images = list(images or ct_series(n=4, size=16, study=self.study))
-        sender = OpenAssociation(
-            id=str(generate_uid()),
-            receiver="r",
-            calling_ae="CT1",
-            called_ae="AINODE",
-            peer_address="10.1.2.3",
-            opened_at=self.at,
-        )
-        receipts = []
-        for dataset in images:
-            for keyword, value in attributes.items():
-                setattr(dataset, keyword, value)
-            buffer = BytesIO()
-            dataset.save_as(buffer, enforce_file_format=True)
-            uids = (dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID)
-            kept = self.node.spool.keep(*uids, [buffer.getvalue()])
-            receipts.append(
-                Receipt(
-                    sop_instance_uid=dataset.SOPInstanceUID,
-                    sop_class_uid=dataset.SOPClassUID,
-                    transfer_syntax_uid=dataset.file_meta.TransferSyntaxUID,
-                    study_instance_uid=dataset.StudyInstanceUID,
-                    series_instance_uid=dataset.SeriesInstanceUID,
-                    modality=dataset.Modality,
-                    path=kept.path,
-                    digest=kept.digest,
-                    size=kept.size,
-                    conflict=False,
-                    association=sender,
-                    received_at=self.at,
-                )
-            )
-        with begin_immediate(self.node.engine) as connection:
-            record_instances(connection, receipts)
-            close_associations(connection, [sender.id], self.at)
-        return str(images[0].SeriesInstanceUID)
-
-    def wait(self, seconds: float) -> None:
-        self.at += seconds
-        self.router.step(self.at)
-
-    def jobs(self) -> list[Job]:
-        with self.node.engine.connect() as connection:
-            return list_jobs(connection)
-
-    def decided(self) -> dict[str, tuple[str, str]]:
-        """Outcome and reason by series."""
-        with self.node.engine.connect() as connection:
-            rows = connection.execute(sa.select(decision).order_by(decision.c.generation))
-            return {row.series_instance_uid: (row.outcome, row.reason) for row in rows}
-
-    def differences(self) -> tuple[str, ...]:
-        return account(read(self.node.engine), self.config.is_owed).differences
-
-
 def test_of_five_reconstructions_the_thin_axial_lung_kernel_alone_is_analysed(tmp_path: Path):
     scene = Scene(tmp_path, CHEST)
     scene.receive(SliceThickness="5", ConvolutionKernel="B30f")
     scene.receive(SliceThickness="1", ConvolutionKernel="B30f")
     thick = scene.receive(SliceThickness="3", ConvolutionKernel="B70f")
-    scene.receive(ct_series(n=4, size=16, study=scene.study, orientation=CORONAL), ConvolutionKernel="B70f")
+    coronal = ct_series(n=4, size=16, study=scene.study, orientation=CORONAL, origin=(-10.0, -20.0, -21.0))
+    scene.receive(coronal, ConvolutionKernel="B70f")
     scene.receive(SliceThickness="0.6", ConvolutionKernel="B70f", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     scene.wait(15)
     assert {outcome for outcome, _ in scene.decided().values()} == {"waiting", "ignored"}

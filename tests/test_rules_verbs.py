@@ -39,7 +39,7 @@ def test_files_are_routed_with_their_trace_and_the_best_of_a_study_is_chosen(tmp
     for thickness in ("5", "1"):
         images = ct_series(n=3, size=16, study=study)
         for image in images:
-            image.SliceThickness = thickness
+            image.SliceThickness, image.FrameOfReferenceUID = thickness, "1.2.3"
         write(images, tmp_path / "files" / thickness)
     write([text_report(study=study)], tmp_path / "files" / "report")
     (tmp_path / "files" / "notes.txt").write_text("no DICOM")

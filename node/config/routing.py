@@ -215,6 +215,9 @@ class Rule(Selection):
     """Order in the queues; a STAT request (0074,1200 HIGH or 0040,1003 STAT) counts as high."""
     quiet_seconds: Annotated[float, Field(gt=0)] | None = None
     """``[series] quiet_seconds`` for what matches this rule; the longest of several matching rules holds."""
+    prefer_seconds: Annotated[float, Field(ge=0)] | None = None
+    """``prefer`` chooses this long after the last image of the study when nothing says that another series is coming;
+    absent: the quiet period."""
 
     @model_validator(mode="after")
     def _does_something(self) -> Rule:

@@ -15,12 +15,14 @@ class SeriesTable(Table):
 
     quiet_seconds: Annotated[float, Field(gt=0)] = 30.0
     """No new image for this long, and no open association still sending it."""
+    stat_quiet_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """The same for STAT requests and for rules of high priority."""
     gap_seconds: Annotated[float, Field(gt=0)] = 300.0
     """Wait this long instead while images seem to be missing: a gap in the slice positions, a list, a stated count."""
     procedure_step_seconds: Annotated[float, Field(gt=0)] = 3600.0
     """Wait this long after the last image while the scanner says (MPPS) that its procedure step is IN PROGRESS."""
     study_quiet_seconds: Annotated[float, Field(gt=0)] = 120.0
-    """Rules that choose among the series of a study wait until no image of the study has come for this long."""
+    """Longest wait of rules with ``prefer`` after the last image of a study of which another series is expected."""
 
 
 class JobsTable(Table):

@@ -66,6 +66,7 @@ first_retry_seconds = 1.0
 
 [[rules]]
 name = "chest CT"
+prefer = ["axial", "thinnest"]
 pipelines = ["nodule", "denoise"]
 destinations = ["pacs"]
 [rules.match]
@@ -75,6 +76,7 @@ SliceThickness = "0-5"
 
 [[rules]]
 name = "brain FLAIR"
+prefer = ["axial", "thinnest"]
 pipelines = ["tumor"]
 destinations = ["pacs"]
 [rules.match]

@@ -12,12 +12,15 @@ import sqlalchemy as sa
 
 from node.config import Config, Rule
 from node.jobs.engine import Jobs
+from node.jobs.outlook import outlook_of
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import NewJob
 from node.ledger.tables import candidate, decision, event, series
 from node.log import about
 from node.studies.choice import Candidate, Verdict, settle
+from node.studies.region import Region
 from node.studies.rules import routes_of, sum_up
+from node.studies.waiting import may_choose
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +32,7 @@ class Chooser:
         self._config = config
         self._engine = engine
         self._jobs = jobs
+        self._told: dict[tuple[str, str], str] = {}
 
     def step(self, at: float) -> int:
         """Decide on every waiting series whose rule has what it waits for at ``at``; return how many."""
@@ -44,12 +48,8 @@ class Chooser:
     def _settle(self, study_uid: str, name: str, rule: Rule | None, at: float) -> int:
         with self._engine.connect() as connection:
             candidates = _candidates(connection, study_uid, name)
-            receiving, last_at = connection.execute(
-                sa.select(sa.func.count().filter(series.c.state == "RECEIVING"), sa.func.max(series.c.last_at)).where(
-                    series.c.study_instance_uid == study_uid
-                )
-            ).one()
-        quiet = not receiving and at >= last_at + self._config.series.study_quiet_seconds
+            modalities, urgent = _kind(connection, study_uid, name)
+            outlook = outlook_of(connection, study_uid, modalities)
         if rule is None:
             verdicts = tuple(
                 Verdict(
@@ -62,8 +62,22 @@ class Chooser:
                 if not one.companion and not one.decided
             )
         else:
-            verdicts = settle(rule, candidates, quiet=quiet, at=at)
+            readiness = may_choose(rule, outlook, self._config.series, at, urgent=urgent)
+            self._tell(study_uid, name, "" if readiness.ready or not rule.prefer else readiness.awaited, at)
+            verdicts = settle(rule, candidates, ready=readiness.ready, at=at, because=readiness.reason)
         return sum(self._record(study_uid, name, rule, verdict, at) for verdict in verdicts)
+
+    def _tell(self, study_uid: str, rule: str, awaited: str, at: float) -> None:
+        """Say in the timeline, once, which sender or procedure step is waited for."""
+        if self._told.get((study_uid, rule), "") == awaited:
+            return
+        if awaited:
+            row = {"at": at, "study_instance_uid": study_uid, "what": "waiting", "detail": f"rule {rule!r}: {awaited}"}
+            with begin_immediate(self._engine) as connection:
+                connection.execute(sa.insert(event).values(**row))
+            self._told[study_uid, rule] = awaited
+        else:
+            del self._told[study_uid, rule]
 
     def _record(self, study_uid: str, name: str, rule: Rule | None, verdict: Verdict, at: float) -> bool:
         where = {"study_instance_uid": study_uid, "series_instance_uid": verdict.series_instance_uid}
@@ -79,7 +93,7 @@ class Chooser:
                     candidate.c.generation == generation,
                     candidate.c.decided_at.is_(None),
                 )
-                .values(decided_at=at)
+                .values(decided_at=at, chosen=verdict.chosen)
                 .returning(candidate.c.urgent)
             ).first()
             if row is None:  # an image came in between, or another router was faster
@@ -94,6 +108,10 @@ class Chooser:
                 sa.update(decision).where(this).values(outcome=outcome, reason=reason, trace=trace, decided_at=at)
             )
             connection.execute(sa.insert(event).values(**where, at=at, what=outcome, detail=verdict.note or reason))
+            for uid in verdict.chosen_before:
+                detail = f"a better series of rule {name!r} came later: {verdict.series_instance_uid}"
+                worse = {"study_instance_uid": study_uid, "series_instance_uid": uid, "at": at}
+                connection.execute(sa.insert(event).values(**worse, what="better series", detail=detail))
             for route in routes_of(rule, urgent=row.urgent) if rule is not None and verdict.chosen else ():
                 new = NewJob(
                     study_instance_uid=study_uid,
@@ -108,6 +126,21 @@ class Chooser:
         with about(study_uid):
             logger.info("series %s: %s by rule %r", verdict.series_instance_uid, outcome, name)
         return True
+
+
+def _kind(connection: sa.Connection, study_uid: str, rule: str) -> tuple[set[str], bool]:
+    """Modalities of the series that match a rule, and whether any of them is of a STAT request."""
+    rows = connection.execute(
+        sa.select(series.c.modality, candidate.c.urgent)
+        .join(candidate, candidate.c.series_instance_uid == series.c.series_instance_uid)
+        .where(
+            series.c.study_instance_uid == study_uid,
+            candidate.c.study_instance_uid == study_uid,
+            candidate.c.rule == rule,
+            candidate.c.companion == "",
+        )
+    ).all()
+    return {row.modality for row in rows}, any(row.urgent for row in rows)
 
 
 def _candidates(connection: sa.Connection, study_uid: str, rule: str) -> list[Candidate]:
@@ -131,6 +164,8 @@ def _candidates(connection: sa.Connection, study_uid: str, rule: str) -> list[Ca
             complete_at=row.complete_at,
             complete=row.state == "COMPLETE",
             decided=row.decided_at is not None,
+            chosen=bool(row.chosen),
+            region=Region(**row.region) if row.region else None,
         )
         for row in rows
     ]

@@ -14,6 +14,7 @@ from node.ledger.instances import senders_of
 from node.ledger.jobs import NewJob
 from node.ledger.tables import candidate, decision, event, result
 from node.studies.choice import Weight, weigh
+from node.studies.region import region_of
 from node.studies.rules import Decision, Origin, decide, is_urgent
 
 
@@ -46,7 +47,8 @@ class Decider:
             return ignored("none of its files can be read")
         rules, header = self._config.rules, headers[0]
         verdict = decide(header, rules, origin)
-        weights = weigh(header, len(headers), verdict, rules)
+        region = region_of(headers) if any(rule.prefer for rule in rules) else None
+        weights = weigh(header, len(headers), region, verdict, rules)
         return Ruling(decision=verdict, weights=tuple(weights), urgent=is_urgent(header))
 
     def record(

@@ -19,7 +19,7 @@ from node.config import Config
 from node.errors import InputError
 from node.jobs.arrival import known_of, listed_series
 from node.jobs.choose import Chooser
-from node.jobs.decide import Decider, ignored
+from node.jobs.decide import Decider, Ruling, ignored
 from node.jobs.engine import Jobs
 from node.ledger.clock import pull_back
 from node.ledger.engine import begin_immediate
@@ -29,8 +29,8 @@ from node.log import about
 from node.spool import Spool
 from node.studies.completeness import Arrival, judge, missing_parts, stated_count
 from node.studies.grid import describe
-from node.studies.rules import Decision
 from node.studies.source import UNREADABLE, read_header
+from node.studies.waiting import longest_quiet_seconds, shortest_quiet_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,7 @@ class Router:
         self._spool = spool
         self._decider = Decider(config, engine, jobs)
         self._chooser = Chooser(config, engine, jobs)
-        periods = (rule.quiet_seconds for rule in config.rules if rule.quiet_seconds)
-        self._shortest = min((config.series.quiet_seconds, *periods))
+        self._shortest = shortest_quiet_seconds(config.rules, config.series)
         self._waiting: dict[tuple[str, str], dict[str, Dataset | None]] = {}
         self._doubts: dict[tuple[str, str], str] = {}
 
@@ -95,7 +94,7 @@ class Router:
             arrival = replace(arrival, stated=stated_count(headers), missing=_missing(headers))
         except UNREADABLE as error:
             ruling = ignored(f"its headers cannot be understood ({type(error).__name__})")
-        completion = judge(arrival, self._config.series, at, self._quiet_seconds(ruling.decision))
+        completion = judge(arrival, self._config.series, at, self._quiet_seconds(ruling))
         if not completion.complete:
             if completion.doubt:
                 self._tell(study_uid, series_uid, completion.signal, at)
@@ -135,12 +134,10 @@ class Router:
             connection.execute(sa.insert(event).values(**row, what="waiting", detail=doubt))
         self._doubts[study_uid, series_uid] = doubt
 
-    def _quiet_seconds(self, verdict: Decision) -> float:
-        """The longest of the rules that match; a rule without one has the settings'."""
-        matching = {entry["rule"] for entry in verdict.trace if entry["matched"]}
-        default = self._config.series.quiet_seconds
-        periods = [rule.quiet_seconds or default for rule in self._config.rules if rule.name in matching]
-        return max(periods, default=default)
+    def _quiet_seconds(self, ruling: Ruling) -> float:
+        names = {entry["rule"] for entry in ruling.decision.trace if entry["matched"]}
+        matching = [rule for rule in self._config.rules if rule.name in names]
+        return longest_quiet_seconds(matching, self._config.series, urgent=ruling.urgent)
 
     def _headers(self, key: tuple[str, str], paths: Sequence[str]) -> list[Dataset]:
         """Headers of the files that can be read, each read once; one broken file hides no other."""

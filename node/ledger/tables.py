@@ -158,9 +158,11 @@ candidate = sa.Table(  # a series that a rule of studies weighs against others, 
     _text("companion", key=True),  # its name; "": the series matches the rule itself
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("marks", sa.JSON, nullable=False),  # [number, words] by each preference of the rule; smaller is better
+    sa.Column("region", sa.JSON, nullable=True),  # as node.studies.region; null: not known
     sa.Column("urgent", sa.Boolean, nullable=False),
     _time("complete_at"),
     _time("decided_at", null=True),  # null: the rule still waits; always null for companions
+    sa.Column("chosen", sa.Boolean, nullable=True),  # null: not decided
     sa.Index("candidate_open", "companion", "decided_at"),
 )
 

@@ -17,6 +17,7 @@ from node.ledger.tables import decision, instance, job, result, series
 from node.spool import Spool
 from node.studies.folder import Progress
 from node.studies.hindsight import Past, decide_study
+from node.studies.region import region_of
 from node.studies.rules import Origin
 from node.studies.source import read_header
 
@@ -72,7 +73,7 @@ def replay(engine: sa.Engine, spool: Spool, rules: Sequence[Rule], since: float,
             progress("studies", number, len(uids))
             study = _Study()
             for row in connection.execute(_decided(study_uid)):
-                past = _past(connection, spool, row)
+                past = _past(connection, spool, row, whole=any(rule.prefer for rule in rules))
                 if past is None:
                     unreadable.append(row.series_instance_uid)
                 else:
@@ -99,20 +100,26 @@ def _decided(study_uid: str) -> sa.Select[Any]:
     )
 
 
-def _past(connection: sa.Connection, spool: Spool, row: sa.Row[Any]) -> Past | None:
+def _past(connection: sa.Connection, spool: Spool, row: sa.Row[Any], *, whole: bool) -> Past | None:
+    """What is kept of a series; ``whole``: with its region, for which every image is read."""
     belongs = (
         instance.c.study_instance_uid == row.study_instance_uid,
         instance.c.series_instance_uid == row.series_instance_uid,
     )
     paths = connection.scalars(sa.select(instance.c.path).where(*belongs).order_by(instance.c.received_at)).all()
+    headers = []
     for path in paths:
         try:
-            header = read_header(Path(spool.absolute(path)))
+            headers.append(read_header(Path(spool.absolute(path))))
         except InputError:
             continue
-        senders = senders_of(connection, row.study_instance_uid, row.series_instance_uid)
-        return Past(header=header, images=len(paths), origin=Origin.of(senders, row.first_at))
-    return None
+        if not whole:
+            break
+    if not headers:
+        return None
+    origin = Origin.of(senders_of(connection, row.study_instance_uid, row.series_instance_uid), row.first_at)
+    region = region_of(headers) if whole else None
+    return Past(header=headers[0], images=len(paths), origin=origin, region=region)
 
 
 def _changes(connection: sa.Connection, study: _Study, rules: Sequence[Rule]) -> list[Change]:

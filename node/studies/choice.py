@@ -11,6 +11,7 @@ from pydicom import Dataset
 from node.config import Rule
 from node.config.routing import Preference
 from node.studies.grid import plane_name
+from node.studies.region import Region, same_region
 from node.studies.rules import Decision, matches, values_of
 
 Mark = tuple[float, str]
@@ -33,6 +34,10 @@ class Candidate:
     complete: bool
     """No further images have begun to arrive."""
     decided: bool
+    chosen: bool = False
+    """It was decided, and goes through the rule's pipelines."""
+    region: Region | None = None
+    """``None``: not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,8 @@ class Verdict:
     """Series Instance UID by name."""
     unsuitable: str = ""
     """Why the outcome is *not applicable*: a required companion did not come."""
+    chosen_before: tuple[str, ...] = ()
+    """Series Instance UIDs of worse series of the region that were chosen before this one came."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +65,12 @@ class Weight:
     companion: str
     """``""``: the series matches the rule itself."""
     marks: tuple[Mark, ...]
+    region: Region | None = None
 
 
-def weigh(header: Dataset, images: int, decision: Decision, rules: Sequence[Rule]) -> list[Weight]:
+def weigh(
+    header: Dataset, images: int, region: Region | None, decision: Decision, rules: Sequence[Rule]
+) -> list[Weight]:
     """What a decision leaves open for the rest of the study; ``header``: of the first of so many ``images``."""
     by_name = {rule.name: rule for rule in rules}
     weights = []
@@ -68,7 +78,8 @@ def weigh(header: Dataset, images: int, decision: Decision, rules: Sequence[Rule
         rule, companion = by_name[entry["rule"]], entry.get("companion", "")
         if entry["matched"] and (companion or entry["chosen"] is None):
             prefer = rule.companions[companion].prefer if companion else rule.prefer
-            weights.append(Weight(rule=rule.name, companion=companion, marks=marks(prefer, header, images)))
+            found = marks(prefer, header, images)
+            weights.append(Weight(rule=rule.name, companion=companion, marks=found, region=region))
     return weights
 
 
@@ -78,30 +89,35 @@ def marks(prefer: Sequence[Preference], header: Dataset, images: int) -> tuple[M
     return (*(_mark(one, header, images) for one in prefer), _mark("most images", header, images), series_number)
 
 
-def settle(rule: Rule, candidates: Sequence[Candidate], *, quiet: bool, at: float) -> tuple[Verdict, ...]:
+def settle(
+    rule: Rule, candidates: Sequence[Candidate], *, ready: bool, at: float, because: str = ""
+) -> tuple[Verdict, ...]:
     """Verdicts on the candidates of a study that match ``rule`` and are not decided; none yet when it has to wait.
 
-    ``quiet``: no series of the study is arriving, and none has for a while.
+    Only series of the same region compete. ``ready``: no better series is expected; ``because``: why, in words.
     """
     own = [c for c in candidates if not c.companion]
     open_ones = [c for c in own if not c.decided]
-    best = min(own, key=_rank, default=None)
+    best = _best_of_each_region(own)
     verdicts = []
     for one in open_ones:
         overdue = bool(rule.companions) and at >= one.complete_at + rule.deadline_seconds
         others = {name: _companion(name, candidates, one) for name in rule.companions}
         missing = [name for name, other in others.items() if other is None]
-        if not overdue and (missing or (rule.prefer and not quiet)):
+        if not overdue and (missing or (rule.prefer and not ready)):
             continue
-        if rule.prefer and best is not None and one is not best:
-            verdicts.append(_refusal(one, best))
+        if rule.prefer and one not in best:
+            verdicts.append(_refusal(one, _rival(one, best)))
             continue
+        rivals = [c for c in own if same_region(c.region, one.region)]
+        before = tuple(c.series_instance_uid for c in rivals if c.chosen and c is not one) if rule.prefer else ()
         verdicts.append(
             Verdict(
                 series_instance_uid=one.series_instance_uid,
                 generation=one.generation,
                 chosen=True,
-                note=_note(rule, own, others),
+                chosen_before=before,
+                note=_note(rule, len(rivals), before, others, because),
                 companions={name: other.series_instance_uid for name, other in others.items() if other is not None},
                 unsuitable="; ".join(
                     f"series {name!r} did not come within {rule.deadline_seconds:g} s"
@@ -111,6 +127,18 @@ def settle(rule: Rule, candidates: Sequence[Candidate], *, quiet: bool, at: floa
             )
         )
     return tuple(verdicts)
+
+
+def _best_of_each_region(own: Sequence[Candidate]) -> list[Candidate]:
+    best: list[Candidate] = []
+    for one in sorted(own, key=_rank):
+        if not any(same_region(one.region, better.region) for better in best):
+            best.append(one)
+    return best
+
+
+def _rival(one: Candidate, best: Sequence[Candidate]) -> Candidate:
+    return next(better for better in best if same_region(one.region, better.region))
 
 
 def _companion(name: str, candidates: Sequence[Candidate], of: Candidate) -> Candidate | None:
@@ -135,8 +163,11 @@ def _refusal(one: Candidate, best: Candidate) -> Verdict:
     )
 
 
-def _note(rule: Rule, own: Sequence[Candidate], others: Mapping[str, Candidate | None]) -> str:
-    parts = [f"the best of {len(own)} series"] if rule.prefer else []
+def _note(rule: Rule, rivals: int, before: Sequence[str], others: Mapping[str, Candidate | None], because: str) -> str:
+    parts = []
+    if rule.prefer:
+        parts.append(f"the best of {rivals} series" + (f" ({because})" if because else ""))
+        parts += [f"series {uid} was chosen before this one came" for uid in before]
     for name, other in others.items():
         parts.append(
             f"{name!r} is series {other.series_instance_uid}"

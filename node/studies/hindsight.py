@@ -10,6 +10,7 @@ from pydicom import Dataset
 
 from node.config import Rule
 from node.studies.choice import Candidate, settle, weigh
+from node.studies.region import Region
 from node.studies.rules import Decision, Origin, decide, is_urgent, merged, routes_of, sum_up
 
 
@@ -21,6 +22,8 @@ class Past:
     """Of its first image."""
     images: int
     origin: Origin
+    region: Region | None = None
+    """Where it lies in the patient; ``None``: not known."""
 
 
 def decide_study(study: Mapping[str, Past], rules: Sequence[Rule]) -> dict[str, Decision]:
@@ -36,12 +39,13 @@ def decide_study(study: Mapping[str, Past], rules: Sequence[Rule]) -> dict[str, 
                 complete_at=0.0,
                 complete=True,
                 decided=False,
+                region=found.region,
             )
             for uid, one in study.items()
-            for found in weigh(one.header, one.images, decisions[uid], rules)
+            for found in weigh(one.header, one.images, one.region, decisions[uid], rules)
             if found.rule == rule.name
         ]
-        for verdict in settle(rule, candidates, quiet=True, at=inf):
+        for verdict in settle(rule, candidates, ready=True, at=inf):
             uid = verdict.series_instance_uid
             trace = [
                 {**entry, "chosen": verdict.chosen, "note": verdict.note}

@@ -48,6 +48,7 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
     from node.operate.explain import tell_trace
     from node.studies.folder import series_below
     from node.studies.hindsight import Past, decide_study
+    from node.studies.region import region_of
     from node.studies.rules import Origin
     from node.studies.source import read_header
 
@@ -61,7 +62,8 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
     origin = Origin.of([(title, address)] if sender else [], now())
     studies: dict[str, dict[str, Past]] = {}
     for (study_uid, series_uid), paths in groups.items():
-        past = Past(header=read_header(paths[0]), images=len(paths), origin=origin)
+        headers = [read_header(path) for path in paths]
+        past = Past(header=headers[0], images=len(paths), origin=origin, region=region_of(headers))
         studies.setdefault(study_uid, {})[series_uid] = past
     answers = [
         {"study_instance_uid": study_uid, "series_instance_uid": uid, "images": study[uid].images, **asdict(verdict)}

@@ -1,0 +1,83 @@
+"""How long a rule waits: for more images of a series, and for a better series of the study. Pure.
+
+A STAT request, or a rule of high priority, waits ``stat_quiet_seconds``. What a rule states itself holds for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from node.config import Rule, SeriesTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What is known of the series that a study may still get."""
+
+    receiving: int
+    """Series of the study that are being received."""
+    last_at: float
+    """When the last image of the study was stored, seconds since 1970 UTC."""
+    expected: str = ""
+    """Who may send another series, in words; empty when nobody is known to."""
+    whole: str = ""
+    """Who says that every series is here, in words; empty when nobody does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readiness:
+    """Whether a rule may choose among the series of a study, and the reason in words."""
+
+    ready: bool
+    reason: str
+    awaited: str = ""
+    """Which sender or procedure step is waited for, in words; empty when only time has to pass."""
+
+
+def is_hurried(rule: Rule, *, urgent: bool) -> bool:
+    """Whether what matches ``rule`` waits less; ``urgent``: the request was STAT."""
+    return urgent or rule.priority == "high"
+
+
+def quiet_seconds(rule: Rule, settings: SeriesTable, *, urgent: bool) -> float:
+    """Quiet period after which a series that matches ``rule`` is complete."""
+    if rule.quiet_seconds is not None:
+        return rule.quiet_seconds
+    if is_hurried(rule, urgent=urgent):
+        return min(settings.stat_quiet_seconds, settings.quiet_seconds)
+    return settings.quiet_seconds
+
+
+def longest_quiet_seconds(rules: Iterable[Rule], settings: SeriesTable, *, urgent: bool) -> float:
+    """The longest of the quiet periods of all matching rules; that of the settings when none matches."""
+    return max((quiet_seconds(rule, settings, urgent=urgent) for rule in rules), default=settings.quiet_seconds)
+
+
+def shortest_quiet_seconds(rules: Iterable[Rule], settings: SeriesTable) -> float:
+    """No series is complete by its quiet period before this."""
+    return min((settings.quiet_seconds, *(quiet_seconds(rule, settings, urgent=True) for rule in rules)))
+
+
+def may_choose(rule: Rule, outlook: Outlook, settings: SeriesTable, at: float, *, urgent: bool) -> Readiness:
+    """Whether ``rule`` may choose the best series of a study at ``at``.
+
+    It chooses as soon as nothing better is expected, and waits for what is expected at most ``study_quiet_seconds``
+    after the last image. A hurried rule waits only for what is being received.
+    """
+    if outlook.receiving:
+        return Readiness(ready=False, reason=f"{outlook.receiving} series of the study are being received")
+    silence = at - outlook.last_at
+    if outlook.whole:
+        return Readiness(ready=True, reason=outlook.whole)
+    hurried = is_hurried(rule, urgent=urgent)
+    if outlook.expected and not hurried and silence < settings.study_quiet_seconds:
+        reason = f"{outlook.expected}; waiting {settings.study_quiet_seconds:g} s for its series"
+        return Readiness(ready=False, reason=reason, awaited=reason)
+    quiet = quiet_seconds(rule, settings, urgent=urgent) if rule.prefer_seconds is None else rule.prefer_seconds
+    if hurried:
+        quiet = min(quiet, settings.stat_quiet_seconds)
+    if silence < quiet:
+        return Readiness(ready=False, reason=f"last image of the study {silence:.0f} s ago, waiting for {quiet:g} s")
+    reason = f"no image of the study for {quiet:g} s"
+    return Readiness(ready=True, reason=f"{reason}, although {outlook.expected}" if outlook.expected else reason)
