@@ -7,16 +7,18 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from node import __version__, log
-from node.config import PipelineTable, load
 from node.errors import NodeError
 from node.verbs import audit, bench, conformance, doctor, first_run, ledger, models, phantom, reconcile, rules
 from node.verbs import web as dashboard
-from node.verbs.options import config_option, json_option, print_json
+from node.verbs.options import config_option, json_option, load, print_json
+
+if TYPE_CHECKING:
+    from node.config import PipelineTable
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +132,8 @@ def try_pipeline(
 
 def _named_pipeline(pipeline: str, config_path: Path) -> tuple[str, PipelineTable]:
     """Name and table of what ``ainode try`` was asked for."""
+    from node.config import PipelineTable
+
     if ":" in pipeline:
         return pipeline.partition(":")[0].rpartition(".")[2], PipelineTable(factory=pipeline)
     configured = load(config_path).pipelines if config_path.exists() else {}

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.config import parse
 from node.errors import ConfigError
 
 _HEADER = re.compile(r"^\[+([A-Za-z.]+)\]+", re.MULTILINE)
@@ -38,6 +37,8 @@ class Answers:
 
 def filled_in(shipped: str, answers: Answers) -> str:
     """``config.toml`` of a new node. Raises ``ConfigError`` when an answer will not do."""
+    from node.config import parse
+
     if unknown := set(answers.pipelines) - set(offered(shipped)):
         raise ConfigError(
             f"pipelines {', '.join(sorted(unknown))}: not shipped; choose of {', '.join(offered(shipped))}"
@@ -104,4 +105,6 @@ def _with(block: str, values: Mapping[str, Value]) -> str:
 
 def offered(shipped: str) -> list[str]:
     """Pipelines of the shipped file."""
+    from node.config import parse
+
     return list(parse(shipped).pipelines)

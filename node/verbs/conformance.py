@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from node.config import load
-from node.verbs.options import config_option
+from node.verbs.options import config_option, load
 
 
 @click.command()

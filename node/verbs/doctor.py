@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.config import load
-from node.verbs.options import config_option, json_option, print_json
+from node.verbs.options import config_option, json_option, load, print_json
 
 if TYPE_CHECKING:
     from node.check import Check

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.config import Web, parse
 from node.errors import ConfigError, PlatformError
 from node.first_run.place import SYSTEMD, install_units, make_request, make_test_authority, shipped, write_new
 from node.first_run.settings import Answers, filled_in, offered
@@ -187,6 +186,7 @@ def _user(given: dict[str, Any]) -> User | None:
 
 
 def _write_user(user: User, folder: Path) -> None:
+    from node.config import Web
     from node.web.users import users_path, write_user
 
     try:
@@ -211,6 +211,7 @@ def _tell(answers: Answers, config: str, config_path: Path) -> None:
     """What the neighbours must know."""
     from pydicom.uid import UID
 
+    from node.config import parse
     from node.results.gate import SOP_CLASSES
 
     host = _address(answers.pacs_host)

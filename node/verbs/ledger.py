@@ -8,9 +8,8 @@ from pathlib import Path
 
 import click
 
-from node.config import load
 from node.errors import LedgerError
-from node.verbs.options import config_option, json_option, print_json
+from node.verbs.options import config_option, json_option, load, print_json
 
 
 @click.command()

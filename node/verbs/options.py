@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from node.config import Config
 
 
 def _config(_ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> Path:
@@ -24,6 +27,15 @@ config_option = click.option(
     help="Configuration file. Default: $AINODE_CONFIG, ./config.toml or /etc/ainode/config.toml.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
+
+
+def load(path: Path) -> Config:
+    """Read ``config.toml``. Raises ``ConfigError``."""
+    from node.config import (
+        load as read,
+    )  # with pydicom's dictionary and pydantic: `ainode --help` must not wait for them
+
+    return read(path)
 
 
 def print_json(value: Any) -> None:

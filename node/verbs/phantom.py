@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from node.config import load
-from node.verbs.options import config_option, json_option, print_json
+from node.verbs.options import config_option, json_option, load, print_json
 
 PLANES = ("axial", "coronal", "sagittal", "oblique")
 

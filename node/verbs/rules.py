@@ -9,8 +9,7 @@ from pathlib import Path
 
 import click
 
-from node.config import FORWARD, load
-from node.verbs.options import config_option, json_option, print_json
+from node.verbs.options import config_option, json_option, load, print_json
 
 _UNITS = {"h": 3600.0, "d": 86400.0}
 
@@ -44,6 +43,7 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
     """
     from rich.progress import Progress
 
+    from node.config import FORWARD
     from node.ledger.engine import now
     from node.operate.explain import tell_trace
     from node.studies.folder import series_below

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.config import load
-from node.verbs.options import config_option
+from node.verbs.options import config_option, load
 
 if TYPE_CHECKING:
     from node.web.users import Role
