@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from analyses import Change, encoded, put, spoiled
+from analyses import Change, analysis, encoded, put, spoiled, two_lesions
 from pydicom import Dataset, FileDataset
 from pydicom.uid import generate_uid
 
 from node.errors import GateError
-from node.results import EncodedObject, check
+from node.results import EncodedObject, check, encode
 from node.studies.source import SourceSeries
 
 
@@ -99,6 +100,32 @@ def outline_on_nothing(dataset: FileDataset) -> None:
 def outline_of_another_class(dataset: FileDataset) -> None:
     target = item_of(dataset, 0, "111030").ContentSequence[0].ReferencedSOPSequence[0]
     target.ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+
+
+def evidence_of_another_study(dataset: FileDataset) -> None:
+    dataset.CurrentRequestedProcedureEvidenceSequence[0].StudyInstanceUID = "1.2.3"
+
+
+def evidence_of_another_series(dataset: FileDataset) -> None:
+    listed = dataset.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    listed[0].SeriesInstanceUID = "1.2.3"
+
+
+def source_series_of_another(dataset: FileDataset) -> None:
+    dataset.ReferencedSeriesSequence[0].SeriesInstanceUID = "1.2.3"
+
+
+def frame_that_is_not_there(dataset: FileDataset) -> None:
+    derivation = dataset.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0]
+    derivation.SourceImageSequence[0].ReferencedFrameNumber = 2
+
+
+def invented_predecessor(dataset: FileDataset) -> None:
+    instance, series, study = Dataset(), Dataset(), Dataset()
+    instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = dataset.SOPClassUID, "1.2.3"
+    series.ReferencedSOPSequence, series.SeriesInstanceUID = [instance], "1.2.3.4"
+    study.ReferencedSeriesSequence, study.StudyInstanceUID = [series], dataset.StudyInstanceUID
+    dataset.PredecessorDocumentsSequence = [study]
 
 
 def meaningless_code(dataset: FileDataset) -> None:
@@ -211,6 +238,11 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
     "no outline": ("sr", drop_from_group(0, "111030"), "viewers would show none"),
     "an outline on nothing": ("sr", outline_on_nothing, "neither source nor result"),
     "an outline on another class": ("sr", outline_of_another_class, "another SOP Class"),
+    "evidence of another study": ("sr", evidence_of_another_study, "another StudyInstanceUID"),
+    "evidence of another series": ("sr", evidence_of_another_series, "another SeriesInstanceUID"),
+    "source images of another series": ("seg", source_series_of_another, "another SeriesInstanceUID"),
+    "a frame of a single image": ("seg", frame_that_is_not_there, "refers to a frame that"),
+    "an invented predecessor": ("sr", invented_predecessor, "which is no predecessor"),
     "an outline without points": ("sr", in_group(0, "111030", GraphicData=[]), "GraphicData"),
     "a code without meaning": ("sr", meaningless_code, "no value, scheme or meaning"),
     "a coding scheme in other letters": ("sr", another_scheme, "the standard writes SCT"),
@@ -262,6 +294,17 @@ def test_a_report_without_its_segmentation_is_caught(good):
     source, objects = good
     with pytest.raises(GateError, match="neither source nor result"):
         check([o for o in objects if o.kind != "seg"], source)
+
+
+def test_results_on_images_that_were_never_received_are_caught(good):
+    """Whatever a header was made into on its way: the files say what was received."""
+    source, _ = good
+    headers = [deepcopy(header) for header in source.datasets]
+    for header in headers:
+        header.SOPInstanceUID = generate_uid()
+    believed = replace(source, datasets=tuple(headers))
+    with pytest.raises(GateError, match="neither source nor result"):
+        check(encode(analysis(two_lesions(believed)), believed), believed)
 
 
 def test_all_faults_are_told_at_once(good):

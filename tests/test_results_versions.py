@@ -52,7 +52,7 @@ def test_a_report_names_the_one_it_follows_and_lesions_that_overlap_keep_their_t
     lesions = tuple(Lesion(segment=s, finding=codes.SCT.Nodule) for s in (new, moved))
     following = analysis(Findings(lesions=lesions, segments=(organ,)), generation=2)
     objects = encode(following, source, earlier=earlier)
-    check(objects, source)
+    check(objects, source, earlier)
     then, now = tracking(earlier_seg), tracking(one(objects, "seg"))
     assert now["Nodule 2"] == then["Nodule 1"]
     assert now["Nodule 1"] not in then.values()
@@ -63,6 +63,15 @@ def test_a_report_names_the_one_it_follows_and_lesions_that_overlap_keep_their_t
     named = predecessor.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert named.ReferencedSOPInstanceUID == earlier_report.SOPInstanceUID
     assert one(objects, "sr").SOPInstanceUID in report_uids(following, source)
+
+
+def test_a_report_that_names_another_predecessor_than_its_own_is_caught(tmp_path):
+    source = source_of(tmp_path / "now", ct_series(5, 32))
+    earlier, _, _ = earlier_of(tmp_path, source, two_lesions(source))
+    objects = encode(analysis(two_lesions(source), generation=2), source, earlier=earlier)
+    check(objects, source, earlier)
+    with pytest.raises(GateError, match="which is no predecessor"):
+        check(objects, source)
 
 
 def test_a_first_report_follows_none(tmp_path):

@@ -128,7 +128,7 @@ class Encode:
             earlier = self._earlier(job, report_uids(analysis, source))
             try:
                 objects = encode(analysis, source, kinds, earlier, profiles=profiles)
-                check(objects, source)
+                check(objects, source, earlier)
             except EncodeError as error:
                 fault, bad = str(error), error.kinds & kinds & OPTIONAL
             if not fault or not bad:

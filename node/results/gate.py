@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -28,9 +28,11 @@ from pydicom.uid import (
 
 from node.errors import GateError
 from node.results.analysis import EncodedObject, Source
+from node.results.earlier import Earlier
 from node.results.gate_codes import code_faults
 from node.results.gate_image import derived_faults, key_image_faults, seg_faults
 from node.results.gate_more import graphic_faults, label_faults, map_faults, pdf_faults, rejection_faults
+from node.results.gate_references import received, reference_faults
 from node.results.gate_report import report_faults
 from node.results.headers import by_instance
 from node.results.identity import IDENTITY_MODULES, identity_tags
@@ -39,22 +41,21 @@ from node.results.iod import iod_faults
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
 MAX_BYTES = 2**31 - 1
 """Many archives and toolkits count the bytes of an object in 31 bits."""
-_FOREIGN = frozenset({
-    "RequestAttributesSequence", "ReferencedRequestSequence", "RelatedSeriesSequence", "ContributingSourcesSequence",
-    "PredecessorDocumentsSequence",
-})  # fmt: skip
 
 
-def check(objects: Sequence[EncodedObject], source: Source) -> None:
+def check(objects: Sequence[EncodedObject], source: Source, earlier: Earlier | None = None) -> None:
     """Raise ``GateError`` with every fault of the objects of one analysis, and their kinds; return when there is none.
 
     Checked: identity byte for byte as in the source's file; UIDs; attributes of type 1 and 2 of the mandatory modules;
-    codes are whole and mean what the standard says; references resolve to the right class; size; SEG and derived
-    images lie where the source's pixels lie; TID 1500.
+    codes are whole and mean what the standard says; references resolve to an image that was received, to another of
+    the objects or to the report of ``earlier``, of the right class, series and study; size; SEG and derived images lie
+    where the source's pixels lie; TID 1500.
     """
-    images = by_instance(source.datasets)
+    images = received(source.paths)
+    predecessors = by_instance([*earlier.reports.values()]) if earlier is not None else {}
     headers = [dcmread(BytesIO(o.data), stop_before_pixels=True) for o in objects]
     results = by_instance(headers)
+    known = {**images, **results}
     stated = dcmread(source.paths[0], stop_before_pixels=True)
     # what the scanner left out is not invented; read apart, because looking decodes
     header = dcmread(source.paths[0], stop_before_pixels=True)
@@ -69,7 +70,7 @@ def check(objects: Sequence[EncodedObject], source: Source) -> None:
         dataset = encoded.dataset
         is_copy = encoded.kind.startswith("derived")
         copied = inherited if is_copy else {f for f in inherited if f.startswith(IDENTITY_MODULES)}
-        found = [*_object_faults(encoded, dataset, stated, {**images, **results}, copied)]
+        found = [*_object_faults(encoded, dataset, stated, known=known, predecessors=predecessors, copied=copied)]
         if str(dataset.get("SeriesInstanceUID", "")) == source.series_instance_uid:
             found.append("SeriesInstanceUID is the source's; a result is a series of its own")
         if not found:  # the deeper checks rely on these
@@ -92,7 +93,10 @@ def check_rejection(note: EncodedObject, results: Sequence[Path]) -> None:
     named = by_instance([dcmread(path, stop_before_pixels=True) for path in results])
     copied = {f for f in iod_faults(next(iter(named.values()))) if f.startswith(IDENTITY_MODULES)}
     stated = dcmread(results[0], stop_before_pixels=True)
-    faults = [*_object_faults(note, dataset, stated, named, copied), *rejection_faults(dataset, named.keys())]
+    faults = [
+        *_object_faults(note, dataset, stated, known=named, predecessors={}, copied=copied),
+        *rejection_faults(dataset, named.keys()),
+    ]
     _refuse([f"{note.kind} {dataset.get('SOPInstanceUID', '')}: {fault}" for fault in faults], {note.kind})
 
 
@@ -106,7 +110,9 @@ def _object_faults(
     encoded: EncodedObject,
     dataset: Dataset,
     stated: Dataset,
+    *,
     known: Mapping[str, Dataset],
+    predecessors: Mapping[str, Dataset],
     copied: Collection[str],
 ) -> Iterator[str]:
     """What is asked of every object; ``copied``: faults of the IOD that came with the source's own header."""
@@ -115,7 +121,7 @@ def _object_faults(
     items = [*_nested(dataset)]
     own = chain(iod_faults(dataset), code_faults(item for _, item in items))
     yield from (fault for fault in own if fault not in copied)
-    yield from reference_faults(items, known)
+    yield from reference_faults(items, known, predecessors)
     if len(encoded.data) > MAX_BYTES:
         yield f"it has {len(encoded.data)} bytes; archives take at most {MAX_BYTES}"
 
@@ -194,22 +200,6 @@ def uid_faults(dataset: Dataset) -> Iterator[str]:
         yield "MediaStorageSOPClassUID differs from SOPClassUID"
     if meta.TransferSyntaxUID not in (ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless):
         yield f"TransferSyntaxUID is {meta.TransferSyntaxUID}, not Explicit VR Little Endian or a lossless one"
-
-
-def reference_faults(items: Iterable[tuple[str, Dataset]], known: Mapping[str, Dataset]) -> Iterator[str]:
-    """Each referenced instance is a source image or a result of this analysis, and of the class it is said to be.
-
-    References to requests and to other series of the source came with its header: they are its business.
-    """
-    for keyword, item in items:
-        uid = item.get("ReferencedSOPInstanceUID")
-        if uid is None or keyword in _FOREIGN:
-            continue
-        target = known.get(str(uid))
-        if target is None:
-            yield f"{keyword} refers to {uid}, which is neither source nor result"
-        elif item.get("ReferencedSOPClassUID") != target.SOPClassUID:
-            yield f"{keyword} gives {uid} another SOP Class"
 
 
 def _nested(dataset: Dataset) -> Iterator[tuple[str, Dataset]]:

@@ -1,0 +1,67 @@
+"""References: each one resolves to an image that was received, to a result of this analysis, or to its predecessor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset, dcmread
+
+from node.results.headers import by_instance
+
+_FOREIGN = frozenset({
+    "RequestAttributesSequence", "ReferencedRequestSequence", "RelatedSeriesSequence", "ContributingSourcesSequence",
+})  # fmt: skip
+_PREDECESSORS = "PredecessorDocumentsSequence"
+_IDENTIFYING = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "NumberOfFrames"]
+_INSTANCES = ("ReferencedSOPSequence", "ReferencedInstanceSequence", "ReferencedImageSequence")
+"""Lists of instances, of a report, of an object with frames and of a presentation state."""
+
+
+def received(paths: Sequence[Path]) -> dict[str, Dataset]:
+    """What each file itself says that it is, by SOP Instance UID: headers of frames and encoders are not asked."""
+    files = dict.fromkeys(paths)
+    return by_instance([dcmread(path, specific_tags=_IDENTIFYING, stop_before_pixels=True) for path in files])
+
+
+def reference_faults(
+    items: Iterable[tuple[str, Dataset]], known: Mapping[str, Dataset], predecessors: Mapping[str, Dataset]
+) -> Iterator[str]:
+    """Each referenced instance was received or is a result, and is of the class, study and series it is said to be of.
+
+    ``items``: with the keyword of the sequence at their top. References to requests and to other series of the source
+    came with its header: they are its business.
+    """
+    for keyword, item in items:
+        if keyword in _FOREIGN:
+            continue
+        targets = predecessors if keyword == _PREDECESSORS else known
+        yield from _instance_faults(keyword, item, targets)
+        yield from _place_faults(keyword, item, targets)
+
+
+def _instance_faults(keyword: str, item: Dataset, targets: Mapping[str, Dataset]) -> Iterator[str]:
+    uid = item.get("ReferencedSOPInstanceUID")
+    if uid is None:
+        return
+    target = targets.get(str(uid))
+    if target is None:
+        wanted = "no predecessor" if keyword == _PREDECESSORS else "neither source nor result"
+        yield f"{keyword} refers to {uid}, which is {wanted}"
+        return
+    if item.get("ReferencedSOPClassUID") != target.SOPClassUID:
+        yield f"{keyword} gives {uid} another SOP Class"
+    frames = np.atleast_1d(item.get("ReferencedFrameNumber") or [])
+    if any(not 1 <= int(frame) <= int(target.get("NumberOfFrames") or 1) for frame in frames):
+        yield f"{keyword} refers to a frame that {uid} has not"
+
+
+def _place_faults(keyword: str, item: Dataset, targets: Mapping[str, Dataset]) -> Iterator[str]:
+    """``item`` may be a series that lists its instances, or a study that lists its series."""
+    for place, below in (("SeriesInstanceUID", [item]), ("StudyInstanceUID", item.get("ReferencedSeriesSequence"))):
+        stated = item.get(place)
+        listed = [one for part in below or [] for name in _INSTANCES for one in part.get(name) or []]
+        for uid in {str(one.get("ReferencedSOPInstanceUID", "")) for one in listed} if stated else ():
+            if uid in targets and targets[uid].get(place) != stated:
+                yield f"{keyword} gives {uid} another {place}"
