@@ -195,6 +195,18 @@ def test_a_job_that_does_not_move_is_a_problem_but_not_when_an_operator_stopped_
     assert node.problems(now() + 120) == set()
 
 
+def test_a_received_image_without_a_row_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    node = Node(tmp_path)
+    draft = node.spool.draft()
+    draft.write([b"image"])
+    node.spool.keep("1.2", "1.3", "1.4", draft)
+    assert node.problems() == set()  # its row follows in a moment
+    monkeypatch.setattr("node.operate.problems.ROWLESS_SECONDS", 0.0)
+    assert node.problems() == {"rows"}
+    draft.discard()
+    assert node.problems() == set()
+
+
 def test_failed_jobs_silence_a_full_disk_and_missing_roles_are_problems(tmp_path: Path):
     node = Node(tmp_path, silence_hours=2.0)
     _job(node, state="COMPLETED", outcome="failed", updated_at=now())

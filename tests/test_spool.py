@@ -151,19 +151,40 @@ def test_a_killed_writer_leaves_a_temporary_that_is_swept_and_a_living_one_keeps
     assert spool.absolute("incoming/1.2/1.2.3/1.2.3.4.dcm").read_bytes() == b"x" * 100 + b"y" * 100
 
 
+def test_a_second_name_that_the_rescue_wants_to_keep_stays_for_the_next_sweep(tmp_path: Path) -> None:
+    writer, other = Spool(tmp_path), Spool(tmp_path)
+    for sop in ("1.1", "1.2"):
+        draft = writer.draft()
+        draft.write([part10(b"x")])
+        writer.keep("1.2", "1.2.3", sop, draft)
+    assert other.without_row(0.0) == 2
+    assert other.without_row(60.0) == 0
+    del writer  # as if its process had ended
+    assert other.sweep(lambda names: names[:1]) == 1
+    assert other.without_row(0.0) == 1
+    assert other.sweep(lambda _names: []) == 1
+    assert other.without_row(0.0) == 0
+    assert not any((tmp_path / "temporary").iterdir())
+
+
 def test_a_draft_keeps_its_name_until_its_owner_has_written_the_row(tmp_path: Path) -> None:
     writer, other = Spool(tmp_path), Spool(tmp_path)
     draft = writer.draft()
     draft.write([part10(b"x")])
     kept = writer.keep("1.2", "1.2.3", "1.2.3.4", draft)
     rescued: list[list[Path]] = []
-    assert other.sweep(rescued.append) == 0
+
+    def rescue(names: list[Path]) -> list[Path]:
+        rescued.append(names)
+        return []
+
+    assert other.sweep(rescue) == 0
     assert other.is_alive(writer.writer)
     assert other.path_of(draft.path, "1.2", "1.2.3", "1.2.3.4") == kept.path
     name = writer.writer
     del writer  # as if its process had ended
     assert not other.is_alive(name)
-    assert other.sweep(rescued.append) == 1
+    assert other.sweep(rescue) == 1
     assert rescued == [[draft.path]]
     draft.discard()
     assert everything(other) == [kept.path]

@@ -37,10 +37,14 @@ def open_ledger(url: str) -> sa.Engine:
     SQLite runs in WAL mode with ``synchronous=FULL``: a committed row survives a power cut.
     """
     if url.startswith("sqlite"):
-        engine = sa.create_engine(url, insertmanyvalues_page_size=_ROWS_AT_ONCE, connect_args={"timeout": 30.0})
+        engine = sa.create_engine(
+            url, insertmanyvalues_page_size=_ROWS_AT_ONCE, hide_parameters=True, connect_args={"timeout": 30.0}
+        )
         sa.event.listen(engine, "connect", _sqlite_pragmas)
     else:
-        engine = sa.create_engine(url, insertmanyvalues_page_size=_ROWS_AT_ONCE, pool_pre_ping=True)
+        engine = sa.create_engine(
+            url, insertmanyvalues_page_size=_ROWS_AT_ONCE, hide_parameters=True, pool_pre_ping=True
+        )
     try:
         with begin_immediate(engine) as connection:  # processes that start together must not both create
             if connection.dialect.name == "postgresql":

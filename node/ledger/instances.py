@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
 
-from node.ledger.engine import insert_if_new, insert_new
+from node.ledger.engine import begin_immediate, insert_if_new, insert_new
 from node.ledger.tables import association, conflict, event, instance, series
 
 
@@ -45,6 +46,17 @@ class Receipt:
     received_at: float
 
 
+_TRIAL = Receipt(
+    sop_instance_uid="0", sop_class_uid="0", transfer_syntax_uid="0", study_instance_uid="0", series_instance_uid="0",
+    modality="", path="trial", digest="", size=0, conflict=False, received_at=0.0,
+    association=OpenAssociation(id="trial", receiver="", calling_ae="", called_ae="", peer_address="", opened_at=0.0),
+)  # fmt: skip
+
+
+class _UndoneError(Exception):
+    """Takes back what a trial wrote."""
+
+
 def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> None:
     """Record received files in the caller's write transaction; recording the same file again changes nothing.
 
@@ -72,6 +84,13 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> 
     # A conflict whose first file has no row yet can only come from a spool that is being recovered; one that is the
     # file that counts has taken the place of the first.
     _record_conflicts(connection, [r for r in receipts if paths.get(r.sop_instance_uid) != r.path])
+
+
+def try_row(engine: sa.Engine) -> None:
+    """Write the row of an instance that does not exist and take it back; raises what the ledger raises."""
+    with suppress(_UndoneError), begin_immediate(engine) as connection:
+        record_instances(connection, [_TRIAL])
+        raise _UndoneError
 
 
 def close_associations(connection: sa.Connection, ids: Collection[str], at: float) -> None:

@@ -13,6 +13,8 @@ from node.operate.explain import clock
 from node.operate.status import by_role
 from node.spool import Spool
 
+ROWLESS_SECONDS = 60.0
+"""A received image without a row for this long is a problem; most rows follow within a second."""
 _OPEN = ("SCHEDULED", "IN PROGRESS")
 
 
@@ -40,6 +42,10 @@ def problems(config: Config, connection: sa.Connection, spool: Spool, at: float)
     free, least = spool.free_gib(), config.storage.min_free_gib
     if free < least * wanted.disk_factor:
         found["disk"] = f"{free:.1f} GiB are free; images are refused below {least:g} GiB"
+    if rowless := spool.without_row(ROWLESS_SECONDS):
+        found["rows"] = (
+            f"{rowless} received images have no row in the ledger and are not analysed; the receiver's log says why"
+        )
     last = connection.scalar(sa.select(sa.func.max(series.c.last_at)))
     if wanted.silence_hours and last is not None and last < at - wanted.silence_hours * 3600:
         found["silence"] = f"no image came since {clock(last)}"

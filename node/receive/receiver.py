@@ -10,6 +10,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel
 
+from node.actor import look_every
 from node.config import Config
 from node.ledger.deliveries import record_report
 from node.ledger.engine import begin_immediate
@@ -37,6 +38,8 @@ LOGGER = logging.getLogger(__name__)
 _ONE_NOTICE_SECONDS = 60.0
 _NOTICES = 100
 """Addresses in that time."""
+_RECOVER_SECONDS = 300.0
+"""How often files of dead receivers that have no row are looked for again."""
 
 
 class Receiver:
@@ -95,7 +98,9 @@ class Receiver:
         )
         self._committer.start()
         self._server.start()
-        self._search = threading.Thread(target=self._search_once, args=(listening,), name="receive-search", daemon=True)
+        self._search = threading.Thread(
+            target=self._look_for_rowless, args=(listening,), name="receive-search", daemon=True
+        )
         self._search.start()
         LOGGER.info("receiving as %s on %s port %d", self._ae.title.strip(), *listening.socket.getsockname()[:2])
 
@@ -123,13 +128,15 @@ class Receiver:
             self._told[address] = at
             give_notice(self._engine, "refused", who=calling_ae, address=address, detail=words)
 
-    def _search_once(self, listening: Listening) -> None:
+    def _look_for_rowless(self, listening: Listening) -> None:
         try:
             with listening.once() as first:
                 if first:
                     search(self._engine, self._spool, self._ending)
         except Exception:  # the actor's own loop: who receives must not stop for what is missing
             LOGGER.exception("the spool could not be searched for files without a row; the next start tries again")
+        # What the ledger refused at the start, and what receivers left that died since.
+        look_every(_RECOVER_SECONDS, self._ending, "recovery", lambda _: recover(self._engine, self._spool))
 
     def _occupied_bytes(self, calling_ae: str) -> int:
         with self._engine.connect() as connection:

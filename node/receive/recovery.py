@@ -36,13 +36,21 @@ def recover(engine: sa.Engine, spool: Spool) -> int:
     with begin_immediate(engine) as connection:
         dead = [receiver for receiver in open_receivers(connection) if not spool.is_alive(receiver)]
         stale = close_associations_of(connection, dead, now())
-    found: list[int] = []
-    swept = spool.sweep(lambda names: found.append(_rescue(engine, spool, names)))
+    found = 0
+
+    def rescue(names: list[Path]) -> set[Path]:
+        nonlocal found
+        receipts = _receipts(spool, names)
+        recorded = _record(engine, list(receipts.values()))
+        found += len(recorded)
+        return {name for name, receipt in receipts.items() if receipt.path not in recorded}
+
+    swept = spool.sweep(rescue)
     if stale or swept:
         LOGGER.warning(
-            "recovered: %d association(s) closed, %d temporaries swept, %d file(s) recorded", stale, swept, sum(found)
+            "recovered: %d association(s) closed, %d temporaries swept, %d file(s) recorded", stale, swept, found
         )
-    return sum(found)
+    return found
 
 
 def search(engine: sa.Engine, spool: Spool, stop: threading.Event) -> int:
@@ -58,14 +66,15 @@ def search(engine: sa.Engine, spool: Spool, stop: threading.Event) -> int:
         with engine.connect() as connection:
             unknown = sorted(set(paths) - known_paths(connection, study))
         alone = [path for path in unknown if not spool.has_writer(path)]
-        found += _record(engine, [receipt for path in alone for receipt in _read(spool.absolute(path), path)])
+        found += len(_record(engine, [receipt for path in alone for receipt in _read(spool.absolute(path), path)]))
     if found:
         LOGGER.warning("recovered: %d file(s) of the spool that had no row", found)
     return found
 
 
-def _rescue(engine: sa.Engine, spool: Spool, names: list[Path]) -> int:
-    receipts = []
+def _receipts(spool: Spool, names: list[Path]) -> dict[Path, Receipt]:
+    """The receipt of each kept file that can be read, by its second name."""
+    receipts = {}
     for name in names:
         for receipt in _read(name, str(name)):
             path = spool.path_of(
@@ -73,15 +82,23 @@ def _rescue(engine: sa.Engine, spool: Spool, names: list[Path]) -> int:
             )
             if path is not None:
                 sync_folder(spool.absolute(path).parent)  # its writer may have died before it did
-                receipts.append(replace(receipt, path=path, conflict=path.startswith("conflicts/")))
-    return _record(engine, receipts)
+                receipts[name] = replace(receipt, path=path, conflict=path.startswith("conflicts/"))
+    return receipts
 
 
-def _record(engine: sa.Engine, receipts: list[Receipt]) -> int:
-    if receipts:
+def _record(engine: sa.Engine, receipts: list[Receipt]) -> set[str]:
+    """Write the rows, one by one where the ledger refuses them together; return the paths of those that it took."""
+    if not receipts:
+        return set()
+    try:
         with begin_immediate(engine) as connection:
             record_instances(connection, receipts)
-    return len(receipts)
+    except (sa.exc.SQLAlchemyError, ValueError) as error:
+        if len(receipts) > 1:
+            return set().union(*(_record(engine, [receipt]) for receipt in receipts))
+        LOGGER.error("%s: the ledger refuses its row: %s", receipts[0].path, error)  # noqa: TRY400 - no traceback
+        return set()
+    return {receipt.path for receipt in receipts}
 
 
 def _read(file: Path, path: str) -> Iterator[Receipt]:
@@ -91,15 +108,16 @@ def _read(file: Path, path: str) -> Iterator[Receipt]:
         with file.open("rb") as stream:
             digest = digest_of(stream)
             stream.seek(dataset_offset(file))
-            head = read_head(stream, meta.TransferSyntaxUID)
+            syntax = str(meta.get("TransferSyntaxUID", ""))
+            head = read_head(stream, syntax)
         state = file.stat()
-    except (InputError, InvalidDicomError) as error:
+    except (InputError, InvalidDicomError, EOFError, OSError) as error:
         LOGGER.error("%s has no row and cannot be read, it stays as it is: %s", path, error)  # noqa: TRY400
         return
     yield Receipt(
         sop_instance_uid=head.sop_instance_uid,
         sop_class_uid=head.sop_class_uid,
-        transfer_syntax_uid=meta.TransferSyntaxUID,
+        transfer_syntax_uid=syntax,
         study_instance_uid=head.study_instance_uid,
         series_instance_uid=head.series_instance_uid,
         modality=head.modality,

@@ -6,8 +6,9 @@ import itertools
 import os
 import re
 import threading
+import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -150,10 +151,11 @@ class Spool:
         space = os.statvfs(self.folder)
         return space.f_bavail * space.f_frsize / 2**30
 
-    def sweep(self, rescue: Callable[[list[Path]], None]) -> int:
+    def sweep(self, rescue: Callable[[list[Path]], Collection[Path]]) -> int:
         """Delete temporaries whose writer is gone; return how many. Safe while other processes write.
 
-        ``rescue`` gets those first that are second names of kept files: their rows may be missing.
+        ``rescue`` gets those first that are second names of kept files: their rows may be missing. What it returns is
+        left for a later sweep.
         """
         swept = 0
         for path in self._temporary.iterdir():
@@ -163,15 +165,28 @@ class Spool:
             elif (descriptor := locked(path)) is not None:
                 try:
                     files = list(path.iterdir())
-                    if kept := [file for file in files if file.stat().st_nlink > 1]:
-                        rescue(kept)
+                    kept = [file for file in files if file.stat().st_nlink > 1]
+                    left = rescue(kept) if kept else ()
                     for file in files:
-                        file.unlink()
-                    path.rmdir()
-                    swept += len(files)
+                        if file not in left:
+                            file.unlink()
+                            swept += 1
+                    if not left:
+                        path.rmdir()
                 finally:
                     os.close(descriptor)
         return swept
+
+    def without_row(self, seconds: float) -> int:
+        """How many received files have had no row for this long: each has its second name among the temporaries."""
+        before, count = time.time() - seconds, 0
+        for folder in self._temporary.iterdir():
+            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:  # swept meanwhile
+                for entry in entries:
+                    with suppress(FileNotFoundError):
+                        state = entry.stat(follow_symlinks=False)
+                        count += state.st_nlink > 1 and state.st_ctime < before
+        return count
 
     def path_of(self, file: Path, study: str, series: str, sop: str) -> str | None:
         """The relative path under which ``keep`` has kept a file; ``None`` when it has not."""

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from node.ledger.instances import try_row
 from node.operate.metrics import exposition
 from node.operate.status import by_role
 from node.web.site import Site
@@ -34,13 +35,26 @@ def routes(site: Site) -> Iterable[Route]:
 
 def faults_of(site: Site) -> list[str]:
     """Why the node cannot work: ledger, disk, a role that does not beat."""
-    try:
-        with site.engine.connect() as connection:
-            roles = by_role(connection)
-    except sa.exc.SQLAlchemyError:
-        return ["the ledger does not answer"]
+    if fault := ledger_fault(site.engine):
+        return [fault]
+    with site.engine.connect() as connection:
+        roles = by_role(connection)
     faults = [f"no {role} is alive" for role in ("worker", "sender") if not roles.get(role)]
     free = site.spool.free_gib()
     if free <= site.config.storage.min_free_gib:
         faults.append(f"{free:.1f} GiB free, images are refused below {site.config.storage.min_free_gib:g} GiB")
     return faults
+
+
+def ledger_fault(engine: sa.Engine) -> str:
+    """Why nothing can be received into the ledger; empty when it takes rows."""
+    try:
+        with engine.connect():
+            pass
+    except sa.exc.SQLAlchemyError:
+        return "the ledger does not answer"
+    try:
+        try_row(engine)
+    except sa.exc.SQLAlchemyError:
+        return "the ledger takes no rows; images are refused"
+    return ""
