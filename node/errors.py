@@ -25,6 +25,8 @@ class NodeError(Exception):
     exit_code = 1
     permanent = False
     """A permanent error is not tried again: the same input would fail the same way."""
+    for_radiologist = "the analysis stopped with an error"
+    """Why there is no result, for who cannot mend it; continues "NOT ANALYSED: "."""
 
 
 class ConfigError(NodeError):
@@ -32,6 +34,7 @@ class ConfigError(NodeError):
 
     exit_code = 2
     permanent = True
+    for_radiologist = "the node is not set up correctly for this analysis"
 
 
 class InputError(NodeError):
@@ -39,18 +42,21 @@ class InputError(NodeError):
 
     exit_code = 3
     permanent = True
+    for_radiologist = "one image cannot be read"
 
 
 class PipelineError(NodeError):
     """A pipeline cannot be loaded or broke while running."""
 
     exit_code = 4
+    for_radiologist = "the program that analyses the images stopped with an error"
 
 
 class WeightsError(PipelineError):
     """Weights are missing or differ from their pinned SHA-256."""
 
     permanent = True
+    for_radiologist = "the model is missing or was altered"
 
 
 class EncodeError(NodeError):
@@ -58,6 +64,7 @@ class EncodeError(NodeError):
 
     exit_code = 5
     permanent = True
+    for_radiologist = "the result could not be written as DICOM objects"
 
     def __init__(self, message: str, kinds: Collection[str] = ()) -> None:
         super().__init__(message)
@@ -67,6 +74,8 @@ class EncodeError(NodeError):
 
 class GateError(EncodeError):
     """An encoded object that may not leave the node."""
+
+    for_radiologist = "the result did not pass the checks before sending"
 
 
 class DeliveryError(NodeError):
@@ -83,6 +92,7 @@ class LedgerError(NodeError):
     """The ledger cannot be opened, or contradicts itself."""
 
     exit_code = 7
+    for_radiologist = "the database of the node did not work"
 
 
 class NotFoundError(NodeError):
@@ -90,9 +100,21 @@ class NotFoundError(NodeError):
 
     exit_code = 8
     permanent = True
+    for_radiologist = "the analysis is not set up on this node"
 
 
 class PlatformError(NodeError):
     """Disk, port, device or an installed package is missing."""
 
     exit_code = 9
+    for_radiologist = "the computer lacks what the analysis needs"
+
+
+def not_analysed(error: BaseException | None, reference: str) -> str:
+    """What a report says of an analysis that failed with ``error``; ``None``: nobody knows with which.
+
+    The class alone decides: messages are for who runs the node, who finds them in the log under ``reference``, the
+    job. They may hold paths, names and Python.
+    """
+    why = error.for_radiologist if isinstance(error, NodeError) else NodeError.for_radiologist
+    return f"NOT ANALYSED: {why}. Details are in the log of the AI node, job {reference}."

@@ -111,5 +111,5 @@ def test_real_studies_go_through_node_and_pacs_and_the_archive_is_shown(
     shown = capsys.readouterr().out
     assert "AX FLAIR" in shown
     assert "secondary captures" in shown, "the screenshot is ignored, and said so"
-    assert "AI tumor report" in shown, "whatever the outcome, the PACS has got a report"
+    assert "AI FLAIR abnormality report" in shown, "whatever the outcome, the PACS has got a report"
     parse((tmp_path / "demo" / "config.toml").read_text())

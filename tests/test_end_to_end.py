@@ -154,7 +154,7 @@ def test_results_that_the_pacs_routes_back_to_us_are_not_analysed_again(
         ("dark", "no findings", ""),
         ("short", "not applicable", "the series has 2 images, at least 3 are needed"),
         ("gap", "partial", ""),
-        ("truncated", "failed", "cannot be decoded"),
+        ("truncated", "failed", "NOT ANALYSED: one image cannot be read."),
         ("no geometry", "not applicable", "ImagePositionPatient is missing"),
     ],
 )

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from dbos import DBOS
 from job_node import PACE, RETRIES
 
-from node.errors import DeliveryError, InputError
+from node.errors import DeliveryError, InputError, not_analysed
 from node.jobs.engine import Jobs
 from node.jobs.heartbeat import Heartbeat, Pace
 from node.jobs.stage import Done, Stage
@@ -180,7 +180,10 @@ def test_permanent_error_is_not_tried_again(engine: sa.Engine, jobs: Jobs) -> No
     jobs.serve("worker", stages(refuses))
     until(completed(engine, job_id))
     assert tries == [job_id]
-    assert (read(engine, job_id).outcome, read(engine, job_id).reason) == ("failed", "no pixels")
+    assert (read(engine, job_id).outcome, read(engine, job_id).reason) == (
+        "failed",
+        not_analysed(InputError("no pixels"), job_id),
+    )
 
 
 @BOTH

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from node.errors import NodeError, NotFoundError
+from node.errors import NodeError, NotFoundError, not_analysed
 from node.ledger import open_ledger
 from node.ledger.deliveries import begin_delivery, postpone_delivery
 from node.ledger.jobs import (
@@ -159,7 +159,11 @@ def test_inference_that_finally_fails_becomes_the_outcome_failed(ledger: sa.Conn
     [encode] = fail_attempt(ledger, attempt, "broke again", 0.1, RETRIES, permanent=permanent)
     assert encode.stage == ENCODE
     assert encode.run == 1
-    assert (job(ledger).outcome, job(ledger).reason, job(ledger).state) == ("failed", "broke again", "SCHEDULED")
+    assert (job(ledger).outcome, job(ledger).reason, job(ledger).state) == (
+        "failed",
+        not_analysed(None, NEW.id),
+        "SCHEDULED",
+    )
 
 
 def test_encoding_that_finally_fails_is_reported_and_then_cancels(ledger: sa.Connection) -> None:

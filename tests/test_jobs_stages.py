@@ -16,7 +16,7 @@ from dicom_files import ct_series, mr_series
 from job_node import JobNode, config_of
 from pydicom import FileDataset, dcmread
 
-from node.errors import GateError, InputError
+from node.errors import ConfigError, EncodeError, GateError, InputError, PipelineError, not_analysed
 from node.jobs import encode as encode_stage
 from node.jobs.encode import Encode
 from node.jobs.infer import Infer
@@ -96,26 +96,34 @@ def test_pipeline_that_keeps_breaking_ends_as_a_failure_the_radiologist_can_read
     job_id = node.enqueue(pipeline="raise")
     job = node.wait(job_id)
     assert (job.state, job.outcome) == ("COMPLETED", "failed")
-    assert "the network diverged" in job.reason
-    assert [what for what, _ in node.events(job_id)].count("infer failed") == 2
+    assert job.reason == not_analysed(PipelineError("x"), job_id)
+    told = [detail for what, detail in node.events(job_id) if what == "infer failed"]
+    assert len(told) == 2
+    assert all("RuntimeError: the network diverged" in detail for detail in told), "who runs the node reads all of it"
     assert classes(node, job_id) == ["SR"]
     [report] = node.results(job_id)
-    assert b"the network diverged" in node.spool.absolute(report.path).read_bytes()
+    said = node.spool.absolute(report.path).read_bytes()
+    assert b"NOT ANALYSED: the program that analyses the images stopped with an error" in said
+    assert b"diverged" not in said, "a message of Python is no part of a report"
+    assert b"RuntimeError" not in said
 
 
 def test_wrong_options_fail_at_once(node: JobNode) -> None:
     job_id = node.enqueue(pipeline="jump")
     job = node.wait(job_id)
     assert job.outcome == "failed"
-    assert "options.does = 'jump' is unknown" in job.reason
-    assert [what for what, _ in node.events(job_id)].count("infer failed") == 1
+    assert job.reason == not_analysed(ConfigError("x"), job_id)
+    [told] = [detail for what, detail in node.events(job_id) if what == "infer failed"]
+    assert "options.does = 'jump' is unknown" in told
 
 
 def test_findings_that_cannot_be_encoded_become_a_failure(node: JobNode) -> None:
     job_id = node.enqueue(pipeline="outside")
     job = node.wait(job_id)
     assert (job.state, job.outcome) == ("COMPLETED", "failed")
-    assert "outside the source images" in job.reason
+    assert job.reason == not_analysed(EncodeError("x"), job_id)
+    [told] = [detail for what, detail in node.events(job_id) if what == "encode failed"]
+    assert "outside the source images" in told
     assert classes(node, job_id) == ["SR"]
 
 
@@ -131,7 +139,8 @@ def test_object_the_gate_refuses_is_kept_in_quarantine_and_a_failure_is_sent(
     monkeypatch.setattr(encode_stage, "check", strict)
     job_id = node.enqueue(pipeline="findings")
     job = node.wait(job_id)
-    assert (job.state, job.outcome, job.reason) == ("COMPLETED", "failed", "1 faults, not sent: SEG is mirrored")
+    assert (job.state, job.outcome, job.reason) == ("COMPLETED", "failed", not_analysed(GateError("x"), job_id))
+    assert ("encode failed", "1 faults, not sent: SEG is mirrored") in node.events(job_id)
     rows = node.results(job_id)
     assert sorted(bool(row.quarantine) for row in rows) == [False, True, True]
     [report] = [row for row in rows if not row.quarantine]
@@ -158,7 +167,7 @@ def test_one_bad_picture_is_kept_in_quarantine_and_the_rest_leaves_with_a_report
     assert "key images" in held.quarantine
     assert sent(node, job_id) == {f"pictures {row.sop_instance_uid}" for row in rows.values()}
     said = node.spool.absolute(rows["sr"].path).read_bytes()
-    assert b"Not sent: key images (" in said
+    assert b"Not sent: key images, which could not be made." in said
     assert b"Outcome: findings" in said
     assert [what for what, _ in node.events(job_id)].count("objects withheld") == 1
 
@@ -176,7 +185,9 @@ def test_a_picture_that_cannot_be_drawn_is_left_out_and_the_rest_leaves(
     rows = {row.kind: row for row in node.results(job_id)}
     assert set(rows) == {"seg", "sr"}
     said = node.spool.absolute(rows["sr"].path).read_bytes()
-    assert b"Not sent: key images, pdf (ValueError: no window)" in said
+    assert b"Not sent: key images, pdf, which could not be made." in said
+    assert b"ValueError" not in said, "a message of Python is no part of a report"
+    assert ("objects withheld", "Not sent: key images, pdf (ValueError: no window)") in node.events(job_id)
 
 
 def inferred(idle: JobNode, job_id: str) -> Stage:
@@ -275,7 +286,9 @@ def test_series_with_an_unreadable_file_is_reported_as_failed(node: JobNode) -> 
     job_id = node.enqueue_for(study, series, destinations=("pacs",), pipeline="findings")
     job = node.wait(job_id)
     assert (job.state, job.outcome) == ("COMPLETED", "failed")
-    assert "cannot be read as DICOM" in job.reason
+    assert job.reason.startswith("NOT ANALYSED: one image cannot be read.")
+    [told] = [detail for what, detail in node.events(job_id) if what == "infer failed"]
+    assert "cannot be read as DICOM" in told
     assert classes(node, job_id) == ["SR"]
 
 

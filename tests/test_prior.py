@@ -109,7 +109,7 @@ PRIOR = PriorTable(source="pacs")
 def priors(pacs: peers.Orthanc, header: Dataset, folder: Path, days: int = 730) -> list[Prior | None]:
     prior = PriorTable(source="pacs", days=days)
     found = earlier_at(folder / "node", pacs.dicom_port).reports(prior, header, folder / "reports")
-    latest = [latest_report([dcmread(path) for path in reports], "nodule") for reports in found]
+    latest = [latest_report([dcmread(path) for path in reports], ("nodule",)) for reports in found]
     return [report and read_prior(report) for report in latest]
 
 
@@ -141,7 +141,7 @@ def asked(node: JobNode, config: Config, job_id: str, folder: Path) -> PriorFile
     """What is found to compare with."""
     with node.engine.connect() as connection:
         (first, *_) = source_paths(connection, node.job(job_id))
-    return earlier_of(node, config).files(PRIOR, "nodule", node.spool.absolute(first), folder)
+    return earlier_of(node, config).files(PRIOR, ("nodule",), node.spool.absolute(first), folder)
 
 
 def report_of(node: JobNode, infer: Infer, job_id: str) -> Dataset:
@@ -286,10 +286,10 @@ def test_reports_of_others_and_of_failures_are_passed_over(tmp_path: Path):
     none = one(encode(analysis(Findings()), source), "sr")
     other = dcmread(report(tmp_path / "other", "20250901", 2))
     other.Manufacturer = "Another"
-    assert latest_report([failed, other], "nodule") is None
-    assert latest_report([failed, other, none], "nodule") is none
+    assert latest_report([failed, other], ("nodule",)) is None
+    assert latest_report([failed, other, none], ("nodule",)) is none
     assert read_prior(none) == Prior(study_date=date(2025, 9, 1), version="1.2", findings=())
-    assert latest_report([none], "tumor") is None
+    assert latest_report([none], ("tumor",)) is None
 
 
 GRID = Volume(np.zeros((8, 32, 32), np.float32), np.diag([2.0, 1.0, 1.0, 1.0]), "PATIENT", frame_of_reference_uid="1.2")

@@ -20,6 +20,7 @@ from node.results.key_image import COLUMN, EDGE, KEY_IMAGES
 from node.results.measure import largest_section
 from node.results.picture import font
 from node.studies.source import SourceSeries
+from node.wording import NOTICE
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -129,7 +130,7 @@ def test_a_key_image_is_marked_as_what_it_is(tmp_path: Path):
     image = one(found, "key images")
     assert list(image.ImageType[:2]) == ["DERIVED", "SECONDARY"]
     assert (image.BurnedInAnnotation, image.ConversionType) == ("YES", "WSD")
-    assert "not for diagnosis" in image.ImageComments
+    assert NOTICE in image.ImageComments
     text = image.pixel_array[:, EDGE:]
     assert text.shape[1] == COLUMN
     assert (text == (255, 170, 90)).all(axis=-1).any(), "the notice is in the picture itself"

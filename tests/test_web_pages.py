@@ -24,12 +24,23 @@ from node.ledger.tables import delivery, series
 from node.log import StudyLog, about
 from node.web.slices import Segments, open_segments, open_series, picture, pixels, window_of
 from node.web.stream import stage_of_job
+from node.wording import NOTICE
 
 
 def test_every_page_shows_itself_to_a_user(standing: Dashboard):
     browser = standing.browser("vera")
     for path in paths_of(standing, "GET"):
         assert browser.get(path).status_code == 200, path
+
+
+def test_every_page_says_that_it_is_for_research(standing: Dashboard):
+    visitor, browser = standing.browser(), standing.browser("otto")
+    assert NOTICE in visitor.get("/login").text
+    assert NOTICE in browser.get("/nowhere").text
+    for path in (p for p in paths_of(standing, "GET") if not p.endswith((".jpg", ".zip"))):
+        text = browser.get(path).text
+        assert NOTICE in text or "<html" not in text, path
+        assert "support" not in text, f"{path}: the node supports no reading"
 
 
 def test_an_operator_retries_and_the_timeline_names_who(dashboard: Dashboard):
@@ -115,7 +126,7 @@ def test_the_page_of_a_study_shows_its_lines_of_the_log(standing: Dashboard):
 
 def test_the_page_of_a_study_lists_the_findings_of_the_report(standing: Dashboard):
     text = standing.browser("vera").get(f"/study/{standing.uid}").text
-    for part in ("Nodule 1", "Nodule 2", "Lung, left", " mm</td>", "Certainty of Finding", "83.0 %", "Halved"):
+    for part in ("Nodule 1", "Nodule 2", "Lung, left", " mm</td>", "Certainty of Finding", "83 %", "Halved"):
         assert part in text, part
 
 

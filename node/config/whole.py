@@ -89,6 +89,10 @@ class Config(Table):
                 )
         return self
 
+    def title(self, pipeline: str) -> str:
+        """What physicians read in place of a pipeline's name; also of one that is no longer configured."""
+        return self.pipelines.get(pipeline, PipelineTable()).title_of(pipeline)
+
     def kinds(self, destination: str) -> frozenset[str]:
         """Kinds of result objects that a destination gets; of one that is no longer configured: the default."""
         table = self.destinations.get(destination)

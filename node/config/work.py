@@ -47,6 +47,10 @@ class Devices(Table):
     """Threads of a CPU worker; 0: one per core."""
 
 
+_TITLES = dict.fromkeys(("tumor", "pipelines.tumor:create"), "FLAIR abnormality")
+"""Packaged pipelines, by entry point and factory, whose name would say more than they see."""
+
+
 class PipelineTable(Table):
     """One pipeline under the name that rules use."""
 
@@ -56,8 +60,14 @@ class PipelineTable(Table):
     """Weights file; absent: the packaged ones."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Passed to the factory."""
+    title: Annotated[str, Field(max_length=24)] = ""
+    """What physicians read in reports, series names and on the dashboard; empty: its own title, else its name."""
 
     @field_validator("weights", mode="before")
     @classmethod
     def _weights(cls, value: Any) -> Any:
         return Path(value) if isinstance(value, str) else value
+
+    def title_of(self, name: str) -> str:
+        """What physicians read in place of ``name``, the pipeline's name in the configuration."""
+        return self.title or _TITLES.get(self.factory or name, name)

@@ -22,7 +22,6 @@ from node.results.picture import (
     BACKGROUND,
     FAINT,
     INK,
-    NOTICE,
     SOFT,
     WARNING,
     detail_of,
@@ -34,6 +33,7 @@ from node.results.picture import (
     render,
     window_of,
 )
+from node.wording import NOTICE
 
 PANEL = 480
 """Edge of one panel in pixels."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from pydicom.dataset import Dataset
 
-from node.results.finding import in_words
+from node.wording import in_words
 
 MEASUREMENT_GROUP = "125007"
 TRACKING_UID = "112040"

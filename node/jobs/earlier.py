@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,17 +42,19 @@ class Earlier:
     engine: sa.Engine
     spool: Spool
 
-    def files(self, wanted: PriorTable, pipeline: str, first: Path, folder: Path) -> PriorFiles:
-        """What there is to compare with; ``first``: an image of the present study. Fetched files are put in ``folder``.
+    def files(self, wanted: PriorTable, names: Collection[str], first: Path, folder: Path) -> PriorFiles:
+        """What there is to compare with. Fetched files are put in ``folder``.
+
+        ``names``: what reports call the pipeline, or have called it; ``first``: an image of the present study.
 
         A destination that cannot be asked is no reason to wait with a result.
         """
         try:
             with closing(self.studies.reports(wanted, read_header(first), folder / "reports")) as studies:
-                found = (latest_report([read_header(path) for path in files], pipeline) for files in studies)
+                found = (latest_report([read_header(path) for path in files], names) for files in studies)
                 report = next((one for one in found if one is not None), None)
         except NodeError as error:
-            logger.warning("no earlier analysis for pipeline %s: %s", pipeline, error)
+            logger.warning("no earlier analysis for pipeline %s: %s", " or ".join(names), error)
             told = f"Earlier analyses could not be asked for at {wanted.source}; nothing was compared."
             return PriorFiles(without=told)
         if report is None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pydicom import dcmread
 
 from node.config import DEFAULT_OBJECTS, Config
-from node.errors import EncodeError, InputError, NotFoundError
+from node.errors import EncodeError, InputError, NotFoundError, not_analysed
 from node.jobs.handover import Handover, load
 from node.jobs.salt import salt_of
 from node.jobs.stage import Done, Stage, retries
@@ -56,18 +56,22 @@ class Encode:
         kinds = {name: self._config.kinds(name) for name in job.destinations}
         wanted = frozenset().union(*kinds.values()) if kinds else frozenset(DEFAULT_OBJECTS)
         rows, withheld, fault = self._encoded(job, analysis, source, wanted)
-        if fault and analysis.outcome != "failed":
-            analysis = replace(analysis, outcome="failed", reason=fault, findings=None)
+        refused = fault
+        if fault is not None and analysis.outcome != "failed":
+            logger.warning("job %s: encode failed: %s", job_id, fault)
+            analysis = replace(analysis, outcome="failed", reason=not_analysed(fault, job_id), findings=None)
             more, withheld, fault = self._encoded(job, analysis, source, wanted)
             rows += more
-        if fault:
-            raise EncodeError(f"the report of a failure was refused as well: {fault}")
+        if fault is not None:
+            raise EncodeError(f"the report of a failure was refused as well: {fault}") from fault
         made = {str(row["kind"]) for row in rows if row["quarantine"] is None}
         logger.info("job %s: %d objects encoded, %s", job_id, len(rows), analysis.outcome)
         owed = {name: kinds[name] for name in kinds if self._config.is_owed(name, analysis.outcome, made)}
 
         def write(connection: sa.Connection) -> None:
             record_results(connection, job_id, rows)
+            if refused is not None:
+                tell(connection, job_id, f"{ENCODE} failed", str(refused))
             for sentence in withheld:
                 tell(connection, job_id, "objects withheld", sentence)
             if analysis.outcome != job.outcome:
@@ -95,6 +99,7 @@ class Encode:
             algorithm=handover.algorithm if handover else Algorithm(name=job.pipeline, version=""),
             generation=job.generation,
             outcome=outcome,
+            title=self._config.title(job.pipeline),
             reason=job.reason or "",
             findings=handover.findings if handover and outcome in ANALYSED else None,
             analysed_at=handover.analysed_at if handover else datetime.fromtimestamp(job.created_at, UTC),
@@ -114,28 +119,32 @@ class Encode:
 
     def _encoded(
         self, job: Job, analysis: Analysis, source: SourceSeries, kinds: frozenset[str]
-    ) -> tuple[list[dict[str, object]], tuple[str, ...], str]:
-        """Rows of the objects of one analysis, kept on disk; which were withheld; what is wrong with all of them.
+    ) -> tuple[list[dict[str, object]], list[str], EncodeError | None]:
+        """Rows of the objects of one analysis, kept on disk; which were withheld and why; what is wrong with all.
 
         What is wrong is quarantined. One bad object of an optional kind is withheld with its kind, and the report made
         without it says so.
         """
         rows: list[dict[str, object]] = []
+        withheld: list[str] = []
         profiles = [self._config.kinds(name) for name in job.destinations]
         while True:
             objects: tuple[EncodedObject, ...] = ()
-            fault, bad = "", kinds
+            fault: EncodeError | None = None
+            bad = kinds
             earlier = self._earlier(job, report_uids(analysis, source))
             try:
                 objects = encode(analysis, source, kinds, earlier, profiles=profiles)
                 check(objects, source, earlier)
             except EncodeError as error:
-                fault, bad = str(error), error.kinds & kinds & OPTIONAL
-            if not fault or not bad:
-                rows += [keep(self._spool, job.id, encoded, fault or None) for encoded in objects]
-                return rows, analysis.withheld, fault
-            rows += [keep(self._spool, job.id, encoded, fault) for encoded in objects if encoded.kind in bad]
-            sentence = f"Not sent: {', '.join(sorted(bad))} ({fault})"
+                fault, bad = error, error.kinds & kinds & OPTIONAL
+            if fault is None or not bad:
+                rows += [keep(self._spool, job.id, encoded, str(fault) if fault else None) for encoded in objects]
+                return rows, withheld, fault
+            rows += [keep(self._spool, job.id, encoded, str(fault)) for encoded in objects if encoded.kind in bad]
+            named = f"Not sent: {', '.join(sorted(bad))}"
+            withheld.append(f"{named} ({fault})")
+            sentence = f"{named}, which could not be made. Details are in the log of the AI node, job {job.id}."
             analysis = replace(analysis, withheld=(*analysis.withheld, sentence))
             kinds -= bad
 

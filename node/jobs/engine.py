@@ -259,7 +259,9 @@ class Jobs:
 
         def change(connection: sa.Connection) -> bool:
             news = transitions.is_news(connection, attempt, text)
-            due = transitions.fail_attempt(connection, attempt, text, seconds, stage.retries, permanent=permanent)
+            due = transitions.fail_attempt(
+                connection, attempt, text, seconds, stage.retries, permanent=permanent, failure=error
+            )
             self._enqueue(connection, due)
             return news
 

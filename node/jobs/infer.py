@@ -108,7 +108,10 @@ class Infer:
         if wanted is None or self._earlier is None:
             return PriorFiles()
         return self._earlier.files(
-            wanted, job.pipeline, self._spool.absolute(paths[0]), self._spool.work(job.id) / "prior"
+            wanted,
+            dict.fromkeys((self._config.title(job.pipeline), job.pipeline)),
+            self._spool.absolute(paths[0]),
+            self._spool.work(job.id) / "prior",
         )
 
     @contextmanager

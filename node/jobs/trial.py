@@ -80,7 +80,7 @@ def run_trial(
     trials = []
     for number, paths in enumerate(groups):
         progress(f"series {number + 1} of {len(groups)}, {len(paths)} images", number, len(groups))
-        trials.append(_try_series(name, pipeline, paths, out, kinds))
+        trials.append(_try_series(name, pipeline, paths, out, kinds, title=table.title_of(name)))
     progress("done", len(groups), len(groups))
     return Trial(
         pipeline=name,
@@ -92,7 +92,7 @@ def run_trial(
 
 
 def _try_series(
-    name: str, pipeline: Pipeline, paths: list[Path], out: Path | None, kinds: Collection[str]
+    name: str, pipeline: Pipeline, paths: list[Path], out: Path | None, kinds: Collection[str], *, title: str
 ) -> SeriesTrial:
     source = SourceSeries.read(paths)
     started = time.monotonic()
@@ -108,6 +108,7 @@ def _try_series(
     if outcome != "not applicable":
         analysis = Analysis(
             pipeline=name,
+            title=title,
             algorithm=pipeline.algorithm,
             generation=1,
             outcome=outcome,

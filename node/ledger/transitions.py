@@ -16,7 +16,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from node.config import FORWARD
-from node.errors import NodeError
+from node.errors import NodeError, not_analysed
 from node.ledger.deliveries import cancel_deliveries, schedule_delivery
 from node.ledger.engine import insert_new, now
 from node.ledger.jobs import (
@@ -130,9 +130,19 @@ def finish_attempt(connection: sa.Connection, attempt: Attempt, seconds: float, 
 
 
 def fail_attempt(
-    connection: sa.Connection, attempt: Attempt, error: str, seconds: float, retries: Retries, *, permanent: bool
+    connection: sa.Connection,
+    attempt: Attempt,
+    error: str,
+    seconds: float,
+    retries: Retries,
+    *,
+    permanent: bool,
+    failure: BaseException | None = None,
 ) -> list[Attempt]:
-    """The attempt failed: another one after a delay, or the end of trying."""
+    """The attempt failed: another one after a delay, or the end of trying.
+
+    ``error`` is for who runs the node; of ``failure`` the class alone is told to radiologists.
+    """
     current = _locked(connection, attempt)
     if current is None:
         return []
@@ -140,7 +150,7 @@ def fail_attempt(
     if is_news(connection, attempt, error):
         tell(connection, current.id, f"{attempt.stage} failed", f"{seconds:.2f} s{_words(attempt, ', ')}: {error}")
     if permanent or (retries.max_attempts is not None and failed >= retries.max_attempts):
-        return _give_up(connection, current, attempt, error)
+        return _give_up(connection, current, attempt, error, failure)
     delay = retries.delay(failed)
     if attempt.stage == DELIVER:
         delay = _own_delay(connection, attempt, delay)
@@ -236,7 +246,9 @@ def owe_results(connection: sa.Connection, job_id: str, destinations: Mapping[st
         schedule_delivery(connection, job_id, destination, kinds)
 
 
-def _give_up(connection: sa.Connection, current: Job, attempt: Attempt, error: str) -> list[Attempt]:
+def _give_up(
+    connection: sa.Connection, current: Job, attempt: Attempt, error: str, failure: BaseException | None
+) -> list[Attempt]:
     if attempt.stage == DELIVER:
         _update_delivery(connection, attempt, state=CANCELED, error=error, next_at=None, ended_at=now())
         complete_delivered(connection, current.id)
@@ -244,7 +256,7 @@ def _give_up(connection: sa.Connection, current: Job, attempt: Attempt, error: s
     if attempt.stage == ENCODE and current.outcome == "failed":
         _cancel(connection, current.id, f"not even the failure could be encoded: {error}")
         return []
-    record_outcome(connection, current.id, "failed", error)
+    record_outcome(connection, current.id, "failed", not_analysed(failure, current.id))
     update_job(connection, current.id, stage=ENCODE, run=current.run + 1, attempt=0, next_at=None, error=error)
     return due_of(connection, get_job(connection, current.id))
 

@@ -97,6 +97,8 @@ class Analysis:
     """With time zone."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds by stage; kept with the objects as provenance."""
+    title: str = ""
+    """What physicians read in place of the pipeline's name; empty: that name."""
     withheld: tuple[str, ...] = ()
     """Sentences for the report: objects that could not be made, and why."""
     inputs: tuple[str, ...] = ()
@@ -105,6 +107,8 @@ class Analysis:
     """Secret of the node (``node.jobs.salt``), without which nobody can predict UIDs; empty where there is no node."""
 
     def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", self.pipeline)
         if self.outcome not in get_args(Outcome):
             raise EncodeError(f"Analysis.outcome is {self.outcome!r}; use one of {', '.join(get_args(Outcome))}")
         if self.analysed_at.tzinfo is None:

@@ -23,9 +23,19 @@ from node.errors import EncodeError
 from node.pipeline import DerivedSeries
 from node.results.analysis import Analysis, EncodedObject, Kind, Source
 from node.results.headers import frame_key, mark_lossy, reference, rescale
-from node.results.identity import Identity, derive_uid, finish, identity_tags, numbered_place, plain, series_number
+from node.results.identity import (
+    Identity,
+    derive_uid,
+    finish,
+    identity_tags,
+    noted,
+    numbered_place,
+    plain,
+    series_number,
+)
 from node.results.iod import attributes_of, fill_type_2
 from node.results.single import single_image
+from node.wording import NOTICE
 
 _RESCALE = frozenset({"RescaleSlope", "RescaleIntercept", "RescaleType"})
 _DROPPED = frozenset((
@@ -95,7 +105,7 @@ def encode_derived(
         ) from error
     if not np.isfinite(volume.array).all():
         raise EncodeError(f"DerivedSeries {series.description!r} holds values that are no numbers; mend the pipeline")
-    description = plain(series.description) or plain(f"AI {analysis.pipeline} images")
+    description = plain(series.description) or plain(f"AI {analysis.title} images")
     number = series_number(source, numbered_place(place))
     series_uid = derive_uid(key, f"{kind} series", place)
     rows, columns = int(source.datasets[0].Rows), int(source.datasets[0].Columns)
@@ -226,7 +236,8 @@ def _describe(image: Dataset, original: Dataset, series: DerivedSeries, descript
     """Say what it is and what it was made from (PS3.3 C.7.6.1.1.2, C.12.4)."""
     image.ImageType = ["DERIVED", "SECONDARY", *list(image.get("ImageType") or [])[2:]]
     image.SeriesDescription = description
-    image.DerivationDescription = description
+    image.DerivationDescription = noted(description, 1024)
+    image.ImageComments = f"{NOTICE} {plain(str(original.get('ImageComments') or ''), 1024)}".strip()
     image.DerivationCodeSequence = [CodedConcept.from_code(series.derivation)]
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = reference(original)

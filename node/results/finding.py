@@ -15,8 +15,7 @@ from node.results.analysis import Source
 from node.results.grid import PlacedMask, on_images, place
 from node.results.identity import derive_uid, plain
 from node.results.measure import Section, intensities, largest_section, too_coarse, values_in, volume_mm3
-
-_UNITS = {"[hnsf'U]": "HU", "mm3": "mm³", "mm2": "mm²", "cm3": "cm³", "{ratio}": "", "1": ""}
+from node.wording import digits, in_words
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,19 +99,10 @@ class Finding:
     def _intensity_in_words(self) -> tuple[str, ...]:
         if not self.intensities:
             return ()
-        digits = 0 if max(abs(m.value) for m in self.intensities) >= 100 else 1  # of all four the same
-        mean, deviation, low, high = (f"{m.value:.{digits}f}" for m in self.intensities)
-        unit = self.intensities[0].unit.value
-        first = f"Mean {mean} {_UNITS[unit]}" if unit != "1" else f"Mean signal {mean}"
-        return (f"{first} (SD {deviation}, {low} to {high})",)
-
-
-def in_words(name: str, value: float, unit: str) -> str:
-    """A measurement as people read it; ``unit``: UCUM code."""
-    if unit == "mm3" and value >= 1000:
-        value, unit = value / 1000, "ml"
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= (10 if unit == "ml" else 1) else 2
-    return f"{name} {value:.{digits}f} {_UNITS.get(unit, unit)}".rstrip()
+        mean, *others = self.intensities
+        name = "Mean" if mean.unit != codes.UCUM.NoUnits else "Mean signal"
+        deviation, low, high = (digits(m.value, m.unit.value) for m in others)
+        return (f"{in_words(name, mean.value, mean.unit.value)} (SD {deviation}, {low} to {high})",)
 
 
 def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry, key: str) -> tuple[Finding, ...]:

@@ -30,6 +30,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __version__
 from node.errors import EncodeError
 from node.results.analysis import Analysis, Source
+from node.wording import NOTICE
 
 MANUFACTURER = "AI node"
 _FIRST_NUMBERED, _LAST_NUMBERED = 3, 89
@@ -62,6 +63,7 @@ def analysis_key(analysis: Analysis, source: Source) -> str:
         __version__,
         analysis.generation,
         [analysis.outcome, analysis.reason, analysis.withheld],
+        analysis.title,
     ]
     message = json.dumps(parts, sort_keys=True, default=dict)  # parameters may be any mapping
     return hmac.digest(analysis.salt.encode(), message.encode(), "sha256").hex()
@@ -75,6 +77,11 @@ def plain(text: str, limit: int = 64) -> str:
     """Text of our own that every character set can carry: ASCII without control characters and backslash."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return " ".join(ascii_text.replace("\\", "/").split())[:limit].strip()
+
+
+def noted(text: str, limit: int = 64) -> str:
+    """``plain`` text with the notice behind it, which is never cut."""
+    return f"{plain(text, limit - len(NOTICE) - 2).rstrip('.')}. {NOTICE}"
 
 
 @cache
@@ -161,9 +168,7 @@ def equipment(analysis: Analysis, moment: datetime) -> ContributingEquipment:
         software_versions=software_versions(analysis),
         device_serial_number=serial_number(analysis),
         contribution_datetime=moment.replace(tzinfo=None),
-        contribution_description=plain(
-            f"Analysis by pipeline {analysis.pipeline}" + (f"; {timings}" if timings else ""), 1024
-        ),
+        contribution_description=plain(f"Analysis: {analysis.title}" + (f"; {timings}" if timings else ""), 1024),
     )
     item.DeviceUID = device_uid(analysis)
     return item

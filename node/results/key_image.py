@@ -20,14 +20,13 @@ from node.pipeline import Map
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
 from node.results.headers import describe_body_part, mark_lossy, reference
-from node.results.identity import MANUFACTURER, derive_uid, plain, series_number
+from node.results.identity import MANUFACTURER, derive_uid, noted, plain, series_number
 from node.results.parametric_map import on_image
 from node.results.picture import (
     BACKGROUND,
     FAINT,
     HOT,
     INK,
-    NOTICE,
     WARNING,
     Colour,
     detail_of,
@@ -40,6 +39,7 @@ from node.results.picture import (
     tint,
     window_of,
 )
+from node.wording import NOTICE
 
 KEY_IMAGES = 10
 """Most key images of one analysis: those of the largest findings."""
@@ -77,12 +77,12 @@ def encode_key_images(
             instance_number=number,
             manufacturer=MANUFACTURER,
             patient_orientation=(letter(_axis(original, 0)), letter(_axis(original, 1))),
-            series_description=plain(f"AI {analysis.pipeline} key images"),
+            series_description=plain(f"AI {analysis.title} key images"),
         )
         image.ConversionType = "WSD"
         del image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture  # highdicom's clock; Content Date says it
         image.BurnedInAnnotation = "YES"
-        image.ImageComments = plain(f"{finding.segment.label}. {NOTICE}", 10240)
+        image.ImageComments = noted(finding.segment.label, 10240)
         image.DerivationDescription = plain(f"Drawing of {finding.segment.label} on its largest slice", 1024)
         item = Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = reference(original)

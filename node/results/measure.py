@@ -18,6 +18,7 @@ from scipy.spatial.distance import pdist, squareform
 from node.pipeline import Measurement
 from node.results.analysis import Source
 from node.results.grid import PlacedMask
+from node.wording import digits
 
 Floats = NDArray[np.float64]
 _ATTENUATION = (
@@ -147,7 +148,7 @@ def too_coarse(section: Section, geometry: VolumeGeometry) -> str:
     step = float(max(geometry.spacing))
     if section.long_axis_mm >= 2 * step:
         return ""
-    return f"Shorter than two steps of {step:.2g} mm between voxels: its sizes are rough"
+    return f"Shorter than two steps of {digits(step, '')} mm between voxels: its sizes are rough"
 
 
 def _area(line: Floats) -> float:

@@ -20,6 +20,7 @@ from node.results.headers import as_single, describe_body_part
 from node.results.identity import (
     MANUFACTURER,
     derive_uid,
+    noted,
     numbered_place,
     plain,
     serial_number,
@@ -83,9 +84,9 @@ def encode_map(
                 VOILUTTransformation((low + high) / 2, high - low or 1.0, voi_lut_function="LINEAR_EXACT")
             ],
             content_label="MAP",
-            content_description=description,
+            content_description=noted(of.name),
             content_creator_name=plain(analysis.algorithm.name.replace("^", " ").replace("=", " "), 60) + "^",
-            series_description=plain(f"AI {analysis.pipeline} {of.name}"),
+            series_description=plain(f"AI {analysis.title} {of.name}"),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise EncodeError(f"Map {of.name!r} of pipeline {analysis.pipeline} cannot be built: {error}") from error

@@ -33,8 +33,8 @@ from node.results import typeface
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
 from node.results.headers import by_instance, reference
-from node.results.identity import Identity, derive_uid, plain, series_number
-from node.results.picture import NOTICE
+from node.results.identity import Identity, derive_uid, noted, plain, series_number
+from node.wording import NOTICE
 
 ROWS = 12
 """Findings in the table."""
@@ -76,14 +76,14 @@ def encode_pdf(
     dataset.Modality = "DOC"
     dataset.SeriesInstanceUID = derive_uid(key, "pdf", "series")
     dataset.SeriesNumber = series_number(source, 91)
-    dataset.SeriesDescription = plain(f"AI {analysis.pipeline} report on paper")
+    dataset.SeriesDescription = plain(f"AI {analysis.title} report on paper")
     dataset.ConversionType = "WSD"
     dataset.InstanceNumber = 1
     dataset.AcquisitionDateTime = None
     dataset.BurnedInAnnotation = "YES"
     shown = [source.datasets[f.section.slice_index] for f, _ in pictures] or list(source.datasets)
     dataset.SourceInstanceSequence = [_reference(*reference(image)) for image in by_instance(shown).values()]
-    dataset.DocumentTitle = plain(f"AI {analysis.pipeline} report ({analysis.outcome})", 1024)
+    dataset.DocumentTitle = noted(f"AI {analysis.title} report ({analysis.outcome})", 1024)
     dataset.ConceptNameCodeSequence = [CodedConcept.from_code(codes.DCM.ImagingMeasurementReport)]
     dataset.MIMETypeOfEncapsulatedDocument = "application/pdf"
     dataset.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
@@ -111,8 +111,8 @@ def draw_page(
     identity = {title: _stated(source.datasets[0], keyword) for title, keyword in _IDENTITY}
     said = (*identity.values(), *analysis.remarks, *(finding.segment.label for finding in findings))
     story: list[Flowable] = [
-        _text(f"AI report: {analysis.pipeline}", 15),
-        _text(NOTICE.upper(), 10, colors.HexColor("#b04000")),
+        _text(f"AI report: {analysis.title}", 15),
+        _text(NOTICE, 10, colors.HexColor("#b04000")),
         Spacer(0, 6),
         _identity(identity),
         Spacer(0, 8),
@@ -142,7 +142,7 @@ def draw_page(
         rightMargin=_MARGIN,
         topMargin=_MARGIN,
         bottomMargin=_MARGIN,
-        title=f"AI report: {analysis.pipeline}",
+        title=f"AI report: {analysis.title}",
         invariant=1,
     )
     width, height = A4[0] - 2 * _MARGIN - 12, A4[1] - 2 * _MARGIN - 12

@@ -20,7 +20,6 @@ Colour = tuple[int, int, int]
 Window = tuple[float, float]
 """Centre and width, in the unit of the values."""
 
-NOTICE = "AI result - not for diagnosis"
 LUNG, SOFT = (-500.0, 1500.0), (40.0, 400.0)
 """CT windows in HU."""
 AIR_HU = -300.0

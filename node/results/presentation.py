@@ -21,10 +21,19 @@ from pydicom.sr.codedict import codes
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
 from node.results.headers import as_single, describe_body_part, rescale
-from node.results.identity import MANUFACTURER, derive_uid, plain, serial_number, series_number, software_versions
+from node.results.identity import (
+    MANUFACTURER,
+    derive_uid,
+    noted,
+    plain,
+    serial_number,
+    series_number,
+    software_versions,
+)
 from node.results.key_image import on_slice
-from node.results.picture import NOTICE, window_of
+from node.results.picture import window_of
 from node.results.sr import observer
+from node.wording import NOTICE
 
 
 def encode_presentation_states(
@@ -65,7 +74,7 @@ def _state(
         shown_on = ReferencedImageSequence([image])
         windows.append(SoftcopyVOILUTTransformation(centre, width, None, function, referenced_images=shown_on))
     slope, intercept = modality_lut
-    description = plain(f"AI {analysis.pipeline} presentation")
+    description = plain(f"AI {analysis.title} presentation")
     state = GrayscaleSoftcopyPresentationState(
         referenced_images=list(images.values()),
         series_instance_uid=derive_uid(key, "presentation state", "series"),
@@ -77,7 +86,7 @@ def _state(
         software_versions=software_versions(analysis)[0],
         device_serial_number=serial_number(analysis),
         content_label="FINDINGS",
-        content_description=description,
+        content_description=noted(f"AI {analysis.title}"),
         graphic_annotations=annotations,
         graphic_layers=[layer],
         content_creator_name=plain(analysis.algorithm.name.replace("^", " ").replace("=", " "), 60) + "^",
@@ -122,14 +131,14 @@ def encode_key_objects(
             document_title=codes.DCM.OfInterest,
             referenced_objects=images,
             observer_device_context=observer(analysis),
-            description=plain(f"Slices with findings of AI {analysis.pipeline}. {NOTICE}", 1024),
+            description=noted(f"Slices with findings of AI {analysis.title}", 1024),
         ),
         series_instance_uid=derive_uid(key, "key object selection", "series"),
         series_number=series_number(source, 93),
         sop_instance_uid=derive_uid(key, "key object selection"),
         instance_number=1,
         manufacturer=MANUFACTURER,
-        series_description=plain(f"AI {analysis.pipeline} key slices"),
+        series_description=plain(f"AI {analysis.title} key slices"),
     )
 
 

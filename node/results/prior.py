@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 
 import numpy as np
@@ -23,12 +23,13 @@ SEGMENTATIONS = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.
 _MEASURED = (codes.DCM.ImagingMeasurements, codes.DCM.MeasurementGroup)
 
 
-def latest_report(reports: Sequence[Dataset], pipeline: str) -> Dataset | None:
-    """The latest of this node's reports by ``pipeline`` that says whether something was found; ``None``: there is none.
+def latest_report(reports: Sequence[Dataset], names: Collection[str]) -> Dataset | None:
+    """The latest of this node's reports by the pipeline with one of these ``names``; ``None``: there is none.
 
-    Reports of other makers, and of analyses that failed or were not applicable, are passed over.
+    It says whether something was found: reports of analyses that failed or were not applicable are passed over, and
+    those of other makers.
     """
-    own = [report for report in reports if _is_ours(report, pipeline) and _succeeded(report)]
+    own = [report for report in reports if _is_ours(report, names) and _succeeded(report)]
     return max(own, key=lambda report: (str(report.get("ContentDate")), str(report.get("ContentTime"))), default=None)
 
 
@@ -125,9 +126,9 @@ def day(value: object) -> date | None:
         return None
 
 
-def _is_ours(report: Dataset, pipeline: str) -> bool:
-    names = [str(item.get("TextValue", "")) for item in _children(report, _DEVICE_NAME)]
-    return str(report.get("Manufacturer", "")) == MANUFACTURER and plain(pipeline) in names
+def _is_ours(report: Dataset, names: Collection[str]) -> bool:
+    observers = {str(item.get("TextValue", "")) for item in _children(report, _DEVICE_NAME)}
+    return str(report.get("Manufacturer", "")) == MANUFACTURER and not observers.isdisjoint(map(plain, names))
 
 
 def _succeeded(report: Dataset) -> bool:

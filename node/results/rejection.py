@@ -12,7 +12,7 @@ from pydicom.sr.coding import Code
 
 from node.results.analysis import Analysis, EncodedObject, Kind
 from node.results.headers import EMPTY
-from node.results.identity import MANUFACTURER, Identity, derive_uid, finish
+from node.results.identity import MANUFACTURER, Identity, derive_uid, finish, noted
 
 REJECTIONS: Mapping[str, Code] = {  # CID 7010 and IHE RAD TF-3: 4.66.4.1.3
     "quality": codes.DCM.RejectedForQualityReasons,
@@ -33,7 +33,7 @@ def encode_rejection(analysis: Analysis, results: Sequence[Path], reason: str) -
     uids = sorted(str(o.SOPInstanceUID) for o in objects)
     note = KeyObjectSelectionDocument(
         evidence=objects,
-        content=KeyObjectSelection(REJECTIONS[reason], objects, description=analysis.reason),
+        content=KeyObjectSelection(REJECTIONS[reason], objects, description=noted(analysis.reason, 1024)),
         series_instance_uid=derive_uid("rejection series", analysis.salt, reason, *uids),
         series_number=9099,
         sop_instance_uid=derive_uid("rejection", analysis.salt, reason, *uids),

@@ -23,6 +23,7 @@ from node.results.headers import as_single, describe_body_part, references
 from node.results.identity import (
     MANUFACTURER,
     derive_uid,
+    noted,
     plain,
     serial_number,
     series_number,
@@ -83,7 +84,7 @@ def encode_seg(
 
 def _modules(analysis: Analysis, source: Source, findings: Sequence[Finding], key: str, kind: str) -> dict[str, Any]:
     """What highdicom is told of either form."""
-    description = plain(f"AI {analysis.pipeline} segmentation")
+    description = plain(f"AI {analysis.title} segmentation")
     algorithm = AlgorithmIdentificationSequence(
         name=plain(analysis.algorithm.name),
         family=analysis.algorithm.family,
@@ -102,7 +103,7 @@ def _modules(analysis: Analysis, source: Source, findings: Sequence[Finding], ke
         "software_versions": software_versions(analysis)[0],
         "device_serial_number": serial_number(analysis),
         "content_label": "SEGMENTATION",
-        "content_description": description,
+        "content_description": noted(f"AI {analysis.title}"),
         "content_creator_name": plain(analysis.algorithm.name.replace("^", " ").replace("=", " "), 60) + "^",
         "series_description": description,
     }

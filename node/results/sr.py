@@ -42,6 +42,7 @@ from highdicom.sr import (
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.valuerep import DS
 
 from node import pipeline
 from node.config.routing import Outcome
@@ -53,6 +54,7 @@ from node.results.identity import MANUFACTURER, derive_uid, device_uid, plain, s
 from node.results.root import Made, supplementary_data
 from node.results.seg import algorithm_parameters
 from node.results.sr_images import evidence_of, image_library
+from node.wording import NOTICE, digits, sensible
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
 _CONTEXT = RelationshipTypeValues.HAS_ACQ_CONTEXT
@@ -146,7 +148,7 @@ def encode_sr(
 def sr_description(analysis: Analysis) -> str:
     """Series Description: the outcome is read in the list of series already."""
     tail = "" if analysis.outcome == "findings" else f" ({analysis.outcome})"
-    return plain(f"AI {analysis.pipeline} report"[: 64 - len(tail)] + tail)
+    return plain(f"AI {analysis.title} report"[: 64 - len(tail)] + tail)
 
 
 def observer(analysis: Analysis) -> ObserverContext:
@@ -155,7 +157,7 @@ def observer(analysis: Analysis) -> ObserverContext:
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
             uid=device_uid(analysis),
-            name=plain(analysis.pipeline),
+            name=plain(analysis.title),
             manufacturer_name=MANUFACTURER,
             model_name=plain(analysis.algorithm.name),
             serial_number=serial_number(analysis),
@@ -222,12 +224,15 @@ def _referenced_segment(seg: Segmentation, finding: Finding, headers: Sequence[D
 
 
 def _measurements(measurements: Iterable[pipeline.Measurement]) -> list[Measurement] | None:
-    return [Measurement(m.name, _rounded(m.value), m.unit, derivation=m.derivation) for m in measurements] or None
+    return [_measurement(m) for m in measurements] or None
 
 
-def _rounded(value: float) -> float:
-    """To a tenth from 10 on, to four significant digits below: more would pretend an accuracy that is not there."""
-    return round(value, 1) if abs(value) >= 10 else float(f"{value:.4g}")
+def _measurement(measured: pipeline.Measurement) -> Measurement:
+    """With the digits that people read: more would pretend an accuracy that is not there."""
+    unit = measured.unit.value
+    item = Measurement(measured.name, sensible(measured.value, unit), measured.unit, derivation=measured.derivation)
+    item[0].MeasuredValueSequence[0].NumericValue = DS(digits(measured.value, unit))  # viewers show it as it is
+    return item
 
 
 def _outcome_group(
@@ -269,6 +274,7 @@ def _evaluations(analysis: Analysis, findings: Sequence[Finding]) -> ContainerCo
 
 
 def _comments(analysis: Analysis) -> list[ContentItem]:
-    """The outcome in words, the reason, the remarks."""
+    """The outcome in words with its reason, the notice, the remarks."""
     outcome = f"Outcome: {analysis.outcome}" + (f" ({analysis.reason})" if analysis.reason else "")
-    return [TextContentItem(codes.DCM.Comment, plain(text, 1024), _CONTAINS) for text in (outcome, *analysis.remarks)]
+    said = (outcome, NOTICE, *analysis.remarks)
+    return [TextContentItem(codes.DCM.Comment, plain(text, 1024), _CONTAINS) for text in said]

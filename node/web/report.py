@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from node.results.finding import in_words
 from node.studies.source import read_header
+from node.wording import quantity
 
 _MEASUREMENT_GROUP, _TRACKING_ID, _TRACKING_UID = "125007", "112039", "112040"
 _FINDING, _FINDING_SITE, _LATERALITY = "121071", "363698007", "272741003"
@@ -58,7 +58,7 @@ def _take(row: Row, item: Dataset) -> None:
         unit = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)
         how = [_meaning(inner).lower() for inner in item.get("ContentSequence", ()) if _code(inner) == _DERIVATION]
         name = ", ".join([str(item.ConceptNameCodeSequence[0].CodeMeaning), *how])
-        row.measurements[name] = in_words("", float(measured.NumericValue), unit).lstrip()
+        row.measurements[name] = quantity(float(measured.NumericValue), unit)
 
 
 def _groups(item: Dataset) -> Iterator[Dataset]:

@@ -31,6 +31,7 @@ from node.web.secured import LOOK_SECONDS, Secured
 from node.web.site import Site
 from node.web.users import secret_key
 from node.web.visit import Door, Guarded, Visit
+from node.wording import NOTICE
 
 logger = logging.getLogger(__name__)
 
@@ -144,5 +145,6 @@ def _templates(config: Config) -> Environment:
     loader = PackageLoader("node.web")
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     found.globals.update(version=__version__, title=config.ae.title, show_patient=config.web.show_patient)
+    found.globals.update(notice=NOTICE, called=config.title)
     found.filters.update(words.FILTERS)
     return found

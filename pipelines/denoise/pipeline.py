@@ -33,7 +33,7 @@ BATCHES = (16, 4, 1)
 """Slices at once on a GPU, less where memory does not suffice; each core of a CPU takes one after the other."""
 DESCRIPTION_LENGTH = 64
 """Characters of a Series Description (0008,103E), value representation LO (PS3.5 6.2)."""
-REMARK = "Denoised images are for research use, to be read beside the originals, not for diagnosis."
+REMARK = "Denoised images are to be read beside the originals."
 
 FloatArray = NDArray[np.float32]
 

@@ -27,8 +27,8 @@ COARSEST_AXIAL_MM = 2.5
 """Axial pixels larger than this (thick coronal or sagittal slices) show no anatomy that the network knows."""
 MAP = "Probability of FLAIR abnormality"
 REMARKS = (
-    "The outlined region is the FLAIR abnormality: tumour and oedema are not told apart.",
-    "Trained on low-grade glioma only. Research use only, not for diagnosis.",
+    "The outlined region is what is bright on FLAIR, whatever its cause: mass and oedema are not told apart.",
+    "Trained on low-grade glioma only.",
 )
 
 

@@ -1,0 +1,84 @@
+"""How a result reads in front of a physician: the notice, numbers with their units, names, dates.
+
+Reports, pictures, the dashboard and ``ainode try`` all take their words from here: the same value reads the same
+everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from math import floor, log10
+
+NOTICE = "Research use only. Not for diagnosis."
+"""Stands in every object that the node makes and on every page that it shows."""
+
+_HU = "[hnsf'U]"
+_WHOLE = frozenset({"mm", "mm2", "mm3", _HU, "%", "d"})
+"""Units in which a fraction says more than was measured: diameters are reported in whole millimetres
+(Fleischner Society, MacMahon et al., Radiology 2017)."""
+_SMALLEST = dict.fromkeys(_WHOLE - {_HU}, 1.0) | {"ml": 0.1, "cm3": 0.1, "1": 0.001, "{ratio}": 0.001}
+"""A positive value that is rounded to less is said to be under it."""
+_LEAST = 9
+"""Decimal places beyond which a number is zero."""
+_UNITS = {_HU: "HU", "mm3": "mm³", "mm2": "mm²", "cm3": "ml", "cm2": "cm²", "{ratio}": "", "1": "", "d": "days"}
+"""UCUM codes that people write otherwise."""
+
+
+def sensible(value: float, unit: str) -> float:
+    """``value`` without digits that nobody measured; ``unit``: UCUM code. The same again when applied twice.
+
+    Whole numbers of millimetres, HU, per cent and days, millilitres to a tenth below ten; other units, and values
+    below the smallest step of their own, to two significant digits; never a fraction from 100 on.
+    """
+    if value == 0:
+        return 0.0
+    places = 1 - floor(log10(abs(value)))
+    if unit == _HU or (unit in _WHOLE and abs(value) >= 1):
+        places = 0
+    elif unit in ("ml", "cm3") and abs(value) >= 0.1:
+        places = 1 if abs(value) < 9.95 else 0
+    if unit == "%" and 99.5 <= value < 100:  # almost certain is not certain
+        return min(round(value, 1), 99.9)
+    made = float(round(value, min(max(places, 0), _LEAST)))
+    return made or 0.0  # no minus sign before zero
+
+
+def digits(value: float, unit: str) -> str:
+    """The number alone, rounded by ``sensible``, never in scientific notation."""
+    value = sensible(value, unit)
+    if value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.{_LEAST}f}".rstrip("0")
+
+
+def quantity(value: float, unit: str, *, signed: bool = False) -> str:
+    """A measured value as people read it: ``"7 mm"``, ``"1.2 ml"``, ``"59 %"``, ``"under 1 mm"``.
+
+    ``signed``: a change, with its sign.
+    """
+    if signed:
+        text, shown = digits(round(value) if unit in _WHOLE else value, unit), _unit(unit)
+        return f"{'' if text == '0' or value < 0 else '+'}{text} {shown}".rstrip()
+    value = sensible(value, unit)
+    if unit == "mm3" and abs(value) >= 1000:
+        value, unit = value / 1000, "ml"
+    shown, smallest = _unit(unit), _SMALLEST.get(unit)
+    if unit == "%" and 99 < value < 100:
+        return "over 99 %"
+    if smallest is not None and 0 < value < smallest:
+        shown = "day" if unit == "d" else shown
+        return f"under {digits(smallest, unit)} {shown}".rstrip()
+    text = digits(value, unit)
+    return f"{text} {'day' if unit == 'd' and text == '1' else shown}".rstrip()
+
+
+def in_words(name: str, value: float, unit: str) -> str:
+    """A measurement as people read it, for example ``"Long axis 7 mm"``; ``unit``: UCUM code."""
+    return f"{name} {quantity(value, unit)}".strip()
+
+
+def _unit(unit: str) -> str:
+    """As people write a UCUM code; annotations in braces are no unit, but those of PET say which SUV it is."""
+    if unit.startswith("{SUV"):
+        return unit[1:].partition("}")[0]
+    return _UNITS.get(unit, re.sub(r"\{[^}]*\}", "", unit))

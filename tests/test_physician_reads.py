@@ -1,0 +1,125 @@
+"""What a physician reads in any object of a result: the notice, the pipeline's title, never a word of Python."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from analyses import analysis, source_of
+from every_object import EVERY, PROFILES, SYNTHETIC, every_object, everything, notes
+from pydicom import Dataset, dcmread
+
+from node import errors
+from node.config import Config
+from node.errors import NodeError, not_analysed
+from node.results import check, encode
+from node.wording import NOTICE
+
+PYTHON = re.compile(r"Error\b|Exception|Traceback|NoneType|object has no|0x[0-9a-f]{6}|line \d+|<class")
+
+
+def texts(dataset: Dataset) -> Iterator[str]:
+    """Every value that is text, at any depth; of a PDF its page."""
+    for element in dataset.iterall():
+        if element.VR in ("LO", "SH", "ST", "LT", "UT", "UC", "PN", "CS"):
+            yield str(element.value)
+    if "EncapsulatedDocument" in dataset:
+        yield page(dataset)
+
+
+def page(dataset: Dataset) -> str:
+    program = shutil.which("pdftotext")
+    if program is None:
+        pytest.skip("pdftotext is not installed (Debian package poppler-utils)")
+    document = dataset.EncapsulatedDocument[: dataset.EncapsulatedDocumentLength]
+    done = subprocess.run([program, "-layout", "-", "-"], input=document, capture_output=True, check=True)
+    return done.stdout.decode()
+
+
+@pytest.mark.parametrize("name", ["axial", "enhanced-mr"])
+def test_every_kind_of_object_says_that_it_is_for_research(tmp_path: Path, name: str):
+    source = source_of(tmp_path, SYNTHETIC[name]())
+    seen: set[str] = set()
+    written: list[Path] = []
+    for outcome, objects in every_object(source):
+        for made in objects:
+            said = list(texts(made.dataset))
+            assert any(NOTICE in text for text in said), (outcome, made.kind)
+            if made.kind == "pdf":
+                assert NOTICE in page(made.dataset), outcome
+            seen.add(made.kind)
+            written.append(tmp_path / f"{len(written)}.dcm")
+            written[-1].write_bytes(made.data)
+    assert seen >= set(EVERY)
+    for _, note in notes(written):
+        assert any(NOTICE in text for text in texts(dcmread(BytesIO(note.data))))
+
+
+def test_the_notice_is_written_in_one_place():
+    others = [
+        path
+        for folder in ("node", "pipelines")
+        for path in Path(folder).rglob("*.py")
+        if re.search("not for diagnosis", path.read_text(), re.IGNORECASE) and path.name != "wording.py"
+    ]
+    assert others == []
+
+
+def test_the_pipeline_tumor_reads_flair_abnormality_everywhere(tmp_path: Path):
+    source = source_of(tmp_path, SYNTHETIC["mr"]())
+    title = Config.model_validate({"pipelines": {"tumor": {}}}).title("tumor")
+    assert title == "FLAIR abnormality"
+    found = everything(source)
+    runs = [
+        analysis(found, pipeline="tumor", title=title),
+        analysis(outcome="failed", reason="r", pipeline="tumor", title=title),
+    ]
+    for one in runs:
+        objects = encode(one, source, EVERY, profiles=PROFILES)
+        check(objects, source)
+        for made in objects:
+            said = " ".join(texts(made.dataset))
+            assert "tumor" not in said.lower(), made.kind
+        assert any(title in made.description for made in objects)
+
+
+@pytest.mark.parametrize(
+    ("table", "title"),
+    [
+        ({"brain": {"factory": "pipelines.tumor:create"}}, "FLAIR abnormality"),
+        ({"brain": {"factory": "pipelines.tumor:create", "title": "White matter"}}, "White matter"),
+        ({"brain": {"factory": "other:create"}}, "brain"),
+        ({}, "brain"),
+    ],
+)
+def test_a_title_is_that_of_the_site_else_of_the_pipeline_else_its_name(table: dict[str, object], title: str):
+    assert Config.model_validate({"pipelines": table}).title("brain") == title
+
+
+def all_errors() -> list[type[NodeError]]:
+    return [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, NodeError)]
+
+
+@pytest.mark.parametrize("kind", [*all_errors(), TypeError, MemoryError, None])
+def test_a_failure_is_told_by_its_class_alone(tmp_path: Path, kind: type[BaseException] | None):
+    message = "'NoneType' object has no attribute 'Rows' in /var/lib/x.py"
+    sentence = not_analysed(kind(message) if kind else None, "0195-job")
+    assert sentence.startswith("NOT ANALYSED: ")
+    assert "0195-job" in sentence, "who runs the node finds the message in the log"
+    assert message not in sentence
+    failed = analysis(outcome="failed", reason=sentence)
+    source = source_of(tmp_path, SYNTHETIC["axial"]())
+    for made in encode(failed, source, ["sr", "pdf"]):
+        said = " ".join(" ".join(texts(made.dataset)).split())
+        assert "NOT ANALYSED: " in said
+        assert not PYTHON.search(said), PYTHON.search(said)
+
+
+def test_an_image_that_cannot_be_read_is_told_so():
+    assert not_analysed(errors.InputError("x"), "7").startswith("NOT ANALYSED: one image cannot be read.")
