@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackagePath, distribution
+from pathlib import Path
 from typing import Any
 
+from node import __version__
 from node.config import Config, Destination
 from node.deliver import echo
 from node.errors import NodeError
@@ -38,6 +43,7 @@ class Check:
 
 def check(config: Config) -> Iterator[Check]:
     """Run every check, one after the other; none changes anything but a probe file in the storage folder."""
+    yield _installation()
     yield Check(name="configuration", good=True, found=f"{len(config.rules)} rules, {len(config.pipelines)} pipelines")
     yield _guarded("storage", lambda: _storage(config))
     yield _guarded("ledger", lambda: _ledger(config))
@@ -56,6 +62,27 @@ def _guarded(name: str, look: Callable[[], Check]) -> Check:
         return look()
     except NodeError as error:  # its message holds the remedy
         return Check(name=name, good=False, found=str(error))
+
+
+def _installation() -> Check:
+    """Whether our files are those that were installed: another distribution can overwrite `node` or `pipelines`."""
+    ours = [file for file in distribution("ainode").files or () if file.parts[0] in ("ainode", "node", "pipelines")]
+    changed = [str(file) for file in ours if not _as_recorded(file)]
+    place = f"ainode {__version__} in {Path(__file__).parents[1]}"
+    if changed:
+        remedy = "uninstall what has overwritten them and install ainode again, in a virtual environment of its own"
+        found = f"{place}: {len(changed)} changed since it was installed: {', '.join(changed[:3])}"
+        return Check(name="installation", good=False, found=found, remedy=remedy)
+    return Check(name="installation", good=True, found=place)
+
+
+def _as_recorded(file: PackagePath) -> bool:
+    """Whether the file has the digest of the wheel's RECORD (PEP 376: base64 without padding)."""
+    if file.hash is None:  # compiled by pip, or recorded by an older one
+        return True
+    path = Path(str(file.locate()))
+    digest = hashlib.new(file.hash.mode, path.read_bytes() if path.is_file() else b"").digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == file.hash.value
 
 
 def _storage(config: Config) -> Check:

@@ -180,7 +180,9 @@ class Supervisor:
 
     def _child(self, role: str) -> _Child:
         program = "node.slim" if role == "receiver" else "node"
-        command = [sys.executable, "-m", program, "run", "--config", f"/proc/self/fd/{self._text}", "--only", role]
+        # -P: a folder `node` or `pipelines` where the command was started must not hide ours.
+        python = [sys.executable, "-P", "-m", program]
+        command = [*python, "run", "--config", f"/proc/self/fd/{self._text}", "--only", role]
         handed = self._listening.descriptors if role == "receiver" and self._listening is not None else ()
         return _Child(role, command, (self._text,), handed)
 

@@ -160,7 +160,7 @@ def _write_config(folder: Path, port: int, pacs: Pacs) -> Path:
 @contextmanager
 def _node(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as output:
-        command = [*bound_to_us("TERM"), sys.executable, "-m", "node", "run", "--config", str(config)]
+        command = [*bound_to_us("TERM"), sys.executable, "-P", "-m", "node", "run", "--config", str(config)]
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
         yield process

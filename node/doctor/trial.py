@@ -46,7 +46,7 @@ def _try(config: Config, config_path: Path, pipeline: dict[str, Any], below: Pat
         device = device_names(config.devices)[0]
     except NodeError as error:
         return Check(name=line, good=False, found=str(error))
-    command = [sys.executable, "-m", "node", "try", "--config", str(config_path), "--json", "--device", device]
+    command = [sys.executable, "-P", "-m", "node", "try", "--config", str(config_path), "--json", "--device", device]
     limit = config.jobs.run_timeout_seconds
     started = time.monotonic()
     try:

@@ -41,18 +41,32 @@ def factory_of(name: str, factory: str) -> Factory:
     except (ImportError, ValueError):  # the package above it is missing, or the name is no module name
         found = None
     if found is None:
-        raise NotFoundError(f"[pipelines.{name}] factory = {factory!r}: no module {module_name!r}; install its package")
+        raise NotFoundError(
+            f"[pipelines.{name}] factory = {factory!r}: no module {module_name!r}{_origin(module_name)}; "
+            "install its package"
+        )
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise PlatformError(f"pipeline {name!r}: {module_name} cannot be imported ({error}); install it") from error
     if not hasattr(module, attribute):
         raise NotFoundError(
-            f"[pipelines.{name}] factory = {factory!r}: {module_name} has no {attribute!r}"
+            f"[pipelines.{name}] factory = {factory!r}: {module_name} has no {attribute!r}{_origin(module_name)}"
             f"{suggest(attribute, dir(module))}; correct the name"
         )
     made: Factory = getattr(module, attribute)
     return made
+
+
+def _origin(module_name: str) -> str:
+    """Where the package of a module is imported from: it may be another package of the same name."""
+    package, _, inner = module_name.partition(".")
+    try:
+        found = importlib.util.find_spec(package) if package and inner else None
+    except ValueError:  # __main__ has no specification
+        found = None
+    places = found.submodule_search_locations if found else None
+    return f" ({package!r} is imported from {', '.join(places)})" if places else ""
 
 
 def load_pipeline(name: str, table: PipelineTable, device: str) -> Pipeline:
