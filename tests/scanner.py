@@ -16,6 +16,8 @@ from receivers import Node, associate, send_dataset, until
 
 from node.ledger.tables import association
 
+HERE, ELSEWHERE = "127.0.0.1", "127.0.0.2"
+"""Addresses of two machines."""
 CONTEXTS = [
     (CTImageStorage, ExplicitVRLittleEndian),
     (ModalityPerformedProcedureStep, ExplicitVRLittleEndian),
@@ -38,15 +40,18 @@ destinations = ["pacs"]
 """One rule: every CT goes through one pipeline."""
 
 
-def send(node: Node, datasets: Sequence[Dataset], calling: str = "CT1") -> None:
+def send(node: Node, datasets: Sequence[Dataset], calling: str = "CT1", address: str = HERE) -> None:
     """Store images of one SOP class and release; returns when the node knows that the association is closed."""
-    sender = associate(node, [(datasets[0].SOPClassUID, ExplicitVRLittleEndian)], calling=calling)
+    contexts = [(datasets[0].SOPClassUID, ExplicitVRLittleEndian)]
+    sender = associate(node, contexts, calling=calling, bind_address=(address, 0))
     assert [send_dataset(sender, dataset).Status for dataset in datasets] == [0x0000] * len(datasets)
     sender.release()
     until(lambda: (rows := node.rows(association)) and all(row.closed_at for row in rows))
 
 
-def begin(node: Node, study: str, uid: str | None = "", **changes: str) -> tuple[Dataset, str | None]:
+def begin(
+    node: Node, study: str, uid: str | None = "", calling: str = "CT1", address: str = HERE, **changes: str
+) -> tuple[Dataset, str | None]:
     """N-CREATE with a new UID, or with this one or none; the response and the UID. "" leaves an attribute out."""
     attributes = Dataset()
     scheduled = Dataset()
@@ -57,14 +62,16 @@ def begin(node: Node, study: str, uid: str | None = "", **changes: str) -> tuple
         if value:
             setattr(attributes, keyword, value)
     attributes.PerformedSeriesSequence = []
-    peer = associate(node, CONTEXTS, calling="CT1")
+    peer = associate(node, CONTEXTS, calling=calling, bind_address=(address, 0))
     uid = str(generate_uid()) if uid == "" else uid
     response, _ = peer.send_n_create(attributes, ModalityPerformedProcedureStep, uid)
     peer.release()
     return response, uid
 
 
-def say(node: Node, uid: str, state: str, made: Sequence[Dataset] = ()) -> Dataset:
+def say(
+    node: Node, uid: str, state: str, made: Sequence[Dataset] = (), *, calling: str = "CT1", address: str = HERE
+) -> Dataset:
     """N-SET with a state and the images that were made; the response."""
     changes = Dataset()
     changes.PerformedProcedureStepStatus = state
@@ -80,7 +87,7 @@ def say(node: Node, uid: str, state: str, made: Sequence[Dataset] = ()) -> Datas
                 reference.ReferencedSOPInstanceUID = image.SOPInstanceUID
                 item.ReferencedImageSequence.append(reference)
         changes.PerformedSeriesSequence.append(item)
-    peer = associate(node, CONTEXTS, calling="CT1")
+    peer = associate(node, CONTEXTS, calling=calling, bind_address=(address, 0))
     response, _ = peer.send_n_set(changes, ModalityPerformedProcedureStep, uid)
     peer.release()
     return response

@@ -115,7 +115,13 @@ def test_a_commitment_report_that_is_due_tomorrow_is_sent_today(tmp_path: Path) 
     named = [commitments.Named(sop_instance_uid="1.3", sop_class_uid="1.4", failure=None)]
     with begin_immediate(engine) as connection:
         commitments.record_transaction(
-            connection, calling_ae="CT", transaction_uid="1.2", association_id="a", named=named, next_at=now() + 30.0
+            connection,
+            calling_ae="CT",
+            transaction_uid="1.2",
+            association_id="a",
+            equipment="x",
+            named=named,
+            next_at=now() + 30.0,
         )
         assert commitments.due_transactions(connection, now()) == []
         connection.execute(sa.update(commitment).values(next_at=now() + DAY, updated_at=now() + DAY - 30.0))

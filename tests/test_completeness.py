@@ -179,7 +179,7 @@ def test_a_discontinued_step_has_its_series_ignored_and_their_unfinished_jobs_ca
     assert routed(node, 60.0) == 1
     with node.engine.connect() as connection:
         assert [(j.state, j.reason) for j in list_jobs(connection)] == [
-            ("CANCELED", "the scanner discontinued its procedure step")
+            ("CANCELED", "CT1 discontinued the procedure step")
         ]
     (ignored,) = [row for row in node.rows(decision) if row.outcome == "ignored"]
     assert (ignored.series_instance_uid, ignored.reason) == (

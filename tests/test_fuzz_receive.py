@@ -26,6 +26,7 @@ from node.receive.command import N_EVENT_REPORT_RQ, Command
 from node.receive.head import head_of_file, read_head
 from node.receive.negotiation import Context, Proposal, prepare
 from node.receive.normalized import Normalized
+from node.receive.policy import Admission
 
 SYNTAXES = {
     "explicit": ExplicitVRLittleEndian,
@@ -106,7 +107,8 @@ def test_a_deflated_data_set_of_an_operation_that_cannot_be_inflated_is_an_inval
     data: Callable[[], bytes],
 ) -> None:
     sent: list[bytes] = []
-    normalized = Normalized(SimpleNamespace(calling_ae="RAW", id="a"), None, lambda *pdu: sent.append(pdu[1]))
+    caller = SimpleNamespace(calling_ae="RAW", id="a", peer_address="127.0.0.1", admission=Admission())
+    normalized = Normalized(caller, None, lambda *pdu: sent.append(pdu[1]))
     command = Command({0x0110: b"\1\0"}, field=N_EVENT_REPORT_RQ, has_data_set=True)
     normalized.serve(1, Context(StorageCommitmentPushModel, DeflatedExplicitVRLittleEndian), command, data())
     assert Command.parse(sent[0]).status == 0x0115

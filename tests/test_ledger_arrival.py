@@ -68,13 +68,21 @@ def ask(connection: sa.Connection, *uids: str, transaction: str = "7.1", associa
         calling_ae="CT1",
         transaction_uid=transaction,
         association_id=association,
+        equipment=SENDER.equipment,
         named=[Named(sop_instance_uid=u, sop_class_uid=CT, failure=None if u < "4" else 0x0112) for u in uids],
         next_at=100.0,
     )
 
 
 def step(connection: sa.Connection, uid: str = "8.1", **of: Any) -> bool:
-    new = {"made": frozenset(), "study_instance_uid": "1.1", "modality": "CT", "calling_ae": "CT1", **of}
+    new = {
+        "made": frozenset(),
+        "study_instance_uid": "1.1",
+        "modality": "CT",
+        "calling_ae": "CT1",
+        "equipment": SENDER.equipment,
+        **of,
+    }
     created = create_step(connection, NewStep(sop_instance_uid=uid, **new))
     connection.execute(sa.update(procedure_step).values(created_at=1.0))
     return created
@@ -125,7 +133,7 @@ def test_steps_are_seen_from_the_series_that_they_made_or_may_have_made(connecti
     assert step(connection)
     assert not step(connection)
     assert "IN PROGRESS" in known(connection).in_progress
-    assert state_of_step(connection, "8.1") == "IN PROGRESS"
+    assert state_of_step(connection, "8.1") == ("IN PROGRESS", SENDER.equipment)
     update_step(connection, "8.1", "COMPLETED", made("1", "2"))
     step(connection, "8.2", made=frozenset({("1.1.9", "")}))
     step(connection, "8.3", modality="MR")
@@ -152,12 +160,16 @@ def test_a_discontinued_step_stops_the_jobs_and_the_waiting_decisions_of_its_ser
     waiting = {"study_instance_uid": "1.1", "series_instance_uid": "1.1.1", "generation": 1, "decided_at": 1.0}
     connection.execute(sa.insert(decision).values(**waiting, outcome="waiting", reason="", trace=[]))
     step(connection)
+    step(connection, "8.2", equipment="10.0.0.66")
+    update_step(connection, "8.2", "DISCONTINUED", made())
+    assert get_job(connection, new.id).state == "SCHEDULED", "another device is no reason"
+    assert connection.scalar(sa.select(decision.c.outcome)) == "waiting"
     update_step(connection, "8.1", "DISCONTINUED", made())
     assert get_job(connection, new.id).state == "CANCELED"
     assert connection.scalar(sa.select(decision.c.outcome)) == "ignored"
     assert "DISCONTINUED" in known(connection).discontinued
     forget_steps(connection, 1e12)
-    assert len(connection.execute(sa.select(procedure_step)).all()) == 1
+    assert len(connection.execute(sa.select(procedure_step)).all()) == 2
     connection.execute(sa.delete(series))
     forget_steps(connection, 1e12)
     assert connection.execute(sa.select(procedure_step)).all() == []

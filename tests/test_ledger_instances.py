@@ -27,7 +27,13 @@ from node.ledger.instances import (
 from node.ledger.tables import association, conflict, event, instance, metadata, series
 
 SENDER = OpenAssociation(
-    id="a1", receiver="host:1", calling_ae="CT1", called_ae="AINODE", peer_address="10.0.0.1", opened_at=1.0
+    id="a1",
+    receiver="host:1",
+    calling_ae="CT1",
+    called_ae="AINODE",
+    peer_address="10.0.0.1",
+    equipment="10.0.0.1",
+    opened_at=1.0,
 )
 
 

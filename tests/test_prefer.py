@@ -111,7 +111,7 @@ def test_an_association_that_sends_another_study_holds_nothing_up(tmp_path: Path
     assert len(scene.jobs()) == 1
 
 
-def step(scene: Scene, name: str = "1.2.3.4") -> None:
+def step(scene: Scene, name: str = "1.2.3.4", device: str = "10.1.2.3") -> None:
     with begin_immediate(scene.node.engine) as connection:
         create_step(
             connection,
@@ -120,6 +120,7 @@ def step(scene: Scene, name: str = "1.2.3.4") -> None:
                 study_instance_uid=scene.study,
                 modality="CT",
                 calling_ae="CT1",
+                equipment=device,
                 made=frozenset(),
             ),
         )
@@ -138,6 +139,14 @@ def test_the_end_of_the_procedure_step_ends_the_wait_at_once(tmp_path: Path):
     assert len(scene.jobs()) == 1
     told = tell(explain(scene.node.engine, scene.study))
     assert "all series that the COMPLETED procedure step of CT1 names are here" in told
+
+
+def test_the_step_of_another_device_holds_up_no_choice(tmp_path: Path):
+    scene = Scene(tmp_path, CHEST)
+    step(scene, device="10.6.6.6")
+    scene.receive()
+    scene.wait(31)
+    assert len(scene.jobs()) == 1
 
 
 def test_another_step_of_the_study_in_progress_may_bring_a_better_series(tmp_path: Path):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from node.config.table import AeTitle, Port, Table
+
+Service = Literal["store", "commitment", "mpps"]
+"""What a caller may use beside Verification: Storage, Storage Commitment, Modality Performed Procedure Step."""
 
 
 class Caller(Table):
@@ -28,6 +31,11 @@ class Caller(Table):
 
     quota_gib: Annotated[float, Field(ge=0)] = 0.0
     """How much of the spool images of this title may occupy; more is refused with status A700. 0: no limit."""
+    services: tuple[Service, ...] = get_args(Service)
+    """What it may use beside C-ECHO; presentation contexts of other services are refused."""
+    group: str = ""
+    """Callers of one group are one device: its procedure steps and lists of instances count for its images. Empty:
+    the device is whatever calls from the same address."""
 
     @field_validator("address")
     @classmethod

@@ -49,6 +49,7 @@ NORMALIZED_STATUSES = {
     status.INVALID_ARGUMENT: "The Transaction UID or the list of instances cannot be used",
     status.INVALID_INSTANCE: "The SOP Instance UID is malformed",
     status.MISSING_ATTRIBUTE: "A required attribute is missing",
+    status.NOT_AUTHORIZED: "N-SET by another device than the one that created the procedure step",
     status.NO_SUCH_ACTION: "Another Action Type ID than 1",
     status.UNRECOGNISED_OPERATION: "Another operation than those named here",
 }

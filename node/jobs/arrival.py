@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from node.ledger.instances import equipment_of
 from node.ledger.procedure_steps import COMPLETED, DISCONTINUED, IN_PROGRESS
 from node.ledger.tables import (
     association,
@@ -33,6 +34,8 @@ class Known:
     """Which procedure step is IN PROGRESS, in words."""
     discontinued: str
     """Which procedure step that made it was discontinued, in words."""
+    unrelated: tuple[str, ...]
+    """Steps and requests about it, in words, that came from another device than its images: they do not count."""
 
 
 def listed_series(connection: sa.Connection) -> set[tuple[str, str]]:
@@ -74,14 +77,21 @@ def known_of(connection: sa.Connection, row: sa.Row[tuple[object, ...]]) -> Know
             .distinct()
         )
     )
-    steps = _steps(connection, row)
+    device = equipment_of(connection, row.study_instance_uid, row.series_instance_uid)
+    every = _steps(connection, row)
+    steps = [step for step in every if device and step.equipment == device]
+    requests = _requests(connection, of, set(paths), senders)
     completed = _completed(connection, row, [step for step in steps if step.state == COMPLETED], paths)
     return Known(
         paths=paths,
         senders=senders,
-        listings=(*completed, *_requests(connection, of, set(paths), senders)),
+        listings=(*completed, *(listing for by, listing in requests if device and by == device)),
         in_progress=next((_words(step) for step in steps if step.state == IN_PROGRESS), ""),
         discontinued="" if completed else next((_words(step) for step in steps if step.state == DISCONTINUED), ""),
+        unrelated=(
+            *(_words(step) for step in every if step not in steps),
+            *(listing.by for by, listing in requests if not device or by != device),
+        ),
     )
 
 
@@ -126,11 +136,11 @@ def _completed(
 
 def _requests(
     connection: sa.Connection, of: sa.ColumnElement[bool], here: set[str], senders: frozenset[str]
-) -> list[Listing]:
-    """Storage Commitment requests that name images of the series, two at least."""
+) -> list[tuple[str, Listing]]:
+    """Storage Commitment requests that name images of the series, two at least, with the device that asks."""
     key = (commitment_instance.c.calling_ae, commitment_instance.c.transaction_uid)
     naming = (
-        sa.select(*key, commitment.c.association_id)
+        sa.select(*key, commitment.c.association_id, commitment.c.equipment)
         .join(instance, instance.c.sop_instance_uid == commitment_instance.c.sop_instance_uid)
         .join(commitment, sa.and_(commitment.c.calling_ae == key[0], commitment.c.transaction_uid == key[1]))
         .where(of)
@@ -145,15 +155,14 @@ def _requests(
         )
         named = {one.sop_instance_uid: one.path for one in connection.execute(named_here)}
         if len(named) > 1:
-            listings.append(
-                Listing(
-                    by=f"a Storage Commitment request of {request.calling_ae}",
-                    named=len(named),
-                    absent=sum(path is None for path in named.values()),
-                    unnamed=len(here - named.keys()),
-                    other_senders=len(senders - {request.association_id}),
-                )
+            listing = Listing(
+                by=f"a Storage Commitment request of {request.calling_ae}",
+                named=len(named),
+                absent=sum(path is None for path in named.values()),
+                unnamed=len(here - named.keys()),
+                other_senders=len(senders - {request.association_id}),
             )
+            listings.append((str(request.equipment or ""), listing))
     return listings
 
 

@@ -26,6 +26,8 @@ class Ruling:
     weights: tuple[Weight, ...] = ()
     """What waits for the rest of the study."""
     urgent: bool = False
+    cause: str = ""
+    """What ignored it where no rule did; see ``ledger.tables.decision``."""
 
 
 class Decider:
@@ -65,6 +67,7 @@ class Decider:
                 reason=verdict.reason,
                 trace=list(verdict.trace),
                 decided_at=at,
+                cause=ruling.cause or None,
             )
         )
         connection.execute(sa.delete(candidate).where(*(candidate.c[name] == uid for name, uid in where.items())))
@@ -81,6 +84,6 @@ class Decider:
             self._jobs.enqueue(connection, new)
 
 
-def ignored(reason: str) -> Ruling:
+def ignored(reason: str, cause: str = "") -> Ruling:
     """Nothing happens to the series, whatever the rules are."""
-    return Ruling(decision=Decision(outcome="ignored", reason=reason, routes=(), trace=()))
+    return Ruling(decision=Decision(outcome="ignored", reason=reason, routes=(), trace=()), cause=cause)

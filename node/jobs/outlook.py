@@ -6,20 +6,28 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
+from node.ledger.instances import equipment_of
 from node.ledger.procedure_steps import COMPLETED, IN_PROGRESS
 from node.ledger.tables import association, instance, procedure_step, procedure_step_instance, series
 from node.studies.waiting import Outlook
 
 
 def outlook_of(connection: sa.Connection, study_uid: str, modalities: Collection[str]) -> Outlook:
-    """The outlook of a study for rules whose series are of ``modalities``."""
+    """The outlook of a study for rules whose series are of ``modalities``.
+
+    Procedure steps count when all images of the study came from the device that says so.
+    """
     states = connection.execute(
         sa.select(*series.c["series_instance_uid", "state", "last_at"]).where(series.c.study_instance_uid == study_uid)
     ).all()
     complete = {row.series_instance_uid for row in states if row.state == "COMPLETE"}
     steps = connection.execute(
         sa.select(procedure_step)
-        .where(procedure_step.c.study_instance_uid == study_uid, procedure_step.c.modality.in_(("", *modalities)))
+        .where(
+            procedure_step.c.study_instance_uid == study_uid,
+            procedure_step.c.modality.in_(("", *modalities)),
+            procedure_step.c.equipment == equipment_of(connection, study_uid),
+        )
         .order_by(procedure_step.c.created_at)
     ).all()
     running = next((step for step in steps if step.state == IN_PROGRESS), None)

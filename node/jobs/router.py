@@ -23,6 +23,7 @@ from node.jobs.decide import Decider, Ruling, ignored
 from node.jobs.engine import Jobs
 from node.ledger.clock import pull_back
 from node.ledger.engine import begin_immediate
+from node.ledger.procedure_steps import STOPPED
 from node.ledger.tables import event, series
 from node.ledger.transitions import supersede_jobs
 from node.log import about
@@ -100,7 +101,7 @@ class Router:
                 self._tell(study_uid, series_uid, completion.signal, at)
             return False
         if known.discontinued:
-            ruling = ignored(f"{known.discontinued} made it")
+            ruling = ignored(f"{known.discontinued} made it", STOPPED)
         generation = row.generation + 1
         with begin_immediate(self._engine) as connection:
             taken = connection.execute(
@@ -118,6 +119,9 @@ class Router:
                 return False
             where = {"study_instance_uid": study_uid, "series_instance_uid": series_uid}
             connection.execute(sa.insert(event).values(**where, at=at, what="complete", detail=completion.signal))
+            for by in known.unrelated:
+                told = f"{by} does not count: another device sent the images; if it is the same one, give both a group"
+                connection.execute(sa.insert(event).values(**where, at=at, what="signal disregarded", detail=told))
             supersede_jobs(connection, study_uid, series_uid, generation)
             self._decider.record(connection, where, generation, ruling, at)
         del self._waiting[study_uid, series_uid]

@@ -66,15 +66,22 @@ def record_transaction(
     calling_ae: str,
     transaction_uid: str,
     association_id: str,
+    equipment: str,
     named: Sequence[Named],
     next_at: float,
 ) -> None:
-    """Keep a request with its answer; the same request again is answered anew."""
+    """Keep a request with its answer; the same request again is answered anew. ``equipment``: the device that asks."""
     of = {"calling_ae": calling_ae, "transaction_uid": transaction_uid}
     for table in (commitment_instance, commitment):
         connection.execute(sa.delete(table).where(_is(table, calling_ae, transaction_uid)))
     at = now()
-    row = {"association_id": association_id, "state": SCHEDULED, "attempt": 0, "next_at": next_at}
+    row = {
+        "association_id": association_id,
+        "equipment": equipment,
+        "state": SCHEDULED,
+        "attempt": 0,
+        "next_at": next_at,
+    }
     connection.execute(sa.insert(commitment).values(**of, **row, asked_at=at, updated_at=at))
     connection.execute(sa.insert(commitment_instance), [{**of, **vars(one)} for one in named])
 

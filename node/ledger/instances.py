@@ -24,6 +24,8 @@ class OpenAssociation:
     called_ae: str
     peer_address: str
     opened_at: float
+    equipment: str = ""
+    """Which device calls: its group, or its address (``node.receive.policy``); "": that of its address."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +125,17 @@ def senders_of(connection: sa.Connection, study_instance_uid: str, series_instan
         .order_by(association.c.calling_ae, association.c.peer_address)
     )
     return [(row.calling_ae, row.peer_address) for row in rows]
+
+
+def equipment_of(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str = "") -> str:
+    """The device that sent a study, or one series of it; "" when there were several, or when none is known."""
+    device = sa.func.coalesce(sa.func.nullif(association.c.equipment, ""), association.c.peer_address)
+    of = instance.c.study_instance_uid == study_instance_uid
+    if series_instance_uid:
+        of = sa.and_(of, instance.c.series_instance_uid == series_instance_uid)
+    query = sa.select(device).join(instance, instance.c.association_id == association.c.id).where(of).distinct()
+    found = connection.scalars(query).all()
+    return str(found[0]) if len(found) == 1 else ""
 
 
 def occupied_bytes(connection: sa.Connection, calling_ae: str) -> int:

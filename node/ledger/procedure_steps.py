@@ -8,12 +8,16 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.engine import insert_new, now
+from node.ledger.instances import equipment_of
+from node.ledger.jobs import ACTIVE
 from node.ledger.tables import candidate, decision, event, job, procedure_step, procedure_step_instance, series
 from node.ledger.transitions import cancel_active
 
 IN_PROGRESS, COMPLETED, DISCONTINUED = "IN PROGRESS", "COMPLETED", "DISCONTINUED"
 """Performed Procedure Step Status (0040,0252)."""
 STATES = (IN_PROGRESS, COMPLETED, DISCONTINUED)
+STOPPED = "discontinued"
+"""Cause of a decision that a discontinued procedure step made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,8 @@ class NewStep:
     study_instance_uid: str
     modality: str
     calling_ae: str
+    equipment: str
+    """The device that says so; see ``OpenAssociation``."""
     made: frozenset[tuple[str, str]]
     """``(SeriesInstanceUID, SOPInstanceUID)`` of what it has made already; "" when it names the series only."""
 
@@ -39,14 +45,18 @@ def create_step(connection: sa.Connection, new: NewStep) -> bool:
     return True
 
 
-def state_of_step(connection: sa.Connection, uid: str) -> str | None:
-    """The state of a step, held until the transaction ends; ``None`` when there is no such step."""
-    query = sa.select(procedure_step.c.state).where(procedure_step.c.sop_instance_uid == uid)
-    return connection.scalar(query.with_for_update())
+def state_of_step(connection: sa.Connection, uid: str) -> tuple[str, str] | None:
+    """State and device of a step, held until the transaction ends; ``None`` when there is no such step."""
+    query = sa.select(procedure_step.c.state, procedure_step.c.equipment)
+    row = connection.execute(query.where(procedure_step.c.sop_instance_uid == uid).with_for_update()).first()
+    return None if row is None else (str(row.state), str(row.equipment or ""))
 
 
 def update_step(connection: sa.Connection, uid: str, state: str, made: Collection[tuple[str, str]]) -> None:
-    """Keep what an N-SET of a step IN PROGRESS says; DISCONTINUED stops the unfinished jobs of its series."""
+    """Keep what an N-SET of a step IN PROGRESS says.
+
+    DISCONTINUED stops the unfinished jobs of those of its series that came from the device of the step.
+    """
     this = procedure_step.c.sop_instance_uid == uid
     connection.execute(sa.update(procedure_step).where(this).values(state=state, updated_at=now()))
     _add(connection, uid, made)
@@ -59,7 +69,9 @@ def update_step(connection: sa.Connection, uid: str, state: str, made: Collectio
     told = f"{step.modality} at {step.calling_ae}: {connection.scalar(images)} images in {len(uids)} series"
     _tell(connection, step.study_instance_uid, f"procedure step {state.lower()}", told)
     if state == DISCONTINUED:
-        _stop(connection, step.study_instance_uid, sorted(uids), "the scanner discontinued its procedure step")
+        study = str(step.study_instance_uid)
+        own = [uid for uid in sorted(uids) if step.equipment and equipment_of(connection, study, uid) == step.equipment]
+        _stop(connection, study, own, f"{step.calling_ae} discontinued the procedure step")
 
 
 def _stop(connection: sa.Connection, study: str, uids: Sequence[str], reason: str) -> None:
@@ -68,9 +80,12 @@ def _stop(connection: sa.Connection, study: str, uids: Sequence[str], reason: st
         sa.and_(table.c.study_instance_uid == study, table.c.series_instance_uid.in_(uids))
         for table in (job, candidate, decision)
     )
+    unfinished = sa.select(job.c.series_instance_uid).where(jobs, job.c.state.in_(ACTIVE))
+    stopped = sa.and_(decisions, decision.c.series_instance_uid.in_(unfinished), decision.c.outcome == "routed")
+    connection.execute(sa.update(decision).where(stopped).values(cause=STOPPED))
     cancel_active(connection, jobs, reason)
     connection.execute(sa.delete(candidate).where(candidates))
-    ignored = {"outcome": "ignored", "reason": reason, "trace": []}
+    ignored = {"outcome": "ignored", "reason": reason, "trace": [], "cause": STOPPED}
     connection.execute(sa.update(decision).where(decisions, decision.c.outcome == "waiting").values(**ignored))
 
 

@@ -38,6 +38,7 @@ association = sa.Table(
     _time("opened_at"),
     _time("closed_at", null=True),
     _time("audited_at", null=True),  # when the audit trail told of it
+    _text("equipment", null=True),  # which device calls (receive.policy); null: an older version kept its address only
 )
 
 instance = sa.Table(
@@ -87,6 +88,7 @@ commitment = sa.Table(  # Storage Commitment that a peer asked this node for
     _text("error", null=True),
     _time("asked_at"),
     _time("updated_at"),
+    _text("equipment", null=True),  # as in association; null: not known, its list completes no series
 )
 
 commitment_instance = sa.Table(
@@ -110,6 +112,7 @@ procedure_step = sa.Table(  # Modality Performed Procedure Step
     _text("state"),  # PS3.4 F.7: IN PROGRESS, COMPLETED, DISCONTINUED
     _time("created_at"),
     _time("updated_at"),
+    _text("equipment", null=True),  # as in association; null: not known, it says nothing about any series
     sa.Index("procedure_step_study", "study_instance_uid"),
 )
 
@@ -147,6 +150,7 @@ decision = sa.Table(  # one per generation of a series: what was decided and the
     _text("reason"),
     sa.Column("trace", sa.JSON, nullable=False),
     _time("decided_at"),
+    _text("cause", null=True),  # "discontinued": a procedure step stopped it; null: the rules decided
 )
 
 candidate = sa.Table(  # a series that a rule of studies weighs against others, or a companion that it looks for

@@ -16,6 +16,7 @@ from node.ledger.conflicts import Outdated
 from node.ledger.corrections import HalfCorrected
 from node.ledger.jobs import CANCELED, COMPLETED, DELIVER, IN_PROGRESS, SCHEDULED, Job
 from node.ledger.owed import DeliveryStatus, is_overdue
+from node.ledger.procedure_steps import STOPPED
 from node.operate.balance import Balance, Sum, add_up, balance, place_of, tell_balance
 from node.operate.books import Books, Conflict, ReceivedSeries
 
@@ -56,6 +57,8 @@ class Account:
     """Results sent for images that came again with another identity."""
     half_corrected: tuple[HalfCorrected, ...]
     """Series of which only some images did; they wait for people."""
+    discontinued: tuple[ReceivedSeries, ...]
+    """Series that were ignored, or their analysis stopped, because their procedure step was discontinued."""
     differences: tuple[str, ...]
     """What should not be, one sentence each; empty when everything is explained."""
 
@@ -95,6 +98,7 @@ def account(books: Books, is_owed: Owed, day: date | None = None) -> Account:
         overdue=tuple(d for d in chosen.deliveries if is_overdue(d)),
         outdated=chosen.outdated,
         half_corrected=chosen.half_corrected,
+        discontinued=tuple(s for s in chosen.series if _cause(s) == STOPPED),
         differences=(*_strays(books), *_of_series(chosen), *_of_jobs(chosen, made, is_owed), *_of_deliveries(chosen)),
     )
 
@@ -108,6 +112,11 @@ def bounds(day: date) -> tuple[float, float]:
 def _part_of_series(one: ReceivedSeries) -> str:
     place = place_of(one)
     return f"{place}: {one.rulings[one.generation].reason}" if place == "ignored" else place
+
+
+def _cause(one: ReceivedSeries) -> str:
+    ruling = one.rulings.get(one.generation)
+    return ruling.cause if ruling is not None else ""
 
 
 def _part_of_job(job: Job) -> str:
@@ -223,6 +232,11 @@ def attention(found: Account) -> list[str]:
             for o in found.outdated
         ),
         *(tell_half_corrected(one) for one in found.half_corrected),
+        *(
+            f"DISCONTINUED: {s.instances} images of series {s.series_instance_uid}, study {s.study_instance_uid}, were "
+            "not analysed, or not to the end, because their procedure step was discontinued; `ainode explain` the study"
+            for s in found.discontinued
+        ),
         *(
             f"OVERDUE: delivery of job {d.job_id} to {d.destination}, {d.stored} of {d.instances} objects stored: "
             f"{d.error or 'not tried yet'}"

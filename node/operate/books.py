@@ -23,6 +23,8 @@ class Ruling:
     reason: str
     pipelines: tuple[str, ...]
     """Of the rules that routed it."""
+    cause: str = ""
+    """See ``ledger.tables.decision``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +132,9 @@ def _series(connection: sa.Connection) -> tuple[ReceivedSeries, ...]:
     for row in connection.execute(sa.select(decision)):
         # A trace of an older version has no "chosen": there, whatever matched was routed.
         chosen = [name for e in row.trace if e.get("chosen", e["matched"]) for name in e["pipelines"]]
-        ruling = Ruling(outcome=row.outcome, reason=row.reason, pipelines=tuple(dict.fromkeys(chosen)))
+        ruling = Ruling(
+            outcome=row.outcome, reason=row.reason, pipelines=tuple(dict.fromkeys(chosen)), cause=row.cause or ""
+        )
         rulings.setdefault((row.study_instance_uid, row.series_instance_uid), {})[row.generation] = ruling
     key = ("study_instance_uid", "series_instance_uid")
     found = sa.select(*instance.c[key], sa.func.count().label("n")).group_by(*instance.c[key]).subquery()

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 from node.config import Config
 from node.ledger.circuits import circuits
 from node.ledger.operation import latest_facts
-from node.ledger.tables import delivery, job, series, stopped
+from node.ledger.procedure_steps import STOPPED
+from node.ledger.tables import decision, delivery, job, series, stopped
 from node.operate.drift import BEFORE, drift
 from node.operate.explain import clock
 from node.operate.status import by_role
@@ -26,6 +27,7 @@ def problems(config: Config, connection: sa.Connection, spool: Spool, at: float)
         found[f"queue {row.stage}"] = f"{row.n} jobs wait in stage {row.stage}; the oldest has not moved since {since}"
     for row in _failed(connection, at - wanted.failed_hours * 3600) if wanted.failed_hours else ():
         found[f"failed {row.pipeline}"] = f"{row.n} jobs of pipeline {row.pipeline} failed since {clock(row.oldest)}"
+    found |= _discontinued(connection, at - wanted.failed_hours * 3600)
     for one in circuits(connection):
         if one.opened_at is not None and not one.paused:
             waiting = _waiting(connection, one.destination)
@@ -72,6 +74,16 @@ def _failed(connection: sa.Connection, since: float) -> list[sa.Row[tuple[str, i
     query = sa.select(job.c.pipeline, sa.func.count().label("n"), sa.func.min(job.c.updated_at).label("oldest"))
     query = query.where(job.c.outcome == "failed", job.c.updated_at >= since).group_by(job.c.pipeline)
     return list(connection.execute(query).all())
+
+
+def _discontinued(connection: sa.Connection, since: float) -> dict[str, str]:
+    query = sa.select(sa.func.count().label("n"), sa.func.min(decision.c.decided_at).label("oldest"))
+    row = connection.execute(query.where(decision.c.cause == STOPPED, decision.c.decided_at >= since)).one()
+    sentence = (
+        f"{row.n} series were ignored, or their analysis stopped, since {clock(row.oldest)} because their procedure "
+        "step was discontinued (MPPS); `ainode account` names their studies"
+    )
+    return {"discontinued": sentence} if row.n else {}
 
 
 def _waiting(connection: sa.Connection, destination: str) -> int:

@@ -46,7 +46,7 @@ from node.receive.pdu import (
     USER,
     AbortError,
 )
-from node.receive.policy import Rejection
+from node.receive.policy import Admission, Rejection
 from node.receive.wire import Wire
 from node.tls import PeerCertificate
 
@@ -82,6 +82,7 @@ class Association(threading.Thread):
         self.calling_ae = self.called_ae = ""
         self.certificate: PeerCertificate | None = None
         """What the peer has shown in the TLS handshake."""
+        self.admission = Admission()
         self._server = server
         self._wire = Wire(connection, server.network_timeout)
         self._messages = Messages(self, self._wire, server.handlers.services)
@@ -158,7 +159,11 @@ class Association(threading.Thread):
                 if self._send_last(rejected(rejection)):
                     self._await_close()
                 return False
-            answer, self._messages.contexts = proposal.accept()
+            if beyond := sorted(proposal.beyond(self.admission.services)):
+                words = f"{self.calling_ae} may not use {', '.join(beyond)}"
+                LOGGER.warning("association from %s: %s", self.peer_address, words)
+                self._server.handlers.refused(self.calling_ae, self.peer_address, words)
+            answer, self._messages.contexts = proposal.accept(self.admission.services)
         except ValueError as error:
             LOGGER.warning("association from %s: %s", self.peer_address, error)
             raise AbortError(USER) from error

@@ -62,6 +62,7 @@ class CommitmentScp:
                 calling_ae=request.calling_ae,
                 transaction_uid=transaction_uid,
                 association_id=request.association_id,
+                equipment=request.equipment,
                 named=named,
                 next_at=now() + SAME_ASSOCIATION_SECONDS,
             )

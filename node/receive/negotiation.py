@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import get_args
 
 import pydicom.config
 from pydicom.uid import UID
@@ -21,13 +22,15 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import negotiate_as_acceptor
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from node.config.network import Service
 from node.receive.head import UNREADABLE
-from node.receive.policy import Rejection, supported_contexts
+from node.receive.policy import Rejection, service_of, supported_contexts
 
 MAXIMUM_PDU = 1 << 17
 """Maximum Length Received (PS3.8 D.1), bytes: dcmtk's greatest, eight times fewer PDUs than the usual 16 KiB."""
 
 _USUAL_PDU = 1 << 14
+_USER_REJECTION = 0x01
 _ITEMS = frozenset((0x10, 0x20, 0x50))
 _USER_INFORMATION = 0x50
 _SUB_ITEMS = frozenset(range(0x51, 0x59))
@@ -55,6 +58,11 @@ class Proposal:
     """It speaks protocol version 1 (bit 0, PS3.8 9.3.2), the only one there is."""
     primitive: A_ASSOCIATE
 
+    def beyond(self, services: Collection[str]) -> set[str]:
+        """What is proposed of services that the caller may not use."""
+        proposed = (str(c.abstract_syntax) for c in self.primitive.presentation_context_definition_list)
+        return {needed for uid in proposed if (needed := service_of(uid))} - set(services)
+
     @classmethod
     def parse(cls, pdu: bytes) -> Proposal:
         """From a whole PDU. Raises ``ValueError`` when it is none."""
@@ -74,8 +82,10 @@ class Proposal:
         except UNREADABLE as error:
             raise ValueError(f"no A-ASSOCIATE-RQ: {error}") from error
 
-    def accept(self) -> tuple[bytes, dict[int, Context]]:
+    def accept(self, services: Collection[str] = get_args(Service)) -> tuple[bytes, dict[int, Context]]:
         """The A-ASSOCIATE-AC and the accepted contexts by their IDs. Raises ``ValueError`` on an impossible proposal.
+
+        Contexts of services that the caller may not use are rejected by the user (result 1, PS3.8 9.3.3.2).
 
         Identity, SOP class extended negotiation and an asynchronous window are not answered: none is supported, and
         the defaults hold then (PS3.7 D.3.3).
@@ -83,8 +93,11 @@ class Proposal:
         request = self.primitive
         try:
             supported = supported_contexts(
-                (str(context.abstract_syntax), [str(uid) for uid in context.transfer_syntax])
-                for context in request.presentation_context_definition_list
+                (
+                    (str(context.abstract_syntax), [str(uid) for uid in context.transfer_syntax])
+                    for context in request.presentation_context_definition_list
+                ),
+                services,
             )
             roles = {
                 item.sop_class_uid: (item.scu_role, item.scp_role)
@@ -96,6 +109,9 @@ class Proposal:
                 supported,
                 roles,
             )
+            for context in contexts:
+                if (needed := service_of(str(context.abstract_syntax))) and needed not in services:
+                    context.result = _USER_REJECTION
             answer = A_ASSOCIATE()
             answer.application_context_name = UID(APPLICATION_CONTEXT_NAME)
             answer.calling_ae_title = request.calling_ae_title

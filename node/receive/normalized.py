@@ -17,6 +17,7 @@ from node.errors import InputError
 from node.receive.command import Command, event_report_request
 from node.receive.head import UNREADABLE, inflate
 from node.receive.negotiation import Context
+from node.receive.policy import Admission
 from node.receive.status import INVALID_ARGUMENT, PROCESSING_FAILURE
 
 LOGGER = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ class NormalizedRequest:
     """An N-EVENT-REPORT, N-SET, N-ACTION or N-CREATE request, nothing checked."""
 
     calling_ae: str
+    address: str
+    equipment: str
+    """The device that asks; see ``policy.Admission``."""
     association_id: str
     operation: int
     """Command Field (0000,0100)."""
@@ -73,6 +77,8 @@ class Caller(Protocol):
 
     id: str
     calling_ae: str
+    peer_address: str
+    admission: Admission
 
 
 class Normalized:
@@ -103,6 +109,8 @@ class Normalized:
         try:
             request = NormalizedRequest(
                 calling_ae=caller.calling_ae,
+                address=caller.peer_address,
+                equipment=caller.admission.equipment,
                 association_id=caller.id,
                 operation=command.field,
                 context_class_uid=context.abstract_syntax,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from pydicom.uid import (
     HTJ2K,
@@ -24,6 +25,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel, Verification
 
 from node.config import Ae, Caller
+from node.config.network import Service
 from node.tls import PeerCertificate
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -41,6 +43,7 @@ TRANSFER_SYNTAXES = {uid: uid.keyword for uid in AllTransferSyntaxes if not uid.
 _LOSSY = frozenset((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K))
 SERVICES = frozenset((Verification, StorageCommitmentPushModel, ModalityPerformedProcedureStep))
 """Beside Storage."""
+_SERVICES = {StorageCommitmentPushModel: "commitment", ModalityPerformedProcedureStep: "mpps", Verification: ""}
 PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian]
 
 
@@ -52,6 +55,16 @@ class Rejection:
     source: int
     reason: int
     words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """The rights of one association."""
+
+    equipment: str = ""
+    """The device that calls: "group NAME" of its entry in ``callers``, else its address."""
+    services: frozenset[str] = frozenset(get_args(Service))
+    """As in ``Caller.services``."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +105,7 @@ class Policy:
         """The first entry of ``callers`` for this peer."""
         if not self.callers:
             return None
-        host: Address = ipaddress.ip_address(address.partition("%")[0])
-        if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
-            host = host.ipv4_mapped
+        host = plain_address(address)
         for caller in self.callers:
             network = ipaddress.ip_network(caller.address, strict=False) if caller.address else None
             if caller.certificate and not (certificate is not None and certificate.is_the_one(caller.certificate)):
@@ -103,11 +114,24 @@ class Policy:
                 return caller
         return None
 
+    def admission(self, calling: str, address: str, certificate: PeerCertificate | None = None) -> Admission:
+        """What an association that may be opened may do, and for which device it speaks."""
+        caller = self.caller(calling, address, certificate)
+        device = f"group {caller.group}" if caller is not None and caller.group else str(plain_address(address))
+        return Admission(equipment=device, services=frozenset(get_args(Service) if caller is None else caller.services))
+
     def limits(self, calling: str, address: str, certificate: PeerCertificate | None = None) -> dict[str, int]:
         """How many associations may be open at once: of all peers (""), and of this title if it has a limit."""
         caller = self.caller(calling, address, certificate)
         own = {calling.strip(): caller.max_associations} if caller is not None and caller.max_associations else {}
         return {"": self.max_associations, **own}
+
+
+def plain_address(address: str) -> Address:
+    """Without scope, and an IPv4 address in its own form."""
+    host: Address = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(host, "ipv4_mapped", None)
+    return mapped or host
 
 
 def is_storage(abstract_syntax: str) -> bool:
@@ -123,8 +147,19 @@ def is_storage(abstract_syntax: str) -> bool:
     return not abstract_syntax.startswith("1.2.840.10008.")
 
 
-def supported_contexts(proposed: Iterable[tuple[str, Sequence[str]]]) -> list[PresentationContext]:
+def service_of(abstract_syntax: str) -> str:
+    """The entry of ``Caller.services`` that a class needs; "" for those that everybody may use, or nobody."""
+    if abstract_syntax in _SERVICES:
+        return _SERVICES[abstract_syntax]
+    return "store" if is_storage(abstract_syntax) else ""
+
+
+def supported_contexts(
+    proposed: Iterable[tuple[str, Sequence[str]]], services: Collection[str] = get_args(Service)
+) -> list[PresentationContext]:
     """The contexts to support on one association, from the ``(abstract syntax, transfer syntaxes)`` proposed on it.
+
+    ``services``: those that the caller may use.
 
     A storage class is supported with whatever known transfer syntaxes are proposed for it: lossless ones first, each
     group in the sender's order, so that nobody recompresses an image for us.
@@ -132,6 +167,8 @@ def supported_contexts(proposed: Iterable[tuple[str, Sequence[str]]]) -> list[Pr
     storage: dict[str, list[str]] = {}
     others: list[PresentationContext] = []
     for abstract_syntax, transfer_syntaxes in proposed:
+        if (needed := service_of(abstract_syntax)) and needed not in services:
+            continue
         if is_storage(abstract_syntax):
             known = storage.setdefault(abstract_syntax, [])
             known += [uid for uid in transfer_syntaxes if uid in TRANSFER_SYNTAXES and uid not in known]

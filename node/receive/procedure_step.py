@@ -20,6 +20,7 @@ from node.receive.status import (
     MISSING_ATTRIBUTE,
     NO_LONGER_UPDATED,
     NO_SUCH_INSTANCE,
+    NOT_AUTHORIZED,
     PROCESSING_FAILURE,
     SUCCESS,
 )
@@ -50,6 +51,7 @@ class ProcedureStepScp:
             study_instance_uid=study,
             modality=str(request.dataset.get("Modality") or ""),
             calling_ae=request.calling_ae,
+            equipment=request.equipment,
             made=_made(request.dataset),
         )
         with begin_immediate(self._engine) as connection:
@@ -67,7 +69,9 @@ class ProcedureStepScp:
             before = state_of_step(connection, request.sop_instance_uid)
             if before is None:
                 return NormalizedAnswer(status=NO_SUCH_INSTANCE, comment="no such performed procedure step")
-            if before != IN_PROGRESS:
+            if before[1] not in {"", request.equipment}:  # "": an older version did not keep it
+                return NormalizedAnswer(status=NOT_AUTHORIZED, comment="another device created this procedure step")
+            if before[0] != IN_PROGRESS:
                 comment = "Performed Procedure Step Object may no longer be updated"
                 return NormalizedAnswer(status=PROCESSING_FAILURE, comment=comment, error_id=NO_LONGER_UPDATED)
             update_step(connection, request.sop_instance_uid, state, _made(request.dataset))

@@ -28,7 +28,7 @@ from node.receive.procedure_step import ProcedureStepScp
 from node.receive.quota import Quota
 from node.receive.recovery import recover, search
 from node.receive.server import Server
-from node.receive.status import SUCCESS, UNRECOGNISED_OPERATION
+from node.receive.status import NOT_AUTHORIZED, SUCCESS, UNRECOGNISED_OPERATION
 from node.receive.storage import Storage
 from node.spool import Spool
 from node.tls import ServerTls
@@ -144,7 +144,12 @@ class Receiver:
 
     def _normalized(self, request: NormalizedRequest) -> NormalizedAnswer:
         service = self._services.get((request.operation, request.context_class_uid))
-        return service(request) if service else NormalizedAnswer(status=UNRECOGNISED_OPERATION)
+        answer = service(request) if service else NormalizedAnswer(status=UNRECOGNISED_OPERATION)
+        if answer.status == NOT_AUTHORIZED:
+            what = f"{answer.comment} ({request.sop_instance_uid})"
+            LOGGER.warning("%s at %s refused: %s", request.calling_ae, request.address, what)
+            self._refused(request.calling_ae, request.address, what)
+        return answer
 
     def _event_report(self, request: NormalizedRequest) -> NormalizedAnswer:
         """Answer of a PACS to our Storage Commitment request (PS3.4 J.3.3): Success once it is durable."""

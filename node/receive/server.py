@@ -86,6 +86,7 @@ class Server:
         seats = self._seats.take(self._policy.limits(calling, address, shown))
         if isinstance(seats, str):
             return Rejection(2, 3, 2, f"no association free for {seats or 'anybody'}: local limit exceeded")
+        association.admission = self._policy.admission(calling, address, shown)
         with self._lock:
             self._admitted[association.id] = seats
         return None

@@ -22,6 +22,8 @@ MISSING_ATTRIBUTE = 0x0120
 """PS3.7 C.5.14."""
 NO_SUCH_ACTION = 0x0123
 """PS3.7 C.5.16."""
+NOT_AUTHORIZED = 0x0124
+"""The object is another device's (N-SET: PS3.7 10.1.3.1.9)."""
 NO_LONGER_UPDATED = 0xA710
 """Error ID (0000,0903) beside a processing failure: the procedure step is final (PS3.4 F.7.2.2.2)."""
 SOP_CLASS_NOT_SUPPORTED = 0x0122

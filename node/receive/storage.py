@@ -124,6 +124,7 @@ class Storage:
             calling_ae=association.calling_ae,
             called_ae=association.called_ae,
             peer_address=association.peer_address,
+            equipment=association.admission.equipment,
             opened_at=association.opened_at,
         )
 
