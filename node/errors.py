@@ -3,6 +3,7 @@
 NodeError                 1   anything below, unspecified
 ├── ConfigError           2   config.toml: unknown key, wrong type, value out of range
 ├── InputError            3   DICOM that cannot be used: unreadable, wrong UIDs, missing geometry
+│   └── IdentityError     3   images of several patients or studies where there should be one
 ├── PipelineError         4   a pipeline cannot be loaded or broke while running
 │   └── WeightsError      4   weights missing, or their SHA-256 is not the pinned one
 ├── EncodeError           5   findings that cannot become a valid DICOM object
@@ -43,6 +44,10 @@ class InputError(NodeError):
     exit_code = 3
     permanent = True
     for_radiologist = "one image cannot be read"
+
+
+class IdentityError(InputError):
+    """Images that contradict one another on whose they are: no object about them may leave, not even of a failure."""
 
 
 class PipelineError(NodeError):

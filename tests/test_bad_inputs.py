@@ -123,6 +123,7 @@ def _series() -> dict[str, list[Dataset]]:
     return {
         "series with several orientations": orientations,
         "series with several frames of reference": mixed(FrameOfReferenceUID=generate_uid()),
+        "images of several patients in one series": mixed(PatientID="2"),
         "several volumes in one series (4D)": volumes,
         "multi-frame image without a position for every frame": cine,
         "functional groups that name another image, series or patient": [with_private_groups()],

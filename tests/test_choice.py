@@ -113,6 +113,7 @@ def test_a_series_waits_for_its_companion_and_the_job_knows_it(tmp_path: Path):
     with scene.node.engine.connect() as connection:
         (shown,) = latest(connection)
     assert shown.stage == "waiting"
+    assert scene.differences() == ()
     t1c = scene.receive(SeriesDescription="T1 +Gd")
     scene.wait(5)
     assert scene.jobs() == []

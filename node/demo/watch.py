@@ -83,7 +83,7 @@ def progress(connection: sa.Connection, sent: Sequence[Sent]) -> tuple[Progress,
             .order_by(job.c.pipeline)
         ).all()
         if not jobs:
-            ignored = verdict is not None and verdict.outcome == "ignored"
+            ignored = verdict is not None and verdict.outcome in ("ignored", "held")
             rows.append(Progress(*head, over=ignored, reason=str(verdict.reason) if verdict else ""))
         rows += [_job(connection, head, work, state.last_at) for work in jobs]
     return tuple(rows)

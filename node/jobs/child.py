@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from node.config import PipelineTable
-from node.errors import InputError, NodeError
+from node.errors import IdentityError, InputError, NodeError
 from node.isolation import WRITE, confine, programs, refuse_calls
 from node.process import die_with_parent, keep_freed_memory
 
@@ -171,7 +171,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, ahead: 
     from node.jobs.memory import admit, room_on
     from node.pipeline import Findings, Unsuitable
     from node.results import Outcome
-    from node.studies.source import SourceSeries
+    from node.studies.source import SourceSeries, one_patient
 
     timings: dict[str, float] = {}
     clock = _Clock(timings)
@@ -189,6 +189,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, ahead: 
             others = {name: SourceSeries.read(paths) for name, paths in task.companions.items()}
             inputs = _inputs(others, task.prior)
             source = replace(ahead.take(task.paths), companions=others, prior=_prior(task.job_id, task.prior))
+            one_patient(source)
             clock.lap("read")
             seen = [one for one in task.seen if one.device == device]
             outcome, reason, findings = analyse(
@@ -224,23 +225,29 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, ahead: 
 def _prior(job_id: str, files: PriorFiles) -> Prior | None:
     from node.results.prior import read_prior
     from node.results.prior_masks import earlier_masks
+    from node.studies.identity import PRIOR, contradictions
     from node.studies.source import SourceSeries, read_header
 
     if files.report is None:
         return None
+    report = read_header(files.report)
     images = None
     if files.images:
         try:
             images = SourceSeries.read(files.images)
+            if keywords := contradictions((report, *images.datasets), PRIOR):
+                raise IdentityError(f"{', '.join(keywords)}: the images contradict the report on them")
         except InputError as error:
             logger.warning("job %s: images of the earlier study: %s", job_id, error)
     masks = None
     if files.segmentation is not None:
         try:
+            if keywords := contradictions((report, read_header(files.segmentation)), PRIOR):
+                raise IdentityError(f"{', '.join(keywords)}: it contradicts the report on it")
             masks = earlier_masks(files.segmentation)
         except InputError as error:
             logger.warning("job %s: segmentation of the earlier study: %s", job_id, error)
-    return read_prior(read_header(files.report), images, masks)
+    return read_prior(report, images, masks)
 
 
 def _inputs(companions: Mapping[str, SourceSeries], prior: PriorFiles) -> tuple[str, ...]:

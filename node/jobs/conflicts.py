@@ -1,12 +1,14 @@
 """Says of every instance that came again with another file what changed: identity, encoding or content.
 
-A series that came again as a whole with another identity, after a patient merge or a corrected order, has that one.
+A series that came again as a whole with another identity, after a patient merge or a corrected order, has that one; so
+has one that was held for its several identities, once all of its images have one.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 
 import sqlalchemy as sa
 
@@ -15,9 +17,11 @@ from node.errors import InputError
 from node.ledger.conflicts import begun_meanwhile, hold, pairs_to_compare, record_differences
 from node.ledger.corrections import adopt, corrected_series
 from node.ledger.engine import begin_immediate, now
+from node.ledger.held import sent_again
 from node.log import about
 from node.spool import Spool
 from node.studies.comparison import compare
+from node.studies.identity import contradictions
 from node.studies.source import read_header
 
 logger = logging.getLogger(__name__)
@@ -31,6 +35,7 @@ class Conflicts:
     def __init__(self, engine: sa.Engine, spool: Spool) -> None:
         self._engine = engine
         self._spool = spool
+        self._looked_at: set[frozenset[str]] = set()
 
     def run(self, stop: threading.Event) -> None:
         """Look every two seconds until ``stop`` is set."""
@@ -46,6 +51,8 @@ class Conflicts:
                 record_differences(connection, found)
         with self._engine.connect() as connection:
             begun, corrected = begun_meanwhile(connection), corrected_series(connection)
+            again = sent_again(connection)
+        corrected += [key for key, files in again.items() if key not in corrected and self._is_of_one_patient(files)]
         for study, series, changed in begun:
             with begin_immediate(self._engine) as connection:
                 hold(connection, study, series, changed)
@@ -55,6 +62,21 @@ class Conflicts:
             with about(study):
                 logger.warning("series %s came again with another identity, which counts now", series)
         return len(found)
+
+    def _is_of_one_patient(self, files: Mapping[str, str]) -> bool:
+        """Whether a series that was held is of one identity by now; ``files``: the latest of each image, by its UID.
+
+        Asked once for each set of files.
+        """
+        paths = frozenset(files.values())
+        if paths in self._looked_at:
+            return False
+        self._looked_at.add(paths)
+        try:
+            return not contradictions([read_header(self._spool.absolute(path)) for path in paths])
+        except InputError as error:
+            logger.warning("a series that is held: %s", error)
+            return False
 
     def _difference(self, first: str, second: str) -> tuple[str, str]:
         try:

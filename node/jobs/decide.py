@@ -10,10 +10,12 @@ from pydicom import Dataset
 
 from node.config import Config
 from node.jobs.engine import Jobs
+from node.ledger.held import HELD
 from node.ledger.instances import senders_of
 from node.ledger.jobs import NewJob
 from node.ledger.tables import candidate, decision, event, result
 from node.studies.choice import Weight, weigh
+from node.studies.identity import contradictions
 from node.studies.region import region_of
 from node.studies.rules import Decision, Origin, decide, is_urgent
 
@@ -47,6 +49,8 @@ class Decider:
             return ignored("it is a result of this node")
         if not headers:
             return ignored("none of its files can be read")
+        if keywords := contradictions(headers):
+            return _held(keywords)
         rules, header = self._config.rules, headers[0]
         verdict = decide(header, rules, origin)
         region = region_of(headers) if any(rule.prefer for rule in rules) else None
@@ -82,6 +86,12 @@ class Decider:
                 **asdict(route),
             )
             self._jobs.enqueue(connection, new)
+
+
+def _held(keywords: Sequence[str]) -> Ruling:
+    """Nothing of the series is analysed or sent on: it would be filed under one of its patients."""
+    reason = f"its images contradict one another on {', '.join(keywords)}; nothing of it is analysed or sent on"
+    return Ruling(decision=Decision(outcome=HELD, reason=reason, routes=(), trace=()))
 
 
 def ignored(reason: str, cause: str = "") -> Ruling:

@@ -19,6 +19,7 @@ from node.ledger.instances import series_paths
 from node.ledger.jobs import result_path
 from node.results.prior import analysed_series, latest_report, referenced_segmentation
 from node.spool import Spool
+from node.studies.identity import PRIOR, contradictions
 from node.studies.source import read_header
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,9 @@ class Earlier:
             logger.warning("no earlier analysis for pipeline %s: %s", " or ".join(names), error)
             told = f"Earlier analyses could not be asked for at {wanted.source}; nothing was compared."
             return PriorFiles(without=told)
+        if report is not None and contradictions([read_header(first), report], PRIOR):
+            logger.warning("earlier report %s is of another patient", report.SOPInstanceUID)
+            report = None
         if report is None:
             return PriorFiles(without=f"No earlier analysis was found at {wanted.source} within {wanted.days} days.")
         return PriorFiles(

@@ -20,7 +20,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, WorkflowSerializationFormat
 
-from node.errors import NodeError
+from node.errors import IdentityError, NodeError
 from node.jobs.heartbeat import Heartbeat, Pace
 from node.jobs.stage import Done, Stage
 from node.ledger import reopening, transitions
@@ -258,6 +258,9 @@ class Jobs:
         permanent = isinstance(error, NodeError) and error.permanent
 
         def change(connection: sa.Connection) -> bool:
+            if isinstance(error, IdentityError):
+                transitions.withhold_attempt(connection, attempt, text)
+                return True
             news = transitions.is_news(connection, attempt, text)
             due = transitions.fail_attempt(
                 connection, attempt, text, seconds, stage.retries, permanent=permanent, failure=error

@@ -89,5 +89,5 @@ def adopt(connection: sa.Connection, study: str, of: str, at: float) -> None:
     same = sa.and_(*(series.c[name] == uid for name, uid in where.items()))
     connection.execute(sa.update(series).where(same).values(state="RECEIVING", last_at=at))
     changed = ", ".join(sorted({keyword for row in rows for keyword in row["changed"].split(", ")}))
-    told = f"all images have come again with other {changed}; the new identity counts, the old files are kept"
+    told = f"its images have come again with other {changed}; the new identity counts, the old files are kept"
     connection.execute(sa.insert(event).values(**where, at=at, what="identity corrected", detail=told))

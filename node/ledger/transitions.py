@@ -19,6 +19,7 @@ from node.config import FORWARD
 from node.errors import NodeError, not_analysed
 from node.ledger.deliveries import cancel_deliveries, schedule_delivery
 from node.ledger.engine import insert_new, now
+from node.ledger.held import HELD
 from node.ledger.jobs import (
     ACTIVE,
     CANCELED,
@@ -158,6 +159,14 @@ def fail_attempt(
     else:
         update_job(connection, current.id, attempt=failed, next_at=now() + delay, error=error)
     return [replace(attempt, number=failed, delay_seconds=delay)]
+
+
+def withhold_attempt(connection: sa.Connection, attempt: Attempt, reason: str) -> None:
+    """Nothing may leave, a report of the failure neither: end the job with ``reason``, for an operator to see."""
+    current = _locked(connection, attempt)
+    if current is not None:
+        update_job(connection, current.id, outcome=HELD)
+        _cancel(connection, current.id, reason)
 
 
 def is_news(connection: sa.Connection, attempt: Attempt, error: str) -> bool:

@@ -14,6 +14,7 @@ from datetime import date, datetime, time, timedelta
 from node.config import FORWARD
 from node.ledger.conflicts import Outdated
 from node.ledger.corrections import HalfCorrected
+from node.ledger.held import HELD, Held
 from node.ledger.jobs import CANCELED, COMPLETED, DELIVER, IN_PROGRESS, SCHEDULED, Job
 from node.ledger.owed import DeliveryStatus, is_overdue
 from node.ledger.procedure_steps import STOPPED
@@ -59,6 +60,8 @@ class Account:
     """Series of which only some images did; they wait for people."""
     discontinued: tuple[ReceivedSeries, ...]
     """Series that were ignored, or their analysis stopped, because their procedure step was discontinued."""
+    held: tuple[Held, ...]
+    """Series and jobs whose images contradict one another on whose they are; they wait for an operator."""
     differences: tuple[str, ...]
     """What should not be, one sentence each; empty when everything is explained."""
 
@@ -99,6 +102,7 @@ def account(books: Books, is_owed: Owed, day: date | None = None) -> Account:
         outdated=chosen.outdated,
         half_corrected=chosen.half_corrected,
         discontinued=tuple(s for s in chosen.series if _cause(s) == STOPPED),
+        held=chosen.held,
         differences=(*_strays(books), *_of_series(chosen), *_of_jobs(chosen, made, is_owed), *_of_deliveries(chosen)),
     )
 
@@ -111,7 +115,7 @@ def bounds(day: date) -> tuple[float, float]:
 
 def _part_of_series(one: ReceivedSeries) -> str:
     place = place_of(one)
-    return f"{place}: {one.rulings[one.generation].reason}" if place == "ignored" else place
+    return f"{place}: {one.rulings[one.generation].reason}" if place in ("ignored", HELD) else place
 
 
 def _cause(one: ReceivedSeries) -> str:
@@ -232,6 +236,7 @@ def attention(found: Account) -> list[str]:
             for o in found.outdated
         ),
         *(tell_half_corrected(one) for one in found.half_corrected),
+        *(tell_held(one) for one in found.held),
         *(
             f"DISCONTINUED: {s.instances} images of series {s.series_instance_uid}, study {s.study_instance_uid}, were "
             "not analysed, or not to the end, because their procedure step was discontinued; `ainode explain` the study"
@@ -255,4 +260,13 @@ def tell_half_corrected(one: HalfCorrected) -> str:
         f"WAITS FOR PEOPLE: {one.again} of {one.images} images of series {one.series_instance_uid}, study "
         f"{one.study_instance_uid}, came again with other {one.changed}; send the others as well, or take the first "
         f"identity: ainode retry {one.job_id}"
+    )
+
+
+def tell_held(one: Held) -> str:
+    """In plain words, with what to do; attributes, never values."""
+    of = f", job {one.job_id}" if one.job_id else ""
+    return (
+        f"CONTRADICTING IDENTITY: series {one.series_instance_uid} of study {one.study_instance_uid}{of}: "
+        f"{one.reason}; correct it at the sender and send the images again under one identity"
     )

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from node.config import FORWARD
+from node.ledger.held import HELD
 from node.ledger.jobs import ACTIVE, CANCELED, DELIVER, Job
 from node.ledger.owed import DeliveryStatus
 from node.operate.books import Books, ReceivedSeries
 
-_RECEIVED = ("routed", "receiving", "without decision", "ignored")
+_RECEIVED = ("routed", "receiving", "waiting", "without decision", HELD, "ignored")
 _ANALYSED = ("failed", "cancelled", "processed", "not applicable", "sent on as they are", "in work")
 _DELIVERED = ("cancelled", "waiting", "stored, proof awaited", "stored, no proof wanted", "confirmed", "kept here only")
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from node.ledger.conflicts import Outdated, outdated_deliveries
 from node.ledger.corrections import HalfCorrected, half_corrected
 from node.ledger.engine import snapshot
+from node.ledger.held import Held, held
 from node.ledger.jobs import Job, list_jobs
 from node.ledger.owed import DeliveryStatus, all_deliveries
 from node.ledger.tables import conflict, decision, delivery_instance, instance, original, result, series
@@ -90,6 +91,8 @@ class Books:
     """Results sent for images that came again with another identity."""
     half_corrected: tuple[HalfCorrected, ...]
     """Series of which only some images did; they wait for people."""
+    held: tuple[Held, ...]
+    """Series and jobs whose images contradict one another on whose they are."""
     strays: tuple[Stray, ...]
 
     def between(self, start: float, end: float) -> Books:
@@ -107,6 +110,7 @@ class Books:
             conflicts=tuple(c for c in self.conflicts if (c.study_instance_uid, c.series_instance_uid) in keys),
             outdated=tuple(o for o in self.outdated if o.job_id in ids),
             half_corrected=tuple(h for h in self.half_corrected if h.job_id in ids),
+            held=tuple(h for h in self.held if (h.study_instance_uid, h.series_instance_uid) in keys),
         )
 
 
@@ -123,6 +127,7 @@ def read(engine: sa.Engine) -> Books:
             conflicts=tuple(Conflict(**row) for row in connection.execute(again).mappings()),
             outdated=tuple(outdated_deliveries(connection)),
             half_corrected=tuple(half_corrected(connection)),
+            held=tuple(held(connection)),
             strays=_strays(connection),
         )
 

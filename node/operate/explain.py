@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from node.errors import NotFoundError
 from node.ledger.conflicts import outdated_deliveries
 from node.ledger.corrections import half_corrected
+from node.ledger.held import held
 from node.ledger.owed import is_stored
 from node.ledger.tables import conflict, decision, delivery, delivery_instance, event, instance, job, result, series
-from node.operate.account import tell_half_corrected
+from node.operate.account import tell_half_corrected, tell_held
 
 
 def _rows(
@@ -42,6 +43,7 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
             raise NotFoundError(f"study {study_uid}: not in the ledger; `ainode status` lists the latest studies")
         outdated = outdated_deliveries(connection, study_uid)
         half = half_corrected(connection, study_uid)
+        kept_back = held(connection, study_uid)
         for entry in found:
             belongs = [
                 (t.c.study_instance_uid == study_uid) & (t.c.series_instance_uid == entry["series_instance_uid"])
@@ -51,6 +53,8 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
             entry["conflicts"] = _rows(connection, conflict, belongs[1], order="received_at")
             waiting = (one for one in half if one.series_instance_uid == entry["series_instance_uid"])
             entry["half_corrected"] = [tell_half_corrected(one) for one in waiting]
+            mixed = (one for one in kept_back if one.series_instance_uid == entry["series_instance_uid"])
+            entry["held"] = [tell_held(one) for one in mixed]
             entry["bytes"] = connection.scalar(sa.select(sa.func.sum(instance.c.size)).where(belongs[3])) or 0
             entry["jobs"] = _rows(connection, job, belongs[2], order="created_at")
             for one in entry["jobs"]:
@@ -90,7 +94,7 @@ def tell(explanation: dict[str, Any]) -> str:
         if one["state"] == "RECEIVING":
             lines.append("  not complete yet: still receiving, or waiting for the quiet period")
         lines += [_tell_conflict(entry) for entry in one["conflicts"]]
-        lines += [f"  {sentence}" for sentence in one["half_corrected"]]
+        lines += [f"  {sentence}" for sentence in (*one["half_corrected"], *one["held"])]
         for verdict in one["decisions"]:
             lines += _tell_decision(verdict, one)
         for work in one["jobs"]:

@@ -6,9 +6,11 @@ import sqlalchemy as sa
 
 from node.config import Config
 from node.ledger.circuits import circuits
+from node.ledger.held import held
 from node.ledger.operation import latest_facts
 from node.ledger.procedure_steps import STOPPED
 from node.ledger.tables import decision, delivery, job, series, stopped
+from node.operate.account import tell_held
 from node.operate.drift import BEFORE, drift
 from node.operate.explain import clock
 from node.operate.status import by_role
@@ -35,6 +37,7 @@ def problems(config: Config, connection: sa.Connection, spool: Spool, at: float)
                 f"destination {one.destination} is down since {clock(one.opened_at)}, "
                 f"{waiting} deliveries wait: {one.error}"
             )
+    found |= {f"identity {one.job_id or one.series_instance_uid}": tell_held(one) for one in held(connection)}
     drifted = {name: drift_of(connection, name, wanted.drift_analyses) for name in config.pipelines}
     found |= {
         f"drift {name}": f"what pipeline {name} gets or finds has changed. {'; '.join(changed)}"

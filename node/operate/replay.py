@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from node.config import Rule
 from node.errors import InputError
 from node.ledger.engine import snapshot
+from node.ledger.held import HELD
 from node.ledger.instances import senders_of
 from node.ledger.tables import decision, instance, job, result, series
 from node.spool import Spool
@@ -85,7 +86,7 @@ def replay(engine: sa.Engine, spool: Spool, rules: Sequence[Rule], since: float,
 
 
 def _decided(study_uid: str) -> sa.Select[Any]:
-    """The series of a study with the decision on their last generation, without the node's own results."""
+    """The series of a study with the decision on their last generation, without own results and what is held."""
     ours = sa.exists().where(result.c.series_instance_uid == series.c.series_instance_uid)
     latest = sa.and_(
         decision.c.study_instance_uid == series.c.study_instance_uid,
@@ -95,7 +96,7 @@ def _decided(study_uid: str) -> sa.Select[Any]:
     return (
         sa.select(series, decision.c.reason)
         .join(decision, latest)
-        .where(series.c.study_instance_uid == study_uid, decision.c.outcome != "waiting", ~ours)
+        .where(series.c.study_instance_uid == study_uid, decision.c.outcome.not_in(("waiting", HELD)), ~ours)
         .order_by(series.c.first_at)
     )
 

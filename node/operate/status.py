@@ -13,6 +13,7 @@ from node.ledger.circuits import circuits
 from node.ledger.conflicts import outdated_deliveries
 from node.ledger.corrections import half_corrected
 from node.ledger.engine import now
+from node.ledger.held import held
 from node.ledger.owed import OVERDUE, statuses
 from node.ledger.tables import (
     commitment,
@@ -67,6 +68,7 @@ def status(engine: sa.Engine, folder: Path, studies: int = 20) -> dict[str, Any]
             "identity_changed": count(conflict, conflict.c.kind == "identity"),
             "outdated_results": len(outdated_deliveries(connection)),
             "half_corrected": len(half_corrected(connection)),
+            "held": len(held(connection)),
             "series": by(series, series.c.state),
             "jobs": by(job, job.c.state),
             "outcomes": by(job, job.c.outcome),

@@ -51,7 +51,7 @@ class Decision:
     """What happens to a series, why, and the trace of every condition that was looked at."""
 
     outcome: str
-    """``routed``, ``ignored``, or ``waiting`` for other series of the study."""
+    """``routed``, ``ignored``, ``held`` for an operator, or ``waiting`` for other series of the study."""
     reason: str
     routes: tuple[Route, ...]
     trace: tuple[dict[str, Any], ...]

@@ -19,10 +19,11 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import iter_pixels, pixel_array
 
-from node.errors import InputError
+from node.errors import IdentityError, InputError
 from node.pipeline import Prior, Unsuitable
 from node.studies.frames import split_frames
 from node.studies.grid import Grid, describe
+from node.studies.identity import PATIENT, contradictions
 
 _SAMPLES = 5
 """Images that the grey levels are taken from."""
@@ -59,7 +60,8 @@ class SourceSeries:
     def read(cls, paths: Iterable[Path]) -> SourceSeries:
         """Read the headers of the files of one series.
 
-        Raises ``InputError`` when a file is unreadable, or the files are none, or not of one series.
+        Raises ``InputError`` when a file is unreadable, or the files are none, or not of one series; ``IdentityError``
+        when they are not of one patient.
         """
         files = tuple(paths)
         if not files:
@@ -69,6 +71,10 @@ class SourceSeries:
             values = {str(h.get(keyword, "")) for _, h in headers}
             if len(values) != 1 or values == {""}:
                 raise InputError(f"{keyword}: {len(values)} values in {len(files)} files; give the files of one series")
+        if keywords := contradictions(header for _, header in headers):
+            raise IdentityError(
+                f"{', '.join(keywords)}: the images contradict one another; send them under one identity"
+            )
         images = [(path, header) for path, header in headers if "Rows" in header]  # raw data may stand among them
         frames = [(path, frame) for path, header in images or headers for frame in split_frames(header)]
         grid = describe([frame for _, frame in frames])
@@ -185,6 +191,13 @@ class SourceSeries:
             coordinate_system="PATIENT",
             frame_of_reference_uid=geometry.frame_of_reference_uid,
         )
+
+
+def one_patient(source: SourceSeries) -> None:
+    """Raise ``IdentityError`` when a companion is of another patient than ``source``."""
+    for name, companion in source.companions.items():
+        if keywords := contradictions((*source.datasets, *companion.datasets), PATIENT):
+            raise IdentityError(f"{', '.join(keywords)}: companion {name!r} contradicts the series; nothing is sent")
 
 
 def _pixels(dataset: Dataset, headers: Sequence[Dataset], lut: Callable[..., Any]) -> Iterator[np.ndarray[Any, Any]]:

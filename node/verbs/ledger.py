@@ -28,7 +28,7 @@ def status(*, config_path: Path, as_json: bool, studies: int) -> None:
     if as_json:
         print_json(found)
         return
-    conflicts = ("conflicts", "identity_changed", "outdated_results", "half_corrected")
+    conflicts = ("conflicts", "identity_changed", "outdated_results", "half_corrected", "held")
     for key in ("images", *conflicts, "quarantined", "free_gib"):
         click.echo(f"{key.replace('_', ' '):16} {found[key]}")
     for key in ("series", "jobs", "outcomes", "deliveries", "commitments", "procedure_steps", "processes"):

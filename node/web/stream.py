@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from node.ledger.held import HELD
 from node.ledger.tables import conflict, decision, delivery, job, result, series
 
 STAGES = {
@@ -20,6 +21,7 @@ STAGES = {
     "stored": "every destination has stored everything",
     "confirmed": "every destination has committed to keep it",
     "kept": "finished; nobody is owed anything",
+    "held": "images contradict one another on whose they are; an operator must see to it",
     "ignored": "no rule wanted it",
     "cancelled": "stopped by an operator or given up",
     "failed": "all attempts failed",
@@ -61,7 +63,7 @@ def stage_of_job(row: Mapping[str, Any], deliveries: Sequence[str]) -> str:
     """Where a job is, of its row and the states of its deliveries."""
     state, stage, outcome = row["state"], row["stage"], row["outcome"]
     if state == "CANCELED":
-        return "cancelled"
+        return HELD if outcome == HELD else "cancelled"
     if state == "COMPLETED":
         if outcome == "failed":
             return "failed"
@@ -73,7 +75,7 @@ def stage_of_job(row: Mapping[str, Any], deliveries: Sequence[str]) -> str:
 
 def stage_of_study(stages: Sequence[str]) -> str:
     """What is least advanced, else what went wrong, else what was reached least far."""
-    for stage in (*ACTIVE, "failed", "cancelled", "stored", "confirmed", "kept"):
+    for stage in (*ACTIVE, HELD, "failed", "cancelled", "stored", "confirmed", "kept"):
         if stage in stages:
             return stage
     return "ignored"

@@ -1,0 +1,72 @@
+"""Series and jobs that are held for an operator: their images contradict one another on whose they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from node.ledger.tables import conflict, decision, instance, job, series
+
+HELD = "held"
+"""Outcome of such a decision, and of such a job."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A complete series, or an analysis of it."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    job_id: str
+    """``""``: the series as such; no job was made of it."""
+    reason: str
+    """Names attributes, never values."""
+
+
+def held(connection: sa.Connection, study: str | None = None) -> list[Held]:
+    """What is held of one study, or of all: by series, of its latest generation."""
+    of_series = sa.select(
+        decision.c.study_instance_uid, decision.c.series_instance_uid, sa.literal(""), decision.c.reason
+    )
+    of_job = sa.select(job.c.study_instance_uid, job.c.series_instance_uid, job.c.id, job.c.reason)
+    names = Held.__dataclass_fields__
+    found: list[Held] = []
+    for table, chosen in ((decision, of_series), (job, of_job)):
+        latest = sa.and_(
+            series.c.study_instance_uid == table.c.study_instance_uid,
+            series.c.series_instance_uid == table.c.series_instance_uid,
+            series.c.generation == table.c.generation,
+        )
+        of_study = sa.true() if study is None else table.c.study_instance_uid == study
+        query = chosen.join(series, latest).where(table.c.outcome == HELD, of_study)
+        rows = connection.execute(query.order_by(table.c.study_instance_uid, table.c.series_instance_uid))
+        found += [Held(**dict(zip(names, row, strict=True))) for row in rows]
+    return found
+
+
+def sent_again(connection: sa.Connection) -> dict[tuple[str, str], dict[str, str]]:
+    """Held series of which images came again with another identity, by key: the latest file of each image, by UID."""
+    again = sa.and_(
+        conflict.c.sop_instance_uid == instance.c.sop_instance_uid,
+        conflict.c.study_instance_uid == instance.c.study_instance_uid,
+        conflict.c.series_instance_uid == instance.c.series_instance_uid,
+        conflict.c.kind == "identity",
+        conflict.c.replaced_at.is_(None),
+    )
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for one in held(connection):
+        where = (
+            instance.c.study_instance_uid == one.study_instance_uid,
+            instance.c.series_instance_uid == one.series_instance_uid,
+        )
+        rows = connection.execute(
+            sa.select(instance.c.sop_instance_uid, instance.c.path, conflict.c.path.label("later"))
+            .outerjoin(conflict, again)
+            .where(*where)
+            .order_by(conflict.c.received_at)
+        ).all()
+        if any(row.later for row in rows):
+            key = (one.study_instance_uid, one.series_instance_uid)
+            found[key] = {row.sop_instance_uid: row.later or row.path for row in rows}
+    return found
