@@ -112,6 +112,8 @@ class PriorFinding:
     """Its middle on the image where its area was greatest, LPS mm in the earlier study; ``None``: not known."""
     mask: Volume | None = None
     """What was outlined, non-zero inside, cropped to it; LPS mm in the earlier study. ``None``: not to be had."""
+    probability: float | None = None
+    """As it was reported then, 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,10 @@ class Prior:
     """Empty: nothing was found then."""
     series: Series | None = None
     """These images, where they are still to be had."""
+    partial: bool = False
+    """Only a part of them was analysed."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Of the algorithm then, with ``weights_sha256``; empty: not known."""
 
 
 class Series(Protocol):

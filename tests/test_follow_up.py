@@ -19,6 +19,8 @@ from test_prior import walked
 from whole_node import WholeNode
 
 from node.results.growth import CHANGE, DOUBLING_TIME, EARLIER_VOLUME
+from node.results.identity import plain
+from node.wording import quantity
 
 VOXELS = 0.08
 """Part of the volume by which the voxels of a ball may miss it."""
@@ -79,13 +81,13 @@ def _check(ball: Ball, before: dict[str, dict[str, float]], now: dict[str, dict[
     if not now_mm3:
         uid, numbers = by_volume(before, then_mm3)
         assert uid not in now
-        assert f"Not found any more: 1 finding of {numbers[codes.SCT.Volume.value]:.4g} mm3." in remarks
+        assert f"Not reported now: 1 finding of {plain(quantity(numbers[codes.SCT.Volume.value], 'mm3'))}." in remarks
         return
     uid, numbers = by_volume(now, now_mm3)
     if not then_mm3:
         assert uid not in before
         assert CHANGE.value not in numbers
-        assert remarks.count("not found in the earlier study") == 1
+        assert remarks.count(": not reported earlier") == 1
         return
     assert uid == by_volume(before, then_mm3)[0]
     assert numbers[EARLIER_VOLUME.value] == before[uid][codes.SCT.Volume.value]

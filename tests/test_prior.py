@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
@@ -29,6 +30,7 @@ from node.pipeline import DerivedSeries, Findings, Lesion, Prior, PriorFinding, 
 from node.results import EncodedObject, check, encode
 from node.results.analysis import Kind
 from node.results.growth import CHANGE, DOUBLING_TIME, EARLIER_VOLUME, compare
+from node.results.growth_words import MAY_HAVE_BEEN
 from node.results.prior import analysed_series, latest_report, read_prior, referenced_segmentation
 from node.results.prior_masks import earlier_masks, middle_mm
 from node.studies.alignment import shift_mm
@@ -197,7 +199,7 @@ def test_a_job_follows_a_lesion_of_an_earlier_study(tmp_path: Path):
         node, infer, job_id = node_with_prior(tmp_path, config, FrameOfReferenceUID=frame)
         found = report_of(node, infer, job_id)
     told = "\n".join(str(item.TextValue) for item in walked(found) if "TextValue" in item)
-    assert "Compared with the study of 2025-09-01, 131 days before: 1 finding of 576 mm3 then" in told
+    assert "Compared with the study of 2025-09-01, 131 days before: 1 finding of 576 mm3 reported then" in told
     assert not (tmp_path / "node" / "work" / job_id / "prior").exists()
 
 
@@ -288,7 +290,8 @@ def test_reports_of_others_and_of_failures_are_passed_over(tmp_path: Path):
     other.Manufacturer = "Another"
     assert latest_report([failed, other], ("nodule",)) is None
     assert latest_report([failed, other, none], ("nodule",)) is none
-    assert read_prior(none) == Prior(study_date=date(2025, 9, 1), version="1.2", findings=())
+    parameters = {**ALGORITHM.parameters, "weights_sha256": ALGORITHM.weights_sha256 or ""}
+    assert read_prior(none) == Prior(study_date=date(2025, 9, 1), version="1.2", findings=(), parameters=parameters)
     assert latest_report([none], ("tumor",)) is None
 
 
@@ -325,8 +328,8 @@ def test_a_lesion_that_has_doubled_has_its_volume_then_its_growth_and_its_doubli
     assert numbers(lesion) == {EARLIER_VOLUME.value: 576.0, CHANGE.value: 100.0, DOUBLING_TIME.value: 130.0}
     assert lesion.tracking_uid == "1.0"
     assert found.remarks == (
-        f"{COMPARED}: 1 finding of 576 mm3 then, 1 finding of 1152 mm3 now, a change of +100 % in total volume.",
-        "Nodule 0: 576 mm3 then, 1152 mm3 now (+100 %, doubling in 130 days).",
+        f"{COMPARED}: 1 finding of 576 mm³ reported then, 1 finding of 1.2 ml now.",
+        "Nodule 0: 0.6 ml then, 1.2 ml now (+100 %, doubling in 130 days).",
     )
 
 
@@ -357,16 +360,17 @@ def test_a_lesion_that_has_not_grown_has_no_doubling_time(depth: int, change: fl
     assert numbers(lesion) == {EARLIER_VOLUME.value: 1152.0, CHANGE.value: change}
 
 
-def test_each_lesion_is_followed_where_it_lies_and_new_and_lost_ones_are_named():
+def test_each_lesion_is_followed_where_it_lies_and_those_of_one_report_only_are_named():
     today = lesions(GRID, 2, 4)
     there = prior_of(100.0, 1152.0, depths=(2, 4))
     moved = replace(there.findings[0], place_mm=(200.0, 200.0, 0.0))
     found = compared(replace(there, findings=(moved, there.findings[1])), 2, 4)
     assert [lesion.tracking_uid for lesion in found.lesions] == ["", "1.1"]
     assert found.remarks[1:] == (
-        "Nodule 0: not found in the earlier study.",
-        "Nodule 1: 1152 mm3 then, 1152 mm3 now (+0 %).",
-        "Not found any more: 1 finding of 100 mm3.",
+        "Nodule 0: not reported earlier.",
+        "Nodule 1: 1.2 ml then, 1.2 ml now (0 %, within the error of measurement).",
+        MAY_HAVE_BEEN,
+        "Not reported now: 1 finding of 100 mm³, 1 of 1 at a place that the present images do not show.",
     )
     assert len(today.lesions) == len(found.lesions)
 
@@ -389,14 +393,24 @@ def test_findings_are_not_matched_where_the_studies_cannot_be_aligned(*, images:
 @pytest.mark.parametrize(
     ("before", "depths", "said"),
     [
-        ((), (2,), "no finding then, 1 finding of 576 mm3 now."),
-        ((576.0,), (), "1 finding of 576 mm3 then, no finding now."),
-        ((), (), "no finding then, no finding now."),
+        (
+            (),
+            (2,),
+            ["no finding reported then, 1 finding of 576 mm³ now.", "Nodule 0: not reported earlier.", MAY_HAVE_BEEN],
+        ),
+        (
+            (576.0,),
+            (),
+            ["1 finding of 576 mm³ reported then, no finding now.", "Not reported now: 1 finding of 576 mm³."],
+        ),
+        ((), (), ["no finding reported then, no finding now."]),
     ],
 )
-def test_what_cannot_be_compared_is_said_all_the_same(before: tuple[float, ...], depths: tuple[int, ...], said: str):
-    (remark,) = compared(prior_of(*before, depths=tuple(2 for _ in before)), *depths).remarks
-    assert remark == f"{COMPARED}: {said}"
+def test_what_cannot_be_compared_is_said_all_the_same(
+    before: tuple[float, ...], depths: tuple[int, ...], said: list[str]
+):
+    remarks = compared(prior_of(*before, depths=tuple(2 for _ in before)), *depths).remarks
+    assert remarks == (f"{COMPARED}: {said[0]}", *said[1:])
 
 
 @pytest.mark.parametrize("by", [(0.0, 0.0, 0.0), (15.0, -10.0, 60.0), (-20.0, 5.0, -45.0)])
@@ -423,7 +437,7 @@ def test_structures_that_are_no_lesion_are_not_compared():
     )
     series = VolumeSeries(grid, attributes={"StudyDate": "20260109"}, prior=then)
     (remark,) = compare(Findings(segments=(lung,)), series, ALGORITHM, "").remarks
-    assert remark.endswith("no finding then, no finding now.")
+    assert remark.endswith("no finding reported then, no finding now.")
 
 
 def test_without_a_prior_the_report_says_why_and_only_when_one_was_asked_for():
@@ -433,9 +447,78 @@ def test_without_a_prior_the_report_says_why_and_only_when_one_was_asked_for():
 
 
 def test_another_version_of_the_algorithm_is_named():
-    series = VolumeSeries(GRID, attributes={"StudyDate": "20260109"}, prior=prior_of(576.0, depths=(2,)))
-    remarks = compare(lesions(GRID, 2), series, replace(ALGORITHM, version="2.0"), "").remarks
-    assert remarks[1] == "The algorithm was version 1.2 then and is 2.0 now."
+    attributes = {"StudyDate": "20260109", "FrameOfReferenceUID": "1.2"}
+    series = VolumeSeries(GRID, attributes=attributes, prior=prior_of(576.0, depths=(2,)))
+    found = compare(lesions(GRID, 2), series, replace(ALGORITHM, version="2.0"), "")
+    why = "the algorithm was version 1.2 then and is 2.0 now"
+    assert found.remarks[1] == f"Changes of volume are not given, because {why}."
+    assert numbers(found.lesions[0]) == {EARLIER_VOLUME.value: 576.0}
+
+
+UNSEEN: dict[str, tuple[dict[str, object], dict[str, str], str]] = {
+    "another version": ({"version": "1.1"}, {}, "the algorithm was version 1.1 then"),
+    "another model": ({"parameters": {"weights_sha256": "cd" * 32}}, {}, "the model was another one then"),
+    "another threshold": (
+        {"parameters": {"weights_sha256": "ab" * 32, "threshold": "0.9"}},
+        {},
+        "the setting threshold was 0.9 then and is 0.5 now",
+    ),
+    "thicker slices": ({}, {"SliceThickness": "5"}, "the slices were 5 mm thick then and are 1.2 mm now"),
+    "a part only": ({"partial": True}, {}, "The earlier analysis saw only a part of the images."),
+}
+
+
+@pytest.mark.parametrize("case", UNSEEN)
+def test_nothing_is_called_new_or_grown_where_the_earlier_analysis_was_another(case: str):
+    changes, attributes, why = UNSEEN[case]
+    there = replace(prior_of(576.0, depths=(4,)), **changes)
+    images = VolumeSeries(GRID, attributes={"FrameOfReferenceUID": "1.2", **attributes})
+    today = VolumeSeries(
+        GRID,
+        attributes={"StudyDate": "20260109", "FrameOfReferenceUID": "1.2", "SliceThickness": "1.25"},
+        prior=replace(there, series=images),
+    )
+    other, same = lesions(GRID, 2, 4).lesions
+    found = compare(Findings(lesions=(replace(other, finding=codes.SCT.Lesion), same)), today, ALGORITHM, "")
+    told = " ".join(found.remarks)
+    assert why in told
+    assert "Nodule 0: not reported earlier." in told
+    assert not re.search(r"\bnew\b(?!:)|grown|growth|no longer|disappeared|not found", told.replace(MAY_HAVE_BEEN, ""))
+    if case != "a part only":
+        assert "%" not in told
+        assert {m.name for lesion in found.lesions for m in lesion.measurements} == {EARLIER_VOLUME}
+
+
+def test_a_place_that_the_earlier_images_did_not_show_is_named():
+    short = Volume(GRID.array[:3], GRID.affine, "PATIENT", frame_of_reference_uid="1.2")
+    there = replace(prior_of(), series=VolumeSeries(short, attributes={"FrameOfReferenceUID": "1.2"}))
+    deep = box(GRID, (6, 5, 5), (8, 9, 9))
+    lesion = Lesion(segment=segment(deep), finding=codes.SCT.Nodule, probability=0.551)
+    today = VolumeSeries(GRID, attributes={"StudyDate": "20260109", "FrameOfReferenceUID": "1.2"}, prior=there)
+    remarks = compare(Findings(lesions=(lesion,)), today, ALGORITHM, "").remarks
+    assert (
+        remarks[1] == "Nodule 1: not reported earlier; certainty 55 % now; the earlier images do not show this place."
+    )
+
+
+def test_certainty_is_compared():
+    there = prior_of(576.0, depths=(2,))
+    there = replace(there, findings=(replace(there.findings[0], probability=0.83),))
+    found = lesions(GRID, 2)
+    sure = replace(found, lesions=(replace(found.lesions[0], probability=0.914),))
+    today = VolumeSeries(GRID, attributes={"StudyDate": "20260109", "FrameOfReferenceUID": "1.2"}, prior=there)
+    assert compare(sure, today, ALGORITHM, "").remarks[1].endswith("; certainty 83 % then, 91 % now.")
+
+
+def test_certainty_settings_and_partial_come_back_from_the_report(tmp_path: Path):
+    source = scanned(tmp_path, "20250901")
+    found = lesions(source.volume("HPL"), 2)
+    found = replace(found, lesions=(replace(found.lesions[0], probability=0.83),), partial="half of the images")
+    prior = read_prior(one(encode(analysis(found), source), "sr"), source)
+    assert prior is not None
+    assert prior.partial
+    assert prior.parameters == {**ALGORITHM.parameters, "weights_sha256": ALGORITHM.weights_sha256}
+    assert prior.findings[0].probability == 0.83
 
 
 def test_a_pipeline_that_looks_for_nothing_has_nothing_to_compare():

@@ -24,6 +24,6 @@ def analyse(
         return "not applicable", reason, Findings()
     if admit is not None:
         admit()
-    findings = compare(pipeline.run(source), source, pipeline.algorithm, without_prior)
-    findings = plausible(of_part(findings, source.left_out), source)
+    findings = of_part(pipeline.run(source), source.left_out)
+    findings = plausible(compare(findings, source, pipeline.algorithm, without_prior), source)
     return outcome_of(findings), findings.partial, findings

@@ -5,7 +5,7 @@ Lesions are matched where they lie, after the shift between the two studies (``n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import log
 
@@ -17,11 +17,12 @@ from scipy.optimize import linear_sum_assignment
 
 from node.errors import InputError
 from node.pipeline import Algorithm, Findings, Lesion, Measurement, Prior, PriorFinding, Series, Unsuitable
+from node.results import growth_words as words
 from node.results.analysis import outcome_of
-from node.results.identity import plain
 from node.results.prior import day
 from node.results.prior_masks import middle_mm
 from node.studies.alignment import Array, shift_mm
+from node.wording import quantity
 
 EARLIER_VOLUME = Code("volume-before", "99AINODE", "Volume in the earlier study")
 CHANGE = Code("volume-change", "99AINODE", "Change of volume since the earlier study")
@@ -36,8 +37,9 @@ _GROWN = 1.25
 def compare(findings: Findings, series: Series, algorithm: Algorithm, without: str) -> Findings:
     """``findings`` with what has changed since the prior of ``series``, lesion by lesion where they can be told apart.
 
-    A lesion that was there before keeps its tracking UID, and gets its volume then, the change in per cent and, when it
-    has grown, the volume doubling time (interval x ln 2 / ln of the ratio; MacMahon et al., Radiology 2017).
+    A lesion that was reported before keeps its tracking UID, and gets its volume then; where both analyses are alike
+    the change in per cent, too, and, when it has grown, the volume doubling time (interval x ln 2 / ln of the ratio;
+    MacMahon et al., Radiology 2017).
     ``without``: the remark when there is no prior; ``""``: none was asked for. Pipelines that look for nothing have
     nothing to compare.
     """
@@ -50,30 +52,33 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
     then = [one for one in prior.findings if one.finding not in others]
     days = (study_date - prior.study_date).days
     volumes = [_volume_mm3(lesion.segment.mask) for lesion in findings.lesions]
-    remarks = [_summary(prior, then, volumes, days)]
-    if prior.version != plain(algorithm.version):
-        remarks.append(f"The algorithm was version {prior.version} then and is {algorithm.version} now.")
+    differ = words.differences(prior, series, algorithm)
+    remarks = [words.summary(prior, then, volumes, days), *words.limits(prior, findings, differ)]
     lesions = list(findings.lesions)
-    if then and lesions:
-        shift = _shift(series, prior)
-        if shift is None:
-            remarks.append("Findings are not matched one to one: the images of both studies could not be aligned.")
+    shift = _shift(series, prior) if then or lesions else None
+    if then and lesions and (shift is None or any(one.place_mm is None for one in then)):
+        remarks.append("Findings are not matched one to one: the images of both studies could not be aligned.")
+        return replace(findings, remarks=(*findings.remarks, *remarks))
+    pairs = _pairs(lesions, then, shift) if then and lesions and shift is not None else {}
+    for now, volume in enumerate(volumes):
+        if now in pairs:
+            before = then[pairs[now]]
+            growth = () if differ else tuple(_growth(volume, before.volume_mm3, days))
+            lesions[now] = _followed(lesions[now], before, growth)
+            remarks.append(words.followed(lesions[now], volume, before, _in_words(growth)))
         else:
-            pairs = _pairs(lesions, then, shift)
-            for now, before in pairs.items():
-                lesions[now] = _followed(lesions[now], volumes[now], then[before], days)
-            remarks += _told(lesions, volumes, then, pairs)
+            covered = shift is None or _shows(prior.series, middle_mm(lesions[now].segment.mask) - shift)
+            remarks.append(words.not_reported_earlier(lesions[now], covered=covered))
+    if len(pairs) < len(lesions):
+        remarks.append(words.MAY_HAVE_BEEN)
+    if gone := [one for index, one in enumerate(then) if index not in pairs.values()]:
+        outside = (
+            sum(not _shows(series, np.array(one.place_mm) + shift) for one in gone if one.place_mm)
+            if shift is not None
+            else 0
+        )
+        remarks.append(words.not_reported_now(gone, outside))
     return replace(findings, lesions=tuple(lesions), remarks=(*findings.remarks, *remarks))
-
-
-def _summary(prior: Prior, then: Sequence[PriorFinding], now: Sequence[float], days: int) -> str:
-    before = [one.volume_mm3 for one in then]
-    remark = (
-        f"Compared with the study of {prior.study_date}, {days} days before: {_said(before)} then, {_said(now)} now"
-    )
-    if sum(before) and sum(now):
-        remark += f", a change of {_percent(sum(now), sum(before)):+.0f} % in total volume"
-    return remark + "."
 
 
 def _shift(series: Series, prior: Prior) -> Array | None:
@@ -103,47 +108,40 @@ def _pairs(lesions: Sequence[Lesion], then: Sequence[PriorFinding], shift: Array
     return {int(r): int(c) for r, c in zip(*linear_sum_assignment(costs), strict=True) if costs[r, c] < far}
 
 
-def _followed(lesion: Lesion, now: float, then: PriorFinding, days: int) -> Lesion:
-    measured = [
-        Measurement(name=EARLIER_VOLUME, value=then.volume_mm3, unit=codes.UCUM.CubicMillimeter),
-        Measurement(name=CHANGE, value=_percent(now, then.volume_mm3), unit=codes.UCUM.Percent),
-    ]
-    if days > 0 and now >= _GROWN * then.volume_mm3:
-        doubling = days * log(2) / log(now / then.volume_mm3)
-        measured.append(Measurement(name=DOUBLING_TIME, value=doubling, unit=_DAYS))
-    return replace(lesion, tracking_uid=then.tracking_uid, measurements=(*lesion.measurements, *measured))
+def _followed(lesion: Lesion, before: PriorFinding, growth: Sequence[Measurement]) -> Lesion:
+    volume = Measurement(name=EARLIER_VOLUME, value=before.volume_mm3, unit=codes.UCUM.CubicMillimeter)
+    return replace(lesion, tracking_uid=before.tracking_uid, measurements=(*lesion.measurements, volume, *growth))
 
 
-def _told(
-    lesions: Sequence[Lesion], volumes: Sequence[float], then: Sequence[PriorFinding], pairs: dict[int, int]
-) -> list[str]:
-    """A sentence for each lesion, and one for those that are not found any more."""
-    sentences = []
-    for index, (lesion, volume) in enumerate(zip(lesions, volumes, strict=True)):
-        label = lesion.segment.label
-        if index not in pairs:
-            sentences.append(f"{label}: not found in the earlier study.")
-            continue
-        before = then[pairs[index]].volume_mm3
-        doubling = next(
-            (f", doubling in {m.value:.0f} days" for m in lesion.measurements if m.name == DOUBLING_TIME), ""
-        )
-        change = _percent(volume, before)
-        sentences.append(f"{label}: {before:.4g} mm3 then, {volume:.4g} mm3 now ({change:+.0f} %{doubling}).")
-    gone = [one.volume_mm3 for index, one in enumerate(then) if index not in pairs.values()]
-    if gone:
-        sentences.append(f"Not found any more: {_said(gone)}.")
-    return sentences
+def _growth(now: float, then: float, days: int) -> Iterator[Measurement]:
+    """Change in per cent and, of what has grown, the doubling time in days; nothing of what had no volume."""
+    if then <= 0:
+        return
+    yield Measurement(name=CHANGE, value=100.0 * (now / then - 1.0), unit=codes.UCUM.Percent)
+    if days > 0 and now >= _GROWN * then:
+        yield Measurement(name=DOUBLING_TIME, value=days * log(2) / log(now / then), unit=_DAYS)
 
 
-def _percent(now: float, then: float) -> float:
-    return 100.0 * (now / then - 1.0)
+def _in_words(growth: Sequence[Measurement]) -> str:
+    if not growth:
+        return ""
+    change = quantity(growth[0].value, "%", signed=True)
+    if len(growth) > 1:
+        return f"{change}, doubling in {quantity(growth[1].value, 'd')}"
+    ratio = 1 + growth[0].value / 100
+    return f"{change}, within the error of measurement" if 1 / _GROWN < ratio < _GROWN else change
 
 
-def _said(volumes: Sequence[float]) -> str:
-    if not volumes:
-        return "no finding"
-    return f"{len(volumes)} finding{'s' if len(volumes) > 1 else ''} of {sum(volumes):.4g} mm3"
+def _shows(series: Series | None, place: Array) -> bool:
+    """Whether the images reach a place, LPS mm; true when that cannot be known."""
+    if series is None:
+        return True
+    try:
+        volume = series.volume()
+    except (Unsuitable, InputError):
+        return True
+    index = (np.linalg.inv(volume.affine) @ [*place, 1.0])[:3]
+    return bool((index >= -0.5).all() and (index <= np.array(volume.spatial_shape) - 0.5).all())
 
 
 def _volume_mm3(mask: Volume) -> float:

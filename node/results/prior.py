@@ -12,6 +12,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from node.pipeline import Prior, PriorFinding
+from node.results.growth_words import parameters_of
 from node.results.headers import frame_key
 from node.results.identity import MANUFACTURER, plain
 from node.results.prior_masks import middle_mm
@@ -52,7 +53,15 @@ def read_prior(
     then = day(report.get("StudyDate"))
     if then is None or not versions:
         return None
-    return Prior(study_date=then, version=versions[0], findings=findings, series=images)
+    said = [str(i.TextValue) for g in _groups(report) for i in _children(g, codes.DCM.AlgorithmParameters)]
+    return Prior(
+        study_date=then,
+        version=versions[0],
+        findings=findings,
+        series=images,
+        partial=_status(report, (codes.DCM.PartiallySucceeded,)),
+        parameters=parameters_of(said),
+    )
 
 
 def analysed_series(report: Dataset) -> str:
@@ -92,7 +101,15 @@ def _finding(
     if place is None and mask is not None:
         x, y, z = middle_mm(mask)
         place = float(x), float(y), float(z)
-    return PriorFinding(finding=kinds[0], volume_mm3=volumes[0], tracking_uid=tracking_uid, place_mm=place, mask=mask)
+    sure = [_number(item) for group in groups for item in _children(group, codes.DCM.CertaintyOfFinding)]
+    return PriorFinding(
+        finding=kinds[0],
+        volume_mm3=volumes[0],
+        tracking_uid=tracking_uid,
+        place_mm=place,
+        mask=mask,
+        probability=sure[0] / 100 if sure and sure[0] is not None else None,
+    )
 
 
 def _outlines(group: Dataset) -> list[tuple[Dataset, Dataset]]:
@@ -132,9 +149,13 @@ def _is_ours(report: Dataset, names: Collection[str]) -> bool:
 
 
 def _succeeded(report: Dataset) -> bool:
+    return _status(report, (codes.DCM.Succeeded, codes.DCM.PartiallySucceeded))
+
+
+def _status(report: Dataset, wanted: Collection[Code]) -> bool:
+    """Whether the report says that the analysis ended in one of these ways (CID 6042)."""
     told = [item for container in report.get("ContentSequence") or [] for item in [container, *_inner(container)]]
-    good = (codes.DCM.Succeeded, codes.DCM.PartiallySucceeded)
-    return any(_name(item) == codes.DCM.SummaryOfAnalyses and _code(item) in good for item in told)
+    return any(_name(item) == codes.DCM.SummaryOfAnalyses and _code(item) in wanted for item in told)
 
 
 def _groups(report: Dataset) -> Iterator[Dataset]:
