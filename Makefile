@@ -3,8 +3,9 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 SUPPLY := build/supply
+SITE_TOOLS := build/site-tools
 
-.PHONY: demo test bench lint install sbom audit clean
+.PHONY: demo test bench docs lint install sbom audit clean
 
 demo: install
 	$(BIN)/ainode demo $(if $(STUDIES),--studies "$(STUDIES)")
@@ -16,6 +17,15 @@ bench: install
 	$(BIN)/ainode bench receive $(if $(QUICK),--quick)
 	$(BIN)/ainode bench infer
 	$(BIN)/ainode bench encode $(if $(QUICK),--rounds 1)
+
+# The pages of docs/ as a site in build/site; a broken link fails the build. Open build/site/index.html.
+docs: $(SITE_TOOLS)
+	$(SITE_TOOLS)/bin/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet --fresh-env --doctree-dir build/site-read docs build/site
+
+$(SITE_TOOLS): docs/requirements.txt
+	python3 -m venv $(SITE_TOOLS)
+	$(SITE_TOOLS)/bin/pip install --quiet --disable-pip-version-check --requirement docs/requirements.txt
+	touch $(SITE_TOOLS)
 
 lint: install
 	$(BIN)/ruff check .
