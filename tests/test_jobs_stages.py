@@ -254,6 +254,33 @@ def test_a_new_version_of_the_model_follows_the_earlier_report_and_keeps_trackin
     assert versions == ["1", "2"]
 
 
+def test_a_result_that_is_made_again_keeps_its_version_and_one_that_comes_back_is_a_new_one(tmp_path: Path) -> None:
+    made: list[dict[str, FileDataset]] = []
+    job_id = ""
+    for version in ("1", "1", "2", "2", "1"):
+        node = JobNode(config_of(tmp_path, version=version))
+        if made:
+            node.jobs.retry(job_id)
+        else:
+            job_id = node.enqueue()
+        done = inferred(node, job_id).handler(job_id, "")
+        assert done is not None
+        with node.engine.begin() as connection:
+            done.write(connection)
+        made.append({row.kind: dcmread(node.spool.absolute(row.path)) for row in node.results(job_id)})
+        node.engine.dispose()
+    uids = [results["sr"].SOPInstanceUID for results in made]
+    assert uids[0] == uids[1] != uids[2] == uids[3] != uids[4] != uids[0]
+    named = [results["sr"].get("PredecessorDocumentsSequence") for results in made]
+    followed = [
+        items and items[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for items in named
+    ]
+    assert followed == [None, None, uids[0], uids[0], uids[2]]
+    endings = [str(results["sr"].SeriesDescription).partition(", ")[2].partition(",")[0] for results in made]
+    assert endings == ["", "", "v2", "v2", "v3"]
+
+
 def done_rows(node: JobNode, job_id: str, before: list[dict[str, FileDataset]]) -> list[Any]:
     """Results of a job without those that were there ``before``."""
     known = {str(dataset.SOPInstanceUID) for results in before for dataset in results.values()}

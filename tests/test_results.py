@@ -73,7 +73,8 @@ def test_every_outcome_without_findings_is_one_valid_report_that_says_so(tmp_pat
     check(objects, source)
     assert dciodvfy(tmp_path, objects) == []
     report = one(objects, "sr")
-    assert outcome in report.SeriesDescription
+    said = "NO FINDINGS" if outcome == "no findings" else "NOT ANALYSED"
+    assert report.SeriesDescription == f"{said} - AI nodule report"
     assert any(outcome in text and str(OUTCOMES[outcome].get("reason", "")) in text for text in texts(report))
     assert any(i.ValueType == "SCOORD" for i in groups(report)[0].ContentSequence)  # without it OHIF shows nothing
     expected = {"no findings": "111241", "not applicable": "111245", "failed": "111245"}
@@ -90,7 +91,7 @@ def test_an_analysis_of_a_part_says_so_whatever_it_found(tmp_path):
         objects = encode(analysis(replace(found, partial="2 slices are missing")), source)
         check(objects, source)
         report = one(objects, "sr")
-        assert report.SeriesDescription.endswith("(partial)")
+        assert report.SeriesDescription == "PARTIAL - AI nodule report"
         assert "Outcome: partial (2 slices are missing)" in texts(report)
         (evaluations,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "C0034375"]
         summary, status = (i.ConceptCodeSequence[0].CodeValue for i in evaluations.ContentSequence[:2])

@@ -23,7 +23,9 @@ from node.ledger.jobs import ENCODE, INFER, Job, earlier_results, get_job, sourc
 from node.ledger.timeline import tell
 from node.ledger.transitions import owe_results, record_outcome, record_results
 from node.pipeline import Algorithm
-from node.results import ANALYSED, OPTIONAL, Analysis, Earlier, EncodedObject, check, encode, report_uids
+from node.results import ANALYSED, OPTIONAL, Analysis, Earlier, EncodedObject, check, encode
+from node.results.earlier import superseding
+from node.results.identity import Identity, analysis_key
 from node.results.mending import mended
 from node.spool import Spool
 from node.studies.source import SourceSeries, read_header
@@ -132,30 +134,42 @@ class Encode:
             objects: tuple[EncodedObject, ...] = ()
             fault: EncodeError | None = None
             bad = kinds
-            earlier = self._earlier(job, report_uids(analysis, source))
+            earlier = self._earlier(job, analysis, source)
+            analysis = superseding(analysis, earlier, Identity.read(source).local(analysis.analysed_at))
+            made_by = {
+                "analysis": analysis_key(analysis, source),
+                "version": analysis.version,
+                "replaces": earlier.made if earlier is not None else None,
+            }
             try:
                 objects = encode(analysis, source, kinds, earlier, profiles=profiles)
                 check(objects, source, earlier)
             except EncodeError as error:
                 fault, bad = error, error.kinds & kinds & OPTIONAL
             if fault is None or not bad:
-                rows += [keep(self._spool, job.id, encoded, str(fault) if fault else None) for encoded in objects]
+                rows += [keep(self._spool, job.id, o, str(fault) if fault else None) | made_by for o in objects]
                 return rows, withheld, fault
-            rows += [keep(self._spool, job.id, encoded, str(fault)) for encoded in objects if encoded.kind in bad]
+            rows += [keep(self._spool, job.id, o, str(fault)) | made_by for o in objects if o.kind in bad]
             named = f"Not sent: {', '.join(sorted(bad))}"
             withheld.append(f"{named} ({fault})")
             sentence = f"{named}, which could not be made. Details are in the log of the AI node, job {job.id}."
             analysis = replace(analysis, withheld=(*analysis.withheld, sentence))
             kinds -= bad
 
-    def _earlier(self, job: Job, new: frozenset[str]) -> Earlier | None:
-        """The result that this one takes the place of: of an earlier run of the job, or of an earlier generation."""
+    def _earlier(self, job: Job, analysis: Analysis, source: SourceSeries) -> Earlier | None:
+        """The result that this one takes the place of: of an earlier run of the job, or of an earlier generation.
+
+        A repeated encoding finds its own, and takes the place of what that one did.
+        """
         with self._engine.connect() as connection:
             results = earlier_results(connection, job)
-        for of_one_job in results:
-            if new.isdisjoint(uid for uid, _, _ in of_one_job):  # a repeated encoding finds its own
-                paths = {kind: self._spool.absolute(path) for _, kind, path in of_one_job}
-                return Earlier.read({kind: path for kind, path in paths.items() if path.exists()})
+        for one in results:
+            files = {kind: self._spool.absolute(path) for kind, path in one.paths.items()}
+            files = {kind: file for kind, file in files.items() if file.exists()}
+            if one.analysis != analysis_key(replace(analysis, version=one.version), source):
+                return Earlier.read(files, one.version)
+            if one.version > 1:
+                return Earlier.of_repeated(files, one.version, one.replaces)
         return None
 
 

@@ -18,6 +18,8 @@ SCHEDULED, IN_PROGRESS, COMPLETED, CANCELED = "SCHEDULED", "IN PROGRESS", "COMPL
 """States of a job, in the words of PS3.4 CC.1.1."""
 INFER, ENCODE, DELIVER = "infer", "encode", "deliver"
 """Stages of a job."""
+REJECTION = "rejection"
+"""Kind of result that withdraws others."""
 FORWARDED = "forwarded"
 """Outcome of a job that sends images on."""
 ACTIVE = (SCHEDULED, IN_PROGRESS)
@@ -161,13 +163,23 @@ def source_paths(connection: sa.Connection, of: Job, companion: str = "") -> lis
     return list(connection.scalars(query))
 
 
-def earlier_results(connection: sa.Connection, of: Job) -> list[list[tuple[str, str, str]]]:
-    """What was made of the job's series by its pipeline before, as (SOP Instance UID, kind, path).
+@dataclass(frozen=True, kw_only=True)
+class EarlierResult:
+    """What one job has made of a series."""
 
-    By job: its own earlier run first, then earlier generations, the latest first.
-    """
+    analysis: str | None
+    """Key of the analysis."""
+    version: int
+    replaces: str
+    """When the result was made whose place it took; empty when it took none's."""
+    paths: Mapping[str, str]
+    """By kind of object."""
+
+
+def earlier_results(connection: sa.Connection, of: Job) -> list[EarlierResult]:
+    """What was made of the job's series by its pipeline before: by its own earlier run, then by earlier generations."""
     rows = connection.execute(
-        sa.select(result.c.job_id, result.c.sop_instance_uid, result.c.kind, result.c.path)
+        sa.select(*result.c["job_id", "kind", "path", "analysis", "version", "replaces"])
         .join(job, job.c.id == result.c.job_id)
         .where(
             job.c.study_instance_uid == of.study_instance_uid,
@@ -176,13 +188,22 @@ def earlier_results(connection: sa.Connection, of: Job) -> list[list[tuple[str, 
             job.c.generation <= of.generation,
             result.c.quarantine.is_(None),
             result.c.kind.is_not(None),
+            result.c.kind != REJECTION,
         )
         .order_by(job.c.generation.desc(), job.c.id, result.c.sop_instance_uid)
     ).all()
-    found: dict[str, list[tuple[str, str, str]]] = {}
-    for job_id, uid, kind, path in rows:
-        found.setdefault(job_id, []).append((uid, kind, path))
-    return list(found.values())
+    by_job: dict[str, list[Any]] = {}
+    for row in rows:
+        by_job.setdefault(row.job_id, []).append(row)
+    return [
+        EarlierResult(
+            analysis=of_job[0].analysis,
+            version=of_job[0].version or 1,
+            replaces=of_job[0].replaces or "",
+            paths={row.kind: row.path for row in of_job},
+        )
+        for of_job in by_job.values()
+    ]
 
 
 def due_attempts(connection: sa.Connection, before: float) -> list[Attempt]:

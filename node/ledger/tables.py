@@ -212,6 +212,9 @@ result = sa.Table(  # an encoded object; stored before it is sent
     _text("quarantine", null=True),  # why the gate holds it back
     _time("created_at"),
     _text("kind", null=True),  # as node.results names it; null: made before kinds were kept
+    _text("analysis", null=True),  # key of the analysis; null: made before versions were counted, or a rejection note
+    sa.Column("version", sa.Integer, nullable=True),  # from 2 on it takes the place of another result; null: 1
+    _text("replaces", null=True),  # when the result was made whose place it takes, see node.results.earlier
     sa.Index("result_job", "job_id"),
 )
 

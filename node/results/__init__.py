@@ -3,7 +3,7 @@
 from node.config.routing import Outcome
 from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, of_part, outcome_of
 from node.results.earlier import Earlier
-from node.results.encode import encode, report_uids
+from node.results.encode import encode
 from node.results.gate import check
 from node.results.plausibility import plausible
 
@@ -19,5 +19,4 @@ __all__ = [
     "of_part",
     "outcome_of",
     "plausible",
-    "report_uids",
 ]

@@ -89,6 +89,10 @@ class Analysis:
     """For a pipeline that could not be loaded: its name, version ``""``."""
     generation: int
     """Counts the analyses of a series that received images after an earlier one."""
+    version: int = 1
+    """Counts the results on a series by a pipeline: from 2 on this one takes the place of another."""
+    replaces: str = ""
+    """What it takes the place of, in words: ``the report of 14:02``; empty for a first version."""
     outcome: Outcome
     reason: str = ""
     """Why it is partial, not applicable or failed, in words for a radiologist."""
@@ -122,6 +126,11 @@ class Analysis:
     def derived(self) -> tuple[DerivedSeries, ...]:
         """New images."""
         return self.findings.derived if self.findings else ()
+
+    @property
+    def supersession(self) -> str:
+        """Sentence on what this takes the place of; empty when it is the first."""
+        return f"Version {self.version}; replaces {self.replaces}." if self.replaces else ""
 
     @property
     def remarks(self) -> tuple[str, ...]:

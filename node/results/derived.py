@@ -23,17 +23,9 @@ from node.errors import EncodeError
 from node.pipeline import DerivedSeries
 from node.results.analysis import Analysis, EncodedObject, Kind, Source
 from node.results.headers import frame_key, mark_lossy, reference, rescale
-from node.results.identity import (
-    Identity,
-    derive_uid,
-    finish,
-    identity_tags,
-    noted,
-    numbered_place,
-    plain,
-    series_number,
-)
+from node.results.identity import Identity, derive_uid, finish, identity_tags, noted, plain
 from node.results.iod import attributes_of, fill_type_2
+from node.results.naming import derived_description, numbered_place, series_number
 from node.results.single import single_image
 from node.wording import NOTICE
 
@@ -105,8 +97,8 @@ def encode_derived(
         ) from error
     if not np.isfinite(volume.array).all():
         raise EncodeError(f"DerivedSeries {series.description!r} holds values that are no numbers; mend the pipeline")
-    description = plain(series.description) or plain(f"AI {analysis.title} images")
-    number = series_number(source, numbered_place(place))
+    description = derived_description(analysis, source, series.description or f"AI {analysis.title} images")
+    number = series_number(analysis, source, numbered_place(place))
     series_uid = derive_uid(key, f"{kind} series", place)
     rows, columns = int(source.datasets[0].Rows), int(source.datasets[0].Columns)
     places = source.offsets or [(0, 0)] * len(source.datasets)

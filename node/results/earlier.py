@@ -5,29 +5,66 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.pixels.utils import iter_pixels
 
+from node.results.analysis import Analysis
 from node.results.finding import Finding
 from node.results.headers import frame_key
+
+_REPORTS = ("sr", "sr alone")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Earlier:
-    """What an earlier analysis of the series by the same pipeline left; each is ``None`` when there was none."""
+    """What an analysis takes the place of: the last result of the series by the same pipeline that is not its own."""
 
+    version: int
+    made: str
+    """When it was made, as DICOM writes local date and time (PS3.5 6.2, DT to the second); empty: not known."""
     reports: Mapping[str, Dataset]
-    """By kind of object, as ``EncodedObject.kind``."""
+    """Its reports, or what names them (UIDs and class), by kind, as ``EncodedObject.kind``."""
     seg: Dataset | None
 
     @classmethod
-    def read(cls, paths: Mapping[str, Path]) -> Earlier:
-        """The files of the earlier result by kind of object."""
-        reports = {kind: dcmread(paths[kind]) for kind in ("sr", "sr alone") if kind in paths}
-        return cls(reports=reports, seg=dcmread(paths["seg"]) if "seg" in paths else None)
+    def read(cls, paths: Mapping[str, Path], version: int = 1) -> Earlier:
+        """Of the files of the earlier result, by kind of object."""
+        reports = {kind: dcmread(paths[kind]) for kind in _REPORTS if kind in paths}
+        dated = next(iter(reports.values()), None)
+        if dated is None and paths:
+            dated = dcmread(next(iter(paths.values())), stop_before_pixels=True)
+        return cls(
+            version=version,
+            made="" if dated is None else f"{dated.get('ContentDate', '')}{str(dated.get('ContentTime', ''))[:6]}",
+            reports=reports,
+            seg=_seg(paths),
+        )
+
+    @classmethod
+    def of_repeated(cls, paths: Mapping[str, Path], version: int, made: str) -> Earlier:
+        """What the result in these files took the place of, when the same one is encoded again."""
+        named = {k: dcmread(paths[k]).get("PredecessorDocumentsSequence") for k in _REPORTS if k in paths}
+        reports = {kind: _named(items[0]) for kind, items in named.items() if items}
+        return cls(version=version - 1, made=made, reports=reports, seg=_seg(paths))
+
+    def named(self, moment: datetime) -> str:
+        """The earlier result in words, seen from ``moment`` on the study's clock."""
+        try:
+            made = datetime.strptime(self.made, "%Y%m%d%H%M%S")  # noqa: DTZ007 - local, as the study's times are
+        except ValueError:
+            return "an earlier report"
+        return f"the report of {made:%H:%M}" if made.date() == moment.date() else f"the report of {made:%Y-%m-%d %H:%M}"
+
+
+def superseding(analysis: Analysis, earlier: Earlier | None, moment: datetime) -> Analysis:
+    """The analysis as one that takes the place of ``earlier``; ``moment``: of the analysis, on the study's clock."""
+    if earlier is None or not earlier.version:
+        return analysis
+    return replace(analysis, version=earlier.version + 1, replaces=earlier.named(moment))
 
 
 def keep_tracking(findings: Sequence[Finding], seg: Dataset, images: Sequence[Dataset]) -> tuple[Finding, ...]:
@@ -65,6 +102,19 @@ def name_predecessor(report: Dataset, earlier: Dataset) -> None:
     series.ReferencedSOPSequence, series.SeriesInstanceUID = [instance], earlier.SeriesInstanceUID
     study.ReferencedSeriesSequence, study.StudyInstanceUID = [series], earlier.StudyInstanceUID
     report.PredecessorDocumentsSequence = [study]
+
+
+def _named(study: Dataset) -> Dataset:
+    """The report that an item of Predecessor Documents Sequence names, as far as it does."""
+    report, series = Dataset(), study.ReferencedSeriesSequence[0]
+    instance = series.ReferencedSOPSequence[0]
+    report.SOPClassUID, report.SOPInstanceUID = instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID
+    report.StudyInstanceUID, report.SeriesInstanceUID = study.StudyInstanceUID, series.SeriesInstanceUID
+    return report
+
+
+def _seg(paths: Mapping[str, Path]) -> Dataset | None:
+    return dcmread(paths["seg"]) if "seg" in paths else None
 
 
 def _code(item: Dataset) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from node.results.derived import encode_derived
 from node.results.earlier import Earlier, keep_tracking, name_predecessor
 from node.results.finding import Finding, place_findings
 from node.results.headers import headers_for_highdicom, restore_references
-from node.results.identity import Identity, analysis_key, derive_uid, finish
+from node.results.identity import Identity, analysis_key, finish
 from node.results.key_image import draw_key_image, encode_key_images, key_findings
 from node.results.parametric_map import encode_map
 from node.results.pdf import encode_pdf
@@ -67,7 +67,7 @@ def encode(
     A pure function: the same analysis of the same images gives the same bytes. The SEG holds every mask that is not
     empty. A report is there for each outcome but *derived*; it names the other objects that go wherever it goes
     itself, as ``profiles``, the kinds that each destination gets, say. With ``earlier`` it takes the place of that
-    result.
+    result; ``analysis`` is then as ``superseding`` makes it.
 
     Raises ``EncodeError`` when findings cannot become valid objects; it names the kinds that cannot be made.
     """
@@ -107,12 +107,6 @@ def encode(
         data = finish(dataset, analysis, identity)
         objects.append(EncodedObject(data=data, kind=kind, description=str(dataset.SeriesDescription)))
     return tuple(objects)
-
-
-def report_uids(analysis: Analysis, source: Source) -> frozenset[str]:
-    """SOP Instance UIDs that the reports of this analysis have, or would have."""
-    key = analysis_key(analysis, source)
-    return frozenset(derive_uid(key, kind) for kind in ("sr", "sr alone"))
 
 
 def _objects(work: _Work, made: list[Made]) -> Iterator[Made]:

@@ -28,12 +28,10 @@ from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __version__
-from node.errors import EncodeError
 from node.results.analysis import Analysis, Source
 from node.wording import NOTICE
 
 MANUFACTURER = "AI node"
-_FIRST_NUMBERED, _LAST_NUMBERED = 3, 89
 _NAMESPACE = uuid.UUID("7b1f2c9e-52f1-5d0c-9a53-0f4b6c1f7e21")
 IDENTITY_MODULES = ("patient", "general-study", "patient-study", "clinical-trial-subject", "clinical-trial-study")
 _TYPE_2 = (
@@ -61,7 +59,7 @@ def analysis_key(analysis: Analysis, source: Source) -> str:
         analysis.pipeline,
         {f.name: getattr(algorithm, f.name) for f in fields(algorithm)},
         __version__,
-        analysis.generation,
+        [analysis.generation, analysis.version],
         [analysis.outcome, analysis.reason, analysis.withheld],
         analysis.title,
     ]
@@ -192,24 +190,6 @@ def device_uid(analysis: Analysis) -> str:
     """
     algorithm = analysis.algorithm
     return derive_uid("device", algorithm.name, algorithm.version, algorithm.weights_sha256)
-
-
-def series_number(source: Source, place: int) -> int:
-    """Series Number next to the source's: its number times 100 plus ``place``.
-
-    The objects of one analysis have places 1, 2 and 90 to 94; derived series and maps, which can be many, the others.
-    """
-    number = int(source.datasets[0].get("SeriesNumber") or 0)
-    return number * 100 + place if 0 < number < 10_000_000 else 9000 + place
-
-
-def numbered_place(count: int) -> int:
-    """Place of the derived series or map that follows ``count`` others. Raises ``EncodeError`` when none is left."""
-    if count > _LAST_NUMBERED - _FIRST_NUMBERED:
-        raise EncodeError(
-            f"Findings hold more than {count} derived series and maps; return at most that many for one series"
-        )
-    return _FIRST_NUMBERED + count
 
 
 def finish(dataset: Dataset, analysis: Analysis, identity: Identity) -> bytes:

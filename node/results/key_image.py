@@ -20,7 +20,8 @@ from node.pipeline import Map
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
 from node.results.headers import describe_body_part, mark_lossy, reference
-from node.results.identity import MANUFACTURER, derive_uid, noted, plain, series_number
+from node.results.identity import MANUFACTURER, derive_uid, noted, plain
+from node.results.naming import series_description, series_number
 from node.results.parametric_map import on_image
 from node.results.picture import (
     BACKGROUND,
@@ -72,17 +73,18 @@ def encode_key_images(
             coordinate_system="PATIENT",
             study_instance_uid=str(original.StudyInstanceUID),
             series_instance_uid=derive_uid(key, "key images"),
-            series_number=series_number(source, 90),
+            series_number=series_number(analysis, source, 90),
             sop_instance_uid=derive_uid(key, "key image", finding.number),
             instance_number=number,
             manufacturer=MANUFACTURER,
             patient_orientation=(letter(_axis(original, 0)), letter(_axis(original, 1))),
-            series_description=plain(f"AI {analysis.title} key images"),
+            series_description=series_description(analysis, source, "key images"),
         )
         image.ConversionType = "WSD"
         del image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture  # highdicom's clock; Content Date says it
         image.BurnedInAnnotation = "YES"
-        image.ImageComments = noted(finding.segment.label, 10240)
+        label = " ".join(filter(None, (f"{finding.segment.label}.", analysis.supersession)))
+        image.ImageComments = noted(label.removesuffix("."), 10240)
         image.DerivationDescription = plain(f"Drawing of {finding.segment.label} on its largest slice", 1024)
         item = Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = reference(original)
@@ -200,6 +202,8 @@ def _lines(
     ]
     if analysis.outcome == "partial":
         said.append((plain(f"Analysed in part: {analysis.reason}", 1024), WARNING))
+    if analysis.supersession:
+        said.append((analysis.supersession, INK))
     said.append((NOTICE, WARNING))
     return [(part, colour) for line, colour in said for part in textwrap.wrap(line, 36) or [""]]
 

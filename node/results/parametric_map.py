@@ -21,12 +21,11 @@ from node.results.identity import (
     MANUFACTURER,
     derive_uid,
     noted,
-    numbered_place,
     plain,
     serial_number,
-    series_number,
     software_versions,
 )
+from node.results.naming import derived_description, numbered_place, series_number
 
 
 def encode_map(
@@ -61,7 +60,7 @@ def encode_map(
             source_images=[as_single(h) for h in (first, *headers[part.start + 1 : part.stop])],
             pixel_array=values[part],
             series_instance_uid=derive_uid(key, "parametric map", place, "series"),
-            series_number=series_number(source, numbered_place(len(analysis.derived) + place)),
+            series_number=series_number(analysis, source, numbered_place(len(analysis.derived) + place)),
             sop_instance_uid=derive_uid(key, "parametric map", place),
             instance_number=1,
             manufacturer=MANUFACTURER,
@@ -86,7 +85,7 @@ def encode_map(
             content_label="MAP",
             content_description=noted(of.name),
             content_creator_name=plain(analysis.algorithm.name.replace("^", " ").replace("=", " "), 60) + "^",
-            series_description=plain(f"AI {analysis.title} {of.name}"),
+            series_description=derived_description(analysis, source, f"AI {analysis.title} {of.name}"),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise EncodeError(f"Map {of.name!r} of pipeline {analysis.pipeline} cannot be built: {error}") from error

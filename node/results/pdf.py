@@ -33,7 +33,8 @@ from node.results import typeface
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
 from node.results.headers import by_instance, reference
-from node.results.identity import Identity, derive_uid, noted, plain, series_number
+from node.results.identity import Identity, derive_uid, noted
+from node.results.naming import series_description, series_number
 from node.wording import NOTICE
 
 ROWS = 12
@@ -75,15 +76,16 @@ def encode_pdf(
     dataset.SOPInstanceUID = derive_uid(key, "pdf")
     dataset.Modality = "DOC"
     dataset.SeriesInstanceUID = derive_uid(key, "pdf", "series")
-    dataset.SeriesNumber = series_number(source, 91)
-    dataset.SeriesDescription = plain(f"AI {analysis.title} report on paper")
+    dataset.SeriesNumber = series_number(analysis, source, 91)
+    dataset.SeriesDescription = series_description(analysis, source, "PDF")
     dataset.ConversionType = "WSD"
     dataset.InstanceNumber = 1
     dataset.AcquisitionDateTime = None
     dataset.BurnedInAnnotation = "YES"
     shown = [source.datasets[f.section.slice_index] for f, _ in pictures] or list(source.datasets)
     dataset.SourceInstanceSequence = [_reference(*reference(image)) for image in by_instance(shown).values()]
-    dataset.DocumentTitle = noted(f"AI {analysis.title} report ({analysis.outcome})", 1024)
+    title = ". ".join(filter(None, (series_description(analysis, source, "report"), analysis.supersession)))
+    dataset.DocumentTitle = noted(title.removesuffix("."), 1024)
     dataset.ConceptNameCodeSequence = [CodedConcept.from_code(codes.DCM.ImagingMeasurementReport)]
     dataset.MIMETypeOfEncapsulatedDocument = "application/pdf"
     dataset.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
@@ -113,6 +115,7 @@ def draw_page(
     story: list[Flowable] = [
         _text(f"AI report: {analysis.title}", 15),
         _text(NOTICE, 10, colors.HexColor("#b04000")),
+        *([_text(analysis.supersession, 10)] if analysis.supersession else []),
         Spacer(0, 6),
         _identity(identity),
         Spacer(0, 8),

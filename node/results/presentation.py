@@ -21,16 +21,9 @@ from pydicom.sr.codedict import codes
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
 from node.results.headers import as_single, describe_body_part, rescale
-from node.results.identity import (
-    MANUFACTURER,
-    derive_uid,
-    noted,
-    plain,
-    serial_number,
-    series_number,
-    software_versions,
-)
+from node.results.identity import MANUFACTURER, derive_uid, noted, plain, serial_number, software_versions
 from node.results.key_image import on_slice
+from node.results.naming import series_description, series_number
 from node.results.picture import window_of
 from node.results.sr import observer
 from node.wording import NOTICE
@@ -74,11 +67,11 @@ def _state(
         shown_on = ReferencedImageSequence([image])
         windows.append(SoftcopyVOILUTTransformation(centre, width, None, function, referenced_images=shown_on))
     slope, intercept = modality_lut
-    description = plain(f"AI {analysis.title} presentation")
+    description = series_description(analysis, source, "outlines")
     state = GrayscaleSoftcopyPresentationState(
         referenced_images=list(images.values()),
         series_instance_uid=derive_uid(key, "presentation state", "series"),
-        series_number=series_number(source, 92),
+        series_number=series_number(analysis, source, 92),
         sop_instance_uid=derive_uid(key, "presentation state", *([number] if number > 1 else [])),
         instance_number=number,
         manufacturer=MANUFACTURER,
@@ -134,11 +127,11 @@ def encode_key_objects(
             description=noted(f"Slices with findings of AI {analysis.title}", 1024),
         ),
         series_instance_uid=derive_uid(key, "key object selection", "series"),
-        series_number=series_number(source, 93),
+        series_number=series_number(analysis, source, 93),
         sop_instance_uid=derive_uid(key, "key object selection"),
         instance_number=1,
         manufacturer=MANUFACTURER,
-        series_description=plain(f"AI {analysis.title} key slices"),
+        series_description=series_description(analysis, source, "key slices"),
     )
 
 

@@ -26,9 +26,9 @@ from node.results.identity import (
     noted,
     plain,
     serial_number,
-    series_number,
     software_versions,
 )
+from node.results.naming import series_description, series_number
 from node.results.seg_frames import frames_of, functional_groups, overlap, packed
 
 
@@ -84,7 +84,6 @@ def encode_seg(
 
 def _modules(analysis: Analysis, source: Source, findings: Sequence[Finding], key: str, kind: str) -> dict[str, Any]:
     """What highdicom is told of either form."""
-    description = plain(f"AI {analysis.title} segmentation")
     algorithm = AlgorithmIdentificationSequence(
         name=plain(analysis.algorithm.name),
         family=analysis.algorithm.family,
@@ -95,7 +94,7 @@ def _modules(analysis: Analysis, source: Source, findings: Sequence[Finding], ke
     return {
         "segment_descriptions": [_description(f, algorithm) for f in findings],
         "series_instance_uid": derive_uid(key, kind, "series"),
-        "series_number": series_number(source, 1 if kind == "seg" else 94),
+        "series_number": series_number(analysis, source, 1 if kind == "seg" else 94),
         "sop_instance_uid": derive_uid(key, kind),
         "instance_number": 1,
         "manufacturer": MANUFACTURER,
@@ -105,7 +104,7 @@ def _modules(analysis: Analysis, source: Source, findings: Sequence[Finding], ke
         "content_label": "SEGMENTATION",
         "content_description": noted(f"AI {analysis.title}"),
         "content_creator_name": plain(analysis.algorithm.name.replace("^", " ").replace("=", " "), 60) + "^",
-        "series_description": description,
+        "series_description": series_description(analysis, source, "segments" if kind == "seg" else "label map"),
     }
 
 

@@ -50,7 +50,8 @@ from node.errors import EncodeError
 from node.results.analysis import Analysis, Kind, Source
 from node.results.finding import Finding
 from node.results.headers import by_instance, references
-from node.results.identity import MANUFACTURER, derive_uid, device_uid, plain, serial_number, series_number
+from node.results.identity import MANUFACTURER, derive_uid, device_uid, plain, serial_number
+from node.results.naming import series_description, series_number
 from node.results.root import Made, supplementary_data
 from node.results.seg import algorithm_parameters
 from node.results.sr_images import evidence_of, image_library
@@ -127,11 +128,11 @@ def encode_sr(
             evidence=evidence,
             content=report[0],
             series_instance_uid=derive_uid(key, kind, "series"),
-            series_number=series_number(source, 2),
+            series_number=series_number(analysis, source, 2),
             sop_instance_uid=derive_uid(key, kind),
             instance_number=1,
             manufacturer=MANUFACTURER,
-            series_description=sr_description(analysis),
+            series_description=series_description(analysis, source, "report"),
             is_complete=True,
             is_final=False,
         )
@@ -143,12 +144,6 @@ def encode_sr(
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise EncodeError(f"SR of pipeline {analysis.pipeline} cannot be built: {error}") from error
     return document
-
-
-def sr_description(analysis: Analysis) -> str:
-    """Series Description: the outcome is read in the list of series already."""
-    tail = "" if analysis.outcome == "findings" else f" ({analysis.outcome})"
-    return plain(f"AI {analysis.title} report"[: 64 - len(tail)] + tail)
 
 
 def observer(analysis: Analysis) -> ObserverContext:
@@ -274,7 +269,7 @@ def _evaluations(analysis: Analysis, findings: Sequence[Finding]) -> ContainerCo
 
 
 def _comments(analysis: Analysis) -> list[ContentItem]:
-    """The outcome in words with its reason, the notice, the remarks."""
+    """The outcome in words with its reason, the notice, what this takes the place of, the remarks."""
     outcome = f"Outcome: {analysis.outcome}" + (f" ({analysis.reason})" if analysis.reason else "")
-    said = (outcome, NOTICE, *analysis.remarks)
-    return [TextContentItem(codes.DCM.Comment, plain(text, 1024), _CONTAINS) for text in said]
+    texts = (outcome, NOTICE, analysis.supersession, *analysis.remarks)
+    return [TextContentItem(codes.DCM.Comment, plain(text, 1024), _CONTAINS) for text in texts if text]

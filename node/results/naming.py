@@ -1,0 +1,69 @@
+"""How results are called where radiologists look first: Series Description and Series Number.
+
+``NO FINDINGS - AI nodule report``: the outcome comes first, because lists of series cut off what is long. A result that
+takes the place of another one ends in ``v2, 133 images``, and its Series Number sorts after the other's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from node.errors import EncodeError
+from node.results.analysis import Analysis, Source
+from node.results.identity import plain
+
+LONGEST = 64
+"""Characters of a Series Description (PS3.5 6.2, LO)."""
+OUTCOMES: Mapping[str, str] = {
+    "findings": "FINDINGS",
+    "no findings": "NO FINDINGS",
+    "partial": "PARTIAL",
+    "indeterminate": "INDETERMINATE",
+    "measured": "MEASURED",
+    "not applicable": "NOT ANALYSED",
+    "failed": "NOT ANALYSED",
+}
+"""First words by outcome: why a series was not analysed is for the report. Of *derived* there is nothing to say."""
+_FIRST_NUMBERED, _LAST_NUMBERED = 3, 89
+_VERSIONS = 99
+"""Versions that Series Numbers tell apart; later ones share the number of the last."""
+_LARGEST = (2**31 - 1) // 10_000
+"""Series Numbers beyond this leave no room for ours: IS holds 32 bits (PS3.5 6.2)."""
+
+
+def series_description(analysis: Analysis, source: Source, what: str) -> str:
+    """Outcome, pipeline, ``what`` kind of object this is, and the version; a long name of a pipeline is cut."""
+    tail = plain(f" {what}{_version(analysis, source)}")
+    word = OUTCOMES.get(analysis.outcome, "")
+    head = plain(f"{word} - AI {analysis.title}" if word else f"AI {analysis.title}", LONGEST - len(tail) - 1)
+    return f"{head} {tail}"
+
+
+def derived_description(analysis: Analysis, source: Source, name: str) -> str:
+    """Of new images and maps, which the pipeline names; only that a part was analysed is said first."""
+    tail = _version(analysis, source)
+    head = f"{OUTCOMES['partial']} - {name}" if analysis.outcome == "partial" else name
+    return plain(head, LONGEST - len(tail)) + tail
+
+
+def _version(analysis: Analysis, source: Source) -> str:
+    return f", v{analysis.version}, {len(source.datasets)} images" if analysis.version > 1 else ""
+
+
+def series_number(analysis: Analysis, source: Source, place: int) -> int:
+    """Series Number next to the source's: its number times 10,000, plus 100 for each later version, plus ``place``.
+
+    The objects of one analysis have places 1, 2 and 90 to 94; derived series and maps, which can be many, the others.
+    """
+    number = int(source.datasets[0].get("SeriesNumber") or 0)
+    later = 100 * (min(analysis.version, _VERSIONS) - 1)
+    return number * 10_000 + later + place if 0 < number < _LARGEST else 9000 + later + place
+
+
+def numbered_place(count: int) -> int:
+    """Place of the derived series or map that follows ``count`` others. Raises ``EncodeError`` when none is left."""
+    if count > _LAST_NUMBERED - _FIRST_NUMBERED:
+        raise EncodeError(
+            f"Findings hold more than {count} derived series and maps; return at most that many for one series"
+        )
+    return _FIRST_NUMBERED + count
