@@ -17,6 +17,7 @@ from pydicom.uid import generate_uid
 from node.config import Config, parse
 from node.jobs.router import Router
 from node.ledger import begin_immediate
+from node.ledger.endings import Ending
 from node.ledger.instances import OpenAssociation, Receipt, close_associations, record_instances
 from node.ledger.jobs import Job, list_jobs
 from node.ledger.tables import decision
@@ -73,7 +74,7 @@ class Scene:
             )
         with begin_immediate(self.node.engine) as connection:
             record_instances(connection, receipts)
-            close_associations(connection, [sender.id], self.at)
+            close_associations(connection, [sender.id], self.at, Ending("released"))
         return str(images[0].SeriesInstanceUID)
 
     def wait(self, seconds: float) -> None:

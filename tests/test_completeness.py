@@ -22,7 +22,7 @@ from node.ledger.engine import now
 from node.ledger.jobs import list_jobs
 from node.ledger.tables import decision, event, series
 from node.operate.explain import explain, tell
-from node.studies.completeness import Arrival, Listing, judge, missing_parts, stated_count
+from node.studies.completeness import Absent, Arrival, Interruption, Listing, judge, missing_parts, stated_count
 
 SETTINGS = SeriesTable(quiet_seconds=10, gap_seconds=60, procedure_step_seconds=600)
 PLAIN = Arrival(instances=3, last_at=0, open_associations=0)
@@ -46,6 +46,13 @@ NEVER = 1e9
         ({"stated": 4}, 60),
         ({"in_progress": "a step is IN PROGRESS"}, 600),
         ({"in_progress": "another step is IN PROGRESS", "listings": (LISTING,)}, 0),
+        ({"absent": Absent(refused=1, by="one was refused", at=5)}, 65),
+        ({"absent": Absent(collided=1, by="a UID was used twice"), "listings": (LISTING,)}, 60),
+        ({"absent": Absent(cut_off=1, by="one was cut off"), "stated": 3}, 60),
+        ({"absent": Absent(changed=1)}, 10),
+        ({"interruptions": (Interruption(what="aborted", at=3, strong=False),)}, 63),
+        ({"interruptions": (Interruption(what="aborted", at=3, strong=True),), "listings": (LISTING,)}, 0),
+        ({"unreadable": 1}, 10),
     ],
 )
 def test_each_signal_completes_a_series_when_it_should(changes: dict[str, Any], complete_at: float) -> None:
@@ -54,6 +61,70 @@ def test_each_signal_completes_a_series_when_it_should(changes: dict[str, Any], 
         completion = judge(arrival, SETTINGS, now=seconds)
         assert completion.complete is (seconds >= complete_at), completion
         assert completion.signal
+
+
+BROKE_OFF = "the sender broke off in the middle of the transfer"
+
+
+@pytest.mark.parametrize(
+    ("changes", "incomplete", "caveat"),
+    [
+        ({}, "", ""),
+        ({"absent": Absent(refused=2)}, "3 images received, 2 refused", ""),
+        (
+            {"absent": Absent(refused=2, cut_off=1, unseen="the upper 5 mm were not analysed")},
+            "3 images received, 2 refused, 1 cut off in transfer: the upper 5 mm were not analysed",
+            "",
+        ),
+        ({"listings": (replace(LISTING, absent=1),)}, "1 images that the scanner names are not here", ""),
+        ({"stated": 4}, "3 of 4 images are here", ""),
+        ({"missing": "slices are missing: 2"}, "slices are missing: 2", ""),
+        ({"unreadable": 1}, "3 images received, 1 unreadable", ""),
+        ({"interruptions": (Interruption(what="aborted", at=3, strong=True),)}, BROKE_OFF, ""),
+        (
+            {"interruptions": (Interruption(what="aborted", at=3, strong=False),)},
+            "",
+            "The sender broke off; the series may be incomplete.",
+        ),
+        ({"interruptions": (Interruption(what="aborted", at=3, strong=True),), "stated": 3}, "", ""),
+        (
+            {"in_progress": "a step is IN PROGRESS"},
+            "",
+            "The scanner has not reported the end of the acquisition; the series may be incomplete.",
+        ),
+        ({"in_progress": "a step is IN PROGRESS", "listings": (LISTING,)}, "", ""),
+    ],
+)
+def test_what_is_missing_when_its_time_has_run_out_is_said_for_a_radiologist(
+    changes: dict[str, Any], incomplete: str, caveat: str
+) -> None:
+    completion = judge(replace(PLAIN, **changes), SETTINGS, now=10_000)
+    assert completion.complete
+    assert completion.incomplete.endswith(incomplete)
+    assert bool(completion.incomplete) is bool(incomplete)
+    assert completion.incomplete.startswith("3 images received") or not incomplete
+    assert completion.caveat == caveat
+
+
+def test_every_doubt_names_its_deadline() -> None:
+    arrival = replace(
+        PLAIN,
+        in_progress="a step is IN PROGRESS",
+        missing="slices are missing: 1",
+        absent=Absent(refused=1, by="1 image was refused", at=7),
+        interruptions=(Interruption(what="CT1 aborted", at=9, strong=True),),
+    )
+    doubts = judge(arrival, SETTINGS, now=20).doubts
+    assert [(doubt.about, doubt.until) for doubt in doubts] == [
+        ("a step is IN PROGRESS", 600),
+        ("slices are missing: 1", 60),
+        ("1 image was refused", 67),
+        ("CT1 aborted", 69),
+    ]
+    assert [doubt.about for doubt in judge(arrival, SETTINGS, now=68).doubts] == [
+        "a step is IN PROGRESS",
+        "CT1 aborted",
+    ]
 
 
 def test_the_quiet_period_of_a_rule_replaces_the_settings_one() -> None:

@@ -37,6 +37,9 @@ class Caller(Table):
     """Callers of one group are one device: its procedure steps and lists of instances count for its images. Empty:
     the device is whatever calls from the same address."""
 
+    aborts_after_transfer: bool = False
+    """It ends every transfer with an A-ABORT, or just closes the connection: between messages no sign of a loss."""
+
     @field_validator("address")
     @classmethod
     def _address(cls, value: str) -> str:

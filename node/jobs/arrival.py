@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from node.jobs.missing import Missing, missing_of
 from node.ledger.instances import equipment_of
 from node.ledger.procedure_steps import COMPLETED, DISCONTINUED, IN_PROGRESS
 from node.ledger.tables import (
@@ -36,6 +37,7 @@ class Known:
     """Which procedure step that made it was discontinued, in words."""
     unrelated: tuple[str, ...]
     """Steps and requests about it, in words, that came from another device than its images: they do not count."""
+    missing: Missing
 
 
 def listed_series(connection: sa.Connection) -> set[tuple[str, str]]:
@@ -92,6 +94,7 @@ def known_of(connection: sa.Connection, row: sa.Row[tuple[object, ...]]) -> Know
             *(_words(step) for step in every if step not in steps),
             *(listing.by for by, listing in requests if not device or by != device),
         ),
+        missing=missing_of(connection, str(row.study_instance_uid), str(row.series_instance_uid)),
     )
 
 

@@ -73,6 +73,8 @@ class Task:
     prior: PriorFiles = PriorFiles()
     seen: tuple[Seen, ...] = ()
     """What earlier analyses took."""
+    incomplete: str = ""
+    """What is known to be missing from the series, in words for a radiologist."""
     folder: Path
     """Where the handover goes."""
     load_only: bool = False
@@ -197,6 +199,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, ahead: 
                 source,
                 admit=lambda: admit(task.pipeline, seen, voxels_of(source), loaded, lambda: room_on(device)),
                 without_prior=task.prior.without,
+                incomplete=task.incomplete,
             )
             facts = facts_of(source, findings)
         except Unsuitable as unsuitable:

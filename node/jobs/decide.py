@@ -15,6 +15,7 @@ from node.ledger.instances import senders_of
 from node.ledger.jobs import NewJob
 from node.ledger.tables import candidate, decision, event, result
 from node.studies.choice import Weight, weigh
+from node.studies.completeness import Completion
 from node.studies.identity import contradictions
 from node.studies.region import region_of
 from node.studies.rules import Decision, Origin, decide, is_urgent
@@ -58,7 +59,14 @@ class Decider:
         return Ruling(decision=verdict, weights=tuple(weights), urgent=is_urgent(header))
 
     def record(
-        self, connection: sa.Connection, where: dict[str, str], generation: int, ruling: Ruling, at: float
+        self,
+        connection: sa.Connection,
+        where: dict[str, str],
+        *,
+        generation: int,
+        ruling: Ruling,
+        completion: Completion,
+        at: float,
     ) -> None:
         """Write the decision on a generation of the series ``where``, and enqueue its jobs."""
         verdict = ruling.decision
@@ -72,6 +80,8 @@ class Decider:
                 trace=list(verdict.trace),
                 decided_at=at,
                 cause=ruling.cause or None,
+                incomplete=completion.incomplete or None,
+                caveat=completion.caveat or None,
             )
         )
         connection.execute(sa.delete(candidate).where(*(candidate.c[name] == uid for name, uid in where.items())))

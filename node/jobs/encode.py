@@ -19,6 +19,7 @@ from node.jobs.handover import Handover, load
 from node.jobs.salt import salt_of
 from node.jobs.stage import Done, Stage, retries
 from node.ledger.engine import now
+from node.ledger.incomplete import outcome_of_incomplete
 from node.ledger.jobs import ENCODE, INFER, Job, earlier_results, get_job, source_paths
 from node.ledger.timeline import tell
 from node.ledger.transitions import owe_results, record_outcome, record_results
@@ -61,7 +62,8 @@ class Encode:
         refused = fault
         if fault is not None and analysis.outcome != "failed":
             logger.warning("job %s: encode failed: %s", job_id, fault)
-            analysis = replace(analysis, outcome="failed", reason=not_analysed(fault, job_id), findings=None)
+            _, reason = outcome_of_incomplete("failed", not_analysed(fault, job_id), job.incomplete or "")
+            analysis = replace(analysis, outcome="failed", reason=reason, findings=None)
             more, withheld, fault = self._encoded(job, analysis, source, wanted)
             rows += more
         if fault is not None:
@@ -108,6 +110,7 @@ class Encode:
             timings=handover.timings if handover else {},
             inputs=handover.inputs if handover else (),
             salt=self._salt,
+            caveat=job.caveat or "",
         )
 
     def _handover(self, job: Job) -> Handover | None:

@@ -79,6 +79,7 @@ class Infer:
             companions={name: tuple(map(self._spool.absolute, of)) for name, of in companions.items()},
             prior=self._prior(job, paths),
             seen=seen,
+            incomplete=job.incomplete or "",
             folder=self._spool.work(job_id),
         )
         try:

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
 import sqlalchemy as sa
 from pydicom import Dataset
@@ -28,9 +29,10 @@ from node.ledger.tables import event, series
 from node.ledger.transitions import supersede_jobs
 from node.log import about
 from node.spool import Spool
-from node.studies.completeness import Arrival, judge, missing_parts, stated_count
+from node.studies.completeness import Arrival, Completion, judge, missing_parts, stated_count
 from node.studies.grid import describe
 from node.studies.source import UNREADABLE, read_header
+from node.studies.unseen import unseen
 from node.studies.waiting import longest_quiet_seconds, shortest_quiet_seconds
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ class Router:
         self._chooser = Chooser(config, engine, jobs)
         self._shortest = shortest_quiet_seconds(config.rules, config.series)
         self._waiting: dict[tuple[str, str], dict[str, Dataset | None]] = {}
-        self._doubts: dict[tuple[str, str], str] = {}
+        self._told: dict[tuple[str, str], str] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Look every second until ``stop`` is set."""
@@ -89,6 +91,9 @@ class Router:
             open_associations=len(known.senders),
             listings=known.listings,
             in_progress=known.in_progress,
+            absent=replace(known.missing.absent, unseen=unseen(headers, known.missing.positions)),
+            unreadable=len(known.paths) - len(headers),
+            interruptions=known.missing.interruptions,
         )
         try:
             ruling = self._decider.decide(study_uid, series_uid, row.first_at, headers)
@@ -97,8 +102,8 @@ class Router:
             ruling = ignored(f"its headers cannot be understood ({type(error).__name__})")
         completion = judge(arrival, self._config.series, at, self._quiet_seconds(ruling))
         if not completion.complete:
-            if completion.doubt:
-                self._tell(study_uid, series_uid, completion.signal, at)
+            if completion.doubts:
+                self._tell(study_uid, series_uid, completion, at)
             return False
         if known.discontinued:
             ruling = ignored(f"{known.discontinued} made it", STOPPED)
@@ -112,8 +117,15 @@ class Router:
                     series.c.state == "RECEIVING",
                     series.c.instances == row.instances,
                     series.c.last_at == row.last_at,
+                    series.c.refused_at.is_not_distinct_from(row.refused_at),
                 )
-                .values(state="COMPLETE", generation=generation, completed_by=completion.signal, completed_at=at)
+                .values(
+                    state="COMPLETE",
+                    generation=generation,
+                    completed_by=completion.signal,
+                    completed_at=at,
+                    doubts=sa.null(),
+                )
             )
             if taken.rowcount != 1:
                 return False
@@ -123,20 +135,26 @@ class Router:
                 told = f"{by} does not count: another device sent the images; if it is the same one, give both a group"
                 connection.execute(sa.insert(event).values(**where, at=at, what="signal disregarded", detail=told))
             supersede_jobs(connection, study_uid, series_uid, generation)
-            self._decider.record(connection, where, generation, ruling, at)
+            self._decider.record(connection, where, generation=generation, ruling=ruling, completion=completion, at=at)
         del self._waiting[study_uid, series_uid]
-        self._doubts.pop((study_uid, series_uid), None)
+        self._told.pop((study_uid, series_uid), None)
         logger.info("series %s complete (%s): %s", series_uid, completion.signal, ruling.decision.reason)
         return True
 
-    def _tell(self, study_uid: str, series_uid: str, doubt: str, at: float) -> None:
-        """Say in the timeline, once, what is waited for."""
-        if self._doubts.get((study_uid, series_uid)) == doubt:
+    def _tell(self, study_uid: str, series_uid: str, completion: Completion, at: float) -> None:
+        """Say in the timeline, once, what is waited for; the series keeps the doubts with their deadlines."""
+        if self._told.get((study_uid, series_uid)) == completion.signal:
             return
-        row = {"at": at, "study_instance_uid": study_uid, "series_instance_uid": series_uid}
+        where = {"study_instance_uid": study_uid, "series_instance_uid": series_uid}
+        doubts = [
+            {"about": doubt.about, "until": None if doubt.until == inf else doubt.until} for doubt in completion.doubts
+        ]
         with begin_immediate(self._engine) as connection:
-            connection.execute(sa.insert(event).values(**row, what="waiting", detail=doubt))
-        self._doubts[study_uid, series_uid] = doubt
+            connection.execute(sa.insert(event).values(**where, at=at, what="waiting", detail=completion.signal))
+            connection.execute(
+                sa.update(series).where(*(series.c[name] == uid for name, uid in where.items())).values(doubts=doubts)
+            )
+        self._told[study_uid, series_uid] = completion.signal
 
     def _quiet_seconds(self, ruling: Ruling) -> float:
         names = {entry["rule"] for entry in ruling.decision.trace if entry["matched"]}

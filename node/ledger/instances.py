@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from node.ledger.endings import BROKEN, KILLED, Ending
 from node.ledger.engine import begin_immediate, insert_if_new, insert_new
 from node.ledger.tables import association, conflict, event, instance, series
 
@@ -83,6 +84,7 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> 
         if uid in wanted and wanted[uid].path == path and wanted[uid].digest != digest:
             # Without the name of its algorithm it is of an older version: nothing says that the file is another.
             _replace(connection, wanted[uid], lost=":" in digest)
+    _note_repetitions(connection, [wanted[uid] for uid in known if uid in wanted and wanted[uid].path == known[uid][0]])
     # A conflict whose first file has no row yet can only come from a spool that is being recovered; one that is the
     # file that counts has taken the place of the first.
     _record_conflicts(connection, [r for r in receipts if paths.get(r.sop_instance_uid) != r.path])
@@ -95,9 +97,10 @@ def try_row(engine: sa.Engine) -> None:
         raise _UndoneError
 
 
-def close_associations(connection: sa.Connection, ids: Collection[str], at: float) -> None:
+def close_associations(connection: sa.Connection, ids: Collection[str], at: float, ending: Ending) -> None:
     """Mark associations closed; ids that never sent an instance have no row and do not matter."""
-    connection.execute(association.update().where(association.c.id.in_(ids)).values(closed_at=at))
+    ended = {"closed_at": at, "ending": ending.how, "ended_amid": ending.amid or None}
+    connection.execute(association.update().where(association.c.id.in_(ids)).values(**ended))
 
 
 def open_receivers(connection: sa.Connection) -> set[str]:
@@ -110,7 +113,7 @@ def open_receivers(connection: sa.Connection) -> set[str]:
 def close_associations_of(connection: sa.Connection, receivers: Collection[str], at: float) -> int:
     """Close what dead receiver processes left open; return how many there were."""
     stale = association.c.receiver.in_(receivers) & association.c.closed_at.is_(None)
-    return connection.execute(association.update().where(stale).values(closed_at=at)).rowcount
+    return connection.execute(association.update().where(stale).values(closed_at=at, ending=KILLED)).rowcount
 
 
 def senders_of(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str) -> list[tuple[str, str]]:
@@ -250,6 +253,18 @@ def _touch_series(connection: sa.Connection, receipts: list[Receipt]) -> None:
         if state not in {None, "RECEIVING"}:
             _tell(connection, group[0], "late image", f"{len(group)} image(s) {sender}; the series is open again")
         connection.execute(_TOUCH, {**this, "more": len(group), "at": last_at, "said": modality})
+
+
+def _note_repetitions(connection: sa.Connection, receipts: list[Receipt]) -> None:
+    """A sender that had broken off came back, if it sends the same images again."""
+    broken = sa.select(association.c.id).where(association.c.ending.in_(BROKEN))
+    by: dict[str, list[str]] = {}
+    for receipt in receipts:
+        if receipt.association is not None:
+            by.setdefault(receipt.association.id, []).append(receipt.sop_instance_uid)
+    for association_id, uids in sorted(by.items()):
+        repeated = instance.c.sop_instance_uid.in_(uids), instance.c.association_id.in_(broken)
+        connection.execute(instance.update().where(*repeated).values(repeated_by=association_id))
 
 
 def _replace(connection: sa.Connection, receipt: Receipt, *, lost: bool) -> None:

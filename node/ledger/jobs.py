@@ -94,6 +94,10 @@ class Job:
     error: str | None
     created_at: float
     updated_at: float
+    incomplete: str | None
+    """What is known to be missing from its series, in words for a radiologist."""
+    caveat: str | None
+    """What may be missing, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,8 @@ association = sa.Table(
     _time("closed_at", null=True),
     _time("audited_at", null=True),  # when the audit trail told of it
     _text("equipment", null=True),  # which device calls (receive.policy); null: an older version kept its address only
+    _text("ending", null=True),  # see node.ledger.endings; null: open, or closed by an older version
+    _text("ended_amid", null=True),  # message: one was being received; refusal: the last one had been refused
 )
 
 instance = sa.Table(
@@ -55,6 +57,7 @@ instance = sa.Table(
     sa.Column("size", sa.BigInteger, nullable=False),
     _text("association_id", null=True),  # null: found in the spool at start-up
     _time("received_at"),
+    _text("repeated_by", null=True),  # the last association that sent the same image again
     sa.Index("instance_series", "study_instance_uid", "series_instance_uid"),
     sa.Index("instance_association", "association_id"),
 )
@@ -137,7 +140,35 @@ series = sa.Table(
     sa.Column("generation", sa.Integer, nullable=False),  # how often it has been complete
     _text("completed_by", null=True),  # the signal, in words
     _time("completed_at", null=True),
+    _time("refused_at", null=True),  # when the node last learned that an image of it was not taken
+    sa.Column("doubts", sa.JSON, nullable=True),  # why it is not complete yet: {"about", "until"}; null: no doubt
     sa.Index("series_state", "state", "last_at"),
+)
+
+refusal = sa.Table(  # an image that was not taken; a row of ``instance`` with its UIDs says that it came later
+    "refusal",
+    metadata,
+    _text("study_instance_uid", key=True),  # "" when the data set did not say
+    _text("series_instance_uid", key=True),
+    _text("sop_instance_uid", key=True),  # "": unusable, or one of too many to name each
+    _text("association_id", key=True),
+    _text("calling_ae"),
+    _text("peer_address"),
+    sa.Column("status", sa.Integer, nullable=True),  # of the C-STORE response; null: its message was cut off
+    _text("reason"),
+    sa.Column("images", sa.Integer, nullable=False),
+    sa.Column("position", sa.JSON, nullable=True),  # Image Position (Patient), LPS mm; null: not known
+    _time("at"),
+    sa.Index("refusal_caller", "calling_ae", "peer_address", "at"),
+)
+
+rejection = sa.Table(  # the last association of a caller that was rejected
+    "rejection",
+    metadata,
+    _text("calling_ae", key=True),
+    _text("peer_address", key=True),
+    _text("reason"),
+    _time("at"),
 )
 
 decision = sa.Table(  # one per generation of a series: what was decided and the trace that explains it
@@ -151,6 +182,8 @@ decision = sa.Table(  # one per generation of a series: what was decided and the
     sa.Column("trace", sa.JSON, nullable=False),
     _time("decided_at"),
     _text("cause", null=True),  # "discontinued": a procedure step stopped it; null: the rules decided
+    _text("incomplete", null=True),  # what of this generation is known to be missing, in words for a radiologist
+    _text("caveat", null=True),  # what may be missing, likewise
 )
 
 candidate = sa.Table(  # a series that a rule of studies weighs against others, or a companion that it looks for
@@ -193,6 +226,8 @@ job = sa.Table(  # one per pipeline and generation of a series
     _time("created_at"),
     _time("updated_at"),
     _time("traced_at", null=True),  # when its trace was sent to a collector
+    _text("incomplete", null=True),  # as of its generation's decision: no outcome says more than *partial* then
+    _text("caveat", null=True),
     sa.Index("job_study", "study_instance_uid"),
     sa.Index("job_state", "state", "updated_at"),
 )

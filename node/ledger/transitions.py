@@ -20,6 +20,7 @@ from node.errors import NodeError, not_analysed
 from node.ledger.deliveries import cancel_deliveries, schedule_delivery
 from node.ledger.engine import insert_new, now
 from node.ledger.held import HELD
+from node.ledger.incomplete import incomplete_of, outcome_of_incomplete
 from node.ledger.jobs import (
     ACTIVE,
     CANCELED,
@@ -55,6 +56,10 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
         series.c.series_instance_uid.in_((new.series_instance_uid, *new.companions.values())),
     )
     at = max(now(), connection.scalar(came) or 0.0)  # a receiver's clock may be ahead
+    incomplete, caveat = ("", "") if forwards else incomplete_of(connection, new)
+    outcome, reason = new.outcome, new.reason
+    if outcome is not None:
+        outcome, reason = outcome_of_incomplete(outcome, reason or "", incomplete)
     row = {
         "id": new.id,
         "study_instance_uid": new.study_instance_uid,
@@ -69,8 +74,10 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
         "stage": DELIVER if forwards else INFER if new.outcome is None else ENCODE,
         "run": 0,
         "attempt": 0,
-        "outcome": FORWARDED if forwards else new.outcome,
-        "reason": new.reason,
+        "outcome": FORWARDED if forwards else outcome,
+        "reason": reason,
+        "incomplete": incomplete or None,
+        "caveat": caveat or None,
         "created_at": at,
         "updated_at": at,
     }
@@ -237,7 +244,9 @@ def complete_delivered(connection: sa.Connection, job_id: str) -> None:
 
 
 def record_outcome(connection: sa.Connection, job_id: str, outcome: str, reason: str) -> None:
-    """Keep what the analysis came to, with the reason where there is one."""
+    """Keep what the analysis came to, with the reason where there is one: not more than its images allow."""
+    incomplete = get_job(connection, job_id).incomplete or ""
+    outcome, reason = outcome_of_incomplete(outcome, reason, incomplete)
     update_job(connection, job_id, outcome=outcome, reason=reason or None)
     tell(connection, job_id, "outcome", f"{outcome}: {reason}" if reason else outcome)
 

@@ -14,6 +14,7 @@ from node.ledger.clock import AHEAD_SECONDS, Steady
 from node.ledger.commitments import forget_transactions
 from node.ledger.engine import begin_immediate, now
 from node.ledger.procedure_steps import forget_steps
+from node.ledger.refusals import forget_refusals
 from node.ledger.tables import (
     candidate,
     conflict,
@@ -24,6 +25,7 @@ from node.ledger.tables import (
     instance,
     job,
     original,
+    refusal,
     result,
     series,
 )
@@ -82,6 +84,7 @@ class Retention:
         with begin_immediate(self._engine) as connection:
             forget_steps(connection, before)
             forget_transactions(connection, before)
+            forget_refusals(connection, before)
         return forgotten
 
     def _forget(self, study: str, at: float) -> bool:
@@ -114,7 +117,7 @@ class Retention:
             ).all()
             for table in (delivery_instance, delivery, original, result):
                 connection.execute(sa.delete(table).where(table.c.job_id.in_(jobs)))
-            for table in (job, decision, candidate, event, conflict, instance, series):
+            for table in (job, decision, candidate, event, conflict, refusal, instance, series):
                 connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))
             self._spool.forget(kept)
         for folder in folders:

@@ -28,6 +28,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from node.ledger.endings import ABORTED, LOST, RELEASED, STOPPED, TIMED_OUT, Ending
 from node.receive.messages import Messages, Services
 from node.receive.negotiation import Proposal, rejected
 from node.receive.pdu import (
@@ -65,8 +66,8 @@ class Handlers:
     """What the receiver does with what comes."""
 
     services: Services
-    closed: Callable[[str], None]
-    """An association with this id ended, however it ended."""
+    closed: Callable[[Association, Ending], None]
+    """An association ended, however it ended."""
     refused: Callable[[str, str, str], None]
     """A caller (title, address) was turned away, and why."""
 
@@ -87,6 +88,7 @@ class Association(threading.Thread):
         self._wire = Wire(connection, server.network_timeout)
         self._messages = Messages(self, self._wire, server.handlers.services)
         self._heard_at = time.monotonic()
+        self._how = LOST
 
     @property
     def is_busy(self) -> bool:
@@ -104,12 +106,15 @@ class Association(threading.Thread):
         try:
             linger = self._secure() and self._associate() and self._serve()
         except AbortError as error:
+            self._how = STOPPED if self._server.stopping else ABORTED
             linger = self._send_last(error.pdu)
         except TimeoutError as error:  # nobody is there to wait for
+            self._how = TIMED_OUT
             LOGGER.warning("association from %s ended: %s", self.peer_address, error)
             self._send_last(AbortError(PROVIDER).pdu)
         except OSError as error:
             if self._server.stopping:
+                self._how = STOPPED
                 self._send_last(AbortError(USER).pdu)
             elif self.is_busy:
                 LOGGER.warning("association from %s lost in the middle of a message: %s", self.peer_address, error)
@@ -117,8 +122,9 @@ class Association(threading.Thread):
             LOGGER.exception("association from %s failed", self.peer_address)
             self._send_last(AbortError(PROVIDER).pdu)
         finally:
+            ending = Ending(self._how, self._messages.amid if self._how != RELEASED else "")
             self._messages.forget()
-            self._server.leave(self)
+            self._server.leave(self, ending)
             if linger and not self._server.stopping:
                 self._await_close()
             self._wire.close()
@@ -192,9 +198,11 @@ class Association(threading.Thread):
                         raise AbortError(USER)
             elif kind == RELEASE_RQ:
                 self._wire.skip(length)
+                self._how = RELEASED
                 self._wire.send(RELEASE_RP_PDU)
                 return True
             elif kind == ABORT:
+                self._how = ABORTED
                 return False
             else:
                 raise AbortError(PROVIDER, UNEXPECTED_PDU)

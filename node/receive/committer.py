@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.errors import LedgerError
+from node.ledger.endings import Ending
 from node.ledger.engine import begin_immediate, now
 from node.ledger.instances import Receipt, close_associations, record_instances, try_row
 from node.spool import Draft
@@ -58,6 +59,7 @@ class _Row:
 @dataclass(frozen=True)
 class _Close:
     association_id: str
+    ending: Ending
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Committer:
         self._queue: queue.SimpleQueue[_Row | _Close | None] = queue.SimpleQueue()
         self._waiting: deque[_Row] = deque()
         self._refused: deque[_Refused] = deque()
-        self._closing: set[str] = set()
+        self._closing: dict[str, Ending] = {}
         self._batch = _BATCH
         self._stalled_since: float | None = None
         """When the ledger first took no row at all, on the monotonic clock."""
@@ -125,9 +127,9 @@ class Committer:
             durable.cancel()
             raise LedgerError(f"row of a received instance not written within {_PATIENCE_SECONDS:g} s") from None
 
-    def close(self, association_id: str) -> None:
+    def close(self, association_id: str, ending: Ending) -> None:
         """Have an association marked closed, after all its rows; repeated until the ledger takes it."""
-        self._queue.put(_Close(association_id))
+        self._queue.put(_Close(association_id, ending))
 
     def _run(self) -> None:
         last, failures = False, 0
@@ -167,7 +169,7 @@ class Committer:
 
     def _take(self, item: _Row | _Close | None) -> bool:
         if isinstance(item, _Close):
-            self._closing.add(item.association_id)
+            self._closing[item.association_id] = item.ending
         elif item is not None:
             self._waiting.append(item)
         return item is None
@@ -247,9 +249,11 @@ class Committer:
     def _ended(self) -> set[str]:
         """Associations to be marked closed: of one whose row is missing, the series is not complete."""
         if not self._closing:
-            return self._closing
+            return set()
         behind = [*self._waiting, *(refused.row for refused in self._refused)]
-        return self._closing - {row.receipt.association.id for row in behind if row.receipt.association is not None}
+        return self._closing.keys() - {
+            row.receipt.association.id for row in behind if row.receipt.association is not None
+        }
 
     def _close(self) -> bool:
         ended = self._ended()
@@ -257,11 +261,14 @@ class Committer:
             return True
         try:
             with begin_immediate(self._engine) as connection:
-                close_associations(connection, ended, now())
+                for ending in {self._closing[one] for one in ended}:
+                    ids = [one for one in ended if self._closing[one] == ending]
+                    close_associations(connection, ids, now(), ending)
         except Exception as error:  # noqa: BLE001 - as above
             LOGGER.warning("%d association(s) not yet marked closed: %s", len(ended), error)
             return False
-        self._closing -= ended
+        for one in ended:
+            del self._closing[one]
         return True
 
 

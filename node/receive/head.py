@@ -7,7 +7,9 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from io import BytesIO
+from math import isfinite
 from typing import BinaryIO, NamedTuple
 
 from pydicom.errors import BytesLengthException
@@ -16,7 +18,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from node.errors import InputError
-from node.receive.scan import scan
+from node.receive.scan import WINDOW, scan
 
 INFLATED_LIMIT = 1 << 30
 """A deflated data set (PS3.5 A.5) that grows beyond 1 GiB is refused: it would fill a worker's memory."""
@@ -28,6 +30,7 @@ _WANTED = _SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, _MODALITY = tuple(
     int(Tag(keyword))  # a Tag compares itself slowly
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
 )
+_POSITION = int(Tag("ImagePositionPatient"))
 UNREADABLE = (
     ArithmeticError,
     AssertionError,
@@ -55,6 +58,14 @@ class Head(NamedTuple):
     study_instance_uid: str
     series_instance_uid: str
     modality: str
+
+
+class Beginning(NamedTuple):
+    """What is known of an instance that was not kept."""
+
+    head: Head
+    position: tuple[float, float, float] | None
+    """Image Position (Patient), LPS mm; ``None``: not known."""
 
 
 def head_of_file(descriptor: int, start: int, end: int, transfer_syntax_uid: str, *, beginning: bytes = b"") -> Head:
@@ -100,6 +111,37 @@ def read_head(stream: BinaryIO, transfer_syntax_uid: str) -> Head:
     if not complete:
         raise InputError("data set ends in the middle of an element; the sender must send it again")
     return _head(values)
+
+
+def head_of_beginning(beginning: bytes, transfer_syntax_uid: str) -> Beginning:
+    """What the first bytes of a data set say of its identity; "" for what does not stand in them, or not to its end."""
+    deflated = transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+    values = dict.fromkeys((*_WANTED, _POSITION), "")
+    with suppress(*UNREADABLE):
+        stream = BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(beginning, WINDOW) if deflated else beginning)
+        for element in data_element_generator(
+            stream,
+            is_implicit_VR=transfer_syntax_uid == ImplicitVRLittleEndian,
+            is_little_endian=transfer_syntax_uid != ExplicitVRBigEndian,
+            stop_when=_behind_the_position,
+            specific_tags=list(values),
+        ):
+            value = element.value
+            if element.tag in values and isinstance(value, bytes) and len(value) == getattr(element, "length", -1):
+                values[element.tag] = value.decode("ascii", "replace").strip(" \0")
+    return Beginning(_head(values), _position(values[_POSITION]))
+
+
+def _position(text: str) -> tuple[float, float, float] | None:
+    try:
+        x, y, z = (float(number) for number in text.split("\\"))
+    except ValueError:
+        return None
+    return (x, y, z) if all(map(isfinite, (x, y, z))) else None
+
+
+def _behind_the_position(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return tag > _POSITION
 
 
 def _head(values: Mapping[int, str]) -> Head:

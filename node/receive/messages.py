@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from node.ledger.endings import MESSAGE, REFUSAL
 from node.receive.command import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, NORMALIZED, RESPONSE, Command
 from node.receive.negotiation import Context
 from node.receive.normalized import LONGEST_DATA_SET, Normalized, NormalizedAnswer, NormalizedRequest
 from node.receive.pdu import INVALID_PARAMETER, PDV, PROVIDER, USER, AbortError, p_data_pdus
+from node.receive.scan import WINDOW
 from node.receive.status import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, UNRECOGNISED_OPERATION, Refusal
 from node.receive.wire import Wire
 
@@ -36,6 +38,9 @@ class Sink(Protocol):
     def discard(self) -> None:
         """It will not be complete: leave nothing behind."""
 
+    def beginning(self) -> bytes:
+        """The first bytes of the data set; they say what it was when it is not kept."""
+
 
 class StoreRequest(NamedTuple):
     """A C-STORE-RQ as it came, nothing checked; its data set follows."""
@@ -52,6 +57,8 @@ class Services:
     """What the receiver does with messages."""
 
     store: Callable[[StoreRequest], Sink]
+    missed: Callable[[StoreRequest, bytes, Refusal | None], None]
+    """An instance was not kept: the beginning of its data set, and why; ``None``: its message was cut off."""
     normalized: Callable[[NormalizedRequest], NormalizedAnswer]
     """Every DIMSE-N request."""
 
@@ -70,6 +77,10 @@ class _Message:
     fault: bool = False
     """Our own fault: the rest is read and forgotten, and the peer gets an answer."""
 
+    def beginning(self) -> bytes:
+        """Of a C-STORE's data set, as far as it is known."""
+        return (self.sink.beginning() if self.sink is not None else b"") or b"".join(self.parts)[:WINDOW]
+
 
 class Messages:
     """One message after the other; fragments of a data set go from the buffer to the disk, many in one call."""
@@ -84,12 +95,18 @@ class Messages:
         self._wire = wire
         self._services = services
         self._message: _Message | None = None
+        self._last_refused = False
         wire.before_reading = self._flush
 
     @property
     def is_busy(self) -> bool:
         """Whether a message is being received or answered."""
         return self._message is not None
+
+    @property
+    def amid(self) -> str:
+        """In the middle of what the association is, as ``node.ledger.endings`` names it; "": between two messages."""
+        return MESSAGE if self.is_busy else REFUSAL if self._last_refused else ""
 
     def take(self, length: int) -> bool:
         """Take one P-DATA-TF (PS3.8 9.3.5, annex E) of ``length`` bytes from the wire; whether a message was answered.
@@ -122,9 +139,13 @@ class Messages:
 
     def forget(self) -> None:
         """The association ends: what is not complete leaves nothing behind."""
-        if self._message is not None and self._message.sink is not None:
-            self._message.sink.discard()
-        self._message = None
+        message, self._message = self._message, None
+        if message is None or message.command is None or message.command.field != C_STORE_RQ:
+            return
+        beginning = message.beginning()
+        if message.sink is not None:
+            message.sink.discard()
+        self._services.missed(self._request(message.context_id, message.command), beginning, None)
 
     def _fragment(self, message: _Message, size: int) -> None:
         if message.sink is not None and not message.fault:
@@ -156,17 +177,19 @@ class Messages:
         if command.field == C_STORE_RQ and command.has_data_set:
             self._open_sink(message, command)
 
-    def _open_sink(self, message: _Message, command: Command) -> None:
-        context = self.contexts[message.context_id]
-        request = StoreRequest(
+    def _request(self, context_id: int, command: Command) -> StoreRequest:
+        context = self.contexts[context_id]
+        return StoreRequest(
             association=self._association,
             context_class_uid=context.abstract_syntax,
             transfer_syntax_uid=context.transfer_syntax,
             sop_class_uid=command.sop_class_uid,
             sop_instance_uid=command.sop_instance_uid,
         )
+
+    def _open_sink(self, message: _Message, command: Command) -> None:
         try:
-            message.sink = self._services.store(request)
+            message.sink = self._services.store(self._request(message.context_id, command))
         except Exception:  # the actor's own loop: the sender must get an answer, and the others their service
             LOGGER.exception("C-STORE failed")
             message.fault = True
@@ -196,15 +219,10 @@ class Messages:
         if command.field == C_STORE_RQ:
             refusal = self._stored(message)
             status = SUCCESS if refusal is None else refusal.status
+            self._last_refused = refusal is not None
             if refusal is not None:
                 comment = refusal.comment
-                LOGGER.warning(
-                    "%s from %s refused with status 0x%04X: %s",
-                    command.sop_instance_uid,
-                    self._association.calling_ae,
-                    status,
-                    comment,
-                )
+                self._services.missed(self._request(message.context_id, command), message.beginning(), refusal)
         elif command.field == C_ECHO_RQ:
             status = SUCCESS
         self._send(message.context_id, command.response(status, comment), True)

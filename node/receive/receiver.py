@@ -13,11 +13,12 @@ from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitme
 from node.actor import look_every
 from node.config import Config
 from node.ledger.deliveries import record_report
+from node.ledger.endings import ABORTED, AS_USUAL, LOST, Ending
 from node.ledger.engine import begin_immediate
 from node.ledger.instances import occupied_bytes
 from node.ledger.notices import give_notice
 from node.listening import Listening
-from node.receive.association import Handlers
+from node.receive.association import Association, Handlers
 from node.receive.command import N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_SET_RQ
 from node.receive.commitment import CommitmentScp
 from node.receive.committer import Committer
@@ -27,6 +28,7 @@ from node.receive.policy import Policy
 from node.receive.procedure_step import ProcedureStepScp
 from node.receive.quota import Quota
 from node.receive.recovery import recover, search
+from node.receive.refusals import Refusals
 from node.receive.server import Server
 from node.receive.status import NOT_AUTHORIZED, SUCCESS, UNRECOGNISED_OPERATION
 from node.receive.storage import Storage
@@ -56,6 +58,7 @@ class Receiver:
         self._spool = spool
         self._listening = listening
         self._committer = Committer(engine)
+        self._refusals = Refusals(engine)
         self._policy = Policy.of(config.ae)
         self._storage = Storage(
             spool=spool,
@@ -90,13 +93,14 @@ class Receiver:
             acse_timeout=self._ae.association_timeout_seconds,
             network_timeout=self._ae.network_timeout_seconds,
             handlers=Handlers(
-                services=Services(store=self._storage.store, normalized=self._normalized),
-                closed=self._committer.close,
+                services=Services(store=self._storage.store, missed=self._refusals.missed, normalized=self._normalized),
+                closed=self._closed,
                 refused=self._refused,
             ),
             tls=self._tls,
         )
         self._committer.start()
+        self._refusals.start()
         self._server.start()
         self._search = threading.Thread(
             target=self._look_for_rowless, args=(listening,), name="receive-search", daemon=True
@@ -118,10 +122,24 @@ class Receiver:
         self._ending.set()
         if self._search is not None:
             self._search.join()
+        self._refusals.stop()
         self._committer.stop()
 
+    def _closed(self, association: Association, ending: Ending) -> None:
+        """Some callers end every transfer with an A-ABORT, or close the connection."""
+        if ending.how in (ABORTED, LOST) and not ending.amid:
+            caller = self._policy.caller(association.calling_ae, association.peer_address, association.certificate)
+            if caller is not None and caller.aborts_after_transfer:
+                ending = Ending(AS_USUAL)
+        self._refusals.ended(association.id)
+        self._committer.close(association.id, ending)
+
     def _refused(self, calling_ae: str, address: str, words: str) -> None:
-        """For the audit trail, at most once a minute for each address: a hostile peer must not fill the ledger."""
+        """For the series it is sending, and at most once a minute and address for the audit trail.
+
+        A hostile peer must not fill the ledger.
+        """
+        self._refusals.rejected(calling_ae, address, words)
         at = time.monotonic()
         self._told = {known: when for known, when in self._told.items() if at - when < _ONE_NOTICE_SECONDS}
         if address not in self._told and len(self._told) < _NOTICES:

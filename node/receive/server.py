@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from node.ledger.endings import Ending
 from node.listening import Listening
 from node.process import return_freed_memory
 from node.receive.association import Association, Handlers
@@ -91,13 +92,13 @@ class Server:
             self._admitted[association.id] = seats
         return None
 
-    def leave(self, association: Association) -> None:
+    def leave(self, association: Association, ending: Ending) -> None:
         """An association ended, its connection perhaps not yet."""
         with self._lock:
             seats = self._admitted.pop(association.id, None)
         if seats is not None:
             self._seats.give_back(seats)
-            self.handlers.closed(association.id)
+            self.handlers.closed(association, ending)
 
     def gone(self, association: Association) -> None:
         """A connection is closed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -152,8 +153,10 @@ class Incoming:
             self._begin()
 
     def write(self, parts: Sequence[bytes | memoryview]) -> None:
-        """Append parts of the data set; after a refusal the rest is forgotten."""
+        """Append parts of the data set; after a refusal only its beginning is kept, to know what it was."""
         if self._draft is None:
+            if len(self._beginning) < WINDOW:
+                self._beginning = b"".join((self._beginning, *parts))[:WINDOW]
             return
         if not self._draft.size:
             self._beginning = bytes(parts[0][:WINDOW]) if parts else b""
@@ -198,8 +201,20 @@ class Incoming:
     def discard(self) -> None:
         """The sender stopped in the middle: nothing stays."""
         if self._draft is not None:
+            self._beginning = self._read_beginning(self._draft)
             self._draft.discard()
             self._draft = None
+
+    def beginning(self) -> bytes:
+        """The first bytes of the data set; they say what it was when it is not kept."""
+        return self._beginning if self._draft is None else self._read_beginning(self._draft)
+
+    def _read_beginning(self, draft: Draft) -> bytes:
+        """From the file: the first part may have been short."""
+        try:
+            return os.pread(draft.descriptor, WINDOW, len(self._header)) or self._beginning
+        except OSError:
+            return self._beginning
 
     def _begin(self) -> None:
         try:

@@ -61,8 +61,8 @@ class Source(Protocol):
 
 
 def of_part(findings: Findings, left_out: str) -> Findings:
-    """The findings with what was left out of the series, ``Source.left_out``, said."""
-    if not left_out:
+    """The findings with what was left out of the series, ``Source.left_out``, or is known to be missing, said."""
+    if not left_out or left_out in findings.partial:
         return findings
     return replace(findings, partial="; ".join(filter(None, (findings.partial, left_out))))
 
@@ -109,6 +109,8 @@ class Analysis:
     """What the pipeline was given beside the series: images of companions, the report of an earlier analysis."""
     salt: str = field(default="", repr=False)
     """Secret of the node (``node.jobs.salt``), without which nobody can predict UIDs; empty where there is no node."""
+    caveat: str = ""
+    """A sentence for the report: which images may be missing."""
 
     def __post_init__(self) -> None:
         if not self.title:
@@ -134,8 +136,9 @@ class Analysis:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What the pipeline says, then what was withheld."""
-        return (*(self.findings.remarks if self.findings else ()), *self.withheld)
+        """What may be missing, what the pipeline says, then what was withheld."""
+        caveat = (self.caveat,) if self.caveat else ()
+        return (*caveat, *(self.findings.remarks if self.findings else ()), *self.withheld)
 
 
 Kind = Literal[ObjectKind, "sr on labelmap", "sr alone", "rejection"]

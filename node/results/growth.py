@@ -43,7 +43,7 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
     ``without``: the remark when there is no prior; ``""``: none was asked for. Pipelines that look for nothing have
     nothing to compare.
     """
-    if outcome_of(findings) == "derived":
+    if outcome_of(replace(findings, partial="")) == "derived":
         return findings
     prior, study_date = series.prior, day(series.attribute("StudyDate"))
     if prior is None or study_date is None:

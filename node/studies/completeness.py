@@ -10,17 +10,22 @@ Count        NumberOfSeriesRelatedInstances, alike in all images, reached: compl
              at once. Not reached: waits                                                says
 Parts        a concatenation lacks parts of InConcatenationTotalNumber: waits           C.7.6.16.2.2.4: all or none
 Slices       a gap in the positions: waits                                              scanners leave none
+Refusals     an image was refused or cut off, or came under the SOP Instance UID of     the node's own knowledge; no
+             another one, and has not come since: waits, whatever lists say             list can know better
+Endings      the sender broke off or was rejected, and has not come back: waits         it may have had more
 
-Every wait ends (``gap_seconds``, ``procedure_step_seconds``) and is then told. Else the quiet period decides, once no
-association that sent an image is open. Not used: ImagesInAcquisition, which some scanners count over all
-reconstructions and others over one phase; NumberOfFrames, which one file keeps by itself; a commitment of one image,
-which some devices ask for after each.
+Every wait ends (``gap_seconds``, ``procedure_step_seconds``) and is then told: what is known to be missing makes the
+outcome *partial*, what may be missing is named in the report. Otherwise the quiet period decides, once no association
+that sent an image is open. Not used: ImagesInAcquisition, which some scanners count over all reconstructions and others
+over one phase; NumberOfFrames, which one file keeps by itself; a commitment of one image, which some devices ask for
+after each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from pydicom import Dataset
 
@@ -49,6 +54,43 @@ class Listing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Absent:
+    """Images that the node knows of and does not have, or could not use."""
+
+    refused: int = 0
+    """Answered with a failure status, and not stored since."""
+    cut_off: int = 0
+    """Their association ended in the middle of them."""
+    collided: int = 0
+    """Came under the SOP Instance UID of another image."""
+    changed: int = 0
+    """Came again with other content; the first version counts."""
+    by: str = ""
+    """Who sent them and why they were not taken, in words for an operator."""
+    at: float = 0.0
+    """When the last of them was not taken, seconds since 1970 UTC."""
+    unseen: str = ""
+    """Where they lie beside the images that are here, in words for a radiologist; empty when that is not known."""
+
+    @property
+    def images(self) -> int:
+        """How many images are known to be missing."""
+        return self.refused + self.cut_off + self.collided
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interruption:
+    """A sender that broke off or was rejected, and has not come back."""
+
+    what: str
+    """In words for an operator."""
+    at: float
+    strong: bool
+    """It surely had more to send."""
+    rejected: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Arrival:
     """What the ledger and the headers know of a series still being received."""
 
@@ -64,6 +106,29 @@ class Arrival:
     """How many instances the series has, as its images say."""
     missing: str = ""
     """What looks missing, in words; empty when nothing does."""
+    unreadable: int = 0
+    """Images whose files cannot be read."""
+    absent: Absent = Absent()
+    interruptions: tuple[Interruption, ...] = ()
+
+    @property
+    def is_listed_whole(self) -> bool:
+        """Whether somebody who knows says that all images are here."""
+        return self.stated == self.instances or any(listing.is_whole for listing in self.listings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """A reason to wait, with its deadline."""
+
+    about: str
+    """In words for an operator."""
+    seconds: float
+    """How long it is waited for."""
+    until: float
+    """Seconds since 1970 UTC."""
+    what: str = "the missing images"
+    """What is waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +137,12 @@ class Completion:
 
     complete: bool
     signal: str
-    doubt: bool = False
-    """It is not complete although the quiet period is over: something in particular is waited for."""
+    doubts: tuple[Doubt, ...] = ()
+    """Why it is not complete although the quiet period is over: something in particular is waited for."""
+    incomplete: str = ""
+    """Complete, but with images that are known to be missing: which, in words for a radiologist."""
+    caveat: str = ""
+    """Complete, but images may be missing: a sentence for a radiologist."""
 
 
 def stated_count(headers: Sequence[Dataset]) -> int | None:
@@ -100,26 +169,43 @@ def judge(arrival: Arrival, settings: SeriesTable, now: float, quiet_seconds: fl
     """The first strong signal, else the quiet period (``quiet_seconds`` of the matching rules, or the settings')."""
     quiet = settings.quiet_seconds if quiet_seconds is None else quiet_seconds
     silence = now - arrival.last_at
-    for listing in arrival.listings:
-        if listing.is_whole:
-            return _yes(f"{arrival.instances} images, all that {listing.by} names")
-    if arrival.stated == arrival.instances:
-        return _yes(f"{arrival.instances} images, as NumberOfSeriesRelatedInstances says")
+    if not arrival.absent.images:
+        for listing in arrival.listings:
+            if listing.is_whole:
+                return _complete(arrival, f"{arrival.instances} images, all that {listing.by} names")
+        if arrival.stated == arrival.instances:
+            return _complete(arrival, f"{arrival.instances} images, as NumberOfSeriesRelatedInstances says")
     if silence < quiet:
         return Completion(complete=False, signal=f"last image {silence:.0f} s ago, waiting for {quiet:g} s")
     if arrival.open_associations:
-        return _doubt(f"{arrival.open_associations} open associations have sent images of it")
-    if arrival.in_progress and silence < settings.procedure_step_seconds:
-        return _doubt(f"{arrival.in_progress}; waiting {settings.procedure_step_seconds:g} s for its end")
-    missing = "; ".join(_lacking(arrival))
-    if missing and silence < settings.gap_seconds:
-        return _doubt(f"{missing}; waiting {settings.gap_seconds:g} s for the missing images")
+        about = f"{arrival.open_associations} open associations have sent images of it"
+        return _waiting([Doubt(about=about, seconds=inf, until=inf, what="their end")])
+    doubts = _doubts(arrival, settings)
+    pending = [doubt for doubt in doubts if now < doubt.until]
+    if pending:
+        return _waiting(pending)
     signal = f"{arrival.instances} images, none for {quiet:g} s, no open association sending it"
+    for doubt in doubts:
+        signal += f"; {doubt.about} even after {doubt.seconds:g} s"
+    return _complete(arrival, signal)
+
+
+def _doubts(arrival: Arrival, settings: SeriesTable) -> list[Doubt]:
+    doubts = []
     if arrival.in_progress:
-        signal += f"; {arrival.in_progress} even after {settings.procedure_step_seconds:g} s"
-    if missing:
-        signal += f"; {missing} even after {settings.gap_seconds:g} s"
-    return _yes(signal)
+        seconds = settings.procedure_step_seconds
+        until = arrival.last_at + seconds
+        doubts.append(Doubt(about=arrival.in_progress, seconds=seconds, until=until, what="its end"))
+    seconds = settings.gap_seconds
+    if lacking := "; ".join(_lacking(arrival)):
+        doubts.append(Doubt(about=lacking, seconds=seconds, until=arrival.last_at + seconds))
+    if arrival.absent.images:
+        until = max(arrival.last_at, arrival.absent.at) + seconds
+        doubts.append(Doubt(about=arrival.absent.by, seconds=seconds, until=until))
+    for one in _interruptions(arrival):
+        until = max(arrival.last_at, one.at) + seconds
+        doubts.append(Doubt(about=one.what, seconds=seconds, until=until, what="the sender"))
+    return doubts
 
 
 def _lacking(arrival: Arrival) -> list[str]:
@@ -129,9 +215,64 @@ def _lacking(arrival: Arrival) -> list[str]:
     return [*lacking, arrival.missing] if arrival.missing else lacking
 
 
-def _yes(signal: str) -> Completion:
-    return Completion(complete=True, signal=signal)
+def _interruptions(arrival: Arrival) -> tuple[Interruption, ...]:
+    """Who broke off had no more to send when all images on the list of somebody who knows are here."""
+    return () if arrival.is_listed_whole else arrival.interruptions
 
 
-def _doubt(signal: str) -> Completion:
-    return Completion(complete=False, signal=signal, doubt=True)
+def _incomplete(arrival: Arrival) -> str:
+    """What is known to be missing, in words for a radiologist; empty when nothing is."""
+    absent = arrival.absent
+    counts = [
+        f"{count} {what}"
+        for count, what in (
+            (absent.refused, "refused"),
+            (absent.cut_off, "cut off in transfer"),
+            (absent.collided, "not used because the UID was that of another image"),
+            (arrival.unreadable, "unreadable"),
+        )
+        if count
+    ]
+    strong = [one for one in _interruptions(arrival) if one.strong]
+    sentences = _lacking(arrival)
+    if any(not one.rejected for one in strong):
+        sentences.append("the sender broke off in the middle of the transfer")
+    if any(one.rejected for one in strong):
+        sentences.append("the sender was turned away in the middle of the transfer")
+    if not counts and not sentences:
+        return ""
+    first = ", ".join((_images(arrival.instances) + " received", *counts))
+    return "; ".join((f"{first}: {absent.unseen}" if absent.unseen else first, *sentences))
+
+
+def _caveat(arrival: Arrival) -> str:
+    """What may be missing, in sentences for a radiologist."""
+    sentences = []
+    if any(not one.strong for one in _interruptions(arrival)):
+        sentences.append("The sender broke off; the series may be incomplete.")
+    if arrival.in_progress and not arrival.is_listed_whole:
+        sentences.append("The scanner has not reported the end of the acquisition; the series may be incomplete.")
+    if arrival.absent.changed:
+        again = _images(arrival.absent.changed)
+        sentences.append(f"{again} came again with other content; the first version was analysed.")
+    return " ".join(sentences)
+
+
+def _complete(arrival: Arrival, signal: str) -> Completion:
+    return Completion(complete=True, signal=signal, incomplete=_incomplete(arrival), caveat=_caveat(arrival))
+
+
+def _waiting(doubts: Sequence[Doubt]) -> Completion:
+    """Those that are waited for alike are one."""
+    groups: dict[tuple[str, float], list[str]] = {}
+    for doubt in doubts:
+        groups.setdefault((doubt.what, doubt.seconds), []).append(doubt.about)
+    words = [
+        "; ".join(abouts) + ("" if seconds == inf else f"; waiting {seconds:g} s for {what}")
+        for (what, seconds), abouts in groups.items()
+    ]
+    return Completion(complete=False, signal="; ".join(words), doubts=tuple(doubts))
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"

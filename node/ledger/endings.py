@@ -1,0 +1,60 @@
+"""How associations ended: a sender that broke off may have had more images."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from node.ledger.refusals import associations_of
+from node.ledger.tables import association
+
+RELEASED = "released"
+ABORTED, LOST, TIMED_OUT = "aborted", "lost", "timed out"
+"""By the peer's A-ABORT or by ours for a violation of the protocol; without a word; after too long a silence."""
+STOPPED, KILLED = "stopped", "killed"
+"""With the receiver: in good order, or without."""
+AS_USUAL = "broken off as usual"
+"""By a caller that is declared to end its transfers so (``aborts_after_transfer``)."""
+MESSAGE, REFUSAL = "message", "refusal"
+"""Values of ``ended_amid``."""
+BROKEN = (ABORTED, LOST, TIMED_OUT, STOPPED, KILLED)
+
+
+class Ending(NamedTuple):
+    """How one association ended, and in the middle of what."""
+
+    how: str
+    amid: str = ""
+
+
+class BrokenOff(NamedTuple):
+    """An association that brought images of a series and was not released."""
+
+    calling_ae: str
+    ending: Ending
+    at: float
+
+
+def broken_off(connection: sa.Connection, study_uid: str, series_uid: str) -> list[BrokenOff]:
+    """Associations that brought images of a series and broke off, and whose caller has not come back since.
+
+    It has when a later association of the same caller brought images of the series, new or again, and ended well.
+    """
+    later = association.alias()
+    ours = associations_of(study_uid, series_uid)
+    came_back = sa.exists().where(
+        later.c.calling_ae == association.c.calling_ae,
+        later.c.id.in_(ours),
+        later.c.ending.in_((RELEASED, AS_USUAL)),
+        later.c.opened_at >= association.c.closed_at,
+    )
+    query = (
+        sa.select(association)
+        .where(association.c.id.in_(ours), association.c.ending.in_(BROKEN), ~came_back)
+        .order_by(association.c.closed_at)
+    )
+    return [
+        BrokenOff(row.calling_ae, Ending(row.ending, row.ended_amid or ""), row.closed_at)
+        for row in connection.execute(query)
+    ]

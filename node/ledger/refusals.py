@@ -1,0 +1,179 @@
+"""What was sent and not taken: images that were refused or cut off, callers that were rejected; facts of their series.
+
+The data set of a refused image names its series where it can be read. Where it cannot, the fact belongs to every
+series that its caller was sending then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+
+from node.ledger.engine import insert_new
+from node.ledger.tables import association, event, instance, refusal, rejection, series
+
+SENDING_SECONDS = 60.0
+"""A caller counts as sending a series from the first to the last of its associations that bring images, and this long
+afterwards: some callers open an association for each image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """An image that was not taken, or several of which nothing more is known."""
+
+    study_instance_uid: str = ""
+    """"" when the data set does not say."""
+    series_instance_uid: str = ""
+    sop_instance_uid: str = ""
+    """"" when it is no UID, or one of too many to name each."""
+    association_id: str
+    calling_ae: str
+    peer_address: str
+    status: int | None
+    """Of the C-STORE response; ``None``: the association ended in the middle of the message."""
+    reason: str
+    images: int = 1
+    position: tuple[float, float, float] | None = None
+    """Image Position (Patient), LPS mm."""
+    at: float
+    """Seconds since 1970 UTC."""
+
+    def unnamed(self) -> Refused:
+        """The same, without what tells it from others of its association and series."""
+        return replace(self, sop_instance_uid="", position=None)
+
+
+def record_refusals(connection: sa.Connection, refused: Sequence[Refused]) -> None:
+    """Record images that were not taken, in the caller's write transaction; a series that was complete is open again.
+
+    An image that was refused several times is one row; an image that is here already is not missing.
+    """
+    for one in refused:
+        row = {**vars(one), "position": None if one.position is None else list(one.position)}
+        if one.sop_instance_uid:
+            before = [refusal.c[name] == row[name] for name in _KEY[: 3 if one.series_instance_uid else 4]]
+            connection.execute(sa.delete(refusal).where(*before))
+        same = sa.and_(*(refusal.c[name] == row[name] for name in _KEY))
+        more = sa.update(refusal).where(same).values(images=refusal.c.images + one.images, at=one.at)
+        if one.sop_instance_uid or not connection.execute(more).rowcount:
+            insert_new(connection, refusal, [row])
+    missing: dict[tuple[str, str], float] = {}
+    for one in refused:
+        if one.series_instance_uid and not _is_here(connection, one):
+            missing[one.study_instance_uid, one.series_instance_uid] = one.at
+    for (study_uid, series_uid), at in sorted(missing.items()):
+        reopen(connection, study_uid, series_uid, at, "an image of it was refused")
+
+
+_KEY = ("study_instance_uid", "series_instance_uid", "sop_instance_uid", "association_id")
+
+
+def reopen(connection: sa.Connection, study_uid: str, series_uid: str, at: float, why: str) -> None:
+    """Note that an image of a series is missing; a series that was complete is judged again."""
+    this = sa.and_(series.c.study_instance_uid == study_uid, series.c.series_instance_uid == series_uid)
+    state = connection.scalar(sa.select(series.c.state).where(this).with_for_update())
+    connection.execute(sa.update(series).where(this).values(refused_at=at, state="RECEIVING"))
+    if state == "COMPLETE":
+        detail = f"{why}; the series is open again"
+        row = {"at": at, "study_instance_uid": study_uid, "series_instance_uid": series_uid}
+        connection.execute(sa.insert(event).values(**row, what="late refusal", detail=detail))
+
+
+def record_rejection(connection: sa.Connection, calling_ae: str, peer_address: str, reason: str, at: float) -> None:
+    """Keep when an association of this caller was rejected last."""
+    this = sa.and_(rejection.c.calling_ae == calling_ae, rejection.c.peer_address == peer_address)
+    if not connection.execute(sa.update(rejection).where(this).values(reason=reason, at=at)).rowcount:
+        row = {"calling_ae": calling_ae, "peer_address": peer_address, "reason": reason, "at": at}
+        insert_new(connection, rejection, [row])
+
+
+def refused_of(connection: sa.Connection, study_uid: str, series_uid: str) -> list[Refused]:
+    """Images that were not taken, may belong to a series and have not come since, in the order of their refusal."""
+    here = instance.c.sop_instance_uid == refusal.c.sop_instance_uid
+    of_series = sa.and_(refusal.c.study_instance_uid == study_uid, refusal.c.series_instance_uid == series_uid)
+    in_series = sa.and_(
+        here,
+        instance.c.study_instance_uid == refusal.c.study_instance_uid,
+        instance.c.series_instance_uid == refusal.c.series_instance_uid,
+    )
+    was_sending = sa.exists().where(
+        association.c.id.in_(associations_of(study_uid, series_uid)),
+        association.c.calling_ae == refusal.c.calling_ae,
+        association.c.peer_address == refusal.c.peer_address,
+        association.c.opened_at <= refusal.c.at,
+        sa.func.coalesce(association.c.closed_at, refusal.c.at) + SENDING_SECONDS >= refusal.c.at,
+    )
+    which = sa.or_(
+        sa.and_(of_series, ~sa.exists().where(in_series)),
+        sa.and_(refusal.c.series_instance_uid == "", was_sending, ~sa.exists().where(here)),
+    )
+    return [_refused(row) for row in connection.execute(sa.select(refusal).where(which).order_by(refusal.c.at))]
+
+
+def rejections_of(connection: sa.Connection, study_uid: str, series_uid: str) -> list[tuple[str, str, float]]:
+    """Callers that were rejected while they were sending a series and have sent nothing since: title, reason, when."""
+    theirs = sa.and_(
+        association.c.calling_ae == rejection.c.calling_ae, association.c.peer_address == rejection.c.peer_address
+    )
+    was_sending = sa.exists().where(
+        theirs,
+        association.c.id.in_(associations_of(study_uid, series_uid)),
+        association.c.opened_at <= rejection.c.at,
+        sa.func.coalesce(association.c.closed_at, rejection.c.at) + SENDING_SECONDS >= rejection.c.at,
+    )
+    came_back = sa.exists().where(theirs, association.c.opened_at > rejection.c.at)
+    query = sa.select(rejection).where(was_sending, ~came_back).order_by(rejection.c.at)
+    return [(row.calling_ae, row.reason, row.at) for row in connection.execute(query)]
+
+
+def refused_in(connection: sa.Connection, study_uid: str | None = None) -> list[tuple[Refused, bool]]:
+    """Every refusal of a study, or of all; whether the image has come since."""
+    came = sa.exists().where(
+        instance.c.sop_instance_uid == refusal.c.sop_instance_uid,
+        sa.or_(
+            refusal.c.series_instance_uid == "",
+            sa.and_(
+                instance.c.study_instance_uid == refusal.c.study_instance_uid,
+                instance.c.series_instance_uid == refusal.c.series_instance_uid,
+            ),
+        ),
+    )
+    query = sa.select(refusal, came.label("came")).order_by(refusal.c.at)
+    if study_uid is not None:
+        query = query.where(refusal.c.study_instance_uid == study_uid)
+    return [(_refused(row), bool(row.came)) for row in connection.execute(query)]
+
+
+def associations_of(study_uid: str, series_uid: str) -> sa.CompoundSelect[tuple[str | None]]:
+    """Ids of the associations that brought images of a series, or brought them again."""
+    this = sa.and_(instance.c.study_instance_uid == study_uid, instance.c.series_instance_uid == series_uid)
+    return sa.union(
+        sa.select(instance.c.association_id).where(this, instance.c.association_id.is_not(None)),
+        sa.select(instance.c.repeated_by).where(this, instance.c.repeated_by.is_not(None)),
+    )
+
+
+def forget_refusals(connection: sa.Connection, before: float) -> None:
+    """Forget what belongs to no study that is kept, and is older than that."""
+    kept = sa.exists().where(
+        series.c.study_instance_uid == refusal.c.study_instance_uid,
+        series.c.series_instance_uid == refusal.c.series_instance_uid,
+    )
+    connection.execute(sa.delete(refusal).where(refusal.c.at < before, ~kept))
+    connection.execute(sa.delete(rejection).where(rejection.c.at < before))
+
+
+def _is_here(connection: sa.Connection, one: Refused) -> bool:
+    query = sa.select(instance.c.sop_instance_uid).where(
+        instance.c.sop_instance_uid == one.sop_instance_uid,
+        instance.c.study_instance_uid == one.study_instance_uid,
+        instance.c.series_instance_uid == one.series_instance_uid,
+    )
+    return connection.scalar(query) is not None
+
+
+def _refused(row: sa.Row[tuple[object, ...]]) -> Refused:
+    values = {name: getattr(row, name) for name in Refused.__dataclass_fields__}
+    return Refused(**{**values, "position": tuple(row.position) if row.position else None})
