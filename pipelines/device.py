@@ -52,6 +52,11 @@ class Portions:
         if device != "cpu":
             self._rungs.append((sizes[-1], "cpu"))
 
+    @property
+    def device(self) -> str:
+        """``"cuda"`` or ``"cpu"``: where the work runs, or ran the last time."""
+        return self._rungs[0][1].partition(":")[0]
+
     def run(self, work: Callable[[int, str], Answer]) -> Answer:
         """What ``work(size, device)`` returns; it is called anew, from the start, when memory ran out.
 

@@ -14,6 +14,7 @@
     roi = [96, 96, 96]                                # what the model takes at once, in voxels
     segments = [{ channel = 1, label = "Spleen", category = ["123037004", "SCT", "Anatomical Structure"],
                   type = ["78961009", "SCT", "Spleen"] }]
+    # looked_for = ["Tumour"]      # labels that are findings; without any outlined: *no findings*, else *measured*
 
 The model takes float32 ``[1, 1, slice, row, column]`` and returns one map per channel, ``[1, channel, slice, row,
 column]``. A TorchScript or ExportedProgram file is a program: take it only from whom you would take a
@@ -26,7 +27,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,11 @@ from torch.nn.functional import interpolate
 from node.errors import PlatformError, WeightsError
 from node.pipeline import Algorithm, Code, Findings, Needs, Pipeline, Segment, Series, Unsuitable
 from pipelines.device import Portions, brought
-from pipelines.options import check_orientation
+from pipelines.options import check_orientation, library, parameters_of
+from pipelines.structures import check_looked_for, findings_of
 
+ADAPTER = "model_file 2"
+"""Raised when the same options and weights give another result than before."""
 OVERLAP = 0.25
 """Fraction by which neighbouring windows overlap."""
 
@@ -73,6 +77,8 @@ class Options:
     window: tuple[float, float] | None = None
     """Input values that become 0 and 1; ``None``: standardised over the volume."""
     orientation: str = "HPL"
+    looked_for: tuple[str, ...] = ()
+    """Labels of ``segments`` that are findings: without an outline of theirs the outcome is *no findings*."""
     activation: str = "softmax"
     """``softmax``: each voxel belongs to its strongest channel, 0 is background. ``sigmoid``: to each channel whose
     logit is above 0, segments may overlap."""
@@ -89,6 +95,10 @@ class Options:
         check_orientation(self.orientation)
         if not self.segments:
             raise ValueError("segments is empty; describe at least one channel of the model")
+        labels = [structure.label for structure in self.segments]
+        if len(set(labels)) != len(labels):
+            raise ValueError(f"segments have the labels {', '.join(labels)}; give each its own")
+        check_looked_for(self.looked_for, labels)
 
 
 def _numbers(name: str, value: Any, count: int) -> tuple[Any, ...]:
@@ -107,6 +117,12 @@ def _code(name: str, value: Any) -> Code:
             f'option {name} is {value!r}; give [value, scheme, meaning], such as ["78961009", "SCT", "Spleen"]'
         )
     return Code(*value)
+
+
+def _labels(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(label, str) for label in value):
+        raise ValueError(f"option looked_for is {value!r}; give a list of labels")
+    return tuple(value)
 
 
 def _structure(number: int, table: Any) -> Structure:
@@ -144,6 +160,7 @@ def read_options(options: Mapping[str, Any]) -> Options:
     if not isinstance(read["segments"], list | tuple):
         raise ValueError(f"option segments is {read['segments']!r}; give a list of tables")  # noqa: TRY004
     read["segments"] = tuple(_structure(i, t) for i, t in enumerate(read["segments"]))
+    read["looked_for"] = _labels(read.get("looked_for", ()))
     return Options(**read)
 
 
@@ -220,8 +237,13 @@ class ModelFilePipeline:
     @property
     def algorithm(self) -> Algorithm:
         """Identity as configured, digest of the model file."""
+        settings = parameters_of(asdict(self.options))
+        runs_on = library("onnxruntime" if self._weights and self._weights.suffix == ".onnx" else "torch")
         return Algorithm(
-            name=self.options.name, version=self.options.version, weights_sha256=self.options.sha256.lower()
+            name=self.options.name,
+            version=self.options.version,
+            weights_sha256=self.options.sha256.lower(),
+            parameters=settings | {"adapter": ADAPTER, "library": runs_on, "device": self._portions.device},
         )
 
     @property
@@ -233,11 +255,11 @@ class ModelFilePipeline:
         volume = series.volume(self.options.orientation)
         spacing = tuple(float(mm) for mm in volume.spacing)
         labels = self._portions.run(lambda _, device: self._segment(volume.array, spacing, device))
-        segments = tuple(
-            Segment(label=s.label, mask=volume.with_array(mask), category=s.category, type=s.type)
+        segments = {
+            s.label: Segment(label=s.label, mask=volume.with_array(mask), category=s.category, type=s.type)
             for s, mask in zip(self.options.segments, labels, strict=True)
-        )
-        return Findings(segments=segments)
+        }
+        return findings_of(segments, self.options.looked_for)
 
     def _segment(self, array: NDArray[np.float32], spacing: tuple[float, ...], device: str) -> list[NDArray[np.bool_]]:
         """One mask per configured segment on the grid of ``array``; both grids cover the same box."""

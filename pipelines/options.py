@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,7 +27,28 @@ class ModelOptions(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-fA-F]{64}$")
     inputs: list[str] = Field(default_factory=list)
     structures: dict[str, list[str]] = Field(default_factory=dict)
+    looked_for: list[str] = Field(default_factory=list)
     unpickle: bool = False
+
+
+def parameters_of(options: Mapping[str, Any]) -> dict[str, str]:
+    """Every option as text for ``Algorithm.parameters``: what is not there cannot tell two results apart.
+
+    The digest of the weights has a place of its own.
+    """
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for name, value in options.items()
+        if name != "sha256"
+    }
+
+
+def library(name: str) -> str:
+    """Name and version of the installed package that runs a model."""
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return name
 
 
 Checked = TypeVar("Checked", bound=ModelOptions)

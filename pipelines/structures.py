@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from node.pipeline import Code, Segment, Volume, codes
+from node.pipeline import Code, Findings, Lesion, Segment, Volume, codes
 
 PRIVATE_SCHEME = "99AINODE"
 """Coding Scheme Designator of names without a standard code (PS3.16 8: private designators begin with 99)."""
@@ -78,13 +78,18 @@ _KEYWORDS = {
 _PALETTE = ((255, 64, 64), (64, 160, 255), (80, 200, 80), (255, 176, 32), (190, 90, 255), (0, 200, 200))
 _LABEL_LENGTH = 64
 
-_ABNORMAL = ("cancer", "cyst", "edema", "hemorrhage", "lesion", "metastas", "neoplasm", "nodule", "tumor", "tumour")
+_ABNORMAL = re.compile(
+    r"abscess|aneurysm|calcification|cancer|carcinoma|consolidation|contusion|cyst|edema|effusion|embol|fracture|glioma"
+    r"|ha?ematoma|ha?emorrhage|infarct|ischa?emi|lesion|metasta|neoplas|nodul|opacit|pneumothorax|polyp|stenosis|thromb"
+    r"|tumou?r"
+)
+"""In the name of a class: it is no organ."""
 
 
 def structure(name: str) -> tuple[Code, Code]:
     """Category and type (PS3.3 C.8.20.4) of the structure that a model calls ``name``."""
     plain = re.sub(r"[\s_-]+", " ", name).strip().lower()
-    category = _ALTERED if any(word in plain for word in _ABNORMAL) else _NORMAL
+    category = _ALTERED if _ABNORMAL.search(plain) else _NORMAL
     without_side = " ".join(re.sub(r"\b(left|right|\d+)\b", "", plain).split())
     if vertebra := re.fullmatch(r"vertebrae? ([ctl]\d{1,2})", plain):
         keyword = f"{vertebra[1].upper()}Vertebra"
@@ -96,6 +101,30 @@ def structure(name: str) -> tuple[Code, Code]:
         return category, getattr(codes.SCT, keyword)
     named = without_side or plain
     return category, Code(re.sub(r"[^a-z0-9]+", "-", named).strip("-").upper() or "STRUCTURE", PRIVATE_SCHEME, named)
+
+
+def check_looked_for(looked_for: Sequence[str], classes: Sequence[str]) -> None:
+    """Raises ``ValueError`` when the option ``looked_for`` names a class that the model does not have."""
+    for name in looked_for:
+        if name not in classes:
+            raise ValueError(f"option looked_for = {name!r}: the model has no such class; use {', '.join(classes)}")
+
+
+def findings_of(outlined: Mapping[str, Segment], looked_for: Sequence[str]) -> Findings:
+    """What the outlines of a model mean; ``outlined``: one segment for each of its classes, empty where it saw none.
+
+    Outlines of the classes in ``looked_for``, and of those whose category is abnormal, are lesions; the others are
+    structures. Only with ``looked_for`` can the outcome be *no findings*: without it a model that outlines no lesion
+    has measured, and claims nothing.
+    """
+    seen = {name: segment for name, segment in outlined.items() if segment.mask.array.any()}
+    lesions = {name: s for name, s in seen.items() if name in looked_for or s.category == _ALTERED}
+    others = [segment for name, segment in (seen or outlined).items() if name not in lesions]
+    return Findings(
+        lesions=tuple(Lesion(segment=segment, finding=segment.type) for segment in lesions.values()),
+        segments=tuple(others),
+        looked_for=tuple(dict.fromkeys(outlined[name].type for name in looked_for)),
+    )
 
 
 def segment_of(mask: Volume, name: str, number: int, structures: Mapping[str, Sequence[str]]) -> Segment:

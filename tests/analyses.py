@@ -13,8 +13,8 @@ import numpy as np
 from dicom_files import ct_series, write
 from pydicom import FileDataset
 
-from node.pipeline import Algorithm, DerivedSeries, Findings, Lesion, Segment, Volume, codes
-from node.results import Analysis, EncodedObject, encode, outcome_of
+from node.pipeline import Algorithm, Assertion, Code, DerivedSeries, Findings, Lesion, Segment, Volume, codes
+from node.results import Analysis, EncodedObject, encode, outcome_of, reason_of
 from node.studies.source import SourceSeries
 
 Change = Callable[[FileDataset], None]
@@ -76,14 +76,20 @@ def halved(source: SourceSeries) -> Findings:
     return Findings(derived=(series,))
 
 
+NOTHING = Findings(looked_for=(codes.SCT.Nodule,))
+"""The explicit negative."""
+UNCLEAR = Findings(assertions=(Assertion(finding=codes.SCT.Hemorrhage, presence="indeterminate", probability=0.4),))
+JUDGED = Findings(evaluations={Code("C0006141", "UMLS", "Breast density"): Code("C1268728", "UMLS", "Heterogeneous")})
+
+
 def analysis(findings: Findings | None = None, **changes: object) -> Analysis:
     """Given findings: their outcome; else what ``changes`` say."""
     values: dict[str, object] = {
         "pipeline": "nodule",
         "algorithm": ALGORITHM,
         "generation": 1,
-        "outcome": outcome_of(findings or Findings()),
-        "reason": "" if findings is None else findings.partial,
+        "outcome": outcome_of(findings or NOTHING),
+        "reason": reason_of(findings or NOTHING),
         "findings": findings,
         "analysed_at": MOMENT,
         "timings": {"infer": 1.5},
@@ -92,7 +98,9 @@ def analysis(findings: Findings | None = None, **changes: object) -> Analysis:
 
 
 OUTCOMES: dict[str, dict[str, object]] = {
-    "no findings": {"outcome": "no findings", "findings": Findings()},
+    "no findings": {"outcome": "no findings", "findings": NOTHING},
+    "indeterminate": {"outcome": "indeterminate", "findings": UNCLEAR},
+    "measured": {"outcome": "measured", "findings": JUDGED},
     "not applicable": {"outcome": "not applicable", "reason": "slice spacing 10 mm is more than 5 mm"},
     "failed": {"outcome": "failed", "reason": "the pipeline ran out of memory"},
 }

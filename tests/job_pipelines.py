@@ -106,7 +106,7 @@ class Scripted:
 
 def _found(does: str, volume: Volume) -> Findings:
     if does == "none":
-        return Findings(remarks=("A remark.",))
+        return Findings(looked_for=(codes.SCT.Nodule,), remarks=("A remark.",))
     if does == "derived":
         return Findings(derived=(_halved(volume),))
     mask = cube(volume)

@@ -144,7 +144,7 @@ def test_the_plugin_of_the_page_loads_by_its_configuration_and_its_result_passes
         pipeline="bone",
         algorithm=pipeline.algorithm,
         generation=1,
-        outcome="findings",
+        outcome="measured",
         findings=findings,
         analysed_at=datetime.now(UTC),
     )

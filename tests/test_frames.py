@@ -85,7 +85,7 @@ def results_on(path: Path) -> list[Dataset]:
     if source.grid.affine is not None:
         mask = source.volume().with_array(np.ones(source.geometry.spatial_shape, np.uint8))
         segment = Segment(label="All", mask=mask, category=codes.SCT.Tissue, type=codes.SCT.Tissue)
-        findings, outcome, reason = Findings(segments=(segment,)), "findings", ""
+        findings, outcome, reason = Findings(segments=(segment,)), "measured", ""
     analysis = Analysis(
         pipeline="p",
         algorithm=Algorithm(name="A", version="1"),

@@ -13,7 +13,7 @@ from highdicom import Volume
 
 from node.errors import InputError
 from node.jobs.handover import Handover, load, save
-from node.pipeline import Algorithm, Code, DerivedSeries, Findings, Lesion, Map, Measurement, Segment, codes
+from node.pipeline import Algorithm, Assertion, Code, DerivedSeries, Findings, Lesion, Map, Measurement, Segment, codes
 
 AFFINE = np.array([[0.0, 0.0, 0.7, -1.0], [0.0, 0.7, 0.0, -2.0], [2.5, 0.0, 0.0, -3.0], [0.0, 0.0, 0.0, 1.0]])
 
@@ -30,7 +30,7 @@ def segment(label: str, mask: np.ndarray[Any, Any]) -> Segment:
 def handover(findings: Findings, timings: Mapping[str, float] | None = None) -> Handover:
     return Handover(
         findings=findings,
-        algorithm=Algorithm(name="A", version="1", weights_sha256="ab", parameters={"threshold": "0.5"}),
+        algorithm=Algorithm(name="A", version="1", weights_sha256="ab", parameters={"threshold": "0.5"}, scope="S."),
         device="cuda:0",
         analysed_at=datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC),
         timings=timings or {"run": 1.25},
@@ -62,6 +62,12 @@ def everything() -> Findings:
         remarks=("Motion; größer als üblich",),
         evaluations={codes.DCM.ImageQuality: codes.DCM.PoorImageQuality},
         partial="Schichten fehlen",
+        cut_off="Die Lunge reicht bis zum letzten Bild.",
+        looked_for=(codes.SCT.Nodule, codes.SCT.Hemorrhage),
+        assertions=(
+            Assertion(finding=codes.SCT.Hemorrhage, presence="absent", probability=np.float32(0.125)),
+            Assertion(finding=codes.SCT.Edema, presence="indeterminate"),
+        ),
         maps=(Map(name="Heat", volume=derived.volume, quantity=codes.DCM.Saliency),),
     )
 
@@ -95,6 +101,8 @@ def test_everything_that_was_found_comes_back(tmp_path: Path) -> None:
     assert (x_map.name, x_map.quantity, x_map.unit) == (y_map.name, y_map.quantity, y_map.unit)
     assert (got.findings.remarks, got.findings.partial) == (sent.findings.remarks, sent.findings.partial)
     assert got.findings.evaluations == sent.findings.evaluations
+    assert (got.findings.looked_for, got.findings.cut_off) == (sent.findings.looked_for, sent.findings.cut_off)
+    assert got.findings.assertions == sent.findings.assertions
 
 
 def test_masks_are_stored_cropped(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from volume_series import VolumeSeries
 
 from node.errors import WeightsError
 from node.pipeline import Unsuitable, Volume
+from node.results import outcome_of
 from pipelines.model_file import create
 
 BALL = {
@@ -116,6 +117,25 @@ def test_ball_is_found_where_it_lies_in_any_orientation(model_file, orientation,
     np.testing.assert_allclose(centre, [4, -6, 10], atol=0.5)
 
 
+@pytest.mark.parametrize(
+    ("changed", "there", "absent"),
+    [
+        ({}, "measured", "measured"),
+        ({"looked_for": ["Ball"]}, "findings", "no findings"),
+        (
+            {"segments": [BALL | {"category": ["49755003", "SCT", "Morphologically Abnormal Structure"]}]},
+            "findings",
+            "measured",
+        ),
+    ],
+)
+def test_what_is_outlined_and_looked_for_decides_the_outcome(model_file, changed, there, absent):
+    volume, _ = ball_volume("HPL")
+    pipeline = create(weights=model_file, device="cpu", options=options_for(model_file, **changed))
+    assert outcome_of(pipeline.run(VolumeSeries(volume))) == there
+    assert outcome_of(pipeline.run(VolumeSeries(volume.with_array(np.zeros_like(volume.array))))) == absent
+
+
 def test_other_file_than_the_pinned_one_is_refused(model_file):
     with pytest.raises(WeightsError, match="SHA-256"):
         create(weights=model_file, device="cpu", options=options_for(model_file, sha256="0" * 64))
@@ -159,6 +179,9 @@ def test_uniform_volume_cannot_be_standardised(model_file):
         ({"orientation": "HPP"}, "orientation is 'HPP'"),
         ({"activation": "relu"}, "activation is 'relu'"),
         ({"segments": []}, "segments is empty"),
+        ({"segments": [BALL, BALL]}, "segments have the labels Ball, Ball"),
+        ({"looked_for": ["Bal"]}, "looked_for = 'Bal': the model has no such class; use Ball"),
+        ({"looked_for": "Ball"}, "looked_for is 'Ball'"),
         ({"segments": [{"channel": 1}]}, r"segments\[0\] is .*category"),
         ({"segments": [BALL | {"type": "Spleen"}]}, r"segments\[0\].type is 'Spleen'"),
         ({"name": ""}, "name is ''"),

@@ -17,6 +17,7 @@ from volume_series import VolumeSeries
 
 from node.errors import WeightsError
 from node.pipeline import Unsuitable, Volume, content_digest
+from node.results import outcome_of
 from pipelines.monai_bundle import create
 
 CENTRE = (4.0, -6.0, 10.0)
@@ -105,12 +106,14 @@ def test_a_zip_file_is_run_like_the_folder_it_packs(bundle, tmp_path):
 def test_overlapping_classes_become_overlapping_segments(tmp_path):
     names = {"0": "Whole tumor", "1": "Enhancing tumor"}
     path = write_bundle(tmp_path / "b", levels=(0.2, 0.6), channels=names, sigmoid=True)
-    segments = load(path).run(VolumeSeries(ball_volume())).segments
+    findings = load(path).run(VolumeSeries(ball_volume()))
+    segments = [lesion.segment for lesion in findings.lesions]
     assert [s.label for s in segments] == ["Whole tumor", "Enhancing tumor"]
     whole, enhancing = (s.mask.array > 0 for s in segments)
     assert enhancing.any()
     assert not (enhancing & ~whole).any()
     assert {s.type.meaning for s in segments} == {"Neoplasm"}
+    assert findings.segments == ()
 
 
 def test_a_model_of_several_images_gets_the_companions_on_the_grid_of_the_series(tmp_path):
@@ -124,9 +127,21 @@ def test_a_model_of_several_images_gets_the_companions_on_the_grid_of_the_series
         pipeline.run(VolumeSeries(volume))
 
 
-def test_an_empty_answer_is_no_segment(bundle):
-    volume = ball_volume()
-    assert load(bundle).run(VolumeSeries(volume.with_array(np.zeros_like(volume.array)))).segments == ()
+def test_what_a_bundle_outlines_and_looks_for_decides_the_outcome(bundle, tmp_path):
+    ball = VolumeSeries(ball_volume())
+    nothing = VolumeSeries(ball_volume().with_array(np.zeros_like(ball_volume().array)))
+    organ, sought = load(bundle), load(bundle, looked_for=["spleen"])
+    assert outcome_of(organ.run(ball)) == "measured", "a normal spleen is no finding"
+    assert outcome_of(organ.run(nothing)) == "measured"
+    assert [s.label for s in organ.run(nothing).segments] == ["spleen"], "named, although it is not there"
+    assert outcome_of(sought.run(ball)) == "findings"
+    assert outcome_of(sought.run(nothing)) == "no findings"
+    tumor = write_bundle(tmp_path / "b", channels={"0": "background", "1": "liver tumor"})
+    assert outcome_of(load(tumor).run(ball)) == "findings", "an outline of a tumor is one, whatever was configured"
+    assert outcome_of(load(tumor).run(nothing)) == "measured", "nobody said that it was looked for"
+    assert outcome_of(load(tumor, looked_for=["liver tumor"]).run(nothing)) == "no findings"
+    with pytest.raises(ValueError, match="looked_for = 'tumour': the model has no such class"):
+        load(tumor, looked_for=["tumour"])
 
 
 def test_boxes_become_lesions_at_their_place_with_their_score(tmp_path):
@@ -139,7 +154,8 @@ def test_boxes_become_lesions_at_their_place_with_their_score(tmp_path):
     assert lesion.probability == pytest.approx(0.72, abs=0.05)
     assert (lesion.segment.label, lesion.finding.meaning, lesion.site.meaning) == ("Nodule 1", "Nodule", "Lung")
     assert "boxes" in findings.remarks[0]
-    assert load(path, min_score=0.9).run(VolumeSeries(ball_volume())).lesions == ()
+    none = load(path, min_score=0.9).run(VolumeSeries(ball_volume()))
+    assert (none.lesions, outcome_of(none)) == ((), "no findings"), "a detector looks for what it detects"
 
 
 def test_two_bundles_in_one_process_keep_their_own_code(bundle, tmp_path):
@@ -161,7 +177,7 @@ def test_running_a_bundle_leaves_its_digest_as_it_was(bundle):
 
 def test_an_override_changes_the_bundles_configuration(bundle):
     level = load(bundle, overrides={"preprocessing#transforms#4#a_max": 2000}).run(VolumeSeries(ball_volume()))
-    assert level.segments == ()
+    assert not any(segment.mask.array.any() for segment in level.segments)
 
 
 def test_identity_and_needs_come_from_the_metadata(bundle):

@@ -134,7 +134,7 @@ def test_the_masks_equal_those_of_nnunets_own_chain_of_files(tmp_path, mirroring
     expected = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(tmp_path / "answer.nii.gz"))
 
     found = np.zeros_like(expected)
-    for segment in load(path, mirroring=mirroring).run(VolumeSeries(volume)).segments:
+    for segment in load(path, mirroring=mirroring).run(VolumeSeries(volume)).all_segments:
         found[segment.mask.array > 0] = LABELS[segment.label.replace(" ", "_")]
 
     assert len(np.unique(expected)) > 1
@@ -151,6 +151,6 @@ def test_regions_become_overlapping_segments_and_channels_are_companions(tmp_pat
     pipeline = load(path, inputs=["this", "t1"])
     assert pipeline.needs.modalities == {"MR"}
     series = VolumeSeries(noisy_ball(), modality="MR", companions={"t1": VolumeSeries(noisy_ball())})
-    masks = {s.label: s.mask.array > 0 for s in pipeline.run(series).segments}
+    masks = {s.label: s.mask.array > 0 for s in pipeline.run(series).all_segments}
     assert masks["whole tumor"].any()
     assert not (masks.get("tumor core", np.zeros(1, bool)) & ~masks["whole tumor"]).any()

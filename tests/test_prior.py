@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import peers
 import pytest
-from analyses import ALGORITHM, analysis, box, one, segment, source_of
+from analyses import ALGORITHM, NOTHING, analysis, box, one, segment, source_of
 from dicom_files import ct_series
 from job_node import JobNode, config_of
 from pydicom import Dataset, dcmread
@@ -285,7 +285,7 @@ def test_an_image_without_patient_or_date_has_no_prior(tmp_path: Path):
 def test_reports_of_others_and_of_failures_are_passed_over(tmp_path: Path):
     source = scanned(tmp_path / "scan", "20250901")
     failed = one(encode(analysis(outcome="failed", reason="no memory"), source), "sr")
-    none = one(encode(analysis(Findings()), source), "sr")
+    none = one(encode(analysis(NOTHING), source), "sr")
     other = dcmread(report(tmp_path / "other", "20250901", 2))
     other.Manufacturer = "Another"
     assert latest_report([failed, other], ("nodule",)) is None

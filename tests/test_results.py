@@ -11,13 +11,13 @@ from typing import Any
 import highdicom
 import numpy as np
 import pytest
-from analyses import ALGORITHM, OUTCOMES, analysis, box, encoded, halved, one, segment, source_of, two_lesions
+from analyses import ALGORITHM, NOTHING, OUTCOMES, analysis, box, encoded, halved, one, segment, source_of, two_lesions
 from dicom_files import ct_series, mr_series, secondary_capture
 from pydicom import Dataset
 
 from node.errors import EncodeError
 from node.pipeline import Algorithm, Findings, Lesion, Measurement, Volume, codes
-from node.results import EncodedObject, check, encode, outcome_of
+from node.results import EncodedObject, check, encode
 
 
 def dciodvfy(folder: Path, objects: tuple[EncodedObject, ...]) -> list[str]:
@@ -73,11 +73,12 @@ def test_every_outcome_without_findings_is_one_valid_report_that_says_so(tmp_pat
     check(objects, source)
     assert dciodvfy(tmp_path, objects) == []
     report = one(objects, "sr")
-    said = "NO FINDINGS" if outcome == "no findings" else "NOT ANALYSED"
+    said = "NOT ANALYSED" if outcome in ("not applicable", "failed") else outcome.upper()
     assert report.SeriesDescription == f"{said} - AI nodule report"
     assert any(outcome in text and str(OUTCOMES[outcome].get("reason", "")) in text for text in texts(report))
     assert any(i.ValueType == "SCOORD" for i in groups(report)[0].ContentSequence)  # without it OHIF shows nothing
     expected = {"no findings": "111241", "not applicable": "111245", "failed": "111245"}
+    expected |= {"indeterminate": "280416009", "measured": "258104002"}
     (group,) = groups(report)
     (finding,) = [i for i in group.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "121071"]
     assert finding.ConceptCodeSequence[0].CodeValue == expected[outcome]
@@ -87,7 +88,7 @@ def test_every_outcome_without_findings_is_one_valid_report_that_says_so(tmp_pat
 
 def test_an_analysis_of_a_part_says_so_whatever_it_found(tmp_path):
     source = source_of(tmp_path, ct_series(4, 32))
-    for found, code in ((two_lesions(source), "111244"), (Findings(), "111243")):
+    for found, code in ((two_lesions(source), "111244"), (NOTHING, "111243")):
         objects = encode(analysis(replace(found, partial="2 slices are missing")), source)
         check(objects, source)
         report = one(objects, "sr")
@@ -245,19 +246,7 @@ def test_an_outcome_that_the_findings_contradict_is_refused(tmp_path):
     with pytest.raises(EncodeError, match="outcome_of"):
         encode(analysis(two_lesions(source), outcome="no findings"), source)
     with pytest.raises(EncodeError, match="outcome_of"):
-        encode(analysis(Findings(), outcome="findings"), source)
-
-
-def test_outcome_of_tells_an_empty_result_from_findings(tmp_path):
-    source = source_of(tmp_path, ct_series(4, 32))
-    grid = source.volume()
-    assert outcome_of(Findings()) == "no findings"
-    assert outcome_of(Findings(segments=(segment(box(grid, (0, 0, 0), (0, 0, 0))),))) == "no findings"
-    assert outcome_of(two_lesions(source)) == "findings"
-    assert outcome_of(halved(source)) == "derived"
-    lungs = segment(box(grid, (0, 0, 0), (0, 0, 0)))
-    assert outcome_of(replace(halved(source), segments=(lungs,))) == "no findings", "it looked, and made images besides"
-    assert outcome_of(replace(two_lesions(source), partial="3 slices are missing")) == "partial"
+        encode(analysis(NOTHING, outcome="findings"), source)
 
 
 def test_an_empty_organ_segment_is_left_out_beside_others(tmp_path):

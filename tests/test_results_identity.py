@@ -139,7 +139,7 @@ def test_ordinary_odd_headers_make_good_results(tmp_path, which):
         dataset["PixelData"].VR = "OW"
         dataset.set_original_encoding(False, True, dataset._character_set)
     objects = everything(SourceSeries.read(write(datasets, tmp_path)))
-    assert [o.kind for o in objects] == ["derived"] * 4 + ["seg"] + ["sr"] * 4
+    assert [o.kind for o in objects] == ["derived"] * 4 + ["seg"] + ["sr"] * 6
     stated = dcmread(tmp_path / f"{datasets[0].SOPInstanceUID}.dcm")
     for encoded_object in objects:
         for keyword in ("PatientID", "PatientSex", "PatientAge", "StudyTime", "AccessionNumber", "StudyInstanceUID"):

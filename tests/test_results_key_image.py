@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analyses import analysis, box, one, put, segment, source_of, spoiled
+from analyses import NOTHING, analysis, box, one, put, segment, source_of, spoiled
 from dicom_files import ct_series, mr_series
 from PIL import ImageDraw
 from pydicom import FileDataset
@@ -121,7 +121,7 @@ def test_of_many_lesions_the_largest_are_drawn(tmp_path: Path):
 
 
 def test_without_findings_there_is_no_key_image(tmp_path: Path):
-    assert encode(analysis(Findings()), source_of(tmp_path, ct_series(3, 16)), ["key images"]) == ()
+    assert encode(analysis(NOTHING), source_of(tmp_path, ct_series(3, 16)), ["key images"]) == ()
 
 
 def test_a_key_image_is_marked_as_what_it_is(tmp_path: Path):

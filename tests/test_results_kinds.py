@@ -13,7 +13,7 @@ from typing import Any, get_args
 import highdicom
 import numpy as np
 import pytest
-from analyses import OUTCOMES, analysis, box, halved, one, put, segment, source_of, spoiled, two_lesions
+from analyses import NOTHING, OUTCOMES, analysis, box, halved, one, put, segment, source_of, spoiled, two_lesions
 from dicom_files import ct_series, mr_series
 from pydicom import FileDataset
 from pydicom.charset import convert_encodings
@@ -303,7 +303,7 @@ def test_a_page_holds_whatever_is_said_in_any_script_and_stays_one_page(tmp_path
 
 def test_a_page_whose_letters_are_its_own_does_not_speak_of_letters_and_tells_a_date_apart(tmp_path: Path):
     source = source_of(tmp_path, ct_series(3, 16), put(StudyDate="20240102"))
-    text = page_text(one(encode(analysis(Findings()), source, ["pdf"]), "pdf"), tmp_path)
+    text = page_text(one(encode(analysis(NOTHING), source, ["pdf"]), "pdf"), tmp_path)
     assert "2024-01-02" in text
     assert "letter" not in text
 
@@ -334,7 +334,7 @@ def test_a_name_is_on_the_page_whole_or_said_to_be_missing(tmp_path: Path, which
         image.PatientName = PersonName(name, encodings=convert_encodings(charset))
 
     source = source_of(tmp_path, ct_series(3, 16), named)
-    objects = encode(analysis(Findings(remarks=("Подозрение 🫁",))), source, ["pdf"])
+    objects = encode(analysis(replace(NOTHING, remarks=("Подозрение 🫁",))), source, ["pdf"])
     check(objects, source)
     document = one(objects, "pdf")
     assert face in document.EncapsulatedDocument

@@ -72,7 +72,7 @@ class Bright:
         half = DerivedSeries(
             volume=volume.with_array(volume.array / 2), description="Halved", derivation=codes.DCM.Smoothing
         )
-        return Findings(lesions=lesions, derived=(half,) if lesions else ())
+        return Findings(lesions=lesions, derived=(half,) if lesions else (), looked_for=(codes.SCT.Nodule,))
 
 
 def create(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> Bright:

@@ -11,11 +11,14 @@ from node.config.condition import Option, parse_condition, parse_hours
 from node.config.network import Ae, AeTls
 from node.config.table import AeTitle, Name, Table, suggest
 
-Outcome = Literal["findings", "no findings", "partial", "derived", "not applicable", "failed"]
+Outcome = Literal[
+    "findings", "no findings", "indeterminate", "measured", "partial", "derived", "not applicable", "failed"
+]
 """The explicit outcomes, as radiologists, the dashboard and the ledger read them.
 
-``partial``: only a part was analysed, whatever was found. ``derived``: the pipeline looks for nothing, it made new
-images.
+``findings``: something is present. ``no findings``: nothing of what was looked for is. ``indeterminate``: the pipeline
+cannot tell. ``measured``: structures were outlined, nothing is claimed. ``partial``: only a part was analysed,
+whatever was found. ``derived``: only new images were made.
 """
 ObjectKind = Literal[
     "seg",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from node.pipeline import Findings, Pipeline
-from node.results import Outcome, of_part, outcome_of, plausible
+from node.results import Outcome, of_part, outcome_of, plausible, reason_of
 from node.results.growth import compare
 from node.studies.preflight import unmet
 from node.studies.source import SourceSeries
+
+logger = logging.getLogger(__name__)
 
 
 def analyse(
@@ -31,4 +34,11 @@ def analyse(
         admit()
     findings = of_part(of_part(pipeline.run(source), incomplete), source.left_out)
     findings = plausible(compare(findings, source, pipeline.algorithm, without_prior), source)
-    return outcome_of(findings), findings.partial, findings
+    outcome = outcome_of(findings)
+    if outcome == "failed":
+        logger.error(
+            "%s returned no result and does not say what it looks for; return Findings(looked_for=...) so that finding "
+            "nothing means *no findings*, or Findings(assertions=...)",
+            pipeline.algorithm.name,
+        )
+    return outcome, reason_of(findings), findings

@@ -21,7 +21,7 @@ from highdicom import Volume
 from scipy.ndimage import find_objects
 
 from node.errors import InputError
-from node.pipeline import Algorithm, Code, DerivedSeries, Findings, Lesion, Map, Measurement, Segment
+from node.pipeline import Algorithm, Assertion, Code, DerivedSeries, Findings, Lesion, Map, Measurement, Segment
 from node.spool.files import sync_folder
 
 _NAME = "findings.npz"
@@ -137,8 +137,14 @@ def _findings(findings: Findings, arrays: _Arrays) -> dict[str, Any]:
             for entry in findings.maps
         ],
         "remarks": list(findings.remarks),
+        "looked_for": [list(code) for code in findings.looked_for],
+        "assertions": [
+            [list(one.finding), one.presence, None if one.probability is None else float(one.probability)]
+            for one in findings.assertions
+        ],
         "evaluations": _evaluations(findings.evaluations),
         "partial": findings.partial,
+        "cut_off": findings.cut_off,
     }
 
 
@@ -179,8 +185,14 @@ def _findings_of(document: dict[str, Any], arrays: Mapping[str, Any]) -> Finding
             for entry in document["maps"]
         ),
         remarks=tuple(document["remarks"]),
+        looked_for=tuple(Code(*code) for code in document["looked_for"]),
+        assertions=tuple(
+            Assertion(finding=Code(*finding), presence=presence, probability=probability)
+            for finding, presence, probability in document["assertions"]
+        ),
         evaluations=_evaluations_of(document["evaluations"]),
         partial=document["partial"],
+        cut_off=document["cut_off"],
     )
 
 
@@ -239,6 +251,7 @@ def _algorithm(algorithm: Algorithm) -> dict[str, Any]:
         "family": list(algorithm.family),
         "weights_sha256": algorithm.weights_sha256,
         "parameters": dict(algorithm.parameters),
+        "scope": algorithm.scope,
     }
 
 

@@ -68,7 +68,7 @@ class Worker:
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"start {device}")
 
     def run(self, task: Task, wanted: Callable[[], bool]) -> Reply:
-        """Run a task; its outcome is *findings*, *no findings* or *not applicable*.
+        """Run a task; its outcome is one of ``node.config.routing.Outcome``.
 
         Raises ``Unwanted`` when ``wanted`` says so, ``PipelineError`` when the child died or ran for too long, and the
         ``NodeError`` that the child reports. The child is then gone; the next task gets a new one.

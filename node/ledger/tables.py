@@ -220,7 +220,7 @@ job = sa.Table(  # one per pipeline and generation of a series
     sa.Column("run", sa.Integer, nullable=False),  # grows with retry and re-enqueue; part of the workflow id
     sa.Column("attempt", sa.Integer, nullable=False),
     _time("next_at", null=True),
-    _text("outcome", null=True),  # findings, no findings, partial, derived, not applicable, failed
+    _text("outcome", null=True),  # of node.config.routing.Outcome
     _text("reason", null=True),  # of the outcome or of the cancellation, in words
     _text("error", null=True),  # of the last attempt
     _time("created_at"),

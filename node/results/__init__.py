@@ -1,7 +1,7 @@
 """Findings become DICOM objects: SEG, TID 1500 SR, derived series; nothing leaves that the gate refuses."""
 
 from node.config.routing import Outcome
-from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, of_part, outcome_of
+from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, of_part, outcome_of, reason_of
 from node.results.earlier import Earlier
 from node.results.encode import encode
 from node.results.gate import check
@@ -19,4 +19,5 @@ __all__ = [
     "of_part",
     "outcome_of",
     "plausible",
+    "reason_of",
 ]

@@ -12,13 +12,18 @@ from typing import Any, Literal, Protocol, get_args
 from highdicom import VolumeGeometry
 from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset, dcmread
+from pydicom.sr.codedict import codes
 
 from node.config.routing import ObjectKind, Outcome
 from node.errors import EncodeError
-from node.pipeline import Algorithm, DerivedSeries, Findings
+from node.pipeline import Algorithm, Assertion, DerivedSeries, Findings
 
-ANALYSED: frozenset[Outcome] = frozenset({"findings", "no findings", "partial", "derived"})
-"""Outcomes of a pipeline that ran to its end."""
+ANALYSED: frozenset[Outcome] = frozenset({"findings", "no findings", "indeterminate", "measured", "partial", "derived"})
+"""Outcomes of a pipeline that ran to its end and said something."""
+NO_STATEMENT = "NOT ANALYSED: the analysis ended without a result and does not say what it looked for."
+"""Reason of an outcome that must not be taken for *no findings*."""
+_QUALITY = (codes.DCM.ImageQuality, codes.DCM.QualityAssessment)
+"""Evaluations of the images, not of what they show."""
 
 
 class Source(Protocol):
@@ -68,15 +73,46 @@ def of_part(findings: Findings, left_out: str) -> Findings:
 
 
 def outcome_of(findings: Findings) -> Outcome:
-    """``findings`` when there is a lesion or a segment that is not empty; ``derived`` when it is not about any.
+    """The outcome that follows from what is asserted; the first that holds.
 
-    ``partial`` when the pipeline says that it analysed only a part, whatever it found.
+    ``partial``: a part was not analysed. ``findings``: something is present (``is_positive``). ``indeterminate``: an
+    assertion says so. ``no findings``: the pipeline names what it looked for, or asserts that something is absent.
+    ``measured``: there are structures, maps or evaluations. ``derived``: there are new images. Otherwise ``failed``: a
+    result that says nothing is no result.
     """
-    if findings.partial:
+    presences = {one.presence for one in findings.all_assertions}
+    if findings.partial or findings.cut_off:
         return "partial"
-    if findings.lesions or any(s.mask.array.any() for s in findings.segments):
+    if is_positive(findings):
         return "findings"
-    return "derived" if findings.derived and not findings.segments else "no findings"
+    if "indeterminate" in presences:
+        return "indeterminate"
+    if findings.looked_for or "absent" in presences:
+        return "no findings"
+    if findings.segments or findings.maps or any(name not in _QUALITY for name in findings.evaluations):
+        return "measured"
+    return "derived" if findings.derived else "failed"
+
+
+def reason_of(findings: Findings) -> str:
+    """Why the outcome is *partial* or *failed*, in words for a radiologist; empty for the others."""
+    outcome = outcome_of(findings)
+    if outcome == "failed":
+        return NO_STATEMENT
+    return "; ".join(filter(None, (findings.partial, findings.cut_off))) if outcome == "partial" else ""
+
+
+def is_positive(findings: Findings) -> bool:
+    """Whether something is said to be present: by a lesion, an assertion, or a segment of what was looked for.
+
+    A segment that is not empty and whose category is a morphologically abnormal structure is no organ, and counts.
+    """
+    sought = (codes.SCT.MorphologicallyAbnormalStructure, *findings.looked_for)
+    return (
+        bool(findings.lesions)
+        or any(one.presence == "present" for one in findings.all_assertions)
+        or any({s.category, s.type} & set(sought) and s.mask.array.any() for s in findings.segments)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -135,10 +171,39 @@ class Analysis:
         return f"Version {self.version}; replaces {self.replaces}." if self.replaces else ""
 
     @property
+    def asserted(self) -> tuple[Assertion, ...]:
+        """What is said to be present, absent or indeterminate without a place."""
+        return self.findings.all_assertions if self.findings else ()
+
+    @property
+    def positive(self) -> bool:
+        """Whether something is said to be present, be the outcome *partial* or not."""
+        return self.findings is not None and is_positive(self.findings)
+
+    @property
     def remarks(self) -> tuple[str, ...]:
-        """What may be missing, what the pipeline says, then what was withheld."""
+        """What may be missing, what is asserted or was looked for, what the pipeline says, then what was withheld."""
         caveat = (self.caveat,) if self.caveat else ()
-        return (*caveat, *(self.findings.remarks if self.findings else ()), *self.withheld)
+        if self.findings is None:
+            return (*caveat, *self.withheld)
+        return (
+            *caveat,
+            *(one.in_words() for one in self.asserted),
+            *_looked_for(self.findings),
+            *self.findings.remarks,
+            *self.withheld,
+        )
+
+
+def _looked_for(findings: Findings) -> Iterator[str]:
+    """A sentence on what the absence of findings means."""
+    if findings.looked_for and not is_positive(findings):
+        names = ", ".join(dict.fromkeys(code.meaning for code in findings.looked_for))
+        yield f"Looked for: {names}; none was found in what was analysed."
+    elif outcome_of(findings) == "measured" and not any(s.mask.array.any() for s in findings.segments):
+        names = ", ".join(segment.label for segment in findings.segments)
+        if names:
+            yield f"Not seen in these images: {names}."
 
 
 Kind = Literal[ObjectKind, "sr on labelmap", "sr alone", "rejection"]

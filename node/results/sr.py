@@ -47,6 +47,8 @@ from pydicom.valuerep import DS
 from node import pipeline
 from node.config.routing import Outcome
 from node.errors import EncodeError
+from node.pipeline import Assertion
+from node.pipeline.assertion import CODES
 from node.results.analysis import Analysis, Kind, Source
 from node.results.finding import Finding
 from node.results.headers import by_instance, references
@@ -60,9 +62,12 @@ from node.wording import NOTICE, digits, sensible
 _CONTAINS = RelationshipTypeValues.CONTAINS
 _CONTEXT = RelationshipTypeValues.HAS_ACQ_CONTEXT
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")  # TID 1500
-SUMMARIES: dict[tuple[Outcome, bool], Code] = {  # CID 6047, by outcome and whether anything was found
+SUMMARIES: dict[tuple[Outcome, bool], Code] = {  # CID 6047, by outcome and whether anything is present
     ("findings", True): codes.DCM.AllAlgorithmsSucceededWithFindings,
     ("no findings", False): codes.DCM.AllAlgorithmsSucceededWithoutFindings,
+    # CID 6047 knows only with and without findings, and neither is true of these two
+    ("indeterminate", False): codes.SCT.IndeterminateResult,
+    ("measured", False): codes.SCT.Measured,
     ("partial", True): codes.DCM.NotAllAlgorithmsSucceededWithFindings,
     ("partial", False): codes.DCM.NotAllAlgorithmsSucceededWithoutFindings,
     ("not applicable", False): codes.DCM.NoAlgorithmsSucceededWithoutFindings,
@@ -71,6 +76,8 @@ SUMMARIES: dict[tuple[Outcome, bool], Code] = {  # CID 6047, by outcome and whet
 STATUSES: dict[Outcome, Code] = {  # CID 6042
     "findings": codes.DCM.Succeeded,
     "no findings": codes.DCM.Succeeded,
+    "indeterminate": codes.DCM.Succeeded,
+    "measured": codes.DCM.Succeeded,
     "partial": codes.DCM.PartiallySucceeded,
     "not applicable": codes.DCM.NotAttempted,
     "failed": codes.DCM.Failed,
@@ -120,7 +127,7 @@ def encode_sr(
         )
         content: ContentSequence = report[0].ContentSequence
         place = len(content) - 1
-        content.append(_evaluations(analysis, findings))
+        content.append(_evaluations(analysis))
         if others:
             content.append(supplementary_data(others))
         evidence = [*by_instance(headers).values(), *(dataset for _, dataset in others)]
@@ -170,9 +177,10 @@ def _groups(
         family=analysis.algorithm.family,
         manufacturer=MANUFACTURER,
     )
-    if not findings:
+    present = [one for one in analysis.asserted if one.presence == "present"]
+    if not findings and not present:
         return [_outcome_group(analysis, headers, algorithm, key)]
-    groups: list[_Group] = []
+    groups: list[_Group] = [_asserted_group(one, headers, algorithm, key) for one in present]
     for finding in findings:
         shared: dict[str, Any] = {
             "tracking_identifier": TrackingIdentifier(uid=finding.tracking_uid, identifier=finding.tracking_id),
@@ -233,29 +241,57 @@ def _measurement(measured: pipeline.Measurement) -> Measurement:
 def _outcome_group(
     analysis: Analysis, headers: Sequence[Dataset], algorithm: AlgorithmIdentification, key: str
 ) -> _Group:
-    """The outcome as a finding on the whole middle image: viewers draw it, and trip over a group without a region."""
+    """The outcome as a finding on the whole middle image."""
     shared: dict[str, Any] = {
         "tracking_identifier": TrackingIdentifier(uid=derive_uid(key, "tracking", ""), identifier="Analysis"),
-        "finding_type": SUMMARIES[analysis.outcome, False],
+        "finding_type": SUMMARIES[analysis.outcome, analysis.positive],
         "algorithm_id": algorithm,
         "qualitative_evaluations": [QualitativeEvaluation(codes.DCM.SummaryOfAnalyses, STATUSES[analysis.outcome])],
     }
-    image = headers[len(headers) // 2]
-    group: _Group
-    if "Rows" in image and "Columns" in image:
-        width, height = int(image.Columns), int(image.Rows)
-        border = np.array([[0, 0], [width, 0], [width, height], [0, height], [0, 0]], float)
-        region = ImageRegion("POLYLINE", border, SourceImageForRegion(*references([image])[0]))
-        group = PlanarROIMeasurementsAndQualitativeEvaluations(**shared, referenced_region=region)
-    else:
-        group = MeasurementsAndQualitativeEvaluations(**shared)
+    group = _group_on_middle_image(headers, shared)
     group[0].ContentSequence.extend(_comments(analysis))
     return group
 
 
-def _evaluations(analysis: Analysis, findings: Sequence[Finding]) -> ContainerContentItem:
-    summary = SUMMARIES[analysis.outcome, bool(findings)]
-    judged = analysis.findings.evaluations if analysis.findings else {}
+def _asserted_group(
+    asserted: Assertion, headers: Sequence[Dataset], algorithm: AlgorithmIdentification, key: str
+) -> _Group:
+    """What is said to be present without a place, as a finding on the whole middle image."""
+    finding = asserted.finding
+    certainty: list[pipeline.Measurement] = []
+    if asserted.probability is not None:
+        percent = 100 * asserted.probability
+        certainty.append(
+            pipeline.Measurement(name=codes.DCM.CertaintyOfFinding, value=percent, unit=codes.UCUM.Percent)
+        )
+    shared: dict[str, Any] = {
+        "tracking_identifier": TrackingIdentifier(
+            uid=derive_uid(key, "tracking", finding.scheme_designator, finding.value),
+            identifier=plain(finding.meaning) or finding.value,
+        ),
+        "finding_type": finding,
+        "algorithm_id": algorithm,
+        "measurements": _measurements(certainty),
+        "qualitative_evaluations": [QualitativeEvaluation(finding, CODES["present"])],
+    }
+    return _group_on_middle_image(headers, shared)
+
+
+def _group_on_middle_image(headers: Sequence[Dataset], shared: dict[str, Any]) -> _Group:
+    """A group with the border of the middle image as its region: viewers trip over a group without one."""
+    image = headers[len(headers) // 2]
+    if "Rows" in image and "Columns" in image:
+        width, height = int(image.Columns), int(image.Rows)
+        border = np.array([[0, 0], [width, 0], [width, height], [0, height], [0, 0]], float)
+        region = ImageRegion("POLYLINE", border, SourceImageForRegion(*references([image])[0]))
+        return PlanarROIMeasurementsAndQualitativeEvaluations(**shared, referenced_region=region)
+    return MeasurementsAndQualitativeEvaluations(**shared)
+
+
+def _evaluations(analysis: Analysis) -> ContainerContentItem:
+    summary = SUMMARIES[analysis.outcome, analysis.positive]
+    judged = dict(analysis.findings.evaluations) if analysis.findings else {}
+    judged |= {one.finding: CODES[one.presence] for one in analysis.asserted if one.finding not in judged}
     container = ContainerContentItem(name=QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     container.ContentSequence = ContentSequence(
         [

@@ -16,6 +16,7 @@ from node.ledger.jobs import Job, get_job, source_paths
 from node.ledger.tables import result
 from node.log import study_lines
 from node.operate.explain import explain
+from node.results.analysis import ANALYSED
 from node.results.prior import SEGMENTATIONS
 from node.web import slices
 from node.web.evidence import bundle
@@ -96,7 +97,7 @@ def study(site: Site, visit: Visit) -> Response:
         return response
     views = {}
     for job in jobs:
-        if job["outcome"] in ("findings", "no findings", "partial", "derived"):
+        if job["outcome"] in ANALYSED:
             try:
                 views[job["id"]] = _view(site, job["id"])
             except InputError as error:

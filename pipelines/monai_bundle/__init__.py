@@ -9,6 +9,7 @@
     # config = "inference"                  # configs/inference.json or .yaml
     # overrides = { "inferer#overlap" = 0.25 }      # of the bundle's own configuration, ids as in MONAI
     # structures = { "spleen" = ["78961009", "SCT", "Spleen"] }     # other codes for the bundle's classes
+    # looked_for = ["tumor"]                # classes that are findings; without any outlined: *no findings*
     # inputs = ["t1c", "t1", "t2", "this"]  # for each input channel the companion of the rule, or this series
     # min_score = 0.5                       # detection: boxes with a lower score are left out
     # unpickle = false                      # true: also weights that only run as code; never for strangers' files

@@ -19,8 +19,11 @@ from node.pipeline import Algorithm, Code, Findings, Lesion, Needs, Pipeline, Se
 from pipelines.channels import channels, check_inputs
 from pipelines.device import Portions
 from pipelines.monai_bundle.bundle import Bundle
-from pipelines.options import ModelOptions, read_options
-from pipelines.structures import segment_of
+from pipelines.options import ModelOptions, library, parameters_of, read_options
+from pipelines.structures import check_looked_for, findings_of, segment_of, structure
+
+ADAPTER = "monai_bundle 2"
+"""Raised when the same options and weights give another result than before."""
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _REVERSED = [2, 1, 0, 3]
@@ -51,6 +54,7 @@ class BundlePipeline:
         named = [str(name) for name in (self._input.get("channel_def") or {}).values()]
         count = int(self._input.get("num_channels", 1))
         self._portions = Portions(str(bundle.device), bundle.batches)
+        check_looked_for(options.looked_for, [*self._classes.values()])
         check_inputs(options.inputs, named if len(named) == count else ["unnamed"] * count)
 
     @property
@@ -61,7 +65,8 @@ class BundlePipeline:
             name=str(meta.get("name") or self._bundle.root.name)[:_LABEL_LENGTH],
             version=str(meta.get("version", "")),
             weights_sha256=self._options.sha256.lower(),
-            parameters={"config": self._options.config, **{k: str(v) for k, v in self._options.overrides.items()}},
+            parameters=parameters_of(self._options.model_dump())
+            | {"adapter": ADAPTER, "library": library("monai"), "device": self._portions.device},
         )
 
     @property
@@ -103,21 +108,22 @@ class BundlePipeline:
                 f"bundle {self._bundle.root.name} answers on a grid of {found.shape[1:]}, the series has "
                 f"{volume.array.shape}; its postprocessing must end with the inverse of its preprocessing"
             )
-        return Findings(segments=tuple(self._segments(volume, found)))
+        return findings_of(self._segments(volume, found), self._options.looked_for)
 
-    def _segments(self, volume: Volume, found: NDArray[Any]) -> list[Segment]:
-        """One segment per class that is there: of a label map, or of overlapping channels."""
+    def _segments(self, volume: Volume, found: NDArray[Any]) -> dict[str, Segment]:
+        """One segment per class, empty where it is not seen: of a label map, or of overlapping channels."""
         whole = found.shape[0] == 1
         labels = np.rint(found[0]).astype(np.int32) if whole else found
-        present = [int(n) for n in np.unique(labels)] if whole else range(found.shape[0])
-        segments = []
-        for number in present:
+        present = {int(n) for n in np.unique(labels)} if whole else set(range(found.shape[0]))
+        nothing = volume.with_array(np.zeros(volume.array.shape, np.uint8))
+        segments = {}
+        for number in sorted(present | self._classes.keys()):
             name = self._classes.get(number, f"class {number}")
             if name.lower() == "background" or (whole and number == 0):
                 continue
-            mask = labels == number if whole else labels[number] > 0
-            if mask.any():
-                segments.append(segment_of(volume.with_array(mask), name, number, self._options.structures))
+            mask = None if number not in present else labels == number if whole else labels[number] > 0
+            outlined = nothing if mask is None else volume.with_array(mask)
+            segments[name] = segment_of(outlined, name, number, self._options.structures)
         return segments
 
     def _boxes(self, volume: Volume, prepared: MetaTensor) -> Findings:
@@ -146,7 +152,12 @@ class BundlePipeline:
         remark = (
             "The model gives boxes; each outline is the ellipsoid inside its box, diameters and volume follow from it."
         )
-        return Findings(lesions=tuple(lesions), remarks=(remark,) if lesions else ())
+        _, target = structure(self._target())  # a detector looks for what its task names
+        return Findings(
+            lesions=tuple(lesions),
+            looked_for=(target,),
+            remarks=(remark,) if lesions else (),
+        )
 
     def _target(self) -> str:
         return "Nodule" if "nodule" in str(self._bundle.metadata.get("task", "")).lower() else "Lesion"

@@ -15,6 +15,7 @@
     # modality = "MR"                       # left out: CT when a channel is called CT, else MR
     # inputs = ["t1", "this"]               # for each channel the companion of the rule, or this series
     # structures = { "liver" = ["10200004", "SCT", "Liver"] }       # other codes for the labels of dataset.json
+    # looked_for = ["tumor"]                # labels that are findings; without any outlined: *no findings*
     # unpickle = false                      # true: also checkpoints that only run as code; never for strangers' files
 
 Needs the extra ``pip install 'ainode[nnunet]'``. Where torch is a build for the CPU, install torchvision from the same

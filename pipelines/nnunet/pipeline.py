@@ -15,8 +15,11 @@ from node.errors import PlatformError, WeightsError
 from node.pipeline import Algorithm, Findings, Needs, Pipeline, Series
 from pipelines.channels import channels, check_inputs
 from pipelines.nnunet.results_folder import ResultsFolder
-from pipelines.options import ModelOptions, check_orientation, read_options
-from pipelines.structures import segment_of
+from pipelines.options import ModelOptions, check_orientation, library, parameters_of, read_options
+from pipelines.structures import check_looked_for, findings_of, segment_of
+
+ADAPTER = "nnunet 2"
+"""Raised when the same options and weights give another result than before."""
 
 
 class Options(ModelOptions):
@@ -34,9 +37,11 @@ class NnunetPipeline:
 
     def __init__(self, folder: ResultsFolder, options: Options, device: str) -> None:
         check_inputs(options.inputs, folder.channels)
+        check_looked_for(options.looked_for, [name for name, _ in folder.labels()])
         self._folder = folder
         self._options = options
-        on_gpu = device.startswith("cuda")
+        self._device = device.partition(":")[0]
+        on_gpu = self._device == "cuda"
         self._mirroring = on_gpu if options.mirroring is None else options.mirroring
         self._predictor = _predictor(folder, torch.device(device), mirroring=self._mirroring)
 
@@ -47,7 +52,14 @@ class NnunetPipeline:
             name=str(self._folder.plans.get("dataset_name", self._folder.root.name))[:64],
             version=f"{self._folder.trainer} {self._folder.configuration}"[:64],
             weights_sha256=self._options.sha256.lower(),
-            parameters={"folds": str(len(self._folder.weights)), "mirroring": str(self._mirroring)},
+            parameters=parameters_of(self._options.model_dump())
+            | {
+                "folds": ", ".join(self._folder.folds),
+                "mirroring": str(self._mirroring).lower(),
+                "adapter": ADAPTER,
+                "library": library("nnunetv2"),
+                "device": self._device,
+            },
         )
 
     @property
@@ -61,14 +73,13 @@ class NnunetPipeline:
         array = np.stack([image.array for image in images])
         spacing = {"spacing": [float(mm) for mm in images[0].spacing]}
         answer = np.asarray(self._predictor.predict_single_npy_array(array, spacing))
-        masks = ((name, np.isin(answer, members)) for name, members in self._folder.labels())
-        return Findings(
-            segments=tuple(
-                segment_of(images[0].with_array(mask), name, number, self._options.structures)
-                for number, (name, mask) in enumerate(masks)
-                if mask.any()
-            )
-        )
+        nothing = images[0].with_array(np.zeros(answer.shape, np.uint8))
+        outlined = {}
+        for number, (name, members) in enumerate(self._folder.labels()):
+            mask = np.isin(answer, members)
+            volume = images[0].with_array(mask) if mask.any() else nothing
+            outlined[name] = segment_of(volume, name, number, self._options.structures)
+        return findings_of(outlined, self._options.looked_for)
 
 
 def _predictor(folder: ResultsFolder, device: torch.device, *, mirroring: bool) -> Any:

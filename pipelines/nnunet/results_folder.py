@@ -31,10 +31,12 @@ class ResultsFolder:
         self.root = pinned_folder(path, sha256, "plans.json", self)
         self.plans = self._json("plans.json")
         self.dataset = self._json("dataset.json")
-        names = folds or sorted(found.parent.name[5:] for found in self.root.glob(f"fold_*/{checkpoint}"))
+        self.folds = names = tuple(folds) or tuple(
+            found.parent.name[5:] for found in self.root.glob(f"fold_*/{checkpoint}")
+        )
         if not names:
             raise WeightsError(f"weights: {self.root} holds no fold_N/{checkpoint}; correct the option checkpoint")
-        read = [_read(self.root / f"fold_{name}" / checkpoint, unpickle=unpickle) for name in names]
+        read = [_read(self.root / f"fold_{name}" / checkpoint, unpickle=unpickle) for name in self.folds]
         try:
             self.weights: list[dict[str, torch.Tensor]] = [one["network_weights"] for one in read]
             self.configuration = str(read[0]["init_args"]["configuration"])

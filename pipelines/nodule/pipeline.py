@@ -92,7 +92,7 @@ class NodulePipeline:
         maps: tuple[Map, ...] = ()
         if self.options.maps:
             lesions, maps = self._explained(lesions, shown, found, volume)
-        return Findings(lesions=lesions, maps=maps, remarks=tuple(remarks))
+        return Findings(lesions=lesions, maps=maps, remarks=tuple(remarks), looked_for=(codes.SCT.Nodule,))
 
     def _explained(
         self, lesions: Sequence[Lesion], nodules: Sequence[Nodule], found: Found, volume: Volume

@@ -149,7 +149,7 @@ class TumorPipeline:
                 lesions.append(replace(lesion, measurements=(*lesion.measurements, *spread)))
                 places.append(_place_in_words(lesions[-1], head))
         remarks = (*places, *REMARKS, *([f"Not recognised as FLAIR: {doubt}."] if doubt else []))
-        return Findings(lesions=tuple(lesions), maps=maps, remarks=remarks)
+        return Findings(lesions=tuple(lesions), maps=maps, remarks=remarks, looked_for=(codes.SCT.Lesion,))
 
     def _analyse(
         self, volume: Volume

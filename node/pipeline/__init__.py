@@ -1,0 +1,42 @@
+"""The plug-in contract: everything a pipeline author needs, and nothing of the network.
+
+A pipeline is made by a factory ``(*, weights, device, options) -> Pipeline`` and has ``algorithm``, ``needs`` and
+``run(series) -> Findings``. It never sees a socket, a queue, a UID or a file to write.
+
+Arrays are always indexed ``[slice, row, column]``. ``Volume`` is highdicom's: ``array`` and ``affine``, a 4 x 4
+matrix from ``(slice, row, column, 1)`` to LPS millimetres (x to the patient's Left, y to Posterior, z to the Head;
+PS3.3 C.7.6.2.1.1).
+A pipeline may reorient, crop and resample freely: the node puts masks back on the grid of the source images.
+"""
+
+from highdicom import Volume
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from node.pipeline.algorithm import Algorithm, Factory, Needs, Pipeline, content_digest
+from node.pipeline.assertion import Assertion, Presence
+from node.pipeline.findings import DerivedSeries, Findings, Lesion, Map, Measurement, Segment
+from node.pipeline.series import Prior, PriorFinding, Series, Unsuitable
+
+__all__ = [
+    "Algorithm",
+    "Assertion",
+    "Code",
+    "DerivedSeries",
+    "Factory",
+    "Findings",
+    "Lesion",
+    "Map",
+    "Measurement",
+    "Needs",
+    "Pipeline",
+    "Presence",
+    "Prior",
+    "PriorFinding",
+    "Segment",
+    "Series",
+    "Unsuitable",
+    "Volume",
+    "codes",
+    "content_digest",
+]

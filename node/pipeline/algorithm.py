@@ -1,0 +1,100 @@
+"""The loaded model: who it is, what it needs of a series, and how the node calls it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from node.pipeline.findings import Findings
+from node.pipeline.series import Series
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 (lower-case hex) of a model: of the file, or of a folder's sorted list of digests and relative paths.
+
+    The list has the form that ``sha256sum`` prints.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    names = sorted(found.relative_to(path).as_posix() for found in path.rglob("*") if found.is_file())
+    listing = "".join(f"{content_digest(path / name)}  {name}\n" for name in names)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """Who made the result (TID 4019 Algorithm Identification)."""
+
+    name: str
+    version: str
+    family: Code = codes.DCM.ArtificialIntelligence
+    weights_sha256: str | None = None
+    """Lower-case hex digest of the weights in use; part of the provenance of every object."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """What influences the output beside the weights, for example ``{"threshold": "0.5", "precision": "fp32"}``.
+
+    Every option belongs here: results that differ must differ in this table, the version or the digest, because the
+    UIDs of the results are derived from these.
+    """
+    scope: str = ""
+    """One sentence for the report: what it finds and what it misses, both ends, as measured, for example
+    ``"Finds nodules of 6 to 35 mm; larger masses are often missed."``"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a series must offer; checked on headers before a device is touched. Unmet: outcome *not applicable*."""
+
+    modalities: frozenset[str]
+    """Modality (0008,0060) values, for example ``frozenset({"CT"})``."""
+    body_parts: frozenset[str] = frozenset()
+    """Body Part Examined (0018,0015) values; empty accepts all, and a source without the attribute is accepted."""
+    min_slices: int = 1
+    max_slice_spacing_mm: float | None = None
+    max_pixel_spacing_mm: float | None = None
+    planes: frozenset[str] = frozenset()
+    """Of ``{"axial", "coronal", "sagittal", "oblique"}``; empty accepts all."""
+    min_coverage_mm: float | None = None
+    """From the first image to the last along their normal: less shows only a part of the organ."""
+    min_field_mm: float | None = None
+    """Shorter side of the images."""
+    levels: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    """Percentile of the grey levels (a sample of the images; CT: HU) -> least and greatest value that the pipeline
+    was made for: ``{5: (-1100, -300)}`` wants air in a chest CT. Beyond lies what no model was trained or tested on."""
+    regular_grid: bool = True
+    """Equal steps between slices, no gap, no repeated position."""
+
+
+class Pipeline(Protocol):
+    """A loaded model. ``run`` is called for one series at a time, from one thread, many times."""
+
+    @property
+    def algorithm(self) -> Algorithm: ...
+
+    @property
+    def needs(self) -> Needs: ...
+
+    def run(self, series: Series) -> Findings:
+        """Analyse one series.
+
+        Raises ``Unsuitable(reason)`` when the images cannot be analysed: that is an outcome, delivered as such.
+        Any other exception is a failure: retried, then delivered as *failed*.
+        """
+
+
+class Factory(Protocol):
+    """``[pipelines.NAME] factory = "module:factory"`` or an entry point of the group ``ainode.pipelines``."""
+
+    def __call__(self, *, weights: Path | None, device: str, options: Mapping[str, Any]) -> Pipeline:
+        """Load once.
+
+        ``weights``: ``None`` for the packaged ones; ``device``: ``"cpu"`` or ``"cuda:0"``; ``options``: the table
+        ``[pipelines.NAME.options]``. Raises ``WeightsError`` or ``ValueError`` with field, value and remedy.
+        """

@@ -1,0 +1,169 @@
+"""What a pipeline returns: lesions, structures, assertions, new images, maps, and how far they go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from highdicom import Volume
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from node.pipeline.assertion import Assertion, Presence, presence_of
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Segment:
+    """One mask with its meaning (PS3.3 C.8.20.4)."""
+
+    label: str
+    """Unique within the findings, at most 64 characters, for example ``"Nodule 1"``."""
+    mask: Volume
+    """Non-zero = inside, integer or bool ``[slice, row, column]``; any grid in the source's frame of reference."""
+    category: Code
+    """Segmented property category, for example ``codes.SCT.MorphologicallyAbnormalStructure``."""
+    type: Code
+    """Segmented property type, for example ``codes.SCT.Nodule``."""
+    colour: tuple[int, int, int] = (255, 64, 64)
+    """Recommended display colour, sRGB 0-255."""
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.label) <= 64:
+            raise ValueError(f"Segment.label {self.label!r} has {len(self.label)} characters; use 1 to 64")
+        if self.mask.array.ndim != 3:
+            raise ValueError(f"Segment.mask of {self.label!r} is {self.mask.array.shape}; give [slice, row, column]")
+        if self.mask.array.dtype.kind not in "bui":
+            raise ValueError(f"Segment.mask of {self.label!r} is {self.mask.array.dtype}; give bool or integers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One number with name and unit (TID 300)."""
+
+    name: Code
+    value: float
+    unit: Code
+    """UCUM code, for example ``codes.UCUM.Millimeter``."""
+    derivation: Code | None = None
+    """How it was derived (CID 7464) where ``name`` does not say it, for example ``codes.SCT.Mean``."""
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.value):
+            raise ValueError(f"Measurement {self.name.meaning!r} is {self.value}; leave out what cannot be measured")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lesion:
+    """One finding: a segment and what is said of it. The node adds volume, diameters and mean HU or signal."""
+
+    segment: Segment
+    finding: Code
+    """What it is, for example ``codes.SCT.Nodule``."""
+    site: Code | None = None
+    """Anatomic site (CID 4 and relatives), for example ``codes.SCT.Lung``."""
+    laterality: Code | None = None
+    """``codes.SCT.Left`` / ``Right`` of the patient, when it is known."""
+    measurements: tuple[Measurement, ...] = ()
+    probability: float | None = None
+    """Of the finding being real, 0 to 1, as the algorithm states it."""
+    tracking_uid: str = ""
+    """Of the same lesion in an earlier study; the node finds it, and makes a new one where there is none."""
+    evaluations: Mapping[Code, Code] = field(default_factory=dict)
+    """What was judged, and how, for example ``{texture: part_solid}``; write-a-pipeline.md lists codes."""
+
+    def __post_init__(self) -> None:
+        if presence_of(self.evaluations.get(self.finding)) == "absent":
+            raise ValueError(f"Lesion {self.segment.label!r} is said to be absent in its evaluations; leave it out")
+        if self.probability is not None and not 0 <= self.probability <= 1:
+            raise ValueError(f"Lesion.probability of {self.segment.label!r} is {self.probability}; use 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DerivedSeries:
+    """New pixels on the source's own grid, for example a denoised CT; added beside the source, never in its place."""
+
+    volume: Volume
+    """Float array in the unit of ``Series.volume`` (CT: HU), same voxels as the source, any axis order; rounded to the
+    source's rescale slope, and no value may be farther from its intercept than 16 bits reach."""
+    description: str
+    """Series Description (0008,103E), at most 64 characters."""
+    derivation: Code
+    """Derivation code (CID 7203), for example ``codes.DCM.Smoothing``."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Map:
+    """A quantity in every voxel, for example the probability of a finding; shown over the images, never in a report."""
+
+    name: str
+    """Unique within the findings, at most 40 characters, for example ``"Probability of nodule"``."""
+    volume: Volume
+    """Float array ``[slice, row, column]`` on any grid in the source's frame of reference; outside of it: 0."""
+    quantity: Code
+    """What it is (CID 7180), for example ``codes.DCM.Probability`` or ``codes.DCM.Saliency``."""
+    unit: Code = codes.UCUM.NoUnits
+    """UCUM code."""
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.name) <= 40:
+            raise ValueError(f"Map.name {self.name!r} has {len(self.name)} characters; use 1 to 40")
+        if self.volume.array.ndim != 3 or self.volume.array.dtype.kind != "f":
+            raise ValueError(f"Map.volume of {self.name!r} is {self.volume.array.dtype}; give floats in 3 dimensions")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Findings:
+    """What ``run`` returns. The outcome follows from it: see ``node.results.outcome_of``.
+
+    No lesion alone is no statement. *No findings* is said only when ``looked_for`` names what was looked for, or when
+    something is asserted to be absent. Raises ``ValueError`` for statements that contradict one another.
+    """
+
+    lesions: tuple[Lesion, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    """Structures that are no lesion (an organ, the lungs). Lesions bring their own segment."""
+    derived: tuple[DerivedSeries, ...] = ()
+    maps: tuple[Map, ...] = ()
+    """For those who want to see why; they say nothing about the outcome."""
+    remarks: tuple[str, ...] = ()
+    """Sentences for the report: limits of this analysis."""
+    looked_for: tuple[Code, ...] = ()
+    """What the pipeline looked for in these images, for example ``(codes.SCT.Nodule,)``; empty: it only measures."""
+    assertions: tuple[Assertion, ...] = ()
+    """What a classifier says of the images as a whole: something is present, absent, or cannot be told."""
+    evaluations: Mapping[Code, Code] = field(default_factory=dict)
+    """As of a lesion, of the images as a whole: ``{codes.DCM.ImageQuality: codes.DCM.PoorImageQuality}``. A value such
+    as Present, Negative or Indeterminate is an assertion about the name, and counts as one."""
+    partial: str = ""
+    """Why only a part could be analysed, in words for a radiologist; makes the outcome *partial*."""
+    cut_off: str = ""
+    """Where the anatomy reaches the first or the last image, in words for a radiologist, for example ``"The lungs reach
+    the last image: their lower end was not seen."``; makes the outcome *partial*."""
+
+    def __post_init__(self) -> None:
+        labels = [s.label for s in self.all_segments]
+        if len(set(labels)) != len(labels):
+            raise ValueError(f"Findings: segment labels repeat: {labels}")
+        said: dict[Code, Presence] = {lesion.finding: "present" for lesion in self.lesions}
+        for one in self.all_assertions:
+            if said.setdefault(one.finding, one.presence) != one.presence:
+                raise ValueError(
+                    f"Findings: {one.finding.meaning!r} is said to be {said[one.finding]} and {one.presence}; say one"
+                )
+
+    @property
+    def all_assertions(self) -> tuple[Assertion, ...]:
+        """``assertions``, then those that ``evaluations`` make."""
+        explicit = {one.finding: one.presence for one in self.assertions}
+        judged = ((name, presence_of(value)) for name, value in self.evaluations.items())
+        return self.assertions + tuple(
+            Assertion(finding=name, presence=presence)
+            for name, presence in judged
+            if presence is not None and explicit.get(name) != presence
+        )
+
+    @property
+    def all_segments(self) -> tuple[Segment, ...]:
+        """Segments of lesions first, in the order of the lesions, then the others."""
+        return tuple(lesion.segment for lesion in self.lesions) + self.segments

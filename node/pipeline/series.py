@@ -1,0 +1,86 @@
+"""What a pipeline is given: a series, others of its study, and the earlier report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Protocol
+
+from highdicom import Volume
+from pydicom.sr.coding import Code
+
+
+class Unsuitable(Exception):  # noqa: N818 - an outcome, not an error
+    """Raised by ``run`` when the images cannot be analysed; the text is the reason the radiologist reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorFinding:
+    """One finding of an earlier analysis."""
+
+    finding: Code
+    """What it was, for example ``codes.SCT.Nodule``."""
+    volume_mm3: float
+    tracking_uid: str = ""
+    """Its name through all studies: the same lesion keeps it."""
+    place_mm: tuple[float, float, float] | None = None
+    """Its middle on the image where its area was greatest, LPS mm in the earlier study; ``None``: not known."""
+    mask: Volume | None = None
+    """What was outlined, non-zero inside, cropped to it; LPS mm in the earlier study. ``None``: not to be had."""
+    probability: float | None = None
+    """As it was reported then, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prior:
+    """The report of this pipeline on an earlier study of the same patient."""
+
+    study_date: date
+    version: str
+    """Of the algorithm then."""
+    findings: tuple[PriorFinding, ...]
+    """Empty: nothing was found then."""
+    series: Series | None = None
+    """These images, where they are still to be had."""
+    partial: bool = False
+    """Only a part of them was analysed."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Of the algorithm then, with ``weights_sha256``; empty: not known."""
+
+
+class Series(Protocol):
+    """One complete image series as a pipeline sees it."""
+
+    @property
+    def modality(self) -> str: ...
+
+    def attribute(self, keyword: str) -> Any:
+        """Value of a DICOM attribute of the first image by keyword (``"ConvolutionKernel"``), ``None`` when absent."""
+
+    @property
+    def prior(self) -> Prior | None:
+        """The latest earlier analysis, where the rule asks for one (``[rules.prior]``) and one was found.
+
+        The node itself says which lesion is which, and how each has changed.
+        """
+
+    def companion(self, name: str) -> Series | None:
+        """Another series of the same study, by the name that the rule gives it (``[rules.companions.NAME]``).
+
+        ``None`` when the rule names none, or when it did not come in time and is not required. It has a grid of its
+        own; where the frame of reference is the same, both lie in the same LPS space.
+        """
+
+    def volume(self, orientation: str | None = None) -> Volume:
+        """The series as one volume.
+
+        ``array`` is C-contiguous float32 ``[slice, row, column]`` with the Modality LUT applied (CT: HU; Real World
+        Value Map off). ``orientation``: the patient direction in which each of the three axes grows, of L R A P H F:
+        ``"HPL"`` is axial slices from foot to head, rows to posterior, columns to the patient's left.
+        ``None``: as acquired, slices sorted along the normal. Axes are permuted and flipped, never resampled.
+        With a tilted gantry the images are shifted by whole pixels and the rest is filled with their least value.
+
+        When most of the images form one regular grid it is of these, and the node makes the outcome *partial*.
+        Raises ``Unsuitable`` when they do not.
+        """
