@@ -82,3 +82,14 @@ def _unit(unit: str) -> str:
     if unit.startswith("{SUV"):
         return unit[1:].partition("}")[0]
     return _UNITS.get(unit, re.sub(r"\{[^}]*\}", "", unit))
+
+
+def person(name: str) -> tuple[str, ...]:
+    """A PN value (PS3.5 6.2.1) as people write it, one entry for each of its groups that is not empty.
+
+    ``"Doe^Jane^A^Dr=..."`` is "Doe, Dr Jane A"; ideographic and phonetic names stand without a comma.
+    """
+    alphabetic, *others = name.split("=")
+    family, given, middle, prefix, suffix = ([part.strip() for part in alphabetic.split("^")] + [""] * 5)[:5]
+    first = ", ".join(filter(None, (family, " ".join(filter(None, (prefix, given, middle))), suffix)))
+    return tuple(filter(None, (first, *(" ".join(other.replace("^", " ").split()) for other in others))))

@@ -310,18 +310,18 @@ def test_a_page_whose_letters_are_its_own_does_not_speak_of_letters_and_tells_a_
 
 HIDDEN = "in letters this page cannot show"
 NAMES = {
-    "Cyrillic, UTF-8": ("ISO_IR 192", "Иванов^Иван", "Иванов^Иван", b"DejaVuSans"),
-    "Cyrillic, IR 144": ("ISO_IR 144", "Иванов^Иван", "Иванов^Иван", b"DejaVuSans"),
+    "Cyrillic, UTF-8": ("ISO_IR 192", "Иванов^Иван", "Иванов, Иван", b"DejaVuSans"),
+    "Cyrillic, IR 144": ("ISO_IR 144", "Иванов^Иван", "Иванов, Иван", b"DejaVuSans"),
     "Greek": ("ISO_IR 126", "Διονυσιος", "Διονυσιος", b"DejaVuSans"),
-    "Japanese": (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada^Tarou", b"HeiseiKakuGo-W5"),
-    "Japanese without Latin": (["", "ISO 2022 IR 87"], "=山田^太郎=やまだ^たろう", "^", b"HeiseiKakuGo-W5"),
-    "Korean": (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동", "Hong^Gildong", b"HYGothic-Medium"),
-    "Chinese": ("GB18030", "Wang^XiaoDong=王^小东", "Wang^XiaoDong", b"STSong-Light"),
+    "Japanese": (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada, Tarou", b"HeiseiKakuGo-W5"),
+    "Japanese without Latin": (["", "ISO 2022 IR 87"], "=山田^太郎=やまだ^たろう", "", b"HeiseiKakuGo-W5"),
+    "Korean": (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동", "Hong, Gildong", b"HYGothic-Medium"),
+    "Chinese": ("GB18030", "Wang^XiaoDong=王^小东", "Wang, XiaoDong", b"STSong-Light"),
     "Hebrew": ("ISO_IR 138", "שרון^דבורה", HIDDEN, b"DejaVuSans"),
-    "Arabic beside Latin": ("ISO_IR 192", "Qabbani^Lnzar=قباني^لنزار", "Qabbani^Lnzar", b"DejaVuSans"),
+    "Arabic beside Latin": ("ISO_IR 192", "Qabbani^Lnzar=قباني^لنزار", "Qabbani, Lnzar", b"DejaVuSans"),
     "one letter only": ("ISO_IR 192", "Smithק^Ann", HIDDEN, b"DejaVuSans"),
-    "Latin": ("ISO_IR 100", "Müller^Jürgen", "Müller^Jürgen", b"DejaVuSans"),
-    "accents apart": ("ISO_IR 192", "Mu\u0308ller^Ann", "Müller^Ann", b"DejaVuSans"),
+    "Latin": ("ISO_IR 100", "Müller^Jürgen", "Müller, Jürgen", b"DejaVuSans"),
+    "accents apart": ("ISO_IR 192", "Mu\u0308ller^Ann", "Müller, Ann", b"DejaVuSans"),
 }
 
 
@@ -341,6 +341,8 @@ def test_a_name_is_on_the_page_whole_or_said_to_be_missing(tmp_path: Path, which
     text = page_text(document, tmp_path)
     line = next(line for line in text.splitlines() if line.strip().startswith("Patient "))
     assert shown in line
+    assert (HIDDEN in line) == (shown == HIDDEN)
+    assert not set("^=") & set(line)
     assert (HIDDEN in line) == (shown == HIDDEN)
     assert str(source.datasets[0].PatientID) in text
     assert "Подозрение ?" in text, "of a remark no letter is left out silently"

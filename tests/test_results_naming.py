@@ -65,7 +65,8 @@ def test_the_outcome_comes_first_and_then_what_it_is(source: SourceSeries):
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_without_findings_pdf_and_report_begin_alike(source: SourceSeries, outcome: str):
     objects = encode(analysis(**OUTCOMES[outcome]), source, ["sr", "pdf"])
-    word = {"no findings": "NO FINDINGS"}.get(outcome, "NOT ANALYSED")
+    analysed = {"no findings": "NO FINDINGS", "indeterminate": "INDETERMINATE", "measured": "MEASURED"}
+    word = analysed.get(outcome, "NOT ANALYSED")
     assert [made.description for made in objects] == [f"{word} - AI nodule PDF", f"{word} - AI nodule report"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.wording import digits, in_words, quantity, sensible
+from node.wording import digits, in_words, person, quantity, sensible
 
 UNITS = ("mm", "mm2", "mm3", "ml", "cm3", "[hnsf'U]", "%", "d", "{ratio}", "1", "{SUVbw}g/ml", "mm2/s", "g/ml", "{x}")
 """UCUM codes of everything that is measured or passed on."""
@@ -73,3 +73,23 @@ def test_rounding_twice_changes_nothing_so_that_a_value_read_back_reads_the_same
     once = sensible(value, unit)
     assert sensible(once, unit) == once
     assert quantity(once, unit) == quantity(value, unit)
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("Doe^Jane", ("Doe, Jane",)),
+        ("Adams^John Robert Quincy^^Rev.^B.A. M.Div.", ("Adams, Rev. John Robert Quincy, B.A. M.Div.",)),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", ("Yamada, Tarou", "山田 太郎", "やまだ たろう")),
+        ("=山田^太郎", ("山田 太郎",)),
+        ("Doe", ("Doe",)),
+        ("^Jane", ("Jane",)),
+        ("Doe^^^^", ("Doe",)),
+        ("Doe^Jane==", ("Doe, Jane",)),
+        ("a^b^c^d^e^f", ("a, d b c, e",)),
+        ("", ()),
+        ("^^=^=^", ()),
+    ],
+)
+def test_a_name_has_neither_carets_nor_equals_signs(name: str, groups: tuple[str, ...]):
+    assert person(name) == groups

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from node.pipeline import Findings, Pipeline
-from node.results import Outcome, of_part, outcome_of, plausible, reason_of
+from node.results import Outcome, in_order, of_part, outcome_of, plausible, reason_of
 from node.results.growth import compare
 from node.studies.preflight import unmet
 from node.studies.source import SourceSeries
@@ -32,7 +32,7 @@ def analyse(
         return "not applicable", reason, Findings()
     if admit is not None:
         admit()
-    findings = of_part(of_part(pipeline.run(source), incomplete), source.left_out)
+    findings = in_order(of_part(of_part(pipeline.run(source), incomplete), source.left_out))
     findings = plausible(compare(findings, source, pipeline.algorithm, without_prior), source)
     outcome = outcome_of(findings)
     if outcome == "failed":

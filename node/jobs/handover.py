@@ -204,7 +204,7 @@ def _segment(segment: Segment, arrays: _Arrays) -> dict[str, Any]:
         "label": segment.label,
         "category": list(segment.category),
         "type": list(segment.type),
-        "colour": list(segment.colour),
+        "colour": segment.colour and list(segment.colour),
         "shape": list(inside.shape),
         "box": [[edge.start, edge.stop] for edge in box],
         "mask": _volume(segment.mask, inside[box], arrays),
@@ -219,7 +219,7 @@ def _segment_of(document: dict[str, Any], arrays: Mapping[str, Any]) -> Segment:
         mask=_volume_of(document["mask"], mask),
         category=Code(*document["category"]),
         type=Code(*document["type"]),
-        colour=tuple(document["colour"]),
+        colour=tuple(document["colour"]) if document["colour"] else None,
     )
 
 

@@ -25,8 +25,8 @@ class Segment:
     """Segmented property category, for example ``codes.SCT.MorphologicallyAbnormalStructure``."""
     type: Code
     """Segmented property type, for example ``codes.SCT.Nodule``."""
-    colour: tuple[int, int, int] = (255, 64, 64)
-    """Recommended display colour, sRGB 0-255."""
+    colour: tuple[int, int, int] | None = None
+    """Recommended display colour, sRGB 0-255; ``None``: the node gives each segment one of its own."""
 
     def __post_init__(self) -> None:
         if not 0 < len(self.label) <= 64:
@@ -77,6 +77,13 @@ class Lesion:
             raise ValueError(f"Lesion {self.segment.label!r} is said to be absent in its evaluations; leave it out")
         if self.probability is not None and not 0 <= self.probability <= 1:
             raise ValueError(f"Lesion.probability of {self.segment.label!r} is {self.probability}; use 0 to 1")
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """Lesions are reported in this order: certain ones (80 % and more), likely ones (50 %), others; large first."""
+        sure = -1.0 if self.probability is None else self.probability
+        mask = self.segment.mask
+        return sum(sure < limit for limit in (0.8, 0.5, 0.0)), -float(np.count_nonzero(mask.array) * mask.voxel_volume)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,7 +1,7 @@
 """Findings become DICOM objects: SEG, TID 1500 SR, derived series; nothing leaves that the gate refuses."""
 
 from node.config.routing import Outcome
-from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, of_part, outcome_of, reason_of
+from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, in_order, of_part, outcome_of, reason_of
 from node.results.earlier import Earlier
 from node.results.encode import encode
 from node.results.gate import check
@@ -16,6 +16,7 @@ __all__ = [
     "Outcome",
     "check",
     "encode",
+    "in_order",
     "of_part",
     "outcome_of",
     "plausible",

@@ -72,6 +72,11 @@ def of_part(findings: Findings, left_out: str) -> Findings:
     return replace(findings, partial="; ".join(filter(None, (findings.partial, left_out))))
 
 
+def in_order(findings: Findings) -> Findings:
+    """The findings with lesions by certainty, then by size, as they are numbered, coloured and reported."""
+    return replace(findings, lesions=tuple(sorted(findings.lesions, key=lambda lesion: lesion.rank)))
+
+
 def outcome_of(findings: Findings) -> Outcome:
     """The outcome that follows from what is asserted; the first that holds.
 

@@ -15,6 +15,7 @@ from node.results.analysis import Source
 from node.results.grid import PlacedMask, on_images, place
 from node.results.identity import derive_uid, plain
 from node.results.measure import Section, intensities, largest_section, too_coarse, values_in, volume_mm3
+from node.results.palette import colour_of
 from node.wording import digits, in_words
 
 
@@ -27,6 +28,8 @@ class Finding:
     lesion: bool
     """A finding; else a structure that was outlined."""
     segment: Segment
+    colour: tuple[int, int, int]
+    """sRGB 0-255, the same in SEG, key image and PDF."""
     finding: Code
     site: Code | None
     laterality: Code | None
@@ -40,6 +43,8 @@ class Finding:
     volume_mm3: float
     intensities: tuple[Measurement, ...]
     """Of a lesion in CT or MR: mean, standard deviation, least and greatest value; else empty."""
+    image: str
+    """Where it is largest, as people find it: ``"Image 57"``, by Instance Number."""
     rough: str
     """Why the images are too coarse for it to be measured well; empty when they are not."""
     tracking_uid: str
@@ -105,6 +110,13 @@ class Finding:
         return (f"{in_words(name, mean.value, mean.unit.value)} (SD {deviation}, {low} to {high})",)
 
 
+def _image(source: Source, index: int) -> str:
+    """Frames count from the first; an image without a number has its place along the slice normal."""
+    image = source.datasets[index]
+    number = image.get("ReferencedFrameNumber") or image.get("InstanceNumber") or index + 1
+    return f"Image {number}"
+
+
 def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry, key: str) -> tuple[Finding, ...]:
     """Lesions in their order, then the other segments that are not empty, all on the images of ``source``.
 
@@ -124,12 +136,14 @@ def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry,
     for number, ((segment, lesion), mask) in enumerate(zip(entries, masks, strict=True)):
         if mask.empty:
             continue
+        colour = segment.colour or colour_of(len(placed))
         section = largest_section(mask, geometry)
         placed.append(
             Finding(
                 number=len(placed) + 1,
                 lesion=lesion is not None,
                 segment=segment,
+                colour=colour,
                 finding=segment.type if lesion is None else lesion.finding,
                 site=None if lesion is None else lesion.site,
                 laterality=None if lesion is None else lesion.laterality,
@@ -140,6 +154,7 @@ def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry,
                 section=section,
                 volume_mm3=volume_mm3(mask, geometry),
                 intensities=() if lesion is None else intensities(values[number], source.datasets[mask.box[0].start]),
+                image=_image(source, section.slice_index),
                 rough=too_coarse(section, geometry),
                 tracking_uid=(lesion.tracking_uid if lesion else "") or derive_uid(key, "tracking", segment.label),
             )

@@ -30,6 +30,7 @@ from node.results.picture import (
     INK,
     WARNING,
     Colour,
+    axis_of,
     detail_of,
     draw_letters,
     draw_lines,
@@ -77,7 +78,7 @@ def encode_key_images(
             sop_instance_uid=derive_uid(key, "key image", finding.number),
             instance_number=number,
             manufacturer=MANUFACTURER,
-            patient_orientation=(letter(_axis(original, 0)), letter(_axis(original, 1))),
+            patient_orientation=(letter(axis_of(original, 0)), letter(axis_of(original, 1))),
             series_description=series_description(analysis, source, "key images"),
         )
         image.ConversionType = "WSD"
@@ -108,27 +109,27 @@ def draw_key_image(analysis: Analysis, source: Source, finding: Finding, finding
     for other in findings:
         if other is not finding and other.lesion and other.mask.box[0].start <= index < other.mask.box[0].stop:
             beside = on_slice(other, index, values.shape)
-            draw_outline(slice_picture, beside, other.segment.colour, 1)
+            draw_outline(slice_picture, beside, other.colour, 1)
             _draw_number(slice_picture, beside, other)
-    draw_outline(slice_picture, mask, finding.segment.colour, 2)
+    draw_outline(slice_picture, mask, finding.colour, 2)
     detail = detail_of(mask, values.shape)
     if detail is None:
         _draw_axes(slice_picture, finding, (slice(0, values.shape[0]), slice(0, values.shape[1])))
     else:
-        _draw_box(slice_picture, mask, finding.segment.colour)
-    draw_letters(slice_picture, _axis(original, 0), _axis(original, 1))
+        _draw_box(slice_picture, mask, finding.colour)
+    draw_letters(slice_picture, axis_of(original, 0), axis_of(original, 1))
     insets: list[Image.Image] = []
     part = detail or (slice(0, values.shape[0]), slice(0, values.shape[1]))
 
     def inset() -> Image.Image:
         made = render(values[part], spacing, COLUMN, window)
-        draw_outline(made, mask[part], finding.segment.colour, 1)
+        draw_outline(made, mask[part], finding.colour, 1)
         insets.append(made)
         return made
 
     if detail is not None:
         _draw_axes(inset(), finding, detail)
-    lines = _lines(analysis, source, finding, findings, window)
+    lines = _lines(analysis, finding, findings, window)
     why = _explanation(analysis)
     if why is not None:
         tint(inset(), on_image(why, source, index)[part])
@@ -153,11 +154,6 @@ def on_slice(finding: Finding, index: int, shape: tuple[int, ...]) -> NDArray[np
     return mask
 
 
-def _axis(image: Dataset, which: int) -> NDArray[np.float64]:
-    """LPS direction in which columns (0) or rows (1) are counted."""
-    return np.asarray(image.ImageOrientationPatient[3 * which : 3 * which + 3], float)
-
-
 def _draw_axes(picture: Image.Image, finding: Finding, part: tuple[slice, slice]) -> None:
     """Long and short axis over a picture of ``part`` of the slice."""
     draw = ImageDraw.Draw(picture)
@@ -176,7 +172,7 @@ def _draw_number(picture: Image.Image, mask: NDArray[np.bool_], finding: Finding
     """The number of another finding at the upper right of its outline: it has a key image of its own."""
     _, top, right, _ = _frame(picture, mask, 3)
     draw = ImageDraw.Draw(picture)
-    draw.text((right, top), str(finding.number), fill=finding.segment.colour, font=font(_TEXT), anchor="lb")
+    draw.text((right, top), str(finding.number), fill=finding.colour, font=font(_TEXT), anchor="lb")
 
 
 def _frame(picture: Image.Image, mask: NDArray[np.bool_], margin: float) -> tuple[float, float, float, float]:
@@ -188,16 +184,15 @@ def _frame(picture: Image.Image, mask: NDArray[np.bool_], margin: float) -> tupl
 
 
 def _lines(
-    analysis: Analysis, source: Source, finding: Finding, findings: Sequence[Finding], window: tuple[float, float]
+    analysis: Analysis, finding: Finding, findings: Sequence[Finding], window: tuple[float, float]
 ) -> list[tuple[str, Colour]]:
-    number = source.datasets[finding.section.slice_index].get("InstanceNumber")
     of = sum(f.lesion == finding.lesion for f in findings)
     said: list[tuple[str, Colour]] = [
-        (plain(finding.segment.label), finding.segment.colour),
+        (plain(finding.segment.label), finding.colour),
         (f"{finding.number} of {of}", FAINT),
         *((plain(line, 1024), INK) for line in (*finding.described(), *finding.measured())),
         ("", INK),
-        (f"Image {number}, window {window[1]:.0f} / level {window[0]:.0f}", FAINT),
+        (f"{finding.image}, window {window[1]:.0f} / level {window[0]:.0f}", FAINT),
         (plain(f"{analysis.algorithm.name} {analysis.algorithm.version}"), FAINT),
     ]
     if analysis.outcome == "partial":

@@ -35,7 +35,7 @@ from node.results.finding import Finding
 from node.results.headers import by_instance, reference
 from node.results.identity import Identity, derive_uid, noted
 from node.results.naming import series_description, series_number
-from node.wording import NOTICE
+from node.wording import NOTICE, person
 
 ROWS = 12
 """Findings in the table."""
@@ -173,17 +173,17 @@ def _stated(header: Dataset, keyword: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a character set that is not what it says: shown as well as can be
         value = header.get(keyword)
-        groups = str(value or "").split("=") if keyword == "PatientName" else [str(value or "")]
+        groups = person(str(value or "")) if keyword == "PatientName" else (str(value or ""),)
     if keyword.endswith("Date"):
-        groups = [_DATE.sub(r"\1-\2-\3", groups[0])]
-    written = [text for group in groups if (text := typeface.composed(group).strip("^ "))]
+        groups = (_DATE.sub(r"\1-\2-\3", groups[0]),)
+    written = [text for group in groups if (text := typeface.composed(group).strip())]
     return "  ".join(text for text in written if typeface.can_show(text)) or (_NOT_SHOWN if written else "")
 
 
 def _findings(findings: Sequence[Finding]) -> Table:
     rows = [[_text(title, 8, colors.grey) for title in ("Finding", "What and where", "Measurements")]]
     for finding in findings[:ROWS]:
-        cells = (finding.segment.label, "; ".join(finding.described()), "; ".join(finding.measured()))
+        cells = (finding.segment.label, "; ".join((*finding.described(), finding.image)), "; ".join(finding.measured()))
         rows.append([_text(text, 8) for text in cells])
     if len(findings) > ROWS:
         rows.append([_text(f"and {len(findings) - ROWS} more", 8), "", ""])

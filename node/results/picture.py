@@ -95,6 +95,11 @@ def detail_of(mask: Array, shape: tuple[int, ...]) -> tuple[slice, slice] | None
     return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
 
 
+def axis_of(image: Dataset, which: int) -> NDArray[np.float64]:
+    """LPS direction in which columns (0) or rows (1) are counted."""
+    return np.asarray(image.ImageOrientationPatient[3 * which : 3 * which + 3], float)
+
+
 def letter(direction: Array) -> str:
     """Patient direction (L R A P H F) in which an LPS vector mainly points."""
     axis = int(np.abs(direction).argmax())

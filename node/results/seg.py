@@ -185,7 +185,7 @@ def _description(finding: Finding, algorithm: AlgorithmIdentificationSequence) -
         tracking_uid=finding.tracking_uid,
         tracking_id=finding.tracking_id,
         anatomic_regions=None if finding.site is None else [finding.site],
-        display_color=CIELabColor.from_rgb(*segment.colour),
+        display_color=CIELabColor.from_rgb(*finding.colour),
     )
     if finding.site is not None and finding.laterality is not None:
         region: Dataset = description.AnatomicRegionSequence[0]

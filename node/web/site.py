@@ -18,6 +18,7 @@ from node.ledger.tables import instance
 from node.spool import Spool
 from node.studies.source import read_header
 from node.web.visit import Visit
+from node.wording import person
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ def _label(path: Path) -> Label:
         return Label()
     date = str(header.get("StudyDate") or "")
     return Label(
-        patient=str(header.get("PatientName") or "").replace("^", " ").strip(),
+        patient="  ".join(person(str(header.get("PatientName") or ""))),
         patient_id=str(header.get("PatientID") or ""),
         accession=str(header.get("AccessionNumber") or ""),
         description=str(header.get("StudyDescription") or ""),

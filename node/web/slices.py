@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from node.errors import InputError
 from node.pipeline import Unsuitable
+from node.results.picture import axis_of, draw_letters
 from node.studies.source import SourceSeries
 
 EDGE = 720
@@ -147,6 +148,9 @@ def picture(shown: Shown, index: int, window: tuple[float, float], overlays: Seq
     tall = shown.height_per_width > 1
     size = (round(EDGE / shown.height_per_width), EDGE) if tall else (EDGE, round(EDGE * shown.height_per_width))
     image = Image.fromarray(grey.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC).convert("RGB")
+    header = shown.series.datasets[index]
+    if header.get("ImageOrientationPatient"):
+        draw_letters(image, axis_of(header, 0), axis_of(header, 1))
     for segments in overlays:
         for piece in segments.pieces.get(shown.places[index], ()):
             image = _outlined(image, piece, grey.shape, segments.colours[piece.segment])

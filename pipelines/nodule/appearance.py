@@ -27,7 +27,7 @@ NON_SOLID = Code("RID50153", "RADLEX", "non-solid pulmonary nodule")
 POSITION = Code("lung-position", PRIVATE_SCHEME, "Position in lung, by height")
 THIRDS = (codes.SCT.LowerZoneOfLung, codes.SCT.MiddleZoneOfLung, codes.SCT.UpperZoneOfLung)
 """Of PS3.16 CID 6171: heights, not lobes."""
-MALIGNANCY = Code("RID36042", "RADLEX", "Malignancy")
+MALIGNANCY = Code("RID36042", "RADLEX", "Malignancy, readers' opinion (LIDC), no pathology")
 SCORES = (
     Code("901", "99LIDCQIICR", "1 out of 5 (Highly Unlikely for Cancer)"),
     Code("902", "99LIDCQIICR", "2 out of 5 (Moderately Unlikely for Cancer)"),

@@ -88,7 +88,9 @@ class NodulePipeline:
             remarks.append("The lungs could not be delimited; the whole volume was searched.")
         if len(nodules) > len(shown):
             remarks.append(f"{len(nodules)} nodules were found; the {len(shown)} most probable are reported.")
-        lesions = tuple(_lesion(i, n, volume, lungs) for i, n in enumerate(shown, 1))
+        judged = sorted(((_lesion(n, volume, lungs), n) for n in shown), key=lambda pair: pair[0].rank)
+        shown = [nodule for _, nodule in judged]
+        lesions = tuple(_numbered(lesion, number) for number, (lesion, _) in enumerate(judged, 1))
         maps: tuple[Map, ...] = ()
         if self.options.maps:
             lesions, maps = self._explained(lesions, shown, found, volume)
@@ -120,7 +122,11 @@ class NodulePipeline:
         return [n for n in found if n.outline.diameter_mm >= self.options.min_diameter_mm]
 
 
-def _lesion(number: int, nodule: Nodule, volume: Volume, lungs: Lungs) -> Lesion:
+def _numbered(lesion: Lesion, number: int) -> Lesion:
+    return replace(lesion, segment=replace(lesion.segment, label=f"Nodule {number}"))
+
+
+def _lesion(nodule: Nodule, volume: Volume, lungs: Lungs) -> Lesion:
     mask = np.zeros(volume.array.shape, np.uint8)
     mask[nodule.outline.box] = nodule.outline.mask
     place = np.argwhere(mask).mean(0)
@@ -131,7 +137,7 @@ def _lesion(number: int, nodule: Nodule, volume: Volume, lungs: Lungs) -> Lesion
         laterality = codes.SCT.Left if place[2] > middle else codes.SCT.Right
         judged[POSITION] = third(lungs, place, volume.array.shape)
     segment = Segment(
-        label=f"Nodule {number}",
+        label="Nodule",
         mask=volume.with_array(mask),
         category=codes.SCT.MorphologicallyAbnormalStructure,
         type=codes.SCT.Nodule,

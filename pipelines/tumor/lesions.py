@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import ConvexHull
-from scipy.spatial.distance import pdist
 
 MERGE_MM = 10.0
 """Parts closer than this are one lesion: a glioma shows in FLAIR as one region with bridges below the threshold."""
@@ -76,11 +74,3 @@ def third_of(lesion: NDArray[np.bool_], head: NDArray[np.bool_]) -> str:
     last = float(np.median(rows.shape[1] - 1 - rows[:, ::-1].argmax(axis=1)))
     share = (float(np.argwhere(lesion)[:, 1].mean()) - first) / max(last - first, 1.0)
     return ("anterior", "middle", "posterior")[int(np.clip(share * 3, 0, 2))]
-
-
-def longest_diameter(points_mm: NDArray[np.float64]) -> float:
-    """Greatest distance, mm, between any two of ``points_mm`` ``[point, 3]``: voxel centres in patient coordinates."""
-    if len(points_mm) > 100:
-        # the two are corners of the hull; joggled (QJ), as a lesion in one slice is flat
-        points_mm = points_mm[ConvexHull(points_mm, qhull_options="QJ").vertices]
-    return float(pdist(points_mm).max()) if len(points_mm) > 1 else 0.0

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from node.pipeline import Algorithm, Code, Findings, Lesion, Map, Needs, Segment, Series, Unsuitable, Volume, codes
 from pipelines.device import Portions
 from pipelines.explain import saliency_map, spread_map, spread_measurement
+from pipelines.structures import PRIVATE_SCHEME
 from pipelines.tumor.contrast import why_not_flair
 from pipelines.tumor.explain import deviation, saliency
 from pipelines.tumor.grid import NetworkGrid
-from pipelines.tumor.lesions import lesion_regions, longest_diameter, side_of, third_of
+from pipelines.tumor.lesions import lesion_regions, side_of, third_of
 from pipelines.tumor.network import FlairNet
 from pipelines.tumor.prepare import BATCHES, BRIGHTEST, FOREGROUND, intensity_scale, probabilities
 from pipelines.weights import fill, load_weights
@@ -26,6 +27,7 @@ WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_AXIAL_MM = 2.5
 """Axial pixels larger than this (thick coronal or sagittal slices) show no anatomy that the network knows."""
 MAP = "Probability of FLAIR abnormality"
+POSITION = Code("head-position", PRIVATE_SCHEME, "Position in head, front to back")
 REMARKS = (
     "The outlined region is what is bright on FLAIR, whatever its cause: mass and oedema are not told apart.",
     "Trained on low-grade glioma only.",
@@ -75,16 +77,15 @@ def read_options(options: Mapping[str, Any]) -> Options:
     return Options(**options)
 
 
-def _place_in_words(lesion: Lesion, head: NDArray[np.bool_]) -> str:
-    """Rough region, centre and greatest extent in space; the node itself measures the axes in the slice."""
-    mask = lesion.segment.mask
-    points = mask.map_indices_to_reference(np.argwhere(mask.array).astype(float))
-    x, y, z = points.mean(axis=0)
-    side = f"{lesion.laterality.meaning.lower()}, " if lesion.laterality else "near the midline, "
-    return (
-        f"{lesion.segment.label}: {side}{third_of(mask.array, head)} third of the head, centre at "
-        f"{x:.0f}, {y:.0f}, {z:.0f} mm (LPS), {longest_diameter(points):.0f} mm across at most."
-    )
+def _position(third: str, *, midline: bool) -> Code:
+    """The third of the head in which a lesion lies."""
+    if midline:
+        return Code(f"head-{third}-midline", PRIVATE_SCHEME, f"{third} third, near the midline")
+    return Code(f"head-{third}", PRIVATE_SCHEME, f"{third} third")
+
+
+def _numbered(lesion: Lesion, number: int) -> Lesion:
+    return replace(lesion, segment=replace(lesion.segment, label=f"{lesion.segment.label} {number}"))
 
 
 def find_lesions(
@@ -139,16 +140,15 @@ class TumorPipeline:
             raise Unsuitable(f"Series is not T2-weighted FLAIR: {doubt}")
         volume = series.volume("HPL")
         probability, zones, head, maps = self._analyse(volume)
-        lesions: list[Lesion] = []
-        places: list[str] = []
+        found: list[Lesion] = []
         for number in range(1, int(zones.max()) + 1):
             mask = (zones == number) & (probability > self.options.threshold)
             if mask.any():
-                lesion = self._lesion(len(lesions) + 1, mask, volume, probability, head)
+                lesion = self._lesion(mask, volume, probability, head)
                 spread = [spread_measurement(float(m.volume.array[mask].mean())) for m in maps[2:]]
-                lesions.append(replace(lesion, measurements=(*lesion.measurements, *spread)))
-                places.append(_place_in_words(lesions[-1], head))
-        remarks = (*places, *REMARKS, *([f"Not recognised as FLAIR: {doubt}."] if doubt else []))
+                found.append(replace(lesion, measurements=(*lesion.measurements, *spread)))
+        lesions = [_numbered(one, number) for number, one in enumerate(sorted(found, key=lambda one: one.rank), 1)]
+        remarks = (*REMARKS, *([f"Not recognised as FLAIR: {doubt}."] if doubt else []))
         return Findings(lesions=tuple(lesions), maps=maps, remarks=remarks, looked_for=(codes.SCT.Lesion,))
 
     def _analyse(
@@ -201,25 +201,21 @@ class TumorPipeline:
         )
 
     def _lesion(
-        self,
-        number: int,
-        mask: NDArray[np.bool_],
-        volume: Volume,
-        probability: NDArray[np.float32],
-        head: NDArray[np.bool_],
+        self, mask: NDArray[np.bool_], volume: Volume, probability: NDArray[np.float32], head: NDArray[np.bool_]
     ) -> Lesion:
         sides: dict[str | None, Code | None] = {"left": codes.SCT.Left, "right": codes.SCT.Right, None: None}
         segment = Segment(
-            label=f"FLAIR abnormality {number}",
+            label="FLAIR abnormality",
             mask=volume.with_array(mask),
             category=codes.SCT.MorphologicallyAbnormalStructure,
             type=codes.SCT.Lesion,
-            colour=(255, 170, 40),
         )
+        side = side_of(mask, head, float(volume.spacing[2]))
         return Lesion(
             segment=segment,
             finding=codes.SCT.Lesion,
             site=codes.SCT.Brain,
-            laterality=sides[side_of(mask, head, float(volume.spacing[2]))],
+            laterality=sides[side],
             probability=float(probability[mask].mean()),
+            evaluations={POSITION: _position(third_of(mask, head), midline=side is None)},
         )
