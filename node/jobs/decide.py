@@ -18,7 +18,7 @@ from node.studies.choice import Weight, weigh
 from node.studies.completeness import Completion
 from node.studies.identity import contradictions
 from node.studies.region import region_of
-from node.studies.rules import Decision, Origin, decide, is_urgent
+from node.studies.rules import Decision, Origin, decide, is_urgent, result_mark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +45,16 @@ class Decider:
         """What happens to a complete series whose first image came ``first_at``; ``headers``: of its readable files."""
         with self._engine.connect() as connection:
             ours = connection.scalar(sa.select(sa.func.count()).where(result.c.series_instance_uid == series_uid))
-            origin = Origin.of(senders_of(connection, study_uid, series_uid), first_at)
+            origin = Origin.of(senders_of(connection, study_uid, series_uid), first_at, self._config.destinations)
         if ours:
             return ignored("it is a result of this node")
         if not headers:
             return ignored("none of its files can be read")
         if keywords := contradictions(headers):
             return _held(keywords)
-        rules, header = self._config.rules, headers[0]
+        rules = self._config.rules
+        # One image that bears the mark of a result must not keep the others from being analysed.
+        header = next((one for one in headers if not result_mark(one)), headers[0])
         verdict = decide(header, rules, origin)
         region = region_of(headers) if any(rule.prefer for rule in rules) else None
         weights = weigh(header, len(headers), region, verdict, rules)

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from node.config import Rule
+from node.config import Config, Rule
 from node.errors import InputError
 from node.ledger.engine import snapshot
 from node.ledger.held import HELD
@@ -58,8 +58,8 @@ class _Study:
     pasts: dict[str, Past] = field(default_factory=dict)
 
 
-def replay(engine: sa.Engine, spool: Spool, rules: Sequence[Rule], since: float, progress: Progress) -> Replay:
-    """Ask ``rules`` about every study of which a series came after ``since`` and was decided on."""
+def replay(engine: sa.Engine, spool: Spool, config: Config, since: float, progress: Progress) -> Replay:
+    """Ask the rules of ``config`` about every study of which a series came after ``since`` and was decided on."""
     unreadable: list[str] = []
     changes: list[Change] = []
     looked_at = 0
@@ -74,14 +74,14 @@ def replay(engine: sa.Engine, spool: Spool, rules: Sequence[Rule], since: float,
             progress("studies", number, len(uids))
             study = _Study()
             for row in connection.execute(_decided(study_uid)):
-                past = _past(connection, spool, row, whole=any(rule.prefer for rule in rules))
+                past = _past(connection, spool, row, config)
                 if past is None:
                     unreadable.append(row.series_instance_uid)
                 else:
                     study.rows.append(row)
                     study.pasts[row.series_instance_uid] = past
             looked_at += len(study.rows)
-            changes += _changes(connection, study, rules)
+            changes += _changes(connection, study, config.rules)
     return Replay(series=looked_at, changes=tuple(changes), unreadable=tuple(unreadable))
 
 
@@ -101,8 +101,9 @@ def _decided(study_uid: str) -> sa.Select[Any]:
     )
 
 
-def _past(connection: sa.Connection, spool: Spool, row: sa.Row[Any], *, whole: bool) -> Past | None:
-    """What is kept of a series; ``whole``: with its region, for which every image is read."""
+def _past(connection: sa.Connection, spool: Spool, row: sa.Row[Any], config: Config) -> Past | None:
+    """What is kept of a series; with its region, for which every image is read, where a rule asks for it."""
+    whole = any(rule.prefer for rule in config.rules)
     belongs = (
         instance.c.study_instance_uid == row.study_instance_uid,
         instance.c.series_instance_uid == row.series_instance_uid,
@@ -118,7 +119,8 @@ def _past(connection: sa.Connection, spool: Spool, row: sa.Row[Any], *, whole: b
             break
     if not headers:
         return None
-    origin = Origin.of(senders_of(connection, row.study_instance_uid, row.series_instance_uid), row.first_at)
+    senders = senders_of(connection, row.study_instance_uid, row.series_instance_uid)
+    origin = Origin.of(senders, row.first_at, config.destinations)
     region = region_of(headers) if whole else None
     return Past(header=headers[0], images=len(paths), origin=origin, region=region)
 

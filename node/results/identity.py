@@ -27,11 +27,11 @@ from pydicom.sr.codedict import codes
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __version__
+from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, MAKER, SOFTWARE, __version__
 from node.results.analysis import Analysis, Source
 from node.wording import NOTICE
 
-MANUFACTURER = "AI node"
+MANUFACTURER = MAKER
 _NAMESPACE = uuid.UUID("7b1f2c9e-52f1-5d0c-9a53-0f4b6c1f7e21")
 IDENTITY_MODULES = ("patient", "general-study", "patient-study", "clinical-trial-subject", "clinical-trial-study")
 _TYPE_2 = (
@@ -174,7 +174,7 @@ def equipment(analysis: Analysis, moment: datetime) -> ContributingEquipment:
 
 def software_versions(analysis: Analysis) -> list[str]:
     """Version of the algorithm, then of the node."""
-    return [plain(analysis.algorithm.version) or "unknown", f"ainode {__version__}"]
+    return [plain(analysis.algorithm.version) or "unknown", f"{SOFTWARE} {__version__}"]
 
 
 def serial_number(analysis: Analysis) -> str:

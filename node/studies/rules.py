@@ -12,11 +12,13 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.tag import BaseTag
 
-from node.config import FORWARD, Condition, Rule, Selection, parse_condition, parse_hours
+from node import MAKER, SOFTWARE
+from node.config import FORWARD, Condition, Destination, Rule, Selection, parse_condition, parse_hours
 
 PRIORITIES = {"high": 1, "medium": 2, "low": 3}
 WITHHELD = "(not shown)"
 """Stands in traces for values that may tell who the patient is."""
+_ONLY_BACK = "it would only be sent back to where it came from"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -28,11 +30,18 @@ class Origin:
     """Calling AE title and address of each association that brought images; empty: not known."""
     received_at: datetime | None = None
     """Local time of its first image; ``None``: not known."""
+    destinations: frozenset[str] = frozenset()
+    """Names of the ``[destinations.NAME]`` whose AE title sent images of it: they have it."""
 
     @classmethod
-    def of(cls, senders: Sequence[tuple[str, str]], first_at: float) -> Origin:
-        """As the ledger has it; ``first_at`` in seconds since 1970 UTC."""
-        return cls(senders=tuple(senders), received_at=datetime.fromtimestamp(first_at, UTC).astimezone())
+    def of(cls, senders: Sequence[tuple[str, str]], first_at: float, destinations: Mapping[str, Destination]) -> Origin:
+        """As the ledger has it; ``first_at`` in seconds since 1970 UTC; ``destinations``: all that are configured."""
+        titles = {title.strip() for title, _ in senders}
+        return cls(
+            senders=tuple(senders),
+            received_at=datetime.fromtimestamp(first_at, UTC).astimezone(),
+            destinations=frozenset(name for name, one in destinations.items() if one.title.strip() in titles),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +80,10 @@ def decide(header: Dataset, rules: Sequence[Rule], origin: Origin) -> Decision:
             return Decision(outcome="ignored", reason=refused, routes=(), trace=())
     trace = []
     routes: dict[str, Route] = {}
-    for rule in rules:
+    for rule in (_not_back(rule, origin) for rule in rules):
         entry = trace_entry(header, rule, origin)
+        if entry["matched"] and not entry["pipelines"]:
+            entry |= {"chosen": False, "note": _ONLY_BACK}
         trace.append(entry)
         if entry["chosen"]:
             for route in routes_of(rule, urgent=is_urgent(header)):
@@ -115,6 +126,11 @@ def trace_entry(header: Dataset, rule: Rule, origin: Origin) -> dict[str, Any]:
     }
 
 
+def _not_back(rule: Rule, origin: Origin) -> Rule:
+    """Images are not sent back to whoever sent them: two systems that do so never end."""
+    return rule.model_copy(update={"send": tuple(name for name in rule.send if name not in origin.destinations)})
+
+
 def of_study(rule: Rule) -> bool:
     """Whether a rule needs to see the other series of the study."""
     return bool(rule.prefer or rule.companions)
@@ -135,6 +151,8 @@ def sum_up(trace: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
         return "routed", f"matches {', '.join(chosen)}"
     if waiting := [repr(entry["rule"]) for entry in own if entry["chosen"] is None]:
         return "waiting", f"for other series of the study, by {', '.join(waiting)}"
+    if own and not any(entry["pipelines"] for entry in own):
+        return "ignored", _ONLY_BACK
     if own:
         return "ignored", f"another series of the study was chosen by {', '.join(repr(e['rule']) for e in own)}"
     if matching:
@@ -195,7 +213,24 @@ def merged(before: Route | None, route: Route) -> Route:
     )
 
 
+def result_mark(header: Dataset) -> str:
+    """The attribute by which an object is a result of a node like this one, whichever UIDs it has; "" for all others.
+
+    Each is enough: archives that rewrite UIDs, patient and institution leave the equipment, some of them not all of it.
+    What others made of a result names this equipment among the contributing, and is no image to analyse either.
+    """
+    for path in ("Manufacturer", "ContributingEquipmentSequence.Manufacturer"):
+        if any(value.casefold() == MAKER.casefold() for value in values_of(header, path)):
+            return path
+    for path in ("SoftwareVersions", "ContributingEquipmentSequence.SoftwareVersions"):
+        if any(value.casefold().startswith(f"{SOFTWARE} ") for value in values_of(header, path)):
+            return path
+    return ""
+
+
 def _never_analysed(header: Dataset) -> str:
+    if mark := result_mark(header):
+        return f"it is a result of an AI node ({mark})"
     if "Rows" not in header:
         return "its objects are no images"
     if "LOCALIZER" in (value.upper() for value in values_of(header, "ImageType")):

@@ -59,7 +59,7 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
             files, lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
         )
     title, _, address = (sender or "").partition("@")
-    origin = Origin.of([(title, address)] if sender else [], now())
+    origin = Origin.of([(title, address)] if sender else [], now(), config.destinations)
     studies: dict[str, dict[str, Past]] = {}
     for (study_uid, series_uid), paths in groups.items():
         headers = [read_header(path) for path in paths]
@@ -103,14 +103,14 @@ def replay(*, config_path: Path, as_json: bool, since: float, new_config: Path) 
     from node.operate.replay import replay as look_back
     from node.service import open_storage
 
-    rules_to_try = load(new_config).rules
+    to_try = load(new_config)
     engine, spool = open_storage(load(config_path))
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("studies", total=None)
         found = look_back(
             engine,
             spool,
-            rules_to_try,
+            to_try,
             now() - since,
             lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
