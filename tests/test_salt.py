@@ -26,17 +26,7 @@ from node.results import Analysis, encode, identity
 from node.results.rejection import encode_rejection
 from node.studies.source import SourceSeries
 
-EVERY = (
-    "seg",
-    "labelmap",
-    "sr",
-    "derived",
-    "sr alone",
-    "key images",
-    "pdf",
-    "presentation state",
-    "key object selection",
-)
+EVERY = ("seg", "sr", "derived", "presentation state")
 
 
 def uids(found: Analysis, source: SourceSeries) -> set[str]:
@@ -63,15 +53,19 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "algorithm option": {"algorithm": replace(ALGORITHM, parameters={**ALGORITHM.parameters, "threshold": "0.6"})},
     "algorithm precision": {"algorithm": replace(ALGORITHM, parameters={**ALGORITHM.parameters, "precision": "fp16"})},
     "algorithm one more option": {"algorithm": replace(ALGORITHM, parameters={**ALGORITHM.parameters, "window": "9"})},
+    "algorithm scope": {"algorithm": replace(ALGORITHM, scope="finds nothing")},
     "generation": {"generation": 2},
+    "version": {"version": 2},
+    "title": {"title": "another"},
+    "caveat": {"caveat": "an image is missing"},
     "outcome": {"outcome": "partial", "reason": "half of it"},
     "reason": {"outcome": "partial", "reason": "another half"},
     "withheld": {"withheld": ("Not sent: pdf",)},
     "inputs": {"inputs": ("t1c 1.2.3",)},
     "salt": {"salt": "another"},
 }
-NOT_IN_UIDS = {"findings", "analysed_at", "timings"}
-"""What the same pipeline finds, and when: a repeat makes the same instances."""
+NOT_IN_UIDS = {"findings", "analysed_at", "timings", "replaces"}
+"""What the same pipeline finds, and when: a repeat makes the same instances. ``replaces`` follows from ``version``."""
 
 
 def test_every_field_of_an_analysis_is_looked_at():

@@ -60,7 +60,7 @@ def analysis_key(analysis: Analysis, source: Source) -> str:
         {f.name: getattr(algorithm, f.name) for f in fields(algorithm)},
         __version__,
         [analysis.generation, analysis.version],
-        [analysis.outcome, analysis.reason, analysis.withheld],
+        [analysis.outcome, analysis.reason, analysis.caveat, analysis.withheld],
         analysis.title,
     ]
     message = json.dumps(parts, sort_keys=True, default=dict)  # parameters may be any mapping
