@@ -16,6 +16,7 @@ from node.errors import NodeError
 from node.verbs import audit, bench, conformance, doctor, first_run, ledger, models, phantom, reconcile, rules
 from node.verbs import web as dashboard
 from node.verbs.options import config_option, json_option, load, print_json
+from node.wording import NOTICE
 
 if TYPE_CHECKING:
     from node.config import PipelineTable
@@ -86,7 +87,7 @@ def pipelines(*, config_path: Path, as_json: bool) -> None:
 @main.command("try")
 @config_option
 @json_option
-@click.option("--out", type=click.Path(path_type=Path), help="Write the DICOM objects here.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the DICOM objects here, key images as PNG, too.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, or a CUDA device such as cuda:0.")
 @click.argument("pipeline")
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -101,10 +102,13 @@ def try_pipeline(
 ) -> None:
     """Run a pipeline on every series of a folder: no network, no ledger.
 
+    Prints what the report says: outcome, and of each finding its place, size and certainty.
+
     PIPELINE is a name of config.toml, an installed pipeline, or module:factory.
     """
     from rich.progress import Progress
 
+    from node.config import DEFAULT_OBJECTS
     from node.jobs.trial import run_trial
 
     name, table = _named_pipeline(pipeline, config_path)
@@ -114,18 +118,25 @@ def try_pipeline(
         def show(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total)
 
-        trial = run_trial(name, table, folder, out, device=device, progress=show)
+        kinds = (*DEFAULT_OBJECTS, "key images", "pdf")
+        trial = run_trial(name, table, folder, out, device=device, progress=show, kinds=kinds)
     if as_json:
         print_json(asdict(trial))
         return
+    click.echo(NOTICE)
     for series in trial.series:
-        click.echo(
-            f"{series.modality} {series.description!r}, {series.images} images: {series.outcome} {series.reason}"
-        )
-        for line in (*series.segments, *series.derived, *series.remarks):
+        click.echo(f"\n{series.modality} {series.description!r}, {series.images} images")
+        for line in filter(None, (series.headline, series.scope)):
+            click.echo(f"  {line}")
+        for finding in series.findings:
+            click.echo(f"  {finding.label}: {'; '.join(finding.described)}")
+            click.echo(f"    {'; '.join(finding.measured)}")
+        for line in (*series.derived, *series.remarks):
             click.echo(f"  {line}")
         if series.outcome != "not applicable":
             click.echo(f"  {series.seconds:.1f} s on {trial.device}, {len(series.files)} objects written")
+        for path in series.pictures:
+            click.echo(f"  key image {path}")
         if series.fault:
             click.echo(f"  NOT FIT TO BE SENT: {series.fault}")
 

@@ -46,6 +46,8 @@ def sensible(value: float, unit: str) -> float:
 def digits(value: float, unit: str) -> str:
     """The number alone, rounded by ``sensible``, never in scientific notation."""
     value = sensible(value, unit)
+    if unit in ("ml", "cm3") and 0.1 <= abs(value) < 10:
+        return f"{value:.1f}"
     if value == int(value):
         return f"{value:.0f}"
     return f"{value:.{_LEAST}f}".rstrip("0")

@@ -22,6 +22,7 @@ from node.ledger import begin_immediate, open_ledger
 from node.ledger.circuits import record_failure
 from node.ledger.engine import ledger_url
 from node.ledger.operation import pause_destination
+from node.wording import NOTICE
 
 
 @pytest.fixture
@@ -131,5 +132,10 @@ def test_try_runs_a_pipeline_on_a_folder_and_writes_its_objects(tmp_path: Path):
     findings, unsuitable = json.loads(done.output)["series"]
     assert (findings["outcome"], findings["segments"]) == ("findings", ["Bright 1"])
     assert unsuitable["reason"] == "the series has 2 images, at least 3 are needed"
-    written = [dcmread(path).Modality for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert sorted(written) == ["CT"] * 6 + ["SEG", "SR"]
+    written = [dcmread(path).Modality for path in (tmp_path / "out").rglob("*.dcm")]
+    assert sorted(written) == ["CT"] * 6 + ["DOC", "OT", "SEG", "SR"]
+    assert [path.read_bytes()[1:4] for path in (tmp_path / "out").rglob("*.png")] == [b"PNG"]
+    told = CliRunner().invoke(main, arguments).output
+    assert NOTICE in told
+    assert "Outcome: findings." in told
+    assert re.search(r"Bright 1: .*; Image \d+\n +Long axis \d+ mm; Short axis \d+ mm; Volume [\d.]+ m", told), told

@@ -7,17 +7,19 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import pytest
-from analyses import analysis, source_of
+from analyses import ALGORITHM, analysis, source_of
 from every_object import EVERY, PROFILES, SYNTHETIC, every_object, everything, notes
 from pydicom import Dataset, dcmread
 
 from node import errors
 from node.config import Config
 from node.errors import NodeError, not_analysed
+from node.pipeline import Findings, codes
 from node.results import check, encode
 from node.wording import NOTICE
 
@@ -123,3 +125,29 @@ def test_a_failure_is_told_by_its_class_alone(tmp_path: Path, kind: type[BaseExc
 
 def test_an_image_that_cannot_be_read_is_told_so():
     assert not_analysed(errors.InputError("x"), "7").startswith("NOT ANALYSED: one image cannot be read.")
+
+
+SCOPE = "Finds nodules of 6 to 35 mm; larger masses are often missed."
+
+
+@pytest.mark.parametrize("some", [True, False])
+def test_what_is_found_and_missed_is_said_and_right_beside_no_findings(tmp_path: Path, *, some: bool):
+    source = source_of(tmp_path, SYNTHETIC["axial"]())
+    found = everything(source) if some else Findings(looked_for=(codes.SCT.Nodule,))
+    algorithm = replace(ALGORITHM, scope=SCOPE)
+    for made in encode(analysis(found, algorithm=algorithm), source, ["sr", "pdf"]):
+        if made.kind == "pdf":
+            said = " ".join(page(made.dataset).split())
+            assert SCOPE in said
+            assert (f"Outcome: no findings. {SCOPE}" in said) == (not some)
+        else:
+            said_in_order = list(texts(made.dataset))
+            assert (SCOPE in said_in_order) == some
+            assert (f"Outcome: no findings. {SCOPE}" in said_in_order) == (not some)
+
+
+def test_a_failure_promises_no_scope(tmp_path: Path):
+    source = source_of(tmp_path, SYNTHETIC["axial"]())
+    failed = analysis(outcome="failed", reason="NOT ANALYSED: x.", algorithm=replace(ALGORITHM, scope=SCOPE))
+    for made in encode(failed, source, ["sr", "pdf"]):
+        assert SCOPE not in " ".join(" ".join(texts(made.dataset)).split())

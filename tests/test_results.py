@@ -93,7 +93,7 @@ def test_an_analysis_of_a_part_says_so_whatever_it_found(tmp_path):
         check(objects, source)
         report = one(objects, "sr")
         assert report.SeriesDescription == "PARTIAL - AI nodule report"
-        assert "Outcome: partial (2 slices are missing)" in texts(report)
+        assert "Outcome: partial. 2 slices are missing." in texts(report)
         (evaluations,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "C0034375"]
         summary, status = (i.ConceptCodeSequence[0].CodeValue for i in evaluations.ContentSequence[:2])
         assert (summary, status) == (code, "111223")

@@ -35,7 +35,7 @@ def test_every_size_in_every_unit_is_a_plain_number(unit: str, exponent: int, le
         (0.43, "mm", "under 1 mm"),
         (0.0, "mm", "0 mm"),
         (113.4, "mm3", "113 mm³"),
-        (999.6, "mm3", "1 ml"),
+        (999.6, "mm3", "1.0 ml"),
         (1234.0, "mm3", "1.2 ml"),
         (20583.0, "mm3", "21 ml"),
         (1e-9, "ml", "under 0.1 ml"),

@@ -8,14 +8,28 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from PIL import Image
+
 from node.config import DEFAULT_OBJECTS, PipelineTable
 from node.errors import EncodeError
 from node.jobs.analyse import analyse
 from node.jobs.load import load_pipeline
 from node.pipeline import Findings, Pipeline, Unsuitable
 from node.results import Analysis, EncodedObject, Outcome, check, encode
+from node.results.finding import place_findings
 from node.studies.folder import Progress, series_below
 from node.studies.source import SourceSeries
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingTrial:
+    """One finding in the words of the report."""
+
+    label: str
+    described: tuple[str, ...]
+    """What it is, on which side and where, and on which image it is largest."""
+    measured: tuple[str, ...]
+    """Long and short axis, volume, certainty, and what the pipeline measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +46,15 @@ class SeriesTrial:
     """Why it is partial or not applicable."""
     fault: str
     """Why a node would not send the result; empty when it passed the gate."""
+    headline: str
+    """The outcome as the report says it."""
+    scope: str
+    """What the algorithm finds and misses, where the headline does not say it."""
     lesions: int
     segments: tuple[str, ...]
     """Labels."""
+    findings: tuple[FindingTrial, ...]
+    """In the order of the report."""
     derived: tuple[str, ...]
     """Descriptions."""
     remarks: tuple[str, ...]
@@ -42,6 +62,8 @@ class SeriesTrial:
     """Of the run."""
     files: tuple[Path, ...]
     """DICOM objects that were written."""
+    pictures: tuple[Path, ...]
+    """Key images among them, as PNG."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,20 +125,19 @@ def _try_series(
     except Unsuitable as unsuitable:
         reason = str(unsuitable) or "the pipeline gave no reason"
     seconds = time.monotonic() - started
-    files: tuple[Path, ...] = ()
-    fault = ""
-    if outcome != "not applicable":
-        analysis = Analysis(
-            pipeline=name,
-            title=title,
-            algorithm=pipeline.algorithm,
-            generation=1,
-            outcome=outcome,
-            reason=reason,
-            findings=findings,
-            analysed_at=datetime.now(UTC),
-        )
-        files, fault = _encode(analysis, source, out, kinds)
+    analysed = outcome != "not applicable"
+    analysis = Analysis(
+        pipeline=name,
+        title=title,
+        algorithm=pipeline.algorithm,
+        generation=1,
+        outcome=outcome,
+        reason=reason,
+        findings=findings if analysed else None,
+        analysed_at=datetime.now(UTC),
+    )
+    objects, fault = _encode(analysis, source, kinds) if analysed else ((), "")
+    files, pictures = _write(objects, out / source.series_instance_uid) if out is not None else ((), ())
     return SeriesTrial(
         series_instance_uid=source.series_instance_uid,
         modality=source.modality,
@@ -124,33 +145,51 @@ def _try_series(
         images=len(paths),
         outcome=outcome,
         reason=reason,
+        headline=analysis.headline,
+        scope=analysis.scope,
         fault=fault,
         lesions=len(findings.lesions),
         segments=tuple(segment.label for segment in findings.all_segments),
+        findings=_findings(findings, source) if not fault else (),
         derived=tuple(series.description for series in findings.derived),
-        remarks=findings.remarks,
+        remarks=analysis.remarks,
         seconds=seconds,
         files=files,
+        pictures=pictures,
     )
 
 
-def _encode(
-    analysis: Analysis, source: SourceSeries, out: Path | None, kinds: Collection[str]
-) -> tuple[tuple[Path, ...], str]:
-    """The files that were written, and what is wrong with them."""
-    fault = ""
+def _findings(findings: Findings, source: SourceSeries) -> tuple[FindingTrial, ...]:
+    if not findings.all_segments:
+        return ()
+    return tuple(
+        FindingTrial(
+            label=finding.segment.label, described=(*finding.described(), finding.image), measured=finding.measured()
+        )
+        for finding in place_findings(findings, source, source.geometry, "")
+    )
+
+
+def _encode(analysis: Analysis, source: SourceSeries, kinds: Collection[str]) -> tuple[tuple[EncodedObject, ...], str]:
+    """The objects, and what is wrong with them."""
     objects: tuple[EncodedObject, ...] = ()
     try:
         objects = encode(analysis, source, kinds)
         check(objects, source)
     except EncodeError as error:
-        fault = str(error)
-    if out is None:
-        return (), fault
-    files = []
-    for number, encoded in enumerate(objects):
-        path = out / source.series_instance_uid / f"{number + 1:04d}-{encoded.kind}.dcm"
+        return objects, str(error)
+    return objects, ""
+
+
+def _write(objects: Collection[EncodedObject], folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """DICOM files, and key images once more as PNG: to be looked at without a viewer."""
+    files, pictures = [], []
+    for number, encoded in enumerate(objects, 1):
+        path = folder / f"{number:04d}-{encoded.kind}.dcm"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded.data)
         files.append(path)
-    return tuple(files), fault
+        if encoded.kind == "key images":
+            pictures.append(path.with_suffix(".png"))
+            Image.fromarray(encoded.dataset.pixel_array).save(pictures[-1])
+    return tuple(files), tuple(pictures)

@@ -186,6 +186,17 @@ class Analysis:
         return self.findings is not None and is_positive(self.findings)
 
     @property
+    def headline(self) -> str:
+        """The first line of every report: the outcome, why, and beside *no findings* what would have been found."""
+        scope = self.algorithm.scope if self.outcome == "no findings" else ""
+        return " ".join(_sentence(text) for text in (f"Outcome: {self.outcome}", self.reason, scope) if text)
+
+    @property
+    def scope(self) -> str:
+        """What the algorithm finds and misses, where the headline has not said it and anything was analysed."""
+        return self.algorithm.scope if self.outcome in ANALYSED - {"no findings", "derived"} else ""
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """What may be missing, what is asserted or was looked for, what the pipeline says, then what was withheld."""
         caveat = (self.caveat,) if self.caveat else ()
@@ -198,6 +209,10 @@ class Analysis:
             *self.findings.remarks,
             *self.withheld,
         )
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _looked_for(findings: Findings) -> Iterator[str]:

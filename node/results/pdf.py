@@ -119,7 +119,8 @@ def draw_page(
         Spacer(0, 6),
         _identity(identity),
         Spacer(0, 8),
-        _text(f"Outcome: {analysis.outcome}" + (f". {analysis.reason}" if analysis.reason else ""), 12),
+        _text(analysis.headline, 12),
+        *([_text(analysis.scope, 9)] if analysis.scope else []),
         Spacer(0, 4),
     ]
     if findings:

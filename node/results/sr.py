@@ -305,7 +305,6 @@ def _evaluations(analysis: Analysis) -> ContainerContentItem:
 
 
 def _comments(analysis: Analysis) -> list[ContentItem]:
-    """The outcome in words with its reason, the notice, what this takes the place of, the remarks."""
-    outcome = f"Outcome: {analysis.outcome}" + (f" ({analysis.reason})" if analysis.reason else "")
-    texts = (outcome, NOTICE, analysis.supersession, *analysis.remarks)
+    """The outcome in words with its reason, the notice, what this takes the place of, the scope, the remarks."""
+    texts = (analysis.headline, NOTICE, analysis.supersession, analysis.scope, *analysis.remarks)
     return [TextContentItem(codes.DCM.Comment, plain(text, 1024), _CONTAINS) for text in texts if text]

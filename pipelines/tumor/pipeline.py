@@ -27,6 +27,7 @@ WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_AXIAL_MM = 2.5
 """Axial pixels larger than this (thick coronal or sagittal slices) show no anatomy that the network knows."""
 MAP = "Probability of FLAIR abnormality"
+ABNORMALITY = Code("flair-abnormality", PRIVATE_SCHEME, "FLAIR abnormality")
 POSITION = Code("head-position", PRIVATE_SCHEME, "Position in head, front to back")
 REMARKS = (
     "The outlined region is what is bright on FLAIR, whatever its cause: mass and oedema are not told apart.",
@@ -149,7 +150,7 @@ class TumorPipeline:
                 found.append(replace(lesion, measurements=(*lesion.measurements, *spread)))
         lesions = [_numbered(one, number) for number, one in enumerate(sorted(found, key=lambda one: one.rank), 1)]
         remarks = (*REMARKS, *([f"Not recognised as FLAIR: {doubt}."] if doubt else []))
-        return Findings(lesions=tuple(lesions), maps=maps, remarks=remarks, looked_for=(codes.SCT.Lesion,))
+        return Findings(lesions=tuple(lesions), maps=maps, remarks=remarks, looked_for=(ABNORMALITY,))
 
     def _analyse(
         self, volume: Volume
@@ -213,7 +214,7 @@ class TumorPipeline:
         side = side_of(mask, head, float(volume.spacing[2]))
         return Lesion(
             segment=segment,
-            finding=codes.SCT.Lesion,
+            finding=ABNORMALITY,
             site=codes.SCT.Brain,
             laterality=sides[side],
             probability=float(probability[mask].mean()),
