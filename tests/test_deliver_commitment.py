@@ -15,13 +15,15 @@ import sqlalchemy as sa
 from dicom_files import ct_series
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+from scanner import ELSEWHERE, HERE
 
+from node.config import Config
 from node.deliver.association import Timeouts
 from node.errors import DeliveryError
 from node.ledger import begin_immediate
-from node.ledger.tables import delivery_instance
+from node.ledger.tables import delivery_instance, notice
 from node.receive.receiver import Receiver
 
 
@@ -125,9 +127,10 @@ def test_a_peer_without_storage_commitment_is_named_and_the_objects_count_as_sto
 
 
 class Committing:
-    """A scripted PACS that answers on the association of the request, or refuses it with a status."""
+    """A scripted PACS that answers on the association of the request, never, or refuses it with a status."""
 
-    def __init__(self, status: int = 0x0000) -> None:
+    def __init__(self, status: int = 0x0000, *, answers: bool = True) -> None:
+        self._answers = answers
         self.aet, self.host = "SCRIPTED", "127.0.0.1"
         self.reports: list[int] = []
         self._status = status
@@ -142,7 +145,7 @@ class Committing:
         report = Dataset()
         report.TransactionUID = event.action_information.TransactionUID
         report.ReferencedSOPSequence = event.action_information.ReferencedSOPSequence
-        if self._status == 0x0000:
+        if self._status == 0x0000 and self._answers:
             threading.Thread(target=self._report, args=(event.assoc, report)).start()
         return self._status, None
 
@@ -172,3 +175,73 @@ def test_a_refused_request_is_reported_and_made_again_at_the_next_attempt(tmp_pa
     pacs.server.shutdown()
     assert (job.status().state, job.status().attempt) == ("STORED", 2)
     assert transactions(job) == {None}
+
+
+def test_a_report_counts_only_from_the_destination_that_was_asked(tmp_path: Path) -> None:
+    pacs, port = Committing(answers=False), peers.free_port()
+    job = finished(tmp_path, pacs, port)
+    with pytest.raises(DeliveryError, match="not answered yet"):
+        job.deliver(timeouts=Timeouts(report_seconds=0.1))
+    (transaction,) = transactions(job)
+    forged = {"committed": job.uids, "transaction": str(transaction), "port": port}
+    with receiver(job):
+        for title in ("EVIL", "SCRIPTED"):
+            assert tell(**forged, title=title, address=ELSEWHERE) == 0x0112
+            assert tell(**forged, title=title, address=ELSEWHERE, failed=True) == 0x0112
+        assert (job.status().state, job.status().committed) == ("STORED", 0)
+        assert transactions(job) == {transaction}
+        assert tell(**forged, title="SCRIPTED", address=HERE) == 0x0000
+    pacs.server.shutdown()
+    assert (job.status().state, job.status().committed) == ("CONFIRMED", 3)
+    with job.engine.connect() as connection:
+        refused = connection.execute(sa.select(notice).where(notice.c.what == "refused")).all()
+    assert [(row.who, row.address, row.detail) for row in refused] == [
+        ("EVIL", ELSEWHERE, "Storage Commitment report in the name of pacs")
+    ]
+
+
+CALLERS = (
+    {"title": "SCRIPTED", "address": ELSEWHERE, "group": "pacs"},
+    {"title": "SCU2", "group": "pacs"},
+    {"title": "CT1"},
+)
+
+
+@pytest.mark.parametrize(("title", "state"), [("SCRIPTED", "CONFIRMED"), ("SCU2", "CONFIRMED"), ("CT1", "STORED")])
+def test_callers_name_other_addresses_and_titles_from_which_a_destination_reports(
+    tmp_path: Path, title: str, state: str
+) -> None:
+    pacs, port = Committing(answers=False), peers.free_port()
+    job = finished(tmp_path, pacs, port)
+    ae = {"address": "127.0.0.1", "port": port, "callers": CALLERS}
+    job.config = Config.model_validate({**job.config.model_dump(), "ae": ae})
+    with pytest.raises(DeliveryError, match="not answered yet"):
+        job.deliver(timeouts=Timeouts(report_seconds=0.1))
+    (transaction,) = transactions(job)
+    with receiver(job):
+        status = tell(committed=job.uids, transaction=str(transaction), port=port, title=title, address=ELSEWHERE)
+    pacs.server.shutdown()
+    assert (status, job.status().state) == (0x0000 if state == "CONFIRMED" else 0x0112, state)
+
+
+def tell(*, committed: list[str], transaction: str, port: int, title: str, address: str, failed: bool = False) -> int:
+    """The status that a report of ``title`` at ``address`` is answered."""
+    report = Dataset()
+    report.TransactionUID = transaction
+    items = []
+    for uid in committed:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = CTImageStorage, uid
+        items.append(item)
+        if failed:
+            item.FailureReason = 0x0112
+    setattr(report, "FailedSOPSequence" if failed else "ReferencedSOPSequence", items)
+    entity = AE(ae_title=title)
+    entity.add_requested_context(StorageCommitmentPushModel)
+    roles = [build_role(StorageCommitmentPushModel, scp_role=True)]
+    peer = entity.associate("127.0.0.1", port, ae_title="AINODE", ext_neg=roles, bind_address=(address, 0))
+    answer, _ = peer.send_n_event_report(
+        report, 2 if failed else 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+    )
+    peer.release()
+    return int(answer.Status)

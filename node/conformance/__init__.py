@@ -45,7 +45,8 @@ NORMALIZED_STATUSES = {
     status.INVALID_ATTRIBUTE_VALUE: "An attribute has a value that the service does not allow",
     status.PROCESSING_FAILURE: "A fault of the node, or (Error ID A710) the procedure step is final",
     status.DUPLICATE_INSTANCE: "N-CREATE of a procedure step that exists",
-    status.NO_SUCH_INSTANCE: "N-SET of a procedure step that does not exist; N-ACTION on another instance",
+    status.NO_SUCH_INSTANCE: "N-SET of a procedure step that does not exist; N-ACTION on another instance; "
+    "N-EVENT-REPORT by another system than the one that was asked",
     status.INVALID_ARGUMENT: "The Transaction UID or the list of instances cannot be used",
     status.INVALID_INSTANCE: "The SOP Instance UID is malformed",
     status.MISSING_ATTRIBUTE: "A required attribute is missing",

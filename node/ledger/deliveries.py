@@ -136,6 +136,12 @@ def withdraw_request(connection: sa.Connection, transaction_uid: str) -> None:
     )
 
 
+def asked_destinations(connection: sa.Connection, transaction_uid: str) -> set[str]:
+    """Which destinations were asked for commitment under this Transaction UID."""
+    query = sa.select(delivery_instance.c.destination).where(delivery_instance.c.transaction_uid == transaction_uid)
+    return set(connection.scalars(query.distinct()))
+
+
 def record_commitment(
     connection: sa.Connection,
     transaction_uid: str,

@@ -70,6 +70,8 @@ class NormalizedAnswer:
     sop_instance_uid: str = ""
     """Of the SOP Instance that an N-CREATE without one has made."""
     then: Notification | None = None
+    refused: str = ""
+    """For the audit trail: what the caller may not do; empty when it may."""
 
 
 class Caller(Protocol):

@@ -6,6 +6,8 @@ N-CREATE or N-SET is answered.
 
 from __future__ import annotations
 
+import logging
+
 import sqlalchemy as sa
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
@@ -25,6 +27,8 @@ from node.receive.status import (
     SUCCESS,
 )
 from node.spool import is_uid
+
+LOGGER = logging.getLogger(__name__)
 
 
 class ProcedureStepScp:
@@ -70,7 +74,10 @@ class ProcedureStepScp:
             if before is None:
                 return NormalizedAnswer(status=NO_SUCH_INSTANCE, comment="no such performed procedure step")
             if before[1] not in {"", request.equipment}:  # "": an older version did not keep it
-                return NormalizedAnswer(status=NOT_AUTHORIZED, comment="another device created this procedure step")
+                comment = "another device created this procedure step"
+                refused = f"{comment} ({request.sop_instance_uid})"
+                LOGGER.warning("N-SET from %s at %s: %s", request.calling_ae, request.address, refused)
+                return NormalizedAnswer(status=NOT_AUTHORIZED, comment=comment, refused=refused)
             if before[0] != IN_PROGRESS:
                 comment = "Performed Procedure Step Object may no longer be updated"
                 return NormalizedAnswer(status=PROCESSING_FAILURE, comment=comment, error_id=NO_LONGER_UPDATED)

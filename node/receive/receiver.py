@@ -12,15 +12,14 @@ from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitme
 
 from node.actor import look_every
 from node.config import Config
-from node.ledger.deliveries import record_report
 from node.ledger.endings import ABORTED, AS_USUAL, LOST, Ending
-from node.ledger.engine import begin_immediate
 from node.ledger.instances import occupied_bytes
 from node.ledger.notices import give_notice
 from node.listening import Listening
 from node.receive.association import Association, Handlers
 from node.receive.command import N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_SET_RQ
 from node.receive.commitment import CommitmentScp
+from node.receive.commitment_report import CommitmentReportScu
 from node.receive.committer import Committer
 from node.receive.messages import Services
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
@@ -30,7 +29,7 @@ from node.receive.quota import Quota
 from node.receive.recovery import recover, search
 from node.receive.refusals import Refusals
 from node.receive.server import Server
-from node.receive.status import NOT_AUTHORIZED, SUCCESS, UNRECOGNISED_OPERATION
+from node.receive.status import UNRECOGNISED_OPERATION
 from node.receive.storage import Storage
 from node.spool import Spool
 from node.tls import ServerTls
@@ -69,8 +68,9 @@ class Receiver:
             min_free_gib=config.storage.min_free_gib,
         )
         commitment, procedure_step = CommitmentScp(engine, spool), ProcedureStepScp(engine)
+        reports = CommitmentReportScu(engine, config.destinations, self._policy)
         self._services: dict[tuple[int, str], Callable[[NormalizedRequest], NormalizedAnswer]] = {
-            (N_EVENT_REPORT_RQ, StorageCommitmentPushModel): self._event_report,
+            (N_EVENT_REPORT_RQ, StorageCommitmentPushModel): reports.report,
             (N_ACTION_RQ, StorageCommitmentPushModel): commitment.action,
             (N_CREATE_RQ, ModalityPerformedProcedureStep): procedure_step.create,
             (N_SET_RQ, ModalityPerformedProcedureStep): procedure_step.set,
@@ -163,15 +163,6 @@ class Receiver:
     def _normalized(self, request: NormalizedRequest) -> NormalizedAnswer:
         service = self._services.get((request.operation, request.context_class_uid))
         answer = service(request) if service else NormalizedAnswer(status=UNRECOGNISED_OPERATION)
-        if answer.status == NOT_AUTHORIZED:
-            what = f"{answer.comment} ({request.sop_instance_uid})"
-            LOGGER.warning("%s at %s refused: %s", request.calling_ae, request.address, what)
-            self._refused(request.calling_ae, request.address, what)
+        if answer.refused:
+            self._refused(request.calling_ae, request.address, answer.refused)
         return answer
-
-    def _event_report(self, request: NormalizedRequest) -> NormalizedAnswer:
-        """Answer of a PACS to our Storage Commitment request (PS3.4 J.3.3): Success once it is durable."""
-        with begin_immediate(self._engine) as connection:
-            if not record_report(connection, request.dataset):
-                LOGGER.warning("Storage Commitment report from %s for a transaction we do not know", request.calling_ae)
-        return NormalizedAnswer(status=SUCCESS)
