@@ -4,14 +4,27 @@ INSTALLED := .venv/.installed
 
 SUPPLY := build/supply
 SITE_TOOLS := build/site-tools
+LOWEST := build/lowest
+LOWEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,cli compat completeness config deliver frames geometry jobs_engine \
+	ledger_arrival ledger_deliveries ledger_instances pipeline_tumor receive_wire results results_gate results_identity rules studies web_pages))
 
-.PHONY: demo test bench docs lint install sbom audit clean
+.PHONY: demo test test-lowest bench docs lint install sbom audit clean
 
 demo: install
 	$(BIN)/ainode demo $(if $(STUDIES),--studies "$(STUDIES)")
 
 test: install lint
 	$(BIN)/pytest
+
+# With the lowest version of every dependency that pyproject.toml allows; the tools of the tests are those of .venv.
+test-lowest:
+	rm -rf $(LOWEST)
+	python3 -m venv $(LOWEST)
+	.ci/lowest > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/lowest.txt --editable .
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/lowest.txt \
+		$$(grep -E '^(aiosmtpd|dicom3tools|hypothesis|psycopg|psycopg-binary|pytest|pytest-timeout)==' constraints.txt)
+	$(LOWEST)/bin/python -m pytest -p no:cacheprovider $(LOWEST_TESTS)
 
 bench: install
 	$(BIN)/ainode bench receive $(if $(QUICK),--quick)

@@ -14,7 +14,7 @@ from importlib.metadata import PackagePath, distribution
 from pathlib import Path
 from typing import Any
 
-from node import __version__
+from node import __version__, compat
 from node.config import Config, Destination
 from node.deliver import echo
 from node.errors import NodeError
@@ -44,6 +44,7 @@ class Check:
 def check(config: Config) -> Iterator[Check]:
     """Run every check, one after the other; none changes anything but a probe file in the storage folder."""
     yield _installation()
+    yield from (Check(name="libraries", good=False, found=fault) for fault in compat.missing())
     yield Check(name="configuration", good=True, found=f"{len(config.rules)} rules, {len(config.pipelines)} pipelines")
     yield _guarded("storage", lambda: _storage(config))
     yield _guarded("ledger", lambda: _ledger(config))

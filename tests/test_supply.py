@@ -1,16 +1,18 @@
-"""The dependency audit fails on what is known, and says plainly when it knows nothing."""
+"""The dependency audit, and the lowest versions."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-AUDIT = Path(__file__).parents[1] / ".ci" / "audit"
+ROOT = Path(__file__).parents[1]
+AUDIT = ROOT / ".ci" / "audit"
 FAULT = {"id": "PYSEC-1", "fix_versions": ["2.0"]}
 CLEAN = {"name": "click", "version": "8", "vulns": []}
 UNKNOWN = {"name": "torch", "skip_reason": "Dependency not found on PyPI"}
@@ -37,3 +39,9 @@ def test_the_audit_says_what_it_knows(tmp_path: Path, answer: dict[str, Any] | N
     done = subprocess.run([sys.executable, AUDIT, sys.executable, tool], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (status, "")
     assert said in done.stdout
+
+
+def test_the_lowest_versions_are_the_bounds_of_every_dependency():
+    done = subprocess.run([ROOT / ".ci" / "lowest"], capture_output=True, text=True, check=True)
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert done.stdout.splitlines() == [one.partition(",")[0].replace(">=", "==") for one in wanted]

@@ -1,0 +1,102 @@
+"""Private names of libraries that the node uses, and the versions that have them.
+
+A private name may move in any release, so that ``pyproject.toml`` allows these libraries only below ``below``.
+``tests/test_compat.py`` keeps this list, the code and ``pyproject.toml`` equal, and describes what each name must be;
+it is the first thing to run when a bound is raised. ``ainode check`` reports a name that the installed library lacks.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Internals:
+    """Private names of one module of a library."""
+
+    library: str
+    """Name of the distribution."""
+    below: str
+    """First version that is not allowed."""
+    module: str
+    names: tuple[str, ...]
+    """In the module; of a class as ``Class.name``."""
+    purpose: str
+
+
+INTERNALS = (
+    Internals(
+        library="dbos",
+        below="3.5",
+        module="dbos",
+        names=("DBOS._recover_pending_workflows",),
+        purpose="put back the work of a process that died",
+    ),
+    Internals(
+        library="highdicom",
+        below="0.29",
+        module="highdicom._standard_utils",
+        names=(
+            "AttributeTypeValues",
+            "construct_module_tree",
+            "get_iod_module_map",
+            "get_module_attribute_map",
+            "get_sop_class_iod_map",
+        ),
+        purpose="the tables of PS3.3 that the gate validates against",
+    ),
+    Internals(
+        library="pydicom",
+        below="3.1",
+        module="pydicom.sr._concepts_dict",
+        names=("concepts",),
+        purpose="the code meanings that the gate compares",
+    ),
+    Internals(
+        library="pydicom",
+        below="3.1",
+        module="pydicom.dataset",
+        names=("Dataset._character_set",),
+        purpose="write undecoded elements as they are",
+    ),
+    Internals(
+        library="pynetdicom",
+        below="3.1",
+        module="pynetdicom._globals",
+        names=("APPLICATION_CONTEXT_NAME",),
+        purpose="the DICOM application context (PS3.7 A.2.1)",
+    ),
+    Internals(
+        library="pynetdicom",
+        below="3.1",
+        module="pynetdicom._config",
+        names=("CODECS", "LOG_HANDLER_LEVEL", "STORE_SEND_CHUNKED_DATASET", "VALIDATORS"),
+        purpose="keep patient names out of the log, accept unusual UIDs and titles, send files as they are stored",
+    ),
+)
+
+
+def missing(used: tuple[Internals, ...] = INTERNALS) -> Iterator[str]:
+    """What the installed libraries lack, each with the remedy. Imports the libraries."""
+    for internals in used:
+        for name in internals.names:
+            if not _exists(internals.module, name):
+                yield (
+                    f"{internals.library} {version(internals.library)} has no {internals.module}.{name} "
+                    f"({internals.purpose}); install {internals.library} below {internals.below}"
+                )
+
+
+def _exists(module: str, name: str) -> bool:
+    try:
+        found: object = importlib.import_module(module)
+    except ImportError:
+        return False
+    for part in name.split("."):
+        if not hasattr(found, part):
+            return False
+        found = getattr(found, part)
+    return True
