@@ -109,6 +109,13 @@ def mixed(**values: Any) -> list[Dataset]:
     return images[:2] + [changed(image, **values) for image in images[2:]]
 
 
+def all_changed(**values: Any) -> list[Dataset]:
+    images = [changed(image, **values) for image in ct_series(4, 16)]
+    for image in images:
+        image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
+    return images
+
+
 def _series() -> dict[str, list[Dataset]]:
     uids = {"study": generate_uid(), "series": generate_uid()}
     orientations = [*ct_series(2, 16, **uids), *ct_series(2, 16, orientation=SAGITTAL, **uids)]
@@ -120,13 +127,29 @@ def _series() -> dict[str, list[Dataset]]:
     cine = [
         changed(i, NumberOfFrames=2, PixelData=i.PixelData * 2, ImagePositionPatient=None) for i in ct_series(4, 16)
     ]
+    some = ct_series(5, 16)
     return {
         "series with several orientations": orientations,
         "series with several frames of reference": mixed(FrameOfReferenceUID=generate_uid()),
         "images of several patients in one series": mixed(PatientID="2"),
+        "a frame of reference of its own in every image": [
+            changed(image, FrameOfReferenceUID=generate_uid()) for image in ct_series(4, 16)
+        ],
         "several volumes in one series (4D)": volumes,
         "multi-frame image without a position for every frame": cine,
         "functional groups that name another image, series or patient": [with_private_groups()],
+        "images whose SOP Class is not that of their Modality": all_changed(SOPClassUID=MRImageStorage),
+        "images in colour or with a palette": all_changed(PhotometricInterpretation="PALETTE COLOR"),
+        "projections, renderings and screenshots among the derived images": all_changed(
+            ImageType=["DERIVED", "SECONDARY", "MIP"]
+        ),
+        "rescale, bits or pixel spacing that no scanner has": all_changed(RescaleSlope="1e308"),
+        "CT values that are no Hounsfield units": all_changed(RescaleType="EDW"),
+        "some images of the above, or localizers, among slices": [
+            *some[:1],
+            changed(some[1], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+            *some[2:],
+        ],
         "single image": [one()],
         "secondary capture, whatever its Modality": [changed(secondary_capture(), Modality="CT")],
         "structured report, waveform, any object without pixels": [changed(text_report(), Modality="CT")],
@@ -168,5 +191,6 @@ def test_a_strange_series_has_its_named_outcome(node: Node, tmp_path: Path, name
 
 
 def test_every_line_of_the_page_is_tested() -> None:
-    elsewhere = {"Input", "---", "the same image in another transfer syntax"}
+    loops = "result of an AI node (this one or another), also with other UIDs, patient or institution"  # test_loops.py
+    elsewhere = {"Input", "---", "the same image in another transfer syntax", loops}
     assert set(TOLD) - elsewhere == {*_refused(), *_again(), *_series()}

@@ -61,6 +61,21 @@ def test_no_known_macro_offers_an_attribute_of_patient_study_series_or_instance(
     assert not {keyword for keyword in taken if keyword.endswith("UID")}
 
 
+@pytest.mark.parametrize("stated", ["3", "5", "four"])
+@pytest.mark.filterwarnings("ignore")
+def test_an_object_of_another_number_of_frames_than_it_describes_is_not_taken_apart(tmp_path, stated):
+    (whole,) = enhanced(ct_series(4, 16))
+    del whole.NumberOfFrames
+    whole.add_new(0x00280008, "LO", stated)
+    whole.save_as(tmp_path / "whole.dcm")
+    assert split_frames(whole) == (whole,)
+    assert SourceSeries.read([tmp_path / "whole.dcm"]).grid.fault == (
+        "multi-frame images without a position for every frame"
+    )
+    (report,) = results_on(tmp_path / "whole.dcm")
+    assert named(report) == {whole.SOPInstanceUID}
+
+
 def test_results_on_an_enhanced_object_with_a_private_group_name_only_what_was_received(tmp_path):
     whole = with_private_groups()
     whole.save_as(tmp_path / "whole.dcm")

@@ -18,7 +18,7 @@ from node.studies.choice import Weight, weigh
 from node.studies.completeness import Completion
 from node.studies.identity import contradictions
 from node.studies.region import region_of
-from node.studies.rules import Decision, Origin, decide, is_urgent, result_mark
+from node.studies.rules import Decision, Origin, decide, is_urgent, representative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +52,7 @@ class Decider:
             return ignored("none of its files can be read")
         if keywords := contradictions(headers):
             return _held(keywords)
-        rules = self._config.rules
-        # One image that bears the mark of a result must not keep the others from being analysed.
-        header = next((one for one in headers if not result_mark(one)), headers[0])
+        rules, header = self._config.rules, representative(headers)
         verdict = decide(header, rules, origin)
         region = region_of(headers) if any(rule.prefer for rule in rules) else None
         weights = weigh(header, len(headers), region, verdict, rules)

@@ -12,6 +12,8 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 
+from node.studies.grid import numbers
+
 _OF_ALL_FRAMES = frozenset({
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames",
     "DimensionIndexSequence", "DimensionOrganizationSequence",
@@ -79,12 +81,13 @@ _TAGS = _tags(_MACROS)
 
 
 def split_frames(header: Dataset) -> tuple[Dataset, ...]:
-    """One header per frame, in stored order; an image without functional groups as it is.
+    """One header per frame, in stored order; as it is an image without functional groups of as many frames as it has.
 
     The attributes of the frame's functional groups stand at the top level, its own before the shared ones.
     """
     per_frame = header.get("PerFrameFunctionalGroupsSequence")
-    if not per_frame:
+    frames_stated = numbers(header, "NumberOfFrames", 1)
+    if not per_frame or frames_stated is None or int(frames_stated[0]) != len(per_frame):
         return (header,)
     whole = Dataset()
     for element in header:

@@ -73,14 +73,16 @@ def describe(datasets: Sequence[Dataset]) -> Grid:
     """
     everything = range(len(datasets))
     if any("PerFrameFunctionalGroupsSequence" in d or _integer(d, "NumberOfFrames") != 1 for d in datasets):
-        return _unplaced(datasets, "multi-frame images without a position for every frame")
+        return unplaced(datasets, "multi-frame images without a position for every frame")
     images = [i for i in everything if "Rows" in datasets[i]]
     if not images:
-        return _unplaced(datasets, "the series holds no images")
+        return unplaced(datasets, "the series holds no images")
     alike, difference = _alike(datasets, images)
-    fault = difference if len(alike) <= LEAST_PART * len(images) else _plane_fault(datasets[alike[0]])
+    fault = _plane_fault(datasets[alike[0]])
+    if len(alike) <= LEAST_PART * len(images):
+        fault = _several_spaces([datasets[i] for i in images]) or difference
     if fault:
-        return _unplaced(datasets, fault)
+        return unplaced(datasets, fault)
     left_out = [f"{_images(len(images) - len(alike))} left out: {difference}"] if difference else []
     return _stack(datasets, alike, left_out)
 
@@ -104,6 +106,22 @@ def _alike(datasets: Sequence[Dataset], images: Sequence[int]) -> tuple[list[int
     return largest, _difference(datasets[largest[0]], datasets[others[0]]) if others else ""
 
 
+def _several_spaces(images: Sequence[Dataset]) -> str:
+    """Whether each image has a Frame of Reference of its own, in words that say how to repair it.
+
+    A series has one (PS3.3 C.7.4.1.1.1): only images of one are known to lie in one space. A SEG that names the first
+    one would state for all of them what nobody has said; viewers do not show one that names another.
+    """
+    stated = {str(image.get("FrameOfReferenceUID") or "") for image in images}
+    if len(stated) < max(len(images), 2):
+        return ""
+    return (
+        f"each of the {len(images)} images has a Frame of Reference UID of its own, as after a faulty "
+        "de-identification: it is not known that they lie in one space. To repair it, give all images of the series "
+        "one Frame of Reference UID and send them as a new series"
+    )
+
+
 def _difference(one: Dataset, other: Dataset) -> str:
     if _lacking(one) or _lacking(other):
         return "" if _lacking(one) == _lacking(other) else "geometry is missing"
@@ -114,7 +132,7 @@ def _difference(one: Dataset, other: Dataset) -> str:
         ("ImageOrientationPatient", 6, ORIENTATION_TOLERANCE),
         ("PixelSpacing", 2, POSITION_TOLERANCE_MM),
     ):
-        ours, theirs = _numbers(one, keyword, count), _numbers(other, keyword, count)
+        ours, theirs = numbers(one, keyword, count), numbers(other, keyword, count)
         if ours is not None and theirs is not None and np.abs(ours - theirs).max() > tolerance:
             return f"{keyword} differs within the series"
     return ""
@@ -122,7 +140,7 @@ def _difference(one: Dataset, other: Dataset) -> str:
 
 def _lacking(dataset: Dataset) -> str:
     """The first attribute of the geometry that cannot be used."""
-    return next((k for k, count in _GEOMETRY if _numbers(dataset, k, count) is None), "")
+    return next((k for k, count in _GEOMETRY if numbers(dataset, k, count) is None), "")
 
 
 def _plane_fault(dataset: Dataset) -> str:
@@ -148,7 +166,7 @@ def _stack(datasets: Sequence[Dataset], alike: Sequence[int], left_out: list[str
     several = sum(len(place) > 1 for place in places)
     if several > LEAST_PART * len(places):
         most = max(len(place) for place in places)
-        return _unplaced(
+        return unplaced(
             datasets,
             f"{several} of {len(places)} slice positions occur more than once (up to {most} times): several volumes in "
             "one series, such as time points, echoes or b-values",
@@ -165,7 +183,7 @@ def _stack(datasets: Sequence[Dataset], alike: Sequence[int], left_out: list[str
         words = words or "the slices are shifted against each other"
         if last - first + 1 <= LEAST_PART * len(alike):
             fault = f"{words}; the largest regular part has {last - first + 1} of {len(alike)} images"
-            return _unplaced(datasets, fault, gap=gap)
+            return unplaced(datasets, fault, gap=gap)
         left_out.append(f"{words}; the largest regular part was analysed, {last - first + 1} of {len(alike)} images")
     kept, placed = kept[first : last + 1], placed[first : last + 1]
     return _regular(datasets, kept, placed, left_out, gap=gap)
@@ -213,7 +231,7 @@ def _regular(
     step = float((placed[-1] - placed[0]) @ normal) / (len(kept) - 1) if len(kept) > 1 else _single_step(first)
     shift = (placed - placed[0]) @ np.stack([cosines[3:], cosines[:3]], axis=1)  # mm along rows and columns
     if len(kept) > 1 and np.abs(shift[-1]).max() > SHEAR_LIMIT * step * (len(kept) - 1):
-        return _unplaced(datasets, "the slices are shifted against each other by more than a tilted gantry does")
+        return unplaced(datasets, "the slices are shifted against each other by more than a tilted gantry does")
     pixels = np.rint(shift / [row_spacing, column_spacing]).astype(int)
     pixels -= pixels.min(axis=0)
     affine = np.eye(4)
@@ -233,26 +251,27 @@ def _regular(
 
 def _single_step(dataset: Dataset) -> float:
     for keyword in ("SpacingBetweenSlices", "SliceThickness"):
-        value = _numbers(dataset, keyword, 1)
+        value = numbers(dataset, keyword, 1)
         if value is not None and value[0] > 0:
             return float(value[0])
     return 1.0
 
 
-def _numbers(dataset: Dataset, keyword: str, count: int) -> Floats | None:
+def numbers(dataset: Dataset, keyword: str, count: int) -> Floats | None:
+    """The finite values of an attribute that has so many; ``None`` when it has others."""
     try:
         value: Any = dataset.get(keyword)
-        numbers = np.atleast_1d(np.asarray(value, dtype=float))
-    except (TypeError, ValueError):
+        found = np.atleast_1d(np.asarray(value, dtype=float))
+    except (ArithmeticError, TypeError, ValueError):
         return None
-    return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None
+    return found if found.shape == (count,) and np.isfinite(found).all() else None
 
 
 def _integer(dataset: Dataset, keyword: str) -> int:
     """An integer that scanners may leave out (1 then) or spoil (0 then)."""
     if keyword not in dataset:
         return 1
-    number = _numbers(dataset, keyword, 1)
+    number = numbers(dataset, keyword, 1)
     return 0 if number is None else int(number[0])
 
 
@@ -260,6 +279,7 @@ def _images(count: int) -> str:
     return "1 image" if count == 1 else f"{count} images"
 
 
-def _unplaced(datasets: Sequence[Dataset], fault: str, *, gap: bool = False) -> Grid:
+def unplaced(datasets: Sequence[Dataset], fault: str, *, gap: bool = False) -> Grid:
+    """All images by Instance Number, and why they are no grid."""
     order = sorted(range(len(datasets)), key=lambda i: (_integer(datasets[i], "InstanceNumber"), i))
     return Grid(order=tuple(order), affine=None, fault=fault, gap=gap)

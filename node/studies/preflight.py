@@ -11,13 +11,8 @@ from node.studies.source import SourceSeries
 
 def unmet(needs: Needs, series: SourceSeries) -> str:
     """The reason why ``series`` is not applicable, in words for the radiologist; empty when every need is met."""
-    if series.modality not in needs.modalities:
-        return f"Modality is {series.modality or 'absent'}, needed is {_either(needs.modalities)}"
-    body_part = str(series.attribute("BodyPartExamined") or "").strip().upper()
-    if needs.body_parts and body_part and body_part not in needs.body_parts:
-        return f"BodyPartExamined is {body_part}, needed is {_either(needs.body_parts)}"
-    if len(series.datasets) < needs.min_slices:
-        return f"the series has {len(series.datasets)} images, at least {needs.min_slices} are needed"
+    if reason := _wrong_kind(needs, series):
+        return reason
     if series.grid.affine is None:
         return series.grid.fault if needs.regular_grid else ""
     plane = plane_name(series.datasets[0].ImageOrientationPatient)
@@ -38,6 +33,21 @@ def unmet(needs: Needs, series: SourceSeries) -> str:
         if limit is not None and found < limit:
             return f"{what} {found:.0f} mm, at least {limit:g} mm are needed"
     return _unusual(needs, series)
+
+
+def _wrong_kind(needs: Needs, series: SourceSeries) -> str:
+    modalities = {str(header.get("Modality") or "") for header in series.datasets}
+    if not modalities <= needs.modalities:
+        stated = " and ".join(sorted(modality or "absent" for modality in modalities))
+        return f"Modality is {stated}, needed is {_either(needs.modalities)}"
+    if series.unsuitable:
+        return series.unsuitable
+    body_part = str(series.attribute("BodyPartExamined") or "").strip().upper()
+    if needs.body_parts and body_part and body_part not in needs.body_parts:
+        return f"BodyPartExamined is {body_part}, needed is {_either(needs.body_parts)}"
+    if len(series.datasets) < needs.min_slices:
+        return f"the series has {len(series.datasets)} images, at least {needs.min_slices} are needed"
+    return ""
 
 
 def _unusual(needs: Needs, series: SourceSeries) -> str:

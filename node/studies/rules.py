@@ -68,7 +68,7 @@ class Decision:
 
 
 def decide(header: Dataset, rules: Sequence[Rule], origin: Origin) -> Decision:
-    """Route one complete series by the header of its first image. Every matching rule applies.
+    """Route one complete series by its ``representative`` header. Every matching rule applies.
 
     A rule that looks at the whole study leaves its entry of the trace open (``chosen`` is ``None``); what becomes of it
     is for ``node.studies.choice``.
@@ -105,6 +105,14 @@ def decide(header: Dataset, rules: Sequence[Rule], origin: Origin) -> Decision:
     if refused:
         reason = f"{reason}; not analysed: {refused}" if outcome == "routed" else refused
     return Decision(outcome=outcome, reason=reason, routes=tuple(routes.values()), trace=tuple(trace))
+
+
+def representative(headers: Sequence[Dataset]) -> Dataset:
+    """The header by which a series is routed: of the first image that may be analysed.
+
+    One localizer, or one result that a node made, does not keep the others from being analysed.
+    """
+    return next((header for header in headers if not _never_analysed(header)), headers[0])
 
 
 def trace_entry(header: Dataset, rule: Rule, origin: Origin) -> dict[str, Any]:

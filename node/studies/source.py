@@ -5,6 +5,7 @@ One header is one image: the frames of an Enhanced multi-frame object are header
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,8 +23,9 @@ from pydicom.pixels.utils import iter_pixels, pixel_array
 from node.errors import IdentityError, InputError
 from node.pipeline import Prior, Unsuitable
 from node.studies.frames import split_frames
-from node.studies.grid import Grid, describe
+from node.studies.grid import LEAST_PART, Grid, describe, unplaced
 from node.studies.identity import PATIENT, contradictions
+from node.studies.suitability import slice_fault, told
 
 _SAMPLES = 5
 """Images that the grey levels are taken from."""
@@ -49,6 +51,10 @@ class SourceSeries:
     """Headers without pixel data of the images that are analysed, sorted along the slice normal; of all images, by
     Instance Number, when there is no geometry."""
     grid: Grid
+    unsuitable: str = ""
+    """Why most of the images are no slices of grey levels, whatever the pipeline, in words for a radiologist."""
+    set_aside: str = ""
+    """Which of the others are none."""
     companions: Mapping[str, SourceSeries] = field(default_factory=dict)
     """Other series of the study, by the names that the rule gives them."""
     prior: Prior | None = None
@@ -77,9 +83,21 @@ class SourceSeries:
             )
         images = [(path, header) for path, header in headers if "Rows" in header]  # raw data may stand among them
         frames = [(path, frame) for path, header in images or headers for frame in split_frames(header)]
-        grid = describe([frame for _, frame in frames])
+        reasons = [slice_fault(frame) for _, frame in frames]
+        slices = [one for one, reason in zip(frames, reasons, strict=True) if not reason]
+        left_out = told(reason for reason in reasons if reason)
+        if len(slices) > LEAST_PART * len(frames):
+            frames, fault = slices, ""
+            grid = describe([frame for _, frame in frames])
+        else:
+            fault = Counter(filter(None, reasons)).most_common(1)[0][0]
+            grid = unplaced([frame for _, frame in frames], fault)
         return cls(
-            paths=tuple(frames[i][0] for i in grid.order), datasets=tuple(frames[i][1] for i in grid.order), grid=grid
+            paths=tuple(frames[i][0] for i in grid.order),
+            datasets=tuple(frames[i][1] for i in grid.order),
+            grid=grid,
+            unsuitable=fault,
+            set_aside="" if fault else left_out,
         )
 
     @property
@@ -100,7 +118,7 @@ class SourceSeries:
     @property
     def left_out(self) -> str:
         """Which images of the series are not analysed, and why, in words for a radiologist; empty when all are."""
-        return self.grid.left_out
+        return "; ".join(filter(None, (self.set_aside, self.grid.left_out)))
 
     def attribute(self, keyword: str) -> Any:
         """Value of an attribute of the first image by keyword, ``None`` when absent."""

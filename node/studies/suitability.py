@@ -1,0 +1,151 @@
+"""Is one image a slice of grey levels, as its Modality says? Asked of every image, whatever pipeline comes after.
+
+The words stand in reports: they complete "the image is ..." or "its ...", for a radiologist.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from math import isnan, nan
+
+from pydicom import Dataset
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    LegacyConvertedEnhancedPETImageStorage,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+)
+
+from node.studies.grid import numbers
+
+_CLASSES = {
+    "CT": {CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage},
+    "MR": {MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage},
+    "PT": {
+        PositronEmissionTomographyImageStorage,
+        EnhancedPETImageStorage,
+        LegacyConvertedEnhancedPETImageStorage,
+    },
+}
+"""SOP Classes of slices, by Modality (PS3.3 A.3, A.4, A.21, A.36, A.38, A.56, A.70 to A.72)."""
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+_LOCALIZERS = ("LOCALIZER", "SCOUT", "TOPOGRAM")
+_PICTURES = (
+    "MIP", "MINIP", "MAX_IP", "MIN_IP", "PROJECTION_IMAGE", "VRT", "SSD", "VOLUME_RENDER", "SURFACE_RENDER",
+    "CURVED_MPR", "SCREEN_SAVE", "SCREENSHOT",
+)  # fmt: skip
+"""In Image Type (0008,0008) or Volume Based Calculation Technique (0008,9207): computed views and screenshots."""
+_HOUNSFIELD = ("", "HU", "US")
+"""Rescale Type of CT values (PS3.3 C.11.1.1.2); US: unspecified, which some scanners write for HU."""
+_AIR, _BONE = -900.0, 900.0
+"""HU that the stored values of a CT must be able to reach."""
+_SLOPES = {"CT": (1e-3, 100.0)}
+_ANY_SLOPE = (1e-12, 1e6)
+_INTERCEPTS = {"CT": 32768.0}
+_ANY_INTERCEPT = 1e9
+_PIXEL_SPACING_MM = (0.01, 20.0)
+"""Values beyond are mistakes, or attacks: no scanner has them."""
+
+
+def slice_fault(header: Dataset) -> str:
+    """Why an image, a single one or a frame, cannot be part of a volume; empty when nothing speaks against it."""
+    modality = str(header.get("Modality") or "")
+    fault = _class_fault(header, modality) or _kind_fault(header) or _pixel_fault(header)
+    if fault or "PerFrameFunctionalGroupsSequence" in header:  # which would say the rest, and could not be taken apart
+        return fault
+    return _rescale_fault(header, modality) or _spacing_fault(header)
+
+
+def told(reasons: Iterable[str]) -> str:
+    """How many images are left out, by reason, the most frequent first."""
+    counted = Counter(reasons).most_common()
+    return "; ".join(f"{count} image{'s' if count > 1 else ''} left out: {reason}" for reason, count in counted)
+
+
+def _class_fault(header: Dataset, modality: str) -> str:
+    uid = UID(str(header.get("SOPClassUID") or ""))
+    if modality not in _CLASSES or not uid or uid in _CLASSES[modality]:
+        return ""
+    stored = "in a private SOP Class" if uid.is_private or uid.name == uid else f"as {uid.name}"
+    return f"it is stored {stored}, which holds no {modality} slices"
+
+
+def _kind_fault(header: Dataset) -> str:
+    values = [*_texts(header, "ImageType"), *_texts(header, "VolumeBasedCalculationTechnique")]
+    words = [f"_{'_'.join(re.findall('[A-Z0-9]+', value.upper()))}_" for value in values]
+    for kinds, said in ((_LOCALIZERS, "it is a localizer"), (_PICTURES, "it is a computed view, not a slice")):
+        found = next((value for value, word in zip(values, words, strict=True) for k in kinds if f"_{k}_" in word), "")
+        if found:
+            return f"{said} (ImageType {found})"
+    return ""
+
+
+def _pixel_fault(header: Dataset) -> str:
+    stated = str(header.get("PhotometricInterpretation") or _GREY[1]).strip()
+    if stated not in _GREY or _number(header, "SamplesPerPixel", 1) != 1:
+        return f"the images are in colour ({stated}); grey-scale images are needed"
+    allocated = _number(header, "BitsAllocated", 16)
+    stored = _number(header, "BitsStored", allocated)
+    if not 1 <= stored <= allocated <= 64:
+        return f"its BitsStored {stored:g} and BitsAllocated {allocated:g} contradict each other"
+    return ""
+
+
+def _rescale_fault(header: Dataset, modality: str) -> str:
+    slope, intercept = _number(header, "RescaleSlope", 1), _number(header, "RescaleIntercept", 0)
+    lowest, highest = _SLOPES.get(modality, _ANY_SLOPE)
+    if isnan(slope) or isnan(intercept):
+        return f"its {'RescaleSlope' if isnan(slope) else 'RescaleIntercept'} is no number"
+    if not lowest <= abs(slope) <= highest:
+        return f"its RescaleSlope {slope:g} is not plausible"
+    if abs(intercept) > _INTERCEPTS.get(modality, _ANY_INTERCEPT):
+        return f"its RescaleIntercept {intercept:g} is not plausible"
+    return _hounsfield_fault(header, slope, intercept) if modality == "CT" else ""
+
+
+def _hounsfield_fault(header: Dataset, slope: float, intercept: float) -> str:
+    for keyword in ("RescaleSlope", "RescaleIntercept"):
+        if header.get(keyword) in (None, ""):
+            return f"its {keyword} is missing: its values are no Hounsfield units"
+    unit = str(header.get("RescaleType") or "").strip().upper()
+    if unit not in _HOUNSFIELD:
+        return f"its values are no Hounsfield units (RescaleType {unit})"
+    bits = int(_number(header, "BitsStored", 16))
+    signed = _number(header, "PixelRepresentation", 0) == 1
+    stored = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    lowest, highest = sorted(slope * value + intercept for value in stored)
+    if lowest > _AIR or highest < _BONE:
+        return f"its values can only be {lowest:g} to {highest:g}: these are no Hounsfield units"
+    return ""
+
+
+def _spacing_fault(header: Dataset) -> str:
+    spacing = numbers(header, "PixelSpacing", 2)
+    lowest, highest = _PIXEL_SPACING_MM
+    if spacing is not None and (spacing > 0).all() and not ((spacing >= lowest) & (spacing <= highest)).all():
+        return f"its pixels are {spacing[0]:g} x {spacing[1]:g} mm, which is not plausible"
+    return ""
+
+
+def _number(header: Dataset, keyword: str, default: float) -> float:
+    """``default`` when absent or empty, NaN when it is no number."""
+    try:
+        if header.get(keyword) in (None, ""):
+            return default
+    except (ArithmeticError, TypeError, ValueError):
+        return nan
+    found = numbers(header, keyword, 1)
+    return nan if found is None else float(found[0])
+
+
+def _texts(header: Dataset, keyword: str) -> Sequence[str]:
+    value = header.get(keyword)
+    return [] if value is None else [value] if isinstance(value, str) else [str(one) for one in value]
