@@ -24,7 +24,7 @@ from node.ledger.tables import association, instance, series
 from node.receive import committer, recovery, storage
 from node.receive.committer import Committer
 from node.receive.messages import StoreRequest
-from node.receive.policy import Policy
+from node.receive.policy import Admission, Policy
 from node.receive.quota import Quota
 from node.receive.recovery import recover, search
 from node.receive.storage import Storage
@@ -47,7 +47,13 @@ def receive(folder: Path, acknowledge: Callable[[], None]) -> None:
     rows = Committer(engine)
     rows.start()
     sender = SimpleNamespace(
-        id="a1", calling_ae="CT", called_ae="AINODE", peer_address="192.0.2.1", opened_at=1.0, certificate=None
+        id="a1",
+        calling_ae="CT",
+        called_ae="AINODE",
+        peer_address="192.0.2.1",
+        opened_at=1.0,
+        certificate=None,
+        admission=Admission(),
     )
     request = StoreRequest(
         association=cast("Any", sender),

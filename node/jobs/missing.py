@@ -68,12 +68,11 @@ def _collisions(connection: sa.Connection, study_uid: str, series_uid: str) -> t
 
 
 def _absent(refused: Sequence[Refused], collided: Sequence[float], changed: int) -> Absent:
-    alike: dict[str, int] = {}
-    for one in refused:
-        how = "cut off" if one.status is None else f"refused with status {one.status:04X}"
-        words = f"of {one.calling_ae} {how}: {one.reason}"
-        alike[words] = alike.get(words, 0) + one.images
-    by = [f"{count} image(s) {words}" for words, count in alike.items()]
+    alike: dict[str, tuple[int, str]] = {}
+    for one in refused:  # of those with the same status the last reason is told: it says how much space was free
+        how = f"of {one.calling_ae} " + ("cut off" if one.status is None else f"refused with status {one.status:04X}")
+        alike[how] = alike.get(how, (0, ""))[0] + one.images, one.reason
+    by = [f"{count} image(s) {how}: {reason}" for how, (count, reason) in alike.items()]
     if collided:
         by.append(f"{len(collided)} image(s) came under the SOP Instance UID of another image")
     return Absent(
@@ -88,10 +87,11 @@ def _absent(refused: Sequence[Refused], collided: Sequence[float], changed: int)
 
 def _interruption(broken: BrokenOff) -> Interruption:
     ending = broken.ending
-    by_us = ending.how in (STOPPED, KILLED)
-    what = f"the receiver was {ending.how} while" if by_us else f"association {ending.how} when"
+    what = f"association of {broken.calling_ae} {ending.how}{_AMID.get(ending.amid, ' between two messages')}"
+    if ending.how in (STOPPED, KILLED):
+        what += " with the receiver"
     return Interruption(
-        what=f"{what} {broken.calling_ae} was sending{_AMID.get(ending.amid, '')}",
+        what=what,
         at=broken.at,
         strong=bool(ending.amid),
     )

@@ -93,39 +93,40 @@ def refused_of(connection: sa.Connection, study_uid: str, series_uid: str) -> li
     """Images that were not taken, may belong to a series and have not come since, in the order of their refusal."""
     here = instance.c.sop_instance_uid == refusal.c.sop_instance_uid
     of_series = sa.and_(refusal.c.study_instance_uid == study_uid, refusal.c.series_instance_uid == series_uid)
+    of_unknown = sa.and_(refusal.c.study_instance_uid == "", refusal.c.series_instance_uid == "")
     in_series = sa.and_(
         here,
         instance.c.study_instance_uid == refusal.c.study_instance_uid,
         instance.c.series_instance_uid == refusal.c.series_instance_uid,
     )
-    was_sending = sa.exists().where(
-        association.c.id.in_(associations_of(study_uid, series_uid)),
-        association.c.calling_ae == refusal.c.calling_ae,
-        association.c.peer_address == refusal.c.peer_address,
-        association.c.opened_at <= refusal.c.at,
-        sa.func.coalesce(association.c.closed_at, refusal.c.at) + SENDING_SECONDS >= refusal.c.at,
+    queries = (  # two, so that each finds its rows by the primary key
+        sa.select(refusal).where(of_series, ~sa.exists().where(in_series)),
+        sa.select(refusal).where(of_unknown, ~sa.exists().where(here), _was_sending(refusal, study_uid, series_uid)),
     )
-    which = sa.or_(
-        sa.and_(of_series, ~sa.exists().where(in_series)),
-        sa.and_(refusal.c.series_instance_uid == "", was_sending, ~sa.exists().where(here)),
-    )
-    return [_refused(row) for row in connection.execute(sa.select(refusal).where(which).order_by(refusal.c.at))]
+    found = [_refused(row) for query in queries for row in connection.execute(query)]
+    return sorted(found, key=lambda one: one.at)
 
 
 def rejections_of(connection: sa.Connection, study_uid: str, series_uid: str) -> list[tuple[str, str, float]]:
     """Callers that were rejected while they were sending a series and have sent nothing since: title, reason, when."""
-    theirs = sa.and_(
-        association.c.calling_ae == rejection.c.calling_ae, association.c.peer_address == rejection.c.peer_address
-    )
-    was_sending = sa.exists().where(
-        theirs,
-        association.c.id.in_(associations_of(study_uid, series_uid)),
-        association.c.opened_at <= rejection.c.at,
-        sa.func.coalesce(association.c.closed_at, rejection.c.at) + SENDING_SECONDS >= rejection.c.at,
-    )
-    came_back = sa.exists().where(theirs, association.c.opened_at > rejection.c.at)
+    came_back = sa.exists().where(_same_caller(rejection), association.c.opened_at > rejection.c.at)
+    was_sending = _was_sending(rejection, study_uid, series_uid)
     query = sa.select(rejection).where(was_sending, ~came_back).order_by(rejection.c.at)
     return [(row.calling_ae, row.reason, row.at) for row in connection.execute(query)]
+
+
+def _same_caller(of: sa.Table) -> sa.ColumnElement[bool]:
+    return sa.and_(association.c.calling_ae == of.c.calling_ae, association.c.peer_address == of.c.peer_address)
+
+
+def _was_sending(of: sa.Table, study_uid: str, series_uid: str) -> sa.ColumnElement[bool]:
+    """Whether the caller of a row of ``of`` was sending the series at the time of that row."""
+    return sa.exists().where(
+        association.c.id.in_(associations_of(study_uid, series_uid)),
+        _same_caller(of),
+        association.c.opened_at <= of.c.at,
+        sa.func.coalesce(association.c.closed_at, of.c.at) + SENDING_SECONDS >= of.c.at,
+    )
 
 
 def refused_in(connection: sa.Connection, study_uid: str | None = None) -> list[tuple[Refused, bool]]:

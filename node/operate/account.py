@@ -18,8 +18,9 @@ from node.ledger.held import HELD, Held
 from node.ledger.jobs import CANCELED, COMPLETED, DELIVER, IN_PROGRESS, SCHEDULED, Job
 from node.ledger.owed import DeliveryStatus, is_overdue
 from node.ledger.procedure_steps import STOPPED
-from node.operate.balance import Balance, Sum, add_up, balance, place_of, tell_balance
+from node.operate.balance import Balance, Sum, add_up, balance, place_of, tell_balance, tell_equation
 from node.operate.books import Books, Conflict, ReceivedSeries
+from node.operate.refused import Refusals, tell_refusals
 
 Owed = Callable[[str, str, Collection[str]], bool]
 """Whether a destination gets anything of an outcome, of which these kinds were made: ``Config.is_owed``."""
@@ -44,6 +45,10 @@ class Account:
     day: date | None
     balance: Balance
     """What became of every study and every image."""
+    sent: Sum
+    """Images: stored, kept beside another one under the same UID, refused, cut off."""
+    refused: tuple[Refusals, ...]
+    """Images that were sent and not taken."""
     received: Sum
     """Series: routed, ignored with the reason, receiving."""
     jobs: Sum
@@ -81,6 +86,8 @@ def account(books: Books, is_owed: Owed, day: date | None = None) -> Account:
     return Account(
         day=day,
         balance=balance(chosen),
+        sent=add_up(_sent(chosen)),
+        refused=chosen.refused,
         received=add_up((_part_of_series(s), s.study_instance_uid, s.instances) for s in chosen.series),
         jobs=add_up((_part_of_job(j), j.study_instance_uid, _objects(j, made, sent_on)) for j in chosen.jobs),
         deliveries=add_up(
@@ -105,6 +112,17 @@ def account(books: Books, is_owed: Owed, day: date | None = None) -> Account:
         held=chosen.held,
         differences=(*_strays(books), *_of_series(chosen), *_of_jobs(chosen, made, is_owed), *_of_deliveries(chosen)),
     )
+
+
+def _sent(books: Books) -> Iterator[tuple[str, str, int]]:
+    """As far as the node can know: an image that was sent twice and is here counts once."""
+    for series in books.series:
+        yield "stored", series.study_instance_uid, series.instances
+    for one in books.conflicts:
+        yield "kept beside another one", one.study_instance_uid, 1
+    for refused in books.refused:
+        if refused.missing:
+            yield "cut off" if refused.status is None else "refused", refused.study_instance_uid, refused.missing
 
 
 def bounds(day: date) -> tuple[float, float]:
@@ -201,7 +219,7 @@ def _of_deliveries(books: Books) -> Iterator[str]:
 def tell(found: Account) -> str:
     """The account in plain words."""
     lines = [f"Series received first on {found.day}" if found.day else "Everything in the ledger", ""]
-    lines += tell_balance(found.balance)
+    lines += [tell_equation("images", "sent", found.sent, "instances"), *tell_balance(found.balance)]
     for name, unit, instances, of in (
         ("received", "series", "images", found.received),
         ("jobs", "jobs", "objects", found.jobs),
@@ -236,6 +254,11 @@ def attention(found: Account) -> list[str]:
             for o in found.outdated
         ),
         *(tell_half_corrected(one) for one in found.half_corrected),
+        *(
+            f"NOT TAKEN: images of {_whose(one)}: {tell_refusals(one)}; {one.missing} are missing; send them again"
+            for one in found.refused
+            if one.missing
+        ),
         *(tell_held(one) for one in found.held),
         *(
             f"DISCONTINUED: {s.instances} images of series {s.series_instance_uid}, study {s.study_instance_uid}, were "
@@ -252,6 +275,12 @@ def attention(found: Account) -> list[str]:
             for q in found.quarantined
         ),
     ]
+
+
+def _whose(one: Refusals) -> str:
+    if not one.series_instance_uid:
+        return "an unknown series"
+    return f"series {one.series_instance_uid} of study {one.study_instance_uid}"
 
 
 def tell_half_corrected(one: HalfCorrected) -> str:

@@ -90,8 +90,13 @@ def tell_balance(of: Balance) -> Iterator[str]:
     """Two equations for each sum: by study, by image."""
     for name, unit in (("studies", "studies"), ("instances", "images")):
         for what, one in (("received", of.received), ("routed", of.analysed), ("to deliver", of.delivered)):
-            parts = " + ".join(f"{getattr(count, name)} {part}" for part, count in one.parts.items())
-            yield f"{unit:8} {getattr(one.total, name)} {what} = {parts or '0'}"
+            yield tell_equation(unit, what, one, name)
+
+
+def tell_equation(unit: str, what: str, of: Sum, name: str) -> str:
+    """A total and its parts; ``name``: the attribute of ``Count`` that is told."""
+    parts = " + ".join(f"{getattr(count, name)} {part}" for part, count in of.parts.items())
+    return f"{unit:8} {getattr(of.total, name)} {what} = {parts or '0'}"
 
 
 def place_of(series: ReceivedSeries) -> str:

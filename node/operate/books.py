@@ -14,6 +14,7 @@ from node.ledger.held import Held, held
 from node.ledger.jobs import Job, list_jobs
 from node.ledger.owed import DeliveryStatus, all_deliveries
 from node.ledger.tables import conflict, decision, delivery_instance, instance, original, result, series
+from node.operate.refused import Refusals, refusals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,8 @@ class Books:
     held: tuple[Held, ...]
     """Series and jobs whose images contradict one another on whose they are."""
     strays: tuple[Stray, ...]
+    refused: tuple[Refusals, ...]
+    """Images that were sent and not taken."""
 
     def between(self, start: float, end: float) -> Books:
         """Of the series whose first image came in [``start``, ``end``): every series belongs to one day."""
@@ -101,6 +104,7 @@ class Books:
         keys = {(s.study_instance_uid, s.series_instance_uid) for s in chosen}
         jobs = tuple(j for j in self.jobs if (j.study_instance_uid, j.series_instance_uid) in keys)
         ids = {j.id for j in jobs}
+        known = {(s.study_instance_uid, s.series_instance_uid) for s in self.series}
         return replace(
             self,
             series=chosen,
@@ -111,6 +115,12 @@ class Books:
             outdated=tuple(o for o in self.outdated if o.job_id in ids),
             half_corrected=tuple(h for h in self.half_corrected if h.job_id in ids),
             held=tuple(h for h in self.held if (h.study_instance_uid, h.series_instance_uid) in keys),
+            refused=tuple(
+                r
+                for r in self.refused
+                if ((r.study_instance_uid, r.series_instance_uid) in keys)
+                or (start <= r.at < end and (r.study_instance_uid, r.series_instance_uid) not in known)
+            ),
         )
 
 
@@ -129,6 +139,7 @@ def read(engine: sa.Engine) -> Books:
             half_corrected=tuple(half_corrected(connection)),
             held=tuple(held(connection)),
             strays=_strays(connection),
+            refused=tuple(refusals(connection)),
         )
 
 

@@ -14,8 +14,10 @@ from node.ledger.conflicts import outdated_deliveries
 from node.ledger.corrections import half_corrected
 from node.ledger.held import held
 from node.ledger.owed import is_stored
+from node.ledger.refusals import refused_of
 from node.ledger.tables import conflict, decision, delivery, delivery_instance, event, instance, job, result, series
 from node.operate.account import tell_half_corrected, tell_held
+from node.operate.refused import refusals, tell_refusals
 
 
 def _rows(
@@ -39,7 +41,8 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
             conflict.c.series_instance_uid.not_in([entry["series_instance_uid"] for entry in found]),
             order="received_at",
         )
-        if not found and not strays:
+        not_taken = refusals(connection, study_uid)
+        if not found and not strays and not not_taken:
             raise NotFoundError(f"study {study_uid}: not in the ledger; `ainode status` lists the latest studies")
         outdated = outdated_deliveries(connection, study_uid)
         half = half_corrected(connection, study_uid)
@@ -55,6 +58,15 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
             entry["half_corrected"] = [tell_half_corrected(one) for one in waiting]
             mixed = (one for one in kept_back if one.series_instance_uid == entry["series_instance_uid"])
             entry["held"] = [tell_held(one) for one in mixed]
+            own = [one for one in not_taken if one.series_instance_uid == entry["series_instance_uid"]]
+            missing = refused_of(connection, study_uid, entry["series_instance_uid"])
+            entry["refused"] = sum(one.images for one in missing)
+            entry["refusals"] = [tell_refusals(one) for one in own]
+            entry["refusals"] += [
+                f"{one.images} of an unknown series refused ({one.reason}), sent by {one.calling_ae} at that time"
+                for one in missing
+                if not one.series_instance_uid
+            ]
             entry["bytes"] = connection.scalar(sa.select(sa.func.sum(instance.c.size)).where(belongs[3])) or 0
             entry["jobs"] = _rows(connection, job, belongs[2], order="created_at")
             for one in entry["jobs"]:
@@ -73,7 +85,22 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
     pipelines = {one["id"]: one["pipeline"] for entry in found for one in entry["jobs"]}
     for line in timeline:
         line["pipeline"] = pipelines.get(line["job_id"], "")
-    return {"study_instance_uid": study_uid, "series": found, "conflicts": strays, "timeline": timeline}
+    timeline += [
+        {"at": one.at, "what": "not taken", "detail": f"images: {tell_refusals(one)}", "pipeline": "", "job_id": None}
+        for one in not_taken
+    ]
+    known = {entry["series_instance_uid"] for entry in found}
+    return {
+        "study_instance_uid": study_uid,
+        "series": found,
+        "conflicts": strays,
+        "refusals": [
+            f"{tell_refusals(one)}: nothing of series {one.series_instance_uid} was taken"
+            for one in not_taken
+            if one.series_instance_uid not in known
+        ],
+        "timeline": sorted(timeline, key=lambda line: float(line["at"])),
+    }
 
 
 def clock(seconds: float | None) -> str:
@@ -85,14 +112,16 @@ def tell(explanation: dict[str, Any]) -> str:
     """``explain`` in plain words."""
     lines = [f"Study {explanation['study_instance_uid']}"]
     lines += [_tell_conflict(entry) for entry in explanation["conflicts"]]
+    lines += [f"  images: {sentence}" for sentence in explanation["refusals"]]
     for one in explanation["series"]:
         lines.append("")
-        lines.append(
-            f"Series {one['series_instance_uid']}: {one['modality'] or 'no modality'}, {one['instances']} images,"
-        )
+        counts = f"{one['instances']} images," + (f" {one['refused']} refused," if one["refused"] else "")
+        lines.append(f"Series {one['series_instance_uid']}: {one['modality'] or 'no modality'}, {counts}")
         lines.append(f"  received {clock(one['first_at'])} to {clock(one['last_at'])}")
         if one["state"] == "RECEIVING":
             lines.append("  not complete yet: still receiving, or waiting for the quiet period")
+            lines += [f"  {sentence}" for sentence in tell_doubts(one)]
+        lines += [f"  images: {sentence}" for sentence in one["refusals"]]
         lines += [_tell_conflict(entry) for entry in one["conflicts"]]
         lines += [f"  {sentence}" for sentence in (*one["half_corrected"], *one["held"])]
         for verdict in one["decisions"]:
@@ -102,6 +131,14 @@ def tell(explanation: dict[str, Any]) -> str:
     lines += ["", "Timeline"]
     lines += [_tell_event(line) for line in explanation["timeline"]]
     return "\n".join(lines)
+
+
+def tell_doubts(one: Mapping[str, Any]) -> list[str]:
+    """What a series that is not complete waits for, each with its deadline."""
+    return [
+        f"waits until {clock(doubt['until'])}: {doubt['about']}" if doubt["until"] else f"waits: {doubt['about']}"
+        for doubt in one["doubts"] or ()
+    ]
 
 
 def _tell_event(line: dict[str, Any]) -> str:
@@ -119,6 +156,10 @@ def _tell_decision(verdict: dict[str, Any], one: dict[str, Any]) -> list[str]:
     lines = []
     if verdict["generation"] == one["generation"]:
         lines.append(f"  complete: {one['completed_by']}")
+    if verdict["incomplete"]:
+        lines.append(f"  INCOMPLETE: {verdict['incomplete']}")
+    if verdict["caveat"]:
+        lines.append(f"  {verdict['caveat']}")
     lines.append(f"  {verdict['outcome']}: {verdict['reason']}")
     return lines + tell_trace(verdict["trace"])
 

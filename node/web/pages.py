@@ -98,6 +98,7 @@ def account(site: Site, visit: Visit) -> Response:
         raise HTTPException(400, f"{asked!r} is no day; write it as 2026-01-31.") from None
     found = accounts.account(read(site.engine), site.config.is_owed, day)
     sums = (
+        ("Sent", "entries", "images", found.sent),
         ("Received", "series", "images", found.received),
         ("Jobs", "jobs", "objects", found.jobs),
         ("Deliveries", "deliveries", "objects", found.deliveries),

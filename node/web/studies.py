@@ -15,7 +15,7 @@ from node.errors import InputError
 from node.ledger.jobs import Job, get_job, source_paths
 from node.ledger.tables import result
 from node.log import study_lines
-from node.operate.explain import explain
+from node.operate.explain import explain, tell_doubts
 from node.results.analysis import ANALYSED
 from node.results.prior import SEGMENTATIONS
 from node.web import slices
@@ -83,6 +83,7 @@ def study(site: Site, visit: Visit) -> Response:
         "uid": uid,
         "lines": study_lines(site.spool.logs, uid, _LINES),
         "found": found,
+        "waits_for": tell_doubts,
         "jobs": jobs,
         "label": label,
         "active": active,

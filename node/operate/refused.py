@@ -1,0 +1,73 @@
+"""What was sent and not taken, alike refusals together, as values and in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from node.ledger.refusals import Refused, refused_in
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusals:
+    """Images of one series that one association was refused with one status."""
+
+    study_instance_uid: str
+    """"" when it is not known whose they are."""
+    series_instance_uid: str
+    association_id: str
+    calling_ae: str
+    peer_address: str
+    status: int | None
+    """``None``: cut off, the association ended in the middle of them."""
+    reason: str
+    """Of the last of them: how much space was free changes from one to the next."""
+    images: int
+    came: int
+    """Those of them that were stored later."""
+    at: float
+    """Of the last of them, seconds since 1970 UTC."""
+
+    @property
+    def missing(self) -> int:
+        """Those that were not."""
+        return self.images - self.came
+
+
+def refusals(connection: sa.Connection, study_uid: str | None = None) -> list[Refusals]:
+    """Of a study, or of all; in the order of the last refusal of each."""
+    groups: dict[tuple[object, ...], list[tuple[Refused, bool]]] = {}
+    for one, came in refused_in(connection, study_uid):
+        key = (one.study_instance_uid, one.series_instance_uid, one.association_id, one.status)
+        groups.setdefault(key, []).append((one, came))
+    return [_group(members) for members in groups.values()]
+
+
+def missing_images(of: Iterable[Refusals]) -> int:
+    """How many have not come since."""
+    return sum(one.missing for one in of)
+
+
+def tell_refusals(one: Refusals) -> str:
+    """In plain words, without the series."""
+    how = "cut off" if one.status is None else f"refused with status {one.status:04X}"
+    came = f"; {one.came} came later" if one.came else ""
+    return f"{one.images} {how} ({one.reason}), sent by {one.calling_ae} at {one.peer_address}{came}"
+
+
+def _group(members: Sequence[tuple[Refused, bool]]) -> Refusals:
+    last = members[-1][0]
+    return Refusals(
+        study_instance_uid=last.study_instance_uid,
+        series_instance_uid=last.series_instance_uid,
+        association_id=last.association_id,
+        calling_ae=last.calling_ae,
+        peer_address=last.peer_address,
+        status=last.status,
+        reason=last.reason,
+        images=sum(one.images for one, _ in members),
+        came=sum(one.images for one, came in members if came),
+        at=max(one.at for one, _ in members),
+    )
