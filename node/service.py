@@ -165,12 +165,14 @@ def _worker(duty: Duty) -> Iterator[None]:
 @contextmanager
 def _sender(duty: Duty) -> Iterator[None]:
     from node.deliver import Deliverer, Reports, Watch
+    from node.jobs.replaced import ReplacementNotes
     from node.jobs.stage import Stage
 
     def deliver(job_id: str, destination: str) -> None:
         deliverer.deliver(job_id, destination)
 
-    deliverer = Deliverer(duty.config, duty.engine, duty.spool)
+    notes = ReplacementNotes(engine=duty.engine, spool=duty.spool)
+    deliverer = Deliverer(duty.config, duty.engine, duty.spool, notes=notes)
     stage = Stage(name=DELIVER, handler=deliver, retries=DELIVERY_RETRIES, slots=DELIVERIES_AT_ONCE)
     with _serving(duty, "sender", [stage]) as jobs:
         loops = [Reports(duty.config, duty.engine).run, Watch(duty.config, duty.engine, jobs.hasten).run]

@@ -99,6 +99,9 @@ class Destination(Table):
     """Outcomes whose objects are sent here."""
     objects: tuple[ObjectKind, ...] = DEFAULT_OBJECTS
     """Kinds of objects that are sent here."""
+    withdraw_replaced: Literal["auto"] | bool = "auto"
+    """Send a rejection note (IHE IOCM) on results that a newer one replaces; ``auto``: where it takes such notes, not
+    to a ``folder``."""
     first_retry_seconds: Annotated[float, Field(gt=0)] = 5.0
     """Delay before the second attempt; doubled each time."""
     max_retry_seconds: Annotated[float, Field(gt=0)] = 900.0

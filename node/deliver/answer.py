@@ -24,6 +24,8 @@ class Answer:
     """Nothing more can be sent now."""
     sent: Sent | None = None
     """What was sent, where it is not the file as it is kept."""
+    not_negotiated: bool = False
+    """It was not sent: the peer accepted no presentation context for it."""
 
     @property
     def for_good(self) -> bool:

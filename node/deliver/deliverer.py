@@ -7,9 +7,11 @@ answer and its row sends that one instance again; its UID is derived, so the pee
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 import sqlalchemy as sa
 
@@ -24,7 +26,9 @@ from node.errors import DeliveryError, NodeError, NotFoundError, UnreachableErro
 from node.ledger import circuits, deliveries
 from node.ledger.deliveries import Claim
 from node.ledger.engine import begin_immediate, now
+from node.ledger.jobs import REJECTION
 from node.ledger.owed import STORED, Owed, instances_to_store, is_stored
+from node.ledger.replaced import note_kind
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -33,22 +37,41 @@ REFUSED_SECONDS = 86400.0
 """Longest delay while a destination refuses these very objects: until somebody changes something there."""
 
 
+class Notes(Protocol):
+    """On what a job has replaced at a destination."""
+
+    def owe(self, job_id: str, destination: str) -> None:
+        """Owe the destination such a note."""
+
+    def give_up(self, job_id: str, destination: str, why: str) -> None:
+        """Owe it none."""
+
+
 class _RefusedError(DeliveryError):
     """Some objects were not taken."""
 
     def __init__(self, message: str, refused: list[Answer]) -> None:
         super().__init__(message)
         self.for_good = all(answer.for_good for answer in refused)
+        self.class_refused = all(answer.for_good or answer.not_negotiated for answer in refused)
 
 
 class Deliverer:
     """Handler of the deliver stage; holds no state of its own between calls."""
 
-    def __init__(self, config: Config, engine: sa.Engine, spool: Spool, timeouts: Timeouts | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        engine: sa.Engine,
+        spool: Spool,
+        timeouts: Timeouts | None = None,
+        notes: Notes | None = None,
+    ) -> None:
         self._config = config
         self._engine = engine
         self._spool = spool
         self._timeouts = timeouts or Timeouts()
+        self._notes = notes
         self._proof = Proof(config, engine, self._timeouts)
 
     def deliver(self, job_id: str, destination_name: str) -> None:
@@ -77,7 +100,9 @@ class Deliverer:
 
     def _attempt(self, claim: Claim, destination: Destination) -> None:
         try:
-            self._store(claim, destination)
+            self._store(claim, destination, lambda one: not one.kind.startswith(REJECTION))
+            self._withdraw_replaced(claim, destination)
+            self._store(claim, destination, lambda one: one.kind == REJECTION)
             with begin_immediate(self._engine) as connection:
                 state = deliveries.settle_delivery(connection, claim.job_id, claim.destination)
             if state == STORED:
@@ -100,9 +125,24 @@ class Deliverer:
         if opened:
             logger.error("%s is down: its deliveries wait until it answers an echo. %s", name, error)
 
-    def _store(self, claim: Claim, destination: Destination) -> None:
+    def _withdraw_replaced(self, claim: Claim, destination: Destination) -> None:
+        """Send the note on what the new results replace; they are stored by now."""
+        wanted = destination.withdraw_replaced
+        if self._notes is None or wanted is False or (wanted == "auto" and destination.folder):
+            return
+        self._notes.owe(claim.job_id, claim.destination)
+        try:
+            self._store(claim, destination, lambda one: one.kind == note_kind(claim.destination))
+        except UnreachableError:
+            raise
+        except DeliveryError as error:
+            if wanted != "auto" or (isinstance(error, _RefusedError) and not error.class_refused):
+                raise
+            self._notes.give_up(claim.job_id, claim.destination, f"it does not take such notes ({error})")
+
+    def _store(self, claim: Claim, destination: Destination, which: Callable[[Owed], bool]) -> None:
         with self._engine.connect() as connection:
-            owed = instances_to_store(connection, claim.job_id, claim.destination)
+            owed = [o for o in instances_to_store(connection, claim.job_id, claim.destination) if which(o)]
         if not owed:
             return
         refused: list[Answer] = []

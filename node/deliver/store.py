@@ -48,7 +48,7 @@ def _store(association: Association, owed: Owed, spool: Spool, timeouts: Timeout
         if owed.transfer_syntax_uid in accepted:
             return _send(association, spool.absolute(owed.path), timeouts, named)
         if instead is None:
-            return Answer(status=None, comment=f"presentation context refused: {named}")
+            return Answer(status=None, comment=f"presentation context refused: {named}", not_negotiated=True)
         with transcoded(spool, owed.path, instead) as (path, sent):
             answer = _send(association, path, timeouts, f"{named}, converted to {UID(instead).name}")
             return replace(answer, sent=sent)

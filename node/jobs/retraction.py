@@ -29,7 +29,11 @@ def retract(jobs: Jobs, engine: sa.Engine, spool: Spool, job_id: str, reason: st
     with engine.connect() as connection:
         job = get_job(connection, job_id)
         rows = connection.execute(
-            sa.select(result.c.path, result.c.kind).where(result.c.job_id == job_id, result.c.quarantine.is_(None))
+            sa.select(result.c.path, result.c.kind).where(
+                result.c.job_id == job_id,
+                result.c.quarantine.is_(None),
+                ~sa.func.coalesce(result.c.kind, "").startswith(f"{KIND} "),  # a note on what this job has replaced
+            )
         ).all()
     if any(kind == KIND for _, kind in rows):
         raise NodeError(f"job {job_id} is retracted already; `ainode explain` its study to see when")

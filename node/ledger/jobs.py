@@ -19,7 +19,7 @@ SCHEDULED, IN_PROGRESS, COMPLETED, CANCELED = "SCHEDULED", "IN PROGRESS", "COMPL
 INFER, ENCODE, DELIVER = "infer", "encode", "deliver"
 """Stages of a job."""
 REJECTION = "rejection"
-"""Kind of result that withdraws others."""
+"""Kind of result that withdraws others; a destination's name may follow."""
 FORWARDED = "forwarded"
 """Outcome of a job that sends images on."""
 ACTIVE = (SCHEDULED, IN_PROGRESS)
@@ -192,7 +192,7 @@ def earlier_results(connection: sa.Connection, of: Job) -> list[EarlierResult]:
             job.c.generation <= of.generation,
             result.c.quarantine.is_(None),
             result.c.kind.is_not(None),
-            result.c.kind != REJECTION,
+            ~result.c.kind.startswith(REJECTION),
         )
         .order_by(job.c.generation.desc(), job.c.id, result.c.sop_instance_uid)
     ).all()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.clock import passed
-from node.ledger.tables import delivery, delivery_instance, instance, job, original, result
+from node.ledger.tables import delivery, delivery_instance, instance, job, original, replaced, result
 
 SCHEDULED, IN_PROGRESS, STORED, CONFIRMED, CANCELED = "SCHEDULED", "IN PROGRESS", "STORED", "CONFIRMED", "CANCELED"
 
@@ -53,6 +53,8 @@ class Owed:
     """Relative to ``[storage] folder``."""
     size: int
     """Bytes of the file."""
+    kind: str
+    """As ``node.results`` names it; empty for an image that is sent on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +94,23 @@ def objects(where: sa.ColumnElement[bool]) -> sa.Subquery:
     of_job = sa.and_(job.c.id == delivery.c.job_id, where)
     of_delivery = (delivery.c.job_id, delivery.c.destination, job.c.study_instance_uid)
     made = (
-        sa.select(*of_delivery, *result.c[*_UIDS, "path", "size"], result.c.created_at.label("at"))
+        sa.select(
+            *of_delivery,
+            *result.c[*_UIDS, "path", "size"],
+            sa.func.coalesce(result.c.kind, "").label("kind"),
+            result.c.created_at.label("at"),
+        )
         .select_from(delivery)
         .join(job, of_job)
         .join(result, sa.and_(result.c.job_id == job.c.id, _OWED))
     )
     forwarded = (
-        sa.select(*of_delivery, *instance.c[*_UIDS, "path", "size"], instance.c.received_at.label("at"))
+        sa.select(
+            *of_delivery,
+            *instance.c[*_UIDS, "path", "size"],
+            sa.literal("").label("kind"),
+            instance.c.received_at.label("at"),
+        )
         .select_from(delivery)
         .join(job, of_job)
         .join(original, original.c.job_id == job.c.id)
@@ -145,9 +157,18 @@ def stored_since(connection: sa.Connection, destination: str, sent_after: float)
     query = (
         sa.select(*which.c[tuple(Stored.__dataclass_fields__)])
         .join(delivery_instance, _answer_of(which))
-        .where(HELD, delivery_instance.c.sent_at >= sent_after)
+        .where(HELD, delivery_instance.c.sent_at >= sent_after, ~_withdrawn(which, destination))
     )
     return [Stored(**row) for row in connection.execute(query).mappings()]
+
+
+def _withdrawn(which: sa.Subquery, destination: str) -> sa.ColumnElement[bool]:
+    """A note asked the destination to hide the object: it need not show it any more."""
+    return sa.exists().where(
+        replaced.c.destination == destination,
+        replaced.c.sop_instance_uid == which.c.sop_instance_uid,
+        replaced.c.note_uid != "",
+    )
 
 
 def deliveries_of(connection: sa.Connection, job_id: str) -> list[DeliveryStatus]:

@@ -14,6 +14,7 @@ from node.errors import NodeError
 from node.ledger.deliveries import reopen_delivery, schedule_delivery
 from node.ledger.jobs import CANCELED, DELIVER, ENCODE, INFER, SCHEDULED, Attempt, due_of, get_job, update_job
 from node.ledger.owed import HELD
+from node.ledger.replaced import remember_delivered
 from node.ledger.tables import delivery, delivery_instance, result
 from node.ledger.timeline import tell
 from node.ledger.transitions import owe_results
@@ -37,6 +38,8 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
         raise NodeError(f"job {job_id} has nothing to {stage}: it sends images on; retry it from {DELIVER}")
     if (stage == ENCODE and current.stage != ENCODE) or (stage == DELIVER and not owed):
         raise NodeError(f"job {job_id} has nothing to {stage}; retry it from {INFER}")
+    if stage != DELIVER:
+        remember_delivered(connection, job_id)
     connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.job_id == job_id))
     connection.execute(sa.delete(delivery).where(delivery.c.job_id == job_id))
     if stage == DELIVER:

@@ -253,6 +253,17 @@ result = sa.Table(  # an encoded object; stored before it is sent
     sa.Index("result_job", "job_id"),
 )
 
+replaced = sa.Table(  # a result that a destination holds and that another result has taken the place of
+    "replaced",
+    metadata,
+    _text("destination", key=True),
+    _text("sop_instance_uid", key=True),
+    _text("job_id"),  # that has replaced it
+    _text("path"),
+    _text("note_uid", null=True),  # SOP Instance UID of the rejection note that names it; "": given up; null: none yet
+    sa.Index("replaced_note", "note_uid"),
+)
+
 original = sa.Table(  # an image that a job sends on as it was received; a corrected one belongs to two
     "original",
     metadata,

@@ -26,6 +26,7 @@ from node.ledger.tables import (
     job,
     original,
     refusal,
+    replaced,
     result,
     series,
 )
@@ -115,7 +116,7 @@ class Retention:
                 .where(instance.c.study_instance_uid == study)
                 .union_all(sa.select(conflict.c.path).where(conflict.c.study_instance_uid == study))
             ).all()
-            for table in (delivery_instance, delivery, original, result):
+            for table in (delivery_instance, delivery, original, replaced, result):
                 connection.execute(sa.delete(table).where(table.c.job_id.in_(jobs)))
             for table in (job, decision, candidate, event, conflict, refusal, instance, series):
                 connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))

@@ -24,13 +24,14 @@ REJECTIONS: Mapping[str, Code] = {  # CID 7010 and IHE RAD TF-3: 4.66.4.1.3
 KIND: Kind = "rejection"
 
 
-def encode_rejection(analysis: Analysis, results: Sequence[Path], reason: str) -> EncodedObject:
+def encode_rejection(analysis: Analysis, results: Sequence[Path], reason: str, replaced_at: str = "") -> EncodedObject:
     """The note on ``results``, files of one study that this node made; identity is theirs.
 
-    ``analysis``: pipeline, algorithm and time of the note. ``reason``: a key of ``REJECTIONS``.
+    ``analysis``: pipeline, algorithm and time of the note. ``reason``: a key of ``REJECTIONS``. ``replaced_at``: the
+    destination that holds them, when they are withdrawn because others take their place.
     """
     objects = [_header(path) for path in results]
-    uids = sorted(str(o.SOPInstanceUID) for o in objects)
+    uids = [*([replaced_at] if replaced_at else []), *sorted(str(o.SOPInstanceUID) for o in objects)]
     note = KeyObjectSelectionDocument(
         evidence=objects,
         content=KeyObjectSelection(REJECTIONS[reason], objects, description=noted(analysis.reason, 1024)),
@@ -40,7 +41,7 @@ def encode_rejection(analysis: Analysis, results: Sequence[Path], reason: str) -
         instance_number=1,
         manufacturer=MANUFACTURER,
     )
-    note.SeriesDescription = f"AI results withdrawn ({reason})"
+    note.SeriesDescription = f"AI results {'replaced' if replaced_at else 'withdrawn'} ({reason})"
     data = finish(note, analysis, Identity.of(results[0]))
     return EncodedObject(data=data, kind=KIND, description=note.SeriesDescription)
 
