@@ -8,7 +8,7 @@ LOWEST := build/lowest
 LOWEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,cli compat completeness config deliver frames geometry jobs_engine \
 	ledger_arrival ledger_deliveries ledger_instances pipeline_tumor receive_wire results results_gate results_identity rules studies web_pages))
 
-.PHONY: demo test test-lowest bench docs lint install sbom audit clean
+.PHONY: demo test test-lowest bench docs lint install sbom audit release clean
 
 demo: install
 	$(BIN)/ainode demo $(if $(STUDIES),--studies "$(STUDIES)")
@@ -53,9 +53,15 @@ sbom: install $(SUPPLY)
 audit: install $(SUPPLY)
 	$(BIN)/python .ci/audit $(BIN)/python $(SUPPLY)/bin/pip-audit
 
-$(SUPPLY): constraints.txt
+# Source archive, wheel, constraints, bill of materials and checksums in dist/, of the commit that is checked out. Built
+# twice and compared; the wheel is installed into an empty environment, where `ainode init` and `ainode demo` must work.
+release: $(SUPPLY)
+	python3 .ci/release $(SUPPLY)/bin
+
+$(SUPPLY): constraints.txt Makefile
 	python3 -m venv $(SUPPLY)
-	$(SUPPLY)/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	$(SUPPLY)/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0 pip-audit==2.10.1 setuptools==84.2.1
+	touch $(SUPPLY)
 
 install: $(INSTALLED)
 
@@ -66,4 +72,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 clean:
-	rm -rf .venv demo build *.egg-info
+	rm -rf .venv demo build dist *.egg-info
