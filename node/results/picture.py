@@ -22,6 +22,8 @@ Window = tuple[float, float]
 
 LUNG, SOFT = (-500.0, 1500.0), (40.0, 400.0)
 """CT windows in HU."""
+_TISSUE = 3.0
+"""A window for MR reaches from black to this many times the level of soft tissue."""
 AIR_HU = -300.0
 """What surrounds a finding is lung when its mean is below."""
 BACKGROUND, INK, FAINT, WARNING = (16, 18, 22), (235, 238, 242), (150, 156, 166), (255, 170, 90)
@@ -36,15 +38,50 @@ def percentiles(values: Array) -> Window:
     return float(low + high) / 2, max(float(high - low), 1e-6)
 
 
+def tissue(values: Array, mask: Array) -> Window:
+    """A window for MR: soft tissue in the lower middle of the greys, so that what is bright stands out against it.
+
+    Fat of scalp and skin, several times as bright as the brain, may saturate; what is inside ``mask`` may not.
+    """
+    low, middle, top = _levels(values)
+    high = max(min(top, low + _TISSUE * (middle - low)), _brightest(values, mask))
+    return (low + high) / 2, max(high - low, 1e-6)
+
+
+def _levels(values: Array) -> tuple[float, float, float]:
+    """Black, soft tissue and white of an MR image: tissue is the median of what is no air."""
+    low, top = (float(v) for v in np.percentile(values, (1, 99.3)))
+    inside = values[values > low + 0.1 * (top - low)]
+    return low, float(np.median(inside)) if inside.size else top, top
+
+
+def _brightest(values: Array, mask: Array) -> float:
+    return float(np.percentile(values[mask], 98)) if mask.any() else -np.inf
+
+
+def _shows_tissue(window: Window, values: Array, mask: Array) -> bool:
+    """Whether a window leaves soft tissue neither black nor white, and does not saturate ``mask``."""
+    grey = (_levels(values)[1] - window[0]) / window[1] + 0.5
+    return 0.25 <= grey <= 0.6 and window[0] + window[1] / 2 >= _brightest(values, mask)
+
+
 def window_of(values: Array, mask: Array, image: Dataset) -> Window:
-    """A window that shows the surroundings of ``mask``: lung, else as ``image`` states it, else what is usual."""
+    """A window that shows the surroundings of ``mask``: lung, else as ``image`` states it, else what is usual.
+
+    The window that an MR image states is taken only where it shows tissue and finding: many are of the scanner's last
+    adjustment, for another series.
+    """
     if image.get("Modality") == "CT":
         ring = ndimage.binary_dilation(mask, iterations=6) & ~ndimage.binary_dilation(mask, iterations=3)
         if ring.any() and float(np.mean(values[ring])) < AIR_HU:
             return LUNG
     stated = [_first(image.get(keyword)) for keyword in ("WindowCenter", "WindowWidth")]
     if stated[0] is not None and stated[1] is not None and stated[1] > 1:
-        return stated[0], stated[1]
+        own = stated[0], stated[1]
+        if image.get("Modality") != "MR" or _shows_tissue(own, values, mask):
+            return own
+    if image.get("Modality") == "MR":
+        return tissue(values, mask)
     return SOFT if image.get("Modality") == "CT" else percentiles(values)
 
 

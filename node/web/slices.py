@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from node.errors import InputError
 from node.pipeline import Unsuitable
-from node.results.picture import axis_of, draw_letters
+from node.results.picture import axis_of, draw_letters, tissue
 from node.studies.source import SourceSeries
 
 EDGE = 720
@@ -46,9 +46,9 @@ class Shown:
     height_per_width: float
     """True proportions of a picture."""
     low: float
-    """1st percentile of some slices, in the unit of the series."""
+    """Black, in the unit of the series: the 1st percentile of some slices."""
     high: float
-    """99.5th percentile."""
+    """White: the 99.5th percentile; of MR so that soft tissue is well seen."""
     window: tuple[float, float] | None
     """Centre and width that the images ask for themselves."""
 
@@ -92,6 +92,9 @@ def open_series(paths: tuple[Path, ...]) -> Shown:
     picks = np.linspace(0, len(series.datasets) - 1, 5).round().astype(int)
     sample = np.concatenate([pixels(series, index)[::4, ::4].ravel() for index in picks])
     low, high = np.percentile(sample, (1, 99.5))
+    if series.modality == "MR":
+        centre, width = tissue(sample, np.zeros(sample.shape, bool))
+        low, high = centre - width / 2, centre + width / 2
     middle = series.datasets[len(series.datasets) // 2]
     return Shown(
         series=series,
