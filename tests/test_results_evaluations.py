@@ -70,7 +70,7 @@ def test_a_lesion_shorter_than_two_steps_between_slices_is_said_to_be_measured_r
     found = two_lesions(source)
     large, small = place_findings(found, source, source.geometry, "key")
     assert large.rough == ""
-    assert "two steps of 2.5 mm" in small.measured()[-1]
+    assert "two voxels of 2.5 mm" in small.measured()[-1]
     groups = children(one(encode(analysis(found), source), "sr"), "126010")
     quality = [said(g)["Quality Assessment"] for g in groups if "Quality Assessment" in said(g)]
     assert quality == [

@@ -128,6 +128,8 @@ def test_the_page_of_a_study_lists_the_findings_of_the_report(standing: Dashboar
     text = standing.browser("vera").get(f"/study/{standing.uid}").text
     for part in ("Nodule 1", "Nodule 2", "Lung, left", " mm</td>", "Certainty of Finding", "83 %", "Halved"):
         assert part in text, part
+    assert "<p>Outcome: findings.</p>" in text
+    assert re.search(r"slice \d+ \(image \d+\)", text)
 
 
 def test_measurements_beyond_the_fourth_stand_below_their_finding(standing: Dashboard):

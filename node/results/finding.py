@@ -110,8 +110,11 @@ class Finding:
         return (f"{in_words(name, mean.value, mean.unit.value)} (SD {deviation}, {low} to {high})",)
 
 
-def _image(source: Source, index: int) -> str:
-    """Frames count from the first; an image without a number has its place along the slice normal."""
+def image_name(source: Source, index: int) -> str:
+    """``"Image 57"``, by Instance Number: how people find an image in any viewer.
+
+    Frames count from the first; an image without a number has its place along the slice normal.
+    """
     image = source.datasets[index]
     number = image.get("ReferencedFrameNumber") or image.get("InstanceNumber") or index + 1
     return f"Image {number}"
@@ -154,7 +157,7 @@ def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry,
                 section=section,
                 volume_mm3=volume_mm3(mask, geometry),
                 intensities=() if lesion is None else intensities(values[number], source.datasets[mask.box[0].start]),
-                image=_image(source, section.slice_index),
+                image=image_name(source, section.slice_index),
                 rough=too_coarse(section, geometry),
                 tracking_uid=(lesion.tracking_uid if lesion else "") or derive_uid(key, "tracking", segment.label),
             )

@@ -148,7 +148,7 @@ def too_coarse(section: Section, geometry: VolumeGeometry) -> str:
     step = float(max(geometry.spacing))
     if section.long_axis_mm >= 2 * step:
         return ""
-    return f"Shorter than two steps of {digits(step, '')} mm between voxels: its sizes are rough"
+    return f"Shorter than two voxels of {digits(step, '')} mm: its size is a rough estimate"
 
 
 def _area(line: Floats) -> float:

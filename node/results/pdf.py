@@ -182,14 +182,15 @@ def _stated(header: Dataset, keyword: str) -> str:
 
 
 def _findings(findings: Sequence[Finding]) -> Table:
-    rows = [[_text(title, 8, colors.grey) for title in ("Finding", "What and where", "Measurements")]]
+    rows = [["", *(_text(title, 8, colors.grey) for title in ("Finding", "What and where", "Measurements"))]]
+    lines = [("LINEBELOW", (0, 0), (-1, -1), 0.25, colors.grey), ("VALIGN", (0, 0), (-1, -1), "TOP")]
     for finding in findings[:ROWS]:
         cells = (finding.segment.label, "; ".join((*finding.described(), finding.image)), "; ".join(finding.measured()))
-        rows.append([_text(text, 8) for text in cells])
+        lines.append(("BACKGROUND", (0, len(rows)), (0, len(rows)), colors.Color(*(v / 255 for v in finding.colour))))
+        rows.append(["", *(_text(text, 8) for text in cells)])
     if len(findings) > ROWS:
-        rows.append([_text(f"and {len(findings) - ROWS} more", 8), "", ""])
-    lines = [("LINEBELOW", (0, 0), (-1, -1), 0.25, colors.grey), ("VALIGN", (0, 0), (-1, -1), "TOP")]
-    table = Table(rows, colWidths=[90, 190, 225], style=[*lines, *_TIGHT])
+        rows.append(["", _text(f"and {len(findings) - ROWS} more", 8), "", ""])
+    table = Table(rows, colWidths=[6, 84, 190, 225], style=[*lines, *_TIGHT])
     table.hAlign = "LEFT"
     return table
 

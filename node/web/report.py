@@ -14,6 +14,7 @@ from node.wording import quantity
 _MEASUREMENT_GROUP, _TRACKING_ID, _TRACKING_UID = "125007", "112039", "112040"
 _FINDING, _FINDING_SITE, _LATERALITY = "121071", "363698007", "272741003"
 _DERIVATION = "121401"
+_QUALITATIVE_EVALUATIONS, _COMMENT = "C0034375", "121106"
 """Code values of DCM and SCT in TID 1410, 1411 and 1419 (PS3.16)."""
 
 
@@ -42,6 +43,16 @@ def findings_in(path: Path) -> list[Row]:
         for item in items:
             _take(row, item)
     return [row for row in rows.values() if row.measurements]
+
+
+def comments_in(path: Path) -> tuple[str, ...]:
+    """What a report says of the analysis as a whole, in its order: outcome, notice, scope, remarks.
+
+    Raises ``InputError`` when the file cannot be read.
+    """
+    judged = (c for c in read_header(path).get("ContentSequence", ()) if _code(c) == _QUALITATIVE_EVALUATIONS)
+    items = (item for container in judged for item in container.get("ContentSequence", ()))
+    return tuple(str(item.TextValue) for item in items if _code(item) == _COMMENT and item.ValueType == "TEXT")
 
 
 def _take(row: Row, item: Dataset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,16 @@ from node.ledger.tables import result
 from node.log import study_lines
 from node.operate.explain import explain, tell_doubts
 from node.results.analysis import ANALYSED
+from node.results.finding import image_name
 from node.results.prior import SEGMENTATIONS
 from node.web import slices
 from node.web.evidence import bundle
-from node.web.report import Row, findings_in
+from node.web.report import Row, comments_in, findings_in
 from node.web.site import Site
 from node.web.stream import ACTIVE, stage_of_job
 from node.web.visit import Visit
+
+logger = logging.getLogger(__name__)
 
 _SR = "1.2.840.10008.5.1.4.1.1.88."
 _LINES = 200
@@ -38,6 +42,8 @@ class Key:
 
     label: str
     index: int
+    image: str
+    """As the report calls it, for example ``"image 57"``."""
     colour: str
 
 
@@ -102,7 +108,8 @@ def study(site: Site, visit: Visit) -> Response:
             try:
                 views[job["id"]] = _view(site, job["id"])
             except InputError as error:
-                job["picture_error"] = str(error)
+                logger.warning("job %s: no picture: %s", job["id"], error)
+                job["picture_error"] = error.for_radiologist
     return site.page("study.html", visit, views=views, **values)
 
 
@@ -156,11 +163,11 @@ def _derived(site: Site, rows: Any) -> tuple[Path, ...]:
 def _view(site: Site, job_id: str) -> View:
     shown, segments, derived = _opened(site, job_id)
     places = {place: index for index, place in enumerate(shown.places)}
-    keys = tuple(_keys(segments, places))
+    keys = tuple(_keys(segments, places, shown))
     with site.engine.connect() as connection:
         rows = connection.execute(sa.select(result).where(result.c.job_id == job_id)).mappings().all()
-    reports = [findings_in(site.spool.absolute(r["path"])) for r in rows if r["sop_class_uid"].startswith(_SR)]
-    table = tuple(row for report in reports for row in report)
+    reports = [site.spool.absolute(r["path"]) for r in rows if r["sop_class_uid"].startswith(_SR)]
+    table = tuple(row for report in reports for row in findings_in(report))
     columns = tuple(dict.fromkeys(name for row in table for name in row.measurements))
     names = [r["description"] for r in rows if not r["sop_class_uid"].startswith(_NO_PICTURE)]
     return View(
@@ -172,15 +179,19 @@ def _view(site: Site, job_id: str) -> View:
         windows=tuple(slices.WINDOWS) if shown.modality == "CT" else (),
         rows=table,
         columns=columns,
+        remarks=comments_in(reports[0]) if reports else (),
     )
 
 
-def _keys(segments: tuple[slices.Segments, ...], places: Mapping[tuple[str, int], int]) -> list[Key]:
+def _keys(
+    segments: tuple[slices.Segments, ...], places: Mapping[tuple[str, int], int], shown: slices.Shown
+) -> list[Key]:
     keys = []
     for seg in segments:
         for number, label in seg.labels.items():
             place = seg.largest(number)
             if place is not None and place in places:
                 colour = "#{:02x}{:02x}{:02x}".format(*seg.colours[number])
-                keys.append(Key(label=label, index=places[place], colour=colour))
+                image = image_name(shown.series, places[place]).lower()
+                keys.append(Key(label=label, index=places[place], image=image, colour=colour))
     return keys
