@@ -90,6 +90,17 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> 
     _record_conflicts(connection, [r for r in receipts if paths.get(r.sop_instance_uid) != r.path])
 
 
+def hold_receipts(connection: sa.Connection) -> None:
+    """Let nobody else record a received file until this transaction ends.
+
+    On SQLite every write transaction does that. On PostgreSQL a receipt begins with ``instance`` or, when it is nothing
+    but conflicts, writes ``conflict`` only; locked in this order nobody waits for another in a circle.
+    """
+    if connection.dialect.name == "postgresql":
+        for table in (instance, conflict):
+            connection.execute(sa.DDL(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
+
+
 def try_row(engine: sa.Engine) -> None:
     """Write the row of an instance that does not exist and take it back; raises what the ledger raises."""
     with suppress(_UndoneError), begin_immediate(engine) as connection:

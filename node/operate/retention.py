@@ -13,6 +13,7 @@ from node.config import Config
 from node.ledger.clock import AHEAD_SECONDS, Steady
 from node.ledger.commitments import forget_transactions
 from node.ledger.engine import begin_immediate, now
+from node.ledger.instances import hold_receipts
 from node.ledger.procedure_steps import forget_steps
 from node.ledger.refusals import forget_refusals
 from node.ledger.tables import (
@@ -91,21 +92,30 @@ class Retention:
     def _forget(self, study: str, at: float) -> bool:
         """Rows and files inside one transaction: the receiver, whose rows wait for it, then sees what is gone.
 
-        A crash before the commit leaves rows without files, and the next look finishes the work.
+        No row of an image is written between the question and the deletes. A crash before the commit leaves rows
+        without files, and the next look finishes the work.
         """
         jobs = sa.select(job.c.id).where(job.c.study_instance_uid == study)
         with begin_immediate(self._engine) as connection:
-            busy = connection.scalar(
-                sa.select(sa.func.count())
-                .select_from(series)
-                .where(series.c.study_instance_uid == study, series.c.state != "COMPLETE")
+            hold_receipts(connection)
+            connection.execute(jobs.with_for_update())  # one that an operator retries meanwhile is not deleted
+            before = at - self._days * 86400
+            news = (  # since the study was found to be old
+                sa.select(series.c.study_instance_uid).where(
+                    series.c.study_instance_uid == study,
+                    sa.or_(series.c.state != "COMPLETE", series.c.last_at >= before),
+                ),
+                sa.select(conflict.c.study_instance_uid).where(
+                    conflict.c.study_instance_uid == study, conflict.c.received_at >= before
+                ),
             )
+            busy = connection.scalar(sa.union_all(*news).limit(1))
             owed = connection.scalar(
                 sa.select(sa.func.count())
                 .select_from(job)
                 .where(
                     job.c.study_instance_uid == study,
-                    sa.or_(job.c.state.in_(("SCHEDULED", "IN PROGRESS")), job.c.updated_at >= at - self._days * 86400),
+                    sa.or_(job.c.state.in_(("SCHEDULED", "IN PROGRESS")), job.c.updated_at >= before),
                 )
             )
             if busy or owed:

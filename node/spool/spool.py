@@ -248,11 +248,16 @@ class Spool:
         if self._synced:
             os.fsync(draft.descriptor)
         draft.close()
-        if self._link(draft.name, path):
-            return Kept(path=path, digest=draft.digest, size=draft.size, status="new")
-        if same_dataset(draft.path, self.absolute(path)):
-            with self.absolute(path).open("rb") as file:
-                return Kept(path=path, digest=digest_of(file), size=file.tell(), status="same")
+        while True:
+            if self._link(draft.name, path):
+                return Kept(path=path, digest=draft.digest, size=draft.size, status="new")
+            try:
+                if same_dataset(draft.path, self.absolute(path)):
+                    with self.absolute(path).open("rb") as file:
+                        return Kept(path=path, digest=digest_of(file), size=file.tell(), status="same")
+                break
+            except FileNotFoundError:  # purged at this moment: the name is free
+                continue
         path = f"conflicts/{folder}/{sop}.{draft.digest.rpartition(':')[2][:16]}.dcm"
         self._link(draft.name, path)
         return Kept(path=path, digest=draft.digest, size=draft.size, status="conflict")
