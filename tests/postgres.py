@@ -7,7 +7,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -31,8 +31,11 @@ def _account() -> dict[str, str | int]:
 
 
 @contextmanager
-def cluster() -> Iterator[str]:
-    """URL of an empty database; skips the test where PostgreSQL is not installed."""
+def cluster(address: str = "", prefix: Sequence[str] = ()) -> Iterator[str]:
+    """URL of an empty database; skips the test where PostgreSQL is not installed.
+
+    With ``address`` the server also listens there; its programs are started by the command ``prefix``.
+    """
     programs = _programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian package postgresql)")
@@ -46,12 +49,18 @@ def cluster() -> Iterator[str]:
 
     def call(name: str, *arguments: object) -> None:
         command = [str(programs / name), *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False, **account)  # type: ignore[call-overload]
+        if prefix:  # needs rights that the account has not
+            command = [*prefix, *(["runuser", "-u", "postgres", "--"] if account else []), *command]
+        given = {} if prefix else account
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False, **given)  # type: ignore[call-overload]
         assert done.returncode == 0, done.stdout + done.stderr
 
-    options = f"-k {folder} -c listen_addresses= -c fsync=off -c max_connections=200"
+    options = f"-k {folder} -c listen_addresses={address} -c fsync=off -c max_connections=200"
     try:
         call("initdb", "-D", data, "-A", "trust", "-U", "ainode", "--no-sync")
+        if address:
+            with (data / "pg_hba.conf").open("a") as file:
+                file.write("host all all all trust\n")
         call("pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
         yield f"postgresql+psycopg://ainode@/postgres?host={folder}"
     finally:

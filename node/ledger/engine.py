@@ -22,6 +22,19 @@ _ROWS_AT_ONCE = 16
 takes them 34 MB; to make them anew takes longer than the smaller statements do."""
 
 
+_CONNECTING = {
+    "connect_timeout": "4",
+    "keepalives_idle": "5",
+    "keepalives_interval": "3",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "12000",
+}
+"""libpq's, in seconds and milliseconds: a server that is gone without a word is noticed within 14 s. Without them the
+kernel tries for a quarter of an hour."""
+_SESSION = {"idle_in_transaction_session_timeout": "60s", "lock_timeout": "30s"}
+"""PostgreSQL's: what a process holds that vanished is free again, and nobody waits for it for ever."""
+
+
 def ledger_url(url: str, folder: Path) -> str:
     """``[storage] ledger_url``, or the SQLite file in ``folder`` when that is empty, with its driver named."""
     if not url:
@@ -36,18 +49,17 @@ def open_ledger(url: str) -> sa.Engine:
 
     SQLite runs in WAL mode with ``synchronous=FULL``: a committed row survives a power cut.
     """
+    options: dict[str, Any] = {"insertmanyvalues_page_size": _ROWS_AT_ONCE, "hide_parameters": True}
     if url.startswith("sqlite"):
-        engine = sa.create_engine(
-            url, insertmanyvalues_page_size=_ROWS_AT_ONCE, hide_parameters=True, connect_args={"timeout": 30.0}
-        )
+        engine = sa.create_engine(url, **options, connect_args={"timeout": 30.0})
         sa.event.listen(engine, "connect", _sqlite_pragmas)
     else:
-        engine = sa.create_engine(
-            url, insertmanyvalues_page_size=_ROWS_AT_ONCE, hide_parameters=True, pool_pre_ping=True
-        )
+        engine = sa.create_engine(_bounded(url), **options, pool_pre_ping=True)
+        sa.event.listen(engine, "connect", _session_limits)
     try:
         with begin_immediate(engine) as connection:  # processes that start together must not both create
             if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET LOCAL lock_timeout = 0")  # an index of a large ledger takes its time
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATE_LOCK)))
             metadata.create_all(connection)
             _add_columns(connection)
@@ -74,6 +86,24 @@ def _add_columns(connection: sa.Connection) -> None:
         for index in table.indexes:
             if index.name not in indexes:
                 index.create(connection)
+
+
+def _bounded(url: str) -> sa.URL:
+    """The URL with limits to every wait for the network, also for DBOS, which connects by it; what it says itself wins.
+
+    A server that is stopped but whose kernel answers is not noticed by them.
+    """
+    stated = sa.make_url(url)
+    return stated.update_query_dict({name: value for name, value in _CONNECTING.items() if name not in stated.query})
+
+
+def _session_limits(connection: Any, _record: Any) -> None:
+    stated = connection.info.get_parameters().get("options", "")
+    autocommit, connection.autocommit = connection.autocommit, True
+    for name, value in _SESSION.items():
+        if name not in stated:
+            connection.execute(f"SET {name} = '{value}'")
+    connection.autocommit = autocommit
 
 
 def _sqlite_pragmas(connection: Any, _record: Any) -> None:
