@@ -187,7 +187,7 @@ def test_a_job_that_does_not_move_is_a_problem_but_not_when_an_operator_stopped_
     with begin_immediate(node.engine) as connection:
         for role in ("worker", "sender"):
             connection.execute(sa.insert(executor).values(id=role, role=role, host="h", pid=1, beat_at=now()))
-    _job(node, updated_at=now() - 540)
+    _job(node, progress_at=now() - 540)
     assert node.problems() == set()
     assert node.problems(now() + 120) == {"queue infer"}
     with begin_immediate(node.engine) as connection:

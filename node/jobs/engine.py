@@ -15,13 +15,15 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
 import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, WorkflowSerializationFormat
 
-from node.errors import IdentityError, NodeError
+from node.actor import surviving
+from node.errors import IdentityError, NodeError, NotFoundError
+from node.jobs.failure import trace_of, words_of
 from node.jobs.heartbeat import Heartbeat, Pace
+from node.jobs.ledger_writes import LedgerWrites, LeftUndone
 from node.jobs.stage import Done, Stage
 from node.ledger import reopening, transitions
 from node.ledger.clock import AHEAD_SECONDS
@@ -30,7 +32,6 @@ from node.ledger.jobs import DELIVER, ENCODE, INFER, Attempt, NewJob, delivered_
 from node.log import about
 
 logger = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 QUEUES = {INFER: "gpu", ENCODE: "cpu", DELIVER: "deliver"}
 """The resource each stage waits for."""
@@ -43,14 +44,13 @@ _KEPT = timedelta(days=7)
 """How long workflows are kept after their end; the timeline of a job is in the ledger."""
 _MAX_DEATHS = 5
 """A process that died this often in one attempt makes it a failed one."""
-
-
+_BROKEN = {
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": f"the process died {_MAX_DEATHS + 1} times in this attempt",
+    "ERROR": "the attempt ended without an outcome; the log says why",
+}
+"""Ends of a workflow that count as a failed attempt, in words."""
 _FINISH_SECONDS = 1 << 20
 """Whoever told us to finish decides how long it may take."""
-
-
-class _LeftUndone(BaseException):
-    """Passes through DBOS without a trace: the workflow stays as a kill would leave it, and is recovered."""
 
 
 class Jobs:
@@ -70,6 +70,7 @@ class Jobs:
         self._client = DBOSClient(system_database_engine=engine, application_name=_APPLICATION)
         self._stages: dict[str, Stage] = {}
         self._stopping = threading.Event()
+        self._ledger = LedgerWrites(engine, self._stopping)
         self._idle = threading.Condition()
         self._running = 0
         self._watch: threading.Thread | None = None
@@ -192,7 +193,8 @@ class Jobs:
         queued = {workflow.workflow_id.rpartition("/")[0] for workflow in alive}
         for attempt in due:
             if attempt.key not in queued:
-                self._put_back(attempt)
+                with surviving(f"job {attempt.job_id}: putting {attempt.stage} back"):
+                    self._put_back(attempt)
 
     def forget(self, ended_before: datetime) -> int:
         """Delete workflows that ended before a time, at most some hundreds of them; return how many."""
@@ -220,41 +222,48 @@ class Jobs:
 
     def _attempt(self, attempt: Attempt) -> None:
         stage = self._stages[attempt.stage]
-        job = self._transact(lambda connection: transitions.begin_attempt(connection, attempt))
-        if job is None:
+        try:
+            job = self._ledger.commit(lambda connection: transitions.begin_attempt(connection, attempt))
+        except NotFoundError:
+            return  # retention was faster
+        except Exception as error:  # noqa: BLE001 - the actor's own loop, as below
+            self._fail(attempt, stage, error, 0.0)
             return
-        with about(job.study_instance_uid):
-            self._execute(replace(attempt, priority=job.priority), stage)
+        if job is not None:
+            with about(job.study_instance_uid):
+                self._execute(replace(attempt, priority=job.priority), stage)
 
     def _execute(self, attempt: Attempt, stage: Stage) -> None:
+        """Whatever goes wrong, in the handler or while its outcome is written, is a failed attempt."""
         started = time.monotonic()
         with self._idle:
             self._running += 1
         try:
             done = stage.handler(attempt.job_id, attempt.subject) or Done(write=lambda _: None)
-        except Exception as error:  # the actor's own loop: whatever a handler raises is a failed attempt
+            finished = self._finish(attempt, done, time.monotonic() - started)
+        except Exception as error:  # the actor's own loop
             if self._stopping.is_set():
-                raise _LeftUndone from error
+                raise LeftUndone from error
             self._fail(attempt, stage, error, time.monotonic() - started)
         else:
-            self._finish(attempt, done, time.monotonic() - started)
+            if finished:
+                with surviving(f"job {attempt.job_id}: what follows {attempt.stage}"):
+                    done.then()
         finally:
             with self._idle:
                 self._running -= 1
                 self._idle.notify_all()
 
-    def _finish(self, attempt: Attempt, done: Done, seconds: float) -> None:
+    def _finish(self, attempt: Attempt, done: Done, seconds: float) -> bool:
         def change(connection: sa.Connection) -> bool:
             due = transitions.finish_attempt(connection, attempt, seconds, done.write)
             self._enqueue(connection, due or [])
             return due is not None
 
-        if self._transact(change):
-            done.then()
+        return self._ledger.commit(change)
 
     def _fail(self, attempt: Attempt, stage: Stage, error: Exception, seconds: float) -> None:
-        known = isinstance(error, NodeError)
-        text = str(error) if known else f"{type(error).__name__}: {error}"
+        text = words_of(error, attempt.job_id)
         permanent = isinstance(error, NodeError) and error.permanent
 
         def change(connection: sa.Connection) -> bool:
@@ -268,20 +277,8 @@ class Jobs:
             self._enqueue(connection, due)
             return news
 
-        level = logging.WARNING if self._transact(change) else logging.DEBUG
-        trace = None if known else error
-        logger.log(level, "job %s: %s failed: %s", attempt.job_id, attempt.stage, text, exc_info=trace)
-
-    def _transact(self, change: Callable[[sa.Connection], Result]) -> Result:
-        """Commit ``change``, waiting for a database that is away: finished work is not thrown away for that."""
-        while True:
-            try:
-                with begin_immediate(self._engine) as connection:
-                    return change(connection)
-            except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
-                logger.warning("jobs: the ledger does not answer (%s); trying again", error)
-                if self._stopping.wait(1.0):
-                    raise _LeftUndone from error
+        level = logging.WARNING if self._ledger.commit(change) else logging.DEBUG
+        logger.log(level, "job %s: %s failed: %s", attempt.job_id, attempt.stage, error, exc_info=trace_of(error))
 
     def _watch_over(self) -> None:
         reconciled = time.monotonic()
@@ -293,8 +290,9 @@ class Jobs:
                     self.reconcile(now() - self._pace.reconcile_seconds)
                     self.forget(datetime.now(UTC) - _KEPT)
                     reconciled = time.monotonic()
-            except Exception as error:  # noqa: BLE001 - the actor's own loop: the next beat may succeed
-                logger.warning("jobs: heartbeat missed (%s: %s); trying again", type(error).__name__, error)
+            except Exception as error:
+                trace = None if isinstance(error, sa.exc.SQLAlchemyError) else error
+                logger.warning("jobs: heartbeat missed (%s); trying again", error, exc_info=trace)
 
     def _look(self) -> None:
         """Beat, put back the work of executors that are gone, and end jobs whose last proof came in."""
@@ -310,7 +308,7 @@ class Jobs:
         with self._engine.connect() as connection:
             delivered = delivered_jobs(connection)
         for job_id in delivered:
-            with begin_immediate(self._engine) as connection:
+            with surviving(f"job {job_id}"), begin_immediate(self._engine) as connection:
                 transitions.complete_delivered(connection, job_id)
 
     def _put_back(self, attempt: Attempt) -> None:
@@ -319,9 +317,9 @@ class Jobs:
         )
         stage = self._stages.get(attempt.stage)
         with begin_immediate(self._engine) as connection:
-            if known and known[0].status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED" and stage is not None:
+            if known and known[0].status in _BROKEN and stage is not None:
                 last = replace(attempt, number=int(known[0].workflow_id.rpartition("/")[2]))
-                error = f"the process died {_MAX_DEATHS + 1} times in this attempt"
+                error = _BROKEN[known[0].status]
                 due = transitions.fail_attempt(connection, last, error, 0.0, stage.retries, permanent=False)
             else:
                 due = transitions.renew_attempts(connection, attempt)

@@ -23,6 +23,10 @@ REJECTION = "rejection"
 FORWARDED = "forwarded"
 """Outcome of a job that sends images on."""
 ACTIVE = (SCHEDULED, IN_PROGRESS)
+PROGRESS = sa.case(
+    (job.c.stage == DELIVER, job.c.updated_at), else_=sa.func.coalesce(job.c.progress_at, job.c.updated_at)
+)
+"""When a job last moved on. Deliveries have a delay and an alarm of their own; of these every attempt counts."""
 DELIVERY_OPEN = sa.and_(delivery.c.ended_at.is_(None), delivery.c.state.not_in(("CONFIRMED", CANCELED)))
 """The destination is owed an object, or its Storage Commitment is awaited."""
 
@@ -98,6 +102,8 @@ class Job:
     """What is known to be missing from its series, in words for a radiologist."""
     caveat: str | None
     """What may be missing, likewise."""
+    progress_at: float | None
+    """When it entered its stage; attempts that fail or are repeated change nothing of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +224,17 @@ def due_attempts(connection: sa.Connection, before: float) -> list[Attempt]:
     held = sa.and_(job.c.stage == INFER, job.c.pipeline.in_(sa.select(stopped.c.pipeline)))
     rows = connection.execute(sa.select(job).where(job.c.state.in_(ACTIVE), passed(job.c.updated_at, before), ~held))
     return [attempt for row in rows.all() for attempt in due_of(connection, _job(row))]
+
+
+def stuck_jobs(connection: sa.Connection, before: float) -> list[Job]:
+    """Jobs that have not moved on since ``before`` and that nothing holds up.
+
+    A delivery that is still open has an alarm of its own; a pipeline that an operator stopped keeps its jobs.
+    """
+    held = sa.and_(job.c.stage == INFER, job.c.pipeline.in_(sa.select(stopped.c.pipeline)))
+    owed = sa.and_(job.c.stage == DELIVER, sa.exists().where(delivery.c.job_id == job.c.id, DELIVERY_OPEN))
+    where = (job.c.state.in_(ACTIVE), before > PROGRESS, ~held, ~owed)
+    return [_job(row) for row in connection.execute(sa.select(job).where(*where).order_by(PROGRESS, job.c.id))]
 
 
 def due_of(connection: sa.Connection, of: Job) -> list[Attempt]:

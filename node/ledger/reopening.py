@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from node.config import FORWARD
 from node.errors import NodeError
 from node.ledger.deliveries import reopen_delivery, schedule_delivery
+from node.ledger.engine import now
 from node.ledger.jobs import CANCELED, DELIVER, ENCODE, INFER, SCHEDULED, Attempt, due_of, get_job, update_job
 from node.ledger.owed import HELD
 from node.ledger.replaced import remember_delivered
@@ -46,7 +47,7 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
         owe_results(connection, job_id, {name: kinds and kinds.strip("|").split("|") for name, kinds in owed})
     if stage == INFER:
         update_job(connection, job_id, outcome=None, reason=None)
-    fresh = {"attempt": 0, "next_at": None, "error": None}
+    fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": now()}
     update_job(connection, job_id, state=SCHEDULED, stage=stage, run=current.run + 1, **fresh)
     tell(connection, job_id, "job retried", f"from {stage}")
     return due_of(connection, get_job(connection, job_id))

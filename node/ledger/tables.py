@@ -228,6 +228,7 @@ job = sa.Table(  # one per pipeline and generation of a series
     _time("traced_at", null=True),  # when its trace was sent to a collector
     _text("incomplete", null=True),  # as of its generation's decision: no outcome says more than *partial* then
     _text("caveat", null=True),
+    _time("progress_at", null=True),  # when it entered its stage; null: before this was kept
     sa.Index("job_study", "study_instance_uid"),
     sa.Index("job_state", "state", "updated_at"),
 )

@@ -80,6 +80,7 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
         "caveat": caveat or None,
         "created_at": at,
         "updated_at": at,
+        "progress_at": at,
     }
     if not insert_new(connection, job, [row]):
         return []
@@ -132,7 +133,8 @@ def finish_attempt(connection: sa.Connection, attempt: Attempt, seconds: float, 
         _update_delivery(connection, attempt, ended_at=now(), next_at=None)
         complete_delivered(connection, current.id)
         return []
-    update_job(connection, current.id, stage=ENCODE if attempt.stage == INFER else DELIVER, attempt=0, error=None)
+    stage = ENCODE if attempt.stage == INFER else DELIVER
+    update_job(connection, current.id, stage=stage, attempt=0, error=None, progress_at=now())
     complete_delivered(connection, current.id)
     return due_of(connection, get_job(connection, current.id))
 
@@ -275,7 +277,8 @@ def _give_up(
         _cancel(connection, current.id, f"not even the failure could be encoded: {error}")
         return []
     record_outcome(connection, current.id, "failed", not_analysed(failure, current.id))
-    update_job(connection, current.id, stage=ENCODE, run=current.run + 1, attempt=0, next_at=None, error=error)
+    fresh = {"attempt": 0, "next_at": None, "error": error, "progress_at": now()}
+    update_job(connection, current.id, stage=ENCODE, run=current.run + 1, **fresh)
     return due_of(connection, get_job(connection, current.id))
 
 

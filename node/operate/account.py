@@ -110,7 +110,13 @@ def account(books: Books, is_owed: Owed, day: date | None = None) -> Account:
         half_corrected=chosen.half_corrected,
         discontinued=tuple(s for s in chosen.series if _cause(s) == STOPPED),
         held=chosen.held,
-        differences=(*_strays(books), *_of_series(chosen), *_of_jobs(chosen, made, is_owed), *_of_deliveries(chosen)),
+        differences=(
+            *_strays(books),
+            *_of_series(chosen),
+            *_of_jobs(chosen, made, is_owed),
+            *_stuck(chosen),
+            *_of_deliveries(chosen),
+        ),
     )
 
 
@@ -152,6 +158,8 @@ def _objects(job: Job, made: dict[str, list[str]], sent_on: dict[str, int]) -> i
 def _strays(books: Books) -> Iterator[str]:
     series = {(s.study_instance_uid, s.series_instance_uid) for s in books.series}
     jobs = {job.id for job in books.jobs}
+    if books.rowless:
+        yield f"{books.rowless} received images have no row; the receiver's log says why"
     for stray in books.strays:
         yield f"{stray.rows} {stray.of}: there is no row of these"
     for job in books.jobs:
@@ -205,6 +213,16 @@ def _of_jobs(books: Books, made: dict[str, list[str]], is_owed: Owed) -> Iterato
         for destination, state in owed.items():
             if job.state == COMPLETED and state not in ("STORED", "CONFIRMED"):
                 yield f"{name}: is COMPLETED, but its delivery to {destination!r} is {state}"
+
+
+def _stuck(books: Books) -> Iterator[str]:
+    for job in books.stuck:
+        since = datetime.fromtimestamp(job.progress_at or job.updated_at).astimezone()
+        last = f"; last error: {job.error}" if job.error else ""
+        yield (
+            f"job {job.id} of study {job.study_instance_uid}: no progress in stage {job.stage} "
+            f"since {since:%Y-%m-%d %H:%M:%S}{last}"
+        )
 
 
 def _of_deliveries(books: Books) -> Iterator[str]:

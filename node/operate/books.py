@@ -9,12 +9,18 @@ import sqlalchemy as sa
 
 from node.ledger.conflicts import Outdated, outdated_deliveries
 from node.ledger.corrections import HalfCorrected, half_corrected
-from node.ledger.engine import snapshot
+from node.ledger.engine import now, snapshot
 from node.ledger.held import Held, held
-from node.ledger.jobs import Job, list_jobs
+from node.ledger.jobs import Job, list_jobs, stuck_jobs
 from node.ledger.owed import DeliveryStatus, all_deliveries
 from node.ledger.tables import conflict, decision, delivery_instance, instance, original, result, series
 from node.operate.refused import Refusals, refusals
+from node.spool import Spool
+
+QUEUE_MINUTES = 60.0
+"""The default of ``[notify] queue_minutes``."""
+ROWLESS_SECONDS = 60.0
+"""A received image without a row for this long is a problem; most rows follow within a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +103,10 @@ class Books:
     strays: tuple[Stray, ...]
     refused: tuple[Refusals, ...]
     """Images that were sent and not taken."""
+    stuck: tuple[Job, ...]
+    """Jobs that have made no progress for too long, whatever was tried; none that an operator holds up."""
+    rowless: int
+    """Received images that should have a row by now."""
 
     def between(self, start: float, end: float) -> Books:
         """Of the series whose first image came in [``start``, ``end``): every series belongs to one day."""
@@ -121,11 +131,16 @@ class Books:
                 if ((r.study_instance_uid, r.series_instance_uid) in keys)
                 or (start <= r.at < end and (r.study_instance_uid, r.series_instance_uid) not in known)
             ),
+            stuck=tuple(j for j in self.stuck if j.id in ids),
         )
 
 
-def read(engine: sa.Engine) -> Books:
-    """All of it; images are counted by the database, everything else is a few rows per series."""
+def read(engine: sa.Engine, spool: Spool | None = None, *, queue_minutes: float = QUEUE_MINUTES) -> Books:
+    """All of it; images are counted by the database, everything else is a few rows per series.
+
+    ``spool``: where received images without a row are looked for. A job without progress for ``queue_minutes`` is
+    stuck.
+    """
     with snapshot(engine) as connection:
         made = sa.select(*result.c[tuple(Made.__dataclass_fields__)]).order_by(result.c.created_at)
         again = sa.select(*conflict.c[tuple(Conflict.__dataclass_fields__)]).order_by(conflict.c.received_at)
@@ -140,6 +155,8 @@ def read(engine: sa.Engine) -> Books:
             held=tuple(held(connection)),
             strays=_strays(connection),
             refused=tuple(refusals(connection)),
+            stuck=tuple(stuck_jobs(connection, now() - queue_minutes * 60)),
+            rowless=spool.without_row(ROWLESS_SECONDS) if spool is not None else 0,
         )
 
 

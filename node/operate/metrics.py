@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from node.config import Config
 from node.ledger.circuits import circuits
 from node.ledger.engine import now
+from node.ledger.jobs import PROGRESS
 from node.ledger.operation import stopped_pipelines
 from node.ledger.tables import association, conflict, delivery, instance, job, job_fact, result, series
 from node.operate.status import by_role
@@ -92,7 +93,7 @@ def _received(connection: sa.Connection, at: float) -> Iterator[Metric]:
 
 def _work(connection: sa.Connection, at: float) -> Iterator[Metric]:
     rows = connection.execute(
-        sa.select(job.c.stage, sa.func.count().label("n"), sa.func.min(job.c.updated_at).label("oldest"))
+        sa.select(job.c.stage, sa.func.count().label("n"), sa.func.min(PROGRESS).label("oldest"))
         .where(job.c.state.in_(_OPEN))
         .group_by(job.c.stage)
     ).all()

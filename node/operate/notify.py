@@ -82,7 +82,9 @@ class Notifier:
     def _account(self) -> Told:
         """What the nothing-lost account says that should not be, as it was at most an hour ago."""
         if time.monotonic() - self._accounted_at >= ACCOUNT_SECONDS:
-            found = account(read(self._engine), self._config.is_owed)
+            found = account(
+                read(self._engine, self._spool, queue_minutes=self._config.notify.queue_minutes), self._config.is_owed
+            )
             self._unexplained = {}
             if found.differences:
                 told = f"{len(found.differences)} differences in the account, the first is: {found.differences[0]}"

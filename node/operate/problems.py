@@ -7,17 +7,17 @@ import sqlalchemy as sa
 from node.config import Config
 from node.ledger.circuits import circuits
 from node.ledger.held import held
+from node.ledger.jobs import PROGRESS
 from node.ledger.operation import latest_facts
 from node.ledger.procedure_steps import STOPPED
 from node.ledger.tables import decision, delivery, job, series, stopped
 from node.operate.account import tell_held
+from node.operate.books import ROWLESS_SECONDS
 from node.operate.drift import BEFORE, drift
 from node.operate.explain import clock
 from node.operate.status import by_role
 from node.spool import Spool
 
-ROWLESS_SECONDS = 60.0
-"""A received image without a row for this long is a problem; most rows follow within a second."""
 _OPEN = ("SCHEDULED", "IN PROGRESS")
 
 
@@ -68,8 +68,8 @@ def drift_of(connection: sa.Connection, pipeline: str, latest: int) -> list[str]
 
 def _stuck(connection: sa.Connection, before: float) -> list[sa.Row[tuple[str, int, float]]]:
     held = job.c.pipeline.in_(sa.select(stopped.c.pipeline))
-    query = sa.select(job.c.stage, sa.func.count().label("n"), sa.func.min(job.c.updated_at).label("oldest"))
-    query = query.where(job.c.state.in_(_OPEN), job.c.updated_at < before, ~held).group_by(job.c.stage)
+    query = sa.select(job.c.stage, sa.func.count().label("n"), sa.func.min(PROGRESS).label("oldest"))
+    query = query.where(job.c.state.in_(_OPEN), before > PROGRESS, ~held).group_by(job.c.stage)
     return list(connection.execute(query).all())
 
 

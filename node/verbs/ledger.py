@@ -83,8 +83,9 @@ def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
     from node.service import open_storage
 
     config = load(config_path)
-    engine, _ = open_storage(config)
-    found = accounts.account(read(engine), config.is_owed, day.date() if day else None)
+    engine, spool = open_storage(config)
+    books = read(engine, spool, queue_minutes=config.notify.queue_minutes)
+    found = accounts.account(books, config.is_owed, day.date() if day else None)
     if as_json:
         print_json(asdict(found))
     else:

@@ -66,7 +66,7 @@ def storage(site: Site, visit: Visit) -> Response:
         last_day = connection.execute(_total(instance).where(instance.c.received_at > since)).one().bytes
         oldest = connection.scalar(sa.select(sa.func.min(series.c.last_at)))
         conflicts = connection.execute(sa.select(conflict).order_by(conflict.c.received_at.desc()).limit(SHOWN)).all()
-    quarantined = accounts.account(read(site.engine), site.config.is_owed).quarantined
+    quarantined = _account(site).quarantined
     usable = disk.free - site.config.storage.min_free_gib * 2**30
     return site.page(
         "storage.html",
@@ -96,7 +96,7 @@ def account(site: Site, visit: Visit) -> Response:
         day = date.fromisoformat(asked) if asked else None
     except ValueError:
         raise HTTPException(400, f"{asked!r} is no day; write it as 2026-01-31.") from None
-    found = accounts.account(read(site.engine), site.config.is_owed, day)
+    found = _account(site, day)
     sums = (
         ("Sent", "entries", "images", found.sent),
         ("Received", "series", "images", found.received),
@@ -105,6 +105,11 @@ def account(site: Site, visit: Visit) -> Response:
     )
     attention = accounts.attention(found)
     return site.page("account.html", visit, account=found, attention=attention, sums=sums, day=asked)
+
+
+def _account(site: Site, day: date | None = None) -> accounts.Account:
+    books = read(site.engine, site.spool, queue_minutes=site.config.notify.queue_minutes)
+    return accounts.account(books, site.config.is_owed, day)
 
 
 def login_routes(site: Site, door: Door) -> Iterable[Route]:

@@ -1,0 +1,60 @@
+"""Changes of the ledger by the engine: waited for while the ledger is away, given up when it is the change."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from node.ledger.engine import begin_immediate
+from node.ledger.instances import try_row
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+_PAUSE_SECONDS = 1.0
+_TRIALS = 3
+"""How often a ledger that takes other rows may refuse a change: a deadlock passes, a fault does not."""
+
+
+class LeftUndone(BaseException):
+    """Passes through DBOS without a trace: the workflow stays as a kill would leave it, and is recovered."""
+
+
+class LedgerWrites:
+    """Commits changes one by one; any thread may call it."""
+
+    def __init__(self, engine: sa.Engine, stopping: threading.Event) -> None:
+        """``stopping``: ends the waiting."""
+        self._engine = engine
+        self._stopping = stopping
+
+    def commit(self, change: Callable[[sa.Connection], Result]) -> Result:
+        """Commit ``change``; finished work is not thrown away because the ledger is away for a while.
+
+        Raises ``LeftUndone`` when this process is to end meanwhile, and whatever ``change`` raises: of the ledger's
+        own errors those with which it refuses this change while it takes other rows.
+        """
+        refusals = 0
+        while True:
+            try:
+                with begin_immediate(self._engine) as connection:
+                    return change(connection)
+            except sa.exc.SQLAlchemyError as error:
+                if self._takes_rows():
+                    refusals += 1
+                    if refusals == _TRIALS or isinstance(error, sa.exc.IntegrityError):
+                        raise
+                logger.warning("jobs: a change is not in the ledger yet (%s); trying again", error)
+                if self._stopping.wait(_PAUSE_SECONDS):
+                    raise LeftUndone from error
+
+    def _takes_rows(self) -> bool:
+        try:
+            try_row(self._engine)
+        except sa.exc.SQLAlchemyError:
+            return False
+        return True
