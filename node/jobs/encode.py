@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
@@ -14,21 +15,24 @@ import sqlalchemy as sa
 from pydicom import dcmread
 
 from node.config import DEFAULT_OBJECTS, Config
-from node.errors import EncodeError, InputError, NotFoundError, not_analysed
+from node.errors import EncodeError, IdentityError, InputError, NotFoundError, not_analysed
+from node.jobs.failure import trace_of
 from node.jobs.handover import Handover, load
 from node.jobs.salt import salt_of
 from node.jobs.stage import Done, Stage, retries
 from node.ledger.engine import now
 from node.ledger.incomplete import outcome_of_incomplete
-from node.ledger.jobs import ENCODE, INFER, Job, earlier_results, get_job, source_paths
+from node.ledger.jobs import ENCODE, INFER, Job, SourceImage, earlier_results, get_job, source_images
 from node.ledger.timeline import tell
 from node.ledger.transitions import owe_results, record_outcome, record_results
 from node.pipeline import Algorithm
 from node.results import ANALYSED, OPTIONAL, Analysis, Earlier, EncodedObject, check, encode
 from node.results.earlier import superseding
 from node.results.identity import Identity, analysis_key
+from node.results.last_report import identity_of, last_report, stated_identity
 from node.results.mending import mended
 from node.spool import Spool
+from node.studies.bare import BareSeries, bare_image
 from node.studies.source import SourceSeries, read_header
 
 logger = logging.getLogger(__name__)
@@ -48,10 +52,25 @@ class Encode:
         return Stage(name=ENCODE, handler=self.encode, retries=retries(self._config.jobs), begin=self.sweep)
 
     def encode(self, job_id: str, _subject: str) -> Done:
-        """Handler: every object is on disk before its row is written, every row before anything is sent."""
+        """Handler: every object is on disk before its row is written, every row before anything is sent.
+
+        The report of a failure is made of UIDs and identity alone when nothing better can be made.
+        """
         with self._engine.connect() as connection:
             job = get_job(connection, job_id)
-            paths = [self._spool.absolute(path) for path in source_paths(connection, job)]
+            images = source_images(connection, job)
+        try:
+            return self._encode(job, [self._spool.absolute(image.path) for image in images])
+        except (IdentityError, sa.exc.SQLAlchemyError):
+            raise
+        except Exception as error:
+            if job.outcome != "failed":
+                raise
+            logger.warning("job %s: report of UIDs and identity only: %s", job_id, error, exc_info=trace_of(error))
+            return self._last_report(job, images)
+
+    def _encode(self, job: Job, paths: list[Path]) -> Done:
+        job_id = job.id
         source = _readable_series(paths)
         if told := mended(source):
             logger.info("job %s: headers of series %s: %s", job_id, source.series_instance_uid, "; ".join(told))
@@ -61,7 +80,7 @@ class Encode:
         rows, withheld, fault = self._encoded(job, analysis, source, wanted)
         refused = fault
         if fault is not None and analysis.outcome != "failed":
-            logger.warning("job %s: encode failed: %s", job_id, fault)
+            logger.warning("job %s: encode failed: %s", job_id, fault, exc_info=trace_of(fault))
             _, reason = outcome_of_incomplete("failed", not_analysed(fault, job_id), job.incomplete or "")
             analysis = replace(analysis, outcome="failed", reason=reason, findings=None)
             more, withheld, fault = self._encoded(job, analysis, source, wanted)
@@ -83,6 +102,41 @@ class Encode:
             owe_results(connection, job_id, owed)
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job_id), ignore_errors=True))
+
+    def _last_report(self, job: Job, images: Sequence[SourceImage]) -> Done:
+        if not images:
+            raise InputError(f"job {job.id}: its series has no image; send it again")
+        study, series = job.study_instance_uid, job.series_instance_uid
+        source = BareSeries(
+            paths=tuple(self._spool.absolute(image.path) for image in images),
+            datasets=tuple(
+                bare_image(
+                    sop_class=image.sop_class_uid,
+                    uid=image.sop_instance_uid,
+                    study=study,
+                    series=series,
+                    modality=image.modality,
+                )
+                for image in images
+            ),
+        )
+        analysis = self._analysis(job)
+        kinds = {name: self._config.kinds(name) for name in job.destinations}
+        wanted = frozenset().union(*kinds.values()) if kinds else frozenset(DEFAULT_OBJECTS)
+        stated = stated_identity(source.paths)
+        objects = last_report(analysis, source, wanted, stated)
+        key = analysis_key(analysis, source, identity_of(stated))
+        made_by = {"analysis": key, "version": analysis.version, "replaces": None}
+        rows = [keep(self._spool, job.id, one, None) | made_by for one in objects]
+        made = {str(row["kind"]) for row in rows}
+        owed = {name: kinds[name] for name in kinds if self._config.is_owed(name, analysis.outcome, made)}
+
+        def write(connection: sa.Connection) -> None:
+            record_results(connection, job.id, rows)
+            tell(connection, job.id, "objects withheld", "all but the report, which is of UIDs and identity only")
+            owe_results(connection, job.id, owed)
+
+        return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job.id), ignore_errors=True))
 
     def sweep(self) -> None:
         """Remove the handovers of jobs that are past encode, left behind by a crash."""

@@ -156,6 +156,27 @@ def result_path(connection: sa.Connection, sop_instance_uid: str) -> list[str]:
     return list(connection.scalars(sa.select(result.c.path).where(result.c.sop_instance_uid == sop_instance_uid)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class SourceImage:
+    """What the receiver read of an image of a job's series."""
+
+    path: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    modality: str
+
+
+def source_images(connection: sa.Connection, of: Job) -> list[SourceImage]:
+    """The images whose files ``source_paths`` names, in its order."""
+    paths = source_paths(connection, of)
+    known = sa.select(*instance.c[tuple(SourceImage.__dataclass_fields__)]).where(
+        instance.c.study_instance_uid == of.study_instance_uid,
+        instance.c.series_instance_uid == of.series_instance_uid,
+    )
+    images = {row["path"]: SourceImage(**row) for row in connection.execute(known).mappings()}
+    return [images[path] for path in paths if path in images]
+
+
 def source_paths(connection: sa.Connection, of: Job, companion: str = "") -> list[str]:
     """Files of the job's series, or of one of its companions, relative to the storage folder.
 

@@ -70,7 +70,7 @@ def check(objects: Sequence[EncodedObject], source: Source, earlier: Earlier | N
         dataset = encoded.dataset
         is_copy = encoded.kind.startswith("derived")
         copied = inherited if is_copy else {f for f in inherited if f.startswith(IDENTITY_MODULES)}
-        found = [*_object_faults(encoded, dataset, stated, known=known, predecessors=predecessors, copied=copied)]
+        found = [*object_faults(encoded, dataset, stated, known=known, predecessors=predecessors, copied=copied)]
         if str(dataset.get("SeriesInstanceUID", "")) == source.series_instance_uid:
             found.append("SeriesInstanceUID is the source's; a result is a series of its own")
         if not found:  # the deeper checks rely on these
@@ -94,7 +94,7 @@ def check_rejection(note: EncodedObject, results: Sequence[Path]) -> None:
     copied = {f for f in iod_faults(next(iter(named.values()))) if f.startswith(IDENTITY_MODULES)}
     stated = dcmread(results[0], stop_before_pixels=True)
     faults = [
-        *_object_faults(note, dataset, stated, known=named, predecessors={}, copied=copied),
+        *object_faults(note, dataset, stated, known=named, predecessors={}, copied=copied),
         *rejection_faults(dataset, named.keys()),
     ]
     _refuse([f"{note.kind} {dataset.get('SOPInstanceUID', '')}: {fault}" for fault in faults], {note.kind})
@@ -106,7 +106,7 @@ def _refuse(faults: Sequence[str], kinds: Collection[str]) -> None:
         raise GateError(f"{len(faults)} faults, not sent: {shown}", kinds)
 
 
-def _object_faults(
+def object_faults(
     encoded: EncodedObject,
     dataset: Dataset,
     stated: Dataset,

@@ -45,8 +45,10 @@ def derive_uid(*parts: object) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps([str(p) for p in parts])).int}"
 
 
-def analysis_key(analysis: Analysis, source: Source) -> str:
+def analysis_key(analysis: Analysis, source: Source, identity: Identity | None = None) -> str:
     """Digest (HMAC-SHA-256 with the node's secret) of everything that distinguishes one analysis from another.
+
+    ``identity``: of the source; ``None``: it is read.
 
     Not the findings and not the time: the same pipeline on the same images makes the same instances, whenever it runs.
     """
@@ -54,7 +56,7 @@ def analysis_key(analysis: Analysis, source: Source) -> str:
     parts = [
         [str(first.get("StudyInstanceUID", "")), source.series_instance_uid],
         sorted(str(d.SOPInstanceUID) for d in source.datasets),
-        [(int(e.tag), _text(e.value)) for e in Identity.read(source).elements],
+        [(int(e.tag), _text(e.value)) for e in (identity or Identity.read(source)).elements],
         sorted(analysis.inputs),
         analysis.pipeline,
         {f.name: getattr(algorithm, f.name) for f in fields(algorithm)},
@@ -115,6 +117,11 @@ class Identity:
         """Read the file again, so that nobody has decoded its elements before."""
         header = dcmread(path, stop_before_pixels=True)
         elements = tuple(_undecoded(header, tag) for tag in sorted(identity_tags() & set(header.keys())))
+        return cls.from_elements(elements)
+
+    @classmethod
+    def from_elements(cls, elements: tuple[DataElement | RawDataElement, ...]) -> Identity:
+        """Of elements of the modules that ``identity_tags`` names."""
         return cls(elements=elements, time_zone=_time_zone(elements))
 
     def stamp(self, dataset: Dataset) -> None:
@@ -149,7 +156,7 @@ def _time_zone(elements: tuple[DataElement | RawDataElement, ...]) -> tzinfo | N
     for element in elements:
         if keyword_for_tag(element.tag) == "TimezoneOffsetFromUTC" and isinstance(element.value, bytes):
             text = element.value.decode("ascii", "replace").strip()
-            if len(text) == 5 and text[0] in "+-" and text[1:].isdigit():
+            if len(text) == 5 and text[0] in "+-" and text[1:].isdigit() and text[1:] < "2400":
                 offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:]))
                 return timezone(-offset if text[0] == "-" else offset)
     return None
