@@ -91,8 +91,8 @@ def known_of(connection: sa.Connection, row: sa.Row[tuple[object, ...]]) -> Know
         in_progress=next((_words(step) for step in steps if step.state == IN_PROGRESS), ""),
         discontinued="" if completed else next((_words(step) for step in steps if step.state == DISCONTINUED), ""),
         unrelated=(
-            *(_words(step) for step in every if step not in steps),
-            *(listing.by for by, listing in requests if not device or by != device),
+            *(f"{_words(step)} ({step.equipment or 'unknown device'})" for step in every if step not in steps),
+            *(f"{listing.by} ({by or 'unknown device'})" for by, listing in requests if not device or by != device),
         ),
         missing=missing_of(connection, str(row.study_instance_uid), str(row.series_instance_uid)),
     )
