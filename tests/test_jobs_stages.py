@@ -277,8 +277,8 @@ def test_a_result_that_is_made_again_keeps_its_version_and_one_that_comes_back_i
         for items in named
     ]
     assert followed == [None, None, uids[0], uids[0], uids[2]]
-    endings = [str(results["sr"].SeriesDescription).partition(", ")[2].partition(",")[0] for results in made]
-    assert endings == ["", "", "v2", "v2", "v3"]
+    firsts = [str(results["sr"].SeriesDescription).partition(" - ")[0] for results in made]
+    assert firsts == ["FINDINGS", "FINDINGS", "FINDINGS v2", "FINDINGS v2", "FINDINGS v3"]
 
 
 def done_rows(node: JobNode, job_id: str, before: list[dict[str, FileDataset]]) -> list[Any]:

@@ -113,7 +113,7 @@ def test_orthanc_gets_the_new_result_and_then_a_note_on_the_old_one(tmp_path: Pa
         assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
         assert note.SeriesDescription == "AI results replaced (quality)"
         report = pacs.download(after["sr"])
-        assert report.SeriesDescription == "FINDINGS - AI scripted report, v2, 5 images"
+        assert report.SeriesDescription == "FINDINGS v2 - AI scripted report, 5 images"
         assert report.PredecessorDocumentsSequence
         with site.node.engine.connect() as connection:
             (delivery,) = deliveries_of(connection, new)

@@ -1,7 +1,8 @@
 """How results are called where radiologists look first: Series Description and Series Number.
 
-``NO FINDINGS - AI nodule report``: the outcome comes first, because lists of series cut off what is long. A result that
-takes the place of another one ends in ``v2, 133 images``, and its Series Number sorts after the other's.
+``NO FINDINGS - AI nodule report``: the outcome comes first, because lists of series cut off what is long. A result
+that takes the place of another one reads ``NO FINDINGS v2 - AI nodule report, 133 images``, and its Series Number sorts
+after the other's.
 """
 
 from __future__ import annotations
@@ -32,22 +33,29 @@ _LARGEST = (2**31 - 1) // 10_000
 
 
 def series_description(analysis: Analysis, source: Source, what: str) -> str:
-    """Outcome, pipeline, ``what`` kind of object this is, and the version; a long name of a pipeline is cut."""
-    tail = plain(f" {what}{_version(analysis, source)}")
-    word = OUTCOMES.get(analysis.outcome, "")
-    head = plain(f"{word} - AI {analysis.title}" if word else f"AI {analysis.title}", LONGEST - len(tail) - 1)
-    return f"{head} {tail}"
+    """Outcome and version, pipeline, ``what`` kind of object this is; a long name of a pipeline is cut."""
+    first, last = _first(analysis, OUTCOMES.get(analysis.outcome, "")), _last(analysis, source)
+    tail = f" {plain(what)}{last}"
+    return plain(f"{first}AI {analysis.title}", LONGEST - len(tail)) + tail
 
 
 def derived_description(analysis: Analysis, source: Source, name: str) -> str:
-    """Of new images and maps, which the pipeline names; only that a part was analysed is said first."""
-    tail = _version(analysis, source)
-    head = f"{OUTCOMES['partial']} - {name}" if analysis.outcome == "partial" else name
-    return plain(head, LONGEST - len(tail)) + tail
+    """Of new images and maps, which the pipeline names; of the outcome only that a part was analysed is said."""
+    first, last = (
+        _first(analysis, OUTCOMES["partial"] if analysis.outcome == "partial" else ""),
+        _last(analysis, source),
+    )
+    return plain(first + name, LONGEST - len(last)) + last
 
 
-def _version(analysis: Analysis, source: Source) -> str:
-    return f", v{analysis.version}, {len(source.datasets)} images" if analysis.version > 1 else ""
+def _first(analysis: Analysis, outcome: str) -> str:
+    """What tells series apart in a list that shows twenty characters of each."""
+    words = [outcome, f"v{analysis.version}" if analysis.version > 1 else ""]
+    return f"{' '.join(filter(None, words))} - " if any(words) else ""
+
+
+def _last(analysis: Analysis, source: Source) -> str:
+    return f", {len(source.datasets)} images" if analysis.version > 1 else ""
 
 
 def series_number(analysis: Analysis, source: Source, place: int) -> int:
