@@ -20,6 +20,7 @@ _SMALLEST = dict.fromkeys(_WHOLE - {_HU}, 1.0) | {"ml": 0.1, "cm3": 0.1, "1": 0.
 """A positive value that is rounded to less is said to be under it."""
 _LEAST = 9
 """Decimal places beyond which a number is zero."""
+_ABSURD = 1e7
 _UNITS = {_HU: "HU", "mm3": "mm³", "mm2": "mm²", "cm3": "ml", "cm2": "cm²", "{ratio}": "", "1": "", "d": "days"}
 """UCUM codes that people write otherwise."""
 
@@ -77,6 +78,13 @@ def quantity(value: float, unit: str, *, signed: bool = False) -> str:
 def in_words(name: str, value: float, unit: str) -> str:
     """A measurement as people read it, for example ``"Long axis 7 mm"``; ``unit``: UCUM code."""
     return f"{name} {quantity(value, unit)}".strip()
+
+
+def written(value: float) -> str:
+    """A limit, or a value of a header, nearly as it stands there: to a thousandth, never in scientific notation."""
+    if abs(value) >= _ABSURD:
+        return f"{'more' if value > 0 else 'less'} than {'' if value > 0 else '-'}{_ABSURD:.0f}"
+    return f"{value:.3f}".rstrip("0").rstrip(".").replace("-0", "0", int(abs(value) < 0.0005))
 
 
 def _unit(unit: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.wording import digits, in_words, person, quantity, sensible
+from node.wording import digits, in_words, person, quantity, sensible, written
 
 UNITS = ("mm", "mm2", "mm3", "ml", "cm3", "[hnsf'U]", "%", "d", "{ratio}", "1", "{SUVbw}g/ml", "mm2/s", "g/ml", "{x}")
 """UCUM codes of everything that is measured or passed on."""
@@ -93,3 +93,21 @@ def test_rounding_twice_changes_nothing_so_that_a_value_read_back_reads_the_same
 )
 def test_a_name_has_neither_carets_nor_equals_signs(name: str, groups: tuple[str, ...]):
     assert person(name) == groups
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (6.5, "6.5"),
+        (6.504, "6.504"),
+        (10.0, "10"),
+        (-0.0, "0"),
+        (-0.0001, "0"),
+        (1e-9, "0"),
+        (-1000.0, "-1000"),
+        (1e308, "more than 10000000"),
+        (-1e308, "less than -10000000"),
+    ],
+)
+def test_limits_and_values_of_headers_are_plain_numbers(value: float, text: str):
+    assert written(value) == text

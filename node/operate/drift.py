@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from node.wording import written
+
 MEASURED = {
     "findings": ("Findings per analysis", ""),
     "slices": ("Slices", ""),
@@ -45,7 +47,7 @@ def _measured(now: Sequence[Fact], before: Sequence[Fact], column: str) -> str:
     if not new or not old or _distance(new, old) < CHANGED:
         return ""
     name, unit = MEASURED[column]
-    return f"{name}: median {np.median(old):.4g}, now {np.median(new):.4g} {unit}".rstrip()
+    return f"{name}: median {written(float(np.median(old)))}, now {written(float(np.median(new)))} {unit}".rstrip()
 
 
 def _distance(one: Sequence[float], other: Sequence[float]) -> float:

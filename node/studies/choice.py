@@ -13,6 +13,7 @@ from node.config.routing import Preference
 from node.studies.grid import plane_name
 from node.studies.region import Region, same_region
 from node.studies.rules import Decision, matches, values_of
+from node.wording import written
 
 Mark = tuple[float, str]
 """How well a series does by one preference: smaller is better; and the words for it."""
@@ -185,7 +186,7 @@ def _mark(preference: Preference, header: Dataset, images: int) -> Mark:
         return (-images, f"{images} images")
     if preference == "thinnest":
         thickness = _number(header, "SliceThickness", f"{_SHARED}.PixelMeasuresSequence.SliceThickness")
-        return (thickness, f"{thickness:g} mm slices" if thickness < _UNKNOWN else "no slice thickness")
+        return (thickness, f"{written(thickness)} mm slices" if thickness < _UNKNOWN else "no slice thickness")
     plane = _plane(header)
     return (0 if plane == preference else 1, f"{plane} slices")
 

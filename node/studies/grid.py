@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from node.wording import written
+
 Floats = NDArray[np.float64]
 
 STEP_TOLERANCE = 0.05
@@ -217,8 +219,8 @@ def _irregularity(steps: Floats) -> tuple[str, bool]:
     missing = int((np.rint(wide / usual) - 1).sum())
     multiples = np.abs(steps / usual - np.maximum(np.rint(steps / usual), 1)) <= STEP_TOLERANCE * 2
     if missing > 0 and multiples.all():
-        return f"slices are missing: {missing} at {len(wide)} places (step {usual:g} mm)", True
-    return f"slice steps vary from {steps.min():.3g} to {steps.max():.3g} mm", False
+        return f"slices are missing: {missing} at {len(wide)} places (step {written(usual)} mm)", True
+    return f"slice steps vary from {written(steps.min())} to {written(steps.max())} mm", False
 
 
 def _regular(

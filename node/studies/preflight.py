@@ -7,6 +7,7 @@ import numpy as np
 from node.pipeline import Needs
 from node.studies.grid import plane_name
 from node.studies.source import SourceSeries
+from node.wording import written
 
 
 def unmet(needs: Needs, series: SourceSeries) -> str:
@@ -24,14 +25,14 @@ def unmet(needs: Needs, series: SourceSeries) -> str:
         ("pixels are", max(row, column), needs.max_pixel_spacing_mm),
     ):
         if limit is not None and found > limit:
-            return f"{what} {found:g} mm apart, at most {limit:g} mm are needed"
+            return f"{what} {written(found)} mm apart, at most {written(limit)} mm are needed"
     first = series.datasets[0]
     for what, found, limit in (
         ("images cover", step * len(series.datasets), needs.min_coverage_mm),
         ("images are wide", min(row * int(first.Rows), column * int(first.Columns)), needs.min_field_mm),
     ):
         if limit is not None and found < limit:
-            return f"{what} {found:.0f} mm, at least {limit:g} mm are needed"
+            return f"{what} {found:.0f} mm, at least {written(limit)} mm are needed"
     return _unusual(needs, series)
 
 
@@ -59,7 +60,7 @@ def _unusual(needs: Needs, series: SourceSeries) -> str:
             if not least <= value <= greatest:
                 return (
                     f"unlike the images this algorithm was made for: {percent} % of the grey levels are below "
-                    f"{value:.0f}, expected is {least:g} to {greatest:g}"
+                    f"{value:.0f}, expected is {written(least)} to {written(greatest)}"
                 )
     return ""
 

@@ -25,6 +25,7 @@ from pydicom.uid import (
 )
 
 from node.studies.grid import numbers
+from node.wording import written
 
 _CLASSES = {
     "CT": {CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage},
@@ -95,7 +96,7 @@ def _pixel_fault(header: Dataset) -> str:
     allocated = _number(header, "BitsAllocated", 16)
     stored = _number(header, "BitsStored", allocated)
     if not 1 <= stored <= allocated <= 64:
-        return f"its BitsStored {stored:g} and BitsAllocated {allocated:g} contradict each other"
+        return f"its BitsStored {written(stored)} and BitsAllocated {written(allocated)} contradict each other"
     return ""
 
 
@@ -105,9 +106,9 @@ def _rescale_fault(header: Dataset, modality: str) -> str:
     if isnan(slope) or isnan(intercept):
         return f"its {'RescaleSlope' if isnan(slope) else 'RescaleIntercept'} is no number"
     if not lowest <= abs(slope) <= highest:
-        return f"its RescaleSlope {slope:g} is not plausible"
+        return f"its RescaleSlope {written(slope)} is not plausible"
     if abs(intercept) > _INTERCEPTS.get(modality, _ANY_INTERCEPT):
-        return f"its RescaleIntercept {intercept:g} is not plausible"
+        return f"its RescaleIntercept {written(intercept)} is not plausible"
     return _hounsfield_fault(header, slope, intercept) if modality == "CT" else ""
 
 
@@ -123,7 +124,7 @@ def _hounsfield_fault(header: Dataset, slope: float, intercept: float) -> str:
     stored = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     lowest, highest = sorted(slope * value + intercept for value in stored)
     if lowest > _AIR or highest < _BONE:
-        return f"its values can only be {lowest:g} to {highest:g}: these are no Hounsfield units"
+        return f"its values can only be {written(lowest)} to {written(highest)}: these are no Hounsfield units"
     return ""
 
 
@@ -131,7 +132,7 @@ def _spacing_fault(header: Dataset) -> str:
     spacing = numbers(header, "PixelSpacing", 2)
     lowest, highest = _PIXEL_SPACING_MM
     if spacing is not None and (spacing > 0).all() and not ((spacing >= lowest) & (spacing <= highest)).all():
-        return f"its pixels are {spacing[0]:g} x {spacing[1]:g} mm, which is not plausible"
+        return f"its pixels are {written(spacing[0])} x {written(spacing[1])} mm, which is not plausible"
     return ""
 
 

@@ -8,6 +8,8 @@ from itertools import pairwise
 import numpy as np
 from markupsafe import Markup, escape
 
+from node.wording import written
+
 NOTHING = Markup('<p class="faint">Nothing recorded yet.</p>')
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 520, 150, 46, 22, 10
 
@@ -29,7 +31,7 @@ def over_time(points: Sequence[tuple[float, float]], unit: str, name: str, clock
     dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.6"/>' for a, b in zip(x, y, strict=True))
     line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, middle, strict=True))
     body = f'<polyline points="{line}"/><g class="dots">{dots}</g>'
-    label = f"{name}: {len(values)} analyses, median {np.median(values):.4g} {unit}"
+    label = f"{name}: {len(values)} analyses, median {written(float(np.median(values)))} {unit}"
     return _framed(body, (low, high), unit, label, clock)
 
 
@@ -46,7 +48,7 @@ def histogram(values: Sequence[float], unit: str, name: str, bins: int = 20) -> 
         left, width = LEFT + (start - edges[0]) * scale, max((end - start) * scale - 1.5, 1)
         y = HEIGHT - BOTTOM - height
         bars += f'<rect x="{left:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
-    ends = (f"{edges[0]:.4g} {unit}".strip(), f"{edges[-1]:.4g} {unit}".strip())
+    ends = (f"{written(float(edges[0]))} {unit}".strip(), f"{written(float(edges[-1]))} {unit}".strip())
     return _framed(f'<g class="bars">{bars}</g>', (0.0, top), "", f"{name}: {len(values)} values", ends)
 
 
@@ -66,7 +68,7 @@ def profiles(
     )
     line = " ".join(f"{LEFT + (i + 0.5) * width:.1f},{HEIGHT - BOTTOM - h:.1f}" for i, h in enumerate(heights[-1]))
     earlier = f'<polyline points="{line}"/>' if before else ""
-    ends = (f"{span[0]:g} {unit}", f"{span[1]:g} {unit}")
+    ends = (f"{written(span[0])} {unit}", f"{written(span[1])} {unit}")
     label = f"Grey levels: mean of {len(latest)} latest analyses as bars, of {len(before)} before as a line"
     return _framed(f'<g class="bars">{bars}</g>{earlier}', (0.0, 100 * top), "% of voxels", label, ends)
 
@@ -100,8 +102,8 @@ def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def _framed(body: str, span: tuple[float, float], unit: str, label: str, ends: tuple[str, str]) -> Markup:
     base = HEIGHT - BOTTOM
-    marks = f'<text x="{LEFT - 6}" y="{base}" class="end">{span[0]:.4g}</text>'
-    marks += f'<text x="{LEFT - 6}" y="{TOP + 8}" class="end">{span[1]:.4g}</text>'
+    marks = f'<text x="{LEFT - 6}" y="{base}" class="end">{written(span[0])}</text>'
+    marks += f'<text x="{LEFT - 6}" y="{TOP + 8}" class="end">{written(span[1])}</text>'
     marks += f'<text x="{LEFT}" y="{HEIGHT - 5}">{escape(ends[0])}</text>'
     marks += f'<text x="{WIDTH - 10}" y="{HEIGHT - 5}" class="end">{escape(ends[1])}</text>'
     if unit:
