@@ -218,10 +218,11 @@ def test_a_held_series_goes_on_once_its_images_came_again_under_one_identity(nod
     assert {str(dcmread(node.spool.absolute(path)).PatientID) for path in paths} == {right}
 
 
-def ended(tmp_path: Path, images: list[Any], companion: list[Any] | None = None) -> tuple[JobNode, Job]:
+def ended(tmp_path: Path, images: list[Any], companion: list[Any] | None = None, **more: Any) -> tuple[JobNode, Job]:
     """A job on images that were there before a router could look at them, when it has ended."""
     node = JobNode(config_of(tmp_path, does="findings"))
-    more = {} if companion is None else {"companions": {"t2": node.receive(companion)[1]}}
+    if companion is not None:
+        more["companions"] = {"t2": node.receive(companion)[1]}
     job_id = node.enqueue_for(*node.receive(images), destinations=("pacs",), pipeline="scripted", **more)
     node.jobs.serve("worker", node.stages())
     try:
@@ -235,6 +236,13 @@ def test_an_image_of_another_patient_that_joins_an_analysis_late_stops_it_and_no
     assert (job.state, job.outcome) == ("CANCELED", "held")
     assert job.reason is not None
     assert job.reason.startswith("PatientID, PatientName: the images contradict one another")
+    assert (node.results(job.id), node.delivered()) == ([], {})
+
+
+def test_not_even_a_report_that_nothing_was_analysed_leaves_with_images_of_two_patients(tmp_path: Path) -> None:
+    unsuitable = {"outcome": "not applicable", "reason": "series 't2' did not come"}
+    node, job = ended(tmp_path, patients(ct_series(5, 16), 2), **unsuitable)
+    assert (job.state, job.outcome) == ("CANCELED", "held")
     assert (node.results(job.id), node.delivered()) == ([], {})
 
 
