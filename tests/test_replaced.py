@@ -111,7 +111,7 @@ def test_orthanc_gets_the_new_result_and_then_a_note_on_the_old_one(tmp_path: Pa
         assert note.SOPClassUID == KOS
         assert named(note) == set(before.values())
         assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
-        assert note.SeriesDescription == "AI results replaced (quality)"
+        assert note.SeriesDescription == "AI results replaced"
         report = pacs.download(after["sr"])
         assert report.SeriesDescription == "FINDINGS v2 - AI scripted report, 5 images"
         assert report.PredecessorDocumentsSequence

@@ -41,7 +41,7 @@ def encode_rejection(analysis: Analysis, results: Sequence[Path], reason: str, r
         instance_number=1,
         manufacturer=MANUFACTURER,
     )
-    note.SeriesDescription = f"AI results {'replaced' if replaced_at else 'withdrawn'} ({reason})"
+    note.SeriesDescription = "AI results replaced" if replaced_at else f"AI results withdrawn ({reason})"
     data = finish(note, analysis, Identity.of(results[0]))
     return EncodedObject(data=data, kind=KIND, description=note.SeriesDescription)
 
