@@ -19,7 +19,7 @@ from node.spool import Spool
 from node.studies.folder import Progress
 from node.studies.hindsight import Past, decide_study
 from node.studies.region import region_of
-from node.studies.rules import Origin
+from node.studies.rules import Origin, representative
 from node.studies.source import read_header
 
 
@@ -122,7 +122,7 @@ def _past(connection: sa.Connection, spool: Spool, row: sa.Row[Any], config: Con
     senders = senders_of(connection, row.study_instance_uid, row.series_instance_uid)
     origin = Origin.of(senders, row.first_at, config.destinations)
     region = region_of(headers) if whole else None
-    return Past(header=headers[0], images=len(paths), origin=origin, region=region)
+    return Past(header=representative(headers), images=len(paths), origin=origin, region=region)
 
 
 def _changes(connection: sa.Connection, study: _Study, rules: Sequence[Rule]) -> list[Change]:
