@@ -49,6 +49,8 @@ class InputError(NodeError):
 class IdentityError(InputError):
     """Images that contradict one another on whose they are: no object about them may leave, not even of a failure."""
 
+    for_radiologist = "the images contradict one another on whose they are"
+
 
 class PipelineError(NodeError):
     """A pipeline cannot be loaded or broke while running."""

@@ -274,7 +274,7 @@ def _give_up(
         complete_delivered(connection, current.id)
         return []
     if attempt.stage == ENCODE and current.outcome == "failed":
-        _cancel(connection, current.id, f"not even the failure could be encoded: {error}")
+        _cancel(connection, current.id, f"No report could be made. {not_analysed(failure, current.id)}")
         return []
     record_outcome(connection, current.id, "failed", not_analysed(failure, current.id))
     fresh = {"attempt": 0, "next_at": None, "error": error, "progress_at": now()}
