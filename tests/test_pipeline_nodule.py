@@ -82,9 +82,16 @@ def test_a_nodule_comes_back_where_it_is_in_the_patient(pipeline: NodulePipeline
     assert lesion.segment.label == "Nodule 1"
     assert lesion.evaluations[TEXTURE] == SOLID
     assert lesion.evaluations[POSITION] == codes.SCT.UpperZoneOfLung
-    assert lesion.evaluations[MALIGNANCY] in SCORES
+    assert MALIGNANCY not in lesion.evaluations, "an opinion that nobody asked for"
     assert lesion.probability is not None
     assert lesion.probability >= pipeline.options.threshold
+
+
+def test_malignancy_is_asked_for_and_said_to_be_an_opinion() -> None:
+    asked = create(weights=None, device="cpu", options={"malignancy": True}).run(VolumeSeries(chest()))
+    judged = {name.meaning: value for name, value in asked.lesions[0].evaluations.items()}
+    (opinion,) = [value for name, value in judged.items() if "readers' opinion (LIDC), no pathology" in name]
+    assert opinion in SCORES
 
 
 def test_the_heat_map_is_asked_for_and_is_hot_where_the_nodule_is() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from node.pipeline import Algorithm, DerivedSeries, Findings, Needs, Series, Uns
 from pipelines.denoise.network import DenoiseNet
 from pipelines.denoise.noise import noise_map
 from pipelines.device import Portions, autocast, brought, native_precision
+from pipelines.options import parameters_of
 from pipelines.weights import fill, load_weights
 
 VERSION = "1.1.0"
@@ -77,7 +78,6 @@ class DenoisePipeline:
         self.network = DenoiseNet()
         fill(self.network, loaded.tensors, path)
         self.network.to(device).eval()
-        self._device = device
         self._portions = Portions(device, BATCHES if device.startswith("cuda") else BATCHES[-1:])
         self.options = options
         self._sha256 = loaded.sha256
@@ -85,12 +85,13 @@ class DenoisePipeline:
     @property
     def algorithm(self) -> Algorithm:
         """Identity, weights and settings."""
-        settings = {f.name: str(getattr(self.options, f.name)) for f in fields(self.options)}
+        device = self._portions.device
         return Algorithm(
             name="CT denoising",
             version=VERSION,
             weights_sha256=self._sha256,
-            parameters=settings | {"precision": native_precision(self._device)},
+            parameters=parameters_of(asdict(self.options)) | {"precision": native_precision(device), "device": device},
+            scope="Makes CT slices less noisy that are noisier than the reference; it looks for nothing in them.",
         )
 
     @property

@@ -32,6 +32,23 @@ class Options(ModelOptions):
     modality: str = ""
 
 
+def algorithm_of(folder: ResultsFolder, options: Options, *, mirroring: bool, device: str) -> Algorithm:
+    """Name of the data set, trainer and configuration; digest of the whole folder; all that influences the result."""
+    return Algorithm(
+        name=str(folder.plans.get("dataset_name", folder.root.name))[:64],
+        version=f"{folder.trainer} {folder.configuration}"[:64],
+        weights_sha256=options.sha256.lower(),
+        parameters=parameters_of(options.model_dump())
+        | {
+            "folds": ", ".join(folder.folds),
+            "mirroring": str(mirroring).lower(),
+            "adapter": ADAPTER,
+            "library": library("nnunetv2"),
+            "device": device,
+        },
+    )
+
+
 class NnunetPipeline:
     """A trained configuration as a pipeline."""
 
@@ -47,20 +64,8 @@ class NnunetPipeline:
 
     @property
     def algorithm(self) -> Algorithm:
-        """Name of the data set, trainer and configuration; digest of the whole folder."""
-        return Algorithm(
-            name=str(self._folder.plans.get("dataset_name", self._folder.root.name))[:64],
-            version=f"{self._folder.trainer} {self._folder.configuration}"[:64],
-            weights_sha256=self._options.sha256.lower(),
-            parameters=parameters_of(self._options.model_dump())
-            | {
-                "folds": ", ".join(self._folder.folds),
-                "mirroring": str(self._mirroring).lower(),
-                "adapter": ADAPTER,
-                "library": library("nnunetv2"),
-                "device": self._device,
-            },
-        )
+        """See ``algorithm_of``."""
+        return algorithm_of(self._folder, self._options, mirroring=self._mirroring, device=self._device)
 
     @property
     def needs(self) -> Needs:

@@ -10,8 +10,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from scipy import ndimage
 
-GRID_MM = 3.0
+from pipelines.nodule.sides import GRID_MM, not_assessed
+
 AIR_HU = -400.0
+BODY_HU = -300.0
+GAS_HU = -960.0
+"""Median of what holds no tissue at all: even emphysema is denser."""
 SMALLEST_LUNG_ML = 150.0
 """Less aerated volume than this, away from the image border, is bowel gas or a trachea, not lungs."""
 SMALLEST_LUNG_SHARE = 0.08
@@ -30,6 +34,12 @@ class Lungs:
     """False: nothing lung-like could be told from outside air, ``mask`` is the whole volume."""
     midline: float
     """Column of ``mask`` between right and left lung."""
+    lowest_cm2: float = 0.0
+    """Aerated lung on the lowest slice; 0 when nothing lung-like could be told from outside air."""
+    highest_cm2: float = 0.0
+    """The same on the highest one."""
+    not_assessed: str = ""
+    """See ``sides.not_assessed``."""
 
 
 def to_grid(hu: npt.NDArray[np.float32], spacing: tuple[float, float, float], grid_mm: float) -> torch.Tensor:
@@ -70,7 +80,22 @@ def find_lungs(hu: npt.NDArray[np.float32], spacing: tuple[float, float, float])
     ball = z * z + y * y + x * x <= radius * radius
     closed = ndimage.binary_closing(np.pad(kept, radius), ball)[(slice(radius, -radius),) * 3]
     closed = ndimage.binary_dilation(closed | kept, iterations=1)
-    return Lungs(mask=closed, found=True, midline=_midline(kept))
+    return Lungs(
+        mask=closed,
+        found=True,
+        midline=_midline(kept),
+        lowest_cm2=_lung_cm2(kept[0], small[0]),
+        highest_cm2=_lung_cm2(kept[-1], small[-1]),
+        not_assessed=not_assessed(kept, small > BODY_HU),
+    )
+
+
+def _lung_cm2(kept: npt.NDArray[np.bool_], hu: npt.NDArray[np.float32]) -> float:
+    """Area of the parts of a slice that are lung: the trachea and gas in stomach and bowel are air alone."""
+    labels, count = ndimage.label(kept)
+    medians = ndimage.median(hu, labels, range(1, count + 1)) if count else []
+    lung = 1 + np.flatnonzero(np.asarray(medians) > GAS_HU)
+    return float(np.isin(labels, lung).sum()) * GRID_MM**2 / 100
 
 
 def _midline(lungs: npt.NDArray[np.bool_]) -> float:

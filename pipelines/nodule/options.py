@@ -19,6 +19,8 @@ class Options:
     min_diameter_mm: float = 4.0
     """Smaller outlines (diameter of the sphere of the same volume) are not reported; 0 to 30."""
 
+    malignancy: bool = False
+    """Also say how malignant the readers of LIDC might have thought a nodule: an opinion, no pathology."""
     maps: bool = False
     """Also say why and how surely: the detector's heat map, and how far its score differs between mirror images."""
 
@@ -33,7 +35,7 @@ class Options:
     @classmethod
     def read(cls, table: Mapping[str, Any]) -> Options:
         """Values of a configuration table. Raises ``ValueError`` for an unknown key or a value of the wrong type."""
-        kinds: dict[str, type] = {"threshold": float, "max_findings": int, "min_diameter_mm": float, "maps": bool}
+        kinds = {f.name: type(f.default) for f in fields(cls)}
         names = [f.name for f in fields(cls)]
         for key, value in table.items():
             if key not in names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from node.pipeline import (
     Volume,
     codes,
 )
+from pipelines.cut_off import cut_off
 from pipelines.device import native_precision
 from pipelines.explain import spread_map, spread_measurement
 from pipelines.nodule.appearance import MALIGNANCY, POSITION, TEXTURE, malignancy, texture, third
@@ -27,13 +28,21 @@ from pipelines.nodule.candidates import spread_at
 from pipelines.nodule.lungs import Lungs, find_lungs
 from pipelines.nodule.options import Options
 from pipelines.nodule.search import Found, Networks, Nodule, search
+from pipelines.options import parameters_of
 from pipelines.weights import load_weights
 
-VERSION = "2.1.0"
+VERSION = "2.2.0"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_MM = 6.5
 """Larger voxels than this along any axis cannot show a nodule."""
+LIMIT_CM2 = 10.0
+"""More lung than this on an outermost slice: the series is cut off; an apex or a recess is smaller (MODEL_CARD.md)."""
 HEAT = "Probability of nodule"
+SCOPE = (
+    "Finds most nodules of 6 to 35 mm (44 of 55 planted ones in tests); smaller nodules and larger masses are often "
+    "missed."
+)
+"""The figures of MODEL_CARD.md, all four series."""
 
 
 class NodulePipeline:
@@ -47,16 +56,14 @@ class NodulePipeline:
 
     @property
     def algorithm(self) -> Algorithm:
+        device = self.networks.portions.device
         return Algorithm(
             name="ainode nodule",
             version=VERSION,
             weights_sha256=self._digest,
-            parameters={
-                "threshold": str(self.options.threshold),
-                "max_findings": str(self.options.max_findings),
-                "min_diameter_mm": str(self.options.min_diameter_mm),
-                "precision": f"{native_precision(self.networks.device)} (candidates), fp32 (the others)",
-            },
+            parameters=parameters_of(asdict(self.options))
+            | {"precision": f"{native_precision(device)} (candidates), fp32 (the others)", "device": device},
+            scope=SCOPE,
         )
 
     @property
@@ -88,13 +95,23 @@ class NodulePipeline:
             remarks.append("The lungs could not be delimited; the whole volume was searched.")
         if len(nodules) > len(shown):
             remarks.append(f"{len(nodules)} nodules were found; the {len(shown)} most probable are reported.")
-        judged = sorted(((_lesion(n, volume, lungs), n) for n in shown), key=lambda pair: pair[0].rank)
+        judged = sorted(
+            ((_lesion(n, volume, lungs, opinion=self.options.malignancy), n) for n in shown),
+            key=lambda pair: pair[0].rank,
+        )
         shown = [nodule for _, nodule in judged]
         lesions = tuple(_numbered(lesion, number) for number, (lesion, _) in enumerate(judged, 1))
         maps: tuple[Map, ...] = ()
         if self.options.maps:
             lesions, maps = self._explained(lesions, shown, found, volume)
-        return Findings(lesions=lesions, maps=maps, remarks=tuple(remarks), looked_for=(codes.SCT.Nodule,))
+        return Findings(
+            lesions=lesions,
+            maps=maps,
+            remarks=tuple(remarks),
+            looked_for=(codes.SCT.Nodule,),
+            partial=lungs.not_assessed,
+            cut_off=cut_off("The lungs are", lungs.lowest_cm2, lungs.highest_cm2, LIMIT_CM2),
+        )
 
     def _explained(
         self, lesions: Sequence[Lesion], nodules: Sequence[Nodule], found: Found, volume: Volume
@@ -126,12 +143,14 @@ def _numbered(lesion: Lesion, number: int) -> Lesion:
     return replace(lesion, segment=replace(lesion.segment, label=f"Nodule {number}"))
 
 
-def _lesion(nodule: Nodule, volume: Volume, lungs: Lungs) -> Lesion:
+def _lesion(nodule: Nodule, volume: Volume, lungs: Lungs, *, opinion: bool) -> Lesion:
     mask = np.zeros(volume.array.shape, np.uint8)
     mask[nodule.outline.box] = nodule.outline.mask
     place = np.argwhere(mask).mean(0)
     laterality = None
-    judged = {TEXTURE: texture(volume.array, nodule.outline), MALIGNANCY: malignancy(nodule.verdict.malignancy)}
+    judged = {TEXTURE: texture(volume.array, nodule.outline)}
+    if opinion:
+        judged[MALIGNANCY] = malignancy(nodule.verdict.malignancy)
     if lungs.found:
         middle = (lungs.midline + 0.5) * volume.array.shape[2] / lungs.mask.shape[2] - 0.5
         laterality = codes.SCT.Left if place[2] > middle else codes.SCT.Right

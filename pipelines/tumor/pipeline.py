@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from node.pipeline import Algorithm, Code, Findings, Lesion, Map, Needs, Segment, Series, Unsuitable, Volume, codes
 from pipelines.device import Portions
 from pipelines.explain import saliency_map, spread_map, spread_measurement
+from pipelines.options import parameters_of
 from pipelines.structures import PRIVATE_SCHEME
 from pipelines.tumor.contrast import why_not_flair
+from pipelines.tumor.coverage import why_cut_off
 from pipelines.tumor.explain import deviation, saliency
 from pipelines.tumor.grid import NetworkGrid
 from pipelines.tumor.lesions import lesion_regions, side_of, third_of
@@ -22,10 +24,15 @@ from pipelines.tumor.network import FlairNet
 from pipelines.tumor.prepare import BATCHES, BRIGHTEST, FOREGROUND, intensity_scale, probabilities
 from pipelines.weights import fill, load_weights
 
-VERSION = "1.3.0"
+VERSION = "1.3.1"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_AXIAL_MM = 2.5
 """Axial pixels larger than this (thick coronal or sagittal slices) show no anatomy that the network knows."""
+SCOPE = (
+    "Finds FLAIR abnormality of low-grade glioma from {:g} ml (15 of 15 in tests); smaller lesions are left out, other "
+    "diseases were not evaluated."
+)
+"""The figures of MODEL_CARD.md."""
 MAP = "Probability of FLAIR abnormality"
 ABNORMALITY = Code("flair-abnormality", PRIVATE_SCHEME, "FLAIR abnormality")
 POSITION = Code("head-position", PRIVATE_SCHEME, "Position in head, front to back")
@@ -118,9 +125,13 @@ class TumorPipeline:
     @property
     def algorithm(self) -> Algorithm:
         """Identity, weights and settings."""
-        settings = {f.name: str(getattr(self.options, f.name)) for f in fields(self.options) if f.name != "maps"}
-        parameters = settings | {"precision": "fp32"}
-        return Algorithm(name="FLAIR abnormality", version=VERSION, weights_sha256=self._sha256, parameters=parameters)
+        return Algorithm(
+            name="FLAIR abnormality",
+            version=VERSION,
+            weights_sha256=self._sha256,
+            parameters=parameters_of(asdict(self.options)) | {"precision": "fp32", "device": self._portions.device},
+            scope=SCOPE.format(self.options.min_volume_ml),
+        )
 
     @property
     def needs(self) -> Needs:
@@ -140,7 +151,7 @@ class TumorPipeline:
         if doubt and not self.options.any_contrast:
             raise Unsuitable(f"Series is not T2-weighted FLAIR: {doubt}")
         volume = series.volume("HPL")
-        probability, zones, head, maps = self._analyse(volume)
+        probability, zones, head, maps, cut = self._analyse(volume)
         found: list[Lesion] = []
         for number in range(1, int(zones.max()) + 1):
             mask = (zones == number) & (probability > self.options.threshold)
@@ -150,12 +161,12 @@ class TumorPipeline:
                 found.append(replace(lesion, measurements=(*lesion.measurements, *spread)))
         lesions = [_numbered(one, number) for number, one in enumerate(sorted(found, key=lambda one: one.rank), 1)]
         remarks = (*REMARKS, *([f"Not recognised as FLAIR: {doubt}."] if doubt else []))
-        return Findings(lesions=tuple(lesions), maps=maps, remarks=remarks, looked_for=(ABNORMALITY,))
+        return Findings(lesions=tuple(lesions), maps=maps, remarks=remarks, looked_for=(ABNORMALITY,), cut_off=cut)
 
     def _analyse(
         self, volume: Volume
-    ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.bool_], tuple[Map, ...]]:
-        """Probability, lesion zones, head and the maps that were asked for, on the grid of ``volume``."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.bool_], tuple[Map, ...], str]:
+        """Probability, lesion zones, head and the maps, on the grid of ``volume``; where the brain is cut off."""
         spacing = tuple(float(mm) for mm in volume.spacing)
         if max(spacing[1:]) > COARSEST_AXIAL_MM:
             raise Unsuitable(
@@ -176,7 +187,8 @@ class TumorPipeline:
         zones = find_lesions(seen, grid.voxel_mm, self.options)
         head = grid.back_nearest((normalised > 2 * FOREGROUND).astype(np.int32)) > 0
         probability = grid.back(seen)
-        return probability, grid.back_nearest(zones), head, self._maps(volume, grid, normalised, zones > 0, probability)
+        maps = self._maps(volume, grid, normalised, zones > 0, probability)
+        return probability, grid.back_nearest(zones), head, maps, why_cut_off(normalised)
 
     def _maps(
         self,

@@ -1,0 +1,35 @@
+"""How much brain the lowest and the highest images still show: a stack that ends within the brain is not whole."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipelines.cut_off import cut_off
+from pipelines.tumor.grid import PIXEL_MM
+from pipelines.tumor.prepare import FOREGROUND
+
+LIMIT_CM2 = 50.0
+"""More brain than this on an outermost slice: the stack is cut off. See MODEL_CARD.md for how often that is wrong."""
+SCALP_AND_SKULL_MM = 12.0
+BRAIN = (0.5, 2.0)
+"""Intensities of brain, where the median of the inner head is 1."""
+_SMOOTH = 4
+"""Pixels by which gaps in the skin are closed, and what is narrower is no brain: muscles and nerves of the neck."""
+
+
+def why_cut_off(normalised: NDArray[np.float32]) -> str:
+    """``Findings.cut_off`` of a stack ``[slice, row, column]`` from foot to head, as the network sees it."""
+    return cut_off("The brain is", brain_cm2(normalised[0]), brain_cm2(normalised[-1]), LIMIT_CM2)
+
+
+def brain_cm2(plane: NDArray[np.float32]) -> float:
+    """Area of the largest region of an axial slice that lies within the skull and is as bright as brain."""
+    room = _SMOOTH + 2
+    head = np.pad(plane > 2 * FOREGROUND, room)
+    filled = ndimage.binary_fill_holes(ndimage.binary_closing(head, iterations=_SMOOTH))
+    depth = ndimage.distance_transform_edt(filled)[room:-room, room:-room] * PIXEL_MM
+    alike = (depth > SCALP_AND_SKULL_MM) & (plane > BRAIN[0]) & (plane < BRAIN[1])
+    labels, _ = ndimage.label(ndimage.binary_opening(alike, iterations=_SMOOTH))
+    return float(np.bincount(labels.ravel())[1:].max(initial=0)) * PIXEL_MM**2 / 100

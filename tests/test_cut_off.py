@@ -1,0 +1,148 @@
+"""Series that end within the organ are never whole, whoever lost the images; whole ones raise no alarm."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from highdicom import Volume
+from volume_series import VolumeSeries
+
+from node.demo.phantom import write_brain_flair, write_chest_ct
+from node.results import outcome_of, reason_of
+from node.studies.folder import series_below
+from node.studies.source import SourceSeries
+from pipelines import nodule, tumor
+from pipelines.cut_off import cut_off
+from pipelines.nodule.lungs import find_lungs
+from pipelines.nodule.pipeline import LIMIT_CM2
+from pipelines.tumor.coverage import why_cut_off
+from pipelines.tumor.grid import NetworkGrid
+from pipelines.tumor.prepare import intensity_scale
+
+LOWER, UPPER = "cut off at the lower end", "cut off at the upper end"
+PARTS = {"whole": (0, 0), "no lower third": (1, 0), "no upper third": (0, 1), "the middle alone": (1, 1)}
+
+
+@pytest.fixture(scope="module")
+def chest(tmp_path_factory: pytest.TempPathFactory) -> Volume:
+    return SourceSeries.read(write_chest_ct(tmp_path_factory.mktemp("chest"), matrix=128).paths).volume("HPL")
+
+
+@pytest.fixture(scope="module")
+def brain(tmp_path_factory: pytest.TempPathFactory) -> Volume:
+    return SourceSeries.read(write_brain_flair(tmp_path_factory.mktemp("brain")).paths).volume("HPL")
+
+
+def lungs_cut_off(volume: Volume) -> str:
+    lungs = find_lungs(np.ascontiguousarray(volume.array), tuple(float(mm) for mm in volume.spacing))
+    assert lungs is not None
+    return cut_off("The lungs are", lungs.lowest_cm2, lungs.highest_cm2, LIMIT_CM2)
+
+
+def brain_cut_off(volume: Volume) -> str:
+    grid = NetworkGrid.of(volume.array.shape, tuple(float(mm) for mm in volume.spacing))
+    stack = grid.forward(np.ascontiguousarray(volume.array, np.float32))
+    return why_cut_off(np.clip(stack / intensity_scale(stack), 0, 4).astype(np.float32))
+
+
+def part_of(volume: Volume, part: str) -> Volume:
+    third = len(volume.array) // 3
+    below, above = PARTS[part]
+    return volume[third * below : len(volume.array) - third * above]
+
+
+def ends(sentence: str) -> tuple[int, int]:
+    return int(LOWER in sentence), int(UPPER in sentence)
+
+
+def test_a_sentence_names_each_end_that_was_not_seen() -> None:
+    assert cut_off("The lungs are", 3, 2, 10) == ""
+    assert cut_off("The lungs are", 127.4, 2, 10) == (
+        "The lungs are cut off at the lower end: the lowest image still shows 127 cm2."
+    )
+    assert ends(cut_off("The brain is", 60, 70, 50)) == (1, 1)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_lungs_that_reach_an_outermost_image_are_cut_off_there(chest: Volume, part: str) -> None:
+    assert ends(lungs_cut_off(part_of(chest, part))) == PARTS[part]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_brain_that_reaches_an_outermost_image_is_cut_off_there(brain: Volume, part: str) -> None:
+    assert ends(brain_cut_off(part_of(brain, part))) == PARTS[part]
+
+
+def test_gas_below_the_lungs_and_the_trachea_above_them_are_no_lung(chest: Volume) -> None:
+    gas = chest.array.copy()
+    below, middle = gas[:4], gas.shape[1] // 2
+    below[:, middle - 20 : middle, middle - 20 : middle] = -1000
+    assert lungs_cut_off(chest.with_array(gas)) == ""
+
+
+def test_a_cut_off_series_is_partial_whatever_was_found(chest: Volume, brain: Volume) -> None:
+    torch.set_num_threads(1)
+    for package, volume, series in ((nodule, chest, {"modality": "CT"}), (tumor, brain, {"modality": "MR"})):
+        pipeline = package.create(
+            weights=None, device="cpu", options={} if package is nodule else {"any_contrast": True, "mirror": False}
+        )
+        whole = pipeline.run(VolumeSeries(volume, **series))
+        assert whole.cut_off == ""
+        assert outcome_of(whole) == "findings"
+        cut = pipeline.run(VolumeSeries(part_of(volume, "no upper third"), **series))
+        assert (outcome_of(cut), reason_of(cut)) == ("partial", cut.cut_off)
+        assert UPPER in cut.cut_off
+
+
+def filled(volume: Volume, *, left: bool, dorsal: float) -> Volume:
+    """One lung with soft tissue in its lower half, in the back ``dorsal`` of each slice."""
+    hu = volume.array.copy()
+    columns = slice(hu.shape[2] // 2, None) if left else slice(0, hu.shape[2] // 2)
+    lung = hu[:, :, columns] < -500
+    lung &= np.arange(hu.shape[1])[None, :, None] > hu.shape[1] * (1 - dorsal)
+    lung[len(hu) // 2 :] = False
+    lung[:, [0, -1]] = lung[:, :, [0, -1]] = False
+    hu[:, :, columns][lung] = 20
+    return volume.with_array(hu)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_lung_without_air_is_said_not_to_be_assessed(chest: Volume, side: str) -> None:
+    spacing = tuple(float(mm) for mm in chest.spacing)
+    whole, gone = (find_lungs(v.array, spacing) for v in (chest, filled(chest, left=side == "left", dorsal=0.9)))
+    assert whole is not None
+    assert gone is not None
+    assert whole.not_assessed == ""
+    assert gone.not_assessed.startswith(f"The {side} lung holds less than half the air of the other over ")
+
+
+def test_an_unexplained_dense_lung_is_partial_and_never_no_findings(chest: Volume) -> None:
+    torch.set_num_threads(1)
+    pipeline = nodule.create(weights=None, device="cpu", options={"threshold": 0.99})
+    findings = pipeline.run(VolumeSeries(filled(chest, left=True, dorsal=0.9)))
+    assert outcome_of(findings) == "partial"
+    assert "consolidation, collapse or fluid was not assessed" in reason_of(findings)
+
+
+REAL = {
+    "lidc-idri-0063": (0, 0),
+    "lidc-idri-0001-partial": (1, 0),
+    "lung-pet-ct-dx-a0001": (0, 0),
+    "pgbm-001": (0, 0),
+}
+
+
+@pytest.mark.parametrize("study", REAL)
+def test_real_studies_are_whole_or_cut_off_as_they_are(study: str) -> None:
+    folder = Path(os.environ.get("AINODE_DATA", "")) / "studies" / study
+    if "AINODE_DATA" not in os.environ or not folder.is_dir():
+        pytest.skip("AINODE_DATA names no data folder")
+    for paths in series_below([folder], lambda *_: None)[0].values():
+        source = SourceSeries.read(paths)
+        if source.modality == "CT" or "FLAIR" in str(source.attribute("SeriesDescription")):
+            judge = lungs_cut_off if source.modality == "CT" else brain_cut_off
+            assert ends(judge(source.volume("HPL"))) == REAL[study]
