@@ -53,7 +53,7 @@ def stated_identity(paths: Collection[Path]) -> Dataset:
 
 def identity_of(stated: Dataset) -> Identity:
     """What ``stated_identity`` read, for objects to be stamped with."""
-    return Identity.from_elements(tuple(_copy(stated)._dict.values()))  # noqa: SLF001 - undecoded
+    return Identity.from_elements(tuple(stated.elements()))
 
 
 def last_report(
@@ -99,4 +99,4 @@ def _raw(tag: BaseTag, value: bytes) -> RawDataElement:
 
 def _copy(dataset: Dataset) -> Dataset:
     """Looking at an element decodes it where it is."""
-    return Dataset(dict(dataset._dict))  # noqa: SLF001 - undecoded
+    return Dataset({element.tag: element for element in dataset.elements()})
