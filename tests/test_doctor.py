@@ -17,7 +17,7 @@ import pytest
 from certificates import Authority
 from click.testing import CliRunner
 from dicom_files import ct_series, write
-from receivers import Node
+from receivers import Node, until
 
 from node.__main__ import main
 from node.check import Check, check
@@ -25,7 +25,7 @@ from node.config import Config, parse
 from node.doctor.certificates import certificates
 from node.doctor.lint import lint
 from node.doctor.machine import disk_speed, integrity, our_clock
-from node.doctor.network import callers, host_names, presentation, reports, their_clock
+from node.doctor.network import callers, habits, host_names, presentation, reports, their_clock
 from node.ledger.tables import association
 
 PAGE = (Path(__file__).parents[1] / "docs" / "install.md").read_text(encoding="utf-8")
@@ -148,6 +148,18 @@ def test_the_ledger_tells_when_a_peer_called(node: Node, tmp_path: Path):
     assert found["caller CT1"].found.endswith("from 127.0.0.1"), found
     assert found["caller CT2"].word == "note"
     assert "send a C-ECHO from there to AINODE" in found["caller CT2"].remedy
+
+
+def test_a_caller_that_breaks_off_every_transfer_is_proposed_to_be_declared(node: Node, tmp_path: Path):
+    for image in ct_series(6, 16):
+        (path,) = write([image], tmp_path)
+        peers.dcmtk("storescu", "--abort", "-aet", "CT1", "-aec", "AINODE", "127.0.0.1", node.port, path)
+        peers.dcmtk("storescu", "-aet", "CT2", "-aec", "AINODE", "127.0.0.1", node.port, path)
+    until(lambda: all(row.closed_at for row in node.rows(association)))
+    found = told(habits(node.config))
+    assert list(found) == ["endings CT1"]
+    assert found["endings CT1"].found.startswith("6 of 6 associations were broken off")
+    assert found["endings CT1"].remedy.endswith("CT1: aborts_after_transfer = true")
 
 
 def test_the_clock_of_a_dicomweb_service_is_compared_with_ours(pacs: peers.Orthanc, tmp_path: Path):

@@ -111,7 +111,7 @@ class Losses:
         if loss.listed:
             self._list(study, series, uids)
         met: list[tuple[Job, bool]] = []
-        for time_, until in ((NEVER, (5.0, 40.0)), (EARLY, (150.0, 600.0)), (LATE, (700.0, 1400.0))):
+        for time_, until in ((NEVER, (40.0,)), (EARLY, (150.0, 600.0)), (LATE, (700.0, 1400.0))):
             back = [
                 (uid, self.files[index])
                 for index, uid in enumerate(uids)
@@ -119,6 +119,8 @@ class Losses:
             ]
             if back:
                 self._store(study, series, back, WHOLE[0])
+            elif time_ == LATE:
+                break
             start = self.at
             for seconds in until:
                 self.at = start + seconds

@@ -21,11 +21,13 @@ from node.jobs.engine import Jobs
 from node.jobs.router import Router
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import Job, list_jobs
+from node.ledger.refusals import record_rejection
 from node.ledger.tables import association, refusal, rejection, series
-from node.ledger.transitions import record_outcome
+from node.ledger.transitions import cancel_job, record_outcome
 from node.operate import account
 from node.operate.books import read
 from node.operate.explain import explain, tell
+from node.operate.retention import Retention
 
 CT = [(CTImageStorage, ExplicitVRLittleEndian)]
 QUOTA = 'callers = [{ title = "PEER", quota_gib = 0.000008 }]'
@@ -333,3 +335,15 @@ def test_a_series_of_which_nothing_was_taken_is_explained(node: Node) -> None:
     assert f"nothing of series {images[0].SeriesInstanceUID} was taken" in words
     accounted = account.tell(account.account(read(node.engine), lambda *_: True))
     assert "images   2 sent = 2 refused" in accounted
+
+
+def test_what_was_refused_of_a_study_goes_with_it(node: Node) -> None:
+    images = ct_series(3, 16)
+    store(node, images, damaged=images[2:])
+    routed(node, 310.0)
+    with begin_immediate(node.engine) as connection:
+        for job in list_jobs(connection):
+            cancel_job(connection, job.id, "no longer wanted")
+        record_rejection(connection, "CT1", "10.0.0.1", "too many", now())
+    Retention(node.config, node.engine, node.spool).step(now() + 400 * 86400.0)
+    assert node.rows(series) == node.rows(refusal) == node.rows(rejection) == []

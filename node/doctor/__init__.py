@@ -10,7 +10,7 @@ from node.config import Config
 from node.doctor.certificates import certificates
 from node.doctor.lint import lint
 from node.doctor.machine import disk_speed, integrity, isolation, our_clock
-from node.doctor.network import callers, host_names, presentation, reports, their_clock
+from node.doctor.network import callers, habits, host_names, presentation, reports, their_clock
 from node.doctor.trial import try_pipelines
 
 
@@ -27,6 +27,7 @@ def examine(config: Config, config_path: Path) -> Iterator[Check]:
     yield integrity(config)
     yield from reports(config)
     yield from callers(config)
+    yield from habits(config)
     for name in config.destinations:
         yield from presentation(config, name)
         yield their_clock(config, name)

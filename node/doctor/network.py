@@ -26,11 +26,14 @@ from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.stow import service
 from node.deliver.transcode import UNCOMPRESSED
 from node.errors import DeliveryError, NodeError
+from node.ledger.endings import always_breaking_off
 from node.ledger.tables import association
 from node.results.gate import SOP_CLASSES
 from node.service import open_storage
 
 _CLOCK_SECONDS = 5.0
+_HABIT, _HABIT_SHARE = 5, 0.9
+"""Associations, and the share of all, from which on breaking off is how a caller ends a transfer."""
 _REFUSED = {1: "user rejection", 2: "no reason", 3: "SOP Class not supported", 4: "transfer syntax not supported"}
 """Result of a presentation context, PS3.8 table 9-18."""
 
@@ -93,6 +96,25 @@ def callers(config: Config) -> Iterator[Check]:
                 found="has sent no image yet, so whether it can reach us is not known",
                 remedy=f"send a C-ECHO from there to {config.ae.title.strip()}, port {config.ae.port} of this machine",
             )
+
+
+def habits(config: Config) -> Iterator[Check]:
+    """Callers that never release an association: each of their series waits for images that will not come."""
+    try:
+        engine, _ = open_storage(config)
+    except NodeError:
+        return  # `ledger` says so already
+    with engine.connect() as connection:
+        found = always_breaking_off(connection, _HABIT, _HABIT_SHARE)
+    engine.dispose()
+    for title, broken, ended in found:
+        yield Check(
+            name=f"endings {title}",
+            good=True,
+            found=f"{broken} of {ended} associations were broken off between two messages; each of their series waits "
+            f"{config.series.gap_seconds:g} s, and its report says that images may be missing",
+            remedy=f"if it does so after every transfer: [ae] callers, {title}: aborts_after_transfer = true",
+        )
 
 
 def presentation(config: Config, name: str) -> Iterator[Check]:

@@ -58,3 +58,20 @@ def broken_off(connection: sa.Connection, study_uid: str, series_uid: str) -> li
         BrokenOff(row.calling_ae, Ending(row.ending, row.ended_amid or ""), row.closed_at)
         for row in connection.execute(query)
     ]
+
+
+def always_breaking_off(connection: sa.Connection, least: int, share: float) -> list[tuple[str, int, int]]:
+    """Callers that end their associations between two messages and without a release: title, how many of how many.
+
+    At least ``least`` associations that brought images, and this ``share`` of them.
+    """
+    ended = sa.func.count()
+    broken = ended.filter(association.c.ending.in_((ABORTED, LOST)), association.c.ended_amid.is_(None))
+    query = (
+        sa.select(association.c.calling_ae, broken.label("broken"), ended.label("ended"))
+        .where(association.c.ending.is_not(None))
+        .group_by(association.c.calling_ae)
+        .having(broken >= least, broken >= share * ended)
+        .order_by(association.c.calling_ae)
+    )
+    return [(row.calling_ae, row.broken, row.ended) for row in connection.execute(query)]

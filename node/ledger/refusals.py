@@ -19,6 +19,10 @@ SENDING_SECONDS = 60.0
 afterwards: some callers open an association for each image."""
 
 
+_STILL = 1e12
+"""The end of what has not ended."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Refused:
     """An image that was not taken, or several of which nothing more is known."""
@@ -93,40 +97,62 @@ def refused_of(connection: sa.Connection, study_uid: str, series_uid: str) -> li
     """Images that were not taken, may belong to a series and have not come since, in the order of their refusal."""
     here = instance.c.sop_instance_uid == refusal.c.sop_instance_uid
     of_series = sa.and_(refusal.c.study_instance_uid == study_uid, refusal.c.series_instance_uid == series_uid)
-    of_unknown = sa.and_(refusal.c.study_instance_uid == "", refusal.c.series_instance_uid == "")
     in_series = sa.and_(
         here,
         instance.c.study_instance_uid == refusal.c.study_instance_uid,
         instance.c.series_instance_uid == refusal.c.series_instance_uid,
     )
-    queries = (  # two, so that each finds its rows by the primary key
-        sa.select(refusal).where(of_series, ~sa.exists().where(in_series)),
-        sa.select(refusal).where(of_unknown, ~sa.exists().where(here), _was_sending(refusal, study_uid, series_uid)),
-    )
-    found = [_refused(row) for query in queries for row in connection.execute(query)]
-    return sorted(found, key=lambda one: one.at)
+    found = [*connection.execute(sa.select(refusal).where(of_series, ~sa.exists().where(in_series)))]
+    of_unknown = sa.func.length(refusal.c.series_instance_uid) == 0  # so that the index of callers finds the rows
+    for sending in _sending(connection, study_uid, series_uid):
+        query = sa.select(refusal).where(sending.rows_of(refusal), of_unknown, ~sa.exists().where(here))
+        found += [row for row in connection.execute(query) if sending.includes(row.at)]
+    return [_refused(row) for row in sorted(found, key=lambda row: row.at)]
 
 
 def rejections_of(connection: sa.Connection, study_uid: str, series_uid: str) -> list[tuple[str, str, float]]:
     """Callers that were rejected while they were sending a series and have sent nothing since: title, reason, when."""
-    came_back = sa.exists().where(_same_caller(rejection), association.c.opened_at > rejection.c.at)
-    was_sending = _was_sending(rejection, study_uid, series_uid)
-    query = sa.select(rejection).where(was_sending, ~came_back).order_by(rejection.c.at)
-    return [(row.calling_ae, row.reason, row.at) for row in connection.execute(query)]
+    found = []
+    for sending in _sending(connection, study_uid, series_uid):
+        came_back = sa.exists().where(
+            association.c.calling_ae == rejection.c.calling_ae,
+            association.c.peer_address == rejection.c.peer_address,
+            association.c.opened_at > rejection.c.at,
+        )
+        query = sa.select(rejection).where(sending.rows_of(rejection), ~came_back)
+        found += [row for row in connection.execute(query) if sending.includes(row.at)]
+    return [(row.calling_ae, row.reason, row.at) for row in sorted(found, key=lambda row: row.at)]
 
 
-def _same_caller(of: sa.Table) -> sa.ColumnElement[bool]:
-    return sa.and_(association.c.calling_ae == of.c.calling_ae, association.c.peer_address == of.c.peer_address)
+@dataclass(frozen=True, kw_only=True)
+class _Sending:
+    """When one caller was sending a series."""
+
+    calling_ae: str
+    peer_address: str
+    times: list[tuple[float, float]]
+    """From when to when, for each of its associations."""
+
+    def rows_of(self, table: sa.Table) -> sa.ColumnElement[bool]:
+        """Rows about this caller, from its first association to its last."""
+        begin, end = min(begin for begin, _ in self.times), max(end for _, end in self.times)
+        return sa.and_(
+            table.c.calling_ae == self.calling_ae,
+            table.c.peer_address == self.peer_address,
+            table.c.at.between(begin, end),
+        )
+
+    def includes(self, at: float) -> bool:
+        return any(begin <= at <= end for begin, end in self.times)
 
 
-def _was_sending(of: sa.Table, study_uid: str, series_uid: str) -> sa.ColumnElement[bool]:
-    """Whether the caller of a row of ``of`` was sending the series at the time of that row."""
-    return sa.exists().where(
-        association.c.id.in_(associations_of(study_uid, series_uid)),
-        _same_caller(of),
-        association.c.opened_at <= of.c.at,
-        sa.func.coalesce(association.c.closed_at, of.c.at) + SENDING_SECONDS >= of.c.at,
-    )
+def _sending(connection: sa.Connection, study_uid: str, series_uid: str) -> list[_Sending]:
+    query = sa.select(association).where(association.c.id.in_(associations_of(study_uid, series_uid)))
+    times: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in connection.execute(query):
+        end = _STILL if row.closed_at is None else row.closed_at + SENDING_SECONDS
+        times.setdefault((row.calling_ae, row.peer_address), []).append((row.opened_at, end))
+    return [_Sending(calling_ae=title, peer_address=address, times=of) for (title, address), of in times.items()]
 
 
 def refused_in(connection: sa.Connection, study_uid: str | None = None) -> list[tuple[Refused, bool]]:
