@@ -75,24 +75,27 @@ CT: dict[str, tuple[Change, str]] = {
     "a MinIP": (put(ImageType=["DERIVED", "SECONDARY", "MIN_IP"]), "computed view"),
     "a rendering": (put(ImageType=["DERIVED", "SECONDARY", "VRT"]), "computed view"),
     "a screenshot": (put(ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"]), "computed view"),
-    "a huge slope": (put(RescaleSlope="1e308"), "RescaleSlope 1e+308 is not plausible"),
+    "a huge slope": (put(RescaleSlope="1e308"), "RescaleSlope more than 10000000 is not plausible"),
     "a slope of zero": (put(RescaleSlope="0"), "RescaleSlope 0 is not plausible"),
     "no slope": (put(RescaleSlope=None), "RescaleSlope is missing: its values are no Hounsfield units"),
     "no intercept": (put(RescaleIntercept=None), "RescaleIntercept is missing"),
     "a slope that is text": (bytes_of("RescaleSlope", b"one"), "RescaleSlope is no number"),
-    "a huge intercept": (put(RescaleIntercept="-1e20"), "RescaleIntercept -1e+20 is not plausible"),
+    "a huge intercept": (put(RescaleIntercept="-1e20"), "RescaleIntercept less than -10000000 is not plausible"),
     "electron density": (put(RescaleType="EDW"), "no Hounsfield units (RescaleType EDW)"),
     "values without air": (put(RescaleIntercept="0"), "can only be 0 to 65535: these are no Hounsfield units"),
     "values without bone": (eight_bits, "can only be -1024 to -769"),
     "more bits than there are": (put(BitsStored=17), "BitsStored 17 and BitsAllocated 16 contradict"),
     "no bits": (put(BitsStored=0), "BitsStored 0 and BitsAllocated 16 contradict"),
     "pixels of a metre": (put(PixelSpacing=[1000, 1000]), "pixels are 1000 x 1000 mm"),
-    "pixels of nothing": (put(PixelSpacing=[1e-9, 1e-9]), "pixels are 1e-09 x 1e-09 mm"),
+    "pixels of nothing": (put(PixelSpacing=[1e-9, 1e-9]), "pixels are 0 x 0 mm, which is not plausible"),
 }
 MR: dict[str, tuple[Change, str]] = {
     "CT": (put(SOPClassUID="1.2.840.10008.5.1.4.1.1.2"), "stored as CT Image Storage, which holds no MR slices"),
     "a MIP": (put(ImageType=["DERIVED", "PRIMARY", "PROJECTION IMAGE", "M"]), "computed view"),
-    "a huge slope": (put(RescaleSlope="1e308", RescaleIntercept="0"), "RescaleSlope 1e+308 is not plausible"),
+    "a huge slope": (
+        put(RescaleSlope="1e308", RescaleIntercept="0"),
+        "RescaleSlope more than 10000000 is not plausible",
+    ),
 }
 
 
