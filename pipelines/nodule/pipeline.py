@@ -40,7 +40,7 @@ LIMIT_CM2 = 10.0
 HEAT = "Probability of nodule"
 SCOPE = (
     "Finds most nodules of 6 to 35 mm (44 of 55 planted ones in tests); smaller nodules and larger masses are often "
-    "missed."
+    "missed, consolidation and fluid are not assessed."
 )
 """The figures of MODEL_CARD.md, all four series."""
 
@@ -88,7 +88,7 @@ class NodulePipeline:
         found = search(self.networks, volume.array, spacing, lungs, self.options.threshold)
         nodules = self.large_enough(found.nodules)
         shown = nodules[: self.options.max_findings]
-        remarks = ["Nodules under 6 mm are often missed by this algorithm."]
+        remarks: list[str] = []
         if spacing[0] > 3:
             remarks.append(f"Slices lie {spacing[0]:.1f} mm apart: small nodules may not be visible to it.")
         if not lungs.found:
