@@ -243,6 +243,24 @@ def test_a_hostile_series_is_reported_through_a_whole_node(node: JobNode, damage
             assert word not in report
 
 
+@pytest.mark.parametrize(
+    "damages",
+    [
+        [("SliceThickness", None, b"abc "), ("SpacingBetweenSlices", None, b"1e999 ")],
+        [("private", b"ZZ", b"abc "), ("SoftwareVersions", b"ZZ", b"abc ")],
+        [("SeriesNumber", None, b"abc "), ("LossyImageCompression", b"ZZ", b"abc ")],
+    ],
+)
+def test_an_analysis_is_not_lost_for_a_header_that_its_result_can_do_without(
+    node: JobNode, damages: list[Damage]
+) -> None:
+    study, series = _spoil(node, lambda image: damaged(damages, image))
+    job_id = node.enqueue_for(study, series, destinations=("pacs",), pipeline="scripted")
+    assert node.wait(job_id).outcome == "findings", node.events(job_id)
+    assert len(node.results(job_id)) > 1
+    assert all(row.quarantine is None for row in node.results(job_id))
+
+
 def test_a_pipeline_that_cannot_be_loaded_is_reported_about_a_hostile_series(tmp_path: Path) -> None:
     made = JobNode(config_of(tmp_path, does="no such thing"))
     made.jobs.serve("test", made.stages())

@@ -30,7 +30,7 @@ from node.results import ANALYSED, OPTIONAL, Analysis, Earlier, EncodedObject, c
 from node.results.earlier import superseding
 from node.results.identity import Identity, analysis_key
 from node.results.last_report import identity_of, last_report, stated_identity
-from node.results.mending import mended
+from node.results.mending import drop_unreadable, mended
 from node.spool import Spool
 from node.studies.bare import BareSeries, bare_image
 from node.studies.source import SourceSeries, read_header
@@ -72,7 +72,7 @@ class Encode:
     def _encode(self, job: Job, paths: list[Path]) -> Done:
         job_id = job.id
         source = _readable_series(paths)
-        if told := mended(source):
+        if told := (*drop_unreadable(source), *mended(source)):
             logger.info("job %s: headers of series %s: %s", job_id, source.series_instance_uid, "; ".join(told))
         analysis = self._analysis(job)
         kinds = {name: self._config.kinds(name) for name in job.destinations}
@@ -207,6 +207,7 @@ class Encode:
                 rows += [keep(self._spool, job.id, o, str(fault) if fault else None) | made_by for o in objects]
                 return rows, withheld, fault
             rows += [keep(self._spool, job.id, o, str(fault)) | made_by for o in objects if o.kind in bad]
+            logger.warning("job %s: %s withheld: %s", job.id, ", ".join(sorted(bad)), fault, exc_info=trace_of(fault))
             named = f"Not sent: {', '.join(sorted(bad))}"
             withheld.append(f"{named} ({fault})")
             sentence = f"{named}, which could not be made. Details are in the log of the AI node, job {job.id}."

@@ -19,5 +19,7 @@ def trace_of(error: BaseException) -> BaseException | None:
     """The error when its traceback belongs in the log: it, or what it was made of, may be a fault of our own."""
     if not isinstance(error, NodeError):
         return error
-    cause = error.__cause__
-    return None if cause is None or isinstance(cause, (NodeError, OSError)) else error
+    cause: BaseException | None = error
+    while isinstance(cause, NodeError):
+        cause = cause.__cause__
+    return None if cause is None or isinstance(cause, OSError) else error

@@ -38,7 +38,6 @@ UNREADABLE = (
     BytesLengthException,
     EOFError,
     LookupError,
-    MemoryError,
     NotImplementedError,
     OSError,
     RecursionError,

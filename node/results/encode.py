@@ -15,7 +15,7 @@ from pydicom import Dataset
 from node.config import DEFAULT_OBJECTS
 from node.errors import EncodeError
 from node.pipeline import Findings, Unsuitable
-from node.results.analysis import ANALYSED, Analysis, EncodedObject, Kind, Source, outcome_of
+from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, Kind, Source, outcome_of
 from node.results.derived import encode_derived
 from node.results.earlier import Earlier, keep_tracking, name_predecessor
 from node.results.finding import Finding, place_findings
@@ -184,12 +184,21 @@ def _maps(work: _Work) -> Iterator[Made]:
 
 @contextmanager
 def _making(*kinds: Kind) -> Iterator[None]:
-    """Whatever the libraries raise about these objects becomes an ``EncodeError`` that names their kinds."""
+    """What the libraries say of values in these objects becomes an ``EncodeError`` that names their kinds.
+
+    A fault of our own in an object that a result can do without costs that object only: the ``EncodeError`` has it as
+    its cause. In any other object it stays what it is.
+    """
     try:
         yield
-    except (EncodeError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        said = str(error) if isinstance(error, EncodeError) else f"{type(error).__name__}: {error}"
-        raise EncodeError(said, kinds) from error
+    except EncodeError as error:
+        raise EncodeError(str(error), kinds) from error
+    except ValueError as error:
+        raise EncodeError(f"ValueError: {error}", kinds) from error
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+        if not OPTIONAL.issuperset(kinds):
+            raise
+        raise EncodeError("internal error", kinds) from error
 
 
 def _geometry(source: Source) -> VolumeGeometry:

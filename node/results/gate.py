@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -37,6 +38,7 @@ from node.results.gate_report import report_faults
 from node.results.headers import by_instance
 from node.results.identity import IDENTITY_MODULES, identity_tags
 from node.results.iod import iod_faults
+from node.studies.source import UNREADABLE
 
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
 MAX_BYTES = 2**31 - 1
@@ -59,9 +61,10 @@ def check(objects: Sequence[EncodedObject], source: Source, earlier: Earlier | N
     stated = dcmread(source.paths[0], stop_before_pixels=True)
     # what the scanner left out is not invented; read apart, because looking decodes
     header = dcmread(source.paths[0], stop_before_pixels=True)
-    inherited = {*iod_faults(header), *code_faults(item for _, item in _nested(header))}
+    inherited = _inherited(header)
     faults: list[str] = []
     faulty: set[str] = set()
+    cause: Exception | None = None
     for uid, count in Counter(str(d.get("SOPInstanceUID", "")) for d in headers).items():
         if count > 1 or uid in images:
             faults.append(f"SOPInstanceUID {uid} is used twice")
@@ -78,10 +81,11 @@ def check(objects: Sequence[EncodedObject], source: Source, earlier: Earlier | N
                 found += _kind_faults(encoded.kind, dataset, source, results)
             except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
                 found.append(f"lacks what the checks need: {error}")
+                cause = error
         name = f"{encoded.kind} {dataset.get('SOPInstanceUID', '')}"
         faults += [f"{name}: {fault}" for fault in found]
         faulty |= {encoded.kind} if found else set()
-    _refuse(faults, faulty)
+    _refuse(faults, faulty, cause)
 
 
 def check_rejection(note: EncodedObject, results: Sequence[Path]) -> None:
@@ -100,10 +104,20 @@ def check_rejection(note: EncodedObject, results: Sequence[Path]) -> None:
     _refuse([f"{note.kind} {dataset.get('SOPInstanceUID', '')}: {fault}" for fault in faults], {note.kind})
 
 
-def _refuse(faults: Sequence[str], kinds: Collection[str]) -> None:
+def _inherited(header: Dataset) -> set[str]:
+    """Faults of the source's own header; of one that cannot be read to its end those up to there."""
+    found: set[str] = set()
+    for faults in (iod_faults(header), code_faults(item for _, item in _nested(header))):
+        with suppress(*UNREADABLE, RecursionError):
+            for fault in faults:
+                found.add(fault)
+    return found
+
+
+def _refuse(faults: Sequence[str], kinds: Collection[str], cause: Exception | None = None) -> None:
     if faults:
         shown = "; ".join(faults[:20]) + (f"; and {len(faults) - 20} more" if len(faults) > 20 else "")
-        raise GateError(f"{len(faults)} faults, not sent: {shown}", kinds)
+        raise GateError(f"{len(faults)} faults, not sent: {shown}", kinds) from cause
 
 
 def object_faults(
@@ -205,6 +219,9 @@ def uid_faults(dataset: Dataset) -> Iterator[str]:
 def _nested(dataset: Dataset) -> Iterator[tuple[str, Dataset]]:
     """Every item below the data set, with the keyword of the sequence at its top; not what is copied as identity."""
     for tag in dataset.keys() - identity_tags():
+        raw = dataset.get_item(tag)
+        if isinstance(raw, RawDataElement) and raw.VR not in (None, "SQ", "UN"):
+            continue  # no sequence, and decoding it may fail
         element = dataset[tag]
         if element.VR == "SQ":
             yield from ((element.keyword, item) for top in element.value for item in walk(top))

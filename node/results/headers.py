@@ -26,16 +26,16 @@ from node.results.analysis import Source
 from node.results.identity import derive_uid, plain
 from node.results.iod import is_current
 
-_KEPT = (
+KEPT = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality",
     "Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness",
     "SpacingBetweenSlices", "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
     "ReferencedFrameNumber",
 )  # fmt: skip
-_KEPT_TAGS = tuple(Tag(keyword) for keyword in _KEPT)
+_KEPT_TAGS = tuple(Tag(keyword) for keyword in KEPT)
 _ON_GRID = tuple(Tag(keyword) for keyword in ("FrameOfReferenceUID", "PixelSpacing", "ImageOrientationPatient"))
 _OWN_TAGS = tuple(tag for tag in _KEPT_TAGS if tag not in _ON_GRID)
-_EQUIPMENT = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "StationName")
+EQUIPMENT = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "StationName")
 EMPTY = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
     "StudyTime", "ReferringPhysicianName",
@@ -91,7 +91,7 @@ def headers_for_highdicom(source: Source, geometry: VolumeGeometry | None = None
 
 
 def _describe(header: Dataset, dataset: Dataset) -> None:
-    for keyword in _EQUIPMENT:
+    for keyword in EQUIPMENT:
         text = plain(str(dataset.get(keyword) or ""), 16 if keyword == "StationName" else 64)
         if text:
             setattr(header, keyword, text)

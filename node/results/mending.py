@@ -4,21 +4,61 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from math import isfinite
 
 from pydicom import Dataset
 from pydicom.charset import convert_encodings
 from pydicom.config import RAISE
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataelem import RawDataElement
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.valuerep import STR_VR, validate_value
 
 from node.results.analysis import Source
-from node.results.headers import EMPTY
+from node.results.headers import EMPTY, EQUIPMENT, KEPT
 from node.results.identity import Identity
 from node.results.iod import is_current
+from node.studies.source import UNREADABLE
 
 _FORMED = frozenset({"AS", "CS", "DA", "DS", "IS", "TM", "UI"})
 """Value Representations with a form of their own (PS3.5 6.2); free text has none."""
+
+
+_USED = (
+    *KEPT, *EQUIPMENT, "SoftwareVersions", "BodyPartExamined", "Laterality", "SeriesNumber", "SeriesDescription",
+    "InstanceNumber", "RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "ImageType",
+)  # fmt: skip
+"""What results take from the headers, identity apart."""
+
+
+def drop_unreadable(source: Source) -> tuple[str, ...]:
+    """Delete from the headers what cannot be read as the attribute that it is: it is missing then, as in other series.
+
+    Without that a valid analysis would be lost for a number that nobody needs. One phrase for each attribute.
+    """
+    dropped = dict.fromkeys(
+        keyword
+        for dataset in source.datasets
+        for keyword in _USED
+        if keyword in dataset and not _is_readable(dataset, keyword)
+    )
+    for dataset in source.datasets:
+        for keyword in dropped:
+            if keyword in dataset and not _is_readable(dataset, keyword):
+                del dataset[Tag(keyword)]
+    return tuple(f"{keyword} cannot be read: taken for missing" for keyword in dropped)
+
+
+def _is_readable(dataset: Dataset, keyword: str) -> bool:
+    try:
+        value = dataset[keyword].value
+        if dictionary_VR(keyword) in ("DS", "IS"):
+            values = value if isinstance(value, MultiValue) else [value or 0]
+            return all(isfinite(float(number)) for number in values)
+    except UNREADABLE:
+        return False
+    return True
 
 
 def mended(source: Source) -> tuple[str, ...]:

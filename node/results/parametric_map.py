@@ -87,7 +87,7 @@ def encode_map(
             content_creator_name=plain(analysis.algorithm.name.replace("^", " ").replace("=", " "), 60) + "^",
             series_description=derived_description(analysis, source, f"AI {analysis.title} {of.name}"),
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except ValueError as error:  # what highdicom says of values; anything else is a fault of ours
         raise EncodeError(f"Map {of.name!r} of pipeline {analysis.pipeline} cannot be built: {error}") from error
     organization = derive_uid(key, "map dimensions", place)
     for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):

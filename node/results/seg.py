@@ -67,7 +67,7 @@ def encode_seg(
             transfer_syntax_uid=ExplicitVRLittleEndian,
             **common,
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except ValueError as error:  # what highdicom says of values; anything else is a fault of ours
         raise EncodeError(f"SEG of pipeline {analysis.pipeline} cannot be built: {error}") from error
     _same_dimensions(seg, derive_uid(key, kind, "dimensions"))
     describe_body_part(seg, source)
@@ -124,7 +124,7 @@ def _label_map(
             transfer_syntax_uid=RLELossless,
             **common,
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except ValueError as error:  # what highdicom says of values; anything else is a fault of ours
         raise EncodeError(f"label map cannot be built: {error}") from error
     # viewers number the colours from the first item: Background, number 0, goes last
     seg.SegmentSequence = sorted(seg.SegmentSequence, key=lambda s: (s.SegmentNumber == 0, s.SegmentNumber))

@@ -148,7 +148,7 @@ def encode_sr(
         document.ContentSequence = [*items[:place], image_library(source, headers), *items[place:]]
         listed = evidence_of(evidence)
         document[listed.tag] = listed
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except ValueError as error:  # what highdicom says of values; anything else is a fault of ours
         raise EncodeError(f"SR of pipeline {analysis.pipeline} cannot be built: {error}") from error
     return document
 

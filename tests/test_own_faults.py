@@ -1,0 +1,81 @@
+"""A fault of our own in an encoder keeps its traceback, costs no more than it must, and is no sentence of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from job_node import JobNode, config_of
+
+from node.errors import DeliveryError, EncodeError, GateError
+from node.jobs.failure import trace_of
+
+encoding = import_module("node.results.encode")
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[JobNode]:
+    made = JobNode(config_of(tmp_path, does="findings"))
+    made.jobs.serve("test", made.stages())
+    yield made
+    made.jobs.stop()
+    made.engine.dispose()
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise AttributeError("'NoneType' object has no attribute 'colour'")
+
+
+def test_a_fault_in_an_optional_object_costs_that_object_only(
+    node: JobNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(encoding, "draw_key_image", broken)
+    job_id = node.enqueue(destinations=("pictures",))
+    assert node.wait(job_id).outcome == "findings"
+    assert {row.kind for row in node.results(job_id)} == {"seg", "sr"}
+    assert ("objects withheld", "Not sent: key images, pdf (internal error)") in node.events(job_id)
+    assert "AttributeError: 'NoneType' object has no attribute 'colour'" in caplog.text
+    assert "in broken" in caplog.text, "the traceback"
+
+
+@pytest.mark.parametrize("encoder", ["encode_sr", "encode_seg", "place_findings"])
+def test_a_fault_in_a_report_or_segmentation_is_tried_again_logged_and_reported_as_a_failure(
+    node: JobNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, encoder: str
+) -> None:
+    monkeypatch.setattr(encoding, encoder, broken)
+    job_id = node.enqueue()
+    job = node.wait(job_id)
+    assert (job.state, job.outcome) == ("COMPLETED", "failed")
+    assert [what for what, _ in node.events(job_id)].count("encode failed") == node.config.jobs.max_attempts
+    words = " ".join(detail for _, detail in node.events(job_id))
+    assert f"internal error; the log of job {job_id} has the details" in words
+    assert "in broken" in caplog.text
+    (row,) = node.results(job_id)
+    report = node.spool.absolute(row.path).read_bytes()
+    assert b"NOT ANALYSED" in report
+    assert job_id.encode() in report
+    for word in (b"NoneType", b"AttributeError", b"Traceback"):
+        assert word not in report
+        assert word.decode() not in words
+    assert node.delivered()
+
+
+def test_a_cause_that_may_be_a_fault_of_our_own_is_logged_and_a_plain_refusal_is_not() -> None:
+    def caused(error: Exception, cause: Exception | None) -> bool:
+        error.__cause__ = cause
+        return trace_of(error) is not None
+
+    assert caused(EncodeError("no"), TypeError("bug"))
+    assert caused(GateError("no"), caused_by(EncodeError("no"), KeyError("bug")))
+    assert caused(ValueError("bug"), None)
+    assert not caused(EncodeError("no"), None)
+    assert not caused(DeliveryError("no"), ConnectionRefusedError())
+    assert not caused(GateError("no"), EncodeError("no"))
+
+
+def caused_by(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
