@@ -134,6 +134,22 @@ def test_an_interrupted_look_is_finished_by_the_next(node: Node, study: str):
     assert node.rows(event) == []
 
 
+def test_a_study_that_cannot_be_purged_keeps_no_other(node: Node, study: str, monkeypatch: pytest.MonkeyPatch):
+    keeping = retention(node)
+    with begin_immediate(node.engine) as connection:
+        row = dict(connection.execute(sa.select(series)).mappings().one())
+        connection.execute(sa.insert(series).values(**{**row, "study_instance_uid": "0.1", "instances": 0}))
+    purge = keeping._forget
+
+    def choosy(uid: str, at: float) -> bool:
+        if uid == "0.1":
+            raise OSError("cannot be removed")
+        return purge(uid, at)
+
+    monkeypatch.setattr(keeping, "_forget", choosy)
+    assert keeping.step(now() + MONTH) == [study]
+
+
 def test_a_forgotten_study_that_is_sent_again_is_received_anew(tmp_path: Path):
     datasets = ct_series()
     with receiving(tmp_path) as node:

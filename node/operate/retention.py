@@ -8,7 +8,7 @@ import threading
 
 import sqlalchemy as sa
 
-from node.actor import look_every
+from node.actor import look_every, surviving
 from node.config import Config
 from node.ledger.clock import AHEAD_SECONDS, Steady
 from node.ledger.commitments import forget_transactions
@@ -82,7 +82,11 @@ class Retention:
                 .having(sa.func.max(last.c.at) < before)
                 .order_by(last.c.study_instance_uid)
             ).all()
-        forgotten = [study for study in old if self._forget(study, at)]
+        forgotten = []
+        for study in old:
+            with surviving(f"retention: study {study}"):  # one that cannot be purged keeps no other
+                if self._forget(study, at):
+                    forgotten.append(study)
         with begin_immediate(self._engine) as connection:
             forget_steps(connection, before)
             forget_transactions(connection, before)
