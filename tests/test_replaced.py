@@ -36,13 +36,15 @@ KOS = str(KeyObjectSelectionDocumentStorage)
 class Site:
     """A node that delivers to one real peer, and the two generations of a series."""
 
-    def __init__(self, folder: Path, destination: dict[str, Any], version: str = "1") -> None:
+    def __init__(self, folder: Path, destination: dict[str, Any], version: str = "1", **options: str) -> None:
         self.folder = folder
         self.config = Config.model_validate(
             {
                 "storage": {"folder": folder},
                 "devices": {"use": ("cpu",), "cpu_threads": 1},
-                "pipelines": {"scripted": {"factory": "job_pipelines:create", "options": {"version": version}}},
+                "pipelines": {
+                    "scripted": {"factory": "job_pipelines:create", "options": {"version": version, **options}}
+                },
                 "destinations": {"pacs": {"first_retry_seconds": 0.2, "max_retry_seconds": 0.5, **destination}},
             }
         )
@@ -268,3 +270,17 @@ def test_a_retraction_names_the_results_and_not_the_note_that_came_with_them(tmp
             path = connection.scalar(sa.select(result.c.path).where(result.c.kind == "rejection"))
         note = dcmread(site.node.spool.absolute(str(path)))
         assert named(note) == {made["seg"], made["sr"]}
+
+
+def test_a_destination_that_holds_a_result_gets_what_replaces_it_whatever_outcomes_it_takes(
+    tmp_path: Path, notes: Path
+):
+    (tmp_path / "out").mkdir()
+    only_negative = {"folder": str(tmp_path / "out"), "outcomes": ("no findings",)}
+    site = Site(tmp_path / "node", only_negative, does="none", once=str(notes / "first"))
+    with site.working():
+        old, new = site.two_generations()
+    outcomes = {dcmread(file).SeriesDescription.split(" - ")[0] for file in (tmp_path / "out").rglob("*.dcm")}
+    assert outcomes == {"NO FINDINGS", "FINDINGS v2"}
+    assert {*site.made(old).values(), *site.made(new).values()} == {f.stem for f in (tmp_path / "out").rglob("*.dcm")}
+    assert site.differences() == []

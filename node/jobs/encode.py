@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
@@ -23,6 +23,7 @@ from node.jobs.stage import Done, Stage, retries
 from node.ledger.engine import now
 from node.ledger.incomplete import outcome_of_incomplete
 from node.ledger.jobs import ENCODE, INFER, Job, SourceImage, earlier_results, get_job, source_images
+from node.ledger.replaced import to_withdraw
 from node.ledger.timeline import tell
 from node.ledger.transitions import owe_results, record_outcome, record_results
 from node.pipeline import Algorithm
@@ -89,7 +90,6 @@ class Encode:
             raise EncodeError(f"the report of a failure was refused as well: {fault}") from fault
         made = {str(row["kind"]) for row in rows if row["quarantine"] is None}
         logger.info("job %s: %d objects encoded, %s", job_id, len(rows), analysis.outcome)
-        owed = {name: kinds[name] for name in kinds if self._config.is_owed(name, analysis.outcome, made)}
 
         def write(connection: sa.Connection) -> None:
             record_results(connection, job_id, rows)
@@ -99,7 +99,7 @@ class Encode:
                 tell(connection, job_id, "objects withheld", sentence)
             if analysis.outcome != job.outcome:
                 record_outcome(connection, job_id, analysis.outcome, analysis.reason)
-            owe_results(connection, job_id, owed)
+            owe_results(connection, job_id, self._owed(connection, job, analysis.outcome, made))
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job_id), ignore_errors=True))
 
@@ -129,14 +129,25 @@ class Encode:
         made_by = {"analysis": key, "version": analysis.version, "replaces": None}
         rows = [keep(self._spool, job.id, one, None) | made_by for one in objects]
         made = {str(row["kind"]) for row in rows}
-        owed = {name: kinds[name] for name in kinds if self._config.is_owed(name, analysis.outcome, made)}
 
         def write(connection: sa.Connection) -> None:
             record_results(connection, job.id, rows)
             tell(connection, job.id, "objects withheld", "all but the report, which is of UIDs and identity only")
-            owe_results(connection, job.id, owed)
+            owe_results(connection, job.id, self._owed(connection, job, analysis.outcome, made))
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job.id), ignore_errors=True))
+
+    def _owed(
+        self, connection: sa.Connection, job: Job, outcome: str, made: Collection[str]
+    ) -> dict[str, frozenset[str]]:
+        """Kinds of objects by destination: of those that want the outcome, or hold a result that this one replaces."""
+        kinds = {name: self._config.kinds(name) for name in job.destinations}
+        return {
+            name: of
+            for name, of in kinds.items()
+            if self._config.is_owed(name, outcome, made)
+            or (not of.isdisjoint(made) and to_withdraw(connection, job, name))
+        }
 
     def sweep(self) -> None:
         """Remove the handovers of jobs that are past encode, left behind by a crash."""
