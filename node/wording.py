@@ -25,6 +25,14 @@ _UNITS = {_HU: "HU", "mm3": "mm³", "mm2": "mm²", "cm3": "ml", "cm2": "cm²", "
 """UCUM codes that people write otherwise."""
 
 
+def together(*parts: str) -> str:
+    """Join parts of a reason, without empty ones: a sentence after a full stop, any other part after a semicolon."""
+    text = ""
+    for part in filter(None, parts):
+        text = f"{text.rstrip('.')}{'. ' if part[0].isupper() else '; '}{part}" if text else part
+    return text
+
+
 def sensible(value: float, unit: str) -> float:
     """``value`` without digits that nobody measured; ``unit``: UCUM code. The same again when applied twice.
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.wording import digits, in_words, person, quantity, sensible, written
+from node.wording import digits, in_words, person, quantity, sensible, together, written
 
 UNITS = ("mm", "mm2", "mm3", "ml", "cm3", "[hnsf'U]", "%", "d", "{ratio}", "1", "{SUVbw}g/ml", "mm2/s", "g/ml", "{x}")
 """UCUM codes of everything that is measured or passed on."""
@@ -111,3 +111,11 @@ def test_a_name_has_neither_carets_nor_equals_signs(name: str, groups: tuple[str
 )
 def test_limits_and_values_of_headers_are_plain_numbers(value: float, text: str):
     assert written(value) == text
+
+
+def test_parts_of_a_reason_read_as_sentences():
+    missing, cut = "34 images received, 99 refused: the lower 248 mm were not analysed", "The lungs are cut off."
+    assert together(missing, "", cut) == f"{missing}. {cut}"
+    assert together(cut, "one image is a localizer") == "The lungs are cut off; one image is a localizer"
+    assert together("", cut, "") == cut
+    assert together() == ""

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from node.ledger.jobs import NewJob
 from node.ledger.tables import decision
+from node.wording import together
 
 _EXPLAINED = frozenset({"not applicable", "failed"})
 """Outcomes that say nothing about the images; any other would say more than was seen."""
@@ -32,7 +33,7 @@ def outcome_of_incomplete(outcome: str, reason: str, incomplete: str) -> tuple[s
         return outcome, reason
     if incomplete not in reason:
         parts = (reason, incomplete) if outcome in _EXPLAINED else (incomplete, reason)
-        reason = "; ".join(filter(None, parts))
+        reason = together(*parts)
     return outcome if outcome in _EXPLAINED else "partial", reason
 
 

@@ -255,10 +255,12 @@ def tell(found: Account) -> str:
         "both files of each are kept"
         for (study, series, changed), count in alike.items()
     ]
-    lines += attention(found)
+    waiting = attention(found)
+    lines += waiting
     lines += [f"DIFFERENCE: {one}" for one in found.differences]
     lines.append(f"{len(found.conflicts)} conflicts, {len(found.quarantined)} quarantined results")
-    lines.append(f"{len(found.differences)} differences" if found.differences else "Everything is accounted for.")
+    verdict = f"{len(found.differences)} differences." if found.differences else "Everything is accounted for."
+    lines.append(f"{verdict} {len(waiting)} of the lines above need an operator." if waiting else verdict)
     return "\n".join(lines)
 
 

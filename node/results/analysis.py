@@ -17,6 +17,7 @@ from pydicom.sr.codedict import codes
 from node.config.routing import ObjectKind, Outcome
 from node.errors import EncodeError
 from node.pipeline import Algorithm, Assertion, DerivedSeries, Findings
+from node.wording import together
 
 ANALYSED: frozenset[Outcome] = frozenset({"findings", "no findings", "indeterminate", "measured", "partial", "derived"})
 """Outcomes of a pipeline that ran to its end and said something."""
@@ -69,7 +70,7 @@ def of_part(findings: Findings, left_out: str) -> Findings:
     """The findings with what was left out of the series, ``Source.left_out``, or is known to be missing, said."""
     if not left_out or left_out in findings.partial:
         return findings
-    return replace(findings, partial="; ".join(filter(None, (findings.partial, left_out))))
+    return replace(findings, partial=together(findings.partial, left_out))
 
 
 def in_order(findings: Findings) -> Findings:
@@ -104,7 +105,7 @@ def reason_of(findings: Findings) -> str:
     outcome = outcome_of(findings)
     if outcome == "failed":
         return NO_STATEMENT
-    return "; ".join(filter(None, (findings.partial, findings.cut_off))) if outcome == "partial" else ""
+    return together(findings.partial, findings.cut_off) if outcome == "partial" else ""
 
 
 def is_positive(findings: Findings) -> bool:
