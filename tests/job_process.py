@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from job_node import JobNode
 
 from node.config import Config
-from node.jobs.engine import Jobs
+from node.jobs.ledger_writes import LedgerWrites
 from node.ledger import transitions
 from node.ledger.jobs import Attempt
 from node.spool import Spool
@@ -77,7 +77,7 @@ def _arm(die: str) -> None:
 
 
 def _arm_commit(when: str, stage: str) -> None:
-    finish, transact = transitions.finish_attempt, Jobs._transact
+    finish, commit = transitions.finish_attempt, LedgerWrites.commit
     reached = threading.Event()
 
     def dying_finish(connection: sa.Connection, attempt: Attempt, *rest: Any) -> Any:
@@ -91,13 +91,13 @@ def _arm_commit(when: str, stage: str) -> None:
             reached.set()
         return due
 
-    def dying_transact(self: Jobs, change: Any) -> Any:
-        result = transact(self, change)
+    def dying_commit(self: LedgerWrites, change: Any) -> Any:
+        result = commit(self, change)
         if reached.is_set():
             _die()
         return result
 
-    Jobs._transact = dying_transact  # type: ignore[method-assign]
+    LedgerWrites.commit = dying_commit  # type: ignore[method-assign]
     transitions.finish_attempt = dying_finish
 
 

@@ -52,7 +52,8 @@ for image in images:
 try:
     SourceSeries.read(write(images, Path(folder))).image(0)
 except InputError as error:
-    print("refused", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    print("refused", int(peak.split()[1]) // 1024)  # ru_maxrss counts the memory of the process that started this one
 """
 
 
