@@ -44,8 +44,9 @@ FINISHED: list[Step] = [("receive", 0), ("receive", 48), ("complete", 0), *[("wo
 """A CT image, the same with other content, both pipelines with findings delivered to both destinations."""
 
 
-def balanced(engine: sa.Engine) -> Account:
-    return account(read(engine), CONFIG.is_owed)
+def balanced(engine: sa.Engine, queue_minutes: float = 1e9) -> Account:
+    """Of a ledger whose times are near the epoch: by default nothing has waited for too long."""
+    return account(read(engine, queue_minutes=queue_minutes), CONFIG.is_owed)
 
 
 def count(engine: sa.Engine, table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
@@ -143,6 +144,18 @@ def test_a_difference_says_what_is_wrong(tamper: sa.Executable, told: str) -> No
     assert balanced(engine).differences == ()
     change(engine, tamper)
     assert told in "\n".join(balanced(engine).differences)
+
+
+@pytest.mark.parametrize(
+    ("doubts", "explained"),
+    [(None, False), ([{"about": "a gap", "until": 60.0}], False), ([{"about": "a sender", "until": None}], True)],
+)
+def test_a_series_that_waits_for_nothing_and_has_no_decision_is_a_difference(doubts: Any, *, explained: bool) -> None:
+    engine = Walk([("receive", 0)]).engine
+    change(engine, sa.update(series).values(doubts=doubts))
+    told = "\n".join(balanced(engine, queue_minutes=60.0).differences)
+    assert ("no decision was made; the log of the router says why" in told) is not explained
+    assert balanced(engine).differences == ()
 
 
 def test_both_databases_give_the_same_account(postgres_server: str, tmp_path: Path) -> None:

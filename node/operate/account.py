@@ -216,6 +216,12 @@ def _of_jobs(books: Books, made: dict[str, list[str]], is_owed: Owed) -> Iterato
 
 
 def _stuck(books: Books) -> Iterator[str]:
+    for series in books.undecided:
+        came = datetime.fromtimestamp(series.last_at).astimezone()
+        yield (
+            f"series {series.series_instance_uid} of study {series.study_instance_uid}: its last image came at "
+            f"{came:%Y-%m-%d %H:%M:%S}, and no decision was made; the log of the router says why"
+        )
     for job in books.stuck:
         since = datetime.fromtimestamp(job.progress_at or job.updated_at).astimezone()
         last = f"; last error: {job.error}" if job.error else ""

@@ -14,6 +14,7 @@ from node.ledger.held import Held, held
 from node.ledger.jobs import Job, list_jobs, stuck_jobs
 from node.ledger.owed import DeliveryStatus, all_deliveries
 from node.ledger.tables import conflict, decision, delivery_instance, instance, original, result, series
+from node.ledger.undecided import Undecided, undecided_series
 from node.operate.refused import Refusals, refusals
 from node.spool import Spool
 
@@ -105,6 +106,8 @@ class Books:
     """Images that were sent and not taken."""
     stuck: tuple[Job, ...]
     """Jobs that have made no progress for too long, whatever was tried; none that an operator holds up."""
+    undecided: tuple[Undecided, ...]
+    """Series that wait for nothing, and have not been decided on for too long."""
     rowless: int
     """Received images that should have a row by now."""
 
@@ -132,14 +135,15 @@ class Books:
                 or (start <= r.at < end and (r.study_instance_uid, r.series_instance_uid) not in known)
             ),
             stuck=tuple(j for j in self.stuck if j.id in ids),
+            undecided=tuple(u for u in self.undecided if (u.study_instance_uid, u.series_instance_uid) in keys),
         )
 
 
 def read(engine: sa.Engine, spool: Spool | None = None, *, queue_minutes: float = QUEUE_MINUTES) -> Books:
     """All of it; images are counted by the database, everything else is a few rows per series.
 
-    ``spool``: where received images without a row are looked for. A job without progress for ``queue_minutes`` is
-    stuck.
+    ``spool``: where received images without a row are looked for. A job without progress, or a series
+    without a decision, for ``queue_minutes`` is stuck.
     """
     with snapshot(engine) as connection:
         made = sa.select(*result.c[tuple(Made.__dataclass_fields__)]).order_by(result.c.created_at)
@@ -156,6 +160,7 @@ def read(engine: sa.Engine, spool: Spool | None = None, *, queue_minutes: float 
             strays=_strays(connection),
             refused=tuple(refusals(connection)),
             stuck=tuple(stuck_jobs(connection, now() - queue_minutes * 60)),
+            undecided=tuple(undecided_series(connection, now() - queue_minutes * 60)),
             rowless=spool.without_row(ROWLESS_SECONDS) if spool is not None else 0,
         )
 

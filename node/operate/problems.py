@@ -11,6 +11,7 @@ from node.ledger.jobs import PROGRESS
 from node.ledger.operation import latest_facts
 from node.ledger.procedure_steps import STOPPED
 from node.ledger.tables import decision, delivery, job, series, stopped
+from node.ledger.undecided import undecided_series
 from node.operate.account import tell_held
 from node.operate.books import ROWLESS_SECONDS
 from node.operate.drift import BEFORE, drift
@@ -27,6 +28,7 @@ def problems(config: Config, connection: sa.Connection, spool: Spool, at: float)
     for row in _stuck(connection, at - wanted.queue_minutes * 60):
         since = clock(row.oldest)
         found[f"queue {row.stage}"] = f"{row.n} jobs wait in stage {row.stage}; the oldest has not moved since {since}"
+    found |= _undecided(connection, at - wanted.queue_minutes * 60)
     for row in _failed(connection, at - wanted.failed_hours * 3600) if wanted.failed_hours else ():
         found[f"failed {row.pipeline}"] = f"{row.n} jobs of pipeline {row.pipeline} failed since {clock(row.oldest)}"
     found |= _discontinued(connection, at - wanted.failed_hours * 3600)
@@ -71,6 +73,14 @@ def _stuck(connection: sa.Connection, before: float) -> list[sa.Row[tuple[str, i
     query = sa.select(job.c.stage, sa.func.count().label("n"), sa.func.min(PROGRESS).label("oldest"))
     query = query.where(job.c.state.in_(_OPEN), before > PROGRESS, ~held).group_by(job.c.stage)
     return list(connection.execute(query).all())
+
+
+def _undecided(connection: sa.Connection, before: float) -> dict[str, str]:
+    waiting = undecided_series(connection, before)
+    if not waiting:
+        return {}
+    since = clock(waiting[0].last_at)
+    return {"router": f"{len(waiting)} series have no decision, the oldest since {since}; the router's log says why"}
 
 
 def _failed(connection: sa.Connection, since: float) -> list[sa.Row[tuple[str, int, float]]]:
