@@ -75,11 +75,13 @@ class Finding:
         return tuple(m for m in own if all((m.name, m.derivation) != (s.name, s.derivation) for s in self.stated))
 
     def evaluations(self) -> Mapping[Code, Code]:
-        """What is judged: by the pipeline, and by the node whether the images are fit for measuring it (CID 6044)."""
-        fit = codes.DCM.UsableMeetsTheQualityControlStandard
-        quality = codes.DCM.UsableDoesNotMeetTheQualityControlStandard if self.rough else fit
+        """What is judged: by the pipeline, and by the node that the images are too coarse to measure it (CID 6044).
+
+        Nobody assesses the quality of the images otherwise, so nothing is said of images that are fine enough.
+        """
+        poor = {codes.DCM.QualityAssessment: codes.DCM.UsableDoesNotMeetTheQualityControlStandard} if self.rough else {}
         side = {} if self.laterality is None or self.site is not None else {codes.SCT.Laterality: self.laterality}
-        return {**side, codes.DCM.QualityAssessment: quality, **self.judged}
+        return {**side, **poor, **self.judged}
 
     def described(self) -> tuple[str, ...]:
         """What it is and where, then what was judged, one line each."""
