@@ -185,7 +185,7 @@ def _write(objects: Collection[EncodedObject], folder: Path) -> tuple[tuple[Path
     """DICOM files, and key images once more as PNG: to be looked at without a viewer."""
     files, pictures = [], []
     for number, encoded in enumerate(objects, 1):
-        path = folder / f"{number:04d}-{encoded.kind.replace(' ', '-')}.dcm"
+        path = folder / f"{number:04d}-{encoded.kind}.dcm"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded.data)
         files.append(path)
