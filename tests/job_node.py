@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -63,6 +64,16 @@ class JobNode:
         self.spool = Spool(self.folder)
         self.engine = open_ledger(config.storage.ledger_url or f"sqlite:///{self.folder / 'ledger.sqlite'}")
         self.jobs = Jobs(self.engine, PACE)
+
+    @contextmanager
+    def working(self) -> Iterator[JobNode]:
+        """Executes its stages meanwhile."""
+        self.jobs.serve("test", self.stages())
+        try:
+            yield self
+        finally:
+            self.jobs.stop()
+            self.engine.dispose()
 
     def receive(self, datasets: Iterable[FileDataset] | None = None) -> tuple[str, str]:
         """Keep and record a series as the receiver does; return its study and series UID."""

@@ -204,11 +204,8 @@ def test_a_mixture_of_patients_gets_no_report_and_a_file_without_identity_is_nam
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[JobNode]:
-    made = JobNode(config_of(tmp_path, does="findings"))
-    made.jobs.serve("test", made.stages())
-    yield made
-    made.jobs.stop()
-    made.engine.dispose()
+    with JobNode(config_of(tmp_path, does="findings")).working() as made:
+        yield made
 
 
 def _spoil(node: JobNode, change: Callable[[FileDataset], bytes]) -> tuple[str, str]:
@@ -262,14 +259,9 @@ def test_an_analysis_is_not_lost_for_a_header_that_its_result_can_do_without(
 
 
 def test_a_pipeline_that_cannot_be_loaded_is_reported_about_a_hostile_series(tmp_path: Path) -> None:
-    made = JobNode(config_of(tmp_path, does="no such thing"))
-    made.jobs.serve("test", made.stages())
-    try:
+    with JobNode(config_of(tmp_path, does="no such thing")).working() as made:
         hostile: list[Damage] = [("ReferencedImageSequence", "nested", b"undefined")]
         study, series = _spoil(made, lambda image: damaged(hostile, image))
         job_id = made.enqueue_for(study, series, destinations=("pacs",), pipeline="scripted")
         assert made.wait(job_id).outcome == "failed"
         assert made.delivered()
-    finally:
-        made.jobs.stop()
-        made.engine.dispose()

@@ -18,11 +18,8 @@ encoding = import_module("node.results.encode")
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[JobNode]:
-    made = JobNode(config_of(tmp_path, does="findings"))
-    made.jobs.serve("test", made.stages())
-    yield made
-    made.jobs.stop()
-    made.engine.dispose()
+    with JobNode(config_of(tmp_path, does="findings")).working() as made:
+        yield made
 
 
 def broken(*_: Any, **__: Any) -> Any:

@@ -76,15 +76,13 @@ class Encode:
         if told := (*drop_unreadable(source), *mended(source)):
             logger.info("job %s: headers of series %s: %s", job_id, source.series_instance_uid, "; ".join(told))
         analysis = self._analysis(job)
-        kinds = {name: self._config.kinds(name) for name in job.destinations}
-        wanted = frozenset().union(*kinds.values()) if kinds else frozenset(DEFAULT_OBJECTS)
-        rows, withheld, fault = self._encoded(job, analysis, source, wanted)
+        rows, withheld, fault = self._encoded(job, analysis, source, self._wanted(job))
         refused = fault
         if fault is not None and analysis.outcome != "failed":
             logger.warning("job %s: encode failed: %s", job_id, fault, exc_info=trace_of(fault))
             _, reason = outcome_of_incomplete("failed", not_analysed(fault, job_id), job.incomplete or "")
             analysis = replace(analysis, outcome="failed", reason=reason, findings=None)
-            more, withheld, fault = self._encoded(job, analysis, source, wanted)
+            more, withheld, fault = self._encoded(job, analysis, source, self._wanted(job))
             rows += more
         if fault is not None:
             raise EncodeError(f"the report of a failure was refused as well: {fault}") from fault
@@ -121,10 +119,8 @@ class Encode:
             ),
         )
         analysis = self._analysis(job)
-        kinds = {name: self._config.kinds(name) for name in job.destinations}
-        wanted = frozenset().union(*kinds.values()) if kinds else frozenset(DEFAULT_OBJECTS)
         stated = stated_identity(source.paths)
-        objects = last_report(analysis, source, wanted, stated)
+        objects = last_report(analysis, source, self._wanted(job), stated)
         key = analysis_key(analysis, source, identity_of(stated))
         made_by = {"analysis": key, "version": analysis.version, "replaces": None}
         rows = [keep(self._spool, job.id, one, None) | made_by for one in objects]
@@ -137,14 +133,22 @@ class Encode:
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job.id), ignore_errors=True))
 
+    def _kinds(self, job: Job) -> dict[str, frozenset[str]]:
+        """Kinds of objects that each destination of the job takes."""
+        return {name: self._config.kinds(name) for name in job.destinations}
+
+    def _wanted(self, job: Job) -> frozenset[str]:
+        """Kinds that any of them takes; a job without a destination makes the usual ones."""
+        kinds = self._kinds(job)
+        return frozenset().union(*kinds.values()) if kinds else frozenset(DEFAULT_OBJECTS)
+
     def _owed(
         self, connection: sa.Connection, job: Job, outcome: str, made: Collection[str]
     ) -> dict[str, frozenset[str]]:
         """Kinds of objects by destination: of those that want the outcome, or hold a result that this one replaces."""
-        kinds = {name: self._config.kinds(name) for name in job.destinations}
         return {
             name: of
-            for name, of in kinds.items()
+            for name, of in self._kinds(job).items()
             if self._config.is_owed(name, outcome, made)
             or (not of.isdisjoint(made) and to_withdraw(connection, job, name))
         }
@@ -197,7 +201,7 @@ class Encode:
         """
         rows: list[dict[str, object]] = []
         withheld: list[str] = []
-        profiles = [self._config.kinds(name) for name in job.destinations]
+        profiles = [*self._kinds(job).values()]
         while True:
             objects: tuple[EncodedObject, ...] = ()
             fault: EncodeError | None = None

@@ -21,6 +21,12 @@ afterwards: some callers open an association for each image."""
 
 _STILL = 1e12
 """The end of what has not ended."""
+_CAME = instance.c.sop_instance_uid == refusal.c.sop_instance_uid
+_TO_ITS_SERIES = sa.and_(
+    instance.c.study_instance_uid == refusal.c.study_instance_uid,
+    instance.c.series_instance_uid == refusal.c.series_instance_uid,
+)
+"""Conditions on an instance: it has the UID of a refused image, and is in the series that was named for that one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,17 +101,11 @@ def record_rejection(connection: sa.Connection, calling_ae: str, peer_address: s
 
 def refused_of(connection: sa.Connection, study_uid: str, series_uid: str) -> list[Refused]:
     """Images that were not taken, may belong to a series and have not come since, in the order of their refusal."""
-    here = instance.c.sop_instance_uid == refusal.c.sop_instance_uid
     of_series = sa.and_(refusal.c.study_instance_uid == study_uid, refusal.c.series_instance_uid == series_uid)
-    in_series = sa.and_(
-        here,
-        instance.c.study_instance_uid == refusal.c.study_instance_uid,
-        instance.c.series_instance_uid == refusal.c.series_instance_uid,
-    )
-    found = [*connection.execute(sa.select(refusal).where(of_series, ~sa.exists().where(in_series)))]
+    found = [*connection.execute(sa.select(refusal).where(of_series, ~sa.exists().where(_CAME, _TO_ITS_SERIES)))]
     of_unknown = sa.func.length(refusal.c.series_instance_uid) == 0  # so that the index of callers finds the rows
     for sending in _sending(connection, study_uid, series_uid):
-        query = sa.select(refusal).where(sending.rows_of(refusal), of_unknown, ~sa.exists().where(here))
+        query = sa.select(refusal).where(sending.rows_of(refusal), of_unknown, ~sa.exists().where(_CAME))
         found += [row for row in connection.execute(query) if sending.includes(row.at)]
     return [_refused(row) for row in sorted(found, key=lambda row: row.at)]
 
@@ -157,16 +157,7 @@ def _sending(connection: sa.Connection, study_uid: str, series_uid: str) -> list
 
 def refused_in(connection: sa.Connection, study_uid: str | None = None) -> list[tuple[Refused, bool]]:
     """Every refusal of a study, or of all; whether the image has come since."""
-    came = sa.exists().where(
-        instance.c.sop_instance_uid == refusal.c.sop_instance_uid,
-        sa.or_(
-            refusal.c.series_instance_uid == "",
-            sa.and_(
-                instance.c.study_instance_uid == refusal.c.study_instance_uid,
-                instance.c.series_instance_uid == refusal.c.series_instance_uid,
-            ),
-        ),
-    )
+    came = sa.exists().where(_CAME, sa.or_(refusal.c.series_instance_uid == "", _TO_ITS_SERIES))
     query = sa.select(refusal, came.label("came")).order_by(refusal.c.at)
     if study_uid is not None:
         query = query.where(refusal.c.study_instance_uid == study_uid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -43,11 +43,6 @@ def refusals(connection: sa.Connection, study_uid: str | None = None) -> list[Re
         key = (one.study_instance_uid, one.series_instance_uid, one.association_id, one.status)
         groups.setdefault(key, []).append((one, came))
     return [_group(members) for members in groups.values()]
-
-
-def missing_images(of: Iterable[Refusals]) -> int:
-    """How many have not come since."""
-    return sum(one.missing for one in of)
 
 
 def tell_refusals(one: Refusals) -> str:
