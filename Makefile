@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 SUPPLY := build/supply
 SITE_TOOLS := build/site-tools
 LOWEST := build/lowest
-LOWEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,cli compat completeness config deliver frames geometry jobs_engine \
+LOWEST_TESTS := $(addprefix tests/*/test_,$(addsuffix .py,cli compat completeness config deliver frames geometry jobs_engine \
 	ledger_arrival ledger_deliveries ledger_instances pipeline_tumor receive_wire results results_gate results_identity rules studies web_pages))
 
 .PHONY: demo test test-lowest bench docs lint install sbom audit release clean

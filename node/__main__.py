@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node import __version__, log
+from node.cli import audit, bench, conformance, doctor, ledger, models, phantom, reconcile, rules
+from node.cli import init as first_run
+from node.cli import web as dashboard
+from node.cli.options import config_option, json_option, load, print_json
 from node.errors import NodeError
-from node.verbs import audit, bench, conformance, doctor, first_run, ledger, models, phantom, reconcile, rules
-from node.verbs import web as dashboard
-from node.verbs.options import config_option, json_option, load, print_json
 from node.wording import NOTICE
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def try_pipeline(
     from rich.progress import Progress
 
     from node.config import DEFAULT_OBJECTS
-    from node.jobs.trial import run_trial
+    from node.inference.try_pipeline import run_trial
 
     name, table = _named_pipeline(pipeline, config_path)
     with Progress(transient=True, disable=as_json) as bar:

@@ -18,7 +18,7 @@ from node import __version__, compat
 from node.config import Config, Destination
 from node.deliver import echo
 from node.errors import NodeError
-from node.jobs.load import load_pipeline
+from node.inference.plugins import load_pipeline
 from node.service import open_storage
 from node.tls import server_context
 

@@ -1,7 +1,7 @@
 """Private names of libraries that the node uses, and the versions that have them.
 
 A private name may move in any release, so that ``pyproject.toml`` allows these libraries only below ``below``.
-``tests/test_compat.py`` keeps this list, the code and ``pyproject.toml`` equal, and describes what each name must be;
+``tests/unit/test_compat.py`` keeps this list, the code and ``pyproject.toml`` equal, and says what each name must be;
 it is the first thing to run when a bound is raised. ``ainode check`` reports a name that the installed library lacks.
 """
 

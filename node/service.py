@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from node.actor import running
 from node.config import Config, load
 from node.errors import ConfigError
+from node.ledger.audit_events import give_notice
 from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.jobs import DELIVER, Retries
-from node.ledger.notices import give_notice
 from node.listening import Listening
 from node.log import StudyLog
 from node.process import Orders, die_with_parent, inherited, notify
@@ -128,13 +128,13 @@ def _receiver(duty: Duty) -> Iterator[None]:
 
 @contextmanager
 def _router(duty: Duty) -> Iterator[None]:
-    from node.jobs.conflicts import Conflicts
     from node.jobs.engine import Jobs
-    from node.jobs.router import Router
     from node.operate.audit.auditor import Auditor
     from node.operate.notify import Notifier
     from node.operate.retention import Retention
     from node.operate.traces import Tracer
+    from node.routing.conflicts import Conflicts
+    from node.routing.router import Router
 
     loops = [
         Router(duty.config, duty.engine, duty.spool, Jobs(duty.engine)).run,
@@ -150,10 +150,10 @@ def _router(duty: Duty) -> Iterator[None]:
 
 @contextmanager
 def _worker(duty: Duty) -> Iterator[None]:
-    from node.deliver.prior import EarlierStudies
-    from node.jobs.earlier import Earlier
-    from node.jobs.encode import Encode
-    from node.jobs.infer import Infer
+    from node.deliver.prior_studies import EarlierStudies
+    from node.inference.encode import Encode
+    from node.inference.infer import Infer
+    from node.inference.prior_files import Earlier
 
     earlier = Earlier(studies=EarlierStudies(duty.config, duty.engine), engine=duty.engine, spool=duty.spool)
     infer = Infer(duty.config, duty.engine, duty.spool, earlier)
@@ -165,7 +165,7 @@ def _worker(duty: Duty) -> Iterator[None]:
 @contextmanager
 def _sender(duty: Duty) -> Iterator[None]:
     from node.deliver import Deliverer, Reports, Watch
-    from node.jobs.replaced import ReplacementNotes
+    from node.inference.withdrawal import ReplacementNotes
     from node.jobs.stage import Stage
 
     def deliver(job_id: str, destination: str) -> None:

@@ -179,7 +179,7 @@ class Supervisor:
         return True
 
     def _child(self, role: str) -> _Child:
-        program = "node.slim" if role == "receiver" else "node"
+        program = "node.receiver_main" if role == "receiver" else "node"
         # -P: a folder `node` or `pipelines` where the command was started must not hide ours.
         python = [sys.executable, "-P", "-m", program]
         command = [*python, "run", "--config", f"/proc/self/fd/{self._text}", "--only", role]

@@ -9,9 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import peers
 import postgres
 import pytest
+import real_peers
 from certificates import Authority
 from receivers import Node, ReceiverProcess, receiving
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def free_port() -> int:
     """A TCP port on loopback that nobody listens on."""
-    return peers.free_port()
+    return real_peers.free_port()
 
 
 @pytest.fixture

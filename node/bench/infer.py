@@ -12,8 +12,8 @@ from rich import box
 from rich.table import Table
 
 from node.config import PipelineTable
-from node.jobs.child import Reply, Task
-from node.jobs.worker import Worker
+from node.inference.child import Reply, Task
+from node.inference.worker import Worker
 from node.studies.folder import series_below
 
 LIMIT_SECONDS = 1800.0

@@ -1,9 +1,11 @@
 """``config.toml`` as frozen values. Read once; unknown keys, wrong types and impossible values are errors."""
 
 from node.config.condition import Condition, parse_condition, parse_hours
+from node.config.config import Config
+from node.config.loader import load, parse, read
 from node.config.network import Ae, AeTls, Caller
 from node.config.notify import Notify
-from node.config.reading import load, parse, read
+from node.config.processing import Devices, JobsTable, PipelineTable, SeriesTable
 from node.config.routing import (
     DEFAULT_OBJECTS,
     FORWARD,
@@ -17,8 +19,6 @@ from node.config.routing import (
 from node.config.storage import Retention, Storage
 from node.config.table import suggest
 from node.config.web import Web
-from node.config.whole import Config
-from node.config.work import Devices, JobsTable, PipelineTable, SeriesTable
 
 __all__ = [
     "DEFAULT_OBJECTS",

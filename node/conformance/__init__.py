@@ -26,7 +26,7 @@ from node.deliver.transcode import UNCOMPRESSED
 from node.receive import status
 from node.receive.negotiation import MAXIMUM_PDU
 from node.receive.policy import PLAIN, SERVICES, STANDARD_STORAGE, TRANSFER_SYNTAXES
-from node.results.gate import SOP_CLASSES
+from node.results.gate.check import SOP_CLASSES
 from node.results.iod import required_of
 
 STORE_STATUSES = {

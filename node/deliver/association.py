@@ -19,7 +19,7 @@ from pynetdicom.presentation import PresentationContext
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.config import Destination, DestinationTls
-from node.deliver.asked import Told, tell_of
+from node.deliver.query_audit import Told, tell_of
 from node.errors import ConfigError, DeliveryError, UnreachableError
 from node.tls import client_context
 

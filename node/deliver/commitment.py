@@ -11,7 +11,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from pynetdicom.status import GENERAL_STATUS
 
 from node.errors import DeliveryError
-from node.ledger.owed import Owed
+from node.ledger.pending_deliveries import Owed
 
 
 def commitment_context() -> PresentationContext:

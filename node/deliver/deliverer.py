@@ -16,9 +16,9 @@ from typing import Protocol
 import sqlalchemy as sa
 
 from node.config import Config, Destination
-from node.deliver.answer import Answer, Store
 from node.deliver.association import Peer, Timeouts
 from node.deliver.folder import filing
+from node.deliver.object_result import Answer, Store
 from node.deliver.proof import Proof
 from node.deliver.store import storing
 from node.deliver.stow import stowing
@@ -27,8 +27,8 @@ from node.ledger import circuits, deliveries
 from node.ledger.deliveries import Claim
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import REJECTION
-from node.ledger.owed import STORED, Owed, instances_to_store, is_stored
-from node.ledger.replaced import note_kind
+from node.ledger.pending_deliveries import STORED, Owed, instances_to_store, is_stored
+from node.ledger.replaced_results import note_kind
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from pynetdicom import build_context
 from pynetdicom.association import Association
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
-from node.deliver.asked import Told
 from node.deliver.association import Peer, Timeouts, associate
+from node.deliver.query_audit import Told
 from node.errors import DeliveryError
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from node.deliver.answer import Answer, Store
+from node.deliver.object_result import Answer, Store
 from node.errors import UnreachableError
-from node.ledger.owed import Owed
+from node.ledger.pending_deliveries import Owed
 from node.spool import Spool, sync_folder
 
 _BLOCK = 1 << 20

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from node.config import Destination
 from node.deliver import find, stow
-from node.deliver.asked import Told
 from node.deliver.association import Peer, Timeouts
+from node.deliver.query_audit import Told
 
 Held = Callable[[str, str], set[str]]
 """SOP Instance UIDs that a destination holds, by StudyInstanceUID and SeriesInstanceUID."""

@@ -11,15 +11,23 @@ from pydicom.uid import generate_uid
 from pynetdicom import evt
 
 from node.config import Config, Destination
-from node.deliver.asked import telling
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.commitment import commitment_context, request_commitment
 from node.deliver.inventory import inventory
+from node.deliver.query_audit import telling
 from node.errors import DeliveryError
 from node.ledger import deliveries
 from node.ledger.deliveries import Claim
 from node.ledger.engine import begin_immediate, now
-from node.ledger.owed import CANCELED, SCHEDULED, STORED, Owed, deliveries_of, instances_to_confirm, is_unanswered
+from node.ledger.pending_deliveries import (
+    CANCELED,
+    SCHEDULED,
+    STORED,
+    Owed,
+    deliveries_of,
+    instances_to_confirm,
+    is_unanswered,
+)
 
 _POLL_SECONDS = 0.1
 

@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from pydicom import Dataset
 
 from node.config import Config, Destination, Rule, parse_condition
-from node.deliver.asked import Told, telling
 from node.deliver.association import Peer, Timeouts
 from node.deliver.find import finding, query
 from node.deliver.inventory import inventory
+from node.deliver.query_audit import Told, telling
 from node.errors import NotFoundError
-from node.ledger.owed import Stored, stored_since
+from node.ledger.pending_deliveries import Stored, stored_since
 from node.ledger.tables import result, series
 
 

@@ -39,9 +39,9 @@ from pynetdicom.sop_class import (
 )
 
 from node.config import Config, PriorTable
-from node.deliver.asked import Told
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.find import query
+from node.deliver.query_audit import Told
 from node.errors import DeliveryError
 from node.tls import server_context
 

@@ -13,11 +13,11 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
-from node.deliver.answer import Answer, Store
 from node.deliver.association import Peer, Timeouts, associate
+from node.deliver.object_result import Answer, Store
 from node.deliver.transcode import UNCOMPRESSED, transcoded
 from node.errors import EncodeError, PlatformError
-from node.ledger.owed import Owed
+from node.ledger.pending_deliveries import Owed
 from node.spool import Spool
 
 # Files given by path go out as they are stored; without this pynetdicom decodes and encodes them again.

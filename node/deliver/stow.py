@@ -16,13 +16,13 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
 from node.config import Destination
-from node.deliver.answer import Answer, Store
-from node.deliver.asked import Told, of_request
 from node.deliver.association import Timeouts
+from node.deliver.object_result import Answer, Store
+from node.deliver.query_audit import Told, of_request
 from node.deliver.store import SLOWEST_BYTES_PER_SECOND
 from node.deliver.transcode import transcoded
 from node.errors import DeliveryError, EncodeError, PlatformError, UnreachableError
-from node.ledger.owed import Owed
+from node.ledger.pending_deliveries import Owed
 from node.spool import Spool
 
 _SYNTAX_REFUSED = 0xC122

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from scipy import ndimage
 
 from node.demo.shapes import Array
-from node.results.picture import (
+from node.results.rendering import (
     BACKGROUND,
     FAINT,
     INK,

@@ -24,7 +24,7 @@ from node.demo.gallery import compare, draw_all
 from node.demo.images import Truth
 from node.demo.pacs import Pacs, make_pacs
 from node.demo.phantom import write_brain_flair, write_chest_ct
-from node.demo.watch import Progress, progress, sent_series, table
+from node.demo.progress import Progress, progress, sent_series, table
 from node.errors import PlatformError
 from node.ledger.engine import ledger_url, open_ledger
 from node.process import bound_to_us, free_port

@@ -26,9 +26,9 @@ from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.stow import service
 from node.deliver.transcode import UNCOMPRESSED
 from node.errors import DeliveryError, NodeError
-from node.ledger.endings import always_breaking_off
+from node.ledger.association_endings import always_breaking_off
 from node.ledger.tables import association
-from node.results.gate import SOP_CLASSES
+from node.results.gate.check import SOP_CLASSES
 from node.service import open_storage
 
 _CLOCK_SECONDS = 5.0

@@ -25,8 +25,9 @@ from node.jobs.failure import trace_of, words_of
 from node.jobs.heartbeat import Heartbeat, Pace
 from node.jobs.ledger_writes import LedgerWrites, LeftUndone
 from node.jobs.stage import Done, Stage
-from node.ledger import reopening, transitions
-from node.ledger.clock import AHEAD_SECONDS
+from node.ledger import retry_transitions as reopening
+from node.ledger import transitions
+from node.ledger.clock_steps import AHEAD_SECONDS
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import DELIVER, ENCODE, INFER, Attempt, NewJob, delivered_jobs, due_attempts
 from node.log import about
@@ -88,17 +89,17 @@ class Jobs:
             transitions.cancel_job(connection, job_id, reason)
 
     def retry(self, job_id: str, stage: str | None = None) -> None:
-        """Begin again; see ``node.ledger.reopening.retry_job``."""
+        """Begin again; see ``node.ledger.retry_transitions.retry_job``."""
         with begin_immediate(self._engine) as connection:
             self._enqueue(connection, reopening.retry_job(connection, job_id, stage))
 
     def send_again(self, job_id: str, destination: str, lost: Sequence[str]) -> None:
-        """Owe a destination what it lost; see ``node.ledger.reopening.send_again``."""
+        """Owe a destination what it lost; see ``node.ledger.retry_transitions.send_again``."""
         with begin_immediate(self._engine) as connection:
             self._enqueue(connection, reopening.send_again(connection, job_id, destination, lost))
 
     def retract(self, job_id: str, note: dict[str, object], reason: str) -> None:
-        """Send a rejection note after what was delivered; see ``node.ledger.reopening.retract_job``."""
+        """Send a rejection note after what was delivered; see ``node.ledger.retry_transitions.retract_job``."""
         with begin_immediate(self._engine) as connection:
             self._enqueue(connection, reopening.retract_job(connection, job_id, note, reason))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.engine import insert_new, now
-from node.ledger.owed import CANCELED
+from node.ledger.pending_deliveries import CANCELED
 from node.ledger.tables import circuit, delivery
 
 FAILURES = 3

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from pydicom import Dataset
 
-from node.ledger.clock import is_ahead
+from node.ledger.clock_steps import is_ahead
 from node.ledger.engine import now
 from node.ledger.jobs import CANCELED, COMPLETED, SCHEDULED
 from node.ledger.tables import commitment, commitment_instance, instance

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from node.config import FORWARD
 from node.ledger.engine import now
 from node.ledger.jobs import ACTIVE
-from node.ledger.owed import HELD
+from node.ledger.pending_deliveries import HELD
 from node.ledger.tables import conflict, delivery, delivery_instance, event, instance, job, result
 from node.ledger.transitions import cancel_active
 

@@ -1,4 +1,4 @@
-"""Deliveries: the transitions of ``delivery`` and ``delivery_instance``. Questions about them: ``node.ledger.owed``.
+"""Deliveries: the transitions of ``delivery`` and ``delivery_instance``; queries are in ``pending_deliveries``.
 
 A delivery is SCHEDULED, IN PROGRESS while a sender works on it, STORED when every C-STORE was answered well, CONFIRMED
 when there is proof that the destination keeps them all, CANCELED with its job. Nothing here leaves CANCELED by itself.
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from pydicom import Dataset
 
-from node.ledger.clock import passed
+from node.ledger.clock_steps import passed
 from node.ledger.engine import insert_new, now
-from node.ledger.owed import CANCELED, CONFIRMED, IN_PROGRESS, SCHEDULED, STORED, statuses
+from node.ledger.events import record_event
+from node.ledger.pending_deliveries import CANCELED, CONFIRMED, IN_PROGRESS, SCHEDULED, STORED, statuses
 from node.ledger.tables import delivery, delivery_instance
-from node.ledger.timeline import tell
 
 _AGAIN = {"status": None, "transaction_uid": None, "asked_at": None, "committed_at": None}
 """What makes an instance owed again."""
@@ -73,7 +73,7 @@ def reopen_delivery(connection: sa.Connection, job_id: str, destination: str, lo
         connection.execute(sa.update(delivery_instance).where(which).values(**again))
     fresh = {"attempt": 0, "next_at": None, "ended_at": None, "alarmed_at": None, "created_at": now(), "error": None}
     _update(connection, job_id, destination, state=SCHEDULED, **fresh)
-    tell(connection, job_id, "delivery reopened", f"{destination} lost {len(lost)} objects")
+    record_event(connection, job_id, "delivery reopened", f"{destination} lost {len(lost)} objects")
 
 
 def begin_delivery(connection: sa.Connection, job_id: str, destination: str) -> Claim | None:
@@ -221,7 +221,9 @@ def settle_delivery(connection: sa.Connection, job_id: str, destination: str) ->
     if state != row.state:
         _update(connection, job_id, destination, state=state, error=None if state in (STORED, CONFIRMED) else row.error)
         if state != SCHEDULED:
-            tell(connection, job_id, f"delivery {state.lower()}", f"{destination}: {status.instances} instances")
+            record_event(
+                connection, job_id, f"delivery {state.lower()}", f"{destination}: {status.instances} instances"
+            )
     return state
 
 
@@ -250,7 +252,7 @@ def mark_overdue(connection: sa.Connection, destination: str, late: Collection[s
     these = sa.and_(delivery.c.destination == destination, delivery.c.job_id.in_(late), delivery.c.alarmed_at.is_(None))
     jobs = list(connection.scalars(sa.update(delivery).where(these).values(alarmed_at=at).returning(delivery.c.job_id)))
     for job_id in jobs:
-        tell(connection, job_id, "delivery overdue", destination)
+        record_event(connection, job_id, "delivery overdue", destination)
     return jobs
 
 

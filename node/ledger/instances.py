@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from node.ledger.endings import BROKEN, KILLED, Ending
+from node.ledger.association_endings import BROKEN, KILLED, Ending
 from node.ledger.engine import begin_immediate, insert_if_new, insert_new
 from node.ledger.tables import association, conflict, event, instance, series
 

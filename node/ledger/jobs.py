@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.errors import NotFoundError
-from node.ledger.clock import passed
+from node.ledger.clock_steps import passed
 from node.ledger.engine import now
 from node.ledger.tables import delivery, instance, job, result, stopped
 

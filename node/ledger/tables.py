@@ -39,7 +39,7 @@ association = sa.Table(
     _time("closed_at", null=True),
     _time("audited_at", null=True),  # when the audit trail told of it
     _text("equipment", null=True),  # which device calls (receive.policy); null: an older version kept its address only
-    _text("ending", null=True),  # see node.ledger.endings; null: open, or closed by an older version
+    _text("ending", null=True),  # see node.ledger.association_endings; null: open, or closed by an older version
     _text("ended_amid", null=True),  # message: one was being received; refusal: the last one had been refused
 )
 
@@ -195,7 +195,7 @@ candidate = sa.Table(  # a series that a rule of studies weighs against others, 
     _text("companion", key=True),  # its name; "": the series matches the rule itself
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("marks", sa.JSON, nullable=False),  # [number, words] by each preference of the rule; smaller is better
-    sa.Column("region", sa.JSON, nullable=True),  # as node.studies.region; null: not known
+    sa.Column("region", sa.JSON, nullable=True),  # as node.routing.region; null: not known
     sa.Column("urgent", sa.Boolean, nullable=False),
     _time("complete_at"),
     _time("decided_at", null=True),  # null: the rule still waits; always null for companions
@@ -250,7 +250,7 @@ result = sa.Table(  # an encoded object; stored before it is sent
     _text("kind", null=True),  # as node.results names it; null: made before kinds were kept
     _text("analysis", null=True),  # key of the analysis; null: made before versions were counted, or a rejection note
     sa.Column("version", sa.Integer, nullable=True),  # from 2 on it takes the place of another result; null: 1
-    _text("replaces", null=True),  # when the result was made whose place it takes, see node.results.earlier
+    _text("replaces", null=True),  # when the result was made whose place it takes, see node.results.predecessor
     sa.Index("result_job", "job_id"),
 )
 
@@ -341,7 +341,9 @@ job_fact = sa.Table(  # what an analysis was like; names nobody and outlives its
     _number("level_low", null=True),  # 5th percentile of the grey levels, in the unit of the series (CT: HU)
     _number("level_mid", null=True),
     _number("level_high", null=True),  # 95th percentile
-    sa.Column("histogram", sa.JSON, nullable=True),  # CT: shares of grey levels, see node.jobs.facts; else null
+    sa.Column(
+        "histogram", sa.JSON, nullable=True
+    ),  # CT: shares of grey levels, see node.inference.analysis_statistics; else null
     sa.Column("findings", sa.Integer, nullable=False),
     sa.Column("scores", sa.JSON, nullable=False),  # probability of each finding, 0 to 1
     _text("device"),
@@ -394,7 +396,7 @@ notice = sa.Table(  # for the audit trail, which takes the rows away
     _text("detail"),
 )
 
-secret = sa.Table(  # one row, "salt": what makes UIDs of results unpredictable; see node.jobs.salt
+secret = sa.Table(  # one row, "salt": what makes UIDs of results unpredictable; see node.inference.node_secret
     "secret",
     metadata,
     _text("name", key=True),

@@ -19,7 +19,8 @@ from node.config import FORWARD
 from node.errors import NodeError, not_analysed
 from node.ledger.deliveries import cancel_deliveries, schedule_delivery
 from node.ledger.engine import insert_new, now
-from node.ledger.held import HELD
+from node.ledger.events import record_event
+from node.ledger.held_series import HELD
 from node.ledger.incomplete import incomplete_of, outcome_of_incomplete
 from node.ledger.jobs import (
     ACTIVE,
@@ -42,7 +43,6 @@ from node.ledger.jobs import (
     update_job,
 )
 from node.ledger.tables import delivery, event, instance, job, original, result, series
-from node.ledger.timeline import tell
 
 Write = Callable[[sa.Connection], None]
 """What a stage adds to the transaction that ends it."""
@@ -84,7 +84,7 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
     }
     if not insert_new(connection, job, [row]):
         return []
-    tell(connection, new.id, "job scheduled", f"pipeline {new.pipeline} by rule {new.rule}")
+    record_event(connection, new.id, "job scheduled", f"pipeline {new.pipeline} by rule {new.rule}")
     if forwards:
         _owe_originals(connection, new)
     return due_of(connection, get_job(connection, new.id))
@@ -115,7 +115,7 @@ def begin_attempt(connection: sa.Connection, attempt: Attempt) -> Job | None:
         if attempt.stage == DELIVER:
             _update_delivery(connection, attempt, next_at=None)
         if attempt.stage != DELIVER or not attempt.number:
-            tell(connection, current.id, f"{attempt.stage} started", _words(attempt))
+            record_event(connection, current.id, f"{attempt.stage} started", _words(attempt))
     return current
 
 
@@ -128,7 +128,7 @@ def finish_attempt(connection: sa.Connection, attempt: Attempt, seconds: float, 
     if current is None:
         return None
     write(connection)
-    tell(connection, current.id, f"{attempt.stage} finished", f"{seconds:.2f} s{_words(attempt, ', ')}")
+    record_event(connection, current.id, f"{attempt.stage} finished", f"{seconds:.2f} s{_words(attempt, ', ')}")
     if attempt.stage == DELIVER:
         _update_delivery(connection, attempt, ended_at=now(), next_at=None)
         complete_delivered(connection, current.id)
@@ -158,7 +158,9 @@ def fail_attempt(
         return []
     failed = attempt.number + 1
     if is_news(connection, attempt, error):
-        tell(connection, current.id, f"{attempt.stage} failed", f"{seconds:.2f} s{_words(attempt, ', ')}: {error}")
+        record_event(
+            connection, current.id, f"{attempt.stage} failed", f"{seconds:.2f} s{_words(attempt, ', ')}: {error}"
+        )
     if permanent or (retries.max_attempts is not None and failed >= retries.max_attempts):
         return _give_up(connection, current, attempt, error, failure)
     delay = retries.delay(failed)
@@ -225,7 +227,7 @@ def renew_attempts(connection: sa.Connection, attempt: Attempt) -> list[Attempt]
     if current is None:
         return []
     update_job(connection, current.id, run=current.run + 1)
-    tell(connection, current.id, "job recovered", f"{attempt.stage} was in no queue{_words(attempt, ', ')}")
+    record_event(connection, current.id, "job recovered", f"{attempt.stage} was in no queue{_words(attempt, ', ')}")
     return due_of(connection, get_job(connection, current.id))
 
 
@@ -242,7 +244,7 @@ def complete_delivered(connection: sa.Connection, job_id: str) -> None:
         _cancel(connection, job_id, "; ".join(f"delivery to {name}: {error}" for name, error in refused))
         return
     update_job(connection, job_id, state=COMPLETED, next_at=None, error=None)
-    tell(connection, job_id, "job completed", "")
+    record_event(connection, job_id, "job completed", "")
 
 
 def record_outcome(connection: sa.Connection, job_id: str, outcome: str, reason: str) -> None:
@@ -250,7 +252,7 @@ def record_outcome(connection: sa.Connection, job_id: str, outcome: str, reason:
     incomplete = get_job(connection, job_id).incomplete or ""
     outcome, reason = outcome_of_incomplete(outcome, reason, incomplete)
     update_job(connection, job_id, outcome=outcome, reason=reason or None)
-    tell(connection, job_id, "outcome", f"{outcome}: {reason}" if reason else outcome)
+    record_event(connection, job_id, "outcome", f"{outcome}: {reason}" if reason else outcome)
 
 
 def record_results(connection: sa.Connection, job_id: str, rows: Sequence[dict[str, object]]) -> None:
@@ -285,7 +287,7 @@ def _give_up(
 def _cancel(connection: sa.Connection, job_id: str, reason: str) -> None:
     update_job(connection, job_id, state=CANCELED, next_at=None, reason=reason)
     cancel_deliveries(connection, job_id)
-    tell(connection, job_id, "job canceled", reason)
+    record_event(connection, job_id, "job canceled", reason)
 
 
 def _locked(connection: sa.Connection, attempt: Attempt) -> Job | None:

@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from node.errors import NotFoundError
 from node.ledger.conflicts import outdated_deliveries
 from node.ledger.corrections import half_corrected
-from node.ledger.held import held
-from node.ledger.owed import is_stored
+from node.ledger.held_series import held
+from node.ledger.pending_deliveries import is_stored
 from node.ledger.refusals import refused_of
 from node.ledger.tables import conflict, decision, delivery, delivery_instance, event, instance, job, result, series
-from node.operate.account import tell_half_corrected, tell_held
-from node.operate.refused import refusals, tell_refusals
+from node.operate.account.refusals import refusals, tell_refusals
+from node.operate.account.report import tell_half_corrected, tell_held
 
 
 def _rows(
@@ -165,7 +165,7 @@ def _tell_decision(verdict: dict[str, Any], one: dict[str, Any]) -> list[str]:
 
 
 def tell_trace(trace: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The trace of a decision (``node.studies.rules.trace_entry``), one line for each rule and each condition."""
+    """The trace of a decision (``node.routing.rules.trace_entry``), one line for each rule and each condition."""
     lines = []
     for entry in trace:
         of = f"companion {entry['companion']!r} of rule" if "companion" in entry else "rule"

@@ -13,7 +13,7 @@ from node.config import Config
 from node.ledger.circuits import circuits
 from node.ledger.engine import now
 from node.ledger.jobs import PROGRESS
-from node.ledger.operation import stopped_pipelines
+from node.ledger.operator_switches import stopped_pipelines
 from node.ledger.tables import association, conflict, delivery, instance, job, job_fact, result, series
 from node.operate.status import by_role
 from node.spool import Spool

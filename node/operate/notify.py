@@ -22,9 +22,9 @@ from node.actor import look_every
 from node.config import Config
 from node.ledger.engine import begin_immediate, insert_new
 from node.ledger.tables import alarm
-from node.operate.account import account
-from node.operate.books import read
-from node.operate.problems import problems
+from node.operate.account.report import account
+from node.operate.account.rows import read
+from node.operate.alerts import problems
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from node.actor import look_every, surviving
 from node.config import Config
-from node.ledger.clock import AHEAD_SECONDS, Steady
+from node.ledger.clock_steps import AHEAD_SECONDS, Steady
 from node.ledger.commitments import forget_transactions
 from node.ledger.engine import begin_immediate, now
 from node.ledger.instances import hold_receipts

@@ -13,8 +13,8 @@ from node.ledger.circuits import circuits
 from node.ledger.conflicts import outdated_deliveries
 from node.ledger.corrections import half_corrected
 from node.ledger.engine import now
-from node.ledger.held import held
-from node.ledger.owed import OVERDUE, statuses
+from node.ledger.held_series import held
+from node.ledger.pending_deliveries import OVERDUE, statuses
 from node.ledger.tables import (
     commitment,
     conflict,

@@ -28,7 +28,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from node.ledger.endings import ABORTED, LOST, RELEASED, STOPPED, TIMED_OUT, Ending
+from node.ledger.association_endings import ABORTED, LOST, RELEASED, STOPPED, TIMED_OUT, Ending
 from node.receive.messages import Messages, Services
 from node.receive.negotiation import Proposal, rejected
 from node.receive.pdu import (
@@ -47,8 +47,8 @@ from node.receive.pdu import (
     USER,
     AbortError,
 )
+from node.receive.pdu_stream import PduStream
 from node.receive.policy import Admission, Rejection
-from node.receive.wire import Wire
 from node.tls import PeerCertificate
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ class Association(threading.Thread):
         """What the peer has shown in the TLS handshake."""
         self.admission = Admission()
         self._server = server
-        self._wire = Wire(connection, server.network_timeout)
-        self._messages = Messages(self, self._wire, server.handlers.services)
+        self._stream = PduStream(connection, server.network_timeout)
+        self._messages = Messages(self, self._stream, server.handlers.services)
         self._heard_at = time.monotonic()
         self._how = LOST
 
@@ -127,12 +127,12 @@ class Association(threading.Thread):
             self._server.leave(self, ending)
             if linger and not self._server.stopping:
                 self._await_close()
-            self._wire.close()
+            self._stream.close()
             self._server.gone(self)
 
     def end(self) -> None:
         """End it from another thread: what waits for the peer waits no longer."""
-        self._wire.interrupt()
+        self._stream.interrupt()
         self.join(timeout=5.0)
 
     def _secure(self) -> bool:
@@ -140,7 +140,7 @@ class Association(threading.Thread):
         if self._server.tls is None:
             return True
         try:
-            self.certificate = self._wire.secure(self._server.tls.context(), self._server.acse_timeout)
+            self.certificate = self._stream.secure(self._server.tls.context(), self._server.acse_timeout)
         except OSError as error:
             LOGGER.warning("TLS handshake with %s failed: %s", self.peer_address, getattr(error, "reason", 0) or error)
             return False
@@ -150,13 +150,13 @@ class Association(threading.Thread):
 
     def _associate(self) -> bool:
         """Whether the association is established; if not, the connection can be closed at once."""
-        kind, length = self._wire.header(idle=self._server.acse_timeout, whole=0.0)
+        kind, length = self._stream.header(idle=self._server.acse_timeout, whole=0.0)
         if length > LONGEST or kind == ABORT:
             return False
         if kind != ASSOCIATE_RQ:
             raise AbortError(USER)
         try:
-            proposal = Proposal.parse(HEADER.pack(kind, length) + self._wire.take(length))
+            proposal = Proposal.parse(HEADER.pack(kind, length) + self._stream.take(length))
             self.calling_ae, self.called_ae = proposal.calling_ae, proposal.called_ae
             rejection = self._server.admit(self) if proposal.version_1 else _NO_VERSION_1
             if rejection is not None:
@@ -174,7 +174,7 @@ class Association(threading.Thread):
             LOGGER.warning("association from %s: %s", self.peer_address, error)
             raise AbortError(USER) from error
         self._messages.maximum_length = proposal.maximum_length
-        self._wire.send(answer)
+        self._stream.send(answer)
         return True
 
     # --- Sta6, Sta8 ---------------------------------------------------------------------------------------------
@@ -184,9 +184,9 @@ class Association(threading.Thread):
         timeout = self._server.network_timeout
         while True:
             # A peer that asked for commitment may stay for the report, or release at once and be told elsewhere.
-            if self._messages.normalized.due and not self.is_busy and self._wire.silent(_NOTIFY_SECONDS):
+            if self._messages.normalized.due and not self.is_busy and self._stream.silent(_NOTIFY_SECONDS):
                 self._messages.normalized.notify()
-            kind, length = self._wire.header(idle=timeout, whole=timeout)
+            kind, length = self._stream.header(idle=timeout, whole=timeout)
             if kind not in KINDS:
                 raise AbortError(PROVIDER, UNRECOGNISED_PDU)
             if length > LONGEST:
@@ -197,9 +197,9 @@ class Association(threading.Thread):
                     if self._server.stopping:
                         raise AbortError(USER)
             elif kind == RELEASE_RQ:
-                self._wire.skip(length)
+                self._stream.skip(length)
                 self._how = RELEASED
-                self._wire.send(RELEASE_RP_PDU)
+                self._stream.send(RELEASE_RP_PDU)
                 return True
             elif kind == ABORT:
                 self._how = ABORTED
@@ -212,7 +212,7 @@ class Association(threading.Thread):
     def _send_last(self, pdu: bytes) -> bool:
         """Send a PDU after which the peer is to close the connection; whether it could be sent."""
         with suppress(OSError):
-            self._wire.send(pdu)
+            self._stream.send(pdu)
             return True
         return False
 
@@ -220,4 +220,4 @@ class Association(threading.Thread):
         with suppress(OSError):
             until = time.monotonic() + min(self._server.acse_timeout, self._server.network_timeout)
             while (remaining := until - time.monotonic()) > 0:
-                self._wire.ignore(remaining)
+                self._stream.ignore(remaining)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from node.ledger.endings import MESSAGE, REFUSAL
+from node.ledger.association_endings import MESSAGE, REFUSAL
 from node.receive.command import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, NORMALIZED, RESPONSE, Command
+from node.receive.element_walk import WINDOW
 from node.receive.negotiation import Context
 from node.receive.normalized import LONGEST_DATA_SET, Normalized, NormalizedAnswer, NormalizedRequest
 from node.receive.pdu import INVALID_PARAMETER, PDV, PROVIDER, USER, AbortError, p_data_pdus
-from node.receive.scan import WINDOW
+from node.receive.pdu_stream import PduStream
 from node.receive.status import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, UNRECOGNISED_OPERATION, Refusal
-from node.receive.wire import Wire
 
 if TYPE_CHECKING:
     from node.receive.association import Association
@@ -85,18 +85,18 @@ class _Message:
 class Messages:
     """One message after the other; fragments of a data set go from the buffer to the disk, many in one call."""
 
-    def __init__(self, association: Association, wire: Wire, services: Services) -> None:
+    def __init__(self, association: Association, stream: PduStream, services: Services) -> None:
         """``contexts`` and ``maximum_length`` are to be set when they are negotiated."""
         self.contexts: dict[int, Context] = {}
         self.maximum_length = 0
         """Longest P-DATA-TF the peer takes, bytes; 0: any."""
         self.normalized = Normalized(association, services.normalized, self._send)
         self._association = association
-        self._wire = wire
+        self._stream = stream
         self._services = services
         self._message: _Message | None = None
         self._last_refused = False
-        wire.before_reading = self._flush
+        stream.before_reading = self._flush
 
     @property
     def is_busy(self) -> bool:
@@ -105,7 +105,7 @@ class Messages:
 
     @property
     def amid(self) -> str:
-        """In the middle of what the association is, as ``node.ledger.endings`` names it; "": between two messages."""
+        """What the association is in the middle of, named as in ``association_endings``; "" between two messages."""
         return MESSAGE if self.is_busy else REFUSAL if self._last_refused else ""
 
     def take(self, length: int) -> bool:
@@ -117,7 +117,7 @@ class Messages:
         while length:
             if length < PDV.size:
                 raise AbortError(PROVIDER, INVALID_PARAMETER)
-            item, context_id, control = self._wire.unpack(PDV)
+            item, context_id, control = self._stream.unpack(PDV)
             if item < 2 or item + 4 > length or context_id not in self.contexts:
                 raise AbortError(PROVIDER, INVALID_PARAMETER)
             length -= item + 4
@@ -150,18 +150,18 @@ class Messages:
     def _fragment(self, message: _Message, size: int) -> None:
         if message.sink is not None and not message.fault:
             while size:
-                part = self._wire.part(size)
+                part = self._stream.part(size)
                 size -= len(part)
                 message.parts.append(part)  # asked for anew: reading may have flushed
                 if len(message.parts) == _PARTS:
                     self._flush()
         elif message.fault:
-            self._wire.skip(size)
+            self._stream.skip(size)
         else:
             longest = _LONGEST_COMMAND if message.command is None else LONGEST_DATA_SET
             if len(message.encoded) + size > longest:
                 raise AbortError(PROVIDER, INVALID_PARAMETER)
-            message.encoded += self._wire.take(size)
+            message.encoded += self._stream.take(size)
 
     def _begin(self, message: _Message) -> None:
         """The command set is complete."""
@@ -242,4 +242,4 @@ class Messages:
 
     def _send(self, context_id: int, encoded: bytes, is_command: bool) -> None:  # noqa: FBT001 - as PS3.8 E.2 has it
         for pdu in p_data_pdus(context_id, encoded, self.maximum_length, is_command=is_command):
-            self._wire.send(pdu)
+            self._stream.send(pdu)

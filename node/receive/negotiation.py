@@ -23,7 +23,7 @@ from pynetdicom.presentation import negotiate_as_acceptor
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.config.network import Service
-from node.receive.head import UNREADABLE
+from node.receive.dataset_identity import UNREADABLE
 from node.receive.policy import Rejection, service_of, supported_contexts
 
 MAXIMUM_PDU = 1 << 17

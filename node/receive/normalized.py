@@ -15,7 +15,7 @@ from pynetdicom.dsutils import decode, encode
 
 from node.errors import InputError
 from node.receive.command import Command, event_report_request
-from node.receive.head import UNREADABLE, inflate
+from node.receive.dataset_identity import UNREADABLE, inflate
 from node.receive.negotiation import Context
 from node.receive.policy import Admission
 from node.receive.status import INVALID_ARGUMENT, PROCESSING_FAILURE

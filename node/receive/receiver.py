@@ -12,15 +12,14 @@ from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitme
 
 from node.actor import look_every
 from node.config import Config
-from node.ledger.endings import ABORTED, AS_USUAL, LOST, Ending
+from node.ledger.association_endings import ABORTED, AS_USUAL, LOST, Ending
+from node.ledger.audit_events import give_notice
 from node.ledger.instances import occupied_bytes
-from node.ledger.notices import give_notice
 from node.listening import Listening
 from node.receive.association import Association, Handlers
 from node.receive.command import N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_SET_RQ
 from node.receive.commitment import CommitmentScp
 from node.receive.commitment_report import CommitmentReportScu
-from node.receive.committer import Committer
 from node.receive.messages import Services
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.policy import Policy
@@ -28,6 +27,7 @@ from node.receive.procedure_step import ProcedureStepScp
 from node.receive.quota import Quota
 from node.receive.recovery import recover, search
 from node.receive.refusals import Refusals
+from node.receive.row_writer import RowWriter
 from node.receive.server import Server
 from node.receive.status import UNRECOGNISED_OPERATION
 from node.receive.storage import Storage
@@ -56,12 +56,12 @@ class Receiver:
         self._engine = engine
         self._spool = spool
         self._listening = listening
-        self._committer = Committer(engine)
+        self._row_writer = RowWriter(engine)
         self._refusals = Refusals(engine)
         self._policy = Policy.of(config.ae)
         self._storage = Storage(
             spool=spool,
-            committer=self._committer,
+            row_writer=self._row_writer,
             quota=Quota(self._occupied_bytes),
             policy=self._policy,
             title=config.ae.title.strip(),
@@ -99,7 +99,7 @@ class Receiver:
             ),
             tls=self._tls,
         )
-        self._committer.start()
+        self._row_writer.start()
         self._refusals.start()
         self._server.start()
         self._search = threading.Thread(
@@ -123,7 +123,7 @@ class Receiver:
         if self._search is not None:
             self._search.join()
         self._refusals.stop()
-        self._committer.stop()
+        self._row_writer.stop()
 
     def _closed(self, association: Association, ending: Ending) -> None:
         """Some callers end every transfer with an A-ABORT, or close the connection."""
@@ -132,7 +132,7 @@ class Receiver:
             if caller is not None and caller.aborts_after_transfer:
                 ending = Ending(AS_USUAL)
         self._refusals.ended(association.id)
-        self._committer.close(association.id, ending)
+        self._row_writer.close(association.id, ending)
 
     def _refused(self, calling_ae: str, address: str, words: str) -> None:
         """For the series it is sending, and at most once a minute and address for the audit trail.

@@ -21,7 +21,7 @@ from node.ledger.instances import (
     open_receivers,
     record_instances,
 )
-from node.receive.head import read_head
+from node.receive.dataset_identity import read_identity
 from node.spool import Spool, dataset_offset, digest_of, sync_folder
 
 LOGGER = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def _read(file: Path, path: str) -> Iterator[Receipt]:
             digest = digest_of(stream)
             stream.seek(dataset_offset(file))
             syntax = str(meta.get("TransferSyntaxUID", ""))
-            head = read_head(stream, syntax)
+            head = read_identity(stream, syntax)
         state = file.stat()
     except (InputError, InvalidDicomError, EOFError, OSError) as error:
         LOGGER.error("%s has no row and cannot be read, it stays as it is: %s", path, error)  # noqa: TRY400

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from node.ledger.engine import begin_immediate, now
 from node.ledger.refusals import Refused, record_refusals, record_rejection
 from node.log import about
-from node.receive.head import Beginning, head_of_beginning
+from node.receive.dataset_identity import Beginning, identity_of_beginning
 from node.receive.messages import StoreRequest
 from node.receive.status import Refusal
 from node.spool import is_uid
@@ -76,7 +76,7 @@ class Refusals:
 
     def missed(self, request: StoreRequest, beginning: bytes, refusal: Refusal | None) -> None:
         """An instance was not kept; returns when that is durable, or the ledger is too slow. Never raises."""
-        refused = _refused(request, head_of_beginning(beginning, request.transfer_syntax_uid), refusal)
+        refused = _refused(request, identity_of_beginning(beginning, request.transfer_syntax_uid), refusal)
         with self._changed:
             turn = self._add(refused)
             self._changed.notify_all()

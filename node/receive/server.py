@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from node.ledger.endings import Ending
+from node.ledger.association_endings import Ending
 from node.listening import Listening
 from node.process import return_freed_memory
 from node.receive.association import Association, Handlers
+from node.receive.association_slots import AssociationSlots
 from node.receive.negotiation import prepare
 from node.receive.policy import Policy, Rejection
-from node.receive.rate import Rate
-from node.receive.seats import Seats
+from node.receive.rate_limit import RateLimit
 from node.tls import ServerTls
 
 LOGGER = logging.getLogger(__name__)
@@ -60,8 +60,8 @@ class Server:
         self._connected: set[Association] = set()
         self._admitted: dict[str, tuple[int, ...]] = {}
         self._listening = listening
-        self._seats = Seats(listening.seats)
-        self._rate = Rate(self._seats, policy.associations_per_minute)
+        self._slots = AssociationSlots(listening.seats)
+        self._rate = RateLimit(self._slots, policy.associations_per_minute)
         self._accepting = True
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         prepare()
@@ -84,20 +84,20 @@ class Server:
         )
         if rejection is not None:
             return rejection
-        seats = self._seats.take(self._policy.limits(calling, address, shown))
-        if isinstance(seats, str):
-            return Rejection(2, 3, 2, f"no association free for {seats or 'anybody'}: local limit exceeded")
+        slots = self._slots.take(self._policy.limits(calling, address, shown))
+        if isinstance(slots, str):
+            return Rejection(2, 3, 2, f"no association free for {slots or 'anybody'}: local limit exceeded")
         association.admission = self._policy.admission(calling, address, shown)
         with self._lock:
-            self._admitted[association.id] = seats
+            self._admitted[association.id] = slots
         return None
 
     def leave(self, association: Association, ending: Ending) -> None:
         """An association ended, its connection perhaps not yet."""
         with self._lock:
-            seats = self._admitted.pop(association.id, None)
-        if seats is not None:
-            self._seats.give_back(seats)
+            slots = self._admitted.pop(association.id, None)
+        if slots is not None:
+            self._slots.give_back(slots)
             self.handlers.closed(association, ending)
 
     def gone(self, association: Association) -> None:

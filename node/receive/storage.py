@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from node.errors import InputError, LedgerError
 from node.ledger.engine import now
 from node.ledger.instances import OpenAssociation, Receipt
-from node.receive.committer import Committer
-from node.receive.head import Head, head_of_file
+from node.receive.dataset_identity import DatasetIdentity, identity_of_file
+from node.receive.element_walk import WINDOW
 from node.receive.messages import StoreRequest
 from node.receive.part10 import file_header
 from node.receive.policy import Policy
 from node.receive.quota import Quota
-from node.receive.scan import WINDOW
+from node.receive.row_writer import RowWriter
 from node.receive.status import (
     CANNOT_UNDERSTAND,
     DOES_NOT_MATCH_SOP_CLASS,
@@ -45,12 +45,12 @@ class Storage:
     """Keeps what is sent. One for all associations; their threads call it at the same time."""
 
     def __init__(
-        self, *, spool: Spool, committer: Committer, quota: Quota, policy: Policy, title: str, min_free_gib: float
+        self, *, spool: Spool, row_writer: RowWriter, quota: Quota, policy: Policy, title: str, min_free_gib: float
     ) -> None:
         self._spool = spool
         self._quota = quota
         self._policy = policy
-        self._committer = committer
+        self._row_writer = row_writer
         self._title = title
         self._min_free_gib = min_free_gib
         self._space_seen_at = float("-inf")
@@ -71,7 +71,7 @@ class Storage:
 
     def no_room(self, association: Association) -> Refusal | None:
         """Whether an image of this peer cannot be taken now, whatever it is."""
-        if not self._committer.has_room():
+        if not self._row_writer.has_room():
             return Refusal(OUT_OF_RESOURCES, "ledger cannot be written now; send again")
         caller = self._policy.caller(association.calling_ae, association.peer_address, association.certificate)
         over = self._quota.exceeded(caller.title, caller.quota_gib) if caller is not None else None
@@ -87,7 +87,7 @@ class Storage:
         self._space_seen_at = time.monotonic()
         return None
 
-    def record(self, request: StoreRequest, head: Head, kept: Kept, draft: Draft) -> Refusal | None:
+    def record(self, request: StoreRequest, head: DatasetIdentity, kept: Kept, draft: Draft) -> Refusal | None:
         """See to the row of a kept file. A file that is new has its row soon, and a second name until then."""
         receipt = Receipt(
             sop_instance_uid=head.sop_instance_uid,
@@ -105,12 +105,12 @@ class Storage:
         )
         if kept.status != "same":
             self._quota.add(request.association.calling_ae, kept.size)
-            self._committer.follow(receipt, draft)
+            self._row_writer.follow(receipt, draft)
             return None
         # Retention may be forgetting the file that was there: its row is written now, and then looked after.
         draft.discard()
         try:
-            self._committer.record(receipt)
+            self._row_writer.record(receipt)
         except LedgerError as error:
             LOGGER.error("%s: %s", head.sop_instance_uid, error)  # noqa: TRY400 - no traceback
             return Refusal(OUT_OF_RESOURCES, "ledger cannot be written now; send again")
@@ -177,7 +177,7 @@ class Incoming:
         if self._draft is None:
             return self._refusal
         try:
-            head = head_of_file(
+            head = identity_of_file(
                 self._draft.descriptor,
                 len(self._header),
                 self._draft.size,
@@ -247,7 +247,7 @@ def check_request(request: StoreRequest) -> Refusal | None:
     return None
 
 
-def check(request: StoreRequest, head: Head) -> Refusal | None:
+def check(request: StoreRequest, head: DatasetIdentity) -> Refusal | None:
     """Whether request and data set speak of the same instance, with usable UIDs."""
     for name, uid in (
         ("SOPClassUID", head.sop_class_uid),

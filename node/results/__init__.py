@@ -2,10 +2,10 @@
 
 from node.config.routing import Outcome
 from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, in_order, of_part, outcome_of, reason_of
-from node.results.earlier import Earlier
 from node.results.encode import encode
-from node.results.gate import check
+from node.results.gate.check import check
 from node.results.plausibility import plausible
+from node.results.predecessor import Earlier
 
 __all__ = [
     "ANALYSED",

@@ -150,7 +150,7 @@ class Analysis:
     inputs: tuple[str, ...] = ()
     """What the pipeline was given beside the series: images of companions, the report of an earlier analysis."""
     salt: str = field(default="", repr=False)
-    """Secret of the node (``node.jobs.salt``), without which nobody can predict UIDs; empty where there is no node."""
+    """Secret of the node (``node.inference.node_secret``) that makes UIDs unpredictable; empty without a node."""
     caveat: str = ""
     """A sentence for the report: which images may be missing."""
 

@@ -22,11 +22,11 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 from node.errors import EncodeError
 from node.pipeline import DerivedSeries
 from node.results.analysis import Analysis, EncodedObject, Kind, Source
+from node.results.enhanced_frame import single_image
 from node.results.headers import frame_key, mark_lossy, reference, rescale
 from node.results.identity import Identity, derive_uid, finish, identity_tags, noted, plain
 from node.results.iod import attributes_of, fill_type_2
 from node.results.naming import derived_description, numbered_place, series_number
-from node.results.single import single_image
 from node.wording import NOTICE
 
 _RESCALE = frozenset({"RescaleSlope", "RescaleIntercept", "RescaleType"})

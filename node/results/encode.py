@@ -17,15 +17,15 @@ from node.errors import EncodeError
 from node.pipeline import Findings, Unsuitable
 from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, Kind, Source, outcome_of
 from node.results.derived import encode_derived
-from node.results.earlier import Earlier, keep_tracking, name_predecessor
 from node.results.finding import Finding, place_findings
 from node.results.headers import headers_for_highdicom, restore_references
 from node.results.identity import Identity, analysis_key, finish
 from node.results.key_image import draw_key_image, encode_key_images, key_findings
 from node.results.parametric_map import encode_map
 from node.results.pdf import encode_pdf
+from node.results.predecessor import Earlier, keep_tracking, name_predecessor
 from node.results.presentation import encode_key_objects, encode_presentation_states
-from node.results.root import Made, made_of
+from node.results.root_report import Made, made_of
 from node.results.seg import encode_seg
 from node.results.sr import encode_sr
 

@@ -23,7 +23,7 @@ from node.results.headers import describe_body_part, mark_lossy, reference
 from node.results.identity import MANUFACTURER, derive_uid, noted, plain
 from node.results.naming import series_description, series_number
 from node.results.parametric_map import on_image
-from node.results.picture import (
+from node.results.rendering import (
     BACKGROUND,
     FAINT,
     HOT,

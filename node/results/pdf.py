@@ -29,7 +29,7 @@ from reportlab.platypus.doctemplate import SimpleDocTemplate
 from reportlab.platypus.flowables import KeepInFrame
 
 from node import __version__
-from node.results import typeface
+from node.results import fonts as typeface
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
 from node.results.headers import by_instance, reference

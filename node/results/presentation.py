@@ -24,7 +24,7 @@ from node.results.headers import as_single, describe_body_part, rescale
 from node.results.identity import MANUFACTURER, derive_uid, noted, plain, serial_number, software_versions
 from node.results.key_image import on_slice
 from node.results.naming import series_description, series_number
-from node.results.picture import window_of
+from node.results.rendering import window_of
 from node.results.sr import observer
 from node.wording import NOTICE
 

@@ -17,7 +17,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 from node.errors import EncodeError
 from node.pipeline import Algorithm
 from node.results.analysis import Analysis, Source
-from node.results.encoded import encoded, raw_sequence, reference
+from node.results.encoded_elements import encoded, raw_sequence, reference
 from node.results.finding import Finding
 from node.results.headers import as_single, describe_body_part, references
 from node.results.identity import (

@@ -19,9 +19,9 @@ from pydicom.dataelem import RawDataElement
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import format_number_as_ds
 
-from node.results.encoded import encoded, raw_sequence, reference, sequence, text
+from node.results.encoded_elements import encoded, raw_sequence, reference, sequence, text
 from node.results.finding import Finding
-from node.results.grid import PlacedMask
+from node.results.source_grid import PlacedMask
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

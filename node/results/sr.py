@@ -54,7 +54,7 @@ from node.results.finding import Finding
 from node.results.headers import by_instance, references
 from node.results.identity import MANUFACTURER, derive_uid, device_uid, plain, serial_number
 from node.results.naming import series_description, series_number
-from node.results.root import Made, supplementary_data
+from node.results.root_report import Made, supplementary_data
 from node.results.seg import algorithm_parameters
 from node.results.sr_images import evidence_of, image_library
 from node.wording import NOTICE, digits, sensible

@@ -12,8 +12,8 @@ from pydicom.dataelem import RawDataElement
 from pydicom.sr.codedict import codes
 
 from node.results.analysis import Source
-from node.results.encoded import raw_sequence, sequence, text
-from node.results.encoded import reference as encoded_reference
+from node.results.encoded_elements import raw_sequence, sequence, text
+from node.results.encoded_elements import reference as encoded_reference
 from node.results.headers import by_instance, reference, references
 
 _CONTEXT = RelationshipTypeValues.HAS_ACQ_CONTEXT

@@ -139,7 +139,7 @@ class Spool:
 
     @property
     def trays(self) -> Path:
-        """Folder of what the processes that run models see of the rest; see ``node.jobs.tray``."""
+        """Folder of what the processes that run models see of the rest; see ``node.inference.sandbox_folder``."""
         return self.folder / "trays"
 
     def absolute(self, path: str) -> Path:

@@ -6,38 +6,38 @@ import sqlalchemy as sa
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from node.ledger.audit_events import give_notice
 from node.ledger.engine import begin_immediate
+from node.ledger.events import record_event
 from node.ledger.jobs import NewJob, get_job
-from node.ledger.notices import give_notice
 from node.ledger.tables import series
-from node.ledger.timeline import tell
-from node.web.site import Site
-from node.web.visit import Visit
+from node.web.app_context import AppContext
+from node.web.auth import Visit
 
 
-def retry(site: Site, visit: Visit) -> Response:
+def retry(context: AppContext, visit: Visit) -> Response:
     """Run a job again, from inference or from delivery."""
     job_id = visit.request.path_params["job"]
-    site.jobs.retry(job_id, visit.form.get("stage") or None)
-    return _told(site, visit, job_id, "retried")
+    context.jobs.retry(job_id, visit.form.get("stage") or None)
+    return _told(context, visit, job_id, "retried")
 
 
-def cancel(site: Site, visit: Visit) -> Response:
+def cancel(context: AppContext, visit: Visit) -> Response:
     """Stop a job."""
     job_id = visit.request.path_params["job"]
-    site.jobs.cancel(job_id, f"cancelled by {visit.user.name}")
-    return _told(site, visit, job_id, "cancelled")
+    context.jobs.cancel(job_id, f"cancelled by {visit.user.name}")
+    return _told(context, visit, job_id, "cancelled")
 
 
-def run(site: Site, visit: Visit) -> Response:
+def run(context: AppContext, visit: Visit) -> Response:
     """Run a pipeline on a series, whatever the rules say."""
     uid, form = visit.request.path_params["uid"], visit.form
     pipeline, destination = form.get("pipeline", ""), form.get("destination", "")
-    if pipeline not in site.config.pipelines:
+    if pipeline not in context.config.pipelines:
         raise HTTPException(400, f"There is no pipeline {pipeline!r}.")
-    if destination and destination not in site.config.destinations:
+    if destination and destination not in context.config.destinations:
         raise HTTPException(400, f"There is no destination {destination!r}.")
-    with begin_immediate(site.engine) as connection:
+    with begin_immediate(context.engine) as connection:
         row = connection.execute(
             sa.select(series).where(
                 series.c.study_instance_uid == uid, series.c.series_instance_uid == form.get("series", "")
@@ -54,21 +54,21 @@ def run(site: Site, visit: Visit) -> Response:
             destinations=(destination,) if destination else (),
             priority=1,
         )
-        if not site.jobs.enqueue(connection, new):
+        if not context.jobs.enqueue(connection, new):
             raise HTTPException(409, f"Pipeline {pipeline!r} has run on this series already; retry its job {new.id}.")
-    _note(site, visit, f"ran pipeline {pipeline} on series {new.series_instance_uid}")
+    _note(context, visit, f"ran pipeline {pipeline} on series {new.series_instance_uid}")
     return RedirectResponse(f"/study/{uid}", 303)
 
 
-def _told(site: Site, visit: Visit, job_id: str, what: str) -> Response:
-    with begin_immediate(site.engine) as connection:
-        tell(connection, job_id, "operator", f"{visit.user.name} {what} the job")
+def _told(context: AppContext, visit: Visit, job_id: str, what: str) -> Response:
+    with begin_immediate(context.engine) as connection:
+        record_event(connection, job_id, "operator", f"{visit.user.name} {what} the job")
         uid = get_job(connection, job_id).study_instance_uid
-    _note(site, visit, f"{what} job {job_id}")
+    _note(context, visit, f"{what} job {job_id}")
     return RedirectResponse(f"/study/{uid}", 303)
 
 
-def _note(site: Site, visit: Visit, what: str) -> None:
+def _note(context: AppContext, visit: Visit, what: str) -> None:
     """For the audit trail."""
     address = visit.request.client.host if visit.request.client else ""
-    give_notice(site.engine, "act", who=visit.user.name, address=address, detail=what)
+    give_notice(context.engine, "act", who=visit.user.name, address=address, detail=what)

@@ -14,31 +14,31 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from node.ledger.audit_events import What, give_notice
 from node.ledger.engine import now
-from node.ledger.notices import What, give_notice
 from node.ledger.tables import conflict, instance, result, series
-from node.operate import account as accounts
-from node.operate.books import read
+from node.operate.account import report as accounts
+from node.operate.account.rows import read
 from node.operate.status import by_role
-from node.web import stream as walk
-from node.web.site import Site
-from node.web.visit import Door, Visit, checked_form, token_of
+from node.web import study_list as walk
+from node.web.app_context import AppContext
+from node.web.auth import Authenticator, Visit, checked_form, token_of
 
 SHOWN = 100
 """Studies on the first page."""
 
 
-def stream(site: Site, visit: Visit) -> Response:
+def stream(context: AppContext, visit: Visit) -> Response:
     """The studies, newest first; ``part=1`` for the table alone."""
     query = visit.request.query_params
     text, stage = query.get("q", "").strip(), query.get("stage", "")
-    with site.engine.connect() as connection:
+    with context.engine.connect() as connection:
         found = walk.latest(connection)
-        labels = {study.uid: site.label(connection, study.uid) for study in found}
+        labels = {study.uid: context.label(connection, study.uid) for study in found}
         if text:
             named = {study.uid for study in found if labels[study.uid].holds(text)}
             by_uid = walk.latest(connection, text)
-            labels |= {study.uid: site.label(connection, study.uid) for study in by_uid if study.uid not in labels}
+            labels |= {study.uid: context.label(connection, study.uid) for study in by_uid if study.uid not in labels}
             found = by_uid + [study for study in found if study.uid in named - {s.uid for s in by_uid}]
         roles = by_role(connection)
     counts = Counter(study.stage for study in found)
@@ -53,22 +53,22 @@ def stream(site: Site, visit: Visit) -> Response:
         "stage": stage,
         "roles": roles,
     }
-    return site.page("_studies.html" if "part" in query else "studies.html", visit, **values)
+    return context.page("_studies.html" if "part" in query else "studies.html", visit, **values)
 
 
-def storage(site: Site, visit: Visit) -> Response:
+def storage(context: AppContext, visit: Visit) -> Response:
     """Disk, retention, conflicts and what the gate holds back."""
-    folder = site.config.storage.folder
+    folder = context.config.storage.folder
     disk = shutil.disk_usage(folder)
     since = now() - 86400
-    with site.engine.connect() as connection:
+    with context.engine.connect() as connection:
         kept = [connection.execute(_total(table)).one() for table in (instance, result)]
         last_day = connection.execute(_total(instance).where(instance.c.received_at > since)).one().bytes
         oldest = connection.scalar(sa.select(sa.func.min(series.c.last_at)))
         conflicts = connection.execute(sa.select(conflict).order_by(conflict.c.received_at.desc()).limit(SHOWN)).all()
-    quarantined = _account(site).quarantined
-    usable = disk.free - site.config.storage.min_free_gib * 2**30
-    return site.page(
+    quarantined = _account(context).quarantined
+    usable = disk.free - context.config.storage.min_free_gib * 2**30
+    return context.page(
         "storage.html",
         visit,
         disk=disk,
@@ -79,7 +79,7 @@ def storage(site: Site, visit: Visit) -> Response:
         oldest=oldest,
         conflicts=conflicts,
         quarantined=quarantined,
-        config=site.config,
+        config=context.config,
     )
 
 
@@ -89,14 +89,14 @@ def _total(table: sa.Table) -> sa.Select[tuple[int, int]]:
     ).select_from(table)
 
 
-def account(site: Site, visit: Visit) -> Response:
+def account(context: AppContext, visit: Visit) -> Response:
     """The nothing-lost account, of everything or of one day."""
     asked = visit.request.query_params.get("day", "")
     try:
         day = date.fromisoformat(asked) if asked else None
     except ValueError:
         raise HTTPException(400, f"{asked!r} is no day; write it as 2026-01-31.") from None
-    found = _account(site, day)
+    found = _account(context, day)
     sums = (
         ("Sent", "entries", "images", found.sent),
         ("Received", "series", "images", found.received),
@@ -104,30 +104,30 @@ def account(site: Site, visit: Visit) -> Response:
         ("Deliveries", "deliveries", "objects", found.deliveries),
     )
     attention = accounts.attention(found)
-    return site.page("account.html", visit, account=found, attention=attention, sums=sums, day=asked)
+    return context.page("account.html", visit, account=found, attention=attention, sums=sums, day=asked)
 
 
-def _account(site: Site, day: date | None = None) -> accounts.Account:
-    books = read(site.engine, site.spool, queue_minutes=site.config.notify.queue_minutes)
-    return accounts.account(books, site.config.is_owed, day)
+def _account(context: AppContext, day: date | None = None) -> accounts.Account:
+    rows = read(context.engine, context.spool, queue_minutes=context.config.notify.queue_minutes)
+    return accounts.account(rows, context.config.is_owed, day)
 
 
-def login_routes(site: Site, door: Door) -> Iterable[Route]:
+def login_routes(context: AppContext, authenticator: Authenticator) -> Iterable[Route]:
     """The only pages that need no login, and the way out."""
 
     def show(request: Request, problem: str = "", status: int = 200) -> Response:
-        return HTMLResponse(site.render("login.html", None, csrf=token_of(request), problem=problem), status)
+        return HTMLResponse(context.render("login.html", None, csrf=token_of(request), problem=problem), status)
 
     def note(request: Request, what: What, name: str) -> None:
         address = request.client.host if request.client else ""
-        give_notice(site.engine, what, who=name[:64], address=address)
+        give_notice(context.engine, what, who=name[:64], address=address)
 
     async def login(request: Request) -> Response:
         if request.method == "GET":
             return show(request)
         form = await checked_form(request)
         name = form.get("name", "")
-        problem = await run_in_threadpool(door.log_in, request, name, form.get("password", ""))
+        problem = await run_in_threadpool(authenticator.log_in, request, name, form.get("password", ""))
         await run_in_threadpool(note, request, "failed login" if problem else "login", name)
         return show(request, problem, 403) if problem else RedirectResponse("/", 303)
 

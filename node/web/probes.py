@@ -13,36 +13,36 @@ from starlette.routing import Route
 from node.ledger.instances import try_row
 from node.operate.metrics import exposition
 from node.operate.status import by_role
-from node.web.site import Site
+from node.web.app_context import AppContext
 
 
-def routes(site: Site) -> Iterable[Route]:
+def routes(context: AppContext) -> Iterable[Route]:
     """``/metrics``; ``/healthz``: this process answers; ``/readyz``: 200 when the node can work, else 503."""
 
     async def alive(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def ready(_request: Request) -> Response:
-        faults = await run_in_threadpool(faults_of, site)
+        faults = await run_in_threadpool(faults_of, context)
         return JSONResponse({"ready": not faults, "faults": faults}, 503 if faults else 200)
 
     async def metrics(_request: Request) -> Response:
-        text = await run_in_threadpool(exposition, site.config, site.engine, site.spool)
+        text = await run_in_threadpool(exposition, context.config, context.engine, context.spool)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return (Route("/healthz", alive), Route("/readyz", ready), Route("/metrics", metrics))
 
 
-def faults_of(site: Site) -> list[str]:
+def faults_of(context: AppContext) -> list[str]:
     """Why the node cannot work: ledger, disk, a role that does not beat."""
-    if fault := ledger_fault(site.engine):
+    if fault := ledger_fault(context.engine):
         return [fault]
-    with site.engine.connect() as connection:
+    with context.engine.connect() as connection:
         roles = by_role(connection)
     faults = [f"no {role} is alive" for role in ("worker", "sender") if not roles.get(role)]
-    free = site.spool.free_gib()
-    if free <= site.config.storage.min_free_gib:
-        faults.append(f"{free:.1f} GiB free, images are refused below {site.config.storage.min_free_gib:g} GiB")
+    free = context.spool.free_gib()
+    if free <= context.config.storage.min_free_gib:
+        faults.append(f"{free:.1f} GiB free, images are refused below {context.config.storage.min_free_gib:g} GiB")
     return faults
 
 

@@ -26,16 +26,19 @@ from node.config import Config, Web
 from node.errors import NodeError, NotFoundError, PlatformError
 from node.jobs.engine import Jobs
 from node.spool import Spool
-from node.web import actions, pages, places, probes, studies, words
-from node.web.secured import LOOK_SECONDS, Secured
-from node.web.site import Site
+from node.web import actions, pages, probes
+from node.web import destinations_and_pipelines as places
+from node.web import formatting as words
+from node.web import study_page as studies
+from node.web.app_context import AppContext
+from node.web.auth import Authenticator, Guarded, Visit
+from node.web.tls_reload import LOOK_SECONDS, ReloadingTls
 from node.web.users import secret_key
-from node.web.visit import Door, Guarded, Visit
 from node.wording import NOTICE
 
 logger = logging.getLogger(__name__)
 
-_PAGES: tuple[tuple[str, Callable[[Site, Visit], Response], str], ...] = (
+_PAGES: tuple[tuple[str, Callable[[AppContext, Visit], Response], str], ...] = (
     ("/", pages.stream, "GET"),
     ("/study/{uid}", studies.study, "GET"),
     ("/study/{uid}/evidence.zip", studies.evidence, "GET"),
@@ -56,24 +59,24 @@ _PAGES: tuple[tuple[str, Callable[[Site, Visit], Response], str], ...] = (
 def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Starlette:
     """The application; every page but login and probes is behind the door."""
     tls = config.web.certificate is not None
-    door = Door(config.web, config.storage.folder)
-    site = Site(config=config, engine=engine, spool=spool, jobs=jobs, templates=_templates(config))
+    authenticator = Authenticator(config.web, config.storage.folder)
+    context = AppContext(config=config, engine=engine, spool=spool, jobs=jobs, templates=_templates(config))
 
-    def route(path: str, page: Callable[[Site, Visit], Response], method: str) -> Route:
-        return Route(path, door.let_in(lambda visit: page(site, visit)), methods=[method])
+    def route(path: str, page: Callable[[AppContext, Visit], Response], method: str) -> Route:
+        return Route(path, authenticator.let_in(lambda visit: page(context, visit)), methods=[method])
 
     async def gone_wrong(request: Request, error: Exception) -> Response:
         status = 404 if isinstance(error, NotFoundError) else 400
         if isinstance(error, HTTPException):
             status = error.status_code
         text = error.detail if isinstance(error, HTTPException) else str(error)
-        return HTMLResponse(site.render("error.html", None, text=text, path=request.url.path), status)
+        return HTMLResponse(context.render("error.html", None, text=text, path=request.url.path), status)
 
     return Starlette(
         routes=[
             *(route(*entry) for entry in _PAGES),
-            *probes.routes(site),
-            *pages.login_routes(site, door),
+            *probes.routes(context),
+            *pages.login_routes(context, authenticator),
             Mount("/static", StaticFiles(packages=[("node.web", "static")])),
         ],
         middleware=[
@@ -95,14 +98,14 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Sta
 def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
     """Serve until the end of the ``with`` block. Raises ``PlatformError`` when the address cannot be had."""
     web, ended = config.web, threading.Event()
-    secured = Secured(web.certificate, web.key) if web.certificate is not None else None
-    if secured is not None:
-        watch = (LOOK_SECONDS, ended, "certificate of the dashboard", secured.look)
+    reloading = ReloadingTls(web.certificate, web.key) if web.certificate is not None else None
+    if reloading is not None:
+        watch = (LOOK_SECONDS, ended, "certificate of the dashboard", reloading.look)
         threading.Thread(target=look_every, args=watch, name="certificate", daemon=True).start()
     server = uvicorn.Server(
         uvicorn.Config(
             make_app(config, engine, spool, Jobs(engine)),
-            ssl_context_factory=None if secured is None else lambda _config, _default: secured.context,
+            ssl_context_factory=None if reloading is None else lambda _config, _default: reloading.context,
             access_log=False,
             server_header=False,
             proxy_headers=False,

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from node.errors import InputError
 from node.pipeline import Unsuitable
-from node.results.picture import axis_of, draw_letters, tissue
+from node.results.rendering import axis_of, draw_letters, tissue
 from node.studies.source import SourceSeries
 
 EDGE = 720

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 
-from pipelines.nodule.insertion import Array
+Array = npt.NDArray[np.float32]
 
 CROP = 128
 """Pixels of a stretched crop (LIDC patches), about 90 mm."""

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from node.actor import look_every, surviving
 from node.config import Config
 from node.errors import InputError, PlatformError
+from node.ledger.audit_events import Question
 from node.ledger.engine import begin_immediate, now
-from node.ledger.notices import Question
 from node.ledger.tables import association, delivery, delivery_instance, instance, job, notice, result
 from node.operate.audit import message as m
 from node.operate.audit.message import Happening, Participant, Study, message

@@ -1,0 +1,41 @@
+"""``ainode audit``: the audit trail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from node.cli.options import config_option, json_option, load, print_json
+from node.errors import LedgerError
+
+
+@click.group()
+def audit() -> None:
+    """The audit trail: who did what with which study."""
+
+
+@audit.command()
+@config_option
+@json_option
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+def verify(*, config_path: Path, as_json: bool, file: Path | None) -> None:
+    """Check that no line of the audit file was changed or taken out.
+
+    Ends with status 7 when one was.
+    """
+    from node.operate.audit.auditor import trail_path
+    from node.operate.audit.trail import verify as check
+
+    path = file or trail_path(load(config_path))
+    faults = [{"line": number, "fault": fault} for number, fault in check(path)]
+    if as_json:
+        print_json(faults)
+    for one in faults if not as_json else ():
+        click.echo(f"{path}:{one['line']}: {one['fault']}")
+    if faults:
+        raise LedgerError(
+            f"{path}: {len(faults)} lines do not follow from the line before; compare with the syslog server"
+        )
+    if not as_json:
+        click.echo(f"{path}: every line follows from the one before")

@@ -1,0 +1,185 @@
+"""``ainode bench``: figures of this machine, beside those of other programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import click
+
+from node.cli.options import json_option, print_json
+from node.errors import ConfigError
+
+
+@click.group()
+def bench() -> None:
+    """Measure this node beside other programs on this machine."""
+
+
+@bench.command()
+@json_option
+@click.option("--quick", is_flag=True, help="CT and the scripted sender only, 1 and 16 associations, 2 rounds.")
+@click.option("--markdown", is_flag=True, help="Print the table of docs/benchmarks.md.")
+@click.option("--peers", help="Receivers to compare, separated by commas. Default: all that are installed.")
+@click.option("--kind", type=click.Choice(("CT", "MR")), multiple=True, default=("CT", "MR"), help="What is sent.")
+@click.option(
+    "--sender",
+    type=click.Choice(("scripted", "dcmsend")),
+    multiple=True,
+    default=("scripted", "dcmsend"),
+    help="What sends it.",
+)
+@click.option(
+    "--associations",
+    type=click.IntRange(1, 200),
+    multiple=True,
+    default=(1, 4, 16, 64),
+    show_default=True,
+    help="How many send at once. dcmsend: 16 at most.",
+)
+@click.option("--rounds", type=click.IntRange(1), default=4, show_default=True, help="Runs of each receiver.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path(),
+    help="Where the receivers write, and clean up: the disk that is measured. Default: the current folder.",
+)
+def receive(
+    *,
+    as_json: bool,
+    quick: bool,
+    markdown: bool,
+    peers: str | None,
+    kind: tuple[str, ...],
+    sender: tuple[str, ...],
+    associations: tuple[int, ...],
+    rounds: int,
+    folder: Path,
+) -> None:
+    """Receiving: this node, plain and over TLS, dcmtk storescp, Orthanc and a plain pynetdicom handler.
+
+    --kind, --sender and --associations may be given several times; without them everything is measured.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from node.bench import aims, report
+    from node.bench.receive import Plan, available, cells, run, servers_of
+    from node.bench.servers import SERVERS
+
+    wanted = tuple(peers.split(",")) if peers else tuple(SERVERS)
+    if unknown := [name for name in wanted if name not in SERVERS]:
+        raise ConfigError(f"--peers {unknown[0]!r}: no such receiver; use some of {', '.join(SERVERS)}")
+    servers, skipped = available(wanted)
+    plan = Plan(servers=servers, kinds=kind, senders=sender, associations=associations, rounds=rounds, folder=folder)
+    if quick:
+        plan = replace(plan, kinds=("CT",), associations=(1, 16), senders=("scripted",), rounds=2)
+    machine = report.machine(folder)
+    runs = []
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=sum(len(servers_of(plan, cell)) for cell in cells(plan)) * plan.rounds)
+        for done in run(plan):
+            runs.append(done)
+            cell = done.cell
+            text = f"{cell.kind} {cell.sender} x {cell.associations}: {SERVERS[done.server].title}"
+            bar.update(task, advance=1, description=text)
+    if as_json:
+        print_json(report.as_json(runs, machine, skipped))
+        return
+    if markdown:
+        click.echo(f"{report.markdown(report.lines(runs), machine)}\n\n{aims.markdown(report.lines(runs))}\n")
+    else:
+        Console(width=max(Console().width, 120)).print(report.table(report.lines(runs)))
+        click.echo(", ".join(machine.values()))
+    for server in servers:
+        click.echo(f"{SERVERS[server].title}: on disk before Success: {SERVERS[server].durable}")
+    for name, what in skipped.items():
+        click.echo(f"{SERVERS[name].title} was skipped: {what} is not installed")
+
+
+@bench.command()
+@json_option
+@click.option("--markdown", is_flag=True, help="Print a page; `--device cuda:0 --markdown > docs/gpu.md`.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda:0, ...; auto: the first GPU, else cpu.")
+@click.option("--threads", default=2, show_default=True, help="Processor cores to use.")
+@click.option("--rounds", default=2, show_default=True, help="Runs after the first, which loads the model.")
+@click.option("--pipeline", "pipelines", multiple=True, default=("nodule", "tumor", "denoise"), show_default=True)
+@click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
+def infer(
+    *,
+    as_json: bool,
+    markdown: bool,
+    device: str,
+    threads: int,
+    rounds: int,
+    pipelines: tuple[str, ...],
+    folder: Path | None,
+) -> None:
+    """Inference: seconds from files to findings and peak memory, on the series of FOLDER or on synthetic ones."""
+    import tempfile
+
+    from rich.console import Console
+
+    from node.bench import infer as timing
+    from node.bench.report import machine
+    from node.config import Devices
+    from node.demo.phantom import write_brain_flair, write_chest_ct
+    from node.inference.worker import device_names
+
+    device = device_names(Devices(use=(device,)))[0]
+    about = machine(Path())
+    with tempfile.TemporaryDirectory() as temporary:
+        if folder is None:
+            write_chest_ct(Path(temporary) / "chest")
+            write_brain_flair(Path(temporary) / "brain")
+        lines = list(
+            timing.measure(pipelines, folder or Path(temporary), device=device, threads=threads, rounds=rounds)
+        )
+    if as_json:
+        print_json({"machine": about, "lines": [asdict(line) for line in lines]})
+    elif markdown:
+        click.echo(timing.markdown(lines, device, about), nl=False)
+    else:
+        Console(width=max(Console().width, 120)).print(timing.table(lines))
+        click.echo(", ".join(about.values()))
+
+
+@bench.command()
+@json_option
+@click.option("--markdown", is_flag=True, help="Print the table of docs/benchmarks.md.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="How often each is measured.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path(),
+    help="Where 400 MB of images and labels are kept meanwhile. Default: the current folder.",
+)
+def encode(*, as_json: bool, markdown: bool, rounds: int, folder: Path) -> None:
+    """Encoding: SEG beside highdicom used plainly and dcmqi; SR, key images and PDF. 300 x 512 x 512 voxels."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from node.bench import encode as bench_encode
+    from node.bench import report
+
+    machine = report.machine(folder)
+    here = bench_encode.tools_here()
+    runs = []
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        total = rounds * sum(tool in here for cell in bench_encode.CELLS for tool in cell.tools)
+        task = bar.add_task("images and labels", total=total)
+        for done in bench_encode.run(folder, rounds):
+            runs.append(done)
+            bar.update(task, advance=1, description=f"{done.cell.title}: {bench_encode.TITLES[done.tool]}")
+    if as_json:
+        print_json({"machine": machine, "runs": [asdict(one) for one in runs]})
+    elif markdown:
+        click.echo(bench_encode.markdown(runs, machine))
+    else:
+        Console(width=max(Console().width, 120)).print(bench_encode.table(runs))
+        click.echo(", ".join(machine.values()))
+    for tool in bench_encode.TITLES.keys() - set(here):
+        click.echo(f"{bench_encode.TITLES[tool]} was skipped: it is not installed (pip install dcmqi)", err=True)
+
+
+VERBS = (bench,)

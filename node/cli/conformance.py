@@ -1,0 +1,18 @@
+"""``ainode conformance``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from node.cli.options import config_option, load
+
+
+@click.command()
+@config_option
+def conformance(config_path: Path) -> None:
+    """Print the DICOM Conformance Statement of this configuration, as Markdown."""
+    from node.conformance import statement
+
+    click.echo(statement(load(config_path)), nl=False)

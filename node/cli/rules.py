@@ -1,0 +1,140 @@
+"""``ainode rules``: what rules say of files, and what they would have said of the past."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from node.cli.options import config_option, json_option, load, print_json
+
+_UNITS = {"h": 3600.0, "d": 86400.0}
+
+
+class _Span(click.ParamType[float]):
+    """``30d`` or ``12h``, in seconds."""
+
+    name = "SPAN"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"(\d+)([hd])", str(value))
+        if found is None:
+            self.fail(f"{value!r}: give hours or days, such as 12h or 30d", param, ctx)
+        return int(found[1]) * _UNITS[found[2]]
+
+
+@click.group()
+def rules() -> None:
+    """Try rules on files, or on what the node has received."""
+
+
+@rules.command()
+@config_option
+@json_option
+@click.option("--sender", metavar="TITLE@ADDRESS", help="Who is taken to have sent the files, for rules with senders.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[Path, ...]) -> None:
+    """Tell which rules match the series in these files and folders, and why (not); no network, no ledger.
+
+    The files of a study are taken to be all of it, and to have come just now.
+    """
+    from rich.progress import Progress
+
+    from node.config import FORWARD
+    from node.ledger.engine import now
+    from node.operate.explain import tell_trace
+    from node.routing.region import region_of
+    from node.routing.replay_decisions import Past, decide_study
+    from node.routing.rules import Origin
+    from node.studies.folder import series_below
+    from node.studies.source import read_header
+
+    config = load(config_path)
+    with Progress(transient=True, disable=as_json) as bar:
+        task = bar.add_task("reading headers", total=None)
+        groups, skipped = series_below(
+            files, lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+        )
+    title, _, address = (sender or "").partition("@")
+    origin = Origin.of([(title, address)] if sender else [], now(), config.destinations)
+    studies: dict[str, dict[str, Past]] = {}
+    for (study_uid, series_uid), paths in groups.items():
+        headers = [read_header(path) for path in paths]
+        past = Past(header=headers[0], images=len(paths), origin=origin, region=region_of(headers))
+        studies.setdefault(study_uid, {})[series_uid] = past
+    answers = [
+        {"study_instance_uid": study_uid, "series_instance_uid": uid, "images": study[uid].images, **asdict(verdict)}
+        for study_uid, study in studies.items()
+        for uid, verdict in decide_study(study, config.rules).items()
+    ]
+    if as_json:
+        print_json(answers)
+        return
+    for answer in answers:
+        click.echo(f"series {answer['series_instance_uid']}, {answer['images']} images")
+        click.echo(f"  {answer['outcome']}: {answer['reason']}")
+        for route in answer["routes"]:
+            what = "images" if route["pipeline"] == FORWARD else f"{route['pipeline']}, results"
+            click.echo(f"  -> {what} to {_names(route['destinations'])} (priority {route['priority']})")
+        for line in tell_trace(answer["trace"]):
+            click.echo(line)
+    if skipped:
+        click.echo(f"{skipped} files are no DICOM")
+
+
+@rules.command()
+@config_option
+@json_option
+@click.option("--since", type=_Span(), default="30d", show_default=True, help="How far to look back: 12h, 30d.")
+@click.argument("new_config", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def replay(*, config_path: Path, as_json: bool, since: float, new_config: Path) -> None:
+    """Tell which received series NEW_CONFIG would route differently; nothing is run.
+
+    Only what retention has not yet forgotten can be told.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from node.ledger.engine import now
+    from node.operate.explain import tell_trace
+    from node.routing.replay import replay as look_back
+    from node.service import open_storage
+
+    to_try = load(new_config)
+    engine, spool = open_storage(load(config_path))
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("studies", total=None)
+        found = look_back(
+            engine,
+            spool,
+            to_try,
+            now() - since,
+            lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+        )
+    if as_json:
+        print_json(asdict(found))
+        return
+    for change in found.changes:
+        click.echo(f"study {change.study_instance_uid}")
+        click.echo(f"  series {change.series_instance_uid}: {change.modality}, {change.images} images")
+        click.echo(f"  was      {_routes(change.before)}: {change.before_reason}")
+        click.echo(f"  would be {_routes(change.after)}: {change.after_reason}")
+        for line in tell_trace(change.trace):
+            click.echo(line)
+    click.echo(f"{found.series} series looked at, {len(found.changes)} would be routed differently")
+    if found.unreadable:
+        click.echo(f"{len(found.unreadable)} series have no readable file any more")
+
+
+def _routes(routes: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{pipeline} -> {_names(to)}" for pipeline, to in routes.items()) or "ignored"
+
+
+def _names(destinations: Sequence[str]) -> str:
+    return ", ".join(destinations) or "nobody"
+
+
+VERBS = (rules,)

@@ -1,0 +1,38 @@
+"""``ainode web``: the users of the dashboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from node.cli.options import config_option, load
+
+if TYPE_CHECKING:
+    from node.web.users import Role
+
+
+@click.group()
+def web() -> None:
+    """Users of the dashboard; the dashboard itself is served by `ainode run` ([web] enabled)."""
+
+
+@web.command()
+@config_option
+@click.option("--role", type=click.Choice(["view", "operate"]), default="operate", show_default=True)
+@click.option("--print", "only_print", is_flag=True, help="Print the line instead of writing the users file.")
+@click.password_option(help="Asked for when absent, which keeps it out of the history of your shell.")
+@click.argument("name")
+def password(*, config_path: Path, role: Role, only_print: bool, password: str, name: str) -> None:
+    """Make a user, or give one a new password; their sessions end."""
+    from node.web.users import make_user, users_path, write_user
+
+    user = make_user(name, role, password)
+    if only_print:
+        click.echo(f"{user.name}:{user.role}:{user.password}")
+        return
+    config = load(config_path)
+    path = users_path(config.web, config.storage.folder)
+    write_user(path, user)
+    click.echo(f"user {name} with role {role} is in {path}")

@@ -1,0 +1,43 @@
+"""What this node asks others (C-FIND, C-GET, QIDO-RS), told to the audit trail (PS3.15 A.5.3.10)."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable
+
+import httpx
+import sqlalchemy as sa
+from pynetdicom import evt
+
+from node.config import Destination
+from node.ledger.audit_events import Question, give_notice
+
+Told = Callable[[Question], None]
+
+
+def telling(engine: sa.Engine, destination: Destination) -> Told:
+    """Leaves a notice of every question to a destination."""
+    address = destination.host or str(httpx.URL(destination.url).host)
+
+    def told(question: Question) -> None:
+        who = destination.title if destination.host else destination.url
+        give_notice(engine, "query", who=who, address=address, detail=question.to_json())
+
+    return told
+
+
+def tell_of(event: evt.Event, told: Told) -> None:
+    """Tell of a DIMSE message that is being sent, if it is a question."""
+    message = event.message
+    if type(message).__name__ not in ("C_FIND_RQ", "C_GET_RQ", "C_MOVE_RQ"):
+        return
+    (syntax,) = (c.transfer_syntax[0] for c in event.assoc.accepted_contexts if c.context_id == message.context_id)
+    identifier = b64encode(message.data_set.getvalue()).decode("ascii")
+    about = str(message.command_set.AffectedSOPClassUID)
+    told(Question(about=about, identifier=identifier, transfer_syntax_uid=str(syntax)))
+
+
+def of_request(request: httpx.Request) -> Question:
+    """A QIDO-RS request."""
+    whole = b64encode(str(request.url).encode()).decode("ascii")
+    return Question(about=str(request.url.copy_with(query=None)), identifier=whole)

@@ -1,0 +1,313 @@
+"""The process that runs pipelines: one per device, started fresh by the worker, its models loaded between jobs.
+
+It shares nothing with its parent but a pipe and a folder (``node.inference.sandbox_folder``): it has no network and
+sees no other file of the node. A CUDA fault, a hang or a lack of memory ends it and nothing else. When the parent
+dies, the kernel kills it. This module imports little: the thread limits must be set before numpy and torch load.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from node.config import PipelineTable
+from node.errors import IdentityError, InputError, NodeError
+from node.isolation import WRITE, confine, programs, refuse_calls
+from node.process import die_with_parent, keep_freed_memory
+
+if TYPE_CHECKING:
+    from node.inference.admission import Seen
+    from node.inference.prefetch import Prefetcher
+    from node.pipeline import Pipeline, Prior
+    from node.studies.source import SourceSeries
+
+logger = logging.getLogger(__name__)
+
+_LOADED_MODELS = 4
+"""Pipelines kept in memory; the one not used for the longest time makes room."""
+
+
+_CLEAR_REFS = "/proc/self/clear_refs"
+"""Resets the peak of memory (proc(5))."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorFiles:
+    """An earlier analysis to compare with."""
+
+    report: Path | None = None
+    """This node's report."""
+    segmentation: Path | None = None
+    """What it outlines; ``None`` as ``images`` are empty: not to be had any more."""
+    images: tuple[Path, ...] = ()
+    """Of the series that was analysed."""
+    without: str = ""
+    """Why there is none although the rule asks for one; a remark of the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One pipeline to run on one series."""
+
+    job_id: str
+    pipeline: str
+    table: PipelineTable
+    paths: tuple[Path, ...]
+    """Files of the series."""
+    companions: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Files of other series of the study that the pipeline may look at, by name."""
+    prior: PriorFiles = PriorFiles()
+    seen: tuple[Seen, ...] = ()
+    """What earlier analyses took."""
+    incomplete: str = ""
+    """What is known to be missing from the series, in words for a radiologist."""
+    folder: Path
+    """Where the handover goes."""
+    load_only: bool = False
+    """Only make sure that the pipeline is loaded."""
+    prefetcher: bool = False
+    """Only read and decode the series, beside what runs; the same task without this comes next. No reply."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """How it went. ``outcome`` is empty when it failed, ``error`` is then the name of a class of ``node.errors``."""
+
+    outcome: str = ""
+    reason: str = ""
+    error: str = ""
+    timings: dict[str, float] = field(default_factory=dict)
+    peak_memory_mib: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    """See ``node.inference.analysis_statistics``."""
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Reply:
+        return cls(**json.loads(data))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What the process may do, beside what any program with PyTorch needs."""
+
+    device: str
+    threads: int
+    rules: tuple[tuple[Path, int], ...]
+    """Files, for ``node.isolation.confine``."""
+    out: Path
+    """For temporary files."""
+
+
+def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> None:
+    """Run tasks from the pipe until it is closed. What the process prints goes to ``output``."""
+    die_with_parent(signal.SIGKILL)
+    keep_freed_memory()
+    if os.getppid() != parent:
+        return  # it died before the line above
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")  # when memory runs out, this process goes, not its parent
+    os.setpgrp()  # so that whatever a pipeline starts can be killed with it, and Ctrl-C reaches only the parent
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a stopping service manager signals all; the parent decides
+    for descriptor in (1, 2):
+        os.dup2(output.fileno(), descriptor)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
+        os.environ[name] = str(bounds.threads)
+    os.environ |= {"TMPDIR": str(bounds.out), "HOME": str(bounds.out)}
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
+    _shut_in(bounds)
+    from node.inference.prefetch import Prefetcher
+
+    prefetcher = Prefetcher()
+    loaded: OrderedDict[str, Pipeline] = OrderedDict()
+    runs: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(tasks, runs, prefetcher), name="tasks", daemon=True).start()
+    while (task := runs.get()) is not None:
+        reply = execute(task, loaded, bounds.device, prefetcher)
+        tasks.send_bytes(reply.to_bytes())
+        if reply.error:
+            return  # a CUDA context may be broken, memory may be fragmented: begin afresh
+
+
+def _shut_in(bounds: Bounds) -> None:
+    """There is no way back from here."""
+    os.open(_CLEAR_REFS, os.O_PATH)  # while it is open, the kernel keeps the file that the rule is about
+    if confine((*programs(), *bounds.rules, (Path(_CLEAR_REFS), WRITE))) == 0:
+        logger.warning("this kernel has no Landlock: models can read the files of this user; ask ainode doctor")
+    refuse_calls()
+
+
+def _receive(tasks: Connection, runs: queue.SimpleQueue[Task | None], prefetcher: Prefetcher) -> None:
+    """Pass on the tasks that come while one runs; ``None`` at the end."""
+    with suppress(EOFError):
+        while True:
+            task: Task = tasks.recv()
+            if task.prefetcher:
+                prefetcher.begin(task.paths)
+            else:
+                runs.put(task)
+    runs.put(None)
+
+
+def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetcher: Prefetcher) -> Reply:
+    """Run one task. The handover is durable before this returns; after *not applicable* it holds no findings."""
+    from node.inference.admission import admit, room_on
+    from node.inference.analysis_statistics import facts_of, voxels_of
+    from node.inference.handover import Handover, save
+    from node.inference.run_pipeline import analyse
+    from node.pipeline import Findings, Unsuitable
+    from node.results import Outcome
+    from node.studies.source import SourceSeries, one_patient
+
+    timings: dict[str, float] = {}
+    clock = _Clock(timings)
+    _reset_peak(device)
+    try:
+        pipeline = _pipeline(task, loaded, device)
+        clock.lap("load")
+        if task.load_only:
+            return Reply(timings=timings, peak_memory_mib=_peak(device))
+        outcome: Outcome = "not applicable"
+        reason, findings = "", Findings()
+        facts: dict[str, Any] = {}
+        inputs: tuple[str, ...] = ()
+        try:
+            others = {name: SourceSeries.read(paths) for name, paths in task.companions.items()}
+            inputs = _inputs(others, task.prior)
+            source = replace(prefetcher.take(task.paths), companions=others, prior=_prior(task.job_id, task.prior))
+            one_patient(source)
+            clock.lap("read")
+            seen = [one for one in task.seen if one.device == device]
+            outcome, reason, findings = analyse(
+                pipeline,
+                source,
+                admit=lambda: admit(task.pipeline, seen, voxels_of(source), loaded, lambda: room_on(device)),
+                without_prior=task.prior.without,
+                incomplete=task.incomplete,
+            )
+            facts = facts_of(source, findings)
+        except Unsuitable as unsuitable:
+            reason = str(unsuitable) or "the pipeline gave no reason"
+        clock.lap("run")
+        peak = _peak(device)
+        handover = Handover(
+            findings=findings,
+            algorithm=pipeline.algorithm,
+            device=device,
+            analysed_at=clock.now(),
+            timings=timings,
+            peak_memory_mib=peak,
+            inputs=inputs,
+        )
+        save(task.folder, handover)
+        clock.lap("hand over")
+    except NodeError as error:
+        return Reply(error=type(error).__name__, reason=str(error))
+    except Exception as error:  # the actor's own loop: whatever a pipeline raises is a failed attempt
+        logger.exception("job %s: pipeline %s broke", task.job_id, task.pipeline)
+        return Reply(error="PipelineError", reason=f"pipeline {task.pipeline!r} broke: {type(error).__name__}: {error}")
+    return Reply(outcome=outcome, reason=reason, timings=timings, peak_memory_mib=peak, facts=facts)
+
+
+def _prior(job_id: str, files: PriorFiles) -> Prior | None:
+    from node.results.prior.masks import earlier_masks
+    from node.results.prior.report import read_prior
+    from node.studies.identity import PRIOR, contradictions
+    from node.studies.source import SourceSeries, read_header
+
+    if files.report is None:
+        return None
+    report = read_header(files.report)
+    images = None
+    if files.images:
+        try:
+            images = SourceSeries.read(files.images)
+            if keywords := contradictions((report, *images.datasets), PRIOR):
+                raise IdentityError(f"{', '.join(keywords)}: the images contradict the report on them")
+        except InputError as error:
+            logger.warning("job %s: images of the earlier study: %s", job_id, error)
+    masks = None
+    if files.segmentation is not None:
+        try:
+            if keywords := contradictions((report, read_header(files.segmentation)), PRIOR):
+                raise IdentityError(f"{', '.join(keywords)}: it contradicts the report on it")
+            masks = earlier_masks(files.segmentation)
+        except InputError as error:
+            logger.warning("job %s: segmentation of the earlier study: %s", job_id, error)
+    return read_prior(report, images, masks)
+
+
+def _inputs(companions: Mapping[str, SourceSeries], prior: PriorFiles) -> tuple[str, ...]:
+    """``Analysis.inputs``: companions' images by name, the earlier report and how much there was of its study."""
+    from node.studies.source import read_header
+
+    named = [f"{name} {image.SOPInstanceUID}" for name, of in companions.items() for image in of.datasets]
+    if prior.report is not None:
+        had = f"{int(prior.segmentation is not None)} segmentation, {len(prior.images)} images"
+        named.append(f"prior {read_header(prior.report).SOPInstanceUID}: {had}")
+    return (*named, prior.without)
+
+
+class _Clock:
+    """Adds laps to a mapping of seconds."""
+
+    def __init__(self, timings: dict[str, float]) -> None:
+        self._timings = timings
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        at = time.monotonic()
+        self._timings[name] = round(at - self._last, 3)
+        self._last = at
+
+    @staticmethod
+    def now() -> Any:
+        from datetime import UTC, datetime
+
+        return datetime.now(UTC)
+
+
+def _pipeline(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Pipeline:
+    from node.inference.plugins import load_pipeline
+
+    key = f"{task.pipeline} {task.table!r}"
+    if key not in loaded:
+        loaded[key] = load_pipeline(task.pipeline, task.table, device)
+    loaded.move_to_end(key)
+    while len(loaded) > _LOADED_MODELS:
+        loaded.popitem(last=False)
+    return loaded[key]
+
+
+def _reset_peak(device: str) -> None:
+    with suppress(OSError):  # a hardened kernel may forbid it: the peak is then that of the process
+        Path(_CLEAR_REFS).write_text("5")
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak(device: str) -> dict[str, float]:
+    status = Path("/proc/self/status").read_text()
+    peak = {"host": int(status.partition("VmHWM:")[2].split()[0]) / 1024}
+    if device.startswith("cuda"):
+        import torch
+
+        peak["device"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return peak

@@ -1,0 +1,190 @@
+"""The stage infer: pipelines run in child processes, one at a time on each device."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from node.config import Config
+from node.errors import NodeError
+from node.inference.admission import Seen
+from node.inference.child import PriorFiles, Reply, Task
+from node.inference.plugins import table_of
+from node.inference.prior_files import Earlier
+from node.inference.worker import Unwanted, Worker, device_names, thread_count
+from node.jobs.stage import Done, Stage, retries
+from node.ledger.events import record_event
+from node.ledger.jobs import INFER, Job, get_job, is_active, source_paths
+from node.ledger.operator_switches import latest_facts, record_facts
+from node.ledger.transitions import record_outcome
+from node.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+_REMEMBERED = 50
+"""Analyses of a pipeline from which its need of memory is learned."""
+
+
+class Infer:
+    """Runs pipelines, one at a time on each device."""
+
+    def __init__(self, config: Config, engine: sa.Engine, spool: Spool, earlier: Earlier | None = None) -> None:
+        self._config = config
+        self._engine = engine
+        self._spool = spool
+        self._earlier = earlier
+        threads = thread_count(config.devices)
+        tables = tuple(config.pipelines.values())
+        self._workers = tuple(
+            Worker(name, threads, config.jobs.run_timeout_seconds, spool.trays, tables)
+            for name in device_names(config.devices)
+        )
+        self._choosing = threading.Lock()
+        self._owed = dict.fromkeys(self._workers, 0)
+
+    def stage(self) -> Stage:
+        """As the engine executes it."""
+        return Stage(
+            name=INFER,
+            handler=self.infer,
+            retries=retries(self._config.jobs),
+            slots=sum(_jobs_at(worker.device) for worker in self._workers),
+            begin=self.warm,
+            interrupt=self.close,
+        )
+
+    def warm(self) -> None:
+        """Load every configured pipeline on every device in the background: the first job need not wait for it."""
+        for worker in self._workers:
+            threading.Thread(target=self._warm_one, args=(worker,), name="warm", daemon=True).start()
+
+    def infer(self, job_id: str, _subject: str) -> Done:
+        """Handler: run the job's pipeline in a child process and leave the handover for encode."""
+        with self._engine.connect() as connection:
+            job = get_job(connection, job_id)
+            paths = source_paths(connection, job)
+            companions = {name: source_paths(connection, job, name) for name in job.companions}
+            seen = _seen(latest_facts(connection, job.pipeline, _REMEMBERED))
+        task = Task(
+            job_id=job_id,
+            pipeline=job.pipeline,
+            table=table_of(job.pipeline, self._config.pipelines),
+            paths=tuple(self._spool.absolute(path) for path in paths),
+            companions={name: tuple(map(self._spool.absolute, of)) for name, of in companions.items()},
+            prior=self._prior(job, paths),
+            seen=seen,
+            incomplete=job.incomplete or "",
+            folder=self._spool.work(job_id),
+        )
+        try:
+            with self._turn(task) as worker:
+                reply = worker.run(task, lambda: self._wanted(job_id))
+        finally:
+            shutil.rmtree(self._spool.work(job_id) / "prior", ignore_errors=True)
+
+        told = _timings(reply, worker.device)
+        logger.info("job %s: %s: %s; %s", job_id, job.pipeline, reply.outcome, told)
+
+        def write(connection: sa.Connection) -> None:
+            record_event(connection, job_id, "infer timings", told)
+            record_outcome(connection, job_id, reply.outcome, reply.reason)
+            if reply.facts:
+                record_facts(connection, job_id, job.pipeline, _facts(reply, worker.device))
+
+        return Done(write=write)
+
+    def close(self) -> None:
+        """Kill the children; what they do is recovered later."""
+        for worker in self._workers:
+            worker.close()
+
+    def _prior(self, job: Job, paths: Sequence[str]) -> PriorFiles:
+        wanted = next((rule.prior for rule in self._config.rules if rule.name == job.rule), None)
+        if wanted is None or self._earlier is None:
+            return PriorFiles()
+        return self._earlier.files(
+            wanted,
+            dict.fromkeys((self._config.title(job.pipeline), job.pipeline)),
+            self._spool.absolute(paths[0]),
+            self._spool.work(job.id) / "prior",
+        )
+
+    @contextmanager
+    def _turn(self, task: Task) -> Iterator[Worker]:
+        """The worker that runs ``task``, when it is its turn. Of several that of the fewest jobs.
+
+        While it runs another job, it decodes the series of this one.
+        """
+        with self._choosing:
+            worker = min(self._workers, key=lambda one: self._owed[one])
+            self._owed[worker] += 1
+            waits = self._owed[worker] > 1
+        try:
+            if waits:
+                worker.prepare(task)
+            with worker.turn:
+                if waits and not self._wanted(task.job_id):
+                    worker.forget(task)
+                    raise Unwanted(f"job {task.job_id} is not wanted any more")
+                yield worker
+        finally:
+            with self._choosing:
+                self._owed[worker] -= 1
+
+    def _warm_one(self, worker: Worker) -> None:
+        try:
+            for name, table in self._config.pipelines.items():
+                task = Task(job_id="", pipeline=name, table=table, paths=(), folder=self._spool.folder, load_only=True)
+                try:
+                    with worker.turn:
+                        seconds = worker.run(task, lambda: True).timings["load"]
+                except NodeError as error:  # jobs that need it will fail for the same reason, which is then theirs
+                    logger.warning("pipeline %s cannot be loaded on %s: %s", name, worker.device, error)
+                else:
+                    logger.info("pipeline %s loaded on %s in %.1f s", name, worker.device, seconds)
+        except Unwanted:
+            logger.debug("stopped while pipelines were loaded on %s", worker.device)
+
+    def _wanted(self, job_id: str) -> bool:
+        try:
+            with self._engine.connect() as connection:
+                return is_active(connection, job_id)
+        except sa.exc.SQLAlchemyError as error:
+            logger.warning("job %s: the ledger does not answer (%s); the pipeline goes on", job_id, error)
+            return True
+
+
+def _jobs_at(device: str) -> int:
+    """On a GPU one runs and the next is decoded; a CPU would only share its cores between the two."""
+    return 2 if device.startswith("cuda") else 1
+
+
+def _seen(facts: Sequence[dict[str, Any]]) -> tuple[Seen, ...]:
+    return tuple(
+        Seen(device=one["device"], voxels=one["voxels"], host_mib=one["host_mib"], device_mib=one["device_mib"])
+        for one in facts
+        if one["voxels"] and one["host_mib"] is not None
+    )
+
+
+def _facts(reply: Reply, device: str) -> dict[str, Any]:
+    return {
+        **reply.facts,
+        "outcome": reply.outcome,
+        "device": device,
+        "run_seconds": reply.timings.get("run", 0.0),
+        "host_mib": reply.peak_memory_mib.get("host"),
+        "device_mib": reply.peak_memory_mib.get("device"),
+    }
+
+
+def _timings(reply: Reply, device: str) -> str:
+    parts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in reply.timings.items())
+    peaks = ", ".join(f"{mib:.0f} MiB {where}" for where, mib in reply.peak_memory_mib.items())
+    return f"{parts} on {device}; peak memory {peaks}"

@@ -1,0 +1,48 @@
+"""The next series is read and decoded while the device works on this one."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from node.errors import InputError
+from node.pipeline import Unsuitable
+from node.studies.source import SourceSeries
+
+
+class Prefetcher:
+    """Holds one series at most. ``begin`` and ``take`` may be called by different threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._paths: tuple[Path, ...] = ()
+        self._thread: threading.Thread | None = None
+        self._made: SourceSeries | None = None
+
+    def begin(self, paths: tuple[Path, ...]) -> None:
+        """Start to read and decode; what was made before and not taken is dropped."""
+        with self._lock:
+            self._paths, self._made = paths, None
+            self._thread = threading.Thread(target=self._make, args=(paths,), name="ahead", daemon=True)
+            self._thread.start()
+
+    def take(self, paths: tuple[Path, ...]) -> SourceSeries:
+        """The series of ``paths``: made ahead, or read now. Raises as ``SourceSeries.read`` does."""
+        with self._lock:
+            thread = self._thread if paths == self._paths else None
+        if thread is not None:
+            thread.join()
+        with self._lock:
+            made, self._made = self._made, None
+        return made if made is not None and thread is not None else SourceSeries.read(paths)
+
+    def _make(self, paths: tuple[Path, ...]) -> None:
+        try:
+            series = SourceSeries.read(paths)
+            made = replace(series, decoded=series.volume())
+        except (InputError, Unsuitable):
+            return  # whoever takes it meets the same again, and says so
+        with self._lock:
+            if paths == self._paths:
+                self._made = made

@@ -1,0 +1,96 @@
+"""The earlier analysis that a rule asks for, as files: this node's report, its segmentation, the images of both."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import sqlalchemy as sa
+from pydicom import Dataset
+
+from node.config import PriorTable
+from node.errors import NodeError
+from node.inference.child import PriorFiles
+from node.ledger.instances import series_paths
+from node.ledger.jobs import result_path
+from node.results.prior.report import analysed_series, latest_report, referenced_segmentation
+from node.spool import Spool
+from node.studies.identity import PRIOR, contradictions
+from node.studies.source import read_header
+
+logger = logging.getLogger(__name__)
+
+
+class EarlierStudies(Protocol):
+    """Earlier studies of a patient, as files in a folder; ``node.deliver.prior_studies`` gets them from an archive."""
+
+    def reports(self, prior: PriorTable, header: Dataset, folder: Path) -> Generator[list[Path], None, None]:
+        """Reports, a study at a time, the latest first; ``header``: of an image of the present study."""
+
+    def objects(self, prior: PriorTable, study: str, series: str, folder: Path) -> list[Path]:
+        """All objects of a series."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """Looks in this node's own files first, for all but the report."""
+
+    studies: EarlierStudies
+    engine: sa.Engine
+    spool: Spool
+
+    def files(self, wanted: PriorTable, names: Collection[str], first: Path, folder: Path) -> PriorFiles:
+        """What there is to compare with. Fetched files are put in ``folder``.
+
+        ``names``: what reports call the pipeline, or have called it; ``first``: an image of the present study.
+
+        A destination that cannot be asked is no reason to wait with a result.
+        """
+        try:
+            with closing(self.studies.reports(wanted, read_header(first), folder / "reports")) as studies:
+                found = (latest_report([read_header(path) for path in files], names) for files in studies)
+                report = next((one for one in found if one is not None), None)
+        except NodeError as error:
+            logger.warning("no earlier analysis for pipeline %s: %s", " or ".join(names), error)
+            told = f"Earlier analyses could not be asked for at {wanted.source}; nothing was compared."
+            return PriorFiles(without=told)
+        if report is not None and contradictions([read_header(first), report], PRIOR):
+            logger.warning("earlier report %s is of another patient", report.SOPInstanceUID)
+            report = None
+        if report is None:
+            return PriorFiles(without=f"No earlier analysis was found at {wanted.source} within {wanted.days} days.")
+        return PriorFiles(
+            report=Path(str(report.filename)),
+            segmentation=self._segmentation(wanted, report, folder / "segmentation"),
+            images=self._images(wanted, report, folder / "images"),
+        )
+
+    def _images(self, wanted: PriorTable, report: Dataset, folder: Path) -> tuple[Path, ...]:
+        series = analysed_series(report)
+        if not series:
+            return ()
+        here = self._here(lambda ledger: series_paths(ledger, str(report.StudyInstanceUID), series))
+        return here or self._fetch(wanted, report, series, folder)
+
+    def _segmentation(self, wanted: PriorTable, report: Dataset, folder: Path) -> Path | None:
+        series, uid = referenced_segmentation(report)
+        if not series:
+            return None
+        here = self._here(lambda ledger: result_path(ledger, uid))
+        found = here or self._fetch(wanted, report, series, folder)
+        return next((path for path in found if str(read_header(path).SOPInstanceUID) == uid), None)
+
+    def _here(self, paths: Callable[[sa.Connection], list[str]]) -> tuple[Path, ...]:
+        with self.engine.connect() as connection:
+            return tuple(self.spool.absolute(path) for path in paths(connection))
+
+    def _fetch(self, wanted: PriorTable, report: Dataset, series: str, folder: Path) -> tuple[Path, ...]:
+        try:
+            return tuple(self.studies.objects(wanted, str(report.StudyInstanceUID), series, folder))
+        except NodeError as error:
+            logger.warning("earlier series %s: %s", series, error)
+            return ()

@@ -1,0 +1,54 @@
+"""Withdrawing what a job has delivered: a rejection note goes to every destination that holds its results."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from node.errors import NodeError
+from node.inference.encode import keep
+from node.inference.node_secret import salt_of
+from node.jobs.engine import Jobs
+from node.ledger.jobs import get_job
+from node.ledger.tables import result
+from node.pipeline import Algorithm
+from node.results import Analysis
+from node.results.gate.check import check_rejection
+from node.results.rejection import KIND, REJECTIONS, encode_rejection
+from node.spool import Spool
+
+
+def retract(jobs: Jobs, engine: sa.Engine, spool: Spool, job_id: str, reason: str) -> None:
+    """Make the note, keep it with the job's results and owe it.
+
+    Raises ``NotFoundError``, ``GateError`` when the note is not fit to be sent, or ``NodeError`` when the job has made
+    nothing, was retracted already, or no destination holds anything of it.
+    """
+    with engine.connect() as connection:
+        job = get_job(connection, job_id)
+        rows = connection.execute(
+            sa.select(result.c.path, result.c.kind).where(
+                result.c.job_id == job_id,
+                result.c.quarantine.is_(None),
+                ~sa.func.coalesce(result.c.kind, "").startswith(f"{KIND} "),  # a note on what this job has replaced
+            )
+        ).all()
+    if any(kind == KIND for _, kind in rows):
+        raise NodeError(f"job {job_id} is retracted already; `ainode explain` its study to see when")
+    if not rows:
+        raise NodeError(f"job {job_id} has no results to retract; `ainode cancel` it if it must not go on")
+    analysis = Analysis(
+        pipeline=job.pipeline,
+        algorithm=Algorithm(name=job.pipeline, version=""),
+        generation=job.generation,
+        outcome="failed",
+        reason=f"Withdrawn: {REJECTIONS[reason].meaning}",
+        analysed_at=datetime.now(UTC),
+        salt=salt_of(engine, spool.folder),
+    )
+    paths: list[Path] = sorted(spool.absolute(path) for path, _ in rows)
+    note = encode_rejection(analysis, paths, reason)
+    check_rejection(note, paths)
+    jobs.retract(job_id, keep(spool, job_id, note, None), reason)

@@ -1,0 +1,44 @@
+"""One series through one pipeline: the needs, the run, and what the node adds to its findings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from node.pipeline import Findings, Pipeline
+from node.results import Outcome, in_order, of_part, outcome_of, plausible, reason_of
+from node.results.prior.growth import compare
+from node.studies.preflight import unmet
+from node.studies.source import SourceSeries
+
+logger = logging.getLogger(__name__)
+
+
+def analyse(
+    pipeline: Pipeline,
+    source: SourceSeries,
+    *,
+    admit: Callable[[], None] | None = None,
+    without_prior: str = "",
+    incomplete: str = "",
+) -> tuple[Outcome, str, Findings]:
+    """Outcome, its reason and the findings.
+
+    ``admit`` is called once the needs are met, before the run; ``without_prior``: see ``compare``; ``incomplete``: what
+    is known to be missing from the series. Raises what the pipeline raises, ``Unsuitable`` too.
+    """
+    reason = unmet(pipeline.needs, source)
+    if reason:
+        return "not applicable", reason, Findings()
+    if admit is not None:
+        admit()
+    findings = in_order(of_part(of_part(pipeline.run(source), incomplete), source.left_out))
+    findings = plausible(compare(findings, source, pipeline.algorithm, without_prior), source)
+    outcome = outcome_of(findings)
+    if outcome == "failed":
+        logger.error(
+            "%s returned no result and does not say what it looks for; return Findings(looked_for=...) so that finding "
+            "nothing means *no findings*, or Findings(assertions=...)",
+            pipeline.algorithm.name,
+        )
+    return outcome, reason_of(findings), findings

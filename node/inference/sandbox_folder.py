@@ -1,0 +1,117 @@
+"""The tray of a process that runs models: all that it may see and change of this node's files.
+
+``in`` holds second names (hard links) of the files of its jobs and is read-only to it, ``out`` is its own: temporary
+files and what it hands over. Other studies, the ledger and the configuration are out of its reach.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from node.config import PipelineTable
+from node.inference.child import Task
+from node.inference.handover import move
+from node.isolation import READ, WRITE
+from node.spool.files import locked, new_locked
+
+
+class SandboxFolder:
+    """Belongs to one process, and is swept by any other when its maker is gone."""
+
+    def __init__(self, below: Path) -> None:
+        below.mkdir(parents=True, exist_ok=True)
+        _sweep(below)
+        self._folder, self._lock = new_locked(below)
+        for name in ("in", "out"):
+            (self._folder / name).mkdir()
+
+    @property
+    def out(self) -> Path:
+        """Where the process may write."""
+        return self._folder / "out"
+
+    def rules(self) -> tuple[tuple[Path, int], ...]:
+        """What the process may do here, for ``node.isolation.confine``."""
+        return (self._folder / "in", READ), (self.out, WRITE)
+
+    def lay(self, task: Task) -> Task:
+        """The same task on files of the tray."""
+        place = self._folder / "in" / (task.job_id or "-")
+        return replace(
+            task,
+            paths=_linked(task.paths, place / "series"),
+            companions={
+                name: _linked(paths, place / f"companion {number}")
+                for number, (name, paths) in enumerate(task.companions.items())
+            },
+            prior=replace(
+                task.prior,
+                report=_one(task.prior.report, place / "report"),
+                segmentation=_one(task.prior.segmentation, place / "segmentation"),
+                images=_linked(task.prior.images, place / "prior"),
+            ),
+            folder=self.out / (task.job_id or "-"),
+        )
+
+    def take(self, task: Task) -> None:
+        """Bring what the process handed over for ``task`` to where the task wants it, if it did."""
+        move(self.out / (task.job_id or "-"), task.folder)
+
+    def clear(self, task: Task) -> None:
+        """Take the files of a task away."""
+        shutil.rmtree(self._folder / "in" / (task.job_id or "-"), ignore_errors=True)
+        shutil.rmtree(self.out / (task.job_id or "-"), ignore_errors=True)
+
+    def close(self) -> None:
+        """The process is gone."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def models(tables: Collection[PipelineTable]) -> Iterator[tuple[Path, int]]:
+    """Rules that let the process read weights, digests beside them, and files that ``options`` name."""
+    for table in tables:
+        if table.weights is not None:
+            yield table.weights, READ
+            yield table.weights.with_suffix(".sha256"), READ
+        for value in table.options.values():
+            if isinstance(value, str) and value.startswith("/"):
+                yield Path(value), READ
+
+
+def _linked(paths: tuple[Path, ...], folder: Path) -> tuple[Path, ...]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return tuple(_link(path, folder / path.name) for path in paths)
+
+
+def _one(path: Path | None, folder: Path) -> Path | None:
+    return None if path is None else _linked((path,), folder)[0]
+
+
+def _link(path: Path, name: Path) -> Path:
+    with suppress(FileExistsError):  # laid when it was prepared
+        try:
+            os.link(path, name)
+        except FileNotFoundError:  # forgotten by now; whoever reads it says so
+            return name
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            shutil.copyfile(path, name)
+    return name
+
+
+def _sweep(below: Path) -> None:
+    for folder in below.iterdir():
+        descriptor = locked(folder)
+        if descriptor is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(descriptor)

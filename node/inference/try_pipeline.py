@@ -1,0 +1,195 @@
+"""Try a pipeline on a folder of DICOM files: no network, no ledger, in this process. For authors of pipelines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from PIL import Image
+
+from node.config import DEFAULT_OBJECTS, PipelineTable
+from node.errors import EncodeError
+from node.inference.plugins import load_pipeline
+from node.inference.run_pipeline import analyse
+from node.pipeline import Findings, Pipeline, Unsuitable
+from node.results import Analysis, EncodedObject, Outcome, check, encode
+from node.results.finding import place_findings
+from node.studies.folder import Progress, series_below
+from node.studies.source import SourceSeries
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingTrial:
+    """One finding in the words of the report."""
+
+    label: str
+    described: tuple[str, ...]
+    """What it is, on which side and where, and on which image it is largest."""
+    measured: tuple[str, ...]
+    """Long and short axis, volume, certainty, and what the pipeline measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesTrial:
+    """What came of one series."""
+
+    series_instance_uid: str
+    modality: str
+    description: str
+    """Series Description (0008,103E)."""
+    images: int
+    outcome: Outcome
+    reason: str
+    """Why it is partial or not applicable."""
+    fault: str
+    """Why a node would not send the result; empty when it passed the gate."""
+    headline: str
+    """The outcome as the report says it."""
+    scope: str
+    """What the algorithm finds and misses, where the headline does not say it."""
+    lesions: int
+    segments: tuple[str, ...]
+    """Labels."""
+    findings: tuple[FindingTrial, ...]
+    """In the order of the report."""
+    derived: tuple[str, ...]
+    """Descriptions."""
+    remarks: tuple[str, ...]
+    seconds: float
+    """Of the run."""
+    files: tuple[Path, ...]
+    """DICOM objects that were written."""
+    pictures: tuple[Path, ...]
+    """Key images among them, as PNG."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What came of a folder."""
+
+    pipeline: str
+    device: str
+    load_seconds: float
+    series: tuple[SeriesTrial, ...]
+    """Those that were analysed first."""
+    skipped: int
+    """Files that are no DICOM."""
+
+
+def run_trial(
+    name: str,
+    table: PipelineTable,
+    folder: Path,
+    out: Path | None,
+    *,
+    device: str,
+    progress: Progress,
+    kinds: Collection[str] = DEFAULT_OBJECTS,
+) -> Trial:
+    """Run pipeline ``name`` on every series below ``folder`` that meets its needs; write ``kinds`` to ``out``.
+
+    Raises ``NotFoundError`` when there is no DICOM file, what loading raises, and what the pipeline raises itself.
+    """
+    found, skipped = series_below([folder], progress)
+    groups = list(found.values())
+    progress(f"loading {name} on {device}", 0, 1)
+    started = time.monotonic()
+    pipeline = load_pipeline(name, table, device)
+    load_seconds = time.monotonic() - started
+    trials = []
+    for number, paths in enumerate(groups):
+        progress(f"series {number + 1} of {len(groups)}, {len(paths)} images", number, len(groups))
+        trials.append(_try_series(name, pipeline, paths, out, kinds, title=table.title_of(name)))
+    progress("done", len(groups), len(groups))
+    return Trial(
+        pipeline=name,
+        device=device,
+        load_seconds=load_seconds,
+        series=tuple(sorted(trials, key=lambda trial: trial.outcome == "not applicable")),
+        skipped=skipped,
+    )
+
+
+def _try_series(
+    name: str, pipeline: Pipeline, paths: list[Path], out: Path | None, kinds: Collection[str], *, title: str
+) -> SeriesTrial:
+    source = SourceSeries.read(paths)
+    started = time.monotonic()
+    findings = Findings()
+    outcome: Outcome = "not applicable"
+    try:
+        outcome, reason, findings = analyse(pipeline, source)
+    except Unsuitable as unsuitable:
+        reason = str(unsuitable) or "the pipeline gave no reason"
+    seconds = time.monotonic() - started
+    analysed = outcome != "not applicable"
+    analysis = Analysis(
+        pipeline=name,
+        title=title,
+        algorithm=pipeline.algorithm,
+        generation=1,
+        outcome=outcome,
+        reason=reason,
+        findings=findings if analysed else None,
+        analysed_at=datetime.now(UTC),
+    )
+    objects, fault = _encode(analysis, source, kinds) if analysed else ((), "")
+    files, pictures = _write(objects, out / source.series_instance_uid) if out is not None else ((), ())
+    return SeriesTrial(
+        series_instance_uid=source.series_instance_uid,
+        modality=source.modality,
+        description=str(source.attribute("SeriesDescription") or ""),
+        images=len(paths),
+        outcome=outcome,
+        reason=reason,
+        headline=analysis.headline,
+        scope=analysis.scope,
+        fault=fault,
+        lesions=len(findings.lesions),
+        segments=tuple(segment.label for segment in findings.all_segments),
+        findings=_findings(findings, source) if not fault else (),
+        derived=tuple(series.description for series in findings.derived),
+        remarks=analysis.remarks,
+        seconds=seconds,
+        files=files,
+        pictures=pictures,
+    )
+
+
+def _findings(findings: Findings, source: SourceSeries) -> tuple[FindingTrial, ...]:
+    if not findings.all_segments:
+        return ()
+    return tuple(
+        FindingTrial(
+            label=finding.segment.label, described=(*finding.described(), finding.image), measured=finding.measured()
+        )
+        for finding in place_findings(findings, source, source.geometry, "")
+    )
+
+
+def _encode(analysis: Analysis, source: SourceSeries, kinds: Collection[str]) -> tuple[tuple[EncodedObject, ...], str]:
+    """The objects, and what is wrong with them."""
+    objects: tuple[EncodedObject, ...] = ()
+    try:
+        objects = encode(analysis, source, kinds)
+        check(objects, source)
+    except EncodeError as error:
+        return objects, str(error)
+    return objects, ""
+
+
+def _write(objects: Collection[EncodedObject], folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """DICOM files, and key images once more as PNG: to be looked at without a viewer."""
+    files, pictures = [], []
+    for number, encoded in enumerate(objects, 1):
+        path = folder / f"{number:04d}-{encoded.kind}.dcm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded.data)
+        files.append(path)
+        if encoded.kind == "key images":
+            pictures.append(path.with_suffix(".png"))
+            Image.fromarray(encoded.dataset.pixel_array).save(pictures[-1])
+    return tuple(files), tuple(pictures)

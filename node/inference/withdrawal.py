@@ -1,0 +1,72 @@
+"""The note that withdraws what a new result replaces: made once the new one is stored, for one destination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from node.errors import GateError
+from node.inference.encode import keep
+from node.inference.node_secret import salt_of
+from node.ledger.engine import begin_immediate
+from node.ledger.jobs import Job, get_job
+from node.ledger.replaced_results import give_up_note, note_kind, owe_note, to_withdraw
+from node.pipeline import Algorithm
+from node.results import Analysis
+from node.results.gate.check import check_rejection
+from node.results.rejection import encode_rejection
+from node.spool import Spool
+
+REASON = "quality"
+"""Of ``REJECTIONS``: no code of CID 7011 says *replaced*, and archives hide what is rejected with this one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplacementNotes:
+    """Handler of the question what a destination should hide."""
+
+    engine: sa.Engine
+    spool: Spool
+
+    def owe(self, job_id: str, destination: str) -> None:
+        """Owe ``destination`` a note on what it holds and the job has replaced; nothing when there is none.
+
+        The note's UIDs are derived from what it names: made again it is the same. A note that the gate refuses is
+        given up, which the timeline shows.
+        """
+        job, paths = self._replaced(job_id, destination)
+        if not paths:
+            return
+        analysis = Analysis(
+            pipeline=job.pipeline,
+            algorithm=Algorithm(name=job.pipeline, version=""),
+            generation=job.generation,
+            outcome="failed",
+            reason="Replaced by a newer result of the same series",
+            analysed_at=datetime.now(UTC),
+            salt=salt_of(self.engine, self.spool.folder),
+        )
+        files = [self.spool.absolute(path) for path in paths.values()]
+        note = encode_rejection(analysis, files, REASON, replaced_at=destination)
+        try:
+            check_rejection(note, files)
+        except GateError as error:
+            self.give_up(job_id, destination, str(error))
+            return
+        row = keep(self.spool, job_id, note, None) | {"kind": note_kind(destination)}
+        with begin_immediate(self.engine) as connection:
+            owe_note(connection, job, destination, row, paths)
+
+    def give_up(self, job_id: str, destination: str, why: str) -> None:
+        """Owe no note for this job: results that are stored are worth more than one that hides others."""
+        job, paths = self._replaced(job_id, destination)
+        with begin_immediate(self.engine) as connection:
+            give_up_note(connection, job, destination, paths, why)
+
+    def _replaced(self, job_id: str, destination: str) -> tuple[Job, dict[str, str]]:
+        with self.engine.connect() as connection:
+            job = get_job(connection, job_id)
+            held = to_withdraw(connection, job, destination)
+        return job, {uid: path for uid, path in sorted(held.items()) if self.spool.absolute(path).exists()}

@@ -1,0 +1,212 @@
+"""The parent's side of the process that runs pipelines: start it, give it a task, kill it when it must not go on."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from node import errors
+from node.config import Devices, PipelineTable
+from node.errors import NodeError, PipelineError, PlatformError
+from node.inference import child
+from node.inference.child import Bounds, Reply, Task
+from node.inference.sandbox_folder import SandboxFolder, models
+from node.log import about, subject
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5
+"""Between two looks at the clock and at whether the job is still wanted."""
+
+
+class Unwanted(Exception):  # noqa: N818 - nothing went wrong
+    """The job was cancelled, or the service stops, while the pipeline ran."""
+
+
+class Worker:
+    """One child process for one device. ``run`` is called by one thread at a time, which holds ``turn``."""
+
+    def __init__(
+        self,
+        device: str,
+        threads: int,
+        timeout_seconds: float,
+        trays: Path,
+        tables: Collection[PipelineTable] = (),
+    ) -> None:
+        """``trays``: where the child's tray is made, best on the file system of the images; ``tables``: its models."""
+        self.device = device
+        self._threads = threads
+        self._sandbox_folders = trays
+        self._models = tuple(models(tables))
+        self._timeout = timeout_seconds
+        self.turn = threading.Lock()
+        self._lock = threading.Lock()
+        self._process: SpawnProcess | None = None
+        self._tasks: Connection | None = None
+        self._sandbox_folder: SandboxFolder | None = None
+        self._closed = False
+        self._study = ""
+        # The kernel kills a child when the thread that started it ends (prctl(2)): this one lives as long as we do.
+        self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"start {device}")
+
+    def run(self, task: Task, wanted: Callable[[], bool]) -> Reply:
+        """Run a task; its outcome is one of ``node.config.routing.Outcome``.
+
+        Raises ``Unwanted`` when ``wanted`` says so, ``PipelineError`` when the child died or ran for too long, and the
+        ``NodeError`` that the child reports. The child is then gone; the next task gets a new one.
+        """
+        process, tasks, sandbox_folder = self._ready()
+        laid = sandbox_folder.lay(task)
+        self._study = subject()
+        deadline = time.monotonic() + self._timeout
+        try:
+            with self._lock:
+                tasks.send(laid)
+            while not tasks.poll(_LOOK_SECONDS):  # readable also when the child is gone
+                self._look(process, task, deadline, wanted)
+            reply = Reply.from_bytes(tasks.recv_bytes())
+        except (EOFError, OSError):
+            process.join()
+            if self._closed:
+                raise Unwanted("the service stops") from None
+            raise PipelineError(f"pipeline {task.pipeline!r}: {_death(process.exitcode)}") from None
+        except BaseException:
+            self._kill()
+            raise
+        else:
+            if not reply.error:
+                sandbox_folder.take(task)
+        finally:
+            sandbox_folder.clear(task)
+        if reply.error:
+            self._kill()
+            kind: type[NodeError] = getattr(errors, reply.error, PipelineError)
+            raise kind(reply.reason)
+        return reply
+
+    def prepare(self, task: Task) -> None:
+        """Have the series of ``task``, the next to run, decoded while another runs; may be called by any thread."""
+        with self._lock, suppress(OSError):  # a child that is gone: the run will start a new one
+            if self._tasks is not None and self._sandbox_folder is not None:
+                self._tasks.send(replace(self._sandbox_folder.lay(task), prefetcher=True))
+
+    def forget(self, task: Task) -> None:
+        """What was prepared is not wanted any more."""
+        with self._lock:
+            if self._sandbox_folder is not None:
+                self._sandbox_folder.clear(task)
+
+    def close(self) -> None:
+        """Kill the child; a running task raises ``Unwanted``, later ones too."""
+        self._closed = True
+        self._kill()
+        self._starter.shutdown(wait=False)
+
+    def _look(self, process: SpawnProcess, task: Task, deadline: float, wanted: Callable[[], bool]) -> None:
+        if not process.is_alive():  # and something it started holds the pipe open
+            raise EOFError
+        if time.monotonic() > deadline:
+            limit = f"[jobs] run_timeout_seconds = {self._timeout:g}"
+            raise PipelineError(f"pipeline {task.pipeline!r} ran longer than {limit} and was killed")
+        if not wanted():
+            raise Unwanted(f"job {task.job_id} is not wanted any more")
+
+    def _ready(self) -> tuple[SpawnProcess, Connection, SandboxFolder]:
+        with self._lock:
+            if self._closed:
+                raise Unwanted("the service stops")
+            if self._sandbox_folder is not None and not (self._process is not None and self._process.is_alive()):
+                self._sandbox_folder.close()
+                self._sandbox_folder = None
+            if self._process is None or self._tasks is None or self._sandbox_folder is None:
+                self._sandbox_folder = SandboxFolder(self._sandbox_folders)
+                self._process, self._tasks = self._starter.submit(self._start, self._sandbox_folder).result()
+            return self._process, self._tasks, self._sandbox_folder
+
+    def _start(self, sandbox_folder: SandboxFolder) -> tuple[SpawnProcess, Connection]:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        printed, output = context.Pipe(duplex=False)
+        rules = (*sandbox_folder.rules(), *self._models)
+        bounds = Bounds(device=self.device, threads=self._threads, rules=rules, out=sandbox_folder.out)
+        # Not a daemon in multiprocessing's sense: a pipeline may need processes of its own.
+        process = context.Process(
+            target=child.main,
+            args=(theirs, output, os.getpid(), bounds),
+            name=f"ainode {self.device}",
+        )
+        process.start()
+        atexit.register(self.close)  # before multiprocessing waits for its children
+        theirs.close()
+        output.close()
+        threading.Thread(target=self._log, args=(printed,), name=f"log {self.device}", daemon=True).start()
+        logger.info("worker child %d serves %s", process.pid, self.device)
+        return process, ours
+
+    def _log(self, printed: Connection) -> None:
+        with os.fdopen(os.dup(printed.fileno()), encoding="utf-8", errors="replace") as lines:
+            printed.close()
+            for line in lines:
+                with about(self._study):
+                    logger.info("%s: %s", self.device, line.rstrip())
+
+    def _kill(self) -> None:
+        with self._lock:
+            process, self._process = self._process, None
+            tasks, self._tasks = self._tasks, None
+            sandbox_folder, self._sandbox_folder = self._sandbox_folder, None
+        if process is None or process.pid is None:
+            return
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()  # in case it had no group of its own yet
+        process.join()
+        if tasks is not None:
+            tasks.close()
+        if sandbox_folder is not None:
+            sandbox_folder.close()
+
+
+def device_names(devices: Devices) -> tuple[str, ...]:
+    """``[devices] use`` with ``auto`` spelt out: every CUDA device, else the CPU.
+
+    Asked in a process of its own, so that this one never holds a CUDA context.
+    """
+    if "auto" not in devices.use:
+        return devices.use
+    question = "import torch; print(torch.cuda.device_count())"
+    answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        raise PlatformError(f"[devices] use: torch cannot be imported ({answer.stderr.strip()[-200:]}); install torch")
+    return tuple(f"cuda:{i}" for i in range(int(answer.stdout))) or ("cpu",)
+
+
+def thread_count(devices: Devices) -> int:
+    """Threads of one child: ``[devices] cpu_threads``, or every core this process may use."""
+    return devices.cpu_threads or len(os.sched_getaffinity(0))
+
+
+def _death(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        name = signal.Signals(-exitcode).name
+        hint = ", most often by the kernel for lack of memory" if exitcode == -signal.SIGKILL else ""
+        return f"its process was killed by {name}{hint}"
+    return f"its process ended with status {exitcode}"

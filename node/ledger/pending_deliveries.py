@@ -1,0 +1,227 @@
+"""What each destination is owed and holds: questions about ``delivery`` and ``delivery_instance``.
+
+A job owes its results (``result``), or the images that it forwards (``original``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from node.ledger.clock_steps import passed
+from node.ledger.tables import delivery, delivery_instance, instance, job, original, replaced, result
+
+SCHEDULED, IN_PROGRESS, STORED, CONFIRMED, CANCELED = "SCHEDULED", "IN PROGRESS", "STORED", "CONFIRMED", "CANCELED"
+
+DUPLICATE = 0x0111
+"""Duplicate SOP Instance (PS3.7 C.5.6). Our UIDs are derived from the content, so the peer holds this very object: the
+answer to a repeat after an unconfirmed crash."""
+
+
+def is_stored(status: int | None) -> bool:
+    """Whether a C-STORE status means that the peer keeps the object: success, warning (PS3.4 B.2.3) or duplicate."""
+    return status is not None and (status in (0x0000, DUPLICATE) or 0xB000 <= status <= 0xBFFF)
+
+
+HELD = sa.and_(
+    delivery_instance.c.status.is_not(None),
+    sa.or_(delivery_instance.c.status.in_((0x0000, DUPLICATE)), delivery_instance.c.status.between(0xB000, 0xBFFF)),
+)
+"""Rows of ``delivery_instance`` whose object the destination keeps; see ``is_stored``."""
+OVERDUE = sa.and_(
+    delivery.c.alarmed_at.is_not(None), delivery.c.ended_at.is_(None), delivery.c.state.not_in((CONFIRMED, CANCELED))
+)
+"""Deliveries that were reported as overdue and are still not done."""
+_OWED = sa.and_(  # result rows that a delivery of the same job owes
+    result.c.quarantine.is_(None),
+    sa.or_(delivery.c.kinds.is_(None), delivery.c.kinds.contains(sa.literal("|") + result.c.kind + "|")),
+)
+_UIDS = ("sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "series_instance_uid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owed:
+    """One object a destination has still to store, or to confirm."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    path: str
+    """Relative to ``[storage] folder``."""
+    size: int
+    """Bytes of the file."""
+    kind: str
+    """As ``node.results`` names it; empty for an image that is sent on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """One object that a destination has stored."""
+
+    job_id: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryStatus:
+    """One line of ``ainode status``."""
+
+    job_id: str
+    destination: str
+    state: str
+    attempt: int
+    next_at: float | None
+    error: str | None
+    created_at: float
+    ended_at: float | None
+    alarmed_at: float | None
+    """When it was reported as overdue."""
+    instances: int
+    stored: int
+    committed: int
+
+
+def objects(where: sa.ColumnElement[bool]) -> sa.Subquery:
+    """Every object that the deliveries of ``where`` are about: what the gate let pass, of the kinds that are taken.
+
+    ``where`` is a condition on ``delivery`` and ``job``; it is applied before the kinds of objects are united.
+    """
+    of_job = sa.and_(job.c.id == delivery.c.job_id, where)
+    of_delivery = (delivery.c.job_id, delivery.c.destination, job.c.study_instance_uid)
+    made = (
+        sa.select(
+            *of_delivery,
+            *result.c[*_UIDS, "path", "size"],
+            sa.func.coalesce(result.c.kind, "").label("kind"),
+            result.c.created_at.label("at"),
+        )
+        .select_from(delivery)
+        .join(job, of_job)
+        .join(result, sa.and_(result.c.job_id == job.c.id, _OWED))
+    )
+    forwarded = (
+        sa.select(
+            *of_delivery,
+            *instance.c[*_UIDS, "path", "size"],
+            sa.literal("").label("kind"),
+            instance.c.received_at.label("at"),
+        )
+        .select_from(delivery)
+        .join(job, of_job)
+        .join(original, original.c.job_id == job.c.id)
+        .join(instance, instance.c.sop_instance_uid == original.c.sop_instance_uid)
+    )
+    return sa.union_all(made, forwarded).subquery("object")
+
+
+def instances_to_store(connection: sa.Connection, job_id: str, destination: str) -> list[Owed]:
+    """The job's objects that the destination has not stored; oldest first."""
+    which = objects(_of(job_id, destination))
+    return _owed(connection, which, _answer_of(which), sa.or_(delivery_instance.c.job_id.is_(None), ~HELD))
+
+
+def instances_to_confirm(
+    connection: sa.Connection, job_id: str, destination: str, asked_before: float | None = None
+) -> list[Owed]:
+    """Stored objects without proof; with a time: without a request for it that is later than that."""
+    which = objects(_of(job_id, destination))
+    open_ = sa.and_(HELD, delivery_instance.c.committed_at.is_(None))
+    if asked_before is not None:
+        asked_at = delivery_instance.c.asked_at
+        open_ = sa.and_(open_, sa.or_(asked_at.is_(None), passed(asked_at, asked_before)))
+    return _owed(connection, which, _answer_of(which), open_)
+
+
+def is_overdue(one: DeliveryStatus) -> bool:
+    """Whether a delivery was reported as overdue and is still not done."""
+    return one.alarmed_at is not None and one.ended_at is None and one.state not in (CONFIRMED, CANCELED)
+
+
+def is_unanswered(connection: sa.Connection, job_id: str, destination: str, asked_before: float) -> bool:
+    """Whether proof of any object was asked for before a time and has not come."""
+    columns = delivery_instance.c
+    late = sa.and_(columns.committed_at.is_(None), passed(columns.asked_at, asked_before))
+    ours = sa.and_(columns.job_id == job_id, columns.destination == destination)
+    return connection.scalar(sa.select(columns.job_id).where(ours, late).limit(1)) is not None
+
+
+def stored_since(connection: sa.Connection, destination: str, sent_after: float) -> list[Stored]:
+    """What a destination took after a time, of deliveries that are done and of jobs that were not cancelled."""
+    done = sa.and_(delivery.c.destination == destination, delivery.c.state.in_((STORED, CONFIRMED)))
+    which = objects(sa.and_(done, job.c.state != CANCELED))
+    query = (
+        sa.select(*which.c[tuple(Stored.__dataclass_fields__)])
+        .join(delivery_instance, _answer_of(which))
+        .where(HELD, delivery_instance.c.sent_at >= sent_after, ~_withdrawn(which, destination))
+    )
+    return [Stored(**row) for row in connection.execute(query).mappings()]
+
+
+def _withdrawn(which: sa.Subquery, destination: str) -> sa.ColumnElement[bool]:
+    """A note asked the destination to hide the object: it need not show it any more."""
+    return sa.exists().where(
+        replaced.c.destination == destination,
+        replaced.c.sop_instance_uid == which.c.sop_instance_uid,
+        replaced.c.note_uid != "",
+    )
+
+
+def deliveries_of(connection: sa.Connection, job_id: str) -> list[DeliveryStatus]:
+    """Every delivery of a job, by destination."""
+    return statuses(connection, delivery.c.job_id == job_id)
+
+
+def open_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
+    """Every delivery that a destination has not stored yet, oldest first."""
+    return statuses(connection, delivery.c.state.in_((SCHEDULED, IN_PROGRESS)))
+
+
+def all_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
+    """Every delivery, oldest first."""
+    return statuses(connection, sa.true())
+
+
+def statuses(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[DeliveryStatus]:
+    """The deliveries of a condition on ``delivery``, with how many of their objects are where; oldest first."""
+    which = objects(where)
+    query = (
+        sa.select(
+            delivery,
+            sa.func.count(which.c.sop_instance_uid).label("instances"),
+            sa.func.coalesce(sa.func.sum(sa.case((HELD, 1), else_=0)), 0).label("stored"),
+            sa.func.count(delivery_instance.c.committed_at).label("committed"),
+        )
+        .select_from(delivery)
+        .outerjoin(which, sa.and_(which.c.job_id == delivery.c.job_id, which.c.destination == delivery.c.destination))
+        .outerjoin(delivery_instance, _answer_of(which))
+        .where(where)
+        .group_by(*delivery.c)
+        .order_by(delivery.c.created_at, delivery.c.destination)
+    )
+    names = tuple(DeliveryStatus.__dataclass_fields__)
+    return [
+        DeliveryStatus(**{name: row[name] for name in names} | {"stored": int(row["stored"])})  # PostgreSQL: a Decimal
+        for row in connection.execute(query).mappings()
+    ]
+
+
+def _of(job_id: str, destination: str) -> sa.ColumnElement[bool]:
+    return sa.and_(delivery.c.job_id == job_id, delivery.c.destination == destination)
+
+
+def _answer_of(which: sa.Subquery) -> sa.ColumnElement[bool]:
+    key = ("job_id", "destination", "sop_instance_uid")
+    return sa.and_(*(delivery_instance.c[name] == which.c[name] for name in key))
+
+
+def _owed(
+    connection: sa.Connection, which: sa.Subquery, answer: sa.ColumnElement[bool], where: sa.ColumnElement[bool]
+) -> list[Owed]:
+    query = sa.select(*which.c[tuple(Owed.__dataclass_fields__)]).outerjoin(delivery_instance, answer).where(where)
+    rows = connection.execute(query.order_by(which.c["at"], which.c.sop_instance_uid)).mappings()
+    return [Owed(**row) for row in rows]

@@ -1,0 +1,120 @@
+"""Delivered results whose place another result has taken, and the notes that withdraw them, by destination.
+
+What a destination holds of earlier generations is read from their deliveries. What it holds of an earlier run of the
+same job is written down here before the run is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import sqlalchemy as sa
+
+from node.ledger.engine import insert_new
+from node.ledger.events import record_event
+from node.ledger.jobs import REJECTION, Job
+from node.ledger.pending_deliveries import HELD
+from node.ledger.tables import delivery, delivery_instance, job, replaced, result
+
+
+def note_kind(destination: str) -> str:
+    """Kind of the note that withdraws replaced results from one destination."""
+    return f"{REJECTION} {destination}"
+
+
+def remember_delivered(connection: sa.Connection, job_id: str) -> None:
+    """Write down which results of a job each destination holds: it is about to make others."""
+    rows = connection.execute(
+        sa.select(delivery_instance.c.destination, *result.c["sop_instance_uid", "job_id", "path"])
+        .join(result, _is_result)
+        .where(delivery_instance.c.job_id == job_id, HELD, ~_is_note)
+    ).mappings()
+    for row in rows.all():
+        insert_new(connection, replaced, [dict(row)])
+
+
+def to_withdraw(connection: sa.Connection, of: Job, destination: str) -> dict[str, str]:
+    """Path by SOP Instance UID of what a destination holds, that a job has replaced and that no note withdraws yet."""
+    there = sa.and_(delivery_instance.c.destination == destination, HELD)
+    earlier = (
+        sa.select(*result.c["sop_instance_uid", "path"])
+        .join(job, job.c.id == result.c.job_id)
+        .join(delivery_instance, _is_result)
+        .where(
+            job.c.study_instance_uid == of.study_instance_uid,
+            job.c.series_instance_uid == of.series_instance_uid,
+            job.c.pipeline == of.pipeline,
+            job.c.generation < of.generation,
+            ~_is_note,
+            there,
+        )
+    )
+    own = sa.select(*replaced.c["sop_instance_uid", "path"]).where(
+        replaced.c.job_id == of.id,
+        replaced.c.destination == destination,
+        replaced.c.sop_instance_uid.not_in(sa.select(result.c.sop_instance_uid).where(result.c.job_id == of.id)),
+    )
+    withdrawn = set(
+        connection.scalars(
+            sa.select(replaced.c.sop_instance_uid)
+            .join(delivery_instance, delivery_instance.c.sop_instance_uid == replaced.c.note_uid)
+            .where(replaced.c.destination == destination, there)
+        )
+    )
+    given_up = set(
+        connection.scalars(
+            sa.select(replaced.c.sop_instance_uid).where(
+                replaced.c.destination == destination, replaced.c.job_id == of.id, replaced.c.note_uid == _GIVEN_UP
+            )
+        )
+    )
+    rows = connection.execute(sa.union(earlier, own)).all()
+    return {row.sop_instance_uid: row.path for row in rows if row.sop_instance_uid not in withdrawn | given_up}
+
+
+def owe_note(
+    connection: sa.Connection, of: Job, destination: str, note: dict[str, object], paths: Mapping[str, str]
+) -> None:
+    """Owe a destination the note that withdraws these results, as one more object of the job that replaces them."""
+    if not insert_new(connection, result, [note]):
+        return
+    _mark(connection, of.id, destination, paths, str(note["sop_instance_uid"]))
+    _set_kinds(connection, of.id, destination, {*_kinds(connection, of.id, destination), note_kind(destination)})
+    record_event(connection, of.id, "replaced results withdrawn", f"{destination}: a note on {len(paths)} objects")
+
+
+def give_up_note(connection: sa.Connection, of: Job, destination: str, paths: Mapping[str, str], why: str) -> None:
+    """Owe no note on these results: what the job has replaced there stays as it is."""
+    kind = note_kind(destination)
+    connection.execute(sa.delete(result).where(result.c.job_id == of.id, result.c.kind == kind))
+    _mark(connection, of.id, destination, paths, _GIVEN_UP)
+    _set_kinds(connection, of.id, destination, _kinds(connection, of.id, destination) - {kind})
+    record_event(connection, of.id, "replaced results not withdrawn", f"{destination}: {why}")
+
+
+def _mark(connection: sa.Connection, job_id: str, destination: str, paths: Mapping[str, str], note_uid: str) -> None:
+    for uid, path in paths.items():
+        key = {"destination": destination, "sop_instance_uid": uid}
+        insert_new(connection, replaced, [{**key, "job_id": job_id, "path": path}])
+        which = sa.and_(*(replaced.c[name] == value for name, value in key.items()))
+        connection.execute(sa.update(replaced).where(which).values(job_id=job_id, note_uid=note_uid))
+
+
+_GIVEN_UP = ""
+"""In the place of the note's UID: the destination does not take such a note of this job."""
+_is_result = sa.and_(
+    delivery_instance.c.job_id == result.c.job_id,
+    delivery_instance.c.sop_instance_uid == result.c.sop_instance_uid,
+)
+_is_note = sa.func.coalesce(result.c.kind, "").startswith(REJECTION)
+
+
+def _kinds(connection: sa.Connection, job_id: str, destination: str) -> set[str]:
+    row = sa.and_(delivery.c.job_id == job_id, delivery.c.destination == destination)
+    kinds = connection.scalar(sa.select(delivery.c.kinds).where(row))
+    return set(kinds.strip("|").split("|")) if kinds else set()
+
+
+def _set_kinds(connection: sa.Connection, job_id: str, destination: str, kinds: Collection[str]) -> None:
+    row = sa.and_(delivery.c.job_id == job_id, delivery.c.destination == destination)
+    connection.execute(sa.update(delivery).where(row).values(kinds=f"|{'|'.join(sorted(kinds))}|"))

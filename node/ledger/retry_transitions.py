@@ -1,0 +1,91 @@
+"""Transitions of a job that has gone its way: tried again, sent again, taken back.
+
+Like those of ``node.ledger.transitions`` they return the attempts that are due now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from node.config import FORWARD
+from node.errors import NodeError
+from node.ledger.deliveries import reopen_delivery, schedule_delivery
+from node.ledger.engine import now
+from node.ledger.events import record_event
+from node.ledger.jobs import CANCELED, DELIVER, ENCODE, INFER, SCHEDULED, Attempt, due_of, get_job, update_job
+from node.ledger.pending_deliveries import HELD
+from node.ledger.replaced_results import remember_delivered
+from node.ledger.tables import delivery, delivery_instance, result
+from node.ledger.transitions import owe_results
+
+
+def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) -> list[Attempt]:
+    """Begin again at ``stage``; by default at deliver when a job was cancelled there, else at infer.
+
+    Everything is sent again. What infer hands over is kept only until encode is through.
+
+    Raises ``NotFoundError``, or ``NodeError`` when the stage does not exist or has nothing to begin with.
+    """
+    current = get_job(connection, job_id)
+    if current.pipeline == FORWARD:
+        stage = stage or DELIVER
+    stage = stage or (DELIVER if (current.state, current.stage) == (CANCELED, DELIVER) else INFER)
+    if stage not in (INFER, ENCODE, DELIVER):
+        raise NodeError(f"stage {stage!r} does not exist; use {INFER}, {ENCODE} or {DELIVER}")
+    owed = connection.execute(sa.select(*delivery.c["destination", "kinds"]).where(delivery.c.job_id == job_id)).all()
+    if current.pipeline == FORWARD and stage != DELIVER:
+        raise NodeError(f"job {job_id} has nothing to {stage}: it sends images on; retry it from {DELIVER}")
+    if (stage == ENCODE and current.stage != ENCODE) or (stage == DELIVER and not owed):
+        raise NodeError(f"job {job_id} has nothing to {stage}; retry it from {INFER}")
+    if stage != DELIVER:
+        remember_delivered(connection, job_id)
+    connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.job_id == job_id))
+    connection.execute(sa.delete(delivery).where(delivery.c.job_id == job_id))
+    if stage == DELIVER:
+        owe_results(connection, job_id, {name: kinds and kinds.strip("|").split("|") for name, kinds in owed})
+    if stage == INFER:
+        update_job(connection, job_id, outcome=None, reason=None)
+    fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": now()}
+    update_job(connection, job_id, state=SCHEDULED, stage=stage, run=current.run + 1, **fresh)
+    record_event(connection, job_id, "job retried", f"from {stage}")
+    return due_of(connection, get_job(connection, job_id))
+
+
+def send_again(connection: sa.Connection, job_id: str, destination: str, lost: Sequence[str]) -> list[Attempt]:
+    """A destination lost what it had stored of a job: owe it these instances once more.
+
+    Raises ``NotFoundError``, or ``NodeError`` when the job was cancelled.
+    """
+    current = get_job(connection, job_id)
+    if current.state == CANCELED:
+        raise NodeError(f"job {job_id} is {CANCELED}; retry it first")
+    reopen_delivery(connection, job_id, destination, lost)
+    update_job(connection, job_id, state=SCHEDULED, stage=DELIVER, run=current.run + 1)
+    return due_of(connection, get_job(connection, job_id))
+
+
+def retract_job(connection: sa.Connection, job_id: str, note: dict[str, object], reason: str) -> list[Attempt]:
+    """Keep a rejection note as a result of the job and owe it to every destination that holds anything of it.
+
+    What other destinations were owed is owed no more. Raises ``NotFoundError``, or ``NodeError`` when there is none.
+    """
+    current = get_job(connection, job_id)
+    stored = sa.exists().where(
+        delivery_instance.c.job_id == delivery.c.job_id,
+        delivery_instance.c.destination == delivery.c.destination,
+        HELD,
+    )
+    query = sa.select(delivery.c.destination, delivery.c.kinds).where(delivery.c.job_id == job_id, stored)
+    holders: dict[str, str | None] = {row.destination: row.kinds for row in connection.execute(query)}
+    if not holders:
+        raise NodeError(f"no destination holds anything of job {job_id}; `ainode cancel` it if it must not go on")
+    others = sa.and_(delivery.c.job_id == job_id, delivery.c.destination.not_in(holders))
+    connection.execute(sa.delete(delivery).where(others))
+    connection.execute(sa.insert(result), [note])
+    for destination, kinds in holders.items():
+        schedule_delivery(connection, job_id, destination, kinds and [*kinds.strip("|").split("|"), str(note["kind"])])
+    update_job(connection, job_id, state=SCHEDULED, stage=DELIVER, run=current.run + 1, attempt=0, next_at=None)
+    record_event(connection, job_id, "job retracted", f"{reason}; to {', '.join(sorted(holders))}")
+    return due_of(connection, get_job(connection, job_id))

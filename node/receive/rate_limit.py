@@ -1,0 +1,37 @@
+"""How many associations one address has asked for lately, over all receiver processes of a node."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+
+from node.receive.association_slots import AssociationSlots
+
+SECONDS = 60.0
+"""How long a request counts."""
+
+
+class RateLimit:
+    """Each request takes one seat of its address and keeps it for a minute."""
+
+    def __init__(self, slots: AssociationSlots, most: int) -> None:
+        """``most``: requests in a minute; 0: any number."""
+        self._slots = slots
+        self._most = most
+        self._taken: deque[tuple[float, tuple[int, ...]]] = deque()
+        self._lock = threading.Lock()
+
+    def allows(self, address: str) -> bool:
+        """Count one request; whether it is one of the first ``most`` of its address within the last minute."""
+        if not self._most:
+            return True
+        at = time.monotonic()
+        with self._lock:
+            while self._taken and at - self._taken[0][0] > SECONDS:
+                self._slots.give_back(self._taken.popleft()[1])
+            slots = self._slots.take({f"rate of {address}": self._most})
+            if isinstance(slots, str):
+                return False
+            self._taken.append((at, slots))
+            return True

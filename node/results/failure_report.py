@@ -1,0 +1,102 @@
+"""The report of a failure that nothing in the images can prevent: it needs their UIDs and their identity only.
+
+Identity is copied from the bytes of a file (``node.studies.element_bytes``): texts of the Patient and Study modules.
+Their sequences are left out, because their content would have to be understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import BaseTag
+from pydicom.valuerep import STR_VR
+
+from node.errors import GateError, IdentityError, InputError
+from node.results.analysis import Analysis, EncodedObject, Kind
+from node.results.gate.check import object_faults
+from node.results.gate.report import report_faults
+from node.results.headers import by_instance, headers_for_highdicom, restore_references
+from node.results.identity import Identity, analysis_key, finish, identity_tags
+from node.results.sr import encode_sr
+from node.studies.element_bytes import top_elements
+from node.studies.identity import contradictions
+from node.studies.minimal_series import BareSeries
+
+_KINDS: tuple[Kind, ...] = ("sr", "sr on labelmap", "sr alone")
+
+
+def stated_identity(paths: Collection[Path]) -> Dataset:
+    """The undecoded texts of the first file that can be walked.
+
+    Raises ``InputError`` when there is none, ``IdentityError`` when the files contradict one another.
+    """
+    tags = frozenset(tag for tag in identity_tags() if dictionary_VR(tag) in STR_VR)
+    found: list[Dataset] = []
+    faults: list[str] = []
+    for path in paths:
+        try:
+            values = top_elements(path, tags)
+        except InputError as error:
+            faults.append(str(error))
+        else:
+            found.append(Dataset({BaseTag(tag): _raw(BaseTag(tag), value) for tag, value in values.items()}))
+    if not found:
+        raise InputError(f"no file says whose images they are: {faults[0] if faults else 'there is none'}")
+    if keywords := contradictions([_copy(one) for one in found]):
+        raise IdentityError(f"{', '.join(keywords)}: the images contradict one another; send them under one identity")
+    return found[0]
+
+
+def identity_of(stated: Dataset) -> Identity:
+    """What ``stated_identity`` read, for objects to be stamped with."""
+    return Identity.from_elements(tuple(stated.elements()))
+
+
+def last_report(
+    analysis: Analysis, source: BareSeries, kinds: Collection[str], stated: Dataset
+) -> tuple[EncodedObject, ...]:
+    """Reports of those of ``kinds`` that are reports, one at least, checked as the gate checks every object.
+
+    ``analysis``: one that failed; ``stated``: as ``stated_identity`` reads it. Raises ``GateError``.
+    """
+    identity = identity_of(stated)
+    key = analysis_key(analysis, source, identity)
+    headers = headers_for_highdicom(source)
+    objects: list[EncodedObject] = []
+    for kind in [kind for kind in _KINDS if kind in kinds] or [_KINDS[0]]:
+        report = encode_sr(analysis, source, headers, findings=(), seg=None, others=(), key=key, kind=kind)
+        restore_references(report, source)
+        data = finish(report, analysis, identity)
+        objects.append(EncodedObject(data=data, kind=kind, description=str(report.SeriesDescription)))
+    faults = [f"{one.kind}: {fault}" for one in objects for fault in _faults(one, source, stated)]
+    if faults:
+        raise GateError(f"{len(faults)} faults, not sent: {'; '.join(faults[:20])}", {one.kind for one in objects})
+    return tuple(objects)
+
+
+def _faults(encoded: EncodedObject, source: BareSeries, stated: Dataset) -> Iterator[str]:
+    dataset, images = encoded.dataset, by_instance(source.datasets)
+    if dataset.SOPInstanceUID in images:
+        yield f"SOPInstanceUID {dataset.SOPInstanceUID} is used twice"
+    if dataset.SeriesInstanceUID == source.series_instance_uid:
+        yield "SeriesInstanceUID is the source's; a result is a series of its own"
+    theirs = _copy(stated)
+    theirs.get("SpecificCharacterSet")  # decoded, as in everything that pydicom has read
+    yield from object_faults(encoded, dataset, theirs, known=images, predecessors={}, copied=())
+    yield from report_faults(dataset, {})
+
+
+def _raw(tag: BaseTag, value: bytes) -> RawDataElement:
+    vr = dictionary_VR(tag)
+    if len(value) % 2:
+        value += b"\0" if vr == "UI" else b" "
+    return RawDataElement(tag, vr, len(value), value, 0, is_implicit_VR=False, is_little_endian=True)
+
+
+def _copy(dataset: Dataset) -> Dataset:
+    """Looking at an element decodes it where it is."""
+    return Dataset({element.tag: element for element in dataset.elements()})

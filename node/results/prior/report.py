@@ -1,0 +1,192 @@
+"""Earlier analyses, read back from this node's own reports."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import date
+
+import numpy as np
+from highdicom import Volume
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from node.pipeline import Prior, PriorFinding
+from node.results.headers import frame_key
+from node.results.identity import MANUFACTURER, plain
+from node.results.prior.growth_text import parameters_of
+from node.results.prior.masks import middle_mm
+from node.studies.source import SourceSeries
+
+_DEVICE_NAME = codes.DCM.DeviceObserverName
+SEGMENTATIONS = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
+"""Segmentation Storage, Label Map Segmentation Storage."""
+_MEASURED = (codes.DCM.ImagingMeasurements, codes.DCM.MeasurementGroup)
+
+
+def latest_report(reports: Sequence[Dataset], names: Collection[str]) -> Dataset | None:
+    """The latest of this node's reports by the pipeline with one of these ``names``; ``None``: there is none.
+
+    It says whether something was found: reports of analyses that failed or were not applicable are passed over, and
+    those of other makers.
+    """
+    own = [report for report in reports if _is_ours(report, names) and _succeeded(report)]
+    return max(own, key=lambda report: (str(report.get("ContentDate")), str(report.get("ContentTime"))), default=None)
+
+
+def read_prior(
+    report: Dataset, images: SourceSeries | None = None, masks: Mapping[str, Volume] | None = None
+) -> Prior | None:
+    """The analysis that a report of this node tells of; ``None`` when it has no Study Date.
+
+    ``images``: those that were analysed then; ``masks``: what was outlined, by Tracking UID. Without either nobody
+    knows where the findings lay.
+    """
+    masks = masks or {}
+    groups: dict[str, list[Dataset]] = {}  # outline and segment of a lesion have a group each
+    for group in _groups(report):
+        for item in _children(group, codes.DCM.TrackingUniqueIdentifier):
+            groups.setdefault(str(item.UID), []).append(group)
+    found = (_finding(uid, of, images, masks.get(uid)) for uid, of in groups.items())
+    findings = tuple(one for one in found if one is not None)
+    versions = [str(i.TextValue) for g in _groups(report) for i in _children(g, codes.DCM.AlgorithmVersion)]
+    then = day(report.get("StudyDate"))
+    if then is None or not versions:
+        return None
+    said = [str(i.TextValue) for g in _groups(report) for i in _children(g, codes.DCM.AlgorithmParameters)]
+    return Prior(
+        study_date=then,
+        version=versions[0],
+        findings=findings,
+        series=images,
+        partial=_status(report, (codes.DCM.PartiallySucceeded,)),
+        parameters=parameters_of(said),
+    )
+
+
+def analysed_series(report: Dataset) -> str:
+    """Series Instance UID of the images on which a report outlines its findings; ``""`` when it has none."""
+    images = {
+        str(image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+        for group in _groups(report)
+        if _children(group, codes.SCT.LongAxis)
+        for image, _ in _outlines(group)
+    }
+    for study in report.get("CurrentRequestedProcedureEvidenceSequence") or []:
+        for series in study.ReferencedSeriesSequence:
+            if images & {str(one.ReferencedSOPInstanceUID) for one in series.ReferencedSOPSequence}:
+                return str(series.SeriesInstanceUID)
+    return ""
+
+
+def referenced_segmentation(report: Dataset) -> tuple[str, str]:
+    """Series and SOP Instance UID of the Segmentation of its findings; ``("", "")`` when it has none."""
+    for study in report.get("CurrentRequestedProcedureEvidenceSequence") or []:
+        for series in study.ReferencedSeriesSequence:
+            for one in series.ReferencedSOPSequence:
+                if one.ReferencedSOPClassUID in SEGMENTATIONS:
+                    return str(series.SeriesInstanceUID), str(one.ReferencedSOPInstanceUID)
+    return "", ""
+
+
+def _finding(
+    tracking_uid: str, groups: Sequence[Dataset], images: SourceSeries | None, mask: Volume | None
+) -> PriorFinding | None:
+    volumes = [_number(item) for group in groups for item in _children(group, codes.SCT.Volume)]
+    kinds = [_code(item) for group in groups for item in _children(group, codes.DCM.Finding)]
+    if not volumes or volumes[0] is None or not kinds or kinds[0] is None:
+        return None
+    outlines = [outline for group in groups for outline in _outlines(group)]
+    place = _place(*outlines[0], images) if outlines and images is not None else None
+    if place is None and mask is not None:
+        x, y, z = middle_mm(mask)
+        place = float(x), float(y), float(z)
+    sure = [_number(item) for group in groups for item in _children(group, codes.DCM.CertaintyOfFinding)]
+    return PriorFinding(
+        finding=kinds[0],
+        volume_mm3=volumes[0],
+        tracking_uid=tracking_uid,
+        place_mm=place,
+        mask=mask,
+        probability=sure[0] / 100 if sure and sure[0] is not None else None,
+    )
+
+
+def _outlines(group: Dataset) -> list[tuple[Dataset, Dataset]]:
+    """The image and the outline on it."""
+    return [
+        (child, outline)
+        for outline in _children(group, codes.DCM.ImageRegion)
+        for child in _inner(outline)
+        if child.get("ValueType") == "IMAGE"
+    ]
+
+
+def _place(image: Dataset, outline: Dataset, images: SourceSeries) -> tuple[float, float, float] | None:
+    """The middle of the box round an outline, LPS mm."""
+    key = frame_key(image.ReferencedSOPSequence[0])
+    index = next((i for i, header in enumerate(images.datasets) if frame_key(header, "SOPInstanceUID") == key), None)
+    if index is None or images.grid.affine is None:
+        return None
+    points = np.array(outline.GraphicData, float).reshape(-1, 2)
+    column, row = (points.min(axis=0) + points.max(axis=0)) / 2.0 - 0.5  # 0.5 is the centre of the first pixel
+    above, left = images.offsets[index] if images.offsets else (0, 0)
+    x, y, z, _ = images.grid.affine @ (float(index), row + above, column + left, 1.0)
+    return float(x), float(y), float(z)
+
+
+def day(value: object) -> date | None:
+    """A DA value; ``None`` when it is absent or none."""
+    try:
+        return date.fromisoformat(str(value or ""))
+    except ValueError:
+        return None
+
+
+def _is_ours(report: Dataset, names: Collection[str]) -> bool:
+    observers = {str(item.get("TextValue", "")) for item in _children(report, _DEVICE_NAME)}
+    return str(report.get("Manufacturer", "")) == MANUFACTURER and not observers.isdisjoint(map(plain, names))
+
+
+def _succeeded(report: Dataset) -> bool:
+    return _status(report, (codes.DCM.Succeeded, codes.DCM.PartiallySucceeded))
+
+
+def _status(report: Dataset, wanted: Collection[Code]) -> bool:
+    """Whether the report says that the analysis ended in one of these ways (CID 6042)."""
+    told = [item for container in report.get("ContentSequence") or [] for item in [container, *_inner(container)]]
+    return any(_name(item) == codes.DCM.SummaryOfAnalyses and _code(item) in wanted for item in told)
+
+
+def _groups(report: Dataset) -> Iterator[Dataset]:
+    for container in _children(report, _MEASURED[0]):
+        yield from _children(container, _MEASURED[1])
+
+
+def _inner(item: Dataset) -> Sequence[Dataset]:
+    return item.get("ContentSequence") or []
+
+
+def _children(item: Dataset, name: Code) -> list[Dataset]:
+    return [child for child in _inner(item) if _name(child) == name]
+
+
+def _name(item: Dataset) -> Code | None:
+    return _coded(item.get("ConceptNameCodeSequence"))
+
+
+def _code(item: Dataset) -> Code | None:
+    return _coded(item.get("ConceptCodeSequence"))
+
+
+def _coded(sequence: Sequence[Dataset] | None) -> Code | None:
+    if not sequence:
+        return None
+    first = sequence[0]
+    value, scheme = first.get("CodeValue"), first.get("CodingSchemeDesignator")
+    return Code(str(value), str(scheme), str(first.get("CodeMeaning"))) if value and scheme else None
+
+
+def _number(item: Dataset) -> float | None:
+    measured = item.get("MeasuredValueSequence")
+    return float(measured[0].NumericValue) if measured else None

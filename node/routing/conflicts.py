@@ -1,0 +1,87 @@
+"""Says of every instance that came again with another file what changed: identity, encoding or content.
+
+A series that came again as a whole with another identity, after a patient merge or a corrected order, has that one; so
+has one that was held for its several identities, once all of its images have one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+from node.actor import look_every
+from node.errors import InputError
+from node.ledger.conflicts import begun_meanwhile, hold, pairs_to_compare, record_differences
+from node.ledger.corrections import adopt, corrected_series
+from node.ledger.engine import begin_immediate, now
+from node.ledger.held_series import sent_again
+from node.log import about
+from node.routing.instance_comparison import compare
+from node.spool import Spool
+from node.studies.identity import contradictions
+from node.studies.source import read_header
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 2.0
+
+
+class Conflicts:
+    """Not the receiver's work: a merged patient comes with thousands of images, and no sender waits for this."""
+
+    def __init__(self, engine: sa.Engine, spool: Spool) -> None:
+        self._engine = engine
+        self._spool = spool
+        self._looked_at: set[frozenset[str]] = set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Look every two seconds until ``stop`` is set."""
+        look_every(POLL_SECONDS, stop, "comparison of conflicts", lambda _at: self.step())
+
+    def step(self) -> int:
+        """Compare what is due; return how many pairs."""
+        with self._engine.connect() as connection:
+            pairs = pairs_to_compare(connection)
+        found = [(pair, *self._difference(pair.first, pair.second)) for pair in pairs]
+        if found:
+            with begin_immediate(self._engine) as connection:
+                record_differences(connection, found)
+        with self._engine.connect() as connection:
+            begun, corrected = begun_meanwhile(connection), corrected_series(connection)
+            again = sent_again(connection)
+        corrected += [key for key, files in again.items() if key not in corrected and self._is_of_one_patient(files)]
+        for study, series, changed in begun:
+            with begin_immediate(self._engine) as connection:
+                hold(connection, study, series, changed)
+        for study, series in corrected:
+            with begin_immediate(self._engine) as connection:
+                adopt(connection, study, series, now())
+            with about(study):
+                logger.warning("series %s came again with another identity, which counts now", series)
+        return len(found)
+
+    def _is_of_one_patient(self, files: Mapping[str, str]) -> bool:
+        """Whether a series that was held is of one identity by now; ``files``: the latest of each image, by its UID.
+
+        Asked once for each set of files.
+        """
+        paths = frozenset(files.values())
+        if paths in self._looked_at:
+            return False
+        self._looked_at.add(paths)
+        try:
+            return not contradictions([read_header(self._spool.absolute(path)) for path in paths])
+        except InputError as error:
+            logger.warning("a series that is held: %s", error)
+            return False
+
+    def _difference(self, first: str, second: str) -> tuple[str, str]:
+        try:
+            found = compare(*(read_header(self._spool.absolute(path)) for path in (first, second)))
+        except InputError as error:
+            logger.warning("conflict %s: %s", second, error)
+            return "content", "what cannot be read"
+        return found.kind, ", ".join(found.keywords)

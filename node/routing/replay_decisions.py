@@ -1,0 +1,63 @@
+"""What the rules say of a study that is all there: no more waiting, every deadline has passed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+
+from pydicom import Dataset
+
+from node.config import Rule
+from node.routing.region import Region
+from node.routing.rules import Decision, Origin, decide, is_urgent, merged, routes_of, sum_up
+from node.routing.series_selection import Candidate, settle, weigh
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """One complete series of a study."""
+
+    header: Dataset
+    """Of its first image."""
+    images: int
+    origin: Origin
+    region: Region | None = None
+    """Where it lies in the patient; ``None``: not known."""
+
+
+def decide_study(study: Mapping[str, Past], rules: Sequence[Rule]) -> dict[str, Decision]:
+    """Decisions on the series of one study, by Series Instance UID. A route counts although a companion is missing."""
+    decisions = {uid: decide(one.header, rules, one.origin) for uid, one in study.items()}
+    for rule in rules:
+        candidates = [
+            Candidate(
+                series_instance_uid=uid,
+                generation=1,
+                companion=found.companion,
+                marks=found.marks,
+                complete_at=0.0,
+                complete=True,
+                decided=False,
+                region=found.region,
+            )
+            for uid, one in study.items()
+            for found in weigh(one.header, one.images, one.region, decisions[uid], rules)
+            if found.rule == rule.name
+        ]
+        for verdict in settle(rule, candidates, ready=True, at=inf):
+            uid = verdict.series_instance_uid
+            trace = [
+                {**entry, "chosen": verdict.chosen, "note": verdict.note}
+                if entry["rule"] == rule.name and "companion" not in entry
+                else entry
+                for entry in decisions[uid].trace
+            ]
+            routes = {route.pipeline: route for route in decisions[uid].routes}
+            for route in routes_of(rule, urgent=is_urgent(study[uid].header)) if verdict.chosen else ():
+                routes[route.pipeline] = merged(routes.get(route.pipeline), route)
+            outcome, reason = sum_up(trace)
+            decisions[uid] = replace(
+                decisions[uid], outcome=outcome, reason=reason, routes=tuple(routes.values()), trace=tuple(trace)
+            )
+    return decisions

@@ -1,0 +1,180 @@
+"""The router: looks for series that are complete; ``node.routing.decisions`` says what happens to them.
+
+It meets the receiver and the workers only in the ledger. Completing a series, its decision and its jobs are one
+transaction, guarded by what the decision was based on: an image that slips in between undoes nothing and loses nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
+
+import sqlalchemy as sa
+from pydicom import Dataset
+
+from node.actor import look_every, surviving
+from node.config import Config
+from node.errors import InputError
+from node.jobs.engine import Jobs
+from node.ledger.clock_steps import pull_back
+from node.ledger.engine import begin_immediate
+from node.ledger.procedure_steps import STOPPED
+from node.ledger.tables import event, series
+from node.ledger.transitions import supersede_jobs
+from node.log import about
+from node.routing.completeness import Arrival, Completion, judge, missing_parts, stated_count
+from node.routing.decisions import Decider, Ruling, ignored
+from node.routing.missing_images import unseen
+from node.routing.series_state import known_of, listed_series
+from node.routing.study_decisions import Chooser
+from node.routing.waiting import longest_quiet_seconds, shortest_quiet_seconds
+from node.spool import Spool
+from node.studies.grid import describe
+from node.studies.source import UNREADABLE, read_header
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+SETTLED_SECONDS = 3.0
+"""Silence after which headers are looked at: they may state how many images there are."""
+
+
+class Router:
+    """One per node; a second one does no harm, because the guard lets one of them win."""
+
+    def __init__(self, config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> None:
+        self._config = config
+        self._engine = engine
+        self._spool = spool
+        self._decider = Decider(config, engine, jobs)
+        self._chooser = Chooser(config, engine, jobs)
+        self._shortest = shortest_quiet_seconds(config.rules, config.series)
+        self._waiting: dict[tuple[str, str], dict[str, Dataset | None]] = {}
+        self._told: dict[tuple[str, str], str] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Look every second until ``stop`` is set."""
+        look_every(POLL_SECONDS, stop, "router", self.step)
+
+    def step(self, at: float) -> int:
+        """Complete and route every series that is due at ``at``, decide what waited for others; return how many."""
+        pull_back(self._engine, at)
+        with self._engine.connect() as connection:
+            receiving = connection.execute(sa.select(series).where(series.c.state == "RECEIVING")).all()
+            listed = listed_series(connection) if receiving else set()
+        completed = 0
+        for row in receiving:
+            if not self._is_due(row, at, listed):
+                continue
+            with about(str(row.study_instance_uid)), surviving(f"router: series {row.series_instance_uid}"):
+                completed += self._complete(row, at)
+        return completed + self._chooser.step(at)
+
+    def _is_due(self, row: sa.Row[tuple[object, ...]], at: float, listed: set[tuple[str, str]]) -> bool:
+        """Quiet for the shortest time that any rule has, on somebody's list, or just settled: it may state a count."""
+        key = (str(row.study_instance_uid), str(row.series_instance_uid))
+        silence = at - row.last_at
+        unread = len(self._waiting.get(key, ())) < row.instances
+        return silence >= self._shortest or key in listed or (silence >= SETTLED_SECONDS and unread)
+
+    def _complete(self, row: sa.Row[tuple[object, ...]], at: float) -> bool:
+        study_uid, series_uid = str(row.study_instance_uid), str(row.series_instance_uid)
+        with self._engine.connect() as connection:
+            known = known_of(connection, row)
+        headers = self._headers((study_uid, series_uid), list(known.paths.values()))
+        arrival = Arrival(
+            instances=len(known.paths),
+            last_at=row.last_at,
+            open_associations=len(known.senders),
+            listings=known.listings,
+            in_progress=known.in_progress,
+            absent=replace(known.missing.absent, unseen=unseen(headers, known.missing.positions)),
+            unreadable=len(known.paths) - len(headers),
+            interruptions=known.missing.interruptions,
+        )
+        try:
+            ruling = self._decider.decide(study_uid, series_uid, row.first_at, headers)
+            arrival = replace(arrival, stated=stated_count(headers), missing=_missing(headers))
+        except UNREADABLE as error:
+            ruling = ignored(f"its headers cannot be understood ({type(error).__name__})")
+        completion = judge(arrival, self._config.series, at, self._quiet_seconds(ruling))
+        if not completion.complete:
+            if completion.doubts:
+                self._tell(study_uid, series_uid, completion, at)
+            return False
+        if known.discontinued:
+            ruling = ignored(f"{known.discontinued} made it", STOPPED)
+        generation = row.generation + 1
+        with begin_immediate(self._engine) as connection:
+            taken = connection.execute(
+                sa.update(series)
+                .where(
+                    series.c.study_instance_uid == study_uid,
+                    series.c.series_instance_uid == series_uid,
+                    series.c.state == "RECEIVING",
+                    series.c.instances == row.instances,
+                    series.c.last_at == row.last_at,
+                    series.c.refused_at.is_not_distinct_from(row.refused_at),
+                )
+                .values(
+                    state="COMPLETE",
+                    generation=generation,
+                    completed_by=completion.signal,
+                    completed_at=at,
+                    doubts=sa.null(),
+                )
+            )
+            if taken.rowcount != 1:
+                return False
+            where = {"study_instance_uid": study_uid, "series_instance_uid": series_uid}
+            connection.execute(sa.insert(event).values(**where, at=at, what="complete", detail=completion.signal))
+            for by in known.unrelated:
+                told = f"{by} does not count: another device sent the images; if it is the same one, give both a group"
+                connection.execute(sa.insert(event).values(**where, at=at, what="signal disregarded", detail=told))
+            supersede_jobs(connection, study_uid, series_uid, generation)
+            self._decider.record(connection, where, generation=generation, ruling=ruling, completion=completion, at=at)
+        del self._waiting[study_uid, series_uid]
+        self._told.pop((study_uid, series_uid), None)
+        logger.info("series %s complete (%s): %s", series_uid, completion.signal, ruling.decision.reason)
+        return True
+
+    def _tell(self, study_uid: str, series_uid: str, completion: Completion, at: float) -> None:
+        """Say in the timeline, once, what is waited for; the series keeps the doubts with their deadlines."""
+        if self._told.get((study_uid, series_uid)) == completion.signal:
+            return
+        where = {"study_instance_uid": study_uid, "series_instance_uid": series_uid}
+        doubts = [
+            {"about": doubt.about, "until": None if doubt.until == inf else doubt.until} for doubt in completion.doubts
+        ]
+        with begin_immediate(self._engine) as connection:
+            connection.execute(sa.insert(event).values(**where, at=at, what="waiting", detail=completion.signal))
+            connection.execute(
+                sa.update(series).where(*(series.c[name] == uid for name, uid in where.items())).values(doubts=doubts)
+            )
+        self._told[study_uid, series_uid] = completion.signal
+
+    def _quiet_seconds(self, ruling: Ruling) -> float:
+        names = {entry["rule"] for entry in ruling.decision.trace if entry["matched"]}
+        matching = [rule for rule in self._config.rules if rule.name in names]
+        return longest_quiet_seconds(matching, self._config.series, urgent=ruling.urgent)
+
+    def _headers(self, key: tuple[str, str], paths: Sequence[str]) -> list[Dataset]:
+        """Headers of the files that can be read, each read once; one broken file hides no other."""
+        headers = self._waiting.setdefault(key, {})
+        for path in paths:
+            if path not in headers:
+                try:
+                    headers[path] = read_header(self._spool.absolute(path))
+                except InputError as error:
+                    logger.warning("router: %s", error)
+                    headers[path] = None
+        return [header for header in headers.values() if header is not None]
+
+
+def _missing(headers: Sequence[Dataset]) -> str:
+    grid = describe(headers) if headers else None
+    gap = grid.fault or grid.left_out if grid is not None and grid.gap else ""
+    return "; ".join(filter(None, (gap, missing_parts(headers))))

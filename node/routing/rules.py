@@ -1,0 +1,297 @@
+"""Routing: which rules match a series, and the trace that tells why (not). docs/rules.md describes the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableSequence, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.tag import BaseTag
+
+from node import MAKER, SOFTWARE
+from node.config import FORWARD, Condition, Destination, Rule, Selection, parse_condition, parse_hours
+
+PRIORITIES = {"high": 1, "medium": 2, "low": 3}
+WITHHELD = "(not shown)"
+"""Stands in traces for values that may tell who the patient is."""
+_ONLY_BACK = "it would only be sent back to where it came from"
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where and when a series came from."""
+
+    senders: tuple[tuple[str, str], ...] = ()
+    """Calling AE title and address of each association that brought images; empty: not known."""
+    received_at: datetime | None = None
+    """Local time of its first image; ``None``: not known."""
+    destinations: frozenset[str] = frozenset()
+    """Names of the ``[destinations.NAME]`` whose AE title sent images of it: they have it."""
+
+    @classmethod
+    def of(cls, senders: Sequence[tuple[str, str]], first_at: float, destinations: Mapping[str, Destination]) -> Origin:
+        """As the ledger has it; ``first_at`` in seconds since 1970 UTC; ``destinations``: all that are configured."""
+        titles = {title.strip() for title, _ in senders}
+        return cls(
+            senders=tuple(senders),
+            received_at=datetime.fromtimestamp(first_at, UTC).astimezone(),
+            destinations=frozenset(name for name, one in destinations.items() if one.title.strip() in titles),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One pipeline that a series goes through, or ``FORWARD``."""
+
+    pipeline: str
+    rule: str
+    destinations: tuple[str, ...]
+    priority: int
+    """1 high, 2 medium, 3 low."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What happens to a series, why, and the trace of every condition that was looked at."""
+
+    outcome: str
+    """``routed``, ``ignored``, ``held`` for an operator, or ``waiting`` for other series of the study."""
+    reason: str
+    routes: tuple[Route, ...]
+    trace: tuple[dict[str, Any], ...]
+    """Per rule, and per companion of a rule, what ``trace_entry`` describes."""
+
+
+def decide(header: Dataset, rules: Sequence[Rule], origin: Origin) -> Decision:
+    """Route one complete series by its ``representative`` header. Every matching rule applies.
+
+    A rule that looks at the whole study leaves its entry of the trace open (``chosen`` is ``None``); what becomes of it
+    is for ``node.routing.series_selection``.
+    """
+    refused = _never_analysed(header)
+    if refused:  # which does not keep it from being sent on
+        rules = [rule.model_copy(update={"pipelines": ()}) for rule in rules if rule.send]
+        if not rules:
+            return Decision(outcome="ignored", reason=refused, routes=(), trace=())
+    trace = []
+    routes: dict[str, Route] = {}
+    for rule in (_not_back(rule, origin) for rule in rules):
+        entry = trace_entry(header, rule, origin)
+        if entry["matched"] and not entry["pipelines"]:
+            entry |= {"chosen": False, "note": _ONLY_BACK}
+        trace.append(entry)
+        if entry["chosen"]:
+            for route in routes_of(rule, urgent=is_urgent(header)):
+                routes[route.pipeline] = merged(routes.get(route.pipeline), route)
+        for name, companion in rule.companions.items():
+            conditions = _conditions(header, companion)
+            matched = all(c["matched"] for c in conditions)
+            trace.append(
+                {
+                    "rule": rule.name,
+                    "companion": name,
+                    "pipelines": list(rule.pipelines),
+                    "matched": matched,
+                    "chosen": False,
+                    "conditions": conditions,
+                }
+            )
+    outcome, reason = sum_up(trace)
+    if refused:
+        reason = f"{reason}; not analysed: {refused}" if outcome == "routed" else refused
+    return Decision(outcome=outcome, reason=reason, routes=tuple(routes.values()), trace=tuple(trace))
+
+
+def representative(headers: Sequence[Dataset]) -> Dataset:
+    """The header by which a series is routed: of the first image that may be analysed.
+
+    One localizer, or one result that a node made, does not keep the others from being analysed.
+    """
+    return next((header for header in headers if not _never_analysed(header)), headers[0])
+
+
+def trace_entry(header: Dataset, rule: Rule, origin: Origin) -> dict[str, Any]:
+    """What one rule says of a series.
+
+    ``{"rule", "pipelines", "matched", "chosen", "conditions": [{"attribute", "wanted", "found", "matched"}]}``;
+    ``chosen``: ``True`` routed, ``False`` not, ``None`` as long as other series of the study are waited for. A
+    condition of ``unless`` has ``"unless": True`` and is ``matched`` when it does not forbid the series.
+    """
+    conditions = [*_origin_conditions(rule, origin), *_conditions(header, rule)]
+    matched = all(c["matched"] for c in conditions)
+    chosen = None if matched and of_study(rule) else matched
+    return {
+        "rule": rule.name,
+        "pipelines": [route.pipeline for route in routes_of(rule, urgent=False)],
+        "matched": matched,
+        "chosen": chosen,
+        "conditions": conditions,
+    }
+
+
+def _not_back(rule: Rule, origin: Origin) -> Rule:
+    """Images are not sent back to whoever sent them: two systems that do so never end."""
+    return rule.model_copy(update={"send": tuple(name for name in rule.send if name not in origin.destinations)})
+
+
+def of_study(rule: Rule) -> bool:
+    """Whether a rule needs to see the other series of the study."""
+    return bool(rule.prefer or rule.companions)
+
+
+def routes_of(rule: Rule, *, urgent: bool) -> list[Route]:
+    """What a rule that applies does; ``urgent``: the request was STAT."""
+    priority = PRIORITIES["high" if urgent else rule.priority]
+    to = dict.fromkeys(rule.pipelines, rule.destinations) | ({FORWARD: rule.send} if rule.send else {})
+    return [Route(pipeline=p, rule=rule.name, destinations=names, priority=priority) for p, names in to.items()]
+
+
+def sum_up(trace: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Outcome and reason of a decision by its trace."""
+    matching = [entry for entry in trace if entry["matched"]]
+    own = [entry for entry in matching if "companion" not in entry]
+    if chosen := [repr(entry["rule"]) for entry in own if entry["chosen"]]:
+        return "routed", f"matches {', '.join(chosen)}"
+    if waiting := [repr(entry["rule"]) for entry in own if entry["chosen"] is None]:
+        return "waiting", f"for other series of the study, by {', '.join(waiting)}"
+    if own and not any(entry["pipelines"] for entry in own):
+        return "ignored", _ONLY_BACK
+    if own:
+        return "ignored", f"another series of the study was chosen by {', '.join(repr(e['rule']) for e in own)}"
+    if matching:
+        return "ignored", "only looked at with others: " + ", ".join(
+            f"{entry['companion']!r} of {entry['rule']!r}" for entry in matching
+        )
+    return "ignored", "no rule matches"
+
+
+def is_urgent(header: Dataset) -> bool:
+    """STAT by Scheduled Procedure Step Priority (0074,1200), Requested Procedure Priority (0040,1003; also of the
+    request attributes) or the retired Study Priority ID (0032,000C).
+    """  # noqa: D205 - one sentence
+    keywords = ("ScheduledProcedureStepPriority", "RequestedProcedurePriority", "StudyPriorityID")
+    paths = [*keywords, "RequestAttributesSequence.RequestedProcedurePriority"]
+    return any(parse_condition(path, ("STAT", "HIGH")).matches(values_of(header, path)) for path in paths)
+
+
+def matches(header: Dataset, conditions: Mapping[str, Any]) -> bool:
+    """Whether every condition of a table holds."""
+    return all(parse_condition(path, wanted).matches(values_of(header, path)) for path, wanted in conditions.items())
+
+
+def values_of(header: Dataset, path: str) -> list[str]:
+    """The values of an attribute as text, of all items on a path; one empty text when it is absent or empty."""
+    return _values(header, parse_condition(path, "*").tags)
+
+
+def _values(header: Dataset, tags: Sequence[BaseTag]) -> list[str]:
+    items = [header]
+    for tag in tags[:-1]:
+        items = [inner for item in items if tag in item for inner in item[tag].value or ()]
+    return [value for item in items for value in _texts(item, tags[-1])] or [""]
+
+
+def _texts(item: Dataset, tag: BaseTag) -> list[str]:
+    if tag not in item:
+        return []
+    try:
+        value = item[tag].value
+    except (ValueError, TypeError, OverflowError, NotImplementedError, KeyError):
+        value = item.get_item(tag).value  # not what its VR allows: the bytes as they came
+    if isinstance(value, bytes):
+        value = value.decode("latin-1").rstrip("\0 ").split("\\")
+    values = value if isinstance(value, MutableSequence) else [value]
+    return ["" if one is None else str(one).strip() for one in values]
+
+
+def merged(before: Route | None, route: Route) -> Route:
+    """A pipeline that two rules want runs once, for all destinations, with the higher priority."""
+    if before is None:
+        return route
+    return Route(
+        pipeline=route.pipeline,
+        rule=before.rule,
+        destinations=tuple(dict.fromkeys(before.destinations + route.destinations)),
+        priority=min(before.priority, route.priority),
+    )
+
+
+def result_mark(header: Dataset) -> str:
+    """The attribute by which an object is a result of a node like this one, whichever UIDs it has; "" for all others.
+
+    Each is enough: archives that rewrite UIDs, patient and institution leave the equipment, some of them not all of it.
+    What others made of a result names this equipment among the contributing, and is no image to analyse either.
+    """
+    for path in ("Manufacturer", "ContributingEquipmentSequence.Manufacturer"):
+        if any(value.casefold() == MAKER.casefold() for value in values_of(header, path)):
+            return path
+    for path in ("SoftwareVersions", "ContributingEquipmentSequence.SoftwareVersions"):
+        if any(value.casefold().startswith(f"{SOFTWARE} ") for value in values_of(header, path)):
+            return path
+    return ""
+
+
+def _never_analysed(header: Dataset) -> str:
+    if mark := result_mark(header):
+        return f"it is a result of an AI node ({mark})"
+    if "Rows" not in header:
+        return "its objects are no images"
+    if "LOCALIZER" in (value.upper() for value in values_of(header, "ImageType")):
+        return "it is a localizer (ImageType)"
+    if str(header.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE):
+        return "its images are secondary captures"
+    return ""
+
+
+def _conditions(header: Dataset, selection: Selection) -> list[dict[str, Any]]:
+    told = []
+    for table, forbids in ((selection.match, False), (selection.unless, True)):
+        for path, wanted in table.items():
+            condition = parse_condition(path, wanted)
+            found = _values(header, condition.tags)
+            told.append(_told(condition, found, holds=condition.matches(found), forbids=forbids))
+    return told
+
+
+def _told(condition: Condition, found: list[str], *, holds: bool, forbids: bool) -> dict[str, Any]:
+    hidden = condition.identifies
+    wanted = list(condition.wanted) if len(condition.wanted) > 1 else condition.wanted[0]
+    return {
+        "attribute": condition.path,
+        "wanted": WITHHELD if hidden else wanted,
+        "found": [WITHHELD] if hidden else found,
+        "matched": holds != forbids,
+        **({"unless": True} if forbids else {}),
+    }
+
+
+def _origin_conditions(rule: Rule, origin: Origin) -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = []
+    if rule.senders:
+        matched = any(_is_sender(one, title, address) for one in rule.senders for title, address in origin.senders)
+        found = [f"{title} at {address}" for title, address in origin.senders]
+        told.append({"attribute": "senders", "wanted": list(rule.senders), "found": found, "matched": matched})
+    if rule.hours:
+        begin, end = parse_hours(rule.hours)
+        at = origin.received_at.time() if origin.received_at else None
+        inside = at is not None and (begin <= at < end if begin < end else at >= begin or at < end)
+        found = [f"{at:%H:%M}"] if at else []
+        told.append({"attribute": "hours", "wanted": rule.hours, "found": found, "matched": inside})
+    return told
+
+
+def _is_sender(wanted: str, title: str, address: str) -> bool:
+    try:
+        network = ip_network(wanted)
+    except ValueError:  # then it is an AE title, and those are compared as they are (PS3.8 9.3.2)
+        return fnmatchcase(title.strip(), wanted.strip().replace("[", "[[]"))
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return (getattr(found, "ipv4_mapped", None) or found) in network

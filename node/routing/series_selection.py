@@ -1,0 +1,213 @@
+"""Rules that look at a whole study: the best of several series, and series that wait for others. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from pydicom import Dataset
+
+from node.config import Rule
+from node.config.routing import Preference
+from node.routing.region import Region, same_region
+from node.routing.rules import Decision, matches, values_of
+from node.studies.grid import plane_name
+from node.wording import written
+
+Mark = tuple[float, str]
+"""How well a series does by one preference: smaller is better; and the words for it."""
+_SHARED = "SharedFunctionalGroupsSequence"
+_UNKNOWN = 1e9
+"""Mark of what the headers do not tell; finite, because marks are kept as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A complete series that matches a rule, or a companion of a rule."""
+
+    series_instance_uid: str
+    generation: int
+    companion: str
+    """Name of the companion; ``""``: it matches the rule itself."""
+    marks: tuple[Mark, ...]
+    complete_at: float
+    complete: bool
+    """No further images have begun to arrive."""
+    decided: bool
+    chosen: bool = False
+    """It was decided, and goes through the rule's pipelines."""
+    region: Region | None = None
+    """``None``: not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a rule does with one series of a study."""
+
+    series_instance_uid: str
+    generation: int
+    chosen: bool
+    note: str
+    """Why (not), in words for the trace."""
+    companions: Mapping[str, str] = field(default_factory=dict)
+    """Series Instance UID by name."""
+    unsuitable: str = ""
+    """Why the outcome is *not applicable*: a required companion did not come."""
+    chosen_before: tuple[str, ...] = ()
+    """Series Instance UIDs of worse series of the region that were chosen before this one came."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weight:
+    """How a series does by a rule that looks at the whole study, or by one of its companions."""
+
+    rule: str
+    companion: str
+    """``""``: the series matches the rule itself."""
+    marks: tuple[Mark, ...]
+    region: Region | None = None
+
+
+def weigh(
+    header: Dataset, images: int, region: Region | None, decision: Decision, rules: Sequence[Rule]
+) -> list[Weight]:
+    """What a decision leaves open for the rest of the study; ``header``: of the first of so many ``images``."""
+    by_name = {rule.name: rule for rule in rules}
+    weights = []
+    for entry in decision.trace:
+        rule, companion = by_name[entry["rule"]], entry.get("companion", "")
+        if entry["matched"] and (companion or entry["chosen"] is None):
+            prefer = rule.companions[companion].prefer if companion else rule.prefer
+            found = marks(prefer, header, images)
+            weights.append(Weight(rule=rule.name, companion=companion, marks=found, region=region))
+    return weights
+
+
+def marks(prefer: Sequence[Preference], header: Dataset, images: int) -> tuple[Mark, ...]:
+    """Marks of a series by every preference, and by what settles a tie: more images, a lower Series Number."""
+    series_number = (_number(header, "SeriesNumber"), f"series number {header.get('SeriesNumber') or '(none)'}")
+    return (*(_mark(one, header, images) for one in prefer), _mark("most images", header, images), series_number)
+
+
+def settle(
+    rule: Rule, candidates: Sequence[Candidate], *, ready: bool, at: float, because: str = ""
+) -> tuple[Verdict, ...]:
+    """Verdicts on the candidates of a study that match ``rule`` and are not decided; none yet when it has to wait.
+
+    Only series of the same region compete. ``ready``: no better series is expected; ``because``: why, in words.
+    """
+    own = [c for c in candidates if not c.companion]
+    open_ones = [c for c in own if not c.decided]
+    best = _best_of_each_region(own)
+    verdicts = []
+    for one in open_ones:
+        overdue = bool(rule.companions) and at >= one.complete_at + rule.deadline_seconds
+        others = {name: _companion(name, candidates, one) for name in rule.companions}
+        missing = [name for name, other in others.items() if other is None]
+        if not overdue and (missing or (rule.prefer and not ready)):
+            continue
+        if rule.prefer and one not in best:
+            verdicts.append(_refusal(one, _rival(one, best)))
+            continue
+        rivals = [c for c in own if same_region(c.region, one.region)]
+        before = tuple(c.series_instance_uid for c in rivals if c.chosen and c is not one) if rule.prefer else ()
+        verdicts.append(
+            Verdict(
+                series_instance_uid=one.series_instance_uid,
+                generation=one.generation,
+                chosen=True,
+                chosen_before=before,
+                note=_note(rule, len(rivals), before, others, because),
+                companions={name: other.series_instance_uid for name, other in others.items() if other is not None},
+                unsuitable="; ".join(
+                    f"series {name!r} did not come within {rule.deadline_seconds:g} s"
+                    for name in missing
+                    if rule.companions[name].required
+                ),
+            )
+        )
+    return tuple(verdicts)
+
+
+def _best_of_each_region(own: Sequence[Candidate]) -> list[Candidate]:
+    best: list[Candidate] = []
+    for one in sorted(own, key=_rank):
+        if not any(same_region(one.region, better.region) for better in best):
+            best.append(one)
+    return best
+
+
+def _rival(one: Candidate, best: Sequence[Candidate]) -> Candidate:
+    return next(better for better in best if same_region(one.region, better.region))
+
+
+def _companion(name: str, candidates: Sequence[Candidate], of: Candidate) -> Candidate | None:
+    there = [
+        c for c in candidates if c.companion == name and c.complete and c.series_instance_uid != of.series_instance_uid
+    ]
+    return min(there, key=_rank, default=None)
+
+
+def _rank(candidate: Candidate) -> tuple[tuple[float, ...], str]:
+    return tuple(number for number, _ in candidate.marks), candidate.series_instance_uid
+
+
+def _refusal(one: Candidate, best: Candidate) -> Verdict:
+    words = ((b, o) for (number, b), (other, o) in zip(best.marks, one.marks, strict=False) if number != other)
+    better, worse = next(words, ("a lower Series Instance UID", "a higher one"))
+    return Verdict(
+        series_instance_uid=one.series_instance_uid,
+        generation=one.generation,
+        chosen=False,
+        note=f"not chosen: series {best.series_instance_uid} has {better}, this one {worse}",
+    )
+
+
+def _note(rule: Rule, rivals: int, before: Sequence[str], others: Mapping[str, Candidate | None], because: str) -> str:
+    parts = []
+    if rule.prefer:
+        parts.append(f"the best of {rivals} series" + (f" ({because})" if because else ""))
+        parts += [f"series {uid} was chosen before this one came" for uid in before]
+    for name, other in others.items():
+        parts.append(
+            f"{name!r} is series {other.series_instance_uid}"
+            if other
+            else f"{name!r} did not come within {rule.deadline_seconds:g} s"
+        )
+    return "; ".join(parts)
+
+
+def _mark(preference: Preference, header: Dataset, images: int) -> Mark:
+    if isinstance(preference, dict):
+        names = " and ".join(preference)
+        return (0, f"a preferred {names}") if matches(header, preference) else (1, f"another {names}")
+    if preference == "most images":
+        return (-images, f"{images} images")
+    if preference == "thinnest":
+        thickness = _number(header, "SliceThickness", f"{_SHARED}.PixelMeasuresSequence.SliceThickness")
+        return (thickness, f"{written(thickness)} mm slices" if thickness < _UNKNOWN else "no slice thickness")
+    plane = _plane(header)
+    return (0 if plane == preference else 1, f"{plane} slices")
+
+
+def _plane(header: Dataset) -> str:
+    for path in ("ImageOrientationPatient", f"{_SHARED}.PlaneOrientationSequence.ImageOrientationPatient"):
+        try:
+            cosines = [float(value) for value in values_of(header, path)]
+        except ValueError:
+            continue
+        if len(cosines) == 6:
+            return plane_name(cosines)
+    return "unplaced"
+
+
+def _number(header: Dataset, *paths: str) -> float:
+    for path in paths:
+        try:
+            number = float(values_of(header, path)[0])
+        except ValueError:
+            continue
+        if -inf < number < inf:
+            return number
+    return _UNKNOWN

@@ -1,0 +1,78 @@
+"""What every page needs: configuration, ledger, files, jobs and templates. And who the patients are, if allowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from jinja2 import Environment
+from starlette.responses import HTMLResponse
+
+from node.config import Config
+from node.errors import InputError
+from node.jobs.engine import Jobs
+from node.ledger.tables import instance
+from node.spool import Spool
+from node.studies.source import read_header
+from node.web.auth import Visit
+from node.wording import person
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """What people call a study. Lives in memory only, never in ledger or log."""
+
+    patient: str = ""
+    patient_id: str = ""
+    accession: str = ""
+    description: str = ""
+    date: str = ""
+
+    def holds(self, text: str) -> bool:
+        """Whether a search for ``text`` means this study."""
+        return any(text.lower() in value.lower() for value in (self.patient, self.patient_id, self.accession))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AppContext:
+    """Values and actors that the pages share."""
+
+    config: Config
+    engine: sa.Engine
+    spool: Spool
+    jobs: Jobs
+    templates: Environment
+
+    def render(self, template: str, visit: Visit | None, **values: Any) -> str:
+        """The text of a page."""
+        return self.templates.get_template(template).render(visit=visit, **values)
+
+    def page(self, template: str, visit: Visit, **values: Any) -> HTMLResponse:
+        """The response with a page."""
+        return HTMLResponse(self.render(template, visit, **values))
+
+    def label(self, connection: sa.Connection, study_uid: str) -> Label:
+        """Read from one file of the study; empty unless ``[web] show_patient``."""
+        if not self.config.web.show_patient:
+            return Label()
+        path = connection.scalar(sa.select(instance.c.path).where(instance.c.study_instance_uid == study_uid).limit(1))
+        return _label(self.spool.absolute(path)) if path else Label()
+
+
+@lru_cache(maxsize=5000)
+def _label(path: Path) -> Label:
+    try:
+        header = read_header(path)
+    except InputError:
+        return Label()
+    date = str(header.get("StudyDate") or "")
+    return Label(
+        patient="  ".join(person(str(header.get("PatientName") or ""))),
+        patient_id=str(header.get("PatientID") or ""),
+        accession=str(header.get("AccessionNumber") or ""),
+        description=str(header.get("StudyDescription") or ""),
+        date=f"{date[:4]}-{date[4:6]}-{date[6:8]}" if len(date) == 8 else "",
+    )

@@ -1,0 +1,201 @@
+"""Pages of the destinations and of the pipelines, with the switches that hold them up."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+
+from node.inference.analysis_statistics import HISTOGRAM_HU
+from node.inference.plugins import installed
+from node.ledger import circuits
+from node.ledger.engine import begin_immediate, now
+from node.ledger.operator_switches import (
+    latest_facts,
+    pause_destination,
+    start_pipeline,
+    stop_pipeline,
+    stopped_pipelines,
+)
+from node.ledger.tables import delivery, job, job_fact
+from node.operate.alerts import drift_of
+from node.operate.drift import MEASURED
+from node.web import charts
+from node.web import formatting as words
+from node.web.app_context import AppContext
+from node.web.auth import Visit
+from node.web.study_list import stage_of_job
+
+_DRAWN = {"run_seconds": ("Run time", "s"), **MEASURED, "host_mib": ("Peak memory", "MiB")}
+"""Columns of ``job_fact`` that are drawn over time, with name and unit."""
+_LATEST = 1000
+
+
+def destinations(context: AppContext, visit: Visit) -> Response:
+    """Where results go, whether that answers, and what waits."""
+    with context.engine.connect() as connection:
+        rows = connection.execute(
+            sa.select(
+                delivery.c.destination, delivery.c.state, sa.func.count().label("n"),
+                sa.func.min(delivery.c.created_at).label("oldest"), sa.func.max(delivery.c.updated_at).label("latest"),
+                sa.func.max(delivery.c.error).label("error"),
+            ).group_by(delivery.c.destination, delivery.c.state)
+        ).all()  # fmt: skip
+        broken = {one.destination: one for one in circuits.circuits(connection)}
+    found = []
+    for name in sorted({*context.config.destinations, *(row.destination for row in rows)}):
+        table, circuit = context.config.destinations.get(name), broken.get(name)
+        own = {row.state: row for row in rows if row.destination == name}
+        waiting = [own[state] for state in ("SCHEDULED", "IN PROGRESS") if state in own]
+        error = circuit.error if circuit else next((row.error for row in waiting if row.error), "")
+        latest = max((own[state].latest for state in ("STORED", "CONFIRMED") if state in own), default=None)
+        found.append(
+            {
+                "name": name,
+                "place": table.place if table else "not configured any more",
+                "health": _health(circuit, error, latest),
+                "since": circuit.opened_at if circuit else None,
+                "error": error,
+                "counts": {state: row.n for state, row in own.items()},
+                "waiting": sum(row.n for row in waiting),
+                "age": now() - min(row.oldest for row in waiting) if waiting else None,
+                "latest": latest,
+            }
+        )
+    return context.page("destinations.html", visit, destinations=found)
+
+
+def _health(circuit: circuits.Circuit | None, error: str, latest: float | None) -> str:
+    """In a word. ``idle``: nothing was sent there, so nobody knows."""
+    if circuit is not None and circuit.opened_at is not None:
+        return "paused" if circuit.paused else "down"
+    return "failing" if error else "idle" if latest is None else "up"
+
+
+def switch_destination(context: AppContext, visit: Visit) -> Response:
+    """Pause or resume one."""
+    name = _known(visit.request.path_params["name"], context.config.destinations)
+    with begin_immediate(context.engine) as connection:
+        if visit.form.get("to") == "pause":
+            pause_destination(connection, name, visit.user.name)
+        else:
+            circuits.close(connection, name)
+    if visit.form.get("to") != "pause":
+        context.jobs.hasten(name)
+    return RedirectResponse("/destinations", 303)
+
+
+def switch_pipeline(context: AppContext, visit: Visit) -> Response:
+    """Stop or start one."""
+    name = _known(visit.request.path_params["name"], context.config.pipelines)
+    with begin_immediate(context.engine) as connection:
+        if visit.form.get("to") == "stop":
+            stop_pipeline(connection, name, visit.user.name)
+        else:
+            start_pipeline(connection, name)
+    if visit.form.get("to") != "stop":
+        context.jobs.reconcile(now())
+    return RedirectResponse("/pipelines", 303)
+
+
+def pipelines(context: AppContext, visit: Visit) -> Response:
+    """The pipelines at a glance."""
+    with context.engine.connect() as connection:
+        halted = stopped_pipelines(connection)
+        columns = ("pipeline", "state", "stage", "outcome", "next_at", "created_at")
+        rows = [dict(row) for row in connection.execute(sa.select(*job.c[columns])).mappings()]
+        seconds = connection.execute(
+            sa.select(job_fact.c.pipeline, job_fact.c.run_seconds).order_by(job_fact.c.at.desc()).limit(_LATEST)
+        ).all()
+    found = []
+    for name in sorted({*context.config.pipelines, *(row["pipeline"] for row in rows)}):
+        own = [row for row in rows if row["pipeline"] == name]
+        outcomes = Counter(row["outcome"] for row in own if row["outcome"])
+        at = Counter(stage_of_job(row, ()) for row in own)
+        found.append(
+            {
+                "name": name,
+                "configured": name in context.config.pipelines,
+                "stopped": halted.get(name),
+                "jobs": len(own),
+                "day": sum(row["created_at"] > now() - 86400 for row in own),
+                "waiting": at["queued"],
+                "running": at["running"] + at["encoding"],
+                "delivering": at["delivering"],
+                "outcomes": dict(outcomes.most_common()),
+                "mix": charts.mix(dict(outcomes.most_common()), f"Outcomes of {name}"),
+                "seconds": _median([row.run_seconds for row in seconds if row.pipeline == name]),
+            }
+        )
+    return context.page("pipelines.html", visit, pipelines=found)
+
+
+def pipeline(context: AppContext, visit: Visit) -> Response:
+    """One pipeline: its card, and how its input and output change over time."""
+    name, latest = visit.request.path_params["name"], context.config.notify.drift_analyses
+    with context.engine.connect() as connection:
+        facts = latest_facts(connection, name, _LATEST)[::-1]
+        changed = drift_of(connection, name, latest)
+        known = name in context.config.pipelines or connection.scalar(sa.select(job.c.id).where(job.c.pipeline == name))
+        halted = stopped_pipelines(connection).get(name)
+    if not known:
+        raise HTTPException(404, f"There is no pipeline {name!r}.")
+    ends = (words.time(facts[0]["at"]), words.time(facts[-1]["at"])) if facts else ("", "")
+    drawn = []
+    for column, (title, unit) in _DRAWN.items():
+        points = [(fact["at"], fact[column]) for fact in facts if fact[column] is not None]
+        drawn.append((title, unit, charts.over_time(points, unit, title, ends)))
+    scores = [float(score) for fact in facts for score in fact["scores"]]
+    outcomes = Counter(fact["outcome"] for fact in facts).most_common()
+    levels = [fact["histogram"] for fact in facts if fact["histogram"]]
+    return context.page(
+        "pipeline.html",
+        visit,
+        name=name,
+        stopped=halted,
+        configured=name in context.config.pipelines,
+        analyses=len(facts),
+        drift=changed,
+        charts=drawn,
+        scores=charts.histogram(scores, "", "Scores of findings"),
+        levels=charts.profiles(levels[:-latest] if latest else (), levels[-latest:], HISTOGRAM_HU[:2], "HU"),
+        scanners=Counter(fact["scanner"] or "unnamed" for fact in facts).most_common(8),
+        outcomes=charts.mix(dict(outcomes), "Outcomes"),
+        mixed=outcomes,
+        card=_card(context, name),
+    )
+
+
+def _card(context: AppContext, name: str) -> Markup:
+    """The model card beside the pipeline's package; empty when there is none. HTML in it is shown as text."""
+    table = context.config.pipelines.get(name)
+    module = (table.factory or installed().get(name, "")).partition(":")[0] if table else ""
+    try:
+        found = importlib.util.find_spec(module) if module else None
+    except (ImportError, ValueError):
+        found = None
+    if found is None or found.origin is None:
+        return Markup()
+    path = Path(found.origin).with_name("MODEL_CARD.md")
+    if not path.exists():
+        return Markup()
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    return Markup(reader.render(path.read_text(encoding="utf-8")))  # noqa: S704 - rendered with HTML switched off
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return sorted(values)[len(values) // 2] if values else None
+
+
+def _known(name: str, table: Any) -> str:
+    if name not in table:
+        raise HTTPException(404, f"{name!r} is not configured.")
+    return name

@@ -1,0 +1,62 @@
+"""TLS of the dashboard: a renewed certificate holds for the next connection, without a restart."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+
+from node.errors import ConfigError
+from node.tls import profile
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+
+
+class ReloadingTls:
+    """The context of the server, and the files that it was made of."""
+
+    def __init__(self, certificate: Path, key: Path | None) -> None:
+        """Raises ``ConfigError`` when the files cannot be used."""
+        self._certificate, self._key = certificate, key
+        self._seen = self._refused = self._stamps()
+        self.current = self.context = self._read()
+        """``current`` is what the next handshake gets; ``context`` is what the server was started with."""
+        self.context.sni_callback = self._show
+
+    def look(self, _at: float) -> None:
+        """Take the files again when they have changed; while they cannot be used, the old ones stay in force.
+
+        Such files are tried at every look, as somebody may be writing them, and warned of once.
+        """
+        stamps = self._stamps()
+        if stamps == self._seen:
+            return
+        try:
+            self.current = self._read()
+        except ConfigError as error:
+            if stamps != self._refused:
+                logger.warning("%s; until then the old certificate is shown", error)
+            self._refused = stamps
+            return
+        self._seen = stamps
+
+    def _show(self, connection: ssl.SSLSocket | ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """Called at the start of every handshake, whether its client names a server or not."""
+        connection.context = self.current
+
+    def _read(self) -> ssl.SSLContext:
+        """Always a new context: one that has failed to load a pair may have lost the key that it had."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        profile(context)
+        try:
+            context.load_cert_chain(self._certificate, self._key)
+        except OSError as error:
+            words = getattr(error, "reason", None) or error.strerror
+            raise ConfigError(f"[web] certificate {self._certificate}: {words}; give PEM files of one pair") from error
+        return context
+
+    def _stamps(self) -> list[tuple[int, int]]:
+        files = [path.stat() for path in (self._certificate, self._key) if path is not None and path.exists()]
+        return [(one.st_ino, one.st_mtime_ns) for one in files]

@@ -1,0 +1,1 @@
+"""Training and evaluation of the denoiser. Inference imports nothing from here."""

@@ -1,0 +1,1 @@
+"""Training and evaluation of the nodule networks. Inference imports nothing from here."""

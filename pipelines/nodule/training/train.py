@@ -1,0 +1,191 @@
+"""Train: ``python -m pipelines.nodule.training.train --data DIR --out FOLDER [--part P] [--minutes M] [--resume]``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from pipelines.nodule.candidates import crop_lungs
+from pipelines.nodule.classify import classify
+from pipelines.nodule.lungs import find_lungs
+from pipelines.nodule.network import CandidateNet, ClassifierNet, OutlineNet, scale_hu
+from pipelines.nodule.search import Networks, candidates, part_of
+from pipelines.nodule.training.data import candidate_loss, cube_batches
+from pipelines.nodule.training.network_training import SEED, Part, draw, fit
+from pipelines.nodule.training.outlines import outline_batches, outline_loss
+from pipelines.nodule.training.patches import nodule_bank, stacks
+from pipelines.nodule.training.planting import plant, site
+from pipelines.nodule.training.scans import TRAINING_SCANS, backgrounds, bright_spots
+from pipelines.nodule.training.verdicts import from_scan, from_slices, from_stack, verdict_batches, verdict_loss
+from pipelines.nodule.weighing import fit_weighing
+from pipelines.weights import load_weights, save_weights
+
+CANDIDATE_BATCH, OUTLINE_BATCH, CLASSIFIER_BATCH = 2, 16, 48
+PASTED, INSERTED = 250, 400
+"""Real nodules, and insertions into each scan, among the classifier's examples."""
+NETWORKS = ("candidate", "outline", "classifier")
+VALIDATION_BATCHES = 16
+PLANTED = 24
+"""Nodules of validation patients planted in each training scan for the weighing."""
+WEIGHED = 40
+"""Of each such scan's candidates those that the classifier likes best."""
+
+
+def candidate_part(data: Path, steps: int, device: str, scans: tuple[str, ...]) -> Part:
+    """The detector, on cubes from ``scans`` with inserted nodules; validation on other nodules, same scans."""
+    ground = backgrounds(data, scans)
+    bank = nodule_bank(stacks(data, "train"))
+    other = nodule_bank(stacks(data, "val"))
+    cubes = cube_batches(SEED + 1, ground, other, CANDIDATE_BATCH)
+    return Part(
+        name="candidate",
+        network=CandidateNet(),
+        batches=lambda seed: cube_batches(seed, ground, bank, CANDIDATE_BATCH),
+        validation=[next(cubes) for _ in range(VALIDATION_BATCHES)],
+        loss=candidate_loss,
+        prepare=scale_hu,
+        steps=steps,
+        device=device,
+    )
+
+
+def outline_part(data: Path, steps: int, device: str) -> Part:
+    """The outline network, on crops of ``lidc_patches`` (split by patient)."""
+    held_back = outline_batches(SEED + 1, [s for s in stacks(data, "val") if s.raters >= 3], 32)
+    found = stacks(data, "train")
+    return Part(
+        name="outline",
+        network=OutlineNet(),
+        batches=lambda seed: outline_batches(seed, found, OUTLINE_BATCH),
+        validation=[next(held_back) for _ in range(VALIDATION_BATCHES)],
+        loss=outline_loss,
+        prepare=lambda images: images,
+        steps=steps,
+        device=device,
+    )
+
+
+def classifier_part(data: Path, steps: int, device: str, scans: tuple[str, ...]) -> Part:
+    """The classifier, on crops, scans and slices; validation on other patients' crops and slices."""
+    rng = np.random.default_rng(SEED)
+    found, held_back = stacks(data, "train"), stacks(data, "val")
+    firm = [s for s in found if s.raters >= 3]
+    bank = nodule_bank([firm[i] for i in rng.permutation(len(firm))[:PASTED]])
+    examples = [e for s in found for e in from_stack(rng, s)] + list(from_slices(rng, data, "train"))
+    for ground in backgrounds(data, scans, (1.0,)):
+        examples += from_scan(rng, ground, bank, bright_spots(ground), INSERTED)
+    other = [e for s in held_back for e in from_stack(rng, s)] + list(from_slices(rng, data, "val"))
+    validation = verdict_batches(SEED + 1, other, 64)
+    return Part(
+        name="classifier",
+        network=ClassifierNet(),
+        batches=lambda seed: verdict_batches(seed, examples, CLASSIFIER_BATCH),
+        validation=[next(validation) for _ in range(VALIDATION_BATCHES)],
+        loss=verdict_loss,
+        prepare=lambda images: images,
+        steps=steps,
+        device=device,
+    )
+
+
+def weighing_tensor(data: Path, tensors: dict[str, Tensor], out: Path, device: str, scans: tuple[str, ...]) -> Tensor:
+    """``Weighing`` fitted on nodules of validation patients planted in the training scans."""
+    networks = Networks.of(tensors | {"weighing.values": torch.zeros(3)}, out, device)
+    bank = nodule_bank(stacks(data, "val"))
+    rng = np.random.default_rng(SEED)
+    seen: list[tuple[float, float]] = []
+    nodules: list[bool] = []
+    for scan in track(scans, "weighing", console=Console(stderr=True)):
+        where = site(data, scan)
+        hu, placed = plant(rng, where, [bank[i] for i in rng.permutation(len(bank))[:PLANTED]])
+        lungs = find_lungs(hu, where.spacing)
+        if lungs is None:
+            raise ValueError(f"no lung in {scan}; choose other scans")
+        crop = crop_lungs(hu, where.spacing, lungs)
+        proposed = candidates(networks.heat(crop), crop, where.spacing)
+        verdicts = classify(networks.classifier, hu, where.spacing, proposed, device)
+        for i in np.argsort([-v.nodule for v in verdicts])[:WEIGHED]:
+            place = np.array(proposed[i].centre) * where.spacing
+            if not any(lesion.hit(place) for lesion in where.own):
+                seen.append((verdicts[i].nodule, proposed[i].bulge_hu))
+                nodules.append(any(lesion.hit(place) for lesion in placed))
+    weighing = fit_weighing(seen, np.array(nodules))
+    print(f"{sum(nodules)} of {len(seen)} candidates are planted nodules: {weighing}")
+    return torch.tensor([weighing.verdict, weighing.bulge, weighing.base])
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True, help="the data folder")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="checkpoints, curves and weights go here")
+@click.option("--minutes", type=float, default=60.0, show_default=True, help="at most, per network")
+@click.option("--candidate-steps", default=3600, show_default=True)
+@click.option("--outline-steps", default=2400, show_default=True)
+@click.option("--classifier-steps", default=3000, show_default=True)
+@click.option("--part", type=click.Choice([*NETWORKS, "weighing", "all"]), default="all", show_default=True)
+@click.option(
+    "--scan", "scans", multiple=True, help="background series under studies/ (repeat; default: all but the held-out)"
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda:0 and so on")
+@click.option("--begin-with", type=click.Path(path_type=Path, exists=True), help="weights to start from, not chance")
+@click.option("--resume", is_flag=True, help="go on from the checkpoints in --out")
+def main(
+    *,
+    data: Path,
+    out: Path,
+    minutes: float,
+    candidate_steps: int,
+    outline_steps: int,
+    classifier_steps: int,
+    part: str,
+    scans: tuple[str, ...],
+    device: str,
+    begin_with: Path | None,
+    resume: bool,
+) -> None:
+    """Train, then write ``weights.safetensors``; parts without a checkpoint in --out come from --begin-with."""
+    torch.manual_seed(SEED)
+    torch.set_num_threads(1)
+    out.mkdir(parents=True, exist_ok=True)
+    scans = scans or TRAINING_SCANS
+    makers = {
+        "candidate": lambda: candidate_part(data, candidate_steps, device, scans),
+        "outline": lambda: outline_part(data, outline_steps, device),
+        "classifier": lambda: classifier_part(data, classifier_steps, device, scans),
+    }
+    start = load_weights(begin_with).tensors if begin_with else {}
+    parts = []
+    for name in makers if part == "all" else [n for n in NETWORKS if n == part]:
+        parts.append(makers[name]())
+        if start:
+            parts[-1].begin_with(part_of(start, name))
+        fit(parts[-1], out, minutes, resume=resume)
+    if parts:
+        draw(parts, out / f"{part}.png")
+    tensors = start | trained(out)
+    missing = [n for n in NETWORKS if not part_of(tensors, n)]
+    if missing:
+        print(f"no weights written yet: train {', '.join(missing)} too, or give --begin-with")
+        return
+    if part in ("weighing", "all") or "weighing.values" not in tensors:
+        tensors["weighing.values"] = weighing_tensor(data, tensors, out, device, scans)
+    print(f"{out}: SHA-256 {save_weights(tensors, out / 'weights.safetensors')}")
+
+
+def trained(out: Path) -> dict[str, Tensor]:
+    """The best tensors of all checkpoints in ``out``."""
+    found: dict[str, Tensor] = {}
+    for name in NETWORKS:
+        if (out / f"{name}.ckpt").is_file():
+            best = torch.load(out / f"{name}.ckpt", weights_only=True, map_location="cpu")["best_tensors"]
+            found |= {f"{name}.{key}": value for key, value in best.items()}
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Training and evaluation of the FLAIR network. Inference imports nothing from here."""

@@ -1,0 +1,276 @@
+"""No row of an acknowledged image is dropped, whatever the ledger says; one that it refuses holds up no other."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import postgres
+import pytest
+import sqlalchemy as sa
+from dicom_files import ct_series
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from receivers import encode, until
+
+from node.errors import LedgerError
+from node.ledger.association_endings import Ending
+from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.instances import OpenAssociation, Receipt
+from node.ledger.tables import association, event, instance, series
+from node.receive import row_writer
+from node.receive.part10 import file_header
+from node.receive.recovery import recover
+from node.receive.row_writer import RowWriter
+from node.spool import Spool
+from node.web.probes import ledger_fault
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    server = request.getfixturevalue("postgres_server")
+    return postgres.new_database(server, f"committer{next(_NUMBERS)}")
+
+
+class Rows:
+    """A committer with its ledger and spool."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.engine = open_ledger(url)
+        self.spool = Spool(folder / "spool")
+        self.row_writer = RowWriter(self.engine)
+        self.row_writer.start()
+
+    def follow(self, count: int, series_uid: str = "1.2.3") -> list[Receipt]:
+        """Keep ``count`` images of one association durably, as the receiver does, and have their rows written."""
+        sender = OpenAssociation(
+            id=f"a {series_uid}", receiver=self.spool.writer, calling_ae="CT", called_ae="AINODE",
+            peer_address="192.0.2.1", opened_at=1.0,
+        )  # fmt: skip
+        receipts = []
+        for dataset in ct_series(count, 16):
+            dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2", series_uid
+            draft = self.spool.draft()
+            header = file_header(
+                sop_class_uid=CTImageStorage, sop_instance_uid=dataset.SOPInstanceUID,
+                transfer_syntax_uid=ExplicitVRLittleEndian, sender="CT", receiver="AINODE",
+            )  # fmt: skip
+            draft.write([header, encode(dataset)])
+            kept = self.spool.keep("1.2", series_uid, dataset.SOPInstanceUID, draft)
+            receipts.append(
+                Receipt(
+                    sop_instance_uid=dataset.SOPInstanceUID, sop_class_uid=CTImageStorage,
+                    transfer_syntax_uid=ExplicitVRLittleEndian, study_instance_uid="1.2",
+                    series_instance_uid=series_uid, modality="CT", path=kept.path, digest=kept.digest, size=kept.size,
+                    conflict=False, association=sender, received_at=time.time(),
+                )
+            )  # fmt: skip
+            self.row_writer.follow(receipts[-1], draft)
+        return receipts
+
+    def written(self) -> set[str]:
+        with self.engine.connect() as connection:
+            return set(connection.scalars(sa.select(instance.c.sop_instance_uid)))
+
+    def closed(self) -> set[str]:
+        with self.engine.connect() as connection:
+            return set(connection.scalars(sa.select(association.c.id).where(association.c.closed_at.is_not(None))))
+
+
+@pytest.fixture
+def rows(url: str, tmp_path: Path) -> Iterator[Rows]:
+    made = Rows(url, tmp_path)
+    yield made
+    made.row_writer.stop()
+    made.engine.dispose()
+
+
+@contextmanager
+def refusing(engine: sa.Engine, condition: str) -> Iterator[None]:
+    """While inside, the ledger refuses rows of ``instance`` for which the SQL ``condition`` on NEW holds."""
+    if engine.dialect.name == "sqlite":
+        begin = [
+            f"CREATE TRIGGER guard BEFORE INSERT ON instance WHEN {condition} BEGIN SELECT RAISE(ABORT, 'guarded'); END"
+        ]
+        end = ["DROP TRIGGER guard"]
+    else:
+        begin = [
+            "CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'guarded'; END $$",
+            f"CREATE TRIGGER guard BEFORE INSERT ON instance FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION guard()",
+        ]
+        end = ["DROP TRIGGER guard ON instance", "DROP FUNCTION guard"]
+    _execute(engine, begin)
+    try:
+        yield
+    finally:
+        _execute(engine, end)
+
+
+def _execute(engine: sa.Engine, statements: list[str]) -> None:
+    with begin_immediate(engine) as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def test_rows_that_a_guard_refuses_wait_and_receiving_stops_until_it_is_gone(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_writer, "STALLED_SECONDS", 1.0)
+    with refusing(rows.engine, "TRUE" if rows.engine.dialect.name == "postgresql" else "1"):
+        receipts = rows.follow(8)
+        rows.row_writer.close("a 1.2.3", Ending("released"))
+        assert rows.row_writer.has_room(), "a moment's trouble stops nobody"
+        until(lambda: not rows.row_writer.has_room())
+        assert rows.written() == set()
+        assert rows.spool.without_row(0.0) == 8
+        assert ledger_fault(rows.engine) == "the ledger takes no rows; images are refused"
+    assert ledger_fault(rows.engine) == ""
+    until(lambda: rows.written() == {receipt.sop_instance_uid for receipt in receipts})
+    until(rows.row_writer.has_room)
+    until(lambda: rows.closed() == {"a 1.2.3"})
+    assert rows.spool.without_row(0.0) == 0
+
+
+def test_rows_wait_while_postgresql_is_read_only(
+    postgres_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_writer, "STALLED_SECONDS", 1.0)
+    url = postgres.new_database(postgres_server, "readonly")
+    rows = Rows(url, tmp_path)
+
+    def read_only(value: str) -> None:
+        """As a guard of the disk does, or a server that was demoted: for every connection, also those that are open."""
+        server = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+        with server.connect() as connection:
+            connection.exec_driver_sql(f"ALTER DATABASE readonly SET default_transaction_read_only = {value}")
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'readonly'"
+            )
+        server.dispose()
+
+    first = rows.follow(4)
+    until(lambda: len(rows.written()) == 4)
+    read_only("on")
+    second = rows.follow(4, "1.2.4")
+    until(lambda: not rows.row_writer.has_room())
+    with pytest.raises(LedgerError):
+        rows.row_writer.record(first[0])
+    assert rows.spool.without_row(0.0) == 4
+    assert ledger_fault(rows.engine) == "the ledger takes no rows; images are refused"
+    read_only("off")
+    until(lambda: rows.written() == {receipt.sop_instance_uid for receipt in (*first, *second)})
+    until(rows.row_writer.has_room)
+    rows.row_writer.stop()
+    rows.engine.dispose()
+
+
+def test_one_row_that_the_ledger_refuses_holds_up_no_other_and_is_tried_again(
+    rows: Rows, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_writer, "STALLED_SECONDS", 0.0)
+    bad = "1.2.666"
+    with refusing(rows.engine, f"NEW.series_instance_uid = '{bad}'"):
+        rows.follow(1, bad)
+        receipts = rows.follow(40)
+        rows.row_writer.close("a 1.2.3", Ending("released"))
+        rows.row_writer.close(f"a {bad}", Ending("released"))
+        wanted = {receipt.sop_instance_uid for receipt in receipts}
+        until(lambda: rows.written() == wanted)
+        until(lambda: rows.closed() == {"a 1.2.3"})  # the series with a missing row is not complete
+        assert rows.row_writer.has_room()
+        assert rows.spool.without_row(0.0) == 1
+        assert "the ledger refuses its row" in caplog.text
+        rows.row_writer.record(receipts[0])
+        more = rows.follow(3, "1.2.9")
+        until(lambda: rows.written() == wanted | {receipt.sop_instance_uid for receipt in more})
+    until(lambda: len(rows.written()) == 44)
+    until(lambda: f"a {bad}" in rows.closed())
+    assert rows.spool.without_row(0.0) == 0
+
+
+def test_a_refused_row_is_found_at_the_next_start_and_stops_no_other(url: str, tmp_path: Path) -> None:
+    rows = Rows(url, tmp_path)
+    bad = "1.2.666"
+    with refusing(rows.engine, f"NEW.series_instance_uid = '{bad}'"):
+        rows.follow(1, bad)
+        good = {receipt.sop_instance_uid for receipt in rows.follow(3)}
+        until(lambda: rows.written() == good)
+        rows.row_writer.stop()
+        assert rows.spool.without_row(0.0) == 1
+        folder = rows.spool.folder
+        del rows.spool  # as if its process had ended
+        spool = Spool(folder)
+        assert recover(rows.engine, spool) == 0
+        assert spool.without_row(0.0) == 1
+    assert recover(rows.engine, spool) == 1
+    assert len(rows.written()) == 4
+    assert spool.without_row(0.0) == 0
+    rows.engine.dispose()
+
+
+def test_recovery_records_what_it_can_beside_a_row_that_the_ledger_refuses(url: str, tmp_path: Path) -> None:
+    rows = Rows(url, tmp_path)
+    with refusing(rows.engine, "NEW.sop_class_uid <> '0'"):
+        images = rows.follow(5)
+        until(lambda: rows.spool.without_row(0.0) == 5)
+        rows.row_writer.stop()
+    folder = rows.spool.folder
+    del rows.spool
+    spool = Spool(folder)
+    with refusing(rows.engine, f"NEW.sop_instance_uid = '{images[2].sop_instance_uid}'"):
+        assert recover(rows.engine, spool) == 4
+    assert recover(rows.engine, spool) == 1
+    assert rows.written() == {receipt.sop_instance_uid for receipt in images}
+    rows.engine.dispose()
+
+
+def test_what_the_ledger_is_tried_with_leaves_no_trace(rows: Rows) -> None:
+    with refusing(rows.engine, "NEW.sop_instance_uid = '1.2.5.1'"):
+        receipt = replace(rows.follow(1)[0], sop_instance_uid="1.2.5.1")
+        with pytest.raises(LedgerError, match="not written"):
+            rows.row_writer.record(receipt)
+        until(lambda: len(rows.written()) == 1)
+    with rows.engine.connect() as connection:
+        for table in (instance, series, association, event):
+            for row in connection.execute(sa.select(table)):
+                assert "0" not in {row[0], getattr(row, "study_instance_uid", "")}
+                assert "trial" not in tuple(row)
+
+
+def test_a_stop_gives_up_a_ledger_that_takes_nothing(rows: Rows) -> None:
+    with refusing(rows.engine, "NEW.sop_class_uid <> ''"):
+        rows.follow(4)
+        begun = time.monotonic()
+        rows.row_writer.stop()
+        assert time.monotonic() - begun < 8.0
+    assert rows.spool.without_row(0.0) == 4
+    rows.row_writer = RowWriter(rows.engine)
+    rows.row_writer.start()
+
+
+def test_many_threads_lose_nothing_while_the_ledger_comes_and_goes(rows: Rows) -> None:
+    done: list[Receipt] = []
+
+    def send(name: str) -> None:
+        for _ in range(5):
+            done.extend(rows.follow(4, name))
+            time.sleep(0.05)
+
+    senders = [threading.Thread(target=send, args=(f"1.2.{number}",)) for number in range(4)]
+    for sender in senders:
+        sender.start()
+    for _ in range(4):
+        with refusing(rows.engine, "NEW.sop_class_uid <> ''"):
+            time.sleep(0.2)
+        time.sleep(0.1)
+    for sender in senders:
+        sender.join()
+    until(lambda: rows.written() == {receipt.sop_instance_uid for receipt in done}, seconds=30.0)

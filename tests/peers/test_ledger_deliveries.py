@@ -1,0 +1,244 @@
+"""Transitions of the deliveries in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import postgres
+import pytest
+import sqlalchemy as sa
+from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
+
+from node.ledger import begin_immediate, open_ledger
+from node.ledger import deliveries as d
+from node.ledger import pending_deliveries as o
+from node.ledger.retry_transitions import retry_job
+from node.ledger.tables import delivery_instance, event, job, metadata, result
+from node.ledger.transitions import cancel_job
+
+JOB, PACS = "job-1", "pacs"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres.cluster() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Connection]:
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("server")
+    engine = open_ledger(url)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    with begin_immediate(engine) as connection:
+        connection.execute(
+            sa.insert(job).values(
+                id=JOB,
+                study_instance_uid="1.2",
+                series_instance_uid="1.2.3",
+                generation=1,
+                pipeline="nodule",
+                rule="chest",
+                destinations=[PACS],
+                priority=2,
+                state="IN PROGRESS",
+                stage="deliver",
+                run=0,
+                attempt=1,
+                created_at=1.0,
+                updated_at=1.0,
+            )
+        )
+        for number in (1, 2):
+            add_result(connection, f"1.2.3.{number}")
+        d.schedule_delivery(connection, JOB, PACS)
+        yield connection
+    engine.dispose()
+
+
+def add_result(connection: sa.Connection, uid: str, quarantine: str | None = None) -> None:
+    connection.execute(
+        sa.insert(result).values(
+            sop_instance_uid=uid,
+            job_id=JOB,
+            sop_class_uid=SegmentationStorage,
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            series_instance_uid="1.2.4",
+            description="",
+            path=f"results/{uid}.dcm",
+            digest="",
+            size=100,
+            quarantine=quarantine,
+            created_at=1.0,
+        )
+    )
+
+
+def owed(connection: sa.Connection) -> list[str]:
+    return [one.sop_instance_uid for one in o.instances_to_store(connection, JOB, PACS)]
+
+
+def test_only_results_of_the_kinds_a_destination_wants_are_owed_also_after_a_retry(connection: sa.Connection) -> None:
+    connection.execute(sa.update(result).where(result.c.sop_instance_uid == "1.2.3.1").values(kind="sr"))
+    connection.execute(sa.update(result).where(result.c.sop_instance_uid == "1.2.3.2").values(kind="sr alone"))
+    d.schedule_delivery(connection, JOB, PACS, ["seg", "sr"])
+    assert owed(connection) == ["1.2.3.1"]
+    assert status(connection).instances == 1
+    retry_job(connection, JOB, "deliver")
+    assert owed(connection) == ["1.2.3.1"]
+    answer(connection, "1.2.3.1", 0x0000)
+    assert d.settle_delivery(connection, JOB, PACS) == d.STORED
+
+
+def answer(connection: sa.Connection, uid: str, status: int | None) -> None:
+    assert d.record_status(connection, claim(connection), uid, status=status, comment="")
+
+
+def claim(connection: sa.Connection) -> d.Claim:
+    """The right to report, without an attempt of its own."""
+    return d.Claim(job_id=JOB, destination=PACS, attempt=1, since=status(connection).created_at)
+
+
+def status(connection: sa.Connection) -> o.DeliveryStatus:
+    (found,) = o.deliveries_of(connection, JOB)
+    return found
+
+
+@pytest.mark.parametrize("code", [0x0000, 0xB000, 0xB006, 0xB007, 0xBFFF, 0x0111])
+def test_a_stored_instance_is_never_owed_again(connection: sa.Connection, code: int) -> None:
+    assert o.is_stored(code)
+    answer(connection, "1.2.3.1", code)
+    assert owed(connection) == ["1.2.3.2"]
+
+
+@pytest.mark.parametrize("code", [None, 0x0110, 0x0122, 0x0124, 0xA700, 0xA7FF, 0xA900, 0xC000, 0xCFFF, 0xFE00])
+def test_a_refused_instance_stays_owed(connection: sa.Connection, code: int | None) -> None:
+    assert not o.is_stored(code)
+    answer(connection, "1.2.3.1", code)
+    assert owed(connection) == ["1.2.3.1", "1.2.3.2"]
+    assert d.settle_delivery(connection, JOB, PACS) == "SCHEDULED"
+
+
+def test_quarantined_results_are_owed_to_nobody(connection: sa.Connection) -> None:
+    add_result(connection, "1.2.3.9", quarantine="geometry differs")
+    assert "1.2.3.9" not in owed(connection)
+    assert status(connection).instances == 2
+
+
+def test_a_delivery_is_stored_only_when_its_last_instance_is(connection: sa.Connection) -> None:
+    begun = d.begin_delivery(connection, JOB, PACS)
+    assert begun == claim(connection)
+    assert status(connection).state == "IN PROGRESS"
+    answer(connection, "1.2.3.1", 0)
+    assert d.settle_delivery(connection, JOB, PACS) == "SCHEDULED"
+    answer(connection, "1.2.3.2", 0xB000)
+    assert d.settle_delivery(connection, JOB, PACS) == "STORED"
+    told = connection.execute(sa.select(event.c.what, event.c.detail)).all()
+    assert [tuple(t) for t in told] == [("delivery stored", "pacs: 2 instances")]
+    assert (status(connection).stored, status(connection).committed) == (2, 0)
+
+
+def test_new_results_reopen_a_delivery_and_only_they_are_sent(connection: sa.Connection) -> None:
+    for uid in ("1.2.3.1", "1.2.3.2"):
+        answer(connection, uid, 0)
+    d.settle_delivery(connection, JOB, PACS)
+    add_result(connection, "1.2.3.3")
+    d.schedule_delivery(connection, JOB, PACS)
+    assert status(connection).state == "SCHEDULED"
+    assert owed(connection) == ["1.2.3.3"]
+
+
+def test_a_cancelled_delivery_is_not_begun_and_a_running_one_learns_of_it(connection: sa.Connection) -> None:
+    begun = d.begin_delivery(connection, JOB, PACS)
+    assert begun is not None
+    d.cancel_deliveries(connection, JOB)
+    assert not d.record_status(connection, begun, "1.2.3.1", status=0, comment="")
+    assert d.begin_delivery(connection, JOB, PACS) is None
+    d.postpone_delivery(connection, begun, "down", 99.0)
+    assert (status(connection).state, status(connection).error) == ("CANCELED", None)
+
+
+def test_a_postponed_delivery_says_why_and_when(connection: sa.Connection) -> None:
+    for attempt in (1, 2, 3):
+        begun = d.begin_delivery(connection, JOB, PACS)
+        assert begun is not None
+        assert begun.attempt == attempt
+        d.postpone_delivery(connection, begun, "connection refused", 100.0 + attempt)
+    assert (status(connection).error, status(connection).next_at) == ("connection refused", 103.0)
+    assert [s.destination for s in o.open_deliveries(connection)] == [PACS]
+
+
+def test_commitment_of_every_instance_confirms(connection: sa.Connection) -> None:
+    both = ["1.2.3.1", "1.2.3.2"]
+    for uid in both:
+        answer(connection, uid, 0)
+    d.settle_delivery(connection, JOB, PACS)
+    d.record_request(connection, JOB, PACS, both, "2.25.1")
+    assert o.instances_to_confirm(connection, JOB, PACS, asked_before=0.0) == []
+    assert d.record_commitment(connection, "2.25.1", both[:1], [])
+    assert status(connection).state == "STORED"
+    assert d.record_commitment(connection, "2.25.1", both[1:], [])
+    assert status(connection).state == "CONFIRMED"
+    assert d.begin_delivery(connection, JOB, PACS) is None
+
+
+def test_an_unanswered_request_is_asked_again(connection: sa.Connection) -> None:
+    answer(connection, "1.2.3.1", 0)
+    d.record_request(connection, JOB, PACS, ["1.2.3.1"], "2.25.1")
+    later = o.instances_to_confirm(connection, JOB, PACS, asked_before=float("inf"))
+    assert [one.sop_instance_uid for one in later] == ["1.2.3.1"]
+
+
+def test_what_the_peer_cannot_commit_is_sent_again(connection: sa.Connection) -> None:
+    both = ["1.2.3.1", "1.2.3.2"]
+    for uid in both:
+        answer(connection, uid, 0)
+    d.record_request(connection, JOB, PACS, both, "2.25.1")
+    assert d.record_commitment(connection, "2.25.1", both[:1], [(both[1], 0x0112)])
+    assert status(connection).state == "SCHEDULED"
+    assert owed(connection) == [both[1]]
+
+
+def test_a_report_for_an_unknown_transaction_changes_nothing(connection: sa.Connection) -> None:
+    assert not d.record_commitment(connection, "2.25.99", ["1.2.3.1"], [])
+    assert status(connection).committed == 0
+
+
+def test_a_report_does_not_vouch_for_instances_outside_its_request(connection: sa.Connection) -> None:
+    for uid in ("1.2.3.1", "1.2.3.2"):
+        answer(connection, uid, 0)
+    d.record_request(connection, JOB, PACS, ["1.2.3.1"], "2.25.1")
+    d.record_commitment(connection, "2.25.1", ["1.2.3.1", "1.2.3.2"], [])
+    assert (status(connection).state, status(connection).committed) == ("STORED", 1)
+
+
+def test_a_sender_that_a_retry_overtook_may_say_nothing(connection: sa.Connection) -> None:
+    overtaken = d.begin_delivery(connection, JOB, PACS)
+    assert overtaken is not None
+    cancel_job(connection, JOB, "")
+    for stage, rows in (("deliver", 2), ("infer", 0)):
+        retry_job(connection, JOB, stage)
+        assert not d.record_status(connection, overtaken, "1.2.3.1", status=0, comment="")
+        d.postpone_delivery(connection, overtaken, "down", 99.0)
+        d.record_found(connection, overtaken, ["1.2.3.1"], ["1.2.3.2"], 1e12)
+        assert connection.scalar(sa.select(sa.func.count()).select_from(delivery_instance)) == 0
+        assert len(owed(connection)) == rows
+        assert all(one.error is None for one in o.all_deliveries(connection))
+
+
+def test_what_is_found_is_confirmed_and_what_is_not_there_in_time_is_sent_again(connection: sa.Connection) -> None:
+    begun = d.begin_delivery(connection, JOB, PACS)
+    assert begun is not None
+    for uid in ("1.2.3.1", "1.2.3.2"):
+        answer(connection, uid, 0)
+    d.record_found(connection, begun, ["1.2.3.1"], ["1.2.3.2"], sent_before=0.0)
+    assert (status(connection).state, status(connection).committed) == ("STORED", 1)
+    d.record_found(connection, begun, [], ["1.2.3.2"], sent_before=1e12)
+    assert (status(connection).state, owed(connection)) == ("SCHEDULED", ["1.2.3.2"])
+    answer(connection, "1.2.3.2", 0)
+    d.record_found(connection, begun, ["1.2.3.2"], [], sent_before=0.0)
+    assert status(connection).state == "CONFIRMED"

@@ -1,0 +1,95 @@
+"""A node whose router is moved by hand along a clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from dicom_files import ct_series
+from job_node import JobNode
+from pydicom import FileDataset
+from pydicom.uid import generate_uid
+
+from node.config import Config, parse
+from node.ledger import begin_immediate
+from node.ledger.association_endings import Ending
+from node.ledger.instances import OpenAssociation, Receipt, close_associations, record_instances
+from node.ledger.jobs import Job, list_jobs
+from node.ledger.tables import decision
+from node.operate.account.report import account
+from node.operate.account.rows import read
+from node.routing.router import Router
+
+
+class Scene:
+    """A node whose router is moved by hand, along a clock that begins at ``self.at``."""
+
+    def __init__(self, folder: Path, text: str, url: str = "") -> None:
+        storage = {"folder": folder, "ledger_url": url}
+        self.config = Config.model_validate({**parse(text).model_dump(), "storage": storage})
+        self.node = JobNode(self.config)
+        self.router = Router(self.config, self.node.engine, self.node.spool, self.node.jobs)
+        self.at = time.time()
+        self.study, self.frame = str(generate_uid()), str(generate_uid())
+
+    def receive(self, images: Iterable[FileDataset] | None = None, **attributes: Any) -> str:
+        """A CT series of 4 images comes from CT1 now; its Series Instance UID. All series show one region."""
+        images = list(images or ct_series(n=4, size=16, study=self.study))
+        attributes.setdefault("FrameOfReferenceUID", self.frame)
+        sender = OpenAssociation(
+            id=str(generate_uid()),
+            receiver="r",
+            calling_ae="CT1",
+            called_ae="AINODE",
+            peer_address="10.1.2.3",
+            opened_at=self.at,
+        )
+        receipts = []
+        for dataset in images:
+            for keyword, value in attributes.items():
+                setattr(dataset, keyword, value)
+            buffer = BytesIO()
+            dataset.save_as(buffer, enforce_file_format=True)
+            uids = (dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID)
+            kept = self.node.spool.keep(*uids, [buffer.getvalue()])
+            receipts.append(
+                Receipt(
+                    sop_instance_uid=dataset.SOPInstanceUID,
+                    sop_class_uid=dataset.SOPClassUID,
+                    transfer_syntax_uid=dataset.file_meta.TransferSyntaxUID,
+                    study_instance_uid=dataset.StudyInstanceUID,
+                    series_instance_uid=dataset.SeriesInstanceUID,
+                    modality=dataset.Modality,
+                    path=kept.path,
+                    digest=kept.digest,
+                    size=kept.size,
+                    conflict=False,
+                    association=sender,
+                    received_at=self.at,
+                )
+            )
+        with begin_immediate(self.node.engine) as connection:
+            record_instances(connection, receipts)
+            close_associations(connection, [sender.id], self.at, Ending("released"))
+        return str(images[0].SeriesInstanceUID)
+
+    def wait(self, seconds: float) -> None:
+        self.at += seconds
+        self.router.step(self.at)
+
+    def jobs(self) -> list[Job]:
+        with self.node.engine.connect() as connection:
+            return list_jobs(connection)
+
+    def decided(self) -> dict[str, tuple[str, str]]:
+        """Outcome and reason by series."""
+        with self.node.engine.connect() as connection:
+            rows = connection.execute(sa.select(decision).order_by(decision.c.generation))
+            return {row.series_instance_uid: (row.outcome, row.reason) for row in rows}
+
+    def differences(self) -> tuple[str, ...]:
+        return account(read(self.node.engine), self.config.is_owed).differences

@@ -1,0 +1,118 @@
+"""Pictures of the dashboard's pages for docs/images: Chromium on a ledger with a made-up week behind it.
+
+``python tests/support/web_pictures.py docs/images`` makes the pages that show no images; those of phantoms come from
+the demo.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from dashboards import PASSWORD, Dashboard, analysed, dashboard_on
+from playwright.sync_api import sync_playwright
+from test_drift import facts
+
+from node.ledger import begin_immediate
+from node.ledger.circuits import record_failure
+from node.ledger.operator_switches import record_facts
+from node.ledger.tables import decision, delivery, executor, job, job_fact, series
+
+PAGES = {
+    "web-studies": "/",
+    "web-destinations": "/destinations",
+    "web-pipelines": "/pipelines",
+    "web-pipeline": "/pipelines/nodule",
+}
+STUDIES = (  # modality, images, minutes ago, job: state, stage, outcome, state of its delivery
+    ("CT", 87, 0.2, None),
+    ("CT", 212, 2, ("SCHEDULED", "infer", None, None)),
+    ("MR", 176, 4, ("IN PROGRESS", "infer", None, None)),
+    ("CT", 340, 9, ("IN PROGRESS", "deliver", "findings", "IN PROGRESS")),
+    ("CT", 305, 31, ("COMPLETED", "deliver", "no findings", "CONFIRMED")),
+    ("MR", 24, 55, ("COMPLETED", "deliver", "not applicable", "CONFIRMED")),
+    ("CT", 298, 84, ("COMPLETED", "deliver", "findings", "CONFIRMED")),
+    ("CT", 133, 121, ("COMPLETED", "deliver", "failed", "STORED")),
+    ("CT", 267, 190, ("COMPLETED", "deliver", "findings", "CONFIRMED")),
+)
+
+
+def fill(dashboard: Dashboard) -> None:
+    """Studies at every stage, processes that beat, a destination that is down, three hundred analyses."""
+    at = time.time()
+    with begin_immediate(dashboard.engine) as connection:
+        for number, one in enumerate(STUDIES):
+            _study(connection, number, at, one)
+        for role in ("receiver", "router", "worker", "sender"):
+            connection.execute(executor.insert().values(id=role, role=role, host="node", pid=1, beat_at=at + 3600))
+        for _ in range(5):
+            record_failure(connection, "archive", "archive (ARCHIVE at 10.1.2.9:104): refused", at - 900, at + 60)
+        chance = random.Random(4)
+        week = facts(250, 8)[::-1] + facts(50, 9, scanner="C Three", slice_spacing_mm=2.0)
+        for number, fact in enumerate(week):
+            scores = [round(chance.betavariate(5, 2), 3) for _ in range(fact["findings"])]
+            outcome = chance.choices(("findings", "no findings", "not applicable", "failed"), (30, 60, 8, 2))[0]
+            more = {"outcome": outcome, "scores": scores, "device": "cpu", "run_seconds": chance.gauss(18, 3)}
+            record_facts(connection, f"fact {number}", "nodule", {**fact, **more, "host_mib": chance.gauss(1100, 60)})
+            when = at - (len(week) - number) * 2000.0
+            mine = job_fact.c.job_id == f"fact {number}"
+            connection.execute(sa.update(job_fact).where(mine).values(at=when, histogram=_levels(chance)))
+
+
+def _study(connection: sa.Connection, number: int, at: float, entry: tuple[str, int, float, Any]) -> None:
+    modality, images, minutes, work = entry
+    uid, last = f"1.2.826.0.1.3680043.8.498.{73019284 + 911 * number}", at - minutes * 60
+    of = {"study_instance_uid": uid, "series_instance_uid": f"{uid}.3"}
+    state = {"state": "COMPLETE", "generation": 1} if work else {"state": "RECEIVING", "generation": 0}
+    connection.execute(
+        series.insert().values(**of, modality=modality, instances=images, first_at=last - 40, last_at=last, **state)
+    )
+    if work is None:
+        return
+    ruling = {"generation": 1, "outcome": "routed", "reason": "", "trace": [], "decided_at": last}
+    connection.execute(decision.insert().values(**of, **ruling))
+    name, (status, stage, outcome, sent) = f"{number:016x}", work
+    row = {"generation": 1, "pipeline": "nodule" if modality == "CT" else "tumor", "rule": "chest CT", "run": 0}
+    row |= {"destinations": ["pacs"], "priority": 2, "attempt": 0, "created_at": last, "updated_at": last}
+    connection.execute(job.insert().values(id=name, **of, **row, state=status, stage=stage, outcome=outcome))
+    if sent is not None:
+        times = {"attempt": 0, "created_at": last, "updated_at": last + 20}
+        connection.execute(delivery.insert().values(job_id=name, destination="pacs", state=sent, **times))
+
+
+def _levels(chance: random.Random) -> list[float]:
+    """Shares of a chest CT: air, lung, soft tissue."""
+    samples = [chance.gauss(*chance.choice(((-1000, 30), (-850, 60), (-850, 60), (30, 70)))) for _ in range(400)]
+    return [sum(low <= s < low + 64 for s in samples) / 400 for low in range(-1024, 2048, 64)]
+
+
+def main(out: Path) -> None:
+    """Write the pictures to a folder."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+        more = {"archive": {"title": "ARCHIVE", "host": "10.1.2.9", "port": 104}}
+        with dashboard_on(Path(name), *analysed(Path(name)), destinations=more) as dashboard:
+            fill(dashboard)
+            browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1280, "height": 860})
+            page.set_default_timeout(300_000)
+            page.goto(f"http://127.0.0.1:{dashboard.config.web.port}/login")
+            page.screenshot(path=out / "web-login.png")
+            page.get_by_label("Name").fill("otto")
+            page.get_by_label("Password").fill(PASSWORD)
+            page.keyboard.press("Enter")
+            page.get_by_role("heading", name="Studies").wait_for()
+            for picture, path in PAGES.items():
+                page.goto(f"http://127.0.0.1:{dashboard.config.web.port}{path}")
+                page.screenshot(path=out / f"{picture}.png")
+            browser.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,218 @@
+"""A whole node in processes of its own, as an administrator starts it, and the pipelines it runs in tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from real_peers import free_port
+from scipy import ndimage
+
+from node.errors import NotFoundError
+from node.ledger.engine import ledger_url, open_ledger
+from node.operate.explain import explain
+from node.pipeline import (
+    Algorithm,
+    DerivedSeries,
+    Findings,
+    Lesion,
+    Measurement,
+    Needs,
+    Segment,
+    Series,
+    codes,
+)
+
+START_SECONDS = 120.0
+BRIGHT = 900.0
+"""What ``Bright`` looks for: HU in CT, stored values in MR."""
+
+
+class Bright:
+    """Every connected region of at least ``BRIGHT`` is a lesion; where there are any, also half the volume's values."""
+
+    algorithm = Algorithm(name="Bright", version="1.0", parameters={"threshold": str(BRIGHT)})
+    needs = Needs(modalities=frozenset({"CT", "MR"}), min_slices=3)
+
+    def run(self, series: Series) -> Findings:
+        volume = series.volume("LPH" if series.modality == "CT" else "HPL")
+        labels, count = ndimage.label(volume.array >= BRIGHT)
+        lesions = tuple(
+            Lesion(
+                segment=Segment(
+                    label=f"Bright {number}",
+                    mask=volume.with_array((labels == number).astype(np.uint8)),
+                    category=codes.SCT.MorphologicallyAbnormalStructure,
+                    type=codes.SCT.Nodule,
+                ),
+                finding=codes.SCT.Nodule,
+                site=codes.SCT.Lung,
+                measurements=(
+                    Measurement(
+                        name=codes.DCM.AttenuationCoefficient,
+                        value=float(volume.array[labels == number].mean()),
+                        unit=codes.UCUM.HounsfieldUnit,
+                    ),
+                )
+                if series.modality == "CT"
+                else (),
+                probability=0.9,
+            )
+            for number in range(1, count + 1)
+        )
+        half = DerivedSeries(
+            volume=volume.with_array(volume.array / 2), description="Halved", derivation=codes.DCM.Smoothing
+        )
+        return Findings(lesions=lesions, derived=(half,) if lesions else (), looked_for=(codes.SCT.Nodule,))
+
+
+def create(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> Bright:
+    return Bright()
+
+
+class WholeNode:
+    """``ainode run`` with pipeline ``bright`` for CT and MR, and one destination."""
+
+    def __init__(self, folder: Path, destination_port: int, title: str = "ORTHANC", extra: str = "") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.folder = folder / "data"
+        self.config = folder / "config.toml"
+        self._log = folder / "node.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.config.write_text(f"""
+[ae]
+address = "127.0.0.1"
+port = {self.port}
+[storage]
+folder = "{self.folder}"
+min_free_gib = 0.0
+[series]
+quiet_seconds = 2.0
+gap_seconds = 4.0
+[jobs]
+first_retry_seconds = 0.2
+[devices]
+use = ["cpu"]
+cpu_threads = 1
+[pipelines.bright]
+factory = "whole_node:create"
+[destinations.pacs]
+title = "{title}"
+host = "127.0.0.1"
+port = {destination_port}
+first_retry_seconds = 0.5
+max_retry_seconds = 1.0
+{extra}
+[[rules]]
+name = "everything with a grid"
+pipelines = ["bright"]
+destinations = ["pacs"]
+[rules.match]
+Modality = ["CT", "MR"]
+""")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "node", "run", "--config", self.config],
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+            )
+        seen = self.log().count("node ready")
+        deadline = time.monotonic() + START_SECONDS
+        while self.log().count("node ready") <= seen:
+            assert self._process.poll() is None, self.log()
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.1)
+
+    def stop(self) -> int:
+        """SIGTERM; return the exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(90.0)
+
+    def kill(self) -> None:
+        """kill -9 of every process, as a power cut would."""
+        if self._process is None:
+            return
+        try:
+            everything = [psutil.Process(self._process.pid), *self._children()]
+        except psutil.NoSuchProcess:
+            everything = []
+        for process in everything:
+            process.kill()
+        self._process.wait()
+
+    def kill_role(self, role: str) -> None:
+        """kill -9 of one role; its supervisor starts it again."""
+        for process in self._children():
+            with suppress(psutil.NoSuchProcess):  # gone meanwhile, or a zombie that has no command line
+                if process.cmdline()[-2:] == ["--only", role]:
+                    os.kill(process.pid, signal.SIGKILL)
+                    return
+        raise AssertionError(f"no {role} is running")
+
+    def _children(self) -> list[psutil.Process]:
+        assert self._process is not None
+        return psutil.Process(self._process.pid).children(recursive=True)
+
+    def log(self) -> str:
+        return self._log.read_text() if self._log.exists() else ""
+
+    def ainode(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A verb of the command line on this node's configuration."""
+        verb, *rest = arguments
+        return subprocess.run(
+            [sys.executable, "-m", "node", verb, "--config", str(self.config), *rest],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=120.0,
+            check=False,
+        )
+
+    def explain(self, study_uid: str) -> dict[str, Any]:
+        """What ``ainode explain`` reads; empty for a study that the ledger does not know."""
+        engine = open_ledger(ledger_url("", self.folder))
+        try:
+            return explain(engine, study_uid)
+        except NotFoundError:
+            return {}
+        finally:
+            engine.dispose()
+
+    def finished(self, study_uid: str, jobs: int, seconds: float = 120.0) -> dict[str, Any]:
+        """Wait until every one of ``jobs`` jobs of a study is COMPLETED; return the explanation."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = self.explain(study_uid)
+            states = [job["state"] for series in found.get("series", []) for job in series["jobs"]]
+            if len(states) == jobs and all(state == "COMPLETED" for state in states):
+                return found
+            assert time.monotonic() < deadline, f"{states}\n{self.ainode('explain', study_uid).stdout}\n{self.log()}"
+            time.sleep(0.5)
+
+
+@contextmanager
+def whole_node(folder: Path, destination_port: int, **options: Any) -> Iterator[WholeNode]:
+    running = WholeNode(folder, destination_port, **options)
+    running.start()
+    try:
+        yield running
+    finally:
+        running.kill()

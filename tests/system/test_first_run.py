@@ -1,0 +1,178 @@
+"""``ainode init``: a configuration that holds what was answered, and nothing of before is lost."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from node.__main__ import main
+from node.config import AeTls, Config, load
+from node.tls import server_context
+from node.web.users import matches, read_users
+
+
+def init(folder: Path, *more: str, typed: str | None = None, yes: bool = True) -> Result:
+    flags = ["--pacs-title", "ARCHIVE", "--pacs-host", "10.9.8.7", "--storage", str(folder / "data")]
+    line = ["init", "--config", str(folder / "config.toml"), *([*flags, "--yes"] if yes else []), *more]
+    return CliRunner().invoke(main, line, input=typed)
+
+
+def written(folder: Path) -> Config:
+    return load(folder / "config.toml")
+
+
+def test_flags_make_a_configuration_and_the_neighbours_are_told(tmp_path: Path):
+    done = init(tmp_path, "--title", "AI1", "--port", "104", "--commitment", "--pipelines", "nodule")
+    assert done.exit_code == 0, done.output
+    config = written(tmp_path)
+    assert (config.ae.title, config.ae.port, config.storage.folder) == ("AI1", 104, tmp_path / "data")
+    assert set(config.destinations) == {"pacs"}
+    pacs = config.destinations["pacs"]
+    assert (pacs.title, pacs.host, pacs.port, pacs.commitment) == ("ARCHIVE", "10.9.8.7", 104, True)
+    assert [(rule.name, rule.pipelines) for rule in config.rules] == [("chest CT", ("nodule",))]
+    assert set(config.pipelines) == {"nodule"}
+    for line in (
+        "Enter on the PACS",
+        "AE title AI1",
+        "Segmentation Storage",
+        "Storage Commitment Push Model",
+        "scanner",
+    ):
+        assert line in done.output
+
+
+def test_the_transcript_of_the_page_has_the_lines_of_a_run(tmp_path: Path):
+    page = (Path(__file__).parents[2] / "docs" / "install.md").read_text(encoding="utf-8")
+    asked, said = page.split("    $ ainode init ")[1].split("\n\n## ")[0].split("\n", 1)
+    done = CliRunner().invoke(main, ["init", *asked.split(), "--config", str(tmp_path / "config.toml")])
+    assert done.exit_code == 0, done.output
+
+    def shape(text: str) -> list[str]:
+        places = re.sub(r"\b(host|at) [\w.-]+|/\S+", "X", text)
+        return [line.strip() for line in places.splitlines() if line.strip()]
+
+    assert shape(done.output) == shape(said)
+
+
+def test_questions_are_asked_and_their_defaults_taken(tmp_path: Path):
+    typed = f"\n\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\ny\n\nadmin\nlong enough\nlong enough\n\n\n"
+    done = init(tmp_path, typed=typed, yes=False)
+    assert done.exit_code == 0, done.output
+    config = written(tmp_path)
+    assert (config.ae.title, config.ae.port) == ("AINODE", 11112)
+    assert set(config.pipelines) == {"nodule", "tumor", "denoise"}
+    assert config.destinations["pacs"].commitment
+    assert config.web.enabled
+    user = read_users(tmp_path / "data" / "web-users")["admin"]
+    assert matches(user, "long enough")
+    assert "long enough" not in done.output
+    assert not config.ae.tls.enabled
+    assert not (tmp_path / "tls").exists()
+
+
+def test_a_certificate_and_units_are_made_for_who_answers_so(tmp_path: Path):
+    (tmp_path / "units").mkdir()
+    typed = f"\n\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\n\n\n\ntest\ny\n"
+    done = init(tmp_path, "--unit-folder", str(tmp_path / "units"), typed=typed, yes=False)
+    assert done.exit_code == 0, done.output
+    assert written(tmp_path).ae.tls.enabled
+    assert (tmp_path / "units" / "ainode.service").exists()
+
+
+def test_an_answer_that_will_not_do_is_told_at_once_and_asked_again(tmp_path: Path):
+    typed = (
+        f"MUCH TOO LONG A TITLE\nAI1\n70000\nmany\n104\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\n\n"
+        "nodul\nnodule\nno one\nadmin\nshort\nlong enough\nlong enough\n\n\n"
+    )
+    done = init(tmp_path, typed=typed, yes=False)
+    assert done.exit_code == 0, done.output
+    assert done.output.count("Error: ") == 6
+    config = written(tmp_path)
+    assert (config.ae.title, config.ae.port, set(config.pipelines)) == ("AI1", 104, {"nodule"})
+    assert set(read_users(tmp_path / "data" / "web-users")) == {"admin"}
+
+
+def test_a_flag_that_will_not_do_is_told_before_any_question(tmp_path: Path):
+    done = init(tmp_path, "--port", "70000", yes=False)
+    assert done.exit_code == 2
+    assert "ae.port = 70000" in done.output
+    assert "AE title of this node" not in done.output
+
+
+def test_comments_of_the_shipped_file_stay(tmp_path: Path):
+    init(tmp_path)
+    assert "# AE title under which scanners and PACS know this node" in (tmp_path / "config.toml").read_text()
+
+
+def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path):
+    (tmp_path / "config.toml").write_text("# mine\n")
+    done = init(tmp_path)
+    assert done.exit_code == 2
+    assert "exists and was not touched; give --force" in done.output
+    assert (tmp_path / "config.toml").read_text() == "# mine\n"
+    assert init(tmp_path, "--force").exit_code == 0
+    assert written(tmp_path).destinations
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--port", "70000"), "ae.port = 70000"),
+        (("--title", "MUCH TOO LONG A TITLE"), "ae.title"),
+        (("--pipelines", "nodul"), "pipelines nodul: not shipped; choose of nodule, tumor, denoise"),
+        (("--web-user", "admin"), "--web-password-file is needed"),
+    ],
+)
+def test_an_answer_that_will_not_do_writes_nothing(tmp_path: Path, more: tuple[str, ...], words: str):
+    done = init(tmp_path, *more)
+    assert done.exit_code == 2
+    assert words in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_keyboard_the_pacs_must_be_named(tmp_path: Path):
+    done = CliRunner().invoke(main, ["init", "--config", str(tmp_path / "c.toml"), "--yes"])
+    assert done.exit_code == 2
+    assert "--pacs-title is needed with --yes" in done.output
+
+
+def test_a_test_authority_makes_a_node_that_can_speak_tls(tmp_path: Path):
+    done = init(tmp_path, "--test-ca")
+    assert done.exit_code == 0, done.output
+    tls = written(tmp_path).ae.tls
+    assert tls.enabled
+    assert isinstance(server_context(AeTls.model_validate(tls.model_dump())), ssl.SSLContext)
+    verify = ["openssl", "verify", "-CAfile", tls.ca, tls.certificate]
+    assert subprocess.run(verify, capture_output=True, check=False).returncode == 0
+    assert Path(tls.key).stat().st_mode & 0o077 == 0
+
+
+def test_a_request_leaves_tls_off_until_it_is_signed(tmp_path: Path):
+    done = init(tmp_path, "--csr")
+    assert done.exit_code == 0, done.output
+    request = ["openssl", "req", "-verify", "-noout", "-in", str(tmp_path / "tls" / "ainode.csr")]
+    assert subprocess.run(request, capture_output=True, check=False).returncode == 0
+    assert not written(tmp_path).ae.tls.enabled
+    (tmp_path / "config.toml").unlink()
+    key = (tmp_path / "tls" / "ainode.key").read_bytes()
+    assert "ainode.key exists and was not touched" in init(tmp_path, "--csr").output
+    assert (tmp_path / "tls" / "ainode.key").read_bytes() == key
+
+
+def test_units_are_written_for_this_program_and_configuration(tmp_path: Path):
+    units = tmp_path / "units"
+    units.mkdir()
+    done = init(tmp_path, "--port", "104", "--install-units", "--unit-folder", str(units))
+    assert done.exit_code == 0, done.output
+    text = (units / "ainode.service").read_text()
+    assert f"--config {tmp_path / 'config.toml'}" in text
+    assert "/opt/ainode/.venv" not in text
+    more = (units / "ainode.service.d" / "init.conf").read_text()
+    assert f"ReadWritePaths={tmp_path / 'data'}" in more
+    assert "CAP_NET_BIND_SERVICE" in more
+    assert f"wrote {units / 'ainode.service'}" in done.output

@@ -1,0 +1,141 @@
+"""The verbs: help, errors with their exit status, words and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from dicom_files import ct_series, write
+from pydicom import dcmread
+from test_end_to_end import with_lesion
+
+from node import errors
+from node.__main__ import main
+from node.ledger import begin_immediate, open_ledger
+from node.ledger.circuits import record_failure
+from node.ledger.engine import ledger_url
+from node.ledger.operator_switches import pause_destination
+from node.wording import NOTICE
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f'[storage]\nfolder = "{tmp_path / "data"}"\nmin_free_gib = 0.0\n[pipelines.bright]\n'
+        'factory = "whole_node:create"\n'
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize("verb", sorted(main.commands))
+def test_every_verb_says_what_it_does(verb: str):
+    told = CliRunner().invoke(main, [verb, "--help"])
+    assert told.exit_code == 0
+    assert verb in CliRunner().invoke(main, ["--help"]).output
+    assert len(told.output.splitlines()) > 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        (["status", "--config", "absent.toml"], errors.ConfigError, "absent.toml: cannot be read"),
+        (["explain", "1.2.3"], errors.NotFoundError, "study 1.2.3: not in the ledger"),
+        (["retry", "abc"], errors.NotFoundError, "job 'abc' is not in the ledger"),
+        (["cancel", "abc"], errors.NotFoundError, "job 'abc' is not in the ledger"),
+        (["run", "--only", "reciever"], errors.ConfigError, "--only 'reciever': no such role"),
+        (["try", "nodul", "."], errors.NotFoundError, "(did you mean 'nodule'?)"),
+    ],
+)
+def test_an_error_is_one_message_with_the_exit_status_of_its_class(
+    config: str, tmp_path: Path, arguments: list[str], kind: type[errors.NodeError], message: str
+):
+    write(ct_series(), tmp_path)
+    environment = {**os.environ, "AINODE_CONFIG": config, "PYTHONPATH": str(Path(__file__).parents[1] / "support")}
+    done = subprocess.run(
+        [sys.executable, "-m", "node", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == kind.exit_code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_each_error_class_has_the_exit_status_that_the_tree_shows():
+    tree = errors.__doc__ or ""
+    for name, kind in vars(errors).items():
+        if isinstance(kind, type) and issubclass(kind, errors.NodeError):
+            line = next(line for line in tree.splitlines() if f"{name} " in line)
+            assert f" {kind.exit_code} " in line, name
+
+
+def test_status_tells_a_paused_destination_from_one_that_is_down(config: str, tmp_path: Path):
+    CliRunner().invoke(main, ["status", "--config", config])  # makes the ledger
+    engine = open_ledger(ledger_url("", tmp_path / "data"))
+    with begin_immediate(engine) as connection:
+        pause_destination(connection, "archive", "anna")
+        for _ in range(3):
+            record_failure(connection, "pacs", "does not answer", at=0.0, probe_at=60.0)
+    engine.dispose()
+    told = CliRunner().invoke(main, ["status", "--config", config]).output
+    assert re.search(r"^PAUSED since .*: archive, until it is resumed\n  paused by anna$", told, re.MULTILINE)
+    assert re.search(r"^DOWN since .*: pacs, next probe .*\n  does not answer$", told, re.MULTILINE)
+
+
+def test_status_of_a_new_node_is_empty_in_words_and_json(config: str):
+    output = CliRunner().invoke(main, ["status", "--config", config]).output
+    assert ["jobs", "none"] in [line.split() for line in output.splitlines()]
+    found = json.loads(CliRunner().invoke(main, ["status", "--json", "--config", config]).output)
+    assert found["images"] == 0
+    assert found["studies"] == []
+
+
+def test_pipelines_lists_what_is_configured_and_what_keeps_one_away(config: str):
+    with Path(config).open("a") as file:
+        file.write('[pipelines.absent]\nfactory = "no_such_module:create"\n')
+    entries = json.loads(CliRunner().invoke(main, ["pipelines", "--json", "--config", config]).output)
+    assert entries[0]["algorithm"] == "Bright"
+    assert entries[0]["needs"]["modalities"] == ["CT", "MR"]
+    assert "no module 'no_such_module'" in entries[1]["error"]
+
+
+def test_check_names_what_fails_and_the_remedy(config: str, free_port: int):
+    with Path(config).open("a") as file:
+        file.write(f'[destinations.pacs]\ntitle = "PACS"\nhost = "127.0.0.1"\nport = {free_port}\n')
+    checked = CliRunner().invoke(main, ["check", "--json", "--config", config])
+    assert checked.exit_code == 1
+    answers = {entry["name"]: entry for entry in json.loads(checked.output)}
+    assert answers["storage"]["good"]
+    assert answers["pipeline bright"]["good"]
+    assert not answers["destination pacs"]["good"]
+    assert f"127.0.0.1:{free_port}" in answers["destination pacs"]["found"]
+
+
+def test_try_runs_a_pipeline_on_a_folder_and_writes_its_objects(tmp_path: Path):
+    write(ct_series(volume=with_lesion()), tmp_path / "study")
+    write(ct_series(volume=np.full((2, 32, 32), -800)), tmp_path / "study")
+    arguments = ["try", "whole_node:create", str(tmp_path / "study"), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(main, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    findings, unsuitable = json.loads(done.output)["series"]
+    assert (findings["outcome"], findings["segments"]) == ("findings", ["Bright 1"])
+    assert unsuitable["reason"] == "the series has 2 images, at least 3 are needed"
+    written = [dcmread(path).Modality for path in (tmp_path / "out").rglob("*.dcm")]
+    assert sorted(written) == ["CT"] * 6 + ["DOC", "OT", "SEG", "SR"]
+    assert [path.read_bytes()[1:4] for path in (tmp_path / "out").rglob("*.png")] == [b"PNG"]
+    told = CliRunner().invoke(main, arguments).output
+    assert NOTICE in told
+    assert "Outcome: findings." in told
+    assert re.search(r"Bright 1: .*; Image \d+\n +Long axis \d+ mm; Short axis \d+ mm; Volume [\d.]+ m", told), told

@@ -1,0 +1,131 @@
+"""Private names of libraries: listed in ``node/compat.py``, allowed by ``pyproject.toml``, and as the node needs them.
+
+When a library moves, this is where it shows first: raise the bound in both places only after these tests pass.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dbos import DBOS
+from highdicom import _standard_utils
+from pydicom import Dataset
+from pydicom.sr._concepts_dict import concepts
+from pynetdicom import _config, _globals
+
+from node.check import check
+from node.compat import INTERNALS, Internals, missing
+from node.config import parse
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTED = {
+    "_mapping",  # sqlalchemy.Row
+    "_replace",  # collections.namedtuple
+}
+TRAINING = {"_is_avx512_bf16_supported"}  # torch; only a pipeline's training program asks
+
+
+def dependencies() -> list[str]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def used(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Module and name of what a file takes from libraries by a private name; module ``""`` for an attribute."""
+    modules: dict[str, str] = {}
+    for part in ast.walk(tree):
+        if isinstance(part, ast.ImportFrom) and part.module not in (None, "_typeshed"):
+            if any(map(private, part.module.split("."))):
+                yield from ((part.module, alias.name) for alias in part.names)
+            else:
+                modules |= {a.asname or a.name: f"{part.module}.{a.name}" for a in part.names if private(a.name)}
+    for part in ast.walk(tree):
+        if isinstance(part, ast.Attribute):
+            owner = part.value.id if isinstance(part.value, ast.Name) else ""
+            if owner in modules:
+                yield modules[owner], part.attr
+            elif private(part.attr) and owner not in ("self", "cls"):
+                yield "", part.attr
+
+
+def test_every_private_name_that_the_code_uses_is_listed():
+    listed = {(i.module, name) for i in INTERNALS for name in i.names if "." not in name}
+    listed |= {("", name.rpartition(".")[2]) for i in INTERNALS for name in i.names if "." in name}
+    found = set()
+    for room in ("node", "pipelines"):
+        for path in (ROOT / room).rglob("*.py"):
+            found |= {one for one in used(ast.parse(path.read_text())) if not one[0].startswith("node")}
+    assert {one for one in found if one[1] not in DOCUMENTED | TRAINING} == listed
+
+
+def test_a_library_of_which_private_names_are_used_has_an_upper_bound():
+    bounds = {
+        name: below for one in dependencies() for name, below in re.findall(r"^([a-z0-9-]+)>=.*,<([0-9.]+)$", one)
+    }
+    assert bounds == {internals.library: internals.below for internals in INTERNALS}
+
+
+def test_every_dependency_has_a_lower_bound():
+    assert [one for one in dependencies() if not re.match(r"[a-z0-9-]+>=[0-9]", one)] == []
+
+
+def test_the_installed_libraries_have_every_name():
+    assert list(missing()) == []
+
+
+def test_a_name_that_moved_is_reported_with_its_purpose_and_the_remedy(monkeypatch: Any):
+    moved = Internals(
+        library="pydicom", below="3.1", module="pydicom.dataset", names=("Dataset._gone",), purpose="write elements"
+    )
+    assert re.fullmatch(
+        r"pydicom [0-9.]+ has no pydicom.dataset.Dataset._gone \(write elements\); install pydicom below 3.1",
+        *missing((moved,)),
+    )
+    monkeypatch.delattr(_config, "CODECS")
+    answer = next(answer for answer in check(parse("")) if answer.name == "libraries")
+    assert not answer.good
+    assert "has no pynetdicom._config.CODECS" in answer.found
+
+
+def test_dbos_recovers_the_workflows_of_named_executors():
+    parameters = inspect.signature(DBOS._recover_pending_workflows).parameters
+    assert list(parameters) == ["executor_ids"]
+
+
+def test_highdicom_has_the_tables_of_ps3_3():
+    iod = _standard_utils.get_sop_class_iod_map()["1.2.840.10008.5.1.4.1.1.66.4"]  # Segmentation Storage
+    modules = _standard_utils.get_iod_module_map()[iod]
+    assert {"key", "usage"} <= modules[0].keys()
+    assert {"M", "U", "C"} >= {module["usage"] for module in modules}
+    row = _standard_utils.get_module_attribute_map()["sop-common"][0]
+    assert {"keyword", "type", "path"} <= row.keys()
+    tree = _standard_utils.construct_module_tree("sop-common")["attributes"]
+    assert tree["SOPInstanceUID"]["type"] == _standard_utils.AttributeTypeValues.REQUIRED
+
+
+def test_pydicom_has_code_meanings_by_scheme_keyword_and_value():
+    assert concepts["SCT"]["Lung"]["39607008"][0] == "Lung"
+
+
+def test_pydicom_keeps_the_character_set_of_a_dataset():
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.PatientName = "M\u00fcller"
+    assert dataset._character_set == ["UTF8"]
+
+
+def test_pynetdicom_has_its_settings():
+    assert _globals.APPLICATION_CONTEXT_NAME == "1.2.840.10008.3.1.1.1"
+    assert isinstance(_config.STORE_SEND_CHUNKED_DATASET, bool)
+    assert isinstance(_config.LOG_HANDLER_LEVEL, str)
+    assert set(_config.CODECS) >= {"ascii"}
+    assert _config.VALIDATORS["UI"]("1.2.3")[0]

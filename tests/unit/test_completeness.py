@@ -1,0 +1,293 @@
+"""When a series is complete: strong signals at once, doubts wait, and every wait ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dicom_files import ct_series
+from pydicom import Dataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pynetdicom.sop_class import StorageCommitmentPushModel
+from receivers import Node, associate, configuration, send_dataset
+from scanner import RULE, ask, begin, names, say, send
+
+from node.config import SeriesTable, parse
+from node.jobs.engine import Jobs
+from node.ledger.engine import now
+from node.ledger.jobs import list_jobs
+from node.ledger.tables import decision, event, series
+from node.operate.explain import explain, tell
+from node.routing.completeness import Absent, Arrival, Interruption, Listing, judge, missing_parts, stated_count
+from node.routing.router import Router
+
+SETTINGS = SeriesTable(quiet_seconds=10, gap_seconds=60, procedure_step_seconds=600)
+PLAIN = Arrival(instances=3, last_at=0, open_associations=0)
+LISTING = Listing(by="the scanner", named=3, absent=0, unnamed=0)
+NEVER = 1e9
+
+
+@pytest.mark.parametrize(
+    ("changes", "complete_at"),
+    [
+        ({}, 10),
+        ({"open_associations": 1}, NEVER),
+        ({"missing": "slices are missing"}, 60),
+        ({"listings": (LISTING,)}, 0),
+        ({"listings": (LISTING,), "open_associations": 1, "missing": "slices are missing"}, 0),
+        ({"listings": (replace(LISTING, other_senders=1),), "open_associations": 1}, NEVER),
+        ({"listings": (replace(LISTING, named=0),)}, 10),
+        ({"listings": (replace(LISTING, unnamed=1),)}, 10),
+        ({"listings": (replace(LISTING, absent=1),)}, 60),
+        ({"stated": 3}, 0),
+        ({"stated": 4}, 60),
+        ({"in_progress": "a step is IN PROGRESS"}, 600),
+        ({"in_progress": "another step is IN PROGRESS", "listings": (LISTING,)}, 0),
+        ({"absent": Absent(refused=1, by="one was refused", at=5)}, 65),
+        ({"absent": Absent(collided=1, by="a UID was used twice"), "listings": (LISTING,)}, 60),
+        ({"absent": Absent(cut_off=1, by="one was cut off"), "stated": 3}, 60),
+        ({"absent": Absent(changed=1)}, 10),
+        ({"interruptions": (Interruption(what="aborted", at=3, strong=False),)}, 63),
+        ({"interruptions": (Interruption(what="aborted", at=3, strong=True),), "listings": (LISTING,)}, 0),
+        ({"unreadable": 1}, 10),
+    ],
+)
+def test_each_signal_completes_a_series_when_it_should(changes: dict[str, Any], complete_at: float) -> None:
+    arrival = replace(PLAIN, **changes)
+    for seconds in (0, 9, 10, 59, 60, 599, 600, 10_000):
+        completion = judge(arrival, SETTINGS, now=seconds)
+        assert completion.complete is (seconds >= complete_at), completion
+        assert completion.signal
+
+
+BROKE_OFF = "the sender broke off in the middle of the transfer"
+
+
+@pytest.mark.parametrize(
+    ("changes", "incomplete", "caveat"),
+    [
+        ({}, "", ""),
+        ({"absent": Absent(refused=2)}, "3 images received, 2 refused", ""),
+        (
+            {"absent": Absent(refused=2, cut_off=1, unseen="the upper 5 mm were not analysed")},
+            "3 images received, 2 refused, 1 cut off in transfer: the upper 5 mm were not analysed",
+            "",
+        ),
+        ({"listings": (replace(LISTING, absent=1),)}, "1 images that the scanner names are not here", ""),
+        ({"stated": 4}, "3 of 4 images are here", ""),
+        ({"missing": "slices are missing: 2"}, "slices are missing: 2", ""),
+        ({"unreadable": 1}, "3 images received, 1 unreadable", ""),
+        ({"interruptions": (Interruption(what="aborted", at=3, strong=True),)}, BROKE_OFF, ""),
+        (
+            {"interruptions": (Interruption(what="aborted", at=3, strong=False),)},
+            "",
+            "The sender broke off; the series may be incomplete.",
+        ),
+        ({"interruptions": (Interruption(what="aborted", at=3, strong=True),), "stated": 3}, "", ""),
+        (
+            {"in_progress": "a step is IN PROGRESS"},
+            "",
+            "The scanner has not reported the end of the acquisition; the series may be incomplete.",
+        ),
+        ({"in_progress": "a step is IN PROGRESS", "listings": (LISTING,)}, "", ""),
+    ],
+)
+def test_what_is_missing_when_its_time_has_run_out_is_said_for_a_radiologist(
+    changes: dict[str, Any], incomplete: str, caveat: str
+) -> None:
+    completion = judge(replace(PLAIN, **changes), SETTINGS, now=10_000)
+    assert completion.complete
+    assert completion.incomplete.endswith(incomplete)
+    assert bool(completion.incomplete) is bool(incomplete)
+    assert completion.incomplete.startswith("3 images received") or not incomplete
+    assert completion.caveat == caveat
+
+
+def test_every_doubt_names_its_deadline() -> None:
+    arrival = replace(
+        PLAIN,
+        in_progress="a step is IN PROGRESS",
+        missing="slices are missing: 1",
+        absent=Absent(refused=1, by="1 image was refused", at=7),
+        interruptions=(Interruption(what="CT1 aborted", at=9, strong=True),),
+    )
+    doubts = judge(arrival, SETTINGS, now=20).doubts
+    assert [(doubt.about, doubt.until) for doubt in doubts] == [
+        ("a step is IN PROGRESS", 600),
+        ("slices are missing: 1", 60),
+        ("1 image was refused", 67),
+        ("CT1 aborted", 69),
+    ]
+    assert [doubt.about for doubt in judge(arrival, SETTINGS, now=68).doubts] == [
+        "a step is IN PROGRESS",
+        "CT1 aborted",
+    ]
+
+
+def test_the_quiet_period_of_a_rule_replaces_the_settings_one() -> None:
+    assert judge(PLAIN, SETTINGS, now=5, quiet_seconds=5).complete
+    assert not judge(PLAIN, SETTINGS, now=15, quiet_seconds=20).complete
+
+
+def header(**values: Any) -> Dataset:
+    dataset = Dataset()
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("values", "stated"), [([3, 3], 3), ([2, 2], 2), ([1, 1], None), ([3, 4], None), ([3, None], None), ([], None)]
+)
+def test_a_stated_count_is_believed_when_all_say_it_and_it_is_possible(
+    values: Sequence[int | None], stated: int | None
+) -> None:
+    headers = [header(NumberOfSeriesRelatedInstances=v) if v else header() for v in values]
+    assert stated_count(headers) == stated
+
+
+def test_a_concatenation_without_all_its_parts_is_missing_them() -> None:
+    parts = [header(ConcatenationUID="1.2", InConcatenationNumber=n, InConcatenationTotalNumber=4) for n in (1, 2, 4)]
+    assert missing_parts(parts) == "1 parts of a concatenation are missing"
+    parts.append(header(ConcatenationUID="1.2", InConcatenationNumber=3, InConcatenationTotalNumber=4))
+    assert missing_parts([*parts, header()]) == ""
+
+
+def router_of(node: Node, rule: str = RULE) -> Router:
+    config = parse(configuration(node.spool.folder, node.port) + rule)
+    return Router(config, node.engine, node.spool, Jobs(node.engine))
+
+
+def routed(node: Node, seconds: float = 0.0, rule: str = RULE) -> int:
+    """How many series the router completes so many seconds from now."""
+    return router_of(node, rule).step(now() + seconds)
+
+
+def commit(node: Node, images: Sequence[Dataset], named: Sequence[Dataset]) -> None:
+    """Send images and ask for commitment on the same association."""
+    peer = associate(
+        node, [(CTImageStorage, ExplicitVRLittleEndian), (StorageCommitmentPushModel, ExplicitVRLittleEndian)]
+    )
+    for image in images:
+        assert send_dataset(peer, image).Status == 0x0000
+    assert ask(peer, names(named)) == 0x0000
+    assert routed(node) == (1 if len(named) > 1 and len(named) == len(images) else 0)
+    peer.release()
+
+
+def test_a_commitment_request_for_all_images_completes_their_series_at_once(node: Node) -> None:
+    images = ct_series(3, 16)
+    commit(node, images, images)
+    (row,) = node.rows(series)
+    assert row.completed_by == "3 images, all that a Storage Commitment request of PEER names"
+
+
+def test_a_commitment_request_for_one_image_or_for_absent_ones_completes_nothing_yet(node: Node) -> None:
+    images = ct_series(3, 16)
+    commit(node, images[:1], images[:1])
+    commit(node, images[1:2], images)
+    assert routed(node) == 0
+    assert routed(node, 40.0) == 0  # past the quiet period, but an image that was named is not here
+    send(node, images[2:])
+    assert routed(node) == 1
+
+
+def test_a_completed_procedure_step_completes_its_series_when_all_that_it_made_is_here(node: Node) -> None:
+    images = ct_series(3, 16)
+    study = images[0].StudyInstanceUID
+    _, uid = begin(node, study)
+    send(node, images[:2])
+    assert routed(node, 60.0) == 0  # in progress: silence says nothing
+    say(node, uid, "COMPLETED", images)
+    assert routed(node, 60.0) == 0
+    send(node, images[2:])
+    assert routed(node) == 1
+    words = tell(explain(node.engine, study))
+    assert "complete: 3 images, all that the COMPLETED procedure step of CT1 names" in words
+    assert "procedure step completed: CT at CT1: 3 images in 1 series" in words
+
+
+def test_a_gap_in_the_slices_is_waited_for_with_a_deadline(node: Node) -> None:
+    images = ct_series(6, 16)
+    send(node, images[:2] + images[3:])
+    assert routed(node, 60.0) == 0
+    assert routed(node, 290.0) == 0
+    assert routed(node, 310.0) == 1
+    assert "slices are missing: 1" in node.rows(series)[0].completed_by
+
+
+def test_a_procedure_step_that_never_ends_is_waited_for_with_a_deadline(node: Node) -> None:
+    images = ct_series(2, 16)
+    begin(node, images[0].StudyInstanceUID)
+    send(node, images)
+    router = router_of(node)
+    assert [router.step(now() + seconds) for seconds in (60.0, 120.0, 3500.0)] == [0, 0, 0]
+    (waiting,) = [row.detail for row in node.rows(event) if row.what == "waiting"]
+    assert waiting == "the IN PROGRESS procedure step of CT1; waiting 3600 s for its end"
+    assert routed(node, 3700.0) == 1
+    assert "the IN PROGRESS procedure step of CT1 even after 3600 s" in node.rows(series)[0].completed_by
+
+
+def test_a_step_of_another_modality_holds_nothing_up(node: Node) -> None:
+    images = ct_series(2, 16)
+    begin(node, images[0].StudyInstanceUID, Modality="MR")
+    send(node, images)
+    assert routed(node, 60.0) == 1
+
+
+def test_a_discontinued_step_has_its_series_ignored_and_their_unfinished_jobs_cancelled(node: Node) -> None:
+    images, others = ct_series(2, 16), ct_series(2, 16)
+    for image in others:
+        image.StudyInstanceUID = images[0].StudyInstanceUID
+    _, uid = begin(node, images[0].StudyInstanceUID)
+    send(node, images)
+    assert routed(node, 7200.0) == 1
+    send(node, others)
+    assert say(node, uid, "DISCONTINUED", [*images, *others]).Status == 0x0000
+    assert routed(node, 60.0) == 1
+    with node.engine.connect() as connection:
+        assert [(j.state, j.reason) for j in list_jobs(connection)] == [
+            ("CANCELED", "CT1 discontinued the procedure step")
+        ]
+    (ignored,) = [row for row in node.rows(decision) if row.outcome == "ignored"]
+    assert (ignored.series_instance_uid, ignored.reason) == (
+        others[0].SeriesInstanceUID,
+        "the DISCONTINUED procedure step of CT1 made it",
+    )
+
+
+def test_a_stated_count_that_is_reached_completes_a_series_before_the_quiet_period_is_over(node: Node) -> None:
+    images = ct_series(3, 16)
+    for image in images:
+        image.NumberOfSeriesRelatedInstances = 3
+    send(node, images[:2])
+    assert routed(node, 60.0) == 0
+    send(node, images[2:])
+    assert routed(node, 4.0) == 1
+
+
+def test_the_longest_quiet_period_of_the_matching_rules_holds(node: Node, tmp_path: Path) -> None:
+    slow = RULE + RULE[RULE.index("[[rules]]") :].replace('"ct"', '"slow"') + "\n"
+    slow = slow.replace('name = "slow"', 'name = "slow"\nquiet_seconds = 100').replace('"CT" }', '["CT", "MR"] }')
+    quick = RULE.replace('name = "ct"', 'name = "ct"\nquiet_seconds = 5')
+    send(node, ct_series(2, 16))
+    assert routed(node, 40.0, slow) == 0
+    assert routed(node, 110.0, slow) == 1
+    send(node, ct_series(2, 16))
+    assert routed(node, 3.0, quick) == 0
+    assert routed(node, 6.0, quick) == 1
+
+
+def test_a_series_whose_headers_make_no_sense_is_ignored_and_holds_up_no_other(node: Node) -> None:
+    strange, sound = ct_series(2, 16), ct_series(2, 16)
+    for image in strange:
+        image.NumberOfSeriesRelatedInstances = [2, 3]
+    send(node, [*strange, *sound])
+    assert routed(node, 60.0) == 2
+    assert sorted(row.reason for row in node.rows(decision)) == [
+        "its headers cannot be understood (TypeError)",
+        "matches 'ct'",
+    ]

@@ -1,0 +1,96 @@
+"""config.toml: the shipped file is the reference, and what is wrong is said with key, value and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from node.config import (
+    Ae,
+    AeTls,
+    Config,
+    Destination,
+    DestinationTls,
+    Devices,
+    JobsTable,
+    Notify,
+    Retention,
+    SeriesTable,
+    Storage,
+    Web,
+    load,
+    parse,
+)
+from node.errors import ConfigError
+
+SHIPPED = Path(__file__).parents[2] / "config.toml"
+
+
+def test_the_shipped_file_states_every_default_truthfully():
+    shipped = load(SHIPPED)
+    for name, model in (
+        ("ae", Ae),
+        ("storage", Storage),
+        ("retention", Retention),
+        ("series", SeriesTable),
+        ("jobs", JobsTable),
+        ("devices", Devices),
+        ("web", Web),
+        ("notify", Notify),
+    ):
+        assert getattr(shipped, name) == model(), name
+
+
+@pytest.mark.parametrize(
+    "model", [Ae, AeTls, Storage, Retention, SeriesTable, JobsTable, Devices, Destination, DestinationTls, Web, Notify]
+)
+def test_the_shipped_file_shows_every_key(model: type[BaseModel]):
+    lines = SHIPPED.read_text().splitlines()
+    for key in set(model.model_fields) - {"tls"}:  # tables of their own
+        assert any(line.startswith(f"{key} =") and "#" in line for line in lines), f"{model.__name__}.{key}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[ae]\nprot = 104", r"unknown key ae.prot \(did you mean 'port'\?\)"),
+        ("[aee]\nport = 104", r"unknown key aee \(did you mean 'ae'\?\)"),
+        ('[ae]\nport = "104"', r"ae.port = '104': Input should be a valid integer"),
+        ("[ae]\nport = 70000", "ae.port = 70000: Input should be less than or equal to 65535"),
+        ('[ae]\ntitle = "A TITLE THAT IS TOO LONG"', "ae.title"),
+        ("[series]\nquiet_seconds = 0", "series.quiet_seconds = 0"),
+        ('[destinations.pacs]\ntitle = "P"\nhost = "h"', "destinations.pacs.*: give title and port beside host"),
+        (
+            '[destinations.pacs]\nurl = "https://h"\nfolder = "/f"',
+            "give one of host .*, url .* and folder",
+        ),
+        ('[destinations.pacs]\nurl = "ftp://h"', "begins with https:// or http://"),
+        ('[destinations.pacs]\nfolder = "/f"\ncommitment = true', "commitment needs host"),
+        ('[destinations.pacs]\ntitle = "P"\nhost = "h"\nport = 1\noutcomes = ["finding"]', "outcomes"),
+        (
+            '[pipelines.nodule]\n[[rules]]\nname = "r"\npipelines = ["nodul"]\ndestinations = []',
+            r"names 'nodul', which is not defined \(did you mean 'nodule'\?\)",
+        ),
+        ("[ae\n", "not valid TOML"),
+    ],
+)
+def test_a_mistake_is_refused_with_key_value_and_remedy(text: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        parse(text)
+
+
+def test_every_mistake_of_a_file_is_said_at_once():
+    with pytest.raises(ConfigError) as error:
+        parse("[ae]\nprot = 1\n[series]\nquiet = 2")
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_an_empty_file_is_a_complete_configuration():
+    assert parse("") == Config()
+
+
+def test_a_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path):
+    with pytest.raises(ConfigError, match="--config"):
+        load(tmp_path / "absent.toml")

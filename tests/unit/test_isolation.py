@@ -1,0 +1,175 @@
+"""What runs other people's models can call nobody and sees no file but its own, and neither can what it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import prying
+import pytest
+from test_jobs_worker import task, wanted
+
+from node.errors import PipelineError
+from node.inference.sandbox_folder import SandboxFolder
+from node.inference.worker import Worker
+from node.isolation import abi
+
+
+def inside(code: str) -> str:
+    """What a process prints that has cut itself off before it runs ``code``."""
+    program = f"from node.isolation import refuse_calls\nrefuse_calls()\n{code}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+TRY = """
+import socket
+def works(family, kind):
+    try:
+        socket.socket(family, kind).close()
+    except PermissionError:
+        return False
+    return True
+"""
+
+
+def test_a_pipeline_that_calls_home_fails_and_nobody_is_called(tmp_path: Path) -> None:
+    worker = Worker("cpu", 1, 240.0, tmp_path / "trays")
+    with socket.create_server(("127.0.0.1", 0)) as home:
+        home.settimeout(0.2)
+        with pytest.raises(PipelineError, match="Permission denied"):
+            worker.run(task(tmp_path, does="call home", port=home.getsockname()[1]), wanted)
+        with pytest.raises(TimeoutError):
+            home.accept()
+    worker.close()
+
+
+@pytest.mark.parametrize("family", ["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET", "AF_VSOCK"])
+def test_no_socket_can_be_made(family: str) -> None:
+    assert inside(f"{TRY}\nprint(works(socket.{family}, socket.SOCK_DGRAM))") == "False"
+
+
+def test_what_processes_of_one_family_need_still_works() -> None:
+    assert inside("import multiprocessing\nwith multiprocessing.Pool(1) as pool: print(pool.map(abs, [-1]))") == "[1]"
+    assert inside("import multiprocessing\nmultiprocessing.Pipe()\nprint('made')") == "made"
+
+
+def test_a_pair_of_datagram_sockets_cannot_be_made_for_they_reach_any_other() -> None:
+    code = "import socket\ntry:\n    socket.socketpair(type=socket.SOCK_DGRAM)\nexcept PermissionError: print('no')"
+    assert inside(code) == "no"
+
+
+def test_a_process_that_it_starts_has_no_network_either() -> None:
+    started = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {TRY + 'print(works(2, 1))'!r}])"
+    assert inside(started) == "False"
+
+
+def test_the_ways_round_are_shut() -> None:
+    """io_uring_setup, ptrace, pidfd_getfd and connect by their numbers on x86-64 and aarch64."""
+    calls = "{'x86_64': (425, 101, 438, 42), 'aarch64': (425, 117, 438, 203)}[platform.machine()]"
+    code = f"""
+import ctypes, os, platform
+libc = ctypes.CDLL(None, use_errno=True)
+for number in {calls}:
+    assert libc.syscall(number, 0, 0, 0, 0) == -1
+    print(os.strerror(ctypes.get_errno()))
+"""
+    assert inside(code).splitlines() == ["Permission denied"] * 4
+
+
+MAY = {
+    "read its input",
+    "write a temporary file",
+    "move a temporary file",
+    "start a program",
+    "read the system's libraries",
+}
+
+
+@pytest.mark.skipif(abi() < 6, reason="this kernel has no Landlock of ABI 6")
+def test_a_hostile_pipeline_reaches_nothing_of_the_node(tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    for name in ("config.toml", "ledger.sqlite", "other.dcm", "web-users", "victim"):
+        (storage / "sub").mkdir(parents=True, exist_ok=True)
+        (storage / name).write_text("of the node")
+    (storage / "sub" / "study.dcm").write_text("of another patient")
+    stream, datagrams = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with stream, datagrams:
+        stream.bind(str(tmp_path / "stream"))
+        stream.listen()
+        datagrams.bind(str(tmp_path / "datagrams"))
+        pry = {
+            "does": "pry",
+            "read": [str(path) for path in storage.rglob("*") if path.is_file()],
+            "write": str(storage),
+            "outside": str(tmp_path / "outside"),
+            "unix": str(tmp_path / "stream"),
+            "datagrams": str(tmp_path / "datagrams"),
+            "parent": os.getpid(),
+        }
+        worker = Worker("cpu", 1, 240.0, storage / "trays")
+        try:
+            reply = worker.run(task(tmp_path, **pry), wanted)
+        finally:
+            worker.close()
+        unconfined = prying.tried(tmp_path / "in", pry)
+    tried = json.loads(reply.reason)
+    assert {what for what, outcome in tried.items() if outcome == "done"} == MAY
+    assert {what for what, outcome in unconfined.items() if outcome != "done"} == set(), "the attempts are real ones"
+
+
+@pytest.mark.skipif(abi() < 1, reason="this kernel has no Landlock")
+def test_what_the_configuration_names_for_a_pipeline_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_text("w")
+    (tmp_path / "labels").write_text("l")
+    code = f"""
+from pathlib import Path
+from node.config import PipelineTable
+from node.isolation import confine, programs
+from node.inference.sandbox_folder import models
+table = PipelineTable(weights=Path({str(tmp_path / "weights")!r}), options={{"labels": {str(tmp_path / "labels")!r}}})
+assert confine((*programs(), *models([table]))) > 0
+print((table.weights).read_text(), Path(table.options["labels"]).read_text())
+import torch
+try:
+    table.weights.write_text("x")
+except PermissionError:
+    print("not written")
+"""
+    assert inside(code).splitlines() == ["w l", "not written"]
+
+
+def test_a_tray_shows_the_files_of_its_jobs_and_is_swept_when_its_maker_is_gone(tmp_path: Path) -> None:
+    one = task(tmp_path, does="none")
+    left = tmp_path / "trays" / "of a process that was killed"
+    (left / "in").mkdir(parents=True)
+    sandbox_folder = SandboxFolder(tmp_path / "trays")
+    other = SandboxFolder(tmp_path / "trays")
+    assert len(list((tmp_path / "trays").iterdir())) == 2
+    laid = sandbox_folder.lay(one)
+    assert sandbox_folder.lay(one) == laid, "prepared, then run"
+    assert [path.read_bytes() for path in laid.paths] == [path.read_bytes() for path in one.paths]
+    assert all(path.samefile(source) for path, source in zip(laid.paths, one.paths, strict=True))
+    sandbox_folder.clear(one)
+    assert not laid.paths[0].exists()
+    assert one.paths[0].exists()
+    sandbox_folder.close()
+    other.close()
+    assert list((tmp_path / "trays").iterdir()) == []
+
+
+def test_code_that_is_installed_in_place_can_be_read() -> None:
+    code = """
+from pathlib import Path
+import node
+from node.isolation import READ, programs
+home = Path(node.__file__).parent
+print(any(access == READ and home.is_relative_to(path) for path, access in programs()))
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.strip() == "True"

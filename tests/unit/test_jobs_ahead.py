@@ -1,0 +1,80 @@
+"""The next series is decoded while another runs."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_files import ct_series, write
+
+from node.config import PipelineTable
+from node.errors import InputError
+from node.inference.child import Task
+from node.inference.prefetch import Prefetcher
+from node.inference.worker import Worker
+from node.studies.source import SourceSeries
+
+
+def files(folder: Path, n: int = 4) -> tuple[Path, ...]:
+    return tuple(write(ct_series(n=n, size=16), folder))
+
+
+def test_a_series_made_ahead_needs_its_files_no_more_and_holds_the_same_voxels(tmp_path: Path):
+    paths = files(tmp_path)
+    expected = SourceSeries.read(paths)
+    volumes = [expected.volume(), expected.volume("FPL")]
+    prefetcher = Prefetcher()
+    prefetcher.begin(paths)
+    made = prefetcher.take(paths)
+    for path in paths:
+        path.unlink()
+    for volume, same in zip(volumes, (made.volume(), made.volume("FPL")), strict=True):
+        np.testing.assert_array_equal(volume.array, same.array)
+        np.testing.assert_array_equal(volume.affine, same.affine)
+    made.volume().array[:] = 7
+    np.testing.assert_array_equal(made.volume().array, volumes[0].array, "one caller's changes are not another's")
+
+
+def test_another_series_than_the_one_made_ahead_is_read(tmp_path: Path):
+    first, second = files(tmp_path / "a"), files(tmp_path / "b", n=6)
+    prefetcher = Prefetcher()
+    prefetcher.begin(first)
+    assert len(prefetcher.take(second).datasets) == 6
+    assert len(prefetcher.take(first).datasets) == 4
+    assert len(prefetcher.take(first).datasets) == 4, "it was made for one"
+
+
+def test_what_cannot_be_read_ahead_is_said_by_the_run(tmp_path: Path):
+    paths = files(tmp_path)
+    paths[1].write_bytes(b"no DICOM")
+    prefetcher = Prefetcher()
+    prefetcher.begin(paths)
+    with pytest.raises(InputError, match=paths[1].name):
+        prefetcher.take(paths)
+
+
+def test_a_worker_prepares_the_next_task_while_it_runs_one(tmp_path: Path):
+    def task(name: str, **options: object) -> Task:
+        table = PipelineTable(factory="job_pipelines:create", options=options)
+        paths = files(tmp_path / name)
+        return Task(job_id=name, pipeline="scripted", table=table, paths=paths, folder=tmp_path / f"{name} out")
+
+    worker = Worker("cpu", 1, 240.0, tmp_path / "trays")
+    outcomes = []
+    try:
+        next_one = task("next")
+        worker.prepare(next_one)  # no child yet: nothing to do
+        running = threading.Thread(
+            target=lambda: outcomes.append(worker.run(task("first", does="sleep", seconds=1), lambda: True).outcome)
+        )
+        running.start()
+        while not (tmp_path / "first").exists() or worker._tasks is None:
+            running.join(0.1)
+        worker.prepare(next_one)
+        running.join()
+        outcomes.append(worker.run(next_one, lambda: True).outcome)
+    finally:
+        worker.close()
+    assert outcomes == ["findings", "findings"]

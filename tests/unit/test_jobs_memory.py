@@ -1,0 +1,65 @@
+"""Admission by memory, learned from earlier analyses."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dicom_files import ct_series, write
+from job_pipelines import create
+
+from node.config import PipelineTable
+from node.errors import PlatformError
+from node.inference.admission import Seen, admit, expected_mib
+from node.inference.child import Task, execute
+from node.inference.prefetch import Prefetcher
+
+
+def seen(voxels: int, host: float, device: float | None = None) -> Seen:
+    return Seen(device="cpu", voxels=voxels, host_mib=host, device_mib=device)
+
+
+def test_the_need_grows_with_the_voxels_and_the_worst_case_counts():
+    assert expected_mib([seen(1000, 600), seen(1000, 800, 90)], 1000) == (800, 90)
+    assert expected_mib([seen(1000, 600, 80)], 1500) == (900, 120)
+    assert expected_mib([seen(4000, 600)], 1000) == (600, 0)
+
+
+def test_from_a_much_smaller_series_nothing_is_learned():
+    assert expected_mib([seen(1000, 600)], 2001) == (0, 0)
+    assert expected_mib([], 10) == (0, 0)
+
+
+def loaded(*names: str) -> OrderedDict[str, Any]:
+    return OrderedDict((name, create(weights=None, device="cpu", options={})) for name in names)
+
+
+def test_models_are_unloaded_until_the_device_has_room_and_the_one_in_use_stays():
+    models = loaded("oldest", "older", "this")
+    admit("this", [seen(100, 1, 500)], 100, models, lambda: 600 - 100 * len(models))
+    assert list(models) == ["this"]
+    models = loaded("oldest", "older", "this")
+    admit("this", [seen(100, 1, 400)], 100, models, lambda: 600 - 100 * len(models))
+    assert list(models) == ["older", "this"]
+
+
+def test_a_job_that_the_machine_cannot_hold_is_refused_before_it_runs(tmp_path: Path):
+    with pytest.raises(PlatformError, match=r"memory: pipeline big will take about 1000000000 MiB"):
+        admit("big", [seen(100, 1e9)], 100, OrderedDict(), lambda: 0.0)
+    task = Task(
+        job_id="j",
+        pipeline="scripted",
+        table=PipelineTable(factory="job_pipelines:create", options={"log": str(tmp_path / "log")}),
+        paths=tuple(write(ct_series(n=4, size=16), tmp_path / "in")),
+        seen=(seen(1024, 1e9),),
+        folder=tmp_path / "out",
+    )
+    reply = execute(task, OrderedDict(), "cpu", Prefetcher())
+    assert reply.error == "PlatformError"
+    assert "free" in reply.reason
+    assert not (tmp_path / "log").exists()
+    elsewhere = replace(task, seen=(replace(task.seen[0], device="cuda:0"),))
+    assert not execute(elsewhere, OrderedDict(), "cpu", Prefetcher()).error, "what another device took does not count"

@@ -1,0 +1,251 @@
+"""The child process that runs pipelines: what it returns, and that nothing a pipeline does can hurt the parent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dicom_files import ct_series, mr_series, write
+from job_process import alive
+
+from node.config import Devices, PipelineTable
+from node.errors import ConfigError, NotFoundError, PipelineError, PlatformError, WeightsError
+from node.inference import handover
+from node.inference.child import Task
+from node.inference.plugins import factory_of, installed, load_pipeline, table_of
+from node.inference.worker import Unwanted, Worker, device_names, thread_count
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """One worker for all: what ends its child must not hurt the next test."""
+    worker = Worker("cpu", 1, 240.0, tmp_path_factory.mktemp("trays"))
+    yield worker
+    worker.close()
+
+
+def task(folder: Path, datasets: Any = None, weights: Path | None = None, **options: Any) -> Task:
+    paths = write(datasets or ct_series(n=4, size=16), folder / "in")
+    table = PipelineTable(factory="job_pipelines:create", weights=weights, options=options)
+    return Task(job_id="j", pipeline="scripted", table=table, paths=tuple(paths), folder=folder / "out")
+
+
+def wanted() -> bool:
+    return True
+
+
+def test_findings_come_back_through_the_handover(shared: Worker, tmp_path: Path) -> None:
+    reply = shared.run(task(tmp_path), wanted)
+    assert (reply.outcome, reply.reason) == ("findings", "")
+    assert {"load", "read", "run"} <= reply.timings.keys()
+    assert 10 < reply.peak_memory_mib["host"] < 4096
+    left = handover.load(tmp_path / "out")
+    assert left.findings.lesions[0].segment.mask.array.sum() == 2 * 4 * 4
+    assert (left.algorithm.name, left.algorithm.version, left.device) == ("Scripted", "1.2", "cpu")
+
+
+@pytest.mark.parametrize(("does", "outcome"), [("none", "no findings"), ("derived", "derived")])
+def test_outcome_follows_from_what_was_found(shared: Worker, tmp_path: Path, does: str, outcome: str) -> None:
+    assert shared.run(task(tmp_path, does=does), wanted).outcome == outcome
+
+
+def test_unsuitable_is_an_outcome_with_its_reason_and_algorithm(shared: Worker, tmp_path: Path) -> None:
+    reply = shared.run(task(tmp_path, does="unsuitable"), wanted)
+    assert (reply.outcome, reply.reason) == ("not applicable", "the lungs are not in the picture")
+    assert handover.load(tmp_path / "out").algorithm.version == "1.2"
+
+
+def test_unmet_needs_are_found_before_the_pipeline_runs(shared: Worker, tmp_path: Path, notes: Path) -> None:
+    reply = shared.run(task(tmp_path, mr_series(n=3, size=16), log=str(notes / "log")), wanted)
+    assert (reply.outcome, reply.reason) == ("not applicable", "Modality is MR, needed is CT")
+    assert not (notes / "log").exists()
+
+
+def test_model_stays_loaded_between_jobs(shared: Worker, tmp_path: Path, notes: Path) -> None:
+    one = task(tmp_path, log=str(notes / "log"))
+    shared.run(one, wanted)
+    assert shared.run(one, wanted).timings["load"] < 0.05
+    first, second = (notes / "log").read_text().split()
+    assert first == second
+
+
+def test_output_of_a_pipeline_goes_to_the_log(
+    shared: Worker, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO, "node.inference.worker")
+    shared.run(task(tmp_path, does="print"), wanted)
+    deadline = time.monotonic() + 10
+    while "cpu: from a library" not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "cpu: from python" in caplog.text
+    assert "cpu: from a library" in caplog.text
+    assert "from python" not in "".join(capfd.readouterr())
+
+
+def test_exception_is_a_failure_that_may_be_retried_in_a_new_child(shared: Worker, tmp_path: Path, notes: Path) -> None:
+    failing = task(tmp_path, does="raise", log=str(notes / "log"), once=str(notes / "once"))
+    with pytest.raises(PipelineError, match="'scripted' broke: RuntimeError: the network diverged") as caught:
+        shared.run(failing, wanted)
+    assert not caught.value.permanent
+    assert shared.run(failing, wanted).outcome == "findings"
+    first, second = (notes / "log").read_text().split()
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("does", "reason"), [("segv", "killed by SIGSEGV"), ("exit", "ended with status 3")], ids=["segv", "exit"]
+)
+def test_death_of_the_child_is_a_failure_with_its_reason(
+    shared: Worker, tmp_path: Path, does: str, reason: str
+) -> None:
+    with pytest.raises(PipelineError, match=reason) as caught:
+        shared.run(task(tmp_path, does=does), wanted)
+    assert not caught.value.permanent
+
+
+def test_killed_child_is_explained_by_lack_of_memory(shared: Worker, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r"killed by SIGKILL, most often by the kernel for lack of memory"):
+        shared.run(task(tmp_path, does="die before rename"), wanted)
+    assert not (tmp_path / "out" / "findings.npz").exists()
+
+
+def test_pipeline_that_runs_too_long_is_killed(tmp_path: Path, notes: Path) -> None:
+    worker = Worker("cpu", 1, 240.0, tmp_path / "trays")
+    worker.run(replace(task(tmp_path), load_only=True), wanted)
+    worker._timeout = 1.0
+    started = time.monotonic()
+    try:
+        with pytest.raises(PipelineError, match=r"longer than \[jobs\] run_timeout_seconds = 1 and was killed"):
+            worker.run(task(tmp_path, does="hang", log=str(notes / "log")), wanted)
+    finally:
+        worker.close()
+    assert 1.0 < time.monotonic() - started < 20.0
+    assert not alive(int((notes / "log").read_text()))
+
+
+def test_pipeline_of_a_cancelled_job_is_killed(shared: Worker, tmp_path: Path, notes: Path) -> None:
+    log = notes / "log"
+    with pytest.raises(Unwanted):
+        shared.run(task(tmp_path, does="hang", log=str(log)), lambda: not log.exists())
+    assert not alive(int(log.read_text()))
+
+
+def test_closing_interrupts_a_running_pipeline(tmp_path: Path, notes: Path) -> None:
+    worker = Worker("cpu", 1, 240.0, tmp_path / "trays")
+    log = notes / "log"
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            worker.run(task(tmp_path, does="hang", log=str(log)), wanted)
+        except Unwanted as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not (log.exists() and log.read_text()):
+        time.sleep(0.05)
+    worker.close()
+    thread.join(10)
+    assert raised
+    assert not alive(int(log.read_text()))
+    with pytest.raises(Unwanted):
+        worker.run(task(tmp_path), wanted)
+
+
+def test_child_dies_with_its_parent(tmp_path: Path, notes: Path) -> None:
+    """A parent that is killed cannot clean up: the kernel must."""
+    log = notes / "log"
+    one = task(tmp_path, does="hang", log=str(log))
+    script = (
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        "from pathlib import Path, PosixPath\n"
+        "from node.config import PipelineTable\n"
+        "from node.inference.child import PriorFiles, Task\n"
+        "from node.inference.worker import Worker\n"
+        "if __name__ == '__main__':\n"
+        f"    Worker('cpu', 1, 240.0, Path({str(tmp_path / 'trays')!r})).run({one!r}, lambda: True)\n"
+    )
+    (tmp_path / "parent.py").write_text(script)
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")])
+    deadline = time.monotonic() + 240
+    while not (log.exists() and log.read_text()):
+        assert parent.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    child = int(log.read_text())
+    assert alive(child)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while alive(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_wrong_options_and_weights_are_permanent(shared: Worker, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\[pipelines.scripted\].*options.does = 'jump' is unknown; use") as caught:
+        shared.run(task(tmp_path, does="jump"), wanted)
+    assert caught.value.permanent
+    with pytest.raises(WeightsError) as refused:
+        shared.run(task(tmp_path, weights=tmp_path / "none"), wanted)
+    assert refused.value.permanent
+
+
+@pytest.mark.parametrize(
+    ("name", "factory", "message"),
+    [
+        ("nodul", "", r"'nodul' is not installed \(did you mean 'nodule'\?\)"),
+        ("x", "job_pipelines", "names no factory; write it as module:factory"),
+        ("x", "no_such_module:create", "no module 'no_such_module'; install"),
+        ("x", "job_pipelines:creat", r"no 'creat' \(did you mean 'create'\?\)"),
+    ],
+)
+def test_pipeline_that_is_not_there_is_named_with_a_suggestion(name: str, factory: str, message: str) -> None:
+    with pytest.raises(NotFoundError, match=message):
+        factory_of(name, factory)
+
+
+def test_pipeline_whose_own_imports_fail_is_a_platform_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "needs_more.py").write_text("import a_missing_library\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(PlatformError, match="a_missing_library"):
+        factory_of("x", "needs_more:create")
+
+
+def test_built_in_pipelines_are_listed_without_importing_them() -> None:
+    code = (
+        "import sys; from node.inference.plugins import installed; print(*installed());"
+        "sys.exit(any(name.startswith(('torch', 'pipelines')) for name in sys.modules))"
+    )
+    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"denoise", "nodule", "tumor"} <= set(listed)
+    assert list(installed()) == listed
+
+
+def test_pipeline_missing_in_the_configuration_is_named() -> None:
+    with pytest.raises(NotFoundError, match=r"\[pipelines.tumour\] does not exist \(did you mean 'tumor'\?\)"):
+        table_of("tumour", {"tumor": PipelineTable()})
+
+
+def test_factory_with_the_wrong_signature_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("job_pipelines.create", lambda: None)
+    with pytest.raises(ConfigError, match="unexpected keyword argument"):
+        load_pipeline("x", PipelineTable(factory="job_pipelines:create"), "cpu")
+
+
+def test_devices_are_spelt_out() -> None:
+    assert device_names(Devices(use=("cuda:1", "cpu"))) == ("cuda:1", "cpu")
+    found = device_names(Devices())
+    assert found == ("cpu",) or all(name.startswith("cuda:") for name in found)
+    assert thread_count(Devices(cpu_threads=3)) == 3
+    assert thread_count(Devices()) == len(os.sched_getaffinity(0))

@@ -1,0 +1,95 @@
+"""Metrics say what the ledger says, in the text format of Prometheus; logs as JSON name what they are about."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import ledger_walk
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ledger_walk import CONFIG, Walk
+from prometheus_client.parser import text_string_to_metric_families
+
+from node.ledger import begin_immediate, open_ledger
+from node.ledger.operator_switches import pause_destination, record_facts, stop_pipeline
+from node.ledger.tables import delivery, instance, job
+from node.log import Json
+from node.operate.metrics import exposition
+from node.spool import Spool
+
+ROOT = Path(__file__).parents[2]
+
+
+def scraped(engine: sa.Engine, folder: Path) -> dict[tuple[str, ...], float]:
+    """Sample name and label values -> value."""
+    text = exposition(CONFIG, engine, Spool(folder)).decode()
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(Walk.STEPS), st.integers(0, 60)), max_size=60))
+def test_whatever_has_happened_the_metrics_add_up_to_the_rows(tmp_path_factory, steps: list[ledger_walk.Step]):
+    walk = Walk(steps)
+    found = scraped(walk.engine, tmp_path_factory.mktemp("spool"))
+    with walk.engine.connect() as connection:
+
+        def count(table: sa.Table) -> int:
+            return connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+
+        assert found["ainode_instances",] == count(instance)
+        assert sum(value for key, value in found.items() if key[0] == "ainode_jobs") == count(job)
+        assert sum(value for key, value in found.items() if key[0] == "ainode_deliveries") == count(delivery)
+    walk.engine.dispose()
+
+
+def test_run_times_are_a_histogram_and_switches_are_seen(tmp_path: Path):
+    engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    facts = {
+        "outcome": "findings", "scanner": "", "slices": 3, "findings": 1, "scores": [0.5], "device": "cpu",
+        "host_mib": 100.0,
+    }  # fmt: skip
+    with begin_immediate(engine) as connection:
+        for number, seconds in enumerate((0.5, 4.0, 4.5, 4000.0)):
+            record_facts(connection, str(number), "one", {**facts, "run_seconds": seconds})
+        record_facts(connection, "3", "one", {**facts, "run_seconds": 4000.0})
+        pause_destination(connection, "all", "anna")
+        stop_pipeline(connection, "two", "anna")
+    found = scraped(engine, tmp_path)
+    assert found["ainode_run_seconds_bucket", "1.0", "one"] == 1
+    assert found["ainode_run_seconds_bucket", "5.0", "one"] == 3
+    assert found["ainode_run_seconds_bucket", "+Inf", "one"] == 4
+    assert found["ainode_run_seconds_sum", "one"] == 4009.0
+    assert found["ainode_peak_memory_bytes", "one", "host"] == 100 * 2**20
+    assert (found["ainode_destination_down", "all"], found["ainode_destination_down", "findings"]) == (1, 0)
+    assert (found["ainode_pipeline_stopped", "one"], found["ainode_pipeline_stopped", "two"]) == (0, 1)
+
+
+def test_the_grafana_dashboard_asks_only_for_metrics_that_exist(tmp_path: Path):
+    engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    known = set(re.findall(r"^# TYPE (\w+)", exposition(CONFIG, engine, Spool(tmp_path)).decode(), re.MULTILINE))
+    board = json.loads((ROOT / "docs" / "grafana.json").read_text())
+    asked = {
+        name.removesuffix("_bucket")
+        for panel in board["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"ainode_\w+", target["expr"])
+    }
+    assert asked <= known
+    assert len(asked) > 10
+
+
+def test_a_line_of_the_json_log_names_study_series_and_job():
+    text = "job 0123456789abcdef: series 1.2.840.1 of study 1.2.840.99 is done"
+    record = logging.LogRecord("node.jobs", logging.INFO, "", 1, text, (), None)
+    line = json.loads(Json().format(record))
+    assert (line["study"], line["series"], line["job"]) == ("1.2.840.99", "1.2.840.1", "0123456789abcdef")
+    assert (line["level"], line["logger"], line["message"]) == ("INFO", "node.jobs", text)
+    assert line["time"].endswith("+00:00")

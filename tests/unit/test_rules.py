@@ -1,0 +1,289 @@
+"""The language of rules: which values match, who sent them and when, and what a trace may tell."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+
+from node.config import Companion, PriorTable, Rule, parse
+from node.config.routing import PREFERENCES
+from node.errors import ConfigError
+from node.routing.rules import Decision, Origin, decide
+
+TABLES = '[pipelines.p]\n[pipelines.q]\n[destinations.a]\ntitle = "A"\nhost = "h"\nport = 1\n'
+TABLES += '[destinations.b]\ntitle = "B"\nhost = "h"\nport = 2\n'
+
+
+def rules(*lines: str):
+    """One rule of each text, which holds keys of the rule."""
+    tables = (f'[[rules]]\nname = "r{i}"\npipelines = ["p"]\ndestinations = ["a"]\n{e}\n' for i, e in enumerate(lines))
+    return parse(TABLES + "".join(tables)).rules
+
+
+def header(**attributes) -> Dataset:
+    dataset = Dataset()
+    dataset.Modality = "CT"
+    dataset.Rows = 4
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def chest() -> Dataset:
+    found = header(
+        SeriesDescription="Ax Flair 5mm",
+        SliceThickness="5.0",
+        StudyDate="20240615",
+        StudyTime="071530.5",
+        ImageType=["ORIGINAL", "PRIMARY", "AXIAL"],
+        ConvolutionKernel="B[3]0",
+        PatientAge="045Y",
+        BodyPartExamined="",
+        PatientName="Doe^Jane",
+        PatientID="4711",
+    )
+    request, other = Dataset(), Dataset()
+    request.RequestedProcedureDescription = "CT Lung cancer screening"
+    other.RequestedProcedureDescription = "CT Abdomen"
+    found.RequestAttributesSequence = [request, other]
+    found.add_new(0x0019100C, "LO", "HR lung")
+    found.add_new(0x0019100D, "DS", "120")
+    return found
+
+
+def says(of: Dataset, condition: str, table: str = "match", origin: Origin | None = None) -> Decision:
+    return decide(of, rules(f"{table} = {{ {condition} }}"), origin or Origin())
+
+
+@pytest.mark.parametrize(
+    ("condition", "matched"),
+    [
+        ('Modality = "CT"', True),
+        ('Modality = "MR"', False),
+        ('Modality = ["MR", "CT"]', True),
+        ('SeriesDescription = "*flair*"', True),
+        ('SeriesDescription = "AX ????? 5MM"', True),
+        ('SeriesDescription = "AX ??? 5MM"', False),
+        ('SeriesDescription = "re:^ax.*[45]mm$"', True),
+        ('SeriesDescription = "re:flair"', True),
+        ('SeriesDescription = "re:(?-i)flair"', False),
+        ('SeriesDescription = ["*T2*", "re:fl.ir"]', True),
+        ('SliceThickness = "1.0-5.0"', True),
+        ('SliceThickness = "1.0-4.9"', False),
+        ('SliceThickness = "5-"', True),
+        ("SliceThickness = 5", True),
+        ('SliceThickness = ["0-1", "5-6"]', True),
+        ('SliceThickness = "?*"', True),
+        ('SliceThickness = "re:^5[.]0$"', True),
+        ('RescaleSlope = ""', True),
+        ('StudyDate = "20240101-20241231"', True),
+        ('StudyDate = "20250101-"', False),
+        ('StudyDate = "-20240615"', True),
+        ('StudyDate = "202406*"', True),
+        ('StudyTime = "0700-0800"', True),
+        ('StudyTime = "0800-"', False),
+        ('PatientAge = "018Y-"', True),
+        ('PatientAge = "-017Y"', False),
+        ('PatientAge = "500M-"', True),
+        ('PatientAge = "045Y"', True),
+        ('BodyPartExamined = "*"', True),
+        ('BodyPartExamined = ""', True),
+        ('BodyPartExamined = "?*"', False),
+        ('BodyPartExamined = ["CHEST", ""]', True),
+        ('BodyPartExamined = "CHEST"', False),
+        ('ImageType = "AXIAL"', True),
+        ('ConvolutionKernel = "B[3]0"', True),
+        ('"RequestAttributesSequence.RequestedProcedureDescription" = "*lung*"', True),
+        ('"RequestAttributesSequence.RequestedProcedureDescription" = "*heart*"', False),
+        ('"RequestAttributesSequence.RequestedProcedureID" = ""', True),
+        ('"0019,100c" = "HR*"', True),
+        ('"0019,100D" = 120', True),
+        ('"0019,100E" = "?*"', False),
+        ('PatientName = "doe*"', True),
+    ],
+)
+def test_conditions_match_as_ps3_4_c_2_2_2_says_and_as_the_page_adds(condition: str, *, matched: bool):
+    decision = says(chest(), condition)
+    assert decision.outcome == ("routed" if matched else "ignored")
+    assert decision.trace[0]["conditions"][0]["matched"] is matched
+    assert decision.trace[0]["pipelines"] == ["p"]
+
+
+def test_any_condition_of_unless_excludes_and_the_trace_says_which():
+    assert says(chest(), 'SeriesDescription = "*MIP*", ImageType = "MPR"', "unless").outcome == "routed"
+    refused = says(chest(), 'SeriesDescription = "*MIP*", ImageType = "AXIAL"', "unless")
+    assert refused.outcome == "ignored"
+    first, second = refused.trace[0]["conditions"]
+    assert (first["matched"], second["matched"], second["unless"]) == (True, False, True)
+
+
+@pytest.mark.parametrize(
+    ("senders", "matched"),
+    [
+        ('["CT1"]', True),
+        ('["CT?"]', True),
+        ('["ct1"]', False),
+        ('["10.1.2.0/24"]', True),
+        ('["10.1.2.3"]', True),
+        ('["MR1", "10.9.0.0/16"]', False),
+    ],
+)
+def test_a_rule_can_ask_who_sent_the_images(senders: str, *, matched: bool):
+    origin = Origin(senders=(("MR7", "10.7.0.1"), ("CT1", "::ffff:10.1.2.3")))
+    assert (decide(header(), rules(f"senders = {senders}"), origin).outcome == "routed") is matched
+    assert decide(header(), rules(f"senders = {senders}"), Origin()).outcome == "ignored"
+
+
+@pytest.mark.parametrize(
+    ("hours", "at", "matched"),
+    [
+        ("22:00-06:00", "23:10", True),
+        ("22:00-06:00", "05:59", True),
+        ("22:00-06:00", "06:00", False),
+        ("08:00-16:30", "08:00", True),
+        ("08:00-16:30", "16:30", False),
+    ],
+)
+def test_a_rule_can_ask_for_the_time_of_day_also_across_midnight(hours: str, at: str, *, matched: bool):
+    origin = Origin(received_at=datetime.fromisoformat(f"2026-01-02T{at}:00+01:00"))
+    decision = decide(header(), rules(f'hours = "{hours}"'), origin)
+    assert (decision.outcome == "routed") is matched
+    assert decision.trace[0]["conditions"][0]["found"] == [at]
+
+
+def test_a_trace_never_holds_a_value_that_tells_who_the_patient_is():
+    secret = chest()
+    secret.AccessionNumber = "ACC9"
+    secret.PatientBirthDate = "19790102"
+    tables = (
+        'PatientName = "Doe*", PatientID = "4711", AccessionNumber = "ACC*", PatientBirthDate = "1970-", '
+        '"0019,100C" = "HR*", PatientAge = "018Y-"'
+    )
+    decision = says(secret, tables)
+    assert decision.outcome == "routed"
+    told = json.dumps(decision.trace)
+    for value in ("Doe", "4711", "ACC", "1979", "HR lung"):
+        assert value not in told
+    assert "045Y" in told
+
+
+def test_a_pattern_that_would_backtrack_for_ever_takes_no_time():
+    started = time.monotonic()
+    assert says(header(ImageComments="a" * 10_000 + "!"), 'ImageComments = "re:^(a+)+$"').outcome == "ignored"
+    assert time.monotonic() - started < 1
+
+
+def test_a_value_that_its_vr_does_not_allow_matches_nothing_and_stops_nothing():
+    broken = header()
+    broken[0x00180050] = RawDataElement(Tag(0x00180050), "DS", 4, b"thin", 0, False, True)
+    assert says(broken, 'SliceThickness = "0-5"').trace[0]["conditions"][0]["found"] == ["thin"]
+    assert says(broken, 'SliceThickness = "*"').outcome == "routed"
+
+
+def test_every_matching_rule_applies_and_one_pipeline_runs_once_with_all_destinations():
+    text = """
+    [[rules]]
+    name = "first"
+    pipelines = ["p"]
+    destinations = ["a"]
+    priority = "low"
+    [[rules]]
+    name = "second"
+    match = { Modality = "CT" }
+    pipelines = ["p", "q"]
+    destinations = ["b"]
+    """
+    routes = decide(header(), parse(TABLES + text).rules, Origin()).routes
+    assert [(r.pipeline, r.rule, r.destinations, r.priority) for r in routes] == [
+        ("p", "first", ("a", "b"), 2),
+        ("q", "second", ("b",), 2),
+    ]
+
+
+def test_a_stat_request_comes_first_wherever_it_is_written():
+    request = Dataset()
+    request.RequestedProcedurePriority = "STAT"
+    for urgent in (
+        header(RequestedProcedurePriority="STAT"),
+        header(ScheduledProcedureStepPriority="HIGH"),
+        header(RequestAttributesSequence=[request]),
+    ):
+        assert says(urgent, 'Modality = "CT"').routes[0].priority == 1
+    assert says(header(RequestedProcedurePriority="ROUTINE"), 'Modality = "CT"').routes[0].priority == 2
+    assert decide(header(), rules('priority = "high"'), Origin()).routes[0].priority == 1
+
+
+def test_localizers_captures_and_non_images_are_ignored_with_the_reason():
+    everything = rules("")
+    assert "localizer" in decide(header(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), everything, Origin()).reason
+    capture = header(SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
+    assert "secondary captures" in decide(capture, everything, Origin()).reason
+    report = Dataset()
+    report.Modality = "SR"
+    assert "no images" in decide(report, everything, Origin()).reason
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('match = { Modalty = "CT" }', r"'Modalty' is no DICOM attribute keyword \(did you mean 'Modality'\?\)"),
+        ('match = { SliceThickness = "thin" }', "SliceThickness = 'thin': give a number"),
+        ('unless = { SeriesDescription = "re:(ax" }', r"re:\(ax': missing \).*RE2"),
+        ('match = { SeriesDescription = "re:(?=x)" }', "invalid perl operator"),
+        ('match = { RequestAttributesSequence = "x" }', "is a sequence; name an attribute of its items"),
+        ('match = { "Modality.CodeValue" = "x" }', "Modality is no sequence"),
+        ('match = { "0018,0050" = "5" }', "write SliceThickness"),
+        ('match = { StudyDate = "yesterday" }', "StudyDate = 'yesterday': give digits"),
+        ('match = { PatientAge = "18" }', "PatientAge = '18': give an age such as '018Y'"),
+        ("match = { Modality = [] }", "give at least one value"),
+        ('hours = "22-6"', "hours = '22-6': give a span of the day"),
+        ('senders = ["10.1.2.3/24"]', "has host bits set"),
+        ('senders = ["A TITLE THAT IS TOO LONG"]', "1 to 16 characters"),
+        ('prefer = ["thinest"]', r"'thinest' \(did you mean 'thinnest'\?\)"),
+        ('prefer = [{ ConvolutionKernl = "B70*" }]', "did you mean 'ConvolutionKernel'"),
+        ('companions = { t1c = { match = { Modalty = "MR" } } }', "did you mean 'Modality'"),
+        ("companions = { t1c = { mtch = {} } }", r"did you mean 'match'"),
+    ],
+)
+def test_a_mistake_in_a_rule_is_refused_with_its_place_and_the_remedy(line: str, message: str):
+    with pytest.raises(ConfigError, match=message) as error:
+        rules(line)
+    assert "rules.0." in str(error.value)
+
+
+def test_a_prior_comes_from_a_destination_that_can_be_asked():
+    with pytest.raises(ConfigError, match=r"'pcas', which is not defined"):
+        rules('prior = { source = "pcas" }')
+    with pytest.raises(ConfigError, match=r"prior.source names 'f', which has no host"):
+        parse(
+            TABLES + '[destinations.f]\nfolder = "/tmp"\n'
+            '[[rules]]\nname = "x"\npipelines = ["p"]\ndestinations = []\nprior.source = "f"'
+        )
+
+
+def test_rules_have_names_of_their_own():
+    with pytest.raises(ConfigError, match="rule 'x' exists 2 times; give each its own name"):
+        parse(TABLES + '[[rules]]\nname = "x"\npipelines = ["p"]\ndestinations = ["a"]\n' * 2)
+
+
+def test_every_example_of_the_page_is_a_rule_that_loads():
+    page = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
+    peers = "[pipelines.nodule]\n[pipelines.tumor]\n[destinations.pacs]\ntitle = 'P'\nhost = 'h'\nport = 1\n"
+    examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert len(parse(peers + "".join(examples)).rules) == len(examples) == 6
+
+
+def test_every_key_of_a_rule_and_every_preference_is_on_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
+    for key in {*Rule.model_fields, *Companion.model_fields, *PriorTable.model_fields} - {"quiet_seconds"}:
+        assert re.search(rf"\b{key}\b", page), key
+    for word in PREFERENCES:
+        assert f'`"{word}"`' in page

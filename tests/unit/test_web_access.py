@@ -1,0 +1,112 @@
+"""Who gets into the dashboard, what forged requests get, and what every answer forbids."""
+
+from __future__ import annotations
+
+import pytest
+from dashboards import PASSWORD, Dashboard, Serve, paths_of, token
+
+import node.web.auth
+from node.ledger.jobs import get_job
+from node.web.users import make_user, write_user
+
+
+def test_without_a_login_every_page_leads_to_the_login_and_nothing_is_told(standing: Dashboard):
+    browser = standing.browser()
+    for path in paths_of(standing, "GET"):
+        answer = browser.get(path)
+        assert (answer.status_code, answer.headers["location"], answer.content) == (303, "/login", b""), path
+    for path in paths_of(standing, "POST"):
+        assert browser.post(path, data={"csrf": token(browser, "/login")}).headers["location"] == "/login", path
+
+
+def test_a_wrong_password_an_unknown_user_and_a_user_of_the_proxy_stay_outside(dashboard: Dashboard):
+    path = dashboard.users
+    path.write_text(path.read_text() + "proxied:view:\n")
+    browser = dashboard.browser()
+    for name, password in (("otto", "wrong password"), ("nobody", PASSWORD), ("proxied", "")):
+        answer = dashboard.log_in(browser, name, password)
+        assert (answer.status_code, "Name or password is wrong." in answer.text) == (403, True)
+        assert browser.get("/").headers["location"] == "/login"
+
+
+def test_guessing_is_stopped_also_for_the_right_password(dashboard: Dashboard):
+    browser = dashboard.browser()
+    for _ in range(node.web.auth.TRIES):
+        dashboard.log_in(browser, "otto", "wrong password")
+    assert "Too many failed logins" in dashboard.log_in(browser, "otto", PASSWORD).text
+
+
+def test_a_form_without_the_token_of_the_session_changes_nothing(standing: Dashboard):
+    browser, other = standing.browser("otto"), standing.browser("otto")
+    for data in ({}, {"csrf": "guessed"}, {"csrf": token(other)}):
+        for path in (*paths_of(standing, "POST"), "/logout", "/login"):
+            assert browser.post(path, data=data).status_code == 403, path
+    assert browser.get("/").status_code == 200
+    with standing.engine.connect() as connection:
+        assert get_job(connection, standing.job_id).state == "COMPLETED"
+
+
+def test_a_large_form_is_refused_before_it_is_read(standing: Dashboard):
+    browser = standing.browser("otto")
+    assert browser.post("/logout", data={"csrf": "x" * 100_000}).status_code == 413
+
+
+def test_the_role_view_sees_no_button_and_may_change_nothing(standing: Dashboard):
+    browser = standing.browser("vera")
+    assert "Retry" not in browser.get(f"/study/{standing.uid}").text
+    for path in paths_of(standing, "POST"):
+        assert browser.post(path, data={"csrf": token(browser)}).status_code == 403, path
+
+
+def test_a_session_ends_with_logout_with_a_new_password_and_with_the_user(dashboard: Dashboard):
+    path = dashboard.users
+    one, two, three = (dashboard.browser("otto") for _ in range(3))
+    one.post("/logout", data={"csrf": token(one)})
+    assert one.get("/").status_code == 303
+    write_user(path, make_user("otto", "operate", "another password"))
+    assert two.get("/").status_code == 303
+    assert dashboard.log_in(three, "otto", "another password").status_code == 303
+    path.write_text("")
+    assert three.get("/").status_code == 303
+
+
+def test_a_part_of_a_page_whose_session_has_ended_sends_the_browser_to_the_login(standing: Dashboard):
+    answer = standing.browser().get("/?part=1", headers={"hx-request": "true"})
+    assert (answer.status_code, answer.headers["hx-redirect"]) == (204, "/login")
+
+
+def test_the_cookie_is_kept_from_scripts_and_other_sites(standing: Dashboard):
+    cookie = standing.browser().get("/login").headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert "secure" not in cookie
+
+
+def test_a_forged_session_is_no_session(standing: Dashboard):
+    browser = standing.browser("otto")
+    value = browser.cookies["ainode"]
+    browser.cookies.clear()
+    browser.cookies.set("ainode", ("B" if value[0] == "A" else "A") + value[1:])
+    assert browser.get("/").status_code == 303
+
+
+def test_every_answer_forbids_inline_scripts_framing_and_keeping(standing: Dashboard):
+    browser = standing.browser("otto")
+    for path in ("/", "/login", "/study/1.2.3", "/nothing", "/healthz", f"/slice/{standing.job_id}/0.jpg"):
+        headers = browser.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1"])
+def test_a_proxy_is_believed_from_its_address_alone(serve: Serve, address: str):
+    with serve(proxy_header="X-Remote-User", proxy_address=address) as dashboard:
+        answers = [dashboard.browser().get("/", headers={"X-Remote-User": name}) for name in ("otto", "new")]
+        if address != "127.0.0.1":
+            assert [answer.status_code for answer in answers] == [303, 303]
+            return
+        assert "otto <small>operate" in answers[0].text
+        assert "new <small>view" in answers[1].text

@@ -1,0 +1,240 @@
+"""What the pages of the dashboard say and show, and what they keep from being shown."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dashboards import Dashboard, Serve, paths_of, token
+from dicom_files import write
+from PIL import Image
+
+from node.ledger import begin_immediate
+from node.ledger.circuits import close, record_failure
+from node.ledger.deliveries import schedule_delivery
+from node.ledger.jobs import get_job
+from node.ledger.tables import delivery, series
+from node.log import StudyLog, about
+from node.web.slices import Segments, open_segments, open_series, picture, pixels, window_of
+from node.web.study_list import stage_of_job
+from node.wording import NOTICE
+
+
+def test_every_page_shows_itself_to_a_user(standing: Dashboard):
+    browser = standing.browser("vera")
+    for path in paths_of(standing, "GET"):
+        assert browser.get(path).status_code == 200, path
+
+
+def test_every_page_says_that_it_is_for_research(standing: Dashboard):
+    visitor, browser = standing.browser(), standing.browser("otto")
+    assert NOTICE in visitor.get("/login").text
+    assert NOTICE in browser.get("/nowhere").text
+    for path in (p for p in paths_of(standing, "GET") if not p.endswith((".jpg", ".zip"))):
+        text = browser.get(path).text
+        assert NOTICE in text or "<html" not in text, path
+        assert "support" not in text, f"{path}: the node supports no reading"
+
+
+def test_an_operator_retries_and_the_timeline_names_who(dashboard: Dashboard):
+    browser = dashboard.browser("otto")
+    answer = browser.post(f"/job/{dashboard.job_id}/retry", data={"csrf": token(browser)})
+    assert answer.headers["location"] == f"/study/{dashboard.uid}"
+    with dashboard.engine.connect() as connection:
+        assert get_job(connection, dashboard.job_id).state == "SCHEDULED"
+    line = '<span class="faint">nodule</span><b>operator</b><span>otto retried the job</span>'
+    assert line in browser.get(f"/study/{dashboard.uid}").text
+    browser.post(f"/job/{dashboard.job_id}/cancel", data={"csrf": token(browser)})
+    with dashboard.engine.connect() as connection:
+        assert get_job(connection, dashboard.job_id).reason == "cancelled by otto"
+
+
+def test_an_operator_runs_another_pipeline_on_a_series_once(dashboard: Dashboard):
+    browser = dashboard.browser("otto")
+    with dashboard.engine.connect() as connection:
+        series_uid = get_job(connection, dashboard.job_id).series_instance_uid
+    data = {"csrf": token(browser), "series": series_uid, "pipeline": "other", "destination": "pacs"}
+    assert browser.post(f"/study/{dashboard.uid}/run", data=data).status_code == 303
+    assert browser.post(f"/study/{dashboard.uid}/run", data=data).status_code == 409
+    assert browser.post(f"/study/{dashboard.uid}/run", data={**data, "pipeline": "none"}).status_code == 400
+    assert browser.post("/study/1.2.3/run", data=data).status_code == 409
+
+
+def test_pages_carry_no_inline_script_and_no_inline_style(standing: Dashboard):
+    browser = standing.browser("otto")
+    for path in (p for p in paths_of(standing, "GET") if not p.endswith((".jpg", ".zip"))):
+        text = browser.get(path).text
+        assert not re.search(r"<script(?![^>]*\bsrc=)|\son[a-z]+=|\sstyle=|<style|javascript:|https?://", text), path
+
+
+def test_what_comes_from_files_and_rules_is_escaped(standing: Dashboard):
+    text = standing.browser("vera").get(f"/study/{standing.uid}").text
+    assert "&lt;b&gt;chest&lt;/b&gt;" in text
+    assert "<b>chest</b>" not in text
+    assert "&lt;script&gt;" in standing.browser("vera").get("/?q=%22%3E%3Cscript%3E").text
+
+
+@pytest.mark.parametrize("show", [False, True])
+def test_the_patient_is_shown_only_where_that_is_switched_on(serve: Serve, *, show: bool):
+    with serve(show_patient=show) as dashboard:
+        browser = dashboard.browser("vera")
+        for path in ("/", f"/study/{dashboard.uid}"):
+            assert ("Test, Patient" in browser.get(path).text) == show
+        assert (dashboard.uid in browser.get("/?q=patient").text) == show
+        assert dashboard.uid in browser.get(f"/?q={dashboard.uid[:12]}").text
+
+
+def test_an_old_study_is_found_by_its_uid_behind_many_newer_ones(dashboard: Dashboard):
+    newer = {"series_instance_uid": "1.2.3", "modality": "CT", "instances": 1, "state": "RECEIVING", "generation": 0}
+    rows = [newer | {"study_instance_uid": f"1.2.3.{n}", "first_at": 4e9, "last_at": 4e9 + n} for n in range(500)]
+    with dashboard.engine.begin() as connection:
+        connection.execute(series.insert(), rows)
+    browser = dashboard.browser("vera")
+    assert dashboard.uid not in browser.get("/").text
+    assert dashboard.uid in browser.get(f"/?q={dashboard.uid}").text.split("<table", 1)[1]
+
+
+def test_what_is_not_there_is_not_found_and_says_so(standing: Dashboard):
+    browser = standing.browser("otto")
+    for path in ("/study/1.2.3", "/slice/none/0.jpg", f"/slice/{standing.job_id}/99.jpg", "/static/../server.py"):
+        assert browser.get(path).status_code == 404, path
+    assert browser.get("/account?day=yesterday").status_code == 400
+
+
+def test_the_page_of_a_study_shows_its_lines_of_the_log(standing: Dashboard):
+    logger = logging.getLogger("test_web_pages")
+    keeper = StudyLog(standing.spool.logs)
+    logger.addHandler(keeper)
+    try:
+        with about(standing.uid):
+            logger.error("job failed <at once>")
+        logger.error("of nobody")
+    finally:
+        logger.removeHandler(keeper)
+    text = standing.browser("vera").get(f"/study/{standing.uid}").text
+    assert "job failed &lt;at once&gt;" in text
+    assert "of nobody" not in text
+    assert f"journalctl -u 'ainode*' -g {standing.uid}</code>" in text
+
+
+def test_the_page_of_a_study_lists_the_findings_of_the_report(standing: Dashboard):
+    text = standing.browser("vera").get(f"/study/{standing.uid}").text
+    for part in ("Nodule 1", "Nodule 2", "Lung, left", " mm</td>", "Certainty of Finding", "83 %", "Halved"):
+        assert part in text, part
+    assert "<p>Outcome: findings.</p>" in text
+    assert re.search(r"slice \d+ \(image \d+\)", text)
+
+
+def test_measurements_beyond_the_fourth_stand_below_their_finding(standing: Dashboard):
+    text = standing.browser("vera").get(f"/study/{standing.uid}").text
+    head, _, body = text.partition("</thead>")
+    assert head.count('<th class="number">') == 4
+    first = body.partition("</tbody>")[0]
+    assert first.count('<td class="number">') == 4
+    assert first.count("<dt>") >= 1
+
+
+def test_a_destination_is_up_only_once_it_has_taken_something(dashboard: Dashboard):
+    browser = dashboard.browser("vera")
+
+    def health() -> str:
+        found = re.search(r'class="stage h-(\w+)"', browser.get("/destinations").text)
+        assert found is not None
+        return found[1]
+
+    assert health() == "idle"
+    with begin_immediate(dashboard.engine) as connection:
+        record_failure(connection, "pacs", "refused", 1000.0, 2000.0)
+    assert health() == "failing"
+    with begin_immediate(dashboard.engine) as connection:
+        for _ in range(2):
+            record_failure(connection, "pacs", "refused", 1000.0, 2000.0)
+    assert health() == "down"
+    with begin_immediate(dashboard.engine) as connection:
+        close(connection, "pacs")
+        schedule_delivery(connection, dashboard.job_id, "pacs")
+        connection.execute(delivery.update().values(state="STORED"))
+    assert health() == "up"
+
+
+def test_a_job_that_waits_for_its_next_attempt_is_queued_and_does_not_run():
+    row = {"state": "IN PROGRESS", "stage": "infer", "outcome": None, "next_at": None}
+    assert stage_of_job(row, ()) == "running"
+    assert stage_of_job(row | {"next_at": 4e9}, ()) == "queued"
+
+
+def test_the_bundle_holds_every_digest_and_no_patient(standing: Dashboard):
+    data = standing.browser("vera").get(f"/study/{standing.uid}/evidence.zip").content
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        files = {name: archive.read(name).decode() for name in archive.namelist()}
+    received = json.loads(files["received.json"])
+    assert len(received) == 5
+    assert all(entry["digest"].startswith("blake3:") for entry in received)
+    assert "ab" * 32 in files["results.json"]
+    for text in files.values():
+        for identifying in ("Test^Patient", "PatientName", "00100010", "TEST-1", "19600101", "00080050"):
+            assert identifying not in text
+
+
+def test_an_outline_lies_round_the_voxels_of_its_segment(standing: Dashboard):
+    shown, segments = _opened(standing)
+    place = segments.largest(1)
+    assert place is not None
+    index = shown.places.index(place)
+    window = window_of(shown, "", segments)
+    plain = np.asarray(Image.open(BytesIO(picture(shown, index, window))), int)
+    drawn = np.asarray(Image.open(BytesIO(picture(shown, index, window, [segments]))), int)
+    changed = np.argwhere(np.abs(plain - drawn).max(-1) > 60)
+    rows, columns = pixels(shown.series, index).shape
+    scale = np.array(plain.shape[:2]) / (rows, columns)
+    boxes = [piece.box for piece in segments.pieces[place]]
+    low = np.min([[part.start for part in box] for box in boxes], axis=0) * scale
+    high = np.max([[part.stop for part in box] for box in boxes], axis=0) * scale
+    assert np.abs(changed.min(0) - low).max() < scale.max()
+    assert np.abs(changed.max(0) - high).max() < scale.max()
+
+
+def test_a_derived_series_is_seen_beside_its_source(standing: Dashboard):
+    browser = standing.browser("vera")
+    one, other = (
+        np.asarray(Image.open(BytesIO(browser.get(f"/slice/{standing.job_id}/2.jpg?window=lung{more}").content)), int)
+        for more in ("", "&derived=1")
+    )
+    assert one.shape == other.shape
+    assert np.abs(one - other).max() > 10
+
+
+def _opened(dashboard: Dashboard) -> tuple[Any, Segments]:
+    files = sorted((dashboard.spool.folder / "incoming").rglob("*.dcm"))
+    (seg,) = [
+        path
+        for path in (dashboard.spool.folder / "results").rglob("*.dcm")
+        if b"1.2.840.10008.5.1.4.1.1.66.4" in path.read_bytes()[:400]
+    ]
+    return open_series(tuple(files)), open_segments(seg)
+
+
+def test_readyz_names_what_is_missing_and_healthz_only_answers(standing: Dashboard):
+    browser = standing.browser()
+    assert browser.get("/healthz").status_code == 200
+    answer = browser.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["faults"] == ["no worker is alive", "no sender is alive"]
+
+
+def test_a_series_that_is_no_grid_is_shown_image_by_image(tmp_path: Path):
+    from dicom_files import ct_series
+
+    datasets = ct_series(3, 16)
+    for dataset in datasets:
+        del dataset.ImagePositionPatient
+    shown = open_series(tuple(write(datasets, tmp_path)))
+    assert len(shown.places) == 3
+    assert Image.open(BytesIO(picture(shown, 0, window_of(shown, "")))).size == (720, 720)
