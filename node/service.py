@@ -22,7 +22,9 @@ from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.jobs import DELIVER, Retries
 from node.listening import Listening
 from node.log import StudyLog
-from node.process import Orders, die_with_parent, inherited, notify
+from node.process.children import die_with_parent, inherited_descriptors
+from node.process.service_manager import notify
+from node.process.shutdown import ShutdownSignals
 from node.spool import Spool
 from node.supervisor import Supervisor
 
@@ -57,7 +59,7 @@ def run_node(config_path: Path, only: str | None = None) -> None:
     """All roles or one of them, supervised, until SIGTERM or SIGINT. Raises ``ConfigError`` for an unknown role."""
     if only is not None and only not in ROLES:
         raise ConfigError(f"--only {only!r}: no such role; use one of {', '.join(ROLES)}")
-    descriptors = inherited()
+    descriptors = inherited_descriptors()
     if only is not None and descriptors is not None:  # our supervisor wants this one of us
         _run_role(load(config_path), only, descriptors)
     else:
@@ -68,14 +70,14 @@ def run_node(config_path: Path, only: str | None = None) -> None:
 def _run_role(config: Config, role: str, descriptors: tuple[int, ...]) -> None:
     """One role in this process until it is told to end."""
     die_with_parent(signal.SIGTERM)
-    orders = Orders()
-    orders.obey()
+    shutdown = ShutdownSignals()
+    shutdown.install()
     engine, spool = open_storage(config)
     logging.getLogger().addHandler(StudyLog(spool.logs))
-    with _beating(), _told(config, engine, role), ROLES[role](Duty(config, engine, spool, orders, descriptors)):
+    with _beating(), _told(config, engine, role), ROLES[role](Duty(config, engine, spool, shutdown, descriptors)):
         notify("READY=1")
         logger.info("%s ready, process %d", role, os.getpid())
-        orders.end.wait()
+        shutdown.requested.wait()
         notify("STOPPING=1")
     logger.info("%s ended, process %d", role, os.getpid())
     engine.dispose()
@@ -111,7 +113,7 @@ class Duty:
     config: Config
     engine: sa.Engine
     spool: Spool
-    orders: Orders
+    shutdown: ShutdownSignals
     descriptors: tuple[int, ...]
     """What the supervisor handed down: for receivers, what they listen with."""
 
@@ -123,7 +125,7 @@ def _receiver(duty: Duty) -> Iterator[None]:
     receiver = Receiver(duty.config, duty.engine, duty.spool, Listening.from_descriptors(duty.descriptors))
     receiver.start()
     yield
-    receiver.finish(duty.orders.hurry)
+    receiver.finish(duty.shutdown.forced)
 
 
 @contextmanager
@@ -144,7 +146,7 @@ def _router(duty: Duty) -> Iterator[None]:
         Notifier(duty.config, duty.engine, duty.spool).run,
         Tracer(duty.config, duty.engine).run,
     ]
-    with running(loops, duty.orders.end):
+    with running(loops, duty.shutdown.requested):
         yield
 
 
@@ -176,7 +178,7 @@ def _sender(duty: Duty) -> Iterator[None]:
     stage = Stage(name=DELIVER, handler=deliver, retries=DELIVERY_RETRIES, slots=DELIVERIES_AT_ONCE)
     with _serving(duty, "sender", [stage]) as jobs:
         loops = [Reports(duty.config, duty.engine).run, Watch(duty.config, duty.engine, jobs.hasten).run]
-        with running(loops, duty.orders.end):
+        with running(loops, duty.shutdown.requested):
             yield
 
 
@@ -195,7 +197,7 @@ def _serving(duty: Duty, role: str, stages: list[Stage]) -> Iterator[Jobs]:
     jobs = Jobs(duty.engine)
     jobs.serve(role, stages)
     yield jobs
-    jobs.finish(duty.orders.hurry)
+    jobs.finish(duty.shutdown.forced)
 
 
 ROLES: dict[str, Callable[[Duty], AbstractContextManager[None]]] = {

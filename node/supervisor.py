@@ -18,7 +18,8 @@ from pathlib import Path
 from node.config import Ae, Config, parse, read
 from node.errors import NodeError
 from node.listening import Listening
-from node.process import heirs, notify
+from node.process.children import descriptor_environment
+from node.process.service_manager import notify
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class _Child:
 
     def start(self) -> None:
         address = "@" + self.channel.getsockname()[1:].decode()
-        environment = {**os.environ, "NOTIFY_SOCKET": address, **heirs(self.inherited)}
+        environment = {**os.environ, "NOTIFY_SOCKET": address, **descriptor_environment(self.inherited)}
         self.process = subprocess.Popen(self.command, env=environment, pass_fds=(*self.inherited, *self.descriptors))
         self.ready, self.beat = False, time.monotonic()
 

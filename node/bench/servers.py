@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from node.errors import PlatformError
 from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.tables import instance
-from node.process import ask_loopback, bound_to_us, end, free_port
+from node.process import loopback
+from node.process.children import bound_to_parent, terminate
 
 TITLE = "BENCH"
 DCMTK_PATH = "/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin"
@@ -48,7 +49,7 @@ class Server(ABC):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = loopback.free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -97,7 +98,7 @@ class Server(ABC):
         self.folder.mkdir(parents=True)
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
-                [*bound_to_us("KILL"), *self.command()],
+                [*bound_to_parent("KILL"), *self.command()],
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **self.environment()},
@@ -115,7 +116,7 @@ class Server(ABC):
     def stop(self) -> None:
         """End it and give back the space of what it received."""
         if self._process is not None:
-            end(self._process)
+            terminate(self._process)
             self._process = None
         give_back_space(self.folder)
 
@@ -218,7 +219,7 @@ class Orthanc(Server):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._http_port = free_port()
+        self._http_port = loopback.free_port()
 
     @classmethod
     def missing(cls) -> str:
@@ -251,7 +252,7 @@ class Orthanc(Server):
         return {**DCMTK_ENVIRONMENT, "LC_ALL": "C.UTF-8"}
 
     def kept(self) -> int:
-        return int(json.loads(ask_loopback(f"http://127.0.0.1:{self._http_port}/statistics"))["CountInstances"])
+        return int(json.loads(loopback.get(f"http://127.0.0.1:{self._http_port}/statistics"))["CountInstances"])
 
 
 class PlainPynetdicom(Server):

@@ -27,7 +27,8 @@ from pynetdicom.events import Event
 from pynetdicom.sop_class import Verification
 
 from node.errors import PlatformError
-from node.process import ask_loopback, bound_to_us, end, free_port
+from node.process import loopback
+from node.process.children import bound_to_parent, terminate
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +89,8 @@ class OrthancPacs:
 
     def __init__(self, folder: Path, program: str, callers: Mapping[str, int]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
-        http_port = free_port()
+        self.port = loopback.free_port()
+        http_port = loopback.free_port()
         self.web_url = f"http://127.0.0.1:{http_port}"
         self._log = folder / "orthanc.log"
         self._keys: dict[str, str] = {}
@@ -118,7 +119,7 @@ class OrthancPacs:
         }
         configuration = folder / "orthanc.json"
         configuration.write_text(json.dumps(settings, indent=1))
-        self._command = [*bound_to_us("KILL"), program, str(configuration)]
+        self._command = [*bound_to_parent("KILL"), program, str(configuration)]
 
     def start(self) -> None:
         with self._log.open("ab") as log:
@@ -138,7 +139,7 @@ class OrthancPacs:
 
     def stop(self) -> None:
         if self._process is not None:
-            end(self._process)
+            terminate(self._process)
             self._process = None
 
     def running(self) -> bool:
@@ -170,10 +171,10 @@ class OrthancPacs:
     def fetch(self, sop_instance_uid: str) -> Dataset:
         if sop_instance_uid not in self._keys:
             self.series()
-        return pydicom.dcmread(BytesIO(ask_loopback(f"{self.web_url}/instances/{self._keys[sop_instance_uid]}/file")))
+        return pydicom.dcmread(BytesIO(loopback.get(f"{self.web_url}/instances/{self._keys[sop_instance_uid]}/file")))
 
     def _json(self, path: str) -> Any:
-        return json.loads(ask_loopback(self.web_url + path))
+        return json.loads(loopback.get(self.web_url + path))
 
 
 class SmallPacs:
@@ -193,7 +194,7 @@ class SmallPacs:
             self._ae.add_supported_context(context.abstract_syntax, list(AllTransferSyntaxes))
         self._ae.add_supported_context(Verification)
         self._server: Any = None
-        self.port = free_port()
+        self.port = loopback.free_port()
 
     def start(self) -> None:
         handlers = [(evt.EVT_C_STORE, self._keep)]

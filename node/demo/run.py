@@ -27,7 +27,8 @@ from node.demo.phantom import write_brain_flair, write_chest_ct
 from node.demo.progress import Progress, progress, sent_series, table
 from node.errors import PlatformError
 from node.ledger.engine import ledger_url, open_ledger
-from node.process import bound_to_us, free_port
+from node.process.children import bound_to_parent
+from node.process.loopback import free_port
 
 NODE_TITLE = "AINODE"
 READY_SECONDS = 120.0
@@ -160,7 +161,7 @@ def _write_config(folder: Path, port: int, pacs: Pacs) -> Path:
 @contextmanager
 def _node(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as output:
-        command = [*bound_to_us("TERM"), sys.executable, "-P", "-m", "node", "run", "--config", str(config)]
+        command = [*bound_to_parent("TERM"), sys.executable, "-P", "-m", "node", "run", "--config", str(config)]
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
         yield process

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 from node.config import PipelineTable
 from node.errors import IdentityError, InputError, NodeError
 from node.isolation import WRITE, confine, programs, refuse_calls
-from node.process import die_with_parent, keep_freed_memory
+from node.process.children import die_with_parent
+from node.process.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from node.inference.admission import Seen

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from node.ledger.association_endings import Ending
 from node.listening import Listening
-from node.process import return_freed_memory
+from node.process.memory import return_freed_memory
 from node.receive.association import Association, Handlers
 from node.receive.association_slots import AssociationSlots
 from node.receive.negotiation import prepare

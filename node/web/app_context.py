@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from jinja2 import Environment
+from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 
 from node.config import Config
@@ -76,3 +78,10 @@ def _label(path: Path) -> Label:
         description=str(header.get("StudyDescription") or ""),
         date=f"{date[:4]}-{date[4:6]}-{date[6:8]}" if len(date) == 8 else "",
     )
+
+
+def configured(name: str, tables: Container[str]) -> str:
+    """Return ``name`` if it is configured; the page is missing otherwise."""
+    if name not in tables:
+        raise HTTPException(404, f"{name!r} is not configured.")
+    return name

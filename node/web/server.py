@@ -26,8 +26,7 @@ from node.config import Config, Web
 from node.errors import NodeError, NotFoundError, PlatformError
 from node.jobs.engine import Jobs
 from node.spool import Spool
-from node.web import actions, pages, probes
-from node.web import destinations_and_pipelines as places
+from node.web import actions, destinations_page, pages, pipelines_page, probes
 from node.web import formatting as words
 from node.web import study_page as studies
 from node.web.app_context import AppContext
@@ -43,16 +42,16 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, Visit], Response], str], ...] = (
     ("/study/{uid}", studies.study, "GET"),
     ("/study/{uid}/evidence.zip", studies.evidence, "GET"),
     ("/slice/{job}/{index:int}.jpg", studies.picture, "GET"),
-    ("/destinations", places.destinations, "GET"),
-    ("/pipelines", places.pipelines, "GET"),
-    ("/pipelines/{name}", places.pipeline, "GET"),
+    ("/destinations", destinations_page.destinations, "GET"),
+    ("/pipelines", pipelines_page.pipelines, "GET"),
+    ("/pipelines/{name}", pipelines_page.pipeline, "GET"),
     ("/storage", pages.storage, "GET"),
     ("/account", pages.account, "GET"),
     ("/job/{job}/retry", actions.retry, "POST"),
     ("/job/{job}/cancel", actions.cancel, "POST"),
     ("/study/{uid}/run", actions.run, "POST"),
-    ("/destinations/{name}", places.switch_destination, "POST"),
-    ("/pipelines/{name}", places.switch_pipeline, "POST"),
+    ("/destinations/{name}", destinations_page.switch_destination, "POST"),
+    ("/pipelines/{name}", pipelines_page.switch_pipeline, "POST"),
 )
 
 

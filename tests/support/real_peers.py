@@ -22,7 +22,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from node.process import end
+from node.process.children import terminate
 
 _PATH = "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin"
 """Where Debian puts the peers. Not ``$PATH``: a virtual environment holds pynetdicom programs of the same names."""
@@ -133,7 +133,7 @@ class Orthanc:
     def stop(self) -> None:
         """End it in good order."""
         if self._process is not None:
-            end(self._process)
+            terminate(self._process)
             self._process = None
 
     def kill(self) -> None:

@@ -30,8 +30,9 @@ from pydicom.uid import (
 from node.errors import GateError
 from node.results.analysis import EncodedObject, Source
 from node.results.gate.codes import code_faults
+from node.results.gate.documents import graphic_faults, pdf_faults, rejection_faults
 from node.results.gate.image import derived_faults, key_image_faults, seg_faults
-from node.results.gate.other_objects import graphic_faults, label_faults, map_faults, pdf_faults, rejection_faults
+from node.results.gate.maps import label_faults, map_faults
 from node.results.gate.references import received, reference_faults
 from node.results.gate.report import report_faults
 from node.results.headers import by_instance

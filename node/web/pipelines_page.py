@@ -1,4 +1,4 @@
-"""Pages of the destinations and of the pipelines, with the switches that hold them up."""
+"""Pages of the pipelines, and the switch that stops one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib.util
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from markdown_it import MarkdownIt
@@ -16,94 +15,25 @@ from starlette.responses import RedirectResponse, Response
 
 from node.inference.analysis_statistics import HISTOGRAM_HU
 from node.inference.plugins import installed
-from node.ledger import circuits
 from node.ledger.engine import begin_immediate, now
 from node.ledger.operator_switches import (
     latest_facts,
-    pause_destination,
     start_pipeline,
     stop_pipeline,
     stopped_pipelines,
 )
-from node.ledger.tables import delivery, job, job_fact
+from node.ledger.tables import job, job_fact
 from node.operate.alerts import drift_of
 from node.operate.drift import MEASURED
 from node.web import charts
 from node.web import formatting as words
-from node.web.app_context import AppContext
+from node.web.app_context import AppContext, configured
 from node.web.auth import Visit
 from node.web.study_list import stage_of_job
 
 _DRAWN = {"run_seconds": ("Run time", "s"), **MEASURED, "host_mib": ("Peak memory", "MiB")}
 """Columns of ``job_fact`` that are drawn over time, with name and unit."""
 _LATEST = 1000
-
-
-def destinations(context: AppContext, visit: Visit) -> Response:
-    """Where results go, whether that answers, and what waits."""
-    with context.engine.connect() as connection:
-        rows = connection.execute(
-            sa.select(
-                delivery.c.destination, delivery.c.state, sa.func.count().label("n"),
-                sa.func.min(delivery.c.created_at).label("oldest"), sa.func.max(delivery.c.updated_at).label("latest"),
-                sa.func.max(delivery.c.error).label("error"),
-            ).group_by(delivery.c.destination, delivery.c.state)
-        ).all()  # fmt: skip
-        broken = {one.destination: one for one in circuits.circuits(connection)}
-    found = []
-    for name in sorted({*context.config.destinations, *(row.destination for row in rows)}):
-        table, circuit = context.config.destinations.get(name), broken.get(name)
-        own = {row.state: row for row in rows if row.destination == name}
-        waiting = [own[state] for state in ("SCHEDULED", "IN PROGRESS") if state in own]
-        error = circuit.error if circuit else next((row.error for row in waiting if row.error), "")
-        latest = max((own[state].latest for state in ("STORED", "CONFIRMED") if state in own), default=None)
-        found.append(
-            {
-                "name": name,
-                "place": table.place if table else "not configured any more",
-                "health": _health(circuit, error, latest),
-                "since": circuit.opened_at if circuit else None,
-                "error": error,
-                "counts": {state: row.n for state, row in own.items()},
-                "waiting": sum(row.n for row in waiting),
-                "age": now() - min(row.oldest for row in waiting) if waiting else None,
-                "latest": latest,
-            }
-        )
-    return context.page("destinations.html", visit, destinations=found)
-
-
-def _health(circuit: circuits.Circuit | None, error: str, latest: float | None) -> str:
-    """In a word. ``idle``: nothing was sent there, so nobody knows."""
-    if circuit is not None and circuit.opened_at is not None:
-        return "paused" if circuit.paused else "down"
-    return "failing" if error else "idle" if latest is None else "up"
-
-
-def switch_destination(context: AppContext, visit: Visit) -> Response:
-    """Pause or resume one."""
-    name = _known(visit.request.path_params["name"], context.config.destinations)
-    with begin_immediate(context.engine) as connection:
-        if visit.form.get("to") == "pause":
-            pause_destination(connection, name, visit.user.name)
-        else:
-            circuits.close(connection, name)
-    if visit.form.get("to") != "pause":
-        context.jobs.hasten(name)
-    return RedirectResponse("/destinations", 303)
-
-
-def switch_pipeline(context: AppContext, visit: Visit) -> Response:
-    """Stop or start one."""
-    name = _known(visit.request.path_params["name"], context.config.pipelines)
-    with begin_immediate(context.engine) as connection:
-        if visit.form.get("to") == "stop":
-            stop_pipeline(connection, name, visit.user.name)
-        else:
-            start_pipeline(connection, name)
-    if visit.form.get("to") != "stop":
-        context.jobs.reconcile(now())
-    return RedirectResponse("/pipelines", 303)
 
 
 def pipelines(context: AppContext, visit: Visit) -> Response:
@@ -174,6 +104,19 @@ def pipeline(context: AppContext, visit: Visit) -> Response:
     )
 
 
+def switch_pipeline(context: AppContext, visit: Visit) -> Response:
+    """Stop or start one."""
+    name = configured(visit.request.path_params["name"], context.config.pipelines)
+    with begin_immediate(context.engine) as connection:
+        if visit.form.get("to") == "stop":
+            stop_pipeline(connection, name, visit.user.name)
+        else:
+            start_pipeline(connection, name)
+    if visit.form.get("to") != "stop":
+        context.jobs.reconcile(now())
+    return RedirectResponse("/pipelines", 303)
+
+
 def _card(context: AppContext, name: str) -> Markup:
     """The model card beside the pipeline's package; empty when there is none. HTML in it is shown as text."""
     table = context.config.pipelines.get(name)
@@ -193,9 +136,3 @@ def _card(context: AppContext, name: str) -> Markup:
 
 def _median(values: Sequence[float]) -> float | None:
     return sorted(values)[len(values) // 2] if values else None
-
-
-def _known(name: str, table: Any) -> str:
-    if name not in table:
-        raise HTTPException(404, f"{name!r} is not configured.")
-    return name

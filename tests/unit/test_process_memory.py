@@ -9,7 +9,7 @@ import pytest
 
 AGAIN = """
 import ctypes, resource, numpy
-from node.process import {asked}
+from node.process.memory import {asked}
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: numpy asks for huge pages, and gets them by luck
 {asked}()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,0 +1,1 @@
+"""What a process of the node needs of the operating system: signals, children, memory, service manager, loopback."""
