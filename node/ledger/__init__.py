@@ -1,6 +1,40 @@
 """The ledger: what was received, what is owed, what was confirmed (SQLAlchemy Core; SQLite or PostgreSQL)."""
 
 from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.states import (
+    ACTIVE,
+    AssociationEnding,
+    AuditEvent,
+    CommitmentState,
+    ConflictKind,
+    DecisionCause,
+    DecisionOutcome,
+    DeliveryState,
+    EndedAmid,
+    JobStage,
+    JobState,
+    ProcedureStepState,
+    SeriesState,
+    WithoutAnalysis,
+)
 from node.ledger.tables import metadata
 
-__all__ = ["begin_immediate", "metadata", "open_ledger"]
+__all__ = [
+    "ACTIVE",
+    "AssociationEnding",
+    "AuditEvent",
+    "CommitmentState",
+    "ConflictKind",
+    "DecisionCause",
+    "DecisionOutcome",
+    "DeliveryState",
+    "EndedAmid",
+    "JobStage",
+    "JobState",
+    "ProcedureStepState",
+    "SeriesState",
+    "WithoutAnalysis",
+    "begin_immediate",
+    "metadata",
+    "open_ledger",
+]

@@ -1,0 +1,142 @@
+"""States and kinds as the ledger stores them: each word once, under the name of its column's enumeration.
+
+The values are what the database, `ainode status --json` and the metrics carry; they never change.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class SeriesState(StrEnum):
+    """Whether all images of a series are here."""
+
+    RECEIVING = "RECEIVING"
+    COMPLETE = "COMPLETE"
+
+
+class DecisionOutcome(StrEnum):
+    """What routing decided about one generation of a series."""
+
+    ROUTED = "routed"
+    WAITING = "waiting"
+    """A rule of studies waits for other series."""
+    IGNORED = "ignored"
+    HELD = "held"
+    """Its images contradict one another on whose they are; an operator decides."""
+
+
+class DecisionCause(StrEnum):
+    """What decided in place of the rules."""
+
+    DISCONTINUED = "discontinued"
+    """A procedure step that was discontinued."""
+
+
+class JobState(StrEnum):
+    """State of a job, in the words of PS3.4 CC.1.1."""
+
+    SCHEDULED = "SCHEDULED"
+    IN_PROGRESS = "IN PROGRESS"
+    COMPLETED = "COMPLETED"
+    CANCELED = "CANCELED"
+
+
+class JobStage(StrEnum):
+    """Steps of a job, in their order."""
+
+    INFER = "infer"
+    ENCODE = "encode"
+    DELIVER = "deliver"
+
+
+class WithoutAnalysis(StrEnum):
+    """Outcome of a job that has no outcome of an analysis (``node.config.routing.Outcome``)."""
+
+    FORWARDED = "forwarded"
+    """It sends on images as they were received."""
+    HELD = "held"
+    """Its images contradict one another on whose they are; an operator decides."""
+
+
+class DeliveryState(StrEnum):
+    """State of the objects that one job sends to one destination."""
+
+    SCHEDULED = "SCHEDULED"
+    IN_PROGRESS = "IN PROGRESS"
+    STORED = "STORED"
+    """Every C-STORE was answered with success."""
+    CONFIRMED = "CONFIRMED"
+    """There is proof that the destination keeps all objects, such as Storage Commitment."""
+    CANCELED = "CANCELED"
+
+
+class CommitmentState(StrEnum):
+    """State of a Storage Commitment request that another node made to this one."""
+
+    SCHEDULED = "SCHEDULED"
+    COMPLETED = "COMPLETED"
+    """The requester took the report."""
+    CANCELED = "CANCELED"
+    """The report was given up."""
+
+
+class ProcedureStepState(StrEnum):
+    """Performed Procedure Step Status (0040,0252)."""
+
+    IN_PROGRESS = "IN PROGRESS"
+    COMPLETED = "COMPLETED"
+    DISCONTINUED = "DISCONTINUED"
+
+
+class ConflictKind(StrEnum):
+    """How a second file under a known SOP Instance UID differs from the first."""
+
+    IDENTITY = "identity"
+    """Other patient, study, series or order."""
+    ENCODING = "encoding"
+    """Other transfer syntax, same content."""
+    CONTENT = "content"
+
+
+class AssociationEnding(StrEnum):
+    """How an association ended."""
+
+    RELEASED = "released"
+    ABORTED = "aborted"
+    """By A-ABORT of the peer, or by ours after a protocol violation."""
+    LOST = "lost"
+    """The connection broke without A-ABORT."""
+    TIMED_OUT = "timed out"
+    STOPPED = "stopped"
+    """The receiver was shut down."""
+    KILLED = "killed"
+    """The receiver died."""
+    AS_USUAL = "broken off as usual"
+    """Without release, by a caller that is configured to end its transfers this way (``aborts_after_transfer``)."""
+
+
+class EndedAmid(StrEnum):
+    """In the middle of what an association ended."""
+
+    MESSAGE = "message"
+    """A message was being received."""
+    REFUSAL = "refusal"
+    """The last message had been refused."""
+
+
+class AuditEvent(StrEnum):
+    """What a notice for the audit trail is about."""
+
+    START = "start"
+    STOP = "stop"
+    LOGIN = "login"
+    FAILED_LOGIN = "failed login"
+    LOGOUT = "logout"
+    REFUSED = "refused"
+    ACT = "act"
+    QUERY = "query"
+
+
+ACTIVE = (JobState.SCHEDULED, JobState.IN_PROGRESS)
+"""States of a job that has not ended."""
