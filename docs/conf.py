@@ -18,9 +18,9 @@ NAVIGATION = {
         *("install", "connect", "rules", "deliver", "operate", "dashboard", "inputs", "troubleshoot"),
         *("security", "threat-model", "reliability", "conformance"),
     ),
-    "Radiologists": ("results", "air", "validation"),
+    "Radiologists": ("results", "air"),
     "Model developers": ("models", "write-a-pipeline"),
-    "Maintainers": ("architecture", "benchmarks"),
+    "Maintainers": tuple(f"development/{page}" for page in ("architecture", "benchmarks", "validation")),
 }
 """Every page beside ``index``, by its reader."""
 
@@ -45,7 +45,8 @@ def setup(app: Any) -> None:
 
 def _prepare(_app: Any, page: str, source: list[str]) -> None:
     """Add the navigation to ``index``; offer files of the repository that are no pages for download."""
-    source[0] = source[0].replace("](../", "](path:../")
+    outside = "../" * (page.count("/") + 1)
+    source[0] = source[0].replace(f"]({outside}", f"](path:{outside}")
     if page == root_doc:
         for reader, pages in NAVIGATION.items():
             source[0] += "\n".join(("", "```{toctree}", ":hidden:", f":caption: {reader}", "", *pages, "```", ""))

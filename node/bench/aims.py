@@ -25,7 +25,7 @@ class Aim:
     at_most: bool = False
 
     def words_for(self, kind: str, found: list[Line]) -> str:
-        """The figures for one kind of instance, as in docs/benchmarks.md: bold where the aim is missed."""
+        """The figures for one kind of instance, as in docs/development/benchmarks.md: bold where the aim is missed."""
         said = []
         for number in self.associations:
             lines = [x for x in found if (x.cell.kind, x.cell.sender, x.cell.associations) == (kind, _SENDER, number)]
@@ -77,7 +77,7 @@ AIMS = (
 
 
 def markdown(found: list[Line]) -> str:
-    """A table for docs/benchmarks.md."""
+    """A table for docs/development/benchmarks.md."""
     kinds = sorted({line.cell.kind for line in found})
     rows = [" | ".join([aim.words, *(aim.words_for(kind, found) for kind in kinds)]) for aim in AIMS]
     return "\n".join([f"| aim | {' | '.join(kinds)} |", "|---|" + "---|" * len(kinds), *(f"| {row} |" for row in rows)])

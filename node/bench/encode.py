@@ -120,5 +120,5 @@ def table(runs: list[Run]) -> Table:
 
 
 def markdown(runs: list[Run], machine: dict[str, str]) -> str:
-    """For docs/benchmarks.md."""
+    """For docs/development/benchmarks.md."""
     return markdown_table(HEADINGS, rows(runs), machine)

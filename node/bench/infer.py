@@ -120,7 +120,7 @@ def table(lines: Sequence[Timed]) -> Table:
 
 
 def markdown(lines: Sequence[Timed], device: str, machine: dict[str, str]) -> str:
-    """A page of its own, docs/gpu.md when ``device`` is a GPU."""
+    """A page of its own, docs/development/gpu.md when ``device`` is a GPU."""
     rows = [_COLUMNS, ("---",) * len(_COLUMNS), *(line.cells() for line in lines)]
     measured = (
         f"Measured {machine['date']} on {device}: {machine['processor']}, {machine['system']}, {machine['load']}."

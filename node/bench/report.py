@@ -1,4 +1,4 @@
-"""Figures of a bench as a table for the terminal, as Markdown for docs/benchmarks.md, as JSON."""
+"""Figures of a bench as a table for the terminal, as Markdown for docs/development/benchmarks.md, as JSON."""
 
 from __future__ import annotations
 
@@ -112,13 +112,13 @@ def table(found: list[Line]) -> Table:
 
 
 def markdown(found: list[Line], machine: dict[str, str]) -> str:
-    """For docs/benchmarks.md."""
+    """For docs/development/benchmarks.md."""
     rows = [[_sent(one.cell), SERVERS[one.server].title, *(words(one) for _, words in _COLUMNS)] for one in found]
     return markdown_table(("sent", "receiver", *(heading for heading, _ in _COLUMNS)), rows, machine)
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], machine: dict[str, str]) -> str:
-    """A table of docs/benchmarks.md below what it was measured on: two columns of words, then numbers."""
+    """A table of docs/development/benchmarks.md below what it was measured on: two columns of words, then numbers."""
     lines = [f"Measured {machine['date']}: " + ", ".join(v for k, v in machine.items() if k != "date") + ".", ""]
     lines += ["| " + " | ".join(headings) + " |", "|---|---|" + "---:|" * (len(headings) - 2)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

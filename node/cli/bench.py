@@ -19,7 +19,7 @@ def bench() -> None:
 @bench.command()
 @json_option
 @click.option("--quick", is_flag=True, help="CT and the scripted sender only, 1 and 16 associations, 2 rounds.")
-@click.option("--markdown", is_flag=True, help="Print the table of docs/benchmarks.md.")
+@click.option("--markdown", is_flag=True, help="Print the table of docs/development/benchmarks.md.")
 @click.option("--peers", help="Receivers to compare, separated by commas. Default: all that are installed.")
 @click.option("--kind", type=click.Choice(("CT", "MR")), multiple=True, default=("CT", "MR"), help="What is sent.")
 @click.option(
@@ -99,7 +99,7 @@ def receive(
 
 @bench.command()
 @json_option
-@click.option("--markdown", is_flag=True, help="Print a page; `--device cuda:0 --markdown > docs/gpu.md`.")
+@click.option("--markdown", is_flag=True, help="Print a page; `--device cuda:0 --markdown > docs/development/gpu.md`.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda:0, ...; auto: the first GPU, else cpu.")
 @click.option("--threads", default=2, show_default=True, help="Processor cores to use.")
 @click.option("--rounds", default=2, show_default=True, help="Runs after the first, which loads the model.")
@@ -146,7 +146,7 @@ def infer(
 
 @bench.command()
 @json_option
-@click.option("--markdown", is_flag=True, help="Print the table of docs/benchmarks.md.")
+@click.option("--markdown", is_flag=True, help="Print the table of docs/development/benchmarks.md.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="How often each is measured.")
 @click.option(
     "--folder",

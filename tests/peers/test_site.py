@@ -25,7 +25,7 @@ def test_the_navigation_lists_every_page_once():
 def page() -> Iterator[Page]:
     """A browser without network."""
     built = SITE / "index.html"
-    if not built.exists() or built.stat().st_mtime < max(path.stat().st_mtime for path in DOCS.iterdir()):
+    if not built.exists() or built.stat().st_mtime < max(path.stat().st_mtime for path in DOCS.rglob("*")):
         pytest.skip("the site is not built, or older than its pages (make docs)")
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:

@@ -1,4 +1,4 @@
-"""Public test files sent through a whole node, as a scanner would: a table for docs/validation.md.
+"""Public test files sent through a whole node, as a scanner would: a table for docs/development/validation.md.
 
 ``AINODE_DATA=... python tests/support/zoo_node.py`` takes some minutes. Bytes go out as they are; only of files that
 are the same instance in other transfer syntaxes the last three digits of the UIDs are changed, so that each is a

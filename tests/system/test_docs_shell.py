@@ -12,7 +12,7 @@ from certificates import Authority, tls
 from dicom_files import ct_series, write
 from receivers import Node, receiving
 
-PAGES = [Path(__file__).parents[2] / "README.md", *sorted((Path(__file__).parents[2] / "docs").glob("*.md"))]
+PAGES = [Path(__file__).parents[2] / "README.md", *sorted((Path(__file__).parents[2] / "docs").rglob("*.md"))]
 BLOCKS = {
     block: page.name
     for page in PAGES

@@ -28,7 +28,7 @@ from node.studies.source import SourceSeries
 ROOT = Path(__file__).parents[2]
 PAGES = [
     *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 TEXT = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
 PLUGIN = TEXT["write-a-pipeline.md"]

@@ -84,7 +84,9 @@ def test_results_on_an_enhanced_object_with_a_private_group_name_only_what_was_r
     assert not [uid for one in objects for uid in named(one) if uid.startswith(FOREIGN_UID)]
 
 
-@pytest.mark.skipif("AINODE_DATA" not in os.environ, reason="AINODE_DATA is not set: see docs/validation.md")
+@pytest.mark.skipif(
+    "AINODE_DATA" not in os.environ, reason="AINODE_DATA is not set: see docs/development/validation.md"
+)
 def test_results_on_an_enhanced_mr_of_philips_name_only_what_was_received():
     path = Path(os.environ["AINODE_DATA"]) / "zoo" / _PHILIPS_ENHANCED_MR
     uid = str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
