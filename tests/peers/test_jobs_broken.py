@@ -146,7 +146,9 @@ def test_words_that_a_database_does_not_take_end_an_attempt_all_the_same(engine:
     jobs.serve("test", stages(infer=infer))
     job_id = enqueue(engine, jobs)
     assert ended(engine, job_id).outcome == "failed"
-    assert [what for what, _ in told(engine, job_id)].count("infer failed") == RETRIES.max_attempts
+    failures = [detail for what, detail in told(engine, job_id) if what == "infer failed"]
+    assert len(failures) == RETRIES.max_attempts
+    assert all(detail.endswith("a name with  and ? in it") for detail in failures), failures
 
 
 def test_a_change_that_the_ledger_never_takes_is_not_taken_for_a_ledger_that_is_away(
@@ -168,8 +170,11 @@ def test_what_follows_a_commit_may_fail(engine: sa.Engine, jobs: Jobs, caplog: p
         return Done(write=lambda _: None, then=then)
 
     jobs.serve("test", stages(infer=infer))
-    assert ended(engine, enqueue(engine, jobs)).state == "COMPLETED"
+    job_id = enqueue(engine, jobs)
+    assert ended(engine, job_id).state == "COMPLETED"
     assert "cannot be removed" in caplog.text
+    assert f"job {job_id}: what follows infer failed" in caplog.text
+    assert not jobs._client.list_workflows(status="ERROR")
 
 
 def test_a_workflow_that_ended_in_an_error_is_a_failed_attempt_and_not_begun_for_ever(
