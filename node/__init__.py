@@ -1,6 +1,6 @@
 """The DICOM AI node: receives studies, runs pipelines on them, sends SEG, SR and derived images back."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 MAKER = "AI node"
 """Manufacturer (0008,0070) of every result: with ``SOFTWARE`` the mark by which any node knows the results of another.

@@ -18,6 +18,7 @@ import pytest
 from pydantic import BaseModel
 
 import node.errors
+from node import __version__
 from node.__main__ import main
 from node.config import Config, parse
 from node.inference.plugins import load_pipeline
@@ -161,9 +162,9 @@ def test_the_entry_point_of_the_page_has_the_group_that_the_node_reads():
     assert group in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
 
 
-def test_the_changelog_has_an_unreleased_part_in_the_known_form():
+def test_the_changelog_has_an_unreleased_part_and_this_version_in_the_known_form():
     headings = re.findall(r"^## \[(.+?)\]", TEXT["CHANGELOG.md"], re.MULTILINE)
-    assert headings[0] == "Unreleased"
+    assert headings[:2] == ["Unreleased", __version__]
     assert set(re.findall(r"^### (.+)", TEXT["CHANGELOG.md"], re.MULTILINE)) <= {
         "Added",
         "Changed",
