@@ -152,12 +152,12 @@ def _router(duty: Duty) -> Iterator[None]:
 
 @contextmanager
 def _worker(duty: Duty) -> Iterator[None]:
-    from node.deliver.prior_studies import EarlierStudies
+    from node.deliver.prior_studies import PriorStudies
     from node.inference.encode import Encode
     from node.inference.infer import Infer
-    from node.inference.prior_files import Earlier
+    from node.inference.prior_files import PriorFinder
 
-    earlier = Earlier(studies=EarlierStudies(duty.config, duty.engine), engine=duty.engine, spool=duty.spool)
+    earlier = PriorFinder(studies=PriorStudies(duty.config, duty.engine), engine=duty.engine, spool=duty.spool)
     infer = Infer(duty.config, duty.engine, duty.spool, earlier)
     stages = [infer.stage(), Encode(duty.config, duty.engine, duty.spool).stage()]
     with _serving(duty, "worker", stages):
@@ -177,7 +177,7 @@ def _sender(duty: Duty) -> Iterator[None]:
     deliverer = Deliverer(duty.config, duty.engine, duty.spool, notes=notes)
     stage = Stage(name=DELIVER, handler=deliver, retries=DELIVERY_RETRIES, slots=DELIVERIES_AT_ONCE)
     with _serving(duty, "sender", [stage]) as jobs:
-        loops = [Reports(duty.config, duty.engine).run, Watch(duty.config, duty.engine, jobs.hasten).run]
+        loops = [Reports(duty.config, duty.engine).run, Watch(duty.config, duty.engine, jobs.make_due).run]
         with running(loops, duty.shutdown.requested):
             yield
 

@@ -18,7 +18,7 @@ _MOST_STUDIES = 10
 """Earlier studies that are looked into, the latest first."""
 
 
-class EarlierStudies:
+class PriorStudies:
     """What the ``[rules.prior]`` of a configuration ask for; see ``node.inference.prior_files``."""
 
     def __init__(self, config: Config, engine: sa.Engine) -> None:

@@ -30,12 +30,12 @@ class Watch:
     """Any number of senders may watch: each probe and each alarm is made once."""
 
     def __init__(
-        self, config: Config, engine: sa.Engine, hasten: Callable[[str], None], timeouts: Timeouts | None = None
+        self, config: Config, engine: sa.Engine, make_due: Callable[[str], None], timeouts: Timeouts | None = None
     ) -> None:
-        """``hasten``: makes the attempts that wait for a destination due now."""
+        """``make_due``: makes the attempts that wait for a destination due now."""
         self._config = config
         self._engine = engine
-        self._hasten = hasten
+        self._make_due = make_due
         self._timeouts = timeouts
         self._watched: dict[tuple[str, str], float] = {}
 
@@ -96,5 +96,5 @@ class Watch:
         if answer is None or answer.ok:
             with begin_immediate(self._engine) as connection:
                 circuits.close(connection, name)
-            self._hasten(name)
+            self._make_due(name)
             logger.info("%s answers again; its deliveries go on", name)

@@ -1,4 +1,4 @@
-"""Admission by memory: what a pipeline will take is learned from what it took for series of similar size."""
+"""Admission by memory: estimates the memory of a pipeline from earlier analyses of series of similar size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MIB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class MemoryPeak:
     """Peak memory of an earlier analysis by the same pipeline."""
 
     device: str
@@ -27,7 +27,7 @@ class Seen:
     device_mib: float | None
 
 
-def expected_mib(seen: Sequence[Seen], voxels: int) -> tuple[float, float]:
+def expected_mib(seen: Sequence[MemoryPeak], voxels: int) -> tuple[float, float]:
     """Peak memory (host, device; MiB) to expect for ``voxels``, per voxel the most that was seen; 0: not known."""
     similar = [(max(1.0, voxels / one.voxels), one) for one in seen if voxels <= LARGEST_STEP * one.voxels]
     host = max((ratio * one.host_mib for ratio, one in similar), default=0.0)
@@ -35,9 +35,13 @@ def expected_mib(seen: Sequence[Seen], voxels: int) -> tuple[float, float]:
 
 
 def admit(
-    pipeline: str, seen: Sequence[Seen], voxels: int, loaded: OrderedDict[str, Pipeline], room_mib: Callable[[], float]
+    pipeline: str,
+    seen: Sequence[MemoryPeak],
+    voxels: int,
+    loaded: OrderedDict[str, Pipeline],
+    room_mib: Callable[[], float],
 ) -> None:
-    """Make room on the device for one analysis: unload other models, those not used for the longest time first.
+    """Free device memory for one analysis: unload the least recently used models first.
 
     Raises ``PlatformError`` when the machine itself has less memory free than the pipeline will take: the job is tried
     again later. Without this the kernel would kill the process half way, or another one.

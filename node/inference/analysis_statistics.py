@@ -1,4 +1,4 @@
-"""What each analysis was like, as a few numbers that name nobody: kept to see a scanner, protocol or model drift."""
+"""Statistics of each analysis, without identity, that show drift of scanners, protocols and models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HISTOGRAM_HU = (-1024, 2048, 64)
 """First edge, last edge and width of the bins of a CT histogram; what lies outside is in no bin."""
 
 
-def facts_of(source: SourceSeries, findings: Findings) -> dict[str, Any]:
+def statistics_of(source: SourceSeries, findings: Findings) -> dict[str, Any]:
     """Scanner, geometry (mm), grey levels (percentiles in the unit of the series; CT: histogram), findings, scores."""
     first = source.datasets[0]
     affine = source.grid.affine
@@ -36,7 +36,7 @@ def facts_of(source: SourceSeries, findings: Findings) -> dict[str, Any]:
 
 
 def voxels_of(source: SourceSeries) -> int:
-    """How many there are in all images."""
+    """Return the number of voxels of all images."""
     return sum(int(header.get("Rows") or 0) * int(header.get("Columns") or 0) for header in source.datasets)
 
 

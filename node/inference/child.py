@@ -30,7 +30,7 @@ from node.process.children import die_with_parent
 from node.process.memory import keep_freed_memory
 
 if TYPE_CHECKING:
-    from node.inference.admission import Seen
+    from node.inference.admission import MemoryPeak
     from node.inference.prefetch import Prefetcher
     from node.pipeline import Pipeline, Prior
     from node.studies.source import SourceSeries
@@ -71,7 +71,7 @@ class Task:
     companions: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     """Files of other series of the study that the pipeline may look at, by name."""
     prior: PriorFiles = PriorFiles()
-    seen: tuple[Seen, ...] = ()
+    seen: tuple[MemoryPeak, ...] = ()
     """What earlier analyses took."""
     incomplete: str = ""
     """What is known to be missing from the series, in words for a radiologist."""
@@ -79,13 +79,13 @@ class Task:
     """Where the handover goes."""
     load_only: bool = False
     """Only make sure that the pipeline is loaded."""
-    prefetcher: bool = False
+    prefetch: bool = False
     """Only read and decode the series, beside what runs; the same task without this comes next. No reply."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """How it went. ``outcome`` is empty when it failed, ``error`` is then the name of a class of ``node.errors``."""
+    """Result of a task. ``outcome`` is empty after a failure; ``error`` then names a class of ``node.errors``."""
 
     outcome: str = ""
     reason: str = ""
@@ -105,7 +105,7 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What the process may do, beside what any program with PyTorch needs."""
+    """Access that the process has in addition to what any program with PyTorch needs."""
 
     device: str
     threads: int
@@ -146,7 +146,7 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
 
 
 def _shut_in(bounds: Bounds) -> None:
-    """There is no way back from here."""
+    """Confine this process for good."""
     os.open(_CLEAR_REFS, os.O_PATH)  # while it is open, the kernel keeps the file that the rule is about
     if confine((*programs(), *bounds.rules, (Path(_CLEAR_REFS), WRITE))) == 0:
         logger.warning("this kernel has no Landlock: models can read the files of this user; ask ainode doctor")
@@ -158,7 +158,7 @@ def _receive(tasks: Connection, runs: queue.SimpleQueue[Task | None], prefetcher
     with suppress(EOFError):
         while True:
             task: Task = tasks.recv()
-            if task.prefetcher:
+            if task.prefetch:
                 prefetcher.begin(task.paths)
             else:
                 runs.put(task)
@@ -168,7 +168,7 @@ def _receive(tasks: Connection, runs: queue.SimpleQueue[Task | None], prefetcher
 def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetcher: Prefetcher) -> Reply:
     """Run one task. The handover is durable before this returns; after *not applicable* it holds no findings."""
     from node.inference.admission import admit, room_on
-    from node.inference.analysis_statistics import facts_of, voxels_of
+    from node.inference.analysis_statistics import statistics_of, voxels_of
     from node.inference.handover import Handover, save
     from node.inference.run_pipeline import analyse
     from node.pipeline import Findings, Unsuitable
@@ -201,7 +201,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
                 without_prior=task.prior.without,
                 incomplete=task.incomplete,
             )
-            facts = facts_of(source, findings)
+            facts = statistics_of(source, findings)
         except Unsuitable as unsuitable:
             reason = str(unsuitable) or "the pipeline gave no reason"
         clock.lap("run")

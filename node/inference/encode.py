@@ -1,4 +1,4 @@
-"""The stage encode: what a pipeline handed over becomes DICOM objects that passed the gate."""
+"""The stage encode: turns the handover of a pipeline into DICOM objects that pass the gate."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pydicom import dcmread
 from node.config import DEFAULT_OBJECTS, Config
 from node.errors import EncodeError, IdentityError, InputError, NotFoundError, not_analysed
 from node.inference.handover import Handover, load
-from node.inference.node_secret import salt_of
-from node.jobs.failure import trace_of
+from node.inference.node_secret import secret_of
+from node.jobs.failure import logged_error
 from node.jobs.stage import Done, Stage, retries
 from node.ledger.engine import now
 from node.ledger.events import record_event
@@ -27,29 +27,29 @@ from node.ledger.jobs import ENCODE, INFER, Job, SourceImage, earlier_results, g
 from node.ledger.replaced_results import to_withdraw
 from node.ledger.transitions import owe_results, record_outcome, record_results
 from node.pipeline import Algorithm
-from node.results import ANALYSED, OPTIONAL, Analysis, Earlier, EncodedObject, check, encode
-from node.results.failure_report import identity_of, last_report, stated_identity
-from node.results.header_repairs import drop_unreadable, mended
+from node.results import ANALYSED, OPTIONAL, Analysis, EncodedObject, Predecessor, check, encode
+from node.results.failure_report import encode_failure_reports, identity_of, stated_identity
+from node.results.header_repairs import drop_unreadable, repairs_of
 from node.results.identity import Identity, analysis_key
 from node.results.predecessor import superseding
 from node.spool import Spool
-from node.studies.minimal_series import BareSeries, bare_image
+from node.studies.minimal_series import MinimalSeries, minimal_header
 from node.studies.source import SourceSeries, read_header
 
 logger = logging.getLogger(__name__)
 
 
 class Encode:
-    """Turns handovers into DICOM objects that passed the gate, and owes them to the destinations."""
+    """Encodes handovers as DICOM objects that pass the gate, and schedules their deliveries."""
 
     def __init__(self, config: Config, engine: sa.Engine, spool: Spool) -> None:
         self._config = config
         self._engine = engine
         self._spool = spool
-        self._salt = salt_of(engine, spool.folder)
+        self._salt = secret_of(engine, spool.folder)
 
     def stage(self) -> Stage:
-        """As the engine executes it."""
+        """Return the stage for the engine."""
         return Stage(name=ENCODE, handler=self.encode, retries=retries(self._config.jobs), begin=self.sweep)
 
     def encode(self, job_id: str, _subject: str) -> Done:
@@ -67,19 +67,19 @@ class Encode:
         except Exception as error:
             if job.outcome != "failed":
                 raise
-            logger.warning("job %s: report of UIDs and identity only: %s", job_id, error, exc_info=trace_of(error))
-            return self._last_report(job, images)
+            logger.warning("job %s: report of UIDs and identity only: %s", job_id, error, exc_info=logged_error(error))
+            return self._failure_reports(job, images)
 
     def _encode(self, job: Job, paths: list[Path]) -> Done:
         job_id = job.id
         source = _readable_series(paths)
-        if told := (*drop_unreadable(source), *mended(source)):
+        if told := (*drop_unreadable(source), *repairs_of(source)):
             logger.info("job %s: headers of series %s: %s", job_id, source.series_instance_uid, "; ".join(told))
         analysis = self._analysis(job)
         rows, withheld, fault = self._encoded(job, analysis, source, self._wanted(job))
         refused = fault
         if fault is not None and analysis.outcome != "failed":
-            logger.warning("job %s: encode failed: %s", job_id, fault, exc_info=trace_of(fault))
+            logger.warning("job %s: encode failed: %s", job_id, fault, exc_info=logged_error(fault))
             _, reason = outcome_of_incomplete("failed", not_analysed(fault, job_id), job.incomplete or "")
             analysis = replace(analysis, outcome="failed", reason=reason, findings=None)
             more, withheld, fault = self._encoded(job, analysis, source, self._wanted(job))
@@ -101,14 +101,14 @@ class Encode:
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job_id), ignore_errors=True))
 
-    def _last_report(self, job: Job, images: Sequence[SourceImage]) -> Done:
+    def _failure_reports(self, job: Job, images: Sequence[SourceImage]) -> Done:
         if not images:
             raise InputError(f"job {job.id}: its series has no image; send it again")
         study, series = job.study_instance_uid, job.series_instance_uid
-        source = BareSeries(
+        source = MinimalSeries(
             paths=tuple(self._spool.absolute(image.path) for image in images),
             datasets=tuple(
-                bare_image(
+                minimal_header(
                     sop_class=image.sop_class_uid,
                     uid=image.sop_instance_uid,
                     study=study,
@@ -120,7 +120,7 @@ class Encode:
         )
         analysis = self._analysis(job)
         stated = stated_identity(source.paths)
-        objects = last_report(analysis, source, self._wanted(job), stated)
+        objects = encode_failure_reports(analysis, source, self._wanted(job), stated)
         key = analysis_key(analysis, source, identity_of(stated))
         made_by = {"analysis": key, "version": analysis.version, "replaces": None}
         rows = [keep(self._spool, job.id, one, None) | made_by for one in objects]
@@ -185,7 +185,7 @@ class Encode:
         )
 
     def _handover(self, job: Job) -> Handover | None:
-        """What the last run left; after a failure it may have left nothing."""
+        """Return the handover of the last attempt; after a failure there may be none."""
         try:
             return load(self._spool.work(job.id))
         except InputError:
@@ -224,15 +224,17 @@ class Encode:
                 rows += [keep(self._spool, job.id, o, str(fault) if fault else None) | made_by for o in objects]
                 return rows, withheld, fault
             rows += [keep(self._spool, job.id, o, str(fault)) | made_by for o in objects if o.kind in bad]
-            logger.warning("job %s: %s withheld: %s", job.id, ", ".join(sorted(bad)), fault, exc_info=trace_of(fault))
+            logger.warning(
+                "job %s: %s withheld: %s", job.id, ", ".join(sorted(bad)), fault, exc_info=logged_error(fault)
+            )
             named = f"Not sent: {', '.join(sorted(bad))}"
             withheld.append(f"{named} ({fault})")
             sentence = f"{named}, which could not be made. Details are in the log of the AI node, job {job.id}."
             analysis = replace(analysis, withheld=(*analysis.withheld, sentence))
             kinds -= bad
 
-    def _earlier(self, job: Job, analysis: Analysis, source: SourceSeries) -> Earlier | None:
-        """The result that this one takes the place of: of an earlier run of the job, or of an earlier generation.
+    def _earlier(self, job: Job, analysis: Analysis, source: SourceSeries) -> Predecessor | None:
+        """Return the predecessor: the result of an earlier attempt of the job, or of an earlier generation.
 
         A repeated encoding finds its own, and takes the place of what that one did.
         """
@@ -242,9 +244,9 @@ class Encode:
             files = {kind: self._spool.absolute(path) for kind, path in one.paths.items()}
             files = {kind: file for kind, file in files.items() if file.exists()}
             if one.analysis != analysis_key(replace(analysis, version=one.version), source):
-                return Earlier.read(files, one.version)
+                return Predecessor.read(files, one.version)
             if one.version > 1:
-                return Earlier.of_repeated(files, one.version, one.replaces)
+                return Predecessor.of_repeated(files, one.version, one.replaces)
         return None
 
 

@@ -1,4 +1,4 @@
-"""Handover from infer to encode: what a pipeline found, as one file that is complete or not there.
+"""Handover from infer to encode: the findings of a pipeline as one file, complete or absent.
 
 JSON and plain arrays in one ``.npz`` file, never pickle. It is written beside its place, synced and renamed, so that a
 killed worker leaves the old file or the new one. Masks are cropped to what is not zero and come back whole.
@@ -72,7 +72,7 @@ def save(folder: Path, handover: Handover) -> None:
 
 
 def move(source: Path, folder: Path) -> None:
-    """Bring what was saved in one folder into another, durably, and replace what is there; nothing when there is none.
+    """Move a saved handover to another folder durably, replacing an older one; do nothing if there is none.
 
     Both are on one file system.
     """

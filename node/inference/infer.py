@@ -13,11 +13,11 @@ import sqlalchemy as sa
 
 from node.config import Config
 from node.errors import NodeError
-from node.inference.admission import Seen
+from node.inference.admission import MemoryPeak
 from node.inference.child import PriorFiles, Reply, Task
 from node.inference.plugins import table_of
-from node.inference.prior_files import Earlier
-from node.inference.worker import Unwanted, Worker, device_names, thread_count
+from node.inference.prior_files import PriorFinder
+from node.inference.worker import TaskAborted, Worker, device_names, thread_count
 from node.jobs.stage import Done, Stage, retries
 from node.ledger.events import record_event
 from node.ledger.jobs import INFER, Job, get_job, is_active, source_paths
@@ -34,7 +34,7 @@ _REMEMBERED = 50
 class Infer:
     """Runs pipelines, one at a time on each device."""
 
-    def __init__(self, config: Config, engine: sa.Engine, spool: Spool, earlier: Earlier | None = None) -> None:
+    def __init__(self, config: Config, engine: sa.Engine, spool: Spool, earlier: PriorFinder | None = None) -> None:
         self._config = config
         self._engine = engine
         self._spool = spool
@@ -49,7 +49,7 @@ class Infer:
         self._owed = dict.fromkeys(self._workers, 0)
 
     def stage(self) -> Stage:
-        """As the engine executes it."""
+        """Return the stage for the engine."""
         return Stage(
             name=INFER,
             handler=self.infer,
@@ -60,7 +60,7 @@ class Infer:
         )
 
     def warm(self) -> None:
-        """Load every configured pipeline on every device in the background: the first job need not wait for it."""
+        """Load every configured pipeline on every device in the background, before the first job."""
         for worker in self._workers:
             threading.Thread(target=self._warm_one, args=(worker,), name="warm", daemon=True).start()
 
@@ -100,7 +100,7 @@ class Infer:
         return Done(write=write)
 
     def close(self) -> None:
-        """Kill the children; what they do is recovered later."""
+        """Kill the children; their work is recovered later."""
         for worker in self._workers:
             worker.close()
 
@@ -130,8 +130,8 @@ class Infer:
                 worker.prepare(task)
             with worker.turn:
                 if waits and not self._wanted(task.job_id):
-                    worker.forget(task)
-                    raise Unwanted(f"job {task.job_id} is not wanted any more")
+                    worker.discard(task)
+                    raise TaskAborted(f"job {task.job_id} is not wanted any more")
                 yield worker
         finally:
             with self._choosing:
@@ -148,7 +148,7 @@ class Infer:
                     logger.warning("pipeline %s cannot be loaded on %s: %s", name, worker.device, error)
                 else:
                     logger.info("pipeline %s loaded on %s in %.1f s", name, worker.device, seconds)
-        except Unwanted:
+        except TaskAborted:
             logger.debug("stopped while pipelines were loaded on %s", worker.device)
 
     def _wanted(self, job_id: str) -> bool:
@@ -165,9 +165,9 @@ def _jobs_at(device: str) -> int:
     return 2 if device.startswith("cuda") else 1
 
 
-def _seen(facts: Sequence[dict[str, Any]]) -> tuple[Seen, ...]:
+def _seen(facts: Sequence[dict[str, Any]]) -> tuple[MemoryPeak, ...]:
     return tuple(
-        Seen(device=one["device"], voxels=one["voxels"], host_mib=one["host_mib"], device_mib=one["device_mib"])
+        MemoryPeak(device=one["device"], voxels=one["voxels"], host_mib=one["host_mib"], device_mib=one["device_mib"])
         for one in facts
         if one["voxels"] and one["host_mib"] is not None
     )

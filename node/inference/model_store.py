@@ -1,4 +1,4 @@
-"""Other people's models on this machine: brought in, pinned, checked, described."""
+"""Third-party models on this machine: added, pinned, verified, described."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The secret of the node that enters every UID of a result: without it nobody can say which UIDs a result will have.
+"""The node secret, part of every result's UID derivation, which makes UIDs unpredictable.
 
 Who knew them could store an object of his own under them first, and the archive would take the real one for a repeat.
 The secret is made once and kept in the ledger, which all machines of a node share, and in a file of the storage
@@ -29,8 +29,8 @@ _FORM = re.compile(r"[0-9a-f]{64}")
 _NAME = "salt"
 
 
-def salt_of(engine: sa.Engine, folder: Path) -> str:
-    """The secret, 64 hexadecimal digits; made when neither the ledger nor ``folder`` has one.
+def secret_of(engine: sa.Engine, folder: Path) -> str:
+    """Return the secret, 64 hexadecimal digits; create it when neither the ledger nor ``folder`` has one.
 
     The ledger's counts. A file that differs is left as it is, with a warning: it may be the only copy of the secret
     that earlier results were made with. Raises ``PlatformError`` when the file cannot be read or written.

@@ -1,4 +1,4 @@
-"""The next series is read and decoded while the device works on this one."""
+"""Prefetch: reads and decodes the next series while the device works on the current one."""
 
 from __future__ import annotations
 

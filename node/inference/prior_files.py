@@ -1,4 +1,4 @@
-"""The earlier analysis that a rule asks for, as files: this node's report, its segmentation, the images of both."""
+"""Files of the prior analysis that a rule requests: report, segmentation, and the images of both."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from node.studies.source import read_header
 logger = logging.getLogger(__name__)
 
 
-class EarlierStudies(Protocol):
-    """Earlier studies of a patient, as files in a folder; ``node.deliver.prior_studies`` gets them from an archive."""
+class PriorStudies(Protocol):
+    """Prior studies of a patient as files; ``node.deliver.prior_studies`` retrieves them from an archive."""
 
     def reports(self, prior: PriorTable, header: Dataset, folder: Path) -> Generator[list[Path], None, None]:
         """Reports, a study at a time, the latest first; ``header``: of an image of the present study."""
@@ -36,15 +36,15 @@ class EarlierStudies(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Earlier:
-    """Looks in this node's own files first, for all but the report."""
+class PriorFinder:
+    """Finds prior files: the report in the archive, all others in this node's files first."""
 
-    studies: EarlierStudies
+    studies: PriorStudies
     engine: sa.Engine
     spool: Spool
 
     def files(self, wanted: PriorTable, names: Collection[str], first: Path, folder: Path) -> PriorFiles:
-        """What there is to compare with. Fetched files are put in ``folder``.
+        """Return the files to compare with. Retrieved files are written to ``folder``.
 
         ``names``: what reports call the pipeline, or have called it; ``first``: an image of the present study.
 

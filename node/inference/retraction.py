@@ -1,4 +1,4 @@
-"""Withdrawing what a job has delivered: a rejection note goes to every destination that holds its results."""
+"""Retraction: sends a rejection note to every destination that holds results of a job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from node.errors import NodeError
 from node.inference.encode import keep
-from node.inference.node_secret import salt_of
+from node.inference.node_secret import secret_of
 from node.jobs.engine import Jobs
 from node.ledger.jobs import get_job
 from node.ledger.tables import result
@@ -21,7 +21,7 @@ from node.spool import Spool
 
 
 def retract(jobs: Jobs, engine: sa.Engine, spool: Spool, job_id: str, reason: str) -> None:
-    """Make the note, keep it with the job's results and owe it.
+    """Create the note, store it with the results of the job and schedule its delivery.
 
     Raises ``NotFoundError``, ``GateError`` when the note is not fit to be sent, or ``NodeError`` when the job has made
     nothing, was retracted already, or no destination holds anything of it.
@@ -46,7 +46,7 @@ def retract(jobs: Jobs, engine: sa.Engine, spool: Spool, job_id: str, reason: st
         outcome="failed",
         reason=f"Withdrawn: {REJECTIONS[reason].meaning}",
         analysed_at=datetime.now(UTC),
-        salt=salt_of(engine, spool.folder),
+        salt=secret_of(engine, spool.folder),
     )
     paths: list[Path] = sorted(spool.absolute(path) for path, _ in rows)
     note = encode_rejection(analysis, paths, reason)

@@ -1,4 +1,4 @@
-"""One series through one pipeline: the needs, the run, and what the node adds to its findings."""
+"""Run one pipeline on one series: preflight, analysis, and the node's additions to the findings."""
 
 from __future__ import annotations
 

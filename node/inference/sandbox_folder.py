@@ -1,4 +1,4 @@
-"""The tray of a process that runs models: all that it may see and change of this node's files.
+"""Sandbox folder of a process that runs models: the only files of the node that it can read or change.
 
 ``in`` holds second names (hard links) of the files of its jobs and is read-only to it, ``out`` is its own: temporary
 files and what it hands over. Other studies, the ledger and the configuration are out of its reach.
@@ -22,7 +22,7 @@ from node.spool.files import locked, new_locked
 
 
 class SandboxFolder:
-    """Belongs to one process, and is swept by any other when its maker is gone."""
+    """Folder of one process; any other process removes it after its owner has ended."""
 
     def __init__(self, below: Path) -> None:
         below.mkdir(parents=True, exist_ok=True)
@@ -37,11 +37,11 @@ class SandboxFolder:
         return self._folder / "out"
 
     def rules(self) -> tuple[tuple[Path, int], ...]:
-        """What the process may do here, for ``node.isolation.confine``."""
+        """Return the access rules for ``node.isolation.confine``."""
         return (self._folder / "in", READ), (self.out, WRITE)
 
-    def lay(self, task: Task) -> Task:
-        """The same task on files of the tray."""
+    def link_task(self, task: Task) -> Task:
+        """Link the files of a task into the folder and return the task with their new paths."""
         place = self._folder / "in" / (task.job_id or "-")
         return replace(
             task,
@@ -60,16 +60,16 @@ class SandboxFolder:
         )
 
     def take(self, task: Task) -> None:
-        """Bring what the process handed over for ``task`` to where the task wants it, if it did."""
+        """Move the handover of ``task``, if there is one, to the folder that the task names."""
         move(self.out / (task.job_id or "-"), task.folder)
 
     def clear(self, task: Task) -> None:
-        """Take the files of a task away."""
+        """Remove the files of a task."""
         shutil.rmtree(self._folder / "in" / (task.job_id or "-"), ignore_errors=True)
         shutil.rmtree(self.out / (task.job_id or "-"), ignore_errors=True)
 
     def close(self) -> None:
-        """The process is gone."""
+        """Remove the folder after its process has ended."""
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._lock >= 0:
             os.close(self._lock)

@@ -1,4 +1,4 @@
-"""Try a pipeline on a folder of DICOM files: no network, no ledger, in this process. For authors of pipelines."""
+"""Try a pipeline on a folder of DICOM files, in this process, without network or ledger."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FindingTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesTrial:
-    """What came of one series."""
+    """Result of one series."""
 
     series_instance_uid: str
     modality: str
@@ -68,7 +68,7 @@ class SeriesTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What came of a folder."""
+    """Results of a folder."""
 
     pipeline: str
     device: str
@@ -171,7 +171,7 @@ def _findings(findings: Findings, source: SourceSeries) -> tuple[FindingTrial, .
 
 
 def _encode(analysis: Analysis, source: SourceSeries, kinds: Collection[str]) -> tuple[tuple[EncodedObject, ...], str]:
-    """The objects, and what is wrong with them."""
+    """Return the objects and their faults."""
     objects: tuple[EncodedObject, ...] = ()
     try:
         objects = encode(analysis, source, kinds)
@@ -182,7 +182,7 @@ def _encode(analysis: Analysis, source: SourceSeries, kinds: Collection[str]) ->
 
 
 def _write(objects: Collection[EncodedObject], folder: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """DICOM files, and key images once more as PNG: to be looked at without a viewer."""
+    """Write DICOM files, and key images also as PNG."""
     files, pictures = [], []
     for number, encoded in enumerate(objects, 1):
         path = folder / f"{number:04d}-{encoded.kind}.dcm"

@@ -1,4 +1,4 @@
-"""The note that withdraws what a new result replaces: made once the new one is stored, for one destination."""
+"""Withdrawal of a superseded result: the rejection note for one destination, made after the new result is stored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from node.errors import GateError
 from node.inference.encode import keep
-from node.inference.node_secret import salt_of
+from node.inference.node_secret import secret_of
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Job, get_job
 from node.ledger.replaced_results import give_up_note, note_kind, owe_note, to_withdraw
@@ -25,13 +25,13 @@ REASON = "quality"
 
 @dataclass(frozen=True, kw_only=True)
 class ReplacementNotes:
-    """Handler of the question what a destination should hide."""
+    """Makes the rejection notes for superseded results."""
 
     engine: sa.Engine
     spool: Spool
 
     def owe(self, job_id: str, destination: str) -> None:
-        """Owe ``destination`` a note on what it holds and the job has replaced; nothing when there is none.
+        """Schedule a note on the superseded results that ``destination`` holds; do nothing if there are none.
 
         The note's UIDs are derived from what it names: made again it is the same. A note that the gate refuses is
         given up, which the timeline shows.
@@ -46,7 +46,7 @@ class ReplacementNotes:
             outcome="failed",
             reason="Replaced by a newer result of the same series",
             analysed_at=datetime.now(UTC),
-            salt=salt_of(self.engine, self.spool.folder),
+            salt=secret_of(self.engine, self.spool.folder),
         )
         files = [self.spool.absolute(path) for path in paths.values()]
         note = encode_rejection(analysis, files, REASON, replaced_at=destination)
@@ -60,7 +60,7 @@ class ReplacementNotes:
             owe_note(connection, job, destination, row, paths)
 
     def give_up(self, job_id: str, destination: str, why: str) -> None:
-        """Owe no note for this job: results that are stored are worth more than one that hides others."""
+        """Give up the note of this job, so that its stored results are not affected."""
         job, paths = self._replaced(job_id, destination)
         with begin_immediate(self.engine) as connection:
             give_up_note(connection, job, destination, paths, why)

@@ -1,4 +1,4 @@
-"""The parent's side of the process that runs pipelines: start it, give it a task, kill it when it must not go on."""
+"""Worker: starts the child process that runs pipelines, gives it tasks, and kills it when it must stop."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LOOK_SECONDS = 0.5
 """Between two looks at the clock and at whether the job is still wanted."""
 
 
-class Unwanted(Exception):  # noqa: N818 - nothing went wrong
+class TaskAborted(Exception):  # noqa: N818 - nothing went wrong
     """The job was cancelled, or the service stops, while the pipeline ran."""
 
 
@@ -70,11 +70,11 @@ class Worker:
     def run(self, task: Task, wanted: Callable[[], bool]) -> Reply:
         """Run a task; its outcome is one of ``node.config.routing.Outcome``.
 
-        Raises ``Unwanted`` when ``wanted`` says so, ``PipelineError`` when the child died or ran for too long, and the
-        ``NodeError`` that the child reports. The child is then gone; the next task gets a new one.
+        Raises ``TaskAborted`` when ``wanted`` returns false, ``PipelineError`` when the child died or ran too long, and
+        the ``NodeError`` that the child reports. The child is then gone; the next task gets a new one.
         """
         process, tasks, sandbox_folder = self._ready()
-        laid = sandbox_folder.lay(task)
+        laid = sandbox_folder.link_task(task)
         self._study = subject()
         deadline = time.monotonic() + self._timeout
         try:
@@ -86,7 +86,7 @@ class Worker:
         except (EOFError, OSError):
             process.join()
             if self._closed:
-                raise Unwanted("the service stops") from None
+                raise TaskAborted("the service stops") from None
             raise PipelineError(f"pipeline {task.pipeline!r}: {_death(process.exitcode)}") from None
         except BaseException:
             self._kill()
@@ -106,16 +106,16 @@ class Worker:
         """Have the series of ``task``, the next to run, decoded while another runs; may be called by any thread."""
         with self._lock, suppress(OSError):  # a child that is gone: the run will start a new one
             if self._tasks is not None and self._sandbox_folder is not None:
-                self._tasks.send(replace(self._sandbox_folder.lay(task), prefetcher=True))
+                self._tasks.send(replace(self._sandbox_folder.link_task(task), prefetch=True))
 
-    def forget(self, task: Task) -> None:
-        """What was prepared is not wanted any more."""
+    def discard(self, task: Task) -> None:
+        """Discard the prefetched series."""
         with self._lock:
             if self._sandbox_folder is not None:
                 self._sandbox_folder.clear(task)
 
     def close(self) -> None:
-        """Kill the child; a running task raises ``Unwanted``, later ones too."""
+        """Kill the child; a running task raises ``TaskAborted``, later ones too."""
         self._closed = True
         self._kill()
         self._starter.shutdown(wait=False)
@@ -127,12 +127,12 @@ class Worker:
             limit = f"[jobs] run_timeout_seconds = {self._timeout:g}"
             raise PipelineError(f"pipeline {task.pipeline!r} ran longer than {limit} and was killed")
         if not wanted():
-            raise Unwanted(f"job {task.job_id} is not wanted any more")
+            raise TaskAborted(f"job {task.job_id} is not wanted any more")
 
     def _ready(self) -> tuple[SpawnProcess, Connection, SandboxFolder]:
         with self._lock:
             if self._closed:
-                raise Unwanted("the service stops")
+                raise TaskAborted("the service stops")
             if self._sandbox_folder is not None and not (self._process is not None and self._process.is_alive()):
                 self._sandbox_folder.close()
                 self._sandbox_folder = None

@@ -1,4 +1,4 @@
-"""What keeps the process that runs other people's models to itself: ``calls`` by seccomp, ``files`` by Landlock."""
+"""Isolation of the process that runs third-party models: ``calls`` by seccomp, ``files`` by Landlock."""
 
 from node.isolation.calls import refuse_calls
 from node.isolation.files import READ, SIGNALS_ABI, WRITE, abi, confine

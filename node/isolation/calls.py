@@ -1,4 +1,4 @@
-"""No network and no stranger for this process and all that it starts, by a seccomp filter (seccomp(2)).
+"""Blocks network and inter-process system calls of this process and its children with seccomp(2).
 
 It needs no privilege. Refused are the making and connecting of sockets (a pair of connected ones is allowed: pipes of
 multiprocessing), io_uring (which makes sockets past this filter), the ways into other processes of the same user, and

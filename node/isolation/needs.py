@@ -1,4 +1,4 @@
-"""What any Python program with PyTorch must be able to open: its installation, the system's libraries, devices."""
+"""Files that any Python program with PyTorch must open: its installation, system libraries, devices."""
 
 from __future__ import annotations
 

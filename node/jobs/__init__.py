@@ -1,1 +1,1 @@
-"""Durable work: stages on DBOS, the worker with its child process, and the stages themselves."""
+"""Durable execution: attempts of stages on DBOS, heartbeats, and recovery."""

@@ -21,9 +21,9 @@ from dbos import DBOS, DBOSClient, WorkflowSerializationFormat
 
 from node.actor import surviving
 from node.errors import IdentityError, NodeError, NotFoundError
-from node.jobs.failure import trace_of, words_of
+from node.jobs.failure import logged_error, shown_message
 from node.jobs.heartbeat import Heartbeat, Pace
-from node.jobs.ledger_writes import LedgerWrites, LeftUndone
+from node.jobs.ledger_writes import AttemptAbandoned, LedgerWrites
 from node.jobs.stage import Done, Stage
 from node.ledger import retry_transitions as reopening
 from node.ledger import transitions
@@ -89,12 +89,12 @@ class Jobs:
             transitions.cancel_job(connection, job_id, reason)
 
     def retry(self, job_id: str, stage: str | None = None) -> None:
-        """Begin again; see ``node.ledger.retry_transitions.retry_job``."""
+        """Retry a job; see ``node.ledger.retry_transitions.retry_job``."""
         with begin_immediate(self._engine) as connection:
             self._enqueue(connection, reopening.retry_job(connection, job_id, stage))
 
     def send_again(self, job_id: str, destination: str, lost: Sequence[str]) -> None:
-        """Owe a destination what it lost; see ``node.ledger.retry_transitions.send_again``."""
+        """Re-send objects that a destination has lost; see ``node.ledger.retry_transitions.send_again``."""
         with begin_immediate(self._engine) as connection:
             self._enqueue(connection, reopening.send_again(connection, job_id, destination, lost))
 
@@ -103,7 +103,7 @@ class Jobs:
         with begin_immediate(self._engine) as connection:
             self._enqueue(connection, reopening.retract_job(connection, job_id, note, reason))
 
-    def hasten(self, destination: str) -> None:
+    def make_due(self, destination: str) -> None:
         """Make every attempt that waits to deliver to ``destination`` due now."""
         waiting = self._client.list_workflows(
             status="DELAYED", queue_name=QUEUES[DELIVER], load_input=False, load_output=False
@@ -112,7 +112,7 @@ class Jobs:
             if workflow.workflow_id.split("/")[3] == destination:
                 self._client.set_workflow_delay(workflow.workflow_id, delay_seconds=0.0)
 
-    def hasten_stranded(self) -> None:
+    def make_stranded_due(self) -> None:
         """Make every retry due now whose delay began in the future: the clock was set back since."""
         began = datetime.fromtimestamp(now() + AHEAD_SECONDS, UTC).isoformat()
         for workflow in self._client.list_workflows(
@@ -155,12 +155,12 @@ class Jobs:
 
     def stop(self, seconds: float = 10.0) -> None:
         """Take no more work, interrupt what runs, wait up to ``seconds`` for it; the rest is left to be recovered."""
-        hurry = threading.Event()
-        hurry.set()
-        self.finish(hurry, seconds)
+        forced = threading.Event()
+        forced.set()
+        self.finish(forced, seconds)
 
-    def finish(self, hurry: threading.Event, seconds: float = 10.0) -> None:
-        """Take no more work and let what runs end; as ``stop`` from the moment when ``hurry`` is set."""
+    def finish(self, forced: threading.Event, seconds: float = 10.0) -> None:
+        """Take no more work and let what runs end; as ``stop`` from the moment when ``forced`` is set."""
         if self._watch is None or self._heart is None:
             return
         # It stops looking into the queues, waits for what runs, then closes; the heart goes on beating meanwhile.
@@ -169,9 +169,9 @@ class Jobs:
             kwargs={"destroy_registry": True, "workflow_completion_timeout_sec": _FINISH_SECONDS},
             daemon=True,
         )
-        if not hurry.is_set():
+        if not forced.is_set():
             ending.start()
-            while ending.is_alive() and not hurry.wait(0.2):
+            while ending.is_alive() and not forced.wait(0.2):
                 pass
         self._stopping.set()
         for stage in self._stages.values():
@@ -197,7 +197,7 @@ class Jobs:
                 with surviving(f"job {attempt.job_id}: putting {attempt.stage} back"):
                     self._put_back(attempt)
 
-    def forget(self, ended_before: datetime) -> int:
+    def purge_workflows(self, ended_before: datetime) -> int:
         """Delete workflows that ended before a time, at most some hundreds of them; return how many."""
         ended = self._client.list_workflows(
             status=["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"],
@@ -244,7 +244,7 @@ class Jobs:
             finished = self._finish(attempt, done, time.monotonic() - started)
         except Exception as error:  # the actor's own loop
             if self._stopping.is_set():
-                raise LeftUndone from error
+                raise AttemptAbandoned from error
             self._fail(attempt, stage, error, time.monotonic() - started)
         else:
             if finished:
@@ -264,7 +264,7 @@ class Jobs:
         return self._ledger.commit(change)
 
     def _fail(self, attempt: Attempt, stage: Stage, error: Exception, seconds: float) -> None:
-        text = words_of(error, attempt.job_id)
+        text = shown_message(error, attempt.job_id)
         permanent = isinstance(error, NodeError) and error.permanent
 
         def change(connection: sa.Connection) -> bool:
@@ -279,17 +279,17 @@ class Jobs:
             return news
 
         level = logging.WARNING if self._ledger.commit(change) else logging.DEBUG
-        logger.log(level, "job %s: %s failed: %s", attempt.job_id, attempt.stage, error, exc_info=trace_of(error))
+        logger.log(level, "job %s: %s failed: %s", attempt.job_id, attempt.stage, error, exc_info=logged_error(error))
 
     def _watch_over(self) -> None:
         reconciled = time.monotonic()
         while not self._stopping.wait(self._pace.beat_seconds):
             try:
                 self._look()
-                self.hasten_stranded()
+                self.make_stranded_due()
                 if time.monotonic() - reconciled > self._pace.reconcile_seconds:
                     self.reconcile(now() - self._pace.reconcile_seconds)
-                    self.forget(datetime.now(UTC) - _KEPT)
+                    self.purge_workflows(datetime.now(UTC) - _KEPT)
                     reconciled = time.monotonic()
             except Exception as error:
                 trace = None if isinstance(error, sa.exc.SQLAlchemyError) else error

@@ -1,12 +1,12 @@
-"""What is shown and what is logged of an error that ended an attempt."""
+"""Failure of an attempt: the message that is shown and the traceback that is logged."""
 
 from __future__ import annotations
 
 from node.errors import NodeError
 
 
-def words_of(error: Exception, job_id: str) -> str:
-    """What everybody may read: the words of our own errors, never a message of Python or of a library.
+def shown_message(error: Exception, job_id: str) -> str:
+    """Return the message to show: that of an error of the node, never one of Python or a library.
 
     As a database takes it: without NUL, and valid in UTF-8.
     """
@@ -15,7 +15,7 @@ def words_of(error: Exception, job_id: str) -> str:
     return str(error).replace("\0", "").encode("utf-8", "replace").decode()
 
 
-def trace_of(error: BaseException) -> BaseException | None:
+def logged_error(error: BaseException) -> BaseException | None:
     """The error when its traceback belongs in the log: it, or what it was made of, may be a fault of our own."""
     if not isinstance(error, NodeError):
         return error

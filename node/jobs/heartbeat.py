@@ -1,4 +1,4 @@
-"""Who is alive: every process that executes stages beats in the ledger under an id of its own.
+"""Heartbeats: every process that executes stages renews a row of the ledger under its own id.
 
 Whoever sees that a beat is stale removes its row; the work of an executor without a row is put back in the queues.
 """
@@ -19,7 +19,7 @@ from node.ledger.tables import executor
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How quickly the processes notice things."""
+    """Intervals of heartbeats and checks."""
 
     beat_seconds: float = 2.0
     """Between two beats."""

@@ -1,4 +1,4 @@
-"""Changes of the ledger by the engine: waited for while the ledger is away, given up when it is the change."""
+"""Ledger writes of the engine: retried while the ledger is unavailable, failed when the change is at fault."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TRIALS = 3
 """How often a ledger that takes other rows may refuse a change: a deadlock passes, a fault does not."""
 
 
-class LeftUndone(BaseException):
+class AttemptAbandoned(BaseException):
     """Passes through DBOS without a trace: the workflow stays as a kill would leave it, and is recovered."""
 
 
@@ -35,8 +35,8 @@ class LedgerWrites:
     def commit(self, change: Callable[[sa.Connection], Result]) -> Result:
         """Commit ``change``; finished work is not thrown away because the ledger is away for a while.
 
-        Raises ``LeftUndone`` when this process is to end meanwhile, and whatever ``change`` raises: of the ledger's
-        own errors those with which it refuses this change while it takes other rows.
+        Raises ``AttemptAbandoned`` when this process must end meanwhile, and any error of ``change``: of the ledger's
+        own errors those that refuse this change while other rows are accepted.
         """
         refusals = 0
         while True:
@@ -50,7 +50,7 @@ class LedgerWrites:
                         raise
                 logger.warning("jobs: a change is not in the ledger yet (%s); trying again", error)
                 if self._stopping.wait(_PAUSE_SECONDS):
-                    raise LeftUndone from error
+                    raise AttemptAbandoned from error
 
     def _takes_rows(self) -> bool:
         try:

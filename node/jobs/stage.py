@@ -1,4 +1,4 @@
-"""What a stage of a job is to the engine that executes it."""
+"""A stage of a job as the engine executes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _nothing() -> None: ...
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What a handler leaves to the engine."""
+    """What a handler returns to the engine."""
 
     write: transitions.Write
     """Committed together with the end of the stage and the beginning of the next."""

@@ -1,4 +1,4 @@
-"""The loaded model: who it is, what it needs of a series, and how the node calls it."""
+"""The loaded model: its identification, its needs, and how the node calls it."""
 
 from __future__ import annotations
 

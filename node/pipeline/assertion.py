@@ -1,4 +1,4 @@
-"""Statements without a place: something is present in the images, absent from them, or cannot be told."""
+"""Statements without a location: present in the images, absent, or indeterminate."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _WORDS: dict[str, Presence] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Assertion:
-    """What a classifier says of the images as a whole, without a mask."""
+    """A classifier's statement on the images as a whole, without a mask."""
 
     finding: Code
     """What it is about, for example ``codes.SCT.Hemorrhage``."""

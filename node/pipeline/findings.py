@@ -1,4 +1,4 @@
-"""What a pipeline returns: lesions, structures, assertions, new images, maps, and how far they go."""
+"""What a pipeline returns: lesions, structures, assertions, derived images, maps and their coverage."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lesion:
-    """One finding: a segment and what is said of it. The node adds volume, diameters and mean HU or signal."""
+    """One finding: a segment with its description. The node adds volume, diameters and mean HU or signal."""
 
     segment: Segment
     finding: Code

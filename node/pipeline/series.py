@@ -1,4 +1,4 @@
-"""What a pipeline is given: a series, others of its study, and the earlier report."""
+"""What a pipeline receives: a series, its companions, and the prior report."""
 
 from __future__ import annotations
 

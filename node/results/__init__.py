@@ -1,19 +1,19 @@
-"""Findings become DICOM objects: SEG, TID 1500 SR, derived series; nothing leaves that the gate refuses."""
+"""Results: findings become DICOM objects (SEG, TID 1500 SR, derived series), which the gate validates."""
 
 from node.config.routing import Outcome
 from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, in_order, of_part, outcome_of, reason_of
 from node.results.encode import encode
 from node.results.gate.check import check
 from node.results.plausibility import plausible
-from node.results.predecessor import Earlier
+from node.results.predecessor import Predecessor
 
 __all__ = [
     "ANALYSED",
     "OPTIONAL",
     "Analysis",
-    "Earlier",
     "EncodedObject",
     "Outcome",
+    "Predecessor",
     "check",
     "encode",
     "in_order",

@@ -1,4 +1,4 @@
-"""What is encoded: one finished analysis of one series, and the DICOM objects made of it."""
+"""The input and output of encoding: one finished analysis of one series, and its DICOM objects."""
 
 from __future__ import annotations
 
@@ -67,19 +67,19 @@ class Source(Protocol):
 
 
 def of_part(findings: Findings, left_out: str) -> Findings:
-    """The findings with what was left out of the series, ``Source.left_out``, or is known to be missing, said."""
+    """Return the findings with a remark on images that were left out of the series or are known to be missing."""
     if not left_out or left_out in findings.partial:
         return findings
     return replace(findings, partial=together(findings.partial, left_out))
 
 
 def in_order(findings: Findings) -> Findings:
-    """The findings with lesions by certainty, then by size, as they are numbered, coloured and reported."""
+    """Return the findings with lesions sorted by certainty, then size: the order of numbers, colours and reports."""
     return replace(findings, lesions=tuple(sorted(findings.lesions, key=lambda lesion: lesion.rank)))
 
 
 def outcome_of(findings: Findings) -> Outcome:
-    """The outcome that follows from what is asserted; the first that holds.
+    """Return the outcome that follows from the assertions: the first that applies.
 
     ``partial``: a part was not analysed. ``findings``: something is present (``is_positive``). ``indeterminate``: an
     assertion says so. ``no findings``: the pipeline names what it looked for, or asserts that something is absent.
@@ -101,7 +101,7 @@ def outcome_of(findings: Findings) -> Outcome:
 
 
 def reason_of(findings: Findings) -> str:
-    """Why the outcome is *partial* or *failed*, in words for a radiologist; empty for the others."""
+    """Return why the outcome is *partial* or *failed*, in words for a radiologist; empty for other outcomes."""
     outcome = outcome_of(findings)
     if outcome == "failed":
         return NO_STATEMENT
@@ -109,7 +109,7 @@ def reason_of(findings: Findings) -> str:
 
 
 def is_positive(findings: Findings) -> bool:
-    """Whether something is said to be present: by a lesion, an assertion, or a segment of what was looked for.
+    """Return whether a lesion, an assertion or a segment of a target structure states that something is present.
 
     A segment that is not empty and whose category is a morphologically abnormal structure is no organ, and counts.
     """
@@ -123,7 +123,7 @@ def is_positive(findings: Findings) -> bool:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Analysis:
-    """One analysis of one series by one pipeline, however it ended."""
+    """One analysis of one series by one pipeline, with any outcome."""
 
     pipeline: str
     """Name of the pipeline in the configuration."""
@@ -173,33 +173,33 @@ class Analysis:
 
     @property
     def supersession(self) -> str:
-        """Sentence on what this takes the place of; empty when it is the first."""
+        """Sentence that names the superseded report; empty for a first result."""
         return f"Version {self.version}; replaces {self.replaces}." if self.replaces else ""
 
     @property
     def asserted(self) -> tuple[Assertion, ...]:
-        """What is said to be present, absent or indeterminate without a place."""
+        """Statements without a location: present, absent or indeterminate."""
         return self.findings.all_assertions if self.findings else ()
 
     @property
     def positive(self) -> bool:
-        """Whether something is said to be present, be the outcome *partial* or not."""
+        """Whether something is stated to be present; also true of a *partial* outcome."""
         return self.findings is not None and is_positive(self.findings)
 
     @property
     def headline(self) -> str:
-        """The first line of every report: the outcome, why, and beside *no findings* what would have been found."""
+        """First line of every report: outcome, reason, and for *no findings* what the algorithm looks for."""
         scope = self.algorithm.scope if self.outcome == "no findings" else ""
         return " ".join(_sentence(text) for text in (f"Outcome: {self.outcome}", self.reason, scope) if text)
 
     @property
     def scope(self) -> str:
-        """What the algorithm finds and misses, where the headline has not said it and anything was analysed."""
+        """What the algorithm detects and misses, unless the headline states it or nothing was analysed."""
         return self.algorithm.scope if self.outcome in ANALYSED - {"no findings", "derived"} else ""
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What may be missing, what is asserted or was looked for, what the pipeline says, then what was withheld."""
+        """Remarks in order: missing images, assertions, targets, remarks of the pipeline, withheld objects."""
         caveat = (self.caveat,) if self.caveat else ()
         if self.findings is None:
             return (*caveat, *self.withheld)
@@ -217,7 +217,7 @@ def _sentence(text: str) -> str:
 
 
 def _looked_for(findings: Findings) -> Iterator[str]:
-    """A sentence on what the absence of findings means."""
+    """Return a sentence that says what the absence of findings means."""
     if findings.looked_for and not is_positive(findings):
         names = ", ".join(dict.fromkeys(code.meaning for code in findings.looked_for))
         yield f"Looked for: {names}; none was found in what was analysed."
@@ -237,7 +237,7 @@ OPTIONAL: frozenset[str] = frozenset(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedObject:
-    """One DICOM object, ready to be kept and sent: the bytes are the truth."""
+    """One DICOM object ready to be stored and sent; its bytes are authoritative."""
 
     data: bytes = field(repr=False)
     """A Part 10 file, Explicit VR Little Endian or lossless: RLE for label maps, JPEG 2000 for ``derived j2k``."""
@@ -247,5 +247,5 @@ class EncodedObject:
 
     @property
     def dataset(self) -> FileDataset:
-        """The object as any reader parses it, anew at each call: changing it changes nothing here."""
+        """A freshly parsed data set; changing it does not change this object."""
         return dcmread(BytesIO(self.data))

@@ -1,4 +1,4 @@
-"""A derived series: new pixels on the source's own grid, one image per source image, lossless."""
+"""Derived series: new pixels on the grid of the source, one lossless image per source image."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def encode_derived(
 
 
 def _header(original: Dataset, path: Path) -> Dataset:
-    """The header in Explicit VR Little Endian: what belongs to the IOD and still holds; identity comes later."""
+    """Return the attributes of the source that belong to the IOD and still apply; identity is stamped later."""
     frame = "ReferencedFrameNumber" in original
     header = single_image(original) if frame else dcmread(path, stop_before_pixels=True)
     kept = (attributes_of(str(header.SOPClassUID)) | _RESCALE | {"SpecificCharacterSet"}) - _DROPPED
@@ -157,7 +157,7 @@ def _header(original: Dataset, path: Path) -> Dataset:
 
 
 def _type_for(slices: list[NDArray[Any]], source: Source, series: DerivedSeries) -> _PixelType:
-    """The source's type, or the first of 16 bits that holds every value: one for the series, as viewers expect."""
+    """Return one pixel type for the series: the source's, or the first 16-bit type that holds every value."""
     own = [_PixelType.of(original) for original in source.datasets]
     lowest = highest = 0.0
     for values, original, kind in zip(slices, source.datasets, own, strict=True):
@@ -182,7 +182,7 @@ def _type_for(slices: list[NDArray[Any]], source: Source, series: DerivedSeries)
 
 
 def _quantised(values: NDArray[Any], original: Dataset) -> NDArray[np.float64]:
-    """Whole numbers, not yet cast: what a model made of nothing may be beyond every integer type."""
+    """Return rounded values as floats, because a model may return values beyond any integer type."""
     slope, intercept = rescale(original)
     return np.rint((values.astype(np.float64) - intercept) / slope)
 
@@ -225,7 +225,7 @@ def _say_type(image: Dataset, kind: _PixelType) -> None:
 
 
 def _describe(image: Dataset, original: Dataset, series: DerivedSeries, description: str) -> None:
-    """Say what it is and what it was made from (PS3.3 C.7.6.1.1.2, C.12.4)."""
+    """Add image type, derivation and source references (PS3.3 C.7.6.1.1.2, C.12.4)."""
     image.ImageType = ["DERIVED", "SECONDARY", *list(image.get("ImageType") or [])[2:]]
     image.SeriesDescription = description
     image.DerivationDescription = noted(description, 1024)

@@ -1,4 +1,4 @@
-"""One analysis in, its DICOM objects out."""
+"""Encode one analysis as DICOM objects."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from node.results.identity import Identity, analysis_key, finish
 from node.results.key_image import draw_key_image, encode_key_images, key_findings
 from node.results.parametric_map import encode_map
 from node.results.pdf import encode_pdf
-from node.results.predecessor import Earlier, keep_tracking, name_predecessor
+from node.results.predecessor import Predecessor, keep_tracking, name_predecessor
 from node.results.presentation import encode_key_objects, encode_presentation_states
-from node.results.root_report import Made, made_of
+from node.results.root_report import EncodedReference, describe_object
 from node.results.seg import encode_seg
 from node.results.sr import encode_sr
 
@@ -36,7 +36,7 @@ _DERIVED: tuple[Kind, ...] = ("derived", "derived j2k")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Work:
-    """What the objects of one analysis are made from."""
+    """The inputs that all objects of one analysis share."""
 
     analysis: Analysis
     source: Source
@@ -58,11 +58,11 @@ def encode(
     analysis: Analysis,
     source: Source,
     kinds: Collection[str] = DEFAULT_OBJECTS,
-    earlier: Earlier | None = None,
+    earlier: Predecessor | None = None,
     *,
     profiles: Iterable[Collection[str]] = (),
 ) -> tuple[EncodedObject, ...]:
-    """Make the objects of one analysis that are of ``kinds``, in the order in which they refer to one another.
+    """Encode the objects of one analysis that are of ``kinds``; referenced objects come first.
 
     A pure function: the same analysis of the same images gives the same bytes. The SEG holds every mask that is not
     empty. A report is there for each outcome but *derived*; it names the other objects that go wherever it goes
@@ -100,7 +100,7 @@ def encode(
         kinds=frozenset(kinds),
         profiles=tuple(map(frozenset, profiles)),
     )
-    for kind, dataset in _objects(work, [made_of(encoded) for encoded in objects]):
+    for kind, dataset in _objects(work, [describe_object(encoded) for encoded in objects]):
         restore_references(dataset, source)
         if earlier is not None and kind in earlier.reports:
             name_predecessor(dataset, earlier.reports[kind])
@@ -109,7 +109,7 @@ def encode(
     return tuple(objects)
 
 
-def _objects(work: _Work, made: list[Made]) -> Iterator[Made]:
+def _objects(work: _Work, made: list[EncodedReference]) -> Iterator[EncodedReference]:
     """Everything on the findings, without identity; ``made``: what there is already. The reports name it all."""
     segmentations: dict[str, Segmentation] = {}
     for kind, dataset in chain(_segmentations(work), _shown(work), _maps(work)):
@@ -132,7 +132,7 @@ def _objects(work: _Work, made: list[Made]) -> Iterator[Made]:
             yield kind, report
 
 
-def _segmentations(work: _Work) -> Iterator[Made]:
+def _segmentations(work: _Work) -> Iterator[EncodedReference]:
     kinds: tuple[Literal["seg", "labelmap"], ...] = ("seg", "labelmap")
     for kind in kinds:
         if work.findings and kind in work.kinds:
@@ -143,7 +143,7 @@ def _segmentations(work: _Work) -> Iterator[Made]:
             yield kind, seg
 
 
-def _shown(work: _Work) -> Iterator[Made]:
+def _shown(work: _Work) -> Iterator[EncodedReference]:
     """Pictures and marks of the key findings."""
     analysis, source, headers, key, kinds = work.analysis, work.source, work.headers, work.key, work.kinds
     shown = key_findings(work.findings)
@@ -169,7 +169,7 @@ def _shown(work: _Work) -> Iterator[Made]:
         yield "key object selection", selection
 
 
-def _maps(work: _Work) -> Iterator[Made]:
+def _maps(work: _Work) -> Iterator[EncodedReference]:
     found = work.analysis.findings or Findings()
     if work.geometry is None or "parametric map" not in work.kinds:
         return
@@ -184,7 +184,7 @@ def _maps(work: _Work) -> Iterator[Made]:
 
 @contextmanager
 def _making(*kinds: Kind) -> Iterator[None]:
-    """What the libraries say of values in these objects becomes an ``EncodeError`` that names their kinds.
+    """Turn errors of libraries about values in these objects into an ``EncodeError`` that names their kinds.
 
     A fault of our own in an object that a result can do without costs that object only: the ``EncodeError`` has it as
     its cause. In any other object it stays what it is.

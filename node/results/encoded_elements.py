@@ -1,4 +1,4 @@
-"""Data elements as bytes, Explicit VR Little Endian (PS3.5 7.1.2): for items that repeat in hundreds and thousands.
+"""Data elements as bytes, Explicit VR Little Endian (PS3.5 7.1.2), for items that repeat thousands of times.
 
 As data sets each costs milliseconds; pydicom writes an undecoded element as it is, and decodes it for who looks at it.
 """

@@ -1,4 +1,4 @@
-"""A frame of an Enhanced CT or MR as a single image: the classic IODs are what every viewer and archive shows."""
+"""Single-frame images from frames of Enhanced CT and MR, because every viewer and archive shows the classic IODs."""
 
 from __future__ import annotations
 

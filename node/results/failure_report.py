@@ -1,4 +1,4 @@
-"""The report of a failure that nothing in the images can prevent: it needs their UIDs and their identity only.
+"""Failure report that needs only UIDs and identity, so that no content of the images can prevent it.
 
 Identity is copied from the bytes of a file (``node.studies.element_bytes``): texts of the Patient and Study modules.
 Their sequences are left out, because their content would have to be understood.
@@ -24,13 +24,13 @@ from node.results.identity import Identity, analysis_key, finish, identity_tags
 from node.results.sr import encode_sr
 from node.studies.element_bytes import top_elements
 from node.studies.identity import contradictions
-from node.studies.minimal_series import BareSeries
+from node.studies.minimal_series import MinimalSeries
 
 _KINDS: tuple[Kind, ...] = ("sr", "sr on labelmap", "sr alone")
 
 
 def stated_identity(paths: Collection[Path]) -> Dataset:
-    """The undecoded texts of the first file that can be walked.
+    """Return the undecoded identity texts of the first file that can be parsed.
 
     Raises ``InputError`` when there is none, ``IdentityError`` when the files contradict one another.
     """
@@ -52,14 +52,14 @@ def stated_identity(paths: Collection[Path]) -> Dataset:
 
 
 def identity_of(stated: Dataset) -> Identity:
-    """What ``stated_identity`` read, for objects to be stamped with."""
+    """Return the result of ``stated_identity`` as an ``Identity`` to stamp on objects."""
     return Identity.from_elements(tuple(stated.elements()))
 
 
-def last_report(
-    analysis: Analysis, source: BareSeries, kinds: Collection[str], stated: Dataset
+def encode_failure_reports(
+    analysis: Analysis, source: MinimalSeries, kinds: Collection[str], stated: Dataset
 ) -> tuple[EncodedObject, ...]:
-    """Reports of those of ``kinds`` that are reports, one at least, checked as the gate checks every object.
+    """Encode a failure report of each report kind in ``kinds``, at least one, validated like every object.
 
     ``analysis``: one that failed; ``stated``: as ``stated_identity`` reads it. Raises ``GateError``.
     """
@@ -78,7 +78,7 @@ def last_report(
     return tuple(objects)
 
 
-def _faults(encoded: EncodedObject, source: BareSeries, stated: Dataset) -> Iterator[str]:
+def _faults(encoded: EncodedObject, source: MinimalSeries, stated: Dataset) -> Iterator[str]:
     dataset, images = encoded.dataset, by_instance(source.datasets)
     if dataset.SOPInstanceUID in images:
         yield f"SOPInstanceUID {dataset.SOPInstanceUID} is used twice"

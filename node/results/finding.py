@@ -1,4 +1,4 @@
-"""What SEG and SR say of one mask: number, names, measurements."""
+"""Finding: number, names and measurements of one mask, as SEG and SR state them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Finding:
         return tuple(m for m in own if all((m.name, m.derivation) != (s.name, s.derivation) for s in self.stated))
 
     def evaluations(self) -> Mapping[Code, Code]:
-        """What is judged: by the pipeline, and by the node that the images are too coarse to measure it (CID 6044).
+        """Evaluations of the pipeline, and whether the images are too coarse to measure the finding (CID 6044).
 
         Nobody assesses the quality of the images otherwise, so nothing is said of images that are fine enough.
         """
@@ -84,7 +84,7 @@ class Finding:
         return {**side, **poor, **self.judged}
 
     def described(self) -> tuple[str, ...]:
-        """What it is and where, then what was judged, one line each."""
+        """Lines of text: finding and site, then evaluations."""
         place = [code.meaning for code in (self.laterality, self.site) if code is not None]
         return (
             ", ".join([self.finding.meaning, " ".join(place).lower()] if place else [self.finding.meaning]),
@@ -92,7 +92,7 @@ class Finding:
         )
 
     def measured(self) -> tuple[str, ...]:
-        """Its measurements and what they are worth, one line each."""
+        """Lines of text: measurements and their limits."""
         return (
             *(
                 in_words(m.name.meaning, m.value, m.unit.value)
@@ -113,7 +113,7 @@ class Finding:
 
 
 def image_name(source: Source, index: int) -> str:
-    """``"Image 57"``, by Instance Number: how people find an image in any viewer.
+    """Return ``"Image 57"``, by Instance Number, which identifies an image in any viewer.
 
     Frames count from the first; an image without a number has its place along the slice normal.
     """

@@ -1,4 +1,4 @@
-"""Letters of printed pages: which typeface has them.
+"""Fonts of PDF pages: which typeface has which letters.
 
 Latin, Greek, Cyrillic and the like are embedded, so that no viewer has to have them. East Asian letters are named by
 the standard faces of PDF viewers (ISO 32000-1, 9.7.5) and not embedded. Scripts that are written from right to left,
@@ -78,7 +78,7 @@ def _encodes(text: str, encoding: str) -> bool:
 
 @cache
 def register() -> frozenset[int]:
-    """Make the faces known to reportlab; returns the code points of the embedded one that may stand alone."""
+    """Register the typefaces with reportlab; return the code points of the embedded one."""
     found = find_spec("matplotlib")  # brings the face; nothing of it is imported
     if found is None or found.origin is None:
         raise EncodeError("the typeface DejaVu Sans is missing: install matplotlib, which brings it", ["pdf"])

@@ -1,4 +1,4 @@
-"""What the headers of a series lack or state wrongly, and what the results do about it: keywords only, never values."""
+"""Header repairs: missing or wrong attributes of a series, and what the results use instead. Keywords, never values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _USED = (
 
 
 def drop_unreadable(source: Source) -> tuple[str, ...]:
-    """Delete from the headers what cannot be read as the attribute that it is: it is missing then, as in other series.
+    """Delete attributes that cannot be parsed, so that they count as missing.
 
     Without that a valid analysis would be lost for a number that nobody needs. One phrase for each attribute.
     """
@@ -61,8 +61,8 @@ def _is_readable(dataset: Dataset, keyword: str) -> bool:
     return True
 
 
-def mended(source: Source) -> tuple[str, ...]:
-    """One phrase for each thing, in the order of the first header; empty when it is as the standard wants it."""
+def repairs_of(source: Source) -> tuple[str, ...]:
+    """Return a phrase for each repair, in the order of the first header; empty for headers that conform."""
     first = source.datasets[0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's, of the same

@@ -1,4 +1,4 @@
-"""Source headers that highdicom takes: a fresh data set with what it needs, nothing that it trips over.
+"""Source headers for highdicom: new data sets with the attributes that it needs, and no others.
 
 highdicom raises on ordinary headers (missing or odd identity, times with colons, ``['', 'ISO 2022 IR 87']``). So it
 never sees them: it works on these, and the source's identity is stamped on afterwards (``identity.Identity.stamp``).
@@ -54,7 +54,7 @@ def frame_of_reference_uid(source: Source) -> str:
 
 
 def mark_lossy(dataset: Dataset, source: Dataset) -> None:
-    """Once lossy, always lossy (PS3.3 C.7.6.1.1.5): by the header, or by the transfer syntax it arrived in."""
+    """Mark the result as lossy if the source's header or transfer syntax is (PS3.3 C.7.6.1.1.5)."""
     meta = getattr(source, "file_meta", None)
     method = _LOSSY_METHODS.get(str(meta.get("TransferSyntaxUID", ""))) if meta is not None else None
     if method is not None or source.get("LossyImageCompression") == "01":
@@ -117,7 +117,7 @@ def describe_body_part(dataset: Dataset, source: Source) -> None:
 
 
 def as_single(header: Dataset) -> Dataset:
-    """A frame as an image of its own, which highdicom can refer to by itself; any other header as it is.
+    """Return a frame as an image that highdicom can reference; return other headers unchanged.
 
     ``restore_references`` says again what it is.
     """
@@ -135,7 +135,7 @@ def _single_uid(header: Dataset) -> str:
 
 
 def restore_references(dataset: Dataset, source: Source) -> None:
-    """References name the images as they are.
+    """Restore references to the received images in place of the single images that highdicom saw.
 
     Those of a retired class went to highdicom as Secondary Captures, frames as single images.
     """

@@ -1,4 +1,4 @@
-"""Who, when and by what: UIDs, and what every result takes over from the source images.
+"""Identity: UIDs, patient and study, equipment and time of every result.
 
 Identity is copied as bytes from the source file and never decoded, so that a name in any character set, or in the
 wrong one, leaves the node exactly as the scanner wrote it.
@@ -41,7 +41,7 @@ _TYPE_2 = (
 
 
 def derive_uid(*parts: object) -> str:
-    """A UID that is a function of its parts (PS3.5 B.2 with a name-based UUID): a retry makes the same instance."""
+    """Derive a UID from its parts (PS3.5 B.2, name-based UUID), so that a retry makes the same instance."""
     return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps([str(p) for p in parts])).int}"
 
 
@@ -74,7 +74,7 @@ def _text(value: object) -> str:
 
 
 def plain(text: str, limit: int = 64) -> str:
-    """Text of our own that every character set can carry: ASCII without control characters and backslash."""
+    """Return text that every character set can carry: ASCII without control characters and backslash."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return " ".join(ascii_text.replace("\\", "/").split())[:limit].strip()
 
@@ -114,7 +114,7 @@ class Identity:
 
     @classmethod
     def of(cls, path: Path) -> Identity:
-        """Read the file again, so that nobody has decoded its elements before."""
+        """Read the file again, so that its elements are undecoded."""
         header = dcmread(path, stop_before_pixels=True)
         elements = tuple(_undecoded(header, tag) for tag in sorted(identity_tags() & set(header.keys())))
         return cls.from_elements(elements)
@@ -200,7 +200,7 @@ def device_uid(analysis: Analysis) -> str:
 
 
 def finish(dataset: Dataset, analysis: Analysis, identity: Identity) -> bytes:
-    """Give a built object the source's identity, our equipment and the time of the analysis; return its file."""
+    """Stamp identity, equipment and time on a built object and return it as a Part 10 file."""
     moment = identity.local(analysis.analysed_at)
     date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")
     content = "PresentationCreation" if "PresentationCreationDate" in dataset else "Content"

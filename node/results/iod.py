@@ -62,7 +62,7 @@ def attributes_of(sop_class: str) -> frozenset[str]:
 
 
 def fill_type_2(dataset: Dataset) -> None:
-    """Add empty what may be empty but must be there; scanners leave such attributes out."""
+    """Add missing type 2 attributes as empty; scanners often leave them out."""
     for _, required in _mandatory(str(dataset.SOPClassUID)):
         for keyword, attribute in required.items():
             if attribute["type"] == _EMPTY_ALLOWED and keyword not in dataset:

@@ -1,4 +1,4 @@
-"""Key images: findings as colour pictures that any viewer shows, whatever it makes of SEG and SR.
+"""Key images: findings as colour pictures, for viewers that do not show SEG or SR.
 
 Secondary Capture (PS3.3 A.8.1), one per finding, of the slice where it is largest.
 """

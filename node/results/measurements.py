@@ -1,4 +1,4 @@
-"""What the node itself measures of a mask on the source grid: outline, axes, volume, values."""
+"""Measurements of a mask on the source grid: outline, axes, volume, values."""
 
 from __future__ import annotations
 

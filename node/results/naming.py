@@ -1,4 +1,4 @@
-"""How results are called where radiologists look first: Series Description and Series Number.
+"""Names of results in a viewer's study list: Series Description and Series Number.
 
 ``NO FINDINGS - AI nodule report``: the outcome comes first, because lists of series cut off what is long. A result
 that takes the place of another one reads ``NO FINDINGS v2 - AI nodule report, 133 images``, and its Series Number sorts
@@ -49,7 +49,7 @@ def derived_description(analysis: Analysis, source: Source, name: str) -> str:
 
 
 def _first(analysis: Analysis, outcome: str) -> str:
-    """What tells series apart in a list that shows twenty characters of each."""
+    """Return the distinguishing first 20 characters, which is what study lists show."""
     words = [outcome, f"v{analysis.version}" if analysis.version > 1 else ""]
     return f"{' '.join(filter(None, words))} - " if any(words) else ""
 

@@ -167,7 +167,7 @@ def _identity(stated: Mapping[str, str]) -> Table:
 
 
 def _stated(header: Dataset, keyword: str) -> str:
-    """A value of the header whole or not at all: half a name is another person's.
+    """Return a value of the header only if it fits completely: a truncated name may be another person's.
 
     Of a name every component group (PS3.5 6.2.1) that can be shown; of a date (PS3.5 6.2, DA) the parts apart.
     """

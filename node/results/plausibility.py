@@ -1,4 +1,4 @@
-"""What speaks against a result although a pipeline returned it: poor images, and findings that can hardly be so.
+"""Plausibility: remarks on poor images and on improbable findings.
 
 Said in the report, with the image quality of TID 1500 and CID 6044; nothing is taken away.
 """
@@ -22,7 +22,7 @@ LARGEST_SHARE = 0.25
 
 
 def plausible(findings: Findings, source: SourceSeries) -> Findings:
-    """``findings`` with a remark for each doubt; poor images are marked so."""
+    """Return ``findings`` with a remark for each reason to question them."""
     poor = tuple(_impairments(source))
     doubts = tuple(doubt for lesion in findings.lesions for doubt in _doubts(lesion))
     if not poor and not doubts:

@@ -1,4 +1,4 @@
-"""A result that takes the place of an earlier one of its series: the report names it, lesions keep their identity."""
+"""Predecessor: the result that a new one supersedes. The report names it, and lesions keep their Tracking UID."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _REPORTS = ("sr", "sr alone")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Earlier:
-    """What an analysis takes the place of: the last result of the series by the same pipeline that is not its own."""
+class Predecessor:
+    """The superseded result: the last one of the same series and pipeline."""
 
     version: int
     made: str
@@ -31,8 +31,8 @@ class Earlier:
     seg: Dataset | None
 
     @classmethod
-    def read(cls, paths: Mapping[str, Path], version: int = 1) -> Earlier:
-        """Of the files of the earlier result, by kind of object."""
+    def read(cls, paths: Mapping[str, Path], version: int = 1) -> Predecessor:
+        """Read the predecessor from its files, by kind of object."""
         reports = {kind: dcmread(paths[kind]) for kind in _REPORTS if kind in paths}
         dated = next(iter(reports.values()), None)
         if dated is None and paths:
@@ -45,14 +45,14 @@ class Earlier:
         )
 
     @classmethod
-    def of_repeated(cls, paths: Mapping[str, Path], version: int, made: str) -> Earlier:
-        """What the result in these files took the place of, when the same one is encoded again."""
+    def of_repeated(cls, paths: Mapping[str, Path], version: int, made: str) -> Predecessor:
+        """Read the predecessor that the result in these files names, when it is encoded again."""
         named = {k: dcmread(paths[k]).get("PredecessorDocumentsSequence") for k in _REPORTS if k in paths}
         reports = {kind: _named(items[0]) for kind, items in named.items() if items}
         return cls(version=version - 1, made=made, reports=reports, seg=_seg(paths))
 
     def named(self, moment: datetime) -> str:
-        """The earlier result in words, seen from ``moment`` on the study's clock."""
+        """Name the predecessor as seen from ``moment`` on the study's clock."""
         try:
             made = datetime.strptime(self.made, "%Y%m%d%H%M%S")  # noqa: DTZ007 - local, as the study's times are
         except ValueError:
@@ -60,7 +60,7 @@ class Earlier:
         return f"the report of {made:%H:%M}" if made.date() == moment.date() else f"the report of {made:%Y-%m-%d %H:%M}"
 
 
-def superseding(analysis: Analysis, earlier: Earlier | None, moment: datetime) -> Analysis:
+def superseding(analysis: Analysis, earlier: Predecessor | None, moment: datetime) -> Analysis:
     """The analysis as one that takes the place of ``earlier``; ``moment``: of the analysis, on the study's clock."""
     if earlier is None or not earlier.version:
         return analysis

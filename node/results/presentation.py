@@ -1,4 +1,4 @@
-"""For viewers that take marks instead of pictures: a presentation state and a selection of the key slices."""
+"""Presentation states and key object selections, for viewers that show annotations on the source images."""
 
 from __future__ import annotations
 

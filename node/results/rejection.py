@@ -1,4 +1,4 @@
-"""Rejection note: the Key Object Selection that tells archives to hide results that were wrong (IHE IOCM, RAD TF-3)."""
+"""Rejection note: the Key Object Selection that makes archives hide rejected results (IHE IOCM, RAD TF-3)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KIND: Kind = "rejection"
 
 
 def encode_rejection(analysis: Analysis, results: Sequence[Path], reason: str, replaced_at: str = "") -> EncodedObject:
-    """The note on ``results``, files of one study that this node made; identity is theirs.
+    """Encode the note on ``results``, files of one study that this node made, with their identity.
 
     ``analysis``: pipeline, algorithm and time of the note. ``reason``: a key of ``REJECTIONS``. ``replaced_at``: the
     destination that holds them, when they are withdrawn because others take their place.

@@ -1,4 +1,4 @@
-"""What every picture is made with: windows, true proportions, outlines, orientation letters.
+"""Rendering of pictures: windows, true proportions, outlines, orientation letters.
 
 Values are arrays ``[row, column]``; pictures are Pillow images, whose points are (x, y).
 """

@@ -1,4 +1,4 @@
-"""The root of a result: the report names every other object of its analysis (IHE RAD TF: AI Results, Evidence Creator).
+"""Root report: the report references every other object of its analysis (IHE AI Results, Evidence Creator).
 
 TID 1500 is extensible: they stand in a container of their own, Supplementary Data, below the title.
 """
@@ -16,7 +16,7 @@ from pydicom.sr.coding import Code
 from node.results.analysis import EncodedObject, Kind
 from node.results.headers import reference
 
-Made = tuple[Kind, Dataset]
+EncodedReference = tuple[Kind, Dataset]
 """An object of the analysis; of the data set at least its UIDs, those of study and series, and what names it."""
 _NAMES: Mapping[str, Code] = {
     "seg": codes.DCM.Segmentation,
@@ -29,13 +29,13 @@ _NAMES: Mapping[str, Code] = {
 _WITHOUT_PIXELS = frozenset({"pdf", "presentation state", "key object selection"})
 
 
-def made_of(encoded: EncodedObject) -> Made:
-    """What the report must know of an object that is encoded already."""
+def describe_object(encoded: EncodedObject) -> EncodedReference:
+    """Return what the report needs to reference an encoded object."""
     tags = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "DerivationCodeSequence")
     return encoded.kind, dcmread(BytesIO(encoded.data), stop_before_pixels=True, specific_tags=list(tags))
 
 
-def supplementary_data(others: Sequence[Made]) -> ContainerContentItem:
+def supplementary_data(others: Sequence[EncodedReference]) -> ContainerContentItem:
     """The container with a reference to each of ``others``."""
     container = ContainerContentItem(name=codes.DCM.SupplementaryData, relationship_type="CONTAINS")
     container.ContentSequence = ContentSequence([_item(kind, dataset) for kind, dataset in others])

@@ -139,7 +139,7 @@ def _same_dimensions(seg: Segmentation, uid: str) -> None:
 
 
 def _pattern(header: Dataset) -> Dataset:
-    """One image of one pixel in the place of the series: highdicom makes the modules, the frames are made here."""
+    """Return a one-pixel stand-in for the series: highdicom builds the modules, this module the frames."""
     pattern = deepcopy(header)
     pattern.SOPClassUID = CTImageStorage  # whatever it is, one without frames of its own
     pattern.Rows = pattern.Columns = 1

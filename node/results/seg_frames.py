@@ -1,4 +1,4 @@
-"""The frames of a SEG: which there are, their functional groups, their packed pixels.
+"""Frames of a SEG: their selection, functional groups and packed pixels.
 
 A SEG of twenty organs has thousands of frames: what one image or one segment says is encoded once, a frame is put
 together from encoded parts, and its pixels are packed when they are written.

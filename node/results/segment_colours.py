@@ -1,4 +1,4 @@
-"""Colours of findings that everybody can tell apart, on grey images as on paper."""
+"""Segment colours that are distinguishable with colour vision deficiency, on grey images and on paper."""
 
 from __future__ import annotations
 

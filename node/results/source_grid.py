@@ -1,4 +1,4 @@
-"""Masks back on the grid of the source images."""
+"""Resampling of masks to the grid of the source images."""
 
 from __future__ import annotations
 

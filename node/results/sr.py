@@ -54,7 +54,7 @@ from node.results.finding import Finding
 from node.results.headers import by_instance, references
 from node.results.identity import MANUFACTURER, derive_uid, device_uid, plain, serial_number
 from node.results.naming import series_description, series_number
-from node.results.root_report import Made, supplementary_data
+from node.results.root_report import EncodedReference, supplementary_data
 from node.results.seg import algorithm_parameters
 from node.results.sr_images import evidence_of, image_library
 from node.wording import NOTICE, digits, sensible
@@ -105,7 +105,7 @@ def encode_sr(
     *,
     findings: Sequence[Finding],
     seg: Segmentation | None,
-    others: Sequence[Made],
+    others: Sequence[EncodedReference],
     key: str,
     kind: Kind,
 ) -> Comprehensive3DSR:
@@ -154,7 +154,7 @@ def encode_sr(
 
 
 def observer(analysis: Analysis) -> ObserverContext:
-    """The device that looked: pipeline, algorithm and weights."""
+    """Return the observer: pipeline, algorithm and weights as a device."""
     return ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
@@ -231,7 +231,7 @@ def _measurements(measurements: Iterable[pipeline.Measurement]) -> list[Measurem
 
 
 def _measurement(measured: pipeline.Measurement) -> Measurement:
-    """With the digits that people read: more would pretend an accuracy that is not there."""
+    """Return a measurement rounded to its significant digits."""
     unit = measured.unit.value
     item = Measurement(measured.name, sensible(measured.value, unit), measured.unit, derivation=measured.derivation)
     item[0].MeasuredValueSequence[0].NumericValue = DS(digits(measured.value, unit))  # viewers show it as it is

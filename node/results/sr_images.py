@@ -1,4 +1,4 @@
-"""The images that a report names, in hundreds: its Image Library and its evidence."""
+"""Image Library and evidence of a report, for hundreds of images."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def evidence_of(evidence: Sequence[Dataset]) -> RawDataElement:
 
 
 def image_library(source: Source, headers: Sequence[Dataset]) -> Dataset:
-    """TID 1600: the images that were analysed, also when nothing was found in them."""
+    """Return the Image Library (TID 1600): every analysed image, with or without findings."""
     items: list[Dataset] = []
     if source.modality in _MODALITIES:
         items.append(CodeContentItem(codes.DCM.Modality, _MODALITIES[source.modality], _CONTEXT))

@@ -1,4 +1,4 @@
-"""When is a series complete? A function of what is known and of the time; no clock, no ledger in here.
+"""Completeness of a series, as a pure function of the known facts and the time.
 
 Said by      Used as                                                                    Trusted because
 -----------  -------------------------------------------------------------------------  ------------------------------
@@ -34,7 +34,7 @@ from node.config import SeriesTable
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Somebody's list of instances, seen from one series."""
+    """A list of instances of one series, from an MPPS or a Storage Commitment request."""
 
     by: str
     """Who made it, in words."""
@@ -49,13 +49,13 @@ class Listing:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it says that the series is complete."""
+        """Whether the list shows that the series is complete."""
         return self.named > 0 and not (self.absent or self.unnamed or self.other_senders)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Absent:
-    """Images that the node knows of and does not have, or could not use."""
+    """Images that are known to exist but were not stored or cannot be used."""
 
     refused: int = 0
     """Answered with a failure status, and not stored since."""
@@ -80,7 +80,7 @@ class Absent:
 
 @dataclass(frozen=True, kw_only=True)
 class Interruption:
-    """A sender that broke off or was rejected, and has not come back."""
+    """A sender that aborted or was rejected and has not resumed."""
 
     what: str
     """In words for an operator."""
@@ -92,7 +92,7 @@ class Interruption:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """What the ledger and the headers know of a series still being received."""
+    """Facts of a series that is being received, from the ledger and the headers."""
 
     instances: int
     last_at: float
@@ -113,7 +113,7 @@ class Arrival:
 
     @property
     def is_listed_whole(self) -> bool:
-        """Whether somebody who knows says that all images are here."""
+        """Whether an authoritative list shows that all images have arrived."""
         return self.stated == self.instances or any(listing.is_whole for listing in self.listings)
 
 
@@ -166,7 +166,7 @@ def missing_parts(headers: Sequence[Dataset]) -> str:
 
 
 def judge(arrival: Arrival, settings: SeriesTable, now: float, quiet_seconds: float | None = None) -> Completion:
-    """The first strong signal, else the quiet period (``quiet_seconds`` of the matching rules, or the settings')."""
+    """Return the completion: by the first strong signal, otherwise by the quiet period of rules or settings."""
     quiet = settings.quiet_seconds if quiet_seconds is None else quiet_seconds
     silence = now - arrival.last_at
     if not arrival.absent.images:
@@ -216,12 +216,12 @@ def _lacking(arrival: Arrival) -> list[str]:
 
 
 def _interruptions(arrival: Arrival) -> tuple[Interruption, ...]:
-    """Who broke off had no more to send when all images on the list of somebody who knows are here."""
+    """Return the interruptions; none counts if an authoritative list is complete."""
     return () if arrival.is_listed_whole else arrival.interruptions
 
 
 def _incomplete(arrival: Arrival) -> str:
-    """What is known to be missing, in words for a radiologist; empty when nothing is."""
+    """Return what is known to be missing, in words for a radiologist."""
     absent = arrival.absent
     counts = [
         f"{count} {what}"
@@ -246,7 +246,7 @@ def _incomplete(arrival: Arrival) -> str:
 
 
 def _caveat(arrival: Arrival) -> str:
-    """What may be missing, in sentences for a radiologist."""
+    """Return what may be missing, in sentences for a radiologist."""
     sentences = []
     if any(not one.strong for one in _interruptions(arrival)):
         sentences.append("The sender broke off; the series may be incomplete.")
@@ -263,7 +263,7 @@ def _complete(arrival: Arrival, signal: str) -> Completion:
 
 
 def _waiting(doubts: Sequence[Doubt]) -> Completion:
-    """Those that are waited for alike are one."""
+    """Merge doubts of the same kind."""
     groups: dict[tuple[str, float], list[str]] = {}
     for doubt in doubts:
         groups.setdefault((doubt.what, doubt.seconds), []).append(doubt.about)

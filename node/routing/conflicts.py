@@ -1,4 +1,4 @@
-"""Says of every instance that came again with another file what changed: identity, encoding or content.
+"""Conflicts: classifies instances received again with different bytes as new identity, encoding or content.
 
 A series that came again as a whole with another identity, after a patient merge or a corrected order, has that one; so
 has one that was held for its several identities, once all of its images have one.

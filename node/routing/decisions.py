@@ -1,4 +1,4 @@
-"""Decisions about complete series: made outside, recorded inside the transaction that completes the series."""
+"""Decisions on complete series, recorded in the transaction that completes the series."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Ruling:
 
 
 class Decider:
-    """Asks the rules about series, and turns their answers into rows and jobs."""
+    """Applies the rules to series and records decisions and jobs."""
 
     def __init__(self, config: Config, engine: sa.Engine, jobs: Jobs) -> None:
         self._config = config
@@ -99,11 +99,11 @@ class Decider:
 
 
 def _held(keywords: Sequence[str]) -> Ruling:
-    """Nothing of the series is analysed or sent on: it would be filed under one of its patients."""
+    """Hold a series whose images contradict one another on identity."""
     reason = f"its images contradict one another on {', '.join(keywords)}; nothing of it is analysed or sent on"
     return Ruling(decision=Decision(outcome=HELD, reason=reason, routes=(), trace=()))
 
 
 def ignored(reason: str, cause: str = "") -> Ruling:
-    """Nothing happens to the series, whatever the rules are."""
+    """Return the decision that ignores a series for ``reason``."""
     return Ruling(decision=Decision(outcome="ignored", reason=reason, routes=(), trace=()), cause=cause)

@@ -1,4 +1,4 @@
-"""What differs between two files of one SOP Instance: another identity, another encoding, or other content."""
+"""Comparison of two files of one SOP Instance: identity, encoding or content differs."""
 
 from __future__ import annotations
 

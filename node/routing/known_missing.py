@@ -1,4 +1,4 @@
-"""What the ledger knows to be missing of a series, or fears to be: refusals, collisions, senders that broke off."""
+"""Known missing images of a series: refusals, UID collisions, and senders that aborted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AMID = {MESSAGE: " in the middle of a message", REFUSAL: " right after a refusa
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """Of one series, at one moment."""
+    """Missing images of one series at one moment."""
 
     absent: Absent
     positions: tuple[tuple[float, float, float] | None, ...]

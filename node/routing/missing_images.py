@@ -1,4 +1,4 @@
-"""Where images that were not received lie beside those that were, in words for a radiologist; a pure function."""
+"""Position of missing images relative to the received ones, in words for a radiologist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where in the patient a series lies, so that only series of the same region compete for one analysis. Pure."""
+"""Body region of a series, so that only series of the same region compete for one analysis."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def same_region(one: Region | None, other: Region | None) -> bool:
 
 
 def _heights(header: Dataset) -> list[float]:
-    """Z of the corners of an image."""
+    """Return the z coordinates of the corners of an image."""
     try:
         position = np.asarray(header.ImagePositionPatient, float)
         cosines = np.asarray(header.ImageOrientationPatient, float).reshape(2, 3)

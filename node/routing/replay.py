@@ -1,4 +1,4 @@
-"""What would other rules have done with the series of the past? Headers are read from the spool; nothing is run."""
+"""Replay: applies other rules to past series. Headers are read from the spool; no pipeline runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rules say of a study that is all there: no more waiting, every deadline has passed."""
+"""Decisions of the rules on a complete study, with every deadline passed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The router: looks for series that are complete; ``node.routing.decisions`` says what happens to them.
+"""The router: finds complete series and records the decisions of ``node.routing.decisions``.
 
 It meets the receiver and the workers only in the ledger. Completing a series, its decision and its jobs are one
 transaction, guarded by what the decision was based on: an image that slips in between undoes nothing and loses nothing.

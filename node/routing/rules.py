@@ -1,4 +1,4 @@
-"""Routing: which rules match a series, and the trace that tells why (not). docs/rules.md describes the rules."""
+"""Rules: which ones match a series, with the trace that explains it. docs/rules.md describes them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Route:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What happens to a series, why, and the trace of every condition that was looked at."""
+    """The decision on a series, its reason, and the trace of every evaluated condition."""
 
     outcome: str
     """``routed``, ``ignored``, ``held`` for an operator, or ``waiting`` for other series of the study."""
@@ -116,7 +116,7 @@ def representative(headers: Sequence[Dataset]) -> Dataset:
 
 
 def trace_entry(header: Dataset, rule: Rule, origin: Origin) -> dict[str, Any]:
-    """What one rule says of a series.
+    """Return the trace entry of one rule for a series.
 
     ``{"rule", "pipelines", "matched", "chosen", "conditions": [{"attribute", "wanted", "found", "matched"}]}``;
     ``chosen``: ``True`` routed, ``False`` not, ``None`` as long as other series of the study are waited for. A
@@ -135,7 +135,7 @@ def trace_entry(header: Dataset, rule: Rule, origin: Origin) -> dict[str, Any]:
 
 
 def _not_back(rule: Rule, origin: Origin) -> Rule:
-    """Images are not sent back to whoever sent them: two systems that do so never end."""
+    """Drop destinations that sent the series, which prevents endless loops."""
     return rule.model_copy(update={"send": tuple(name for name in rule.send if name not in origin.destinations)})
 
 
@@ -145,7 +145,7 @@ def of_study(rule: Rule) -> bool:
 
 
 def routes_of(rule: Rule, *, urgent: bool) -> list[Route]:
-    """What a rule that applies does; ``urgent``: the request was STAT."""
+    """Return the routes of a matching rule; ``urgent``: the request was STAT."""
     priority = PRIORITIES["high" if urgent else rule.priority]
     to = dict.fromkeys(rule.pipelines, rule.destinations) | ({FORWARD: rule.send} if rule.send else {})
     return [Route(pipeline=p, rule=rule.name, destinations=names, priority=priority) for p, names in to.items()]

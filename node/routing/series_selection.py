@@ -1,4 +1,4 @@
-"""Rules that look at a whole study: the best of several series, and series that wait for others. Pure."""
+"""Series selection: the best of several series of a study, and series that wait for companions. Pure."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a rule does with one series of a study."""
+    """The result of series selection for one series."""
 
     series_instance_uid: str
     generation: int
@@ -60,7 +60,7 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Weight:
-    """How a series does by a rule that looks at the whole study, or by one of its companions."""
+    """The rank of a series for a rule that needs the whole study, or for one of its companions."""
 
     rule: str
     companion: str

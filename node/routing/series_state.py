@@ -1,4 +1,4 @@
-"""What the ledger knows of a series that is being received: senders, lists of instances, procedure steps."""
+"""State of a series that is being received: senders, lists of instances, procedure steps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from node.routing.known_missing import Missing, missing_of
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """One series, at one moment."""
+    """Facts of one series at one moment."""
 
     paths: Mapping[str, str]
     """SOP Instance UID -> path, in the order of arrival."""
@@ -41,7 +41,7 @@ class Known:
 
 
 def listed_series(connection: sa.Connection) -> set[tuple[str, str]]:
-    """Series being received of which somebody has given a list."""
+    """Return the series being received for which a list of instances exists."""
     key = (series.c.study_instance_uid, series.c.series_instance_uid)
     steps = (
         sa.select(*key)

@@ -1,4 +1,4 @@
-"""Decisions that need the whole study: the best of several series, and series that wait for companions.
+"""Decisions that need the whole study: selection of the best series, and series that wait for companions.
 
 The router leaves such series as rows of ``candidate``; here they wait until their rule has what it needs.
 """

@@ -1,4 +1,4 @@
-"""What the ledger knows of the series that a study may still get: series being received, senders, procedure steps."""
+"""Outlook of a study: further series that it may receive, from open series, senders and procedure steps."""
 
 from __future__ import annotations
 

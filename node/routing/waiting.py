@@ -1,4 +1,4 @@
-"""How long a rule waits: for more images of a series, and for a better series of the study. Pure.
+"""Waiting times of rules: for more images of a series, and for a better series of the study. Pure.
 
 A STAT request, or a rule of high priority, waits ``stat_quiet_seconds``. What a rule states itself holds for both.
 """
@@ -13,7 +13,7 @@ from node.config import Rule, SeriesTable
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """What is known of the series that a study may still get."""
+    """Facts about further series that a study may receive."""
 
     receiving: int
     """Series of the study that are being received."""

@@ -1,1 +1,1 @@
-"""Pure knowledge of series and studies: geometry, completeness, rules, preflight."""
+"""Pure knowledge of series and studies: geometry, identity, suitability, preflight."""

@@ -1,4 +1,4 @@
-"""Where the places of an earlier study lie in a later one: the shift of the whole body between two volumes.
+"""Alignment: the shift of the body between the volumes of two studies.
 
 Normalised cross-correlation over all shifts at once, on coarse grids, of only those voxels that both volumes have
 (Padfield, IEEE Transactions on Image Processing 2012). Turns are not looked for: patients lie alike.

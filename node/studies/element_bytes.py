@@ -1,4 +1,4 @@
-"""The elements at the top of a data set, as bytes: nothing is decoded, and no depth or odd value stops the walk.
+"""Top-level elements of a data set as undecoded bytes; no nesting depth or invalid value stops the parser.
 
 pydicom reads nested sequences by calling itself and fails at some hundred levels; a report of a failure must not.
 """
@@ -57,7 +57,7 @@ def top_elements(path: Path, wanted: Collection[int]) -> dict[int, bytes]:
 def _walk(  # noqa: C901, PLR0912 - one loop
     content: bytes | mmap.mmap, at: int, wanted: set[int], syntax: str
 ) -> tuple[dict[int, bytes], int]:
-    """What was found, and the tag that the walk came to."""
+    """Return the elements and the tag at which parsing ended."""
     order = ">" if syntax == ExplicitVRBigEndian else "<"
     head, long = Struct(f"{order}HH"), Struct(f"{order}L")
     short = Struct(f"{order}H")

@@ -1,4 +1,4 @@
-"""DICOM files somewhere on disk, by series. For the verbs that work without a ledger."""
+"""DICOM files of a folder by series, for commands that work without a ledger."""
 
 from __future__ import annotations
 

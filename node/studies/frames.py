@@ -1,4 +1,4 @@
-"""The frames of Enhanced multi-frame images as headers of single images, in the attributes of the classic IODs.
+"""Frames of Enhanced multi-frame images as headers of single images with attributes of the classic IODs.
 
 Everything behind this knows single images only. A frame keeps class and UID of the object it is stored in; Referenced
 Frame Number (0008,1160) is its number there, the value that a reference to it needs.

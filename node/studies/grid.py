@@ -1,4 +1,4 @@
-"""Where the slices of a series lie: sorting, the regular grid they form and what was left out, or why there is none."""
+"""Grid of a series: slice order, regular spacing, images that were left out, or why there is no grid."""
 
 from __future__ import annotations
 

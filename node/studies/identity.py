@@ -1,4 +1,4 @@
-"""Do all images say that they are of one patient, one study and one series? By attribute, never by value.
+"""Identity of a series: whether all images state one patient, study and series. Attributes, never values.
 
 What is not a contradiction: padding, letter case and character set of a name, an older form of a birth date, and an
 attribute that only some images state. One thing must be stated by all images as soon as one states it: the Patient ID,

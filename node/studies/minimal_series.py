@@ -1,4 +1,4 @@
-"""A series of which nothing is taken for granted but its UIDs: what a report of a failure needs, and no more."""
+"""Minimal series: the UIDs that a failure report needs, without reading any file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from node.pipeline import Unsuitable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class BareSeries:
-    """Stands in for a ``SourceSeries`` whose files nobody has to be able to read."""
+class MinimalSeries:
+    """Replaces a ``SourceSeries`` whose files may be unreadable."""
 
     paths: tuple[Path, ...]
     """The file of each of ``datasets``."""
     datasets: tuple[Dataset, ...]
-    """As ``bare_image`` makes them."""
+    """As ``minimal_header`` makes them."""
 
     @property
     def modality(self) -> str:
@@ -58,8 +58,8 @@ class BareSeries:
         raise InputError(f"{len(indices)} images were not read")
 
 
-def bare_image(*, sop_class: str, uid: str, study: str, series: str, modality: str) -> Dataset:
-    """A header of what the node knew when it received an image."""
+def minimal_header(*, sop_class: str, uid: str, study: str, series: str, modality: str) -> Dataset:
+    """Return a header with what the ledger stores of a received image."""
     header = Dataset()
     header.SOPClassUID, header.SOPInstanceUID = sop_class, uid
     header.StudyInstanceUID, header.SeriesInstanceUID = study, series

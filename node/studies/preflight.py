@@ -1,4 +1,4 @@
-"""Does a series offer what a pipeline needs? Asked on headers and a few images, before a device is used."""
+"""Preflight: whether a series meets the needs of a pipeline, checked before a device is used."""
 
 from __future__ import annotations
 

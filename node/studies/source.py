@@ -25,7 +25,7 @@ from node.pipeline import Prior, Unsuitable
 from node.studies.frames import split_frames
 from node.studies.grid import LEAST_PART, Grid, describe, unplaced
 from node.studies.identity import PATIENT, contradictions
-from node.studies.suitability import slice_fault, told
+from node.studies.suitability import count_reasons, slice_fault
 
 _SAMPLES = 5
 """Images that the grey levels are taken from."""
@@ -85,7 +85,7 @@ class SourceSeries:
         frames = [(path, frame) for path, header in images or headers for frame in split_frames(header)]
         reasons = [slice_fault(frame) for _, frame in frames]
         slices = [one for one, reason in zip(frames, reasons, strict=True) if not reason]
-        left_out = told(reason for reason in reasons if reason)
+        left_out = count_reasons(reason for reason in reasons if reason)
         if len(slices) > LEAST_PART * len(frames):
             frames, fault = slices, ""
             grid = describe([frame for _, frame in frames])

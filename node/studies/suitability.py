@@ -1,4 +1,4 @@
-"""Is one image a slice of grey levels, as its Modality says? Asked of every image, whatever pipeline comes after.
+"""Suitability: whether one image is a greyscale slice, as its Modality states. Checked for every image.
 
 The words stand in reports: they complete "the image is ..." or "its ...", for a radiologist.
 """
@@ -57,7 +57,7 @@ _PIXEL_SPACING_MM = (0.01, 20.0)
 
 
 def slice_fault(header: Dataset) -> str:
-    """Why an image, a single one or a frame, cannot be part of a volume; empty when nothing speaks against it."""
+    """Return why an image or frame cannot be part of a volume; empty if it can."""
     modality = str(header.get("Modality") or "")
     fault = _class_fault(header, modality) or _kind_fault(header) or _pixel_fault(header)
     if fault or "PerFrameFunctionalGroupsSequence" in header:  # which would say the rest, and could not be taken apart
@@ -65,8 +65,8 @@ def slice_fault(header: Dataset) -> str:
     return _rescale_fault(header, modality) or _spacing_fault(header)
 
 
-def told(reasons: Iterable[str]) -> str:
-    """How many images are left out, by reason, the most frequent first."""
+def count_reasons(reasons: Iterable[str]) -> str:
+    """Return how many images are left out by reason, the most frequent first."""
     counted = Counter(reasons).most_common()
     return "; ".join(f"{count} image{'s' if count > 1 else ''} left out: {reason}" for reason, count in counted)
 

@@ -65,5 +65,5 @@ def switch_destination(context: AppContext, visit: Visit) -> Response:
         else:
             circuits.close(connection, name)
     if visit.form.get("to") != "pause":
-        context.jobs.hasten(name)
+        context.jobs.make_due(name)
     return RedirectResponse("/destinations", 303)

@@ -19,7 +19,7 @@ from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 
 from node.config import PriorTable
-from node.deliver.prior_studies import EarlierStudies
+from node.deliver.prior_studies import PriorStudies
 from node.ledger.tables import notice
 from node.operate.audit.auditor import Auditor
 
@@ -82,7 +82,7 @@ def test_a_dicomweb_query_is_audited_with_the_whole_request(pacs: real_peers.Ort
 
 def test_the_search_for_earlier_reports_tells_of_its_queries(pacs: real_peers.Orthanc, tmp_path: Path) -> None:
     job = jobs.FinishedJob(tmp_path, ct_series(n=1, size=16), {"pacs": jobs.destination(pacs)})
-    search = EarlierStudies(job.config, job.engine).reports
+    search = PriorStudies(job.config, job.engine).reports
     assert list(search(PriorTable(source="pacs"), header(job), tmp_path / "prior")) == []
     (told,) = questions(job)
     about, identifier = asked(told)

@@ -329,8 +329,8 @@ def test_workflows_that_ended_long_ago_are_forgotten(engine: sa.Engine, jobs: Jo
     jobs.serve("worker", stages()[:1])
     until(lambda: ("0/encode/0", "ENQUEUED") in workflows(engine))
     until(lambda: [status for _, status in workflows(engine)].count("SUCCESS") == 2)
-    assert jobs.forget(datetime.now(UTC) - timedelta(hours=1)) == 0
-    assert jobs.forget(datetime.now(UTC) + timedelta(hours=1)) == 2
+    assert jobs.purge_workflows(datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert jobs.purge_workflows(datetime.now(UTC) + timedelta(hours=1)) == 2
     assert workflows(engine) == [("0/encode/0", "ENQUEUED")]
     assert read(engine, job_id).state == "IN PROGRESS"
 

@@ -20,11 +20,11 @@ from scipy.ndimage import gaussian_filter
 from volume_series import VolumeSeries, points, same_places
 
 from node.config import Config, Destination, PriorTable, Rule
-from node.deliver.prior_studies import EarlierStudies
+from node.deliver.prior_studies import PriorStudies
 from node.errors import DeliveryError, InputError
 from node.inference.child import PriorFiles
 from node.inference.infer import Infer
-from node.inference.prior_files import Earlier
+from node.inference.prior_files import PriorFinder
 from node.ledger.jobs import source_paths
 from node.pipeline import DerivedSeries, Findings, Lesion, Prior, PriorFinding, Segment, Volume, codes
 from node.results import EncodedObject, check, encode
@@ -100,9 +100,9 @@ def asking(folder: Path, port: int, prior: PriorTable, title: str = "ORTHANC") -
     )
 
 
-def earlier_at(folder: Path, port: int, title: str = "ORTHANC") -> EarlierStudies:
+def earlier_at(folder: Path, port: int, title: str = "ORTHANC") -> PriorStudies:
     config = asking(folder, port, PRIOR, title)
-    return EarlierStudies(config, JobNode(config).engine)
+    return PriorStudies(config, JobNode(config).engine)
 
 
 PRIOR = PriorTable(source="pacs")
@@ -135,8 +135,8 @@ def node_with_prior(folder: Path, config: Config, **identity: str) -> tuple[JobN
     return node, Infer(config, node.engine, node.spool, earlier_of(node, config)), job_id
 
 
-def earlier_of(node: JobNode, config: Config) -> Earlier:
-    return Earlier(studies=EarlierStudies(config, node.engine), engine=node.engine, spool=node.spool)
+def earlier_of(node: JobNode, config: Config) -> PriorFinder:
+    return PriorFinder(studies=PriorStudies(config, node.engine), engine=node.engine, spool=node.spool)
 
 
 def asked(node: JobNode, config: Config, job_id: str, folder: Path) -> PriorFiles:
@@ -178,7 +178,7 @@ def test_report_and_images_come_by_c_get_or_where_there_is_none_by_c_move(tmp_pa
     with real_peers.orthanc(tmp_path, {"AIMOVE": port}) as pacs:
         put(pacs, then, objects)
         config = asking(tmp_path / "node", pacs.dicom_port, prior)
-        earlier = EarlierStudies(config, JobNode(config).engine)
+        earlier = PriorStudies(config, JobNode(config).engine)
         today = scanned(tmp_path / "today", "20260110").datasets[0]
         ((report,),) = earlier.reports(prior, today, tmp_path / "reports")
         images = earlier.objects(prior, then.study_instance_uid, analysed_series(dcmread(report)), tmp_path / "images")

@@ -48,10 +48,10 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return source, encode(analysis(with_map(source)), source, EVERY)
 
 
-Made = tuple[SourceSeries, tuple[EncodedObject, ...]]
+Encoded = tuple[SourceSeries, tuple[EncodedObject, ...]]
 
 
-def test_every_kind_passes_the_gate_and_an_independent_validator(made: Made, tmp_path: Path):
+def test_every_kind_passes_the_gate_and_an_independent_validator(made: Encoded, tmp_path: Path):
     source, objects = made
     assert {o.kind for o in objects} == set(EVERY)
     check(objects, source)
@@ -75,7 +75,7 @@ def test_a_destination_can_ask_for_every_kind_and_gets_the_report_on_its_own_seg
     assert Destination(**base, objects=("pdf", "sr")).kinds == {"pdf", "sr alone"}
 
 
-def test_a_label_map_holds_the_voxels_of_the_segmentation_with_background_last(made: Made):
+def test_a_label_map_holds_the_voxels_of_the_segmentation_with_background_last(made: Encoded):
     source, objects = made
     labels, binary = one(objects, "labelmap"), one(objects, "seg")
     assert [s.SegmentNumber for s in labels.SegmentSequence] == [1, 2, 0]
@@ -98,7 +98,7 @@ def test_segments_that_overlap_are_kept_whole_where_a_label_map_was_asked_for(tm
     assert one(objects, "labelmap").SegmentationType == "BINARY"
 
 
-def test_a_map_is_placed_on_the_images_bottom_up(made: Made):
+def test_a_map_is_placed_on_the_images_bottom_up(made: Encoded):
     source, objects = made
     made_map = one(objects, "parametric map")
     values = np.frombuffer(made_map.FloatPixelData, np.float32).reshape(-1, 32, 32)
@@ -132,7 +132,7 @@ def test_a_map_that_is_zero_or_no_number(tmp_path: Path):
         encode(analysis(broken), source, ["parametric map"])
 
 
-def test_outlines_of_the_presentation_state_are_those_of_the_report(made: Made):
+def test_outlines_of_the_presentation_state_are_those_of_the_report(made: Encoded):
     _, objects = made
     state, report = one(objects, "presentation state"), one(objects, "sr")
     drawn = {g.TrackingUID: g.GraphicData for a in state.GraphicAnnotationSequence for g in a.GraphicObjectSequence}
@@ -162,7 +162,7 @@ def test_slices_of_different_rescale_have_a_presentation_state_each_in_one_serie
         assert slopes[shown.ReferencedSOPInstanceUID] == float(state.RescaleSlope)
 
 
-def test_the_gate_names_the_kinds_that_it_refuses(made: Made):
+def test_the_gate_names_the_kinds_that_it_refuses(made: Encoded):
     source, objects = made
     with pytest.raises(GateError) as raised:
         check(spoiled(objects, "pdf", put(BurnedInAnnotation="NO")), source)
@@ -191,7 +191,7 @@ def test_series_of_one_analysis_have_different_numbers_however_many(tmp_path: Pa
         encode(analysis(one_more), source, ["parametric map"])
 
 
-def test_each_lesion_has_the_mean_spread_and_range_of_its_voxels_after_its_size(made: Made):
+def test_each_lesion_has_the_mean_spread_and_range_of_its_voxels_after_its_size(made: Encoded):
     source, objects = made
     volume = source.volume("HPL")
     report = one(objects, "sr")
@@ -227,7 +227,7 @@ def tied(report: FileDataset) -> list[str]:
     ]
 
 
-def test_each_report_is_the_root_that_names_every_other_object_of_the_analysis(made: Made):
+def test_each_report_is_the_root_that_names_every_other_object_of_the_analysis(made: Encoded):
     _, objects = made
     others = {str(o.dataset.SOPInstanceUID) for o in objects if not o.kind.startswith("sr")}
     assert len(others) == len(objects) - 3
@@ -251,7 +251,7 @@ def test_a_report_names_only_what_goes_wherever_it_goes_itself(tmp_path: Path):
     assert tied(one(objects, "sr alone")) == []
 
 
-def test_the_key_slices_are_selected_of_interest(made: Made):
+def test_the_key_slices_are_selected_of_interest(made: Encoded):
     _, objects = made
     document = one(objects, "key object selection")
     assert document.ConceptNameCodeSequence[0].CodeValue == "113000"
@@ -271,7 +271,7 @@ def page_text(document: FileDataset, folder: Path) -> str:
     return subprocess.run([program, "-layout", path, "-"], capture_output=True, text=True, check=True).stdout
 
 
-def test_the_page_names_the_patient_the_findings_and_what_made_them(made: Made, tmp_path: Path):
+def test_the_page_names_the_patient_the_findings_and_what_made_them(made: Encoded, tmp_path: Path):
     source, objects = made
     text = page_text(one(objects, "pdf"), tmp_path)
     header = source.datasets[0]
@@ -395,7 +395,7 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_caught_and_named(made: Made, fault: str):
+def test_a_fault_is_caught_and_named(made: Encoded, fault: str):
     source, objects = made
     kind, change, said = FAULTS[fault]
     with pytest.raises(GateError, match=said):

@@ -32,7 +32,7 @@ QUIRKS = (
     "this is a Standard Extended SOP Class",  # the sum of the others of its kind
 )
 """What dcentvfy and dciodvfy say of objects that are right."""
-Made = tuple[str, SourceSeries, dict[str, tuple[EncodedObject, ...]]]
+Encoded = tuple[str, SourceSeries, dict[str, tuple[EncodedObject, ...]]]
 
 
 def tool(name: str, *arguments: object) -> list[str]:
@@ -50,7 +50,7 @@ def complaints(lines: Iterable[str]) -> list[str]:
 
 
 @pytest.fixture(scope="module", params=SYNTHETIC)
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Encoded:
     source = source_of(tmp_path_factory.mktemp("series"), SYNTHETIC[request.param]())
     outcomes = every_object(source) if request.param == "axial" else islice(every_object(source), 1)
     return request.param, source, dict(outcomes)
@@ -63,7 +63,7 @@ def kept(objects: Iterable[EncodedObject], folder: Path) -> Iterator[tuple[Encod
         yield encoded, path
 
 
-def test_dciodvfy_and_dcentvfy_have_nothing_to_say(made: Made, tmp_path: Path) -> None:
+def test_dciodvfy_and_dcentvfy_have_nothing_to_say(made: Encoded, tmp_path: Path) -> None:
     _, source, outcomes = made
     assert {o.kind for o in outcomes["findings"]} == set(EVERY)
     files = list(kept((o for objects in outcomes.values() for o in objects), tmp_path))
@@ -84,7 +84,9 @@ def image_of(path: Path) -> Volume:
     return Volume(SimpleITK.GetArrayFromImage(image), affine, coordinate_system="PATIENT")
 
 
-def test_dcmqi_reads_every_voxel_of_segmentation_and_map_where_it_was_drawn(made: Made, tmp_path: Path) -> None:
+def test_dcmqi_reads_every_voxel_of_segmentation_and_map_where_it_was_drawn(
+    made: Encoded, tmp_path: Path
+) -> None:
     name, source, outcomes = made
     if name == "tilted":
         pytest.skip("what dcmqi writes is a regular volume, which a tilted series is not")

@@ -18,7 +18,7 @@ from node.inference.retraction import retract
 from node.jobs.engine import Jobs
 from node.ledger.pending_deliveries import deliveries_of
 from node.pipeline import Findings, Lesion, Segment, codes
-from node.results import Earlier, EncodedObject, check, encode
+from node.results import EncodedObject, Predecessor, check, encode
 from node.results.gate.check import check_rejection, identity_faults
 from node.results.identity import analysis_key, derive_uid
 from node.results.rejection import REJECTIONS, encode_rejection
@@ -29,13 +29,13 @@ def tracking(seg: FileDataset) -> dict[str, str]:
     return {str(s.SegmentLabel): str(s.TrackingUID) for s in seg.SegmentSequence}
 
 
-def earlier_of(folder: Path, source: SourceSeries, findings: Findings) -> tuple[Earlier, FileDataset, FileDataset]:
+def earlier_of(folder: Path, source: SourceSeries, findings: Findings) -> tuple[Predecessor, FileDataset, FileDataset]:
     objects = encode(analysis(findings), source)
     paths = {}
     for encoded_object in objects:
         paths[str(encoded_object.kind)] = folder / f"{encoded_object.kind}.earlier"
         paths[str(encoded_object.kind)].write_bytes(encoded_object.data)
-    return Earlier.read(paths), one(objects, "seg"), one(objects, "sr")
+    return Predecessor.read(paths), one(objects, "seg"), one(objects, "sr")
 
 
 def test_a_report_names_the_one_it_follows_and_lesions_that_overlap_keep_their_tracking_uid(tmp_path):

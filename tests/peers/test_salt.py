@@ -18,7 +18,7 @@ from job_node import JobNode, config_of
 from node import __version__
 from node.inference.encode import Encode
 from node.inference.handover import Handover, save
-from node.inference.node_secret import FILE, salt_of
+from node.inference.node_secret import FILE, secret_of
 from node.ledger import begin_immediate, open_ledger
 from node.ledger.jobs import update_job
 from node.pipeline import Findings, codes
@@ -156,7 +156,7 @@ def test_a_lost_file_is_written_again_and_only_its_owner_may_read_it(tmp_path: P
     for spoil in (Path.unlink, lambda file: file.write_bytes(b"")):
         spoil(tmp_path / FILE)
         node = JobNode(config_of(tmp_path))
-        salt = salt_of(node.engine, tmp_path)
+        salt = secret_of(node.engine, tmp_path)
         assert (tmp_path / FILE).read_text() == f"{salt}\n"
         assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
     lose_ledger(tmp_path)
@@ -170,7 +170,7 @@ def test_nothing_is_lost_or_silent_when_folder_and_ledger_do_not_belong_together
     before = analysed(tmp_path, images)
     (tmp_path / FILE).write_text("ab" * 32)
     node = JobNode(config_of(tmp_path))
-    salt = salt_of(node.engine, tmp_path)
+    salt = secret_of(node.engine, tmp_path)
     assert salt != "ab" * 32
     assert (tmp_path / FILE).read_text() == "ab" * 32
     assert "is not the secret that the ledger has" in caplog.text
@@ -187,7 +187,7 @@ def test_machines_with_one_database_have_one_secret(tmp_path: Path, postgres_ser
     for name in ("a", "b"):
         (tmp_path / name / "results").mkdir(parents=True)
         engine = open_ledger(url)
-        salts.add(salt_of(engine, tmp_path / name))
+        salts.add(secret_of(engine, tmp_path / name))
         engine.dispose()
     assert len(salts) == 1
     assert (tmp_path / "a" / FILE).read_text() == (tmp_path / "b" / FILE).read_text()
@@ -196,7 +196,7 @@ def test_machines_with_one_database_have_one_secret(tmp_path: Path, postgres_ser
 def test_the_secret_is_in_no_log_and_in_no_result(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG)
     node = JobNode(config_of(tmp_path))
-    salt = salt_of(node.engine, tmp_path)
+    salt = secret_of(node.engine, tmp_path)
     analysed(tmp_path, ct_series(4, 16))
     assert salt not in caplog.text
     assert salt not in repr(analysis(outcome="failed", reason="x", findings=None, salt=salt))

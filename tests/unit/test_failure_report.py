@@ -24,9 +24,9 @@ from node.config import DEFAULT_OBJECTS
 from node.errors import IdentityError, InputError, not_analysed
 from node.pipeline import Algorithm
 from node.results import Analysis
-from node.results.failure_report import last_report, stated_identity
+from node.results.failure_report import encode_failure_reports, stated_identity
 from node.studies.element_bytes import top_elements
-from node.studies.minimal_series import BareSeries, bare_image
+from node.studies.minimal_series import MinimalSeries, minimal_header
 
 _LONG = {"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"}
 
@@ -125,11 +125,11 @@ def damaged(damages: list[Damage], image: FileDataset | None = None) -> bytes:
     return before + b"".join(parts[tag] for tag in sorted(parts))
 
 
-def bare(paths: list[Path], images: list[FileDataset]) -> BareSeries:
-    return BareSeries(
+def bare(paths: list[Path], images: list[FileDataset]) -> MinimalSeries:
+    return MinimalSeries(
         paths=tuple(paths),
         datasets=tuple(
-            bare_image(
+            minimal_header(
                 sop_class=str(one.SOPClassUID), uid=str(one.SOPInstanceUID), study=str(one.StudyInstanceUID),
                 series=str(one.SeriesInstanceUID), modality="CT",
             )
@@ -161,7 +161,7 @@ def test_every_series_with_uids_and_identity_gets_a_report_that_passes_the_gate(
 ) -> None:
     file = tmp_path / "image.dcm"
     file.write_bytes(damaged(damages))
-    (report,) = last_report(failed(), bare([file], [IMAGE]), DEFAULT_OBJECTS, stated_identity([file]))
+    (report,) = encode_failure_reports(failed(), bare([file], [IMAGE]), DEFAULT_OBJECTS, stated_identity([file]))
     read = dcmread(BytesIO(report.data))
     assert read.get_item("PatientID").value.rstrip(b" \0") == str(IMAGE.PatientID).encode()
     assert read.StudyInstanceUID == IMAGE.StudyInstanceUID

@@ -151,8 +151,8 @@ def test_a_tray_shows_the_files_of_its_jobs_and_is_swept_when_its_maker_is_gone(
     sandbox_folder = SandboxFolder(tmp_path / "trays")
     other = SandboxFolder(tmp_path / "trays")
     assert len(list((tmp_path / "trays").iterdir())) == 2
-    laid = sandbox_folder.lay(one)
-    assert sandbox_folder.lay(one) == laid, "prepared, then run"
+    laid = sandbox_folder.link_task(one)
+    assert sandbox_folder.link_task(one) == laid, "prepared, then run"
     assert [path.read_bytes() for path in laid.paths] == [path.read_bytes() for path in one.paths]
     assert all(path.samefile(source) for path, source in zip(laid.paths, one.paths, strict=True))
     sandbox_folder.clear(one)

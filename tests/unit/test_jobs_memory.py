@@ -13,13 +13,13 @@ from job_pipelines import create
 
 from node.config import PipelineTable
 from node.errors import PlatformError
-from node.inference.admission import Seen, admit, expected_mib
+from node.inference.admission import MemoryPeak, admit, expected_mib
 from node.inference.child import Task, execute
 from node.inference.prefetch import Prefetcher
 
 
-def seen(voxels: int, host: float, device: float | None = None) -> Seen:
-    return Seen(device="cpu", voxels=voxels, host_mib=host, device_mib=device)
+def seen(voxels: int, host: float, device: float | None = None) -> MemoryPeak:
+    return MemoryPeak(device="cpu", voxels=voxels, host_mib=host, device_mib=device)
 
 
 def test_the_need_grows_with_the_voxels_and_the_worst_case_counts():

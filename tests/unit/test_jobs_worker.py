@@ -22,7 +22,7 @@ from node.errors import ConfigError, NotFoundError, PipelineError, PlatformError
 from node.inference import handover
 from node.inference.child import Task
 from node.inference.plugins import factory_of, installed, load_pipeline, table_of
-from node.inference.worker import Unwanted, Worker, device_names, thread_count
+from node.inference.worker import TaskAborted, Worker, device_names, thread_count
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_pipeline_that_runs_too_long_is_killed(tmp_path: Path, notes: Path) -> N
 
 def test_pipeline_of_a_cancelled_job_is_killed(shared: Worker, tmp_path: Path, notes: Path) -> None:
     log = notes / "log"
-    with pytest.raises(Unwanted):
+    with pytest.raises(TaskAborted):
         shared.run(task(tmp_path, does="hang", log=str(log)), lambda: not log.exists())
     assert not alive(int(log.read_text()))
 
@@ -147,7 +147,7 @@ def test_closing_interrupts_a_running_pipeline(tmp_path: Path, notes: Path) -> N
     def run() -> None:
         try:
             worker.run(task(tmp_path, does="hang", log=str(log)), wanted)
-        except Unwanted as error:
+        except TaskAborted as error:
             raised.append(error)
 
     thread = threading.Thread(target=run)
@@ -158,7 +158,7 @@ def test_closing_interrupts_a_running_pipeline(tmp_path: Path, notes: Path) -> N
     thread.join(10)
     assert raised
     assert not alive(int(log.read_text()))
-    with pytest.raises(Unwanted):
+    with pytest.raises(TaskAborted):
         worker.run(task(tmp_path), wanted)
 
 

@@ -11,7 +11,7 @@ import pytest
 from job_node import JobNode, config_of
 
 from node.errors import DeliveryError, EncodeError, GateError
-from node.jobs.failure import trace_of
+from node.jobs.failure import logged_error
 
 encoding = import_module("node.results.encode")
 
@@ -63,7 +63,7 @@ def test_a_fault_in_a_report_or_segmentation_is_tried_again_logged_and_reported_
 def test_a_cause_that_may_be_a_fault_of_our_own_is_logged_and_a_plain_refusal_is_not() -> None:
     def caused(error: Exception, cause: Exception | None) -> bool:
         error.__cause__ = cause
-        return trace_of(error) is not None
+        return logged_error(error) is not None
 
     assert caused(EncodeError("no"), TypeError("bug"))
     assert caused(GateError("no"), caused_by(EncodeError("no"), KeyError("bug")))

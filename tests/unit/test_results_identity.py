@@ -21,7 +21,7 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from node import IMPLEMENTATION_CLASS_UID
 from node.pipeline import Findings
 from node.results import EncodedObject, check, encode
-from node.results.header_repairs import mended
+from node.results.header_repairs import repairs_of
 from node.studies.source import SourceSeries
 
 NAMES = {
@@ -222,7 +222,7 @@ MENDED: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("which", MENDED)
 def test_what_is_mended_is_told_by_keyword(tmp_path: Path, which: str):
     source = source_of(tmp_path, ct_series(3, 16), ODD_HEADERS[which])
-    told = mended(source)
+    told = repairs_of(source)
     assert all(any(line.startswith(wanted) for line in told) for wanted in MENDED[which])
     assert bool(told) == bool(MENDED[which])
 
@@ -241,7 +241,7 @@ def test_names_in_their_character_set_need_no_mending_and_no_name_is_told(tmp_pa
     paths = write(ct_series(3, 16), tmp_path)
     for path in paths:
         rewrite(path, charset, name)
-    told = mended(SourceSeries.read(paths))
+    told = repairs_of(SourceSeries.read(paths))
     wanted = CHARSETS_MENDED.get(which)
     assert (wanted in told) if wanted else told == ()
     assert not any(part in line for line in told for part in ("rg", "Worf", "Yamada", "Hong"))

@@ -16,7 +16,7 @@ from pydicom import Dataset
 
 from node.config.routing import Outcome
 from node.pipeline import Findings, Map, codes
-from node.results import Analysis, Earlier, EncodedObject, check, encode
+from node.results import Analysis, EncodedObject, Predecessor, check, encode
 from node.results.identity import Identity
 from node.results.naming import OUTCOMES as WORDS
 from node.results.naming import series_description, series_number
@@ -36,12 +36,12 @@ def comments(report: Dataset) -> list[str]:
     return [str(element.value) for element in report.iterall() if element.keyword == "TextValue"]
 
 
-def earlier_in(folder: Path, objects: Iterable[EncodedObject], version: int = 1) -> Earlier:
+def earlier_in(folder: Path, objects: Iterable[EncodedObject], version: int = 1) -> Predecessor:
     paths = {}
     for made in objects:
         paths[str(made.kind)] = folder / f"{made.kind}.earlier"
         paths[str(made.kind)].write_bytes(made.data)
-    return Earlier.read(paths, version)
+    return Predecessor.read(paths, version)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_the_day_is_said_when_it_is_another(tmp_path: Path, source: SourceSeries
     made = Identity.read(source).local(MOMENT)
     assert earlier.named(made) == f"the report of {made:%H:%M}"
     assert earlier.named(made + timedelta(days=1)) == f"the report of {made:%Y-%m-%d %H:%M}"
-    assert Earlier.read({}).named(made) == "an earlier report"
+    assert Predecessor.read({}).named(made) == "an earlier report"
 
 
 def test_the_hour_is_that_of_the_study(tmp_path: Path):

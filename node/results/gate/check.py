@@ -1,4 +1,4 @@
-"""The gate: what an object must pass before it may leave the node. Says all that is wrong, not the first fault."""
+"""The gate: validates every object before it may leave the node, and reports every fault."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from node.results.gate.report import report_faults
 from node.results.headers import by_instance
 from node.results.identity import IDENTITY_MODULES, identity_tags
 from node.results.iod import iod_faults
-from node.results.predecessor import Earlier
+from node.results.predecessor import Predecessor
 from node.studies.source import UNREADABLE
 
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
@@ -46,7 +46,7 @@ MAX_BYTES = 2**31 - 1
 """Many archives and toolkits count the bytes of an object in 31 bits."""
 
 
-def check(objects: Sequence[EncodedObject], source: Source, earlier: Earlier | None = None) -> None:
+def check(objects: Sequence[EncodedObject], source: Source, earlier: Predecessor | None = None) -> None:
     """Raise ``GateError`` with every fault of the objects of one analysis, and their kinds; return when there is none.
 
     Checked: identity byte for byte as in the source's file; UIDs; attributes of type 1 and 2 of the mandatory modules;
@@ -106,7 +106,7 @@ def check_rejection(note: EncodedObject, results: Sequence[Path]) -> None:
 
 
 def _inherited(header: Dataset) -> set[str]:
-    """Faults of the source's own header; of one that cannot be read to its end those up to there."""
+    """Return the faults that the source's own header has, as far as it can be read."""
     found: set[str] = set()
     for faults in (iod_faults(header), code_faults(item for _, item in _nested(header))):
         with suppress(*UNREADABLE, RecursionError):
@@ -130,7 +130,7 @@ def object_faults(
     predecessors: Mapping[str, Dataset],
     copied: Collection[str],
 ) -> Iterator[str]:
-    """What is asked of every object; ``copied``: faults of the IOD that came with the source's own header."""
+    """Return the faults of one object; ``copied``: faults of the IOD that the source's own header has."""
     yield from identity_faults(dataset, stated)  # first of all: it compares what nobody has decoded yet
     yield from uid_faults(dataset)
     items = [*_nested(dataset)]
@@ -182,7 +182,7 @@ _IMAGE_FAULTS = {
 
 
 def identity_faults(dataset: Dataset, stated: Dataset) -> Iterator[str]:
-    """Patient and study as the source's file has them, compared undecoded; empty equals absent."""
+    """Compare patient and study with the source's file, undecoded; empty equals absent."""
     for tag in sorted(identity_tags()):
         ours, theirs = _raw(dataset, tag), _raw(stated, tag)
         if ours != theirs:
@@ -218,7 +218,7 @@ def uid_faults(dataset: Dataset) -> Iterator[str]:
 
 
 def _nested(dataset: Dataset) -> Iterator[tuple[str, Dataset]]:
-    """Every item below the data set, with the keyword of the sequence at its top; not what is copied as identity."""
+    """Yield every nested item with the keyword of its top-level sequence, except copied identity."""
     for tag in dataset.keys() - identity_tags():
         raw = dataset.get_item(tag)
         if isinstance(raw, RawDataElement) and raw.VR not in (None, "SQ", "UN"):

@@ -1,4 +1,4 @@
-"""Coded entries (PS3.3 8.8): whole, known where the standard defines them, and with the meaning that it gives."""
+"""Coded entries (PS3.3 8.8): complete, known to the standard, and with its meaning."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from node.results.rejection import REJECTIONS
 
 
 def graphic_faults(state: Dataset, source: Source) -> Iterator[str]:
-    """Outlines lie within the images they are drawn on."""
+    """Check that outlines lie within the images they are drawn on."""
     images = by_instance(source.datasets)
     for annotation in state.GraphicAnnotationSequence:
         image = images[str(annotation.ReferencedImageSequence[0].ReferencedSOPInstanceUID)]
@@ -25,7 +25,7 @@ def graphic_faults(state: Dataset, source: Source) -> Iterator[str]:
 
 
 def pdf_faults(document: Dataset) -> Iterator[str]:
-    """It is a whole PDF, and marked as one that names the patient."""
+    """Check that the PDF is complete and is marked as naming the patient."""
     data = document.EncapsulatedDocument[: int(document.EncapsulatedDocumentLength)]
     if document.MIMETypeOfEncapsulatedDocument != "application/pdf" or not data.startswith(b"%PDF-"):
         yield "EncapsulatedDocument is no PDF"
@@ -36,7 +36,7 @@ def pdf_faults(document: Dataset) -> Iterator[str]:
 
 
 def rejection_faults(note: Dataset, rejected: Collection[str]) -> Iterator[str]:
-    """Its title is one that archives act upon (CID 7010), and it names what is rejected, in content and evidence."""
+    """Check that the title is a rejection code (CID 7010) and that content and evidence name the rejected objects."""
     title = note.ConceptNameCodeSequence[0]
     if (title.CodeValue, title.CodingSchemeDesignator) not in {(c.value, "DCM") for c in REJECTIONS.values()}:
         yield f"the title {title.CodeMeaning!r} is no reason to reject"

@@ -1,4 +1,4 @@
-"""Images among the results: their pixels must lie where the source's lie."""
+"""Result images: their pixels must lie where the source's pixels lie."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from node.results.gate.image import POSITION_TOLERANCE_MM
 
 
 def label_faults(seg: Dataset, source: Source) -> Iterator[str]:
-    """Numbers in the voxels are those of the segments; Background is last; frames lie on the source's images."""
+    """Check that voxel values are segment numbers, Background is last, and frames lie on source images."""
     numbers = [int(s.SegmentNumber) for s in seg.SegmentSequence]
     if numbers != [*range(1, len(numbers)), 0]:
         yield f"SegmentNumber runs {numbers}, not from 1 without gaps with Background, 0, last"
@@ -23,7 +23,7 @@ def label_faults(seg: Dataset, source: Source) -> Iterator[str]:
 
 
 def map_faults(image: Dataset, source: Source) -> Iterator[str]:
-    """One number for each voxel, on the source's images from the first to the last."""
+    """Check that the map has one finite number per voxel and its frames lie on source images in order."""
     yield from _plane_faults(image, source)
     values = np.frombuffer(image.FloatPixelData, np.float32)
     if values.size != int(image.NumberOfFrames) * int(image.Rows) * int(image.Columns):

@@ -1,4 +1,4 @@
-"""References: each one resolves to an image that was received, to a result of this analysis, or to its predecessor."""
+"""References: each must resolve to a received image, a result of this analysis, or its predecessor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INSTANCES = ("ReferencedSOPSequence", "ReferencedInstanceSequence", "Referenced
 
 
 def received(paths: Sequence[Path]) -> dict[str, Dataset]:
-    """What each file itself says that it is, by SOP Instance UID: headers of frames and encoders are not asked."""
+    """Return class, study and series of each file by SOP Instance UID, read from the file itself."""
     files = dict.fromkeys(paths)
     return by_instance([dcmread(path, specific_tags=_IDENTIFYING, stop_before_pixels=True) for path in files])
 

@@ -1,4 +1,4 @@
-"""TID 1500 (PS3.16): the faults that third-party validators let pass."""
+"""TID 1500 reports (PS3.16): faults that third-party validators do not detect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has become of each lesion of an earlier study: which is which, and how its volume has changed.
+"""Growth: matches the lesions of a prior study and states how their volumes have changed.
 
 Lesions are matched where they lie, after the shift between the two studies (``node.studies.alignment``) is taken out.
 """
@@ -82,7 +82,7 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
 
 
 def _shift(series: Series, prior: Prior) -> Array | None:
-    """From places of the earlier study to those of this one, LPS mm; ``None``: it cannot be known."""
+    """Return the shift from the prior study to this one, LPS mm; ``None`` if it cannot be determined."""
     then = {one.mask.frame_of_reference_uid for one in prior.findings if one.mask is not None}
     if prior.series is not None:
         then.add(prior.series.attribute("FrameOfReferenceUID"))

@@ -1,4 +1,4 @@
-"""What is said of two reports on one patient: never that something is new or has grown where nobody could know.
+"""Text that compares two reports; it never states growth or novelty that the data cannot show.
 
 A finding of one report that the other lacks is only *not reported* there: the other analysis may not have been able to
 see it.
@@ -24,7 +24,7 @@ MAY_HAVE_BEEN = (
 
 
 def differences(prior: Prior, series: Series, algorithm: Algorithm) -> tuple[str, ...]:
-    """What makes volumes of both analyses differ although nothing has changed in the patient."""
+    """Return technical differences between the analyses that change volumes without any change in the patient."""
     return tuple(_differences(prior, series, algorithm))
 
 
@@ -102,7 +102,7 @@ def not_reported_now(gone: Sequence[PriorFinding], outside: int) -> str:
 
 
 def listed(volumes: Sequence[float]) -> str:
-    """How many and how large together; mm3."""
+    """Return the number of lesions and their total volume; mm3."""
     if not volumes:
         return "no finding"
     return f"{len(volumes)} finding{'s' if len(volumes) > 1 else ''} of {quantity(sum(volumes), 'mm3')}"

@@ -1,4 +1,4 @@
-"""What an earlier analysis outlined, read back from this node's own Segmentation."""
+"""Masks of a prior analysis, read from this node's Segmentation."""
 
 from __future__ import annotations
 

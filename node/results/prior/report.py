@@ -1,4 +1,4 @@
-"""Earlier analyses, read back from this node's own reports."""
+"""Prior analyses, read from this node's reports."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def latest_report(reports: Sequence[Dataset], names: Collection[str]) -> Dataset
 def read_prior(
     report: Dataset, images: SourceSeries | None = None, masks: Mapping[str, Volume] | None = None
 ) -> Prior | None:
-    """The analysis that a report of this node tells of; ``None`` when it has no Study Date.
+    """Read the analysis that a report of this node describes; ``None`` without a Study Date.
 
     ``images``: those that were analysed then; ``masks``: what was outlined, by Tracking UID. Without either nobody
     knows where the findings lay.
@@ -136,7 +136,7 @@ def _place(image: Dataset, outline: Dataset, images: SourceSeries) -> tuple[floa
 
 
 def day(value: object) -> date | None:
-    """A DA value; ``None`` when it is absent or none."""
+    """Parse a DA value; ``None`` when it is absent or invalid."""
     try:
         return date.fromisoformat(str(value or ""))
     except ValueError:
