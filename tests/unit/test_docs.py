@@ -27,10 +27,12 @@ from node.results import Analysis, check, encode
 from node.studies.source import SourceSeries
 
 ROOT = Path(__file__).parents[2]
+FOLDERS = (".github", "docs", "node", "pipelines", "systemd")
 PAGES = [
     *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+MARKDOWN = [*ROOT.glob("*.md"), *(path for part in FOLDERS for path in (ROOT / part).rglob("*.md"))]
 TEXT = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
 PLUGIN = TEXT["write-a-pipeline.md"]
 
@@ -56,6 +58,21 @@ def test_links_and_pictures_exist(page: Path):
     for target in re.findall(r"\]\(([^)#]+)\)", TEXT[page.name]):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), f"{page.name} points to {target}"
+
+
+def prose(page: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a page that are neither tables nor code."""
+    inside = False
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.lstrip().startswith("```"):
+            inside = not inside
+        elif not inside and not re.match(r" {4}|\|", line):
+            yield number, line
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_prose_is_wrapped_at_120_characters(page: Path):
+    assert [(number, line) for number, line in prose(page) if len(line) > 120] == []
 
 
 def test_make_targets_of_the_readme_exist():
