@@ -84,9 +84,7 @@ def image_of(path: Path) -> Volume:
     return Volume(SimpleITK.GetArrayFromImage(image), affine, coordinate_system="PATIENT")
 
 
-def test_dcmqi_reads_every_voxel_of_segmentation_and_map_where_it_was_drawn(
-    made: Encoded, tmp_path: Path
-) -> None:
+def test_dcmqi_reads_every_voxel_of_segmentation_and_map_where_it_was_drawn(made: Encoded, tmp_path: Path) -> None:
     name, source, outcomes = made
     if name == "tilted":
         pytest.skip("what dcmqi writes is a regular volume, which a tilted series is not")
