@@ -103,7 +103,7 @@ SUBJECTS = {
     "denoise": built_in(pipelines.denoise, pipelines.denoise.pipeline.Options),
     "model file": Subject(
         identity=of_model_file,
-        names=tuple(f.name for f in dataclasses.fields(pipelines.model_file.Options)),
+        names=tuple(f.name for f in dataclasses.fields(pipelines.model_file.options.Options)),
         given=MODEL_FILE,
         others={
             "name": "Other", "version": "2", "modality": "MR", "spacing_mm": [1.5, 1.5, 1.6], "roi": [16, 16, 24],

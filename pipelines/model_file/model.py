@@ -1,0 +1,78 @@
+"""Loading a TorchScript, ExportedProgram or ONNX file whose digest is pinned."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from node.errors import PlatformError, WeightsError
+
+Model = Callable[[Tensor], Tensor]
+
+
+def load_model(path: Path | None, sha256: str, device: str) -> Model:
+    """The model on ``device``, read only when the file's digest is ``sha256``.
+
+    Raises ``WeightsError`` when the file is missing, another one, or not readable as a model.
+    """
+    if path is None or not path.is_file():
+        raise WeightsError(f"weights: {path} does not exist; set [pipelines.NAME] weights to the model file")
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256.lower():
+        raise WeightsError(
+            f"weights: {path} has SHA-256 {digest}, options say {sha256}; restore the file or pin the new one"
+        )
+    if path.suffix == ".onnx":
+        return _onnx_model(path, content, device)
+    try:
+        if path.suffix == ".pt2":
+            exported: Model = torch.export.load(io.BytesIO(content)).module().to(device)
+            return exported
+        scripted = torch.jit.load(io.BytesIO(content), map_location=device)
+        scripted.eval()
+    except (RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"weights: {path} is not a model this torch can read ({error}); export it anew") from error
+    loaded: Model = scripted
+    return loaded
+
+
+def _onnx_model(path: Path, content: bytes, device: str) -> Model:
+    """An ONNX session as a function of tensors; a model with its tensors in files beside is refused."""
+    try:
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as faults
+    except ImportError as error:
+        raise PlatformError(f"weights: {path} needs onnxruntime; pip install 'ainode[onnx]'") from error
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = torch.get_num_threads()
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if device.startswith("cuda"):
+        _, _, number = device.partition(":")
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(number or 0)}))
+    try:
+        session = onnxruntime.InferenceSession(content, settings, providers=providers)
+    except (
+        faults.Fail,
+        faults.InvalidArgument,
+        faults.InvalidGraph,
+        faults.InvalidProtobuf,
+        faults.NotImplemented,
+        faults.RuntimeException,
+    ) as error:  # they have no common base
+        raise WeightsError(
+            f"weights: {path} is not a model this onnxruntime can read ({error}); export it anew"
+        ) from error
+    (name,) = [value.name for value in session.get_inputs()]
+
+    def model(x: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {name: x.cpu().numpy()})[0]).to(x.device)
+
+    return model
