@@ -20,7 +20,7 @@ NAVIGATION = {
     ),
     "Radiologists": ("results", "air"),
     "Model developers": ("models", "write-a-pipeline"),
-    "Maintainers": tuple(f"development/{page}" for page in ("architecture", "benchmarks", "validation")),
+    "Maintainers": tuple(f"development/{page}" for page in ("architecture", "glossary", "benchmarks", "validation")),
 }
 """Every page beside ``index``, by its reader."""
 

@@ -1,0 +1,180 @@
+"""Names are made of the words of the glossary and of DICOM; docs/development/glossary.md lists both kinds of word."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom.datadict import DicomDictionary
+from pydicom.uid import UID_dictionary
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "development" / "glossary.md").read_text(encoding="utf-8")
+TERMS, FORBIDDEN = PAGE.split("## Words that names do not contain")
+FOREIGN = {"NotFoundError"}
+"""Names that HTTP and Python's own library use."""
+
+
+CLASSES_TO_RENAME: set[str] = {
+    "node/demo/orientation_demo.py: Made",
+    "node/demo/orientation_reader.py: BallReader",
+    "node/demo/scanner.py: Found",
+    "node/ledger/jobs.py: EarlierResult",
+    "node/ledger/pending_deliveries.py: Owed",
+    "node/ledger/states.py: EndedAmid",
+    "node/operate/account/rows.py: Made",
+    "node/operate/account/rows.py: Ruling",
+    "node/operate/account/rows.py: Stray",
+    "node/operate/audit/message.py: Happening",
+    "node/receive/refusals.py: _Told",
+    "node/routing/completeness.py: Doubt",
+    "node/routing/decisions.py: Ruling",
+    "node/routing/replay_decisions.py: Past",
+    "node/routing/series_selection.py: Verdict",
+    "node/routing/study_decisions.py: Chooser",
+    "node/service.py: Duty",
+    "node/spool/spool.py: Kept",
+    "node/web/auth.py: Visit",
+    "pipelines/nodule/classify.py: Verdict",
+    "pipelines/nodule/search.py: Found",
+    "pipelines/nodule/training/froc.py: Tally",
+    "pipelines/nodule/training/verdicts.py: verdicts",
+}
+FUNCTIONS_TO_RENAME: set[str] = {
+    "node/bench/receive.py: _tell",
+    "node/bench/receive.py: forget",
+    "node/bench/servers.py: kept",
+    "node/cli/doctor.py: _tell",
+    "node/cli/init.py: _tell",
+    "node/cli/init.py: made",
+    "node/config/config.py: is_owed",
+    "node/deliver/deliverer.py: owe",
+    "node/deliver/prior_studies.py: _earlier",
+    "node/deliver/query_audit.py: tell_of",
+    "node/deliver/query_audit.py: told",
+    "node/deliver/reconcile.py: tell",
+    "node/deliver/reports.py: _tell",
+    "node/inference/encode.py: _earlier",
+    "node/inference/encode.py: _owed",
+    "node/inference/infer.py: _facts",
+    "node/inference/model_store.py: _bring",
+    "node/inference/withdrawal.py: owe",
+    "node/init/files.py: _tell_system",
+    "node/ledger/circuits.py: forget_failures",
+    "node/ledger/commitments.py: forget_transactions",
+    "node/ledger/deliveries.py: record_found",
+    "node/ledger/instances.py: _tell",
+    "node/ledger/jobs.py: earlier_results",
+    "node/ledger/operator_switches.py: latest_facts",
+    "node/ledger/operator_switches.py: record_facts",
+    "node/ledger/pending_deliveries.py: _owed",
+    "node/ledger/procedure_steps.py: _tell",
+    "node/ledger/procedure_steps.py: forget_steps",
+    "node/ledger/refusals.py: forget_refusals",
+    "node/ledger/replaced_results.py: owe_note",
+    "node/ledger/transitions.py: _owe_originals",
+    "node/ledger/transitions.py: owe_results",
+    "node/log.py: forget_study",
+    "node/operate/account/balance.py: tell_balance",
+    "node/operate/account/balance.py: tell_equation",
+    "node/operate/account/refusals.py: tell_refusals",
+    "node/operate/account/report.py: tell",
+    "node/operate/account/report.py: tell_half_corrected",
+    "node/operate/account/report.py: tell_held",
+    "node/operate/alerts.py: problems",
+    "node/operate/audit/auditor.py: _tell",
+    "node/operate/explain.py: _tell_conflict",
+    "node/operate/explain.py: _tell_decision",
+    "node/operate/explain.py: _tell_event",
+    "node/operate/explain.py: _tell_job",
+    "node/operate/explain.py: tell",
+    "node/operate/explain.py: tell_doubts",
+    "node/operate/explain.py: tell_trace",
+    "node/operate/retention.py: _forget",
+    "node/operate/traces.py: _made",
+    "node/operate/verify.py: tell",
+    "node/receive/association_slots.py: _seat",
+    "node/receive/element_walk.py: _told",
+    "node/receive/messages.py: forget",
+    "node/receive/procedure_step.py: _made",
+    "node/receive/refusals.py: _tell",
+    "node/results/derived.py: _say_type",
+    "node/results/enhanced_frame.py: _say_sequence",
+    "node/results/plausibility.py: _doubts",
+    "node/results/prior/growth_text.py: not_reported_earlier",
+    "node/results/prior/masks.py: earlier_masks",
+    "node/routing/completeness.py: _doubts",
+    "node/routing/replay.py: _past",
+    "node/routing/router.py: _tell",
+    "node/routing/rules.py: _told",
+    "node/routing/study_decisions.py: _tell",
+    "node/service.py: _told",
+    "node/spool/spool.py: forget",
+    "node/supervisor.py: tell",
+    "node/web/actions.py: _told",
+    "pipelines/device.py: brought",
+    "pipelines/nodule/training/figures.py: verdict_figures",
+    "pipelines/nodule/training/verdicts.py: verdict_batches",
+    "pipelines/nodule/training/verdicts.py: verdict_loss",
+    "pipelines/tumor/training/metrics.py: lesions_found",
+}
+
+
+def words(name: str) -> list[str]:
+    """``PduStream`` and ``pdu_stream`` are pdu and stream."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+
+
+def first_column(text: str) -> set[str]:
+    rows = re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)
+    return {word for row in rows for word in words(row)}
+
+
+def listed(text: str) -> set[str]:
+    """The words of the lists: everything behind the colon of an item."""
+    items = re.findall(r"^- [^:]+:(.+?)(?=^- |^$)", text, re.MULTILINE | re.DOTALL)
+    return {word for item in items for word in words(item)}
+
+
+DENIED = first_column(FORBIDDEN) - {"word"}
+DICOM = {word for entry in (*DicomDictionary.values(), *UID_dictionary.values()) for word in words(entry[4])}
+KNOWN = (first_column(TERMS) | listed(TERMS) | DICOM) - DENIED
+
+
+def is_known(word: str) -> bool:
+    """Whether it may stand in a name: as listed, in the plural, or in the singular."""
+    forms = {word, f"{word}s", word.removesuffix("s"), word.removesuffix("es"), word.removesuffix("ies") + "y"}
+    return word not in DENIED and not KNOWN.isdisjoint(forms)
+
+
+def modules() -> Iterator[tuple[Path, str]]:
+    for package in ("node", "pipelines"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield path.relative_to(ROOT), path.parent.name if path.stem == "__init__" else path.stem
+
+
+def definitions(kinds: tuple[type[ast.AST], ...]) -> Iterator[tuple[Path, str]]:
+    for path, _ in modules():
+        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+            if isinstance(node, kinds):
+                yield path, node.name  # type: ignore[attr-defined]
+
+
+def test_classes_and_modules_are_named_with_words_of_the_glossary():
+    names = [*modules(), *definitions((ast.ClassDef,))]
+    strange = {f"{path}: {name}" for path, name in names if name not in FOREIGN and not all(map(is_known, words(name)))}
+    assert strange - CLASSES_TO_RENAME == set()
+
+
+def test_functions_are_not_named_with_the_words_that_the_glossary_replaces():
+    named = definitions((ast.FunctionDef, ast.AsyncFunctionDef))
+    folk = {f"{path}: {name}" for path, name in named if not DENIED.isdisjoint(words(name))}
+    assert folk - FUNCTIONS_TO_RENAME == set()
+
+
+@pytest.mark.parametrize("word", ["tray", "seats", "books", "told", "heirs", "Door", "Ahead", "gossip"])
+def test_a_folk_word_is_no_name(word: str):
+    assert not all(map(is_known, words(word)))
