@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from node.actor import running
 from node.config import Config, load
 from node.errors import ConfigError
+from node.ledger import JobStage
 from node.ledger.audit_events import give_notice
 from node.ledger.engine import ledger_url, open_ledger
-from node.ledger.jobs import DELIVER, Retries
+from node.ledger.jobs import Retries
 from node.listening import Listening
 from node.log import StudyLog
 from node.process.children import die_with_parent, inherited_descriptors
@@ -175,7 +176,7 @@ def _sender(duty: Duty) -> Iterator[None]:
 
     notes = ReplacementNotes(engine=duty.engine, spool=duty.spool)
     deliverer = Deliverer(duty.config, duty.engine, duty.spool, notes=notes)
-    stage = Stage(name=DELIVER, handler=deliver, retries=DELIVERY_RETRIES, slots=DELIVERIES_AT_ONCE)
+    stage = Stage(name=JobStage.DELIVER, handler=deliver, retries=DELIVERY_RETRIES, slots=DELIVERIES_AT_ONCE)
     with _serving(duty, "sender", [stage]) as jobs:
         loops = [Reports(duty.config, duty.engine).run, Watch(duty.config, duty.engine, jobs.make_due).run]
         with running(loops, duty.shutdown.requested):

@@ -23,11 +23,11 @@ from node.deliver.proof import Proof
 from node.deliver.store import storing
 from node.deliver.stow import stowing
 from node.errors import DeliveryError, NodeError, NotFoundError, UnreachableError
-from node.ledger import circuits, deliveries
+from node.ledger import DeliveryState, circuits, deliveries
 from node.ledger.deliveries import Claim
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import REJECTION
-from node.ledger.pending_deliveries import STORED, Owed, instances_to_store, is_stored
+from node.ledger.pending_deliveries import Owed, instances_to_store, is_stored
 from node.ledger.replaced_results import note_kind
 from node.spool import Spool
 
@@ -105,7 +105,7 @@ class Deliverer:
             self._store(claim, destination, lambda one: one.kind == REJECTION)
             with begin_immediate(self._engine) as connection:
                 state = deliveries.settle_delivery(connection, claim.job_id, claim.destination)
-            if state == STORED:
+            if state == DeliveryState.STORED:
                 self._proof.get(claim, destination)
         except NodeError as error:
             longest = destination.max_retry_seconds

@@ -16,18 +16,10 @@ from node.deliver.commitment import commitment_context, request_commitment
 from node.deliver.inventory import inventory
 from node.deliver.query_audit import telling
 from node.errors import DeliveryError
-from node.ledger import deliveries
+from node.ledger import DeliveryState, deliveries
 from node.ledger.deliveries import Claim
 from node.ledger.engine import begin_immediate, now
-from node.ledger.pending_deliveries import (
-    CANCELED,
-    SCHEDULED,
-    STORED,
-    Owed,
-    deliveries_of,
-    instances_to_confirm,
-    is_unanswered,
-)
+from node.ledger.pending_deliveries import Owed, deliveries_of, instances_to_confirm, is_unanswered
 
 _POLL_SECONDS = 0.1
 
@@ -67,9 +59,9 @@ class Proof:
     def _conclude(self, claim: Claim, destination: Destination) -> None:
         peer, patience = Peer.of(claim.destination, destination), destination.commitment_timeout_seconds
         state = self._state(claim)
-        if state == SCHEDULED:
+        if state == DeliveryState.SCHEDULED:
             raise DeliveryError(f"{peer}: Storage Commitment failed for some objects; they are sent again")
-        if state == STORED:
+        if state == DeliveryState.STORED:
             raise DeliveryError(
                 f"{peer}: stored everything, Storage Commitment not answered yet; asked again after {patience:g} s. "
                 f"Check that it may call {self._config.ae.title} at port {self._config.ae.port}"
@@ -88,7 +80,7 @@ class Proof:
             ) as association:
                 request_commitment(association, peer, owed, transaction_uid)
                 deadline = time.monotonic() + self._timeouts.report_seconds
-                while self._state(claim) == STORED and time.monotonic() < deadline:
+                while self._state(claim) == DeliveryState.STORED and time.monotonic() < deadline:
                     time.sleep(_POLL_SECONDS)
         except DeliveryError:
             with begin_immediate(self._engine) as connection:
@@ -122,7 +114,7 @@ class Proof:
     def _state(self, claim: Claim) -> str:
         with self._engine.connect() as connection:
             states = {d.destination: d.state for d in deliveries_of(connection, claim.job_id)}
-        return states.get(claim.destination, CANCELED)
+        return states.get(claim.destination, DeliveryState.CANCELED)
 
 
 def _series_of(one: Owed) -> tuple[str, str]:

@@ -20,10 +20,11 @@ from node.inference.handover import Handover, load
 from node.inference.node_secret import secret_of
 from node.jobs.failure import logged_error
 from node.jobs.stage import Done, Stage, retries
+from node.ledger import JobStage
 from node.ledger.engine import now
 from node.ledger.events import record_event
 from node.ledger.incomplete import outcome_of_incomplete
-from node.ledger.jobs import ENCODE, INFER, Job, SourceImage, earlier_results, get_job, source_images
+from node.ledger.jobs import Job, SourceImage, earlier_results, get_job, source_images
 from node.ledger.replaced_results import to_withdraw
 from node.ledger.transitions import owe_results, record_outcome, record_results
 from node.pipeline import Algorithm
@@ -50,7 +51,7 @@ class Encode:
 
     def stage(self) -> Stage:
         """Return the stage for the engine."""
-        return Stage(name=ENCODE, handler=self.encode, retries=retries(self._config.jobs), begin=self.sweep)
+        return Stage(name=JobStage.ENCODE, handler=self.encode, retries=retries(self._config.jobs), begin=self.sweep)
 
     def encode(self, job_id: str, _subject: str) -> Done:
         """Handler: every object is on disk before its row is written, every row before anything is sent.
@@ -92,7 +93,7 @@ class Encode:
         def write(connection: sa.Connection) -> None:
             record_results(connection, job_id, rows)
             if refused is not None:
-                record_event(connection, job_id, f"{ENCODE} failed", str(refused))
+                record_event(connection, job_id, f"{JobStage.ENCODE} failed", str(refused))
             for sentence in withheld:
                 record_event(connection, job_id, "objects withheld", sentence)
             if analysis.outcome != job.outcome:
@@ -160,7 +161,7 @@ class Encode:
         with self._engine.connect() as connection:
             for folder in (self._spool.folder / "work").iterdir():
                 try:
-                    needed = get_job(connection, folder.name).stage in (INFER, ENCODE)
+                    needed = get_job(connection, folder.name).stage in (JobStage.INFER, JobStage.ENCODE)
                 except NotFoundError:
                     needed = False
                 if not needed:

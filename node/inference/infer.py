@@ -19,8 +19,9 @@ from node.inference.plugins import table_of
 from node.inference.prior_files import PriorFinder
 from node.inference.worker import TaskAborted, Worker, device_names, thread_count
 from node.jobs.stage import Done, Stage, retries
+from node.ledger import JobStage
 from node.ledger.events import record_event
-from node.ledger.jobs import INFER, Job, get_job, is_active, source_paths
+from node.ledger.jobs import Job, get_job, is_active, source_paths
 from node.ledger.operator_switches import latest_facts, record_facts
 from node.ledger.transitions import record_outcome
 from node.spool import Spool
@@ -51,7 +52,7 @@ class Infer:
     def stage(self) -> Stage:
         """Return the stage for the engine."""
         return Stage(
-            name=INFER,
+            name=JobStage.INFER,
             handler=self.infer,
             retries=retries(self._config.jobs),
             slots=sum(_jobs_at(worker.device) for worker in self._workers),

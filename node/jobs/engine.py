@@ -25,16 +25,16 @@ from node.jobs.failure import logged_error, shown_message
 from node.jobs.heartbeat import Heartbeat, Pace
 from node.jobs.ledger_writes import AttemptAbandoned, LedgerWrites
 from node.jobs.stage import Done, Stage
+from node.ledger import JobStage, transitions
 from node.ledger import retry_transitions as reopening
-from node.ledger import transitions
 from node.ledger.clock_steps import AHEAD_SECONDS
 from node.ledger.engine import begin_immediate, now
-from node.ledger.jobs import DELIVER, ENCODE, INFER, Attempt, NewJob, delivered_jobs, due_attempts
+from node.ledger.jobs import Attempt, NewJob, delivered_jobs, due_attempts
 from node.log import about
 
 logger = logging.getLogger(__name__)
 
-QUEUES = {INFER: "gpu", ENCODE: "cpu", DELIVER: "deliver"}
+QUEUES = {JobStage.INFER: "gpu", JobStage.ENCODE: "cpu", JobStage.DELIVER: "deliver"}
 """The resource each stage waits for."""
 _APPLICATION = "ainode"
 _VERSION = "1"
@@ -69,7 +69,7 @@ class Jobs:
         self._pace = pace or Pace()
         DBOS.migrate(engine.url.render_as_string(hide_password=False))
         self._client = DBOSClient(system_database_engine=engine, application_name=_APPLICATION)
-        self._stages: dict[str, Stage] = {}
+        self._stages: dict[JobStage, Stage] = {}
         self._stopping = threading.Event()
         self._ledger = LedgerWrites(engine, self._stopping)
         self._idle = threading.Condition()
@@ -106,7 +106,7 @@ class Jobs:
     def make_due(self, destination: str) -> None:
         """Make every attempt that waits to deliver to ``destination`` due now."""
         waiting = self._client.list_workflows(
-            status="DELAYED", queue_name=QUEUES[DELIVER], load_input=False, load_output=False
+            status="DELAYED", queue_name=QUEUES[JobStage.DELIVER], load_input=False, load_output=False
         )
         for workflow in waiting:
             if workflow.workflow_id.split("/")[3] == destination:
@@ -331,6 +331,6 @@ def _workflow(execute: Callable[[Attempt], None]) -> Callable[[str, int, str, st
     """The function DBOS calls, also for workflows that an older release enqueued: strings and integers only."""
 
     def attempt(job_id: str, run: int, stage: str, subject: str, number: int) -> None:
-        execute(Attempt(job_id=job_id, run=run, stage=stage, subject=subject, number=number))
+        execute(Attempt(job_id=job_id, run=run, stage=JobStage(stage), subject=subject, number=number))
 
     return attempt

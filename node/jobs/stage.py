@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from node.config import JobsTable
-from node.ledger import transitions
+from node.ledger import JobStage, transitions
 from node.ledger.jobs import Retries
 
 
@@ -27,8 +27,7 @@ class Done:
 class Stage:
     """How this process executes one stage."""
 
-    name: str
-    """``infer``, ``encode`` or ``deliver``."""
+    name: JobStage
     handler: Callable[[str, str], Done | None]
     """Called with job id and subject (destination for deliver, ``""`` else); after a crash once more."""
     retries: Retries

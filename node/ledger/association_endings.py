@@ -7,25 +7,24 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from node.ledger.refusals import associations_of
+from node.ledger.states import AssociationEnding, EndedAmid
 from node.ledger.tables import association
 
-RELEASED = "released"
-ABORTED, LOST, TIMED_OUT = "aborted", "lost", "timed out"
-"""By the peer's A-ABORT or by ours for a violation of the protocol; without a word; after too long a silence."""
-STOPPED, KILLED = "stopped", "killed"
-"""With the receiver: in good order, or without."""
-AS_USUAL = "broken off as usual"
-"""By a caller that is declared to end its transfers so (``aborts_after_transfer``)."""
-MESSAGE, REFUSAL = "message", "refusal"
-"""Values of ``ended_amid``."""
-BROKEN = (ABORTED, LOST, TIMED_OUT, STOPPED, KILLED)
+BROKEN = (
+    AssociationEnding.ABORTED,
+    AssociationEnding.LOST,
+    AssociationEnding.TIMED_OUT,
+    AssociationEnding.STOPPED,
+    AssociationEnding.KILLED,
+)
+"""Endings after which the sender may have had more images."""
 
 
 class Ending(NamedTuple):
     """How one association ended, and in the middle of what."""
 
-    how: str
-    amid: str = ""
+    how: AssociationEnding
+    amid: EndedAmid | None = None
 
 
 class BrokenOff(NamedTuple):
@@ -46,7 +45,7 @@ def broken_off(connection: sa.Connection, study_uid: str, series_uid: str) -> li
     came_back = sa.exists().where(
         later.c.calling_ae == association.c.calling_ae,
         later.c.id.in_(ours),
-        later.c.ending.in_((RELEASED, AS_USUAL)),
+        later.c.ending.in_((AssociationEnding.RELEASED, AssociationEnding.AS_USUAL)),
         later.c.opened_at >= association.c.closed_at,
     )
     query = (
@@ -55,7 +54,11 @@ def broken_off(connection: sa.Connection, study_uid: str, series_uid: str) -> li
         .order_by(association.c.closed_at)
     )
     return [
-        BrokenOff(row.calling_ae, Ending(row.ending, row.ended_amid or ""), row.closed_at)
+        BrokenOff(
+            row.calling_ae,
+            Ending(AssociationEnding(row.ending), EndedAmid(row.ended_amid) if row.ended_amid else None),
+            row.closed_at,
+        )
         for row in connection.execute(query)
     ]
 
@@ -66,7 +69,10 @@ def always_breaking_off(connection: sa.Connection, least: int, share: float) -> 
     At least ``least`` associations that brought images, and this ``share`` of them.
     """
     ended = sa.func.count()
-    broken = ended.filter(association.c.ending.in_((ABORTED, LOST)), association.c.ended_amid.is_(None))
+    broken = ended.filter(
+        association.c.ending.in_((AssociationEnding.ABORTED, AssociationEnding.LOST)),
+        association.c.ended_amid.is_(None),
+    )
     query = (
         sa.select(association.c.calling_ae, broken.label("broken"), ended.label("ended"))
         .where(association.c.ending.is_not(None))

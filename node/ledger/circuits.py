@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.engine import insert_new, now
-from node.ledger.pending_deliveries import CANCELED
+from node.ledger.states import DeliveryState
 from node.ledger.tables import circuit, delivery
 
 FAILURES = 3
@@ -70,7 +70,9 @@ def wait_if_open(connection: sa.Connection, job_id: str, destination: str, next_
     row = _locked(connection, destination)
     if row is None or row.opened_at is None:
         return None
-    which = sa.and_(delivery.c.job_id == job_id, delivery.c.destination == destination, delivery.c.state != CANCELED)
+    which = sa.and_(
+        delivery.c.job_id == job_id, delivery.c.destination == destination, delivery.c.state != DeliveryState.CANCELED
+    )
     connection.execute(sa.update(delivery).where(which).values(error=row.error, next_at=next_at))
     return Circuit(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
 

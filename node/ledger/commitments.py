@@ -13,7 +13,7 @@ from pydicom import Dataset
 
 from node.ledger.clock_steps import is_ahead
 from node.ledger.engine import now
-from node.ledger.jobs import CANCELED, COMPLETED, SCHEDULED
+from node.ledger.states import CommitmentState
 from node.ledger.tables import commitment, commitment_instance, instance
 
 _CHUNK = 500
@@ -78,7 +78,7 @@ def record_transaction(
     row = {
         "association_id": association_id,
         "equipment": equipment,
-        "state": SCHEDULED,
+        "state": CommitmentState.SCHEDULED,
         "attempt": 0,
         "next_at": next_at,
     }
@@ -90,7 +90,10 @@ def due_transactions(connection: sa.Connection, at: float) -> list[Transaction]:
     """Whose requester must be told now, oldest first."""
     query = (
         sa.select(*commitment.c[tuple(Transaction.__dataclass_fields__)])
-        .where(commitment.c.state == SCHEDULED, sa.or_(commitment.c.next_at <= at, is_ahead(commitment.c.updated_at)))
+        .where(
+            commitment.c.state == CommitmentState.SCHEDULED,
+            sa.or_(commitment.c.next_at <= at, is_ahead(commitment.c.updated_at)),
+        )
         .order_by(commitment.c.asked_at)
     )
     return [Transaction(**row) for row in connection.execute(query).mappings()]
@@ -119,7 +122,12 @@ def report(connection: sa.Connection, calling_ae: str, transaction_uid: str) -> 
 
 def end_transaction(connection: sa.Connection, calling_ae: str, transaction_uid: str, error: str | None = None) -> None:
     """The requester took the report, or, with an ``error``, it is given up."""
-    values = {"state": CANCELED if error else COMPLETED, "next_at": None, "error": error, "updated_at": now()}
+    values = {
+        "state": CommitmentState.CANCELED if error else CommitmentState.COMPLETED,
+        "next_at": None,
+        "error": error,
+        "updated_at": now(),
+    }
     connection.execute(sa.update(commitment).where(_is(commitment, calling_ae, transaction_uid)).values(**values))
 
 
@@ -133,7 +141,7 @@ def postpone_transaction(
 
 def forget_transactions(connection: sa.Connection, ended_before: float) -> None:
     """Delete what ended so long ago."""
-    old = sa.and_(commitment.c.state != SCHEDULED, commitment.c.updated_at < ended_before)
+    old = sa.and_(commitment.c.state != CommitmentState.SCHEDULED, commitment.c.updated_at < ended_before)
     for row in connection.execute(sa.select(commitment.c.calling_ae, commitment.c.transaction_uid).where(old)).all():
         for table in (commitment_instance, commitment):
             connection.execute(sa.delete(table).where(_is(table, row.calling_ae, row.transaction_uid)))

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from node.config import FORWARD
 from node.ledger.engine import now
-from node.ledger.jobs import ACTIVE
 from node.ledger.pending_deliveries import HELD
+from node.ledger.states import ACTIVE, ConflictKind
 from node.ledger.tables import conflict, delivery, delivery_instance, event, instance, job, result
 from node.ledger.transitions import cancel_active
 
@@ -66,12 +66,12 @@ def pairs_to_compare(connection: sa.Connection, limit: int = 200) -> list[Pair]:
     return [Pair(**row) for row in connection.execute(query).mappings()]
 
 
-def record_differences(connection: sa.Connection, found: Sequence[tuple[Pair, str, str]]) -> None:
+def record_differences(connection: sa.Connection, found: Sequence[tuple[Pair, ConflictKind, str]]) -> None:
     """Keep ``(pair, kind, keywords)``; the timeline gets one line for all images of a series that changed alike.
 
     Nothing more is made or sent of a series under an identity that is being corrected.
     """
-    alike: dict[tuple[str, str, str, str], int] = {}
+    alike: dict[tuple[str, str, ConflictKind, str], int] = {}
     for pair, kind, changed in found:
         this = conflict.c.path == pair.second
         connection.execute(sa.update(conflict).where(this).values(kind=kind, changed=changed))
@@ -81,7 +81,7 @@ def record_differences(connection: sa.Connection, found: Sequence[tuple[Pair, st
         row = {"at": now(), "study_instance_uid": study, "series_instance_uid": series, "what": f"{kind} changed"}
         detail = f"{count} image(s) came again with other {changed}; kept beside the first, which count"
         connection.execute(sa.insert(event).values(**row, detail=detail))
-        if kind == "identity" and _MOVED.isdisjoint(changed.split(", ")):
+        if kind == ConflictKind.IDENTITY and _MOVED.isdisjoint(changed.split(", ")):
             hold(connection, study, series, changed)
 
 
@@ -95,7 +95,7 @@ def begun_meanwhile(connection: sa.Connection) -> list[tuple[str, str, str]]:
         sa.select(job.c.study_instance_uid, job.c.series_instance_uid, sa.func.min(conflict.c.changed))
         .join(instance, of_image)
         .join(conflict, SAME_IMAGE)
-        .where(conflict.c.kind == "identity", conflict.c.replaced_at.is_(None))
+        .where(conflict.c.kind == ConflictKind.IDENTITY, conflict.c.replaced_at.is_(None))
         .where(job.c.state.in_(ACTIVE), job.c.pipeline != FORWARD, job.c.run == 0)
         .group_by(job.c.study_instance_uid, job.c.series_instance_uid)
     )
@@ -137,7 +137,12 @@ def outdated_deliveries(connection: sa.Connection, study: str | None = None) -> 
             ),
         )
         .join(delivery, delivery.c.job_id == job.c.id)
-        .where(conflict.c.kind == "identity", sa.or_(conflict.c.replaced_at.is_(None), replaced), held, ~retracted)
+        .where(
+            conflict.c.kind == ConflictKind.IDENTITY,
+            sa.or_(conflict.c.replaced_at.is_(None), replaced),
+            held,
+            ~retracted,
+        )
         .group_by(job.c.study_instance_uid, job.c.series_instance_uid, job.c.id, delivery.c.destination)
         .order_by(job.c.id, delivery.c.destination)
     )

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.conflicts import SAME_IMAGE
-from node.ledger.jobs import CANCELED
+from node.ledger.states import ConflictKind, JobState, SeriesState
 from node.ledger.tables import conflict, event, instance, job, series
 
 _OF_FILE = ("path", "digest", "size", "association_id", "received_at", "transfer_syntax_uid")
 _CORRECTED = sa.and_(
-    conflict.c.kind == "identity",
+    conflict.c.kind == ConflictKind.IDENTITY,
     conflict.c.replaced_at.is_(None),
     SAME_IMAGE,
 )
@@ -58,7 +58,7 @@ def half_corrected(connection: sa.Connection, study: str | None = None) -> list[
         .join(conflict, sa.and_(*(conflict.c[column.name] == column for column in key)))
         .join(instance, _CORRECTED)
         .join(series, sa.and_(*(series.c[column.name] == column for column in key)))
-        .where(job.c.state == CANCELED, job.c.generation == series.c.generation)
+        .where(job.c.state == JobState.CANCELED, job.c.generation == series.c.generation)
         .where(job.c.updated_at >= conflict.c.received_at)
         .group_by(*key, job.c.id, series.c.instances)
         .having(again < series.c.instances)
@@ -85,9 +85,9 @@ def adopt(connection: sa.Connection, study: str, of: str, at: float) -> None:
         here = instance.c.sop_instance_uid == row["sop_instance_uid"]
         connection.execute(sa.update(instance).where(here).values(**new))
         connection.execute(sa.update(conflict).where(conflict.c.path == row["path"]).values(**old))
-    connection.execute(sa.update(conflict).where(this, conflict.c.kind == "identity").values(replaced_at=at))
+    connection.execute(sa.update(conflict).where(this, conflict.c.kind == ConflictKind.IDENTITY).values(replaced_at=at))
     same = sa.and_(*(series.c[name] == uid for name, uid in where.items()))
-    connection.execute(sa.update(series).where(same).values(state="RECEIVING", last_at=at))
+    connection.execute(sa.update(series).where(same).values(state=SeriesState.RECEIVING, last_at=at))
     changed = ", ".join(sorted({keyword for row in rows for keyword in row["changed"].split(", ")}))
     told = f"its images have come again with other {changed}; the new identity counts, the old files are kept"
     connection.execute(sa.insert(event).values(**where, at=at, what="identity corrected", detail=told))

@@ -15,7 +15,8 @@ from pydicom import Dataset
 from node.ledger.clock_steps import passed
 from node.ledger.engine import insert_new, now
 from node.ledger.events import record_event
-from node.ledger.pending_deliveries import CANCELED, CONFIRMED, IN_PROGRESS, SCHEDULED, STORED, statuses
+from node.ledger.pending_deliveries import statuses
+from node.ledger.states import DeliveryState
 from node.ledger.tables import delivery, delivery_instance
 
 _AGAIN = {"status": None, "transaction_uid": None, "asked_at": None, "committed_at": None}
@@ -54,7 +55,7 @@ def schedule_delivery(
     row = {
         "job_id": job_id,
         "destination": destination,
-        "state": SCHEDULED,
+        "state": DeliveryState.SCHEDULED,
         "attempt": 0,
         "created_at": at,
         "updated_at": at,
@@ -62,7 +63,7 @@ def schedule_delivery(
     }
     if not insert_new(connection, delivery, [row]):
         fresh = {"attempt": 0, "next_at": None, "ended_at": None, "audited_at": None, "error": None, "kinds": owed}
-        _update(connection, job_id, destination, state=SCHEDULED, **fresh)
+        _update(connection, job_id, destination, state=DeliveryState.SCHEDULED, **fresh)
 
 
 def reopen_delivery(connection: sa.Connection, job_id: str, destination: str, lost: Sequence[str]) -> None:
@@ -72,16 +73,16 @@ def reopen_delivery(connection: sa.Connection, job_id: str, destination: str, lo
         again = {**_AGAIN, "comment": "lost by the destination"}
         connection.execute(sa.update(delivery_instance).where(which).values(**again))
     fresh = {"attempt": 0, "next_at": None, "ended_at": None, "alarmed_at": None, "created_at": now(), "error": None}
-    _update(connection, job_id, destination, state=SCHEDULED, **fresh)
+    _update(connection, job_id, destination, state=DeliveryState.SCHEDULED, **fresh)
     record_event(connection, job_id, "delivery reopened", f"{destination} lost {len(lost)} objects")
 
 
 def begin_delivery(connection: sa.Connection, job_id: str, destination: str) -> Claim | None:
     """Count a new attempt; ``None``: nothing to do (confirmed, cancelled or unknown)."""
     row = _locked(connection, job_id, destination)
-    if row is None or row.state in (CONFIRMED, CANCELED):
+    if row is None or row.state in (DeliveryState.CONFIRMED, DeliveryState.CANCELED):
         return None
-    state = STORED if row.state == STORED else IN_PROGRESS
+    state = DeliveryState.STORED if row.state == DeliveryState.STORED else DeliveryState.IN_PROGRESS
     _update(connection, job_id, destination, state=state, attempt=row.attempt + 1, next_at=None)
     return Claim(job_id=job_id, destination=destination, attempt=row.attempt + 1, since=row.created_at)
 
@@ -114,7 +115,7 @@ def record_status(
     if not insert_new(connection, delivery_instance, [{**key, **values}]):
         which = sa.and_(*(delivery_instance.c[name] == value for name, value in key.items()))
         connection.execute(sa.update(delivery_instance).where(which).values(**values))
-    return bool(row.state != CANCELED)
+    return bool(row.state != DeliveryState.CANCELED)
 
 
 def record_request(
@@ -206,21 +207,27 @@ def _uid(item: Dataset) -> str:
     return str(item.get("ReferencedSOPInstanceUID") or "")
 
 
-def settle_delivery(connection: sa.Connection, job_id: str, destination: str) -> str:
+def settle_delivery(connection: sa.Connection, job_id: str, destination: str) -> DeliveryState:
     """Set the state that the instances' answers give, and return it."""
     row = _locked(connection, job_id, destination)
-    if row is None or row.state == CANCELED:
-        return CANCELED
+    if row is None or row.state == DeliveryState.CANCELED:
+        return DeliveryState.CANCELED
     status = statuses(connection, _is(delivery, job_id, destination))[0]
     if status.stored < status.instances:
-        state = SCHEDULED
+        state = DeliveryState.SCHEDULED
     elif status.instances and status.committed == status.instances:
-        state = CONFIRMED
+        state = DeliveryState.CONFIRMED
     else:
-        state = STORED
+        state = DeliveryState.STORED
     if state != row.state:
-        _update(connection, job_id, destination, state=state, error=None if state in (STORED, CONFIRMED) else row.error)
-        if state != SCHEDULED:
+        _update(
+            connection,
+            job_id,
+            destination,
+            state=state,
+            error=None if state in (DeliveryState.STORED, DeliveryState.CONFIRMED) else row.error,
+        )
+        if state != DeliveryState.SCHEDULED:
             record_event(
                 connection, job_id, f"delivery {state.lower()}", f"{destination}: {status.instances} instances"
             )
@@ -232,7 +239,10 @@ def postpone_delivery(connection: sa.Connection, claim: Claim, error: str, next_
     row = _locked(connection, claim.job_id, claim.destination)
     if row is None or row.created_at != claim.since:
         return
-    if settle_delivery(connection, claim.job_id, claim.destination) not in (CONFIRMED, CANCELED):
+    if settle_delivery(connection, claim.job_id, claim.destination) not in (
+        DeliveryState.CONFIRMED,
+        DeliveryState.CANCELED,
+    ):
         _update(connection, claim.job_id, claim.destination, error=error, next_at=next_at)
 
 
@@ -241,7 +251,7 @@ def not_done(connection: sa.Connection, destination: str) -> dict[str, float]:
     query = sa.select(delivery.c.job_id, delivery.c.created_at).where(
         delivery.c.destination == destination,
         delivery.c.ended_at.is_(None),
-        delivery.c.state.not_in((CONFIRMED, CANCELED)),
+        delivery.c.state.not_in((DeliveryState.CONFIRMED, DeliveryState.CANCELED)),
         delivery.c.alarmed_at.is_(None),
     )
     return {row.job_id: row.created_at for row in connection.execute(query)}
@@ -260,8 +270,8 @@ def cancel_deliveries(connection: sa.Connection, job_id: str) -> None:
     """Owe nothing more of this job; what was stored or confirmed stays so."""
     connection.execute(
         sa.update(delivery)
-        .where(delivery.c.job_id == job_id, delivery.c.state.in_((SCHEDULED, IN_PROGRESS)))
-        .values(state=CANCELED, next_at=None, updated_at=now())
+        .where(delivery.c.job_id == job_id, delivery.c.state.in_((DeliveryState.SCHEDULED, DeliveryState.IN_PROGRESS)))
+        .values(state=DeliveryState.CANCELED, next_at=None, updated_at=now())
     )
 
 

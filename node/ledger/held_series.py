@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from node.ledger.states import ConflictKind, DecisionOutcome, WithoutAnalysis
 from node.ledger.tables import conflict, decision, instance, job, series
-
-HELD = "held"
-"""Outcome of such a decision, and of such a job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +30,14 @@ def held(connection: sa.Connection, study: str | None = None) -> list[Held]:
     of_job = sa.select(job.c.study_instance_uid, job.c.series_instance_uid, job.c.id, job.c.reason)
     names = Held.__dataclass_fields__
     found: list[Held] = []
-    for table, chosen in ((decision, of_series), (job, of_job)):
+    for table, outcome, chosen in ((decision, DecisionOutcome.HELD, of_series), (job, WithoutAnalysis.HELD, of_job)):
         latest = sa.and_(
             series.c.study_instance_uid == table.c.study_instance_uid,
             series.c.series_instance_uid == table.c.series_instance_uid,
             series.c.generation == table.c.generation,
         )
         of_study = sa.true() if study is None else table.c.study_instance_uid == study
-        query = chosen.join(series, latest).where(table.c.outcome == HELD, of_study)
+        query = chosen.join(series, latest).where(table.c.outcome == outcome, of_study)
         rows = connection.execute(query.order_by(table.c.study_instance_uid, table.c.series_instance_uid))
         found += [Held(**dict(zip(names, row, strict=True))) for row in rows]
     return found
@@ -51,7 +49,7 @@ def sent_again(connection: sa.Connection) -> dict[tuple[str, str], dict[str, str
         conflict.c.sop_instance_uid == instance.c.sop_instance_uid,
         conflict.c.study_instance_uid == instance.c.study_instance_uid,
         conflict.c.series_instance_uid == instance.c.series_instance_uid,
-        conflict.c.kind == "identity",
+        conflict.c.kind == ConflictKind.IDENTITY,
         conflict.c.replaced_at.is_(None),
     )
     found: dict[tuple[str, str], dict[str, str]] = {}

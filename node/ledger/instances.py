@@ -9,8 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from node.ledger.association_endings import BROKEN, KILLED, Ending
+from node.ledger.association_endings import BROKEN, Ending
 from node.ledger.engine import begin_immediate, insert_if_new, insert_new
+from node.ledger.states import AssociationEnding, SeriesState
 from node.ledger.tables import association, conflict, event, instance, series
 
 
@@ -110,7 +111,7 @@ def try_row(engine: sa.Engine) -> None:
 
 def close_associations(connection: sa.Connection, ids: Collection[str], at: float, ending: Ending) -> None:
     """Mark associations closed; ids that never sent an instance have no row and do not matter."""
-    ended = {"closed_at": at, "ending": ending.how, "ended_amid": ending.amid or None}
+    ended = {"closed_at": at, "ending": ending.how, "ended_amid": ending.amid}
     connection.execute(association.update().where(association.c.id.in_(ids)).values(**ended))
 
 
@@ -124,7 +125,9 @@ def open_receivers(connection: sa.Connection) -> set[str]:
 def close_associations_of(connection: sa.Connection, receivers: Collection[str], at: float) -> int:
     """Close what dead receiver processes left open; return how many there were."""
     stale = association.c.receiver.in_(receivers) & association.c.closed_at.is_(None)
-    return connection.execute(association.update().where(stale).values(closed_at=at, ending=KILLED)).rowcount
+    return connection.execute(
+        association.update().where(stale).values(closed_at=at, ending=AssociationEnding.KILLED)
+    ).rowcount
 
 
 def senders_of(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str) -> list[tuple[str, str]]:
@@ -231,7 +234,7 @@ _TOUCH = (
             (series.c.modality == "", sa.bindparam("said", type_=sa.Text)),
             else_=series.c.modality,
         ),
-        state="RECEIVING",
+        state=SeriesState.RECEIVING,
     )
 )
 
@@ -254,14 +257,14 @@ def _touch_series(connection: sa.Connection, receipts: list[Receipt]) -> None:
                 "instances": 0,
                 "first_at": min(r.received_at for r in group),
                 "last_at": last_at,
-                "state": "RECEIVING",
+                "state": SeriesState.RECEIVING,
                 "generation": 0,
             }
             if insert_new(connection, series, [new]):
                 _tell(connection, group[0], "receiving", f"first image {sender}")
             else:  # another receiver was faster
                 state = connection.scalar(_STATE, this)
-        if state not in {None, "RECEIVING"}:
+        if state not in {None, SeriesState.RECEIVING}:
             _tell(connection, group[0], "late image", f"{len(group)} image(s) {sender}; the series is open again")
         connection.execute(_TOUCH, {**this, "more": len(group), "at": last_at, "said": modality})
 

@@ -12,22 +12,18 @@ import sqlalchemy as sa
 from node.errors import NotFoundError
 from node.ledger.clock_steps import passed
 from node.ledger.engine import now
+from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState
 from node.ledger.tables import delivery, instance, job, result, stopped
 
-SCHEDULED, IN_PROGRESS, COMPLETED, CANCELED = "SCHEDULED", "IN PROGRESS", "COMPLETED", "CANCELED"
-"""States of a job, in the words of PS3.4 CC.1.1."""
-INFER, ENCODE, DELIVER = "infer", "encode", "deliver"
-"""Stages of a job."""
 REJECTION = "rejection"
 """Kind of result that withdraws others; a destination's name may follow."""
-FORWARDED = "forwarded"
-"""Outcome of a job that sends images on."""
-ACTIVE = (SCHEDULED, IN_PROGRESS)
 PROGRESS = sa.case(
-    (job.c.stage == DELIVER, job.c.updated_at), else_=sa.func.coalesce(job.c.progress_at, job.c.updated_at)
+    (job.c.stage == JobStage.DELIVER, job.c.updated_at), else_=sa.func.coalesce(job.c.progress_at, job.c.updated_at)
 )
 """When a job last moved on. Deliveries have a delay and an alarm of their own; of these every attempt counts."""
-DELIVERY_OPEN = sa.and_(delivery.c.ended_at.is_(None), delivery.c.state.not_in(("CONFIRMED", CANCELED)))
+DELIVERY_OPEN = sa.and_(
+    delivery.c.ended_at.is_(None), delivery.c.state.not_in((DeliveryState.CONFIRMED, DeliveryState.CANCELED))
+)
 """The destination is owed an object, or its Storage Commitment is awaited."""
 
 
@@ -62,7 +58,7 @@ class Attempt:
 
     job_id: str
     run: int
-    stage: str
+    stage: JobStage
     subject: str = ""
     """Destination for deliver, ``""`` else."""
     number: int = 0
@@ -88,8 +84,8 @@ class Job:
     companions: Mapping[str, str]
     destinations: tuple[str, ...]
     priority: int
-    state: str
-    stage: str
+    state: JobState
+    stage: JobStage
     run: int
     attempt: int
     next_at: float | None
@@ -242,7 +238,7 @@ def due_attempts(connection: sa.Connection, before: float) -> list[Attempt]:
 
     Not of those that an operator holds up by having stopped their pipeline.
     """
-    held = sa.and_(job.c.stage == INFER, job.c.pipeline.in_(sa.select(stopped.c.pipeline)))
+    held = sa.and_(job.c.stage == JobStage.INFER, job.c.pipeline.in_(sa.select(stopped.c.pipeline)))
     rows = connection.execute(sa.select(job).where(job.c.state.in_(ACTIVE), passed(job.c.updated_at, before), ~held))
     return [attempt for row in rows.all() for attempt in due_of(connection, _job(row))]
 
@@ -252,8 +248,8 @@ def stuck_jobs(connection: sa.Connection, before: float) -> list[Job]:
 
     A delivery that is still open has an alarm of its own; a pipeline that an operator stopped keeps its jobs.
     """
-    held = sa.and_(job.c.stage == INFER, job.c.pipeline.in_(sa.select(stopped.c.pipeline)))
-    owed = sa.and_(job.c.stage == DELIVER, sa.exists().where(delivery.c.job_id == job.c.id, DELIVERY_OPEN))
+    held = sa.and_(job.c.stage == JobStage.INFER, job.c.pipeline.in_(sa.select(stopped.c.pipeline)))
+    owed = sa.and_(job.c.stage == JobStage.DELIVER, sa.exists().where(delivery.c.job_id == job.c.id, DELIVERY_OPEN))
     where = (job.c.state.in_(ACTIVE), before > PROGRESS, ~held, ~owed)
     return [_job(row) for row in connection.execute(sa.select(job).where(*where).order_by(PROGRESS, job.c.id))]
 
@@ -263,7 +259,7 @@ def due_of(connection: sa.Connection, of: Job) -> list[Attempt]:
     if of.state not in ACTIVE:
         return []
     first = Attempt(job_id=of.id, run=of.run, stage=of.stage, priority=of.priority)
-    if of.stage != DELIVER:
+    if of.stage != JobStage.DELIVER:
         return [replace(first, number=of.attempt)]
     query = sa.select(delivery.c.destination).where(delivery.c.job_id == of.id, DELIVERY_OPEN)
     return [replace(first, subject=name) for name in connection.scalars(query.order_by(delivery.c.destination))]
@@ -273,12 +269,19 @@ def delivered_jobs(connection: sa.Connection) -> list[str]:
     """Jobs in delivery that no destination is owed anything of any more."""
     still_open = sa.exists().where(delivery.c.job_id == job.c.id, DELIVERY_OPEN)
     return list(
-        connection.scalars(sa.select(job.c.id).where(job.c.state.in_(ACTIVE), job.c.stage == DELIVER, ~still_open))
+        connection.scalars(
+            sa.select(job.c.id).where(job.c.state.in_(ACTIVE), job.c.stage == JobStage.DELIVER, ~still_open)
+        )
     )
 
 
 def _job(row: sa.Row[tuple[Any, ...]]) -> Job:
     fields = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
     del fields["traced_at"]  # the tracer's own
-    converted = {"destinations": tuple(fields["destinations"]), "companions": fields["companions"] or {}}
+    converted = {
+        "destinations": tuple(fields["destinations"]),
+        "companions": fields["companions"] or {},
+        "state": JobState(row.state),
+        "stage": JobStage(row.stage),
+    }
     return Job(**{**fields, **converted})

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.clock_steps import passed
+from node.ledger.states import DeliveryState, JobState
 from node.ledger.tables import delivery, delivery_instance, instance, job, original, replaced, result
-
-SCHEDULED, IN_PROGRESS, STORED, CONFIRMED, CANCELED = "SCHEDULED", "IN PROGRESS", "STORED", "CONFIRMED", "CANCELED"
 
 DUPLICATE = 0x0111
 """Duplicate SOP Instance (PS3.7 C.5.6). Our UIDs are derived from the content, so the peer holds this very object: the
@@ -30,7 +29,9 @@ HELD = sa.and_(
 )
 """Rows of ``delivery_instance`` whose object the destination keeps; see ``is_stored``."""
 OVERDUE = sa.and_(
-    delivery.c.alarmed_at.is_not(None), delivery.c.ended_at.is_(None), delivery.c.state.not_in((CONFIRMED, CANCELED))
+    delivery.c.alarmed_at.is_not(None),
+    delivery.c.ended_at.is_(None),
+    delivery.c.state.not_in((DeliveryState.CONFIRMED, DeliveryState.CANCELED)),
 )
 """Deliveries that were reported as overdue and are still not done."""
 _OWED = sa.and_(  # result rows that a delivery of the same job owes
@@ -73,7 +74,7 @@ class DeliveryStatus:
 
     job_id: str
     destination: str
-    state: str
+    state: DeliveryState
     attempt: int
     next_at: float | None
     error: str | None
@@ -139,7 +140,11 @@ def instances_to_confirm(
 
 def is_overdue(one: DeliveryStatus) -> bool:
     """Whether a delivery was reported as overdue and is still not done."""
-    return one.alarmed_at is not None and one.ended_at is None and one.state not in (CONFIRMED, CANCELED)
+    return (
+        one.alarmed_at is not None
+        and one.ended_at is None
+        and one.state not in (DeliveryState.CONFIRMED, DeliveryState.CANCELED)
+    )
 
 
 def is_unanswered(connection: sa.Connection, job_id: str, destination: str, asked_before: float) -> bool:
@@ -152,8 +157,10 @@ def is_unanswered(connection: sa.Connection, job_id: str, destination: str, aske
 
 def stored_since(connection: sa.Connection, destination: str, sent_after: float) -> list[Stored]:
     """What a destination took after a time, of deliveries that are done and of jobs that were not cancelled."""
-    done = sa.and_(delivery.c.destination == destination, delivery.c.state.in_((STORED, CONFIRMED)))
-    which = objects(sa.and_(done, job.c.state != CANCELED))
+    done = sa.and_(
+        delivery.c.destination == destination, delivery.c.state.in_((DeliveryState.STORED, DeliveryState.CONFIRMED))
+    )
+    which = objects(sa.and_(done, job.c.state != JobState.CANCELED))
     query = (
         sa.select(*which.c[tuple(Stored.__dataclass_fields__)])
         .join(delivery_instance, _answer_of(which))
@@ -178,7 +185,7 @@ def deliveries_of(connection: sa.Connection, job_id: str) -> list[DeliveryStatus
 
 def open_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
     """Every delivery that a destination has not stored yet, oldest first."""
-    return statuses(connection, delivery.c.state.in_((SCHEDULED, IN_PROGRESS)))
+    return statuses(connection, delivery.c.state.in_((DeliveryState.SCHEDULED, DeliveryState.IN_PROGRESS)))
 
 
 def all_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
@@ -205,7 +212,10 @@ def statuses(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[D
     )
     names = tuple(DeliveryStatus.__dataclass_fields__)
     return [
-        DeliveryStatus(**{name: row[name] for name in names} | {"stored": int(row["stored"])})  # PostgreSQL: a Decimal
+        DeliveryStatus(
+            **{name: row[name] for name in names}
+            | {"state": DeliveryState(row["state"]), "stored": int(row["stored"])}  # PostgreSQL sums to a Decimal
+        )
         for row in connection.execute(query).mappings()
     ]
 

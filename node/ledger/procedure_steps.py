@@ -9,15 +9,9 @@ import sqlalchemy as sa
 
 from node.ledger.engine import insert_new, now
 from node.ledger.instances import equipment_of
-from node.ledger.jobs import ACTIVE
+from node.ledger.states import ACTIVE, DecisionCause, DecisionOutcome, ProcedureStepState
 from node.ledger.tables import candidate, decision, event, job, procedure_step, procedure_step_instance, series
 from node.ledger.transitions import cancel_active
-
-IN_PROGRESS, COMPLETED, DISCONTINUED = "IN PROGRESS", "COMPLETED", "DISCONTINUED"
-"""Performed Procedure Step Status (0040,0252)."""
-STATES = (IN_PROGRESS, COMPLETED, DISCONTINUED)
-STOPPED = "discontinued"
-"""Cause of a decision that a discontinued procedure step made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +32,11 @@ def create_step(connection: sa.Connection, new: NewStep) -> bool:
     """Keep a step that began; ``False`` when its SOP Instance UID is taken."""
     at = now()
     row = {name: value for name, value in vars(new).items() if name != "made"}
-    if not insert_new(connection, procedure_step, [{**row, "state": IN_PROGRESS, "created_at": at, "updated_at": at}]):
+    if not insert_new(
+        connection,
+        procedure_step,
+        [{**row, "state": ProcedureStepState.IN_PROGRESS, "created_at": at, "updated_at": at}],
+    ):
         return False
     _add(connection, new.sop_instance_uid, new.made)
     _tell(connection, new.study_instance_uid, "procedure step in progress", f"{new.modality} at {new.calling_ae}")
@@ -60,7 +58,7 @@ def update_step(connection: sa.Connection, uid: str, state: str, made: Collectio
     this = procedure_step.c.sop_instance_uid == uid
     connection.execute(sa.update(procedure_step).where(this).values(state=state, updated_at=now()))
     _add(connection, uid, made)
-    if state == IN_PROGRESS:
+    if state == ProcedureStepState.IN_PROGRESS:
         return
     step = connection.execute(sa.select(procedure_step).where(this)).one()
     named = procedure_step_instance.c.procedure_step_uid == uid
@@ -68,7 +66,7 @@ def update_step(connection: sa.Connection, uid: str, state: str, made: Collectio
     images = sa.select(sa.func.count()).where(named, procedure_step_instance.c.sop_instance_uid != "")
     told = f"{step.modality} at {step.calling_ae}: {connection.scalar(images)} images in {len(uids)} series"
     _tell(connection, step.study_instance_uid, f"procedure step {state.lower()}", told)
-    if state == DISCONTINUED:
+    if state == ProcedureStepState.DISCONTINUED:
         study = str(step.study_instance_uid)
         own = [uid for uid in sorted(uids) if step.equipment and equipment_of(connection, study, uid) == step.equipment]
         _stop(connection, study, own, f"{step.calling_ae} discontinued the procedure step")
@@ -81,12 +79,16 @@ def _stop(connection: sa.Connection, study: str, uids: Sequence[str], reason: st
         for table in (job, candidate, decision)
     )
     unfinished = sa.select(job.c.series_instance_uid).where(jobs, job.c.state.in_(ACTIVE))
-    stopped = sa.and_(decisions, decision.c.series_instance_uid.in_(unfinished), decision.c.outcome == "routed")
-    connection.execute(sa.update(decision).where(stopped).values(cause=STOPPED))
+    stopped = sa.and_(
+        decisions, decision.c.series_instance_uid.in_(unfinished), decision.c.outcome == DecisionOutcome.ROUTED
+    )
+    connection.execute(sa.update(decision).where(stopped).values(cause=DecisionCause.DISCONTINUED))
     cancel_active(connection, jobs, reason)
     connection.execute(sa.delete(candidate).where(candidates))
-    ignored = {"outcome": "ignored", "reason": reason, "trace": [], "cause": STOPPED}
-    connection.execute(sa.update(decision).where(decisions, decision.c.outcome == "waiting").values(**ignored))
+    ignored = {"outcome": DecisionOutcome.IGNORED, "reason": reason, "trace": [], "cause": DecisionCause.DISCONTINUED}
+    connection.execute(
+        sa.update(decision).where(decisions, decision.c.outcome == DecisionOutcome.WAITING).values(**ignored)
+    )
 
 
 def forget_steps(connection: sa.Connection, updated_before: float) -> None:

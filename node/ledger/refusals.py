@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 
 from node.ledger.engine import insert_new
+from node.ledger.states import SeriesState
 from node.ledger.tables import association, event, instance, refusal, rejection, series
 
 SENDING_SECONDS = 60.0
@@ -84,8 +85,8 @@ def reopen(connection: sa.Connection, study_uid: str, series_uid: str, at: float
     """Note that an image of a series is missing; a series that was complete is judged again."""
     this = sa.and_(series.c.study_instance_uid == study_uid, series.c.series_instance_uid == series_uid)
     state = connection.scalar(sa.select(series.c.state).where(this).with_for_update())
-    connection.execute(sa.update(series).where(this).values(refused_at=at, state="RECEIVING"))
-    if state == "COMPLETE":
+    connection.execute(sa.update(series).where(this).values(refused_at=at, state=SeriesState.RECEIVING))
+    if state == SeriesState.COMPLETE:
         detail = f"{why}; the series is open again"
         row = {"at": at, "study_instance_uid": study_uid, "series_instance_uid": series_uid}
         connection.execute(sa.insert(event).values(**row, what="late refusal", detail=detail))

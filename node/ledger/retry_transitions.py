@@ -14,9 +14,10 @@ from node.errors import NodeError
 from node.ledger.deliveries import reopen_delivery, schedule_delivery
 from node.ledger.engine import now
 from node.ledger.events import record_event
-from node.ledger.jobs import CANCELED, DELIVER, ENCODE, INFER, SCHEDULED, Attempt, due_of, get_job, update_job
+from node.ledger.jobs import Attempt, due_of, get_job, update_job
 from node.ledger.pending_deliveries import HELD
 from node.ledger.replaced_results import remember_delivered
+from node.ledger.states import JobStage, JobState
 from node.ledger.tables import delivery, delivery_instance, result
 from node.ledger.transitions import owe_results
 
@@ -30,25 +31,28 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     """
     current = get_job(connection, job_id)
     if current.pipeline == FORWARD:
-        stage = stage or DELIVER
-    stage = stage or (DELIVER if (current.state, current.stage) == (CANCELED, DELIVER) else INFER)
-    if stage not in (INFER, ENCODE, DELIVER):
-        raise NodeError(f"stage {stage!r} does not exist; use {INFER}, {ENCODE} or {DELIVER}")
+        stage = stage or JobStage.DELIVER
+    stage = stage or (
+        JobStage.DELIVER if (current.state, current.stage) == (JobState.CANCELED, JobStage.DELIVER) else JobStage.INFER
+    )
+    if stage not in tuple(JobStage):
+        *others, last = JobStage
+        raise NodeError(f"stage {stage!r} does not exist; use {', '.join(others)} or {last}")
     owed = connection.execute(sa.select(*delivery.c["destination", "kinds"]).where(delivery.c.job_id == job_id)).all()
-    if current.pipeline == FORWARD and stage != DELIVER:
-        raise NodeError(f"job {job_id} has nothing to {stage}: it sends images on; retry it from {DELIVER}")
-    if (stage == ENCODE and current.stage != ENCODE) or (stage == DELIVER and not owed):
-        raise NodeError(f"job {job_id} has nothing to {stage}; retry it from {INFER}")
-    if stage != DELIVER:
+    if current.pipeline == FORWARD and stage != JobStage.DELIVER:
+        raise NodeError(f"job {job_id} has nothing to {stage}: it sends images on; retry it from {JobStage.DELIVER}")
+    if (stage == JobStage.ENCODE and current.stage != JobStage.ENCODE) or (stage == JobStage.DELIVER and not owed):
+        raise NodeError(f"job {job_id} has nothing to {stage}; retry it from {JobStage.INFER}")
+    if stage != JobStage.DELIVER:
         remember_delivered(connection, job_id)
     connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.job_id == job_id))
     connection.execute(sa.delete(delivery).where(delivery.c.job_id == job_id))
-    if stage == DELIVER:
+    if stage == JobStage.DELIVER:
         owe_results(connection, job_id, {name: kinds and kinds.strip("|").split("|") for name, kinds in owed})
-    if stage == INFER:
+    if stage == JobStage.INFER:
         update_job(connection, job_id, outcome=None, reason=None)
     fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": now()}
-    update_job(connection, job_id, state=SCHEDULED, stage=stage, run=current.run + 1, **fresh)
+    update_job(connection, job_id, state=JobState.SCHEDULED, stage=stage, run=current.run + 1, **fresh)
     record_event(connection, job_id, "job retried", f"from {stage}")
     return due_of(connection, get_job(connection, job_id))
 
@@ -59,10 +63,10 @@ def send_again(connection: sa.Connection, job_id: str, destination: str, lost: S
     Raises ``NotFoundError``, or ``NodeError`` when the job was cancelled.
     """
     current = get_job(connection, job_id)
-    if current.state == CANCELED:
-        raise NodeError(f"job {job_id} is {CANCELED}; retry it first")
+    if current.state == JobState.CANCELED:
+        raise NodeError(f"job {job_id} is {JobState.CANCELED}; retry it first")
     reopen_delivery(connection, job_id, destination, lost)
-    update_job(connection, job_id, state=SCHEDULED, stage=DELIVER, run=current.run + 1)
+    update_job(connection, job_id, state=JobState.SCHEDULED, stage=JobStage.DELIVER, run=current.run + 1)
     return due_of(connection, get_job(connection, job_id))
 
 
@@ -86,6 +90,14 @@ def retract_job(connection: sa.Connection, job_id: str, note: dict[str, object],
     connection.execute(sa.insert(result), [note])
     for destination, kinds in holders.items():
         schedule_delivery(connection, job_id, destination, kinds and [*kinds.strip("|").split("|"), str(note["kind"])])
-    update_job(connection, job_id, state=SCHEDULED, stage=DELIVER, run=current.run + 1, attempt=0, next_at=None)
+    update_job(
+        connection,
+        job_id,
+        state=JobState.SCHEDULED,
+        stage=JobStage.DELIVER,
+        run=current.run + 1,
+        attempt=0,
+        next_at=None,
+    )
     record_event(connection, job_id, "job retracted", f"{reason}; to {', '.join(sorted(holders))}")
     return due_of(connection, get_job(connection, job_id))

@@ -20,28 +20,9 @@ from node.errors import NodeError, not_analysed
 from node.ledger.deliveries import cancel_deliveries, schedule_delivery
 from node.ledger.engine import insert_new, now
 from node.ledger.events import record_event
-from node.ledger.held_series import HELD
 from node.ledger.incomplete import incomplete_of, outcome_of_incomplete
-from node.ledger.jobs import (
-    ACTIVE,
-    CANCELED,
-    COMPLETED,
-    DELIVER,
-    ENCODE,
-    FORWARDED,
-    IN_PROGRESS,
-    INFER,
-    SCHEDULED,
-    Attempt,
-    Job,
-    NewJob,
-    Retries,
-    delivered_jobs,
-    due_of,
-    get_job,
-    is_stopped,
-    update_job,
-)
+from node.ledger.jobs import Attempt, Job, NewJob, Retries, delivered_jobs, due_of, get_job, is_stopped, update_job
+from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState, WithoutAnalysis
 from node.ledger.tables import delivery, event, instance, job, original, result, series
 
 Write = Callable[[sa.Connection], None]
@@ -70,11 +51,11 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
         "companions": dict(new.companions) or None,
         "destinations": list(new.destinations),
         "priority": new.priority,
-        "state": SCHEDULED,
-        "stage": DELIVER if forwards else INFER if new.outcome is None else ENCODE,
+        "state": JobState.SCHEDULED,
+        "stage": JobStage.DELIVER if forwards else JobStage.INFER if new.outcome is None else JobStage.ENCODE,
         "run": 0,
         "attempt": 0,
-        "outcome": FORWARDED if forwards else outcome,
+        "outcome": WithoutAnalysis.FORWARDED if forwards else outcome,
         "reason": reason,
         "incomplete": incomplete or None,
         "caveat": caveat or None,
@@ -108,13 +89,13 @@ def _owe_originals(connection: sa.Connection, new: NewJob) -> None:
 def begin_attempt(connection: sa.Connection, attempt: Attempt) -> Job | None:
     """The job to work on, or ``None`` when this attempt is no longer the one due."""
     current = _locked(connection, attempt)
-    if current is not None and attempt.stage == INFER and is_stopped(connection, current.pipeline):
+    if current is not None and attempt.stage == JobStage.INFER and is_stopped(connection, current.pipeline):
         return None  # it stays due; whoever starts the pipeline puts it back into the queue
     if current is not None:
-        update_job(connection, current.id, state=IN_PROGRESS, next_at=None)
-        if attempt.stage == DELIVER:
+        update_job(connection, current.id, state=JobState.IN_PROGRESS, next_at=None)
+        if attempt.stage == JobStage.DELIVER:
             _update_delivery(connection, attempt, next_at=None)
-        if attempt.stage != DELIVER or not attempt.number:
+        if attempt.stage != JobStage.DELIVER or not attempt.number:
             record_event(connection, current.id, f"{attempt.stage} started", _words(attempt))
     return current
 
@@ -129,11 +110,11 @@ def finish_attempt(connection: sa.Connection, attempt: Attempt, seconds: float, 
         return None
     write(connection)
     record_event(connection, current.id, f"{attempt.stage} finished", f"{seconds:.2f} s{_words(attempt, ', ')}")
-    if attempt.stage == DELIVER:
+    if attempt.stage == JobStage.DELIVER:
         _update_delivery(connection, attempt, ended_at=now(), next_at=None)
         complete_delivered(connection, current.id)
         return []
-    stage = ENCODE if attempt.stage == INFER else DELIVER
+    stage = JobStage.ENCODE if attempt.stage == JobStage.INFER else JobStage.DELIVER
     update_job(connection, current.id, stage=stage, attempt=0, error=None, progress_at=now())
     complete_delivered(connection, current.id)
     return due_of(connection, get_job(connection, current.id))
@@ -164,7 +145,7 @@ def fail_attempt(
     if permanent or (retries.max_attempts is not None and failed >= retries.max_attempts):
         return _give_up(connection, current, attempt, error, failure)
     delay = retries.delay(failed)
-    if attempt.stage == DELIVER:
+    if attempt.stage == JobStage.DELIVER:
         delay = _own_delay(connection, attempt, delay)
         _update_delivery(connection, attempt, error=error, next_at=now() + delay)
     else:
@@ -176,7 +157,7 @@ def withhold_attempt(connection: sa.Connection, attempt: Attempt, reason: str) -
     """Nothing may leave, a report of the failure neither: end the job with ``reason``, for an operator to see."""
     current = _locked(connection, attempt)
     if current is not None:
-        update_job(connection, current.id, outcome=HELD)
+        update_job(connection, current.id, outcome=WithoutAnalysis.HELD)
         _cancel(connection, current.id, reason)
 
 
@@ -185,14 +166,14 @@ def is_news(connection: sa.Connection, attempt: Attempt, error: str) -> bool:
 
     A delivery is tried for ever: what goes on failing in the same way is told once, and its next line counts attempts.
     """
-    if attempt.stage != DELIVER or not attempt.number:
+    if attempt.stage != JobStage.DELIVER or not attempt.number:
         return True
     here = [event.c.detail.contains(f" s, {attempt.subject}{end}", autoescape=True) for end in (": ", ", attempt ")]
     of_job = sa.select(job.c.study_instance_uid).where(job.c.id == attempt.job_id).scalar_subquery()
     last = connection.scalar(
         sa.select(event.c.detail)
         .where(event.c.study_instance_uid == of_job, event.c.job_id == attempt.job_id)
-        .where(event.c.what == f"{DELIVER} failed", sa.or_(*here))
+        .where(event.c.what == f"{JobStage.DELIVER} failed", sa.or_(*here))
         .order_by(event.c.id.desc())
         .limit(1)
     )
@@ -237,13 +218,13 @@ def complete_delivered(connection: sa.Connection, job_id: str) -> None:
         return
     refused = connection.execute(
         sa.select(delivery.c.destination, delivery.c.error)
-        .where(delivery.c.job_id == job_id, delivery.c.state == CANCELED)
+        .where(delivery.c.job_id == job_id, delivery.c.state == DeliveryState.CANCELED)
         .order_by(delivery.c.destination)
     ).all()
     if refused:
         _cancel(connection, job_id, "; ".join(f"delivery to {name}: {error}" for name, error in refused))
         return
-    update_job(connection, job_id, state=COMPLETED, next_at=None, error=None)
+    update_job(connection, job_id, state=JobState.COMPLETED, next_at=None, error=None)
     record_event(connection, job_id, "job completed", "")
 
 
@@ -271,21 +252,21 @@ def owe_results(connection: sa.Connection, job_id: str, destinations: Mapping[st
 def _give_up(
     connection: sa.Connection, current: Job, attempt: Attempt, error: str, failure: BaseException | None
 ) -> list[Attempt]:
-    if attempt.stage == DELIVER:
-        _update_delivery(connection, attempt, state=CANCELED, error=error, next_at=None, ended_at=now())
+    if attempt.stage == JobStage.DELIVER:
+        _update_delivery(connection, attempt, state=DeliveryState.CANCELED, error=error, next_at=None, ended_at=now())
         complete_delivered(connection, current.id)
         return []
-    if attempt.stage == ENCODE and current.outcome == "failed":
+    if attempt.stage == JobStage.ENCODE and current.outcome == "failed":
         _cancel(connection, current.id, f"No report could be made. {not_analysed(failure, current.id)}")
         return []
     record_outcome(connection, current.id, "failed", not_analysed(failure, current.id))
     fresh = {"attempt": 0, "next_at": None, "error": error, "progress_at": now()}
-    update_job(connection, current.id, stage=ENCODE, run=current.run + 1, **fresh)
+    update_job(connection, current.id, stage=JobStage.ENCODE, run=current.run + 1, **fresh)
     return due_of(connection, get_job(connection, current.id))
 
 
 def _cancel(connection: sa.Connection, job_id: str, reason: str) -> None:
-    update_job(connection, job_id, state=CANCELED, next_at=None, reason=reason)
+    update_job(connection, job_id, state=JobState.CANCELED, next_at=None, reason=reason)
     cancel_deliveries(connection, job_id)
     record_event(connection, job_id, "job canceled", reason)
 
@@ -296,11 +277,13 @@ def _locked(connection: sa.Connection, attempt: Attempt) -> Job | None:
     current = get_job(connection, attempt.job_id)
     if current.state not in ACTIVE or (current.run, current.stage) != (attempt.run, attempt.stage):
         return None
-    if attempt.stage != DELIVER:
+    if attempt.stage != JobStage.DELIVER:
         return current if current.attempt == attempt.number else None
     # Deliveries are fenced by their workflow id instead: the sender counts attempts in a way of its own.
     where = _of(attempt)
-    wanted = sa.select(delivery.c.state).where(where, delivery.c.ended_at.is_(None), delivery.c.state != CANCELED)
+    wanted = sa.select(delivery.c.state).where(
+        where, delivery.c.ended_at.is_(None), delivery.c.state != DeliveryState.CANCELED
+    )
     return current if connection.scalar(wanted) is not None else None
 
 

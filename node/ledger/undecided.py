@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from node.ledger.states import SeriesState
 from node.ledger.tables import series
 
 
@@ -25,7 +26,7 @@ def undecided_series(connection: sa.Connection, before: float) -> list[Undecided
     """
     rows = connection.execute(
         sa.select(*series.c["study_instance_uid", "series_instance_uid", "last_at", "doubts"])
-        .where(series.c.state == "RECEIVING", series.c.last_at < before)
+        .where(series.c.state == SeriesState.RECEIVING, series.c.last_at < before)
         .order_by(series.c.last_at)
     )
     return [

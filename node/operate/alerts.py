@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from node.config import Config
+from node.ledger import DecisionCause
 from node.ledger.circuits import circuits
 from node.ledger.held_series import held
 from node.ledger.jobs import PROGRESS
 from node.ledger.operator_switches import latest_facts
-from node.ledger.procedure_steps import STOPPED
 from node.ledger.tables import decision, delivery, job, series, stopped
 from node.ledger.undecided import undecided_series
 from node.operate.account.report import tell_held
@@ -91,7 +91,9 @@ def _failed(connection: sa.Connection, since: float) -> list[sa.Row[tuple[str, i
 
 def _discontinued(connection: sa.Connection, since: float) -> dict[str, str]:
     query = sa.select(sa.func.count().label("n"), sa.func.min(decision.c.decided_at).label("oldest"))
-    row = connection.execute(query.where(decision.c.cause == STOPPED, decision.c.decided_at >= since)).one()
+    row = connection.execute(
+        query.where(decision.c.cause == DecisionCause.DISCONTINUED, decision.c.decided_at >= since)
+    ).one()
     sentence = (
         f"{row.n} series were ignored, or their analysis stopped, since {clock(row.oldest)} because their procedure "
         "step was discontinued (MPPS); `ainode account` names their studies"

@@ -28,7 +28,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from node.ledger.association_endings import ABORTED, LOST, RELEASED, STOPPED, TIMED_OUT, Ending
+from node.ledger import AssociationEnding
+from node.ledger.association_endings import Ending
 from node.receive.messages import Messages, Services
 from node.receive.negotiation import Proposal, rejected
 from node.receive.pdu import (
@@ -88,7 +89,7 @@ class Association(threading.Thread):
         self._stream = PduStream(connection, server.network_timeout)
         self._messages = Messages(self, self._stream, server.handlers.services)
         self._heard_at = time.monotonic()
-        self._how = LOST
+        self._how = AssociationEnding.LOST
 
     @property
     def is_busy(self) -> bool:
@@ -106,15 +107,15 @@ class Association(threading.Thread):
         try:
             linger = self._secure() and self._associate() and self._serve()
         except AbortError as error:
-            self._how = STOPPED if self._server.stopping else ABORTED
+            self._how = AssociationEnding.STOPPED if self._server.stopping else AssociationEnding.ABORTED
             linger = self._send_last(error.pdu)
         except TimeoutError as error:  # nobody is there to wait for
-            self._how = TIMED_OUT
+            self._how = AssociationEnding.TIMED_OUT
             LOGGER.warning("association from %s ended: %s", self.peer_address, error)
             self._send_last(AbortError(PROVIDER).pdu)
         except OSError as error:
             if self._server.stopping:
-                self._how = STOPPED
+                self._how = AssociationEnding.STOPPED
                 self._send_last(AbortError(USER).pdu)
             elif self.is_busy:
                 LOGGER.warning("association from %s lost in the middle of a message: %s", self.peer_address, error)
@@ -122,7 +123,7 @@ class Association(threading.Thread):
             LOGGER.exception("association from %s failed", self.peer_address)
             self._send_last(AbortError(PROVIDER).pdu)
         finally:
-            ending = Ending(self._how, self._messages.amid if self._how != RELEASED else "")
+            ending = Ending(self._how, self._messages.amid if self._how != AssociationEnding.RELEASED else None)
             self._messages.forget()
             self._server.leave(self, ending)
             if linger and not self._server.stopping:
@@ -198,11 +199,11 @@ class Association(threading.Thread):
                         raise AbortError(USER)
             elif kind == RELEASE_RQ:
                 self._stream.skip(length)
-                self._how = RELEASED
+                self._how = AssociationEnding.RELEASED
                 self._stream.send(RELEASE_RP_PDU)
                 return True
             elif kind == ABORT:
-                self._how = ABORTED
+                self._how = AssociationEnding.ABORTED
                 return False
             else:
                 raise AbortError(PROVIDER, UNEXPECTED_PDU)

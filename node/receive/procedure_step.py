@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
+from node.ledger import ProcedureStepState
 from node.ledger.engine import begin_immediate
-from node.ledger.procedure_steps import IN_PROGRESS, STATES, NewStep, create_step, state_of_step, update_step
+from node.ledger.procedure_steps import NewStep, create_step, state_of_step, update_step
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.status import (
     DUPLICATE_INSTANCE,
@@ -47,7 +48,7 @@ class ProcedureStepScp:
         if not is_uid(study):
             comment = "ScheduledStepAttributesSequence needs a StudyInstanceUID"
             return NormalizedAnswer(status=MISSING_ATTRIBUTE, comment=comment)
-        if request.dataset.get("PerformedProcedureStepStatus") != IN_PROGRESS:
+        if request.dataset.get("PerformedProcedureStepStatus") != ProcedureStepState.IN_PROGRESS:
             comment = "PerformedProcedureStepStatus must be IN PROGRESS"
             return NormalizedAnswer(status=INVALID_ATTRIBUTE_VALUE, comment=comment)
         step = NewStep(
@@ -65,8 +66,8 @@ class ProcedureStepScp:
 
     def set(self, request: NormalizedRequest) -> NormalizedAnswer:
         """A step goes on, is completed or discontinued; then it is final (PS3.4 F.7.2.2.2)."""
-        state = str(request.dataset.get("PerformedProcedureStepStatus") or IN_PROGRESS)
-        if state not in STATES:
+        state = str(request.dataset.get("PerformedProcedureStepStatus") or ProcedureStepState.IN_PROGRESS)
+        if state not in tuple(ProcedureStepState):
             comment = "PerformedProcedureStepStatus is none of the standard's"
             return NormalizedAnswer(status=INVALID_ATTRIBUTE_VALUE, comment=comment)
         with begin_immediate(self._engine) as connection:
@@ -78,7 +79,7 @@ class ProcedureStepScp:
                 refused = f"{comment} ({request.sop_instance_uid})"
                 LOGGER.warning("N-SET from %s at %s: %s", request.calling_ae, request.address, refused)
                 return NormalizedAnswer(status=NOT_AUTHORIZED, comment=comment, refused=refused)
-            if before[0] != IN_PROGRESS:
+            if before[0] != ProcedureStepState.IN_PROGRESS:
                 comment = "Performed Procedure Step Object may no longer be updated"
                 return NormalizedAnswer(status=PROCESSING_FAILURE, comment=comment, error_id=NO_LONGER_UPDATED)
             update_step(connection, request.sop_instance_uid, state, _made(request.dataset))

@@ -12,7 +12,8 @@ from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitme
 
 from node.actor import look_every
 from node.config import Config
-from node.ledger.association_endings import ABORTED, AS_USUAL, LOST, Ending
+from node.ledger import AssociationEnding
+from node.ledger.association_endings import Ending
 from node.ledger.audit_events import give_notice
 from node.ledger.instances import occupied_bytes
 from node.listening import Listening
@@ -127,10 +128,10 @@ class Receiver:
 
     def _closed(self, association: Association, ending: Ending) -> None:
         """Some callers end every transfer with an A-ABORT, or close the connection."""
-        if ending.how in (ABORTED, LOST) and not ending.amid:
+        if ending.how in (AssociationEnding.ABORTED, AssociationEnding.LOST) and not ending.amid:
             caller = self._policy.caller(association.calling_ae, association.peer_address, association.certificate)
             if caller is not None and caller.aborts_after_transfer:
-                ending = Ending(AS_USUAL)
+                ending = Ending(AssociationEnding.AS_USUAL)
         self._refusals.ended(association.id)
         self._row_writer.close(association.id, ending)
 

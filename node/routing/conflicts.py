@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from node.actor import look_every
 from node.errors import InputError
+from node.ledger import ConflictKind
 from node.ledger.conflicts import begun_meanwhile, hold, pairs_to_compare, record_differences
 from node.ledger.corrections import adopt, corrected_series
 from node.ledger.engine import begin_immediate, now
@@ -78,10 +79,10 @@ class Conflicts:
             logger.warning("a series that is held: %s", error)
             return False
 
-    def _difference(self, first: str, second: str) -> tuple[str, str]:
+    def _difference(self, first: str, second: str) -> tuple[ConflictKind, str]:
         try:
             found = compare(*(read_header(self._spool.absolute(path)) for path in (first, second)))
         except InputError as error:
             logger.warning("conflict %s: %s", second, error)
-            return "content", "what cannot be read"
+            return ConflictKind.CONTENT, "what cannot be read"
         return found.kind, ", ".join(found.keywords)

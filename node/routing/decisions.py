@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from node.config import Config
 from node.jobs.engine import Jobs
-from node.ledger.held_series import HELD
+from node.ledger import DecisionOutcome
 from node.ledger.instances import senders_of
 from node.ledger.jobs import NewJob
 from node.ledger.tables import candidate, decision, event, result
@@ -101,9 +101,9 @@ class Decider:
 def _held(keywords: Sequence[str]) -> Ruling:
     """Hold a series whose images contradict one another on identity."""
     reason = f"its images contradict one another on {', '.join(keywords)}; nothing of it is analysed or sent on"
-    return Ruling(decision=Decision(outcome=HELD, reason=reason, routes=(), trace=()))
+    return Ruling(decision=Decision(outcome=DecisionOutcome.HELD, reason=reason, routes=(), trace=()))
 
 
 def ignored(reason: str, cause: str = "") -> Ruling:
     """Return the decision that ignores a series for ``reason``."""
-    return Ruling(decision=Decision(outcome="ignored", reason=reason, routes=(), trace=()), cause=cause)
+    return Ruling(decision=Decision(outcome=DecisionOutcome.IGNORED, reason=reason, routes=(), trace=()), cause=cause)

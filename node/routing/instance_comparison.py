@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from pydicom import Dataset
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 
+from node.ledger import ConflictKind
 from node.studies.source import UNREADABLE
-
-Kind = Literal["identity", "encoding", "content"]
 
 IDENTITY = frozenset(
     (
@@ -33,7 +31,7 @@ IDENTITY = frozenset(
 class Difference:
     """What changed, by keyword and never by value."""
 
-    kind: Kind
+    kind: ConflictKind
     keywords: tuple[str, ...]
     """In the order of their tags; private ones as ``(gggg,eeee)``. Of *identity*: only what makes it one."""
 
@@ -47,12 +45,12 @@ def compare(first: Dataset, second: Dataset) -> Difference:
     changed = tuple(keyword_for_tag(tag) or str(tag) for tag in tags if not _equal(first, second, tag))
     identity = tuple(keyword for keyword in changed if keyword in IDENTITY)
     if identity:
-        return Difference(kind="identity", keywords=identity)
+        return Difference(kind=ConflictKind.IDENTITY, keywords=identity)
     if changed:
-        return Difference(kind="content", keywords=changed)
+        return Difference(kind=ConflictKind.CONTENT, keywords=changed)
     if first.file_meta.TransferSyntaxUID != second.file_meta.TransferSyntaxUID:
-        return Difference(kind="encoding", keywords=("TransferSyntaxUID",))
-    return Difference(kind="content", keywords=("PixelData",))
+        return Difference(kind=ConflictKind.ENCODING, keywords=("TransferSyntaxUID",))
+    return Difference(kind=ConflictKind.CONTENT, keywords=("PixelData",))
 
 
 def _equal(first: Dataset, second: Dataset, tag: BaseTag) -> bool:

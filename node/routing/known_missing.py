@@ -7,14 +7,19 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from node.ledger.association_endings import KILLED, MESSAGE, REFUSAL, STOPPED, BrokenOff, broken_off
+from node.ledger import AssociationEnding, ConflictKind, EndedAmid
+from node.ledger.association_endings import BrokenOff, broken_off
 from node.ledger.refusals import Refused, refused_of, rejections_of
 from node.ledger.tables import conflict, instance
 from node.routing.completeness import Absent, Interruption
 
 _PLACE = {"ImagePositionPatient", "InstanceNumber", "SliceLocation"}
 """What differs between two images of a series, and not between two versions of one."""
-_AMID = {MESSAGE: " in the middle of a message", REFUSAL: " right after a refusal"}
+_AMID = {
+    EndedAmid.MESSAGE: "in the middle of a message",
+    EndedAmid.REFUSAL: "right after a refusal",
+    None: "between two messages",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +65,13 @@ def _collisions(connection: sa.Connection, study_uid: str, series_uid: str) -> t
     others, versions = [], []
     for row in connection.execute(query):
         elsewhere = (row.study, row.series) != (study_uid, series_uid)
-        if elsewhere or row.kind is None or (row.kind == "content" and _PLACE & set((row.changed or "").split(", "))):
+        if (
+            elsewhere
+            or row.kind is None
+            or (row.kind == ConflictKind.CONTENT and _PLACE & set((row.changed or "").split(", ")))
+        ):
             others.append(row.received_at)
-        elif row.kind == "content":
+        elif row.kind == ConflictKind.CONTENT:
             versions.append(row.received_at)
     return others, versions
 
@@ -87,8 +96,8 @@ def _absent(refused: Sequence[Refused], collided: Sequence[float], changed: int)
 
 def _interruption(broken: BrokenOff) -> Interruption:
     ending = broken.ending
-    what = f"association of {broken.calling_ae} {ending.how}{_AMID.get(ending.amid, ' between two messages')}"
-    if ending.how in (STOPPED, KILLED):
+    what = f"association of {broken.calling_ae} {ending.how} {_AMID[ending.amid]}"
+    if ending.how in (AssociationEnding.STOPPED, AssociationEnding.KILLED):
         what += " with the receiver"
     return Interruption(
         what=what,

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from node.config import Config, Rule
 from node.errors import InputError
+from node.ledger import DecisionOutcome
 from node.ledger.engine import snapshot
-from node.ledger.held_series import HELD
 from node.ledger.instances import senders_of
 from node.ledger.tables import decision, instance, job, result, series
 from node.routing.region import region_of
@@ -96,7 +96,11 @@ def _decided(study_uid: str) -> sa.Select[Any]:
     return (
         sa.select(series, decision.c.reason)
         .join(decision, latest)
-        .where(series.c.study_instance_uid == study_uid, decision.c.outcome.not_in(("waiting", HELD)), ~ours)
+        .where(
+            series.c.study_instance_uid == study_uid,
+            decision.c.outcome.not_in((DecisionOutcome.WAITING, DecisionOutcome.HELD)),
+            ~ours,
+        )
         .order_by(series.c.first_at)
     )
 

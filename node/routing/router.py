@@ -19,9 +19,9 @@ from node.actor import look_every, surviving
 from node.config import Config
 from node.errors import InputError
 from node.jobs.engine import Jobs
+from node.ledger import DecisionCause
 from node.ledger.clock_steps import pull_back
 from node.ledger.engine import begin_immediate
-from node.ledger.procedure_steps import STOPPED
 from node.ledger.tables import event, series
 from node.ledger.transitions import supersede_jobs
 from node.log import about
@@ -106,7 +106,7 @@ class Router:
                 self._tell(study_uid, series_uid, completion, at)
             return False
         if known.discontinued:
-            ruling = ignored(f"{known.discontinued} made it", STOPPED)
+            ruling = ignored(f"{known.discontinued} made it", DecisionCause.DISCONTINUED)
         generation = row.generation + 1
         with begin_immediate(self._engine) as connection:
             taken = connection.execute(

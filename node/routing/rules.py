@@ -14,6 +14,7 @@ from pydicom.tag import BaseTag
 
 from node import MAKER, SOFTWARE
 from node.config import FORWARD, Condition, Destination, Rule, Selection, parse_condition, parse_hours
+from node.ledger import DecisionOutcome
 
 PRIORITIES = {"high": 1, "medium": 2, "low": 3}
 WITHHELD = "(not shown)"
@@ -59,8 +60,7 @@ class Route:
 class Decision:
     """The decision on a series, its reason, and the trace of every evaluated condition."""
 
-    outcome: str
-    """``routed``, ``ignored``, ``held`` for an operator, or ``waiting`` for other series of the study."""
+    outcome: DecisionOutcome
     reason: str
     routes: tuple[Route, ...]
     trace: tuple[dict[str, Any], ...]
@@ -77,7 +77,7 @@ def decide(header: Dataset, rules: Sequence[Rule], origin: Origin) -> Decision:
     if refused:  # which does not keep it from being sent on
         rules = [rule.model_copy(update={"pipelines": ()}) for rule in rules if rule.send]
         if not rules:
-            return Decision(outcome="ignored", reason=refused, routes=(), trace=())
+            return Decision(outcome=DecisionOutcome.IGNORED, reason=refused, routes=(), trace=())
     trace = []
     routes: dict[str, Route] = {}
     for rule in (_not_back(rule, origin) for rule in rules):
@@ -103,7 +103,7 @@ def decide(header: Dataset, rules: Sequence[Rule], origin: Origin) -> Decision:
             )
     outcome, reason = sum_up(trace)
     if refused:
-        reason = f"{reason}; not analysed: {refused}" if outcome == "routed" else refused
+        reason = f"{reason}; not analysed: {refused}" if outcome == DecisionOutcome.ROUTED else refused
     return Decision(outcome=outcome, reason=reason, routes=tuple(routes.values()), trace=tuple(trace))
 
 
@@ -151,23 +151,26 @@ def routes_of(rule: Rule, *, urgent: bool) -> list[Route]:
     return [Route(pipeline=p, rule=rule.name, destinations=names, priority=priority) for p, names in to.items()]
 
 
-def sum_up(trace: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def sum_up(trace: Sequence[Mapping[str, Any]]) -> tuple[DecisionOutcome, str]:
     """Outcome and reason of a decision by its trace."""
     matching = [entry for entry in trace if entry["matched"]]
     own = [entry for entry in matching if "companion" not in entry]
     if chosen := [repr(entry["rule"]) for entry in own if entry["chosen"]]:
-        return "routed", f"matches {', '.join(chosen)}"
+        return DecisionOutcome.ROUTED, f"matches {', '.join(chosen)}"
     if waiting := [repr(entry["rule"]) for entry in own if entry["chosen"] is None]:
-        return "waiting", f"for other series of the study, by {', '.join(waiting)}"
+        return DecisionOutcome.WAITING, f"for other series of the study, by {', '.join(waiting)}"
     if own and not any(entry["pipelines"] for entry in own):
-        return "ignored", _ONLY_BACK
+        return DecisionOutcome.IGNORED, _ONLY_BACK
     if own:
-        return "ignored", f"another series of the study was chosen by {', '.join(repr(e['rule']) for e in own)}"
+        return (
+            DecisionOutcome.IGNORED,
+            f"another series of the study was chosen by {', '.join(repr(e['rule']) for e in own)}",
+        )
     if matching:
-        return "ignored", "only looked at with others: " + ", ".join(
+        return DecisionOutcome.IGNORED, "only looked at with others: " + ", ".join(
             f"{entry['companion']!r} of {entry['rule']!r}" for entry in matching
         )
-    return "ignored", "no rule matches"
+    return DecisionOutcome.IGNORED, "no rule matches"
 
 
 def is_urgent(header: Dataset) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from node.ledger import ProcedureStepState
 from node.ledger.instances import equipment_of
-from node.ledger.procedure_steps import COMPLETED, DISCONTINUED, IN_PROGRESS
 from node.ledger.tables import (
     association,
     commitment,
@@ -83,13 +83,17 @@ def known_of(connection: sa.Connection, row: sa.Row[tuple[object, ...]]) -> Know
     every = _steps(connection, row)
     steps = [step for step in every if device and step.equipment == device]
     requests = _requests(connection, of, set(paths), senders)
-    completed = _completed(connection, row, [step for step in steps if step.state == COMPLETED], paths)
+    completed = _completed(
+        connection, row, [step for step in steps if step.state == ProcedureStepState.COMPLETED], paths
+    )
     return Known(
         paths=paths,
         senders=senders,
         listings=(*completed, *(listing for by, listing in requests if device and by == device)),
-        in_progress=next((_words(step) for step in steps if step.state == IN_PROGRESS), ""),
-        discontinued="" if completed else next((_words(step) for step in steps if step.state == DISCONTINUED), ""),
+        in_progress=next((_words(step) for step in steps if step.state == ProcedureStepState.IN_PROGRESS), ""),
+        discontinued=""
+        if completed
+        else next((_words(step) for step in steps if step.state == ProcedureStepState.DISCONTINUED), ""),
         unrelated=(
             *(f"{_words(step)} ({step.equipment or 'unknown device'})" for step in every if step not in steps),
             *(f"{listing.by} ({by or 'unknown device'})" for by, listing in requests if not device or by != device),
@@ -106,7 +110,7 @@ def _steps(connection: sa.Connection, row: sa.Row[tuple[object, ...]]) -> list[s
     this = named.where(procedure_step_instance.c.series_instance_uid == row.series_instance_uid)
     may_have = sa.and_(
         ~named.exists(),
-        procedure_step.c.state != COMPLETED,
+        procedure_step.c.state != ProcedureStepState.COMPLETED,
         procedure_step.c.modality.in_(("", row.modality)),
         procedure_step.c.created_at <= row.last_at,
     )

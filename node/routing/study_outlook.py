@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
+from node.ledger import ProcedureStepState
 from node.ledger.instances import equipment_of
-from node.ledger.procedure_steps import COMPLETED, IN_PROGRESS
 from node.ledger.tables import association, instance, procedure_step, procedure_step_instance, series
 from node.routing.waiting import Outlook
 
@@ -30,14 +30,14 @@ def outlook_of(connection: sa.Connection, study_uid: str, modalities: Collection
         )
         .order_by(procedure_step.c.created_at)
     ).all()
-    running = next((step for step in steps if step.state == IN_PROGRESS), None)
+    running = next((step for step in steps if step.state == ProcedureStepState.IN_PROGRESS), None)
     return Outlook(
         receiving=len(states) - len(complete),
         last_at=max((row.last_at for row in states), default=0.0),
         expected=f"the procedure step of {running.calling_ae} is IN PROGRESS"
         if running is not None
         else _open_association(connection, study_uid),
-        whole=_all_here(connection, [step for step in steps if step.state == COMPLETED], complete)
+        whole=_all_here(connection, [step for step in steps if step.state == ProcedureStepState.COMPLETED], complete)
         if running is None
         else "",
     )

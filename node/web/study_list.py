@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from node.ledger.held_series import HELD
+from node.ledger import WithoutAnalysis
 from node.ledger.tables import conflict, decision, delivery, job, result, series
 
 STAGES = {
@@ -63,7 +63,7 @@ def stage_of_job(row: Mapping[str, Any], deliveries: Sequence[str]) -> str:
     """Where a job is, of its row and the states of its deliveries."""
     state, stage, outcome = row["state"], row["stage"], row["outcome"]
     if state == "CANCELED":
-        return HELD if outcome == HELD else "cancelled"
+        return WithoutAnalysis.HELD if outcome == WithoutAnalysis.HELD else "cancelled"
     if state == "COMPLETED":
         if outcome == "failed":
             return "failed"
@@ -75,7 +75,7 @@ def stage_of_job(row: Mapping[str, Any], deliveries: Sequence[str]) -> str:
 
 def stage_of_study(stages: Sequence[str]) -> str:
     """What is least advanced, else what went wrong, else what was reached least far."""
-    for stage in (*ACTIVE, HELD, "failed", "cancelled", "stored", "confirmed", "kept"):
+    for stage in (*ACTIVE, WithoutAnalysis.HELD, "failed", "cancelled", "stored", "confirmed", "kept"):
         if stage in stages:
             return stage
     return "ignored"

@@ -21,6 +21,7 @@ from node.errors import LedgerError
 from node.ledger.association_endings import Ending
 from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.instances import OpenAssociation, Receipt
+from node.ledger.states import AssociationEnding
 from node.ledger.tables import association, event, instance, series
 from node.receive import row_writer
 from node.receive.part10 import file_header
@@ -126,7 +127,7 @@ def test_rows_that_a_guard_refuses_wait_and_receiving_stops_until_it_is_gone(
     monkeypatch.setattr(row_writer, "STALLED_SECONDS", 1.0)
     with refusing(rows.engine, "TRUE" if rows.engine.dialect.name == "postgresql" else "1"):
         receipts = rows.follow(8)
-        rows.row_writer.close("a 1.2.3", Ending("released"))
+        rows.row_writer.close("a 1.2.3", Ending(AssociationEnding.RELEASED))
         assert rows.row_writer.has_room(), "a moment's trouble stops nobody"
         until(lambda: not rows.row_writer.has_room())
         assert rows.written() == set()
@@ -180,8 +181,8 @@ def test_one_row_that_the_ledger_refuses_holds_up_no_other_and_is_tried_again(
     with refusing(rows.engine, f"NEW.series_instance_uid = '{bad}'"):
         rows.follow(1, bad)
         receipts = rows.follow(40)
-        rows.row_writer.close("a 1.2.3", Ending("released"))
-        rows.row_writer.close(f"a {bad}", Ending("released"))
+        rows.row_writer.close("a 1.2.3", Ending(AssociationEnding.RELEASED))
+        rows.row_writer.close(f"a {bad}", Ending(AssociationEnding.RELEASED))
         wanted = {receipt.sop_instance_uid for receipt in receipts}
         until(lambda: rows.written() == wanted)
         until(lambda: rows.closed() == {"a 1.2.3"})  # the series with a missing row is not complete

@@ -16,8 +16,8 @@ from pydicom.dataset import FileDataset
 from node.config import FORWARD, Config, Rule, parse
 from node.deliver.deliverer import Deliverer
 from node.errors import ConfigError, NodeError
-from node.ledger import begin_immediate
-from node.ledger.jobs import DELIVER, INFER, NewJob, due_of, get_job
+from node.ledger import JobStage, begin_immediate
+from node.ledger.jobs import NewJob, due_of, get_job
 from node.ledger.pending_deliveries import all_deliveries, deliveries_of, instances_to_store
 from node.ledger.retry_transitions import retry_job
 from node.ledger.tables import job, series
@@ -135,8 +135,8 @@ def test_images_that_wait_stay_owed_when_more_of_their_series_come_and_after_a_r
     with begin_immediate(router.engine) as connection:
         cancel_job(connection, first, "not wanted")
         with pytest.raises(NodeError, match="it sends images on; retry it from deliver"):
-            retry_job(connection, first, INFER)
-        assert [attempt.stage for attempt in retry_job(connection, first)] == [DELIVER]
+            retry_job(connection, first, JobStage.INFER)
+        assert [attempt.stage for attempt in retry_job(connection, first)] == [JobStage.DELIVER]
     assert len(router.owed(first, "pacs")) == 2
 
 

@@ -16,8 +16,8 @@ from job_node import PACE, RETRIES, JobNode, config_of
 from node.errors import EncodeError, PipelineError
 from node.jobs.engine import Jobs
 from node.jobs.stage import Done, Stage
-from node.ledger import begin_immediate, open_ledger
-from node.ledger.jobs import DELIVER, ENCODE, INFER, Job, NewJob, get_job
+from node.ledger import JobStage, begin_immediate, open_ledger
+from node.ledger.jobs import Job, NewJob, get_job
 from node.ledger.operator_switches import stop_pipeline
 from node.ledger.tables import event, job, result
 from node.ledger.transitions import record_outcome, record_results
@@ -58,7 +58,7 @@ def found(job_id: str, _subject: str) -> Done:
 
 
 def stages(infer: Handler = found, encode: Handler = nothing, deliver: Handler = nothing) -> list[Stage]:
-    handlers = {INFER: infer, ENCODE: encode, DELIVER: deliver}
+    handlers = {JobStage.INFER: infer, JobStage.ENCODE: encode, JobStage.DELIVER: deliver}
     return [Stage(name=name, handler=handler, retries=RETRIES, slots=4) for name, handler in handlers.items()]
 
 

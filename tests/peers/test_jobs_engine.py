@@ -23,8 +23,8 @@ from node.errors import DeliveryError, InputError, not_analysed
 from node.jobs.engine import Jobs
 from node.jobs.heartbeat import Heartbeat, Pace
 from node.jobs.stage import Done, Stage
-from node.ledger import begin_immediate, open_ledger
-from node.ledger.jobs import DELIVER, ENCODE, INFER, Job, NewJob, get_job
+from node.ledger import JobStage, begin_immediate, open_ledger
+from node.ledger.jobs import Job, NewJob, get_job
 from node.ledger.tables import event, executor, job
 from node.ledger.transitions import owe_results, record_outcome
 
@@ -56,7 +56,7 @@ def nothing(_job_id: str, _subject: str) -> None: ...
 
 
 def stages(infer: Handler = nothing, encode: Handler = nothing, deliver: Handler = nothing) -> list[Stage]:
-    handlers = {INFER: infer, ENCODE: encode, DELIVER: deliver}
+    handlers = {JobStage.INFER: infer, JobStage.ENCODE: encode, JobStage.DELIVER: deliver}
     return [Stage(name=name, handler=handler, retries=RETRIES) for name, handler in handlers.items()]
 
 
@@ -239,9 +239,9 @@ def test_urgent_jobs_go_first(engine: sa.Engine, jobs: Jobs) -> None:
 def test_process_executes_only_the_stages_it_serves(engine: sa.Engine, jobs: Jobs) -> None:
     job_id = enqueue(engine, jobs)
     jobs.serve("worker", stages()[:1])
-    until(lambda: read(engine, job_id).stage == ENCODE)
+    until(lambda: read(engine, job_id).stage == JobStage.ENCODE)
     time.sleep(0.5)
-    assert read(engine, job_id).stage == ENCODE
+    assert read(engine, job_id).stage == JobStage.ENCODE
     jobs.stop()
     jobs.serve("other", stages()[1:])
     until(completed(engine, job_id))
@@ -303,7 +303,7 @@ def test_stop_interrupts_and_leaves_the_attempt_to_the_next_process(engine: sa.E
         raise RuntimeError("interrupted")
 
     job_id = enqueue(engine, jobs)
-    long = Stage(name=INFER, handler=infer, retries=RETRIES, interrupt=interrupted.set)
+    long = Stage(name=JobStage.INFER, handler=infer, retries=RETRIES, interrupt=interrupted.set)
     jobs.serve("worker", [long, *stages()[1:]])
     assert begun.wait(30)
     jobs.stop()

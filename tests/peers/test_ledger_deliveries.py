@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
-from node.ledger import begin_immediate, open_ledger
+from node.ledger import DeliveryState, begin_immediate, open_ledger
 from node.ledger import deliveries as d
 from node.ledger import pending_deliveries as o
 from node.ledger.retry_transitions import retry_job
@@ -91,7 +91,7 @@ def test_only_results_of_the_kinds_a_destination_wants_are_owed_also_after_a_ret
     retry_job(connection, JOB, "deliver")
     assert owed(connection) == ["1.2.3.1"]
     answer(connection, "1.2.3.1", 0x0000)
-    assert d.settle_delivery(connection, JOB, PACS) == d.STORED
+    assert d.settle_delivery(connection, JOB, PACS) == DeliveryState.STORED
 
 
 def answer(connection: sa.Connection, uid: str, status: int | None) -> None:

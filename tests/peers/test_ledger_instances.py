@@ -25,6 +25,7 @@ from node.ledger.instances import (
     open_receivers,
     record_instances,
 )
+from node.ledger.states import AssociationEnding
 from node.ledger.tables import association, conflict, event, instance, metadata, series
 
 SENDER = OpenAssociation(
@@ -174,7 +175,7 @@ def test_an_association_opens_with_its_first_instance_and_closes_once(ledger: sa
     (row,) = rows(ledger, association)
     assert (row.calling_ae, row.closed_at) == ("CT1", None)
     with begin_immediate(ledger) as connection:
-        close_associations(connection, {"a1", "never sent anything"}, 50.0, Ending("released"))
+        close_associations(connection, {"a1", "never sent anything"}, 50.0, Ending(AssociationEnding.RELEASED))
     assert rows(ledger, association)[0].closed_at == 50.0
 
 
@@ -183,7 +184,7 @@ def test_only_what_dead_receivers_left_open_is_closed(ledger: sa.Engine) -> None
     closed = replace(SENDER, id="a3")
     record(ledger, receipt("1"), receipt("2", association=elsewhere), receipt("3", association=closed))
     with begin_immediate(ledger) as connection:
-        close_associations(connection, ["a3"], 50.0, Ending("released"))
+        close_associations(connection, ["a3"], 50.0, Ending(AssociationEnding.RELEASED))
         assert open_receivers(connection) == {"host:1", "other:1"}
         assert close_associations_of(connection, ["host:1"], 60.0) == 1
     assert {r.id: r.closed_at for r in rows(ledger, association)} == {"a1": 60.0, "a2": None, "a3": 50.0}

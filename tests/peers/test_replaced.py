@@ -23,8 +23,9 @@ from node.deliver.deliverer import Deliverer
 from node.inference.retraction import retract
 from node.inference.withdrawal import ReplacementNotes
 from node.jobs.stage import Stage
+from node.ledger import JobStage
 from node.ledger.engine import begin_immediate
-from node.ledger.jobs import DELIVER, NewJob
+from node.ledger.jobs import NewJob
 from node.ledger.pending_deliveries import deliveries_of, stored_since
 from node.ledger.tables import result
 from node.operate.account.report import account
@@ -54,7 +55,7 @@ class AppContext:
     @contextmanager
     def working(self) -> Iterator[None]:
         sender = Deliverer(self.config, self.node.engine, self.node.spool, PATIENT, notes=self.notes)
-        deliver = Stage(name=DELIVER, handler=sender.deliver, retries=RETRIES, slots=4)
+        deliver = Stage(name=JobStage.DELIVER, handler=sender.deliver, retries=RETRIES, slots=4)
         self.node.jobs.serve("all", [*self.node.stages()[:2], deliver])
         try:
             yield

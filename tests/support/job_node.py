@@ -21,9 +21,9 @@ from node.inference.infer import Infer
 from node.jobs.engine import Jobs
 from node.jobs.heartbeat import Pace
 from node.jobs.stage import Stage
-from node.ledger import begin_immediate, open_ledger
+from node.ledger import JobStage, begin_immediate, open_ledger
 from node.ledger.deliveries import begin_delivery, record_status, settle_delivery
-from node.ledger.jobs import DELIVER, Job, NewJob, Retries, get_job
+from node.ledger.jobs import Job, NewJob, Retries, get_job
 from node.ledger.pending_deliveries import instances_to_store
 from node.ledger.tables import event, instance, result
 from node.spool import Spool
@@ -129,7 +129,7 @@ class JobNode:
 
     def stages(self) -> list[Stage]:
         """Infer (not warmed up) and encode, and a delivery that writes to ``delivered.txt``."""
-        deliver = Stage(name=DELIVER, handler=self.deliver, retries=RETRIES, slots=4)
+        deliver = Stage(name=JobStage.DELIVER, handler=self.deliver, retries=RETRIES, slots=4)
         return [
             replace(Infer(self.config, self.engine, self.spool).stage(), begin=lambda: None),
             Encode(self.config, self.engine, self.spool).stage(),

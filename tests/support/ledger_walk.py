@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from pydicom import Dataset
 
 from node.config import Config
-from node.ledger import begin_immediate, open_ledger
+from node.ledger import ACTIVE, JobStage, begin_immediate, open_ledger
 from node.ledger.deliveries import (
     begin_delivery,
     record_commitment,
@@ -17,7 +17,7 @@ from node.ledger.deliveries import (
     settle_delivery,
 )
 from node.ledger.instances import Receipt, record_instances
-from node.ledger.jobs import ACTIVE, ENCODE, INFER, Attempt, Job, NewJob, Retries, due_of, get_job, list_jobs
+from node.ledger.jobs import Attempt, Job, NewJob, Retries, due_of, get_job, list_jobs
 from node.ledger.pending_deliveries import instances_to_confirm, instances_to_store
 from node.ledger.retry_transitions import retry_job
 from node.ledger.tables import decision, series
@@ -115,15 +115,17 @@ class Walk:
         job = begin_attempt(connection, attempt)
         assert job is not None
         broken = choice % 4 == 3
-        if attempt.stage not in (INFER, ENCODE):
+        if attempt.stage not in (JobStage.INFER, JobStage.ENCODE):
             broken = not _deliver(connection, attempt, refused=broken)
         if broken:
             fail_attempt(connection, attempt, "broken", 1.0, RETRIES, permanent=choice % 8 == 7)
-        elif attempt.stage == INFER:
+        elif attempt.stage == JobStage.INFER:
             outcome = ("findings", "no findings", "not applicable")[choice % 3]
             finish_attempt(connection, attempt, 1.0, lambda c: record_outcome(c, job.id, outcome, ""))
         else:
-            finish_attempt(connection, attempt, 1.0, lambda c: _encode(c, job) if attempt.stage == ENCODE else None)
+            finish_attempt(
+                connection, attempt, 1.0, lambda c: _encode(c, job) if attempt.stage == JobStage.ENCODE else None
+            )
 
     def cancel(self, connection: sa.Connection, choice: int, _at: float) -> None:
         active = [job.id for job in list_jobs(connection) if job.state in ACTIVE]

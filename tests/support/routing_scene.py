@@ -19,6 +19,7 @@ from node.ledger import begin_immediate
 from node.ledger.association_endings import Ending
 from node.ledger.instances import OpenAssociation, Receipt, close_associations, record_instances
 from node.ledger.jobs import Job, list_jobs
+from node.ledger.states import AssociationEnding
 from node.ledger.tables import decision
 from node.operate.account.report import account
 from node.operate.account.rows import read
@@ -74,7 +75,7 @@ class Scene:
             )
         with begin_immediate(self.node.engine) as connection:
             record_instances(connection, receipts)
-            close_associations(connection, [sender.id], self.at, Ending("released"))
+            close_associations(connection, [sender.id], self.at, Ending(AssociationEnding.RELEASED))
         return str(images[0].SeriesInstanceUID)
 
     def wait(self, seconds: float) -> None:

@@ -19,8 +19,8 @@ import sqlalchemy as sa
 from dicom_files import ct_series, mr_series, write
 from whole_node import WholeNode
 
+from node.ledger import ACTIVE
 from node.ledger.engine import ledger_url, open_ledger
-from node.ledger.jobs import ACTIVE
 from node.ledger.tables import instance, job, result, series
 from node.spool import dataset_offset
 

@@ -18,10 +18,10 @@ from node.errors import DeliveryError
 from node.jobs.engine import Jobs
 from node.jobs.heartbeat import Heartbeat, Pace
 from node.jobs.stage import Stage
-from node.ledger import commitments, deliveries
+from node.ledger import JobStage, commitments, deliveries
 from node.ledger import pending_deliveries as owed
 from node.ledger.engine import begin_immediate, now, open_ledger
-from node.ledger.jobs import DELIVER, Job, Retries, get_job, source_paths
+from node.ledger.jobs import Job, Retries, get_job, source_paths
 from node.ledger.tables import association, commitment, delivery_instance, executor, job, metadata, series
 from node.routing.router import Router
 
@@ -66,7 +66,7 @@ def failed_delivery(folder: Path, delay: float) -> tuple[JobNode, Job]:
 
     retries = Retries(max_attempts=None, first_seconds=delay, max_seconds=delay)
     job_id = node.enqueue(pipeline=FORWARD)
-    node.jobs.serve("sender", [Stage(name=DELIVER, handler=refuse, retries=retries)])
+    node.jobs.serve("sender", [Stage(name=JobStage.DELIVER, handler=refuse, retries=retries)])
     try:
         return node, node.wait(job_id, lambda _: bool(events(node, "deliver failed")))
     finally:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 from ledger_walk import CONFIG, Walk
 
-from node.ledger import begin_immediate
+from node.ledger import ACTIVE, begin_immediate
 from node.ledger.circuits import close, record_failure, wait_if_open
 from node.ledger.deliveries import Claim, begin_delivery, postpone_delivery, record_found, record_status
-from node.ledger.jobs import ACTIVE, due_of, get_job, list_jobs
+from node.ledger.jobs import due_of, get_job, list_jobs
 from node.ledger.pending_deliveries import (
     all_deliveries,
     instances_to_confirm,

@@ -11,22 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from node.errors import NodeError, NotFoundError, not_analysed
-from node.ledger import open_ledger
+from node.ledger import JobStage, open_ledger
 from node.ledger.deliveries import begin_delivery, postpone_delivery
-from node.ledger.jobs import (
-    DELIVER,
-    ENCODE,
-    INFER,
-    Attempt,
-    Job,
-    NewJob,
-    Retries,
-    due_attempts,
-    due_of,
-    get_job,
-    list_jobs,
-    source_paths,
-)
+from node.ledger.jobs import Attempt, Job, NewJob, Retries, due_attempts, due_of, get_job, list_jobs, source_paths
 from node.ledger.retry_transitions import retry_job
 from node.ledger.tables import delivery, delivery_instance, event, instance, result
 from node.ledger.transitions import (
@@ -102,7 +89,7 @@ def test_job_walks_from_inference_to_delivery(ledger: sa.Connection) -> None:
     assert (infer.key, infer.number, infer.priority) == (f"{NEW.id}/0/infer", 0, 1)
     assert job(ledger).state == "SCHEDULED"
     [encode] = walk(ledger, infer, found)
-    assert (encode.stage, job(ledger).state, job(ledger).outcome) == (ENCODE, "IN PROGRESS", "findings")
+    assert (encode.stage, job(ledger).state, job(ledger).outcome) == (JobStage.ENCODE, "IN PROGRESS", "findings")
     to_a, to_b = walk(ledger, encode, owing("a", "b"))
     assert (to_a.key, to_b.subject) == (f"{NEW.id}/0/deliver/a", "b")
     settle(ledger, "a", "STORED")
@@ -131,7 +118,7 @@ def test_same_decision_twice_is_one_job(ledger: sa.Connection) -> None:
 
 def test_not_applicable_by_the_router_begins_with_encode(ledger: sa.Connection) -> None:
     [first] = create_job(ledger, replace(NEW, outcome="not applicable", reason="no chest"))
-    assert first.stage == ENCODE
+    assert first.stage == JobStage.ENCODE
     assert (job(ledger).outcome, job(ledger).reason) == ("not applicable", "no chest")
 
 
@@ -157,7 +144,7 @@ def test_inference_that_finally_fails_becomes_the_outcome_failed(ledger: sa.Conn
     if not permanent:
         [attempt] = fail_attempt(ledger, attempt, "broke", 0.1, RETRIES, permanent=False)
     [encode] = fail_attempt(ledger, attempt, "broke again", 0.1, RETRIES, permanent=permanent)
-    assert encode.stage == ENCODE
+    assert encode.stage == JobStage.ENCODE
     assert encode.run == 1
     assert (job(ledger).outcome, job(ledger).reason, job(ledger).state) == (
         "failed",
@@ -170,7 +157,7 @@ def test_encoding_that_finally_fails_is_reported_and_then_cancels(ledger: sa.Con
     [infer] = create_job(ledger, NEW)
     [encode] = walk(ledger, infer, found)
     [again] = fail_attempt(ledger, encode, "no grid", 0.1, RETRIES, permanent=True)
-    assert (again.stage, job(ledger).outcome) == (ENCODE, "failed")
+    assert (again.stage, job(ledger).outcome) == (JobStage.ENCODE, "failed")
     assert fail_attempt(ledger, again, "no disk", 0.1, RETRIES, permanent=True) == []
     assert (job(ledger).state, job(ledger).reason) == (
         "CANCELED",
@@ -268,26 +255,26 @@ def test_retry_begins_a_new_run_that_sends_everything_again(ledger: sa.Connectio
     ledger.execute(sa.insert(delivery_instance).values(job_id=NEW.id, destination="a", sop_instance_uid="1", status=0))
     settle(ledger, "a", "STORED")
     walk(ledger, to_a)
-    [again] = retry_job(ledger, NEW.id, DELIVER)
-    assert (again.stage, again.subject, again.run, job(ledger).state) == (DELIVER, "a", 1, "SCHEDULED")
+    [again] = retry_job(ledger, NEW.id, JobStage.DELIVER)
+    assert (again.stage, again.subject, again.run, job(ledger).state) == (JobStage.DELIVER, "a", 1, "SCHEDULED")
     assert ledger.scalar(sa.select(sa.func.count()).select_from(delivery_instance)) == 0
     assert begin_attempt(ledger, to_a) is None
     assert begin_attempt(ledger, again) is not None
-    [infer] = retry_job(ledger, NEW.id, INFER)
-    assert (infer.stage, job(ledger).outcome) == (INFER, None)
+    [infer] = retry_job(ledger, NEW.id, JobStage.INFER)
+    assert (infer.stage, job(ledger).outcome) == (JobStage.INFER, None)
 
 
 def test_retry_of_a_cancelled_delivery_goes_on_with_it_and_of_all_else_with_inference(ledger: sa.Connection) -> None:
     to_delivery(ledger, "a")
     cancel_job(ledger, NEW.id, "")
-    assert [a.stage for a in retry_job(ledger, NEW.id)] == [DELIVER]
+    assert [a.stage for a in retry_job(ledger, NEW.id)] == [JobStage.DELIVER]
     cancel_job(ledger, NEW.id, "")
-    retry_job(ledger, NEW.id, INFER)
-    assert [a.stage for a in retry_job(ledger, NEW.id)] == [INFER]
+    retry_job(ledger, NEW.id, JobStage.INFER)
+    assert [a.stage for a in retry_job(ledger, NEW.id)] == [JobStage.INFER]
 
 
 @pytest.mark.parametrize(
-    ("stage", "words"), [(ENCODE, "nothing to encode"), (DELIVER, "nothing to deliver"), ("x", "x")]
+    ("stage", "words"), [(JobStage.ENCODE, "nothing to encode"), (JobStage.DELIVER, "nothing to deliver"), ("x", "x")]
 )
 def test_retry_of_a_stage_with_nothing_to_begin_with_is_refused(ledger: sa.Connection, stage: str, words: str) -> None:
     create_job(ledger, NEW)

@@ -28,11 +28,11 @@ from node.config import parse
 from node.errors import InputError
 from node.inference.run_pipeline import analyse
 from node.jobs.engine import Jobs
-from node.ledger import begin_immediate, open_ledger
-from node.ledger.association_endings import ABORTED, LOST, MESSAGE, REFUSAL, RELEASED, Ending
+from node.ledger import AssociationEnding, EndedAmid, ProcedureStepState, begin_immediate, open_ledger
+from node.ledger.association_endings import Ending
 from node.ledger.instances import OpenAssociation, Receipt, close_associations, record_instances
 from node.ledger.jobs import Job, get_job, source_paths
-from node.ledger.procedure_steps import COMPLETED, NewStep, create_step, update_step
+from node.ledger.procedure_steps import NewStep, create_step, update_step
 from node.ledger.refusals import Refused, record_refusals
 from node.ledger.tables import job
 from node.ledger.transitions import record_outcome
@@ -50,8 +50,13 @@ FOREVER = {UNREADABLE, UNKNOWN, COLLIDED}
 """Nothing that is sent later shows that it is this image."""
 NEVER, EARLY, LATE = range(3)
 """When it is sent again: not, before the deadline of the doubt, after it."""
-WHOLE = (Ending(RELEASED),)
-BROKEN = (Ending(ABORTED), Ending(LOST), Ending(ABORTED, MESSAGE), Ending(LOST, REFUSAL))
+WHOLE = (Ending(AssociationEnding.RELEASED),)
+BROKEN = (
+    Ending(AssociationEnding.ABORTED),
+    Ending(AssociationEnding.LOST),
+    Ending(AssociationEnding.ABORTED, EndedAmid.MESSAGE),
+    Ending(AssociationEnding.LOST, EndedAmid.REFUSAL),
+)
 EXPLAINED = {"partial", "not applicable", "failed"}
 """Outcomes that do not speak of the whole series."""
 SAID = {"none": "no findings", "findings": "findings", "derived": "derived", "unsuitable": "not applicable"}
@@ -207,7 +212,9 @@ class Losses:
                 made=frozenset(),
             )
             create_step(connection, step)
-            update_step(connection, step.sop_instance_uid, COMPLETED, [(series, uid) for uid in uids])
+            update_step(
+                connection, step.sop_instance_uid, ProcedureStepState.COMPLETED, [(series, uid) for uid in uids]
+            )
 
     def _analysed(self, series: str, does: str, known: int) -> Iterator[Job]:
         """Jobs of the series beyond the ``known`` ones, as they are after their pipeline has run."""
@@ -301,7 +308,7 @@ def test_each_loss_at_each_place_with_each_outcome(node: Losses, fate: str, plac
 
 
 @pytest.mark.parametrize("does", SAID)
-@pytest.mark.parametrize("ending", BROKEN, ids=" ".join)
+@pytest.mark.parametrize("ending", BROKEN, ids=str)
 def test_a_sender_that_broke_off_is_named_and_surely_partial_in_the_middle(
     node: Losses, ending: Ending, does: str
 ) -> None:

@@ -11,8 +11,8 @@ from dicom_files import ct_series
 from routing_scene import Scene
 
 from node.config import Config, Rule, SeriesTable, parse
-from node.ledger import begin_immediate
-from node.ledger.procedure_steps import COMPLETED, NewStep, create_step, update_step
+from node.ledger import ProcedureStepState, begin_immediate
+from node.ledger.procedure_steps import NewStep, create_step, update_step
 from node.ledger.tables import association, instance
 from node.operate.explain import explain, tell
 from node.routing.region import Region, region_of, same_region
@@ -134,7 +134,9 @@ def test_the_end_of_the_procedure_step_ends_the_wait_at_once(tmp_path: Path):
     scene.wait(60)
     assert scene.jobs() == []
     with begin_immediate(scene.node.engine) as connection:
-        update_step(connection, "1.2.3.4", COMPLETED, [(uid, str(image.SOPInstanceUID)) for image in images])
+        update_step(
+            connection, "1.2.3.4", ProcedureStepState.COMPLETED, [(uid, str(image.SOPInstanceUID)) for image in images]
+        )
     scene.wait(1)
     assert len(scene.jobs()) == 1
     told = tell(explain(scene.node.engine, scene.study))
@@ -155,7 +157,9 @@ def test_another_step_of_the_study_in_progress_may_bring_a_better_series(tmp_pat
     step(scene)
     uid = scene.receive(images)
     with begin_immediate(scene.node.engine) as connection:
-        update_step(connection, "1.2.3.4", COMPLETED, [(uid, str(image.SOPInstanceUID)) for image in images])
+        update_step(
+            connection, "1.2.3.4", ProcedureStepState.COMPLETED, [(uid, str(image.SOPInstanceUID)) for image in images]
+        )
     scene.at += 1
     step(scene, "1.2.3.5")
     scene.wait(40)

@@ -14,9 +14,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from node.config import Config, parse
 from node.errors import ConfigError
-from node.ledger import begin_immediate, open_ledger
+from node.ledger import JobStage, begin_immediate, open_ledger
 from node.ledger.deliveries import begin_delivery
-from node.ledger.jobs import DELIVER, ENCODE, INFER, Attempt, NewJob, Retries
+from node.ledger.jobs import Attempt, NewJob, Retries
 from node.ledger.tables import series
 from node.ledger.transitions import begin_attempt, create_job, fail_attempt, finish_attempt, owe_results, record_outcome
 from node.operate.traces import Tracer
@@ -81,15 +81,15 @@ def ledger(tmp_path: Path) -> Iterator[sa.Engine]:
         def attempt(stage: str, number: int = 0, subject: str = "") -> Attempt:
             return Attempt(job_id=new.id, stage=stage, run=0, number=number, subject=subject)
 
-        begin_attempt(connection, attempt(INFER))
-        fail_attempt(connection, attempt(INFER), "the network diverged", 2.0, RETRIES, permanent=False)
-        begin_attempt(connection, attempt(INFER, 1))
-        finish_attempt(connection, attempt(INFER, 1), 3.0, lambda c: record_outcome(c, new.id, "findings", ""))
-        begin_attempt(connection, attempt(ENCODE))
-        finish_attempt(connection, attempt(ENCODE), 1.0, lambda c: owe_results(c, new.id, {"pacs": ""}))
-        begin_attempt(connection, attempt(DELIVER, subject="pacs"))
+        begin_attempt(connection, attempt(JobStage.INFER))
+        fail_attempt(connection, attempt(JobStage.INFER), "the network diverged", 2.0, RETRIES, permanent=False)
+        begin_attempt(connection, attempt(JobStage.INFER, 1))
+        finish_attempt(connection, attempt(JobStage.INFER, 1), 3.0, lambda c: record_outcome(c, new.id, "findings", ""))
+        begin_attempt(connection, attempt(JobStage.ENCODE))
+        finish_attempt(connection, attempt(JobStage.ENCODE), 1.0, lambda c: owe_results(c, new.id, {"pacs": ""}))
+        begin_attempt(connection, attempt(JobStage.DELIVER, subject="pacs"))
         begin_delivery(connection, new.id, "pacs")
-        finish_attempt(connection, attempt(DELIVER, subject="pacs"), 0.5, lambda _: None)
+        finish_attempt(connection, attempt(JobStage.DELIVER, subject="pacs"), 0.5, lambda _: None)
         connection.execute(sa.text("update job set state = 'COMPLETED'"))
     yield engine
     engine.dispose()

@@ -9,12 +9,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from node.config import FORWARD
-from node.ledger.held_series import HELD
-from node.ledger.jobs import ACTIVE, CANCELED, DELIVER, Job
+from node.ledger import ACTIVE, DecisionOutcome, JobStage, JobState
+from node.ledger.jobs import Job
 from node.ledger.pending_deliveries import DeliveryStatus
 from node.operate.account.rows import AccountRows, ReceivedSeries
 
-_RECEIVED = ("routed", "receiving", "waiting", "without decision", HELD, "ignored")
+_RECEIVED = (
+    DecisionOutcome.ROUTED,
+    "receiving",
+    DecisionOutcome.WAITING,
+    "without decision",
+    DecisionOutcome.HELD,
+    DecisionOutcome.IGNORED,
+)
 _ANALYSED = ("failed", "cancelled", "processed", "not applicable", "sent on as they are", "in work")
 _DELIVERED = ("cancelled", "waiting", "stored, proof awaited", "stored, no proof wanted", "confirmed", "kept here only")
 
@@ -108,9 +115,9 @@ def place_of(series: ReceivedSeries) -> str:
 
 
 def _analysis(job: Job) -> str:
-    if job.state == CANCELED:
+    if job.state == JobState.CANCELED:
         return "cancelled"
-    if job.state in ACTIVE and job.stage != DELIVER:
+    if job.state in ACTIVE and job.stage != JobStage.DELIVER:
         return "in work"
     if job.pipeline == FORWARD:
         return "sent on as they are"

@@ -12,19 +12,23 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
 from node.config import FORWARD
+from node.ledger import DecisionCause, DecisionOutcome, JobStage, JobState
 from node.ledger.conflicts import Outdated
 from node.ledger.corrections import HalfCorrected
-from node.ledger.held_series import HELD, Held
-from node.ledger.jobs import CANCELED, COMPLETED, DELIVER, IN_PROGRESS, SCHEDULED, Job
+from node.ledger.held_series import Held
+from node.ledger.jobs import Job
 from node.ledger.pending_deliveries import DeliveryStatus, is_overdue
-from node.ledger.procedure_steps import STOPPED
 from node.operate.account.balance import Balance, Sum, add_up, balance, place_of, tell_balance, tell_equation
 from node.operate.account.refusals import Refusals, tell_refusals
 from node.operate.account.rows import AccountRows, Conflict, ReceivedSeries
 
 Owed = Callable[[str, str, Collection[str]], bool]
 """Whether a destination gets anything of an outcome, of which these kinds were made: ``Config.is_owed``."""
-_PARTS = {SCHEDULED: "waiting", IN_PROGRESS: "in progress", CANCELED: "cancelled"}
+_PARTS: dict[str, str] = {
+    JobState.SCHEDULED: "waiting",
+    JobState.IN_PROGRESS: "in progress",
+    JobState.CANCELED: "cancelled",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +112,7 @@ def account(rows: AccountRows, is_owed: Owed, day: date | None = None) -> Accoun
         overdue=tuple(d for d in chosen.deliveries if is_overdue(d)),
         outdated=chosen.outdated,
         half_corrected=chosen.half_corrected,
-        discontinued=tuple(s for s in chosen.series if _cause(s) == STOPPED),
+        discontinued=tuple(s for s in chosen.series if _cause(s) == DecisionCause.DISCONTINUED),
         held=chosen.held,
         differences=(
             *_strays(rows),
@@ -139,7 +143,11 @@ def bounds(day: date) -> tuple[float, float]:
 
 def _part_of_series(one: ReceivedSeries) -> str:
     place = place_of(one)
-    return f"{place}: {one.rulings[one.generation].reason}" if place in ("ignored", HELD) else place
+    return (
+        f"{place}: {one.rulings[one.generation].reason}"
+        if place in (DecisionOutcome.IGNORED, DecisionOutcome.HELD)
+        else place
+    )
 
 
 def _cause(one: ReceivedSeries) -> str:
@@ -148,7 +156,7 @@ def _cause(one: ReceivedSeries) -> str:
 
 
 def _part_of_job(job: Job) -> str:
-    return job.outcome or "without outcome" if job.state == COMPLETED else _PARTS[job.state]
+    return job.outcome or "without outcome" if job.state == JobState.COMPLETED else _PARTS[job.state]
 
 
 def _objects(job: Job, made: dict[str, list[str]], sent_on: dict[str, int]) -> int:
@@ -195,7 +203,7 @@ def _of_jobs(rows: AccountRows, made: dict[str, list[str]], is_owed: Owed) -> It
         deliveries.setdefault(delivery.job_id, {})[delivery.destination] = delivery.state
     for job in rows.jobs:
         name = f"job {job.id} of study {job.study_instance_uid}"
-        if job.state == CANCELED or job.stage != DELIVER:
+        if job.state == JobState.CANCELED or job.stage != JobStage.DELIVER:
             continue
         if job.outcome is None:
             yield f"{name}: is encoded, but has no outcome"
@@ -211,7 +219,7 @@ def _of_jobs(rows: AccountRows, made: dict[str, list[str]], is_owed: Owed) -> It
                     f"if its outcomes or objects were changed since: ainode retry {job.id}"
                 )
         for destination, state in owed.items():
-            if job.state == COMPLETED and state not in ("STORED", "CONFIRMED"):
+            if job.state == JobState.COMPLETED and state not in ("STORED", "CONFIRMED"):
                 yield f"{name}: is COMPLETED, but its delivery to {destination!r} is {state}"
 
 
