@@ -27,10 +27,10 @@ def pinned_folder(path: Path | None, sha256: str, marker: str, keeper: Any) -> P
             f"weights: {path} has SHA-256 {digest}, options say {sha256}; restore the model or pin the new one"
         )
     below = path if path.is_dir() else _unpacked(path, keeper)
-    found = sorted(file for file in below.rglob(marker.rpartition("/")[2]) if file.match(marker))
-    if not found:
+    markers = sorted(file for file in below.rglob(marker.rpartition("/")[2]) if file.match(marker))
+    if not markers:
         raise WeightsError(f"weights: {path} holds no {marker}; give the whole folder as its author packs it")
-    return found[0].parents[marker.count("/")]
+    return markers[0].parents[marker.count("/")]
 
 
 def _unpacked(path: Path, keeper: Any) -> Path:

@@ -26,14 +26,14 @@ class Aim:
 
     def words_for(self, kind: str, found: list[Line]) -> str:
         """The figures for one kind of instance, as in docs/development/benchmarks.md: bold where the aim is missed."""
-        said = []
+        parts = []
         for number in self.associations:
             lines = [x for x in found if (x.cell.kind, x.cell.sender, x.cell.associations) == (kind, _SENDER, number)]
             value = self.value({line.server: line for line in lines})
             missed = value is not None and (value > self.limit if self.at_most else value < self.limit)
             words = "not measured" if value is None else f"{value:.{0 if value >= 20 else 2}f}"
-            said.append(f"**{words}**" if missed else words)
-        return ", ".join(said)
+            parts.append(f"**{words}**" if missed else words)
+        return ", ".join(parts)
 
 
 def _times(peer: str) -> Callable[[Measured], float | None]:

@@ -77,13 +77,13 @@ def labels(shape: tuple[int, int, int], segments: int) -> Labels:
     """Ellipsoids side by side, on nearly all slices: organs rather than lesions."""
     depth, height, width = shape
     y, x = np.ogrid[:height, :width]
-    found = np.zeros(shape, np.uint8)
-    for index, picture in enumerate(found):  # slice by slice: the peak of memory is to be that of the encoding
+    labelled = np.zeros(shape, np.uint8)
+    for index, picture in enumerate(labelled):  # slice by slice: the peak of memory is to be that of the encoding
         across = 1 - ((index - depth / 2) / (0.47 * depth)) ** 2 - ((y - height / 2) / (0.39 * height)) ** 2
         for number in range(segments):
             centre, half = width * (number + 0.5) / segments, 0.45 * width / segments
             picture[((x - centre) / half) ** 2 < across] = number + 1
-    return found
+    return labelled
 
 
 def _node(source: SourceSeries, numbered: Labels) -> int:

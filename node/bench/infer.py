@@ -74,12 +74,12 @@ def measure(pipelines: Sequence[str], folder: Path, *, device: str, threads: int
 
     Raises ``NotFoundError`` when there is no DICOM file, and what the pipelines raise.
     """
-    found, _ = series_below([folder], lambda _text, _done, _of: None)
+    series, _ = series_below([folder], lambda _text, _done, _of: None)
     with tempfile.TemporaryDirectory() as name:
         worker = Worker(device, threads, LIMIT_SECONDS, Path(name) / "trays")
         try:
             for pipeline in pipelines:
-                for paths in found.values():
+                for paths in series.values():
                     task = Task(
                         job_id="bench",
                         pipeline=pipeline,
@@ -113,10 +113,10 @@ def _timed(name: str, device: str, images: int, replies: Sequence[Reply]) -> Tim
 
 def table(lines: Sequence[Timed]) -> Table:
     """For the terminal."""
-    made = Table(*_COLUMNS, box=box.SIMPLE)
+    grid = Table(*_COLUMNS, box=box.SIMPLE)
     for line in lines:
-        made.add_row(*line.cells())
-    return made
+        grid.add_row(*line.cells())
+    return grid
 
 
 def markdown(lines: Sequence[Timed], device: str, machine: dict[str, str]) -> str:

@@ -229,7 +229,7 @@ def _dcmsend(server: Server, folders: list[Path]) -> float:
             for folder in folders
         ]
         for sender in senders:
-            said, _ = sender.communicate()
+            output, _ = sender.communicate()
             if sender.returncode:
-                raise PlatformError(f"dcmsend to {server.title}: {said.decode(errors='replace')[-500:]}")
+                raise PlatformError(f"dcmsend to {server.title}: {output.decode(errors='replace')[-500:]}")
     return time.monotonic() - begun

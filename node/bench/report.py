@@ -57,10 +57,10 @@ class Line:
 
 def lines(runs: Iterable[Run]) -> list[Line]:
     """Medians and ratios, in the order in which they were measured."""
-    found: dict[tuple[Cell, str], list[Run]] = {}
+    runs_by_cell: dict[tuple[Cell, str], list[Run]] = {}
     for run in runs:
-        found.setdefault((run.cell, run.server), []).append(run)
-    return [_line(group, found.get((cell, OURS), [])) for (cell, _), group in found.items()]
+        runs_by_cell.setdefault((run.cell, run.server), []).append(run)
+    return [_line(group, runs_by_cell.get((cell, OURS), [])) for (cell, _), group in runs_by_cell.items()]
 
 
 def _line(group: list[Run], ours: list[Run]) -> Line:
@@ -136,8 +136,8 @@ def as_json(runs: list[Run], machine: dict[str, str], skipped: dict[str, str]) -
 
 def machine(folder: Path) -> dict[str, str]:
     """What the figures depend on."""
-    told = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.partition(":")[2].strip() for line in told if "model name" in line]
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in cpuinfo if "model name" in line]
     mounts = [m for m in psutil.disk_partitions(all=True) if folder.resolve().is_relative_to(m.mountpoint)]
     disk = max(mounts, key=lambda mount: len(mount.mountpoint)).fstype if mounts else "unknown file system"
     return {

@@ -109,8 +109,8 @@ class Server(ABC):
                 return
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
-                said = self.log.read_text(errors="replace")[-1000:]
-                raise PlatformError(f"{self.title} did not start: {said or 'it said nothing'}")
+                log_end = self.log.read_text(errors="replace")[-1000:]
+                raise PlatformError(f"{self.title} did not start: {log_end or 'it said nothing'}")
             time.sleep(0.05)
 
     def stop(self) -> None:

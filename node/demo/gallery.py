@@ -79,14 +79,14 @@ def compare(pacs: Pacs, truth: Truth) -> tuple[list[Comparison], list[Region]]:
         for region in regions_of(pacs.fetch(uid))
     ]
     others = list(regions)
-    found = []
+    matches = []
     for lesion in truth.lesions:
         near = sorted(((math.dist(r.centre, lesion.centre), r) for r in regions), key=lambda pair: pair[0])
         hits = [pair for pair in near if pair[0] < max(lesion.diameter_mm, 10.0)]
         distance, region = hits[0] if hits else (math.inf, None)
         others = [other for other in others if all(other is not hit for _, hit in hits)]
-        found.append(Comparison(lesion, region, distance))
-    return found, others
+        matches.append(Comparison(lesion, region, distance))
+    return matches, others
 
 
 def regions_of(seg: Dataset) -> Iterator[Region]:

@@ -41,12 +41,12 @@ class BallReader:
             raise Unsuitable(f"no orientation phantom: {count} balls instead of {sum(COUNTS.values())}")
         centres = np.array(ndimage.center_of_mass(balls > 0, balls, range(1, count + 1)))
         rows = fcluster(linkage(centres * volume.spacing), 1.4 * PITCH_MM, "distance")
-        found = {int(np.count_nonzero(rows == row)): row for row in set(rows)}
-        if sorted(found) != sorted(COUNTS.values()):
-            raise Unsuitable(f"no orientation phantom: rows of {sorted(found)} balls")
+        rows_by_count = {int(np.count_nonzero(rows == row)): row for row in set(rows)}
+        if sorted(rows_by_count) != sorted(COUNTS.values()):
+            raise Unsuitable(f"no orientation phantom: rows of {sorted(rows_by_count)} balls")
         lesions = []
         for letter, balls_here in COUNTS.items():
-            members = 1 + np.flatnonzero(rows == found[balls_here])
+            members = 1 + np.flatnonzero(rows == rows_by_count[balls_here])
             mask = volume.with_array(np.isin(balls, members).astype(np.uint8))
             segment = Segment(
                 label=f"{NAMES[letter]}: {balls_here} ball{'s' if balls_here > 1 else ''}",

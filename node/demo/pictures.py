@@ -100,7 +100,7 @@ def comparison(before: Sequence[Dataset], after: Sequence[Dataset]) -> Image.Ima
 
 def _findings(seg: Dataset, images: Volume, lines: Mapping[str, tuple[str, ...]]) -> list[_Finding]:
     segmentation = highdicom.seg.Segmentation.from_dataset(seg)
-    found = []
+    panels = []
     for entry in segmentation.SegmentSequence:
         number = int(entry.SegmentNumber)
         if number == 0:  # background of a LABELMAP
@@ -109,7 +109,7 @@ def _findings(seg: Dataset, images: Volume, lines: Mapping[str, tuple[str, ...]]
         colour = (255, 64, 64)
         if "RecommendedDisplayCIELabValue" in entry:
             colour = highdicom.color.CIELabColor.from_dicom_value(entry.RecommendedDisplayCIELabValue).to_rgb()
-        found.append(
+        panels.append(
             _Finding(
                 label=str(entry.SegmentLabel),
                 colour=colour,
@@ -117,7 +117,7 @@ def _findings(seg: Dataset, images: Volume, lines: Mapping[str, tuple[str, ...]]
                 mask=volume.match_geometry(images).array > 0,
             )
         )
-    return [finding for finding in found if finding.mask.any()]
+    return [finding for finding in panels if finding.mask.any()]
 
 
 def _body(array: Array) -> tuple[slice, slice]:
@@ -158,8 +158,8 @@ def _finding_panel(
         ImageDraw.Draw(picture).rectangle((left, top, left + inset.width - 1, top + inset.height - 1), outline=FAINT)
     position = images.map_indices_to_reference(np.array([[k, *ndimage.center_of_mass(finding.mask[k])]]))[0]
     place = "LPS ({:.0f}, {:.0f}, {:.0f}) mm".format(*position)
-    said = textwrap.wrap(" · ".join(finding.lines), 66, max_lines=2, placeholder=" …")
-    return _panel(picture, images, (f"{finding.label}   {place}", *said, *[""] * (2 - len(said))), finding.colour)
+    lines = textwrap.wrap(" · ".join(finding.lines), 66, max_lines=2, placeholder=" …")
+    return _panel(picture, images, (f"{finding.label}   {place}", *lines, *[""] * (2 - len(lines))), finding.colour)
 
 
 def _panel(
@@ -174,8 +174,8 @@ def _panel(
     panel.paste(picture, (left, 0))
     box = (left, 0, PANEL - left, bottom)
     draw_letters(panel, images.affine[:3, 2], images.affine[:3, 1], box)
-    said = [line if len(line) <= 74 else line[:73] + "…" for line in lines]
-    draw_lines(panel, (6, bottom + 4), [(line, FAINT if i else colour) for i, line in enumerate(said)], 14)
+    shortened = [line if len(line) <= 74 else line[:73] + "…" for line in lines]
+    draw_lines(panel, (6, bottom + 4), [(line, FAINT if i else colour) for i, line in enumerate(shortened)], 14)
     return panel
 
 

@@ -16,15 +16,15 @@ TRACKING_UID = "112040"
 
 def measurements(reports: Iterable[Dataset]) -> Mapping[str, tuple[str, ...]]:
     """Tracking Unique Identifier -> lines such as ``"Long axis 12.3 mm"``, in the order of the reports."""
-    found: dict[str, list[str]] = defaultdict(list)
+    values: dict[str, list[str]] = defaultdict(list)
     for report in reports:
         for group in _groups(report):
             items = group.get("ContentSequence", [])
             uids = [str(i.UID) for i in items if i.ValueType == "UIDREF" and _concept(i)[0] == TRACKING_UID]
             for uid in uids:
                 lines = [_line(item) for item in items if item.ValueType == "NUM" and item.MeasuredValueSequence]
-                found[uid] += [line for line in lines if line not in found[uid]]
-    return {uid: tuple(lines) for uid, lines in found.items()}
+                values[uid] += [line for line in lines if line not in values[uid]]
+    return {uid: tuple(lines) for uid, lines in values.items()}
 
 
 def _groups(item: Dataset) -> Iterable[Dataset]:

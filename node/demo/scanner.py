@@ -66,10 +66,10 @@ class Found:
 
 def find(folder: Path) -> tuple[Found, ...]:
     """Every DICOM file below ``folder`` (whatever its name). Raises ``InputError`` when there is none."""
-    found = tuple(_read(path for path in sorted(folder.rglob("*")) if path.is_file()))
-    if not found:
+    files = tuple(_read(path for path in sorted(folder.rglob("*")) if path.is_file()))
+    if not files:
         raise InputError(f"STUDIES {folder}: no DICOM file there; give a folder with DICOM files")
-    return found
+    return files
 
 
 def _read(paths: Iterable[Path]) -> Iterator[Found]:

@@ -74,8 +74,8 @@ class Encode:
     def _encode(self, job: Job, paths: list[Path]) -> Done:
         job_id = job.id
         source = _readable_series(paths)
-        if told := (*drop_unreadable(source), *repairs_of(source)):
-            logger.info("job %s: headers of series %s: %s", job_id, source.series_instance_uid, "; ".join(told))
+        if repairs := (*drop_unreadable(source), *repairs_of(source)):
+            logger.info("job %s: headers of series %s: %s", job_id, source.series_instance_uid, "; ".join(repairs))
         analysis = self._analysis(job)
         rows, withheld, fault = self._encoded(job, analysis, source, self._wanted(job))
         refused = fault
@@ -87,7 +87,7 @@ class Encode:
             rows += more
         if fault is not None:
             raise EncodeError(f"the report of a failure was refused as well: {fault}") from fault
-        made = {str(row["kind"]) for row in rows if row["quarantine"] is None}
+        kinds = {str(row["kind"]) for row in rows if row["quarantine"] is None}
         logger.info("job %s: %d objects encoded, %s", job_id, len(rows), analysis.outcome)
 
         def write(connection: sa.Connection) -> None:
@@ -98,7 +98,7 @@ class Encode:
                 record_event(connection, job_id, "objects withheld", sentence)
             if analysis.outcome != job.outcome:
                 record_outcome(connection, job_id, analysis.outcome, analysis.reason)
-            owe_results(connection, job_id, self._owed(connection, job, analysis.outcome, made))
+            owe_results(connection, job_id, self._owed(connection, job, analysis.outcome, kinds))
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job_id), ignore_errors=True))
 
@@ -125,14 +125,14 @@ class Encode:
         key = analysis_key(analysis, source, identity_of(stated))
         made_by = {"analysis": key, "version": analysis.version, "replaces": None}
         rows = [keep(self._spool, job.id, one, None) | made_by for one in objects]
-        made = {str(row["kind"]) for row in rows}
+        kinds = {str(row["kind"]) for row in rows}
 
         def write(connection: sa.Connection) -> None:
             record_results(connection, job.id, rows)
             record_event(
                 connection, job.id, "objects withheld", "all but the report, which is of UIDs and identity only"
             )
-            owe_results(connection, job.id, self._owed(connection, job, analysis.outcome, made))
+            owe_results(connection, job.id, self._owed(connection, job, analysis.outcome, kinds))
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job.id), ignore_errors=True))
 
@@ -255,7 +255,7 @@ def keep(spool: Spool, job_id: str, encoded: EncodedObject, quarantine: str | No
     """Put one object on disk; returns its ``result`` row."""
     head = dcmread(BytesIO(encoded.data), stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
     sop_instance_uid = str(head.file_meta.MediaStorageSOPInstanceUID)
-    kept = spool.keep_result(job_id, sop_instance_uid, encoded.data)
+    stored = spool.keep_result(job_id, sop_instance_uid, encoded.data)
     return {
         "sop_instance_uid": sop_instance_uid,
         "job_id": job_id,
@@ -263,9 +263,9 @@ def keep(spool: Spool, job_id: str, encoded: EncodedObject, quarantine: str | No
         "transfer_syntax_uid": str(head.file_meta.TransferSyntaxUID),
         "series_instance_uid": str(head.SeriesInstanceUID),
         "description": encoded.description,
-        "path": kept.path,
-        "digest": kept.digest,
-        "size": kept.size,
+        "path": stored.path,
+        "digest": stored.digest,
+        "size": stored.size,
         "quarantine": quarantine,
         "created_at": now(),
         "kind": encoded.kind,

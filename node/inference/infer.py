@@ -89,11 +89,11 @@ class Infer:
         finally:
             shutil.rmtree(self._spool.work(job_id) / "prior", ignore_errors=True)
 
-        told = _timings(reply, worker.device)
-        logger.info("job %s: %s: %s; %s", job_id, job.pipeline, reply.outcome, told)
+        timings = _timings(reply, worker.device)
+        logger.info("job %s: %s: %s; %s", job_id, job.pipeline, reply.outcome, timings)
 
         def write(connection: sa.Connection) -> None:
-            record_event(connection, job_id, "infer timings", told)
+            record_event(connection, job_id, "infer timings", timings)
             record_outcome(connection, job_id, reply.outcome, reply.reason)
             if reply.facts:
                 record_facts(connection, job_id, job.pipeline, _facts(reply, worker.device))

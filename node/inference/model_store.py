@@ -172,8 +172,8 @@ def card(name: str, table: PipelineTable) -> str:
             ]
             return "\n".join([*facts, "", readme.read_text() if readme.is_file() else ""])
     module = (table.factory or installed().get(name, "")).partition(":")[0]
-    found = importlib.util.find_spec(module) if module else None
-    page = Path(found.origin).with_name("MODEL_CARD.md") if found and found.origin else None
+    spec = importlib.util.find_spec(module) if module else None
+    page = Path(spec.origin).with_name("MODEL_CARD.md") if spec and spec.origin else None
     if page is None or not page.is_file():
         raise NotFoundError(f"pipeline {name!r} brings no model card; ask its author for one")
     return page.read_text()

@@ -37,22 +37,22 @@ def secret_of(engine: sa.Engine, folder: Path) -> str:
     """
     file = folder / FILE
     try:
-        kept = _read(file)
+        stored = _read(file)
         with begin_immediate(engine) as connection:
-            row = {"name": _NAME, "value": kept or secrets.token_hex(32), "made_at": now()}
+            row = {"name": _NAME, "value": stored or secrets.token_hex(32), "made_at": now()}
             is_new = bool(insert_new(connection, secret, [row]))
             salt = str(connection.scalar(sa.select(secret.c.value).where(secret.c.name == _NAME)))
-        if not kept:
+        if not stored:
             _write(file, salt)
     except OSError as error:
         raise PlatformError(f"{file}: {error.strerror}; give the user of the node the right to use it") from error
-    if kept and kept != salt:
+    if stored and stored != salt:
         logger.warning(
             "%s is not the secret that the ledger has; the ledger's is used. Analyses that were made with the other "
             "one have other UIDs when they are repeated. Remove the file if it belongs to another ledger",
             file,
         )
-    elif is_new and kept:
+    elif is_new and stored:
         logger.warning("the ledger is new: it takes the secret of earlier results from %s", file)
     elif is_new and any((folder / "results").iterdir()):
         logger.warning(

@@ -37,10 +37,10 @@ def factory_of(name: str, factory: str) -> Factory:
     if not module_name or not attribute:
         raise NotFoundError(f"[pipelines.{name}] factory = {factory!r} names no factory; write it as module:factory")
     try:
-        found = importlib.util.find_spec(module_name)
+        spec = importlib.util.find_spec(module_name)
     except (ImportError, ValueError):  # the package above it is missing, or the name is no module name
-        found = None
-    if found is None:
+        spec = None
+    if spec is None:
         raise NotFoundError(
             f"[pipelines.{name}] factory = {factory!r}: no module {module_name!r}{_origin(module_name)}; "
             "install its package"
@@ -54,18 +54,18 @@ def factory_of(name: str, factory: str) -> Factory:
             f"[pipelines.{name}] factory = {factory!r}: {module_name} has no {attribute!r}{_origin(module_name)}"
             f"{suggest(attribute, dir(module))}; correct the name"
         )
-    made: Factory = getattr(module, attribute)
-    return made
+    loaded: Factory = getattr(module, attribute)
+    return loaded
 
 
 def _origin(module_name: str) -> str:
     """Where the package of a module is imported from: it may be another package of the same name."""
     package, _, inner = module_name.partition(".")
     try:
-        found = importlib.util.find_spec(package) if package and inner else None
+        spec = importlib.util.find_spec(package) if package and inner else None
     except ValueError:  # __main__ has no specification
-        found = None
-    places = found.submodule_search_locations if found else None
+        spec = None
+    places = spec.submodule_search_locations if spec else None
     return f" ({package!r} is imported from {', '.join(places)})" if places else ""
 
 

@@ -34,15 +34,15 @@ class Prefetcher:
         if thread is not None:
             thread.join()
         with self._lock:
-            made, self._made = self._made, None
-        return made if made is not None and thread is not None else SourceSeries.read(paths)
+            prefetched, self._made = self._made, None
+        return prefetched if prefetched is not None and thread is not None else SourceSeries.read(paths)
 
     def _make(self, paths: tuple[Path, ...]) -> None:
         try:
             series = SourceSeries.read(paths)
-            made = replace(series, decoded=series.volume())
+            decoded = replace(series, decoded=series.volume())
         except (InputError, Unsuitable):
             return  # whoever takes it meets the same again, and says so
         with self._lock:
             if paths == self._paths:
-                self._made = made
+                self._made = decoded

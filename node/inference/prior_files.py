@@ -52,12 +52,12 @@ class PriorFinder:
         """
         try:
             with closing(self.studies.reports(wanted, read_header(first), folder / "reports")) as studies:
-                found = (latest_report([read_header(path) for path in files], names) for files in studies)
-                report = next((one for one in found if one is not None), None)
+                candidates = (latest_report([read_header(path) for path in files], names) for files in studies)
+                report = next((one for one in candidates if one is not None), None)
         except NodeError as error:
             logger.warning("no earlier analysis for pipeline %s: %s", " or ".join(names), error)
-            told = f"Earlier analyses could not be asked for at {wanted.source}; nothing was compared."
-            return PriorFiles(without=told)
+            remark = f"Earlier analyses could not be asked for at {wanted.source}; nothing was compared."
+            return PriorFiles(without=remark)
         if report is not None and contradictions([read_header(first), report], PRIOR):
             logger.warning("earlier report %s is of another patient", report.SOPInstanceUID)
             report = None
@@ -81,8 +81,8 @@ class PriorFinder:
         if not series:
             return None
         here = self._here(lambda ledger: result_path(ledger, uid))
-        found = here or self._fetch(wanted, report, series, folder)
-        return next((path for path in found if str(read_header(path).SOPInstanceUID) == uid), None)
+        objects = here or self._fetch(wanted, report, series, folder)
+        return next((path for path in objects if str(read_header(path).SOPInstanceUID) == uid), None)
 
     def _here(self, paths: Callable[[sa.Connection], list[str]]) -> tuple[Path, ...]:
         with self.engine.connect() as connection:

@@ -93,8 +93,8 @@ def run_trial(
 
     Raises ``NotFoundError`` when there is no DICOM file, what loading raises, and what the pipeline raises itself.
     """
-    found, skipped = series_below([folder], progress)
-    groups = list(found.values())
+    series, skipped = series_below([folder], progress)
+    groups = list(series.values())
     progress(f"loading {name} on {device}", 0, 1)
     started = time.monotonic()
     pipeline = load_pipeline(name, table, device)

@@ -113,8 +113,8 @@ def _drop_capabilities() -> None:
     effective, permitted, _, more_effective, more_permitted, _ = struct.unpack("=6I", words.raw)
     if not ((effective | permitted) & ~_DAC_OVERRIDE or more_effective or more_permitted):
         return  # systemd's filter lets a service not even ask
-    kept = struct.pack("=6I", effective & _DAC_OVERRIDE, permitted & _DAC_OVERRIDE, 0, 0, 0, 0)
-    if library.capset(header, kept) != 0:
+    remaining = struct.pack("=6I", effective & _DAC_OVERRIDE, permitted & _DAC_OVERRIDE, 0, 0, 0, 0)
+    if library.capset(header, remaining) != 0:
         raise PlatformError(f"pipelines run without capabilities: {os.strerror(ctypes.get_errno())}")
 
 

@@ -302,10 +302,10 @@ class Jobs:
         # In this order: an executor that starts in between must not look like one that is gone.
         pending = self._client.list_workflows(status="PENDING", load_input=False, load_output=False)
         alive = self._heart.beat()
-        gone = sorted({w.executor_id for w in pending if w.executor_id} - alive)
-        if gone:
-            logger.warning("jobs: putting back the work of %s", ", ".join(gone))
-            DBOS._recover_pending_workflows(gone)  # noqa: SLF001 - no public call; contract-tested, version pinned
+        dead = sorted({w.executor_id for w in pending if w.executor_id} - alive)
+        if dead:
+            logger.warning("jobs: putting back the work of %s", ", ".join(dead))
+            DBOS._recover_pending_workflows(dead)  # noqa: SLF001 - no public call; contract-tested, version pinned
         with self._engine.connect() as connection:
             delivered = delivered_jobs(connection)
         for job_id in delivered:

@@ -106,10 +106,10 @@ def encode_derived(
         slice_[top : top + rows, left : left + columns]
         for slice_, (top, left) in zip(volume.array, places, strict=True)
     ]
-    kept = _type_for(slices, source, series)
+    pixel_type = _type_for(slices, source, series)
     for index, (path, original) in enumerate(zip(source.paths, source.datasets, strict=True)):
         image = _header(original, path)
-        _store(image, original, path, slices[index], kept)
+        _store(image, original, path, slices[index], pixel_type)
         _describe(image, original, series, description)
         if "ReferencedFrameNumber" in original:
             image.InstanceNumber = index + 1
@@ -126,13 +126,13 @@ def _header(original: Dataset, path: Path) -> Dataset:
     """Return the attributes of the source that belong to the IOD and still apply; identity is stamped later."""
     frame = "ReferencedFrameNumber" in original
     header = single_image(original) if frame else dcmread(path, stop_before_pixels=True)
-    kept = (attributes_of(str(header.SOPClassUID)) | _RESCALE | {"SpecificCharacterSet"}) - _DROPPED
+    keywords = (attributes_of(str(header.SOPClassUID)) | _RESCALE | {"SpecificCharacterSet"}) - _DROPPED
     if rescale(original) == (1, 0) and original.Modality != "CT":
-        kept -= _RESCALE  # the MR Image IOD has none
+        keywords -= _RESCALE  # the MR Image IOD has none
     for tag in list(header.keys()):
         overlay = 0x6000 <= tag.group < 0x6100
         identity = tag in identity_tags() and tag != 0x00080005
-        if overlay or identity or keyword_for_tag(tag) not in kept:
+        if overlay or identity or keyword_for_tag(tag) not in keywords:
             del header[tag]
     syntax = header.file_meta.TransferSyntaxUID
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -71,22 +71,22 @@ def encode(
 
     Raises ``EncodeError`` when findings cannot become valid objects; it names the kinds that cannot be made.
     """
-    found = analysis.findings or Findings()
-    if analysis.outcome in ANALYSED - {"partial"} and analysis.outcome != outcome_of(found):
+    results = analysis.findings or Findings()
+    if analysis.outcome in ANALYSED - {"partial"} and analysis.outcome != outcome_of(results):
         raise EncodeError(f"Analysis.outcome is {analysis.outcome!r}, which its findings contradict; use outcome_of()")
     key = analysis_key(analysis, source)
     identity = Identity.read(source)
-    geometry = _geometry(source) if found.derived or found.all_segments or found.maps else None
+    geometry = _geometry(source) if results.derived or results.all_segments or results.maps else None
     objects: list[EncodedObject] = []
     if geometry is not None:
-        for (place, series), kind in product(enumerate(found.derived), _DERIVED):
+        for (place, series), kind in product(enumerate(results.derived), _DERIVED):
             if kind in kinds:
                 objects += encode_derived(
                     analysis, source, series, geometry=geometry, place=place, key=key, kind=kind, identity=identity
                 )
     if analysis.outcome == "derived":
         return tuple(objects)
-    findings = place_findings(found, source, geometry, key) if geometry is not None else ()
+    findings = place_findings(results, source, geometry, key) if geometry is not None else ()
     if earlier is not None and earlier.seg is not None:
         findings = keep_tracking(findings, earlier.seg, source.datasets)
     work = _Work(
@@ -109,14 +109,14 @@ def encode(
     return tuple(objects)
 
 
-def _objects(work: _Work, made: list[EncodedReference]) -> Iterator[EncodedReference]:
-    """Everything on the findings, without identity; ``made``: what there is already. The reports name it all."""
+def _objects(work: _Work, encoded: list[EncodedReference]) -> Iterator[EncodedReference]:
+    """Everything on the findings, without identity; ``encoded``: what there is already. The reports name it all."""
     segmentations: dict[str, Segmentation] = {}
     for kind, dataset in chain(_segmentations(work), _shown(work), _maps(work)):
         if isinstance(dataset, Segmentation):
             segmentations[kind] = dataset
         yield kind, dataset
-        made.append((kind, dataset))
+        encoded.append((kind, dataset))
     for kind, on in _REPORTS.items():
         if kind in work.kinds:
             report = encode_sr(
@@ -125,7 +125,7 @@ def _objects(work: _Work, made: list[EncodedReference]) -> Iterator[EncodedRefer
                 work.headers,
                 findings=work.findings,
                 seg=segmentations.get(on),
-                others=[one for one in made if all(one[0] in p for p in work.profiles if kind in p)],
+                others=[one for one in encoded if all(one[0] in p for p in work.profiles if kind in p)],
                 key=work.key,
                 kind=kind,
             )
@@ -170,16 +170,16 @@ def _shown(work: _Work) -> Iterator[EncodedReference]:
 
 
 def _maps(work: _Work) -> Iterator[EncodedReference]:
-    found = work.analysis.findings or Findings()
+    findings = work.analysis.findings or Findings()
     if work.geometry is None or "parametric map" not in work.kinds:
         return
-    for place, entry in enumerate(found.maps):
+    for place, entry in enumerate(findings.maps):
         with _making("parametric map"):
-            made = encode_map(
+            encoded = encode_map(
                 work.analysis, work.source, work.headers, of=entry, geometry=work.geometry, place=place, key=work.key
             )
-        if made is not None:
-            yield "parametric map", made
+        if encoded is not None:
+            yield "parametric map", encoded
 
 
 @contextmanager

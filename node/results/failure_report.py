@@ -35,7 +35,7 @@ def stated_identity(paths: Collection[Path]) -> Dataset:
     Raises ``InputError`` when there is none, ``IdentityError`` when the files contradict one another.
     """
     tags = frozenset(tag for tag in identity_tags() if dictionary_VR(tag) in STR_VR)
-    found: list[Dataset] = []
+    headers: list[Dataset] = []
     faults: list[str] = []
     for path in paths:
         try:
@@ -43,12 +43,12 @@ def stated_identity(paths: Collection[Path]) -> Dataset:
         except InputError as error:
             faults.append(str(error))
         else:
-            found.append(Dataset({BaseTag(tag): _raw(BaseTag(tag), value) for tag, value in values.items()}))
-    if not found:
+            headers.append(Dataset({BaseTag(tag): _raw(BaseTag(tag), value) for tag, value in values.items()}))
+    if not headers:
         raise InputError(f"no file says whose images they are: {faults[0] if faults else 'there is none'}")
-    if keywords := contradictions([_copy(one) for one in found]):
+    if keywords := contradictions([_copy(one) for one in headers]):
         raise IdentityError(f"{', '.join(keywords)}: the images contradict one another; send them under one identity")
-    return found[0]
+    return headers[0]
 
 
 def identity_of(stated: Dataset) -> Identity:

@@ -79,10 +79,10 @@ def _encodes(text: str, encoding: str) -> bool:
 @cache
 def register() -> frozenset[int]:
     """Register the typefaces with reportlab; return the code points of the embedded one."""
-    found = find_spec("matplotlib")  # brings the face; nothing of it is imported
-    if found is None or found.origin is None:
+    spec = find_spec("matplotlib")  # brings the face; nothing of it is imported
+    if spec is None or spec.origin is None:
         raise EncodeError("the typeface DejaVu Sans is missing: install matplotlib, which brings it", ["pdf"])
-    pdfmetrics.registerFont(TTFont(FACE, Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"))
+    pdfmetrics.registerFont(TTFont(FACE, Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"))
     for face, _ in _EAST_ASIAN:
         pdfmetrics.registerFont(UnicodeCIDFont(face))
     points = pdfmetrics.getFont(FACE).face.charToGlyph

@@ -149,7 +149,7 @@ def _restore(dataset: Dataset, images: Mapping[str, Dataset]) -> None:
     for element in dataset:
         if element.VR != "SQ":
             continue
-        kept: dict[str, Dataset] = {}
+        originals: dict[str, Dataset] = {}
         for place, item in enumerate(element.value):
             image = images.get(str(item.get("ReferencedSOPInstanceUID", "")))
             if image is not None:
@@ -158,13 +158,13 @@ def _restore(dataset: Dataset, images: Mapping[str, Dataset]) -> None:
                 if "ReferencedFrameNumber" in image and (
                     "SeriesInstanceUID" not in dataset or element.keyword == "ReferencedImageSequence"
                 ):
-                    same = kept.get(image.SOPInstanceUID, item)
+                    same = originals.get(image.SOPInstanceUID, item)
                     before = [] if same is item else np.atleast_1d(same.ReferencedFrameNumber).tolist()
                     same.ReferencedFrameNumber = [*before, int(image.ReferencedFrameNumber)]
-            kept.setdefault(str(image.SOPInstanceUID) if image is not None else f"other {place}", item)
+            originals.setdefault(str(image.SOPInstanceUID) if image is not None else f"other {place}", item)
             _restore(item, images)
-        if len(kept) < len(element.value):
-            element.value = list(kept.values())
+        if len(originals) < len(element.value):
+            element.value = list(originals.values())
 
 
 def rescale(dataset: Dataset) -> tuple[float, float]:

@@ -122,10 +122,10 @@ def draw_key_image(analysis: Analysis, source: Source, finding: Finding, finding
     part = detail or (slice(0, values.shape[0]), slice(0, values.shape[1]))
 
     def inset() -> Image.Image:
-        made = render(values[part], spacing, COLUMN, window)
-        draw_outline(made, mask[part], finding.colour, 1)
-        insets.append(made)
-        return made
+        picture = render(values[part], spacing, COLUMN, window)
+        draw_outline(picture, mask[part], finding.colour, 1)
+        insets.append(picture)
+        return picture
 
     if detail is not None:
         _draw_axes(inset(), finding, detail)
@@ -187,7 +187,7 @@ def _lines(
     analysis: Analysis, finding: Finding, findings: Sequence[Finding], window: tuple[float, float]
 ) -> list[tuple[str, Colour]]:
     of = sum(f.lesion == finding.lesion for f in findings)
-    said: list[tuple[str, Colour]] = [
+    lines: list[tuple[str, Colour]] = [
         (plain(finding.segment.label), finding.colour),
         (f"{finding.number} of {of}", FAINT),
         *((plain(line, 1024), INK) for line in (*finding.described(), *finding.measured())),
@@ -196,11 +196,11 @@ def _lines(
         (plain(f"{analysis.algorithm.name} {analysis.algorithm.version}"), FAINT),
     ]
     if analysis.outcome == "partial":
-        said.append((plain(f"Analysed in part: {analysis.reason}", 1024), WARNING))
+        lines.append((plain(f"Analysed in part: {analysis.reason}", 1024), WARNING))
     if analysis.supersession:
-        said.append((analysis.supersession, INK))
-    said.append((NOTICE, WARNING))
-    return [(part, colour) for line, colour in said for part in textwrap.wrap(line, 36) or [""]]
+        lines.append((analysis.supersession, INK))
+    lines.append((NOTICE, WARNING))
+    return [(part, colour) for line, colour in lines for part in textwrap.wrap(line, 36) or [""]]
 
 
 def _compose(slice_picture: Image.Image, insets: Sequence[Image.Image], lines: list[tuple[str, Colour]]) -> Image.Image:

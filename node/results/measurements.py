@@ -83,7 +83,7 @@ class Statistics:
 
 def values_in(masks: Sequence[PlacedMask], source: Source) -> list[Statistics]:
     """Of the source's voxels inside each mask; every image with one is read once and not kept."""
-    found = [Statistics() for _ in masks]
+    statistics = [Statistics() for _ in masks]
     slices = sorted({index for mask in masks for index in mask.images})
     for index, stored in zip(slices, source.stored(slices), strict=True):
         for number, mask in enumerate(masks):
@@ -91,8 +91,8 @@ def values_in(masks: Sequence[PlacedMask], source: Source) -> list[Statistics]:
             if 0 <= at < len(mask.voxels) and mask.areas[at]:
                 inside = stored[mask.box[1:]][mask.voxels[at]]  # their LUT alone: that of all takes ten times as long
                 values = apply_modality_lut(inside, source.datasets[index])
-                found[number] = found[number].with_values(values.astype(np.float64, copy=False))
-    return found
+                statistics[number] = statistics[number].with_values(values.astype(np.float64, copy=False))
+    return statistics
 
 
 def intensities(values: Statistics, image: Dataset) -> tuple[Measurement, ...]:

@@ -56,7 +56,7 @@ def encode_map(
     first.update(headers[0])
     first.update(headers[part.start])
     try:
-        made = ParametricMap(
+        parametric_map = ParametricMap(
             source_images=[as_single(h) for h in (first, *headers[part.start + 1 : part.stop])],
             pixel_array=values[part],
             series_instance_uid=derive_uid(key, "parametric map", place, "series"),
@@ -90,26 +90,26 @@ def encode_map(
     except ValueError as error:  # what highdicom says of values; anything else is a fault of ours
         raise EncodeError(f"Map {of.name!r} of pipeline {analysis.pipeline} cannot be built: {error}") from error
     organization = derive_uid(key, "map dimensions", place)
-    for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+    for item in (*parametric_map.DimensionOrganizationSequence, *parametric_map.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
-    _along_normal(made, headers[part], values[part])
-    made.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy(source)]
-    describe_body_part(made, source)
-    return made
+    _along_normal(parametric_map, headers[part], values[part])
+    parametric_map.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy(source)]
+    describe_body_part(parametric_map, source)
+    return parametric_map
 
 
-def _along_normal(made: ParametricMap, headers: Sequence[Dataset], values: NDArray[np.float32]) -> None:
+def _along_normal(parametric_map: ParametricMap, headers: Sequence[Dataset], values: NDArray[np.float32]) -> None:
     """Frames in the order of ``headers``; highdicom sorts them the other way round."""
     groups = {
         tuple(float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient): group
-        for group in made.PerFrameFunctionalGroupsSequence
+        for group in parametric_map.PerFrameFunctionalGroupsSequence
     }
-    made.PerFrameFunctionalGroupsSequence = [
+    parametric_map.PerFrameFunctionalGroupsSequence = [
         groups[tuple(float(v) for v in header.ImagePositionPatient)] for header in headers
     ]
-    for number, group in enumerate(made.PerFrameFunctionalGroupsSequence, 1):
+    for number, group in enumerate(parametric_map.PerFrameFunctionalGroupsSequence, 1):
         group.FrameContentSequence[0].DimensionIndexValues = number
-    made.FloatPixelData = values.astype("<f4").tobytes()
+    parametric_map.FloatPixelData = values.astype("<f4").tobytes()
 
 
 def _anatomy(source: Source) -> Dataset:

@@ -111,7 +111,7 @@ def draw_page(
     rl_config.useA85 = 0  # pictures as they are: written as text they take a fifth more, and most of the time
     algorithm = analysis.algorithm
     identity = {title: _stated(source.datasets[0], keyword) for title, keyword in _IDENTITY}
-    said = (*identity.values(), *analysis.remarks, *(finding.segment.label for finding in findings))
+    texts = (*identity.values(), *analysis.remarks, *(finding.segment.label for finding in findings))
     story: list[Flowable] = [
         _text(f"AI report: {analysis.title}", 15),
         _text(NOTICE, 10, colors.HexColor("#b04000")),
@@ -135,7 +135,7 @@ def draw_page(
     story += [
         _text(f"Made by {made_with}{digest}, ainode {__version__}, {at:%Y-%m-%d %H:%M}.", 7),
         _text(f"From {len(source.datasets)} images of series {source.series_instance_uid}.", 7),
-        *([] if all(map(typeface.embeds, said)) else [_text(_LETTERS, 7)]),
+        *([] if all(map(typeface.embeds, texts)) else [_text(_LETTERS, 7)]),
         _text("Computed without human review. It replaces neither the images nor their reading by a physician.", 7),
     ]
     buffer = BytesIO()

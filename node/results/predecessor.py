@@ -54,10 +54,14 @@ class Predecessor:
     def named(self, moment: datetime) -> str:
         """Name the predecessor as seen from ``moment`` on the study's clock."""
         try:
-            made = datetime.strptime(self.made, "%Y%m%d%H%M%S")  # noqa: DTZ007 - local, as the study's times are
+            created = datetime.strptime(self.made, "%Y%m%d%H%M%S")  # noqa: DTZ007 - local, as the study's times are
         except ValueError:
             return "an earlier report"
-        return f"the report of {made:%H:%M}" if made.date() == moment.date() else f"the report of {made:%Y-%m-%d %H:%M}"
+        return (
+            f"the report of {created:%H:%M}"
+            if created.date() == moment.date()
+            else f"the report of {created:%Y-%m-%d %H:%M}"
+        )
 
 
 def superseding(analysis: Analysis, earlier: Predecessor | None, moment: datetime) -> Analysis:

@@ -124,11 +124,11 @@ def detail_of(mask: Array, shape: tuple[int, ...]) -> tuple[slice, slice] | None
 
     ``None`` when the finding is large enough to see.
     """
-    found = ndimage.find_objects(mask.astype(np.int8))[0]
-    side = max(3 * max(s.stop - s.start for s in found), 24)
+    box = ndimage.find_objects(mask.astype(np.int8))[0]
+    side = max(3 * max(s.stop - s.start for s in box), 24)
     if side > 0.6 * min(shape):
         return None
-    starts = [int(np.clip((s.start + s.stop - side) // 2, 0, n - side)) for s, n in zip(found, mask.shape, strict=True)]
+    starts = [int(np.clip((s.start + s.stop - side) // 2, 0, n - side)) for s, n in zip(box, mask.shape, strict=True)]
     return slice(starts[0], starts[0] + side), slice(starts[1], starts[1] + side)
 
 

@@ -131,7 +131,7 @@ def _past(connection: sa.Connection, spool: Spool, row: sa.Row[Any], config: Con
 
 def _changes(connection: sa.Connection, study: _Study, rules: Sequence[Rule]) -> list[Change]:
     decisions = decide_study(study.pasts, rules)
-    found = []
+    changes = []
     for row in study.rows:
         jobs = connection.execute(
             sa.select(job.c.pipeline, job.c.destinations).where(
@@ -144,7 +144,7 @@ def _changes(connection: sa.Connection, study: _Study, rules: Sequence[Rule]) ->
         before = {one.pipeline: sorted(one.destinations) for one in jobs}
         after = {route.pipeline: sorted(route.destinations) for route in verdict.routes}
         if before != after:
-            found.append(
+            changes.append(
                 Change(
                     study_instance_uid=row.study_instance_uid,
                     series_instance_uid=row.series_instance_uid,
@@ -157,4 +157,4 @@ def _changes(connection: sa.Connection, study: _Study, rules: Sequence[Rule]) ->
                     trace=verdict.trace,
                 )
             )
-    return found
+    return changes

@@ -34,16 +34,16 @@ def decide_study(study: Mapping[str, Past], rules: Sequence[Rule]) -> dict[str, 
             Candidate(
                 series_instance_uid=uid,
                 generation=1,
-                companion=found.companion,
-                marks=found.marks,
+                companion=weight.companion,
+                marks=weight.marks,
                 complete_at=0.0,
                 complete=True,
                 decided=False,
-                region=found.region,
+                region=weight.region,
             )
             for uid, one in study.items()
-            for found in weigh(one.header, one.images, one.region, decisions[uid], rules)
-            if found.rule == rule.name
+            for weight in weigh(one.header, one.images, one.region, decisions[uid], rules)
+            if weight.rule == rule.name
         ]
         for verdict in settle(rule, candidates, ready=True, at=inf):
             uid = verdict.series_instance_uid

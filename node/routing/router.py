@@ -132,8 +132,10 @@ class Router:
             where = {"study_instance_uid": study_uid, "series_instance_uid": series_uid}
             connection.execute(sa.insert(event).values(**where, at=at, what="complete", detail=completion.signal))
             for by in known.unrelated:
-                told = f"{by} does not count: another device sent the images; if it is the same one, give both a group"
-                connection.execute(sa.insert(event).values(**where, at=at, what="signal disregarded", detail=told))
+                remark = (
+                    f"{by} does not count: another device sent the images; if it is the same one, give both a group"
+                )
+                connection.execute(sa.insert(event).values(**where, at=at, what="signal disregarded", detail=remark))
             supersede_jobs(connection, study_uid, series_uid, generation)
             self._decider.record(connection, where, generation=generation, ruling=ruling, completion=completion, at=at)
         del self._waiting[study_uid, series_uid]

@@ -252,40 +252,40 @@ def _never_analysed(header: Dataset) -> str:
 
 
 def _conditions(header: Dataset, selection: Selection) -> list[dict[str, Any]]:
-    told = []
+    entries = []
     for table, forbids in ((selection.match, False), (selection.unless, True)):
         for path, wanted in table.items():
             condition = parse_condition(path, wanted)
-            found = _values(header, condition.tags)
-            told.append(_told(condition, found, holds=condition.matches(found), forbids=forbids))
-    return told
+            values = _values(header, condition.tags)
+            entries.append(_told(condition, values, holds=condition.matches(values), forbids=forbids))
+    return entries
 
 
-def _told(condition: Condition, found: list[str], *, holds: bool, forbids: bool) -> dict[str, Any]:
+def _told(condition: Condition, values: list[str], *, holds: bool, forbids: bool) -> dict[str, Any]:
     hidden = condition.identifies
     wanted = list(condition.wanted) if len(condition.wanted) > 1 else condition.wanted[0]
     return {
         "attribute": condition.path,
         "wanted": WITHHELD if hidden else wanted,
-        "found": [WITHHELD] if hidden else found,
+        "found": [WITHHELD] if hidden else values,
         "matched": holds != forbids,
         **({"unless": True} if forbids else {}),
     }
 
 
 def _origin_conditions(rule: Rule, origin: Origin) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     if rule.senders:
         matched = any(_is_sender(one, title, address) for one in rule.senders for title, address in origin.senders)
-        found = [f"{title} at {address}" for title, address in origin.senders]
-        told.append({"attribute": "senders", "wanted": list(rule.senders), "found": found, "matched": matched})
+        values = [f"{title} at {address}" for title, address in origin.senders]
+        entries.append({"attribute": "senders", "wanted": list(rule.senders), "found": values, "matched": matched})
     if rule.hours:
         begin, end = parse_hours(rule.hours)
         at = origin.received_at.time() if origin.received_at else None
         inside = at is not None and (begin <= at < end if begin < end else at >= begin or at < end)
-        found = [f"{at:%H:%M}"] if at else []
-        told.append({"attribute": "hours", "wanted": rule.hours, "found": found, "matched": inside})
-    return told
+        values = [f"{at:%H:%M}"] if at else []
+        entries.append({"attribute": "hours", "wanted": rule.hours, "found": values, "matched": inside})
+    return entries
 
 
 def _is_sender(wanted: str, title: str, address: str) -> bool:
@@ -294,7 +294,7 @@ def _is_sender(wanted: str, title: str, address: str) -> bool:
     except ValueError:  # then it is an AE title, and those are compared as they are (PS3.8 9.3.2)
         return fnmatchcase(title.strip(), wanted.strip().replace("[", "[[]"))
     try:
-        found = ip_address(address.partition("%")[0])
+        own = ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    return (getattr(found, "ipv4_mapped", None) or found) in network
+    return (getattr(own, "ipv4_mapped", None) or own) in network

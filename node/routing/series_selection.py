@@ -79,8 +79,8 @@ def weigh(
         rule, companion = by_name[entry["rule"]], entry.get("companion", "")
         if entry["matched"] and (companion or entry["chosen"] is None):
             prefer = rule.companions[companion].prefer if companion else rule.prefer
-            found = marks(prefer, header, images)
-            weights.append(Weight(rule=rule.name, companion=companion, marks=found, region=region))
+            own_marks = marks(prefer, header, images)
+            weights.append(Weight(rule=rule.name, companion=companion, marks=own_marks, region=region))
     return weights
 
 

@@ -35,8 +35,8 @@ def shift_mm(now: Volume, then: Volume) -> Array | None:
     fixed = [rfftn(part, shape).conj() for part in (second_mask, second, second**2)]
 
     def of(a: int, b: int) -> Array:
-        found: Array = irfftn(moved[a] * fixed[b], shape)
-        return found
+        product: Array = irfftn(moved[a] * fixed[b], shape)
+        return product
 
     common = np.maximum(of(0, 0), 1.0)
     ours, theirs = of(1, 0), of(0, 1)

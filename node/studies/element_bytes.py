@@ -43,15 +43,15 @@ def top_elements(path: Path, wanted: Collection[int]) -> dict[int, bytes]:
                 raise InputError(f"{path.name}: has no File Meta Information Group Length; this node did not write it")
             start = 144 + int.from_bytes(content[140:144], "little")
             if syntax != DeflatedExplicitVRLittleEndian:
-                found, last = _walk(content, start, set(wanted), syntax)
+                elements, last = _walk(content, start, set(wanted), syntax)
             else:
                 head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[start:], _HEAD_BYTES)
-                found, last = _walk(head, 0, set(wanted), syntax)
+                elements, last = _walk(head, 0, set(wanted), syntax)
     except (InvalidDicomError, OSError, EOFError, ValueError, zlib.error) as fault:
         raise InputError(f"{path.name}: cannot be read as DICOM ({fault}); ask the sender for it again") from fault
     if last < _SERIES_INSTANCE_UID:
         raise InputError(f"{path.name}: cannot be read beyond ({last >> 16:04X},{last & 0xFFFF:04X})")
-    return dict(sorted(found.items()))
+    return dict(sorted(elements.items()))
 
 
 def _walk(  # noqa: C901, PLR0912 - one loop
@@ -64,7 +64,7 @@ def _walk(  # noqa: C901, PLR0912 - one loop
     implicit = syntax == ImplicitVRLittleEndian
     nesting: list[tuple[str, bool]] = []
     """What is open with undefined length, and whether VRs were implicit around it."""
-    found: dict[int, bytes] = {}
+    elements: dict[int, bytes] = {}
     last = 0
     try:
         while at < len(content):
@@ -98,9 +98,9 @@ def _walk(  # noqa: C901, PLR0912 - one loop
                 implicit = implicit or vr == b"UN"  # PS3.5 6.2.2: then it is encoded like that inside
             else:
                 if not nesting and group << 16 | number in wanted and length <= _VALUE_BYTES and vr != b"SQ":
-                    found[group << 16 | number] = bytes(content[after : after + length])
+                    elements[group << 16 | number] = bytes(content[after : after + length])
                 after += length
             at = after
     except error:  # a header that the file has no room for
         pass
-    return found, last
+    return elements, last

@@ -176,19 +176,19 @@ def _stack(datasets: Sequence[Dataset], alike: Sequence[int], left_out: list[str
     if several:
         occur = "1 slice position occurs" if several == 1 else f"{several} slice positions occur"
         left_out.append(f"{occur} more than once; the last image of each was analysed")
-    kept = [place[-1] for place in places]
-    placed = np.array([positions[i] for i in kept])
+    chosen = [place[-1] for place in places]
+    placed = np.array([positions[i] for i in chosen])
     steps = np.diff(placed @ normal)
     first, last = _longest_run(np.diff(placed, axis=0), steps)
     words, gap = _irregularity(steps)
-    if last - first + 1 < len(kept):
+    if last - first + 1 < len(chosen):
         words = words or "the slices are shifted against each other"
         if last - first + 1 <= LEAST_PART * len(alike):
             fault = f"{words}; the largest regular part has {last - first + 1} of {len(alike)} images"
             return unplaced(datasets, fault, gap=gap)
         left_out.append(f"{words}; the largest regular part was analysed, {last - first + 1} of {len(alike)} images")
-    kept, placed = kept[first : last + 1], placed[first : last + 1]
-    return _regular(datasets, kept, placed, left_out, gap=gap)
+    chosen, placed = chosen[first : last + 1], placed[first : last + 1]
+    return _regular(datasets, chosen, placed, left_out, gap=gap)
 
 
 def _longest_run(vectors: Floats, steps: Floats) -> tuple[int, int]:
@@ -224,15 +224,15 @@ def _irregularity(steps: Floats) -> tuple[str, bool]:
 
 
 def _regular(
-    datasets: Sequence[Dataset], kept: Sequence[int], placed: Floats, left_out: Sequence[str], *, gap: bool
+    datasets: Sequence[Dataset], chosen: Sequence[int], placed: Floats, left_out: Sequence[str], *, gap: bool
 ) -> Grid:
-    first = datasets[kept[0]]
+    first = datasets[chosen[0]]
     normal = slice_normal(first)
     cosines = np.asarray([float(v) for v in first.ImageOrientationPatient])
     row_spacing, column_spacing = (float(v) for v in first.PixelSpacing)
-    step = float((placed[-1] - placed[0]) @ normal) / (len(kept) - 1) if len(kept) > 1 else _single_step(first)
+    step = float((placed[-1] - placed[0]) @ normal) / (len(chosen) - 1) if len(chosen) > 1 else _single_step(first)
     shift = (placed - placed[0]) @ np.stack([cosines[3:], cosines[:3]], axis=1)  # mm along rows and columns
-    if len(kept) > 1 and np.abs(shift[-1]).max() > SHEAR_LIMIT * step * (len(kept) - 1):
+    if len(chosen) > 1 and np.abs(shift[-1]).max() > SHEAR_LIMIT * step * (len(chosen) - 1):
         return unplaced(datasets, "the slices are shifted against each other by more than a tilted gantry does")
     pixels = np.rint(shift / [row_spacing, column_spacing]).astype(int)
     pixels -= pixels.min(axis=0)
@@ -242,7 +242,7 @@ def _regular(
     affine[:3, 2] = cosines[:3] * column_spacing
     affine[:3, 3] = placed[0] - affine[:3, 1:3] @ pixels[0]
     return Grid(
-        order=tuple(kept),
+        order=tuple(chosen),
         affine=affine,
         fault="",
         left_out="; ".join(left_out),
@@ -263,10 +263,10 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> Floats | None:
     """The finite values of an attribute that has so many; ``None`` when it has others."""
     try:
         value: Any = dataset.get(keyword)
-        found = np.atleast_1d(np.asarray(value, dtype=float))
+        values = np.atleast_1d(np.asarray(value, dtype=float))
     except (ArithmeticError, TypeError, ValueError):
         return None
-    return found if found.shape == (count,) and np.isfinite(found).all() else None
+    return values if values.shape == (count,) and np.isfinite(values).all() else None
 
 
 def _integer(dataset: Dataset, keyword: str) -> int:

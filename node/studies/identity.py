@@ -53,11 +53,11 @@ def _differ(values: Sequence[Parts], *, stated_by_all: bool) -> bool:
 
 
 def _undecoded(header: Dataset, keywords: Sequence[str]) -> tuple[object, ...]:
-    found = []
+    values = []
     for tag in map(Tag, ("SpecificCharacterSet", *keywords)):
         element = header.get_item(tag) if tag in header else None
-        found.append(element.value if isinstance(element, RawDataElement) else str(element and element.value))
-    return tuple(found)
+        values.append(element.value if isinstance(element, RawDataElement) else str(element and element.value))
+    return tuple(values)
 
 
 def _value(header: Dataset, keyword: str) -> Parts:

@@ -20,19 +20,19 @@ def unmet(needs: Needs, series: SourceSeries) -> str:
     if needs.planes and plane not in needs.planes:
         return f"the slices are {plane}, needed is {_either(needs.planes)}"
     step, row, column = (float(v) for v in np.linalg.norm(series.grid.affine[:3, :3], axis=0))
-    for what, found, limit in (
+    for what, value, limit in (
         ("slices are", step if len(series.datasets) > 1 else 0.0, needs.max_slice_spacing_mm),
         ("pixels are", max(row, column), needs.max_pixel_spacing_mm),
     ):
-        if limit is not None and found > limit:
-            return f"{what} {written(found)} mm apart, at most {written(limit)} mm are needed"
+        if limit is not None and value > limit:
+            return f"{what} {written(value)} mm apart, at most {written(limit)} mm are needed"
     first = series.datasets[0]
-    for what, found, limit in (
+    for what, value, limit in (
         ("images cover", step * len(series.datasets), needs.min_coverage_mm),
         ("images are wide", min(row * int(first.Rows), column * int(first.Columns)), needs.min_field_mm),
     ):
-        if limit is not None and found < limit:
-            return f"{what} {found:.0f} mm, at least {written(limit)} mm are needed"
+        if limit is not None and value < limit:
+            return f"{what} {value:.0f} mm, at least {written(limit)} mm are needed"
     return _unusual(needs, series)
 
 

@@ -82,10 +82,10 @@ def _class_fault(header: Dataset, modality: str) -> str:
 def _kind_fault(header: Dataset) -> str:
     values = [*_texts(header, "ImageType"), *_texts(header, "VolumeBasedCalculationTechnique")]
     words = [f"_{'_'.join(re.findall('[A-Z0-9]+', value.upper()))}_" for value in values]
-    for kinds, said in ((_LOCALIZERS, "it is a localizer"), (_PICTURES, "it is a computed view, not a slice")):
+    for kinds, reason in ((_LOCALIZERS, "it is a localizer"), (_PICTURES, "it is a computed view, not a slice")):
         found = next((value for value, word in zip(values, words, strict=True) for k in kinds if f"_{k}_" in word), "")
         if found:
-            return f"{said} (ImageType {found})"
+            return f"{reason} (ImageType {found})"
     return ""
 
 
@@ -143,8 +143,8 @@ def _number(header: Dataset, keyword: str, default: float) -> float:
             return default
     except (ArithmeticError, TypeError, ValueError):
         return nan
-    found = numbers(header, keyword, 1)
-    return nan if found is None else float(found[0])
+    values = numbers(header, keyword, 1)
+    return nan if values is None else float(values[0])
 
 
 def _texts(header: Dataset, keyword: str) -> Sequence[str]:

@@ -192,8 +192,8 @@ def dense_box(hu: FloatArray) -> tuple[slice, slice]:
     dense = hu.max(axis=0) > AIR_HU
     spans = []
     for axis in (1, 0):
-        found = np.flatnonzero(dense.any(axis=axis))
-        first, last = (int(found[0]), int(found[-1])) if found.size else (0, -1)
+        indices = np.flatnonzero(dense.any(axis=axis))
+        first, last = (int(indices[0]), int(indices[-1])) if indices.size else (0, -1)
         spans.append(slice(max(first - AIR_MARGIN, 0), last + 1 + AIR_MARGIN))
     return spans[0], spans[1]
 

@@ -113,10 +113,10 @@ class Bundle:
             steps = parser.get(f"{key}#transforms")
             if not isinstance(steps, list):
                 continue
-            kept = [step for step in steps if not _name(step).startswith(unwanted)]
+            remaining = [step for step in steps if not _name(step).startswith(unwanted)]
             if key == "postprocessing":
-                kept = self._before_remap(kept)
-            parser[f"{key}#transforms"] = kept
+                remaining = self._before_remap(remaining)
+            parser[f"{key}#transforms"] = remaining
         return parser
 
     def _before_remap(self, steps: list[Any]) -> list[Any]:

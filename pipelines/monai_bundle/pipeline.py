@@ -102,19 +102,19 @@ class BundlePipeline:
         if not isinstance(prediction, MetaTensor):
             prediction = MetaTensor(prediction, meta=prepared.meta, applied_operations=prepared.applied_operations)
         answer = self._bundle.post({self._key: prepared, "pred": prediction})["pred"]
-        found = np.asarray(answer.cpu()).transpose(0, 3, 2, 1)
-        if found.shape[1:] != volume.array.shape:
+        labels = np.asarray(answer.cpu()).transpose(0, 3, 2, 1)
+        if labels.shape[1:] != volume.array.shape:
             raise WeightsError(
-                f"bundle {self._bundle.root.name} answers on a grid of {found.shape[1:]}, the series has "
+                f"bundle {self._bundle.root.name} answers on a grid of {labels.shape[1:]}, the series has "
                 f"{volume.array.shape}; its postprocessing must end with the inverse of its preprocessing"
             )
-        return findings_of(self._segments(volume, found), self._options.looked_for)
+        return findings_of(self._segments(volume, labels), self._options.looked_for)
 
-    def _segments(self, volume: Volume, found: NDArray[Any]) -> dict[str, Segment]:
+    def _segments(self, volume: Volume, label_map: NDArray[Any]) -> dict[str, Segment]:
         """One segment per class, empty where it is not seen: of a label map, or of overlapping channels."""
-        whole = found.shape[0] == 1
-        labels = np.rint(found[0]).astype(np.int32) if whole else found
-        present = {int(n) for n in np.unique(labels)} if whole else set(range(found.shape[0]))
+        whole = label_map.shape[0] == 1
+        labels = np.rint(label_map[0]).astype(np.int32) if whole else label_map
+        present = {int(n) for n in np.unique(labels)} if whole else set(range(label_map.shape[0]))
         nothing = volume.with_array(np.zeros(volume.array.shape, np.uint8))
         segments = {}
         for number in sorted(present | self._classes.keys()):

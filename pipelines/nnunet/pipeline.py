@@ -70,8 +70,8 @@ class NnunetPipeline:
     @property
     def needs(self) -> Needs:
         """The modality, as configured or as the channels say, on a regular grid."""
-        said = "CT" if any(name.upper() == "CT" for name in self._folder.channels) else "MR"
-        return Needs(modalities=frozenset({self._options.modality or said}), min_slices=2)
+        modality = "CT" if any(name.upper() == "CT" for name in self._folder.channels) else "MR"
+        return Needs(modalities=frozenset({self._options.modality or modality}), min_slices=2)
 
     def run(self, series: Series) -> Findings:
         images = channels(series, self._options.inputs, self._options.orientation)

@@ -90,13 +90,13 @@ def _read(path: Path, *, unpickle: bool) -> dict[str, Any]:
         raise WeightsError(f"weights: {path} does not exist; correct the option folds or checkpoint")
     try:
         with _numpy_numbers():
-            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=not unpickle)
+            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=not unpickle)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"weights: {path} is more than tensors and numbers and runs code when it is read; "
             "set the option unpickle = true only if you trust its author as you trust a program"
         ) from error
-    return found
+    return checkpoint
 
 
 @contextmanager

@@ -45,8 +45,8 @@ def texture(hu: npt.NDArray[np.float32], outline: Outline) -> Code:
     """
     inner = np.stack([ndimage.binary_erosion(plane) for plane in np.pad(outline.mask, ((0, 0), (1, 1), (1, 1)))])
     inner = inner[:, 1:-1, 1:-1]
-    kept = inner if 3 * inner.sum() >= outline.mask.sum() else outline.mask
-    share = float((hu[outline.box][kept] > SOLID_HU).mean())
+    region = inner if 3 * inner.sum() >= outline.mask.sum() else outline.mask
+    share = float((hu[outline.box][region] > SOLID_HU).mean())
     return SOLID if share >= WHOLLY else PART_SOLID if share >= PARTLY else NON_SOLID
 
 

@@ -34,17 +34,17 @@ def blobs(crop: Crop) -> list[Candidate]:
     summit = (response == ndimage.maximum_filter(response, 3)) & (response > LEAST_HU) & inside
     places = np.argwhere(summit)
     rank = response[summit] * _roundness(smooth, places)
-    kept: list[tuple[npt.NDArray[np.float64], float, float]] = []
+    accepted: list[tuple[npt.NDArray[np.float64], float, float]] = []
     for i in np.argsort(-rank):
-        if rank[i] < LEAST_HU or len(kept) == MAX_BLOBS:
+        if rank[i] < LEAST_HU or len(accepted) == MAX_BLOBS:
             break
         middle = (places[i][1:] + 0.5) * GRID_MM - 0.5
         diameter = 2 * np.sqrt(3) * SIGMAS_MM[places[i][0]]
-        if not any(np.linalg.norm(middle - m) < max(3.0, 0.35 * max(d, diameter)) for m, d, _ in kept):
-            kept.append((middle, diameter, float(rank[i])))
+        if not any(np.linalg.norm(middle - m) < max(3.0, 0.35 * max(d, diameter)) for m, d, _ in accepted):
+            accepted.append((middle, diameter, float(rank[i])))
     return [
         Candidate(centre=(float(z), float(y), float(x)), diameter_mm=float(d), bulge_hu=s)
-        for (z, y, x), d, s in ((crop.to_source(m), d, s) for m, d, s in kept)
+        for (z, y, x), d, s in ((crop.to_source(m), d, s) for m, d, s in accepted)
     ]
 
 

@@ -157,18 +157,18 @@ def peaks(heat: npt.NDArray[np.float32], crop: Crop, lowest: float) -> list[Cand
     summit = (logit == ndimage.maximum_filter(logit, 3)) & (logit > np.log(lowest / (1 - lowest)))
     cells = np.argwhere(summit)
     cells = cells[np.argsort(-logit[tuple(cells.T)])]
-    kept: list[tuple[npt.NDArray[np.float64], float, float]] = []
+    accepted: list[tuple[npt.NDArray[np.float64], float, float]] = []
     for cell in cells:
         _, size, *offset = heat[(slice(None), *cell)]
         middle = (cell + 0.5 + np.clip(offset, -1.5, 1.5)) * CELL_MM - 0.5
         diameter = float(np.clip(np.exp(size), 2.0, 60.0))
-        near = any(np.linalg.norm(middle - m) < max(3.0, 0.5 * max(diameter, d)) for m, d, _ in kept)
+        near = any(np.linalg.norm(middle - m) < max(3.0, 0.5 * max(diameter, d)) for m, d, _ in accepted)
         if not near:
-            kept.append((middle, diameter, float(1 / (1 + np.exp(-logit[tuple(cell)])))))
-        if len(kept) == MAX_CANDIDATES:
+            accepted.append((middle, diameter, float(1 / (1 + np.exp(-logit[tuple(cell)])))))
+        if len(accepted) == MAX_CANDIDATES:
             break
-    found = []
-    for middle, diameter, score in kept:
+    candidates = []
+    for middle, diameter, score in accepted:
         z, y, x = crop.to_source(middle)
-        found.append(Candidate(centre=(float(z), float(y), float(x)), diameter_mm=diameter, score=score))
-    return found
+        candidates.append(Candidate(centre=(float(z), float(y), float(x)), diameter_mm=diameter, score=score))
+    return candidates

@@ -68,8 +68,8 @@ def find_lungs(hu: npt.NDArray[np.float32], spacing: tuple[float, float, float])
     labels, count = ndimage.label(inside)
     volume_ml = np.bincount(labels.ravel(), minlength=count + 1)[1:] * GRID_MM**3 / 1000.0
     large = 1 + np.flatnonzero(volume_ml >= max(30.0, 0.08 * volume_ml.max(initial=0.0)))
-    kept = np.isin(labels, large)
-    if kept.sum() * GRID_MM**3 / 1000.0 < SMALLEST_LUNG_ML:
+    lungs_mask = np.isin(labels, large)
+    if lungs_mask.sum() * GRID_MM**3 / 1000.0 < SMALLEST_LUNG_ML:
         # A field of view that cuts through the lungs makes them "outside": look everywhere rather than nowhere.
         lung_like = (small > -950) & (small < -600)
         if lung_like.mean() < SMALLEST_LUNG_SHARE:
@@ -78,15 +78,15 @@ def find_lungs(hu: npt.NDArray[np.float32], spacing: tuple[float, float, float])
     radius = round(PLEURA_MM / GRID_MM)
     z, y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1, -radius : radius + 1]
     ball = z * z + y * y + x * x <= radius * radius
-    closed = ndimage.binary_closing(np.pad(kept, radius), ball)[(slice(radius, -radius),) * 3]
-    closed = ndimage.binary_dilation(closed | kept, iterations=1)
+    closed = ndimage.binary_closing(np.pad(lungs_mask, radius), ball)[(slice(radius, -radius),) * 3]
+    closed = ndimage.binary_dilation(closed | lungs_mask, iterations=1)
     return Lungs(
         mask=closed,
         found=True,
-        midline=_midline(kept),
-        lowest_cm2=_lung_cm2(kept[0], small[0]),
-        highest_cm2=_lung_cm2(kept[-1], small[-1]),
-        not_assessed=not_assessed(kept, small > BODY_HU),
+        midline=_midline(lungs_mask),
+        lowest_cm2=_lung_cm2(lungs_mask[0], small[0]),
+        highest_cm2=_lung_cm2(lungs_mask[-1], small[-1]),
+        not_assessed=not_assessed(lungs_mask, small > BODY_HU),
     )
 
 

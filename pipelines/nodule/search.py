@@ -47,8 +47,8 @@ class Networks:
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], path: Path, device: str) -> Networks:
         """From the ``NAME.KEY`` tensors of ``path``; ``WeightsError`` where they are of other networks."""
-        made: dict[str, Any] = {"candidate": CandidateNet(), "classifier": ClassifierNet(), "outline": OutlineNet()}
-        for name, network in made.items():
+        networks: dict[str, Any] = {"candidate": CandidateNet(), "classifier": ClassifierNet(), "outline": OutlineNet()}
+        for name, network in networks.items():
             fill(network, part_of(tensors, name), path)
             network.eval().requires_grad_(requires_grad=False)
             layout = torch.channels_last_3d if name == "candidate" else torch.channels_last
@@ -56,7 +56,7 @@ class Networks:
         if "weighing.values" not in tensors:
             raise WeightsError(f"weights: {path} do not say how candidates are weighed; train them again")
         weighing = Weighing(*tensors["weighing.values"].tolist())
-        return cls(**made, weighing=weighing, device=device, portions=Portions(device, SLABS))
+        return cls(**networks, weighing=weighing, device=device, portions=Portions(device, SLABS))
 
     def heat(self, crop: Crop) -> npt.NDArray[np.float32]:
         """``candidates.heat_map`` in portions that fit the device's memory."""
@@ -89,16 +89,16 @@ class Found:
 
 def candidates(heat: npt.NDArray[np.float32], crop: Crop, spacing: Sequence[float]) -> list[Candidate]:
     """Peaks of the heat map, with the response of the blob that lies there, and all other blobs."""
-    found = peaks(heat, crop, LOWEST_SCORE)
+    detected = peaks(heat, crop, LOWEST_SCORE)
     for blob in blobs(crop):
-        away = [np.linalg.norm(np.subtract(blob.centre, c.centre) * spacing) for c in found]
+        away = [np.linalg.norm(np.subtract(blob.centre, c.centre) * spacing) for c in detected]
         nearest = int(np.argmin(away)) if away else -1
         if away and away[nearest] <= max(3.0, blob.diameter_mm / 4):
-            peak = found[nearest]
-            found[nearest] = replace(peak, bulge_hu=max(peak.bulge_hu, blob.bulge_hu))
+            peak = detected[nearest]
+            detected[nearest] = replace(peak, bulge_hu=max(peak.bulge_hu, blob.bulge_hu))
         else:
-            found.append(blob)
-    return found
+            detected.append(blob)
+    return detected
 
 
 def search(
@@ -113,14 +113,14 @@ def search(
     proposed = candidates(heat, crop, spacing)
     verdicts = classify(networks.classifier, hu, spacing, proposed, networks.device)
     chances = [networks.weighing.probability(v.nodule, c.bulge_hu) for c, v in zip(proposed, verdicts, strict=True)]
-    found: list[Nodule] = []
+    nodules: list[Nodule] = []
     for i in np.argsort(chances)[::-1][:MAX_OUTLINES]:
         if chances[i] < lowest:
             break
         shape = outline(networks.outline, hu, spacing, proposed[i], networks.device)
         if shape is not None:
-            found.append(Nodule(candidate=proposed[i], verdict=verdicts[i], outline=shape, probability=chances[i]))
-    apart = [n for i, n in enumerate(found) if not any(_overlap(n.outline, m.outline) for m in found[:i])]
+            nodules.append(Nodule(candidate=proposed[i], verdict=verdicts[i], outline=shape, probability=chances[i]))
+    apart = [n for i, n in enumerate(nodules) if not any(_overlap(n.outline, m.outline) for m in nodules[:i])]
     return Found(nodules=apart, heat=heat, crop=crop)
 
 

@@ -152,14 +152,14 @@ class TumorPipeline:
             raise Unsuitable(f"Series is not T2-weighted FLAIR: {doubt}")
         volume = series.volume("HPL")
         probability, zones, head, maps, cut = self._analyse(volume)
-        found: list[Lesion] = []
+        regions: list[Lesion] = []
         for number in range(1, int(zones.max()) + 1):
             mask = (zones == number) & (probability > self.options.threshold)
             if mask.any():
                 lesion = self._lesion(mask, volume, probability, head)
                 spread = [spread_measurement(float(m.volume.array[mask].mean())) for m in maps[2:]]
-                found.append(replace(lesion, measurements=(*lesion.measurements, *spread)))
-        lesions = [_numbered(one, number) for number, one in enumerate(sorted(found, key=lambda one: one.rank), 1)]
+                regions.append(replace(lesion, measurements=(*lesion.measurements, *spread)))
+        lesions = [_numbered(one, number) for number, one in enumerate(sorted(regions, key=lambda one: one.rank), 1)]
         remarks = (*REMARKS, *([f"Not recognised as FLAIR: {doubt}."] if doubt else []))
         return Findings(lesions=tuple(lesions), maps=maps, remarks=remarks, looked_for=(ABNORMALITY,), cut_off=cut)
 

@@ -74,18 +74,18 @@ def check(objects: Sequence[EncodedObject], source: Source, earlier: Predecessor
         dataset = encoded.dataset
         is_copy = encoded.kind.startswith("derived")
         copied = inherited if is_copy else {f for f in inherited if f.startswith(IDENTITY_MODULES)}
-        found = [*object_faults(encoded, dataset, stated, known=known, predecessors=predecessors, copied=copied)]
+        own_faults = [*object_faults(encoded, dataset, stated, known=known, predecessors=predecessors, copied=copied)]
         if str(dataset.get("SeriesInstanceUID", "")) == source.series_instance_uid:
-            found.append("SeriesInstanceUID is the source's; a result is a series of its own")
-        if not found:  # the deeper checks rely on these
+            own_faults.append("SeriesInstanceUID is the source's; a result is a series of its own")
+        if not own_faults:  # the deeper checks rely on these
             try:
-                found += _kind_faults(encoded.kind, dataset, source, results)
+                own_faults += _kind_faults(encoded.kind, dataset, source, results)
             except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-                found.append(f"lacks what the checks need: {error}")
+                own_faults.append(f"lacks what the checks need: {error}")
                 cause = error
         name = f"{encoded.kind} {dataset.get('SOPInstanceUID', '')}"
-        faults += [f"{name}: {fault}" for fault in found]
-        faulty |= {encoded.kind} if found else set()
+        faults += [f"{name}: {fault}" for fault in own_faults]
+        faulty |= {encoded.kind} if own_faults else set()
     _refuse(faults, faulty, cause)
 
 
@@ -107,12 +107,12 @@ def check_rejection(note: EncodedObject, results: Sequence[Path]) -> None:
 
 def _inherited(header: Dataset) -> set[str]:
     """Return the faults that the source's own header has, as far as it can be read."""
-    found: set[str] = set()
+    inherited: set[str] = set()
     for faults in (iod_faults(header), code_faults(item for _, item in _nested(header))):
         with suppress(*UNREADABLE, RecursionError):
             for fault in faults:
-                found.add(fault)
-    return found
+                inherited.add(fault)
+    return inherited
 
 
 def _refuse(faults: Sequence[str], kinds: Collection[str], cause: Exception | None = None) -> None:

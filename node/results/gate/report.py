@@ -69,8 +69,8 @@ def report_faults(report: Dataset, results: Mapping[str, Dataset]) -> Iterator[s
     if _name(report) != _TITLE:
         yield "the title is not Imaging Measurement Report"
     for name, relationship in _CONTEXT.items():
-        found = _children(report, name)
-        if not found or any(i.get("RelationshipType") != relationship for i in found):
+        matching = _children(report, name)
+        if not matching or any(i.get("RelationshipType") != relationship for i in matching):
             yield f"{name} is missing or not related by {relationship}"
     groups = [g for m in _children(report, _MEASUREMENTS) for g in _children(m, _GROUP)]
     if not groups:
@@ -87,10 +87,10 @@ def report_faults(report: Dataset, results: Mapping[str, Dataset]) -> Iterator[s
 def _group_faults(group: Dataset, results: Mapping[str, Dataset], kinds: dict[str, set[str]]) -> Iterator[str]:
     items: list[Dataset] = list(group.get("ContentSequence") or [])
     for name, relationship in (_GROUP_RELATIONSHIPS | _OPTIONAL_RELATIONSHIPS).items():
-        found = [i for i in items if _name(i) == name]
-        if name in _GROUP_RELATIONSHIPS and len(found) != 1:
-            yield f"{name} occurs {len(found)} times"
-        for item in found:
+        matching = [i for i in items if _name(i) == name]
+        if name in _GROUP_RELATIONSHIPS and len(matching) != 1:
+            yield f"{name} occurs {len(matching)} times"
+        for item in matching:
             if item.get("RelationshipType") != relationship:
                 yield f"{name} is not related by {relationship}"
     tracking = next((str(i.get("UID")) for i in items if _name(i) == _TRACKING_UID), "")

@@ -71,13 +71,13 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
             remarks.append(words.not_reported_earlier(lesions[now], covered=covered))
     if len(pairs) < len(lesions):
         remarks.append(words.MAY_HAVE_BEEN)
-    if gone := [one for index, one in enumerate(then) if index not in pairs.values()]:
+    if vanished := [one for index, one in enumerate(then) if index not in pairs.values()]:
         outside = (
-            sum(not _shows(series, np.array(one.place_mm) + shift) for one in gone if one.place_mm)
+            sum(not _shows(series, np.array(one.place_mm) + shift) for one in vanished if one.place_mm)
             if shift is not None
             else 0
         )
-        remarks.append(words.not_reported_now(gone, outside))
+        remarks.append(words.not_reported_now(vanished, outside))
     return replace(findings, lesions=tuple(lesions), remarks=(*findings.remarks, *remarks))
 
 

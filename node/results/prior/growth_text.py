@@ -93,11 +93,11 @@ def not_reported_earlier(lesion: Lesion, *, covered: bool) -> str:
     )
 
 
-def not_reported_now(gone: Sequence[PriorFinding], outside: int) -> str:
+def not_reported_now(vanished: Sequence[PriorFinding], outside: int) -> str:
     """Of findings that this report lacks, ``outside`` of them where the present images do not reach."""
-    text = f"Not reported now: {listed([one.volume_mm3 for one in gone])}"
+    text = f"Not reported now: {listed([one.volume_mm3 for one in vanished])}"
     if outside:
-        text += f", {outside} of {len(gone)} at a place that the present images do not show"
+        text += f", {outside} of {len(vanished)} at a place that the present images do not show"
     return f"{text}."
 
 
@@ -108,9 +108,9 @@ def listed(volumes: Sequence[float]) -> str:
     return f"{len(volumes)} finding{'s' if len(volumes) > 1 else ''} of {quantity(sum(volumes), 'mm3')}"
 
 
-def parameters_of(said: Sequence[str]) -> Mapping[str, str]:
+def parameters_of(texts: Sequence[str]) -> Mapping[str, str]:
     """Algorithm Parameters of a report (TID 4019), written as ``"threshold=0.5"``."""
-    return dict(text.split("=", 1) for text in said if "=" in text)
+    return dict(text.split("=", 1) for text in texts if "=" in text)
 
 
 def _percent(probability: float | None) -> str:

@@ -47,20 +47,20 @@ def read_prior(
     for group in _groups(report):
         for item in _children(group, codes.DCM.TrackingUniqueIdentifier):
             groups.setdefault(str(item.UID), []).append(group)
-    found = (_finding(uid, of, images, masks.get(uid)) for uid, of in groups.items())
-    findings = tuple(one for one in found if one is not None)
+    parsed = (_finding(uid, of, images, masks.get(uid)) for uid, of in groups.items())
+    findings = tuple(one for one in parsed if one is not None)
     versions = [str(i.TextValue) for g in _groups(report) for i in _children(g, codes.DCM.AlgorithmVersion)]
     then = day(report.get("StudyDate"))
     if then is None or not versions:
         return None
-    said = [str(i.TextValue) for g in _groups(report) for i in _children(g, codes.DCM.AlgorithmParameters)]
+    parameters = [str(i.TextValue) for g in _groups(report) for i in _children(g, codes.DCM.AlgorithmParameters)]
     return Prior(
         study_date=then,
         version=versions[0],
         findings=findings,
         series=images,
         partial=_status(report, (codes.DCM.PartiallySucceeded,)),
-        parameters=parameters_of(said),
+        parameters=parameters_of(parameters),
     )
 
 
@@ -154,8 +154,8 @@ def _succeeded(report: Dataset) -> bool:
 
 def _status(report: Dataset, wanted: Collection[Code]) -> bool:
     """Whether the report says that the analysis ended in one of these ways (CID 6042)."""
-    told = [item for container in report.get("ContentSequence") or [] for item in [container, *_inner(container)]]
-    return any(_name(item) == codes.DCM.SummaryOfAnalyses and _code(item) in wanted for item in told)
+    items = [item for container in report.get("ContentSequence") or [] for item in [container, *_inner(container)]]
+    return any(_name(item) == codes.DCM.SummaryOfAnalyses and _code(item) in wanted for item in items)
 
 
 def _groups(report: Dataset) -> Iterator[Dataset]:

@@ -71,19 +71,19 @@ def split_of(model: str) -> str:
 
 def samples(data: Path, split: str) -> list[Sample]:
     """All samples of one split (``train``, ``val``, ``test``), in a fixed order."""
-    found = []
+    loaded = []
     with (data / "ct_slices" / "index.csv").open(newline="") as index:
         for row in csv.DictReader(index):
             if split_of(row["model"]) == split:
                 header, hu = read_hu(data / "ct_slices" / row["file"])
-                found.append(Sample(row["file"][:7], row["model"], np.stack([hu] * 3), float(header.PixelSpacing[0])))
+                loaded.append(Sample(row["file"][:7], row["model"], np.stack([hu] * 3), float(header.PixelSpacing[0])))
     for folder in STUDIES[split]:
         header, volume = read_study(data / folder)
         for k in range(3, len(volume) - 3, STUDY_STEP[split]):
             name = f"{Path(folder).parent.name}/{Path(folder).name}/{k}"
             spacing = float(header.PixelSpacing[0])
-            found.append(Sample(name, str(header.ManufacturerModelName), volume[k - 1 : k + 2], spacing))
-    return found
+            loaded.append(Sample(name, str(header.ManufacturerModelName), volume[k - 1 : k + 2], spacing))
+    return loaded
 
 
 def lag_one(detail: torch.Tensor, flat: torch.Tensor) -> float:

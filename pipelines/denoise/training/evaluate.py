@@ -71,14 +71,14 @@ class Case:
 def cases(data: Path, split: str, doses: tuple[float, ...], *, every: int = 1) -> list[Case]:
     """Simulate every n-th slice of ``split`` at each of ``doses``."""
     rng = np.random.default_rng(SEED)
-    made = []
+    evaluated = []
     for sample in watched(
         samples(data, split)[::every],
         f"simulating {split}",
     ):
         for dose, low in zip(doses, low_dose(sample, doses, rng), strict=True):
-            made.append(Case(sample, dose, low, level_of(low[1])))
-    return made
+            evaluated.append(Case(sample, dose, low, level_of(low[1])))
+    return evaluated
 
 
 def level_of(hu: FloatArray) -> float:

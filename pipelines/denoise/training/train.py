@@ -55,10 +55,10 @@ def noisy_samples(data: Path, out: Path) -> list[Noisy]:
         if not file.exists():
             seeded = np.random.default_rng((SEED, number))
             fields = noise_fields(sample.slices[1], sample.spacing_mm, REALISATIONS, seeded).at(photons)
-            made = add_noise_fields(sample, fields)
-            np.savez(file, fields=made.fields, field_maps=made.field_maps, own_map=made.own_map, kernel=made.kernel)
-        with np.load(file) as kept:
-            bank.append(Noisy(sample, kept["fields"], kept["field_maps"], kept["own_map"], int(kept["kernel"])))
+            noisy = add_noise_fields(sample, fields)
+            np.savez(file, fields=noisy.fields, field_maps=noisy.field_maps, own_map=noisy.own_map, kernel=noisy.kernel)
+        with np.load(file) as stored:
+            bank.append(Noisy(sample, stored["fields"], stored["field_maps"], stored["own_map"], int(stored["kernel"])))
     return bank
 
 
@@ -185,8 +185,8 @@ def train(data: Path, out: Path, minutes: float, *, resume: bool, start: Path | 
             warm = min(1.0, (trainer.step + 1) / WARM_UP)
             trainer.learn([make_patch(n, rng) for n in chosen], top * warm * cosine)
             trainer.seconds = time.process_time() - began
-            said = f"step {trainer.step}, loss {trainer.loss:.3f}, best {trainer.best:.2f} dB"
-            progress.update(task, completed=trainer.seconds, description=said)
+            status = f"step {trainer.step}, loss {trainer.loss:.3f}, best {trainer.best:.2f} dB"
+            progress.update(task, completed=trainer.seconds, description=status)
             if trainer.step % VALIDATE_EVERY == 0 or trainer.seconds >= budget:
                 trainer.judge(pairs)
                 trainer.save()
