@@ -1,4 +1,4 @@
-"""What all actors share: a thread each, a look at regular times, and surviving a look that fails."""
+"""Actors: loops that run in threads at regular intervals and survive errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def surviving(what: str) -> Iterator[None]:
-    """Log whatever goes wrong inside, with its traceback, and go on.
+    """Log any error inside with its traceback, and continue.
 
     For an actor's own loop only: there the next look may succeed, and the ledger holds nothing that is half done.
     ``what`` names the actor, and what it was about where one case must not hold up the others.

@@ -1,4 +1,4 @@
-"""How a result reads in front of a physician: the notice, numbers with their units, names, dates.
+"""Wording of results for physicians: the notice, numbers with units, names, dates.
 
 Reports, pictures, the dashboard and ``ainode try`` all take their words from here: the same value reads the same
 everywhere.
@@ -34,7 +34,7 @@ def together(*parts: str) -> str:
 
 
 def sensible(value: float, unit: str) -> float:
-    """``value`` without digits that nobody measured; ``unit``: UCUM code. The same again when applied twice.
+    """Round ``value`` to its significant digits; ``unit``: UCUM code. Idempotent.
 
     Whole numbers of millimetres, HU, per cent and days, millilitres to a tenth below ten; other units, and values
     below the smallest step of their own, to two significant digits; never a fraction from 100 on.
@@ -63,7 +63,7 @@ def digits(value: float, unit: str) -> str:
 
 
 def quantity(value: float, unit: str, *, signed: bool = False) -> str:
-    """A measured value as people read it: ``"7 mm"``, ``"1.2 ml"``, ``"59 %"``, ``"under 1 mm"``.
+    """Return a measured value with its unit: ``"7 mm"``, ``"1.2 ml"``, ``"59 %"``, ``"under 1 mm"``.
 
     ``signed``: a change, with its sign.
     """
@@ -84,7 +84,7 @@ def quantity(value: float, unit: str, *, signed: bool = False) -> str:
 
 
 def in_words(name: str, value: float, unit: str) -> str:
-    """A measurement as people read it, for example ``"Long axis 7 mm"``; ``unit``: UCUM code."""
+    """Return a measurement as text, for example ``"Long axis 7 mm"``; ``unit``: UCUM code."""
     return f"{name} {quantity(value, unit)}".strip()
 
 
@@ -103,7 +103,7 @@ def _unit(unit: str) -> str:
 
 
 def person(name: str) -> tuple[str, ...]:
-    """A PN value (PS3.5 6.2.1) as people write it, one entry for each of its groups that is not empty.
+    """Return a PN value (PS3.5 6.2.1) as text: one entry per component group that is not empty.
 
     ``"Doe^Jane^A^Dr=..."`` is "Doe, Dr Jane A"; ideographic and phonetic names stand without a comma.
     """

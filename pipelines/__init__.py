@@ -1,1 +1,1 @@
-"""Built-in pipelines. They use the same door as third parties: ``node.pipeline`` and nothing else of the node."""
+"""Built-in pipelines. Like third-party ones they import ``node.pipeline`` and nothing else of the node."""

@@ -1,4 +1,4 @@
-"""The images that a model of several inputs takes: this series and its companions, on one grid."""
+"""Input channels of a model: this series and its companions on one grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anatomy that reaches the lowest or the highest image, and so was not seen whole: from the images themselves."""
+"""Cut-off anatomy: organs that reach the lowest or highest image and were not imaged completely."""
 
 from __future__ import annotations
 

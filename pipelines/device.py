@@ -1,4 +1,4 @@
-"""How networks run on a device: in which precision, in what portions, and what is done when memory runs out."""
+"""Execution of networks on a device: precision, batch size, and fallback when memory runs out."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def autocast(device: str, precision: str) -> contextlib.AbstractContextManager[o
 
 
 def brought(tensor: torch.Tensor, device: str) -> torch.Tensor:
-    """``tensor`` on ``device``; to a GPU through page-locked memory, so that nobody waits for the copy."""
+    """Copy ``tensor`` to ``device``; to a GPU asynchronously through page-locked memory."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.startswith("cuda") else tensor.to(device)
 
 
 class Portions:
-    """Runs work in the largest portion that the device's memory takes, and keeps to it from then on.
+    """Runs work in the largest batch or window that fits into the device's memory, and remembers it.
 
     The ladder: each of the sizes, largest first; then the smallest on the CPU; then ``PipelineError``.
     """

@@ -1,4 +1,4 @@
-"""Why a network says what it says, and how sure it is: saliency, and its spread over changed copies of the image."""
+"""Explanation of networks: saliency, and the spread of the output over augmented copies of the image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPREAD = Code("PROBABILITY-SPREAD", PRIVATE_SCHEME, "Spread of probability")
 
 
 def grad_cam(network: nn.Module, layer: nn.Module, x: Tensor, region: Tensor) -> Tensor:
-    """Where the activations of ``layer`` raise the output of ``network`` within ``region``; 0 to 1, 1 where most.
+    """Grad-CAM: how far activations of ``layer`` raise the output of ``network`` within ``region``; 0 to 1.
 
     HiResCAM (Draelos and Carin 2020), for regions as in Seg-Grad-CAM (Vinogradova et al. 2020). ``x`` is
     ``[batch, channel, *space]``; ``region``, 0 or 1, of the shape of the output; the answer ``[batch, 1, *space]``.

@@ -1,4 +1,4 @@
-"""Checking the table ``[pipelines.NAME.options]`` of an adapter."""
+"""Validation of the table ``[pipelines.NAME.options]`` of an adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of somebody else's model, or the zip file of one: read only when it is the one that was pinned."""
+"""Pinned folder or zip file of a third-party model: read only if its digest matches."""
 
 from __future__ import annotations
 

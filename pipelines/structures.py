@@ -1,4 +1,4 @@
-"""What a model calls its classes, as coded structures: ``kidney_left`` becomes SNOMED CT *Kidney*.
+"""Class names of models as coded structures: ``kidney_left`` becomes SNOMED CT *Kidney*.
 
 Names come from MONAI bundles (``channel_def``), nnU-Net (``dataset.json``) and the like. A name that is not known gets
 a private code of this project's own scheme, never a code that may be wrong.

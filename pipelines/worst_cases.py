@@ -1,4 +1,4 @@
-"""Pictures of what went worst: truth and result outlined on the slice with the most wrong pixels."""
+"""Pictures of the worst cases: truth and result outlined on the slice with most wrong pixels."""
 
 from __future__ import annotations
 

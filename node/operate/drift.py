@@ -1,4 +1,4 @@
-"""Whether what a pipeline is given, or what it finds, has changed: its latest analyses beside those before. Pure."""
+"""Drift of a pipeline's input or output: its latest analyses compared with earlier ones. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plug-in contract: everything a pipeline author needs, and nothing of the network.
+"""The plug-in contract: everything that a pipeline author needs.
 
 A pipeline is made by a factory ``(*, weights, device, options) -> Pipeline`` and has ``algorithm``, ``needs`` and
 ``run(series) -> Findings``. It never sees a socket, a queue, a UID or a file to write.

@@ -1,4 +1,4 @@
-"""The dashboard: what ledger and files say, as pages for a browser; and the few things that an operator may change."""
+"""The dashboard: pages that show ledger and files, and the actions that an operator may take."""
 
 from node.web.server import serving
 

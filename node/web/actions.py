@@ -1,4 +1,4 @@
-"""What an operator may change: retry, cancel, run another pipeline. Each names the operator in the timeline."""
+"""Actions of an operator: retry, cancel, run another pipeline. Each is recorded with the operator's name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cancel(context: AppContext, visit: Visit) -> Response:
 
 
 def run(context: AppContext, visit: Visit) -> Response:
-    """Run a pipeline on a series, whatever the rules say."""
+    """Run a pipeline on a series regardless of the rules."""
     uid, form = visit.request.path_params["uid"], visit.form
     pipeline, destination = form.get("pipeline", ""), form.get("destination", "")
     if pipeline not in context.config.pipelines:

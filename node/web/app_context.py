@@ -1,4 +1,4 @@
-"""What every page needs: configuration, ledger, files, jobs and templates. And who the patients are, if allowed."""
+"""Context of every page: configuration, ledger, files, jobs, templates and, if allowed, patient names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from node.wording import person
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """What people call a study. Lives in memory only, never in ledger or log."""
+    """Patient and description of a study; kept in memory only, never in ledger or log."""
 
     patient: str = ""
     patient_id: str = ""
@@ -34,7 +34,7 @@ class Label:
     date: str = ""
 
     def holds(self, text: str) -> bool:
-        """Whether a search for ``text`` means this study."""
+        """Return whether a search for ``text`` matches this study."""
         return any(text.lower() in value.lower() for value in (self.patient, self.patient_id, self.accession))
 
 

@@ -1,4 +1,4 @@
-"""The door: who is asking, may they, and is it they who ask. Every page is behind it; no route can forget it."""
+"""Authentication and authorisation of requests, with CSRF protection. Every page is wrapped; none can skip it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _HEADERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Visit:
-    """One request of somebody who was let in."""
+    """An authorised request."""
 
     request: Request
     user: User
@@ -51,7 +51,7 @@ class Visit:
 
 
 class Authenticator:
-    """Knows the users and the sessions. Users are read anew at each request: a removed one is out at once."""
+    """Authenticates users and sessions. A user removed from the file is out at the next request."""
 
     def __init__(self, web: Web, folder: Path) -> None:
         self._web = web
@@ -60,7 +60,7 @@ class Authenticator:
         self._lock = threading.Lock()
 
     def let_in(self, page: Callable[[Visit], Response]) -> Callable[[Request], Awaitable[Response]]:
-        """An endpoint that shows ``page`` to those who may see it. POST needs the role *operate* and the token."""
+        """Return an endpoint that shows ``page`` to authorised users. POST needs the role *operate* and the token."""
 
         async def endpoint(request: Request) -> Response:
             user = await run_in_threadpool(self.user_of, request)
@@ -78,7 +78,7 @@ class Authenticator:
         return endpoint
 
     def user_of(self, request: Request) -> User | None:
-        """The user of a session, or whom the reverse proxy vouches for (*view*, unless the users file says more)."""
+        """Return the user of a session, or the one named by the reverse proxy (default role *view*)."""
         users = read_users(self._path)
         name = self._web.proxy_header and request.headers.get(self._web.proxy_header)
         if name and request.client is not None and request.client.host == self._web.proxy_address:
@@ -110,7 +110,7 @@ class Authenticator:
 
 
 def token_of(request: Request) -> str:
-    """The session's token against forged requests (CSRF), made when it has none."""
+    """Return the session's CSRF token; create it if there is none."""
     if "csrf" not in request.session:
         request.session["csrf"] = secrets.token_urlsafe(24)
     return str(request.session["csrf"])
@@ -129,7 +129,7 @@ async def checked_form(request: Request) -> dict[str, str]:
 
 
 class Guarded:
-    """Puts the security headers on every response, errors included."""
+    """Adds security headers to every response, including errors."""
 
     def __init__(self, app: ASGIApp, *, tls: bool) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Small charts as SVG, made here: no script draws them. Colours are classes of the style sheet."""
+"""Small charts as SVG, without scripts. Colours are classes of the style sheet."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def over_time(points: Sequence[tuple[float, float]], unit: str, name: str, clock
 
 
 def histogram(values: Sequence[float], unit: str, name: str, bins: int = 20) -> Markup:
-    """How often which values occur."""
+    """Return a histogram of values."""
     if not values:
         return NOTHING
     counts, edges = np.histogram(values, bins=bins, range=_span(np.array(values, float)))

@@ -16,7 +16,7 @@ from node.web.auth import Visit
 
 
 def destinations(context: AppContext, visit: Visit) -> Response:
-    """Where results go, whether that answers, and what waits."""
+    """Show every destination with its health and its pending deliveries."""
     with context.engine.connect() as connection:
         rows = connection.execute(
             sa.select(
@@ -50,7 +50,7 @@ def destinations(context: AppContext, visit: Visit) -> Response:
 
 
 def _health(circuit: circuits.Circuit | None, error: str, latest: float | None) -> str:
-    """In a word. ``idle``: nothing was sent there, so nobody knows."""
+    """Return the health in one word. ``idle``: nothing was sent there, so the health is unknown."""
     if circuit is not None and circuit.opened_at is not None:
         return "paused" if circuit.paused else "down"
     return "failing" if error else "idle" if latest is None else "up"

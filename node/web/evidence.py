@@ -1,4 +1,4 @@
-"""The evidence bundle of a study: what came in, what was decided, what ran and what left, with every digest.
+"""The evidence bundle of a study: received images, decisions, analyses and deliveries, with every digest.
 
 It names no patient: UIDs, digests, rules with the values they compared, algorithm and weights, times, and of each
 result the technical part of its header. What a rule compared may be a free text of the scanner.

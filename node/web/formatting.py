@@ -1,4 +1,4 @@
-"""Numbers as people read them: every one with its unit."""
+"""Formatting of times, sizes and durations for pages."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def stream(context: AppContext, visit: Visit) -> Response:
 
 
 def storage(context: AppContext, visit: Visit) -> Response:
-    """Disk, retention, conflicts and what the gate holds back."""
+    """Show disk space, retention, conflicts and quarantined results."""
     folder = context.config.storage.folder
     disk = shutil.disk_usage(folder)
     since = now() - 86400
@@ -90,7 +90,7 @@ def _total(table: sa.Table) -> sa.Select[tuple[int, int]]:
 
 
 def account(context: AppContext, visit: Visit) -> Response:
-    """The nothing-lost account, of everything or of one day."""
+    """Show the account of all studies or of one day."""
     asked = visit.request.query_params.get("day", "")
     try:
         day = date.fromisoformat(asked) if asked else None
@@ -113,7 +113,7 @@ def _account(context: AppContext, day: date | None = None) -> accounts.Account:
 
 
 def login_routes(context: AppContext, authenticator: Authenticator) -> Iterable[Route]:
-    """The only pages that need no login, and the way out."""
+    """Return the routes of login and logout."""
 
     def show(request: Request, problem: str = "", status: int = 200) -> Response:
         return HTMLResponse(context.render("login.html", None, csrf=token_of(request), problem=problem), status)

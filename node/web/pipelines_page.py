@@ -37,7 +37,7 @@ _LATEST = 1000
 
 
 def pipelines(context: AppContext, visit: Visit) -> Response:
-    """The pipelines at a glance."""
+    """Show all pipelines."""
     with context.engine.connect() as connection:
         halted = stopped_pipelines(connection)
         columns = ("pipeline", "state", "stage", "outcome", "next_at", "created_at")
@@ -69,7 +69,7 @@ def pipelines(context: AppContext, visit: Visit) -> Response:
 
 
 def pipeline(context: AppContext, visit: Visit) -> Response:
-    """One pipeline: its card, and how its input and output change over time."""
+    """Show one pipeline: its model card, and how its input and output change over time."""
     name, latest = visit.request.path_params["name"], context.config.notify.drift_analyses
     with context.engine.connect() as connection:
         facts = latest_facts(connection, name, _LATEST)[::-1]
@@ -118,7 +118,7 @@ def switch_pipeline(context: AppContext, visit: Visit) -> Response:
 
 
 def _card(context: AppContext, name: str) -> Markup:
-    """The model card beside the pipeline's package; empty when there is none. HTML in it is shown as text."""
+    """Return the model card of the pipeline's package; empty when there is none. HTML in it is shown as text."""
     table = context.config.pipelines.get(name)
     module = (table.factory or installed().get(name, "")).partition(":")[0] if table else ""
     try:

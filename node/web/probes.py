@@ -1,4 +1,4 @@
-"""What machines ask, without login: is it alive, is it ready."""
+"""Probes for monitoring, without login: liveness, readiness, metrics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def routes(context: AppContext) -> Iterable[Route]:
 
 
 def faults_of(context: AppContext) -> list[str]:
-    """Why the node cannot work: ledger, disk, a role that does not beat."""
+    """Return the faults that keep the node from working: ledger, disk, a role without heartbeat."""
     if fault := ledger_fault(context.engine):
         return [fault]
     with context.engine.connect() as connection:
@@ -47,7 +47,7 @@ def faults_of(context: AppContext) -> list[str]:
 
 
 def ledger_fault(engine: sa.Engine) -> str:
-    """Why nothing can be received into the ledger; empty when it takes rows."""
+    """Return why the ledger accepts no rows; empty if it does."""
     try:
         with engine.connect():
             pass

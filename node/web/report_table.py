@@ -1,4 +1,4 @@
-"""What a TID 1500 report says of each finding, as a table: read back from the SR, not from what the pipeline meant."""
+"""Findings of a TID 1500 report as a table, read from the SR itself."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def findings_in(path: Path) -> list[Row]:
 
 
 def comments_in(path: Path) -> tuple[str, ...]:
-    """What a report says of the analysis as a whole, in its order: outcome, notice, scope, remarks.
+    """Return the comments of a report in its order: outcome, notice, scope, remarks.
 
     Raises ``InputError`` when the file cannot be read.
     """

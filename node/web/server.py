@@ -56,7 +56,7 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, Visit], Response], str], ...] = (
 
 
 def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Starlette:
-    """The application; every page but login and probes is behind the door."""
+    """Make the application; every page except login and probes needs authentication."""
     tls = config.web.certificate is not None
     authenticator = Authenticator(config.web, config.storage.folder)
     context = AppContext(config=config, engine=engine, spool=spool, jobs=jobs, templates=_templates(config))
@@ -127,7 +127,7 @@ def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
 
 
 def _listen(web: Web) -> socket.socket:
-    """Shared with the process that takes over at a reload."""
+    """Bind the address with SO_REUSEPORT, so that the next process can take over at a reload."""
     family = socket.AF_INET6 if ":" in web.address else socket.AF_INET
     listener = socket.socket(family)
     try:

@@ -1,4 +1,4 @@
-"""Slices of a series as pictures for a browser, with the outlines that a SEG draws on them. From DICOM files alone."""
+"""Slices of a series as pictures with the outlines of a SEG, made from DICOM files alone."""
 
 from __future__ import annotations
 

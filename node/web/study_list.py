@@ -1,4 +1,4 @@
-"""The stream of studies: how far each one is, from the rows of the ledger."""
+"""The list of studies with their progress."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def stage_of_job(row: Mapping[str, Any], deliveries: Sequence[str]) -> str:
 
 
 def stage_of_study(stages: Sequence[str]) -> str:
-    """What is least advanced, else what went wrong, else what was reached least far."""
+    """Return the stage of a study: the least advanced one, otherwise a failure, otherwise the lowest reached."""
     for stage in (*ACTIVE, WithoutAnalysis.HELD, "failed", "cancelled", "stored", "confirmed", "kept"):
         if stage in stages:
             return stage

@@ -1,4 +1,4 @@
-"""A study's page: how it walked, why, and what came of it, with pictures."""
+"""The page of a study: progress, decisions and results, with pictures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NO_PICTURE = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("66", "88.", "1
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A slice worth looking at."""
+    """A key slice."""
 
     label: str
     index: int
@@ -127,7 +127,7 @@ def picture(context: AppContext, visit: Visit) -> Response:
 
 
 def evidence(context: AppContext, visit: Visit) -> Response:
-    """What proves how the results came about, as one file to keep."""
+    """Return the evidence bundle as a file to download."""
     uid = visit.request.path_params["uid"]
     data = bundle(context.engine, context.spool, uid)
     return Response(

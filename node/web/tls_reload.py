@@ -1,4 +1,4 @@
-"""TLS of the dashboard: a renewed certificate holds for the next connection, without a restart."""
+"""TLS of the dashboard, which reloads a renewed certificate without a restart."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ReloadingTls:
         connection.context = self.current
 
     def _read(self) -> ssl.SSLContext:
-        """Always a new context: one that has failed to load a pair may have lost the key that it had."""
+        """Load a new context, because one that failed to load a pair may have lost its key."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         profile(context)
         try:

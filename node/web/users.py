@@ -1,4 +1,4 @@
-"""Who may log in: one line per user, ``name:role:hash``, the hash made with scrypt (RFC 7914)."""
+"""The users file: one line per user, ``name:role:hash``, with an scrypt hash (RFC 7914)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _AT_ONCE = threading.Semaphore(2)
 
 @dataclass(frozen=True, kw_only=True)
 class User:
-    """Somebody who may see the dashboard."""
+    """A user of the dashboard."""
 
     name: str
     role: Role
@@ -45,12 +45,12 @@ class User:
 
 
 def users_path(web: Web, folder: Path) -> Path:
-    """Where the users are kept."""
+    """Return the path of the users file."""
     return web.users_file or folder / "web-users"
 
 
 def check_name(name: str) -> None:
-    """Raises ``ConfigError`` when nobody can be called so."""
+    """Raise ``ConfigError`` if the name is invalid."""
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"user {name!r}: use letters, digits and . _ @ - (at most 64, beginning with letter or digit)"

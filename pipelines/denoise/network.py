@@ -1,4 +1,4 @@
-"""The denoising network: a small two-level residual U-Net at half resolution, told how much noise to remove.
+"""The denoising network: a two-level residual U-Net at half resolution with the noise level as input.
 
 After FFDNet (Zhang et al., IEEE TIP 2018: pixel-unshuffled input, noise map as an input) and without additive constants
 (Mohan et al., ICLR 2020, "bias-free"), so that it scales to noise levels beyond those of training.
@@ -35,7 +35,7 @@ class Residual(nn.Module):
 
 
 class DenoiseNet(nn.Module):
-    """Estimates the noise of the middle slice.
+    """Estimates the noise of the middle slice of three.
 
     ``forward(slices, noise)``: ``slices`` float ``[batch, 3, row, column]`` in HU, ``noise`` float
     ``[batch, 1, row, column]``, the standard deviation in HU of the noise to remove; returns the estimated noise

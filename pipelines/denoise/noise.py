@@ -1,4 +1,4 @@
-"""How noisy is a CT slice, and where: a map of the local standard deviation, measured in flat soft tissue."""
+"""Noise of a CT slice: a map of the local standard deviation, measured in flat soft tissue."""
 
 from __future__ import annotations
 

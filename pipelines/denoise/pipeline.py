@@ -1,4 +1,4 @@
-"""CT denoising as a pipeline: a volume in, a derived series on the same voxels out."""
+"""The denoising pipeline: returns a derived series on the voxels of a CT volume."""
 
 from __future__ import annotations
 

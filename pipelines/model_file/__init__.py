@@ -1,4 +1,4 @@
-"""Adapter for somebody else's segmentation model: a TorchScript, ExportedProgram or ONNX file described by options.
+"""Adapter for third-party segmentation models: a TorchScript, ExportedProgram or ONNX file with options.
 
     [pipelines.spleen]
     factory = "pipelines.model_file:create"

@@ -1,4 +1,4 @@
-"""What is said of an outlined nodule beside its size: how dense it is, where it lies, how suspicious it looks.
+"""Appearance of a nodule: texture, location and, optionally, suspicion of malignancy.
 
 Texture and malignancy are coded as the published LIDC-IDRI reports are (Fedorov et al., Medical Physics 47, 2020).
 """

@@ -1,4 +1,4 @@
-"""A second, classical source of candidates: round bright spots of every size in the lungs (scale-space blobs).
+"""Blob filter: a classical second source of candidates, round bright spots in scale space.
 
 The network behind knows few patients; a filter knows none and misses no shape that it has not seen (a cavity, a
 calcified spot). It is meant to find too much: the classifier sorts.

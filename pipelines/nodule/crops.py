@@ -1,4 +1,4 @@
-"""What the two 2D networks see of a scan: square crops of single slices, stretched as the training data are."""
+"""Crops for the two 2D networks: square parts of slices, scaled like the training data."""
 
 from __future__ import annotations
 

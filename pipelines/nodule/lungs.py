@@ -1,4 +1,4 @@
-"""Finding the lungs on a 3 mm grid: cheap (0.2 s), and enough to say where to look and which side is which."""
+"""Lung segmentation on a 3 mm grid in 0.2 s, which bounds the search and tells the sides apart."""
 
 from __future__ import annotations
 

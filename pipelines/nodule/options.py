@@ -1,4 +1,4 @@
-"""What a site may set under ``[pipelines.nodule.options]``; importable without torch."""
+"""Options of ``[pipelines.nodule.options]``; importable without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lung that holds far less air than the other: consolidation, collapse, fluid, which the detector does not assess."""
+"""Asymmetric aeration: consolidation, collapse or fluid in a lung, which the detector does not assess."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much the classifier's verdict and the blob filter's response say of a candidate, weighed together."""
+"""Weighing of candidates: combines the classifier's output with the response of the blob filter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is this series FLAIR? Asked of the headers before the network sees a contrast that it never learned."""
+"""Contrast check: whether the headers describe a FLAIR series, the only contrast the network was trained on."""
 
 from __future__ import annotations
 

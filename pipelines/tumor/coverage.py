@@ -1,4 +1,4 @@
-"""How much brain the lowest and the highest images still show: a stack that ends within the brain is not whole."""
+"""Coverage of the brain: area of brain on the lowest and highest images."""
 
 from __future__ import annotations
 

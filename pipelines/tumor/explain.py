@@ -1,4 +1,4 @@
-"""Why a lesion is marked, and how surely, on the network's own grid."""
+"""Saliency and uncertainty of lesions on the network's grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From probabilities to lesions: which voxels belong together, what is too small, which side it is on."""
+"""Lesions from probabilities: connected regions, minimum size, side."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The audit trail: who did what with which study, as PS3.15 A.5 messages that nobody can change unnoticed."""
+"""The audit trail: tamper-evident PS3.15 A.5 messages on who did what with which study."""

@@ -1,4 +1,4 @@
-"""The auditor: turns what the ledger holds into audit messages, in the local file first, then to the syslog server.
+"""The auditor: writes audit messages from the ledger to the local file, then to the syslog server.
 
 It can be killed at any instruction: what was told but not yet marked is told again, nothing is left out. The syslog
 server gets the lines of the file in order; how far it has come stands in a file beside it.
@@ -34,7 +34,7 @@ _AT_ONCE = 200
 
 
 def trail_path(config: Config) -> Path:
-    """Where the audit file of a configuration lies."""
+    """Return the path of the audit file."""
     return Path(config.audit.file) if config.audit.file else config.storage.folder / "audit.log"
 
 
@@ -64,7 +64,7 @@ class Auditor:
             self._syslog.close()
 
     def step(self, at: float) -> int:
-        """Tell what is new; return how many messages."""
+        """Write new messages; return how many."""
         told = self._notices() + self._received(at) + self._delivered(at)
         if self._syslog is not None:
             self._forward(self._syslog)
@@ -86,7 +86,7 @@ class Auditor:
         return told
 
     def _received(self, at: float) -> int:
-        """Associations that have ended; those that brought nothing are no transfer."""
+        """Yield messages on associations that ended and transferred instances."""
         ended = sa.and_(association.c.closed_at.is_not(None), association.c.audited_at.is_(None))
         with self._engine.connect() as connection:
             query = sa.select(association).where(ended).order_by(association.c.closed_at).limit(_AT_ONCE)
@@ -197,7 +197,7 @@ class Auditor:
 
 
 def _of_notice(row: sa.Row[tuple[object, ...]], title: str) -> Happening:
-    """What a notice says, in the standard's words."""
+    """Return the audit message of a notice, in the standard's terms."""
     if row.what == "query":
         return _of_query(row, title)
     who = Participant(user=row.who, address=row.address, requestor=True)

@@ -1,4 +1,4 @@
-"""Audit messages (PS3.15 A.5): from what happened to XML. Pure: values in, text out."""
+"""Audit messages (PS3.15 A.5) as XML. Pure."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """What was asked (PS3.15 A.5.3.10)."""
+    """A query (PS3.15 A.5.3.10)."""
 
     about: str
     """SOP Class UID, or the address of a QIDO-RS request."""
@@ -76,7 +76,7 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Happening:
-    """One thing that is to be told."""
+    """An auditable event."""
 
     event: Coded
     at: float

@@ -1,4 +1,4 @@
-"""RFC 5424 syslog over UDP (RFC 5426) or TLS (RFC 5425), as PS3.15 A.6 and A.7 want it for audit messages."""
+"""RFC 5424 syslog over UDP (RFC 5426) or TLS (RFC 5425), as PS3.15 A.6 and A.7 require."""
 
 from __future__ import annotations
 

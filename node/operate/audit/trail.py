@@ -1,4 +1,4 @@
-"""The local audit file: a line for each message, chained by SHA-256, so that no change goes unseen.
+"""The local audit file: one line per message, chained by SHA-256, which makes changes detectable.
 
 A line is ``SHA-256 of the previous line, a space, the message``. Lines cut off the end show at the syslog server, which
 has a copy of each message.

@@ -1,4 +1,4 @@
-"""Classical denoisers and figures of merit, to judge the network against. Slices are ``[row, column]`` in HU."""
+"""Classical denoisers and figures of merit for comparison. Slices are ``[row, column]`` in HU."""
 
 from __future__ import annotations
 

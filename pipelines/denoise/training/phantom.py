@@ -1,4 +1,4 @@
-"""What the denoiser does to texture and edges, on a water phantom: noise power spectrum and task transfer function.
+"""Texture and edges on a water phantom: noise power spectrum and task transfer function of the denoiser.
 
 The phantom is a cylinder of water with an insert; its noise is simulated (``lowdose.py``). Spectra are averaged over
 many realisations, so that chance does not decide. Definitions: AAPM Task Group Report 233 (2019).

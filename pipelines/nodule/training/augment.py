@@ -1,4 +1,4 @@
-"""What training does to crops of slices: other brightness, contrast, sharpness and noise."""
+"""Augmentation of crops: brightness, contrast, sharpness and noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of the examinations that went worst."""
+"""Pictures of the worst examinations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of merit for one examination: Dice, HD95 and what a reader would call found, missed and false."""
+"""Figures of merit for one examination: Dice, HD95, and lesions detected, missed and false."""
 
 from __future__ import annotations
 
