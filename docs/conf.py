@@ -20,7 +20,19 @@ NAVIGATION = {
     ),
     "Radiologists": ("results", "air"),
     "Model developers": ("models", "write-a-pipeline"),
-    "Maintainers": tuple(f"development/{page}" for page in ("architecture", "glossary", "benchmarks", "validation")),
+    "Maintainers": tuple(
+        f"development/{page}"
+        for page in (
+            "architecture",
+            "glossary",
+            "decisions",
+            "dimse-acceptor",
+            "testing",
+            "benchmarks",
+            "laboratory",
+            "validation",
+        )
+    ),
 }
 """Every page beside ``index``, by its reader."""
 

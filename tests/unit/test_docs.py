@@ -196,3 +196,17 @@ def test_every_test_that_the_page_on_reliability_names_is_there():
     named = set(re.findall(r"\btest_\w+", TEXT["reliability.md"].replace("tests/system/test_chaos.py", "")))
     assert named <= {path.stem for path in (ROOT / "tests").glob("*/test_*.py")}
     assert len(named) > 10
+
+
+def test_the_page_on_architecture_names_every_room_and_module():
+    named = set(re.findall(r"^\| `([^`]+)` \|", TEXT["architecture.md"], re.MULTILINE))
+    parts = {path.relative_to(ROOT) for package in ("node", "pipelines") for path in (ROOT / package).iterdir()}
+    rooms = {f"{part}/" for part in parts if any((ROOT / part).glob("**/*.py"))}
+    modules = {str(part) for part in parts if part.suffix == ".py" and part.name != "__init__.py"}
+    assert rooms | modules <= named
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "development").glob("*.md")), ids=lambda page: page.name)
+def test_files_that_a_page_for_maintainers_names_exist(page: Path):
+    named = re.findall(r"`((?:node|pipelines|tests|docs)/[^`*<> ]*)`", page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
