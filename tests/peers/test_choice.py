@@ -10,42 +10,12 @@ import pytest
 from dicom_files import CORONAL, ct_series
 from job_node import JobNode, config_of
 from pydicom.uid import generate_uid
-from routing_scene import Scene
+from routing_scene import BRAIN, CHEST, Scene
 
 from node.operate.explain import explain, tell
 from node.routing.router import Router
 from node.routing.series_selection import marks
 from node.web.study_list import latest
-
-CHEST = """
-[series]
-quiet_seconds = 10.0
-[pipelines.scripted]
-factory = "job_pipelines:create"
-[destinations.pacs]
-title = "PACS"
-host = "127.0.0.1"
-port = 104
-[[rules]]
-name = "chest"
-match = { Modality = "CT" }
-prefer = ["axial", { ConvolutionKernel = ["B70*", "LUNG"] }, "thinnest"]
-prefer_seconds = 60.0
-pipelines = ["scripted"]
-destinations = ["pacs"]
-"""
-BRAIN = (
-    CHEST.partition("[[rules]]")[0]
-    + """
-[[rules]]
-name = "brain"
-match = { SeriesDescription = "*FLAIR*" }
-deadline_seconds = 600.0
-companions.t1c.match = { SeriesDescription = "*T1*gd*" }
-pipelines = ["scripted"]
-destinations = ["pacs"]
-"""
-)
 
 
 def test_of_five_reconstructions_the_thin_axial_lung_kernel_alone_is_analysed(tmp_path: Path):

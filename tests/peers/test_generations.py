@@ -12,18 +12,18 @@ import pytest
 import sqlalchemy as sa
 from dicom_files import ct_series, write
 from pydicom import Dataset, dcmread
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
+from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 from real_peers import dcmtk
-from receivers import Node, associate, configuration, receiving, send_dataset, until
-from scanner import RULE
+from receivers import Node, receiving, until
+from scanner import route, send
 
-from node.config import FORWARD, parse
+from node.config import FORWARD
 from node.jobs.engine import Jobs
 from node.ledger.conflicts import outdated_deliveries
 from node.ledger.engine import begin_immediate, now
-from node.ledger.jobs import Job, list_jobs, source_paths
+from node.ledger.jobs import Job, source_paths
 from node.ledger.pending_deliveries import instances_to_store
-from node.ledger.tables import association, conflict, delivery, delivery_instance, event, instance, series
+from node.ledger.tables import conflict, delivery, delivery_instance, event, instance, series
 from node.operate.account.report import account
 from node.operate.account.report import tell as tell_account
 from node.operate.account.rows import read
@@ -32,22 +32,6 @@ from node.operate.status import status
 from node.operate.verify import verify
 from node.routing.conflicts import Conflicts
 from node.routing.instance_comparison import Difference, compare
-from node.routing.router import Router
-
-
-def send(node: Node, datasets: Sequence[Dataset], calling: str = "CT1", syntax: str = ExplicitVRLittleEndian) -> None:
-    sender = associate(node, [(CTImageStorage, syntax)], calling=calling)
-    assert [send_dataset(sender, dataset).Status for dataset in datasets] == [0x0000] * len(datasets)
-    sender.release()
-    until(lambda: (rows := node.rows(association)) and all(row.closed_at for row in rows))
-
-
-def route(node: Node, more: str = "") -> list[Job]:
-    """Let time pass until everything is complete; the jobs, oldest generation first. ``more``: rules beside the one."""
-    config = parse(configuration(node.spool.folder, node.port) + RULE + more)
-    Router(config, node.engine, node.spool, Jobs(node.engine)).step(now() + 3600.0)
-    with node.engine.connect() as connection:
-        return sorted(list_jobs(connection), key=lambda job: (job.generation, job.pipeline))
 
 
 def test_a_late_image_makes_a_generation_whose_jobs_supersede_the_unfinished_ones(node: Node) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import postgres
 import pytest
 import sqlalchemy as sa
-from test_ledger_instances import SENDER, receipt
+from receipts import SENDER, receipt
 
 from node.ledger.commitments import (
     Named,

@@ -27,7 +27,7 @@ def test_calls_end_soon_when_the_packets_of_the_server_vanish(tmp_path: Path) ->
     if subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine allows no network namespace")
     command = ["unshare", "--net", sys.executable, str(HERE / "vanishing.py"), str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent}"}
+    environment = {**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parents[1]}"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads((tmp_path / "told.json").read_text())

@@ -13,9 +13,7 @@ from enhanced_files import enhanced
 from job_node import JobNode, config_of
 from pydicom import Dataset, dcmread
 from receivers import Node, configuration
-from scanner import RULE
-from test_bad_inputs import storescu
-from test_generations import route, send
+from scanner import RULE, route, send, storescu
 
 from node.config import parse
 from node.ledger.engine import now

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import real_peers
-from analyses import ALGORITHM, NOTHING, analysis, box, one, segment, source_of
+from analyses import ALGORITHM, NOTHING, analysis, box, one, segment, source_of, walked
 from dicom_files import ct_series
 from job_node import JobNode, config_of
 from pydicom import Dataset, dcmread
@@ -248,12 +248,6 @@ def test_what_was_outlined_then_comes_back_voxel_by_voxel_without_the_images(tmp
 def test_a_file_that_is_no_segmentation_is_an_error_that_names_it(tmp_path: Path):
     with pytest.raises(InputError, match=r"sr\.dcm: the masks cannot be read"):
         earlier_masks(report(tmp_path, "20250901", 2))
-
-
-def walked(item: Dataset) -> Iterator[Dataset]:
-    yield item
-    for child in item.get("ContentSequence", []):
-        yield from walked(child)
 
 
 def test_a_pacs_that_does_not_answer_keeps_no_result_back(tmp_path: Path, free_port: int):

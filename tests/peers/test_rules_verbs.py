@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from dicom_files import ct_series, text_report, write
 from pydicom.uid import generate_uid
-from test_choice import BRAIN, CHEST, Scene
+from routing_scene import BRAIN, CHEST, Scene
 
 from node.__main__ import main
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from dicom_files import ct_series, write
-from pydicom import FileDataset
+from pydicom import Dataset, FileDataset
 
 from node.pipeline import Algorithm, Assertion, Code, DerivedSeries, Findings, Lesion, Segment, Volume, codes
 from node.results import Analysis, EncodedObject, encode, outcome_of, reason_of
@@ -140,3 +140,9 @@ def put(**values: Any) -> Change:
             setattr(dataset, keyword, value)
 
     return change
+
+
+def walked(item: Dataset) -> Iterator[Dataset]:
+    yield item
+    for child in item.get("ContentSequence", []):
+        yield from walked(child)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from copy import deepcopy
 
 import numpy as np
+from dicom_files import ct_series
 from pydicom import Dataset, FileDataset
-from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage, generate_uid
+from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage, MRImageStorage, generate_uid
 
 _GROUPS = {
     "PlanePositionSequence": ("ImagePositionPatient",),
@@ -57,3 +58,26 @@ def _groups(image: Dataset, names: Sequence[str]) -> Dataset:
         if len(group):
             setattr(item, name, [group])
     return item
+
+
+FOREIGN_UID = "1.2.826.0.1.3680043.2.1143.99"
+
+
+def foreign(number: int = 1) -> Dataset:
+    """A classic image of somebody else, as Philips keeps one for each frame in (2005,140F)."""
+    item = Dataset()
+    item.SOPClassUID, item.SOPInstanceUID = MRImageStorage, f"{FOREIGN_UID}.{number}"
+    item.StudyInstanceUID, item.SeriesInstanceUID = f"{FOREIGN_UID}.1000", f"{FOREIGN_UID}.1001"
+    item.PatientID, item.PatientName, item.AccessionNumber = "SOMEBODY", "Else^Somebody", "A-ELSE"
+    item.FrameOfReferenceUID, item.Modality, item.Rows = f"{FOREIGN_UID}.1002", "SR", 3
+    return item
+
+
+def with_private_groups(images: int = 4) -> Dataset:
+    (whole,) = enhanced(ct_series(images, 16))
+    for number, group in enumerate(whole.PerFrameFunctionalGroupsSequence, 1):
+        block = group.private_block(0x2005, "Philips MR Imaging DD 005", create=True)
+        block.add_new(0x0F, "SQ", [foreign(number)])
+        group.DerivationImageSequence = [foreign(number)]
+        group.PlanePositionSequence[0].update(foreign(number))  # inside of a macro that does count
+    return whole

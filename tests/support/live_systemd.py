@@ -81,7 +81,7 @@ def systemd(folder: Path, unit: str, config: str) -> Iterator[Systemd]:
     (folder / f"{unit}.d").mkdir()
     (folder / f"{unit}.d" / "here.conf").write_text(
         f"[Service]\nProtectHome=tmpfs\nBindReadOnlyPaths={shown}\nWatchdogSec=20\nTimeoutStartSec=240\n"
-        f"Environment=PYTHONPATH={ROOT}:{ROOT / 'tests'} OMP_NUM_THREADS=1\n"
+        f"Environment=PYTHONPATH={ROOT}:{ROOT / 'tests' / 'support'} OMP_NUM_THREADS=1\n"
         "StandardOutput=append:/run/ainode.log\nStandardError=inherit\n"
     )
     apart = ["unshare", "--fork", "--kill-child", "--pid", "--mount", "--mount-proc", "--cgroup", "--ipc", "--uts"]

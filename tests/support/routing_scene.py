@@ -94,3 +94,36 @@ class Scene:
 
     def differences(self) -> tuple[str, ...]:
         return account(read(self.node.engine), self.config.is_owed).differences
+
+
+CHEST = """
+[series]
+quiet_seconds = 10.0
+[pipelines.scripted]
+factory = "job_pipelines:create"
+[destinations.pacs]
+title = "PACS"
+host = "127.0.0.1"
+port = 104
+[[rules]]
+name = "chest"
+match = { Modality = "CT" }
+prefer = ["axial", { ConvolutionKernel = ["B70*", "LUNG"] }, "thinnest"]
+prefer_seconds = 60.0
+pipelines = ["scripted"]
+destinations = ["pacs"]
+"""
+
+
+BRAIN = (
+    CHEST.partition("[[rules]]")[0]
+    + """
+[[rules]]
+name = "brain"
+match = { SeriesDescription = "*FLAIR*" }
+deadline_seconds = 600.0
+companions.t1c.match = { SeriesDescription = "*T1*gd*" }
+pipelines = ["scripted"]
+destinations = ["pacs"]
+"""
+)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from dicom_files import write
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom.association import Association
@@ -12,9 +14,15 @@ from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
 )
-from receivers import Node, associate, send_dataset, until
+from real_peers import dcmtk
+from receivers import Node, associate, configuration, send_dataset, until
 
+from node.config import parse
+from node.jobs.engine import Jobs
+from node.ledger.engine import now
+from node.ledger.jobs import Job, list_jobs
 from node.ledger.tables import association
+from node.routing.router import Router
 
 HERE, ELSEWHERE = "127.0.0.1", "127.0.0.2"
 """Addresses of two machines."""
@@ -40,9 +48,15 @@ destinations = ["pacs"]
 """One rule: every CT goes through one pipeline."""
 
 
-def send(node: Node, datasets: Sequence[Dataset], calling: str = "CT1", address: str = HERE) -> None:
+def send(
+    node: Node,
+    datasets: Sequence[Dataset],
+    calling: str = "CT1",
+    address: str = HERE,
+    syntax: str = ExplicitVRLittleEndian,
+) -> None:
     """Store images of one SOP class and release; returns when the node knows that the association is closed."""
-    contexts = [(datasets[0].SOPClassUID, ExplicitVRLittleEndian)]
+    contexts = [(datasets[0].SOPClassUID, syntax)]
     sender = associate(node, contexts, calling=calling, bind_address=(address, 0))
     assert [send_dataset(sender, dataset).Status for dataset in datasets] == [0x0000] * len(datasets)
     sender.release()
@@ -115,3 +129,18 @@ def ask(
 
 def names(datasets: Sequence[Dataset]) -> list[tuple[str, str]]:
     return [(str(d.SOPClassUID), str(d.SOPInstanceUID)) for d in datasets]
+
+
+def route(node: Node, more: str = "") -> list[Job]:
+    """Let time pass until everything is complete; the jobs, oldest generation first. ``more``: rules beside the one."""
+    config = parse(configuration(node.spool.folder, node.port) + RULE + more)
+    Router(config, node.engine, node.spool, Jobs(node.engine)).step(now() + 3600.0)
+    with node.engine.connect() as connection:
+        return sorted(list_jobs(connection), key=lambda job: (job.generation, job.pipeline))
+
+
+def storescu(node: Node, folder: Path, datasets: Sequence[Dataset]) -> None:
+    write(datasets, folder)
+    done = dcmtk("storescu", "-R", "-aec", "AINODE", "+sd", "127.0.0.1", node.port, folder)
+    assert done.returncode == 0, done.stdout
+    until(lambda: all(row.closed_at for row in node.rows(association)))

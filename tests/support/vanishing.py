@@ -15,11 +15,11 @@ from pathlib import Path
 
 import postgres
 import sqlalchemy as sa
-from test_committer import Rows
+from row_writing import Rows
 
 from node.jobs.engine import Jobs
 from node.ledger.engine import open_ledger
-from node.receive import row_writer as committer
+from node.receive import row_writer
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 
@@ -56,7 +56,7 @@ def seconds_until_error(work: Callable[[], object]) -> float:
 
 
 def main(folder: Path) -> None:
-    committer.STALLED_SECONDS = 5.0
+    row_writer.STALLED_SECONDS = 5.0
     with network() as prefix, postgres.cluster(THERE, prefix) as url:
         engine = open_ledger(f"postgresql+psycopg://ainode@{THERE}/postgres")
         Jobs(engine)  # DBOS connects by the URL of the engine
@@ -72,7 +72,7 @@ def main(folder: Path) -> None:
         told["statement"] = seconds_until_error(lambda: waiting.execute(sa.text("SELECT 2")))
         told["new connection"] = seconds_until_error(engine.connect)
         begun = time.monotonic()
-        while rows.committer.has_room() and time.monotonic() < begun + 60.0:
+        while rows.row_writer.has_room() and time.monotonic() < begun + 60.0:
             time.sleep(0.1)
         told["until images are refused"] = time.monotonic() - begun
         call(*prefix, "ip", "route", "del", "blackhole", f"{HERE}/32")
@@ -83,7 +83,7 @@ def main(folder: Path) -> None:
         told["rows after"] = time.monotonic() - begun
         assert url
         waiting.close()
-        rows.committer.stop()
+        rows.row_writer.stop()
         rows.engine.dispose()
         engine.dispose()
     (folder / "told.json").write_text(json.dumps(told))

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from analysis_facts import facts
 from dashboards import PASSWORD, Dashboard, analysed, dashboard_on
 from playwright.sync_api import sync_playwright
-from test_drift import facts
 
 from node.ledger import begin_immediate
 from node.ledger.circuits import record_failure

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dicom_files import SAGITTAL, ct_series, secondary_capture, text_report, write
+from enhanced_files import with_private_groups
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
-from real_peers import dcmtk
 from receivers import Node, associate, configuration, encode, send, until
-from scanner import RULE
-from test_frames import with_private_groups
+from scanner import RULE, storescu
 from whole_node import Bright
 
 from node.config import parse
@@ -73,13 +72,6 @@ def test_what_cannot_be_kept_is_refused_with_its_status(node: Node, name: str) -
     good = one()
     assert send(sender, CTImageStorage, good.SOPInstanceUID, encode(good)).Status == 0x0000
     sender.release()
-
-
-def storescu(node: Node, folder: Path, datasets: Sequence[Dataset]) -> None:
-    write(datasets, folder)
-    done = dcmtk("storescu", "-R", "-aec", "AINODE", "+sd", "127.0.0.1", node.port, folder)
-    assert done.returncode == 0, done.stdout
-    until(lambda: all(row.closed_at for row in node.rows(association)))
 
 
 def _again() -> dict[str, Callable[[Dataset], Dataset]]:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import highdicom as hd
 import numpy as np
 import pytest
 import real_peers
 from dicom_files import ct_series, mr_series, secondary_capture, text_report, write
+from lesion_studies import SR3D, results, store, with_lesion
 from pydicom import FileDataset
 from pydicom.uid import CTImageStorage, MRImageStorage, SegmentationStorage, generate_uid
 from receivers import until
 from whole_node import BRIGHT, WholeNode, whole_node
 
 from node.log import study_lines
-
-SR3D = "1.2.840.10008.5.1.4.1.1.88.34"
-CUBE = (slice(2, 4), slice(20, 24), slice(5, 10))
 
 
 @pytest.fixture(scope="module")
@@ -33,26 +30,6 @@ def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_peers.Orthan
 def node(tmp_path_factory: pytest.TempPathFactory, pacs: real_peers.Orthanc) -> Iterator[WholeNode]:
     with whole_node(tmp_path_factory.mktemp("node"), pacs.dicom_port) as running:
         yield running
-
-
-def with_lesion(shape: tuple[int, int, int] = (6, 32, 32), background: float = -800.0) -> np.ndarray:
-    volume = np.full(shape, background)
-    volume[CUBE] = BRIGHT + 100
-    return volume.astype(np.int32)
-
-
-def store(node: WholeNode, folder: Path, *options: str) -> None:
-    real_peers.dcmtk("storescu", "-aec", "AINODE", *options, "+sd", "127.0.0.1", node.port, folder)
-
-
-def results(found: dict[str, Any], pacs: real_peers.Orthanc) -> dict[str, list[FileDataset]]:
-    """What the PACS holds of the results that the ledger lists, by SOP Class UID."""
-    held: dict[str, list[FileDataset]] = {}
-    for series in found["series"]:
-        for job in series["jobs"]:
-            for made in job["results"]:
-                held.setdefault(made["sop_class_uid"], []).append(pacs.download(made["sop_instance_uid"]))
-    return held
 
 
 def positions_inside(segmentation: FileDataset) -> set[tuple[float, ...]]:

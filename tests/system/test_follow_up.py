@@ -10,12 +10,12 @@ import follow_up
 import numpy as np
 import pytest
 import real_peers
+from analyses import walked
 from dicom_files import write
 from follow_up import BALLS, DAYS, Ball
+from lesion_studies import SR3D, results, store
 from pydicom import Dataset, FileDataset
 from pydicom.sr.codedict import codes
-from test_end_to_end import SR3D, results, store
-from test_prior import walked
 from whole_node import WholeNode
 
 from node.results.identity import plain

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +25,7 @@ from node.ledger.jobs import Job, list_jobs
 from node.ledger.tables import decision
 from node.operate.account.report import account
 from node.operate.account.rows import read
-from node.pipeline import Algorithm, DerivedSeries, Findings, Needs, Series, codes
+from node.pipeline import Findings
 from node.results import encode
 from node.routing.rules import Origin, decide, result_mark
 
@@ -33,27 +33,12 @@ SETTLED_SECONDS = 12.0
 """Four quiet periods: what has not been analysed again by then never is."""
 
 
-class Copy:
-    """Makes a derived series of every series, also of its own."""
-
-    algorithm = Algorithm(name="Copy", version="1.0")
-    needs = Needs(modalities=frozenset({"CT"}))
-
-    def run(self, series: Series) -> Findings:
-        made = DerivedSeries(volume=series.volume("LPH"), description="Copy", derivation=codes.DCM.Smoothing)
-        return Findings(derived=(made,))
-
-
-def create(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> Copy:
-    return Copy()
-
-
 class LoopNode(WholeNode):
     """A node that copies every CT series, sends the copy to one destination, and what it received as well."""
 
     def __init__(self, folder: Path, destination_port: int, title: str) -> None:
         super().__init__(folder, destination_port, title)
-        text = self.config.read_text().replace("whole_node:create", "test_loops:create")
+        text = self.config.read_text().replace("whole_node:create", "copying_pipeline:create")
         self.config.write_text(text.replace('destinations = ["pacs"]', 'destinations = ["pacs"]\nsend = ["pacs"]'))
 
     def jobs(self) -> list[Job]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import real_peers
 from dicom_files import ct_series, write
+from lesion_studies import with_lesion
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from pydicom.uid import generate_uid
 from real_peers import free_port
-from test_end_to_end import with_lesion
 from whole_node import WholeNode, whole_node
 
 from node.web.users import make_user, write_user

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import real_peers
 from dicom_files import ct_series, write
-from test_end_to_end import with_lesion
+from lesion_studies import with_lesion
 from whole_node import WholeNode, whole_node
 
 STUDIES = 4

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from dicom_files import ct_series, write
+from lesion_studies import with_lesion
 from pydicom import dcmread
-from test_end_to_end import with_lesion
 
 from node import errors
 from node.__main__ import main

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+from analysis_facts import facts
 
 from node.config import Config
 from node.ledger import begin_immediate, open_ledger
@@ -15,25 +15,6 @@ from node.ledger.operator_switches import record_facts
 from node.operate.alerts import problems
 from node.operate.drift import drift
 from node.spool import Spool
-
-
-def facts(count: int, seed: int, **changed: Any) -> list[dict[str, Any]]:
-    """Of a site with two scanners and ordinary variety."""
-    chance = random.Random(seed)
-    return [
-        {
-            "scanner": chance.choice(["A One", "A One", "B Two"]),
-            "slices": chance.randint(200, 400),
-            "slice_spacing_mm": chance.choice([1.0, 1.25]),
-            "pixel_spacing_mm": round(chance.uniform(0.6, 0.8), 3),
-            "level_low": chance.gauss(-1000, 20),
-            "level_mid": chance.gauss(-600, 60),
-            "level_high": chance.gauss(80, 20),
-            "findings": chance.choice([0, 0, 0, 1, 2]),
-        }
-        | {key: value(chance) if callable(value) else value for key, value in changed.items()}
-        for _ in range(count)
-    ]
 
 
 @pytest.mark.parametrize("seed", range(20))

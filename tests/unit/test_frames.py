@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_files import ct_series
-from enhanced_files import enhanced
+from enhanced_files import FOREIGN_UID, enhanced, with_private_groups
 from pydicom import Dataset, dcmread
 from pydicom.datadict import keyword_for_tag
-from pydicom.uid import MRImageStorage
 
 from node.pipeline import Algorithm, Findings, Segment, codes
 from node.results import Analysis, check, encode
@@ -21,28 +20,7 @@ from node.results.identity import identity_tags
 from node.studies.frames import _MACROS, split_frames
 from node.studies.source import SourceSeries
 
-FOREIGN_UID = "1.2.826.0.1.3680043.2.1143.99"
 _PHILIPS_ENHANCED_MR = "dcm_qa_enh__In__Philips__IM_0027_fMAP.dcm"
-
-
-def foreign(number: int = 1) -> Dataset:
-    """A classic image of somebody else, as Philips keeps one for each frame in (2005,140F)."""
-    item = Dataset()
-    item.SOPClassUID, item.SOPInstanceUID = MRImageStorage, f"{FOREIGN_UID}.{number}"
-    item.StudyInstanceUID, item.SeriesInstanceUID = f"{FOREIGN_UID}.1000", f"{FOREIGN_UID}.1001"
-    item.PatientID, item.PatientName, item.AccessionNumber = "SOMEBODY", "Else^Somebody", "A-ELSE"
-    item.FrameOfReferenceUID, item.Modality, item.Rows = f"{FOREIGN_UID}.1002", "SR", 3
-    return item
-
-
-def with_private_groups(images: int = 4) -> Dataset:
-    (whole,) = enhanced(ct_series(images, 16))
-    for number, group in enumerate(whole.PerFrameFunctionalGroupsSequence, 1):
-        block = group.private_block(0x2005, "Philips MR Imaging DD 005", create=True)
-        block.add_new(0x0F, "SQ", [foreign(number)])
-        group.DerivationImageSequence = [foreign(number)]
-        group.PlanePositionSequence[0].update(foreign(number))  # inside of a macro that does count
-    return whole
 
 
 def test_identity_never_comes_from_a_functional_group():

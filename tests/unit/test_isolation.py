@@ -11,7 +11,7 @@ from pathlib import Path
 
 import prying
 import pytest
-from test_jobs_worker import task, wanted
+from worker_tasks import task, wanted
 
 from node.errors import PipelineError
 from node.inference.sandbox_folder import SandboxFolder

@@ -11,16 +11,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from dicom_files import ct_series, mr_series, write
+from dicom_files import mr_series
 from job_process import alive
+from worker_tasks import task, wanted
 
 from node.config import Devices, PipelineTable
 from node.errors import ConfigError, NotFoundError, PipelineError, PlatformError, WeightsError
 from node.inference import handover
-from node.inference.child import Task
 from node.inference.plugins import factory_of, installed, load_pipeline, table_of
 from node.inference.worker import TaskAborted, Worker, device_names, thread_count
 
@@ -31,16 +30,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     worker = Worker("cpu", 1, 240.0, tmp_path_factory.mktemp("trays"))
     yield worker
     worker.close()
-
-
-def task(folder: Path, datasets: Any = None, weights: Path | None = None, **options: Any) -> Task:
-    paths = write(datasets or ct_series(n=4, size=16), folder / "in")
-    table = PipelineTable(factory="job_pipelines:create", weights=weights, options=options)
-    return Task(job_id="j", pipeline="scripted", table=table, paths=tuple(paths), folder=folder / "out")
-
-
-def wanted() -> bool:
-    return True
 
 
 def test_findings_come_back_through_the_handover(shared: Worker, tmp_path: Path) -> None:
