@@ -194,7 +194,9 @@ def test_what_the_ledger_is_tried_with_leaves_no_trace(rows: Rows) -> None:
         until(lambda: len(rows.written()) == 1)
     with rows.engine.connect() as connection:
         for table in (instance, series, association, event):
-            for row in connection.execute(sa.select(table)):
+            written = connection.execute(sa.select(table)).all()
+            assert written, table.name
+            for row in written:
                 assert "0" not in {row[0], getattr(row, "study_instance_uid", "")}
                 assert "trial" not in tuple(row)
 

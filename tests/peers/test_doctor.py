@@ -139,7 +139,7 @@ def test_a_destination_that_refuses_segmentations_is_found_before_the_first_resu
 
 def test_the_ledger_tells_when_a_peer_called(node: Node, tmp_path: Path):
     (path,) = write(ct_series()[:1], tmp_path)
-    assert real_peers.dcmtk("storescu", "-aet", "CT1", "-aec", "AINODE", "127.0.0.1", node.port, path).returncode == 0
+    real_peers.dcmtk("storescu", "-aet", "CT1", "-aec", "AINODE", "127.0.0.1", node.port, path)
     node.rows(association)
     ae = node.config.ae.model_copy(
         update={"callers": parse('[ae]\ncallers = [{title="CT1"}, {title="CT2"}]').ae.callers}

@@ -315,7 +315,9 @@ def test_derived_values_beyond_the_stored_type_are_kept_in_16_bits_and_padding_s
 def test_derived_values_within_the_stored_type_keep_it(tmp_path):
     source = source_of(tmp_path, ct_series(2, 16), padded)
     same = replace(halved(source).derived[0], volume=source.volume())
-    for encoded_object in encode(analysis(Findings(derived=(same,))), source):
+    objects = encode(analysis(Findings(derived=(same,))), source)
+    assert len(objects) == 2
+    for encoded_object in objects:
         image = encoded_object.dataset
         assert (image.BitsStored, image.HighBit, image.PixelRepresentation) == (12, 11, 0)
         assert image["PixelPaddingValue"].VR == "US"
@@ -328,7 +330,9 @@ def test_a_padding_value_that_no_pixel_can_have_does_not_widen_the_type(tmp_path
 
     source = source_of(tmp_path, ct_series(2, 16), odd)
     same = replace(halved(source).derived[0], volume=source.volume())
-    for number, encoded_object in enumerate(encode(analysis(Findings(derived=(same,))), source)):
+    objects = encode(analysis(Findings(derived=(same,))), source)
+    assert len(objects) == 2
+    for number, encoded_object in enumerate(objects):
         image = encoded_object.dataset
         assert (image.BitsStored, image.PixelRepresentation, image.PixelPaddingValue) == (12, 0, 63536)
         assert np.array_equal(image.pixel_array - 1024.0, source.volume().array[number])

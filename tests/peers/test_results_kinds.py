@@ -137,11 +137,14 @@ def test_outlines_of_the_presentation_state_are_those_of_the_report(made: Encode
     state, report = one(objects, "presentation state"), one(objects, "sr")
     drawn = {g.TrackingUID: g.GraphicData for a in state.GraphicAnnotationSequence for g in a.GraphicObjectSequence}
     (groups,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010"]
+    outlined = set()
     for group in groups.ContentSequence:
         (uid,) = [i.UID for i in group.ContentSequence if i.ValueType == "UIDREF"]
         for item in group.ContentSequence:
             if item.ValueType == "SCOORD":
                 assert np.allclose(item.GraphicData, drawn[uid])
+                outlined.add(uid)
+    assert len(outlined) == 2
 
 
 def test_slices_of_different_rescale_have_a_presentation_state_each_in_one_series(tmp_path: Path):

@@ -103,8 +103,11 @@ def test_a_name_without_slash_is_a_credential_of_the_service(
 ) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(authority.folder))
     files = {"certificate": "ainode.pem", "key": "ainode.key", "ca": "ca.pem"}
-    ServerTls(parse("").ae.tls.model_copy(update={"enabled": True, **files})).context()
-    client_context(DestinationTls(enabled=True, **files), "[destinations.p.tls]")
+    for context in (
+        ServerTls(parse("").ae.tls.model_copy(update={"enabled": True, **files})).context(),
+        client_context(DestinationTls(enabled=True, **files), "[destinations.p.tls]"),
+    ):
+        assert context.cert_store_stats()["x509_ca"] == 1
 
 
 def test_ainode_check_speaks_tls_with_the_running_node(tmp_path: Path, authority: Authority) -> None:

@@ -147,6 +147,7 @@ def paths_of(dashboard: Dashboard, method: str) -> list[str]:
             for name, value in names.items():
                 path = path.replace(name, value)  # noqa: PLW2901
             found.append(path)
+    assert len(found) > 3
     return found
 
 

@@ -45,7 +45,9 @@ _OCTETS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 0x7F, 0x80, 0xFE, 0xFF)
 
 def corpus(kind: str) -> list[bytes]:
     """The stored files of a kind: ``pdu`` (what a peer sends on one connection), ``explicit``, ``implicit``, ..."""
-    return [path.read_bytes() for path in sorted(CORPUS.glob(f"*.{kind}"))]
+    found = [path.read_bytes() for path in sorted(CORPUS.glob(f"*.{kind}"))]
+    assert found, f"the corpus holds no {kind}"
+    return found
 
 
 def split(stream: bytes) -> list[bytes]:

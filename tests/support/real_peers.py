@@ -44,9 +44,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def dcmtk(name: str, *arguments: object, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
-    """Run one dcmtk program (``echoscu``, ``storescu``, ``dcmsend`` ...) to its end; output and error in ``stdout``."""
-    return subprocess.run(
+def dcmtk(
+    name: str, *arguments: object, timeout: float = 120.0, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run one dcmtk program (``echoscu``, ``storescu``, ``dcmsend`` ...) to its end; output and error in ``stdout``.
+
+    With ``check``, an exit status other than 0 fails the test and shows the output.
+    """
+    done = subprocess.run(
         [program(name), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -55,6 +60,9 @@ def dcmtk(name: str, *arguments: object, timeout: float = 120.0) -> subprocess.C
         timeout=timeout,
         check=False,
     )
+    if check and done.returncode:
+        raise AssertionError(f"{name} ended with status {done.returncode}:\n{done.stdout}")
+    return done
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -158,14 +158,17 @@ Modality = ["CT", "MR"]
             process.kill()
         self._process.wait()
 
-    def kill_role(self, role: str) -> None:
-        """kill -9 of one role; its supervisor starts it again."""
-        for process in self._children():
-            with suppress(psutil.NoSuchProcess):  # gone meanwhile, or a zombie that has no command line
-                if process.cmdline()[-2:] == ["--only", role]:
-                    os.kill(process.pid, signal.SIGKILL)
-                    return
-        raise AssertionError(f"no {role} is running")
+    def kill_role(self, role: str, seconds: float = 0.0) -> None:
+        """kill -9 of one role; its supervisor starts it again. ``seconds``: how long to wait until the role runs."""
+        deadline = time.monotonic() + seconds
+        while True:
+            for process in self._children():
+                with suppress(psutil.NoSuchProcess):  # gone meanwhile, or a zombie that has no command line
+                    if process.cmdline()[-2:] == ["--only", role]:
+                        os.kill(process.pid, signal.SIGKILL)
+                        return
+            assert time.monotonic() < deadline, f"no {role} is running"
+            time.sleep(0.1)
 
     def _children(self) -> list[psutil.Process]:
         assert self._process is not None

@@ -43,10 +43,13 @@ def chest(*, lesion: bool = False) -> list[Dataset]:
     return list(ct_series(volume=volume))
 
 
-def store(node: WholeNode, folder: Path, images: Sequence[Dataset], *options: str, calling: str = "CT1") -> None:
-    """With dcmtk's storescu, which goes on after a refusal."""
+def store(
+    node: WholeNode, folder: Path, images: Sequence[Dataset], *options: str, calling: str = "CT1", refused: bool = False
+) -> None:
+    """With dcmtk's storescu, which goes on after a refusal. ``refused``: whether the node refuses some of them."""
     paths = write(images, folder)
-    real_peers.dcmtk("storescu", "-nh", *options, "-aet", calling, "-aec", "AINODE", "127.0.0.1", node.port, *paths)
+    command = ("storescu", "-nh", *options, "-aet", calling, "-aec", "AINODE", "127.0.0.1", node.port, *paths)
+    real_peers.dcmtk(*command, check=not refused)
 
 
 def damaged(node: WholeNode, images: Sequence[Dataset], bad: Sequence[int], **changes: Any) -> None:
@@ -63,13 +66,13 @@ def damaged(node: WholeNode, images: Sequence[Dataset], bad: Sequence[int], **ch
 
 def quota(node: WholeNode, folder: Path) -> str:
     images = chest()
-    store(node, folder, images, calling="SMALL1")
+    store(node, folder, images, calling="SMALL1", refused=True)
     return str(images[0].StudyInstanceUID)
 
 
 def quota_with_a_lesion_in_what_came(node: WholeNode, folder: Path) -> str:
     images = chest(lesion=True)
-    store(node, folder, images, calling="SMALL2")
+    store(node, folder, images, calling="SMALL2", refused=True)
     return str(images[0].StudyInstanceUID)
 
 

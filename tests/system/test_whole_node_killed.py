@@ -11,7 +11,7 @@ import pytest
 import real_peers
 from dicom_files import ct_series, write
 from lesion_studies import with_lesion
-from whole_node import WholeNode, whole_node
+from whole_node import START_SECONDS, WholeNode, whole_node
 
 STUDIES = 4
 
@@ -39,7 +39,7 @@ def test_every_role_killed_again_and_again_loses_nothing_and_delivers_once(tmp_p
             send_until_taken(node, tmp_path / str(number))
             for role in dice.sample(("receiver", "router", "worker", "sender"), 2):
                 time.sleep(dice.uniform(0.0, 3.0))
-                node.kill_role(role)
+                node.kill_role(role, START_SECONDS)
             if number == STUDIES // 2:  # a power cut
                 node.kill()
                 node.start()

@@ -25,7 +25,9 @@ _PHILIPS_ENHANCED_MR = "dcm_qa_enh__In__Philips__IM_0027_fMAP.dcm"
 
 def test_identity_never_comes_from_a_functional_group():
     whole = with_private_groups()
-    for frame in split_frames(whole):
+    frames = split_frames(whole)
+    assert len(frames) == 4
+    for frame in frames:
         for keyword in (
             "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "PatientName",
             "AccessionNumber", "FrameOfReferenceUID", "Modality", "Rows",

@@ -260,8 +260,8 @@ def test_derived_pixels_lie_where_they_were_computed(tmp_path, direction):
     series = DerivedSeries(volume=grid, description="Copy", derivation=codes.DCM.Smoothing)
     objects = encode(analysis(Findings(derived=(series,))), source)
     check(objects, source)
-    for number, encoded_object in enumerate(objects):
-        assert np.array_equal(encoded_object.dataset.pixel_array.astype(int) - 1024, hu[number])
+    for encoded_object, image in zip(objects, hu, strict=True):
+        assert np.array_equal(encoded_object.dataset.pixel_array.astype(int) - 1024, image)
 
 
 def test_derived_pixels_of_another_grid_are_refused_with_the_remedy(tmp_path):

@@ -79,11 +79,16 @@ def test_processes_that_log_at_the_same_time_mix_no_lines(tmp_path: Path) -> Non
     assert sorted((name, int(n)) for name, n, _ in words) == [(name, n) for name in "abc" for n in range(50)]
 
 
-def test_a_disk_that_refuses_stops_nothing(keeper: logging.Logger, tmp_path: Path) -> None:
+def test_a_disk_that_refuses_stops_nothing(
+    keeper: logging.Logger, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "logs").rmdir()
     (tmp_path / "logs").write_text("no folder any more")
+    keeper.propagate = True
     with about(STUDY):
         keeper.warning("still goes to the log itself")
+    assert "still goes to the log itself" in caplog.text
+    assert (tmp_path / "logs").read_text() == "no folder any more"
 
 
 def test_a_torn_line_hides_no_other(keeper: logging.Logger, tmp_path: Path) -> None:

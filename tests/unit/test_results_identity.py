@@ -73,6 +73,7 @@ def everything(source: SourceSeries) -> tuple[EncodedObject, ...]:
         more = encode(analysis(**values), source)
         check(more, source)
         objects += more
+    assert {made.kind for made in objects} >= {"derived", "seg", "sr"}
     return objects
 
 
