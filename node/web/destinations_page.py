@@ -36,7 +36,7 @@ def destinations(context: AppContext, visit: Visit) -> Response:
         found.append(
             {
                 "name": name,
-                "place": table.place if table else "not configured any more",
+                "place": table.place if table else "no longer configured",
                 "health": _health(circuit, error, latest),
                 "since": circuit.opened_at if circuit else None,
                 "error": error,
