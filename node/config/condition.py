@@ -1,7 +1,8 @@
 """The language of rules: one condition says which values of one DICOM attribute match. docs/rules.md describes it.
 
-Single value, list, wildcard and range as in PS3.4 C.2.2.2, and regular expressions. Unlike a query, case is ignored:
-scanners do not agree on it, and a series missed for its case is a patient missed.
+Single value, list, wildcard and range as in PS3.4 C.2.2.2, and regular expressions. Unlike a query, a match ignores
+case and full or half width of letters: scanners do not agree on them, and a series missed for its case is a patient
+missed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from datetime import time
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from unicodedata import normalize
 
 import re2
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_dict, keyword_for_tag, tag_for_keyword
@@ -136,16 +138,21 @@ def _pattern(path: str, text: str) -> Test:
     options.log_errors = False
     try:
         # RE2 matches in time linear in the value: no pattern, however careless, can stop the router.
-        compiled = re2.compile(text, options)
+        compiled = re2.compile(normalize("NFKC", text), options)
     except re2.error as error:
         fault = error.args[0].decode() if isinstance(error.args[0], bytes) else error
         raise ValueError(f"{path} = {_PATTERN + text!r}: {fault}; write a regular expression of RE2") from None
-    return lambda value: compiled.search(value.encode("utf-8", "replace").decode()) is not None
+    return lambda value: compiled.search(normalize("NFKC", value).encode("utf-8", "replace").decode()) is not None
 
 
 def _wildcard(text: str) -> Test:
-    folded = text.casefold().replace("[", "[[]")
-    return lambda value: fnmatchcase(value.casefold(), folded)
+    folded = _folded(text).replace("[", "[[]")
+    return lambda value: fnmatchcase(_folded(value), folded)
+
+
+def _folded(text: str) -> str:
+    """Return ``text`` in the form in which values are compared (Unicode compatibility caseless match, D145)."""
+    return normalize("NFKC", normalize("NFKC", text).casefold())
 
 
 def _number(path: str, text: str) -> Test:

@@ -14,6 +14,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from node.config import Companion, PriorTable, Rule, parse
+from node.config.condition import parse_condition
 from node.config.routing import PREFERENCES
 from node.errors import ConfigError
 from node.routing.rules import Decision, Origin, decide
@@ -115,6 +116,21 @@ def test_conditions_match_as_ps3_4_c_2_2_2_says_and_as_the_page_adds(condition: 
     assert decision.outcome == ("routed" if matched else "ignored")
     assert decision.trace[0]["conditions"][0]["matched"] is matched
     assert decision.trace[0]["pipelines"] == ["p"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "value", "matched"),
+    [
+        ("*FLAIR*", "頭部　ＦＬＡＩＲ　横断", True),  # noqa: RUF001 - as Japanese consoles write it
+        ("*ﾌﾚｱ*", "頭部フレア", True),  # half-width katakana in the rule
+        ("*フレア*", "頭部ﾌﾚｱ", True),
+        ("STRASSE", "straße", True),
+        ("re:^flair", "ＦＬＡＩＲ", True),  # noqa: RUF001
+        ("*FLAIR*", "Ｔ１", False),  # noqa: RUF001
+    ],
+)
+def test_full_and_half_width_and_case_make_no_difference(wanted: str, value: str, *, matched: bool):
+    assert parse_condition("SeriesDescription", wanted).matches([value]) is matched
 
 
 def test_any_condition_of_unless_excludes_and_the_trace_says_which():
