@@ -7,6 +7,7 @@ everywhere.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from math import floor, log10
 
 NOTICE = "Research use only. Not for diagnosis."
@@ -31,6 +32,13 @@ def together(*parts: str) -> str:
     for part in filter(None, parts):
         text = f"{text.rstrip('.')}{'. ' if part[0].isupper() else '; '}{part}" if text else part
     return text
+
+
+def timings_text(timings: Mapping[str, float], peak_memory_mib: Mapping[str, float], device: str) -> str:
+    """Seconds of each step of an analysis, and its peak memory on each side."""
+    parts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in timings.items())
+    peaks = ", ".join(f"{mib:.0f} MiB {where}" for where, mib in peak_memory_mib.items())
+    return f"{parts} on {device}; peak memory {peaks}"
 
 
 def sensible(value: float, unit: str) -> float:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from node.config import PipelineTable
-from node.errors import IdentityError, InputError, NodeError
+from node.errors import IdentityError, InputError, NodeError, PipelineError, error_code
 from node.isolation import WRITE, confine, programs, refuse_calls
 from node.process.children import die_with_parent
 from node.process.memory import keep_freed_memory
@@ -85,7 +85,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """Result of a task. ``outcome`` is empty after a failure; ``error`` then names a class of ``node.errors``."""
+    """Result of a task. ``outcome`` is empty after a failure; ``error`` then is a code of ``node.errors``."""
 
     outcome: str = ""
     reason: str = ""
@@ -218,10 +218,11 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
         save(task.folder, handover)
         clock.lap("hand over")
     except NodeError as error:
-        return Reply(error=type(error).__name__, reason=str(error))
+        return Reply(error=error_code(error), reason=str(error))
     except Exception as error:  # the actor's own loop: whatever a pipeline raises is a failed attempt
         logger.exception("job %s: pipeline %s broke", task.job_id, task.pipeline)
-        return Reply(error="PipelineError", reason=f"pipeline {task.pipeline!r} broke: {type(error).__name__}: {error}")
+        broke = f"pipeline {task.pipeline!r} broke: {type(error).__name__}: {error}"
+        return Reply(error=PipelineError.code, reason=broke)
     return Reply(outcome=outcome, reason=reason, timings=timings, peak_memory_mib=peak, facts=facts)
 
 

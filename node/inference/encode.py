@@ -15,14 +15,14 @@ import sqlalchemy as sa
 from pydicom import dcmread
 
 from node.config import DEFAULT_OBJECTS, Config
-from node.errors import EncodeError, IdentityError, InputError, NotFoundError, not_analysed
+from node.errors import EncodeError, IdentityError, InputError, NotFoundError, error_code, not_analysed
 from node.inference.handover import Handover, load
 from node.inference.node_secret import secret_of
 from node.jobs.failure import logged_error
 from node.jobs.stage import Done, Stage, retries
 from node.ledger import JobStage
 from node.ledger.engine import now
-from node.ledger.events import record_event
+from node.ledger.events import EventKind, record_event
 from node.ledger.incomplete import outcome_of_incomplete
 from node.ledger.jobs import Job, SourceImage, earlier_results, get_job, source_images
 from node.ledger.replaced_results import to_withdraw
@@ -93,9 +93,23 @@ class Encode:
         def write(connection: sa.Connection) -> None:
             record_results(connection, job_id, rows)
             if refused is not None:
-                record_event(connection, job_id, f"{JobStage.ENCODE} failed", str(refused))
-            for sentence in withheld:
-                record_event(connection, job_id, "objects withheld", sentence)
+                record_event(
+                    connection,
+                    job_id,
+                    EventKind.RESULTS_REFUSED,
+                    stage=JobStage.ENCODE,
+                    error_code=error_code(refused),
+                    error=str(refused),
+                )
+            for withheld_kinds, why in withheld:
+                record_event(
+                    connection,
+                    job_id,
+                    EventKind.OBJECTS_WITHHELD,
+                    error_code=error_code(why),
+                    kinds=withheld_kinds,
+                    error=str(why),
+                )
             if analysis.outcome != job.outcome:
                 record_outcome(connection, job_id, analysis.outcome, analysis.reason)
             owe_results(connection, job_id, self._owed(connection, job, analysis.outcome, kinds))
@@ -129,9 +143,7 @@ class Encode:
 
         def write(connection: sa.Connection) -> None:
             record_results(connection, job.id, rows)
-            record_event(
-                connection, job.id, "objects withheld", "all but the report, which is of UIDs and identity only"
-            )
+            record_event(connection, job.id, EventKind.OBJECTS_WITHHELD, kinds=[])
             owe_results(connection, job.id, self._owed(connection, job, analysis.outcome, kinds))
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job.id), ignore_errors=True))
@@ -196,14 +208,14 @@ class Encode:
 
     def _encoded(
         self, job: Job, analysis: Analysis, source: SourceSeries, kinds: frozenset[str]
-    ) -> tuple[list[dict[str, object]], list[str], EncodeError | None]:
+    ) -> tuple[list[dict[str, object]], list[tuple[list[str], EncodeError]], EncodeError | None]:
         """Rows of the objects of one analysis, kept on disk; which were withheld and why; what is wrong with all.
 
         What is wrong is quarantined. One bad object of an optional kind is withheld with its kind, and the report made
         without it says so.
         """
         rows: list[dict[str, object]] = []
-        withheld: list[str] = []
+        withheld: list[tuple[list[str], EncodeError]] = []
         profiles = [*self._kinds(job).values()]
         while True:
             objects: tuple[EncodedObject, ...] = ()
@@ -228,9 +240,11 @@ class Encode:
             logger.warning(
                 "job %s: %s withheld: %s", job.id, ", ".join(sorted(bad)), fault, exc_info=logged_error(fault)
             )
-            named = f"Not sent: {', '.join(sorted(bad))}"
-            withheld.append(f"{named} ({fault})")
-            sentence = f"{named}, which could not be made. Details are in the log of the AI node, job {job.id}."
+            withheld.append((sorted(bad), fault))
+            named = ", ".join(sorted(bad))
+            sentence = (
+                f"Not sent: {named}, which could not be made. Details are in the log of the AI node, job {job.id}."
+            )
             analysis = replace(analysis, withheld=(*analysis.withheld, sentence))
             kinds -= bad
 

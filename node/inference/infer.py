@@ -20,11 +20,12 @@ from node.inference.prior_files import PriorFinder
 from node.inference.worker import TaskAborted, Worker, device_names, thread_count
 from node.jobs.stage import Done, Stage, retries
 from node.ledger import JobStage
-from node.ledger.events import record_event
+from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import Job, get_job, is_active, source_paths
 from node.ledger.operator_switches import latest_facts, record_facts
 from node.ledger.transitions import record_outcome
 from node.spool import Spool
+from node.wording import timings_text
 
 logger = logging.getLogger(__name__)
 
@@ -89,11 +90,18 @@ class Infer:
         finally:
             shutil.rmtree(self._spool.work(job_id) / "prior", ignore_errors=True)
 
-        timings = _timings(reply, worker.device)
+        timings = timings_text(reply.timings, reply.peak_memory_mib, worker.device)
         logger.info("job %s: %s: %s; %s", job_id, job.pipeline, reply.outcome, timings)
 
         def write(connection: sa.Connection) -> None:
-            record_event(connection, job_id, "infer timings", timings)
+            record_event(
+                connection,
+                job_id,
+                EventKind.INFER_TIMINGS,
+                timings=dict(reply.timings),
+                peak_memory_mib=dict(reply.peak_memory_mib),
+                device=worker.device,
+            )
             record_outcome(connection, job_id, reply.outcome, reply.reason)
             if reply.facts:
                 record_facts(connection, job_id, job.pipeline, _facts(reply, worker.device))
@@ -183,9 +191,3 @@ def _facts(reply: Reply, device: str) -> dict[str, Any]:
         "host_mib": reply.peak_memory_mib.get("host"),
         "device_mib": reply.peak_memory_mib.get("device"),
     }
-
-
-def _timings(reply: Reply, device: str) -> str:
-    parts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in reply.timings.items())
-    peaks = ", ".join(f"{mib:.0f} MiB {where}" for where, mib in reply.peak_memory_mib.items())
-    return f"{parts} on {device}; peak memory {peaks}"

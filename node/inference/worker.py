@@ -19,9 +19,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from node import errors
 from node.config import Devices, PipelineTable
-from node.errors import NodeError, PipelineError, PlatformError
+from node.errors import PipelineError, PlatformError, error_of
 from node.inference import child
 from node.inference.child import Bounds, Reply, Task
 from node.inference.sandbox_folder import SandboxFolder, models
@@ -98,8 +97,7 @@ class Worker:
             sandbox_folder.clear(task)
         if reply.error:
             self._kill()
-            kind: type[NodeError] = getattr(errors, reply.error, PipelineError)
-            raise kind(reply.reason)
+            raise error_of(reply.error, reply.reason)
         return reply
 
     def prepare(self, task: Task) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node.errors import NodeError
+from node.errors import InternalError, NodeError
 
 
 def shown_message(error: Exception, job_id: str) -> str:
@@ -10,7 +10,7 @@ def shown_message(error: Exception, job_id: str) -> str:
 
     As a database takes it: without NUL, and valid in UTF-8.
     """
-    if not isinstance(error, NodeError):
+    if not isinstance(error, NodeError) or isinstance(error, InternalError):
         return f"internal error; the log of job {job_id} has the details"
     return str(error).replace("\0", "").encode("utf-8", "replace").decode()
 

@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 from node.config import FORWARD
 from node.ledger.engine import now
+from node.ledger.events import EventKind, record_study_event
 from node.ledger.pending_deliveries import HELD
 from node.ledger.states import ACTIVE, ConflictKind
-from node.ledger.tables import conflict, delivery, delivery_instance, event, instance, job, result
+from node.ledger.tables import conflict, delivery, delivery_instance, instance, job, result
 from node.ledger.transitions import cancel_active
 
 _MOVED = frozenset(("StudyInstanceUID", "SeriesInstanceUID"))
@@ -78,9 +79,16 @@ def record_differences(connection: sa.Connection, found: Sequence[tuple[Pair, Co
         group = (pair.study_instance_uid, pair.series_instance_uid, kind, changed)
         alike[group] = alike.get(group, 0) + 1
     for (study, series, kind, changed), count in alike.items():
-        row = {"at": now(), "study_instance_uid": study, "series_instance_uid": series, "what": f"{kind} changed"}
-        detail = f"{count} image(s) came again with other {changed}; kept beside the first, which count"
-        connection.execute(sa.insert(event).values(**row, detail=detail))
+        record_study_event(
+            connection,
+            EventKind.IMAGES_CHANGED,
+            at=now(),
+            study_instance_uid=study,
+            series_instance_uid=series,
+            change=kind,
+            images=count,
+            keywords=changed,
+        )
         if kind == ConflictKind.IDENTITY and _MOVED.isdisjoint(changed.split(", ")):
             hold(connection, study, series, changed)
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.conflicts import SAME_IMAGE
+from node.ledger.events import EventKind, record_study_event
 from node.ledger.states import ConflictKind, JobState, SeriesState
-from node.ledger.tables import conflict, event, instance, job, series
+from node.ledger.tables import conflict, instance, job, series
 
 _OF_FILE = ("path", "digest", "size", "association_id", "received_at", "transfer_syntax_uid")
 _CORRECTED = sa.and_(
@@ -89,5 +90,4 @@ def adopt(connection: sa.Connection, study: str, of: str, at: float) -> None:
     same = sa.and_(*(series.c[name] == uid for name, uid in where.items()))
     connection.execute(sa.update(series).where(same).values(state=SeriesState.RECEIVING, last_at=at))
     changed = ", ".join(sorted({keyword for row in rows for keyword in row["changed"].split(", ")}))
-    told = f"its images have come again with other {changed}; the new identity counts, the old files are kept"
-    connection.execute(sa.insert(event).values(**where, at=at, what="identity corrected", detail=told))
+    record_study_event(connection, EventKind.IDENTITY_CORRECTED, at=at, **where, keywords=changed)

@@ -14,7 +14,7 @@ from pydicom import Dataset
 
 from node.ledger.clock_steps import passed
 from node.ledger.engine import insert_new, now
-from node.ledger.events import record_event
+from node.ledger.events import EventKind, record_event
 from node.ledger.pending_deliveries import statuses
 from node.ledger.states import DeliveryState
 from node.ledger.tables import delivery, delivery_instance
@@ -74,7 +74,7 @@ def reopen_delivery(connection: sa.Connection, job_id: str, destination: str, lo
         connection.execute(sa.update(delivery_instance).where(which).values(**again))
     fresh = {"attempt": 0, "next_at": None, "ended_at": None, "alarmed_at": None, "created_at": now(), "error": None}
     _update(connection, job_id, destination, state=DeliveryState.SCHEDULED, **fresh)
-    record_event(connection, job_id, "delivery reopened", f"{destination} lost {len(lost)} objects")
+    record_event(connection, job_id, EventKind.DELIVERY_REOPENED, destination=destination, objects=len(lost))
 
 
 def begin_delivery(connection: sa.Connection, job_id: str, destination: str) -> Claim | None:
@@ -228,9 +228,9 @@ def settle_delivery(connection: sa.Connection, job_id: str, destination: str) ->
             error=None if state in (DeliveryState.STORED, DeliveryState.CONFIRMED) else row.error,
         )
         if state != DeliveryState.SCHEDULED:
-            record_event(
-                connection, job_id, f"delivery {state.lower()}", f"{destination}: {status.instances} instances"
-            )
+            stored = state == DeliveryState.STORED
+            kind = EventKind.DELIVERY_STORED if stored else EventKind.DELIVERY_CONFIRMED
+            record_event(connection, job_id, kind, destination=destination, instances=status.instances)
     return state
 
 
@@ -262,7 +262,7 @@ def mark_overdue(connection: sa.Connection, destination: str, late: Collection[s
     these = sa.and_(delivery.c.destination == destination, delivery.c.job_id.in_(late), delivery.c.alarmed_at.is_(None))
     jobs = list(connection.scalars(sa.update(delivery).where(these).values(alarmed_at=at).returning(delivery.c.job_id)))
     for job_id in jobs:
-        record_event(connection, job_id, "delivery overdue", destination)
+        record_event(connection, job_id, EventKind.DELIVERY_OVERDUE, destination=destination)
     return jobs
 
 

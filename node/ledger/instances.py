@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from node.ledger.association_endings import BROKEN, Ending
 from node.ledger.engine import begin_immediate, insert_if_new, insert_new
+from node.ledger.events import EventKind, record_study_event
 from node.ledger.states import AssociationEnding, SeriesState
-from node.ledger.tables import association, conflict, event, instance, series
+from node.ledger.tables import association, conflict, instance, series
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +248,6 @@ def _touch_series(connection: sa.Connection, receipts: list[Receipt]) -> None:
         this = {"study": study_uid, "series": series_uid}
         last_at = max(r.received_at for r in group)
         modality = next((r.modality for r in group if r.modality), "")
-        sender = f"from {group[0].association.calling_ae}" if group[0].association else "found in the spool"
         state = connection.scalar(_STATE, this)
         if state is None:
             new = {
@@ -261,11 +261,11 @@ def _touch_series(connection: sa.Connection, receipts: list[Receipt]) -> None:
                 "generation": 0,
             }
             if insert_new(connection, series, [new]):
-                _tell(connection, group[0], "receiving", f"first image {sender}")
+                _record(connection, group[0], EventKind.RECEIVING, sender=_sender(group[0]))
             else:  # another receiver was faster
                 state = connection.scalar(_STATE, this)
         if state not in {None, SeriesState.RECEIVING}:
-            _tell(connection, group[0], "late image", f"{len(group)} image(s) {sender}; the series is open again")
+            _record(connection, group[0], EventKind.LATE_IMAGES, images=len(group), sender=_sender(group[0]))
         connection.execute(_TOUCH, {**this, "more": len(group), "at": last_at, "said": modality})
 
 
@@ -287,28 +287,28 @@ def _replace(connection: sa.Connection, receipt: Receipt, *, lost: bool) -> None
     connection.execute(instance.update().where(this).values(**file))
     if not lost:
         return
-    sender = receipt.association.calling_ae if receipt.association else "the spool"
-    _tell(connection, receipt, "came again", f"the file of {receipt.sop_instance_uid} was lost; now from {sender}")
+    uid = receipt.sop_instance_uid
+    _record(connection, receipt, EventKind.FILE_REPLACED, sop_instance_uid=uid, sender=_sender(receipt))
 
 
 def _record_conflicts(connection: sa.Connection, receipts: list[Receipt]) -> None:
     for receipt in receipts:
         if insert_new(connection, conflict, [_row(receipt, conflict)]):
-            _tell(
-                connection,
-                receipt,
-                "conflict",
-                f"SOP Instance {receipt.sop_instance_uid} came again with other content; kept as {receipt.path}",
-            )
+            uid = receipt.sop_instance_uid
+            _record(connection, receipt, EventKind.CONFLICT, sop_instance_uid=uid, path=receipt.path)
 
 
-def _tell(connection: sa.Connection, receipt: Receipt, what: str, detail: str) -> None:
-    connection.execute(
-        event.insert().values(
-            at=receipt.received_at,
-            study_instance_uid=receipt.study_instance_uid,
-            series_instance_uid=receipt.series_instance_uid,
-            what=what,
-            detail=detail,
-        )
+def _sender(receipt: Receipt) -> str:
+    """AE title of the sender; "": the file was found in the spool."""
+    return receipt.association.calling_ae if receipt.association else ""
+
+
+def _record(connection: sa.Connection, receipt: Receipt, kind: EventKind, **parameters: object) -> None:
+    record_study_event(
+        connection,
+        kind,
+        at=receipt.received_at,
+        study_instance_uid=receipt.study_instance_uid,
+        series_instance_uid=receipt.series_instance_uid,
+        **parameters,
     )

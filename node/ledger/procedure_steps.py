@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from node.ledger.engine import insert_new, now
+from node.ledger.events import EventKind, record_study_event
 from node.ledger.instances import equipment_of
 from node.ledger.states import ACTIVE, DecisionCause, DecisionOutcome, ProcedureStepState
 from node.ledger.tables import candidate, decision, event, job, procedure_step, procedure_step_instance, series
@@ -39,7 +41,7 @@ def create_step(connection: sa.Connection, new: NewStep) -> bool:
     ):
         return False
     _add(connection, new.sop_instance_uid, new.made)
-    _tell(connection, new.study_instance_uid, "procedure step in progress", f"{new.modality} at {new.calling_ae}")
+    _record(connection, new, ProcedureStepState.IN_PROGRESS)
     return True
 
 
@@ -64,8 +66,7 @@ def update_step(connection: sa.Connection, uid: str, state: str, made: Collectio
     named = procedure_step_instance.c.procedure_step_uid == uid
     uids = set(connection.scalars(sa.select(procedure_step_instance.c.series_instance_uid).where(named)))
     images = sa.select(sa.func.count()).where(named, procedure_step_instance.c.sop_instance_uid != "")
-    told = f"{step.modality} at {step.calling_ae}: {connection.scalar(images)} images in {len(uids)} series"
-    _tell(connection, step.study_instance_uid, f"procedure step {state.lower()}", told)
+    _record(connection, step, state, images=connection.scalar(images), series=len(uids))
     if state == ProcedureStepState.DISCONTINUED:
         study = str(step.study_instance_uid)
         own = [uid for uid in sorted(uids) if step.equipment and equipment_of(connection, study, uid) == step.equipment]
@@ -110,5 +111,18 @@ def _add(connection: sa.Connection, uid: str, made: Collection[tuple[str, str]])
     insert_new(connection, procedure_step_instance, rows)
 
 
-def _tell(connection: sa.Connection, study: str, what: str, detail: str) -> None:
-    connection.execute(sa.insert(event).values(at=now(), study_instance_uid=study, what=what, detail=detail))
+def _record(
+    connection: sa.Connection, step: Any, state: str, *, images: int | None = None, series: int | None = None
+) -> None:
+    """Add the new state of a step to the timeline; ``images`` and ``series``: how many it made, when it has ended."""
+    record_study_event(
+        connection,
+        EventKind.PROCEDURE_STEP,
+        at=now(),
+        study_instance_uid=step.study_instance_uid,
+        state=state.lower(),
+        modality=step.modality,
+        calling_ae=step.calling_ae,
+        images=images,
+        series=series,
+    )

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import sqlalchemy as sa
 
 from node.ledger.engine import insert_new
+from node.ledger.events import EventKind, record_study_event
 from node.ledger.states import SeriesState
-from node.ledger.tables import association, event, instance, refusal, rejection, series
+from node.ledger.tables import association, instance, refusal, rejection, series
 
 SENDING_SECONDS = 60.0
 """A caller counts as sending a series from the first to the last of its associations that bring images, and this long
@@ -87,9 +88,8 @@ def reopen(connection: sa.Connection, study_uid: str, series_uid: str, at: float
     state = connection.scalar(sa.select(series.c.state).where(this).with_for_update())
     connection.execute(sa.update(series).where(this).values(refused_at=at, state=SeriesState.RECEIVING))
     if state == SeriesState.COMPLETE:
-        detail = f"{why}; the series is open again"
-        row = {"at": at, "study_instance_uid": study_uid, "series_instance_uid": series_uid}
-        connection.execute(sa.insert(event).values(**row, what="late refusal", detail=detail))
+        where = {"study_instance_uid": study_uid, "series_instance_uid": series_uid}
+        record_study_event(connection, EventKind.LATE_REFUSAL, at=at, **where, reason=why)
 
 
 def record_rejection(connection: sa.Connection, calling_ae: str, peer_address: str, reason: str, at: float) -> None:

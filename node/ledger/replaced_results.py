@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 import sqlalchemy as sa
 
 from node.ledger.engine import insert_new
-from node.ledger.events import record_event
+from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import REJECTION, Job
 from node.ledger.pending_deliveries import HELD
 from node.ledger.tables import delivery, delivery_instance, job, replaced, result
@@ -80,7 +80,7 @@ def owe_note(
         return
     _mark(connection, of.id, destination, paths, str(note["sop_instance_uid"]))
     _set_kinds(connection, of.id, destination, {*_kinds(connection, of.id, destination), note_kind(destination)})
-    record_event(connection, of.id, "replaced results withdrawn", f"{destination}: a note on {len(paths)} objects")
+    record_event(connection, of.id, EventKind.RESULTS_WITHDRAWN, destination=destination, objects=len(paths))
 
 
 def give_up_note(connection: sa.Connection, of: Job, destination: str, paths: Mapping[str, str], why: str) -> None:
@@ -89,7 +89,7 @@ def give_up_note(connection: sa.Connection, of: Job, destination: str, paths: Ma
     connection.execute(sa.delete(result).where(result.c.job_id == of.id, result.c.kind == kind))
     _mark(connection, of.id, destination, paths, _GIVEN_UP)
     _set_kinds(connection, of.id, destination, _kinds(connection, of.id, destination) - {kind})
-    record_event(connection, of.id, "replaced results not withdrawn", f"{destination}: {why}")
+    record_event(connection, of.id, EventKind.RESULTS_NOT_WITHDRAWN, destination=destination, reason=why)
 
 
 def _mark(connection: sa.Connection, job_id: str, destination: str, paths: Mapping[str, str], note_uid: str) -> None:

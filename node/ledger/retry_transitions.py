@@ -13,7 +13,7 @@ from node.config import FORWARD
 from node.errors import NodeError
 from node.ledger.deliveries import reopen_delivery, schedule_delivery
 from node.ledger.engine import now
-from node.ledger.events import record_event
+from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import Attempt, due_of, get_job, update_job
 from node.ledger.pending_deliveries import HELD
 from node.ledger.replaced_results import remember_delivered
@@ -53,7 +53,7 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
         update_job(connection, job_id, outcome=None, reason=None)
     fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": now()}
     update_job(connection, job_id, state=JobState.SCHEDULED, stage=stage, run=current.run + 1, **fresh)
-    record_event(connection, job_id, "job retried", f"from {stage}")
+    record_event(connection, job_id, EventKind.JOB_RETRIED, stage=stage)
     return due_of(connection, get_job(connection, job_id))
 
 
@@ -99,5 +99,5 @@ def retract_job(connection: sa.Connection, job_id: str, note: dict[str, object],
         attempt=0,
         next_at=None,
     )
-    record_event(connection, job_id, "job retracted", f"{reason}; to {', '.join(sorted(holders))}")
+    record_event(connection, job_id, EventKind.JOB_RETRACTED, reason=reason, destinations=sorted(holders))
     return due_of(connection, get_job(connection, job_id))

@@ -362,7 +362,7 @@ alarm = sa.Table(  # a problem that people were told of and that lasts
     _time("at"),
 )
 
-event = sa.Table(  # the timeline that `explain` and the dashboard tell
+event = sa.Table(  # the timeline that `explain` and the dashboard show
     "event",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
@@ -370,8 +370,13 @@ event = sa.Table(  # the timeline that `explain` and the dashboard tell
     _text("study_instance_uid"),
     _text("series_instance_uid", null=True),
     _text("job_id", null=True),
-    _text("what"),
-    _text("detail"),
+    _text("kind"),  # of node.ledger.events.EventKind
+    _text("stage", null=True),
+    sa.Column("attempt", sa.Integer, nullable=True),  # from 1
+    _number("seconds", null=True),  # that the attempt took
+    _text("destination", null=True),
+    _text("error_code", null=True),  # of node.errors
+    sa.Column("parameters", sa.JSON, nullable=False),  # what else its sentence needs
     sa.Index("event_study", "study_instance_uid", "at"),
 )
 

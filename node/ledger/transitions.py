@@ -16,10 +16,10 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from node.config import FORWARD
-from node.errors import NodeError, not_analysed
+from node.errors import NodeError, error_code, not_analysed
 from node.ledger.deliveries import cancel_deliveries, schedule_delivery
 from node.ledger.engine import insert_new, now
-from node.ledger.events import record_event
+from node.ledger.events import EventKind, record_event
 from node.ledger.incomplete import incomplete_of, outcome_of_incomplete
 from node.ledger.jobs import Attempt, Job, NewJob, Retries, delivered_jobs, due_of, get_job, is_stopped, update_job
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState, WithoutAnalysis
@@ -65,7 +65,7 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
     }
     if not insert_new(connection, job, [row]):
         return []
-    record_event(connection, new.id, "job scheduled", f"pipeline {new.pipeline} by rule {new.rule}")
+    record_event(connection, new.id, EventKind.JOB_SCHEDULED, pipeline=new.pipeline, rule=new.rule)
     if forwards:
         _owe_originals(connection, new)
     return due_of(connection, get_job(connection, new.id))
@@ -96,7 +96,7 @@ def begin_attempt(connection: sa.Connection, attempt: Attempt) -> Job | None:
         if attempt.stage == JobStage.DELIVER:
             _update_delivery(connection, attempt, next_at=None)
         if attempt.stage != JobStage.DELIVER or not attempt.number:
-            record_event(connection, current.id, f"{attempt.stage} started", _words(attempt))
+            _record_attempt(connection, EventKind.ATTEMPT_STARTED, attempt)
     return current
 
 
@@ -109,7 +109,7 @@ def finish_attempt(connection: sa.Connection, attempt: Attempt, seconds: float, 
     if current is None:
         return None
     write(connection)
-    record_event(connection, current.id, f"{attempt.stage} finished", f"{seconds:.2f} s{_words(attempt, ', ')}")
+    _record_attempt(connection, EventKind.ATTEMPT_FINISHED, attempt, seconds=seconds)
     if attempt.stage == JobStage.DELIVER:
         _update_delivery(connection, attempt, ended_at=now(), next_at=None)
         complete_delivered(connection, current.id)
@@ -139,9 +139,8 @@ def fail_attempt(
         return []
     failed = attempt.number + 1
     if is_news(connection, attempt, error):
-        record_event(
-            connection, current.id, f"{attempt.stage} failed", f"{seconds:.2f} s{_words(attempt, ', ')}: {error}"
-        )
+        code = None if failure is None else error_code(failure)
+        _record_attempt(connection, EventKind.ATTEMPT_FAILED, attempt, seconds=seconds, error_code=code, error=error)
     if permanent or (retries.max_attempts is not None and failed >= retries.max_attempts):
         return _give_up(connection, current, attempt, error, failure)
     delay = retries.delay(failed)
@@ -168,16 +167,16 @@ def is_news(connection: sa.Connection, attempt: Attempt, error: str) -> bool:
     """
     if attempt.stage != JobStage.DELIVER or not attempt.number:
         return True
-    here = [event.c.detail.contains(f" s, {attempt.subject}{end}", autoescape=True) for end in (": ", ", attempt ")]
     of_job = sa.select(job.c.study_instance_uid).where(job.c.id == attempt.job_id).scalar_subquery()
     last = connection.scalar(
-        sa.select(event.c.detail)
+        sa.select(event.c.parameters)
         .where(event.c.study_instance_uid == of_job, event.c.job_id == attempt.job_id)
-        .where(event.c.what == f"{JobStage.DELIVER} failed", sa.or_(*here))
+        .where(event.c.kind == EventKind.ATTEMPT_FAILED, event.c.stage == JobStage.DELIVER)
+        .where(event.c.destination == attempt.subject)
         .order_by(event.c.id.desc())
         .limit(1)
     )
-    return last is None or last.partition(": ")[2] != error
+    return last is None or bool(last["error"] != error)
 
 
 def cancel_job(connection: sa.Connection, job_id: str, reason: str) -> None:
@@ -208,7 +207,7 @@ def renew_attempts(connection: sa.Connection, attempt: Attempt) -> list[Attempt]
     if current is None:
         return []
     update_job(connection, current.id, run=current.run + 1)
-    record_event(connection, current.id, "job recovered", f"{attempt.stage} was in no queue{_words(attempt, ', ')}")
+    _record_attempt(connection, EventKind.JOB_RECOVERED, attempt)
     return due_of(connection, get_job(connection, current.id))
 
 
@@ -225,7 +224,7 @@ def complete_delivered(connection: sa.Connection, job_id: str) -> None:
         _cancel(connection, job_id, "; ".join(f"delivery to {name}: {error}" for name, error in refused))
         return
     update_job(connection, job_id, state=JobState.COMPLETED, next_at=None, error=None)
-    record_event(connection, job_id, "job completed", "")
+    record_event(connection, job_id, EventKind.JOB_COMPLETED)
 
 
 def record_outcome(connection: sa.Connection, job_id: str, outcome: str, reason: str) -> None:
@@ -233,7 +232,7 @@ def record_outcome(connection: sa.Connection, job_id: str, outcome: str, reason:
     incomplete = get_job(connection, job_id).incomplete or ""
     outcome, reason = outcome_of_incomplete(outcome, reason, incomplete)
     update_job(connection, job_id, outcome=outcome, reason=reason or None)
-    record_event(connection, job_id, "outcome", f"{outcome}: {reason}" if reason else outcome)
+    record_event(connection, job_id, EventKind.OUTCOME, outcome=outcome, reason=reason)
 
 
 def record_results(connection: sa.Connection, job_id: str, rows: Sequence[dict[str, object]]) -> None:
@@ -268,7 +267,7 @@ def _give_up(
 def _cancel(connection: sa.Connection, job_id: str, reason: str) -> None:
     update_job(connection, job_id, state=JobState.CANCELED, next_at=None, reason=reason)
     cancel_deliveries(connection, job_id)
-    record_event(connection, job_id, "job canceled", reason)
+    record_event(connection, job_id, EventKind.JOB_CANCELED, reason=reason)
 
 
 def _locked(connection: sa.Connection, attempt: Attempt) -> Job | None:
@@ -301,8 +300,23 @@ def _update_delivery(connection: sa.Connection, attempt: Attempt, **values: obje
     connection.execute(sa.update(delivery).where(_of(attempt)).values(**values, updated_at=now()))
 
 
-def _words(attempt: Attempt, before: str = "") -> str:
-    words = [attempt.subject] if attempt.subject else []
-    if attempt.number:
-        words.append(f"attempt {attempt.number + 1}")
-    return before + ", ".join(words) if words else ""
+def _record_attempt(
+    connection: sa.Connection,
+    kind: EventKind,
+    attempt: Attempt,
+    *,
+    seconds: float | None = None,
+    error_code: str | None = None,
+    **parameters: object,
+) -> None:
+    record_event(
+        connection,
+        attempt.job_id,
+        kind,
+        stage=attempt.stage,
+        attempt=attempt.number + 1,
+        seconds=seconds,
+        destination=attempt.subject or None,
+        error_code=error_code,
+        **parameters,
+    )

@@ -18,6 +18,7 @@ from node.ledger.refusals import refused_of
 from node.ledger.tables import conflict, decision, delivery, delivery_instance, event, instance, job, result, series
 from node.operate.account.refusals import refusals, tell_refusals
 from node.operate.account.report import tell_half_corrected, tell_held
+from node.operate.event_text import event_text
 
 
 def _rows(
@@ -81,7 +82,9 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
                         delivery_instance.c.destination == sent["destination"],
                         order="sop_instance_uid",
                     )
-        timeline = _rows(connection, event, event.c.study_instance_uid == study_uid, order="at")
+        timeline = [
+            _with_text(row) for row in _rows(connection, event, event.c.study_instance_uid == study_uid, order="at")
+        ]
     pipelines = {one["id"]: one["pipeline"] for entry in found for one in entry["jobs"]}
     for line in timeline:
         line["pipeline"] = pipelines.get(line["job_id"], "")
@@ -101,6 +104,11 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
         ],
         "timeline": sorted(timeline, key=lambda line: float(line["at"])),
     }
+
+
+def _with_text(row: dict[str, Any]) -> dict[str, Any]:
+    what, detail = event_text(row)
+    return {**row, "what": what, "detail": detail}
 
 
 def clock(seconds: float | None) -> str:

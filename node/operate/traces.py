@@ -6,7 +6,6 @@ job is a root span with its attempts below. Names and attributes hold UIDs, neve
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from node.actor import look_every
 from node.config import Config
 from node.errors import PlatformError
 from node.ledger.engine import begin_immediate
+from node.ledger.events import EventKind
 from node.ledger.tables import event, job, series
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 5.0
 _AT_ONCE = 100
 _SECONDS = 10.0
-_ATTEMPT = re.compile(r"([0-9.]+) s(?:, ([^:]+))?(?:: (.*))?", re.DOTALL)
-"""What the event that ends an attempt says: seconds, which attempt, what went wrong."""
+_ENDS = (EventKind.ATTEMPT_FINISHED, EventKind.ATTEMPT_FAILED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,15 +85,15 @@ def spans_of(
 
 def _attempts(events: Sequence[Mapping[str, Any]]) -> Iterator[Span]:
     for one in events:
-        stage, _, how = one["what"].partition(" ")
-        told = _ATTEMPT.fullmatch(one["detail"])
-        if how in ("finished", "failed") and told is not None:
+        if one["kind"] in _ENDS:
+            attributes = {"destination": one["destination"], "error.type": one["error_code"]}
             yield Span(
-                name=stage,
-                start=one["at"] - float(told[1]),
+                name=one["stage"],
+                start=one["at"] - one["seconds"],
                 end=one["at"],
-                attributes={"attempt": told[2]} if told[2] else {},
-                error=told[3] or "",
+                attributes={name: value for name, value in attributes.items() if value}
+                | ({"attempt": one["attempt"]} if one["attempt"] > 1 else {}),
+                error=one["parameters"].get("error", ""),
             )
 
 

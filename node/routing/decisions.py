@@ -11,9 +11,10 @@ from pydicom import Dataset
 from node.config import Config
 from node.jobs.engine import Jobs
 from node.ledger import DecisionOutcome
+from node.ledger.events import EventKind, record_study_event
 from node.ledger.instances import senders_of
 from node.ledger.jobs import NewJob
-from node.ledger.tables import candidate, decision, event, result
+from node.ledger.tables import candidate, decision, result
 from node.routing.completeness import Completion
 from node.routing.region import region_of
 from node.routing.rules import Decision, Origin, decide, is_urgent, representative
@@ -70,7 +71,9 @@ class Decider:
     ) -> None:
         """Write the decision on a generation of the series ``where``, and enqueue its jobs."""
         verdict = ruling.decision
-        connection.execute(sa.insert(event).values(**where, at=at, what=verdict.outcome, detail=verdict.reason))
+        record_study_event(
+            connection, EventKind.DECIDED, at=at, **where, outcome=verdict.outcome, reason=verdict.reason
+        )
         connection.execute(
             sa.insert(decision).values(
                 **where,

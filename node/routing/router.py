@@ -22,7 +22,8 @@ from node.jobs.engine import Jobs
 from node.ledger import DecisionCause
 from node.ledger.clock_steps import pull_back
 from node.ledger.engine import begin_immediate
-from node.ledger.tables import event, series
+from node.ledger.events import EventKind, record_study_event
+from node.ledger.tables import series
 from node.ledger.transitions import supersede_jobs
 from node.log import about
 from node.routing.completeness import Arrival, Completion, judge, missing_parts, stated_count
@@ -130,12 +131,9 @@ class Router:
             if taken.rowcount != 1:
                 return False
             where = {"study_instance_uid": study_uid, "series_instance_uid": series_uid}
-            connection.execute(sa.insert(event).values(**where, at=at, what="complete", detail=completion.signal))
+            record_study_event(connection, EventKind.SERIES_COMPLETE, at=at, **where, signal=completion.signal)
             for by in known.unrelated:
-                remark = (
-                    f"{by} does not count: another device sent the images; if it is the same one, give both a group"
-                )
-                connection.execute(sa.insert(event).values(**where, at=at, what="signal disregarded", detail=remark))
+                record_study_event(connection, EventKind.SIGNAL_DISREGARDED, at=at, **where, signal=by)
             supersede_jobs(connection, study_uid, series_uid, generation)
             self._decider.record(connection, where, generation=generation, ruling=ruling, completion=completion, at=at)
         del self._waiting[study_uid, series_uid]
@@ -152,7 +150,7 @@ class Router:
             {"about": doubt.about, "until": None if doubt.until == inf else doubt.until} for doubt in completion.doubts
         ]
         with begin_immediate(self._engine) as connection:
-            connection.execute(sa.insert(event).values(**where, at=at, what="waiting", detail=completion.signal))
+            record_study_event(connection, EventKind.SERIES_WAITING, at=at, **where, awaited=completion.signal)
             connection.execute(
                 sa.update(series).where(*(series.c[name] == uid for name, uid in where.items())).values(doubts=doubts)
             )

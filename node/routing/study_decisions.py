@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from node.config import Config, Rule
 from node.jobs.engine import Jobs
 from node.ledger.engine import begin_immediate
+from node.ledger.events import EventKind, record_study_event
 from node.ledger.jobs import NewJob
-from node.ledger.tables import candidate, decision, event, series
+from node.ledger.tables import candidate, decision, series
 from node.log import about
 from node.routing.region import Region
 from node.routing.rules import routes_of, sum_up
@@ -72,9 +73,10 @@ class Chooser:
         if self._told.get((study_uid, rule), "") == awaited:
             return
         if awaited:
-            row = {"at": at, "study_instance_uid": study_uid, "what": "waiting", "detail": f"rule {rule!r}: {awaited}"}
             with begin_immediate(self._engine) as connection:
-                connection.execute(sa.insert(event).values(**row))
+                record_study_event(
+                    connection, EventKind.RULE_WAITING, at=at, study_instance_uid=study_uid, rule=rule, awaited=awaited
+                )
             self._told[study_uid, rule] = awaited
         else:
             del self._told[study_uid, rule]
@@ -107,11 +109,19 @@ class Chooser:
             connection.execute(
                 sa.update(decision).where(this).values(outcome=outcome, reason=reason, trace=trace, decided_at=at)
             )
-            connection.execute(sa.insert(event).values(**where, at=at, what=outcome, detail=verdict.note or reason))
+            record_study_event(
+                connection, EventKind.DECIDED, at=at, **where, outcome=outcome, reason=verdict.note or reason
+            )
             for uid in verdict.chosen_before:
-                detail = f"a better series of rule {name!r} came later: {verdict.series_instance_uid}"
-                worse = {"study_instance_uid": study_uid, "series_instance_uid": uid, "at": at}
-                connection.execute(sa.insert(event).values(**worse, what="better series", detail=detail))
+                record_study_event(
+                    connection,
+                    EventKind.BETTER_SERIES,
+                    at=at,
+                    study_instance_uid=study_uid,
+                    series_instance_uid=uid,
+                    rule=name,
+                    better=verdict.series_instance_uid,
+                )
             for route in routes_of(rule, urgent=row.urgent) if rule is not None and verdict.chosen else ():
                 new = NewJob(
                     study_instance_uid=study_uid,

@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 
 from node.ledger.audit_events import give_notice
 from node.ledger.engine import begin_immediate
-from node.ledger.events import record_event
+from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.tables import series
 from node.web.app_context import AppContext
@@ -62,7 +62,7 @@ def run(context: AppContext, visit: Visit) -> Response:
 
 def _told(context: AppContext, visit: Visit, job_id: str, what: str) -> Response:
     with begin_immediate(context.engine) as connection:
-        record_event(connection, job_id, "operator", f"{visit.user.name} {what} the job")
+        record_event(connection, job_id, EventKind.OPERATOR_ACTED, operator=visit.user.name, action=what)
         uid = get_job(connection, job_id).study_instance_uid
     _note(context, visit, f"{what} job {job_id}")
     return RedirectResponse(f"/study/{uid}", 303)

@@ -16,6 +16,7 @@ from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 from real_peers import dcmtk
 from receivers import Node, receiving, until
 from scanner import route, send
+from timeline import timeline
 
 from node.config import FORWARD
 from node.jobs.engine import Jobs
@@ -88,15 +89,15 @@ def test_a_changed_identity_is_named_by_keyword_and_what_was_sent_under_the_old_
     assert {(row.kind, row.changed) for row in node.rows(conflict)} == {
         ("identity", "AccessionNumber, PatientName, PatientID")
     }
-    (told,) = [row for row in node.rows(event) if row.what == "identity changed"]
-    assert told.detail.startswith("3 image(s) came again with other AccessionNumber, PatientName, PatientID")
+    (told,) = [row for row in timeline(node.engine) if row.what == "identity changed"]
+    assert told.detail.startswith("3 image(s) received again with different AccessionNumber, PatientName, PatientID")
     found = status(node.engine, node.spool.folder)
     assert (found["conflicts"], found["identity_changed"], found["outdated_results"]) == (3, 3, 1)
     rows = account(read(node.engine), lambda _destination, _outcome, _made: True)
     assert [(o.job_id, o.destination) for o in rows.outdated] == [(job.id, "pacs")]
     words = tell_account(rows) + tell(explain(node.engine, images[0].StudyInstanceUID))
     assert words.count("IDENTITY CHANGED") == 2
-    assert "MERGED" not in words + str(node.rows(event)).upper()
+    assert "MERGED" not in words + str(timeline(node.engine)).upper()
 
 
 def test_nothing_more_is_made_under_an_identity_that_is_being_corrected(node: Node) -> None:

@@ -12,6 +12,7 @@ import postgres
 import pytest
 import sqlalchemy as sa
 from job_node import PACE, RETRIES, JobNode, config_of
+from timeline import timeline
 
 from node.errors import EncodeError, PipelineError
 from node.jobs.engine import Jobs
@@ -19,7 +20,7 @@ from node.jobs.stage import Done, Stage
 from node.ledger import JobStage, begin_immediate, open_ledger
 from node.ledger.jobs import Job, NewJob, get_job
 from node.ledger.operator_switches import stop_pipeline
-from node.ledger.tables import event, job, result
+from node.ledger.tables import job, result
 from node.ledger.transitions import record_outcome, record_results
 from node.operate.account.report import account
 from node.operate.account.rows import read
@@ -86,9 +87,7 @@ def ended(engine: sa.Engine, job_id: str, seconds: float = 60.0) -> Job:
 
 
 def told(engine: sa.Engine, job_id: str) -> list[tuple[str, str]]:
-    with engine.connect() as connection:
-        rows = connection.execute(sa.select(event).where(event.c.job_id == job_id).order_by(event.c.id))
-        return [(row.what, row.detail) for row in rows]
+    return [*timeline(engine, job_id)]
 
 
 def row_of(job_id: str, uid: str) -> dict[str, object]:
@@ -196,7 +195,7 @@ def test_one_job_that_cannot_be_put_back_holds_up_no_other(
     ids = [enqueue(engine, jobs, number) for number in (1, 2)]
     with begin_immediate(engine) as connection:
         connection.execute(sa.update(job).values(updated_at=1.0))
-    jobs.forget(datetime.now(UTC))
+    jobs.purge_workflows(datetime.now(UTC))
     bad = min(ids)
     put_back, seen = jobs._put_back, []
 

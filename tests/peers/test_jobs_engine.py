@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 from dbos import DBOS
 from job_node import PACE, RETRIES
+from timeline import timeline
 
 from node.errors import DeliveryError, InputError, not_analysed
 from node.jobs.engine import Jobs
@@ -25,7 +26,7 @@ from node.jobs.heartbeat import Heartbeat, Pace
 from node.jobs.stage import Done, Stage
 from node.ledger import JobStage, begin_immediate, open_ledger
 from node.ledger.jobs import Job, NewJob, get_job
-from node.ledger.tables import event, executor, job
+from node.ledger.tables import executor, job
 from node.ledger.transitions import owe_results, record_outcome
 
 Handler = Callable[[str, str], Done | None]
@@ -85,8 +86,7 @@ def read(engine: sa.Engine, job_id: str) -> Job:
 
 
 def told(engine: sa.Engine, job_id: str) -> list[str]:
-    with engine.connect() as connection:
-        return list(connection.scalars(sa.select(event.c.what).where(event.c.job_id == job_id).order_by(event.c.id)))
+    return [line.what for line in timeline(engine, job_id)]
 
 
 def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
@@ -276,8 +276,7 @@ def test_workflow_that_killed_its_process_too_often_becomes_a_failed_attempt(eng
         connection.execute(sa.update(table).values(recovery_attempts=6))
     jobs.serve("worker", stages())
     until(completed(engine, job_id))
-    with engine.connect() as connection:
-        [detail] = connection.scalars(sa.select(event.c.detail).where(event.c.what == "infer failed"))
+    [detail] = [line.detail for line in timeline(engine) if line.what == "infer failed"]
     assert "the process died 6 times in this attempt" in detail
 
 

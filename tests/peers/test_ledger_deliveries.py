@@ -9,12 +9,13 @@ import postgres
 import pytest
 import sqlalchemy as sa
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
+from timeline import timeline
 
 from node.ledger import DeliveryState, begin_immediate, open_ledger
 from node.ledger import deliveries as d
 from node.ledger import pending_deliveries as o
 from node.ledger.retry_transitions import retry_job
-from node.ledger.tables import delivery_instance, event, job, metadata, result
+from node.ledger.tables import delivery_instance, job, metadata, result
 from node.ledger.transitions import cancel_job
 
 JOB, PACS = "job-1", "pacs"
@@ -137,8 +138,7 @@ def test_a_delivery_is_stored_only_when_its_last_instance_is(connection: sa.Conn
     assert d.settle_delivery(connection, JOB, PACS) == "SCHEDULED"
     answer(connection, "1.2.3.2", 0xB000)
     assert d.settle_delivery(connection, JOB, PACS) == "STORED"
-    told = connection.execute(sa.select(event.c.what, event.c.detail)).all()
-    assert [tuple(t) for t in told] == [("delivery stored", "pacs: 2 instances")]
+    assert timeline(connection) == [("delivery stored", "pacs: 2 instances")]
     assert (status(connection).stored, status(connection).committed) == (2, 0)
 
 

@@ -14,6 +14,7 @@ import postgres
 import pytest
 import sqlalchemy as sa
 from receipts import SENDER, receipt
+from timeline import timeline
 
 from node.ledger.association_endings import Ending
 from node.ledger.engine import begin_immediate, ledger_url, open_ledger
@@ -61,7 +62,7 @@ def test_instances_count_into_their_series_with_first_and_last_time(ledger: sa.E
     assert (first.instances, first.first_at, first.last_at, first.state) == (3, 10.0, 12.0, "RECEIVING")
     assert (second.instances, second.modality) == (1, "SR")
     assert [r.association_id for r in rows(ledger, instance)] == ["a1"] * 4
-    assert [e.what for e in rows(ledger, event)] == ["receiving", "receiving"]
+    assert [e.what for e in timeline(ledger)] == ["receiving", "receiving"]
 
 
 def test_the_same_instance_again_changes_nothing_at_all(ledger: sa.Engine) -> None:
@@ -96,17 +97,17 @@ def test_a_late_image_opens_a_complete_series_again_and_a_repeated_one_does_not(
     record(ledger, receipt("2", at=30.0))
     (row,) = rows(ledger, series)
     assert (row.state, row.generation, row.instances, row.last_at) == ("RECEIVING", 1, 2, 30.0)
-    assert rows(ledger, event)[-1].what == "late image"
+    assert timeline(ledger)[-1].what == "late image"
 
 
 @pytest.mark.parametrize(
-    ("before", "told"), [("blake3:" + "0" * 64, ["receiving", "came again"]), ("0" * 64, ["receiving"])]
+    ("before", "told"), [("blake3:" + "0" * 64, ["receiving", "received again"]), ("0" * 64, ["receiving"])]
 )
 def test_a_row_follows_its_file_and_only_another_file_is_told(ledger: sa.Engine, before: str, told: list[str]) -> None:
     record(ledger, receipt("1", digest=before))
     record(ledger, receipt("1", digest="blake3:" + "f" * 64))  # before: SHA-256 of the same file, or another file
     assert [row.digest for row in rows(ledger, instance)] == ["blake3:" + "f" * 64]
-    assert [row.what for row in rows(ledger, event)] == told
+    assert [row.what for row in timeline(ledger)] == told
 
 
 def test_other_bytes_become_a_conflict_with_an_event_and_the_first_row_stays(ledger: sa.Engine) -> None:
@@ -117,7 +118,7 @@ def test_other_bytes_become_a_conflict_with_an_event_and_the_first_row_stays(led
     assert [r.digest for r in rows(ledger, instance)] == ["0" * 64]
     (row,) = rows(ledger, conflict)
     assert (row.path, row.digest, row.association_id) == ("conflicts/1.1/1.1.1/1.f.dcm", "f" * 64, "a1")
-    assert [e.what for e in rows(ledger, event)] == ["receiving", "conflict"]
+    assert [e.what for e in timeline(ledger)] == ["receiving", "conflict"]
     assert rows(ledger, series)[0].instances == 1
 
 
@@ -166,7 +167,7 @@ def test_files_found_in_the_spool_have_no_association(ledger: sa.Engine) -> None
     record(ledger, receipt("1", association=None))
     assert rows(ledger, instance)[0].association_id is None
     assert rows(ledger, association) == []
-    assert rows(ledger, event)[0].detail == "first image found in the spool"
+    assert timeline(ledger)[0].detail == "first image found in the spool"
 
 
 def test_writers_of_one_series_at_the_same_time_lose_no_count(ledger: sa.Engine) -> None:
@@ -180,7 +181,7 @@ def test_writers_of_one_series_at_the_same_time_lose_no_count(ledger: sa.Engine)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(1, 5)))
     assert rows(ledger, series)[0].instances == 50 == len(rows(ledger, instance))
-    assert [e.what for e in rows(ledger, event)] == ["receiving"]
+    assert [e.what for e in timeline(ledger)] == ["receiving"]
 
 
 def _open(url: str) -> str:

@@ -31,6 +31,7 @@ from pydicom.uid import (
 from raw_peer import refused
 from real_peers import dcmtk
 from receivers import Node, associate, encode, receiving, send, send_dataset, until
+from timeline import timeline
 
 from node.ledger.tables import association, conflict, event, instance, series
 from node.spool import dataset_offset
@@ -222,7 +223,7 @@ def test_other_content_under_the_same_uid_is_kept_as_a_conflict_and_answered_suc
     (row,) = node.rows(conflict)
     kept = node.spool.absolute(row.path)
     assert kept.read_bytes()[dataset_offset(kept) :] == encode(other)
-    assert [e.what for e in node.rows(event)] == ["receiving", "conflict"]
+    assert [e.what for e in timeline(node.engine)] == ["receiving", "conflict"]
 
 
 def test_eight_senders_of_one_instance_with_two_contents_are_all_answered_success(node: Node) -> None:

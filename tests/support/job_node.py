@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from dicom_files import ct_series
 from pydicom import FileDataset, dcmread
+from timeline import timeline
 
 from node.config import Config
 from node.inference.encode import Encode
@@ -25,7 +26,7 @@ from node.ledger import JobStage, begin_immediate, open_ledger
 from node.ledger.deliveries import begin_delivery, record_status, settle_delivery
 from node.ledger.jobs import Job, NewJob, Retries, get_job
 from node.ledger.pending_deliveries import instances_to_store
-from node.ledger.tables import event, instance, result
+from node.ledger.tables import instance, result
 from node.spool import Spool
 
 PACE = Pace(beat_seconds=0.2, dead_after_seconds=4.0, poll_seconds=0.1, reconcile_seconds=1.0)
@@ -170,11 +171,7 @@ class JobNode:
             time.sleep(0.05)
 
     def events(self, job_id: str) -> list[tuple[str, str]]:
-        with self.engine.connect() as connection:
-            rows = connection.execute(
-                sa.select(event.c.what, event.c.detail).where(event.c.job_id == job_id).order_by(event.c.id)
-            )
-            return [(row.what, row.detail) for row in rows]
+        return [*timeline(self.engine, job_id)]
 
     def results(self, job_id: str) -> list[Any]:
         with self.engine.connect() as connection:

@@ -12,13 +12,14 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel, Verification
 from receivers import Node, associate, configuration, receiving, store_works
 from scanner import ELSEWHERE, HERE, RULE, ask, begin, names, say, send
+from timeline import timeline
 
 from node.config import parse
 from node.errors import ConfigError
 from node.jobs.engine import Jobs
 from node.ledger.engine import now
 from node.ledger.jobs import list_jobs
-from node.ledger.tables import decision, event, notice, procedure_step, series
+from node.ledger.tables import decision, notice, procedure_step, series
 from node.operate.account.report import account, tell
 from node.operate.account.rows import read
 from node.operate.alerts import problems
@@ -87,7 +88,7 @@ def test_a_stranger_s_list_completes_nothing(node: Node) -> None:
     assert routed(node, 5.0) == 0
     assert routed(node, 60.0) == 1
     assert "none for 30 s" in node.rows(series)[0].completed_by
-    told = [row.detail for row in node.rows(event) if row.what == "signal disregarded"]
+    told = [row.detail for row in timeline(node.engine) if row.what == "signal disregarded"]
     assert any("Storage Commitment request of CT1" in one for one in told)
 
 

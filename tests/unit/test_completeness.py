@@ -14,12 +14,13 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom.sop_class import StorageCommitmentPushModel
 from receivers import Node, associate, configuration, send_dataset
 from scanner import RULE, ask, begin, names, say, send
+from timeline import timeline
 
 from node.config import SeriesTable, parse
 from node.jobs.engine import Jobs
 from node.ledger.engine import now
 from node.ledger.jobs import list_jobs
-from node.ledger.tables import decision, event, series
+from node.ledger.tables import decision, series
 from node.operate.explain import explain, tell
 from node.routing.completeness import Absent, Arrival, Interruption, Listing, judge, missing_parts, stated_count
 from node.routing.router import Router
@@ -225,7 +226,7 @@ def test_a_procedure_step_that_never_ends_is_waited_for_with_a_deadline(node: No
     send(node, images)
     router = router_of(node)
     assert [router.step(now() + seconds) for seconds in (60.0, 120.0, 3500.0)] == [0, 0, 0]
-    (waiting,) = [row.detail for row in node.rows(event) if row.what == "waiting"]
+    (waiting,) = [row.detail for row in timeline(node.engine) if row.what == "waiting"]
     assert waiting == "the IN PROGRESS procedure step of CT1; waiting 3600 s for its end"
     assert routed(node, 3700.0) == 1
     assert "the IN PROGRESS procedure step of CT1 even after 3600 s" in node.rows(series)[0].completed_by

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from timeline import timeline
 
 from node.errors import NodeError, NotFoundError, not_analysed
 from node.ledger import JobStage, open_ledger
 from node.ledger.deliveries import begin_delivery, postpone_delivery
 from node.ledger.jobs import Attempt, Job, NewJob, Retries, due_attempts, due_of, get_job, list_jobs, source_paths
 from node.ledger.retry_transitions import retry_job
-from node.ledger.tables import delivery, delivery_instance, event, instance, result
+from node.ledger.tables import delivery, delivery_instance, instance, result
 from node.ledger.transitions import (
     Write,
     begin_attempt,
@@ -98,7 +99,7 @@ def test_job_walks_from_inference_to_delivery(ledger: sa.Connection) -> None:
     settle(ledger, "b", "STORED")
     walk(ledger, to_b)
     assert job(ledger).state == "COMPLETED"
-    told = [(row.what, row.detail) for row in ledger.execute(sa.select(event).order_by(event.c.id))]
+    told = timeline(ledger)
     assert told[:3] == [
         ("job scheduled", "pipeline nodule by rule chest"),
         ("infer started", ""),
@@ -196,7 +197,7 @@ def test_delivery_that_goes_on_failing_alike_is_told_once_and_its_next_line_coun
         for name, attempt in due.items():
             begin_attempt(ledger, attempt)
             [due[name]] = fail_attempt(ledger, attempt, error, 0.1, FOR_EVER, permanent=False)
-    told = [row.detail for row in ledger.execute(sa.select(event).where(event.c.what == "deliver failed"))]
+    told = [line.detail for line in timeline(ledger) if line.what == "deliver failed"]
     assert told == [
         "0.10 s, a: refused: busy",
         "0.10 s, b: refused: busy",
@@ -204,8 +205,7 @@ def test_delivery_that_goes_on_failing_alike_is_told_once_and_its_next_line_coun
         "0.10 s, b, attempt 3: down",
     ]
     walk(ledger, due["a"])
-    last = [(row.what, row.detail) for row in ledger.execute(sa.select(event).order_by(event.c.id.desc()).limit(2))]
-    assert last == [("deliver finished", "1.50 s, a, attempt 5"), ("deliver failed", told[-1])]
+    assert timeline(ledger)[-2:] == [("deliver failed", told[-1]), ("deliver finished", "1.50 s, a, attempt 5")]
 
 
 def test_own_delay_counts_where_the_sender_sets_none(ledger: sa.Connection) -> None:

@@ -58,7 +58,7 @@ def test_a_job_that_the_machine_cannot_hold_is_refused_before_it_runs(tmp_path: 
         folder=tmp_path / "out",
     )
     reply = execute(task, OrderedDict(), "cpu", Prefetcher())
-    assert reply.error == "PlatformError"
+    assert reply.error == PlatformError.code
     assert "free" in reply.reason
     assert not (tmp_path / "log").exists()
     elsewhere = replace(task, seen=(replace(task.seen[0], device="cuda:0"),))

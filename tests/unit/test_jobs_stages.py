@@ -323,7 +323,7 @@ def test_pipelines_are_loaded_before_the_first_job(
     tmp_path: Path, notes: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     births = notes / "births"
-    caplog.set_level("INFO", "node.jobs")
+    caplog.set_level("INFO", "node.inference")
     pipelines = {"jump": {"does": "jump"}, "findings": {"births": str(births)}}
     node = JobNode(config_of(tmp_path, pipelines=pipelines))
     infer = Infer(node.config, node.engine, node.spool)

@@ -8,8 +8,9 @@ import pytest
 from dicom_files import ct_series
 from receivers import Node, ReceiverProcess
 from scanner import begin, say
+from timeline import timeline
 
-from node.ledger.tables import event, procedure_step, procedure_step_instance
+from node.ledger.tables import procedure_step, procedure_step_instance
 from node.spool import is_uid
 
 
@@ -26,7 +27,7 @@ def test_a_step_is_kept_from_its_beginning_to_its_completion_with_what_it_made(n
     made = {(r.series_instance_uid, r.sop_instance_uid) for r in node.rows(procedure_step_instance)}
     series = images[0].SeriesInstanceUID
     assert made == {(series, ""), *((series, image.SOPInstanceUID) for image in images)}
-    assert [(e.what, e.detail) for e in node.rows(event)] == [
+    assert timeline(node.engine) == [
         ("procedure step in progress", "CT at CT1"),
         ("procedure step completed", "CT at CT1: 3 images in 1 series"),
     ]

@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from receivers import Node, ReceiverProcess, associate, configuration, send_dataset, until
+from timeline import timeline
 
 from node.__main__ import main
 from node.errors import LedgerError
 from node.ledger.engine import begin_immediate, ledger_url, now, open_ledger
-from node.ledger.tables import conflict, event, instance, result, series
+from node.ledger.tables import conflict, instance, result, series
 from node.operate.verify import SETTLE_SECONDS, Verification, compare, tell, verify
 from node.spool import Spool
 
@@ -109,7 +110,7 @@ def test_an_image_that_was_lost_and_came_again_from_another_sender_is_as_recorde
         [row] = node.rows(instance)
         assert look(node).faults == 0
         node.spool.absolute(row.path).unlink()
-    assert [e.what for e in node.rows(event)] == ["receiving", "came again"]
+    assert [e.what for e in timeline(node.engine)] == ["receiving", "received again"]
     assert look(node).missing == (row.path,)
 
 
