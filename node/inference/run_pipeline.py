@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from node.pipeline import Findings, Pipeline
 from node.results import Outcome, in_order, of_part, outcome_of, plausible, reason_of
@@ -32,7 +33,10 @@ def analyse(
         return "not applicable", reason, Findings()
     if admit is not None:
         admit()
-    findings = in_order(of_part(of_part(pipeline.run(source), incomplete), source.left_out))
+    findings = pipeline.run(source)
+    if source.grid.assumption:
+        findings = replace(findings, remarks=(source.grid.assumption, *findings.remarks))
+    findings = in_order(of_part(of_part(findings, incomplete), source.left_out))
     findings = plausible(compare(findings, source, pipeline.algorithm, without_prior), source)
     outcome = outcome_of(findings)
     if outcome == "failed":

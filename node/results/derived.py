@@ -116,6 +116,8 @@ def encode_derived(
         fill_type_2(image)
         image.SeriesNumber = number
         image.SeriesInstanceUID = series_uid
+        if "FrameOfReferenceUID" in original:  # of the volume; the files of one series may each state another
+            image.FrameOfReferenceUID = original.FrameOfReferenceUID
         image.SOPInstanceUID = derive_uid(key, kind, place, *frame_key(original, "SOPInstanceUID"))
         if kind == "derived j2k" and min(rows, columns) >= _J2K_PIXELS:
             image.compress(JPEG2000Lossless, encoding_plugin="pylibjpeg", generate_instance_uid=False)

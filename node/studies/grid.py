@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from node.studies.frame_of_reference import (
+    advice,
+    assumption,
+    differs_in_every_image,
+    may_be_shared,
+    without_frame_of_reference,
+)
 from node.wording import written
 
 Floats = NDArray[np.float64]
@@ -40,6 +47,8 @@ class Grid:
     """Why the images are no regular grid, in words for a radiologist; empty when they, or most of them, are one."""
     left_out: str = ""
     """Which images are not part of the grid, and why, in words for a radiologist."""
+    assumption: str = ""
+    """What the headers do not say and was taken for granted, in words for a radiologist."""
     gap: bool = False
     """Steps are whole multiples of the usual one: images are missing in between."""
     offsets: tuple[tuple[int, int], ...] = ()
@@ -73,6 +82,17 @@ def describe(datasets: Sequence[Dataset]) -> Grid:
     ``datasets``: single images, or frames as ``split_frames`` gives them. When not all of them form one regular grid,
     the largest part that does is taken, if it is most of them.
     """
+    images = [dataset for dataset in datasets if "Rows" in dataset]
+    if not differs_in_every_image(images):
+        return _describe(datasets)
+    grid = _describe([without_frame_of_reference(dataset) if "Rows" in dataset else dataset for dataset in datasets])
+    if grid.affine is not None and not grid.left_out and may_be_shared(images):
+        return replace(grid, assumption=assumption(len(images)))
+    reasons = (grid.fault or grid.left_out, advice(len(images)))
+    return unplaced(datasets, "; ".join(filter(None, reasons)), gap=grid.gap)
+
+
+def _describe(datasets: Sequence[Dataset]) -> Grid:
     everything = range(len(datasets))
     if any("PerFrameFunctionalGroupsSequence" in d or _integer(d, "NumberOfFrames") != 1 for d in datasets):
         return unplaced(datasets, "multi-frame images without a position for every frame")
@@ -82,7 +102,7 @@ def describe(datasets: Sequence[Dataset]) -> Grid:
     alike, difference = _alike(datasets, images)
     fault = _plane_fault(datasets[alike[0]])
     if len(alike) <= LEAST_PART * len(images):
-        fault = _several_spaces([datasets[i] for i in images]) or difference
+        fault = difference
     if fault:
         return unplaced(datasets, fault)
     left_out = [f"{_images(len(images) - len(alike))} left out: {difference}"] if difference else []
@@ -106,22 +126,6 @@ def _alike(datasets: Sequence[Dataset], images: Sequence[int]) -> tuple[list[int
         keyword = _lacking(datasets[lacking[0]])
         return largest, f"{keyword} is missing or unusable in {len(lacking)} of {len(images)} images"
     return largest, _difference(datasets[largest[0]], datasets[others[0]]) if others else ""
-
-
-def _several_spaces(images: Sequence[Dataset]) -> str:
-    """Whether each image has a Frame of Reference of its own, in words that say how to repair it.
-
-    A series has one (PS3.3 C.7.4.1.1.1): only images of one are known to lie in one space. A SEG that names the first
-    one would state for all of them what nobody has said; viewers do not show one that names another.
-    """
-    stated = {str(image.get("FrameOfReferenceUID") or "") for image in images}
-    if len(stated) < max(len(images), 2):
-        return ""
-    return (
-        f"each of the {len(images)} images has a Frame of Reference UID of its own, as after a faulty "
-        "de-identification: it is not known that they lie in one space. To repair it, give all images of the series "
-        "one Frame of Reference UID and send them as a new series"
-    )
 
 
 def _difference(one: Dataset, other: Dataset) -> str:

@@ -22,6 +22,7 @@ from pydicom.pixels.utils import iter_pixels, pixel_array
 
 from node.errors import IdentityError, InputError
 from node.pipeline import Prior, Unsuitable
+from node.studies.frame_of_reference import shared_uid
 from node.studies.frames import split_frames
 from node.studies.grid import LEAST_PART, Grid, describe, unplaced
 from node.studies.identity import PATIENT, contradictions
@@ -49,7 +50,8 @@ class SourceSeries:
     """The file of each of ``datasets``; the frames of a multi-frame object share theirs."""
     datasets: tuple[Dataset, ...]
     """Headers without pixel data of the images that are analysed, sorted along the slice normal; of all images, by
-    Instance Number, when there is no geometry."""
+    Instance Number, when there is no geometry. With ``grid.assumption`` they state the Frame of Reference of results,
+    not that of their files."""
     grid: Grid
     unsuitable: str = ""
     """Why most of the images are no slices of grey levels, whatever the pipeline, in words for a radiologist."""
@@ -89,6 +91,9 @@ class SourceSeries:
         if len(slices) > LEAST_PART * len(frames):
             frames, fault = slices, ""
             grid = describe([frame for _, frame in frames])
+            if grid.assumption:
+                for _, frame in frames:
+                    frame.FrameOfReferenceUID = shared_uid(str(frame.SeriesInstanceUID))
         else:
             fault = Counter(filter(None, reasons)).most_common(1)[0][0]
             grid = unplaced([frame for _, frame in frames], fault)

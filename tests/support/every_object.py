@@ -55,6 +55,7 @@ SYNTHETIC = {
     "not-square": lambda: mr_series(8, volume=np.full((8, 40, 56), 300), spacing=(3.0, 1.1, 0.6)),
     "tilted": lambda: tilted(ct_series(8, 48), 0.61),
     "gap": lambda: SERIES["a slice missing"](ct_series(8, 48)),
+    "frames-of-reference": lambda: SERIES["another frame of reference in every image"](ct_series(8, 48)),
     "mr": lambda: mr_series(8, 48),
     "enhanced-ct": lambda: enhanced(ct_series(8, 48)),
     "enhanced-mr": lambda: enhanced(mr_series(8, 48), shuffle=2),

@@ -54,6 +54,13 @@ def with_scout(datasets: list[FileDataset]) -> list[FileDataset]:
     return [scout, *datasets]
 
 
+def with_other_frames_of_reference(datasets: list[FileDataset]) -> list[FileDataset]:
+    """Each image states another Frame of Reference, as after a faulty de-identification."""
+    for dataset in datasets:
+        dataset.FrameOfReferenceUID = generate_uid()
+    return datasets
+
+
 SERIES = {
     "single images": lambda d: d,
     "Enhanced": enhanced,
@@ -67,4 +74,5 @@ SERIES = {
     "a slice missing in an Enhanced object": lambda d: enhanced(with_gap(d)),
     "a position twice": with_repeat,
     "an image of another orientation": with_scout,
+    "another frame of reference in every image": with_other_frames_of_reference,
 }

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from dicom_files import SAGITTAL, ct_series, secondary_capture, text_report, write
 from enhanced_files import with_private_groups
+from odd_series import with_other_frames_of_reference
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from receivers import Node, associate, configuration, encode, send, until
@@ -119,14 +120,14 @@ def _series() -> dict[str, list[Dataset]]:
     cine = [
         changed(i, NumberOfFrames=2, PixelData=i.PixelData * 2, ImagePositionPatient=None) for i in ct_series(4, 16)
     ]
-    some = ct_series(5, 16)
+    some, devices = ct_series(5, 16), ct_series(4, 16)
+    devices[1].DeviceSerialNumber = "2"
     return {
         "series with several orientations": orientations,
         "series with several frames of reference": mixed(FrameOfReferenceUID=generate_uid()),
         "images of several patients in one series": mixed(PatientID="2"),
-        "a frame of reference of its own in every image": [
-            changed(image, FrameOfReferenceUID=generate_uid()) for image in ct_series(4, 16)
-        ],
+        "another frame of reference in every image, all else agrees": with_other_frames_of_reference(ct_series(4, 16)),
+        "another frame of reference in every image, of several devices": with_other_frames_of_reference(devices),
         "several volumes in one series (4D)": volumes,
         "multi-frame image without a position for every frame": cine,
         "functional groups that name another image, series or patient": [with_private_groups()],
