@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableSequence, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -10,11 +10,11 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.tag import BaseTag
 
-from node import MAKER, SOFTWARE
 from node.config import FORWARD, Condition, Destination, Rule, Selection, parse_condition, parse_hours
 from node.ledger import DecisionOutcome
+from node.studies.attribute_values import values_at, values_of
+from node.studies.result_mark import result_mark
 
 PRIORITIES = {"high": 1, "medium": 2, "low": 3}
 WITHHELD = "(not shown)"
@@ -187,31 +187,6 @@ def matches(header: Dataset, conditions: Mapping[str, Any]) -> bool:
     return all(parse_condition(path, wanted).matches(values_of(header, path)) for path, wanted in conditions.items())
 
 
-def values_of(header: Dataset, path: str) -> list[str]:
-    """The values of an attribute as text, of all items on a path; one empty text when it is absent or empty."""
-    return _values(header, parse_condition(path, "*").tags)
-
-
-def _values(header: Dataset, tags: Sequence[BaseTag]) -> list[str]:
-    items = [header]
-    for tag in tags[:-1]:
-        items = [inner for item in items if tag in item for inner in item[tag].value or ()]
-    return [value for item in items for value in _texts(item, tags[-1])] or [""]
-
-
-def _texts(item: Dataset, tag: BaseTag) -> list[str]:
-    if tag not in item:
-        return []
-    try:
-        value = item[tag].value
-    except (ValueError, TypeError, OverflowError, NotImplementedError, KeyError):
-        value = item.get_item(tag).value  # not what its VR allows: the bytes as they came
-    if isinstance(value, bytes):
-        value = value.decode("latin-1").rstrip("\0 ").split("\\")
-    values = value if isinstance(value, MutableSequence) else [value]
-    return ["" if one is None else str(one).strip() for one in values]
-
-
 def merged(before: Route | None, route: Route) -> Route:
     """A pipeline that two rules want runs once, for all destinations, with the higher priority."""
     if before is None:
@@ -222,21 +197,6 @@ def merged(before: Route | None, route: Route) -> Route:
         destinations=tuple(dict.fromkeys(before.destinations + route.destinations)),
         priority=min(before.priority, route.priority),
     )
-
-
-def result_mark(header: Dataset) -> str:
-    """The attribute by which an object is a result of a node like this one, whichever UIDs it has; "" for all others.
-
-    Each is enough: archives that rewrite UIDs, patient and institution leave the equipment, some of them not all of it.
-    What others made of a result names this equipment among the contributing, and is no image to analyse either.
-    """
-    for path in ("Manufacturer", "ContributingEquipmentSequence.Manufacturer"):
-        if any(value.casefold() == MAKER.casefold() for value in values_of(header, path)):
-            return path
-    for path in ("SoftwareVersions", "ContributingEquipmentSequence.SoftwareVersions"):
-        if any(value.casefold().startswith(f"{SOFTWARE} ") for value in values_of(header, path)):
-            return path
-    return ""
 
 
 def _never_analysed(header: Dataset) -> str:
@@ -256,7 +216,7 @@ def _conditions(header: Dataset, selection: Selection) -> list[dict[str, Any]]:
     for table, forbids in ((selection.match, False), (selection.unless, True)):
         for path, wanted in table.items():
             condition = parse_condition(path, wanted)
-            values = _values(header, condition.tags)
+            values = values_at(header, condition.tags)
             entries.append(_told(condition, values, holds=condition.matches(values), forbids=forbids))
     return entries
 

@@ -11,7 +11,8 @@ from pydicom import Dataset
 from node.config import Rule
 from node.config.routing import Preference
 from node.routing.region import Region, same_region
-from node.routing.rules import Decision, matches, values_of
+from node.routing.rules import Decision, matches
+from node.studies.attribute_values import values_of
 from node.studies.grid import plane_name
 from node.wording import written
 

@@ -25,6 +25,7 @@ from pydicom.uid import (
 )
 
 from node.studies.grid import numbers
+from node.studies.result_mark import result_mark
 from node.wording import written
 
 _CLASSES = {
@@ -59,7 +60,7 @@ _PIXEL_SPACING_MM = (0.01, 20.0)
 def slice_fault(header: Dataset) -> str:
     """Return why an image or frame cannot be part of a volume; empty if it can."""
     modality = str(header.get("Modality") or "")
-    fault = _class_fault(header, modality) or _kind_fault(header) or _pixel_fault(header)
+    fault = _mark_fault(header) or _class_fault(header, modality) or _kind_fault(header) or _pixel_fault(header)
     if fault or "PerFrameFunctionalGroupsSequence" in header:  # which would say the rest, and could not be taken apart
         return fault
     return _rescale_fault(header, modality) or _spacing_fault(header)
@@ -69,6 +70,11 @@ def count_reasons(reasons: Iterable[str]) -> str:
     """Return how many images are left out by reason, the most frequent first."""
     counted = Counter(reasons).most_common()
     return "; ".join(f"{count} image{'s' if count > 1 else ''} left out: {reason}" for reason, count in counted)
+
+
+def _mark_fault(header: Dataset) -> str:
+    mark = result_mark(header)
+    return f"it is a result of an AI node ({mark})" if mark else ""
 
 
 def _class_fault(header: Dataset, modality: str) -> str:

@@ -27,7 +27,8 @@ from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.pipeline import Findings
 from node.results import encode
-from node.routing.rules import Origin, decide, result_mark
+from node.routing.rules import Origin, decide
+from node.studies.result_mark import result_mark
 
 SETTLED_SECONDS = 12.0
 """Four quiet periods: what has not been analysed again by then never is."""

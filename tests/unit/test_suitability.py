@@ -70,6 +70,7 @@ CT: dict[str, tuple[Change, str]] = {
     "a segmentation": (put(SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4"), "stored as Segmentation Storage"),
     "MR": (put(SOPClassUID="1.2.840.10008.5.1.4.1.1.4"), "stored as MR Image Storage"),
     "a private class": (put(SOPClassUID="1.3.46.670589.5.0.10"), "in a private SOP Class"),
+    "a result of an AI node": (put(Manufacturer="AI node"), "it is a result of an AI node (Manufacturer)"),
     "a localizer": (put(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "it is a localizer (ImageType LOCALIZER)"),
     "a MIP": (put(ImageType=["DERIVED", "SECONDARY", "AXIAL", "CT_SOM5 MIP"]), "computed view, not a slice"),
     "a MinIP": (put(ImageType=["DERIVED", "SECONDARY", "MIN_IP"]), "computed view"),
