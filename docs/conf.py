@@ -30,6 +30,7 @@ NAVIGATION = {
             "testing",
             "benchmarks",
             "laboratory",
+            "frames-of-reference",
             "validation",
         )
     ),

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from certificates import Authority, tls
 from dicom_files import ct_series, write
+from pydicom import dcmread
+from pydicom.uid import generate_uid
 from receivers import Node, receiving
 
 PAGES = [Path(__file__).parents[2] / "README.md", *sorted((Path(__file__).parents[2] / "docs").rglob("*.md"))]
@@ -40,7 +42,13 @@ def run(line: str, node: Node, folder: Path) -> subprocess.CompletedProcess[str]
 
 
 def test_every_block_of_shell_lines_is_run_by_a_test() -> None:
-    begins = ("echoscu", "storescu +tls", "openssl s_client", "openssl req")  # the last: certificates.Authority
+    begins = (
+        "dcmodify",
+        "echoscu",
+        "storescu +tls",
+        "openssl s_client",
+        "openssl req",
+    )  # the last: certificates.Authority
     assert [(page, text) for text, page in BLOCKS.items() if not text.startswith(begins)] == []
     assert len(BLOCKS) == len(begins)
 
@@ -63,3 +71,17 @@ def test_the_lines_about_tls_send_an_image_and_tell_which_version_is_refused(
     assert old.returncode != 0
     assert "Protocol  : TLSv1.3" in new.stdout or "New, TLSv1.3" in new.stdout
     assert "Verify return code: 0 (ok)" in new.stdout
+
+
+def test_the_line_about_frames_of_reference_gives_all_images_one(node: Node, tmp_path: Path) -> None:
+    images = ct_series()[:3]
+    before = {str(image.SOPInstanceUID) for image in images}
+    for image in images:
+        image.FrameOfReferenceUID = generate_uid()
+    write(images, tmp_path)
+    done = run(block("dcmodify"), node, tmp_path)
+    assert done.returncode == 0, done.stderr
+    after = [dcmread(path) for path in tmp_path.glob("*.dcm")]
+    assert {image.FrameOfReferenceUID for image in after} == {"2.25.1234"}
+    assert {image.SeriesInstanceUID for image in after} == {"2.25.5678"}
+    assert len({image.SOPInstanceUID for image in after} - before) == len(images)
