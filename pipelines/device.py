@@ -35,7 +35,7 @@ def autocast(device: str, precision: str) -> contextlib.AbstractContextManager[o
     return torch.autocast(torch.device(device).type, dtype=kinds[precision])
 
 
-def brought(tensor: torch.Tensor, device: str) -> torch.Tensor:
+def to_device(tensor: torch.Tensor, device: str) -> torch.Tensor:
     """Copy ``tensor`` to ``device``; to a GPU asynchronously through page-locked memory."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.startswith("cuda") else tensor.to(device)
 

@@ -108,7 +108,7 @@ def run(plan: Plan) -> Iterator[Run]:
             sources = _Sources(scratch, kinds[cell.kind], cell, plan.instances)
             for round_, server in itertools.product(range(plan.rounds), servers_of(plan, cell)):
                 yield _run(SERVERS[server](scratch / f"server-{next(numbers)}"), cell, round_, sources)
-            sources.forget()
+            sources.discard()
 
 
 class _Sources:
@@ -128,7 +128,7 @@ class _Sources:
         for first, folder in zip(self.firsts, self.folders, strict=False):
             instances.write_files(kind, folder, first, self.each)
 
-    def forget(self) -> None:
+    def discard(self) -> None:
         for folder in self.folders:
             give_back_space(folder)
 
@@ -185,12 +185,12 @@ def _scripted(server: Server, sources: _Sources, firsts: list[int], each: int) -
                 each=each,
                 ca=server.ca,
             )
-            _tell(sender, json.dumps(asdict(script)))
+            _report(sender, json.dumps(asdict(script)))
         for sender, _ in senders:
             _hear(sender, server)
         warm_memory(sources.data.parent, sources.kind.data, each * len(firsts))
         for sender, _ in senders:
-            _tell(sender, "go")
+            _report(sender, "go")
         sent = [Sent(**json.loads(_hear(sender, server))) for sender, _ in senders]
     if failures := sum(one.failures for one in sent):
         raise PlatformError(f"{server.title} refused {failures} instances")
@@ -198,7 +198,7 @@ def _scripted(server: Server, sources: _Sources, firsts: list[int], each: int) -
     return seconds, tuple(latency for one in sent for latency in one.latencies)
 
 
-def _tell(sender: subprocess.Popen[str], line: str) -> None:
+def _report(sender: subprocess.Popen[str], line: str) -> None:
     if sender.stdin is not None:
         sender.stdin.write(line + "\n")
         sender.stdin.flush()

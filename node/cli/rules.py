@@ -47,7 +47,7 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
     from node.ledger.engine import now
     from node.operate.explain import tell_trace
     from node.routing.region import region_of
-    from node.routing.replay_decisions import Past, decide_study
+    from node.routing.replay_decisions import StudySeries, decide_study
     from node.routing.rules import Origin
     from node.studies.folder import series_below
     from node.studies.source import read_header
@@ -60,10 +60,10 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
         )
     title, _, address = (sender or "").partition("@")
     origin = Origin.of([(title, address)] if sender else [], now(), config.destinations)
-    studies: dict[str, dict[str, Past]] = {}
+    studies: dict[str, dict[str, StudySeries]] = {}
     for (study_uid, series_uid), paths in groups.items():
         headers = [read_header(path) for path in paths]
-        past = Past(header=headers[0], images=len(paths), origin=origin, region=region_of(headers))
+        past = StudySeries(header=headers[0], images=len(paths), origin=origin, region=region_of(headers))
         studies.setdefault(study_uid, {})[series_uid] = past
     answers = [
         {"study_instance_uid": study_uid, "series_instance_uid": uid, "images": study[uid].images, **asdict(verdict)}

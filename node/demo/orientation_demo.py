@@ -20,7 +20,7 @@ _READER = PipelineTable(factory="node.demo.orientation_reader:create")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class PhantomStudy:
     """One phantom study."""
 
     plane: str
@@ -30,7 +30,7 @@ class Made:
     """SEG, SR and key images."""
 
 
-def make(folder: Path, plane: str) -> Made:
+def make(folder: Path, plane: str) -> PhantomStudy:
     """Write the phantom in ``plane`` to ``folder/images`` and what is found in it to ``folder/results``.
 
     Raises ``GateError`` when the results are not fit to be sent.
@@ -42,7 +42,9 @@ def make(folder: Path, plane: str) -> Made:
     (series,) = trial.series
     if series.fault or not series.files:
         raise GateError(f"orientation phantom, {plane}: {series.fault or series.reason}")
-    return Made(plane=plane, study_instance_uid=truth.study_instance_uid, images=truth.paths, results=series.files)
+    return PhantomStudy(
+        plane=plane, study_instance_uid=truth.study_instance_uid, images=truth.paths, results=series.files
+    )
 
 
 def _quietly(_what: str, _done: int, _total: int) -> None:

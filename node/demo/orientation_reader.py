@@ -26,7 +26,7 @@ _COLOURS: Mapping[str, tuple[int, int, int]] = {
 }  # fmt: skip
 
 
-class BallReader:
+class OrientationReader:
     """Finds balls by their HU, rows by their distance, directions by their count."""
 
     algorithm = Algorithm(name="Orientation phantom reader", version=__version__)
@@ -59,8 +59,8 @@ class BallReader:
         return Findings(lesions=tuple(lesions), remarks=("An orientation phantom, not a patient.",))
 
 
-def create(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> BallReader:
+def create(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> OrientationReader:
     """``factory = "node.demo.orientation_reader:create"``; nothing is loaded and nothing can be set."""
     if weights is not None or options:
         raise ValueError(f"the reader of the orientation phantom on {device} has neither weights nor options")
-    return BallReader()
+    return OrientationReader()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from rich.table import Table
 
-from node.demo.scanner import Found
+from node.demo.scanner import DicomFile
 from node.ledger.tables import decision, delivery, job, series
 
 _OVER = ("COMPLETED", "CANCELED")
@@ -53,7 +53,7 @@ class Progress:
 HEADINGS = ("Series", "Images", "Series is", "Pipeline", "Job", "Outcome", "Delivery", "Time")
 
 
-def sent_series(files: Sequence[Found]) -> tuple[Sent, ...]:
+def sent_series(files: Sequence[DicomFile]) -> tuple[Sent, ...]:
     """The series among ``files``, in their order."""
     names = {f.series_instance_uid: f"{f.modality} {f.description}".strip() for f in files}
     counts = {uid: sum(f.series_instance_uid == uid for f in files) for uid in names}

@@ -201,7 +201,7 @@ def _phantoms(folder: Path, console: Console) -> list[Truth]:
 
 
 def _follow(
-    console: Console, peers: tuple[subprocess.Popen[bytes], Pacs], files: Sequence[scanner.Found], folder: Path
+    console: Console, peers: tuple[subprocess.Popen[bytes], Pacs], files: Sequence[scanner.DicomFile], folder: Path
 ) -> tuple[Progress, ...]:
     """Show each stage as it happens until every series is dealt with."""
     node, pacs = peers

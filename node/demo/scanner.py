@@ -52,7 +52,7 @@ _PROPOSALS = {
 
 
 @dataclass(frozen=True)
-class Found:
+class DicomFile:
     """One DICOM file and what the demonstration must know of it."""
 
     path: Path
@@ -64,7 +64,7 @@ class Found:
     description: str
 
 
-def find(folder: Path) -> tuple[Found, ...]:
+def find(folder: Path) -> tuple[DicomFile, ...]:
     """Every DICOM file below ``folder`` (whatever its name). Raises ``InputError`` when there is none."""
     files = tuple(_read(path for path in sorted(folder.rglob("*")) if path.is_file()))
     if not files:
@@ -72,14 +72,14 @@ def find(folder: Path) -> tuple[Found, ...]:
     return files
 
 
-def _read(paths: Iterable[Path]) -> Iterator[Found]:
+def _read(paths: Iterable[Path]) -> Iterator[DicomFile]:
     for path in paths:
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True)
         except (InvalidDicomError, EOFError):
             continue
         if "SeriesInstanceUID" in header and "SOPInstanceUID" in header:  # not a DICOMDIR
-            yield Found(
+            yield DicomFile(
                 path,
                 str(header.SOPClassUID),
                 str(header.file_meta.TransferSyntaxUID),
@@ -90,12 +90,12 @@ def _read(paths: Iterable[Path]) -> Iterator[Found]:
             )
 
 
-def send(files: Sequence[Found], port: int, called_title: str) -> str:
+def send(files: Sequence[DicomFile], port: int, called_title: str) -> str:
     """Send to 127.0.0.1 with dcmtk's storescu, or pynetdicom where that is missing; returns which was used.
 
     Raises ``PlatformError`` when the peer does not take them.
     """
-    groups: dict[str, list[Found]] = defaultdict(list)
+    groups: dict[str, list[DicomFile]] = defaultdict(list)
     for file in files:
         groups[file.transfer_syntax_uid].append(file)
     tool = "pynetdicom"
@@ -111,7 +111,7 @@ def send(files: Sequence[Found], port: int, called_title: str) -> str:
     return tool
 
 
-def _send_dcmtk(batch: Sequence[Found], port: int, called_title: str, option: str) -> None:
+def _send_dcmtk(batch: Sequence[DicomFile], port: int, called_title: str, option: str) -> None:
     # -R: only the contexts that these files need; without it dcmtk's list lacks many classes.
     # A refused image is the receiver's right and shows in its ledger: the others still go.
     titles = ["-aet", TITLE, "-aec", called_title]
@@ -131,7 +131,7 @@ def _send_dcmtk(batch: Sequence[Found], port: int, called_title: str, option: st
         raise PlatformError(f"storescu to {called_title} at port {port} ended with status {done.returncode}:\n{shown}")
 
 
-def _send_pynetdicom(batch: Sequence[Found], port: int, called_title: str) -> None:
+def _send_pynetdicom(batch: Sequence[DicomFile], port: int, called_title: str) -> None:
     ae = AE(ae_title=TITLE)
     for sop_class, syntax in sorted({(file.sop_class_uid, file.transfer_syntax_uid) for file in batch}):
         ae.add_requested_context(sop_class, syntax)

@@ -227,7 +227,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
 
 
 def _prior(job_id: str, files: PriorFiles) -> Prior | None:
-    from node.results.prior.masks import earlier_masks
+    from node.results.prior.masks import prior_masks
     from node.results.prior.report import read_prior
     from node.studies.identity import PRIOR, contradictions
     from node.studies.source import SourceSeries, read_header
@@ -248,7 +248,7 @@ def _prior(job_id: str, files: PriorFiles) -> Prior | None:
         try:
             if keywords := contradictions((report, read_header(files.segmentation)), PRIOR):
                 raise IdentityError(f"{', '.join(keywords)}: it contradicts the report on it")
-            masks = earlier_masks(files.segmentation)
+            masks = prior_masks(files.segmentation)
         except InputError as error:
             logger.warning("job %s: segmentation of the earlier study: %s", job_id, error)
     return read_prior(report, images, masks)

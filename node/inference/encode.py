@@ -112,7 +112,7 @@ class Encode:
                 )
             if analysis.outcome != job.outcome:
                 record_outcome(connection, job_id, analysis.outcome, analysis.reason)
-            owe_results(connection, job_id, self._owed(connection, job, analysis.outcome, kinds))
+            owe_results(connection, job_id, self._kinds_by_destination(connection, job, analysis.outcome, kinds))
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job_id), ignore_errors=True))
 
@@ -144,7 +144,7 @@ class Encode:
         def write(connection: sa.Connection) -> None:
             record_results(connection, job.id, rows)
             record_event(connection, job.id, EventKind.OBJECTS_WITHHELD, kinds=[])
-            owe_results(connection, job.id, self._owed(connection, job, analysis.outcome, kinds))
+            owe_results(connection, job.id, self._kinds_by_destination(connection, job, analysis.outcome, kinds))
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job.id), ignore_errors=True))
 
@@ -157,7 +157,7 @@ class Encode:
         kinds = self._kinds(job)
         return frozenset().union(*kinds.values()) if kinds else frozenset(DEFAULT_OBJECTS)
 
-    def _owed(
+    def _kinds_by_destination(
         self, connection: sa.Connection, job: Job, outcome: str, made: Collection[str]
     ) -> dict[str, frozenset[str]]:
         """Kinds of objects by destination: of those that want the outcome, or hold a result that this one replaces."""
@@ -221,7 +221,7 @@ class Encode:
             objects: tuple[EncodedObject, ...] = ()
             fault: EncodeError | None = None
             bad = kinds
-            earlier = self._earlier(job, analysis, source)
+            earlier = self._predecessor(job, analysis, source)
             analysis = superseding(analysis, earlier, Identity.read(source).local(analysis.analysed_at))
             made_by = {
                 "analysis": analysis_key(analysis, source),
@@ -248,7 +248,7 @@ class Encode:
             analysis = replace(analysis, withheld=(*analysis.withheld, sentence))
             kinds -= bad
 
-    def _earlier(self, job: Job, analysis: Analysis, source: SourceSeries) -> Predecessor | None:
+    def _predecessor(self, job: Job, analysis: Analysis, source: SourceSeries) -> Predecessor | None:
         """Return the predecessor: the result of an earlier attempt of the job, or of an earlier generation.
 
         A repeated encoding finds its own, and takes the place of what that one did.

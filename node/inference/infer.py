@@ -40,7 +40,7 @@ class Infer:
         self._config = config
         self._engine = engine
         self._spool = spool
-        self._earlier = earlier
+        self._predecessor = earlier
         threads = thread_count(config.devices)
         tables = tuple(config.pipelines.values())
         self._workers = tuple(
@@ -48,7 +48,7 @@ class Infer:
             for name in device_names(config.devices)
         )
         self._choosing = threading.Lock()
-        self._owed = dict.fromkeys(self._workers, 0)
+        self._kinds_by_destination = dict.fromkeys(self._workers, 0)
 
     def stage(self) -> Stage:
         """Return the stage for the engine."""
@@ -104,7 +104,7 @@ class Infer:
             )
             record_outcome(connection, job_id, reply.outcome, reply.reason)
             if reply.facts:
-                record_facts(connection, job_id, job.pipeline, _facts(reply, worker.device))
+                record_facts(connection, job_id, job.pipeline, _statistics(reply, worker.device))
 
         return Done(write=write)
 
@@ -115,9 +115,9 @@ class Infer:
 
     def _prior(self, job: Job, paths: Sequence[str]) -> PriorFiles:
         wanted = next((rule.prior for rule in self._config.rules if rule.name == job.rule), None)
-        if wanted is None or self._earlier is None:
+        if wanted is None or self._predecessor is None:
             return PriorFiles()
-        return self._earlier.files(
+        return self._predecessor.files(
             wanted,
             dict.fromkeys((self._config.title(job.pipeline), job.pipeline)),
             self._spool.absolute(paths[0]),
@@ -131,9 +131,9 @@ class Infer:
         While it runs another job, it decodes the series of this one.
         """
         with self._choosing:
-            worker = min(self._workers, key=lambda one: self._owed[one])
-            self._owed[worker] += 1
-            waits = self._owed[worker] > 1
+            worker = min(self._workers, key=lambda one: self._kinds_by_destination[one])
+            self._kinds_by_destination[worker] += 1
+            waits = self._kinds_by_destination[worker] > 1
         try:
             if waits:
                 worker.prepare(task)
@@ -144,7 +144,7 @@ class Infer:
                 yield worker
         finally:
             with self._choosing:
-                self._owed[worker] -= 1
+                self._kinds_by_destination[worker] -= 1
 
     def _warm_one(self, worker: Worker) -> None:
         try:
@@ -182,7 +182,7 @@ def _seen(facts: Sequence[dict[str, Any]]) -> tuple[MemoryPeak, ...]:
     )
 
 
-def _facts(reply: Reply, device: str) -> dict[str, Any]:
+def _statistics(reply: Reply, device: str) -> dict[str, Any]:
     return {
         **reply.facts,
         "outcome": reply.outcome,

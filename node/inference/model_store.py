@@ -58,7 +58,7 @@ def add(source: str, storage: Path, *, sha256: str | None, name: str | None) -> 
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{uuid.uuid4().hex}{place.suffix}"
     try:
-        _bring(source, part, remote=remote)
+        _fetch_model(source, part, remote=remote)
         digest = content_digest(part)
         if sha256 and digest != sha256.lower():
             raise WeightsError(f"{source} has SHA-256 {digest}, --sha256 says {sha256}; nothing was added")
@@ -69,7 +69,7 @@ def add(source: str, storage: Path, *, sha256: str | None, name: str | None) -> 
     return model
 
 
-def _bring(source: str, part: Path, *, remote: bool) -> None:
+def _fetch_model(source: str, part: Path, *, remote: bool) -> None:
     if not remote:
         shutil.copytree(source, part) if Path(source).is_dir() else shutil.copyfile(source, part)
         return

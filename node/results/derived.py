@@ -209,14 +209,14 @@ def _store(image: Dataset, original: Dataset, path: Path, values: NDArray[Any], 
         stored[~outside & (stored >= least) & (stored <= greatest)] = min(greatest + 1, kind.high)
         stored[outside] = before[outside]
     if kind != _PixelType.of(original):
-        _say_type(image, kind)
+        _set_type(image, kind)
     data = stored.astype(f"{'<i' if kind.signed else '<u'}{kind.allocated // 8}").tobytes()
     image.add_new(Tag("PixelData"), "OW", data + b"\0" * (len(data) % 2))
     image.HighBit = kind.bits - 1
     mark_lossy(image, original)
 
 
-def _say_type(image: Dataset, kind: _PixelType) -> None:
+def _set_type(image: Dataset, kind: _PixelType) -> None:
     image.BitsAllocated, image.BitsStored, image.PixelRepresentation = kind.allocated, kind.bits, int(kind.signed)
     for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
         if keyword in image:

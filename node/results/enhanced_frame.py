@@ -27,11 +27,11 @@ def single_image(frame: Dataset) -> Dataset:
     del image.ReferencedFrameNumber
     image.ImageType = [*list(frame.get("ImageType") or ["", ""])[:2], "AXIAL" if frame.Modality == "CT" else "OTHER"]
     if frame.Modality == "MR":
-        _say_sequence(image)
+        _set_sequence(image)
     return image
 
 
-def _say_sequence(image: Dataset) -> None:
+def _set_sequence(image: Dataset) -> None:
     """Scanning Sequence and Sequence Variant (PS3.3 C.8.3.1) from MR Pulse Sequence and MR Modifier (C.8.13.4-5)."""
     sequence = list(_PULSES.get(str(image.get("EchoPulseSequence", "")), []))
     if image.get("InversionRecovery") == "YES" or image.get("InversionTime") is not None:

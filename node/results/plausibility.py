@@ -24,7 +24,7 @@ LARGEST_SHARE = 0.25
 def plausible(findings: Findings, source: SourceSeries) -> Findings:
     """Return ``findings`` with a remark for each reason to question them."""
     poor = tuple(_impairments(source))
-    doubts = tuple(doubt for lesion in findings.lesions for doubt in _doubts(lesion))
+    doubts = tuple(doubt for lesion in findings.lesions for doubt in _reservations(lesion))
     if not poor and not doubts:
         return findings
     quality = {codes.DCM.ImageQuality: codes.DCM.PoorImageQuality} if poor else {}
@@ -42,7 +42,7 @@ def _impairments(source: SourceSeries) -> Iterator[str]:
         yield f"Metal or contrast above {METAL_HU:.0f} HU in {100 * share:.1f} % of the voxels: expect artefacts."
 
 
-def _doubts(lesion: Lesion) -> Iterator[str]:
+def _reservations(lesion: Lesion) -> Iterator[str]:
     mask = np.asarray(lesion.segment.mask.array) != 0
     name = lesion.segment.label
     if mask.mean() > LARGEST_SHARE:

@@ -118,7 +118,7 @@ class Arrival:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doubt:
+class Deferral:
     """A reason to wait, with its deadline."""
 
     about: str
@@ -137,7 +137,7 @@ class Completion:
 
     complete: bool
     signal: str
-    doubts: tuple[Doubt, ...] = ()
+    doubts: tuple[Deferral, ...] = ()
     """Why it is not complete although the quiet period is over: something in particular is waited for."""
     incomplete: str = ""
     """Complete, but with images that are known to be missing: which, in words for a radiologist."""
@@ -179,8 +179,8 @@ def judge(arrival: Arrival, settings: SeriesTable, now: float, quiet_seconds: fl
         return Completion(complete=False, signal=f"last image {silence:.0f} s ago, waiting for {quiet:g} s")
     if arrival.open_associations:
         about = f"{arrival.open_associations} open associations have sent images of it"
-        return _waiting([Doubt(about=about, seconds=inf, until=inf, what="their end")])
-    doubts = _doubts(arrival, settings)
+        return _waiting([Deferral(about=about, seconds=inf, until=inf, what="their end")])
+    doubts = _deferrals(arrival, settings)
     pending = [doubt for doubt in doubts if now < doubt.until]
     if pending:
         return _waiting(pending)
@@ -190,21 +190,21 @@ def judge(arrival: Arrival, settings: SeriesTable, now: float, quiet_seconds: fl
     return _complete(arrival, signal)
 
 
-def _doubts(arrival: Arrival, settings: SeriesTable) -> list[Doubt]:
+def _deferrals(arrival: Arrival, settings: SeriesTable) -> list[Deferral]:
     doubts = []
     if arrival.in_progress:
         seconds = settings.procedure_step_seconds
         until = arrival.last_at + seconds
-        doubts.append(Doubt(about=arrival.in_progress, seconds=seconds, until=until, what="its end"))
+        doubts.append(Deferral(about=arrival.in_progress, seconds=seconds, until=until, what="its end"))
     seconds = settings.gap_seconds
     if lacking := "; ".join(_lacking(arrival)):
-        doubts.append(Doubt(about=lacking, seconds=seconds, until=arrival.last_at + seconds))
+        doubts.append(Deferral(about=lacking, seconds=seconds, until=arrival.last_at + seconds))
     if arrival.absent.images:
         until = max(arrival.last_at, arrival.absent.at) + seconds
-        doubts.append(Doubt(about=arrival.absent.by, seconds=seconds, until=until))
+        doubts.append(Deferral(about=arrival.absent.by, seconds=seconds, until=until))
     for one in _interruptions(arrival):
         until = max(arrival.last_at, one.at) + seconds
-        doubts.append(Doubt(about=one.what, seconds=seconds, until=until, what="the sender"))
+        doubts.append(Deferral(about=one.what, seconds=seconds, until=until, what="the sender"))
     return doubts
 
 
@@ -262,7 +262,7 @@ def _complete(arrival: Arrival, signal: str) -> Completion:
     return Completion(complete=True, signal=signal, incomplete=_incomplete(arrival), caveat=_caveat(arrival))
 
 
-def _waiting(doubts: Sequence[Doubt]) -> Completion:
+def _waiting(doubts: Sequence[Deferral]) -> Completion:
     """Merge doubts of the same kind."""
     groups: dict[tuple[str, float], list[str]] = {}
     for doubt in doubts:

@@ -23,7 +23,7 @@ from node.studies.identity import contradictions
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ruling:
+class SeriesDecision:
     """What the rules say of one complete series."""
 
     decision: Decision
@@ -42,7 +42,7 @@ class Decider:
         self._engine = engine
         self._jobs = jobs
 
-    def decide(self, study_uid: str, series_uid: str, first_at: float, headers: Sequence[Dataset]) -> Ruling:
+    def decide(self, study_uid: str, series_uid: str, first_at: float, headers: Sequence[Dataset]) -> SeriesDecision:
         """What happens to a complete series whose first image came ``first_at``; ``headers``: of its readable files."""
         with self._engine.connect() as connection:
             ours = connection.scalar(sa.select(sa.func.count()).where(result.c.series_instance_uid == series_uid))
@@ -57,7 +57,7 @@ class Decider:
         verdict = decide(header, rules, origin)
         region = region_of(headers) if any(rule.prefer for rule in rules) else None
         weights = weigh(header, len(headers), region, verdict, rules)
-        return Ruling(decision=verdict, weights=tuple(weights), urgent=is_urgent(header))
+        return SeriesDecision(decision=verdict, weights=tuple(weights), urgent=is_urgent(header))
 
     def record(
         self,
@@ -65,7 +65,7 @@ class Decider:
         where: dict[str, str],
         *,
         generation: int,
-        ruling: Ruling,
+        ruling: SeriesDecision,
         completion: Completion,
         at: float,
     ) -> None:
@@ -101,12 +101,14 @@ class Decider:
             self._jobs.enqueue(connection, new)
 
 
-def _held(keywords: Sequence[str]) -> Ruling:
+def _held(keywords: Sequence[str]) -> SeriesDecision:
     """Hold a series whose images contradict one another on identity."""
     reason = f"its images contradict one another on {', '.join(keywords)}; nothing of it is analysed or sent on"
-    return Ruling(decision=Decision(outcome=DecisionOutcome.HELD, reason=reason, routes=(), trace=()))
+    return SeriesDecision(decision=Decision(outcome=DecisionOutcome.HELD, reason=reason, routes=(), trace=()))
 
 
-def ignored(reason: str, cause: str = "") -> Ruling:
+def ignored(reason: str, cause: str = "") -> SeriesDecision:
     """Return the decision that ignores a series for ``reason``."""
-    return Ruling(decision=Decision(outcome=DecisionOutcome.IGNORED, reason=reason, routes=(), trace=()), cause=cause)
+    return SeriesDecision(
+        decision=Decision(outcome=DecisionOutcome.IGNORED, reason=reason, routes=(), trace=()), cause=cause
+    )

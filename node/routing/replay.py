@@ -16,7 +16,7 @@ from node.ledger.engine import snapshot
 from node.ledger.instances import senders_of
 from node.ledger.tables import decision, instance, job, result, series
 from node.routing.region import region_of
-from node.routing.replay_decisions import Past, decide_study
+from node.routing.replay_decisions import StudySeries, decide_study
 from node.routing.rules import Origin, representative
 from node.spool import Spool
 from node.studies.folder import Progress
@@ -55,7 +55,7 @@ class Replay:
 @dataclass(kw_only=True)
 class _Study:
     rows: list[sa.Row[Any]] = field(default_factory=list)
-    pasts: dict[str, Past] = field(default_factory=dict)
+    pasts: dict[str, StudySeries] = field(default_factory=dict)
 
 
 def replay(engine: sa.Engine, spool: Spool, config: Config, since: float, progress: Progress) -> Replay:
@@ -74,7 +74,7 @@ def replay(engine: sa.Engine, spool: Spool, config: Config, since: float, progre
             progress("studies", number, len(uids))
             study = _Study()
             for row in connection.execute(_decided(study_uid)):
-                past = _past(connection, spool, row, config)
+                past = _history(connection, spool, row, config)
                 if past is None:
                     unreadable.append(row.series_instance_uid)
                 else:
@@ -105,7 +105,7 @@ def _decided(study_uid: str) -> sa.Select[Any]:
     )
 
 
-def _past(connection: sa.Connection, spool: Spool, row: sa.Row[Any], config: Config) -> Past | None:
+def _history(connection: sa.Connection, spool: Spool, row: sa.Row[Any], config: Config) -> StudySeries | None:
     """What is kept of a series; with its region, for which every image is read, where a rule asks for it."""
     whole = any(rule.prefer for rule in config.rules)
     belongs = (
@@ -126,7 +126,7 @@ def _past(connection: sa.Connection, spool: Spool, row: sa.Row[Any], config: Con
     senders = senders_of(connection, row.study_instance_uid, row.series_instance_uid)
     origin = Origin.of(senders, row.first_at, config.destinations)
     region = region_of(headers) if whole else None
-    return Past(header=representative(headers), images=len(paths), origin=origin, region=region)
+    return StudySeries(header=representative(headers), images=len(paths), origin=origin, region=region)
 
 
 def _changes(connection: sa.Connection, study: _Study, rules: Sequence[Rule]) -> list[Change]:

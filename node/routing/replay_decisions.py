@@ -15,7 +15,7 @@ from node.routing.series_selection import Candidate, settle, weigh
 
 
 @dataclass(frozen=True, kw_only=True)
-class Past:
+class StudySeries:
     """One complete series of a study."""
 
     header: Dataset
@@ -26,7 +26,7 @@ class Past:
     """Where it lies in the patient; ``None``: not known."""
 
 
-def decide_study(study: Mapping[str, Past], rules: Sequence[Rule]) -> dict[str, Decision]:
+def decide_study(study: Mapping[str, StudySeries], rules: Sequence[Rule]) -> dict[str, Decision]:
     """Decisions on the series of one study, by Series Instance UID. A route counts although a companion is missing."""
     decisions = {uid: decide(one.header, rules, one.origin) for uid, one in study.items()}
     for rule in rules:

@@ -27,10 +27,10 @@ from node.ledger.tables import series
 from node.ledger.transitions import supersede_jobs
 from node.log import about
 from node.routing.completeness import Arrival, Completion, judge, missing_parts, stated_count
-from node.routing.decisions import Decider, Ruling, ignored
+from node.routing.decisions import Decider, SeriesDecision, ignored
 from node.routing.missing_images import unseen
 from node.routing.series_state import known_of, listed_series
-from node.routing.study_decisions import Chooser
+from node.routing.study_decisions import StudyDecider
 from node.routing.waiting import longest_quiet_seconds, shortest_quiet_seconds
 from node.spool import Spool
 from node.studies.grid import describe
@@ -51,10 +51,10 @@ class Router:
         self._engine = engine
         self._spool = spool
         self._decider = Decider(config, engine, jobs)
-        self._chooser = Chooser(config, engine, jobs)
+        self._chooser = StudyDecider(config, engine, jobs)
         self._shortest = shortest_quiet_seconds(config.rules, config.series)
         self._waiting: dict[tuple[str, str], dict[str, Dataset | None]] = {}
-        self._told: dict[tuple[str, str], str] = {}
+        self._entry: dict[tuple[str, str], str] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Look every second until ``stop`` is set."""
@@ -137,13 +137,13 @@ class Router:
             supersede_jobs(connection, study_uid, series_uid, generation)
             self._decider.record(connection, where, generation=generation, ruling=ruling, completion=completion, at=at)
         del self._waiting[study_uid, series_uid]
-        self._told.pop((study_uid, series_uid), None)
+        self._entry.pop((study_uid, series_uid), None)
         logger.info("series %s complete (%s): %s", series_uid, completion.signal, ruling.decision.reason)
         return True
 
     def _tell(self, study_uid: str, series_uid: str, completion: Completion, at: float) -> None:
         """Say in the timeline, once, what is waited for; the series keeps the doubts with their deadlines."""
-        if self._told.get((study_uid, series_uid)) == completion.signal:
+        if self._entry.get((study_uid, series_uid)) == completion.signal:
             return
         where = {"study_instance_uid": study_uid, "series_instance_uid": series_uid}
         doubts = [
@@ -154,9 +154,9 @@ class Router:
             connection.execute(
                 sa.update(series).where(*(series.c[name] == uid for name, uid in where.items())).values(doubts=doubts)
             )
-        self._told[study_uid, series_uid] = completion.signal
+        self._entry[study_uid, series_uid] = completion.signal
 
-    def _quiet_seconds(self, ruling: Ruling) -> float:
+    def _quiet_seconds(self, ruling: SeriesDecision) -> float:
         names = {entry["rule"] for entry in ruling.decision.trace if entry["matched"]}
         matching = [rule for rule in self._config.rules if rule.name in names]
         return longest_quiet_seconds(matching, self._config.series, urgent=ruling.urgent)

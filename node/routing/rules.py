@@ -217,11 +217,11 @@ def _conditions(header: Dataset, selection: Selection) -> list[dict[str, Any]]:
         for path, wanted in table.items():
             condition = parse_condition(path, wanted)
             values = values_at(header, condition.tags)
-            entries.append(_told(condition, values, holds=condition.matches(values), forbids=forbids))
+            entries.append(_entry(condition, values, holds=condition.matches(values), forbids=forbids))
     return entries
 
 
-def _told(condition: Condition, values: list[str], *, holds: bool, forbids: bool) -> dict[str, Any]:
+def _entry(condition: Condition, values: list[str], *, holds: bool, forbids: bool) -> dict[str, Any]:
     hidden = condition.identifies
     wanted = list(condition.wanted) if len(condition.wanted) > 1 else condition.wanted[0]
     return {

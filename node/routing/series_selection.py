@@ -43,7 +43,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class SelectionResult:
     """The result of series selection for one series."""
 
     series_instance_uid: str
@@ -93,7 +93,7 @@ def marks(prefer: Sequence[Preference], header: Dataset, images: int) -> tuple[M
 
 def settle(
     rule: Rule, candidates: Sequence[Candidate], *, ready: bool, at: float, because: str = ""
-) -> tuple[Verdict, ...]:
+) -> tuple[SelectionResult, ...]:
     """Verdicts on the candidates of a study that match ``rule`` and are not decided; none yet when it has to wait.
 
     Only series of the same region compete. ``ready``: no better series is expected; ``because``: why, in words.
@@ -114,7 +114,7 @@ def settle(
         rivals = [c for c in own if same_region(c.region, one.region)]
         before = tuple(c.series_instance_uid for c in rivals if c.chosen and c is not one) if rule.prefer else ()
         verdicts.append(
-            Verdict(
+            SelectionResult(
                 series_instance_uid=one.series_instance_uid,
                 generation=one.generation,
                 chosen=True,
@@ -154,10 +154,10 @@ def _rank(candidate: Candidate) -> tuple[tuple[float, ...], str]:
     return tuple(number for number, _ in candidate.marks), candidate.series_instance_uid
 
 
-def _refusal(one: Candidate, best: Candidate) -> Verdict:
+def _refusal(one: Candidate, best: Candidate) -> SelectionResult:
     words = ((b, o) for (number, b), (other, o) in zip(best.marks, one.marks, strict=False) if number != other)
     better, worse = next(words, ("a lower Series Instance UID", "a higher one"))
-    return Verdict(
+    return SelectionResult(
         series_instance_uid=one.series_instance_uid,
         generation=one.generation,
         chosen=False,

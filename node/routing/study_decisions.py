@@ -19,21 +19,21 @@ from node.ledger.tables import candidate, decision, series
 from node.log import about
 from node.routing.region import Region
 from node.routing.rules import routes_of, sum_up
-from node.routing.series_selection import Candidate, Verdict, settle
+from node.routing.series_selection import Candidate, SelectionResult, settle
 from node.routing.study_outlook import outlook_of
 from node.routing.waiting import may_choose
 
 logger = logging.getLogger(__name__)
 
 
-class Chooser:
+class StudyDecider:
     """Settles what waits; a second one does no harm, because the guard lets one of them win."""
 
     def __init__(self, config: Config, engine: sa.Engine, jobs: Jobs) -> None:
         self._config = config
         self._engine = engine
         self._jobs = jobs
-        self._told: dict[tuple[str, str], str] = {}
+        self._entry: dict[tuple[str, str], str] = {}
 
     def step(self, at: float) -> int:
         """Decide on every waiting series whose rule has what it waits for at ``at``; return how many."""
@@ -53,7 +53,7 @@ class Chooser:
             outlook = outlook_of(connection, study_uid, modalities)
         if rule is None:
             verdicts = tuple(
-                Verdict(
+                SelectionResult(
                     series_instance_uid=one.series_instance_uid,
                     generation=one.generation,
                     chosen=False,
@@ -70,18 +70,18 @@ class Chooser:
 
     def _tell(self, study_uid: str, rule: str, awaited: str, at: float) -> None:
         """Say in the timeline, once, which sender or procedure step is waited for."""
-        if self._told.get((study_uid, rule), "") == awaited:
+        if self._entry.get((study_uid, rule), "") == awaited:
             return
         if awaited:
             with begin_immediate(self._engine) as connection:
                 record_study_event(
                     connection, EventKind.RULE_WAITING, at=at, study_instance_uid=study_uid, rule=rule, awaited=awaited
                 )
-            self._told[study_uid, rule] = awaited
+            self._entry[study_uid, rule] = awaited
         else:
-            del self._told[study_uid, rule]
+            del self._entry[study_uid, rule]
 
-    def _record(self, study_uid: str, name: str, rule: Rule | None, verdict: Verdict, at: float) -> bool:
+    def _record(self, study_uid: str, name: str, rule: Rule | None, verdict: SelectionResult, at: float) -> bool:
         where = {"study_instance_uid": study_uid, "series_instance_uid": verdict.series_instance_uid}
         generation = verdict.generation
         with begin_immediate(self._engine) as connection:

@@ -12,26 +12,26 @@ from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.tables import series
 from node.web.app_context import AppContext
-from node.web.auth import Visit
+from node.web.auth import UserRequest
 
 
-def retry(context: AppContext, visit: Visit) -> Response:
+def retry(context: AppContext, user_request: UserRequest) -> Response:
     """Run a job again, from inference or from delivery."""
-    job_id = visit.request.path_params["job"]
-    context.jobs.retry(job_id, visit.form.get("stage") or None)
-    return _told(context, visit, job_id, "retried")
+    job_id = user_request.request.path_params["job"]
+    context.jobs.retry(job_id, user_request.form.get("stage") or None)
+    return _recorded(context, user_request, job_id, "retried")
 
 
-def cancel(context: AppContext, visit: Visit) -> Response:
+def cancel(context: AppContext, user_request: UserRequest) -> Response:
     """Stop a job."""
-    job_id = visit.request.path_params["job"]
-    context.jobs.cancel(job_id, f"cancelled by {visit.user.name}")
-    return _told(context, visit, job_id, "cancelled")
+    job_id = user_request.request.path_params["job"]
+    context.jobs.cancel(job_id, f"cancelled by {user_request.user.name}")
+    return _recorded(context, user_request, job_id, "cancelled")
 
 
-def run(context: AppContext, visit: Visit) -> Response:
+def run(context: AppContext, user_request: UserRequest) -> Response:
     """Run a pipeline on a series regardless of the rules."""
-    uid, form = visit.request.path_params["uid"], visit.form
+    uid, form = user_request.request.path_params["uid"], user_request.form
     pipeline, destination = form.get("pipeline", ""), form.get("destination", "")
     if pipeline not in context.config.pipelines:
         raise HTTPException(400, f"There is no pipeline {pipeline!r}.")
@@ -50,25 +50,25 @@ def run(context: AppContext, visit: Visit) -> Response:
             series_instance_uid=row.series_instance_uid,
             generation=row.generation,
             pipeline=pipeline,
-            rule=f"by hand, {visit.user.name}",
+            rule=f"by hand, {user_request.user.name}",
             destinations=(destination,) if destination else (),
             priority=1,
         )
         if not context.jobs.enqueue(connection, new):
             raise HTTPException(409, f"Pipeline {pipeline!r} has run on this series already; retry its job {new.id}.")
-    _note(context, visit, f"ran pipeline {pipeline} on series {new.series_instance_uid}")
+    _note(context, user_request, f"ran pipeline {pipeline} on series {new.series_instance_uid}")
     return RedirectResponse(f"/study/{uid}", 303)
 
 
-def _told(context: AppContext, visit: Visit, job_id: str, what: str) -> Response:
+def _recorded(context: AppContext, user_request: UserRequest, job_id: str, what: str) -> Response:
     with begin_immediate(context.engine) as connection:
-        record_event(connection, job_id, EventKind.OPERATOR_ACTED, operator=visit.user.name, action=what)
+        record_event(connection, job_id, EventKind.OPERATOR_ACTED, operator=user_request.user.name, action=what)
         uid = get_job(connection, job_id).study_instance_uid
-    _note(context, visit, f"{what} job {job_id}")
+    _note(context, user_request, f"{what} job {job_id}")
     return RedirectResponse(f"/study/{uid}", 303)
 
 
-def _note(context: AppContext, visit: Visit, what: str) -> None:
+def _note(context: AppContext, user_request: UserRequest, what: str) -> None:
     """For the audit trail."""
-    address = visit.request.client.host if visit.request.client else ""
-    give_notice(context.engine, "act", who=visit.user.name, address=address, detail=what)
+    address = user_request.request.client.host if user_request.request.client else ""
+    give_notice(context.engine, "act", who=user_request.user.name, address=address, detail=what)

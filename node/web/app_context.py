@@ -19,7 +19,7 @@ from node.jobs.engine import Jobs
 from node.ledger.tables import instance
 from node.spool import Spool
 from node.studies.source import read_header
-from node.web.auth import Visit
+from node.web.auth import UserRequest
 from node.wording import person
 
 
@@ -48,13 +48,13 @@ class AppContext:
     jobs: Jobs
     templates: Environment
 
-    def render(self, template: str, visit: Visit | None, **values: Any) -> str:
+    def render(self, template: str, user_request: UserRequest | None, **values: Any) -> str:
         """The text of a page."""
-        return self.templates.get_template(template).render(visit=visit, **values)
+        return self.templates.get_template(template).render(user_request=user_request, **values)
 
-    def page(self, template: str, visit: Visit, **values: Any) -> HTMLResponse:
+    def page(self, template: str, user_request: UserRequest, **values: Any) -> HTMLResponse:
         """The response with a page."""
-        return HTMLResponse(self.render(template, visit, **values))
+        return HTMLResponse(self.render(template, user_request, **values))
 
     def label(self, connection: sa.Connection, study_uid: str) -> Label:
         """Read from one file of the study; empty unless ``[web] show_patient``."""

@@ -35,7 +35,7 @@ _HEADERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Visit:
+class UserRequest:
     """An authorised request."""
 
     request: Request
@@ -59,7 +59,7 @@ class Authenticator:
         self._failed: dict[str, list[float]] = {}
         self._lock = threading.Lock()
 
-    def let_in(self, page: Callable[[Visit], Response]) -> Callable[[Request], Awaitable[Response]]:
+    def let_in(self, page: Callable[[UserRequest], Response]) -> Callable[[Request], Awaitable[Response]]:
         """Return an endpoint that shows ``page`` to authorised users. POST needs the role *operate* and the token."""
 
         async def endpoint(request: Request) -> Response:
@@ -68,12 +68,14 @@ class Authenticator:
                 if "hx-request" in request.headers:  # a part of a page whose session has ended: the whole page leaves
                     return Response(status_code=204, headers={"HX-Redirect": "/login"})
                 return RedirectResponse("/login", 303)
-            visit = Visit(request=request, user=user, csrf=token_of(request))
+            user_request = UserRequest(request=request, user=user, csrf=token_of(request))
             if request.method == "POST":
-                visit = Visit(request=request, user=user, csrf=visit.csrf, form=await checked_form(request))
-                if not visit.operates:
+                user_request = UserRequest(
+                    request=request, user=user, csrf=user_request.csrf, form=await checked_form(request)
+                )
+                if not user_request.operates:
                     raise HTTPException(403, "Your role is 'view'; this needs the role 'operate'.")
-            return await run_in_threadpool(page, visit)
+            return await run_in_threadpool(page, user_request)
 
         return endpoint
 

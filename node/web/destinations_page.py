@@ -12,10 +12,10 @@ from node.ledger.operator_switches import (
 )
 from node.ledger.tables import delivery
 from node.web.app_context import AppContext, configured
-from node.web.auth import Visit
+from node.web.auth import UserRequest
 
 
-def destinations(context: AppContext, visit: Visit) -> Response:
+def destinations(context: AppContext, user_request: UserRequest) -> Response:
     """Show every destination with its health and its pending deliveries."""
     with context.engine.connect() as connection:
         rows = connection.execute(
@@ -46,7 +46,7 @@ def destinations(context: AppContext, visit: Visit) -> Response:
                 "latest": latest,
             }
         )
-    return context.page("destinations.html", visit, destinations=found)
+    return context.page("destinations.html", user_request, destinations=found)
 
 
 def _health(circuit: circuits.Circuit | None, error: str, latest: float | None) -> str:
@@ -56,14 +56,14 @@ def _health(circuit: circuits.Circuit | None, error: str, latest: float | None) 
     return "failing" if error else "idle" if latest is None else "up"
 
 
-def switch_destination(context: AppContext, visit: Visit) -> Response:
+def switch_destination(context: AppContext, user_request: UserRequest) -> Response:
     """Pause or resume one."""
-    name = configured(visit.request.path_params["name"], context.config.destinations)
+    name = configured(user_request.request.path_params["name"], context.config.destinations)
     with begin_immediate(context.engine) as connection:
-        if visit.form.get("to") == "pause":
-            pause_destination(connection, name, visit.user.name)
+        if user_request.form.get("to") == "pause":
+            pause_destination(connection, name, user_request.user.name)
         else:
             circuits.close(connection, name)
-    if visit.form.get("to") != "pause":
+    if user_request.form.get("to") != "pause":
         context.jobs.make_due(name)
     return RedirectResponse("/destinations", 303)

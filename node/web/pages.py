@@ -22,15 +22,15 @@ from node.operate.account.rows import read
 from node.operate.status import by_role
 from node.web import study_list as walk
 from node.web.app_context import AppContext
-from node.web.auth import Authenticator, Visit, checked_form, token_of
+from node.web.auth import Authenticator, UserRequest, checked_form, token_of
 
 SHOWN = 100
 """Studies on the first page."""
 
 
-def stream(context: AppContext, visit: Visit) -> Response:
+def stream(context: AppContext, user_request: UserRequest) -> Response:
     """The studies, newest first; ``part=1`` for the table alone."""
-    query = visit.request.query_params
+    query = user_request.request.query_params
     text, stage = query.get("q", "").strip(), query.get("stage", "")
     with context.engine.connect() as connection:
         found = walk.latest(connection)
@@ -53,10 +53,10 @@ def stream(context: AppContext, visit: Visit) -> Response:
         "stage": stage,
         "roles": roles,
     }
-    return context.page("_studies.html" if "part" in query else "studies.html", visit, **values)
+    return context.page("_studies.html" if "part" in query else "studies.html", user_request, **values)
 
 
-def storage(context: AppContext, visit: Visit) -> Response:
+def storage(context: AppContext, user_request: UserRequest) -> Response:
     """Show disk space, retention, conflicts and quarantined results."""
     folder = context.config.storage.folder
     disk = shutil.disk_usage(folder)
@@ -70,7 +70,7 @@ def storage(context: AppContext, visit: Visit) -> Response:
     usable = disk.free - context.config.storage.min_free_gib * 2**30
     return context.page(
         "storage.html",
-        visit,
+        user_request,
         disk=disk,
         folder=folder,
         kept=kept,
@@ -89,9 +89,9 @@ def _total(table: sa.Table) -> sa.Select[tuple[int, int]]:
     ).select_from(table)
 
 
-def account(context: AppContext, visit: Visit) -> Response:
+def account(context: AppContext, user_request: UserRequest) -> Response:
     """Show the account of all studies or of one day."""
-    asked = visit.request.query_params.get("day", "")
+    asked = user_request.request.query_params.get("day", "")
     try:
         day = date.fromisoformat(asked) if asked else None
     except ValueError:
@@ -104,7 +104,7 @@ def account(context: AppContext, visit: Visit) -> Response:
         ("Deliveries", "deliveries", "objects", found.deliveries),
     )
     attention = accounts.attention(found)
-    return context.page("account.html", visit, account=found, attention=attention, sums=sums, day=asked)
+    return context.page("account.html", user_request, account=found, attention=attention, sums=sums, day=asked)
 
 
 def _account(context: AppContext, day: date | None = None) -> accounts.Account:

@@ -28,7 +28,7 @@ from node.operate.drift import MEASURED
 from node.web import charts
 from node.web import formatting as words
 from node.web.app_context import AppContext, configured
-from node.web.auth import Visit
+from node.web.auth import UserRequest
 from node.web.study_list import stage_of_job
 
 _DRAWN = {"run_seconds": ("Run time", "s"), **MEASURED, "host_mib": ("Peak memory", "MiB")}
@@ -36,7 +36,7 @@ _DRAWN = {"run_seconds": ("Run time", "s"), **MEASURED, "host_mib": ("Peak memor
 _LATEST = 1000
 
 
-def pipelines(context: AppContext, visit: Visit) -> Response:
+def pipelines(context: AppContext, user_request: UserRequest) -> Response:
     """Show all pipelines."""
     with context.engine.connect() as connection:
         halted = stopped_pipelines(connection)
@@ -65,12 +65,12 @@ def pipelines(context: AppContext, visit: Visit) -> Response:
                 "seconds": _median([row.run_seconds for row in seconds if row.pipeline == name]),
             }
         )
-    return context.page("pipelines.html", visit, pipelines=found)
+    return context.page("pipelines.html", user_request, pipelines=found)
 
 
-def pipeline(context: AppContext, visit: Visit) -> Response:
+def pipeline(context: AppContext, user_request: UserRequest) -> Response:
     """Show one pipeline: its model card, and how its input and output change over time."""
-    name, latest = visit.request.path_params["name"], context.config.notify.drift_analyses
+    name, latest = user_request.request.path_params["name"], context.config.notify.drift_analyses
     with context.engine.connect() as connection:
         facts = latest_facts(connection, name, _LATEST)[::-1]
         changed = drift_of(connection, name, latest)
@@ -88,7 +88,7 @@ def pipeline(context: AppContext, visit: Visit) -> Response:
     levels = [fact["histogram"] for fact in facts if fact["histogram"]]
     return context.page(
         "pipeline.html",
-        visit,
+        user_request,
         name=name,
         stopped=halted,
         configured=name in context.config.pipelines,
@@ -104,15 +104,15 @@ def pipeline(context: AppContext, visit: Visit) -> Response:
     )
 
 
-def switch_pipeline(context: AppContext, visit: Visit) -> Response:
+def switch_pipeline(context: AppContext, user_request: UserRequest) -> Response:
     """Stop or start one."""
-    name = configured(visit.request.path_params["name"], context.config.pipelines)
+    name = configured(user_request.request.path_params["name"], context.config.pipelines)
     with begin_immediate(context.engine) as connection:
-        if visit.form.get("to") == "stop":
-            stop_pipeline(connection, name, visit.user.name)
+        if user_request.form.get("to") == "stop":
+            stop_pipeline(connection, name, user_request.user.name)
         else:
             start_pipeline(connection, name)
-    if visit.form.get("to") != "stop":
+    if user_request.form.get("to") != "stop":
         context.jobs.reconcile(now())
     return RedirectResponse("/pipelines", 303)
 

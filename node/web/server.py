@@ -30,14 +30,14 @@ from node.web import actions, destinations_page, pages, pipelines_page, probes
 from node.web import formatting as words
 from node.web import study_page as studies
 from node.web.app_context import AppContext
-from node.web.auth import Authenticator, Guarded, Visit
+from node.web.auth import Authenticator, Guarded, UserRequest
 from node.web.tls_reload import LOOK_SECONDS, ReloadingTls
 from node.web.users import secret_key
 from node.wording import NOTICE
 
 logger = logging.getLogger(__name__)
 
-_PAGES: tuple[tuple[str, Callable[[AppContext, Visit], Response], str], ...] = (
+_PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ...] = (
     ("/", pages.stream, "GET"),
     ("/study/{uid}", studies.study, "GET"),
     ("/study/{uid}/evidence.zip", studies.evidence, "GET"),
@@ -61,8 +61,8 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Sta
     authenticator = Authenticator(config.web, config.storage.folder)
     context = AppContext(config=config, engine=engine, spool=spool, jobs=jobs, templates=_templates(config))
 
-    def route(path: str, page: Callable[[AppContext, Visit], Response], method: str) -> Route:
-        return Route(path, authenticator.let_in(lambda visit: page(context, visit)), methods=[method])
+    def route(path: str, page: Callable[[AppContext, UserRequest], Response], method: str) -> Route:
+        return Route(path, authenticator.let_in(lambda user_request: page(context, user_request)), methods=[method])
 
     async def gone_wrong(request: Request, error: Exception) -> Response:
         status = 404 if isinstance(error, NotFoundError) else 400

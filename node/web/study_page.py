@@ -22,7 +22,7 @@ from node.results.finding import image_name
 from node.results.prior.report import SEGMENTATIONS
 from node.web import slices
 from node.web.app_context import AppContext
-from node.web.auth import Visit
+from node.web.auth import UserRequest
 from node.web.evidence import bundle
 from node.web.report_table import Row, comments_in, findings_in
 from node.web.study_list import ACTIVE, stage_of_job
@@ -73,9 +73,9 @@ def _is_open(one: dict[str, Any]) -> bool:
     return one["state"] != "COMPLETE" or any(verdict["outcome"] == "waiting" for verdict in one["decisions"][-1:])
 
 
-def study(context: AppContext, visit: Visit) -> Response:
+def study(context: AppContext, user_request: UserRequest) -> Response:
     """The page; ``part=1&results=N`` for the changing part alone, and for the whole when results have come since."""
-    uid, query = visit.request.path_params["uid"], visit.request.query_params
+    uid, query = user_request.request.path_params["uid"], user_request.request.query_params
     found = explain(context.engine, uid)
     jobs = [job for one in found["series"] for job in one["jobs"]]
     made = sum(len(job["results"]) for job in jobs)
@@ -98,7 +98,7 @@ def study(context: AppContext, visit: Visit) -> Response:
         "destinations": sorted(context.config.destinations),
     }
     if "part" in query:
-        response = context.page("_study.html", visit, **values)
+        response = context.page("_study.html", user_request, **values)
         if query.get("results") != str(made):
             response.headers["HX-Refresh"] = "true"
         return response
@@ -110,15 +110,15 @@ def study(context: AppContext, visit: Visit) -> Response:
             except InputError as error:
                 logger.warning("job %s: no picture: %s", job["id"], error)
                 job["picture_error"] = error.for_radiologist
-    return context.page("study.html", visit, views=views, **values)
+    return context.page("study.html", user_request, views=views, **values)
 
 
-def picture(context: AppContext, visit: Visit) -> Response:
+def picture(context: AppContext, user_request: UserRequest) -> Response:
     """One slice of the series that a job analysed, or of what it derived (``derived=1``)."""
-    query = visit.request.query_params
-    shown, segments, derived = _opened(context, visit.request.path_params["job"])
+    query = user_request.request.query_params
+    shown, segments, derived = _opened(context, user_request.request.path_params["job"])
     base = derived if "derived" in query and derived else shown
-    index = visit.request.path_params["index"]
+    index = user_request.request.path_params["index"]
     if index >= len(base.places):
         raise HTTPException(404, f"The series has {len(base.places)} images.")
     window = slices.window_of(shown, query.get("window", ""), segments[0] if segments else None)
@@ -126,9 +126,9 @@ def picture(context: AppContext, visit: Visit) -> Response:
     return Response(slices.picture(base, index, window, overlays), media_type="image/jpeg")
 
 
-def evidence(context: AppContext, visit: Visit) -> Response:
+def evidence(context: AppContext, user_request: UserRequest) -> Response:
     """Return the evidence bundle as a file to download."""
-    uid = visit.request.path_params["uid"]
+    uid = user_request.request.path_params["uid"]
     data = bundle(context.engine, context.spool, uid)
     return Response(
         data,

@@ -16,7 +16,7 @@ from torch import Tensor
 from node.pipeline import Algorithm, DerivedSeries, Findings, Needs, Series, Unsuitable, codes
 from pipelines.denoise.network import DenoiseNet
 from pipelines.denoise.noise import noise_map
-from pipelines.device import Portions, autocast, brought, native_precision
+from pipelines.device import Portions, autocast, native_precision, to_device
 from pipelines.options import parameters_of
 from pipelines.weights import fill, load_weights
 
@@ -160,7 +160,7 @@ class DenoisePipeline:
     ) -> list[tuple[int, float]]:
         """Write the denoised ``chosen`` slices into ``output``; number and noise level of those that had any."""
         context = np.clip([[k - 1, k, k + 1] for k in chosen], 0, len(hu) - 1)
-        slices = brought(torch.from_numpy(hu[:, *box][context]), device).clamp(FLOOR_HU, CEILING_HU)
+        slices = to_device(torch.from_numpy(hu[:, *box][context]), device).clamp(FLOOR_HU, CEILING_HU)
         noise = noise_map(slices[:, 1:2])
         measured = []
         for k, clean, there in zip(chosen, self._subtract(slices, noise, device), noise, strict=True):

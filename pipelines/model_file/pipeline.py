@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from node.pipeline import Algorithm, Findings, Needs, Segment, Series, Unsuitable
-from pipelines.device import Portions, brought
+from pipelines.device import Portions, to_device
 from pipelines.model_file.model import load_model
 from pipelines.model_file.options import Options
 from pipelines.options import library, parameters_of
@@ -70,7 +70,7 @@ class ModelFilePipeline:
             max(round(n * mm / to), 1) for n, mm, to in zip(array.shape, spacing, self.options.spacing_mm, strict=True)
         ]
         with torch.inference_mode():
-            x = brought(torch.from_numpy(array)[None, None], device)
+            x = to_device(torch.from_numpy(array)[None, None], device)
             x = self._normalised(interpolate(x, size=size, mode="trilinear", align_corners=False))
             logits: Any = sliding_window_inference(
                 x, self.options.roi, 1, self._loaded[device], overlap=OVERLAP, mode="gaussian", padding_mode="replicate"

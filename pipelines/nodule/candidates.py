@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from scipy import ndimage
 
-from pipelines.device import autocast, brought
+from pipelines.device import autocast, to_device
 from pipelines.explain import mirrored, spread
 from pipelines.nodule.lungs import Lungs, to_grid
 from pipelines.nodule.network import CELL_MM, CandidateNet, scale_hu
@@ -123,7 +123,7 @@ def heat_map(
         high = [
             min(n, -(-(int(c[-1]) * 4 + 4 + HALO) // 16) * 16) for c, n in zip(columns, crop.hu.shape[1:], strict=True)
         ]
-        block = brought(scale_hu(crop.hu[compute, low[0] : high[0], low[1] : high[1]])[None, None], device)
+        block = to_device(scale_hu(crop.hu[compute, low[0] : high[0], low[1] : high[1]])[None, None], device)
         with autocast(device, precision):
             seen = network(block.contiguous(memory_format=torch.channels_last_3d))[0, :, keep]
         out[:, place, low[0] // 4 : high[0] // 4, low[1] // 4 : high[1] // 4] = seen.float().cpu().numpy()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipelines.device import brought
+from pipelines.device import to_device
 from pipelines.nodule.candidates import Candidate
 from pipelines.nodule.crops import CROP, Window, gap
 from pipelines.nodule.network import ClassifierNet
@@ -30,7 +30,7 @@ def judge(network: ClassifierNet, views: torch.Tensor, device: str) -> torch.Ten
     """Mean logits ``[n, 2]`` over the four mirror images of ``views`` (``[n, 3, VIEW, VIEW]``)."""
     seen = []
     for part in views.split(64):
-        there = brought(part, device)
+        there = to_device(part, device)
         mirrored = [there, there.flip(2), there.flip(3), there.flip(2, 3)]
         answers = [network(m.contiguous(memory_format=torch.channels_last)).float() for m in mirrored]
         seen.append(torch.stack(answers).mean(0).cpu())

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from pipelines.device import brought
+from pipelines.device import to_device
 from pipelines.tumor.network import MULTIPLE, FlairNet, neighbours
 
 BRIGHTEST = 4.0
@@ -72,7 +72,7 @@ def probabilities(
     rows, columns = head_box(normalised)
     crop = torch.from_numpy(np.ascontiguousarray(normalised[:, rows, columns]))
     height, width = crop.shape[1:]
-    padded = brought(torch.nn.functional.pad(crop, (0, -width % MULTIPLE, 0, -height % MULTIPLE)), device)
+    padded = to_device(torch.nn.functional.pad(crop, (0, -width % MULTIPLE, 0, -height % MULTIPLE)), device)
     parts: list[Tensor] = []
     for first in range(0, len(padded), batch):
         index = torch.arange(first, min(first + batch, len(padded)))

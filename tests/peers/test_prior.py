@@ -31,7 +31,7 @@ from node.results import EncodedObject, check, encode
 from node.results.analysis import Kind
 from node.results.prior.growth import CHANGE, DOUBLING_TIME, EARLIER_VOLUME, compare
 from node.results.prior.growth_text import MAY_HAVE_BEEN
-from node.results.prior.masks import earlier_masks, middle_mm
+from node.results.prior.masks import middle_mm, prior_masks
 from node.results.prior.report import analysed_series, latest_report, read_prior, referenced_segmentation
 from node.studies.alignment import shift_mm
 from node.studies.source import SourceSeries
@@ -234,7 +234,7 @@ def test_what_was_outlined_then_comes_back_voxel_by_voxel_without_the_images(tmp
     objects = encode(analysis(found), then, kinds=(kind, reported))
     path = tmp_path / "seg.dcm"
     path.write_bytes(one_of(objects, kind).data)
-    prior = read_prior(one(objects, reported), masks=earlier_masks(path))
+    prior = read_prior(one(objects, reported), masks=prior_masks(path))
     assert prior is not None
     for finding, lesion in zip(prior.findings, found.lesions, strict=True):
         assert finding.mask is not None
@@ -247,7 +247,7 @@ def test_what_was_outlined_then_comes_back_voxel_by_voxel_without_the_images(tmp
 
 def test_a_file_that_is_no_segmentation_is_an_error_that_names_it(tmp_path: Path):
     with pytest.raises(InputError, match=r"sr\.dcm: the masks cannot be read"):
-        earlier_masks(report(tmp_path, "20250901", 2))
+        prior_masks(report(tmp_path, "20250901", 2))
 
 
 def test_a_pacs_that_does_not_answer_keeps_no_result_back(tmp_path: Path, free_port: int):

@@ -17,7 +17,7 @@ from pydicom import Dataset, dcmread
 
 from node.__main__ import main
 from node.cli import phantom
-from node.demo.orientation_demo import Made, make
+from node.demo.orientation_demo import PhantomStudy, make
 from node.demo.orientation_phantom import COUNTS, DIRECTIONS, PATIENT_ID, PLANES
 from node.demo.orientation_reader import NAMES, create
 from node.pipeline import Unsuitable
@@ -27,7 +27,7 @@ BY_COUNT = {count: np.array(DIRECTIONS[letter], float) for letter, count in COUN
 
 
 @pytest.fixture(scope="module", params=PLANES)
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> PhantomStudy:
     return make(tmp_path_factory.mktemp(request.param), request.param)
 
 
@@ -44,18 +44,18 @@ def towards(places: np.ndarray) -> Counter[tuple[float, ...]]:
     return Counter(tuple(units[i]) for i in (places @ units.T).argmax(axis=1))
 
 
-def test_itk_sees_as_many_balls_in_each_direction_as_the_phantom_says(made: Made):
+def test_itk_sees_as_many_balls_in_each_direction_as_the_phantom_says(made: PhantomStudy):
     reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(made.images[0].parent)))
     seen = towards(balls(reader.Execute(), 150, 300))
     assert seen == {tuple(direction): count for count, direction in BY_COUNT.items()}
 
 
-def results(made: Made, kind: str) -> list[Dataset]:
+def results(made: PhantomStudy, kind: str) -> list[Dataset]:
     return [dcmread(path) for path in made.results if path.stem.endswith(f"-{kind}")]
 
 
-def test_each_segment_lies_in_the_direction_that_it_is_named_after(made: Made):
+def test_each_segment_lies_in_the_direction_that_it_is_named_after(made: PhantomStudy):
     (seg,) = results(made, "seg")
     bits = np.unpackbits(np.frombuffer(seg.PixelData, np.uint8), bitorder="little")
     frames = bits[: seg.NumberOfFrames * seg.Rows * seg.Columns].reshape(-1, seg.Rows, seg.Columns)
@@ -75,7 +75,7 @@ def test_each_segment_lies_in_the_direction_that_it_is_named_after(made: Made):
         assert np.linalg.norm(centre - 60 * np.array(DIRECTIONS[letter])) < 1.5, segment.SegmentLabel
 
 
-def test_dcmqi_finds_the_segment_called_left_on_the_left(made: Made, tmp_path: Path):
+def test_dcmqi_finds_the_segment_called_left_on_the_left(made: PhantomStudy, tmp_path: Path):
     program = shutil.which("segimage2itkimage")
     if program is None or made.plane == "sagittal":  # one plane less: its time is the tests' time
         pytest.skip("segimage2itkimage is not installed (PyPI package dcmqi), or it is the sagittal phantom")
@@ -87,7 +87,7 @@ def test_dcmqi_finds_the_segment_called_left_on_the_left(made: Made, tmp_path: P
     assert centre == pytest.approx([60, 0, 0], abs=1.5)
 
 
-def test_the_report_says_left_of_an_outline_on_the_left(made: Made):
+def test_the_report_says_left_of_an_outline_on_the_left(made: PhantomStudy):
     (report,) = results(made, "sr")
     images = {d.SOPInstanceUID: d for d in map(dcmread, made.images)}
     (measured,) = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "126010"]
@@ -109,7 +109,7 @@ def test_the_report_says_left_of_an_outline_on_the_left(made: Made):
     assert outlines[sides["Right"]] < -40
 
 
-def test_the_key_image_of_the_left_ball_has_its_box_beside_the_letter_of_the_left_edge(made: Made):
+def test_the_key_image_of_the_left_ball_has_its_box_beside_the_letter_of_the_left_edge(made: PhantomStudy):
     picture = next(d for d in results(made, "key images") if d.ImageComments.startswith("Left:"))
     pixels = picture.pixel_array[:, :768].astype(int)
     red = (pixels[..., 0] > 200) & (pixels[..., 1] < 120) & (pixels[..., 2] < 120)
@@ -124,7 +124,7 @@ def test_the_key_image_of_the_left_ball_has_its_box_beside_the_letter_of_the_lef
         assert max(map(abs, middle.values())) < 40
 
 
-def test_every_image_and_result_says_that_it_is_no_patient(made: Made):
+def test_every_image_and_result_says_that_it_is_no_patient(made: PhantomStudy):
     for path in (made.images[0], *made.results):
         header = dcmread(path, stop_before_pixels=True)
         assert header.PatientID == PATIENT_ID
@@ -132,7 +132,7 @@ def test_every_image_and_result_says_that_it_is_no_patient(made: Made):
         assert header.StudyInstanceUID == made.study_instance_uid
 
 
-def test_a_mirrored_phantom_is_read_as_what_is_seen_not_as_what_was_meant(made: Made, tmp_path: Path):
+def test_a_mirrored_phantom_is_read_as_what_is_seen_not_as_what_was_meant(made: PhantomStudy, tmp_path: Path):
     """The reader counts: nothing but the pixels tells it where left is."""
     for path in made.images:
         image = dcmread(path)
@@ -147,7 +147,7 @@ def test_a_mirrored_phantom_is_read_as_what_is_seen_not_as_what_was_meant(made: 
         assert centre[0] == pytest.approx(-60 * across, abs=3)
 
 
-def test_other_images_are_no_phantom(made: Made, tmp_path: Path):
+def test_other_images_are_no_phantom(made: PhantomStudy, tmp_path: Path):
     for path in made.images[:40]:
         image = dcmread(path)
         image.PixelData = bytes(len(image.PixelData))

@@ -18,7 +18,7 @@ from pipelines.tumor.lesions import lesion_regions, side_of, third_of
 from pipelines.tumor.network import MULTIPLE, SLICES, FlairNet, neighbours, parameter_count
 from pipelines.tumor.pipeline import WEIGHTS, TumorPipeline, read_options
 from pipelines.tumor.prepare import head_box, intensity_scale, probabilities
-from pipelines.tumor.training.metrics import dice, hd95, lesions_found
+from pipelines.tumor.training.metrics import count_lesions, dice, hd95
 from pipelines.weights import save_weights
 
 FLAIR = {"SeriesDescription": "AX FLAIR", "EchoTime": 120.0, "InversionTime": 2500.0, "ScanningSequence": ["SE", "IR"]}
@@ -261,4 +261,4 @@ def test_figures_of_merit_agree_with_hand_counts() -> None:
     assert dice(shifted, truth) == pytest.approx(0.7)
     assert hd95(shifted, truth) == pytest.approx(3.0)
     shifted[0, 25:28, 25:28] = True
-    assert lesions_found(shifted, truth, min_voxels=10) == (1, 1, 1)
+    assert count_lesions(shifted, truth, min_voxels=10) == (1, 1, 1)

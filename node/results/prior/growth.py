@@ -68,7 +68,7 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
             remarks.append(words.followed(lesions[now], volume, before, _in_words(growth)))
         else:
             covered = shift is None or _shows(prior.series, middle_mm(lesions[now].segment.mask) - shift)
-            remarks.append(words.not_reported_earlier(lesions[now], covered=covered))
+            remarks.append(words.not_reported_before(lesions[now], covered=covered))
     if len(pairs) < len(lesions):
         remarks.append(words.MAY_HAVE_BEEN)
     if vanished := [one for index, one in enumerate(then) if index not in pairs.values()]:

@@ -83,7 +83,7 @@ def followed(lesion: Lesion, volume: float, before: PriorFinding, change: str) -
     return f"{text}."
 
 
-def not_reported_earlier(lesion: Lesion, *, covered: bool) -> str:
+def not_reported_before(lesion: Lesion, *, covered: bool) -> str:
     """Of a lesion that the earlier report lacks; ``covered``: as far as is known, the earlier images show its place."""
     sure = _percent(lesion.probability)
     return (

@@ -13,7 +13,7 @@ from node.errors import InputError
 from node.studies.source import UNREADABLE
 
 
-def earlier_masks(path: Path) -> dict[str, Volume]:
+def prior_masks(path: Path) -> dict[str, Volume]:
     """Tracking UID -> mask (uint8, 1 inside), cropped to what is inside; LPS mm of the earlier study.
 
     Raises ``InputError`` when the file is no Segmentation on a grid.

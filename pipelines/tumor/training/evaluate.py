@@ -26,7 +26,7 @@ from pipelines.tumor.pipeline import Options, TumorPipeline, find_lesions
 from pipelines.tumor.prepare import FOREGROUND, probabilities
 from pipelines.tumor.training.data import Patient, load_patients
 from pipelines.tumor.training.gallery import draw
-from pipelines.tumor.training.metrics import bootstrap_interval, dice, hd95, lesions_found
+from pipelines.tumor.training.metrics import bootstrap_interval, count_lesions, dice, hd95
 
 ASSUMED_MM = (5.0, PIXEL_MM, PIXEL_MM)
 """The sheets have no spacing; volumes and merging distances are counted as if they had this one."""
@@ -79,7 +79,7 @@ def judge_patient(
     mask = raw & (zones > 0)
     head = patient.normalised > 2 * FOREGROUND
     true_slices = patient.mask.any(axis=(1, 2))
-    lesions, found, false = lesions_found(mask, patient.mask, min_voxels=SMALLEST_TRUE_VOXELS)
+    lesions, found, false = count_lesions(mask, patient.mask, min_voxels=SMALLEST_TRUE_VOXELS)
     figures = {
         "patient": patient.name,
         "dice": dice(mask, patient.mask),

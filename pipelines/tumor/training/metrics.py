@@ -29,7 +29,7 @@ def hd95(predicted: Mask, truth: Mask) -> float:
     return float(np.percentile(np.concatenate(distances), 95)) if distances else float("nan")
 
 
-def lesions_found(predicted: Mask, truth: Mask, *, min_voxels: int) -> tuple[int, int, int]:
+def count_lesions(predicted: Mask, truth: Mask, *, min_voxels: int) -> tuple[int, int, int]:
     """``(lesions, found, false)``: true components of at least ``min_voxels``, those touched, predictions on nothing.
 
     Components are 26-connected.
