@@ -8,13 +8,21 @@ LOWEST := build/lowest
 LOWEST_TESTS := $(addprefix tests/*/test_,$(addsuffix .py,cli compat completeness config deliver frames geometry jobs_engine \
 	ledger_arrival ledger_deliveries ledger_instances pipeline_tumor receive_wire results results_gate results_identity rules studies web_pages))
 
-.PHONY: demo test test-lowest bench docs lint install sbom audit release clean
+# The tests wait more than they work. One thread for each test: the workers share the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(or $(WORKERS),4) --dist loadgroup --no-loadscope-reorder --durations 30
+
+.PHONY: demo test test-all test-lowest bench docs lint install sbom audit release clean
 
 demo: install
 	$(BIN)/ainode demo $(if $(STUDIES),--studies "$(STUDIES)")
 
+# Lint, types, layers, unit tests, and one study that dcmtk sends through a whole node to Orthanc.
 test: install lint
-	$(BIN)/pytest
+	$(PYTEST) --hypothesis-profile quick -m "walk or (unit and not thorough)"
+
+# Everything: then what `make test` has left out, and ten times as many drawn examples.
+test-all: test
+	$(PYTEST) -m "not walk and (not unit or thorough or examples)"
 
 # With the lowest version of every dependency that pyproject.toml allows; the tools of the tests are those of .venv.
 test-lowest:

@@ -13,10 +13,42 @@ import postgres
 import pytest
 import real_peers
 from certificates import Authority
+from hypothesis import settings
 from receivers import Node, ReceiverProcess, receiving
 
 if TYPE_CHECKING:
     from dashboards import Dashboard, Serve
+
+ROOMS = ("system", "peers", "unit")
+"""The folders of tests, which are also their markers, in the order in which several workers take them."""
+
+settings.register_profile("quick", max_examples=10, deadline=None)
+settings.register_profile("thorough", max_examples=100, deadline=None)
+settings.load_profile("thorough")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark each test with its folder; several workers share the tests by file and begin with the longest."""
+    for item in items:
+        item.add_marker(item.path.parent.name)
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("examples")
+    if not hasattr(config, "workerinput"):
+        return
+    seconds = {item.path: 0.0 for item in items}
+    for item in items:
+        if item.path.parent.name == "unit" or shares_in_its_file(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        limit = item.get_closest_marker("timeout")
+        seconds[item.path] += float(limit.args[0]) if limit else 0.0
+    items.sort(key=lambda item: (ROOMS.index(item.path.parent.name), -seconds[item.path]))
+
+
+def shares_in_its_file(item: pytest.Item) -> bool:
+    """Whether a test uses a fixture that its file makes once."""
+    fixtures = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
+    return any(made[-1].scope in {"module", "class"} for made in fixtures)
 
 
 @pytest.fixture

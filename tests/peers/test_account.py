@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 from dicom_files import ct_series, mr_series
+from drawn_examples import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from ledger_walk import CONFIG, Step, Walk
@@ -59,7 +60,7 @@ def change(engine: sa.Engine, statement: sa.Executable) -> None:
         connection.execute(statement)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(walks)
 def test_whatever_happens_nothing_is_unaccounted_for_and_the_parts_add_up(steps: list[Step]) -> None:
     engine = Walk(steps).engine
@@ -111,7 +112,7 @@ _ANSWERED = sa.exists().where(delivery_instance.c.sop_instance_uid == result.c.s
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(steps=walks, choice=st.integers(0, 99))
 def test_no_row_can_go_unnoticed(table: sa.Table, where: Any, steps: list[Step], choice: int) -> None:
     engine = Walk([*FINISHED, *steps]).engine
@@ -175,7 +176,7 @@ def test_conflicts_and_quarantined_results_are_named_and_are_no_difference() -> 
     assert found.differences == ()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(walks, st.floats(0, 60))
 def test_every_series_belongs_to_one_day(steps: list[Step], midnight: float) -> None:
     rows = read(Walk(steps).engine)

@@ -5,8 +5,10 @@ A test is skipped, with the reason, only where the program is not installed.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -38,10 +40,28 @@ def program(name: str) -> str:
     return path
 
 
+def _candidates() -> Iterator[int]:
+    """Ports below those that the kernel gives to outgoing connections; each pytest-xdist worker has its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 12000 + worker % 10 * 2000
+    numbers = range(first, first + 2000)
+    begin = random.randrange(len(numbers))  # test runs beside each other on one machine begin elsewhere
+    return itertools.cycle([*numbers[begin:], *numbers[:begin]])
+
+
+_CANDIDATES = _candidates()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on loopback that nobody listens on, and that this process does not give a second time soon."""
+    for port in _CANDIDATES:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
 def dcmtk(

@@ -56,6 +56,7 @@ def test_the_node_answers_c_echo(node: WholeNode):
     real_peers.dcmtk("echoscu", "-aec", "AINODE", "127.0.0.1", node.port)
 
 
+@pytest.mark.walk
 def test_a_jpeg_lossless_ct_from_storescu_comes_back_as_seg_sr_and_derived_series(
     node: WholeNode, pacs: real_peers.Orthanc, tmp_path: Path
 ):

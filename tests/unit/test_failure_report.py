@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from dicom_files import ct_series
+from drawn_examples import examples
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from job_node import JobNode, config_of
@@ -149,7 +150,7 @@ def failed() -> Analysis:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(damage, max_size=6))
 @example([("private", b"ZZ", b"abc ")])
 @example([("ReferencedImageSequence", "nested", b"undefined"), ("OtherPatientIDsSequence", "nested", b"undefined")])

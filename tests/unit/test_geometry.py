@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from analyses import analysis, box, one, segment, source_of, two_lesions
 from dicom_files import AXIAL, CORONAL, SAGITTAL, ct_series, mr_series
+from drawn_examples import examples
 from enhanced_files import enhanced
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -191,7 +192,7 @@ def test_a_derived_mr_of_an_enhanced_one_is_a_series_of_single_images(tmp_path):
         assert "PerFrameFunctionalGroupsSequence" not in derived
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(orientation=ORIENTATIONS, direction=st.sampled_from(DIRECTIONS), low=st.tuples(*[st.integers(0, 2)] * 3))
 def test_a_cropped_mask_lies_where_it_was_drawn(orientation, direction, low):
     with tempfile.TemporaryDirectory() as folder:
@@ -211,7 +212,7 @@ def test_a_padded_mask_keeps_what_lies_on_the_images(tmp_path):
     assert same_places(points(read_back(source, drawn)), points(grid.with_array(np.ones(grid.spatial_shape, np.uint8))))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     orientation=ORIENTATIONS,
     step=st.sampled_from([0.5, 0.8, 1.3]),

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import sqlalchemy as sa
 from dicom_files import ct_series, write
+from drawn_examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from job_pipelines import Scripted
@@ -345,7 +346,7 @@ def losses(draw: st.DrawFn) -> Loss:
 
 
 @pytest.mark.timeout(1500)
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(2000), deadline=None, suppress_health_check=list(HealthCheck))
 @given(losses())
 def test_no_run_says_no_findings_of_a_series_with_a_known_loss(node: Losses, loss: Loss) -> None:
     says_no_more_than_it_saw(node.meet(loss), loss)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ledger_walk
 import sqlalchemy as sa
+from drawn_examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_walk import CONFIG, Walk
@@ -34,7 +35,7 @@ def scraped(engine: sa.Engine, folder: Path) -> dict[tuple[str, ...], float]:
     }
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(Walk.STEPS), st.integers(0, 60)), max_size=60))
 def test_whatever_has_happened_the_metrics_add_up_to_the_rows(tmp_path_factory, steps: list[ledger_walk.Step]):
     walk = Walk(steps)

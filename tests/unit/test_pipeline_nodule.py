@@ -94,6 +94,7 @@ def test_malignancy_is_asked_for_and_said_to_be_an_opinion() -> None:
     assert opinion in SCORES
 
 
+@pytest.mark.thorough
 def test_the_heat_map_is_asked_for_and_is_hot_where_the_nodule_is() -> None:
     findings = create(weights=None, device="cpu", options={"maps": True}).run(VolumeSeries(chest()))
     heat, spread = findings.maps
@@ -126,6 +127,7 @@ def test_coarse_voxels_are_unsuitable(pipeline: NodulePipeline) -> None:
         pipeline.run(VolumeSeries(coarse))
 
 
+@pytest.mark.thorough
 def test_findings_are_limited_to_the_most_probable() -> None:
     eager = create(weights=None, device="cpu", options={"threshold": 0.01, "min_diameter_mm": 0, "max_findings": 2})
     findings = eager.run(VolumeSeries(chest()))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from dicom_files import ct_series
+from drawn_examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
@@ -287,7 +288,7 @@ FRAGMENTS = st.builds(
 BYTES = st.one_of(FRAGMENTS, FRAGMENTS, st.sampled_from([RELEASE_RQ, BEGUN, pdu(7, bytes(4))]), st.binary(max_size=20))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(150), deadline=None)
 @given(sent=st.lists(BYTES, max_size=8), is_associated=st.booleans())
 def test_no_sequence_of_pdus_leaves_anything_behind(node: Node, sent: list[bytes], is_associated: bool) -> None:  # noqa: FBT001
     # What is whole may be kept; that nothing else is there in the end, and that others are served, the fixture checks.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dicom_files import ct_series, mr_series, write
+from drawn_examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, FileDataset
@@ -185,7 +186,7 @@ NUMBERS = st.one_of(
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     slope=NUMBERS, intercept=NUMBERS, bits=st.integers(0, 65535), spacing=NUMBERS, kind=st.sampled_from(["CT", "MR"])
 )
