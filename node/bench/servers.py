@@ -12,11 +12,9 @@ import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from node.errors import PlatformError
 from node.ledger.engine import ledger_url, open_ledger
-from node.ledger.tables import instance
+from node.ledger.instances import all_paths
 from node.process import loopback
 from node.process.children import bound_to_parent, terminate
 
@@ -147,7 +145,7 @@ class Node(Server):
         spool = self.folder / "spool"
         engine = open_ledger(ledger_url("", spool))
         with engine.connect() as connection:
-            paths = connection.execute(sa.select(instance.c.path)).scalars().all()
+            paths = all_paths(connection)
         engine.dispose()
         return sum((spool / path).exists() for path in paths)
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-import sqlalchemy as sa
+from sqlalchemy import Engine
 
 from node.config import Config, Destination
 from node.deliver.association import Peer, Timeouts
@@ -62,7 +62,7 @@ class Deliverer:
     def __init__(
         self,
         config: Config,
-        engine: sa.Engine,
+        engine: Engine,
         spool: Spool,
         timeouts: Timeouts | None = None,
         notes: Notes | None = None,

@@ -6,8 +6,8 @@ from collections.abc import Generator
 from datetime import date, timedelta
 from pathlib import Path
 
-import sqlalchemy as sa
 from pydicom import Dataset
+from sqlalchemy import Engine
 
 from node.config import Config, PriorTable
 from node.deliver.query_audit import telling
@@ -21,7 +21,7 @@ _MOST_STUDIES = 10
 class PriorStudies:
     """What the ``[rules.prior]`` of a configuration ask for; see ``node.inference.prior_files``."""
 
-    def __init__(self, config: Config, engine: sa.Engine) -> None:
+    def __init__(self, config: Config, engine: Engine) -> None:
         self._config = config
         self._engine = engine
 

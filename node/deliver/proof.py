@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from itertools import groupby
 
-import sqlalchemy as sa
 from pydicom.uid import generate_uid
 from pynetdicom import evt
+from sqlalchemy import Engine
 
 from node.config import Config, Destination
 from node.deliver.association import Peer, Timeouts, associate
@@ -27,7 +27,7 @@ _POLL_SECONDS = 0.1
 class Proof:
     """Gets proof of deliveries that are STORED, as their destination's table wants it."""
 
-    def __init__(self, config: Config, engine: sa.Engine, timeouts: Timeouts) -> None:
+    def __init__(self, config: Config, engine: Engine, timeouts: Timeouts) -> None:
         self._config = config
         self._engine = engine
         self._timeouts = timeouts

@@ -6,8 +6,8 @@ from base64 import b64encode
 from collections.abc import Callable
 
 import httpx
-import sqlalchemy as sa
 from pynetdicom import evt
+from sqlalchemy import Engine
 
 from node.config import Destination
 from node.ledger.audit_events import Question, give_notice
@@ -15,7 +15,7 @@ from node.ledger.audit_events import Question, give_notice
 Told = Callable[[Question], None]
 
 
-def telling(engine: sa.Engine, destination: Destination) -> Told:
+def telling(engine: Engine, destination: Destination) -> Told:
     """Leaves a notice of every question to a destination."""
     address = destination.host or str(httpx.URL(destination.url).host)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import groupby
 
-import sqlalchemy as sa
 from pydicom import Dataset
+from sqlalchemy import Engine
 
 from node.config import Config, Destination, Rule, parse_condition
 from node.deliver.association import Peer, Timeouts
@@ -17,7 +17,8 @@ from node.deliver.inventory import inventory
 from node.deliver.query_audit import Told, telling
 from node.errors import NotFoundError
 from node.ledger.pending_deliveries import Stored, stored_since
-from node.ledger.tables import result, series
+from node.ledger.results import result_series
+from node.ledger.series import instance_counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ class Reconciliation:
 
 
 def reconcile(
-    config: Config, engine: sa.Engine, name: str, *, days: int, at: datetime, timeouts: Timeouts | None = None
+    config: Config, engine: Engine, name: str, *, days: int, at: datetime, timeouts: Timeouts | None = None
 ) -> Reconciliation:
     """Ask ``[destinations.name]`` about the last ``days`` days before ``at``, which has a time zone.
 
@@ -63,11 +64,7 @@ def reconcile(
         raise NotFoundError(f"destination {name!r} is not configured; there are: {', '.join(config.destinations)}")
     limits, since = timeouts or Timeouts(), at - timedelta(days=days)
     with engine.connect() as connection:
-        here = {
-            str(row.series_instance_uid): int(row.instances)
-            for row in connection.execute(sa.select(series.c.series_instance_uid, series.c.instances))
-        }
-        ours = set(connection.scalars(sa.select(result.c.series_instance_uid).distinct()))
+        here, ours = instance_counts(connection), result_series(connection)
         given = stored_since(connection, name, since.timestamp())
     told = telling(engine, destination)
     found: list[Absent] = []

@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 
-import sqlalchemy as sa
 from pydicom import Dataset
 from pynetdicom import build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+from sqlalchemy import Engine
 
 from node.actor import look_every
 from node.config import Config, DestinationTls
@@ -39,7 +39,7 @@ GIVE_UP_SECONDS = 3 * 86400.0
 class Reports:
     """Tells requesters what is due to them until they take it."""
 
-    def __init__(self, config: Config, engine: sa.Engine, timeouts: Timeouts | None = None) -> None:
+    def __init__(self, config: Config, engine: Engine, timeouts: Timeouts | None = None) -> None:
         self._config = config
         self._engine = engine
         self._timeouts = timeouts or Timeouts()

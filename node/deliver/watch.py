@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-import sqlalchemy as sa
+from sqlalchemy import Engine
 
 from node.actor import surviving
 from node.config import Config
@@ -30,7 +30,7 @@ class Watch:
     """Any number of senders may watch: each probe and each alarm is made once."""
 
     def __init__(
-        self, config: Config, engine: sa.Engine, make_due: Callable[[str], None], timeouts: Timeouts | None = None
+        self, config: Config, engine: Engine, make_due: Callable[[str], None], timeouts: Timeouts | None = None
     ) -> None:
         """``make_due``: makes the attempts that wait for a destination due now."""
         self._config = config

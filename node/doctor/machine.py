@@ -8,12 +8,11 @@ import time
 import uuid
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from node.check import Check
 from node.config import Config
 from node.errors import NodeError
 from node.isolation import SIGNALS_ABI, abi
+from node.ledger.engine import integrity_answer
 from node.service import open_storage
 
 _PROBE_MIB = 64
@@ -86,12 +85,8 @@ def integrity(config: Config) -> Check:
         engine, _ = open_storage(config)
     except NodeError as error:
         return Check(name=name, good=False, found=str(error))
-    question = "PRAGMA integrity_check" if engine.dialect.name == "sqlite" else "SHOW server_version"
     try:
-        with engine.connect() as connection:
-            answer = [str(row[0]) for row in connection.execute(sa.text(question))]
-    except sa.exc.DatabaseError as error:
-        answer = [str(error.orig)]
+        answer = integrity_answer(engine)
     finally:
         engine.dispose()
     if engine.dialect.name != "sqlite":

@@ -9,7 +9,6 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-import sqlalchemy as sa
 from pydicom.uid import UID, CTImageStorage, MRImageStorage
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import (
@@ -27,7 +26,7 @@ from node.deliver.stow import service
 from node.deliver.transcode import UNCOMPRESSED
 from node.errors import DeliveryError, NodeError
 from node.ledger.association_endings import always_breaking_off
-from node.ledger.tables import association
+from node.ledger.associations import last_calls
 from node.results.gate.check import SOP_CLASSES
 from node.service import open_storage
 
@@ -77,18 +76,13 @@ def callers(config: Config) -> Iterator[Check]:
         engine, _ = open_storage(config)
     except NodeError:
         return  # `ledger` says so already
-    table = association.c
-    question = sa.select(table.calling_ae, table.peer_address, table.opened_at).order_by(table.opened_at)
     with engine.connect() as connection:
-        last = {
-            str(row.calling_ae).strip(): row
-            for row in connection.execute(question.where(sa.func.trim(table.calling_ae).in_(titles)))
-        }
+        last = last_calls(connection, titles)
     engine.dispose()
     for title in titles:
-        if (row := last.get(title)) is not None:
-            at = datetime.fromtimestamp(row.opened_at).astimezone().isoformat(" ", "seconds")
-            yield Check(name=f"caller {title}", good=True, found=f"sent images last {at}, from {row.peer_address}")
+        if (call := last.get(title)) is not None:
+            at = datetime.fromtimestamp(call.opened_at).astimezone().isoformat(" ", "seconds")
+            yield Check(name=f"caller {title}", good=True, found=f"sent images last {at}, from {call.peer_address}")
         elif title not in destinations or destinations[title].commitment:
             yield Check(
                 name=f"caller {title}",

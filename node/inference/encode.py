@@ -11,8 +11,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
 from pydicom import dcmread
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from node.config import DEFAULT_OBJECTS, Config
 from node.errors import EncodeError, IdentityError, InputError, NotFoundError, error_code, not_analysed
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 class Encode:
     """Encodes handovers as DICOM objects that pass the gate, and schedules their deliveries."""
 
-    def __init__(self, config: Config, engine: sa.Engine, spool: Spool) -> None:
+    def __init__(self, config: Config, engine: Engine, spool: Spool) -> None:
         self._config = config
         self._engine = engine
         self._spool = spool
@@ -63,7 +64,7 @@ class Encode:
             images = source_images(connection, job)
         try:
             return self._encode(job, [self._spool.absolute(image.path) for image in images])
-        except (IdentityError, sa.exc.SQLAlchemyError):
+        except (IdentityError, SQLAlchemyError):
             raise
         except Exception as error:
             if job.outcome != "failed":
@@ -90,7 +91,7 @@ class Encode:
         kinds = {str(row["kind"]) for row in rows if row["quarantine"] is None}
         logger.info("job %s: %d objects encoded, %s", job_id, len(rows), analysis.outcome)
 
-        def write(connection: sa.Connection) -> None:
+        def write(connection: Connection) -> None:
             record_results(connection, job_id, rows)
             if refused is not None:
                 record_event(
@@ -141,7 +142,7 @@ class Encode:
         rows = [keep(self._spool, job.id, one, None) | made_by for one in objects]
         kinds = {str(row["kind"]) for row in rows}
 
-        def write(connection: sa.Connection) -> None:
+        def write(connection: Connection) -> None:
             record_results(connection, job.id, rows)
             record_event(connection, job.id, EventKind.OBJECTS_WITHHELD, kinds=[])
             owe_results(connection, job.id, self._kinds_by_destination(connection, job, analysis.outcome, kinds))
@@ -158,7 +159,7 @@ class Encode:
         return frozenset().union(*kinds.values()) if kinds else frozenset(DEFAULT_OBJECTS)
 
     def _kinds_by_destination(
-        self, connection: sa.Connection, job: Job, outcome: str, made: Collection[str]
+        self, connection: Connection, job: Job, outcome: str, made: Collection[str]
     ) -> dict[str, frozenset[str]]:
         """Kinds of objects by destination: of those that want the outcome, or hold a result that this one replaces."""
         return {

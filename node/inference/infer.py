@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import sqlalchemy as sa
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from node.config import Config
 from node.errors import NodeError
@@ -36,7 +37,7 @@ _REMEMBERED = 50
 class Infer:
     """Runs pipelines, one at a time on each device."""
 
-    def __init__(self, config: Config, engine: sa.Engine, spool: Spool, earlier: PriorFinder | None = None) -> None:
+    def __init__(self, config: Config, engine: Engine, spool: Spool, earlier: PriorFinder | None = None) -> None:
         self._config = config
         self._engine = engine
         self._spool = spool
@@ -93,7 +94,7 @@ class Infer:
         timings = timings_text(reply.timings, reply.peak_memory_mib, worker.device)
         logger.info("job %s: %s: %s; %s", job_id, job.pipeline, reply.outcome, timings)
 
-        def write(connection: sa.Connection) -> None:
+        def write(connection: Connection) -> None:
             record_event(
                 connection,
                 job_id,
@@ -164,7 +165,7 @@ class Infer:
         try:
             with self._engine.connect() as connection:
                 return is_active(connection, job_id)
-        except sa.exc.SQLAlchemyError as error:
+        except SQLAlchemyError as error:
             logger.warning("job %s: the ledger does not answer (%s); the pipeline goes on", job_id, error)
             return True
 

@@ -14,11 +14,11 @@ import secrets
 import uuid
 from pathlib import Path
 
-import sqlalchemy as sa
+from sqlalchemy import Engine
 
 from node.errors import PlatformError
-from node.ledger.engine import begin_immediate, insert_new, now
-from node.ledger.tables import secret
+from node.ledger.engine import begin_immediate
+from node.ledger.secrets import keep_secret
 from node.spool import sync_folder
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _FORM = re.compile(r"[0-9a-f]{64}")
 _NAME = "salt"
 
 
-def secret_of(engine: sa.Engine, folder: Path) -> str:
+def secret_of(engine: Engine, folder: Path) -> str:
     """Return the secret, 64 hexadecimal digits; create it when neither the ledger nor ``folder`` has one.
 
     The ledger's counts. A file that differs is left as it is, with a warning: it may be the only copy of the secret
@@ -39,9 +39,7 @@ def secret_of(engine: sa.Engine, folder: Path) -> str:
     try:
         stored = _read(file)
         with begin_immediate(engine) as connection:
-            row = {"name": _NAME, "value": stored or secrets.token_hex(32), "made_at": now()}
-            is_new = bool(insert_new(connection, secret, [row]))
-            salt = str(connection.scalar(sa.select(secret.c.value).where(secret.c.name == _NAME)))
+            salt, is_new = keep_secret(connection, _NAME, stored or secrets.token_hex(32))
         if not stored:
             _write(file, salt)
     except OSError as error:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import sqlalchemy as sa
 from pydicom import Dataset
+from sqlalchemy import Connection, Engine
 
 from node.config import PriorTable
 from node.errors import NodeError
 from node.inference.child import PriorFiles
-from node.ledger.instances import series_paths
+from node.ledger.instances import series_files
 from node.ledger.jobs import result_path
 from node.results.prior.report import analysed_series, latest_report, referenced_segmentation
 from node.spool import Spool
@@ -40,7 +40,7 @@ class PriorFinder:
     """Finds prior files: the report in the archive, all others in this node's files first."""
 
     studies: PriorStudies
-    engine: sa.Engine
+    engine: Engine
     spool: Spool
 
     def files(self, wanted: PriorTable, names: Collection[str], first: Path, folder: Path) -> PriorFiles:
@@ -73,7 +73,7 @@ class PriorFinder:
         series = analysed_series(report)
         if not series:
             return ()
-        here = self._here(lambda ledger: series_paths(ledger, str(report.StudyInstanceUID), series))
+        here = self._here(lambda ledger: [*series_files(ledger, str(report.StudyInstanceUID), series).values()])
         return here or self._fetch(wanted, report, series, folder)
 
     def _segmentation(self, wanted: PriorTable, report: Dataset, folder: Path) -> Path | None:
@@ -84,7 +84,7 @@ class PriorFinder:
         objects = here or self._fetch(wanted, report, series, folder)
         return next((path for path in objects if str(read_header(path).SOPInstanceUID) == uid), None)
 
-    def _here(self, paths: Callable[[sa.Connection], list[str]]) -> tuple[Path, ...]:
+    def _here(self, paths: Callable[[Connection], list[str]]) -> tuple[Path, ...]:
         with self.engine.connect() as connection:
             return tuple(self.spool.absolute(path) for path in paths(connection))
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-import sqlalchemy as sa
+from sqlalchemy import Engine
 
 from node.errors import NodeError
 from node.inference.encode import keep
 from node.inference.node_secret import secret_of
 from node.jobs.engine import Jobs
 from node.ledger.jobs import get_job
-from node.ledger.tables import result
+from node.ledger.results import sendable_results
 from node.pipeline import Algorithm
 from node.results import Analysis
 from node.results.gate.check import check_rejection
@@ -20,7 +20,7 @@ from node.results.rejection import KIND, REJECTIONS, encode_rejection
 from node.spool import Spool
 
 
-def retract(jobs: Jobs, engine: sa.Engine, spool: Spool, job_id: str, reason: str) -> None:
+def retract(jobs: Jobs, engine: Engine, spool: Spool, job_id: str, reason: str) -> None:
     """Create the note, store it with the results of the job and schedule its delivery.
 
     Raises ``NotFoundError``, ``GateError`` when the note is not fit to be sent, or ``NodeError`` when the job has made
@@ -28,16 +28,10 @@ def retract(jobs: Jobs, engine: sa.Engine, spool: Spool, job_id: str, reason: st
     """
     with engine.connect() as connection:
         job = get_job(connection, job_id)
-        rows = connection.execute(
-            sa.select(result.c.path, result.c.kind).where(
-                result.c.job_id == job_id,
-                result.c.quarantine.is_(None),
-                ~sa.func.coalesce(result.c.kind, "").startswith(f"{KIND} "),  # a note on what this job has replaced
-            )
-        ).all()
-    if any(kind == KIND for _, kind in rows):
+        results = sendable_results(connection, job_id)
+    if any(kind == KIND for _, kind in results):
         raise NodeError(f"job {job_id} is retracted already; `ainode explain` its study to see when")
-    if not rows:
+    if not results:
         raise NodeError(f"job {job_id} has no results to retract; `ainode cancel` it if it must not go on")
     analysis = Analysis(
         pipeline=job.pipeline,
@@ -48,7 +42,7 @@ def retract(jobs: Jobs, engine: sa.Engine, spool: Spool, job_id: str, reason: st
         analysed_at=datetime.now(UTC),
         salt=secret_of(engine, spool.folder),
     )
-    paths: list[Path] = sorted(spool.absolute(path) for path, _ in rows)
+    paths: list[Path] = sorted(spool.absolute(path) for path, _ in results)
     note = encode_rejection(analysis, paths, reason)
     check_rejection(note, paths)
     jobs.retract(job_id, keep(spool, job_id, note, None), reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import sqlalchemy as sa
+from sqlalchemy import Engine
 
 from node.errors import GateError
 from node.inference.encode import keep
@@ -27,7 +27,7 @@ REASON = "quality"
 class ReplacementNotes:
     """Makes the rejection notes for superseded results."""
 
-    engine: sa.Engine
+    engine: Engine
     spool: Spool
 
     def owe(self, job_id: str, destination: str) -> None:

@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import sqlalchemy as sa
 from dbos import DBOS, DBOSClient, WorkflowSerializationFormat
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from node.actor import surviving
 from node.errors import IdentityError, NodeError, NotFoundError
@@ -60,7 +61,7 @@ class Jobs:
     At most one ``Jobs`` of a process may serve at a time: DBOS is a singleton.
     """
 
-    def __init__(self, engine: sa.Engine, pace: Pace | None = None) -> None:
+    def __init__(self, engine: Engine, pace: Pace | None = None) -> None:
         dbos_logger = logging.getLogger("dbos")
         dbos_logger.setLevel(logging.ERROR)
         if not dbos_logger.handlers:
@@ -77,7 +78,7 @@ class Jobs:
         self._watch: threading.Thread | None = None
         self._heart: Heartbeat | None = None
 
-    def enqueue(self, connection: sa.Connection, job: NewJob) -> bool:
+    def enqueue(self, connection: Connection, job: NewJob) -> bool:
         """Schedule a job inside the caller's transaction; ``False`` when it is there already."""
         due = transitions.create_job(connection, job)
         self._enqueue(connection, due)
@@ -209,7 +210,7 @@ class Jobs:
         self._client.delete_workflows([workflow.workflow_id for workflow in ended])
         return len(ended)
 
-    def _enqueue(self, connection: sa.Connection, attempts: Sequence[Attempt]) -> None:
+    def _enqueue(self, connection: Connection, attempts: Sequence[Attempt]) -> None:
         for a in attempts:
             options = {
                 "workflow_name": _WORKFLOW,
@@ -256,7 +257,7 @@ class Jobs:
                 self._idle.notify_all()
 
     def _finish(self, attempt: Attempt, done: Done, seconds: float) -> bool:
-        def change(connection: sa.Connection) -> bool:
+        def change(connection: Connection) -> bool:
             due = transitions.finish_attempt(connection, attempt, seconds, done.write)
             self._enqueue(connection, due or [])
             return due is not None
@@ -267,7 +268,7 @@ class Jobs:
         text = shown_message(error, attempt.job_id)
         permanent = isinstance(error, NodeError) and error.permanent
 
-        def change(connection: sa.Connection) -> bool:
+        def change(connection: Connection) -> bool:
             if isinstance(error, IdentityError):
                 transitions.withhold_attempt(connection, attempt, text)
                 return True
@@ -292,7 +293,7 @@ class Jobs:
                     self.purge_workflows(datetime.now(UTC) - _KEPT)
                     reconciled = time.monotonic()
             except Exception as error:
-                trace = None if isinstance(error, sa.exc.SQLAlchemyError) else error
+                trace = None if isinstance(error, SQLAlchemyError) else error
                 logger.warning("jobs: heartbeat missed (%s); trying again", error, exc_info=trace)
 
     def _look(self) -> None:

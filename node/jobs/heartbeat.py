@@ -9,12 +9,11 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import sqlalchemy as sa
+from sqlalchemy import Engine
 
-from node.ledger.engine import begin_immediate, insert_new, now
-from node.ledger.tables import executor
+from node.ledger.engine import begin_immediate
+from node.ledger.executors import Beat, Executor, other_beats, remove_executors, renew_beat, shared_clock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,48 +33,38 @@ class Pace:
 class Heartbeat:
     """The beat of one executor."""
 
-    def __init__(self, engine: sa.Engine, executor_id: str, role: str, pace: Pace) -> None:
+    def __init__(self, engine: Engine, executor_id: str, role: str, pace: Pace) -> None:
         self._engine = engine
         self._pace = pace
-        self._row = {"id": executor_id, "role": role, "host": _host(), "pid": os.getpid()}
+        self._executor = Executor(id=executor_id, role=role, host=_host(), pid=os.getpid())
         self._steady_since: float | None = None
         self._last_beat = 0.0
 
     def beat(self) -> frozenset[str]:
         """Renew the own row, remove the rows of the dead, and return the ids of those alive."""
         with begin_immediate(self._engine) as connection:
-            at = _clock(connection)
-            if not insert_new(connection, executor, [{**self._row, "beat_at": at}]):
-                own = executor.c.id == self._row["id"]
-                connection.execute(sa.update(executor).where(own).values(beat_at=at))
-            others = connection.execute(sa.select(executor).where(executor.c.id != self._row["id"])).all()
-            dead = [row.id for row in others if self._has_died(row, at)]
-            if dead:
-                connection.execute(sa.delete(executor).where(executor.c.id.in_(dead)))
+            at = shared_clock(connection)
+            renew_beat(connection, self._executor, at)
+            others = other_beats(connection, self._executor.id)
+            dead = [other.executor.id for other in others if self._has_died(other, at)]
+            remove_executors(connection, dead)
         if self._steady_since is None or not 0 <= at - self._last_beat <= self._pace.dead_after_seconds / 2:
             self._steady_since = at
         self._last_beat = at
-        return frozenset({str(self._row["id"])} | {row.id for row in others if row.id not in dead})
+        return frozenset({self._executor.id, *(other.executor.id for other in others)} - set(dead))
 
     def leave(self) -> None:
         """Remove the own row: what this executor left undone is free at once."""
         with begin_immediate(self._engine) as connection:
-            connection.execute(sa.delete(executor).where(executor.c.id == self._row["id"]))
+            remove_executors(connection, [self._executor.id])
 
-    def _has_died(self, row: sa.Row[tuple[Any, ...]], at: float) -> bool:
-        if row.host == self._row["host"] and not _exists(int(row.pid)):
+    def _has_died(self, other: Beat, at: float) -> bool:
+        if other.executor.host == self._executor.host and not _exists(other.executor.pid):
             return True
         # After an outage of the database every beat is stale, and when the clock was set, every beat is wrong: wait
         # until the others had the time to beat again.
         steady = self._steady_since is not None and at - self._steady_since > self._pace.dead_after_seconds
-        return bool(steady and abs(at - row.beat_at) > self._pace.dead_after_seconds)
-
-
-def _clock(connection: sa.Connection) -> float:
-    """One clock for all: the database server's, where there is a server."""
-    if connection.dialect.name == "postgresql":
-        return float(connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
-    return now()
+        return bool(steady and abs(at - other.at) > self._pace.dead_after_seconds)
 
 
 def _exists(pid: int) -> bool:

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-import sqlalchemy as sa
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from node.ledger.engine import begin_immediate
 from node.ledger.instances import try_row
@@ -27,12 +28,12 @@ class AttemptAbandoned(BaseException):
 class LedgerWrites:
     """Commits changes one by one; any thread may call it."""
 
-    def __init__(self, engine: sa.Engine, stopping: threading.Event) -> None:
+    def __init__(self, engine: Engine, stopping: threading.Event) -> None:
         """``stopping``: ends the waiting."""
         self._engine = engine
         self._stopping = stopping
 
-    def commit(self, change: Callable[[sa.Connection], Result]) -> Result:
+    def commit(self, change: Callable[[Connection], Result]) -> Result:
         """Commit ``change``; finished work is not thrown away because the ledger is away for a while.
 
         Raises ``AttemptAbandoned`` when this process must end meanwhile, and any error of ``change``: of the ledger's
@@ -43,10 +44,10 @@ class LedgerWrites:
             try:
                 with begin_immediate(self._engine) as connection:
                     return change(connection)
-            except sa.exc.SQLAlchemyError as error:
+            except SQLAlchemyError as error:
                 if self._takes_rows():
                     refusals += 1
-                    if refusals == _TRIALS or isinstance(error, sa.exc.IntegrityError):
+                    if refusals == _TRIALS or isinstance(error, IntegrityError):
                         raise
                 logger.warning("jobs: a change is not in the ledger yet (%s); trying again", error)
                 if self._stopping.wait(_PAUSE_SECONDS):
@@ -55,6 +56,6 @@ class LedgerWrites:
     def _takes_rows(self) -> bool:
         try:
             try_row(self._engine)
-        except sa.exc.SQLAlchemyError:
+        except SQLAlchemyError:
             return False
         return True

@@ -5,7 +5,7 @@ A transaction is SCHEDULED until its requester took the report (COMPLETED) or it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -48,6 +48,18 @@ class Transaction:
     attempt: int
     """How often it was tried."""
     asked_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A request that names instances of a series."""
+
+    calling_ae: str
+    association_id: str
+    equipment: str
+    """The device that asks; "" when it is not known."""
+    paths: Mapping[str, str | None]
+    """Of every instance that it names, by SOP Instance UID; ``None``: it is not here."""
 
 
 def recorded_instances(connection: sa.Connection, uids: Sequence[str]) -> dict[str, Recorded]:
@@ -118,6 +130,34 @@ def report(connection: sa.Connection, calling_ae: str, transaction_uid: str) -> 
     if failed:
         information.FailedSOPSequence = failed
     return (2 if failed else 1), information
+
+
+def requests_of_series(connection: sa.Connection, study: str, series: str) -> list[Request]:
+    """Requests that name at least one instance of a series."""
+    key = (commitment_instance.c.calling_ae, commitment_instance.c.transaction_uid)
+    naming = (
+        sa.select(*key, commitment.c.association_id, commitment.c.equipment)
+        .join(instance, instance.c.sop_instance_uid == commitment_instance.c.sop_instance_uid)
+        .join(commitment, sa.and_(commitment.c.calling_ae == key[0], commitment.c.transaction_uid == key[1]))
+        .where(instance.c.study_instance_uid == study, instance.c.series_instance_uid == series)
+        .distinct()
+    )
+    requests = []
+    for row in connection.execute(naming).all():
+        named = (
+            sa.select(commitment_instance.c.sop_instance_uid, instance.c.path)
+            .outerjoin(instance, instance.c.sop_instance_uid == commitment_instance.c.sop_instance_uid)
+            .where(key[0] == row.calling_ae, key[1] == row.transaction_uid)
+        )
+        requests.append(
+            Request(
+                calling_ae=row.calling_ae,
+                association_id=row.association_id,
+                equipment=row.equipment or "",
+                paths={one.sop_instance_uid: one.path for one in connection.execute(named)},
+            )
+        )
+    return requests
 
 
 def end_transaction(connection: sa.Connection, calling_ae: str, transaction_uid: str, error: str | None = None) -> None:

@@ -49,6 +49,42 @@ class Outdated:
     """Keywords of what the images now say otherwise."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Conflict:
+    """A file of a series that came under the SOP Instance UID of another file."""
+
+    received_at: float
+    kind: ConflictKind | None
+    """``None``: not compared yet."""
+    changed: frozenset[str]
+    """Keywords of what differs."""
+    elsewhere: bool
+    """The other file is an image of another series."""
+
+
+def conflicts_of_series(connection: sa.Connection, study: str, series: str) -> list[Conflict]:
+    """Every conflict of which the later file names this series."""
+    query = (
+        sa.select(
+            conflict.c.received_at,
+            conflict.c.kind,
+            conflict.c.changed,
+            sa.or_(instance.c.study_instance_uid != study, instance.c.series_instance_uid != series).label("elsewhere"),
+        )
+        .join(instance, instance.c.sop_instance_uid == conflict.c.sop_instance_uid)
+        .where(conflict.c.study_instance_uid == study, conflict.c.series_instance_uid == series)
+    )
+    return [
+        Conflict(
+            received_at=row.received_at,
+            kind=ConflictKind(row.kind) if row.kind else None,
+            changed=frozenset((row.changed or "").split(", ")),
+            elsewhere=bool(row.elsewhere),
+        )
+        for row in connection.execute(query)
+    ]
+
+
 def pairs_to_compare(connection: sa.Connection, limit: int = 200) -> list[Pair]:
     """The oldest conflicts of which nobody has said yet what changed."""
     query = (

@@ -132,6 +132,16 @@ def snapshot(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
+def integrity_answer(engine: sa.Engine) -> list[str]:
+    """What SQLite says of its own file, ``["ok"]`` when it is sound; of a server, its version."""
+    question = "PRAGMA integrity_check" if engine.dialect.name == "sqlite" else "SHOW server_version"
+    try:
+        with engine.connect() as connection:
+            return [str(row[0]) for row in connection.execute(sa.text(question))]
+    except sa.exc.DatabaseError as error:
+        return [str(error.orig)]
+
+
 def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> int:
     """Insert rows whose primary key is new, leave the others alone; return how many were new."""
     if not rows:

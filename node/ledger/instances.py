@@ -1,34 +1,20 @@
-"""What was received: instances, their series, conflicts and the associations that brought them."""
+"""Received instances: their rows, those of their series and of conflicts, and the paths of their files."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
 
-from node.ledger.association_endings import BROKEN, Ending
+from node.ledger.association_endings import BROKEN
+from node.ledger.associations import OpenAssociation
 from node.ledger.engine import begin_immediate, insert_if_new, insert_new
 from node.ledger.events import EventKind, record_study_event
-from node.ledger.states import AssociationEnding, SeriesState
+from node.ledger.states import SeriesState
 from node.ledger.tables import association, conflict, instance, series
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenAssociation:
-    """An association that has begun to send instances."""
-
-    id: str
-    receiver: str
-    """The receiver process that serves it (``Spool.writer``); when that is dead, another one closes it."""
-    calling_ae: str
-    called_ae: str
-    peer_address: str
-    opened_at: float
-    equipment: str = ""
-    """Which device calls: its group, or its address (``node.receive.policy``); "": that of its address."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,72 +96,19 @@ def try_row(engine: sa.Engine) -> None:
         raise _UndoneError
 
 
-def close_associations(connection: sa.Connection, ids: Collection[str], at: float, ending: Ending) -> None:
-    """Mark associations closed; ids that never sent an instance have no row and do not matter."""
-    ended = {"closed_at": at, "ending": ending.how, "ended_amid": ending.amid}
-    connection.execute(association.update().where(association.c.id.in_(ids)).values(**ended))
-
-
-def open_receivers(connection: sa.Connection) -> set[str]:
-    """The receiver processes, living or dead, that have associations open."""
-    return set(
-        connection.scalars(sa.select(association.c.receiver).where(association.c.closed_at.is_(None)).distinct())
-    )
-
-
-def close_associations_of(connection: sa.Connection, receivers: Collection[str], at: float) -> int:
-    """Close what dead receiver processes left open; return how many there were."""
-    stale = association.c.receiver.in_(receivers) & association.c.closed_at.is_(None)
-    return connection.execute(
-        association.update().where(stale).values(closed_at=at, ending=AssociationEnding.KILLED)
-    ).rowcount
-
-
-def senders_of(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str) -> list[tuple[str, str]]:
-    """Calling AE title and address of every association that brought images of a series."""
-    rows = connection.execute(
-        sa.select(association.c.calling_ae, association.c.peer_address)
-        .join(instance, instance.c.association_id == association.c.id)
-        .where(
-            instance.c.study_instance_uid == study_instance_uid, instance.c.series_instance_uid == series_instance_uid
-        )
-        .distinct()
-        .order_by(association.c.calling_ae, association.c.peer_address)
-    )
-    return [(row.calling_ae, row.peer_address) for row in rows]
-
-
-def equipment_of(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str = "") -> str:
-    """The device that sent a study, or one series of it; "" when there were several, or when none is known."""
-    device = sa.func.coalesce(sa.func.nullif(association.c.equipment, ""), association.c.peer_address)
-    of = instance.c.study_instance_uid == study_instance_uid
-    if series_instance_uid:
-        of = sa.and_(of, instance.c.series_instance_uid == series_instance_uid)
-    query = sa.select(device).join(instance, instance.c.association_id == association.c.id).where(of).distinct()
-    found = connection.scalars(query).all()
-    return str(found[0]) if len(found) == 1 else ""
-
-
-def occupied_bytes(connection: sa.Connection, calling_ae: str) -> int:
-    """Size of the files that associations of this title brought and that are still kept."""
-    return sum(
-        connection.scalar(
-            sa.select(sa.func.coalesce(sa.func.sum(table.c.size), 0))
-            .join(association, association.c.id == table.c.association_id)
-            .where(association.c.calling_ae == calling_ae)
-        )
-        or 0
-        for table in (instance, conflict)
-    )
-
-
-def series_paths(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str) -> list[str]:
-    """Paths of the images of a series, in the order of arrival."""
+def series_files(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str) -> dict[str, str]:
+    """Path of each image of a series by its SOP Instance UID, in the order of arrival."""
     of = (
         instance.c.study_instance_uid == study_instance_uid,
         instance.c.series_instance_uid == series_instance_uid,
     )
-    return list(connection.scalars(sa.select(instance.c.path).where(*of).order_by(instance.c.received_at)))
+    query = sa.select(instance.c.sop_instance_uid, instance.c.path).where(*of).order_by(instance.c.received_at)
+    return {row.sop_instance_uid: row.path for row in connection.execute(query)}
+
+
+def all_paths(connection: sa.Connection) -> list[str]:
+    """Paths of the images of all series; without those of conflicts."""
+    return list(connection.scalars(sa.select(instance.c.path)))
 
 
 def known_paths(connection: sa.Connection, study_instance_uid: str) -> set[str]:

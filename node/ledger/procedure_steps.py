@@ -8,9 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from node.ledger.associations import equipment_of
 from node.ledger.engine import insert_new, now
 from node.ledger.events import EventKind, record_study_event
-from node.ledger.instances import equipment_of
+from node.ledger.series import Series
 from node.ledger.states import ACTIVE, DecisionCause, DecisionOutcome, ProcedureStepState
 from node.ledger.tables import candidate, decision, event, job, procedure_step, procedure_step_instance, series
 from node.ledger.transitions import cancel_active
@@ -28,6 +29,17 @@ class NewStep:
     """The device that says so; see ``OpenAssociation``."""
     made: frozenset[tuple[str, str]]
     """``(SeriesInstanceUID, SOPInstanceUID)`` of what it has made already; "" when it names the series only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A procedure step as routing weighs it."""
+
+    sop_instance_uid: str
+    state: ProcedureStepState
+    calling_ae: str
+    equipment: str
+    """The device that says so; "" when it is not known."""
 
 
 def create_step(connection: sa.Connection, new: NewStep) -> bool:
@@ -101,6 +113,66 @@ def forget_steps(connection: sa.Connection, updated_before: float) -> None:
         connection.execute(sa.delete(procedure_step_instance).where(made))
         connection.execute(sa.delete(procedure_step).where(procedure_step.c.sop_instance_uid == step.sop_instance_uid))
         connection.execute(sa.delete(event).where(event.c.study_instance_uid == step.study_instance_uid))
+
+
+def steps_of_series(connection: sa.Connection, of: Series) -> list[Step]:
+    """Steps that made the series, or may have: they name it, or no series at all and began before its last image."""
+    named = sa.select(procedure_step_instance).where(
+        procedure_step_instance.c.procedure_step_uid == procedure_step.c.sop_instance_uid
+    )
+    this = named.where(procedure_step_instance.c.series_instance_uid == of.series_instance_uid)
+    may_have = sa.and_(
+        ~named.exists(),
+        procedure_step.c.state != ProcedureStepState.COMPLETED,
+        procedure_step.c.modality.in_(("", of.modality)),
+        procedure_step.c.created_at <= of.last_at,
+    )
+    made = sa.or_(this.exists(), may_have)
+    return _steps(connection, sa.and_(procedure_step.c.study_instance_uid == of.study_instance_uid, made))
+
+
+def steps_of_study(connection: sa.Connection, study: str, modalities: Collection[str], equipment: str) -> list[Step]:
+    """Steps of one device in a study that make series of these modalities, or do not say of which."""
+    return _steps(
+        connection,
+        sa.and_(
+            procedure_step.c.study_instance_uid == study,
+            procedure_step.c.modality.in_(("", *modalities)),
+            procedure_step.c.equipment == equipment,
+        ),
+    )
+
+
+def named_instances(connection: sa.Connection, steps: Sequence[Step], series_uid: str) -> set[str]:
+    """SOP Instance UIDs that these steps name in a series."""
+    query = sa.select(procedure_step_instance.c.sop_instance_uid).where(
+        procedure_step_instance.c.procedure_step_uid.in_([step.sop_instance_uid for step in steps]),
+        procedure_step_instance.c.series_instance_uid == series_uid,
+        procedure_step_instance.c.sop_instance_uid != "",
+    )
+    return set(connection.scalars(query))
+
+
+def named_series(connection: sa.Connection, steps: Sequence[Step]) -> set[str]:
+    """Series Instance UIDs that these steps name."""
+    query = sa.select(procedure_step_instance.c.series_instance_uid).where(
+        procedure_step_instance.c.procedure_step_uid.in_([step.sop_instance_uid for step in steps])
+    )
+    return set(connection.scalars(query))
+
+
+def _steps(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Step]:
+    """In the order in which they began."""
+    query = sa.select(procedure_step).where(where).order_by(procedure_step.c.created_at)
+    return [
+        Step(
+            sop_instance_uid=row.sop_instance_uid,
+            state=ProcedureStepState(row.state),
+            calling_ae=row.calling_ae,
+            equipment=row.equipment or "",
+        )
+        for row in connection.execute(query)
+    ]
 
 
 def _add(connection: sa.Connection, uid: str, made: Collection[tuple[str, str]]) -> None:

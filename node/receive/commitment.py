@@ -11,9 +11,9 @@ import logging
 import time
 from functools import partial
 
-import sqlalchemy as sa
 from pydicom.dataset import Dataset
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+from sqlalchemy import Engine
 
 from node.ledger.commitments import Named, Recorded, end_transaction, record_transaction, recorded_instances, report
 from node.ledger.engine import begin_immediate, now
@@ -40,7 +40,7 @@ _FAILURE_PROCESSING, _FAILURE_NO_INSTANCE, _FAILURE_CLASS = 0x0110, 0x0112, 0x01
 class CommitmentScp:
     """Answers N-ACTION requests of the Storage Commitment Push Model."""
 
-    def __init__(self, engine: sa.Engine, spool: Spool) -> None:
+    def __init__(self, engine: Engine, spool: Spool) -> None:
         self._engine = engine
         self._spool = spool
 

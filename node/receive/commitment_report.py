@@ -10,7 +10,7 @@ import logging
 import socket
 from collections.abc import Mapping
 
-import sqlalchemy as sa
+from sqlalchemy import Engine
 
 from node.config import Destination
 from node.ledger.deliveries import asked_destinations, record_report
@@ -25,7 +25,7 @@ LOGGER = logging.getLogger(__name__)
 class CommitmentReportScu:
     """Takes the N-EVENT-REPORTs of destinations that this node asked for commitment."""
 
-    def __init__(self, engine: sa.Engine, destinations: Mapping[str, Destination], policy: Policy) -> None:
+    def __init__(self, engine: Engine, destinations: Mapping[str, Destination], policy: Policy) -> None:
         self._engine = engine
         self._destinations = destinations
         self._policy = policy

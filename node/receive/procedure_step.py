@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 
-import sqlalchemy as sa
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
+from sqlalchemy import Engine
 
 from node.ledger import ProcedureStepState
 from node.ledger.engine import begin_immediate
@@ -35,7 +35,7 @@ LOGGER = logging.getLogger(__name__)
 class ProcedureStepScp:
     """Answers N-CREATE and N-SET requests."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def create(self, request: NormalizedRequest) -> NormalizedAnswer:

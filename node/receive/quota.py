@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from node.receive.status import OUT_OF_RESOURCES, Refusal
 
@@ -59,7 +59,7 @@ class Quota:
         account.counted_at = time.monotonic()
         try:
             account.counted, account.since = self._occupied_bytes(calling_ae), 0
-        except sa.exc.SQLAlchemyError as error:  # the last sum, and what came since, are good enough until it is back
+        except SQLAlchemyError as error:  # the last sum, and what came since, are good enough until it is back
             LOGGER.warning("the spool's share of %s could not be summed up: %s", calling_ae, error)
 
     def _account(self, calling_ae: str) -> _Account:

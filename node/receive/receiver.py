@@ -7,15 +7,15 @@ import threading
 import time
 from collections.abc import Callable
 
-import sqlalchemy as sa
 from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel
+from sqlalchemy import Engine
 
 from node.actor import look_every
 from node.config import Config
 from node.ledger import AssociationEnding
 from node.ledger.association_endings import Ending
+from node.ledger.associations import occupied_bytes
 from node.ledger.audit_events import give_notice
-from node.ledger.instances import occupied_bytes
 from node.listening import Listening
 from node.receive.association import Association, Handlers
 from node.receive.command import N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_SET_RQ
@@ -47,7 +47,7 @@ _RECOVER_SECONDS = 300.0
 class Receiver:
     """Receives in threads of the calling process. ``start`` once, ``stop`` or ``finish`` once."""
 
-    def __init__(self, config: Config, engine: sa.Engine, spool: Spool, listening: Listening | None = None) -> None:
+    def __init__(self, config: Config, engine: Engine, spool: Spool, listening: Listening | None = None) -> None:
         """``listening``: shared with other receivers; ``None``: this one listens alone.
 
         Raises ``ConfigError`` when a file of ``[ae.tls]`` cannot be used.

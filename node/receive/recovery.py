@@ -8,26 +8,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import sqlalchemy as sa
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from node.errors import InputError
+from node.ledger.associations import close_associations_of, open_receivers
 from node.ledger.engine import begin_immediate, now
-from node.ledger.instances import (
-    Receipt,
-    close_associations_of,
-    known_paths,
-    open_receivers,
-    record_instances,
-)
+from node.ledger.instances import Receipt, known_paths, record_instances
 from node.receive.dataset_identity import read_identity
 from node.spool import Spool, dataset_offset, digest_of, sync_folder
 
 LOGGER = logging.getLogger(__name__)
 
 
-def recover(engine: sa.Engine, spool: Spool) -> int:
+def recover(engine: Engine, spool: Spool) -> int:
     """Take over from dead receivers: close their associations, record their files that have no row; return how many.
 
     Quick, whatever the size of the spool: a file has a second name among its writer's temporaries until its row is
@@ -53,7 +49,7 @@ def recover(engine: sa.Engine, spool: Spool) -> int:
     return found
 
 
-def search(engine: sa.Engine, spool: Spool, stop: threading.Event) -> int:
+def search(engine: Engine, spool: Spool, stop: threading.Event) -> int:
     """Record every file of the spool that has no row and no writer that will write it; return how many.
 
     For a ledger that was lost, and for temporary names that a power cut took (a file system may forget the older of
@@ -86,14 +82,14 @@ def _receipts(spool: Spool, names: list[Path]) -> dict[Path, Receipt]:
     return receipts
 
 
-def _record(engine: sa.Engine, receipts: list[Receipt]) -> set[str]:
+def _record(engine: Engine, receipts: list[Receipt]) -> set[str]:
     """Write the rows, one by one where the ledger refuses them together; return the paths of those that it took."""
     if not receipts:
         return set()
     try:
         with begin_immediate(engine) as connection:
             record_instances(connection, receipts)
-    except (sa.exc.SQLAlchemyError, ValueError) as error:
+    except (SQLAlchemyError, ValueError) as error:
         if len(receipts) > 1:
             return set().union(*(_record(engine, [receipt]) for receipt in receipts))
         LOGGER.error("%s: the ledger refuses its row: %s", receipts[0].path, error)  # noqa: TRY400 - no traceback

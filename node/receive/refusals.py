@@ -11,7 +11,8 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
-import sqlalchemy as sa
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from node.ledger.engine import begin_immediate, now
 from node.ledger.refusals import Refused, record_refusals, record_rejection
@@ -47,7 +48,7 @@ class _Told:
 class Refusals:
     """Records what the associations of one process refused."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._waiting: dict[tuple[str, str, str, str], Refused] = {}
         self._rejections: dict[tuple[str, str], tuple[str, float]] = {}
@@ -161,7 +162,7 @@ class Refusals:
             return True
         try:
             self._record(refused, rejections)
-        except sa.exc.OperationalError as error:
+        except OperationalError as error:
             LOGGER.warning("%d refusal(s) not yet recorded: %s", len(refused) + len(rejections), error)
             return False
         except Exception:  # this actor's own loop: one fact that cannot be written must not cost the others

@@ -20,12 +20,14 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-import sqlalchemy as sa
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from node.errors import LedgerError
 from node.ledger.association_endings import Ending
+from node.ledger.associations import close_associations
 from node.ledger.engine import begin_immediate, now
-from node.ledger.instances import Receipt, close_associations, record_instances, try_row
+from node.ledger.instances import Receipt, record_instances, try_row
 from node.spool import Draft
 
 LOGGER = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ class _Refused:
 class RowWriter:
     """Writes the rows of one process. While one transaction is synced, the next batch gathers."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._queue: queue.SimpleQueue[_Row | _Close | None] = queue.SimpleQueue()
         self._waiting: deque[_Row] = deque()
@@ -208,7 +210,7 @@ class RowWriter:
         """Set a row aside, in the order in which they are due."""
         failures = refused.failures + 1
         seconds = min(_FIRST_PAUSE_SECONDS * 2.0**failures, _LAST_RETRY_SECONDS)
-        trace = None if isinstance(error, sa.exc.SQLAlchemyError) else error
+        trace = None if isinstance(error, SQLAlchemyError) else error
         path = refused.row.receipt.path
         LOGGER.error("%s: the ledger refuses its row, tried again in %g s: %s", path, seconds, error, exc_info=trace)
         again = [*self._refused, _Refused(refused.row, failures, time.monotonic() + seconds)]

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from node.errors import InputError, LedgerError
+from node.ledger.associations import OpenAssociation
 from node.ledger.engine import now
-from node.ledger.instances import OpenAssociation, Receipt
+from node.ledger.instances import Receipt
 from node.receive.dataset_identity import DatasetIdentity, identity_of_file
 from node.receive.element_walk import WINDOW
 from node.receive.messages import StoreRequest

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Mapping
 
-import sqlalchemy as sa
+from sqlalchemy import Engine
 
 from node.actor import look_every
 from node.errors import InputError
@@ -33,7 +33,7 @@ POLL_SECONDS = 2.0
 class Conflicts:
     """Not the receiver's work: a merged patient comes with thousands of images, and no sender waits for this."""
 
-    def __init__(self, engine: sa.Engine, spool: Spool) -> None:
+    def __init__(self, engine: Engine, spool: Spool) -> None:
         self._engine = engine
         self._spool = spool
         self._looked_at: set[frozenset[str]] = set()

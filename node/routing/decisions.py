@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import sqlalchemy as sa
 from pydicom import Dataset
+from sqlalchemy import Connection, Engine
 
 from node.config import Config
 from node.jobs.engine import Jobs
-from node.ledger import DecisionOutcome
-from node.ledger.events import EventKind, record_study_event
-from node.ledger.instances import senders_of
+from node.ledger import DecisionCause, DecisionOutcome
+from node.ledger.associations import senders_of
+from node.ledger.candidates import record_candidates
+from node.ledger.decisions import NewDecision, record_decision
 from node.ledger.jobs import NewJob
-from node.ledger.tables import candidate, decision, result
+from node.ledger.results import is_of_result
 from node.routing.completeness import Completion
 from node.routing.region import region_of
 from node.routing.rules import Decision, Origin, decide, is_urgent, representative
@@ -30,14 +31,14 @@ class SeriesDecision:
     weights: tuple[Weight, ...] = ()
     """What waits for the rest of the study."""
     urgent: bool = False
-    cause: str = ""
-    """What ignored it where no rule did; see ``ledger.tables.decision``."""
+    cause: DecisionCause | None = None
+    """What ignored it where no rule did."""
 
 
 class Decider:
     """Applies the rules to series and records decisions and jobs."""
 
-    def __init__(self, config: Config, engine: sa.Engine, jobs: Jobs) -> None:
+    def __init__(self, config: Config, engine: Engine, jobs: Jobs) -> None:
         self._config = config
         self._engine = engine
         self._jobs = jobs
@@ -45,7 +46,7 @@ class Decider:
     def decide(self, study_uid: str, series_uid: str, first_at: float, headers: Sequence[Dataset]) -> SeriesDecision:
         """What happens to a complete series whose first image came ``first_at``; ``headers``: of its readable files."""
         with self._engine.connect() as connection:
-            ours = connection.scalar(sa.select(sa.func.count()).where(result.c.series_instance_uid == series_uid))
+            ours = is_of_result(connection, series_uid)
             origin = Origin.of(senders_of(connection, study_uid, series_uid), first_at, self._config.destinations)
         if ours:
             return ignored("it is a result of this node")
@@ -61,40 +62,40 @@ class Decider:
 
     def record(
         self,
-        connection: sa.Connection,
-        where: dict[str, str],
+        connection: Connection,
+        study_uid: str,
+        series_uid: str,
         *,
         generation: int,
         ruling: SeriesDecision,
         completion: Completion,
         at: float,
     ) -> None:
-        """Write the decision on a generation of the series ``where``, and enqueue its jobs."""
+        """Write the decision on a generation of a series, and enqueue its jobs."""
         verdict = ruling.decision
-        record_study_event(
-            connection, EventKind.DECIDED, at=at, **where, outcome=verdict.outcome, reason=verdict.reason
-        )
-        connection.execute(
-            sa.insert(decision).values(
-                **where,
+        record_decision(
+            connection,
+            NewDecision(
+                study_instance_uid=study_uid,
+                series_instance_uid=series_uid,
                 generation=generation,
                 outcome=verdict.outcome,
                 reason=verdict.reason,
-                trace=list(verdict.trace),
+                trace=verdict.trace,
                 decided_at=at,
-                cause=ruling.cause or None,
+                cause=ruling.cause,
                 incomplete=completion.incomplete or None,
                 caveat=completion.caveat or None,
-            )
+            ),
         )
-        connection.execute(sa.delete(candidate).where(*(candidate.c[name] == uid for name, uid in where.items())))
-        if ruling.weights:
-            same = {**where, "generation": generation, "urgent": ruling.urgent, "complete_at": at}
-            connection.execute(sa.insert(candidate), [{**same, **asdict(weight)} for weight in ruling.weights])
+        weights = [asdict(weight) for weight in ruling.weights]
+        record_candidates(
+            connection, study_uid, series_uid, generation=generation, urgent=ruling.urgent, at=at, weights=weights
+        )
         for route in verdict.routes:
             new = NewJob(
-                study_instance_uid=where["study_instance_uid"],
-                series_instance_uid=where["series_instance_uid"],
+                study_instance_uid=study_uid,
+                series_instance_uid=series_uid,
                 generation=generation,
                 **asdict(route),
             )
@@ -107,7 +108,7 @@ def _held(keywords: Sequence[str]) -> SeriesDecision:
     return SeriesDecision(decision=Decision(outcome=DecisionOutcome.HELD, reason=reason, routes=(), trace=()))
 
 
-def ignored(reason: str, cause: str = "") -> SeriesDecision:
+def ignored(reason: str, cause: DecisionCause | None = None) -> SeriesDecision:
     """Return the decision that ignores a series for ``reason``."""
     return SeriesDecision(
         decision=Decision(outcome=DecisionOutcome.IGNORED, reason=reason, routes=(), trace=()), cause=cause

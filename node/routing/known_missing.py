@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from node.ledger import AssociationEnding, ConflictKind, EndedAmid
 from node.ledger.association_endings import BrokenOff, broken_off
+from node.ledger.conflicts import conflicts_of_series
 from node.ledger.refusals import Refused, refused_of, rejections_of
-from node.ledger.tables import conflict, instance
 from node.routing.completeness import Absent, Interruption
 
 _PLACE = {"ImagePositionPatient", "InstanceNumber", "SliceLocation"}
@@ -32,7 +32,7 @@ class Missing:
     interruptions: tuple[Interruption, ...]
 
 
-def missing_of(connection: sa.Connection, study_uid: str, series_uid: str) -> Missing:
+def missing_of(connection: Connection, study_uid: str, series_uid: str) -> Missing:
     """Facts that have not been settled since."""
     refused = refused_of(connection, study_uid, series_uid)
     collided, changed = _collisions(connection, study_uid, series_uid)
@@ -50,29 +50,18 @@ def missing_of(connection: sa.Connection, study_uid: str, series_uid: str) -> Mi
     )
 
 
-def _collisions(connection: sa.Connection, study_uid: str, series_uid: str) -> tuple[list[float], list[float]]:
+def _collisions(connection: Connection, study_uid: str, series_uid: str) -> tuple[list[float], list[float]]:
     """When other images came under the UID of one that is here, and when one came again with other content.
 
     Not yet compared: another image. Another identity or encoding of the same image is neither.
     """
-    query = (
-        sa.select(
-            conflict, instance.c.study_instance_uid.label("study"), instance.c.series_instance_uid.label("series")
-        )
-        .join(instance, instance.c.sop_instance_uid == conflict.c.sop_instance_uid)
-        .where(conflict.c.study_instance_uid == study_uid, conflict.c.series_instance_uid == series_uid)
-    )
     others, versions = [], []
-    for row in connection.execute(query):
-        elsewhere = (row.study, row.series) != (study_uid, series_uid)
-        if (
-            elsewhere
-            or row.kind is None
-            or (row.kind == ConflictKind.CONTENT and _PLACE & set((row.changed or "").split(", ")))
-        ):
-            others.append(row.received_at)
-        elif row.kind == ConflictKind.CONTENT:
-            versions.append(row.received_at)
+    for one in conflicts_of_series(connection, study_uid, series_uid):
+        other_place = one.kind == ConflictKind.CONTENT and bool(_PLACE & one.changed)
+        if one.elsewhere or one.kind is None or other_place:
+            others.append(one.received_at)
+        elif one.kind == ConflictKind.CONTENT:
+            versions.append(one.received_at)
     return others, versions
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 
-import sqlalchemy as sa
 from pydicom import Dataset
+from sqlalchemy import Engine
 
 from node.actor import look_every, surviving
 from node.config import Config
@@ -23,13 +23,13 @@ from node.ledger import DecisionCause
 from node.ledger.clock_steps import pull_back
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_study_event
-from node.ledger.tables import series
+from node.ledger.series import Series, complete_series, defer_completion, listed_series, receiving_series
 from node.ledger.transitions import supersede_jobs
 from node.log import about
 from node.routing.completeness import Arrival, Completion, judge, missing_parts, stated_count
 from node.routing.decisions import Decider, SeriesDecision, ignored
 from node.routing.missing_images import unseen
-from node.routing.series_state import known_of, listed_series
+from node.routing.series_state import known_of
 from node.routing.study_decisions import StudyDecider
 from node.routing.waiting import longest_quiet_seconds, shortest_quiet_seconds
 from node.spool import Spool
@@ -46,7 +46,7 @@ SETTLED_SECONDS = 3.0
 class Router:
     """One per node; a second one does no harm, because the guard lets one of them win."""
 
-    def __init__(self, config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> None:
+    def __init__(self, config: Config, engine: Engine, spool: Spool, jobs: Jobs) -> None:
         self._config = config
         self._engine = engine
         self._spool = spool
@@ -64,31 +64,31 @@ class Router:
         """Complete and route every series that is due at ``at``, decide what waited for others; return how many."""
         pull_back(self._engine, at)
         with self._engine.connect() as connection:
-            receiving = connection.execute(sa.select(series).where(series.c.state == "RECEIVING")).all()
+            receiving = receiving_series(connection)
             listed = listed_series(connection) if receiving else set()
         completed = 0
-        for row in receiving:
-            if not self._is_due(row, at, listed):
+        for series in receiving:
+            if not self._is_due(series, at, listed):
                 continue
-            with about(str(row.study_instance_uid)), surviving(f"router: series {row.series_instance_uid}"):
-                completed += self._complete(row, at)
+            with about(series.study_instance_uid), surviving(f"router: series {series.series_instance_uid}"):
+                completed += self._complete(series, at)
         return completed + self._chooser.step(at)
 
-    def _is_due(self, row: sa.Row[tuple[object, ...]], at: float, listed: set[tuple[str, str]]) -> bool:
+    def _is_due(self, series: Series, at: float, listed: set[tuple[str, str]]) -> bool:
         """Quiet for the shortest time that any rule has, on somebody's list, or just settled: it may state a count."""
-        key = (str(row.study_instance_uid), str(row.series_instance_uid))
-        silence = at - row.last_at
-        unread = len(self._waiting.get(key, ())) < row.instances
+        key = (series.study_instance_uid, series.series_instance_uid)
+        silence = at - series.last_at
+        unread = len(self._waiting.get(key, ())) < series.instances
         return silence >= self._shortest or key in listed or (silence >= SETTLED_SECONDS and unread)
 
-    def _complete(self, row: sa.Row[tuple[object, ...]], at: float) -> bool:
-        study_uid, series_uid = str(row.study_instance_uid), str(row.series_instance_uid)
+    def _complete(self, series: Series, at: float) -> bool:
+        study_uid, series_uid = series.study_instance_uid, series.series_instance_uid
         with self._engine.connect() as connection:
-            known = known_of(connection, row)
+            known = known_of(connection, series)
         headers = self._headers((study_uid, series_uid), list(known.paths.values()))
         arrival = Arrival(
             instances=len(known.paths),
-            last_at=row.last_at,
+            last_at=series.last_at,
             open_associations=len(known.senders),
             listings=known.listings,
             in_progress=known.in_progress,
@@ -97,7 +97,7 @@ class Router:
             interruptions=known.missing.interruptions,
         )
         try:
-            ruling = self._decider.decide(study_uid, series_uid, row.first_at, headers)
+            ruling = self._decider.decide(study_uid, series_uid, series.first_at, headers)
             arrival = replace(arrival, stated=stated_count(headers), missing=_missing(headers))
         except UNREADABLE as error:
             ruling = ignored(f"its headers cannot be understood ({type(error).__name__})")
@@ -108,34 +108,23 @@ class Router:
             return False
         if known.discontinued:
             ruling = ignored(f"{known.discontinued} made it", DecisionCause.DISCONTINUED)
-        generation = row.generation + 1
+        generation = series.generation + 1
         with begin_immediate(self._engine) as connection:
-            taken = connection.execute(
-                sa.update(series)
-                .where(
-                    series.c.study_instance_uid == study_uid,
-                    series.c.series_instance_uid == series_uid,
-                    series.c.state == "RECEIVING",
-                    series.c.instances == row.instances,
-                    series.c.last_at == row.last_at,
-                    series.c.refused_at.is_not_distinct_from(row.refused_at),
-                )
-                .values(
-                    state="COMPLETE",
-                    generation=generation,
-                    completed_by=completion.signal,
-                    completed_at=at,
-                    doubts=sa.null(),
-                )
-            )
-            if taken.rowcount != 1:
+            if not complete_series(connection, series, completion.signal, at):
                 return False
-            where = {"study_instance_uid": study_uid, "series_instance_uid": series_uid}
-            record_study_event(connection, EventKind.SERIES_COMPLETE, at=at, **where, signal=completion.signal)
             for by in known.unrelated:
-                record_study_event(connection, EventKind.SIGNAL_DISREGARDED, at=at, **where, signal=by)
+                record_study_event(
+                    connection,
+                    EventKind.SIGNAL_DISREGARDED,
+                    at=at,
+                    study_instance_uid=study_uid,
+                    series_instance_uid=series_uid,
+                    signal=by,
+                )
             supersede_jobs(connection, study_uid, series_uid, generation)
-            self._decider.record(connection, where, generation=generation, ruling=ruling, completion=completion, at=at)
+            self._decider.record(
+                connection, study_uid, series_uid, generation=generation, ruling=ruling, completion=completion, at=at
+            )
         del self._waiting[study_uid, series_uid]
         self._entry.pop((study_uid, series_uid), None)
         logger.info("series %s complete (%s): %s", series_uid, completion.signal, ruling.decision.reason)
@@ -145,15 +134,11 @@ class Router:
         """Say in the timeline, once, what is waited for; the series keeps the doubts with their deadlines."""
         if self._entry.get((study_uid, series_uid)) == completion.signal:
             return
-        where = {"study_instance_uid": study_uid, "series_instance_uid": series_uid}
         doubts = [
             {"about": doubt.about, "until": None if doubt.until == inf else doubt.until} for doubt in completion.doubts
         ]
         with begin_immediate(self._engine) as connection:
-            record_study_event(connection, EventKind.SERIES_WAITING, at=at, **where, awaited=completion.signal)
-            connection.execute(
-                sa.update(series).where(*(series.c[name] == uid for name, uid in where.items())).values(doubts=doubts)
-            )
+            defer_completion(connection, study_uid, series_uid, signal=completion.signal, doubts=doubts, at=at)
         self._entry[study_uid, series_uid] = completion.signal
 
     def _quiet_seconds(self, ruling: SeriesDecision) -> float:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 
-import sqlalchemy as sa
+from sqlalchemy import Engine
 
 from node.config import Config, Rule
 from node.jobs.engine import Jobs
+from node.ledger.candidates import StoredCandidate, candidates_of, decide_candidate, waiting_rules
+from node.ledger.decisions import revise_decision, trace_of
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.jobs import NewJob
-from node.ledger.tables import candidate, decision, series
 from node.log import about
 from node.routing.region import Region
 from node.routing.rules import routes_of, sum_up
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 class StudyDecider:
     """Settles what waits; a second one does no harm, because the guard lets one of them win."""
 
-    def __init__(self, config: Config, engine: sa.Engine, jobs: Jobs) -> None:
+    def __init__(self, config: Config, engine: Engine, jobs: Jobs) -> None:
         self._config = config
         self._engine = engine
         self._jobs = jobs
@@ -39,18 +40,15 @@ class StudyDecider:
         """Decide on every waiting series whose rule has what it waits for at ``at``; return how many."""
         rules = {rule.name: rule for rule in self._config.rules}
         with self._engine.connect() as connection:
-            waiting = connection.execute(
-                sa.select(candidate.c.study_instance_uid, candidate.c.rule)
-                .where(candidate.c.companion == "", candidate.c.decided_at.is_(None))
-                .distinct()
-            ).all()
-        return sum(self._settle(row.study_instance_uid, row.rule, rules.get(row.rule), at) for row in waiting)
+            waiting = waiting_rules(connection)
+        return sum(self._settle(one.study_instance_uid, one.rule, rules.get(one.rule), at) for one in waiting)
 
     def _settle(self, study_uid: str, name: str, rule: Rule | None, at: float) -> int:
         with self._engine.connect() as connection:
-            candidates = _candidates(connection, study_uid, name)
-            modalities, urgent = _kind(connection, study_uid, name)
-            outlook = outlook_of(connection, study_uid, modalities)
+            stored = candidates_of(connection, study_uid, name)
+            own = [one for one in stored if not one.companion]
+            outlook = outlook_of(connection, study_uid, {one.modality for one in own})
+        candidates = [_candidate(one) for one in stored]
         if rule is None:
             verdicts = tuple(
                 SelectionResult(
@@ -63,6 +61,7 @@ class StudyDecider:
                 if not one.companion and not one.decided
             )
         else:
+            urgent = any(one.urgent for one in own)
             readiness = may_choose(rule, outlook, self._config.series, at, urgent=urgent)
             self._tell(study_uid, name, "" if readiness.ready or not rule.prefer else readiness.awaited, at)
             verdicts = settle(rule, candidates, ready=readiness.ready, at=at, because=readiness.reason)
@@ -82,35 +81,25 @@ class StudyDecider:
             del self._entry[study_uid, rule]
 
     def _record(self, study_uid: str, name: str, rule: Rule | None, verdict: SelectionResult, at: float) -> bool:
-        where = {"study_instance_uid": study_uid, "series_instance_uid": verdict.series_instance_uid}
-        generation = verdict.generation
+        key, generation = (study_uid, verdict.series_instance_uid), verdict.generation
         with begin_immediate(self._engine) as connection:
-            mine = sa.and_(*(candidate.c[key] == uid for key, uid in where.items()))
-            row = connection.execute(
-                sa.update(candidate)
-                .where(
-                    mine,
-                    candidate.c.rule == name,
-                    candidate.c.companion == "",
-                    candidate.c.generation == generation,
-                    candidate.c.decided_at.is_(None),
-                )
-                .values(decided_at=at, chosen=verdict.chosen)
-                .returning(candidate.c.urgent)
-            ).first()
-            if row is None:  # an image came in between, or another router was faster
+            urgent = decide_candidate(connection, *key, rule=name, generation=generation, chosen=verdict.chosen, at=at)
+            if urgent is None:
                 return False
-            this = sa.and_(*(decision.c[key] == uid for key, uid in where.items()), decision.c.generation == generation)
-            trace = [dict(entry) for entry in connection.scalar(sa.select(decision.c.trace).where(this)) or ()]
+            trace = trace_of(connection, *key, generation)
             for entry in trace:
                 if entry["rule"] == name and "companion" not in entry:
                     entry |= {"chosen": verdict.chosen, "note": verdict.note}
             outcome, reason = sum_up(trace)
-            connection.execute(
-                sa.update(decision).where(this).values(outcome=outcome, reason=reason, trace=trace, decided_at=at)
-            )
+            revise_decision(connection, *key, generation, outcome=outcome, reason=reason, trace=trace, at=at)
             record_study_event(
-                connection, EventKind.DECIDED, at=at, **where, outcome=outcome, reason=verdict.note or reason
+                connection,
+                EventKind.DECIDED,
+                at=at,
+                study_instance_uid=study_uid,
+                series_instance_uid=verdict.series_instance_uid,
+                outcome=outcome,
+                reason=verdict.note or reason,
             )
             for uid in verdict.chosen_before:
                 record_study_event(
@@ -122,7 +111,7 @@ class StudyDecider:
                     rule=name,
                     better=verdict.series_instance_uid,
                 )
-            for route in routes_of(rule, urgent=row.urgent) if rule is not None and verdict.chosen else ():
+            for route in routes_of(rule, urgent=urgent) if rule is not None and verdict.chosen else ():
                 new = NewJob(
                     study_instance_uid=study_uid,
                     series_instance_uid=verdict.series_instance_uid,
@@ -138,44 +127,15 @@ class StudyDecider:
         return True
 
 
-def _kind(connection: sa.Connection, study_uid: str, rule: str) -> tuple[set[str], bool]:
-    """Modalities of the series that match a rule, and whether any of them is of a STAT request."""
-    rows = connection.execute(
-        sa.select(series.c.modality, candidate.c.urgent)
-        .join(candidate, candidate.c.series_instance_uid == series.c.series_instance_uid)
-        .where(
-            series.c.study_instance_uid == study_uid,
-            candidate.c.study_instance_uid == study_uid,
-            candidate.c.rule == rule,
-            candidate.c.companion == "",
-        )
-    ).all()
-    return {row.modality for row in rows}, any(row.urgent for row in rows)
-
-
-def _candidates(connection: sa.Connection, study_uid: str, rule: str) -> list[Candidate]:
-    rows = connection.execute(
-        sa.select(candidate, series.c.state)
-        .join(
-            series,
-            sa.and_(
-                series.c.study_instance_uid == candidate.c.study_instance_uid,
-                series.c.series_instance_uid == candidate.c.series_instance_uid,
-            ),
-        )
-        .where(candidate.c.study_instance_uid == study_uid, candidate.c.rule == rule)
+def _candidate(stored: StoredCandidate) -> Candidate:
+    return Candidate(
+        series_instance_uid=stored.series_instance_uid,
+        generation=stored.generation,
+        companion=stored.companion,
+        marks=stored.marks,
+        complete_at=stored.complete_at,
+        complete=stored.complete,
+        decided=stored.decided,
+        chosen=stored.chosen,
+        region=Region(**stored.region) if stored.region else None,
     )
-    return [
-        Candidate(
-            series_instance_uid=row.series_instance_uid,
-            generation=row.generation,
-            companion=row.companion,
-            marks=tuple((float(number), str(words)) for number, words in row.marks),
-            complete_at=row.complete_at,
-            complete=row.state == "COMPLETE",
-            decided=row.decided_at is not None,
-            chosen=bool(row.chosen),
-            region=Region(**row.region) if row.region else None,
-        )
-        for row in rows
-    ]

@@ -27,6 +27,7 @@ from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.instances import record_instances
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.procedure_steps import NewStep, create_step, forget_steps, state_of_step, update_step
+from node.ledger.series import listed_series, receiving_series
 from node.ledger.tables import (
     commitment,
     conflict,
@@ -39,7 +40,7 @@ from node.ledger.tables import (
 )
 from node.ledger.transitions import create_job, supersede_jobs
 from node.routing.completeness import Listing
-from node.routing.series_state import Known, known_of, listed_series
+from node.routing.series_state import Known, known_of
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -59,7 +60,8 @@ def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Co
 
 
 def known(connection: sa.Connection) -> Known:
-    return known_of(connection, connection.execute(sa.select(series)).one())
+    (one,) = receiving_series(connection)
+    return known_of(connection, one)
 
 
 def ask(connection: sa.Connection, *uids: str, transaction: str = "7.1", association: str = "other") -> None:
@@ -189,7 +191,8 @@ def test_conflicts_are_compared_once_and_flag_what_was_sent(connection) -> None:
     record_differences(connection, [(pair, "identity", "PatientID")])
     assert pairs_to_compare(connection) == []
     assert connection.scalar(sa.select(conflict.c.changed)) == "PatientID"
-    assert connection.scalars(sa.select(event.c.what).order_by(event.c.id.desc())).first() == "identity changed"
+    last = connection.execute(sa.select(event).order_by(event.c.id.desc())).first()
+    assert (last.kind, last.parameters["change"]) == ("images changed", "identity")
     jobs = [
         NewJob(
             study_instance_uid="1.1",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from node.ledger.instances import OpenAssociation, Receipt
+from node.ledger.associations import OpenAssociation
+from node.ledger.instances import Receipt
 
 SENDER = OpenAssociation(
     id="a1",

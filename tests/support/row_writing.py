@@ -10,8 +10,9 @@ from dicom_files import ct_series
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from receivers import encode
 
+from node.ledger.associations import OpenAssociation
 from node.ledger.engine import open_ledger
-from node.ledger.instances import OpenAssociation, Receipt
+from node.ledger.instances import Receipt
 from node.ledger.tables import association, instance
 from node.receive.part10 import file_header
 from node.receive.row_writer import RowWriter

@@ -31,7 +31,8 @@ from node.inference.run_pipeline import analyse
 from node.jobs.engine import Jobs
 from node.ledger import AssociationEnding, EndedAmid, ProcedureStepState, begin_immediate, open_ledger
 from node.ledger.association_endings import Ending
-from node.ledger.instances import OpenAssociation, Receipt, close_associations, record_instances
+from node.ledger.associations import OpenAssociation, close_associations
+from node.ledger.instances import Receipt, record_instances
 from node.ledger.jobs import Job, get_job, source_paths
 from node.ledger.procedure_steps import NewStep, create_step, update_step
 from node.ledger.refusals import Refused, record_refusals

@@ -1,0 +1,134 @@
+"""Series as values, and how they become complete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from node.ledger.events import EventKind, record_study_event
+from node.ledger.states import SeriesState
+from node.ledger.tables import commitment_instance, instance, procedure_step_instance, series
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """A received series; see ``node.ledger.tables`` for the columns."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+    instances: int
+    first_at: float
+    last_at: float
+    state: SeriesState
+    generation: int
+    refused_at: float | None
+    """When the node last learned that an image of it was not taken."""
+
+
+def receiving_series(connection: sa.Connection) -> list[Series]:
+    """Series that are not complete, or to which late images came."""
+    return _series(connection, series.c.state == SeriesState.RECEIVING)
+
+
+def series_of_study(connection: sa.Connection, study: str) -> list[Series]:
+    """Every series of a study."""
+    return _series(connection, series.c.study_instance_uid == study)
+
+
+def series_with_uid(connection: sa.Connection, series_uid: str) -> Series | None:
+    """The series with this UID."""
+    return next(iter(_series(connection, series.c.series_instance_uid == series_uid)), None)
+
+
+def instance_counts(connection: sa.Connection) -> dict[str, int]:
+    """How many instances of each series are here, by Series Instance UID."""
+    return {
+        row.series_instance_uid: row.instances
+        for row in connection.execute(sa.select(series.c.series_instance_uid, series.c.instances))
+    }
+
+
+def listed_series(connection: sa.Connection) -> set[tuple[str, str]]:
+    """Study and Series Instance UID of the series being received for which a list of instances exists."""
+    key = (series.c.study_instance_uid, series.c.series_instance_uid)
+    steps = (
+        sa.select(*key)
+        .join(procedure_step_instance, procedure_step_instance.c.series_instance_uid == series.c.series_instance_uid)
+        .where(series.c.state == SeriesState.RECEIVING)
+    )
+    requests = (
+        sa.select(*key)
+        .join(
+            instance,
+            sa.and_(
+                instance.c.study_instance_uid == series.c.study_instance_uid,
+                instance.c.series_instance_uid == series.c.series_instance_uid,
+            ),
+        )
+        .join(commitment_instance, commitment_instance.c.sop_instance_uid == instance.c.sop_instance_uid)
+        .where(series.c.state == SeriesState.RECEIVING)
+    )
+    return {(row[0], row[1]) for row in connection.execute(sa.union(steps, requests))}
+
+
+def complete_series(connection: sa.Connection, of: Series, signal: str, at: float) -> bool:
+    """Begin the next generation of a series that is still as ``of`` says.
+
+    ``False``, and nothing written, when an image came or was refused in between, or another router was faster.
+    """
+    taken = connection.execute(
+        sa.update(series)
+        .where(
+            _is(of.study_instance_uid, of.series_instance_uid),
+            series.c.state == SeriesState.RECEIVING,
+            series.c.instances == of.instances,
+            series.c.last_at == of.last_at,
+            series.c.refused_at.is_not_distinct_from(of.refused_at),
+        )
+        .values(
+            state=SeriesState.COMPLETE,
+            generation=of.generation + 1,
+            completed_by=signal,
+            completed_at=at,
+            doubts=sa.null(),
+        )
+    )
+    if taken.rowcount != 1:
+        return False
+    record_study_event(
+        connection,
+        EventKind.SERIES_COMPLETE,
+        at=at,
+        study_instance_uid=of.study_instance_uid,
+        series_instance_uid=of.series_instance_uid,
+        signal=signal,
+    )
+    return True
+
+
+def defer_completion(
+    connection: sa.Connection, study: str, series_uid: str, *, signal: str, doubts: Sequence[dict[str, Any]], at: float
+) -> None:
+    """Keep why a series is not complete yet: ``doubts`` as the column has them, ``signal`` for the timeline."""
+    record_study_event(
+        connection,
+        EventKind.SERIES_WAITING,
+        at=at,
+        study_instance_uid=study,
+        series_instance_uid=series_uid,
+        awaited=signal,
+    )
+    connection.execute(sa.update(series).where(_is(study, series_uid)).values(doubts=list(doubts)))
+
+
+def _is(study: str, series_uid: str) -> sa.ColumnElement[bool]:
+    return sa.and_(series.c.study_instance_uid == study, series.c.series_instance_uid == series_uid)
+
+
+def _series(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Series]:
+    query = sa.select(*(series.c[field.name] for field in fields(Series))).where(where)
+    return [Series(**{**row, "state": SeriesState(row["state"])}) for row in connection.execute(query).mappings()]
