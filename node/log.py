@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -20,13 +19,8 @@ _NOISY = ("pynetdicom", "pydicom", "dbos", "highdicom", "uvicorn", "httpx", "htt
 """Libraries that speak of their own doings below WARNING."""
 _SILENT = "pynetdicom.transport"
 """Says of a destination that is down what its caller says as well: two lines for each probe."""
-_NAMED = {
-    "study": re.compile(r"\bstudy ([0-9][0-9.]+[0-9])"),
-    "series": re.compile(r"\bseries ([0-9][0-9.]+[0-9])"),
-    "job": re.compile(r"\bjob ([0-9a-f]{16})\b"),
-}
-"""How our messages name what they are about."""
-_STUDY: ContextVar[str] = ContextVar("study", default="")
+_NO_SUBJECT: Mapping[str, str] = {}
+_SUBJECT: ContextVar[Mapping[str, str]] = ContextVar("subject", default=_NO_SUBJECT)
 _FILE_BYTES = 64 * 1024
 """Of the newest lines of a study, and as much again of those before."""
 _LINE_CHARACTERS = 8 * 1024
@@ -34,18 +28,19 @@ _LINE_CHARACTERS = 8 * 1024
 
 
 @contextmanager
-def about(study: str) -> Iterator[None]:
-    """Everything that this thread logs within is about a study; ``""``: about none."""
-    token = _STUDY.set(study)
+def about(study: str = "", *, series: str = "", job: str = "") -> Iterator[None]:
+    """Everything that this thread logs within is about a study, a series of it, a job; ``""``: about none."""
+    named = {"study": study, "series": series, "job": job}
+    token = _SUBJECT.set({name: value for name, value in named.items() if value})
     try:
         yield
     finally:
-        _STUDY.reset(token)
+        _SUBJECT.reset(token)
 
 
-def subject() -> str:
-    """The study that this thread works for; ``""`` when it is none."""
-    return _STUDY.get()
+def subject() -> Mapping[str, str]:
+    """The study, series and job that this thread works for, as far as there are any: arguments of ``about``."""
+    return _SUBJECT.get()
 
 
 class Text(logging.Formatter):
@@ -56,7 +51,7 @@ class Text(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         line = super().formatMessage(record)
-        study = subject()
+        study = subject().get("study")
         return f"{line} (study {study})" if study and study not in line else line
 
 
@@ -68,16 +63,13 @@ class Json(logging.Formatter):
 
     def entry(self, record: logging.LogRecord) -> dict[str, Any]:
         """The same as values."""
-        message = record.getMessage()
-        study = {"study": subject()} if subject() else {}
         entry = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "process": record.process,
-            "message": message,
-            **{key: found[1] for key, pattern in _NAMED.items() if (found := pattern.search(message))},
-            **study,
+            "message": record.getMessage(),
+            **subject(),
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)

@@ -80,7 +80,7 @@ class Watch:
                 hours = destination.alarm_after_hours
                 with self._engine.connect() as connection:
                     study = get_job(connection, job_id).study_instance_uid
-                with about(study):
+                with about(study, job=job_id):
                     logger.error("ALARM: the delivery of job %s to %s is not done after %g hours", job_id, name, hours)
         self._watched = waiting
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -62,7 +62,7 @@ class Worker:
         self._tasks: Connection | None = None
         self._sandbox_folder: SandboxFolder | None = None
         self._closed = False
-        self._study = ""
+        self._subject: Mapping[str, str] = {}
         # The kernel kills a child when the thread that started it ends (prctl(2)): this one lives as long as we do.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"start {device}")
 
@@ -74,7 +74,7 @@ class Worker:
         """
         process, tasks, sandbox_folder = self._ready()
         laid = sandbox_folder.link_task(task)
-        self._study = subject()
+        self._subject = subject()
         deadline = time.monotonic() + self._timeout
         try:
             with self._lock:
@@ -163,7 +163,7 @@ class Worker:
         with os.fdopen(os.dup(printed.fileno()), encoding="utf-8", errors="replace") as lines:
             printed.close()
             for line in lines:
-                with about(self._study):
+                with about(**self._subject):
                     logger.info("%s: %s", self.device, line.rstrip())
 
     def _kill(self) -> None:

@@ -195,7 +195,7 @@ class Jobs:
         queued = {workflow.workflow_id.rpartition("/")[0] for workflow in alive}
         for attempt in due:
             if attempt.key not in queued:
-                with surviving(f"job {attempt.job_id}: putting {attempt.stage} back"):
+                with about(job=attempt.job_id), surviving(f"job {attempt.job_id}: putting {attempt.stage} back"):
                     self._put_back(attempt)
 
     def purge_workflows(self, ended_before: datetime) -> int:
@@ -229,10 +229,11 @@ class Jobs:
         except NotFoundError:
             return  # retention was faster
         except Exception as error:  # noqa: BLE001 - the actor's own loop, as below
-            self._fail(attempt, stage, error, 0.0)
+            with about(job=attempt.job_id):
+                self._fail(attempt, stage, error, 0.0)
             return
         if job is not None:
-            with about(job.study_instance_uid):
+            with about(job.study_instance_uid, series=job.series_instance_uid, job=job.id):
                 self._execute(replace(attempt, priority=job.priority), stage)
 
     def _execute(self, attempt: Attempt, stage: Stage) -> None:
@@ -310,7 +311,7 @@ class Jobs:
         with self._engine.connect() as connection:
             delivered = delivered_jobs(connection)
         for job_id in delivered:
-            with surviving(f"job {job_id}"), begin_immediate(self._engine) as connection:
+            with about(job=job_id), surviving(f"job {job_id}"), begin_immediate(self._engine) as connection:
                 transitions.complete_delivered(connection, job_id)
 
     def _put_back(self, attempt: Attempt) -> None:

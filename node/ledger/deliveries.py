@@ -17,7 +17,7 @@ from node.ledger.engine import insert_new, now
 from node.ledger.events import EventKind, record_event
 from node.ledger.pending_deliveries import statuses
 from node.ledger.states import DeliveryState
-from node.ledger.tables import delivery, delivery_instance
+from node.ledger.tables import delivery, delivery_instance, delivery_kind
 
 _AGAIN = {"status": None, "transaction_uid": None, "asked_at": None, "committed_at": None}
 """What makes an instance owed again."""
@@ -51,7 +51,6 @@ def schedule_delivery(
     Harmless when nothing is new.
     """
     at = now()
-    owed = None if kinds is None else f"|{'|'.join(sorted(kinds))}|"
     row = {
         "job_id": job_id,
         "destination": destination,
@@ -59,11 +58,30 @@ def schedule_delivery(
         "attempt": 0,
         "created_at": at,
         "updated_at": at,
-        "kinds": owed,
+        "every_kind": kinds is None,
     }
     if not insert_new(connection, delivery, [row]):
-        fresh = {"attempt": 0, "next_at": None, "ended_at": None, "audited_at": None, "error": None, "kinds": owed}
+        fresh = {"attempt": 0, "next_at": None, "ended_at": None, "audited_at": None, "error": None}
         _update(connection, job_id, destination, state=DeliveryState.SCHEDULED, **fresh)
+    set_kinds(connection, job_id, destination, kinds)
+
+
+def set_kinds(connection: sa.Connection, job_id: str, destination: str, kinds: Collection[str] | None) -> None:
+    """Let a delivery be about the results of these kinds; ``None``: of every kind."""
+    connection.execute(sa.update(delivery).where(_is(delivery, job_id, destination)).values(every_kind=kinds is None))
+    connection.execute(sa.delete(delivery_kind).where(_is(delivery_kind, job_id, destination)))
+    insert_new(
+        connection,
+        delivery_kind,
+        [{"job_id": job_id, "destination": destination, "kind": kind} for kind in sorted(set(kinds or ()))],
+    )
+
+
+def delete_deliveries(connection: sa.Connection, job_id: str, destinations: Collection[str]) -> None:
+    """Delete deliveries of a job; what is known of their instances stays."""
+    for table in (delivery, delivery_kind):
+        of_job = sa.and_(table.c.job_id == job_id, table.c.destination.in_(destinations))
+        connection.execute(sa.delete(table).where(of_job))
 
 
 def reopen_delivery(connection: sa.Connection, job_id: str, destination: str, lost: Sequence[str]) -> None:

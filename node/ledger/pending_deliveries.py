@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from node.ledger.clock_steps import passed
 from node.ledger.states import DeliveryState, JobState
-from node.ledger.tables import delivery, delivery_instance, instance, job, original, replaced, result
+from node.ledger.tables import delivery, delivery_instance, delivery_kind, instance, job, original, replaced, result
 
 DUPLICATE = 0x0111
 """Duplicate SOP Instance (PS3.7 C.5.6). Our UIDs are derived from the content, so the peer holds this very object: the
@@ -36,7 +36,14 @@ OVERDUE = sa.and_(
 """Deliveries that were reported as overdue and are still not done."""
 _OWED = sa.and_(  # result rows that a delivery of the same job owes
     result.c.quarantine.is_(None),
-    sa.or_(delivery.c.kinds.is_(None), delivery.c.kinds.contains(sa.literal("|") + result.c.kind + "|")),
+    sa.or_(
+        delivery.c.every_kind,
+        sa.exists().where(
+            delivery_kind.c.job_id == delivery.c.job_id,
+            delivery_kind.c.destination == delivery.c.destination,
+            delivery_kind.c.kind == result.c.kind,
+        ),
+    ),
 )
 _UIDS = ("sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "series_instance_uid")
 
@@ -118,6 +125,20 @@ def objects(where: sa.ColumnElement[bool]) -> sa.Subquery:
         .join(instance, instance.c.sop_instance_uid == original.c.sop_instance_uid)
     )
     return sa.union_all(made, forwarded).subquery("object")
+
+
+def kinds_of(connection: sa.Connection, job_id: str) -> dict[str, set[str] | None]:
+    """Kinds of results that each delivery of a job is about, by destination; ``None``: every kind."""
+    here = sa.and_(delivery_kind.c.job_id == delivery.c.job_id, delivery_kind.c.destination == delivery.c.destination)
+    query = sa.select(delivery.c.destination, delivery.c.every_kind, delivery_kind.c.kind).outerjoin(
+        delivery_kind, here
+    )
+    kinds: dict[str, set[str] | None] = {}
+    for row in connection.execute(query.where(delivery.c.job_id == job_id).order_by(delivery.c.destination)):
+        of = kinds.setdefault(row.destination, None if row.every_kind else set())
+        if of is not None and row.kind is not None:
+            of.add(row.kind)
+    return kinds
 
 
 def instances_to_store(connection: sa.Connection, job_id: str, destination: str) -> list[Owed]:

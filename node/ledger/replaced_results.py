@@ -6,15 +6,16 @@ same job is written down here before the run is forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
 
+from node.ledger.deliveries import set_kinds
 from node.ledger.engine import insert_new
 from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import REJECTION, Job
-from node.ledger.pending_deliveries import HELD
-from node.ledger.tables import delivery, delivery_instance, job, replaced, result
+from node.ledger.pending_deliveries import HELD, kinds_of
+from node.ledger.tables import delivery_instance, job, replaced, result
 
 
 def note_kind(destination: str) -> str:
@@ -79,7 +80,7 @@ def owe_note(
     if not insert_new(connection, result, [note]):
         return
     _mark(connection, of.id, destination, paths, str(note["sop_instance_uid"]))
-    _set_kinds(connection, of.id, destination, {*_kinds(connection, of.id, destination), note_kind(destination)})
+    _set_kinds(connection, of.id, destination, lambda kinds: kinds | {note_kind(destination)})
     record_event(connection, of.id, EventKind.RESULTS_WITHDRAWN, destination=destination, objects=len(paths))
 
 
@@ -88,7 +89,7 @@ def give_up_note(connection: sa.Connection, of: Job, destination: str, paths: Ma
     kind = note_kind(destination)
     connection.execute(sa.delete(result).where(result.c.job_id == of.id, result.c.kind == kind))
     _mark(connection, of.id, destination, paths, _GIVEN_UP)
-    _set_kinds(connection, of.id, destination, _kinds(connection, of.id, destination) - {kind})
+    _set_kinds(connection, of.id, destination, lambda kinds: kinds - {kind})
     record_event(connection, of.id, EventKind.RESULTS_NOT_WITHDRAWN, destination=destination, reason=why)
 
 
@@ -109,12 +110,9 @@ _is_result = sa.and_(
 _is_note = sa.func.coalesce(result.c.kind, "").startswith(REJECTION)
 
 
-def _kinds(connection: sa.Connection, job_id: str, destination: str) -> set[str]:
-    row = sa.and_(delivery.c.job_id == job_id, delivery.c.destination == destination)
-    kinds = connection.scalar(sa.select(delivery.c.kinds).where(row))
-    return set(kinds.strip("|").split("|")) if kinds else set()
-
-
-def _set_kinds(connection: sa.Connection, job_id: str, destination: str, kinds: Collection[str]) -> None:
-    row = sa.and_(delivery.c.job_id == job_id, delivery.c.destination == destination)
-    connection.execute(sa.update(delivery).where(row).values(kinds=f"|{'|'.join(sorted(kinds))}|"))
+def _set_kinds(
+    connection: sa.Connection, job_id: str, destination: str, change: Callable[[set[str]], set[str]]
+) -> None:
+    kinds = kinds_of(connection, job_id).get(destination)
+    if kinds is not None:  # else a note is sent as any other kind is
+        set_kinds(connection, job_id, destination, change(kinds))

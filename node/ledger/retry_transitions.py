@@ -11,11 +11,11 @@ import sqlalchemy as sa
 
 from node.config import FORWARD
 from node.errors import NodeError
-from node.ledger.deliveries import reopen_delivery, schedule_delivery
+from node.ledger.deliveries import delete_deliveries, reopen_delivery, schedule_delivery
 from node.ledger.engine import now
 from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import Attempt, due_of, get_job, update_job
-from node.ledger.pending_deliveries import HELD
+from node.ledger.pending_deliveries import HELD, kinds_of
 from node.ledger.replaced_results import remember_delivered
 from node.ledger.states import JobStage, JobState
 from node.ledger.tables import delivery, delivery_instance, result
@@ -38,7 +38,7 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     if stage not in tuple(JobStage):
         *others, last = JobStage
         raise NodeError(f"stage {stage!r} does not exist; use {', '.join(others)} or {last}")
-    owed = connection.execute(sa.select(*delivery.c["destination", "kinds"]).where(delivery.c.job_id == job_id)).all()
+    owed = kinds_of(connection, job_id)
     if current.pipeline == FORWARD and stage != JobStage.DELIVER:
         raise NodeError(f"job {job_id} has nothing to {stage}: it sends images on; retry it from {JobStage.DELIVER}")
     if (stage == JobStage.ENCODE and current.stage != JobStage.ENCODE) or (stage == JobStage.DELIVER and not owed):
@@ -46,9 +46,9 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     if stage != JobStage.DELIVER:
         remember_delivered(connection, job_id)
     connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.job_id == job_id))
-    connection.execute(sa.delete(delivery).where(delivery.c.job_id == job_id))
+    delete_deliveries(connection, job_id, owed)
     if stage == JobStage.DELIVER:
-        owe_results(connection, job_id, {name: kinds and kinds.strip("|").split("|") for name, kinds in owed})
+        owe_results(connection, job_id, owed)
     if stage == JobStage.INFER:
         update_job(connection, job_id, outcome=None, reason=None)
     fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": now()}
@@ -81,15 +81,15 @@ def retract_job(connection: sa.Connection, job_id: str, note: dict[str, object],
         delivery_instance.c.destination == delivery.c.destination,
         HELD,
     )
-    query = sa.select(delivery.c.destination, delivery.c.kinds).where(delivery.c.job_id == job_id, stored)
-    holders: dict[str, str | None] = {row.destination: row.kinds for row in connection.execute(query)}
+    holders = set(connection.scalars(sa.select(delivery.c.destination).where(delivery.c.job_id == job_id, stored)))
     if not holders:
         raise NodeError(f"no destination holds anything of job {job_id}; `ainode cancel` it if it must not go on")
-    others = sa.and_(delivery.c.job_id == job_id, delivery.c.destination.not_in(holders))
-    connection.execute(sa.delete(delivery).where(others))
+    kinds = kinds_of(connection, job_id)
+    delete_deliveries(connection, job_id, kinds.keys() - holders)
     connection.execute(sa.insert(result), [note])
-    for destination, kinds in holders.items():
-        schedule_delivery(connection, job_id, destination, kinds and [*kinds.strip("|").split("|"), str(note["kind"])])
+    for destination in sorted(holders):
+        of = kinds[destination]
+        schedule_delivery(connection, job_id, destination, None if of is None else {*of, str(note["kind"])})
     update_job(
         connection,
         job_id,

@@ -287,8 +287,16 @@ delivery = sa.Table(
     _time("created_at"),
     _time("updated_at"),
     _time("audited_at", null=True),  # when the audit trail told of it
-    _text("kinds", null=True),  # of the results that are owed, each between bars: "|seg|sr|"; null: all of them
+    sa.Column("every_kind", sa.Boolean, nullable=False, default=True),  # else the kinds of delivery_kind
     sa.Index("delivery_state", "state"),
+)
+
+delivery_kind = sa.Table(  # kinds of results that a delivery is about
+    "delivery_kind",
+    metadata,
+    _text("job_id", key=True),
+    _text("destination", key=True),
+    _text("kind", key=True),
 )
 
 delivery_instance = sa.Table(

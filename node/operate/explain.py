@@ -13,7 +13,7 @@ from node.errors import NotFoundError
 from node.ledger.conflicts import outdated_deliveries
 from node.ledger.corrections import half_corrected
 from node.ledger.held_series import held
-from node.ledger.pending_deliveries import is_stored
+from node.ledger.pending_deliveries import is_stored, kinds_of
 from node.ledger.refusals import refused_of
 from node.ledger.tables import conflict, decision, delivery, delivery_instance, event, instance, job, result, series
 from node.operate.account.refusals import refusals, tell_refusals
@@ -74,7 +74,10 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
                 one["outdated"] = {o.destination: o.changed for o in outdated if o.job_id == one["id"]}
                 one["results"] = _rows(connection, result, result.c.job_id == one["id"], order="created_at")
                 one["deliveries"] = _rows(connection, delivery, delivery.c.job_id == one["id"], order="created_at")
+                kinds = kinds_of(connection, one["id"])
                 for sent in one["deliveries"]:
+                    of = kinds.get(sent["destination"])
+                    sent["kinds"] = None if of is None else sorted(of)
                     sent["instances"] = _rows(
                         connection,
                         delivery_instance,

@@ -22,6 +22,7 @@ from node.ledger.tables import (
     decision,
     delivery,
     delivery_instance,
+    delivery_kind,
     event,
     instance,
     job,
@@ -31,7 +32,7 @@ from node.ledger.tables import (
     result,
     series,
 )
-from node.log import forget_study
+from node.log import about, forget_study
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -130,13 +131,14 @@ class Retention:
                 .where(instance.c.study_instance_uid == study)
                 .union_all(sa.select(conflict.c.path).where(conflict.c.study_instance_uid == study))
             ).all()
-            for table in (delivery_instance, delivery, original, replaced, result):
+            for table in (delivery_instance, delivery_kind, delivery, original, replaced, result):
                 connection.execute(sa.delete(table).where(table.c.job_id.in_(jobs)))
             for table in (job, decision, candidate, event, conflict, refusal, instance, series):
                 connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))
             self._spool.forget(kept)
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
-        logger.info("study %s forgotten after %g days: %d files", study, self._days, len(kept))
+        with about(study):
+            logger.info("study %s forgotten after %g days: %d files", study, self._days, len(kept))
         forget_study(self._spool.logs, study)
         return True

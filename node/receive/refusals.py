@@ -187,7 +187,7 @@ class Refusals:
             tellings = [self._told.pop(key) for key in due]
         for told in tellings:
             one = told.first
-            with about(one.study_instance_uid):
+            with about(one.study_instance_uid, series=one.series_instance_uid):
                 LOGGER.warning(
                     "%d image(s) of %s from %s at %s %s: %s",
                     told.images,

@@ -60,7 +60,7 @@ class Conflicts:
         for study, series in corrected:
             with begin_immediate(self._engine) as connection:
                 adopt(connection, study, series, now())
-            with about(study):
+            with about(study, series=series):
                 logger.warning("series %s came again with another identity, which counts now", series)
         return len(found)
 

@@ -70,7 +70,8 @@ class Router:
         for series in receiving:
             if not self._is_due(series, at, listed):
                 continue
-            with about(series.study_instance_uid), surviving(f"router: series {series.series_instance_uid}"):
+            of = about(series.study_instance_uid, series=series.series_instance_uid)
+            with of, surviving(f"router: series {series.series_instance_uid}"):
                 completed += self._complete(series, at)
         return completed + self._chooser.step(at)
 

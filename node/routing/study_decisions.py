@@ -122,7 +122,7 @@ class StudyDecider:
                     reason=verdict.unsuitable or None,
                 )
                 self._jobs.enqueue(connection, new)
-        with about(study_uid):
+        with about(study_uid, series=verdict.series_instance_uid):
             logger.info("series %s: %s by rule %r", verdict.series_instance_uid, outcome, name)
         return True
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from node.errors import InputError
 from node.ledger.jobs import Job, get_job, source_paths
 from node.ledger.tables import result
-from node.log import study_lines
+from node.log import about, study_lines
 from node.operate.explain import explain, tell_doubts
 from node.results.analysis import ANALYSED
 from node.results.finding import image_name
@@ -108,7 +108,8 @@ def study(context: AppContext, user_request: UserRequest) -> Response:
             try:
                 views[job["id"]] = _view(context, job["id"])
             except InputError as error:
-                logger.warning("job %s: no picture: %s", job["id"], error)
+                with about(uid, job=job["id"]):
+                    logger.warning("job %s: no picture: %s", job["id"], error)
                 job["picture_error"] = error.for_radiologist
     return context.page("study.html", user_request, views=views, **values)
 

@@ -31,16 +31,17 @@ def messages(tmp_path: Path, limit: int = 10**6) -> list[str]:
 
 
 def test_what_is_logged_for_a_study_is_kept_with_it_and_nothing_else(keeper: logging.Logger, tmp_path: Path) -> None:
-    with about(STUDY):
+    with about(STUDY, job="0123456789abcdef"):
         keeper.warning("job %s failed", "0123456789abcdef")
         with about("1.2.3"):
             keeper.warning("of another")
     keeper.warning("of none")
-    keeper.warning("study %s forgotten", STUDY)
+    with about(STUDY):
+        keeper.warning("study %s forgotten", STUDY)
     lines = study_lines(tmp_path / "logs", STUDY, 10)
     assert [line["message"] for line in lines] == ["job 0123456789abcdef failed", f"study {STUDY} forgotten"]
     assert (lines[0]["job"], lines[0]["level"], lines[0]["study"]) == ("0123456789abcdef", "WARNING", STUDY)
-    assert subject() == ""
+    assert subject() == {}
 
 
 def test_a_traceback_is_kept_with_its_line(keeper: logging.Logger, tmp_path: Path) -> None:
