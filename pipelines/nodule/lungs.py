@@ -1,4 +1,4 @@
-"""Lung segmentation on a 3 mm grid in 0.2 s, which bounds the search and tells the sides apart."""
+"""Lung segmentation on a 3 mm grid in half a second, which bounds the search and tells the sides apart."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from scipy import ndimage
 
+from pipelines.nodule.masses import GAS_HU, Region, dense_regions
 from pipelines.nodule.sides import GRID_MM, not_assessed
 
 AIR_HU = -400.0
 BODY_HU = -300.0
-GAS_HU = -960.0
-"""Median of what holds no tissue at all: even emphysema is denser."""
 SMALLEST_LUNG_ML = 150.0
 """Less aerated volume than this, away from the image border, is bowel gas or a trachea, not lungs."""
 SMALLEST_LUNG_SHARE = 0.08
@@ -40,6 +39,8 @@ class Lungs:
     """The same on the highest one."""
     not_assessed: str = ""
     """See ``sides.not_assessed``."""
+    dense: tuple[Region, ...] = ()
+    """See ``masses.dense_regions``."""
 
 
 def to_grid(hu: npt.NDArray[np.float32], spacing: tuple[float, float, float], grid_mm: float) -> torch.Tensor:
@@ -80,13 +81,15 @@ def find_lungs(hu: npt.NDArray[np.float32], spacing: tuple[float, float, float])
     ball = z * z + y * y + x * x <= radius * radius
     closed = ndimage.binary_closing(np.pad(lungs_mask, radius), ball)[(slice(radius, -radius),) * 3]
     closed = ndimage.binary_dilation(closed | lungs_mask, iterations=1)
+    midline = _midline(lungs_mask)
     return Lungs(
         mask=closed,
         found=True,
-        midline=_midline(lungs_mask),
+        midline=midline,
         lowest_cm2=_lung_cm2(lungs_mask[0], small[0]),
         highest_cm2=_lung_cm2(lungs_mask[-1], small[-1]),
         not_assessed=not_assessed(lungs_mask, small > BODY_HU),
+        dense=tuple(dense_regions(lungs_mask, small, midline)),
     )
 
 

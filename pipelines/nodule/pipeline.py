@@ -31,7 +31,7 @@ from pipelines.nodule.search import Found, Networks, Nodule, search
 from pipelines.options import parameters_of
 from pipelines.weights import load_weights
 
-VERSION = "2.2.0"
+VERSION = "2.3.0"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_MM = 6.5
 """Larger voxels than this along any axis cannot show a nodule."""
@@ -109,7 +109,7 @@ class NodulePipeline:
             maps=maps,
             remarks=tuple(remarks),
             looked_for=(codes.SCT.Nodule,),
-            partial=lungs.not_assessed,
+            partial=" ".join(filter(None, (lungs.not_assessed, unexplained(lungs, volume.array.shape, shown)))),
             cut_off=cut_off("The lungs are", lungs.lowest_cm2, lungs.highest_cm2, LIMIT_CM2),
         )
 
@@ -137,6 +137,33 @@ class NodulePipeline:
     def large_enough(self, found: Sequence[Nodule]) -> list[Nodule]:
         """Those of ``found`` that have the least diameter of the options."""
         return [n for n in found if n.outline.diameter_mm >= self.options.min_diameter_mm]
+
+
+def unexplained(lungs: Lungs, shape: Sequence[int], nodules: Sequence[Nodule]) -> str:
+    """Which large dense regions no nodule explains, in words for a radiologist; empty for none.
+
+    A nodule explains a region when its centre lies there and it is at least half as wide: small ones lie in masses too.
+    """
+    per_cell = np.array(shape) / lungs.mask.shape
+    centres = [
+        (np.argwhere(n.outline.mask).mean(0) + [s.start for s in n.outline.box] + 0.5) / per_cell // 1 for n in nodules
+    ]
+    regions = [
+        region
+        for region in lungs.dense
+        if not any(
+            region.around(centre) and 2 * n.outline.diameter_mm >= region.diameter_mm
+            for n, centre in zip(nodules, centres, strict=True)
+        )
+    ]
+    if not regions:
+        return ""
+    places = []
+    for region in regions:
+        side = "left" if region.centre[2] > lungs.midline else "right"
+        zone = third(lungs, region.centre, lungs.mask.shape).meaning.split()[0].lower()
+        places.append(f"{zone} zone of the {side} lung, at least {region.diameter_mm:.0f} mm")
+    return f"A mass or consolidation that no reported nodule explains was not assessed: {'; '.join(places)}."
 
 
 def _numbered(lesion: Lesion, number: int) -> Lesion:

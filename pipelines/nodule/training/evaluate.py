@@ -19,10 +19,11 @@ from pipelines.nodule.pipeline import NodulePipeline
 from pipelines.nodule.search import Nodule
 from pipelines.nodule.training.figures import outline_figures, verdict_figures
 from pipelines.nodule.training.froc import draw_froc, planted_figures, searched, summary
+from pipelines.nodule.training.mass_figures import mass_figures
 from pipelines.nodule.training.planting import annotated
 from pipelines.nodule.training.scans import HELD_OUT_SCAN, TRAINING_SCANS, read_scan
 
-FIGURES = ("real", "classifier", "outlines", "planted")
+FIGURES = ("real", "classifier", "outlines", "planted", "masses")
 
 
 def centre_lps(nodule: Nodule, volume: Volume) -> npt.NDArray[np.float64]:
@@ -80,7 +81,12 @@ def real_scan(pipeline: NodulePipeline, data: Path, name: str) -> dict[str, Any]
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), help="other than the packaged ones")
 @click.option("--figure", "figures", type=click.Choice(FIGURES), multiple=True, help="only these (repeat)")
 @click.option("--scan", "scans", multiple=True, help="series under studies/ to plant nodules in (repeat)")
-@click.option("--repeats", default=2, show_default=True, help="copies of each scan with 20 nodules planted")
+@click.option(
+    "--repeats",
+    default=2,
+    show_default=True,
+    help="copies of each scan with 20 nodules; masses: 4 times as many",
+)
 @click.option("--dose", is_flag=True, help="also at a quarter of the dose, and denoised (minutes a scan)")
 @click.option("--threshold", type=float, help="other than the shipped one")
 @click.option("--curve", type=click.Path(path_type=Path), help="PNG file for the FROC curves of the planted nodules")
@@ -125,6 +131,8 @@ def main(
             draw_froc(
                 {f"{scan}, {name}": tally for scan, doses in found.items() for name, tally in doses.items()}, curve
             )
+    if "masses" in wanted:
+        result["masses"] = mass_figures(data, scans or (HELD_OUT_SCAN, *TRAINING_SCANS), 4 * repeats)
     result["peak_rss_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
     print(json.dumps(result, indent=None if as_json else 1))
 

@@ -78,6 +78,17 @@ def spheroid(rng: np.random.Generator, diameter_mm: float) -> Shape:
     return Shape(cover=cover.astype(np.float32), texture=hu, diameter_mm=diameter_mm)
 
 
+def solid_mass(rng: np.random.Generator, diameter_mm: float) -> Shape:
+    """Ellipsoid of soft tissue, larger than anything that is trained with."""
+    axes = np.exp(rng.normal(0, 0.15, 3)).astype(np.float32)
+    axes *= diameter_mm / 2 / np.prod(axes) ** (1 / 3)
+    turn = Rotation.random(random_state=int(rng.integers(2**31))).as_matrix().astype(np.float32)
+    depth = np.linalg.norm(_grid(int(np.ceil(axes.max())) + 3) @ turn / axes, axis=-1)
+    cover = 1 / (1 + np.exp(np.clip((depth - 1) * diameter_mm / 2, -30, 30)))
+    hu = _texture(rng, cover, np.ones_like(cover), 0.0, float(np.clip(rng.normal(30, 20), -20, 90)))
+    return Shape(cover=cover.astype(np.float32), texture=hu, diameter_mm=diameter_mm)
+
+
 def tube(rng: np.random.Generator) -> Shape:
     """A curved vessel, at times forked: made with the same edge, noise and blending as a nodule, but none."""
     half = int(rng.integers(14, 24))
