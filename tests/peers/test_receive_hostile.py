@@ -23,6 +23,7 @@ from pydicom.uid import (
 from raw_peer import RAW_CT, answer, c_store_begin, connection, encode_command, p_data
 from real_peers import dcmtk
 from receivers import (
+    SOON_SECONDS,
     Node,
     ReceiverProcess,
     associate,
@@ -79,12 +80,15 @@ def test_what_is_no_dicom_is_cut_off_and_others_are_served(tmp_path: Path, garba
 
 
 def test_silent_connections_do_not_use_up_the_limit_of_associations(tmp_path: Path) -> None:
-    with receiving(tmp_path / "node", ae="max_associations = 4") as node, ExitStack() as silent:
+    with (
+        receiving(tmp_path / "node", ae="max_associations = 4\nassociation_timeout_seconds = 60.0") as node,
+        ExitStack() as silent,
+    ):
         for _ in range(40):
             silent.enter_context(connection(node))
         begun = time.monotonic()
         assert store_works(node)
-        assert time.monotonic() - begun < 5.0
+        assert time.monotonic() - begun < SOON_SECONDS
 
 
 def test_too_many_silent_connections_are_closed_at_once_and_the_rest_when_their_time_is_up(tmp_path: Path) -> None:
@@ -114,7 +118,7 @@ def test_a_peer_that_stalls_inside_a_pdu_is_cut_off(tmp_path: Path, trickle: boo
         opened.sendall(p_data(3, bytes(10_000))[:500])
         begun = time.monotonic()
         opened.settimeout(0.2)
-        while time.monotonic() - begun < 15.0:
+        while time.monotonic() - begun < 60.0:
             try:
                 if trickle:
                     opened.sendall(b"x")
@@ -124,7 +128,7 @@ def test_a_peer_that_stalls_inside_a_pdu_is_cut_off(tmp_path: Path, trickle: boo
                 continue
             except ConnectionError:
                 break
-        assert time.monotonic() - begun < 5.0
+        assert time.monotonic() - begun < SOON_SECONDS
         until(lambda: threading.active_count() < 8)
         assert store_works(node)
 
@@ -164,7 +168,7 @@ def test_a_connection_reset_in_the_middle_of_an_image_leaves_nothing(node: Node)
         opened.sendall(associate_rq(RAW_CT))
         assert answer(opened)[0] == 2
         opened.sendall(c_store_begin())
-        time.sleep(0.2)
+        until(lambda: len(node.files()) == 1)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     assert store_works(node)
     assert len(node.files()) == 1
@@ -257,7 +261,7 @@ def test_a_store_under_way_is_answered_before_the_receiver_stops(tmp_path: Path)
         command.AffectedSOPClassUID, command.AffectedSOPInstanceUID = CTImageStorage, dataset.SOPInstanceUID
         command.CommandField, command.MessageID, command.Priority, command.CommandDataSetType = 1, 1, 0, 1
         opened.sendall(p_data(3, encode_command(command)) + p_data(0, data[:half]))
-        time.sleep(0.3)
+        until(lambda: len(node.files()) == 1)
         stopping = threading.Thread(target=receiver.stop)
         stopping.start()
         time.sleep(0.5)
@@ -267,7 +271,7 @@ def test_a_store_under_way_is_answered_before_the_receiver_stops(tmp_path: Path)
         assert response[0] == 4  # P-DATA-TF with the C-STORE-RSP
         assert b"\0\0\0\x09\2\0\0\0\0\0" in response  # (0000,0900) Status 0x0000
         assert answer(opened)[0] == 7  # A-ABORT
-        stopping.join(10.0)
+        stopping.join(60.0)
         assert not stopping.is_alive()
     assert [row.sop_instance_uid for row in node.rows(instance)] == [dataset.SOPInstanceUID]
     with pytest.raises(ConnectionRefusedError):
@@ -284,7 +288,7 @@ def test_a_stop_does_not_wait_for_silent_and_stalled_peers(tmp_path: Path) -> No
             stalled.sendall(c_store_begin())
             idle = associate(node, CT)
             assert idle.is_established
-            time.sleep(0.3)
+            until(lambda: len(node.files()) == 1)
             begun = time.monotonic()
-        assert time.monotonic() - begun < 9.0  # its grace is 2 s
+        assert time.monotonic() - begun < SOON_SECONDS  # its grace is 2 s
         until(lambda: not any("association-" in thread.name for thread in threading.enumerate()))

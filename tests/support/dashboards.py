@@ -53,7 +53,7 @@ class Dashboard:
     def browser(self, name: str = "", trusting: ssl.SSLContext | None = None) -> httpx.Client:
         """Logged in as ``name``; not at all without. ``trusting``: over TLS."""
         address = f"{'https' if trusting else 'http'}://127.0.0.1:{self.config.web.port}"
-        browser = httpx.Client(base_url=address, timeout=30.0, trust_env=False, verify=trusting or True)
+        browser = httpx.Client(base_url=address, timeout=120.0, trust_env=False, verify=trusting or True)
         self._browsers.append(browser)
         if name:
             assert self.log_in(browser, name, PASSWORD).status_code == 303

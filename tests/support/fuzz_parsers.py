@@ -55,11 +55,11 @@ def header() -> Dataset:
 
 def try_rule(condition: bytes) -> bool:
     """Whether it is a rule; it must then give a decision. Raises what is a finding."""
-    begun = time.monotonic()
+    begun = time.thread_time()
     with suppress(ConfigError):
         rules = parse(RULE + condition.decode("utf-8", "replace")).rules
         assert decide(header(), rules, Origin()).outcome in ("routed", "ignored", "waiting")
-        assert time.monotonic() - begun < SLOW_SECONDS, condition
+        assert time.thread_time() - begun < SLOW_SECONDS, condition
         return True
     return False
 

@@ -35,6 +35,8 @@ from node.receive import Receiver
 from node.spool import Spool
 
 _START_SECONDS = 60.0
+SOON_SECONDS = 25.0
+"""Long enough for a machine under load, and less than 60 s, the timer that would end a wait for a silent peer."""
 
 
 def configuration(folder: Path, port: int, ae: str = "", storage: str = "min_free_gib = 0.0") -> str:
@@ -171,7 +173,7 @@ def associate(
 ) -> Association:
     """A pynetdicom association with (abstract syntax, transfer syntaxes); look at ``is_established`` yourself."""
     entity = AE(ae_title=calling)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
     proposed = [build_context(abstract, transfer) for abstract, transfer in contexts]  # type: ignore[arg-type]
     return entity.associate("127.0.0.1", node.port, proposed, ae_title=called, **options)
 
@@ -260,7 +262,7 @@ def associate_rq(
     return b"\1\0" + len(body).to_bytes(4, "big") + body
 
 
-def until(condition: Any, seconds: float = 20.0) -> None:
+def until(condition: Any, seconds: float = 60.0) -> None:
     """Wait for a condition; fail when it does not come."""
     deadline = time.monotonic() + seconds
     while not condition():

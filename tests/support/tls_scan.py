@@ -50,7 +50,7 @@ def _context(ca: str, own: tuple[str, str] | None, version: ssl.TLSVersion, suit
 def _answers(host: str, port: int, context: ssl.SSLContext) -> str:
     """The protocol of the handshake; empty when there is none."""
     try:
-        with socket.create_connection((host, port), timeout=10.0) as plain, context.wrap_socket(plain) as secured:
+        with socket.create_connection((host, port), timeout=60.0) as plain, context.wrap_socket(plain) as secured:
             return (secured.version() or "").replace(".", "_")
     except OSError:
         return ""

@@ -84,6 +84,8 @@ def test_gas_below_the_lungs_and_the_trachea_above_them_are_no_lung(chest: Volum
     assert lungs_cut_off(chest.with_array(gas)) == ""
 
 
+@pytest.mark.thorough
+@pytest.mark.timeout(900)
 def test_a_cut_off_series_is_partial_whatever_was_found(chest: Volume, brain: Volume) -> None:
     torch.set_num_threads(1)
     for package, volume, series in ((nodule, chest, {"modality": "CT"}), (tumor, brain, {"modality": "MR"})):
@@ -120,6 +122,7 @@ def test_a_lung_without_air_is_said_not_to_be_assessed(chest: Volume, side: str)
     assert gone.not_assessed.startswith(f"The {side} lung holds less than half the air of the other over ")
 
 
+@pytest.mark.thorough
 def test_an_unexplained_dense_lung_is_partial_and_never_no_findings(chest: Volume) -> None:
     torch.set_num_threads(1)
     pipeline = nodule.create(weights=None, device="cpu", options={"threshold": 0.99})

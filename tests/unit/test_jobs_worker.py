@@ -62,7 +62,7 @@ def test_unmet_needs_are_found_before_the_pipeline_runs(shared: Worker, tmp_path
 def test_model_stays_loaded_between_jobs(shared: Worker, tmp_path: Path, notes: Path) -> None:
     one = task(tmp_path, log=str(notes / "log"))
     shared.run(one, wanted)
-    assert shared.run(one, wanted).timings["load"] < 0.05
+    assert shared.run(one, wanted).timings["load"] < 1.0
     first, second = (notes / "log").read_text().split()
     assert first == second
 
@@ -72,7 +72,7 @@ def test_output_of_a_pipeline_goes_to_the_log(
 ) -> None:
     caplog.set_level(logging.INFO, "node.inference.worker")
     shared.run(task(tmp_path, does="print"), wanted)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while "cpu: from a library" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.05)
     assert "cpu: from python" in caplog.text
@@ -117,7 +117,7 @@ def test_pipeline_that_runs_too_long_is_killed(tmp_path: Path, notes: Path) -> N
             worker.run(task(tmp_path, does="hang", log=str(notes / "log")), wanted)
     finally:
         worker.close()
-    assert 1.0 < time.monotonic() - started < 20.0
+    assert 1.0 < time.monotonic() - started < 120.0
     assert not alive(int((notes / "log").read_text()))
 
 
@@ -175,7 +175,7 @@ def test_child_dies_with_its_parent(tmp_path: Path, notes: Path) -> None:
     assert alive(child)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while alive(child):
         assert time.monotonic() < deadline
         time.sleep(0.05)

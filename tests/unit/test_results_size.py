@@ -35,6 +35,7 @@ def _segments(source: SourceSeries, count: int) -> Findings:
     )
 
 
+@pytest.mark.thorough
 def test_a_seg_is_held_in_memory_once_while_it_is_made(tmp_path: Path) -> None:
     source = source_of(tmp_path, ct_series(24, 256))
     found = analysis(_segments(source, 12))

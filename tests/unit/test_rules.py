@@ -192,9 +192,9 @@ def test_a_trace_never_holds_a_value_that_tells_who_the_patient_is():
 
 
 def test_a_pattern_that_would_backtrack_for_ever_takes_no_time():
-    started = time.monotonic()
+    started = time.thread_time()
     assert says(header(ImageComments="a" * 10_000 + "!"), 'ImageComments = "re:^(a+)+$"').outcome == "ignored"
-    assert time.monotonic() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def test_a_value_that_its_vr_does_not_allow_matches_nothing_and_stops_nothing():

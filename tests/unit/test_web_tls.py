@@ -21,7 +21,7 @@ from node.web.tls_reload import ReloadingTls
 def name_at(port: int, trusting: ssl.SSLContext) -> str:
     """Common name of the certificate that is shown."""
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=10.0) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=60.0) as plain,
         trusting.wrap_socket(plain, server_hostname="127.0.0.1") as opened,
     ):
         subject = opened.getpeercert()["subject"]  # type: ignore[index]
