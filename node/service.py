@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
+from sqlalchemy import Engine
 
 from node.actor import running
 from node.config import Config, load
@@ -42,7 +42,7 @@ DELIVERY_RETRIES = Retries(max_attempts=None, first_seconds=5.0, max_seconds=900
 """For failures outside a destination; each destination has its own delays."""
 
 
-def open_storage(config: Config) -> tuple[sa.Engine, Spool]:
+def open_storage(config: Config) -> tuple[Engine, Spool]:
     """The ledger and the spool of a configuration; made when they do not exist yet."""
     spool = Spool(config.storage.folder, synced=config.storage.durability == "full")
     return open_ledger(ledger_url(config.storage.ledger_url, config.storage.folder)), spool
@@ -99,7 +99,7 @@ def _beating() -> Iterator[None]:
 
 
 @contextmanager
-def _told(config: Config, engine: sa.Engine, role: str) -> Iterator[None]:
+def _told(config: Config, engine: Engine, role: str) -> Iterator[None]:
     """Start and stop, for the audit trail."""
     us = f"{config.ae.title.strip()} {role}"
     give_notice(engine, "start", who=us)
@@ -112,7 +112,7 @@ class Duty:
     """What a role is given."""
 
     config: Config
-    engine: sa.Engine
+    engine: Engine
     spool: Spool
     shutdown: ShutdownSignals
     descriptors: tuple[int, ...]

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import sqlalchemy as sa
 from rich.table import Table
+from sqlalchemy import Connection
 
 from node.demo.scanner import DicomFile
-from node.ledger.tables import decision, delivery, job, series
-
-_OVER = ("COMPLETED", "CANCELED")
+from node.ledger import ACTIVE, DecisionOutcome, JobState
+from node.ledger.decisions import decision_of
+from node.ledger.jobs import Job, jobs_of
+from node.ledger.pending_deliveries import deliveries_of
+from node.ledger.series import series_with_uid
 
 
 @dataclass(frozen=True)
@@ -60,50 +62,37 @@ def sent_series(files: Sequence[DicomFile]) -> tuple[Sent, ...]:
     return tuple(Sent(uid, name or uid, counts[uid]) for uid, name in names.items())
 
 
-def progress(connection: sa.Connection, sent: Sequence[Sent]) -> tuple[Progress, ...]:
+def progress(connection: Connection, sent: Sequence[Sent]) -> tuple[Progress, ...]:
     """One row for each pipeline that works on each series."""
     rows: list[Progress] = []
     for one in sent:
-        state = connection.execute(
-            sa.select(series).where(series.c.series_instance_uid == one.series_instance_uid)
-        ).one_or_none()
-        if state is None:
+        series = series_with_uid(connection, one.series_instance_uid)
+        if series is None:
             rows.append(Progress(one.name, f"0/{one.images}", "being sent"))
             continue
-        verdict = connection.execute(
-            sa.select(decision).where(
-                decision.c.series_instance_uid == one.series_instance_uid, decision.c.generation == state.generation
-            )
-        ).one_or_none()
-        routed = "" if verdict is None else str(verdict.outcome)
-        head = (one.name, f"{state.instances}/{one.images}", routed or str(state.state).lower())
-        jobs = connection.execute(
-            sa.select(job)
-            .where(job.c.series_instance_uid == one.series_instance_uid, job.c.generation == state.generation)
-            .order_by(job.c.pipeline)
-        ).all()
+        decision = decision_of(connection, series)
+        state = series.state.lower() if decision is None else decision.outcome
+        head = (one.name, f"{series.instances}/{one.images}", state)
+        jobs = jobs_of(connection, series)
         if not jobs:
-            ignored = verdict is not None and verdict.outcome in ("ignored", "held")
-            rows.append(Progress(*head, over=ignored, reason=str(verdict.reason) if verdict else ""))
-        rows += [_job(connection, head, work, state.last_at) for work in jobs]
+            ended = decision is not None and decision.outcome in (DecisionOutcome.IGNORED, DecisionOutcome.HELD)
+            rows.append(Progress(*head, over=ended, reason=decision.reason if decision is not None else ""))
+        rows += [_job(connection, head, job, series.last_at) for job in jobs]
     return tuple(rows)
 
 
-def _job(
-    connection: sa.Connection, head: tuple[str, str, str], work: sa.Row[tuple[object, ...]], last_at: float
-) -> Progress:
-    states = connection.scalars(sa.select(delivery.c.state).where(delivery.c.job_id == work.id)).all()
-    over = work.state in _OVER
+def _job(connection: Connection, head: tuple[str, str, str], job: Job, last_at: float) -> Progress:
+    over = job.state not in ACTIVE
     return Progress(
         *head,
-        pipeline=str(work.pipeline),
-        stage=str(work.state if over else f"{work.stage} {work.state.lower()}"),
-        outcome=str(work.outcome or ""),
-        delivered=", ".join(sorted(set(states))),
-        seconds=work.updated_at - last_at if over else None,
-        reason=str(work.reason or ""),
+        pipeline=job.pipeline,
+        stage=job.state if over else f"{job.stage} {job.state.lower()}",
+        outcome=job.outcome or "",
+        delivered=", ".join(sorted({delivery.state for delivery in deliveries_of(connection, job.id)})),
+        seconds=job.updated_at - last_at if over else None,
+        reason=job.reason or "",
         over=over,
-        good=work.state != "CANCELED" and work.outcome != "failed",
+        good=job.state != JobState.CANCELED and job.outcome != "failed",
     )
 
 

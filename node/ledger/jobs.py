@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from node.errors import NotFoundError
 from node.ledger.clock_steps import passed
 from node.ledger.engine import now
+from node.ledger.series import Series
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState
 from node.ledger.tables import delivery, instance, job, result, stopped
 
@@ -135,6 +136,16 @@ def list_jobs(connection: sa.Connection, *, study: str | None = None, limit: int
     if study is not None:
         query = query.where(job.c.study_instance_uid == study)
     return [_job(row) for row in connection.execute(query)]
+
+
+def jobs_of(connection: sa.Connection, of: Series) -> list[Job]:
+    """The jobs of the last generation of a series, by pipeline."""
+    query = sa.select(job).where(
+        job.c.study_instance_uid == of.study_instance_uid,
+        job.c.series_instance_uid == of.series_instance_uid,
+        job.c.generation == of.generation,
+    )
+    return [_job(row) for row in connection.execute(query.order_by(job.c.pipeline))]
 
 
 def is_active(connection: sa.Connection, job_id: str) -> bool:
