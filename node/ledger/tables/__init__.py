@@ -1,0 +1,61 @@
+"""Tables of the ledger. Times (``*_at``) are seconds since 1970 UTC; paths are relative to ``[storage] folder``.
+
+The words of states are in ``node.ledger.states``. Nobody outside the ledger sees a table.
+"""
+
+from node.ledger.tables.columns import metadata
+from node.ledger.tables.deliveries import circuit, delivery, delivery_instance, delivery_kind
+from node.ledger.tables.jobs import candidate, decision, job, job_fact, original, replaced, result
+from node.ledger.tables.operation import alarm, event, executor, notice, secret, stopped
+from node.ledger.tables.received import (
+    association,
+    commitment,
+    commitment_instance,
+    conflict,
+    instance,
+    procedure_step,
+    procedure_step_instance,
+    refusal,
+    rejection,
+    series,
+)
+
+__all__ = [
+    "RENAMED",
+    "alarm",
+    "association",
+    "candidate",
+    "circuit",
+    "commitment",
+    "commitment_instance",
+    "conflict",
+    "decision",
+    "delivery",
+    "delivery_instance",
+    "delivery_kind",
+    "event",
+    "executor",
+    "instance",
+    "job",
+    "job_fact",
+    "metadata",
+    "notice",
+    "original",
+    "procedure_step",
+    "procedure_step_instance",
+    "refusal",
+    "rejection",
+    "replaced",
+    "result",
+    "secret",
+    "series",
+    "stopped",
+]
+
+RENAMED = {
+    "instance": {"sha256": "digest"},
+    "conflict": {"sha256": "digest"},
+    "result": {"sha256": "digest"},
+    "delivery_instance": {"sent_sha256": "sent_digest"},
+}
+"""Columns that had another name in older versions, by table: before -> now."""

@@ -1,0 +1,136 @@
+"""What was decided and analysed: decisions, candidates, jobs and their results."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from node.ledger.tables.columns import metadata, number, text, time
+
+decision = sa.Table(  # one per generation of a series: what was decided and the trace that explains it
+    "decision",
+    metadata,
+    text("study_instance_uid", key=True),
+    text("series_instance_uid", key=True),
+    sa.Column("generation", sa.Integer, primary_key=True),
+    text("outcome"),  # DecisionOutcome
+    text("reason"),
+    sa.Column("trace", sa.JSON, nullable=False),
+    time("decided_at"),
+    text("cause", null=True),  # DecisionCause; null: the rules decided
+    text("incomplete", null=True),  # what of this generation is known to be missing, in words for a radiologist
+    text("caveat", null=True),  # what may be missing, likewise
+)
+
+candidate = sa.Table(  # a series that a rule of studies weighs against others, or a companion that it looks for
+    "candidate",
+    metadata,
+    text("study_instance_uid", key=True),
+    text("series_instance_uid", key=True),
+    text("rule", key=True),
+    text("companion", key=True),  # its name; "": the series matches the rule itself
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("marks", sa.JSON, nullable=False),  # [number, words] by each preference of the rule; smaller is better
+    sa.Column("region", sa.JSON, nullable=True),  # as node.routing.region; null: not known
+    sa.Column("urgent", sa.Boolean, nullable=False),
+    time("complete_at"),
+    time("decided_at", null=True),  # null: the rule still waits; always null for companions
+    sa.Column("chosen", sa.Boolean, nullable=True),  # null: not decided
+    sa.Index("candidate_open", "companion", "decided_at"),
+)
+
+job = sa.Table(  # one per pipeline and generation of a series
+    "job",
+    metadata,
+    text("id", key=True),
+    text("study_instance_uid"),
+    text("series_instance_uid"),
+    sa.Column("generation", sa.Integer, nullable=False),
+    text("pipeline"),
+    text("rule"),
+    sa.Column("companions", sa.JSON, nullable=True),  # Series Instance UID by name; null: none
+    sa.Column("destinations", sa.JSON, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),  # 1 high, 2 medium, 3 low
+    text("state"),  # JobState
+    text("stage"),  # JobStage
+    sa.Column("run", sa.Integer, nullable=False),  # grows with retry and re-enqueue; part of the workflow id
+    sa.Column("attempt", sa.Integer, nullable=False),
+    time("next_at", null=True),
+    text("outcome", null=True),  # of node.config.routing.Outcome, or WithoutAnalysis
+    text("reason", null=True),  # of the outcome or of the cancellation, in words
+    text("error", null=True),  # of the last attempt
+    time("created_at"),
+    time("updated_at"),
+    time("traced_at", null=True),  # when its trace was sent to a collector
+    text("incomplete", null=True),  # as of its generation's decision: no outcome says more than *partial* then
+    text("caveat", null=True),
+    time("progress_at", null=True),  # when it entered its stage; null: before this was kept
+    sa.Index("job_study", "study_instance_uid"),
+    sa.Index("job_state", "state", "updated_at"),
+)
+
+job_fact = sa.Table(  # what an analysis was like; names nobody and outlives its study, so that drift can be seen
+    "job_fact",
+    metadata,
+    text("job_id", key=True),
+    text("pipeline"),
+    time("at"),
+    text("outcome"),
+    text("scanner"),
+    sa.Column("slices", sa.Integer, nullable=False),
+    sa.Column("voxels", sa.BigInteger, nullable=True),
+    number("slice_spacing_mm", null=True),
+    number("pixel_spacing_mm", null=True),
+    number("level_low", null=True),  # 5th percentile of the grey levels, in the unit of the series (CT: HU)
+    number("level_mid", null=True),
+    number("level_high", null=True),  # 95th percentile
+    sa.Column(
+        "histogram", sa.JSON, nullable=True
+    ),  # CT: shares of grey levels, see node.inference.analysis_statistics; else null
+    sa.Column("findings", sa.Integer, nullable=False),
+    sa.Column("scores", sa.JSON, nullable=False),  # probability of each finding, 0 to 1
+    text("device"),
+    number("run_seconds"),
+    number("host_mib", null=True),  # peak memory
+    number("device_mib", null=True),
+    sa.Index("job_fact_pipeline", "pipeline", "at"),
+)
+
+result = sa.Table(  # an encoded object; stored before it is sent
+    "result",
+    metadata,
+    text("sop_instance_uid", key=True),
+    text("job_id"),
+    text("sop_class_uid"),
+    text("transfer_syntax_uid"),
+    text("series_instance_uid"),
+    text("description"),
+    text("path"),
+    text("digest"),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    text("quarantine", null=True),  # why the gate holds it back
+    time("created_at"),
+    text("kind", null=True),  # as node.results names it; null: made before kinds were kept
+    text("analysis", null=True),  # key of the analysis; null: made before versions were counted, or a rejection note
+    sa.Column("version", sa.Integer, nullable=True),  # from 2 on it takes the place of another result; null: 1
+    text("replaces", null=True),  # when the result was made whose place it takes, see node.results.predecessor
+    sa.Index("result_job", "job_id"),
+)
+
+replaced = sa.Table(  # a result that a destination holds and that another result has taken the place of
+    "replaced",
+    metadata,
+    text("destination", key=True),
+    text("sop_instance_uid", key=True),
+    text("job_id"),  # that has replaced it
+    text("path"),
+    text("note_uid", null=True),  # SOP Instance UID of the rejection note that names it; "": given up; null: none yet
+    sa.Index("replaced_note", "note_uid"),
+)
+
+original = sa.Table(  # an image that a job sends on as it was received; a corrected one belongs to two
+    "original",
+    metadata,
+    text("job_id", key=True),
+    text("sop_instance_uid", key=True),
+    sa.Index("original_instance", "sop_instance_uid"),
+)

@@ -1,0 +1,71 @@
+"""What operators see and do, and the processes of the node."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from node.ledger.tables.columns import metadata, number, text, time
+
+event = sa.Table(  # the timeline that `explain` and the dashboard show
+    "event",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    time("at"),
+    text("study_instance_uid"),
+    text("series_instance_uid", null=True),
+    text("job_id", null=True),
+    text("kind"),  # of node.ledger.events.EventKind
+    text("stage", null=True),
+    sa.Column("attempt", sa.Integer, nullable=True),  # from 1
+    number("seconds", null=True),  # that the attempt took
+    text("destination", null=True),
+    text("error_code", null=True),  # of node.errors
+    sa.Column("parameters", sa.JSON, nullable=False),  # what else its sentence needs
+    sa.Index("event_study", "study_instance_uid", "at"),
+)
+
+stopped = sa.Table(  # pipelines whose jobs wait because an operator wants it
+    "stopped",
+    metadata,
+    text("pipeline", key=True),
+    time("at"),
+    text("who"),
+)
+
+alarm = sa.Table(  # a problem that people were told of and that lasts
+    "alarm",
+    metadata,
+    text("channel", key=True),  # mail, webhook
+    text("problem", key=True),
+    text("text"),
+    time("at"),
+)
+
+notice = sa.Table(  # for the audit trail, which takes the rows away
+    "notice",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    time("at"),
+    text("what"),
+    text("who"),
+    text("address"),
+    text("detail"),
+)
+
+executor = sa.Table(  # heartbeat of every process that executes stages
+    "executor",
+    metadata,
+    text("id", key=True),
+    text("role"),
+    text("host"),
+    sa.Column("pid", sa.Integer, nullable=False),
+    time("beat_at"),
+)
+
+secret = sa.Table(  # one row, "salt": what makes UIDs of results unpredictable; see node.inference.node_secret
+    "secret",
+    metadata,
+    text("name", key=True),
+    text("value"),
+    time("made_at"),
+)

@@ -1,0 +1,151 @@
+"""What was received: associations, instances, series, and what senders say about them."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from node.ledger.tables.columns import metadata, text, time
+
+association = sa.Table(
+    "association",
+    metadata,
+    text("id", key=True),
+    text("receiver"),  # process that serves it: a name in the spool; when it is dead, another one closes it
+    text("calling_ae"),
+    text("called_ae"),
+    text("peer_address"),
+    time("opened_at"),
+    time("closed_at", null=True),
+    time("audited_at", null=True),  # when the audit trail told of it
+    text("equipment", null=True),  # which device calls (receive.policy); null: an older version kept its address only
+    text("ending", null=True),  # AssociationEnding; null: open, or closed by an older version
+    text("ended_amid", null=True),  # EndedAmid
+)
+
+instance = sa.Table(
+    "instance",
+    metadata,
+    text("sop_instance_uid", key=True),
+    text("sop_class_uid"),
+    text("transfer_syntax_uid"),
+    text("study_instance_uid"),
+    text("series_instance_uid"),
+    text("modality"),  # "" when the file does not say
+    text("path"),
+    text("digest"),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    text("association_id", null=True),  # null: found in the spool at start-up
+    time("received_at"),
+    text("repeated_by", null=True),  # the last association that sent the same image again
+    sa.Index("instance_series", "study_instance_uid", "series_instance_uid"),
+    sa.Index("instance_association", "association_id"),
+)
+
+conflict = sa.Table(  # same SOP Instance UID, different bytes: kept beside, shown to the operator
+    "conflict",
+    metadata,
+    text("path", key=True),
+    text("sop_instance_uid"),
+    text("study_instance_uid"),
+    text("series_instance_uid"),
+    text("digest"),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    text("association_id", null=True),
+    time("received_at"),
+    text("kind", null=True),  # ConflictKind; null: not compared yet
+    text("changed", null=True),  # keywords of what differs
+    text("transfer_syntax_uid", null=True),
+    time("replaced_at", null=True),  # since when another identity counts in place of this one; null: it came after
+)
+
+commitment = sa.Table(  # Storage Commitment that a peer asked this node for
+    "commitment",
+    metadata,
+    text("calling_ae", key=True),
+    text("transaction_uid", key=True),
+    text("association_id"),
+    text("state"),  # CommitmentState
+    sa.Column("attempt", sa.Integer, nullable=False),
+    time("next_at", null=True),
+    text("error", null=True),
+    time("asked_at"),
+    time("updated_at"),
+    text("equipment", null=True),  # as in association; null: not known, its list completes no series
+)
+
+commitment_instance = sa.Table(
+    "commitment_instance",
+    metadata,
+    text("calling_ae", key=True),
+    text("transaction_uid", key=True),
+    text("sop_instance_uid", key=True),
+    text("sop_class_uid"),
+    sa.Column("failure", sa.Integer, nullable=True),  # Failure Reason (0008,1197); null: committed
+    sa.Index("commitment_instance_sop", "sop_instance_uid"),
+)
+
+procedure_step = sa.Table(  # Modality Performed Procedure Step
+    "procedure_step",
+    metadata,
+    text("sop_instance_uid", key=True),
+    text("study_instance_uid"),
+    text("modality"),
+    text("calling_ae"),
+    text("state"),  # ProcedureStepState
+    time("created_at"),
+    time("updated_at"),
+    text("equipment", null=True),  # as in association; null: not known, it says nothing about any series
+    sa.Index("procedure_step_study", "study_instance_uid"),
+)
+
+procedure_step_instance = sa.Table(  # what a step says that it made; an empty SOP Instance UID: the series as such
+    "procedure_step_instance",
+    metadata,
+    text("procedure_step_uid", key=True),
+    text("series_instance_uid", key=True),
+    text("sop_instance_uid", key=True),
+)
+
+series = sa.Table(
+    "series",
+    metadata,
+    text("study_instance_uid", key=True),
+    text("series_instance_uid", key=True),
+    text("modality"),
+    sa.Column("instances", sa.Integer, nullable=False),
+    time("first_at"),
+    time("last_at"),
+    text("state"),  # SeriesState; a late image makes it RECEIVING again
+    sa.Column("generation", sa.Integer, nullable=False),  # how often it has been complete
+    text("completed_by", null=True),  # the signal, in words
+    time("completed_at", null=True),
+    time("refused_at", null=True),  # when the node last learned that an image of it was not taken
+    sa.Column("doubts", sa.JSON, nullable=True),  # why it is not complete yet: {"about", "until"}; null: no doubt
+    sa.Index("series_state", "state", "last_at"),
+)
+
+refusal = sa.Table(  # an image that was not taken; a row of ``instance`` with its UIDs says that it came later
+    "refusal",
+    metadata,
+    text("study_instance_uid", key=True),  # "" when the data set did not say
+    text("series_instance_uid", key=True),
+    text("sop_instance_uid", key=True),  # "": unusable, or one of too many to name each
+    text("association_id", key=True),
+    text("calling_ae"),
+    text("peer_address"),
+    sa.Column("status", sa.Integer, nullable=True),  # of the C-STORE response; null: its message was cut off
+    text("reason"),
+    sa.Column("images", sa.Integer, nullable=False),
+    sa.Column("position", sa.JSON, nullable=True),  # Image Position (Patient), LPS mm; null: not known
+    time("at"),
+    sa.Index("refusal_caller", "calling_ae", "peer_address", "at"),
+)
+
+rejection = sa.Table(  # the last association of a caller that was rejected
+    "rejection",
+    metadata,
+    text("calling_ae", key=True),
+    text("peer_address", key=True),
+    text("reason"),
+    time("at"),
+)
