@@ -57,8 +57,8 @@ def status(*, config_path: Path, as_json: bool, studies: int) -> None:
 @click.argument("study_uid")
 def explain(*, config_path: Path, as_json: bool, study_uid: str) -> None:
     """Tell in plain words what was done with a study, and why."""
+    from node.operate.explain import describe
     from node.operate.explain import explain as read
-    from node.operate.explain import tell
     from node.service import open_storage
 
     engine, _ = open_storage(load(config_path))
@@ -66,7 +66,7 @@ def explain(*, config_path: Path, as_json: bool, study_uid: str) -> None:
     if as_json:
         print_json(found)
     else:
-        click.echo(tell(found))
+        click.echo(describe(found))
 
 
 @click.command()
@@ -78,18 +78,19 @@ def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
 
     Ends with status 7 when there is anything that is not accounted for.
     """
-    from node.operate.account import report as accounts
+    from node.operate.account.description import describe
+    from node.operate.account.report import account as balance_of
     from node.operate.account.rows import read
     from node.service import open_storage
 
     config = load(config_path)
     engine, spool = open_storage(config)
     rows = read(engine, spool, queue_minutes=config.notify.queue_minutes)
-    found = accounts.account(rows, config.is_owed, day.date() if day else None)
+    found = balance_of(rows, config.is_owed, day.date() if day else None)
     if as_json:
         print_json(asdict(found))
     else:
-        click.echo(accounts.tell(found))
+        click.echo(describe(found))
     if found.differences:
         raise LedgerError(
             f"{len(found.differences)} differences; `ainode explain STUDY_UID` tells what is known of each"
@@ -120,7 +121,7 @@ def verify(*, config_path: Path, as_json: bool) -> None:
     if as_json:
         print_json(asdict(found))
     else:
-        click.echo(verification.tell(found))
+        click.echo(verification.describe(found))
     if found.faults:
         raise LedgerError(f"{found.faults} files do not agree with the ledger; nothing was changed")
 

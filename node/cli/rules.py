@@ -45,7 +45,7 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
 
     from node.config import FORWARD
     from node.ledger.engine import now
-    from node.operate.explain import tell_trace
+    from node.operate.explain import describe_trace
     from node.routing.region import region_of
     from node.routing.replay_decisions import StudySeries, decide_study
     from node.routing.rules import Origin
@@ -79,7 +79,7 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
         for route in answer["routes"]:
             what = "images" if route["pipeline"] == FORWARD else f"{route['pipeline']}, results"
             click.echo(f"  -> {what} to {_names(route['destinations'])} (priority {route['priority']})")
-        for line in tell_trace(answer["trace"]):
+        for line in describe_trace(answer["trace"]):
             click.echo(line)
     if skipped:
         click.echo(f"{skipped} files are no DICOM")
@@ -99,7 +99,7 @@ def replay(*, config_path: Path, as_json: bool, since: float, new_config: Path) 
     from rich.progress import Progress
 
     from node.ledger.engine import now
-    from node.operate.explain import tell_trace
+    from node.operate.explain import describe_trace
     from node.routing.replay import replay as look_back
     from node.service import open_storage
 
@@ -122,7 +122,7 @@ def replay(*, config_path: Path, as_json: bool, since: float, new_config: Path) 
         click.echo(f"  series {change.series_instance_uid}: {change.modality}, {change.images} images")
         click.echo(f"  was      {_routes(change.before)}: {change.before_reason}")
         click.echo(f"  would be {_routes(change.after)}: {change.after_reason}")
-        for line in tell_trace(change.trace):
+        for line in describe_trace(change.trace):
             click.echo(line)
     click.echo(f"{found.series} series looked at, {len(found.changes)} would be routed differently")
     if found.unreadable:

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
 from sqlalchemy import Connection
 
 from node.demo.scanner import DicomFile
-from node.ledger import ACTIVE, DecisionOutcome, JobState
-from node.ledger.decisions import decision_of
-from node.ledger.jobs import Job, jobs_of
-from node.ledger.pending_deliveries import deliveries_of
-from node.ledger.series import series_with_uid
+from node.ledger.progress import OPEN, JobProgress, Progress, SeriesProgress
+from node.ledger.study_progress import progress_of
 
 
 @dataclass(frozen=True)
 class Sent:
     """One series as the scanner sent it."""
 
+    study_instance_uid: str
     series_instance_uid: str
     name: str
     images: int
 
 
 @dataclass(frozen=True)
-class Progress:
+class ProgressRow:
     """One pipeline on one series, or a series that has no pipeline (yet)."""
 
     name: str
@@ -57,46 +56,49 @@ HEADINGS = ("Series", "Images", "Series is", "Pipeline", "Job", "Outcome", "Deli
 
 def sent_series(files: Sequence[DicomFile]) -> tuple[Sent, ...]:
     """The series among ``files``, in their order."""
-    names = {f.series_instance_uid: f"{f.modality} {f.description}".strip() for f in files}
-    counts = {uid: sum(f.series_instance_uid == uid for f in files) for uid in names}
-    return tuple(Sent(uid, name or uid, counts[uid]) for uid, name in names.items())
+    names = {(f.study_instance_uid, f.series_instance_uid): f"{f.modality} {f.description}".strip() for f in files}
+    counts = Counter((f.study_instance_uid, f.series_instance_uid) for f in files)
+    return tuple(Sent(study, uid, name or uid, counts[study, uid]) for (study, uid), name in names.items())
 
 
-def progress(connection: Connection, sent: Sequence[Sent]) -> tuple[Progress, ...]:
+def progress(connection: Connection, sent: Sequence[Sent]) -> tuple[ProgressRow, ...]:
     """One row for each pipeline that works on each series."""
-    rows: list[Progress] = []
-    for one in sent:
-        series = series_with_uid(connection, one.series_instance_uid)
-        if series is None:
-            rows.append(Progress(one.name, f"0/{one.images}", "being sent"))
-            continue
-        decision = decision_of(connection, series)
-        state = series.state.lower() if decision is None else decision.outcome
-        head = (one.name, f"{series.instances}/{one.images}", state)
-        jobs = jobs_of(connection, series)
-        if not jobs:
-            ended = decision is not None and decision.outcome in (DecisionOutcome.IGNORED, DecisionOutcome.HELD)
-            rows.append(Progress(*head, over=ended, reason=decision.reason if decision is not None else ""))
-        rows += [_job(connection, head, job, series.last_at) for job in jobs]
-    return tuple(rows)
+    studies = progress_of(connection, dict.fromkeys(one.study_instance_uid for one in sent))
+    received = {one.series.series_instance_uid: one for study in studies for one in study.series}
+    return tuple(row for one in sent for row in _rows(one, received.get(one.series_instance_uid)))
 
 
-def _job(connection: Connection, head: tuple[str, str, str], job: Job, last_at: float) -> Progress:
-    over = job.state not in ACTIVE
-    return Progress(
+def _rows(sent: Sent, received: SeriesProgress | None) -> Iterator[ProgressRow]:
+    if received is None:
+        yield ProgressRow(sent.name, f"0/{sent.images}", "being sent")
+        return
+    undecided = received.routing in (Progress.RECEIVING, Progress.UNDECIDED)
+    state = received.series.state.lower() if undecided else str(received.routing)
+    head = (sent.name, f"{received.series.instances}/{sent.images}", state)
+    for work in sorted(received.current_jobs, key=lambda one: one.job.pipeline):
+        yield _job(head, work, received.series.last_at)
+    if not received.current_jobs:
+        yield ProgressRow(
+            *head, over=received.progress not in OPEN, reason=received.decision.reason if received.decision else ""
+        )
+
+
+def _job(head: tuple[str, str, str], work: JobProgress, last_at: float) -> ProgressRow:
+    job, over = work.job, work.progress not in OPEN
+    return ProgressRow(
         *head,
         pipeline=job.pipeline,
         stage=job.state if over else f"{job.stage} {job.state.lower()}",
         outcome=job.outcome or "",
-        delivered=", ".join(sorted({delivery.state for delivery in deliveries_of(connection, job.id)})),
+        delivered=", ".join(sorted({one.state for one in work.deliveries})),
         seconds=job.updated_at - last_at if over else None,
         reason=job.reason or "",
         over=over,
-        good=job.state != JobState.CANCELED and job.outcome != "failed",
+        good=work.progress not in (Progress.FAILED, Progress.CANCELLED, Progress.HELD),
     )
 
 
-def table(rows: Sequence[Progress]) -> Table:
+def table(rows: Sequence[ProgressRow]) -> Table:
     """``rows`` for a terminal."""
     shown = Table(title="The node at work", title_justify="left")
     for heading in HEADINGS:

@@ -24,7 +24,7 @@ from node.demo.gallery import compare, draw_all
 from node.demo.images import Truth
 from node.demo.pacs import Pacs, make_pacs
 from node.demo.phantom import write_brain_flair, write_chest_ct
-from node.demo.progress import Progress, progress, sent_series, table
+from node.demo.progress import ProgressRow, progress, sent_series, table
 from node.errors import PlatformError
 from node.ledger.engine import ledger_url, open_ledger
 from node.process.children import bound_to_parent
@@ -202,13 +202,13 @@ def _phantoms(folder: Path, console: Console) -> list[Truth]:
 
 def _follow(
     console: Console, peers: tuple[subprocess.Popen[bytes], Pacs], files: Sequence[scanner.DicomFile], folder: Path
-) -> tuple[Progress, ...]:
+) -> tuple[ProgressRow, ...]:
     """Show each stage as it happens until every series is dealt with."""
     node, pacs = peers
     sent = sent_series(files)
     engine = open_ledger(ledger_url("", folder / "node"))
     shown: set[tuple[str, ...]] = set()
-    rows: tuple[Progress, ...] = ()
+    rows: tuple[ProgressRow, ...] = ()
     with Live(table(rows), console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
         while not rows or not all(row.over for row in rows):
             if node.poll() is not None:

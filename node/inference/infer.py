@@ -21,9 +21,9 @@ from node.inference.prior_files import PriorFinder
 from node.inference.worker import TaskAborted, Worker, device_names, thread_count
 from node.jobs.stage import Done, Stage, retries
 from node.ledger import JobStage
+from node.ledger.analysis_statistics import latest_statistics, record_statistics
 from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import Job, get_job, is_active, source_paths
-from node.ledger.operator_switches import latest_facts, record_facts
 from node.ledger.transitions import record_outcome
 from node.spool import Spool
 from node.wording import timings_text
@@ -73,7 +73,7 @@ class Infer:
             job = get_job(connection, job_id)
             paths = source_paths(connection, job)
             companions = {name: source_paths(connection, job, name) for name in job.companions}
-            seen = _seen(latest_facts(connection, job.pipeline, _REMEMBERED))
+            seen = _seen(latest_statistics(connection, job.pipeline, _REMEMBERED))
         task = Task(
             job_id=job_id,
             pipeline=job.pipeline,
@@ -105,7 +105,7 @@ class Infer:
             )
             record_outcome(connection, job_id, reply.outcome, reply.reason)
             if reply.facts:
-                record_facts(connection, job_id, job.pipeline, _statistics(reply, worker.device))
+                record_statistics(connection, job_id, job.pipeline, _statistics(reply, worker.device))
 
         return Done(write=write)
 

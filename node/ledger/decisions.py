@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
 from node.ledger.events import EventKind, record_study_event
-from node.ledger.series import Series
 from node.ledger.states import DecisionCause, DecisionOutcome
 from node.ledger.tables import decision, job, result, series
 
@@ -31,13 +30,6 @@ class NewDecision:
     """What is known to be missing, in words for a radiologist."""
     caveat: str | None
     """What may be missing, likewise."""
-
-
-class RecordedDecision(NamedTuple):
-    """What a decision came to."""
-
-    outcome: DecisionOutcome
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +57,6 @@ def record_decision(connection: sa.Connection, new: NewDecision) -> None:
         reason=new.reason,
     )
     connection.execute(sa.insert(decision).values(**{**asdict(new), "trace": list(new.trace)}))
-
-
-def decision_of(connection: sa.Connection, of: Series) -> RecordedDecision | None:
-    """The decision on the last generation of a series."""
-    query = sa.select(decision.c.outcome, decision.c.reason)
-    row = connection.execute(query.where(_is(of.study_instance_uid, of.series_instance_uid, of.generation))).first()
-    return None if row is None else RecordedDecision(DecisionOutcome(row.outcome), row.reason)
 
 
 def trace_of(connection: sa.Connection, study: str, series_uid: str, generation: int) -> list[dict[str, Any]]:

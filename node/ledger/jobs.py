@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from node.errors import NotFoundError
 from node.ledger.clock_steps import passed
 from node.ledger.engine import now
-from node.ledger.series import Series
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState
 from node.ledger.tables import delivery, instance, job, result, stopped
 
@@ -138,14 +137,15 @@ def list_jobs(connection: sa.Connection, *, study: str | None = None, limit: int
     return [_job(row) for row in connection.execute(query)]
 
 
-def jobs_of(connection: sa.Connection, of: Series) -> list[Job]:
-    """The jobs of the last generation of a series, by pipeline."""
-    query = sa.select(job).where(
-        job.c.study_instance_uid == of.study_instance_uid,
-        job.c.series_instance_uid == of.series_instance_uid,
-        job.c.generation == of.generation,
-    )
-    return [_job(row) for row in connection.execute(query.order_by(job.c.pipeline))]
+def jobs_of(connection: sa.Connection, studies: Collection[str]) -> list[Job]:
+    """The jobs of some studies, oldest first."""
+    query = sa.select(job).where(job.c.study_instance_uid.in_(studies)).order_by(job.c.created_at, job.c.id)
+    return [_job(row) for row in connection.execute(query)]
+
+
+def has_jobs(connection: sa.Connection, pipeline: str) -> bool:
+    """Whether there is any job of the pipeline."""
+    return connection.scalar(sa.select(job.c.id).where(job.c.pipeline == pipeline).limit(1)) is not None
 
 
 def is_active(connection: sa.Connection, job_id: str) -> bool:
@@ -289,10 +289,7 @@ def delivered_jobs(connection: sa.Connection) -> list[str]:
 def _job(row: sa.Row[tuple[Any, ...]]) -> Job:
     fields = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
     del fields["traced_at"]  # the tracer's own
-    converted = {
-        "destinations": tuple(fields["destinations"]),
-        "companions": fields["companions"] or {},
-        "state": JobState(row.state),
-        "stage": JobStage(row.stage),
-    }
-    return Job(**{**fields, **converted})
+    fields["destinations"] = tuple(fields["destinations"])
+    fields["companions"] = fields["companions"] or {}
+    fields["state"], fields["stage"] = JobState(row.state), JobStage(row.stage)
+    return Job(**fields)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.clock_steps import passed
+from node.ledger.progress import DeliveryProgress
 from node.ledger.states import DeliveryState, JobState
 from node.ledger.tables import delivery, delivery_instance, delivery_kind, instance, job, original, replaced, result
 
@@ -76,17 +77,13 @@ class Stored:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeliveryStatus:
+class DeliveryStatus(DeliveryProgress):
     """One line of ``ainode status``."""
 
-    job_id: str
-    destination: str
-    state: DeliveryState
     attempt: int
     next_at: float | None
     error: str | None
     created_at: float
-    ended_at: float | None
     alarmed_at: float | None
     """When it was reported as overdue."""
     instances: int
@@ -207,6 +204,11 @@ def deliveries_of(connection: sa.Connection, job_id: str) -> list[DeliveryStatus
 def open_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
     """Every delivery that a destination has not stored yet, oldest first."""
     return statuses(connection, delivery.c.state.in_((DeliveryState.SCHEDULED, DeliveryState.IN_PROGRESS)))
+
+
+def overdue_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
+    """Every delivery that was reported as overdue and is still not done, oldest first."""
+    return statuses(connection, OVERDUE)
 
 
 def all_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from node.ledger.jobs import REJECTION
-from node.ledger.tables import result
+from node.ledger.tables import job, result
 
 
 class StoredResult(NamedTuple):
@@ -17,6 +19,35 @@ class StoredResult(NamedTuple):
     """Relative to ``[storage] folder``."""
     kind: str | None
     """``None``: made before kinds were kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """An encoded object and its file."""
+
+    sop_instance_uid: str
+    job_id: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    series_instance_uid: str
+    description: str
+    path: str
+    """Relative to ``[storage] folder``."""
+    digest: str
+    size: int
+    quarantine: str | None
+    """Why the gate holds it back."""
+    created_at: float
+    kind: str | None
+    """As ``node.results`` names it."""
+    analysis: str | None
+    """Key of the analysis."""
+    version: int | None
+    replaces: str | None
+    """When the result was made whose place it takes."""
+
+
+_COLUMNS = tuple(Result.__dataclass_fields__)
 
 
 def is_of_result(connection: sa.Connection, series_uid: str) -> bool:
@@ -39,3 +70,28 @@ def sendable_results(connection: sa.Connection, job_id: str) -> list[StoredResul
         result.c.job_id == job_id, result.c.quarantine.is_(None), ~note
     )
     return [StoredResult(*row) for row in connection.execute(query)]
+
+
+def results_of_job(connection: sa.Connection, job_id: str) -> list[Result]:
+    """The objects of a job, in the order in which they were made."""
+    query = sa.select(*result.c[_COLUMNS]).where(result.c.job_id == job_id)
+    rows = connection.execute(query.order_by(result.c.created_at))
+    return [Result(**row) for row in rows.mappings()]
+
+
+def results_of_study(connection: sa.Connection, study: str) -> list[Result]:
+    """The objects of all jobs of a study, in the order in which they were made."""
+    query = sa.select(*result.c[_COLUMNS]).join(job, job.c.id == result.c.job_id)
+    rows = connection.execute(query.where(job.c.study_instance_uid == study).order_by(result.c.created_at))
+    return [Result(**row) for row in rows.mappings()]
+
+
+def quarantined_by_study(connection: sa.Connection, studies: Collection[str]) -> dict[str, int]:
+    """How many results of each of ``studies`` the gate holds back; without those of which it holds none."""
+    query = (
+        sa.select(job.c.study_instance_uid, sa.func.count())
+        .join(result, result.c.job_id == job.c.id)
+        .where(job.c.study_instance_uid.in_(studies), result.c.quarantine.is_not(None))
+        .group_by(job.c.study_instance_uid)
+    )
+    return {str(study): number for study, number in connection.execute(query)}

@@ -39,11 +39,6 @@ def series_of_study(connection: sa.Connection, study: str) -> list[Series]:
     return _series(connection, series.c.study_instance_uid == study)
 
 
-def series_with_uid(connection: sa.Connection, series_uid: str) -> Series | None:
-    """The series with this UID."""
-    return next(iter(_series(connection, series.c.series_instance_uid == series_uid)), None)
-
-
 def instance_counts(connection: sa.Connection) -> dict[str, int]:
     """How many instances of each series are here, by Series Instance UID."""
     return {

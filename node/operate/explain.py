@@ -10,22 +10,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.errors import NotFoundError
-from node.ledger.conflicts import outdated_deliveries
+from node.ledger.conflicts import Outdated, outdated_deliveries
 from node.ledger.corrections import half_corrected
+from node.ledger.engine import snapshot
 from node.ledger.held_series import held
-from node.ledger.pending_deliveries import is_stored, kinds_of
+from node.ledger.pending_deliveries import is_stored
+from node.ledger.progress import SeriesProgress
 from node.ledger.refusals import refused_of
-from node.ledger.tables import conflict, decision, delivery, delivery_instance, event, instance, job, result, series
-from node.operate.account.refusals import refusals, tell_refusals
-from node.operate.account.report import tell_half_corrected, tell_held
+from node.ledger.states import ACTIVE, SeriesState
+from node.ledger.study_history import StudyHistory, study_history
+from node.operate.account.description import describe_half_corrected, describe_held
+from node.operate.account.refusals import Refusals, describe_refusals, refusals
 from node.operate.event_text import event_text
-
-
-def _rows(
-    connection: sa.Connection, table: sa.Table, *where: sa.ColumnElement[bool], order: str
-) -> list[dict[str, Any]]:
-    query = sa.select(table).where(*where).order_by(table.c[order])
-    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
@@ -33,85 +29,91 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
 
     Raises ``NotFoundError`` when the ledger does not know the study.
     """
-    with engine.connect() as connection:
-        found = _rows(connection, series, series.c.study_instance_uid == study_uid, order="first_at")
-        strays = _rows(
-            connection,
-            conflict,
-            conflict.c.study_instance_uid == study_uid,
-            conflict.c.series_instance_uid.not_in([entry["series_instance_uid"] for entry in found]),
-            order="received_at",
-        )
+    with snapshot(engine) as connection:
+        history = study_history(connection, study_uid)
         not_taken = refusals(connection, study_uid)
-        if not found and not strays and not not_taken:
+        if not (history.series or history.conflicts or not_taken):
             raise NotFoundError(f"study {study_uid}: not in the ledger; `ainode status` lists the latest studies")
-        outdated = outdated_deliveries(connection, study_uid)
-        half = half_corrected(connection, study_uid)
-        kept_back = held(connection, study_uid)
-        for entry in found:
-            belongs = [
-                (t.c.study_instance_uid == study_uid) & (t.c.series_instance_uid == entry["series_instance_uid"])
-                for t in (decision, conflict, job, instance)
-            ]
-            entry["decisions"] = _rows(connection, decision, belongs[0], order="generation")
-            entry["conflicts"] = _rows(connection, conflict, belongs[1], order="received_at")
-            waiting = (one for one in half if one.series_instance_uid == entry["series_instance_uid"])
-            entry["half_corrected"] = [tell_half_corrected(one) for one in waiting]
-            mixed = (one for one in kept_back if one.series_instance_uid == entry["series_instance_uid"])
-            entry["held"] = [tell_held(one) for one in mixed]
-            own = [one for one in not_taken if one.series_instance_uid == entry["series_instance_uid"]]
-            missing = refused_of(connection, study_uid, entry["series_instance_uid"])
+        jobs = _jobs(history, outdated_deliveries(connection, study_uid))
+        half, contradicting = half_corrected(connection, study_uid), held(connection, study_uid)
+        series = []
+        for progress in history.progress().series if history.series else ():
+            entry = _series(history, progress, jobs)
+            uid = entry["series_instance_uid"]
+            entry["half_corrected"] = [describe_half_corrected(one) for one in half if one.series_instance_uid == uid]
+            entry["held"] = [describe_held(one) for one in contradicting if one.series_instance_uid == uid]
+            own = [one for one in not_taken if one.series_instance_uid == uid]
+            missing = refused_of(connection, study_uid, uid)
             entry["refused"] = sum(one.images for one in missing)
-            entry["refusals"] = [tell_refusals(one) for one in own]
+            entry["refusals"] = [describe_refusals(one) for one in own]
             entry["refusals"] += [
                 f"{one.images} of an unknown series refused ({one.reason}), sent by {one.calling_ae} at that time"
                 for one in missing
                 if not one.series_instance_uid
             ]
-            entry["bytes"] = connection.scalar(sa.select(sa.func.sum(instance.c.size)).where(belongs[3])) or 0
-            entry["jobs"] = _rows(connection, job, belongs[2], order="created_at")
-            for one in entry["jobs"]:
-                one["outdated"] = {o.destination: o.changed for o in outdated if o.job_id == one["id"]}
-                one["results"] = _rows(connection, result, result.c.job_id == one["id"], order="created_at")
-                one["deliveries"] = _rows(connection, delivery, delivery.c.job_id == one["id"], order="created_at")
-                kinds = kinds_of(connection, one["id"])
-                for sent in one["deliveries"]:
-                    of = kinds.get(sent["destination"])
-                    sent["kinds"] = None if of is None else sorted(of)
-                    sent["instances"] = _rows(
-                        connection,
-                        delivery_instance,
-                        delivery_instance.c.job_id == one["id"],
-                        delivery_instance.c.destination == sent["destination"],
-                        order="sop_instance_uid",
-                    )
-        timeline = [
-            _with_text(row) for row in _rows(connection, event, event.c.study_instance_uid == study_uid, order="at")
-        ]
-    pipelines = {one["id"]: one["pipeline"] for entry in found for one in entry["jobs"]}
-    for line in timeline:
-        line["pipeline"] = pipelines.get(line["job_id"], "")
-    timeline += [
-        {"at": one.at, "what": "not taken", "detail": f"images: {tell_refusals(one)}", "pipeline": "", "job_id": None}
-        for one in not_taken
-    ]
-    known = {entry["series_instance_uid"] for entry in found}
+            series.append(entry)
+    known = {entry["series_instance_uid"] for entry in series}
     return {
         "study_instance_uid": study_uid,
-        "series": found,
-        "conflicts": strays,
+        "series": series,
+        "conflicts": [vars(one) for one in history.conflicts if one.series_instance_uid not in known],
         "refusals": [
-            f"{tell_refusals(one)}: nothing of series {one.series_instance_uid} was taken"
+            f"{describe_refusals(one)}: nothing of series {one.series_instance_uid} was taken"
             for one in not_taken
             if one.series_instance_uid not in known
         ],
-        "timeline": sorted(timeline, key=lambda line: float(line["at"])),
+        "timeline": _timeline(history, not_taken),
     }
 
 
-def _with_text(row: dict[str, Any]) -> dict[str, Any]:
-    what, detail = event_text(row)
-    return {**row, "what": what, "detail": detail}
+def _series(history: StudyHistory, progress: SeriesProgress, jobs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    uid = progress.series.series_instance_uid
+    decisions = [vars(one) for one in history.decisions if one.series_instance_uid == uid]
+    return {
+        **vars(progress.series),
+        "progress": progress.progress,
+        "decisions": decisions,
+        "conflicts": [vars(one) for one in history.conflicts if one.series_instance_uid == uid],
+        "bytes": history.sizes.get(uid, 0),
+        "jobs": [{**jobs[one.job.id], "progress": one.progress} for one in progress.jobs],
+    }
+
+
+def _jobs(history: StudyHistory, outdated: Iterable[Outdated]) -> dict[str, dict[str, Any]]:
+    """By id, each with its results and deliveries."""
+    jobs: dict[str, dict[str, Any]] = {
+        job.id: {**vars(job), "outdated": {}, "results": [], "deliveries": []} for job in history.jobs
+    }
+    for one in outdated:
+        jobs[one.job_id]["outdated"][one.destination] = one.changed
+    for result in history.results:
+        jobs[result.job_id]["results"].append(vars(result))
+    for delivery in history.deliveries:
+        key = (delivery.job_id, delivery.destination)
+        answers = [vars(answer) for answer in history.answers if (answer.job_id, answer.destination) == key]
+        kinds = None if delivery.every_kind else history.kinds.get(key, [])
+        jobs[delivery.job_id]["deliveries"].append({**vars(delivery), "kinds": kinds, "instances": answers})
+    return jobs
+
+
+def _timeline(history: StudyHistory, not_taken: Iterable[Refusals]) -> list[dict[str, Any]]:
+    pipelines = {job.id: job.pipeline for job in history.jobs}
+    lines: list[dict[str, Any]] = []
+    for event in history.events:
+        what, detail = event_text(vars(event))
+        pipeline = pipelines.get(event.job_id or "", "")
+        lines.append({**vars(event), "what": what, "detail": detail, "pipeline": pipeline})
+    lines += [
+        {
+            "at": one.at,
+            "what": "not taken",
+            "detail": f"images: {describe_refusals(one)}",
+            "pipeline": "",
+            "job_id": None,
+        }
+        for one in not_taken
+    ]
+    return sorted(lines, key=lambda line: float(line["at"]))
 
 
 def clock(seconds: float | None) -> str:
@@ -119,32 +121,32 @@ def clock(seconds: float | None) -> str:
     return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def tell(explanation: dict[str, Any]) -> str:
+def describe(explanation: dict[str, Any]) -> str:
     """``explain`` in plain words."""
     lines = [f"Study {explanation['study_instance_uid']}"]
-    lines += [_tell_conflict(entry) for entry in explanation["conflicts"]]
+    lines += [_describe_conflict(entry) for entry in explanation["conflicts"]]
     lines += [f"  images: {sentence}" for sentence in explanation["refusals"]]
     for one in explanation["series"]:
         lines.append("")
         counts = f"{one['instances']} images," + (f" {one['refused']} refused," if one["refused"] else "")
         lines.append(f"Series {one['series_instance_uid']}: {one['modality'] or 'no modality'}, {counts}")
         lines.append(f"  received {clock(one['first_at'])} to {clock(one['last_at'])}")
-        if one["state"] == "RECEIVING":
+        if one["state"] == SeriesState.RECEIVING:
             lines.append("  not complete yet: still receiving, or waiting for the quiet period")
-            lines += [f"  {sentence}" for sentence in tell_doubts(one)]
+            lines += [f"  {sentence}" for sentence in describe_deferral(one)]
         lines += [f"  images: {sentence}" for sentence in one["refusals"]]
-        lines += [_tell_conflict(entry) for entry in one["conflicts"]]
+        lines += [_describe_conflict(entry) for entry in one["conflicts"]]
         lines += [f"  {sentence}" for sentence in (*one["half_corrected"], *one["held"])]
         for verdict in one["decisions"]:
-            lines += _tell_decision(verdict, one)
+            lines += _describe_decision(verdict, one)
         for work in one["jobs"]:
-            lines += _tell_job(work)
+            lines += _describe_job(work)
     lines += ["", "Timeline"]
-    lines += [_tell_event(line) for line in explanation["timeline"]]
+    lines += [_describe_event(line) for line in explanation["timeline"]]
     return "\n".join(lines)
 
 
-def tell_doubts(one: Mapping[str, Any]) -> list[str]:
+def describe_deferral(one: Mapping[str, Any]) -> list[str]:
     """What a series that is not complete waits for, each with its deadline."""
     return [
         f"waits until {clock(doubt['until'])}: {doubt['about']}" if doubt["until"] else f"waits: {doubt['about']}"
@@ -152,18 +154,18 @@ def tell_doubts(one: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _tell_event(line: dict[str, Any]) -> str:
+def _describe_event(line: dict[str, Any]) -> str:
     of = f"{line['pipeline']}: " if line["pipeline"] else ""
     detail = f": {line['detail']}" if line["detail"] else ""
     return f"  {clock(line['at'])}  {of}{line['what']}{detail}"
 
 
-def _tell_conflict(entry: dict[str, Any]) -> str:
+def _describe_conflict(entry: dict[str, Any]) -> str:
     changed = entry["changed"] or "content"
     return f"  CONFLICT: image {entry['sop_instance_uid']} came again with other {changed}; both files are kept"
 
 
-def _tell_decision(verdict: dict[str, Any], one: dict[str, Any]) -> list[str]:
+def _describe_decision(verdict: dict[str, Any], one: dict[str, Any]) -> list[str]:
     lines = []
     if verdict["generation"] == one["generation"]:
         lines.append(f"  complete: {one['completed_by']}")
@@ -172,10 +174,10 @@ def _tell_decision(verdict: dict[str, Any], one: dict[str, Any]) -> list[str]:
     if verdict["caveat"]:
         lines.append(f"  {verdict['caveat']}")
     lines.append(f"  {verdict['outcome']}: {verdict['reason']}")
-    return lines + tell_trace(verdict["trace"])
+    return lines + describe_trace(verdict["trace"])
 
 
-def tell_trace(trace: Iterable[Mapping[str, Any]]) -> list[str]:
+def describe_trace(trace: Iterable[Mapping[str, Any]]) -> list[str]:
     """The trace of a decision (``node.routing.rules.trace_entry``), one line for each rule and each condition."""
     lines = []
     for entry in trace:
@@ -190,9 +192,9 @@ def tell_trace(trace: Iterable[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _tell_job(work: dict[str, Any]) -> list[str]:
+def _describe_job(work: dict[str, Any]) -> list[str]:
     lines = [f"  job {work['id']}: pipeline {work['pipeline']!r} by rule {work['rule']!r}"]
-    at = f", stage {work['stage']}" if work["state"] in ("SCHEDULED", "IN PROGRESS") else ""
+    at = f", stage {work['stage']}" if work["state"] in ACTIVE else ""
     outcome = f", outcome {work['outcome']}" if work["outcome"] else ""
     lines.append(f"    {work['state']}{at}{outcome}" + (f": {work['reason']}" if work["reason"] else ""))
     if work["error"]:
@@ -212,8 +214,8 @@ def _tell_job(work: dict[str, Any]) -> list[str]:
                 f"      IDENTITY CHANGED: the images came again with other {work['outdated'][sent['destination']]}; "
                 "these results name the old one"
             )
-        told = Counter((i["status"], i["comment"]) for i in sent["instances"] if i["status"] != 0x0000)
-        for (status, comment), count in told.items():
+        answers = Counter((i["status"], i["comment"]) for i in sent["instances"] if i["status"] != 0x0000)
+        for (status, comment), count in answers.items():
             lines.append(f"      {count} answered {'nothing' if status is None else f'0x{status:04X}'}: {comment}")
         if sent["error"]:
             lines.append(f"      last error: {sent['error']}; next try {clock(sent['next_at'])}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,17 +11,26 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from node.config import Config
+from node.ledger.analysis_statistics import run_times
 from node.ledger.circuits import circuits
+from node.ledger.counts import (
+    conflict_count,
+    delivery_counts,
+    first_and_last_image,
+    job_counts,
+    open_association_count,
+    quarantined_count,
+    received_files,
+    series_by_state,
+)
 from node.ledger.engine import now
-from node.ledger.jobs import PROGRESS
 from node.ledger.operator_switches import stopped_pipelines
-from node.ledger.tables import association, conflict, delivery, instance, job, job_fact, result, series
+from node.ledger.states import ACTIVE, DeliveryState, JobStage
 from node.operate.status import by_role
 from node.spool import Spool
 
 BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 """Upper bounds of run times in seconds."""
-_OPEN = ("SCHEDULED", "IN PROGRESS")
 
 
 def exposition(config: Config, engine: sa.Engine, spool: Spool) -> bytes:
@@ -69,63 +79,50 @@ class _Ledger:
 
 
 def _received(connection: sa.Connection, at: float) -> Iterator[Metric]:
-    yield _scalar(
-        connection, "associations_open", "Associations that are open", association, association.c.closed_at.is_(None)
-    )
-    yield _scalar(connection, "instances", "Images received and kept", instance)
-    yield _scalar(
-        connection, "instances_last_hour", "Images of the last hour", instance, instance.c.received_at > at - 3600
-    )
-    size = _gauge("instance_bytes", "Size of all images received and kept")
-    size.add_metric([], float(connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(instance.c.size), 0))) or 0))
-    yield size
-    last = connection.scalar(sa.select(sa.func.max(series.c.last_at)))
+    received, last_hour = received_files(connection), received_files(connection, after=at - 3600)
+    yield _scalar("associations_open", "Associations that are open", open_association_count(connection))
+    yield _scalar("instances", "Images received and kept", received.files)
+    yield _scalar("instances_last_hour", "Images of the last hour", last_hour.files)
+    yield _scalar("instance_bytes", "Size of all images received and kept", received.size)
+    _, last = first_and_last_image(connection)
     silence = _gauge("seconds_since_last_instance", "Time since the last image came")
     if last is not None:
         silence.add_metric([], at - last)
     yield silence
     states = _gauge("series", "Series by state", "state")
-    for row in connection.execute(sa.select(series.c.state, sa.func.count().label("n")).group_by(series.c.state)):
-        states.add_metric([row.state], row.n)
+    for state, number in series_by_state(connection).items():
+        states.add_metric([state], number)
     yield states
-    yield _scalar(connection, "conflicts", "Images that came again with other content", conflict)
+    yield _scalar("conflicts", "Images that came again with other content", conflict_count(connection))
 
 
 def _work(connection: sa.Connection, at: float) -> Iterator[Metric]:
-    rows = connection.execute(
-        sa.select(job.c.stage, sa.func.count().label("n"), sa.func.min(PROGRESS).label("oldest"))
-        .where(job.c.state.in_(_OPEN))
-        .group_by(job.c.stage)
-    ).all()
-    waiting = {row.stage: (row.n, at - row.oldest) for row in rows}
+    counts = job_counts(connection)
     backlog = _gauge("backlog", "Jobs that are not finished, by the stage they are in", "stage")
     age = _gauge("queue_age_seconds", "How long the oldest of them has not moved", "stage")
-    for stage in ("infer", "encode", "deliver"):
-        count, oldest = waiting.get(stage, (0, 0.0))
-        backlog.add_metric([stage], count)
-        age.add_metric([stage], oldest)
+    for stage in JobStage:
+        waiting = [count for count in counts if count.stage == stage and count.state in ACTIVE]
+        backlog.add_metric([stage], sum(count.jobs for count in waiting))
+        age.add_metric([stage], max((at - count.oldest_progress for count in waiting), default=0.0))
     yield from (backlog, age)
     jobs = _gauge("jobs", "Jobs by pipeline, state and outcome", "pipeline", "state", "outcome")
-    columns = (job.c.pipeline, job.c.state, job.c.outcome)
-    for row in connection.execute(sa.select(*columns, sa.func.count().label("n")).group_by(*columns)):
-        jobs.add_metric([row.pipeline, row.state, row.outcome or ""], row.n)
+    alike: Counter[tuple[str, str, str]] = Counter()
+    for count in counts:
+        alike[count.pipeline, count.state, count.outcome or ""] += count.jobs
+    for labels, number in alike.items():
+        jobs.add_metric(labels, number)
     yield jobs
-    yield _scalar(
-        connection, "results_quarantined", "Results that the gate holds back", result, result.c.quarantine.is_not(None)
-    )
+    yield _scalar("results_quarantined", "Results that the gate holds back", quarantined_count(connection))
 
 
 def _delivered(connection: sa.Connection, at: float) -> Iterator[Metric]:
     counts = _gauge("deliveries", "Deliveries by destination and state", "destination", "state")
     age = _gauge("delivery_age_seconds", "Age of the oldest delivery that is not stored", "destination")
-    columns = (delivery.c.destination, delivery.c.state)
-    query = sa.select(*columns, sa.func.count().label("n"), sa.func.min(delivery.c.created_at).label("oldest"))
     oldest: dict[str, float] = {}
-    for row in connection.execute(query.group_by(*columns)):
-        counts.add_metric([row.destination, row.state], row.n)
-        oldest.setdefault(row.destination, at)
-        if row.state in _OPEN:
-            oldest[row.destination] = min(oldest[row.destination], row.oldest)
+    for count in delivery_counts(connection):
+        counts.add_metric([count.destination, count.state], count.deliveries)
+        since = count.oldest if count.state in (DeliveryState.SCHEDULED, DeliveryState.IN_PROGRESS) else at
+        oldest[count.destination] = min(oldest.get(count.destination, at), since)
     for name, since in oldest.items():
         age.add_metric([name], at - since)
     yield from (counts, age)
@@ -134,29 +131,21 @@ def _delivered(connection: sa.Connection, at: float) -> Iterator[Metric]:
 def _runs(connection: sa.Connection, _at: float) -> Iterator[Metric]:
     """Of every analysis ever made: facts outlive their studies, so this is a true histogram."""
     times = HistogramMetricFamily("ainode_run_seconds", "Run time of the pipeline", labels=["pipeline"])
-    sums = [sa.func.sum(sa.case((job_fact.c.run_seconds <= bound, 1), else_=0)) for bound in BUCKETS]
-    total = sa.func.sum(job_fact.c.run_seconds)
-    query = sa.select(job_fact.c.pipeline, sa.func.count(), total, *sums).group_by(job_fact.c.pipeline)
-    for name, count, seconds, *below in connection.execute(query):
-        buckets = [(str(bound), float(number)) for bound, number in zip(BUCKETS, below, strict=True)]
-        times.add_metric([name], [*buckets, ("+Inf", float(count))], seconds)
-    yield times
     memory = _gauge("peak_memory_bytes", "Highest memory of an analysis", "pipeline", "where")
-    peaks = (sa.func.max(job_fact.c.host_mib), sa.func.max(job_fact.c.device_mib))
-    for name, *mib in connection.execute(sa.select(job_fact.c.pipeline, *peaks).group_by(job_fact.c.pipeline)):
-        for where, value in zip(("host", "device"), mib, strict=True):
-            if value is not None:
-                memory.add_metric([name, where], value * 2**20)
-    yield memory
+    for of in run_times(connection, BUCKETS):
+        buckets = [(str(bound), float(number)) for bound, number in zip(BUCKETS, of.within, strict=True)]
+        times.add_metric([of.pipeline], [*buckets, ("+Inf", float(of.analyses))], of.seconds)
+        for where, mib in (("host", of.host_mib), ("device", of.device_mib)):
+            if mib is not None:
+                memory.add_metric([of.pipeline, where], mib * 2**20)
+    yield from (times, memory)
 
 
 def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"ainode_{name}", meaning, labels=labels)
 
 
-def _scalar(
-    connection: sa.Connection, name: str, meaning: str, table: sa.Table, *where: sa.ColumnElement[bool]
-) -> GaugeMetricFamily:
-    found = _gauge(name, meaning)
-    found.add_metric([], connection.scalar(sa.select(sa.func.count()).select_from(table).where(*where)) or 0)
-    return found
+def _scalar(name: str, meaning: str, value: float) -> GaugeMetricFamily:
+    gauge = _gauge(name, meaning)
+    gauge.add_metric([], value)
+    return gauge

@@ -20,11 +20,11 @@ import sqlalchemy as sa
 
 from node.actor import look_every
 from node.config import Config
-from node.ledger.engine import begin_immediate, insert_new
-from node.ledger.tables import alarm
+from node.ledger.alarms import raised_alarms, record_alarms
+from node.ledger.engine import begin_immediate
 from node.operate.account.report import account
 from node.operate.account.rows import read
-from node.operate.alerts import problems
+from node.operate.alerts import current_alerts
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -59,12 +59,10 @@ class Notifier:
     def step(self, at: float) -> None:
         """Tell every channel what has begun and what is over since it was last told."""
         with self._engine.connect() as connection:
-            found = {**problems(self._config, connection, self._spool, at), **self._account()}
+            found = {**current_alerts(self._config, connection, self._spool, at), **self._account()}
         for name, send in self._channels.items():
             with self._engine.connect() as connection:
-                known = {
-                    row.problem: row.text for row in connection.execute(sa.select(alarm).where(alarm.c.channel == name))
-                }
+                known = raised_alarms(connection, name)
             begun = {problem: text for problem, text in found.items() if problem not in known}
             over = {problem: text for problem, text in known.items() if problem not in found}
             if not begun and not over:
@@ -75,9 +73,7 @@ class Notifier:
                 logger.warning("notifications by %s failed (%s); trying again", name, error)
                 continue
             with begin_immediate(self._engine) as connection:
-                rows = [{"channel": name, "problem": p, "text": text, "at": at} for p, text in begun.items()]
-                insert_new(connection, alarm, rows)
-                connection.execute(sa.delete(alarm).where(alarm.c.channel == name, alarm.c.problem.in_(over)))
+                record_alarms(connection, name, begun, over, at)
 
     def _account(self) -> Told:
         """What the nothing-lost account says that should not be, as it was at most an hour ago."""

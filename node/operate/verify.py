@@ -136,22 +136,22 @@ def _age(spool: Spool, path: str, at: float) -> float:
         return 0.0
 
 
-def tell(found: Verification) -> str:
+def describe(of: Verification) -> str:
     """The verification in plain words, with the remedy of each kind of fault."""
-    lines = [f"{found.files} files, {found.size / 2**30:.2f} GiB read; {found.recorded} in the ledger"]
-    if found.recorded:
+    lines = [f"{of.files} files, {of.size / 2**30:.2f} GiB read; {of.recorded} in the ledger"]
+    if of.recorded:
         rebuilt = "the receiver records them at its next start; what it cannot read stays, and is named in its log"
     else:
         rebuilt = "the ledger is empty: it is rebuilt from these files when the node starts (ainode run)"
     for kind, paths, remedy in (
-        ("missing", found.missing, "send the study again; a result: ainode retry JOB_ID"),
-        ("altered", found.altered, "check the disk, move the file away, send the study again or retry the job"),
-        ("unrecorded", found.unrecorded, rebuilt),
-        ("left over", found.leftover, "no fault: a result that was made again; it goes with its study"),
+        ("missing", of.missing, "send the study again; a result: ainode retry JOB_ID"),
+        ("altered", of.altered, "check the disk, move the file away, send the study again or retry the job"),
+        ("unrecorded", of.unrecorded, rebuilt),
+        ("left over", of.leftover, "no fault: a result that was made again; it goes with its study"),
     ):
         lines += [f"{kind:10} {path}" for path in paths]
         if paths:
             lines.append(f"           -> {remedy}")
-    if not found.faults:
+    if not of.faults:
         lines.append("Every file is as it was recorded.")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse
 from node.config import Config
 from node.errors import InputError
 from node.jobs.engine import Jobs
-from node.ledger.tables import instance
+from node.ledger.study_history import any_image_path
 from node.spool import Spool
 from node.studies.source import read_header
 from node.web.auth import UserRequest
@@ -60,7 +60,7 @@ class AppContext:
         """Read from one file of the study; empty unless ``[web] show_patient``."""
         if not self.config.web.show_patient:
             return Label()
-        path = connection.scalar(sa.select(instance.c.path).where(instance.c.study_instance_uid == study_uid).limit(1))
+        path = any_image_path(connection, study_uid)
         return _label(self.spool.absolute(path)) if path else Label()
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from starlette.responses import RedirectResponse, Response
 
 from node.ledger import circuits
+from node.ledger.counts import delivery_counts
 from node.ledger.engine import begin_immediate, now
-from node.ledger.operator_switches import (
-    pause_destination,
-)
-from node.ledger.tables import delivery
+from node.ledger.operator_switches import pause_destination
+from node.ledger.states import DeliveryState
 from node.web.app_context import AppContext, configured
 from node.web.auth import UserRequest
 
@@ -18,21 +16,16 @@ from node.web.auth import UserRequest
 def destinations(context: AppContext, user_request: UserRequest) -> Response:
     """Show every destination with its health and its pending deliveries."""
     with context.engine.connect() as connection:
-        rows = connection.execute(
-            sa.select(
-                delivery.c.destination, delivery.c.state, sa.func.count().label("n"),
-                sa.func.min(delivery.c.created_at).label("oldest"), sa.func.max(delivery.c.updated_at).label("latest"),
-                sa.func.max(delivery.c.error).label("error"),
-            ).group_by(delivery.c.destination, delivery.c.state)
-        ).all()  # fmt: skip
+        counts = delivery_counts(connection)
         broken = {one.destination: one for one in circuits.circuits(connection)}
     found = []
-    for name in sorted({*context.config.destinations, *(row.destination for row in rows)}):
+    for name in sorted({*context.config.destinations, *(count.destination for count in counts)}):
         table, circuit = context.config.destinations.get(name), broken.get(name)
-        own = {row.state: row for row in rows if row.destination == name}
-        waiting = [own[state] for state in ("SCHEDULED", "IN PROGRESS") if state in own]
-        error = circuit.error if circuit else next((row.error for row in waiting if row.error), "")
-        latest = max((own[state].latest for state in ("STORED", "CONFIRMED") if state in own), default=None)
+        own = {count.state: count for count in counts if count.destination == name}
+        waiting = [own[state] for state in (DeliveryState.SCHEDULED, DeliveryState.IN_PROGRESS) if state in own]
+        error = circuit.error if circuit else next((count.error for count in waiting if count.error), "")
+        stored = [own[state].latest for state in (DeliveryState.STORED, DeliveryState.CONFIRMED) if state in own]
+        latest = max(stored, default=None)
         found.append(
             {
                 "name": name,
@@ -40,9 +33,9 @@ def destinations(context: AppContext, user_request: UserRequest) -> Response:
                 "health": _health(circuit, error, latest),
                 "since": circuit.opened_at if circuit else None,
                 "error": error,
-                "counts": {state: row.n for state, row in own.items()},
-                "waiting": sum(row.n for row in waiting),
-                "age": now() - min(row.oldest for row in waiting) if waiting else None,
+                "counts": {state: count.deliveries for state, count in own.items()},
+                "waiting": sum(count.deliveries for count in waiting),
+                "age": now() - min(count.oldest for count in waiting) if waiting else None,
                 "latest": latest,
             }
         )

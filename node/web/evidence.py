@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
 from io import BytesIO
@@ -17,8 +18,8 @@ import sqlalchemy as sa
 from pydicom import Dataset
 
 from node import __version__
-from node.ledger.tables import instance
-from node.operate.explain import explain, tell
+from node.ledger.study_history import received_images
+from node.operate.explain import describe, explain
 from node.spool import Spool
 from node.studies.source import read_header
 
@@ -33,16 +34,12 @@ _KEPT = (
 def bundle(engine: sa.Engine, spool: Spool, study_uid: str) -> bytes:
     """A zip file. Raises ``NotFoundError`` for a study that the ledger does not know."""
     found = explain(engine, study_uid)
-    columns = ("sop_instance_uid", "series_instance_uid", "sop_class_uid", "digest", "size", "received_at")
     with engine.connect() as connection:
-        rows = connection.execute(
-            sa.select(*instance.c[columns]).where(instance.c.study_instance_uid == study_uid)
-        ).mappings()
-        received = [dict(row) for row in rows]
+        received = [asdict(image) for image in received_images(connection, study_uid)]
     results = [made for one in found["series"] for job in one["jobs"] for made in job["results"]]
     headers = {made["sop_instance_uid"]: _technical(read_header(spool.absolute(made["path"]))) for made in results}
     files = {
-        "story.txt": tell(found),
+        "story.txt": describe(found),
         "study.json": _json(found),
         "received.json": _json(received),
         "results.json": _json(headers),

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import date
 
-import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,14 +14,16 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from node.ledger.audit_events import What, give_notice
+from node.ledger.conflict_records import latest_conflicts
+from node.ledger.counts import first_and_last_image, received_files, result_files
 from node.ledger.engine import now
-from node.ledger.tables import conflict, instance, result, series
-from node.operate.account import report as accounts
+from node.operate.account import report
+from node.operate.account.description import attention
 from node.operate.account.rows import read
 from node.operate.status import by_role
-from node.web import study_list as walk
 from node.web.app_context import AppContext
 from node.web.auth import Authenticator, UserRequest, checked_form, token_of
+from node.web.study_list import STAGES, latest
 
 SHOWN = 100
 """Studies on the first page."""
@@ -33,11 +34,11 @@ def stream(context: AppContext, user_request: UserRequest) -> Response:
     query = user_request.request.query_params
     text, stage = query.get("q", "").strip(), query.get("stage", "")
     with context.engine.connect() as connection:
-        found = walk.latest(connection)
+        found = latest(connection)
         labels = {study.uid: context.label(connection, study.uid) for study in found}
         if text:
             named = {study.uid for study in found if labels[study.uid].holds(text)}
-            by_uid = walk.latest(connection, text)
+            by_uid = latest(connection, text)
             labels |= {study.uid: context.label(connection, study.uid) for study in by_uid if study.uid not in labels}
             found = by_uid + [study for study in found if study.uid in named - {s.uid for s in by_uid}]
         roles = by_role(connection)
@@ -48,7 +49,7 @@ def stream(context: AppContext, user_request: UserRequest) -> Response:
         "more": max(len(chosen) - SHOWN, 0),
         "labels": labels,
         "counts": counts,
-        "stages": walk.STAGES,
+        "stages": STAGES,
         "text": text,
         "stage": stage,
         "roles": roles,
@@ -62,10 +63,10 @@ def storage(context: AppContext, user_request: UserRequest) -> Response:
     disk = shutil.disk_usage(folder)
     since = now() - 86400
     with context.engine.connect() as connection:
-        kept = [connection.execute(_total(table)).one() for table in (instance, result)]
-        last_day = connection.execute(_total(instance).where(instance.c.received_at > since)).one().bytes
-        oldest = connection.scalar(sa.select(sa.func.min(series.c.last_at)))
-        conflicts = connection.execute(sa.select(conflict).order_by(conflict.c.received_at.desc()).limit(SHOWN)).all()
+        received, results = received_files(connection), result_files(connection)
+        last_day = received_files(connection, after=since).size
+        oldest, _ = first_and_last_image(connection)
+        conflicts = latest_conflicts(connection, SHOWN)
     quarantined = _account(context).quarantined
     usable = disk.free - context.config.storage.min_free_gib * 2**30
     return context.page(
@@ -73,20 +74,15 @@ def storage(context: AppContext, user_request: UserRequest) -> Response:
         user_request,
         disk=disk,
         folder=folder,
-        kept=kept,
-        last_day=int(last_day),
+        received=received,
+        results=results,
+        last_day=last_day,
         days_left=usable / last_day if last_day else None,
         oldest=oldest,
         conflicts=conflicts,
         quarantined=quarantined,
         config=context.config,
     )
-
-
-def _total(table: sa.Table) -> sa.Select[tuple[int, int]]:
-    return sa.select(
-        sa.func.count().label("files"), sa.func.coalesce(sa.func.sum(table.c.size), 0).label("bytes")
-    ).select_from(table)
 
 
 def account(context: AppContext, user_request: UserRequest) -> Response:
@@ -103,13 +99,12 @@ def account(context: AppContext, user_request: UserRequest) -> Response:
         ("Jobs", "jobs", "objects", found.jobs),
         ("Deliveries", "deliveries", "objects", found.deliveries),
     )
-    attention = accounts.attention(found)
-    return context.page("account.html", user_request, account=found, attention=attention, sums=sums, day=asked)
+    return context.page("account.html", user_request, account=found, attention=attention(found), sums=sums, day=asked)
 
 
-def _account(context: AppContext, day: date | None = None) -> accounts.Account:
+def _account(context: AppContext, day: date | None = None) -> report.Account:
     rows = read(context.engine, context.spool, queue_minutes=context.config.notify.queue_minutes)
-    return accounts.account(rows, context.config.is_owed, day)
+    return report.account(rows, context.config.is_owed, day)
 
 
 def login_routes(context: AppContext, authenticator: Authenticator) -> Iterable[Route]:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import sqlalchemy as sa
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
@@ -15,21 +14,18 @@ from starlette.responses import RedirectResponse, Response
 
 from node.inference.analysis_statistics import HISTOGRAM_HU
 from node.inference.plugins import installed
+from node.ledger.analysis_statistics import latest_run_seconds, latest_statistics
+from node.ledger.counts import JobCount, job_counts
 from node.ledger.engine import begin_immediate, now
-from node.ledger.operator_switches import (
-    latest_facts,
-    start_pipeline,
-    stop_pipeline,
-    stopped_pipelines,
-)
-from node.ledger.tables import job, job_fact
+from node.ledger.jobs import has_jobs
+from node.ledger.operator_switches import start_pipeline, stop_pipeline, stopped_pipelines
+from node.ledger.progress import Progress
 from node.operate.alerts import drift_of
 from node.operate.drift import MEASURED
 from node.web import charts
 from node.web import formatting as words
 from node.web.app_context import AppContext, configured
 from node.web.auth import UserRequest
-from node.web.study_list import stage_of_job
 
 _DRAWN = {"run_seconds": ("Run time", "s"), **MEASURED, "host_mib": ("Peak memory", "MiB")}
 """Columns of ``job_fact`` that are drawn over time, with name and unit."""
@@ -40,41 +36,52 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
     """Show all pipelines."""
     with context.engine.connect() as connection:
         halted = stopped_pipelines(connection)
-        columns = ("pipeline", "state", "stage", "outcome", "next_at", "created_at")
-        rows = [dict(row) for row in connection.execute(sa.select(*job.c[columns])).mappings()]
-        seconds = connection.execute(
-            sa.select(job_fact.c.pipeline, job_fact.c.run_seconds).order_by(job_fact.c.at.desc()).limit(_LATEST)
-        ).all()
+        counts = job_counts(connection, recent_after=now() - 86400)
+        seconds = latest_run_seconds(connection, _LATEST)
     found = []
-    for name in sorted({*context.config.pipelines, *(row["pipeline"] for row in rows)}):
-        own = [row for row in rows if row["pipeline"] == name]
-        outcomes = Counter(row["outcome"] for row in own if row["outcome"])
-        at = Counter(stage_of_job(row, ()) for row in own)
+    for name in sorted({*context.config.pipelines, *(count.pipeline for count in counts)}):
+        own = [count for count in counts if count.pipeline == name]
+        outcomes, progress = _outcomes(own), _progress(own)
         found.append(
             {
                 "name": name,
                 "configured": name in context.config.pipelines,
                 "stopped": halted.get(name),
-                "jobs": len(own),
-                "day": sum(row["created_at"] > now() - 86400 for row in own),
-                "waiting": at["queued"],
-                "running": at["running"] + at["encoding"],
-                "delivering": at["delivering"],
+                "jobs": sum(count.jobs for count in own),
+                "day": sum(count.recent for count in own),
+                "waiting": progress[Progress.QUEUED],
+                "running": progress[Progress.RUNNING] + progress[Progress.ENCODING],
+                "delivering": progress[Progress.DELIVERING],
                 "outcomes": dict(outcomes.most_common()),
                 "mix": charts.mix(dict(outcomes.most_common()), f"Outcomes of {name}"),
-                "seconds": _median([row.run_seconds for row in seconds if row.pipeline == name]),
+                "seconds": _median(seconds.get(name, ())),
             }
         )
     return context.page("pipelines.html", user_request, pipelines=found)
+
+
+def _outcomes(counts: Sequence[JobCount]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for count in counts:
+        if count.outcome:
+            total[count.outcome] += count.jobs
+    return total
+
+
+def _progress(counts: Sequence[JobCount]) -> Counter[Progress]:
+    total: Counter[Progress] = Counter()
+    for count in counts:
+        total[count.progress()] += count.jobs
+    return total
 
 
 def pipeline(context: AppContext, user_request: UserRequest) -> Response:
     """Show one pipeline: its model card, and how its input and output change over time."""
     name, latest = user_request.request.path_params["name"], context.config.notify.drift_analyses
     with context.engine.connect() as connection:
-        facts = latest_facts(connection, name, _LATEST)[::-1]
+        facts = latest_statistics(connection, name, _LATEST)[::-1]
         changed = drift_of(connection, name, latest)
-        known = name in context.config.pipelines or connection.scalar(sa.select(job.c.id).where(job.c.pipeline == name))
+        known = name in context.config.pipelines or has_jobs(connection, name)
         halted = stopped_pipelines(connection).get(name)
     if not known:
         raise HTTPException(404, f"There is no pipeline {name!r}.")

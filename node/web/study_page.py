@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from starlette.exceptions import HTTPException
@@ -14,9 +13,10 @@ from starlette.responses import Response
 
 from node.errors import InputError
 from node.ledger.jobs import Job, get_job, source_paths
-from node.ledger.tables import result
+from node.ledger.progress import OPEN
+from node.ledger.results import Result, results_of_job
 from node.log import about, study_lines
-from node.operate.explain import explain, tell_doubts
+from node.operate.explain import describe_deferral, explain
 from node.results.analysis import ANALYSED
 from node.results.finding import image_name
 from node.results.prior.report import SEGMENTATIONS
@@ -25,7 +25,6 @@ from node.web.app_context import AppContext
 from node.web.auth import UserRequest
 from node.web.evidence import bundle
 from node.web.report_table import Row, comments_in, findings_in
-from node.web.study_list import ACTIVE, stage_of_job
 
 logger = logging.getLogger(__name__)
 
@@ -68,28 +67,20 @@ class View:
         return next((key for key in self.keys if key.label == row.label), None)
 
 
-def _is_open(one: dict[str, Any]) -> bool:
-    """Whether a series still arrives, or a rule waits for others of its study."""
-    return one["state"] != "COMPLETE" or any(verdict["outcome"] == "waiting" for verdict in one["decisions"][-1:])
-
-
 def study(context: AppContext, user_request: UserRequest) -> Response:
     """The page; ``part=1&results=N`` for the changing part alone, and for the whole when results have come since."""
     uid, query = user_request.request.path_params["uid"], user_request.request.query_params
     found = explain(context.engine, uid)
     jobs = [job for one in found["series"] for job in one["jobs"]]
     made = sum(len(job["results"]) for job in jobs)
-    for job in jobs:
-        states = [sent["state"] for sent in job["deliveries"]]
-        job["at"] = stage_of_job(job, states)
-    active = any(job["at"] in ACTIVE for job in jobs) or any(_is_open(one) for one in found["series"])
+    active = any(one["progress"] in OPEN for one in found["series"])
     with context.engine.connect() as connection:
         label = context.label(connection, uid)
     values = {
         "uid": uid,
         "lines": study_lines(context.spool.logs, uid, _LINES),
         "found": found,
-        "waits_for": tell_doubts,
+        "waits_for": describe_deferral,
         "jobs": jobs,
         "label": label,
         "active": active,
@@ -142,11 +133,11 @@ def _opened(context: AppContext, job_id: str) -> tuple[slices.Shown, tuple[slice
     with context.engine.connect() as connection:
         job = get_job(connection, job_id)
         shown = slices.open_series(_source(context, connection, job))
-        rows = connection.execute(sa.select(result).where(result.c.job_id == job_id)).mappings().all()
+        results = results_of_job(connection, job_id)
     segments = tuple(
-        slices.open_segments(context.spool.absolute(r["path"])) for r in rows if r["sop_class_uid"] in SEGMENTATIONS
+        slices.open_segments(context.spool.absolute(one.path)) for one in results if one.sop_class_uid in SEGMENTATIONS
     )
-    files = _derived(context, rows)
+    files = _derived(context, results)
     return shown, segments, slices.open_series(files) if len(files) == len(shown.places) else None
 
 
@@ -154,11 +145,11 @@ def _source(context: AppContext, connection: sa.Connection, job: Job) -> tuple[P
     return tuple(context.spool.absolute(path) for path in source_paths(connection, job))
 
 
-def _derived(context: AppContext, rows: Any) -> tuple[Path, ...]:
+def _derived(context: AppContext, results: Sequence[Result]) -> tuple[Path, ...]:
     """Files of the first derived series of a job."""
-    images = [row for row in rows if not row["sop_class_uid"].startswith(_NO_PICTURE)]
-    first = next((row["series_instance_uid"] for row in images), None)
-    return tuple(context.spool.absolute(row["path"]) for row in images if row["series_instance_uid"] == first)
+    images = [one for one in results if not one.sop_class_uid.startswith(_NO_PICTURE)]
+    first = next((image.series_instance_uid for image in images), None)
+    return tuple(context.spool.absolute(image.path) for image in images if image.series_instance_uid == first)
 
 
 def _view(context: AppContext, job_id: str) -> View:
@@ -166,11 +157,11 @@ def _view(context: AppContext, job_id: str) -> View:
     places = {place: index for index, place in enumerate(shown.places)}
     keys = tuple(_keys(segments, places, shown))
     with context.engine.connect() as connection:
-        rows = connection.execute(sa.select(result).where(result.c.job_id == job_id)).mappings().all()
-    reports = [context.spool.absolute(r["path"]) for r in rows if r["sop_class_uid"].startswith(_SR)]
+        results = results_of_job(connection, job_id)
+    reports = [context.spool.absolute(one.path) for one in results if one.sop_class_uid.startswith(_SR)]
     table = tuple(row for report in reports for row in findings_in(report))
     columns = tuple(dict.fromkeys(name for row in table for name in row.measurements))
-    names = [r["description"] for r in rows if not r["sop_class_uid"].startswith(_NO_PICTURE)]
+    names = [one.description for one in results if not one.sop_class_uid.startswith(_NO_PICTURE)]
     return View(
         job_id=job_id,
         count=len(shown.places),

@@ -12,7 +12,7 @@ from job_node import JobNode, config_of
 from pydicom.uid import generate_uid
 from routing_scene import BRAIN, CHEST, Scene
 
-from node.operate.explain import explain, tell
+from node.operate.explain import describe, explain
 from node.routing.router import Router
 from node.routing.series_selection import marks
 from node.web.study_list import latest
@@ -38,7 +38,7 @@ def test_of_five_reconstructions_the_thin_axial_lung_kernel_alone_is_analysed(tm
     assert job.series_instance_uid == best
     assert scene.decided()[best] == ("routed", "matches 'chest'")
     assert scene.decided()[thick] == ("ignored", "another series of the study was chosen by 'chest'")
-    told = tell(explain(scene.node.engine, scene.study))
+    told = describe(explain(scene.node.engine, scene.study))
     assert f"not chosen: series {best} has 1 mm slices, this one 3 mm slices" in told
     assert f"not chosen: series {best} has a preferred ConvolutionKernel, this one another ConvolutionKernel" in told
     assert "axial slices, this one coronal slices" in told
@@ -91,7 +91,7 @@ def test_a_series_waits_for_its_companion_and_the_job_knows_it(tmp_path: Path):
     (job,) = scene.jobs()
     assert (job.series_instance_uid, dict(job.companions), job.outcome) == (main, {"t1c": t1c}, None)
     assert scene.decided()[t1c] == ("ignored", "only looked at with others: 't1c' of 'brain'")
-    assert f"'t1c' is series {t1c}" in tell(explain(scene.node.engine, scene.study))
+    assert f"'t1c' is series {t1c}" in describe(explain(scene.node.engine, scene.study))
     assert scene.differences() == ()
 
 
@@ -114,7 +114,7 @@ def test_after_the_deadline_the_rule_says_whether_the_pipeline_runs_without(tmp_
         )
     else:
         assert (job.stage, job.outcome) == ("infer", None)
-    assert "'t1c' did not come within 600 s" in tell(explain(scene.node.engine, scene.study))
+    assert "'t1c' did not come within 600 s" in describe(explain(scene.node.engine, scene.study))
 
 
 def test_two_routers_make_one_decision_on_postgresql(tmp_path: Path, postgres_server: str):
@@ -135,7 +135,7 @@ def test_a_rule_that_is_gone_leaves_nothing_waiting(tmp_path: Path):
     config = scene.config.model_copy(update={"rules": ()})
     Router(config, scene.node.engine, scene.node.spool, scene.node.jobs).step(scene.at + 1)
     assert scene.decided()[uid][0] == "ignored"
-    assert "no longer in config.toml" in tell(explain(scene.node.engine, scene.study))
+    assert "no longer in config.toml" in describe(explain(scene.node.engine, scene.study))
 
 
 def test_what_settles_a_tie_is_fixed():

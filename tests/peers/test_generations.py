@@ -25,10 +25,10 @@ from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import Job, source_paths
 from node.ledger.pending_deliveries import instances_to_store
 from node.ledger.tables import conflict, delivery, delivery_instance, event, instance, series
+from node.operate.account.description import describe as describe_account
 from node.operate.account.report import account
-from node.operate.account.report import tell as tell_account
 from node.operate.account.rows import read
-from node.operate.explain import explain, tell
+from node.operate.explain import describe, explain
 from node.operate.status import status
 from node.operate.verify import verify
 from node.routing.conflicts import Conflicts
@@ -47,7 +47,7 @@ def test_a_late_image_makes_a_generation_whose_jobs_supersede_the_unfinished_one
     assert (second.generation, second.state) == (2, "SCHEDULED")
     (row,) = node.rows(series)
     assert (row.state, row.generation, row.instances) == ("COMPLETE", 2, 4)
-    assert "superseded by generation 2" in tell(explain(node.engine, images[0].StudyInstanceUID))
+    assert "superseded by generation 2" in describe(explain(node.engine, images[0].StudyInstanceUID))
 
 
 def test_the_same_images_again_from_anyone_start_nothing(node: Node) -> None:
@@ -95,7 +95,7 @@ def test_a_changed_identity_is_named_by_keyword_and_what_was_sent_under_the_old_
     assert (found["conflicts"], found["identity_changed"], found["outdated_results"]) == (3, 3, 1)
     rows = account(read(node.engine), lambda _destination, _outcome, _made: True)
     assert [(o.job_id, o.destination) for o in rows.outdated] == [(job.id, "pacs")]
-    words = tell_account(rows) + tell(explain(node.engine, images[0].StudyInstanceUID))
+    words = describe_account(rows) + describe(explain(node.engine, images[0].StudyInstanceUID))
     assert words.count("IDENTITY CHANGED") == 2
     assert "MERGED" not in words + str(timeline(node.engine)).upper()
 
@@ -122,7 +122,7 @@ def half_corrected(node: Node) -> list[str]:
     found = account(read(node.engine), lambda _destination, _outcome, _made: True)
     with node.engine.connect() as connection:
         (study,) = set(connection.scalars(sa.select(series.c.study_instance_uid)))
-    words = tell_account(found) + "\n" + tell(explain(node.engine, study))
+    words = describe_account(found) + "\n" + describe(explain(node.engine, study))
     lines = [line.strip() for line in words.splitlines() if "WAITS FOR PEOPLE" in line]
     assert len(lines) == 2 * len(set(lines))
     assert status(node.engine, node.spool.folder)["half_corrected"] == len(found.half_corrected)
@@ -226,12 +226,12 @@ def test_a_sop_instance_uid_used_again_in_another_study_is_a_conflict_that_both_
     Conflicts(node.engine, node.spool).step()
     assert {(row.kind, row.changed) for row in node.rows(conflict)} == {("identity", "StudyInstanceUID")}
     for study in (images[0].StudyInstanceUID, other):
-        assert "StudyInstanceUID" in tell(explain(node.engine, study))
+        assert "StudyInstanceUID" in describe(explain(node.engine, study))
     (job,) = route(node)
     delivered(node, job)
     found = account(read(node.engine), lambda _destination, _outcome, _made: True)
     assert found.outdated == ()  # nothing that was sent is wrong
-    assert f"conflict: 2 images that came as series {images[0].SeriesInstanceUID} of study {other}" in tell_account(
+    assert f"conflict: 2 images that came as series {images[0].SeriesInstanceUID} of study {other}" in describe_account(
         found
     )
 

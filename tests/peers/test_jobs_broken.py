@@ -24,7 +24,7 @@ from node.ledger.tables import job, result
 from node.ledger.transitions import record_outcome, record_results
 from node.operate.account.report import account
 from node.operate.account.rows import read
-from node.operate.alerts import problems
+from node.operate.alerts import current_alerts
 
 Handler = Callable[[str, str], Done | None]
 _NUMBERS = itertools.count()
@@ -230,7 +230,7 @@ def test_a_job_without_progress_is_a_difference_in_the_account_however_often_it_
     assert said.endswith("; last error: e")
     assert differences(180.0) == []
     with node.engine.connect() as connection:
-        assert "queue infer" in problems(config, connection, node.spool, time.time())
+        assert "queue infer" in current_alerts(config, connection, node.spool, time.time())
     with begin_immediate(node.engine) as connection:
         stop_pipeline(connection, "scripted", "anna")
     assert differences(60.0) == []  # an operator holds it up

@@ -19,11 +19,11 @@ from node.config import parse
 from node.ledger.engine import now
 from node.ledger.jobs import Job, source_paths
 from node.ledger.tables import decision, series
+from node.operate.account.description import describe as describe_account
 from node.operate.account.report import account
-from node.operate.account.report import tell as tell_account
 from node.operate.account.rows import read
-from node.operate.alerts import problems
-from node.operate.explain import explain, tell
+from node.operate.alerts import current_alerts
+from node.operate.explain import describe, explain
 from node.operate.status import status
 from node.routing.conflicts import Conflicts
 from node.studies.identity import PATIENT, PRIOR, contradictions
@@ -150,11 +150,11 @@ def told(node: Node) -> str:
     with node.engine.connect() as connection:
         study = str(connection.scalar(sa.select(series.c.study_instance_uid)))
         config = parse(configuration(node.spool.folder, node.port) + RULE)
-        alarms = problems(config, connection, node.spool, now())
+        alarms = current_alerts(config, connection, node.spool, now())
     assert found.differences == ()
     assert status(node.engine, node.spool.folder)["held"] == len(found.held)
     assert ("identity " in " ".join(alarms)) is bool(found.held)
-    return "\n".join([tell_account(found), tell(explain(node.engine, study)), *alarms.values()])
+    return "\n".join([describe_account(found), describe(explain(node.engine, study)), *alarms.values()])
 
 
 def test_slices_of_five_patients_in_one_series_are_held_and_told_by_attribute(node: Node) -> None:

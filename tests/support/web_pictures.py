@@ -20,8 +20,8 @@ from dashboards import PASSWORD, Dashboard, analysed, dashboard_on
 from playwright.sync_api import sync_playwright
 
 from node.ledger import begin_immediate
+from node.ledger.analysis_statistics import record_statistics
 from node.ledger.circuits import record_failure
-from node.ledger.operator_switches import record_facts
 from node.ledger.tables import decision, delivery, executor, job, job_fact, series
 
 PAGES = {
@@ -59,7 +59,9 @@ def fill(dashboard: Dashboard) -> None:
             scores = [round(chance.betavariate(5, 2), 3) for _ in range(fact["findings"])]
             outcome = chance.choices(("findings", "no findings", "not applicable", "failed"), (30, 60, 8, 2))[0]
             more = {"outcome": outcome, "scores": scores, "device": "cpu", "run_seconds": chance.gauss(18, 3)}
-            record_facts(connection, f"fact {number}", "nodule", {**fact, **more, "host_mib": chance.gauss(1100, 60)})
+            record_statistics(
+                connection, f"fact {number}", "nodule", {**fact, **more, "host_mib": chance.gauss(1100, 60)}
+            )
             when = at - (len(week) - number) * 2000.0
             mine = job_fact.c.job_id == f"fact {number}"
             connection.execute(sa.update(job_fact).where(mine).values(at=when, histogram=_levels(chance)))

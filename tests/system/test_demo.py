@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from node.config import parse
 from node.demo import run
-from node.demo.progress import HEADINGS, Progress, progress, sent_series
+from node.demo.progress import HEADINGS, ProgressRow, progress, sent_series
 from node.demo.scanner import find
 from node.errors import PlatformError
 from node.ledger.engine import ledger_url, open_ledger
@@ -23,7 +23,7 @@ def engine(tmp_path: Path) -> sa.Engine:
     return open_ledger(ledger_url("", tmp_path))
 
 
-def rows_of(engine: sa.Engine, folder: Path) -> tuple[Progress, ...]:
+def rows_of(engine: sa.Engine, folder: Path) -> tuple[ProgressRow, ...]:
     with engine.connect() as connection:
         return progress(connection, sent_series(find(folder)))
 

@@ -20,11 +20,12 @@ from node.jobs.engine import Jobs
 from node.ledger.engine import now
 from node.ledger.jobs import list_jobs
 from node.ledger.tables import decision, notice, procedure_step, series
-from node.operate.account.report import account, tell
+from node.operate.account.description import describe
+from node.operate.account.report import account
 from node.operate.account.rows import read
-from node.operate.alerts import problems
+from node.operate.alerts import current_alerts
+from node.operate.explain import describe as describe_study
 from node.operate.explain import explain
-from node.operate.explain import tell as tell_study
 from node.routing.router import Router
 
 
@@ -36,7 +37,7 @@ def routed(node: Node, seconds: float = 0.0) -> int:
 
 def alarms(node: Node) -> dict[str, str]:
     with node.engine.connect() as connection:
-        return problems(node.config, connection, node.spool, now())
+        return current_alerts(node.config, connection, node.spool, now())
 
 
 def commit(node: Node, named: Sequence[Dataset], calling: str, address: str) -> None:
@@ -58,7 +59,7 @@ def test_a_stranger_s_discontinued_step_stops_nothing_and_is_shown(node: Node) -
     say(node, again, "DISCONTINUED", images, address=ELSEWHERE)
     with node.engine.connect() as connection:
         assert [job.state for job in list_jobs(connection)] == ["SCHEDULED"]
-    assert f"signal disregarded: the DISCONTINUED procedure step of CT1 ({ELSEWHERE}) does not count" in tell_study(
+    assert f"signal disregarded: the DISCONTINUED procedure step of CT1 ({ELSEWHERE}) does not count" in describe_study(
         explain(node.engine, study)
     )
     assert "discontinued" not in alarms(node)
@@ -156,10 +157,10 @@ def test_what_a_discontinued_step_stops_is_an_alarm_and_in_account_and_explanati
     _, second = begin(node, later[0].StudyInstanceUID)
     say(node, second, "DISCONTINUED", later)
     assert alarms(node)["discontinued"].startswith("2 series")
-    told = tell(account(read(node.engine), node.config.is_owed))
+    told = describe(account(read(node.engine), node.config.is_owed))
     for image in (images[0], later[0]):
         assert f"DISCONTINUED: 3 images of series {image.SeriesInstanceUID}, study {image.StudyInstanceUID}" in told
-    words = tell_study(explain(node.engine, images[0].StudyInstanceUID))
+    words = describe_study(explain(node.engine, images[0].StudyInstanceUID))
     assert "ignored: the DISCONTINUED procedure step of CT1 made it" in words
     with node.engine.connect() as connection:
         (job,) = list_jobs(connection)

@@ -21,7 +21,7 @@ from node.jobs.engine import Jobs
 from node.ledger.engine import now
 from node.ledger.jobs import list_jobs
 from node.ledger.tables import decision, series
-from node.operate.explain import explain, tell
+from node.operate.explain import describe, explain
 from node.routing.completeness import Absent, Arrival, Interruption, Listing, judge, missing_parts, stated_count
 from node.routing.router import Router
 
@@ -206,7 +206,7 @@ def test_a_completed_procedure_step_completes_its_series_when_all_that_it_made_i
     assert routed(node, 60.0) == 0
     send(node, images[2:])
     assert routed(node) == 1
-    words = tell(explain(node.engine, study))
+    words = describe(explain(node.engine, study))
     assert "complete: 3 images, all that the COMPLETED procedure step of CT1 names" in words
     assert "procedure step completed: CT at CT1: 3 images in 1 series" in words
 

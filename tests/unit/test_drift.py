@@ -10,9 +10,9 @@ from analysis_facts import facts
 
 from node.config import Config
 from node.ledger import begin_immediate, open_ledger
+from node.ledger.analysis_statistics import record_statistics
 from node.ledger.engine import now
-from node.ledger.operator_switches import record_facts
-from node.operate.alerts import problems
+from node.operate.alerts import current_alerts
 from node.operate.drift import drift
 from node.spool import Spool
 
@@ -59,8 +59,8 @@ def test_drift_is_a_problem_that_ends_when_the_change_has_become_usual(tmp_path:
         with begin_immediate(engine) as connection:
             for number in range(count):
                 same = facts(1, 3, slice_spacing_mm=spacing)[0]
-                record_facts(connection, f"{spacing} {number}", "one", {**same, **more})
-            return problems(config, connection, spool, now()).get("drift one", "")
+                record_statistics(connection, f"{spacing} {number}", "one", {**same, **more})
+            return current_alerts(config, connection, spool, now()).get("drift one", "")
 
     assert told(1.0, 10) == ""
     assert told(5.0, 5).endswith("has changed. Slice spacing: median 1, now 5 mm")

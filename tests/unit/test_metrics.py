@@ -16,7 +16,8 @@ from ledger_walk import CONFIG, Walk
 from prometheus_client.parser import text_string_to_metric_families
 
 from node.ledger import begin_immediate, open_ledger
-from node.ledger.operator_switches import pause_destination, record_facts, stop_pipeline
+from node.ledger.analysis_statistics import record_statistics
+from node.ledger.operator_switches import pause_destination, stop_pipeline
 from node.ledger.tables import delivery, instance, job
 from node.log import Json, about
 from node.operate.metrics import exposition
@@ -59,8 +60,8 @@ def test_run_times_are_a_histogram_and_switches_are_seen(tmp_path: Path):
     }  # fmt: skip
     with begin_immediate(engine) as connection:
         for number, seconds in enumerate((0.5, 4.0, 4.5, 4000.0)):
-            record_facts(connection, str(number), "one", {**facts, "run_seconds": seconds})
-        record_facts(connection, "3", "one", {**facts, "run_seconds": 4000.0})
+            record_statistics(connection, str(number), "one", {**facts, "run_seconds": seconds})
+        record_statistics(connection, "3", "one", {**facts, "run_seconds": 4000.0})
         pause_destination(connection, "all", "anna")
         stop_pipeline(connection, "two", "anna")
     found = scraped(engine, tmp_path)

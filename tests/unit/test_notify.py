@@ -25,7 +25,7 @@ from node.ledger.jobs import NewJob
 from node.ledger.operator_switches import pause_destination, stop_pipeline
 from node.ledger.tables import executor, job, series
 from node.ledger.transitions import create_job
-from node.operate.alerts import problems
+from node.operate.alerts import current_alerts
 from node.operate.notify import Notifier
 from node.spool import Spool
 
@@ -89,9 +89,9 @@ class Node:
         with begin_immediate(self.engine) as connection:
             close(connection, "pacs")
 
-    def problems(self, at: float | None = None) -> set[str]:
+    def current_alerts(self, at: float | None = None) -> set[str]:
         with self.engine.connect() as connection:
-            return set(problems(self.config, connection, self.spool, now() if at is None else at))
+            return set(current_alerts(self.config, connection, self.spool, now() if at is None else at))
 
 
 def test_a_problem_is_mailed_once_and_once_more_when_it_is_over(tmp_path: Path, mail: tuple[int, list[str]]):
@@ -188,11 +188,11 @@ def test_a_job_that_does_not_move_is_a_problem_but_not_when_an_operator_stopped_
         for role in ("worker", "sender"):
             connection.execute(sa.insert(executor).values(id=role, role=role, host="h", pid=1, beat_at=now()))
     _job(node, progress_at=now() - 540)
-    assert node.problems() == set()
-    assert node.problems(now() + 120) == {"queue infer"}
+    assert node.current_alerts() == set()
+    assert node.current_alerts(now() + 120) == {"queue infer"}
     with begin_immediate(node.engine) as connection:
         stop_pipeline(connection, "nodule", "anna")
-    assert node.problems(now() + 120) == set()
+    assert node.current_alerts(now() + 120) == set()
 
 
 def test_a_received_image_without_a_row_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -200,18 +200,18 @@ def test_a_received_image_without_a_row_is_a_problem(tmp_path: Path, monkeypatch
     draft = node.spool.draft()
     draft.write([b"image"])
     node.spool.keep("1.2", "1.3", "1.4", draft)
-    assert node.problems() == set()  # its row follows in a moment
+    assert node.current_alerts() == set()  # its row follows in a moment
     monkeypatch.setattr("node.operate.alerts.ROWLESS_SECONDS", 0.0)
-    assert node.problems() == {"rows"}
+    assert node.current_alerts() == {"rows"}
     draft.discard()
-    assert node.problems() == set()
+    assert node.current_alerts() == set()
 
 
 def test_failed_jobs_silence_a_full_disk_and_missing_roles_are_problems(tmp_path: Path):
     node = Node(tmp_path, silence_hours=2.0)
     _job(node, state="COMPLETED", outcome="failed", updated_at=now())
-    assert node.problems() == {"failed nodule"}
-    assert node.problems(now() + 25 * 3600) == set()
+    assert node.current_alerts() == {"failed nodule"}
+    assert node.current_alerts(now() + 25 * 3600) == set()
     with begin_immediate(node.engine) as connection:
         connection.execute(
             sa.insert(series).values(
@@ -220,17 +220,17 @@ def test_failed_jobs_silence_a_full_disk_and_missing_roles_are_problems(tmp_path
             )
         )  # fmt: skip
     _job(node, state="SCHEDULED", outcome=None, updated_at=now())
-    assert node.problems() == {"silence", "no worker", "no sender"}
+    assert node.current_alerts() == {"silence", "no worker", "no sender"}
     full = Config.model_validate({"storage": {"folder": tmp_path, "min_free_gib": 1e6}})
     with node.engine.connect() as connection:
-        assert "disk" in problems(full, connection, node.spool, now())
+        assert "disk" in current_alerts(full, connection, node.spool, now())
 
 
 def test_a_paused_destination_is_no_problem(tmp_path: Path):
     node = Node(tmp_path)
     with begin_immediate(node.engine) as connection:
         pause_destination(connection, "pacs", "anna")
-    assert node.problems() == set()
+    assert node.current_alerts() == set()
 
 
 def test_what_the_account_cannot_explain_is_an_alarm_in_the_log_and_in_the_mail(

@@ -14,7 +14,7 @@ from node.config import Config, Rule, SeriesTable, parse
 from node.ledger import ProcedureStepState, begin_immediate
 from node.ledger.procedure_steps import NewStep, create_step, update_step
 from node.ledger.tables import association, instance
-from node.operate.explain import explain, tell
+from node.operate.explain import describe, explain
 from node.routing.region import Region, region_of, same_region
 from node.routing.replay_decisions import StudySeries, decide_study
 from node.routing.rules import Origin
@@ -64,7 +64,7 @@ def test_the_only_series_of_a_study_goes_on_as_soon_as_it_is_complete(tmp_path: 
     assert scene.jobs() == []
     scene.wait(2)
     assert len(scene.jobs()) == 1
-    assert "the best of 1 series (no image of the study for 30 s)" in tell(explain(scene.node.engine, scene.study))
+    assert "the best of 1 series (no image of the study for 30 s)" in describe(explain(scene.node.engine, scene.study))
 
 
 def test_of_two_reconstructions_sent_one_after_the_other_one_is_analysed(tmp_path: Path):
@@ -85,7 +85,7 @@ def test_an_open_association_that_has_sent_images_of_the_study_may_bring_a_bette
     set_open(scene, uid, is_open=True)
     scene.wait(40)
     assert scene.decided()[uid][0] == "waiting"
-    assert "an association of CT1 that has sent images of the study is open; waiting 120 s" in tell(
+    assert "an association of CT1 that has sent images of the study is open; waiting 120 s" in describe(
         explain(scene.node.engine, scene.study)
     )
     set_open(scene, uid, is_open=False)
@@ -100,7 +100,7 @@ def test_an_association_that_stays_open_is_waited_for_until_the_study_is_quiet(t
     assert scene.jobs() == []
     scene.wait(2)
     assert len(scene.jobs()) == 1
-    assert "although an association of CT1" in tell(explain(scene.node.engine, scene.study))
+    assert "although an association of CT1" in describe(explain(scene.node.engine, scene.study))
 
 
 def test_an_association_that_sends_another_study_holds_nothing_up(tmp_path: Path):
@@ -139,7 +139,7 @@ def test_the_end_of_the_procedure_step_ends_the_wait_at_once(tmp_path: Path):
         )
     scene.wait(1)
     assert len(scene.jobs()) == 1
-    told = tell(explain(scene.node.engine, scene.study))
+    told = describe(explain(scene.node.engine, scene.study))
     assert "all series that the COMPLETED procedure step of CT1 names are here" in told
 
 
@@ -177,7 +177,7 @@ def test_a_better_series_that_comes_later_is_chosen_and_both_traces_say_so(tmp_p
     scene.wait(31)
     assert {job.series_instance_uid for job in scene.jobs()} == {first, better}
     assert scene.decided()[worse][0] == "ignored"
-    told = tell(explain(scene.node.engine, scene.study))
+    told = describe(explain(scene.node.engine, scene.study))
     assert f"the best of 3 series (no image of the study for 30 s); series {first} was chosen before this one" in told
     assert f"a better series of rule 'chest' came later: {better}" in told
     assert scene.differences() == ()
@@ -194,7 +194,7 @@ def test_late_images_make_the_choice_again(tmp_path: Path):
     scene.wait(31)
     assert sorted((job.series_instance_uid, job.generation) for job in scene.jobs()) == [(uid, 1), (uid, 2)]
     assert scene.decided()[other][0] == "ignored"
-    assert "was chosen before" not in tell(explain(scene.node.engine, scene.study))
+    assert "was chosen before" not in describe(explain(scene.node.engine, scene.study))
 
 
 def test_a_stat_request_waits_ten_seconds_and_not_for_what_may_come(tmp_path: Path):

@@ -22,9 +22,9 @@ from node.ledger.jobs import Job, list_jobs
 from node.ledger.refusals import record_rejection
 from node.ledger.tables import association, refusal, rejection, series
 from node.ledger.transitions import cancel_job, record_outcome
-from node.operate.account import report as account
+from node.operate.account import description, report
 from node.operate.account.rows import read
-from node.operate.explain import explain, tell
+from node.operate.explain import describe, explain
 from node.operate.retention import Retention
 from node.routing.conflicts import Conflicts
 from node.routing.router import Router
@@ -302,27 +302,27 @@ def test_explain_and_account_say_what_was_refused_until_it_has_come(node: Node) 
     study = str(images[0].StudyInstanceUID)
     store(node, images, damaged=images[5:])
     routed(node, 60.0)
-    words = tell(explain(node.engine, study))
+    words = describe(explain(node.engine, study))
     assert "CT, 5 images, 3 refused," in words
     assert "waits until 20" in words
     assert "3 image(s) of PEER refused with status C000" in words
     assert "not taken: images: 3 refused with status C000" in words
     routed(node, 310.0)
-    words = tell(explain(node.engine, study))
+    words = describe(explain(node.engine, study))
     assert "INCOMPLETE: 5 images received, 3 refused: the upper 8 mm were not analysed" in words
     assert "even after 300 s" in words
-    accounted = account.tell(account.account(read(node.engine), lambda *_: True))
+    accounted = description.describe(report.account(read(node.engine), lambda *_: True))
     assert "images   8 sent = 3 refused + 5 stored" in accounted
     assert "NOT TAKEN: images of series" in accounted
     store(node, images[5:7])
-    accounted = account.tell(account.account(read(node.engine), lambda *_: True))
+    accounted = description.describe(report.account(read(node.engine), lambda *_: True))
     assert "images   8 sent = 1 refused + 7 stored" in accounted
     assert "2 came later; 1 are missing; send them again" in accounted
     store(node, images[7:])
-    found = account.account(read(node.engine), lambda *_: True)
-    assert account.attention(found) == []
-    assert "images   8 sent = 8 stored" in account.tell(found)
-    assert "8 images, 3 refused" not in tell(explain(node.engine, study))
+    found = report.account(read(node.engine), lambda *_: True)
+    assert description.attention(found) == []
+    assert "images   8 sent = 8 stored" in description.describe(found)
+    assert "8 images, 3 refused" not in describe(explain(node.engine, study))
 
 
 def test_a_series_of_which_nothing_was_taken_is_explained(node: Node) -> None:
@@ -331,9 +331,9 @@ def test_a_series_of_which_nothing_was_taken_is_explained(node: Node) -> None:
     for image in images:
         assert send(peer, CTImageStorage, image.SOPInstanceUID, encode(image)[:-9]).Status != 0x0000
     peer.release()
-    words = tell(explain(node.engine, str(images[0].StudyInstanceUID)))
+    words = describe(explain(node.engine, str(images[0].StudyInstanceUID)))
     assert f"nothing of series {images[0].SeriesInstanceUID} was taken" in words
-    accounted = account.tell(account.account(read(node.engine), lambda *_: True))
+    accounted = description.describe(report.account(read(node.engine), lambda *_: True))
     assert "images   2 sent = 2 refused" in accounted
 
 

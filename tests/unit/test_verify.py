@@ -22,7 +22,7 @@ from node.__main__ import main
 from node.errors import LedgerError
 from node.ledger.engine import begin_immediate, ledger_url, now, open_ledger
 from node.ledger.tables import conflict, instance, result, series
-from node.operate.verify import SETTLE_SECONDS, Verification, compare, tell, verify
+from node.operate.verify import SETTLE_SECONDS, Verification, compare, describe, verify
 from node.spool import Spool
 
 digests = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("01"))
@@ -82,7 +82,7 @@ def test_a_spool_that_is_as_it_was_written_agrees_with_its_ledger(full: Node) ->
     assert (found.files, found.recorded, found.faults, found.leftover) == (6, 6, 0, ())
     assert found.size == sum(full.spool.absolute(path).stat().st_size for path in full.files())
     assert steps == [(0, 2), (1, 2), (2, 2)]
-    assert tell(found).endswith("Every file is as it was recorded.")
+    assert describe(found).endswith("Every file is as it was recorded.")
 
 
 def test_files_that_are_gone_or_changed_by_one_bit_are_named(full: Node) -> None:
@@ -129,7 +129,7 @@ def test_files_without_row_are_named_once_their_row_is_overdue(full: Node) -> No
     found = look(full)
     assert (found.unrecorded, found.leftover) == ((gone,), ("results/job-1/2.2.dcm",))
     assert found.faults == 1
-    assert "the receiver records them at its next start" in tell(found)
+    assert "the receiver records them at its next start" in describe(found)
 
 
 class Forgetting(Spool):
@@ -162,7 +162,7 @@ def test_a_deleted_ledger_is_rebuilt_from_the_files_when_a_receiver_starts(
     node = process.node()
     lost = look(node)
     assert (lost.recorded, len(lost.unrecorded)) == (0, 4)
-    assert "it is rebuilt from these files when the node starts" in tell(lost)
+    assert "it is rebuilt from these files when the node starts" in describe(lost)
     process.start()
     until(lambda: sum(len(rows) for rows in kept(node)) == 4)
     assert [[tuple(getattr(row, fact) for fact in facts) for row in rows] for rows in kept(node)] == before

@@ -23,7 +23,6 @@ from node.ledger.jobs import get_job
 from node.ledger.tables import delivery, series
 from node.log import StudyLog, about
 from node.web.slices import Segments, open_segments, open_series, picture, pixels, window_of
-from node.web.study_list import stage_of_job
 from node.wording import NOTICE
 
 
@@ -162,12 +161,6 @@ def test_a_destination_is_up_only_once_it_has_taken_something(dashboard: Dashboa
         schedule_delivery(connection, dashboard.job_id, "pacs")
         connection.execute(delivery.update().values(state="STORED"))
     assert health() == "up"
-
-
-def test_a_job_that_waits_for_its_next_attempt_is_queued_and_does_not_run():
-    row = {"state": "IN PROGRESS", "stage": "infer", "outcome": None, "next_at": None}
-    assert stage_of_job(row, ()) == "running"
-    assert stage_of_job(row | {"next_at": 4e9}, ()) == "queued"
 
 
 def test_the_bundle_holds_every_digest_and_no_patient(standing: Dashboard):

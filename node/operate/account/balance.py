@@ -5,25 +5,33 @@ Each series is in one part of each sum; a study is in the first of the parts tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from node.config import FORWARD
-from node.ledger import ACTIVE, DecisionOutcome, JobStage, JobState
-from node.ledger.jobs import Job
-from node.ledger.pending_deliveries import DeliveryStatus
-from node.operate.account.rows import AccountRows, ReceivedSeries
+from node.ledger.progress import IN_WORK, DeliveryStep, JobProgress, Progress, SeriesProgress, project
+from node.operate.account.rows import AccountRows
 
 _RECEIVED = (
-    DecisionOutcome.ROUTED,
-    "receiving",
-    DecisionOutcome.WAITING,
-    "without decision",
-    DecisionOutcome.HELD,
-    DecisionOutcome.IGNORED,
+    Progress.ROUTED,
+    Progress.RECEIVING,
+    Progress.WAITING,
+    Progress.UNDECIDED,
+    Progress.HELD,
+    Progress.IGNORED,
 )
-_ANALYSED = ("failed", "cancelled", "processed", "not applicable", "sent on as they are", "in work")
-_DELIVERED = ("cancelled", "waiting", "stored, proof awaited", "stored, no proof wanted", "confirmed", "kept here only")
+_IN_WORK = "in work"
+_ANALYSED = (
+    Progress.FAILED,
+    Progress.CANCELLED,
+    Progress.HELD,
+    "processed",
+    "not applicable",
+    "sent on as they are",
+    _IN_WORK,
+)
+_DELIVERED = (*DeliveryStep, "kept here only")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,31 +60,27 @@ class Balance:
     received: Sum
     """Routed, ignored, receiving."""
     analysed: Sum
-    """Of what was routed: processed, not applicable, failed, cancelled, in work, sent on without analysis."""
+    """Of what was routed: processed, not applicable, failed, cancelled, held, in work, sent on without analysis."""
     delivered: Sum
     """Of what was routed and is not in work any more: confirmed, stored, waiting, cancelled, kept here only."""
 
 
 def balance(rows: AccountRows) -> Balance:
-    """The sums of all series of ``rows``, each as its latest generation went."""
-    jobs: dict[tuple[str, str, int], list[Job]] = {}
-    for job in rows.jobs:
-        jobs.setdefault((job.study_instance_uid, job.series_instance_uid, job.generation), []).append(job)
-    owed: dict[str, list[DeliveryStatus]] = {}
-    for one in rows.deliveries:
-        owed.setdefault(one.job_id, []).append(one)
-    received: list[tuple[str, ReceivedSeries]] = []
-    analysed: list[tuple[str, ReceivedSeries]] = []
-    delivered: list[tuple[str, ReceivedSeries]] = []
-    for series in rows.series:
-        received.append((place_of(series), series))
-        if received[-1][0] != "routed":
-            continue
-        own = jobs.get((series.study_instance_uid, series.series_instance_uid, series.generation), [])
-        analysed.append((_first(_ANALYSED, map(_analysis, own)), series))
-        if analysed[-1][0] != "in work":
-            states = [_delivery(one) for job in own for one in owed.get(job.id, [])]
-            delivered.append((_first(_DELIVERED, states), series))
+    """The sums of all series of ``rows``."""
+    decisions = [decision for series in rows.series for decision in series.decisions.values()]
+    recorded = {(one.study_instance_uid, one.series_instance_uid): one.recorded for one in rows.series}
+    received, analysed, delivered = [], [], []
+    for study in project(rows.series, decisions, rows.jobs, rows.deliveries):
+        for one in study.series:
+            uid = study.study_instance_uid
+            images = recorded[uid, one.series.series_instance_uid]
+            received.append((str(one.routing), uid, images))
+            if one.routing != Progress.ROUTED:
+                continue
+            analysis = _analysis_of(one)
+            analysed.append((analysis, uid, images))
+            if analysis != _IN_WORK:
+                delivered.append((_delivery_of(one), uid, images))
     return Balance(
         received=_by_study(_RECEIVED, received),
         analysed=_by_study(_ANALYSED, analysed),
@@ -93,61 +97,48 @@ def add_up(entries: Iterable[tuple[str, str, int]]) -> Sum:
     return Sum(total=_count(everything), parts={part: _count(parts[part]) for part in sorted(parts)})
 
 
-def tell_balance(of: Balance) -> Iterator[str]:
-    """Two equations for each sum: by study, by image."""
-    for name, unit in (("studies", "studies"), ("instances", "images")):
-        for what, one in (("received", of.received), ("routed", of.analysed), ("to deliver", of.delivered)):
-            yield tell_equation(unit, what, one, name)
+def _analysis_of(series: SeriesProgress) -> str:
+    """Of several jobs what needs most attention; a series is in work as long as any of them is."""
+    parts = {_analysis(one) for one in series.current_jobs}
+    return _IN_WORK if _IN_WORK in parts else _first(_ANALYSED, parts)
 
 
-def tell_equation(unit: str, what: str, of: Sum, name: str) -> str:
-    """A total and its parts; ``name``: the attribute of ``Count`` that is told."""
-    parts = " + ".join(f"{getattr(count, name)} {part}" for part, count in of.parts.items())
-    return f"{unit:8} {getattr(of.total, name)} {what} = {parts or '0'}"
-
-
-def place_of(series: ReceivedSeries) -> str:
-    """The part of what was received that a series is in."""
-    ruling = series.rulings.get(series.generation)
-    if series.state != "COMPLETE":
-        return "receiving"
-    return "without decision" if ruling is None else ruling.outcome
-
-
-def _analysis(job: Job) -> str:
-    if job.state == JobState.CANCELED:
-        return "cancelled"
-    if job.state in ACTIVE and job.stage != JobStage.DELIVER:
-        return "in work"
-    if job.pipeline == FORWARD:
+def _analysis(one: JobProgress) -> str:
+    if one.progress in IN_WORK:
+        return _IN_WORK
+    if one.progress in (Progress.CANCELLED, Progress.HELD):
+        return str(one.progress)
+    if one.job.pipeline == FORWARD:
         return "sent on as they are"
-    return job.outcome if job.outcome in ("not applicable", "failed") else "processed"
+    return one.job.outcome if one.job.outcome in ("not applicable", "failed") else "processed"
 
 
-def _delivery(one: DeliveryStatus) -> str:
-    if one.state in ("CANCELED", "CONFIRMED"):
-        return {"CANCELED": "cancelled", "CONFIRMED": "confirmed"}[one.state]
-    if one.state == "STORED":
-        return "stored, proof awaited" if one.ended_at is None else "stored, no proof wanted"
-    return "waiting"
+def _delivery_of(series: SeriesProgress) -> str:
+    return _first(_DELIVERED, (part for one in series.current_jobs for part in _deliveries(one)))
 
 
-def _first(order: Sequence[str], found: Iterable[str]) -> str:
-    """The one that comes first in the order; the last of all when nothing was found."""
-    return min(found, key=order.index, default=order[-1])
+def _deliveries(one: JobProgress) -> Iterable[str]:
+    if not one.deliveries and one.progress in (Progress.CANCELLED, Progress.HELD):
+        return (DeliveryStep.CANCELLED,)
+    return [delivery.step for delivery in one.deliveries]
 
 
-def _by_study(order: Sequence[str], entries: Sequence[tuple[str, ReceivedSeries]]) -> Sum:
-    places: dict[str, set[str]] = {}
-    for part, series in entries:
-        places.setdefault(series.study_instance_uid, set()).add(part)
-    of_study = {study: _first(order, found) for study, found in places.items()}
-    total = add_up((part, series.study_instance_uid, series.instances) for part, series in entries)
+def _first(order: Sequence[str], parts: Iterable[str]) -> str:
+    """The part that comes first in the order; the last of all when there is none."""
+    return min(parts, key=order.index, default=order[-1])
+
+
+def _by_study(order: Sequence[str], entries: Sequence[tuple[str, str, int]]) -> Sum:
+    parts: dict[str, set[str]] = {}
+    for part, study, _ in entries:
+        parts.setdefault(study, set()).add(part)
+    studies = Counter(_first(order, of_study) for of_study in parts.values())
+    total = add_up(entries)
     return Sum(
         total=total.total,
         parts={
             part: Count(
-                studies=sum(one == part for one in of_study.values()),
+                studies=studies[part],
                 entries=total.parts[part].entries,
                 instances=total.parts[part].instances,
             )

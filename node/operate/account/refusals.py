@@ -45,7 +45,7 @@ def refusals(connection: sa.Connection, study_uid: str | None = None) -> list[Re
     return [_group(members) for members in groups.values()]
 
 
-def tell_refusals(one: Refusals) -> str:
+def describe_refusals(one: Refusals) -> str:
     """In plain words, without the series."""
     how = "cut off" if one.status is None else f"refused with status {one.status:04X}"
     came = f"; {one.came} came later" if one.came else ""

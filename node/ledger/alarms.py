@@ -1,0 +1,61 @@
+"""What may need an operator: work that does not move, failures, stopped series; and the alarms that were raised."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from node.ledger.engine import insert_new
+from node.ledger.jobs import PROGRESS
+from node.ledger.states import ACTIVE, DecisionCause
+from node.ledger.tables import alarm, decision, job, stopped
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedCount:
+    """How many there are of a stage or of a pipeline."""
+
+    name: str
+    number: int
+    oldest: float
+    """Of them, in seconds since 1970 UTC."""
+
+
+def jobs_without_progress(connection: sa.Connection, before: float) -> list[NamedCount]:
+    """Jobs that have not moved on since ``before``, by stage; without those of pipelines that an operator stopped."""
+    waits_for_operator = job.c.pipeline.in_(sa.select(stopped.c.pipeline))
+    query = sa.select(job.c.stage, sa.func.count(), sa.func.min(PROGRESS)).group_by(job.c.stage)
+    rows = connection.execute(query.where(job.c.state.in_(ACTIVE), before > PROGRESS, ~waits_for_operator))
+    return [NamedCount(name=stage, number=number, oldest=oldest) for stage, number, oldest in rows]
+
+
+def failed_jobs(connection: sa.Connection, since: float) -> list[NamedCount]:
+    """Jobs that have failed since then, by pipeline."""
+    query = sa.select(job.c.pipeline, sa.func.count(), sa.func.min(job.c.updated_at)).group_by(job.c.pipeline)
+    rows = connection.execute(query.where(job.c.outcome == "failed", job.c.updated_at >= since))
+    return [NamedCount(name=pipeline, number=number, oldest=oldest) for pipeline, number, oldest in rows]
+
+
+def discontinued_series(connection: sa.Connection, since: float) -> NamedCount | None:
+    """Series that were stopped since then because their procedure step was discontinued."""
+    query = sa.select(sa.func.count(), sa.func.min(decision.c.decided_at))
+    stopped_since = (decision.c.cause == DecisionCause.DISCONTINUED, decision.c.decided_at >= since)
+    number, oldest = connection.execute(query.where(*stopped_since)).one()
+    return NamedCount(name=DecisionCause.DISCONTINUED, number=number, oldest=oldest) if number else None
+
+
+def raised_alarms(connection: sa.Connection, channel: str) -> dict[str, str]:
+    """Problem -> sentence of what a channel has reported and what lasts."""
+    query = sa.select(alarm.c.problem, alarm.c.text).where(alarm.c.channel == channel)
+    return {row.problem: row.text for row in connection.execute(query)}
+
+
+def record_alarms(
+    connection: sa.Connection, channel: str, begun: Mapping[str, str], over: Collection[str], at: float
+) -> None:
+    """Keep that a channel has reported problems that began, and problems that are over."""
+    rows = [{"channel": channel, "problem": name, "text": text, "at": at} for name, text in begun.items()]
+    insert_new(connection, alarm, rows)
+    connection.execute(sa.delete(alarm).where(alarm.c.channel == channel, alarm.c.problem.in_(over)))

@@ -1,0 +1,186 @@
+"""How many there are: jobs, deliveries, files, series, processes, counted by the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from node.ledger.jobs import PROGRESS
+from node.ledger.progress import Progress, progress_of_job
+from node.ledger.states import ConflictKind, DeliveryState
+from node.ledger.tables import (
+    association,
+    commitment,
+    conflict,
+    delivery,
+    executor,
+    instance,
+    job,
+    procedure_step,
+    result,
+    series,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobCount:
+    """Jobs that are alike."""
+
+    pipeline: str
+    state: str
+    stage: str
+    outcome: str | None
+    retries_later: bool
+    """Their next attempt has a time of its own."""
+    jobs: int
+    recent: int
+    """Of them, created after the time that was asked about."""
+    oldest_progress: float
+    """When the one that has not moved for longest last moved on, in seconds since 1970 UTC."""
+
+    def progress(self) -> Progress:
+        """How far they are, without what became of their deliveries."""
+        return progress_of_job(
+            self.state, self.stage, self.outcome, retries_later=self.retries_later, deliveries=(DeliveryState.STORED,)
+        )
+
+
+def job_counts(connection: sa.Connection, recent_after: float = 0.0) -> list[JobCount]:
+    """Every job, counted by pipeline, state, stage and outcome."""
+    retries_later = job.c.next_at.is_not(None)
+    alike = (job.c.pipeline, job.c.state, job.c.stage, job.c.outcome)
+    query = sa.select(
+        *alike,
+        retries_later.label("retries_later"),
+        sa.func.count().label("jobs"),
+        sa.func.sum(sa.case((job.c.created_at > recent_after, 1), else_=0)).label("recent"),
+        sa.func.min(PROGRESS).label("oldest_progress"),
+    ).group_by(*alike, retries_later)
+    return [
+        JobCount(**{**row, "retries_later": bool(row["retries_later"]), "recent": int(row["recent"])})
+        for row in connection.execute(query.order_by(*alike)).mappings()
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryCount:
+    """Deliveries to one destination in one state."""
+
+    destination: str
+    state: str
+    deliveries: int
+    oldest: float
+    """When the first of them was made, in seconds since 1970 UTC."""
+    latest: float
+    """When one of them changed last."""
+    error: str | None
+    """Of one of them."""
+
+
+def delivery_counts(connection: sa.Connection) -> list[DeliveryCount]:
+    """Every delivery, counted by destination and state."""
+    alike = (delivery.c.destination, delivery.c.state)
+    query = sa.select(
+        *alike,
+        sa.func.count().label("deliveries"),
+        sa.func.min(delivery.c.created_at).label("oldest"),
+        sa.func.max(delivery.c.updated_at).label("latest"),
+        sa.func.max(delivery.c.error).label("error"),
+    )
+    return [DeliveryCount(**row) for row in connection.execute(query.group_by(*alike).order_by(*alike)).mappings()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileCount:
+    """Files and how large they are together."""
+
+    files: int
+    size: int
+    """Bytes."""
+
+
+def received_files(connection: sa.Connection, after: float | None = None) -> FileCount:
+    """Images that are kept; those received after a time (seconds since 1970 UTC)."""
+    return _files(connection, instance, sa.true() if after is None else instance.c.received_at > after)
+
+
+def result_files(connection: sa.Connection) -> FileCount:
+    """Results that are kept."""
+    return _files(connection, result, sa.true())
+
+
+def image_count(connection: sa.Connection) -> int:
+    """Images that are kept."""
+    return _count(connection, instance, sa.true())
+
+
+def conflict_count(connection: sa.Connection, kind: ConflictKind | None = None) -> int:
+    """Images that were received again with another content, of one kind or of all."""
+    return _count(connection, conflict, sa.true() if kind is None else conflict.c.kind == kind)
+
+
+def quarantined_count(connection: sa.Connection) -> int:
+    """Results that the gate holds back."""
+    return _count(connection, result, result.c.quarantine.is_not(None))
+
+
+def open_association_count(connection: sa.Connection) -> int:
+    """Associations that have brought images and are open."""
+    return _count(connection, association, association.c.closed_at.is_(None))
+
+
+def series_by_state(connection: sa.Connection) -> dict[str, int]:
+    """State -> number of series."""
+    return _by(connection, series.c.state)
+
+
+def jobs_by_state(connection: sa.Connection) -> dict[str, int]:
+    """State -> number of jobs."""
+    return _by(connection, job.c.state)
+
+
+def jobs_by_outcome(connection: sa.Connection) -> dict[str, int]:
+    """Outcome -> number of jobs that have one."""
+    return _by(connection, job.c.outcome, job.c.outcome.is_not(None))
+
+
+def deliveries_by_state(connection: sa.Connection) -> dict[str, int]:
+    """State -> number of deliveries."""
+    return _by(connection, delivery.c.state)
+
+
+def commitments_by_state(connection: sa.Connection) -> dict[str, int]:
+    """State -> number of Storage Commitment requests that others made."""
+    return _by(connection, commitment.c.state)
+
+
+def procedure_steps_by_state(connection: sa.Connection) -> dict[str, int]:
+    """State -> number of procedure steps."""
+    return _by(connection, procedure_step.c.state)
+
+
+def processes_by_role(connection: sa.Connection, since: float) -> dict[str, int]:
+    """Role -> number of its processes that have beaten since a time (seconds since 1970 UTC)."""
+    return _by(connection, executor.c.role, executor.c.beat_at > since)
+
+
+def first_and_last_image(connection: sa.Connection) -> tuple[float | None, float | None]:
+    """When the study that rests for longest got its last image, and when any image came last; ``None``: no image."""
+    row = connection.execute(sa.select(sa.func.min(series.c.last_at), sa.func.max(series.c.last_at))).one()
+    return row[0], row[1]
+
+
+def _files(connection: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> FileCount:
+    query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(table.c.size), 0)).select_from(table)
+    files, size = connection.execute(query.where(where)).one()
+    return FileCount(files=files, size=int(size))
+
+
+def _count(connection: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> int:
+    return connection.scalar(sa.select(sa.func.count()).select_from(table).where(where)) or 0
+
+
+def _by(connection: sa.Connection, column: sa.Column[str], *where: sa.ColumnElement[bool]) -> dict[str, int]:
+    query = sa.select(column, sa.func.count()).where(*where).group_by(column)
+    return {str(value): number for value, number in connection.execute(query)}

@@ -1,0 +1,69 @@
+"""Reads the progress of studies: ``node.ledger.progress`` on the rows of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import sqlalchemy as sa
+
+from node.ledger.jobs import jobs_of
+from node.ledger.progress import Decision, DeliveryProgress, ReceivedSeries, StudyProgress, project
+from node.ledger.states import DeliveryState
+from node.ledger.tables import decision, delivery, job, series
+
+
+def latest_studies(connection: sa.Connection, limit: int, text: str = "") -> list[str]:
+    """Study Instance UIDs, the study with the latest image first.
+
+    With ``text`` only those whose UID, or the UID of one of their series, or the id of one of their jobs contains it.
+    """
+    last = sa.func.max(series.c.last_at)
+    query = sa.select(series.c.study_instance_uid).group_by(series.c.study_instance_uid)
+    if text:
+        named = sa.union(
+            sa.select(series.c.study_instance_uid).where(
+                sa.or_(
+                    series.c.study_instance_uid.contains(text, autoescape=True),
+                    series.c.series_instance_uid.contains(text, autoescape=True),
+                )
+            ),
+            sa.select(job.c.study_instance_uid).where(job.c.id.contains(text, autoescape=True)),
+        )
+        query = query.where(series.c.study_instance_uid.in_(named))
+    return list(connection.scalars(query.order_by(last.desc()).limit(limit)))
+
+
+def progress_of(connection: sa.Connection, studies: Collection[str]) -> list[StudyProgress]:
+    """How far each of ``studies`` is, in their order; without those that have no series."""
+    found = project(
+        list(_series(connection, studies)),
+        _decisions(connection, studies),
+        jobs_of(connection, studies),
+        _deliveries(connection, studies),
+    )
+    place = {uid: number for number, uid in enumerate(studies)}
+    return sorted(found, key=lambda study: place[study.study_instance_uid])
+
+
+def _series(connection: sa.Connection, studies: Collection[str]) -> Iterator[ReceivedSeries]:
+    query = sa.select(*series.c[tuple(ReceivedSeries.__dataclass_fields__)]).order_by(series.c.first_at)
+    rows = connection.execute(query.where(series.c.study_instance_uid.in_(studies))).mappings()
+    return (ReceivedSeries(**row) for row in rows)
+
+
+def _decisions(connection: sa.Connection, studies: Collection[str]) -> Iterator[Decision]:
+    query = sa.select(*decision.c[tuple(Decision.__dataclass_fields__)])
+    rows = connection.execute(query.where(decision.c.study_instance_uid.in_(studies))).mappings()
+    return (Decision(**row) for row in rows)
+
+
+def _deliveries(connection: sa.Connection, studies: Collection[str]) -> Iterator[DeliveryProgress]:
+    query = (
+        sa.select(*delivery.c["job_id", "destination", "state", "ended_at"])
+        .join(job, job.c.id == delivery.c.job_id)
+        .where(job.c.study_instance_uid.in_(studies))
+    )
+    return (
+        DeliveryProgress(job_id=job_id, destination=destination, state=DeliveryState(state), ended_at=ended_at)
+        for job_id, destination, state, ended_at in connection.execute(query)
+    )

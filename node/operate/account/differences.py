@@ -1,0 +1,118 @@
+"""What cannot be: rows that contradict one another, or that nothing explains; a sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime
+
+from node.config import FORWARD
+from node.ledger.states import DeliveryState, JobStage, JobState
+from node.operate.account.rows import AccountRows
+
+Owed = Callable[[str, str, Collection[str]], bool]
+"""Whether a destination gets anything of an outcome, of which these kinds were made: ``Config.is_owed``."""
+_STORED = (DeliveryState.STORED, DeliveryState.CONFIRMED)
+
+
+def differences(every: AccountRows, chosen: AccountRows, is_owed: Owed) -> Iterator[str]:
+    """Of the ``chosen`` series; rows that belong to nothing are looked for among ``every`` row."""
+    yield from _rows_without_origin(every)
+    yield from _of_series(chosen)
+    yield from _of_jobs(chosen, is_owed)
+    yield from _stuck(chosen)
+    yield from _of_deliveries(chosen)
+
+
+def result_kinds(rows: AccountRows) -> dict[str, list[str]]:
+    """Job -> kinds of its objects that the gate let pass, one for each object."""
+    made: dict[str, list[str]] = {}
+    for result in rows.results:
+        if result.quarantine is None:
+            made.setdefault(result.job_id, []).append(result.kind or "")
+    return made
+
+
+def _rows_without_origin(rows: AccountRows) -> Iterator[str]:
+    series = {(s.study_instance_uid, s.series_instance_uid) for s in rows.series}
+    jobs = {job.id for job in rows.jobs}
+    if rows.rowless:
+        yield f"{rows.rowless} received images have no row; the receiver's log says why"
+    for row in rows.without_origin:
+        yield f"{row.rows} {row.of}: there is no row of these"
+    for job in rows.jobs:
+        if (job.study_instance_uid, job.series_instance_uid) not in series:
+            yield f"job {job.id}: its series {job.series_instance_uid} has no row"
+    for one in rows.results:
+        if one.job_id not in jobs:
+            yield f"result {one.sop_instance_uid}: its job {one.job_id} has no row"
+    for delivery in rows.deliveries:
+        if delivery.job_id not in jobs:
+            yield f"delivery to {delivery.destination}: its job {delivery.job_id} has no row"
+
+
+def _of_series(rows: AccountRows) -> Iterator[str]:
+    jobs = {(j.study_instance_uid, j.series_instance_uid, j.generation, j.pipeline) for j in rows.jobs}
+    for one in rows.series:
+        name = f"series {one.series_instance_uid} of study {one.study_instance_uid}"
+        if one.recorded != one.instances:
+            yield f"{name}: counts {one.instances} images, but {one.recorded} have a row"
+        for generation in range(1, one.generation + 1):
+            decision = one.decisions.get(generation)
+            if decision is None:
+                yield f"{name}: generation {generation} was complete, but there is no decision on it"
+                continue
+            for pipeline in decision.pipelines:
+                if (one.study_instance_uid, one.series_instance_uid, generation, pipeline) not in jobs:
+                    yield f"{name}: generation {generation} was routed to {pipeline!r}, but there is no job"
+
+
+def _of_jobs(rows: AccountRows, is_owed: Owed) -> Iterator[str]:
+    made = result_kinds(rows)
+    deliveries: dict[str, dict[str, str]] = {}
+    for delivery in rows.deliveries:
+        deliveries.setdefault(delivery.job_id, {})[delivery.destination] = delivery.state
+    for job in rows.jobs:
+        name = f"job {job.id} of study {job.study_instance_uid}"
+        if job.state == JobState.CANCELED or job.stage != JobStage.DELIVER:
+            continue
+        if job.outcome is None:
+            yield f"{name}: is encoded, but has no outcome"
+            continue
+        if not made.get(job.id) and job.pipeline != FORWARD:
+            yield f"{name}: is encoded, but has no result"
+        owed = deliveries.get(job.id, {})
+        for destination in job.destinations:
+            takes = job.pipeline == FORWARD or is_owed(destination, job.outcome, made.get(job.id, ()))
+            if takes and destination not in owed:
+                yield (
+                    f"{name}: {destination!r} takes the outcome {job.outcome!r}, but was not owed it; "
+                    f"if its outcomes or objects were changed since: ainode retry {job.id}"
+                )
+        for destination, state in owed.items():
+            if job.state == JobState.COMPLETED and state not in _STORED:
+                yield f"{name}: is COMPLETED, but its delivery to {destination!r} is {state}"
+
+
+def _stuck(rows: AccountRows) -> Iterator[str]:
+    for series in rows.undecided:
+        came = datetime.fromtimestamp(series.last_at).astimezone()
+        yield (
+            f"series {series.series_instance_uid} of study {series.study_instance_uid}: its last image came at "
+            f"{came:%Y-%m-%d %H:%M:%S}, and no decision was made; the log of the router says why"
+        )
+    for job in rows.stuck:
+        since = datetime.fromtimestamp(job.progress_at or job.updated_at).astimezone()
+        last = f"; last error: {job.error}" if job.error else ""
+        yield (
+            f"job {job.id} of study {job.study_instance_uid}: no progress in stage {job.stage} "
+            f"since {since:%Y-%m-%d %H:%M:%S}{last}"
+        )
+
+
+def _of_deliveries(rows: AccountRows) -> Iterator[str]:
+    for one in rows.deliveries:
+        name = f"delivery of job {one.job_id} to {one.destination!r}"
+        if one.state in _STORED and one.stored < one.instances:
+            yield f"{name}: is {one.state}, but {one.stored} of {one.instances} objects are stored"
+        if one.state == DeliveryState.CONFIRMED and one.committed < one.instances:
+            yield f"{name}: is CONFIRMED, but {one.committed} of {one.instances} objects are committed"
