@@ -124,7 +124,7 @@ def study_lines(folder: Path, study: str, limit: int) -> list[dict[str, Any]]:
     return found[-limit:]
 
 
-def forget_study(folder: Path, study: str) -> None:
+def delete_study_log(folder: Path, study: str) -> None:
     """Delete what was kept about a study."""
     path = _file(folder, study)
     for one in (path, _before(path)):

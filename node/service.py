@@ -75,7 +75,11 @@ def _run_role(config: Config, role: str, descriptors: tuple[int, ...]) -> None:
     shutdown.install()
     engine, spool = open_storage(config)
     logging.getLogger().addHandler(StudyLog(spool.logs))
-    with _beating(), _told(config, engine, role), ROLES[role](Duty(config, engine, spool, shutdown, descriptors)):
+    with (
+        _beating(),
+        _audited(config, engine, role),
+        ROLES[role](RoleContext(config, engine, spool, shutdown, descriptors)),
+    ):
         notify("READY=1")
         logger.info("%s ready, process %d", role, os.getpid())
         shutdown.requested.wait()
@@ -99,7 +103,7 @@ def _beating() -> Iterator[None]:
 
 
 @contextmanager
-def _told(config: Config, engine: Engine, role: str) -> Iterator[None]:
+def _audited(config: Config, engine: Engine, role: str) -> Iterator[None]:
     """Start and stop, for the audit trail."""
     us = f"{config.ae.title.strip()} {role}"
     give_notice(engine, "start", who=us)
@@ -108,7 +112,7 @@ def _told(config: Config, engine: Engine, role: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Duty:
+class RoleContext:
     """What a role is given."""
 
     config: Config
@@ -120,17 +124,17 @@ class Duty:
 
 
 @contextmanager
-def _receiver(duty: Duty) -> Iterator[None]:
+def _receiver(context: RoleContext) -> Iterator[None]:
     from node.receive import Receiver
 
-    receiver = Receiver(duty.config, duty.engine, duty.spool, Listening.from_descriptors(duty.descriptors))
+    receiver = Receiver(context.config, context.engine, context.spool, Listening.from_descriptors(context.descriptors))
     receiver.start()
     yield
-    receiver.finish(duty.shutdown.forced)
+    receiver.finish(context.shutdown.forced)
 
 
 @contextmanager
-def _router(duty: Duty) -> Iterator[None]:
+def _router(context: RoleContext) -> Iterator[None]:
     from node.jobs.engine import Jobs
     from node.operate.audit.auditor import Auditor
     from node.operate.notify import Notifier
@@ -140,33 +144,35 @@ def _router(duty: Duty) -> Iterator[None]:
     from node.routing.router import Router
 
     loops = [
-        Router(duty.config, duty.engine, duty.spool, Jobs(duty.engine)).run,
-        Conflicts(duty.engine, duty.spool).run,
-        Retention(duty.config, duty.engine, duty.spool).run,
-        Auditor(duty.config, duty.engine, duty.spool).run,
-        Notifier(duty.config, duty.engine, duty.spool).run,
-        Tracer(duty.config, duty.engine).run,
+        Router(context.config, context.engine, context.spool, Jobs(context.engine)).run,
+        Conflicts(context.engine, context.spool).run,
+        Retention(context.config, context.engine, context.spool).run,
+        Auditor(context.config, context.engine, context.spool).run,
+        Notifier(context.config, context.engine, context.spool).run,
+        Tracer(context.config, context.engine).run,
     ]
-    with running(loops, duty.shutdown.requested):
+    with running(loops, context.shutdown.requested):
         yield
 
 
 @contextmanager
-def _worker(duty: Duty) -> Iterator[None]:
+def _worker(context: RoleContext) -> Iterator[None]:
     from node.deliver.prior_studies import PriorStudies
     from node.inference.encode import Encode
     from node.inference.infer import Infer
     from node.inference.prior_files import PriorFinder
 
-    earlier = PriorFinder(studies=PriorStudies(duty.config, duty.engine), engine=duty.engine, spool=duty.spool)
-    infer = Infer(duty.config, duty.engine, duty.spool, earlier)
-    stages = [infer.stage(), Encode(duty.config, duty.engine, duty.spool).stage()]
-    with _serving(duty, "worker", stages):
+    earlier = PriorFinder(
+        studies=PriorStudies(context.config, context.engine), engine=context.engine, spool=context.spool
+    )
+    infer = Infer(context.config, context.engine, context.spool, earlier)
+    stages = [infer.stage(), Encode(context.config, context.engine, context.spool).stage()]
+    with _serving(context, "worker", stages):
         yield
 
 
 @contextmanager
-def _sender(duty: Duty) -> Iterator[None]:
+def _sender(context: RoleContext) -> Iterator[None]:
     from node.deliver import Deliverer, Reports, Watch
     from node.inference.withdrawal import ReplacementNotes
     from node.jobs.stage import Stage
@@ -174,34 +180,34 @@ def _sender(duty: Duty) -> Iterator[None]:
     def deliver(job_id: str, destination: str) -> None:
         deliverer.deliver(job_id, destination)
 
-    notes = ReplacementNotes(engine=duty.engine, spool=duty.spool)
-    deliverer = Deliverer(duty.config, duty.engine, duty.spool, notes=notes)
+    notes = ReplacementNotes(engine=context.engine, spool=context.spool)
+    deliverer = Deliverer(context.config, context.engine, context.spool, notes=notes)
     stage = Stage(name=JobStage.DELIVER, handler=deliver, retries=DELIVERY_RETRIES, slots=DELIVERIES_AT_ONCE)
-    with _serving(duty, "sender", [stage]) as jobs:
-        loops = [Reports(duty.config, duty.engine).run, Watch(duty.config, duty.engine, jobs.make_due).run]
-        with running(loops, duty.shutdown.requested):
+    with _serving(context, "sender", [stage]) as jobs:
+        loops = [Reports(context.config, context.engine).run, Watch(context.config, context.engine, jobs.make_due).run]
+        with running(loops, context.shutdown.requested):
             yield
 
 
 @contextmanager
-def _web(duty: Duty) -> Iterator[None]:
+def _web(context: RoleContext) -> Iterator[None]:
     from node.web import serving
 
-    with serving(duty.config, duty.engine, duty.spool):
+    with serving(context.config, context.engine, context.spool):
         yield
 
 
 @contextmanager
-def _serving(duty: Duty, role: str, stages: list[Stage]) -> Iterator[Jobs]:
+def _serving(context: RoleContext, role: str, stages: list[Stage]) -> Iterator[Jobs]:
     from node.jobs.engine import Jobs
 
-    jobs = Jobs(duty.engine)
+    jobs = Jobs(context.engine)
     jobs.serve(role, stages)
     yield jobs
-    jobs.finish(duty.shutdown.forced)
+    jobs.finish(context.shutdown.forced)
 
 
-ROLES: dict[str, Callable[[Duty], AbstractContextManager[None]]] = {
+ROLES: dict[str, Callable[[RoleContext], AbstractContextManager[None]]] = {
     "receiver": _receiver,
     "router": _router,
     "worker": _worker,

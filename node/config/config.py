@@ -98,7 +98,7 @@ class Config(Table):
         table = self.destinations.get(destination)
         return frozenset(DEFAULT_OBJECTS) if table is None else table.kinds
 
-    def is_owed(self, destination: str, outcome: str, made: Collection[str]) -> bool:
+    def is_recipient(self, destination: str, outcome: str, made: Collection[str]) -> bool:
         """Whether a destination gets anything of an analysis with this outcome, of which these kinds were made.
 
         One that is no longer configured stays owed: its delivery then says so.

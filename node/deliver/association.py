@@ -19,7 +19,7 @@ from pynetdicom.presentation import PresentationContext
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.config import Destination, DestinationTls
-from node.deliver.query_audit import Told, tell_of
+from node.deliver.query_audit import Told, audit_query
 from node.errors import ConfigError, DeliveryError, UnreachableError
 from node.tls import client_context
 
@@ -103,7 +103,7 @@ def associate(
     if on_store is not None:
         handlers.append((evt.EVT_C_STORE, on_store))
     if told is not None:
-        handlers.append((evt.EVT_DIMSE_SENT, lambda event: tell_of(event, told)))
+        handlers.append((evt.EVT_DIMSE_SENT, lambda event: audit_query(event, told)))
     entity = AE(ae_title=calling_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME

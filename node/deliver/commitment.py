@@ -11,7 +11,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from pynetdicom.status import GENERAL_STATUS
 
 from node.errors import DeliveryError
-from node.ledger.pending_deliveries import Owed
+from node.ledger.pending_deliveries import PendingObject
 
 
 def commitment_context() -> PresentationContext:
@@ -19,7 +19,9 @@ def commitment_context() -> PresentationContext:
     return build_context(StorageCommitmentPushModel)
 
 
-def request_commitment(association: Association, peer: object, owed: Iterable[Owed], transaction_uid: str) -> None:
+def request_commitment(
+    association: Association, peer: object, owed: Iterable[PendingObject], transaction_uid: str
+) -> None:
     """Send the N-ACTION request (action type 1). Raises ``DeliveryError`` unless the peer takes it."""
     information = Dataset()
     information.TransactionUID = transaction_uid
@@ -40,7 +42,7 @@ def request_commitment(association: Association, peer: object, owed: Iterable[Ow
         )
 
 
-def _reference(owed: Owed) -> Dataset:
+def _reference(owed: PendingObject) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = owed.sop_class_uid
     item.ReferencedSOPInstanceUID = owed.sop_instance_uid

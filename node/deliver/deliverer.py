@@ -27,7 +27,7 @@ from node.ledger import DeliveryState, circuits, deliveries
 from node.ledger.deliveries import Claim
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import REJECTION
-from node.ledger.pending_deliveries import Owed, instances_to_store, is_stored
+from node.ledger.pending_deliveries import PendingObject, instances_to_store, is_stored
 from node.ledger.replaced_results import note_kind
 from node.spool import Spool
 
@@ -140,7 +140,7 @@ class Deliverer:
                 raise
             self._notes.give_up(claim.job_id, claim.destination, f"it does not take such notes ({error})")
 
-    def _store(self, claim: Claim, destination: Destination, which: Callable[[Owed], bool]) -> None:
+    def _store(self, claim: Claim, destination: Destination, which: Callable[[PendingObject], bool]) -> None:
         with self._engine.connect() as connection:
             owed = [o for o in instances_to_store(connection, claim.job_id, claim.destination) if which(o)]
         if not owed:
@@ -163,17 +163,17 @@ class Deliverer:
             raise _RefusedError(f"{where}: {stored} of {len(owed)} objects stored; {_first(refused)}", refused)
         logger.info("job %s: %d objects stored at %s", claim.job_id, stored, where)
 
-    def _open(self, name: str, destination: Destination, owed: list[Owed]) -> AbstractContextManager[Store]:
+    def _open(self, name: str, destination: Destination, owed: list[PendingObject]) -> AbstractContextManager[Store]:
         if destination.folder:
             return filing(name, Path(destination.folder), self._spool)
         if destination.url:
             return stowing(name, destination, self._spool, self._timeouts)
         return storing(Peer.of(name, destination), self._config.ae.title, owed, self._spool, self._timeouts)
 
-    def _record(self, claim: Claim, owed: Owed, answer: Answer) -> bool:
+    def _record(self, claim: Claim, owed: PendingObject, answer: Answer) -> bool:
         with begin_immediate(self._engine) as connection:
             if not answer.lost:
-                circuits.forget_failures(connection, claim.destination)
+                circuits.reset_failures(connection, claim.destination)
             return deliveries.record_status(
                 connection,
                 claim,

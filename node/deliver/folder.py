@@ -9,7 +9,7 @@ from pathlib import Path
 
 from node.deliver.object_result import Answer, Store
 from node.errors import UnreachableError
-from node.ledger.pending_deliveries import Owed
+from node.ledger.pending_deliveries import PendingObject
 from node.spool import Spool, sync_folder
 
 _BLOCK = 1 << 20
@@ -33,7 +33,7 @@ def filing(name: str, folder: Path, spool: Spool) -> Iterator[Store]:
     yield lambda one: _file(one, folder, spool)
 
 
-def _file(owed: Owed, folder: Path, spool: Spool) -> Answer:
+def _file(owed: PendingObject, folder: Path, spool: Spool) -> Answer:
     target = folder / owed.study_instance_uid / owed.series_instance_uid / f"{owed.sop_instance_uid}.dcm"
     part = target.with_suffix(f".{os.getpid()}.part")
     try:

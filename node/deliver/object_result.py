@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from node.ledger.deliveries import Sent
-from node.ledger.pending_deliveries import Owed
+from node.ledger.pending_deliveries import PendingObject
 
 _FOR_GOOD = (0x0122, 0x0124)
 """SOP Class not supported, not authorised (PS3.7 C.5)."""
@@ -34,5 +34,5 @@ class Answer:
         return status & 0xFF00 == 0xA900 or status & 0xF000 == 0xC000 or status in _FOR_GOOD
 
 
-Store = Callable[[Owed], Answer]
+Store = Callable[[PendingObject], Answer]
 """Sends one object and waits for its answer."""

@@ -19,7 +19,7 @@ from node.errors import DeliveryError
 from node.ledger import DeliveryState, deliveries
 from node.ledger.deliveries import Claim
 from node.ledger.engine import begin_immediate, now
-from node.ledger.pending_deliveries import Owed, deliveries_of, instances_to_confirm, is_unanswered
+from node.ledger.pending_deliveries import PendingObject, deliveries_of, instances_to_confirm, is_unanswered
 
 _POLL_SECONDS = 0.1
 
@@ -67,7 +67,7 @@ class Proof:
                 f"Check that it may call {self._config.ae.title} at port {self._config.ae.port}"
             )
 
-    def _ask(self, claim: Claim, destination: Destination, owed: Sequence[Owed]) -> None:
+    def _ask(self, claim: Claim, destination: Destination, owed: Sequence[PendingObject]) -> None:
         """Request commitment; the answer may arrive here, or at the receiver on an association that the peer opens."""
         peer = Peer.of(claim.destination, destination)
         transaction_uid = generate_uid(prefix=None)
@@ -99,7 +99,7 @@ class Proof:
         missing = sorted({one.sop_instance_uid for one in owed} - set(found))
         patience = destination.commitment_timeout_seconds
         with begin_immediate(self._engine) as connection:
-            deliveries.record_found(connection, claim, found, missing, now() - patience)
+            deliveries.record_query_result(connection, claim, found, missing, now() - patience)
         if missing:
             raise DeliveryError(
                 f"{claim.destination}: {len(missing)} of {len(owed)} stored objects are not found there, the first is "
@@ -117,5 +117,5 @@ class Proof:
         return states.get(claim.destination, DeliveryState.CANCELED)
 
 
-def _series_of(one: Owed) -> tuple[str, str]:
+def _series_of(one: PendingObject) -> tuple[str, str]:
     return one.study_instance_uid, one.series_instance_uid

@@ -26,7 +26,7 @@ def telling(engine: Engine, destination: Destination) -> Told:
     return told
 
 
-def tell_of(event: evt.Event, told: Told) -> None:
+def audit_query(event: evt.Event, told: Told) -> None:
     """Tell of a DIMSE message that is being sent, if it is a question."""
     message = event.message
     if type(message).__name__ not in ("C_FIND_RQ", "C_GET_RQ", "C_MOVE_RQ"):

@@ -17,7 +17,7 @@ from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.object_result import Answer, Store
 from node.deliver.transcode import UNCOMPRESSED, transcoded
 from node.errors import EncodeError, PlatformError
-from node.ledger.pending_deliveries import Owed
+from node.ledger.pending_deliveries import PendingObject
 from node.spool import Spool
 
 # Files given by path go out as they are stored; without this pynetdicom decodes and encodes them again.
@@ -27,20 +27,22 @@ SLOWEST_BYTES_PER_SECOND = 250_000
 """A peer that takes less than this is treated as hanging."""
 
 
-def contexts_for(owed: Iterable[Owed]) -> list[PresentationContext]:
+def contexts_for(owed: Iterable[PendingObject]) -> list[PresentationContext]:
     """One presentation context for each pair of SOP class and transfer syntax: as it is kept, and uncompressed."""
     pairs = {(o.sop_class_uid, syntax) for o in owed for syntax in (o.transfer_syntax_uid, *UNCOMPRESSED)}
     return [build_context(sop_class, [syntax]) for sop_class, syntax in sorted(pairs)]
 
 
 @contextmanager
-def storing(peer: Peer, calling_title: str, owed: Iterable[Owed], spool: Spool, timeouts: Timeouts) -> Iterator[Store]:
+def storing(
+    peer: Peer, calling_title: str, owed: Iterable[PendingObject], spool: Spool, timeouts: Timeouts
+) -> Iterator[Store]:
     """One association for all of ``owed``. Raises ``DeliveryError`` when it cannot be had."""
     with associate(peer, calling_title, contexts_for(owed), timeouts) as association:
         yield lambda one: _store(association, one, spool, timeouts)
 
 
-def _store(association: Association, owed: Owed, spool: Spool, timeouts: Timeouts) -> Answer:
+def _store(association: Association, owed: PendingObject, spool: Spool, timeouts: Timeouts) -> Answer:
     accepted = {c.transfer_syntax[0] for c in association.accepted_contexts if c.abstract_syntax == owed.sop_class_uid}
     named = f"{UID(owed.sop_class_uid).name} in {UID(owed.transfer_syntax_uid).name}"
     instead = next((syntax for syntax in UNCOMPRESSED if syntax in accepted), None)

@@ -22,7 +22,7 @@ from node.deliver.query_audit import Told, of_request
 from node.deliver.store import SLOWEST_BYTES_PER_SECOND
 from node.deliver.transcode import transcoded
 from node.errors import DeliveryError, EncodeError, PlatformError, UnreachableError
-from node.ledger.pending_deliveries import Owed
+from node.ledger.pending_deliveries import PendingObject
 from node.spool import Spool
 
 _SYNTAX_REFUSED = 0xC122
@@ -100,7 +100,7 @@ def held(client: httpx.Client, study: str, series: str) -> set[str]:
         found |= page
 
 
-def _store(client: httpx.Client, owed: Owed, spool: Spool, timeouts: Timeouts) -> Answer:
+def _store(client: httpx.Client, owed: PendingObject, spool: Spool, timeouts: Timeouts) -> Answer:
     try:
         answer = _post(client, spool.absolute(owed.path), timeouts)
         if answer.status != _SYNTAX_REFUSED:

@@ -25,9 +25,9 @@ from node.ledger import JobStage
 from node.ledger.engine import now
 from node.ledger.events import EventKind, record_event
 from node.ledger.incomplete import outcome_of_incomplete
-from node.ledger.jobs import Job, SourceImage, earlier_results, get_job, source_images
+from node.ledger.jobs import Job, SourceImage, get_job, previous_results, source_images
 from node.ledger.replaced_results import to_withdraw
-from node.ledger.transitions import owe_results, record_outcome, record_results
+from node.ledger.transitions import record_outcome, record_results, schedule_results
 from node.pipeline import Algorithm
 from node.results import ANALYSED, OPTIONAL, Analysis, EncodedObject, Predecessor, check, encode
 from node.results.failure_report import encode_failure_reports, identity_of, stated_identity
@@ -113,7 +113,7 @@ class Encode:
                 )
             if analysis.outcome != job.outcome:
                 record_outcome(connection, job_id, analysis.outcome, analysis.reason)
-            owe_results(connection, job_id, self._kinds_by_destination(connection, job, analysis.outcome, kinds))
+            schedule_results(connection, job_id, self._kinds_by_destination(connection, job, analysis.outcome, kinds))
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job_id), ignore_errors=True))
 
@@ -145,7 +145,7 @@ class Encode:
         def write(connection: Connection) -> None:
             record_results(connection, job.id, rows)
             record_event(connection, job.id, EventKind.OBJECTS_WITHHELD, kinds=[])
-            owe_results(connection, job.id, self._kinds_by_destination(connection, job, analysis.outcome, kinds))
+            schedule_results(connection, job.id, self._kinds_by_destination(connection, job, analysis.outcome, kinds))
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job.id), ignore_errors=True))
 
@@ -165,7 +165,7 @@ class Encode:
         return {
             name: of
             for name, of in self._kinds(job).items()
-            if self._config.is_owed(name, outcome, made)
+            if self._config.is_recipient(name, outcome, made)
             or (not of.isdisjoint(made) and to_withdraw(connection, job, name))
         }
 
@@ -255,7 +255,7 @@ class Encode:
         A repeated encoding finds its own, and takes the place of what that one did.
         """
         with self._engine.connect() as connection:
-            results = earlier_results(connection, job)
+            results = previous_results(connection, job)
         for one in results:
             files = {kind: self._spool.absolute(path) for kind, path in one.paths.items()}
             files = {kind: file for kind, file in files.items() if file.exists()}

@@ -12,7 +12,7 @@ from node.inference.encode import keep
 from node.inference.node_secret import secret_of
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Job, get_job
-from node.ledger.replaced_results import give_up_note, note_kind, owe_note, to_withdraw
+from node.ledger.replaced_results import give_up_note, note_kind, schedule_note, to_withdraw
 from node.pipeline import Algorithm
 from node.results import Analysis
 from node.results.gate.check import check_rejection
@@ -57,7 +57,7 @@ class ReplacementNotes:
             return
         row = keep(self.spool, job_id, note, None) | {"kind": note_kind(destination)}
         with begin_immediate(self.engine) as connection:
-            owe_note(connection, job, destination, row, paths)
+            schedule_note(connection, job, destination, row, paths)
 
     def give_up(self, job_id: str, destination: str, why: str) -> None:
         """Give up the note of this job, so that its stored results are not affected."""

@@ -111,12 +111,12 @@ def install_units(folder: Path, config_path: Path, storage: Path, port: int) -> 
                 more.write_text("\n".join(service) + "\n", encoding="utf-8")
                 yield f"wrote {more}"
         if folder == SYSTEMD:
-            yield from _tell_system(config_path, storage)
+            yield from _register_units(config_path, storage)
     except (OSError, subprocess.CalledProcessError) as error:
         raise PlatformError(f"units cannot be installed ({error}); run as root on a machine with systemd") from error
 
 
-def _tell_system(config_path: Path, storage: Path) -> Iterator[str]:
+def _register_units(config_path: Path, storage: Path) -> Iterator[str]:
     commands = [["systemctl", "daemon-reload"]]
     if _USER not in {user.pw_name for user in pwd.getpwall()}:
         shell = ["--home-dir", "/var/lib/ainode", "--shell", "/usr/sbin/nologin"]

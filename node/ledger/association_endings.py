@@ -7,7 +7,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from node.ledger.refusals import associations_of
-from node.ledger.states import AssociationEnding, EndedAmid
+from node.ledger.states import AssociationEnding, EndingPoint
 from node.ledger.tables import association
 
 BROKEN = (
@@ -24,7 +24,7 @@ class Ending(NamedTuple):
     """How one association ended, and in the middle of what."""
 
     how: AssociationEnding
-    amid: EndedAmid | None = None
+    amid: EndingPoint | None = None
 
 
 class BrokenOff(NamedTuple):
@@ -56,7 +56,7 @@ def broken_off(connection: sa.Connection, study_uid: str, series_uid: str) -> li
     return [
         BrokenOff(
             row.calling_ae,
-            Ending(AssociationEnding(row.ending), EndedAmid(row.ended_amid) if row.ended_amid else None),
+            Ending(AssociationEnding(row.ending), EndingPoint(row.ended_amid) if row.ended_amid else None),
             row.closed_at,
         )
         for row in connection.execute(query)

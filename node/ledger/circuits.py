@@ -53,7 +53,7 @@ def record_failure(connection: sa.Connection, destination: str, error: str, at: 
     return opens
 
 
-def forget_failures(connection: sa.Connection, destination: str) -> None:
+def reset_failures(connection: sa.Connection, destination: str) -> None:
     """A delivery reached the destination. An open circuit stays: only a probe closes it, for all that wait."""
     connection.execute(sa.delete(circuit).where(circuit.c.destination == destination, circuit.c.opened_at.is_(None)))
 

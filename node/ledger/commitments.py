@@ -179,7 +179,7 @@ def postpone_transaction(
     connection.execute(sa.update(commitment).where(_is(commitment, calling_ae, transaction_uid)).values(**values))
 
 
-def forget_transactions(connection: sa.Connection, ended_before: float) -> None:
+def purge_transactions(connection: sa.Connection, ended_before: float) -> None:
     """Delete what ended so long ago."""
     old = sa.and_(commitment.c.state != CommitmentState.SCHEDULED, commitment.c.updated_at < ended_before)
     for row in connection.execute(sa.select(commitment.c.calling_ae, commitment.c.transaction_uid).where(old)).all():

@@ -189,7 +189,7 @@ def record_commitment(
     return bool(ours)
 
 
-def record_found(
+def record_query_result(
     connection: sa.Connection, claim: Claim, found: Sequence[str], missing: Sequence[str], sent_before: float
 ) -> None:
     """Take what a destination said when it was asked for instances.

@@ -202,7 +202,7 @@ def source_paths(connection: sa.Connection, of: Job, companion: str = "") -> lis
 
 
 @dataclass(frozen=True, kw_only=True)
-class EarlierResult:
+class PreviousResult:
     """What one job has made of a series."""
 
     analysis: str | None
@@ -214,7 +214,7 @@ class EarlierResult:
     """By kind of object."""
 
 
-def earlier_results(connection: sa.Connection, of: Job) -> list[EarlierResult]:
+def previous_results(connection: sa.Connection, of: Job) -> list[PreviousResult]:
     """What was made of the job's series by its pipeline before: by its own earlier run, then by earlier generations."""
     rows = connection.execute(
         sa.select(*result.c["job_id", "kind", "path", "analysis", "version", "replaces"])
@@ -234,7 +234,7 @@ def earlier_results(connection: sa.Connection, of: Job) -> list[EarlierResult]:
     for row in rows:
         by_job.setdefault(row.job_id, []).append(row)
     return [
-        EarlierResult(
+        PreviousResult(
             analysis=of_job[0].analysis,
             version=of_job[0].version or 1,
             replaces=of_job[0].replaces or "",

@@ -50,7 +50,7 @@ _UIDS = ("sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "series_ins
 
 
 @dataclass(frozen=True, kw_only=True)
-class Owed:
+class PendingObject:
     """One object a destination has still to store, or to confirm."""
 
     sop_instance_uid: str
@@ -138,22 +138,22 @@ def kinds_of(connection: sa.Connection, job_id: str) -> dict[str, set[str] | Non
     return kinds
 
 
-def instances_to_store(connection: sa.Connection, job_id: str, destination: str) -> list[Owed]:
+def instances_to_store(connection: sa.Connection, job_id: str, destination: str) -> list[PendingObject]:
     """The job's objects that the destination has not stored; oldest first."""
     which = objects(_of(job_id, destination))
-    return _owed(connection, which, _answer_of(which), sa.or_(delivery_instance.c.job_id.is_(None), ~HELD))
+    return _pending(connection, which, _answer_of(which), sa.or_(delivery_instance.c.job_id.is_(None), ~HELD))
 
 
 def instances_to_confirm(
     connection: sa.Connection, job_id: str, destination: str, asked_before: float | None = None
-) -> list[Owed]:
+) -> list[PendingObject]:
     """Stored objects without proof; with a time: without a request for it that is later than that."""
     which = objects(_of(job_id, destination))
     open_ = sa.and_(HELD, delivery_instance.c.committed_at.is_(None))
     if asked_before is not None:
         asked_at = delivery_instance.c.asked_at
         open_ = sa.and_(open_, sa.or_(asked_at.is_(None), passed(asked_at, asked_before)))
-    return _owed(connection, which, _answer_of(which), open_)
+    return _pending(connection, which, _answer_of(which), open_)
 
 
 def is_overdue(one: DeliveryStatus) -> bool:
@@ -252,9 +252,11 @@ def _answer_of(which: sa.Subquery) -> sa.ColumnElement[bool]:
     return sa.and_(*(delivery_instance.c[name] == which.c[name] for name in key))
 
 
-def _owed(
+def _pending(
     connection: sa.Connection, which: sa.Subquery, answer: sa.ColumnElement[bool], where: sa.ColumnElement[bool]
-) -> list[Owed]:
-    query = sa.select(*which.c[tuple(Owed.__dataclass_fields__)]).outerjoin(delivery_instance, answer).where(where)
+) -> list[PendingObject]:
+    query = (
+        sa.select(*which.c[tuple(PendingObject.__dataclass_fields__)]).outerjoin(delivery_instance, answer).where(where)
+    )
     rows = connection.execute(query.order_by(which.c["at"], which.c.sop_instance_uid)).mappings()
-    return [Owed(**row) for row in rows]
+    return [PendingObject(**row) for row in rows]

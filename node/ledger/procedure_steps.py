@@ -104,7 +104,7 @@ def _stop(connection: sa.Connection, study: str, uids: Sequence[str], reason: st
     )
 
 
-def forget_steps(connection: sa.Connection, updated_before: float) -> None:
+def purge_steps(connection: sa.Connection, updated_before: float) -> None:
     """Delete steps that nothing has touched since and whose study is not, or no longer, here."""
     here = sa.exists().where(series.c.study_instance_uid == procedure_step.c.study_instance_uid)
     old = sa.and_(procedure_step.c.updated_at < updated_before, ~here)

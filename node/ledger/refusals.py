@@ -174,7 +174,7 @@ def associations_of(study_uid: str, series_uid: str) -> sa.CompoundSelect[tuple[
     )
 
 
-def forget_refusals(connection: sa.Connection, before: float) -> None:
+def purge_refusals(connection: sa.Connection, before: float) -> None:
     """Forget what belongs to no study that is kept, and is older than that."""
     kept = sa.exists().where(
         series.c.study_instance_uid == refusal.c.study_instance_uid,

@@ -73,7 +73,7 @@ def to_withdraw(connection: sa.Connection, of: Job, destination: str) -> dict[st
     return {row.sop_instance_uid: row.path for row in rows if row.sop_instance_uid not in withdrawn | given_up}
 
 
-def owe_note(
+def schedule_note(
     connection: sa.Connection, of: Job, destination: str, note: dict[str, object], paths: Mapping[str, str]
 ) -> None:
     """Owe a destination the note that withdraws these results, as one more object of the job that replaces them."""

@@ -19,7 +19,7 @@ from node.ledger.pending_deliveries import HELD, kinds_of
 from node.ledger.replaced_results import remember_delivered
 from node.ledger.states import JobStage, JobState
 from node.ledger.tables import delivery, delivery_instance, result
-from node.ledger.transitions import owe_results
+from node.ledger.transitions import schedule_results
 
 
 def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) -> list[Attempt]:
@@ -48,7 +48,7 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.job_id == job_id))
     delete_deliveries(connection, job_id, owed)
     if stage == JobStage.DELIVER:
-        owe_results(connection, job_id, owed)
+        schedule_results(connection, job_id, owed)
     if stage == JobStage.INFER:
         update_job(connection, job_id, outcome=None, reason=None)
     fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": now()}

@@ -116,7 +116,7 @@ class AssociationEnding(StrEnum):
     """Without release, by a caller that is configured to end its transfers this way (``aborts_after_transfer``)."""
 
 
-class EndedAmid(StrEnum):
+class EndingPoint(StrEnum):
     """In the middle of what an association ended."""
 
     MESSAGE = "message"

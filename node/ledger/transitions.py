@@ -67,11 +67,11 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
         return []
     record_event(connection, new.id, EventKind.JOB_SCHEDULED, pipeline=new.pipeline, rule=new.rule)
     if forwards:
-        _owe_originals(connection, new)
+        _schedule_originals(connection, new)
     return due_of(connection, get_job(connection, new.id))
 
 
-def _owe_originals(connection: sa.Connection, new: NewJob) -> None:
+def _schedule_originals(connection: sa.Connection, new: NewJob) -> None:
     """Owe the images of the series that no earlier generation has sent on as they are now."""
     query = sa.select(sa.literal(new.id), instance.c.sop_instance_uid).where(
         instance.c.study_instance_uid == new.study_instance_uid,
@@ -83,7 +83,7 @@ def _owe_originals(connection: sa.Connection, new: NewJob) -> None:
         ),
     )
     connection.execute(sa.insert(original).from_select(["job_id", "sop_instance_uid"], query))
-    owe_results(connection, new.id, dict.fromkeys(new.destinations))
+    schedule_results(connection, new.id, dict.fromkeys(new.destinations))
 
 
 def begin_attempt(connection: sa.Connection, attempt: Attempt) -> Job | None:
@@ -242,7 +242,9 @@ def record_results(connection: sa.Connection, job_id: str, rows: Sequence[dict[s
         connection.execute(sa.insert(result), list(rows))
 
 
-def owe_results(connection: sa.Connection, job_id: str, destinations: Mapping[str, Collection[str] | None]) -> None:
+def schedule_results(
+    connection: sa.Connection, job_id: str, destinations: Mapping[str, Collection[str] | None]
+) -> None:
     """Owe each of ``destinations`` the job's results of its kinds; without any they are kept here only."""
     for destination, kinds in destinations.items():
         schedule_delivery(connection, job_id, destination, kinds)

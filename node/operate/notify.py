@@ -79,7 +79,8 @@ class Notifier:
         """What the nothing-lost account says that should not be, as it was at most an hour ago."""
         if time.monotonic() - self._accounted_at >= ACCOUNT_SECONDS:
             found = account(
-                read(self._engine, self._spool, queue_minutes=self._config.notify.queue_minutes), self._config.is_owed
+                read(self._engine, self._spool, queue_minutes=self._config.notify.queue_minutes),
+                self._config.is_recipient,
             )
             self._unexplained = {}
             if found.differences:

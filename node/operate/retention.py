@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from node.actor import look_every, surviving
 from node.config import Config
 from node.ledger.clock_steps import AHEAD_SECONDS, Steady
-from node.ledger.commitments import forget_transactions
+from node.ledger.commitments import purge_transactions
 from node.ledger.engine import begin_immediate, now
 from node.ledger.instances import hold_receipts
-from node.ledger.procedure_steps import forget_steps
-from node.ledger.refusals import forget_refusals
+from node.ledger.procedure_steps import purge_steps
+from node.ledger.refusals import purge_refusals
 from node.ledger.tables import (
     candidate,
     conflict,
@@ -32,7 +32,7 @@ from node.ledger.tables import (
     result,
     series,
 )
-from node.log import about, forget_study
+from node.log import about, delete_study_log
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -86,15 +86,15 @@ class Retention:
         forgotten = []
         for study in old:
             with surviving(f"retention: study {study}"):  # one that cannot be purged keeps no other
-                if self._forget(study, at):
+                if self._purge(study, at):
                     forgotten.append(study)
         with begin_immediate(self._engine) as connection:
-            forget_steps(connection, before)
-            forget_transactions(connection, before)
-            forget_refusals(connection, before)
+            purge_steps(connection, before)
+            purge_transactions(connection, before)
+            purge_refusals(connection, before)
         return forgotten
 
-    def _forget(self, study: str, at: float) -> bool:
+    def _purge(self, study: str, at: float) -> bool:
         """Rows and files inside one transaction: the receiver, whose rows wait for it, then sees what is gone.
 
         No row of an image is written between the question and the deletes. A crash before the commit leaves rows
@@ -140,5 +140,5 @@ class Retention:
             shutil.rmtree(folder, ignore_errors=True)
         with about(study):
             logger.info("study %s forgotten after %g days: %d files", study, self._days, len(kept))
-        forget_study(self._spool.logs, study)
+        delete_study_log(self._spool.logs, study)
         return True

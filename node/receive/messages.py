@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from node.ledger import EndedAmid
+from node.ledger import EndingPoint
 from node.receive.command import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, NORMALIZED, RESPONSE, Command
 from node.receive.element_walk import WINDOW
 from node.receive.negotiation import Context
@@ -104,9 +104,9 @@ class Messages:
         return self._message is not None
 
     @property
-    def amid(self) -> EndedAmid | None:
+    def amid(self) -> EndingPoint | None:
         """What the association is in the middle of; ``None`` between two messages."""
-        return EndedAmid.MESSAGE if self.is_busy else EndedAmid.REFUSAL if self._last_refused else None
+        return EndingPoint.MESSAGE if self.is_busy else EndingPoint.REFUSAL if self._last_refused else None
 
     def take(self, length: int) -> bool:
         """Take one P-DATA-TF (PS3.8 9.3.5, annex E) of ``length`` bytes from the wire; whether a message was answered.

@@ -37,7 +37,7 @@ _REJECTIONS = 100
 
 
 @dataclass
-class _Told:
+class _RefusalCount:
     """Refusals of one association, series and status that the log is to tell of."""
 
     first: Refused
@@ -52,7 +52,7 @@ class Refusals:
         self._engine = engine
         self._waiting: dict[tuple[str, str, str, str], Refused] = {}
         self._rejections: dict[tuple[str, str], tuple[str, float]] = {}
-        self._told: dict[tuple[str, str, int | None], _Told] = {}
+        self._told: dict[tuple[str, str, int | None], _RefusalCount] = {}
         self._named: dict[str, int] = {}
         self._lost = 0
         self._changed = threading.Condition()
@@ -103,7 +103,7 @@ class Refusals:
         """Have it written; the turn in which it will be. Called with the lock held."""
         told = self._told.setdefault(
             (refused.association_id, refused.series_instance_uid, refused.status),
-            _Told(refused, 0, time.monotonic()),
+            _RefusalCount(refused, 0, time.monotonic()),
         )
         told.images += 1
         named = self._named[refused.association_id] = self._named.get(refused.association_id, 0) + 1

@@ -29,7 +29,7 @@ from node.receive.status import (
     UID_UNUSABLE,
     Refusal,
 )
-from node.spool import Draft, Kept, Spool, is_uid
+from node.spool import Draft, Spool, StoredFile, is_uid
 
 if TYPE_CHECKING:
     from node.receive.association import Association
@@ -88,7 +88,7 @@ class Storage:
         self._space_seen_at = time.monotonic()
         return None
 
-    def record(self, request: StoreRequest, head: DatasetIdentity, kept: Kept, draft: Draft) -> Refusal | None:
+    def record(self, request: StoreRequest, head: DatasetIdentity, kept: StoredFile, draft: Draft) -> Refusal | None:
         """See to the row of a kept file. A file that is new has its row soon, and a second name until then."""
         receipt = Receipt(
             sop_instance_uid=head.sop_instance_uid,

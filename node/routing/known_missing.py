@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from node.ledger import AssociationEnding, ConflictKind, EndedAmid
+from node.ledger import AssociationEnding, ConflictKind, EndingPoint
 from node.ledger.association_endings import BrokenOff, broken_off
 from node.ledger.conflicts import conflicts_of_series
 from node.ledger.refusals import Refused, refused_of, rejections_of
@@ -16,8 +16,8 @@ from node.routing.completeness import Absent, Interruption
 _PLACE = {"ImagePositionPatient", "InstanceNumber", "SliceLocation"}
 """What differs between two images of a series, and not between two versions of one."""
 _AMID = {
-    EndedAmid.MESSAGE: "in the middle of a message",
-    EndedAmid.REFUSAL: "right after a refusal",
+    EndingPoint.MESSAGE: "in the middle of a message",
+    EndingPoint.REFUSAL: "right after a refusal",
     None: "between two messages",
 }
 

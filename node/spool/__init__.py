@@ -16,6 +16,6 @@ a final name. Limit: hard links and one file system are needed (ext4, XFS, Btrfs
 
 from node.spool.digest import digest_of
 from node.spool.files import Draft, dataset_offset, sync_folder
-from node.spool.spool import Kept, Spool, is_uid
+from node.spool.spool import Spool, StoredFile, is_uid
 
-__all__ = ["Draft", "Kept", "Spool", "dataset_offset", "digest_of", "is_uid", "sync_folder"]
+__all__ = ["Draft", "Spool", "StoredFile", "dataset_offset", "digest_of", "is_uid", "sync_folder"]

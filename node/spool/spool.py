@@ -35,7 +35,7 @@ def _has_form(value: str) -> bool:
     return _UID.fullmatch(value) is not None
 
 
-class Kept(NamedTuple):
+class StoredFile(NamedTuple):
     """Where the bytes are now."""
 
     path: str
@@ -96,7 +96,7 @@ class Spool:
                 weakref.finalize(self, os.close, descriptor)
         return self._own
 
-    def keep(self, study: str, series: str, sop: str, content: Draft | Iterable[bytes | memoryview]) -> Kept:
+    def keep(self, study: str, series: str, sop: str, content: Draft | Iterable[bytes | memoryview]) -> StoredFile:
         """Keep one received Part 10 file durably; nothing that exists is overwritten.
 
         A draft stays its owner's, closed: its temporary name tells ``sweep`` of a file that may have no row yet, until
@@ -115,7 +115,7 @@ class Spool:
         with self._written(content) as draft:
             return self._keep(draft, folder, sop)
 
-    def keep_result(self, job_id: str, sop: str, data: bytes) -> Kept:
+    def keep_result(self, job_id: str, sop: str, data: bytes) -> StoredFile:
         """Write one encoded result durably; an earlier one of the same name is replaced in one step."""
         if not is_uid(sop):
             raise InputError(f"SOPInstanceUID {sop!r} is no UID (PS3.5 9.1)")
@@ -126,7 +126,7 @@ class Spool:
             self._make(str(target.parent))
             draft.path.replace(target)
             sync_folder(target.parent)
-        return Kept(path=path, digest=draft.digest, size=draft.size, status="new")
+        return StoredFile(path=path, digest=draft.digest, size=draft.size, status="new")
 
     def work(self, job_id: str) -> Path:
         """Folder of one job for the handover between its stages (not created)."""
@@ -243,24 +243,24 @@ class Spool:
         finally:
             draft.discard()
 
-    def _keep(self, draft: Draft, folder: str, sop: str) -> Kept:
+    def _keep(self, draft: Draft, folder: str, sop: str) -> StoredFile:
         path = f"incoming/{folder}/{sop}.dcm"
         if self._synced:
             os.fsync(draft.descriptor)
         draft.close()
         while True:
             if self._link(draft.name, path):
-                return Kept(path=path, digest=draft.digest, size=draft.size, status="new")
+                return StoredFile(path=path, digest=draft.digest, size=draft.size, status="new")
             try:
                 if same_dataset(draft.path, self.absolute(path)):
                     with self.absolute(path).open("rb") as file:
-                        return Kept(path=path, digest=digest_of(file), size=file.tell(), status="same")
+                        return StoredFile(path=path, digest=digest_of(file), size=file.tell(), status="same")
                 break
             except FileNotFoundError:  # purged at this moment: the name is free
                 continue
         path = f"conflicts/{folder}/{sop}.{draft.digest.rpartition(':')[2][:16]}.dcm"
         self._link(draft.name, path)
-        return Kept(path=path, digest=draft.digest, size=draft.size, status="conflict")
+        return StoredFile(path=path, digest=draft.digest, size=draft.size, status="conflict")
 
     def _link(self, temporary: str, path: str) -> bool:
         """Give the temporary its final name; ``False`` when that name is taken. Durable in both cases."""

@@ -104,7 +104,7 @@ def account(context: AppContext, user_request: UserRequest) -> Response:
 
 def _account(context: AppContext, day: date | None = None) -> report.Account:
     rows = read(context.engine, context.spool, queue_minutes=context.config.notify.queue_minutes)
-    return report.account(rows, context.config.is_owed, day)
+    return report.account(rows, context.config.is_recipient, day)
 
 
 def login_routes(context: AppContext, authenticator: Authenticator) -> Iterable[Route]:

@@ -16,7 +16,7 @@ from pipelines.nodule.network import ClassifierNet
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Classification:
     """What the classifier says of a candidate."""
 
     nodule: float
@@ -43,7 +43,7 @@ def classify(
     spacing: Sequence[float],
     candidates: Sequence[Candidate],
     device: str,
-) -> list[Verdict]:
+) -> list[Classification]:
     """One verdict for each of ``candidates`` in ``hu`` (``[slice, row, column]``, axial)."""
     if not candidates:
         return []
@@ -54,4 +54,4 @@ def classify(
     ]
     inner = slice(edge, CROP - edge)
     chance = judge(network, torch.stack(views)[:, :, inner, inner], device).sigmoid()
-    return [Verdict(nodule=float(n), malignancy=1 + 4 * float(m)) for n, m in chance]
+    return [Classification(nodule=float(n), malignancy=1 + 4 * float(m)) for n, m in chance]

@@ -27,7 +27,7 @@ from pipelines.nodule.appearance import MALIGNANCY, POSITION, TEXTURE, malignanc
 from pipelines.nodule.candidates import spread_at
 from pipelines.nodule.lungs import Lungs, find_lungs
 from pipelines.nodule.options import Options
-from pipelines.nodule.search import Found, Networks, Nodule, search
+from pipelines.nodule.search import Networks, Nodule, SearchResult, search
 from pipelines.options import parameters_of
 from pipelines.weights import load_weights
 
@@ -114,7 +114,7 @@ class NodulePipeline:
         )
 
     def _explained(
-        self, lesions: Sequence[Lesion], nodules: Sequence[Nodule], found: Found, volume: Volume
+        self, lesions: Sequence[Lesion], nodules: Sequence[Nodule], found: SearchResult, volume: Volume
     ) -> tuple[tuple[Lesion, ...], tuple[Map, ...]]:
         """The detector's own heat map, its spread round each nodule, and that spread as a measurement."""
         crop, networks = found.crop, self.networks

@@ -16,7 +16,7 @@ from node.errors import WeightsError
 from pipelines.device import Portions, native_precision
 from pipelines.nodule.blobs import blobs
 from pipelines.nodule.candidates import SLABS, Candidate, Crop, crop_lungs, heat_map, peaks
-from pipelines.nodule.classify import Verdict, classify
+from pipelines.nodule.classify import Classification, classify
 from pipelines.nodule.lungs import Lungs
 from pipelines.nodule.network import CandidateNet, ClassifierNet, OutlineNet
 from pipelines.nodule.outline import Outline, outline
@@ -72,13 +72,13 @@ class Nodule:
     """A candidate with what the networks say of it."""
 
     candidate: Candidate
-    verdict: Verdict
+    verdict: Classification
     outline: Outline
     probability: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Found:
+class SearchResult:
     """All that was looked at."""
 
     nodules: list[Nodule]
@@ -103,7 +103,7 @@ def candidates(heat: npt.NDArray[np.float32], crop: Crop, spacing: Sequence[floa
 
 def search(
     networks: Networks, hu: npt.NDArray[np.float32], spacing: Sequence[float], lungs: Lungs, lowest: float
-) -> Found:
+) -> SearchResult:
     """Look for nodules in ``hu`` (axial ``[slice, row, column]``, slices and pixels ``spacing`` mm apart).
 
     Only what has a probability of ``lowest`` at least is outlined and returned.
@@ -121,7 +121,7 @@ def search(
         if shape is not None:
             nodules.append(Nodule(candidate=proposed[i], verdict=verdicts[i], outline=shape, probability=chances[i]))
     apart = [n for i, n in enumerate(nodules) if not any(_overlap(n.outline, m.outline) for m in nodules[:i])]
-    return Found(nodules=apart, heat=heat, crop=crop)
+    return SearchResult(nodules=apart, heat=heat, crop=crop)
 
 
 def _overlap(one: Outline, other: Outline) -> bool:

@@ -47,7 +47,7 @@ FINISHED: list[Step] = [("receive", 0), ("receive", 48), ("complete", 0), *[("wo
 
 def balanced(engine: sa.Engine, queue_minutes: float = 1e9) -> Account:
     """Of a ledger whose times are near the epoch: by default nothing has waited for too long."""
-    return account(read(engine, queue_minutes=queue_minutes), CONFIG.is_owed)
+    return account(read(engine, queue_minutes=queue_minutes), CONFIG.is_recipient)
 
 
 def count(engine: sa.Engine, table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
@@ -180,8 +180,8 @@ def test_conflicts_and_quarantined_results_are_named_and_are_no_difference() -> 
 @given(walks, st.floats(0, 60))
 def test_every_series_belongs_to_one_day(steps: list[Step], midnight: float) -> None:
     rows = read(Walk(steps).engine)
-    days = [account(rows.between(*day), CONFIG.is_owed) for day in ((-1.0, midnight), (midnight, 61.0))]
-    whole = account(rows, CONFIG.is_owed)
+    days = [account(rows.between(*day), CONFIG.is_recipient) for day in ((-1.0, midnight), (midnight, 61.0))]
+    whole = account(rows, CONFIG.is_recipient)
     for name in ("received", "jobs", "deliveries"):
         totals = [getattr(day, name).total for day in days]
         assert sum(total.entries for total in totals) == getattr(whole, name).total.entries

@@ -27,7 +27,7 @@ from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.tables import notice
 from node.operate.audit.auditor import Auditor
 from node.operate.audit.message import INSTANCES_TRANSFERRED as TRANSFERRED
-from node.operate.audit.message import Happening, Participant, Study, message
+from node.operate.audit.message import AuditEvent, Participant, Study, message
 from node.operate.audit.syslog import Syslog
 from node.operate.audit.trail import Trail, verify
 from node.spool import Spool
@@ -42,7 +42,7 @@ def events(path: Path) -> list[str]:
 
 
 def test_a_message_names_source_destination_study_and_patient():
-    told = Happening(
+    told = AuditEvent(
         event=TRANSFERRED,
         action="C",
         at=1_700_000_000.5,

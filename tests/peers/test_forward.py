@@ -151,7 +151,7 @@ def test_the_account_counts_what_is_sent_on(tmp_path: Path) -> None:
         counts = {"modality": "CT", "instances": 3, "first_at": 1.0, "last_at": 1.0, "generation": 0}
         connection.execute(sa.insert(series).values(**key, **counts, state="RECEIVING"))
     router.deliver(job_id)
-    found = account(read(router.engine, queue_minutes=1e9), router.config.is_owed)
+    found = account(read(router.engine, queue_minutes=1e9), router.config.is_recipient)
     assert found.differences == ()
     assert {part: count.instances for part, count in found.jobs.parts.items()} == {"forwarded": 3}
     assert {part: count.instances for part, count in found.deliveries.parts.items()} == {"stored": 3}

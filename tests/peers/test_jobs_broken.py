@@ -219,7 +219,7 @@ def test_a_job_without_progress_is_a_difference_in_the_account_however_often_it_
 
     def differences(minutes: float) -> list[str]:
         rows = read(node.engine, queue_minutes=minutes)
-        return [one for one in account(rows, config.is_owed).differences if "no progress" in one]
+        return [one for one in account(rows, config.is_recipient).differences if "no progress" in one]
 
     assert differences(60.0) == []
     with begin_immediate(node.engine) as connection:  # tried again and again: the row is touched, nothing moves

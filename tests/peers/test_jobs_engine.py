@@ -27,7 +27,7 @@ from node.jobs.stage import Done, Stage
 from node.ledger import JobStage, begin_immediate, open_ledger
 from node.ledger.jobs import Job, NewJob, get_job
 from node.ledger.tables import executor, job
-from node.ledger.transitions import owe_results, record_outcome
+from node.ledger.transitions import record_outcome, schedule_results
 
 Handler = Callable[[str, str], Done | None]
 
@@ -123,7 +123,7 @@ def test_stages_follow_one_another_and_commit_what_they_leave(engine: sa.Engine,
         return Done(write=lambda c: record_outcome(c, job_id, "findings", ""), then=lambda: after.append(job_id))
 
     def encode(job_id: str, _: str) -> Done:
-        return Done(write=lambda c: owe_results(c, job_id, {"pacs": None, "archive": None}))
+        return Done(write=lambda c: schedule_results(c, job_id, {"pacs": None, "archive": None}))
 
     def deliver(job_id: str, destination: str) -> None:
         calls.append((job_id, destination))
@@ -196,7 +196,7 @@ def test_waiting_attempt_survives_a_restart_and_keeps_its_time(engine: sa.Engine
             raise DeliveryError("no answer")
 
     def encode(job_id: str, _: str) -> Done:
-        return Done(write=lambda c: owe_results(c, job_id, {"pacs": None}))
+        return Done(write=lambda c: schedule_results(c, job_id, {"pacs": None}))
 
     job_id = enqueue(engine, jobs)
     jobs.serve("worker", stages(encode=encode, deliver=deliver))
@@ -219,7 +219,7 @@ def test_delivery_that_goes_on_failing_alike_is_logged_once(
             raise DeliveryError("no answer")
 
     def encode(job_id: str, _: str) -> Done:
-        return Done(write=lambda c: owe_results(c, job_id, {"pacs": None}))
+        return Done(write=lambda c: schedule_results(c, job_id, {"pacs": None}))
 
     job_id = enqueue(engine, jobs)
     jobs.serve("worker", stages(encode=encode, deliver=deliver))

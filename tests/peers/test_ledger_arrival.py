@@ -16,8 +16,8 @@ from node.ledger.commitments import (
     Named,
     due_transactions,
     end_transaction,
-    forget_transactions,
     postpone_transaction,
+    purge_transactions,
     record_transaction,
     recorded_instances,
     report,
@@ -26,7 +26,7 @@ from node.ledger.conflicts import Pair, outdated_deliveries, pairs_to_compare, r
 from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.instances import record_instances
 from node.ledger.jobs import NewJob, get_job
-from node.ledger.procedure_steps import NewStep, create_step, forget_steps, state_of_step, update_step
+from node.ledger.procedure_steps import NewStep, create_step, purge_steps, state_of_step, update_step
 from node.ledger.series import listed_series, receiving_series
 from node.ledger.tables import (
     commitment,
@@ -126,7 +126,7 @@ def test_a_transaction_goes_from_due_to_postponed_to_ended_to_forgotten(connecti
     assert report(connection, "CT1", "7.1")[0] == 1
     end_transaction(connection, "CT1", "7.1")
     assert due_transactions(connection, 1e12) == []
-    forget_transactions(connection, 1e12)
+    purge_transactions(connection, 1e12)
     assert connection.execute(sa.select(commitment)).all() == []
     assert recorded_instances(connection, [str(n) for n in range(2000)]).keys() == {"1", "2", "3"}
 
@@ -170,10 +170,10 @@ def test_a_discontinued_step_stops_the_jobs_and_the_waiting_decisions_of_its_ser
     assert get_job(connection, new.id).state == "CANCELED"
     assert connection.scalar(sa.select(decision.c.outcome)) == "ignored"
     assert "DISCONTINUED" in known(connection).discontinued
-    forget_steps(connection, 1e12)
+    purge_steps(connection, 1e12)
     assert len(connection.execute(sa.select(procedure_step)).all()) == 2
     connection.execute(sa.delete(series))
-    forget_steps(connection, 1e12)
+    purge_steps(connection, 1e12)
     assert connection.execute(sa.select(procedure_step)).all() == []
 
 

@@ -224,7 +224,7 @@ def test_a_sender_that_a_retry_overtook_may_say_nothing(connection: sa.Connectio
         retry_job(connection, JOB, stage)
         assert not d.record_status(connection, overtaken, "1.2.3.1", status=0, comment="")
         d.postpone_delivery(connection, overtaken, "down", 99.0)
-        d.record_found(connection, overtaken, ["1.2.3.1"], ["1.2.3.2"], 1e12)
+        d.record_query_result(connection, overtaken, ["1.2.3.1"], ["1.2.3.2"], 1e12)
         assert connection.scalar(sa.select(sa.func.count()).select_from(delivery_instance)) == 0
         assert len(owed(connection)) == rows
         assert all(one.error is None for one in o.all_deliveries(connection))
@@ -235,10 +235,10 @@ def test_what_is_found_is_confirmed_and_what_is_not_there_in_time_is_sent_again(
     assert begun is not None
     for uid in ("1.2.3.1", "1.2.3.2"):
         answer(connection, uid, 0)
-    d.record_found(connection, begun, ["1.2.3.1"], ["1.2.3.2"], sent_before=0.0)
+    d.record_query_result(connection, begun, ["1.2.3.1"], ["1.2.3.2"], sent_before=0.0)
     assert (status(connection).state, status(connection).committed) == ("STORED", 1)
-    d.record_found(connection, begun, [], ["1.2.3.2"], sent_before=1e12)
+    d.record_query_result(connection, begun, [], ["1.2.3.2"], sent_before=1e12)
     assert (status(connection).state, owed(connection)) == ("SCHEDULED", ["1.2.3.2"])
     answer(connection, "1.2.3.2", 0)
-    d.record_found(connection, begun, ["1.2.3.2"], [], sent_before=0.0)
+    d.record_query_result(connection, begun, ["1.2.3.2"], [], sent_before=0.0)
     assert status(connection).state == "CONFIRMED"

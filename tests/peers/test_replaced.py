@@ -91,7 +91,7 @@ class AppContext:
 
     def differences(self) -> list[str]:
         """Of jobs and deliveries; that no receiver has counted the images is the way of this node."""
-        found = account(read(self.node.engine), self.config.is_owed).differences
+        found = account(read(self.node.engine), self.config.is_recipient).differences
         return [one for one in found if "no row" not in one]
 
 

@@ -17,7 +17,7 @@ from node.ledger.engine import begin_immediate, now, open_ledger
 from node.ledger.instances import Receipt, record_instances
 from node.ledger.tables import conflict, event, instance, series
 from node.operate.retention import Retention
-from node.spool import Kept, Spool
+from node.spool import Spool, StoredFile
 
 MONTH = 30 * 86400.0
 STATEMENTS_OF_RETENTION, STATEMENTS_OF_RECEIPT = 28, 9
@@ -76,11 +76,11 @@ class Study:
             connection.execute(sa.update(series).where(here).values(state="COMPLETE", generation=1))
         self.late = self.old
 
-    def keep(self, series_uid: str, sop: str, data: bytes) -> Kept:
+    def keep(self, series_uid: str, sop: str, data: bytes) -> StoredFile:
         header = b"\0" * 128 + b"DICM" + b"\x02\0\0\0UL\x04\0\0\0\0\0"
         return self.spool.keep(self.uid, f"{self.uid}.{series_uid}", f"{self.uid}.{sop}", [header + data])
 
-    def record(self, kept: Kept, series_uid: str, sop: str, at: float) -> None:
+    def record(self, kept: StoredFile, series_uid: str, sop: str, at: float) -> None:
         receipt = Receipt(
             sop_instance_uid=f"{self.uid}.{sop}", sop_class_uid="1", transfer_syntax_uid="1",
             study_instance_uid=self.uid, series_instance_uid=f"{self.uid}.{series_uid}", modality="CT", path=kept.path,

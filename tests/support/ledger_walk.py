@@ -27,9 +27,9 @@ from node.ledger.transitions import (
     create_job,
     fail_attempt,
     finish_attempt,
-    owe_results,
     record_outcome,
     record_results,
+    schedule_results,
 )
 from node.routing.rules import Origin, decide
 
@@ -159,8 +159,8 @@ def _encode(connection: sa.Connection, job: Job) -> None:
     ]
     record_results(connection, job.id, rows)
     outcome = get_job(connection, job.id).outcome or ""
-    owed = {name: CONFIG.kinds(name) for name in job.destinations if CONFIG.is_owed(name, outcome, ["sr"])}
-    owe_results(connection, job.id, owed)
+    owed = {name: CONFIG.kinds(name) for name in job.destinations if CONFIG.is_recipient(name, outcome, ["sr"])}
+    schedule_results(connection, job.id, owed)
 
 
 def _deliver(connection: sa.Connection, attempt: Attempt, *, refused: bool) -> bool:

@@ -94,7 +94,7 @@ class Scene:
             return {row.series_instance_uid: (row.outcome, row.reason) for row in rows}
 
     def differences(self) -> tuple[str, ...]:
-        return account(read(self.node.engine), self.config.is_owed).differences
+        return account(read(self.node.engine), self.config.is_recipient).differences
 
 
 CHEST = """

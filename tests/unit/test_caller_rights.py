@@ -157,7 +157,7 @@ def test_what_a_discontinued_step_stops_is_an_alarm_and_in_account_and_explanati
     _, second = begin(node, later[0].StudyInstanceUID)
     say(node, second, "DISCONTINUED", later)
     assert alarms(node)["discontinued"].startswith("2 series")
-    told = describe(account(read(node.engine), node.config.is_owed))
+    told = describe(account(read(node.engine), node.config.is_recipient))
     for image in (images[0], later[0]):
         assert f"DISCONTINUED: 3 images of series {image.SeriesInstanceUID}, study {image.StudyInstanceUID}" in told
     words = describe_study(explain(node.engine, images[0].StudyInstanceUID))

@@ -104,7 +104,7 @@ def test_proof_that_was_asked_for_tomorrow_is_asked_for_again(tmp_path: Path) ->
         with begin_immediate(node.engine) as connection:
             assert owed.is_unanswered(connection, job.id, "pacs", asked_before) == late
             assert len(owed.instances_to_confirm(connection, job.id, "pacs", asked_before)) == late * len(uids)
-            deliveries.record_found(connection, claim, [], uids, asked_before)
+            deliveries.record_query_result(connection, claim, [], uids, asked_before)
             statuses = set(connection.scalars(sa.select(delivery_instance.c.status)))
         assert statuses == ({None} if late else {0x0000})
         set_back(node.engine, DAY)

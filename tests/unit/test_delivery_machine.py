@@ -11,7 +11,7 @@ from ledger_walk import CONFIG, Walk
 
 from node.ledger import ACTIVE, begin_immediate
 from node.ledger.circuits import close, record_failure, wait_if_open
-from node.ledger.deliveries import Claim, begin_delivery, postpone_delivery, record_found, record_status
+from node.ledger.deliveries import Claim, begin_delivery, postpone_delivery, record_query_result, record_status
 from node.ledger.jobs import due_of, get_job, list_jobs
 from node.ledger.pending_deliveries import (
     all_deliveries,
@@ -77,7 +77,7 @@ class Deliveries(RuleBasedStateMachine):
     def destination_is_asked(self, claim: Claim, there: bool) -> None:  # noqa: FBT001 - hypothesis draws it
         with begin_immediate(self.engine) as connection:
             uids = [o.sop_instance_uid for o in instances_to_confirm(connection, claim.job_id, claim.destination)]
-            record_found(connection, claim, uids if there else [], [] if there else uids, 1e12)
+            record_query_result(connection, claim, uids if there else [], [] if there else uids, 1e12)
 
     @rule(claim=claims)
     def attempt_is_put_off(self, claim: Claim) -> None:
@@ -107,7 +107,7 @@ class Deliveries(RuleBasedStateMachine):
 
     @invariant()
     def everything_is_accounted_for(self) -> None:
-        assert account(read(self.engine, queue_minutes=1e9), CONFIG.is_owed).differences == ()
+        assert account(read(self.engine, queue_minutes=1e9), CONFIG.is_recipient).differences == ()
 
     @invariant()
     def what_is_done_is_proved_and_what_is_owed_is_due(self) -> None:

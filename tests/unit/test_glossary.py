@@ -18,46 +18,19 @@ FOREIGN = {"NotFoundError"}
 """Names that HTTP and Python's own library use."""
 
 
-CLASSES_TO_RENAME: set[str] = {
-    "node/ledger/jobs.py: EarlierResult",
-    "node/ledger/pending_deliveries.py: Owed",
-    "node/ledger/states.py: EndedAmid",
-    "node/operate/audit/message.py: Happening",
-    "node/receive/refusals.py: _Told",
-    "node/service.py: Duty",
-    "node/spool/spool.py: Kept",
-    "pipelines/nodule/classify.py: Verdict",
-    "pipelines/nodule/search.py: Found",
-    "pipelines/nodule/training/froc.py: Tally",
-    "pipelines/nodule/training/verdicts.py: verdicts",
-}
+CLASSES_TO_RENAME: set[str] = set()
 FUNCTIONS_TO_RENAME: set[str] = {
     "node/bench/servers.py: kept",
     "node/cli/doctor.py: _tell",
     "node/cli/init.py: _tell",
     "node/cli/init.py: made",
-    "node/config/config.py: is_owed",
     "node/deliver/deliverer.py: owe",
     "node/deliver/prior_studies.py: _earlier",
-    "node/deliver/query_audit.py: tell_of",
     "node/deliver/query_audit.py: told",
     "node/deliver/reconcile.py: tell",
     "node/deliver/reports.py: _tell",
     "node/inference/withdrawal.py: owe",
-    "node/init/files.py: _tell_system",
-    "node/ledger/circuits.py: forget_failures",
-    "node/ledger/commitments.py: forget_transactions",
-    "node/ledger/deliveries.py: record_found",
-    "node/ledger/jobs.py: earlier_results",
-    "node/ledger/pending_deliveries.py: _owed",
-    "node/ledger/procedure_steps.py: forget_steps",
-    "node/ledger/refusals.py: forget_refusals",
-    "node/ledger/replaced_results.py: owe_note",
-    "node/ledger/transitions.py: _owe_originals",
-    "node/ledger/transitions.py: owe_results",
-    "node/log.py: forget_study",
     "node/operate/audit/auditor.py: _tell",
-    "node/operate/retention.py: _forget",
     "node/operate/traces.py: _made",
     "node/receive/association_slots.py: _seat",
     "node/receive/element_walk.py: _told",
@@ -66,12 +39,8 @@ FUNCTIONS_TO_RENAME: set[str] = {
     "node/receive/refusals.py: _tell",
     "node/routing/router.py: _tell",
     "node/routing/study_decisions.py: _tell",
-    "node/service.py: _told",
     "node/spool/spool.py: forget",
     "node/supervisor.py: tell",
-    "pipelines/nodule/training/figures.py: verdict_figures",
-    "pipelines/nodule/training/verdicts.py: verdict_batches",
-    "pipelines/nodule/training/verdicts.py: verdict_loss",
 }
 
 

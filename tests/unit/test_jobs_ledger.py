@@ -25,10 +25,10 @@ from node.ledger.transitions import (
     create_job,
     fail_attempt,
     finish_attempt,
-    owe_results,
     record_outcome,
     record_results,
     renew_attempts,
+    schedule_results,
 )
 
 NEW = NewJob(
@@ -60,7 +60,7 @@ def found(connection: sa.Connection) -> None:
 
 
 def owing(*destinations: str) -> Write:
-    return lambda connection: owe_results(connection, NEW.id, dict.fromkeys(destinations))
+    return lambda connection: schedule_results(connection, NEW.id, dict.fromkeys(destinations))
 
 
 def job(ledger: sa.Connection) -> Job:

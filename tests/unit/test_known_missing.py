@@ -29,7 +29,7 @@ from node.config import parse
 from node.errors import InputError
 from node.inference.run_pipeline import analyse
 from node.jobs.engine import Jobs
-from node.ledger import AssociationEnding, EndedAmid, ProcedureStepState, begin_immediate, open_ledger
+from node.ledger import AssociationEnding, EndingPoint, ProcedureStepState, begin_immediate, open_ledger
 from node.ledger.association_endings import Ending
 from node.ledger.associations import OpenAssociation, close_associations
 from node.ledger.instances import Receipt, record_instances
@@ -56,8 +56,8 @@ WHOLE = (Ending(AssociationEnding.RELEASED),)
 BROKEN = (
     Ending(AssociationEnding.ABORTED),
     Ending(AssociationEnding.LOST),
-    Ending(AssociationEnding.ABORTED, EndedAmid.MESSAGE),
-    Ending(AssociationEnding.LOST, EndedAmid.REFUSAL),
+    Ending(AssociationEnding.ABORTED, EndingPoint.MESSAGE),
+    Ending(AssociationEnding.LOST, EndingPoint.REFUSAL),
 )
 EXPLAINED = {"partial", "not applicable", "failed"}
 """Outcomes that do not speak of the whole series."""

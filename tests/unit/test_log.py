@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from node.log import Json, StudyLog, Text, about, forget_study, study_lines, subject
+from node.log import Json, StudyLog, Text, about, delete_study_log, study_lines, subject
 
 STUDY = "1.2.840.99"
 
@@ -106,7 +106,7 @@ def test_a_forgotten_study_leaves_no_lines(keeper: logging.Logger, tmp_path: Pat
     with about(STUDY):
         for _ in range(1000):
             keeper.warning("x" * 100)
-    forget_study(tmp_path / "logs", STUDY)
+    delete_study_log(tmp_path / "logs", STUDY)
     assert list((tmp_path / "logs").iterdir()) == []
 
 

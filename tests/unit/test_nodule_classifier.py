@@ -23,10 +23,17 @@ from pipelines.nodule.lungs import Lungs
 from pipelines.nodule.network import ClassifierNet
 from pipelines.nodule.outline import Outline, by_density
 from pipelines.nodule.search import candidates
+from pipelines.nodule.training.classifier_examples import (
+    KEPT,
+    classifier_batches,
+    classifier_loss,
+    from_scan,
+    from_stack,
+    turned_views,
+)
 from pipelines.nodule.training.figures import auc, auc_with_interval
 from pipelines.nodule.training.patches import Stack, hollowed
 from pipelines.nodule.training.scans import Background
-from pipelines.nodule.training.verdicts import KEPT, from_scan, from_stack, turned_views, verdict_batches, verdict_loss
 
 AIR = -870.0
 CENTRE = np.array([40.0, 44.0, 36.0])
@@ -216,16 +223,16 @@ def test_turning_keeps_the_place_near_the_middle() -> None:
 
 def test_batches_mix_all_kinds_and_the_loss_ignores_unknown_malignancy() -> None:
     found = list(from_stack(np.random.default_rng(2), stack()))
-    views, nodule, score = next(verdict_batches(3, found, 40))
+    views, nodule, score = next(classifier_batches(3, found, 40))
     assert views.shape == (40, 3, ClassifierNet.VIEW, ClassifierNet.VIEW)
     assert 8 < int((nodule == 1).sum()) < 36
     assert torch.equal(score > 0, nodule == 1)
     logits = torch.zeros(40, 2)
     changed = logits.clone()
     changed[score == 0, 1] = 9.0
-    assert verdict_loss(logits, nodule, score) == verdict_loss(changed, nodule, score)
+    assert classifier_loss(logits, nodule, score) == classifier_loss(changed, nodule, score)
     changed[score > 0, 1] = -9.0
-    assert verdict_loss(logits, nodule, score) < verdict_loss(changed, nodule, score)
+    assert classifier_loss(logits, nodule, score) < classifier_loss(changed, nodule, score)
 
 
 def test_a_hollowed_nodule_keeps_its_wall() -> None:

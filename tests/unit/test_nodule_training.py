@@ -16,7 +16,7 @@ from pipelines.nodule.options import Options
 from pipelines.nodule.outline import outline
 from pipelines.nodule.pipeline import NodulePipeline
 from pipelines.nodule.training.figures import readers_agreement
-from pipelines.nodule.training.froc import Tally, quarter_dose
+from pipelines.nodule.training.froc import DetectionCount, quarter_dose
 from pipelines.nodule.training.insertion import Shape
 from pipelines.nodule.training.network_training import PATIENCE, Part, fit
 from pipelines.nodule.training.outlines import agreed, distance_mm, outline_batches, outline_loss, pointed_at
@@ -165,7 +165,9 @@ def test_planted_nodules_are_where_it_is_said_and_apart_from_all_others() -> Non
 
 
 def test_sensitivity_is_read_at_a_number_of_false_alarms() -> None:
-    tally = Tally(1, [(5.0, 0.9), (8.0, 0.5)], [(6.0, 0.0)], [0.7, 0.4]) + Tally(1, [(9.0, 0.3)], [], [0.6])
+    tally = DetectionCount(1, [(5.0, 0.9), (8.0, 0.5)], [(6.0, 0.0)], [0.7, 0.4]) + DetectionCount(
+        1, [(9.0, 0.3)], [], [0.6]
+    )
     assert [tally.sensitivity(rate) for rate in (0, 0.5, 1, 2)] == [0.25, 0.25, 0.5, 0.75]
 
 

@@ -18,7 +18,14 @@ from node.ledger import JobStage, begin_immediate, open_ledger
 from node.ledger.deliveries import begin_delivery
 from node.ledger.jobs import Attempt, NewJob, Retries
 from node.ledger.tables import series
-from node.ledger.transitions import begin_attempt, create_job, fail_attempt, finish_attempt, owe_results, record_outcome
+from node.ledger.transitions import (
+    begin_attempt,
+    create_job,
+    fail_attempt,
+    finish_attempt,
+    record_outcome,
+    schedule_results,
+)
 from node.operate.traces import Tracer
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
@@ -86,7 +93,7 @@ def ledger(tmp_path: Path) -> Iterator[sa.Engine]:
         begin_attempt(connection, attempt(JobStage.INFER, 1))
         finish_attempt(connection, attempt(JobStage.INFER, 1), 3.0, lambda c: record_outcome(c, new.id, "findings", ""))
         begin_attempt(connection, attempt(JobStage.ENCODE))
-        finish_attempt(connection, attempt(JobStage.ENCODE), 1.0, lambda c: owe_results(c, new.id, {"pacs": ""}))
+        finish_attempt(connection, attempt(JobStage.ENCODE), 1.0, lambda c: schedule_results(c, new.id, {"pacs": ""}))
         begin_attempt(connection, attempt(JobStage.DELIVER, subject="pacs"))
         begin_delivery(connection, new.id, "pacs")
         finish_attempt(connection, attempt(JobStage.DELIVER, subject="pacs"), 0.5, lambda _: None)

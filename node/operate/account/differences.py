@@ -9,16 +9,16 @@ from node.config import FORWARD
 from node.ledger.states import DeliveryState, JobStage, JobState
 from node.operate.account.rows import AccountRows
 
-Owed = Callable[[str, str, Collection[str]], bool]
+PendingObject = Callable[[str, str, Collection[str]], bool]
 """Whether a destination gets anything of an outcome, of which these kinds were made: ``Config.is_owed``."""
 _STORED = (DeliveryState.STORED, DeliveryState.CONFIRMED)
 
 
-def differences(every: AccountRows, chosen: AccountRows, is_owed: Owed) -> Iterator[str]:
+def differences(every: AccountRows, chosen: AccountRows, is_recipient: PendingObject) -> Iterator[str]:
     """Of the ``chosen`` series; rows that belong to nothing are looked for among ``every`` row."""
     yield from _rows_without_origin(every)
     yield from _of_series(chosen)
-    yield from _of_jobs(chosen, is_owed)
+    yield from _of_jobs(chosen, is_recipient)
     yield from _stuck(chosen)
     yield from _of_deliveries(chosen)
 
@@ -66,7 +66,7 @@ def _of_series(rows: AccountRows) -> Iterator[str]:
                     yield f"{name}: generation {generation} was routed to {pipeline!r}, but there is no job"
 
 
-def _of_jobs(rows: AccountRows, is_owed: Owed) -> Iterator[str]:
+def _of_jobs(rows: AccountRows, is_recipient: PendingObject) -> Iterator[str]:
     made = result_kinds(rows)
     deliveries: dict[str, dict[str, str]] = {}
     for delivery in rows.deliveries:
@@ -82,7 +82,7 @@ def _of_jobs(rows: AccountRows, is_owed: Owed) -> Iterator[str]:
             yield f"{name}: is encoded, but has no result"
         owed = deliveries.get(job.id, {})
         for destination in job.destinations:
-            takes = job.pipeline == FORWARD or is_owed(destination, job.outcome, made.get(job.id, ()))
+            takes = job.pipeline == FORWARD or is_recipient(destination, job.outcome, made.get(job.id, ()))
             if takes and destination not in owed:
                 yield (
                     f"{name}: {destination!r} takes the outcome {job.outcome!r}, but was not owed it; "

@@ -21,7 +21,7 @@ from node.ledger.pending_deliveries import DeliveryStatus, is_overdue
 from node.ledger.progress import Progress, routing_of
 from node.ledger.states import DecisionCause, JobState, WithoutAnalysis
 from node.operate.account.balance import Balance, Sum, add_up, balance
-from node.operate.account.differences import Owed, differences, result_kinds
+from node.operate.account.differences import PendingObject, differences, result_kinds
 from node.operate.account.refusals import Refusals
 from node.operate.account.rows import AccountRows
 
@@ -73,7 +73,7 @@ class Account:
     """What should not be, one sentence each; empty when everything is explained."""
 
 
-def account(rows: AccountRows, is_owed: Owed, day: date | None = None) -> Account:
+def account(rows: AccountRows, is_recipient: PendingObject, day: date | None = None) -> Account:
     """Balance the books; of a day: those of the series whose first image came then (local time).
 
     Rows that belong to nothing are differences of every day.
@@ -109,7 +109,7 @@ def account(rows: AccountRows, is_owed: Owed, day: date | None = None) -> Accoun
         half_corrected=chosen.half_corrected,
         discontinued=tuple(s for s in chosen.series if _is_discontinued(s)),
         held=chosen.held,
-        differences=tuple(differences(rows, chosen, is_owed)),
+        differences=tuple(differences(rows, chosen, is_recipient)),
     )
 
 

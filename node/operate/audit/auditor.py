@@ -21,7 +21,7 @@ from node.ledger.audit_events import Question
 from node.ledger.engine import begin_immediate, now
 from node.ledger.tables import association, delivery, delivery_instance, instance, job, notice, result
 from node.operate.audit import message as m
-from node.operate.audit.message import Happening, Participant, Study, message
+from node.operate.audit.message import AuditEvent, Participant, Study, message
 from node.operate.audit.syslog import Syslog
 from node.operate.audit.trail import Trail
 from node.spool import Spool
@@ -70,7 +70,7 @@ class Auditor:
             self._forward(self._syslog)
         return told
 
-    def _tell(self, happenings: Iterable[Happening]) -> int:
+    def _tell(self, happenings: Iterable[AuditEvent]) -> int:
         lines = [message(one, self._title) for one in happenings]
         self._trail.append(lines)
         return len(lines)
@@ -101,7 +101,7 @@ class Auditor:
                     )
                     us = Participant(user=self._title, roles=(m.DESTINATION,))
                     happenings.append(
-                        Happening(
+                        AuditEvent(
                             event=m.INSTANCES_TRANSFERRED,
                             action="C",
                             at=row.closed_at,
@@ -121,7 +121,7 @@ class Auditor:
         stored = sa.and_(delivery.c.state.in_(("STORED", "CONFIRMED")), delivery.c.audited_at.is_(None))
         with self._engine.connect() as connection:
             rows = connection.execute(sa.select(delivery).where(stored).limit(_AT_ONCE)).all()
-            happenings: list[Happening] = []
+            happenings: list[AuditEvent] = []
             for row in rows:
                 happenings += self._of_delivery(connection, row)
         told = self._tell(happenings) if happenings else 0
@@ -132,7 +132,7 @@ class Auditor:
                     connection.execute(sa.update(delivery).where(mine).values(audited_at=at))
         return told
 
-    def _of_delivery(self, connection: sa.Connection, row: sa.Row[tuple[object, ...]]) -> Iterator[Happening]:
+    def _of_delivery(self, connection: sa.Connection, row: sa.Row[tuple[object, ...]]) -> Iterator[AuditEvent]:
         sent = sa.select(delivery_instance.c.sop_instance_uid).where(
             delivery_instance.c.job_id == row.job_id, delivery_instance.c.destination == row.destination
         )
@@ -150,7 +150,7 @@ class Auditor:
             self._studies(connection, instance, instance.c.path, instance.c.sop_instance_uid.in_(sent))
         )
         if studies:
-            begun = Happening(event=m.BEGIN_TRANSFERRING, at=first, participants=(us, who), studies=studies)
+            begun = AuditEvent(event=m.BEGIN_TRANSFERRING, at=first, participants=(us, who), studies=studies)
             yield begun
             yield replace(begun, event=m.INSTANCES_TRANSFERRED, action="R", at=last)
 
@@ -196,7 +196,7 @@ class Auditor:
         part.replace(self._sent)
 
 
-def _of_notice(row: sa.Row[tuple[object, ...]], title: str) -> Happening:
+def _of_notice(row: sa.Row[tuple[object, ...]], title: str) -> AuditEvent:
     """Return the audit message of a notice, in the standard's terms."""
     if row.what == "query":
         return _of_query(row, title)
@@ -204,9 +204,9 @@ def _of_notice(row: sa.Row[tuple[object, ...]], title: str) -> Happening:
     if row.what in ("start", "stop"):
         type_ = m.APPLICATION_START if row.what == "start" else m.APPLICATION_STOP
         us = Participant(user=row.who, roles=(m.APPLICATION,))
-        return Happening(event=m.APPLICATION_ACTIVITY, type=type_, at=row.at, detail=row.detail, participants=(us,))
+        return AuditEvent(event=m.APPLICATION_ACTIVITY, type=type_, at=row.at, detail=row.detail, participants=(us,))
     if row.what in ("login", "failed login", "logout"):
-        return Happening(
+        return AuditEvent(
             event=m.USER_AUTHENTICATION,
             type=m.LOGOUT if row.what == "logout" else m.LOGIN,
             at=row.at,
@@ -214,7 +214,7 @@ def _of_notice(row: sa.Row[tuple[object, ...]], title: str) -> Happening:
             participants=(who,),
         )
     if row.what == "refused":
-        return Happening(
+        return AuditEvent(
             event=m.SECURITY_ALERT,
             type=m.NODE_AUTHENTICATION,
             at=row.at,
@@ -222,10 +222,10 @@ def _of_notice(row: sa.Row[tuple[object, ...]], title: str) -> Happening:
             detail=row.detail,
             participants=(who,),
         )
-    return Happening(event=m.APPLICATION_ACTIVITY, at=row.at, detail=row.detail, participants=(who,))
+    return AuditEvent(event=m.APPLICATION_ACTIVITY, at=row.at, detail=row.detail, participants=(who,))
 
 
-def _of_query(row: sa.Row[tuple[object, ...]], title: str) -> Happening:
+def _of_query(row: sa.Row[tuple[object, ...]], title: str) -> AuditEvent:
     question = Question.from_json(str(row.detail))
     us = Participant(user=title, roles=(m.SOURCE,), requestor=True)
     asked = Participant(user=str(row.who), roles=(m.DESTINATION,), address=str(row.address))
@@ -236,4 +236,4 @@ def _of_query(row: sa.Row[tuple[object, ...]], title: str) -> Happening:
         identifier=question.identifier,
         transfer_syntax_uid=question.transfer_syntax_uid,
     )
-    return Happening(event=m.QUERY, at=row.at, participants=(us, asked), query=query)
+    return AuditEvent(event=m.QUERY, at=row.at, participants=(us, asked), query=query)

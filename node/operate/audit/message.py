@@ -75,7 +75,7 @@ class Query:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Happening:
+class AuditEvent:
     """An auditable event."""
 
     event: Coded
@@ -91,7 +91,7 @@ class Happening:
     node: str = field(default_factory=socket.getfqdn)
 
 
-def message(happening: Happening, source: str) -> str:
+def message(happening: AuditEvent, source: str) -> str:
     """One line of XML after the schema of PS3.15 A.5.1; ``source`` is the Audit Source ID."""
     root = ET.Element("AuditMessage")
     at = datetime.fromtimestamp(happening.at, UTC).isoformat(timespec="milliseconds")

@@ -17,7 +17,7 @@ from node.pipeline import Volume
 from pipelines.nodule.options import Options
 from pipelines.nodule.pipeline import NodulePipeline
 from pipelines.nodule.search import Nodule
-from pipelines.nodule.training.figures import outline_figures, verdict_figures
+from pipelines.nodule.training.figures import classifier_figures, outline_figures
 from pipelines.nodule.training.froc import draw_froc, planted_figures, searched, summary
 from pipelines.nodule.training.mass_figures import mass_figures
 from pipelines.nodule.training.planting import annotated
@@ -115,7 +115,7 @@ def main(
     if "real" in wanted:
         result["real"] = [real_scan(pipeline, data, name) for name in (HELD_OUT_SCAN, *TRAINING_SCANS)]
     if "classifier" in wanted:
-        result["classifier"] = verdict_figures(pipeline.networks.classifier, data, split)
+        result["classifier"] = classifier_figures(pipeline.networks.classifier, data, split)
     if "outlines" in wanted:
         result["outlines"] = outline_figures(pipeline.networks.outline, data, split, gallery)
     if "planted" in wanted:

@@ -17,9 +17,9 @@ from pipelines.nodule.classify import judge
 from pipelines.nodule.crops import CROP, PIXEL_MM, gap, nearness, stretched
 from pipelines.nodule.network import ClassifierNet, OutlineNet
 from pipelines.nodule.outline import body_at, field_of, logits_of
+from pipelines.nodule.training.classifier_examples import KEPT, Example, from_slices, from_stack
 from pipelines.nodule.training.outlines import distance_mm, pointed_at
 from pipelines.nodule.training.patches import Stack, stacks
-from pipelines.nodule.training.verdicts import KEPT, Example, from_slices, from_stack
 from pipelines.worst_cases import WORST, draw_case
 
 Floats = npt.NDArray[np.float64]
@@ -56,7 +56,7 @@ def auc_with_interval(positive: Floats, negative: Floats) -> dict[str, Any]:
     }
 
 
-def verdict_figures(network: ClassifierNet, data: Path, split: str, cut: float = 0.5) -> dict[str, Any]:
+def classifier_figures(network: ClassifierNet, data: Path, split: str, cut: float = 0.5) -> dict[str, Any]:
     """Firm nodules (three readers, their largest slice) against what lies beside them and spots of other slices."""
     rng = np.random.default_rng(SEED)
     nodules: list[Example] = []

@@ -34,7 +34,7 @@ BLOCK = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Tally:
+class DetectionCount:
     """What was found in some scans."""
 
     scans: int = 0
@@ -43,8 +43,8 @@ class Tally:
     real: list[tuple[float, float]] = field(default_factory=list)
     false: list[float] = field(default_factory=list)
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
+    def __add__(self, other: DetectionCount) -> DetectionCount:
+        return DetectionCount(
             self.scans + other.scans,
             self.ellipsoids + other.ellipsoids,
             self.real + other.real,
@@ -70,7 +70,7 @@ def searched(pipeline: NodulePipeline, hu: npt.NDArray[np.float32], spacing: Seq
     return pipeline.large_enough(search(pipeline.networks, hu, spacing, lungs, pipeline.options.threshold).nodules)
 
 
-def looked(pipeline: NodulePipeline, where: Site, hu: Array, placed: Sequence[Lesion]) -> Tally:
+def looked(pipeline: NodulePipeline, where: Site, hu: Array, placed: Sequence[Lesion]) -> DetectionCount:
     """Hits of the lesions ``placed`` (of ``shapes``), and false alarms."""
     found = searched(pipeline, hu, where.spacing)
     spots = [(np.argwhere(n.outline.mask).mean(0) + [s.start for s in n.outline.box]) * where.spacing for n in found]
@@ -82,7 +82,7 @@ def looked(pipeline: NodulePipeline, where: Site, hu: Array, placed: Sequence[Le
         kind.append((lesion.diameter_mm, max(chances, default=0.0)))
     known = [*placed, *where.own]
     false = [n.probability for n, s in zip(found, spots, strict=True) if not any(k.hit(s) for k in known)]
-    return Tally(1, ellipsoids, real, false)
+    return DetectionCount(1, ellipsoids, real, false)
 
 
 def shapes(rng: np.random.Generator, bank: Sequence[Shape]) -> list[Shape]:
@@ -102,15 +102,15 @@ def quarter_dose(hu: Array, rng: np.random.Generator) -> Array:
 
 def planted_figures(
     pipeline: NodulePipeline, data: Path, scans: Sequence[str], repeats: int, *, split: str, dose: bool
-) -> dict[str, dict[str, Tally]]:
+) -> dict[str, dict[str, DetectionCount]]:
     """Per scan: at ``full`` dose and, when ``dose``, at a ``quarter`` and with that ``denoised``; the same nodules."""
     bank = nodule_bank(stacks(data, split))
     denoiser = DenoisePipeline(weights=None, device="cpu", options=DenoiseOptions())
-    found: dict[str, dict[str, Tally]] = {}
+    found: dict[str, dict[str, DetectionCount]] = {}
     for number, scan in enumerate(scans):
         where = site(data, scan)
         rng = np.random.default_rng((SEED, number))
-        tallies: dict[str, Tally] = {}
+        tallies: dict[str, DetectionCount] = {}
         for _ in track(range(repeats), scan, console=Console(stderr=True)):
             hu, placed = plant(rng, where, shapes(rng, bank))
             variants: dict[str, Callable[[Array], Array]] = {"full": lambda full: full}
@@ -119,12 +119,12 @@ def planted_figures(
                 variants["denoised"] = lambda low: denoiser.denoise(low)[0]
             for name, change in variants.items():
                 hu = change(hu)
-                tallies[name] = tallies.get(name, Tally()) + looked(pipeline, where, hu, placed)
+                tallies[name] = tallies.get(name, DetectionCount()) + looked(pipeline, where, hu, placed)
         found[scan] = tallies
     return found
 
 
-def summary(tally: Tally, shipped: float) -> dict[str, Any]:
+def summary(tally: DetectionCount, shipped: float) -> dict[str, Any]:
     """Figures of one curve; ``shipped`` is the threshold of the pipeline's defaults."""
     chances = tally.chances
     return {
@@ -152,7 +152,7 @@ def _share(seen: npt.NDArray[np.bool_]) -> dict[str, Any]:
     return {"n": len(seen), "sensitivity": round(float(seen.mean()), 3), "interval": [round(v, 3) for v in interval]}
 
 
-def draw_froc(tallies: Mapping[str, Tally], path: Path) -> None:
+def draw_froc(tallies: Mapping[str, DetectionCount], path: Path) -> None:
     """Sensitivity over false alarms per scan as PNG, one curve for each of ``tallies``."""
     figure = Figure(figsize=(5.5, 3.8), layout="tight")
     axes = figure.subplots()

@@ -16,13 +16,19 @@ from pipelines.nodule.classify import classify
 from pipelines.nodule.lungs import find_lungs
 from pipelines.nodule.network import CandidateNet, ClassifierNet, OutlineNet, scale_hu
 from pipelines.nodule.search import Networks, candidates, part_of
+from pipelines.nodule.training.classifier_examples import (
+    classifier_batches,
+    classifier_loss,
+    from_scan,
+    from_slices,
+    from_stack,
+)
 from pipelines.nodule.training.data import candidate_loss, cube_batches
 from pipelines.nodule.training.network_training import SEED, Part, draw, fit
 from pipelines.nodule.training.outlines import outline_batches, outline_loss
 from pipelines.nodule.training.patches import nodule_bank, stacks
 from pipelines.nodule.training.planting import plant, site
 from pipelines.nodule.training.scans import TRAINING_SCANS, backgrounds, bright_spots
-from pipelines.nodule.training.verdicts import from_scan, from_slices, from_stack, verdict_batches, verdict_loss
 from pipelines.nodule.weighing import fit_weighing
 from pipelines.weights import load_weights, save_weights
 
@@ -81,13 +87,13 @@ def classifier_part(data: Path, steps: int, device: str, scans: tuple[str, ...])
     for ground in backgrounds(data, scans, (1.0,)):
         examples += from_scan(rng, ground, bank, bright_spots(ground), INSERTED)
     other = [e for s in held_back for e in from_stack(rng, s)] + list(from_slices(rng, data, "val"))
-    validation = verdict_batches(SEED + 1, other, 64)
+    validation = classifier_batches(SEED + 1, other, 64)
     return Part(
         name="classifier",
         network=ClassifierNet(),
-        batches=lambda seed: verdict_batches(seed, examples, CLASSIFIER_BATCH),
+        batches=lambda seed: classifier_batches(seed, examples, CLASSIFIER_BATCH),
         validation=[next(validation) for _ in range(VALIDATION_BATCHES)],
-        loss=verdict_loss,
+        loss=classifier_loss,
         prepare=lambda images: images,
         steps=steps,
         device=device,

@@ -151,7 +151,7 @@ def turned_views(rng: np.random.Generator, planes: Tensor) -> Tensor:
     return relit(rng, seen)
 
 
-def verdict_batches(seed: int, examples: Iterable[Example], size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def classifier_batches(seed: int, examples: Iterable[Example], size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Endless batches ``views [n,3,y,x]``, ``nodule [n]``, ``malignancy [n]`` (1 to 5, 0 unknown)."""
     rng = np.random.default_rng(seed)
     found = list(examples)
@@ -166,7 +166,7 @@ def verdict_batches(seed: int, examples: Iterable[Example], size: int) -> Iterat
         yield turned_views(rng, planes[rows]), nodule[rows], malignancy[rows]
 
 
-def verdict_loss(output: Tensor, nodule: Tensor, malignancy: Tensor) -> Tensor:
+def classifier_loss(output: Tensor, nodule: Tensor, malignancy: Tensor) -> Tensor:
     """Cross-entropy with the readers' agreement, and with their mean score of malignancy where there is one."""
     known = (malignancy > 0).float()
     target = ((malignancy - 1) / 4).clamp(0, 1)
