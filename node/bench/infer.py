@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 
 from node.config import PipelineTable
-from node.inference.child import Reply, Task
+from node.inference.task import Reply, Task
 from node.inference.worker import Worker
 from node.studies.folder import series_below
 

@@ -7,7 +7,6 @@ dies, the kernel kills it. This module imports little: the thread limits must be
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import queue
@@ -18,19 +17,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from node.config import PipelineTable
 from node.errors import IdentityError, InputError, NodeError, PipelineError, error_code
+from node.inference.task import Bounds, PriorFiles, Reply, Task
 from node.isolation import WRITE, confine, programs, refuse_calls
 from node.process.children import die_with_parent
 from node.process.memory import keep_freed_memory
 
 if TYPE_CHECKING:
-    from node.inference.admission import MemoryPeak
     from node.inference.prefetch import Prefetcher
     from node.pipeline import Pipeline, Prior
     from node.studies.source import SourceSeries
@@ -43,76 +41,6 @@ _LOADED_MODELS = 4
 
 _CLEAR_REFS = "/proc/self/clear_refs"
 """Resets the peak of memory (proc(5))."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PriorFiles:
-    """An earlier analysis to compare with."""
-
-    report: Path | None = None
-    """This node's report."""
-    segmentation: Path | None = None
-    """What it outlines; ``None`` as ``images`` are empty: not to be had any more."""
-    images: tuple[Path, ...] = ()
-    """Of the series that was analysed."""
-    without: str = ""
-    """Why there is none although the rule asks for one; a remark of the report."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One pipeline to run on one series."""
-
-    job_id: str
-    pipeline: str
-    table: PipelineTable
-    paths: tuple[Path, ...]
-    """Files of the series."""
-    companions: dict[str, tuple[Path, ...]] = field(default_factory=dict)
-    """Files of other series of the study that the pipeline may look at, by name."""
-    prior: PriorFiles = PriorFiles()
-    seen: tuple[MemoryPeak, ...] = ()
-    """What earlier analyses took."""
-    incomplete: str = ""
-    """What is known to be missing from the series, in words for a radiologist."""
-    folder: Path
-    """Where the handover goes."""
-    load_only: bool = False
-    """Only make sure that the pipeline is loaded."""
-    prefetch: bool = False
-    """Only read and decode the series, beside what runs; the same task without this comes next. No reply."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """Result of a task. ``outcome`` is empty after a failure; ``error`` then is a code of ``node.errors``."""
-
-    outcome: str = ""
-    reason: str = ""
-    error: str = ""
-    timings: dict[str, float] = field(default_factory=dict)
-    peak_memory_mib: dict[str, float] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-    """See ``node.inference.analysis_statistics``."""
-
-    def to_bytes(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Reply:
-        return cls(**json.loads(data))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """Access that the process has in addition to what any program with PyTorch needs."""
-
-    device: str
-    threads: int
-    rules: tuple[tuple[Path, int], ...]
-    """Files, for ``node.isolation.confine``."""
-    out: Path
-    """For temporary files."""
 
 
 def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> None:

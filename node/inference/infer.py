@@ -15,9 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from node.config import Config
 from node.errors import NodeError
 from node.inference.admission import MemoryPeak
-from node.inference.child import PriorFiles, Reply, Task
 from node.inference.plugins import table_of
 from node.inference.prior_files import PriorFinder
+from node.inference.task import PriorFiles, Reply, Task
 from node.inference.worker import TaskAborted, Worker, device_names, thread_count
 from node.jobs.stage import Done, Stage, retries
 from node.ledger import JobStage

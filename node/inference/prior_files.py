@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from node.config import PriorTable
 from node.errors import NodeError
-from node.inference.child import PriorFiles
+from node.inference.task import PriorFiles
 from node.ledger.instances import series_files
 from node.ledger.jobs import result_path
 from node.results.prior.report import analysed_series, latest_report, referenced_segmentation

@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from node.config import PipelineTable
-from node.inference.child import Task
 from node.inference.handover import move
+from node.inference.task import Task
 from node.isolation import READ, WRITE
 from node.spool.files import locked, new_locked
 

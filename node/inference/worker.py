@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 from node.config import Devices, PipelineTable
 from node.errors import PipelineError, PlatformError, error_of
 from node.inference import child
-from node.inference.child import Bounds, Reply, Task
 from node.inference.sandbox_folder import SandboxFolder, models
+from node.inference.task import Bounds, Reply, Task
 from node.log import about, subject
 
 if TYPE_CHECKING:

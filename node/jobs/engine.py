@@ -21,11 +21,10 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.actor import surviving
-from node.errors import IdentityError, NodeError, NotFoundError
-from node.jobs.failure import logged_error, shown_message
+from node.jobs.execution import AttemptExecution
 from node.jobs.heartbeat import Heartbeat, Pace
-from node.jobs.ledger_writes import AttemptAbandoned, LedgerWrites
-from node.jobs.stage import Done, Stage
+from node.jobs.ledger_writes import LedgerWrites
+from node.jobs.stage import Stage
 from node.ledger import JobStage, transitions
 from node.ledger import retry_transitions as reopening
 from node.ledger.clock_steps import AHEAD_SECONDS
@@ -70,11 +69,8 @@ class Jobs:
         self._pace = pace or Pace()
         DBOS.migrate(engine.url.render_as_string(hide_password=False))
         self._client = DBOSClient(system_database_engine=engine, application_name=_APPLICATION)
-        self._stages: dict[JobStage, Stage] = {}
         self._stopping = threading.Event()
-        self._ledger = LedgerWrites(engine, self._stopping)
-        self._idle = threading.Condition()
-        self._running = 0
+        self._execution = AttemptExecution(LedgerWrites(engine, self._stopping), self._stopping, self._enqueue)
         self._watch: threading.Thread | None = None
         self._heart: Heartbeat | None = None
 
@@ -123,7 +119,7 @@ class Jobs:
 
     def serve(self, role: str, stages: Sequence[Stage]) -> None:
         """Execute ``stages`` in this process until ``stop``."""
-        self._stages = {stage.name: stage for stage in stages}
+        self._execution.stages = {stage.name: stage for stage in stages}
         self._stopping.clear()
         executor_id = f"{role}-{uuid.uuid4().hex}"
         self._heart = Heartbeat(self._engine, executor_id, role, self._pace)
@@ -140,8 +136,8 @@ class Jobs:
                 "log_level": "ERROR",
             }
         )
-        DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_DEATHS)(_workflow(self._attempt))
-        DBOS.listen_queues([QUEUES[name] for name in self._stages])
+        DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_DEATHS)(_workflow(self._execution.execute))
+        DBOS.listen_queues([QUEUES[name] for name in self._execution.stages])
         for stage in stages:  # before the launch, which looks for queues at once and then only every second
             self._client.register_queue(
                 QUEUES[stage.name],
@@ -152,7 +148,7 @@ class Jobs:
         DBOS.launch()
         self._watch = threading.Thread(target=self._watch_over, name="jobs-watch", daemon=True)
         self._watch.start()
-        logger.info("%s executes %s", executor_id, ", ".join(self._stages))
+        logger.info("%s executes %s", executor_id, ", ".join(self._execution.stages))
 
     def stop(self, seconds: float = 10.0) -> None:
         """Take no more work, interrupt what runs, wait up to ``seconds`` for it; the rest is left to be recovered."""
@@ -175,10 +171,9 @@ class Jobs:
             while ending.is_alive() and not forced.wait(0.2):
                 pass
         self._stopping.set()
-        for stage in self._stages.values():
+        for stage in self._execution.stages.values():
             stage.interrupt()
-        with self._idle:
-            self._idle.wait_for(lambda: self._running == 0, seconds)
+        self._execution.wait_until_idle(seconds)
         self._watch.join()
         if ending.ident is None:
             DBOS.destroy(destroy_registry=True)
@@ -222,67 +217,6 @@ class Jobs:
             }
             self._client.enqueue_in_transaction(connection, options, a.job_id, a.run, a.stage, a.subject, a.number)
 
-    def _attempt(self, attempt: Attempt) -> None:
-        stage = self._stages[attempt.stage]
-        try:
-            job = self._ledger.commit(lambda connection: transitions.begin_attempt(connection, attempt))
-        except NotFoundError:
-            return  # retention was faster
-        except Exception as error:  # noqa: BLE001 - the actor's own loop, as below
-            with about(job=attempt.job_id):
-                self._fail(attempt, stage, error, 0.0)
-            return
-        if job is not None:
-            with about(job.study_instance_uid, series=job.series_instance_uid, job=job.id):
-                self._execute(replace(attempt, priority=job.priority), stage)
-
-    def _execute(self, attempt: Attempt, stage: Stage) -> None:
-        """Whatever goes wrong, in the handler or while its outcome is written, is a failed attempt."""
-        started = time.monotonic()
-        with self._idle:
-            self._running += 1
-        try:
-            done = stage.handler(attempt.job_id, attempt.subject) or Done(write=lambda _: None)
-            finished = self._finish(attempt, done, time.monotonic() - started)
-        except Exception as error:  # the actor's own loop
-            if self._stopping.is_set():
-                raise AttemptAbandoned from error
-            self._fail(attempt, stage, error, time.monotonic() - started)
-        else:
-            if finished:
-                with surviving(f"job {attempt.job_id}: what follows {attempt.stage}"):
-                    done.then()
-        finally:
-            with self._idle:
-                self._running -= 1
-                self._idle.notify_all()
-
-    def _finish(self, attempt: Attempt, done: Done, seconds: float) -> bool:
-        def change(connection: Connection) -> bool:
-            due = transitions.finish_attempt(connection, attempt, seconds, done.write)
-            self._enqueue(connection, due or [])
-            return due is not None
-
-        return self._ledger.commit(change)
-
-    def _fail(self, attempt: Attempt, stage: Stage, error: Exception, seconds: float) -> None:
-        text = shown_message(error, attempt.job_id)
-        permanent = isinstance(error, NodeError) and error.permanent
-
-        def change(connection: Connection) -> bool:
-            if isinstance(error, IdentityError):
-                transitions.withhold_attempt(connection, attempt, text)
-                return True
-            news = transitions.is_news(connection, attempt, text)
-            due = transitions.fail_attempt(
-                connection, attempt, text, seconds, stage.retries, permanent=permanent, failure=error
-            )
-            self._enqueue(connection, due)
-            return news
-
-        level = logging.WARNING if self._ledger.commit(change) else logging.DEBUG
-        logger.log(level, "job %s: %s failed: %s", attempt.job_id, attempt.stage, error, exc_info=logged_error(error))
-
     def _watch_over(self) -> None:
         reconciled = time.monotonic()
         while not self._stopping.wait(self._pace.beat_seconds):
@@ -318,7 +252,7 @@ class Jobs:
         known = self._client.list_workflows(
             workflow_id_prefix=f"{attempt.key}/", sort_desc=True, limit=1, load_input=False, load_output=False
         )
-        stage = self._stages.get(attempt.stage)
+        stage = self._execution.stages.get(attempt.stage)
         with begin_immediate(self._engine) as connection:
             if known and known[0].status in _BROKEN and stage is not None:
                 last = replace(attempt, number=int(known[0].workflow_id.rpartition("/")[2]))

@@ -183,7 +183,7 @@ def test_a_workflow_that_ended_in_an_error_is_a_failed_attempt_and_not_begun_for
         raise RuntimeError("the engine itself broke")
 
     jobs.serve("test", stages(infer=broken))
-    monkeypatch.setattr(jobs, "_fail", broken)
+    monkeypatch.setattr(jobs._execution, "_fail", broken)
     job_id = enqueue(engine, jobs)
     assert ended(engine, job_id).outcome == "failed"
     assert ("infer failed", "0.00 s: the attempt ended without an outcome; the log says why") in told(engine, job_id)

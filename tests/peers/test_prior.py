@@ -22,9 +22,9 @@ from volume_series import VolumeSeries, points, same_places
 from node.config import Config, Destination, PriorTable, Rule
 from node.deliver.prior_studies import PriorStudies
 from node.errors import DeliveryError, InputError
-from node.inference.child import PriorFiles
 from node.inference.infer import Infer
 from node.inference.prior_files import PriorFinder
+from node.inference.task import PriorFiles
 from node.ledger.jobs import source_paths
 from node.pipeline import DerivedSeries, Findings, Lesion, Prior, PriorFinding, Segment, Volume, codes
 from node.results import EncodedObject, check, encode

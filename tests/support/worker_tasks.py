@@ -8,7 +8,7 @@ from typing import Any
 from dicom_files import ct_series, write
 
 from node.config import PipelineTable
-from node.inference.child import Task
+from node.inference.task import Task
 
 
 def task(folder: Path, datasets: Any = None, weights: Path | None = None, **options: Any) -> Task:

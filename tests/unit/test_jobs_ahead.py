@@ -11,8 +11,8 @@ from dicom_files import ct_series, write
 
 from node.config import PipelineTable
 from node.errors import InputError
-from node.inference.child import Task
 from node.inference.prefetch import Prefetcher
+from node.inference.task import Task
 from node.inference.worker import Worker
 from node.studies.source import SourceSeries
 

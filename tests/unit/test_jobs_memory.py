@@ -14,8 +14,9 @@ from job_pipelines import create
 from node.config import PipelineTable
 from node.errors import PlatformError
 from node.inference.admission import MemoryPeak, admit, expected_mib
-from node.inference.child import Task, execute
+from node.inference.child import execute
 from node.inference.prefetch import Prefetcher
+from node.inference.task import Task
 
 
 def seen(voxels: int, host: float, device: float | None = None) -> MemoryPeak:

@@ -159,7 +159,7 @@ def test_child_dies_with_its_parent(tmp_path: Path, notes: Path) -> None:
         f"import sys; sys.path[:0] = {sys.path!r}\n"
         "from pathlib import Path, PosixPath\n"
         "from node.config import PipelineTable\n"
-        "from node.inference.child import PriorFiles, Task\n"
+        "from node.inference.task import PriorFiles, Task\n"
         "from node.inference.worker import Worker\n"
         "if __name__ == '__main__':\n"
         f"    Worker('cpu', 1, 240.0, Path({str(tmp_path / 'trays')!r})).run({one!r}, lambda: True)\n"

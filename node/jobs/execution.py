@@ -1,0 +1,104 @@
+"""Execution of attempts: runs the handler of a stage and commits its outcome with the attempts that follow."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from node.actor import surviving
+from node.errors import IdentityError, NodeError, NotFoundError
+from node.jobs.failure import logged_error, shown_message
+from node.jobs.ledger_writes import AttemptAbandoned, LedgerWrites
+from node.jobs.stage import Done, Stage
+from node.ledger import JobStage, transitions
+from node.ledger.jobs import Attempt
+from node.log import about
+
+logger = logging.getLogger(__name__)
+
+Enqueue = Callable[[Connection, Sequence[Attempt]], None]
+
+
+class AttemptExecution:
+    """Executes attempts in the threads that call it, until ``stopping`` is set."""
+
+    def __init__(self, ledger: LedgerWrites, stopping: threading.Event, enqueue: Enqueue) -> None:
+        """``enqueue``: puts attempts into their queues, in the transaction that makes them due."""
+        self.stages: dict[JobStage, Stage] = {}
+        self._ledger = ledger
+        self._stopping = stopping
+        self._enqueue = enqueue
+        self._idle = threading.Condition()
+        self._running = 0
+
+    def wait_until_idle(self, seconds: float) -> None:
+        """Wait until no attempt runs, at most ``seconds``."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._running == 0, seconds)
+
+    def execute(self, attempt: Attempt) -> None:
+        """Execute an attempt if it is still due."""
+        stage = self.stages[attempt.stage]
+        try:
+            job = self._ledger.commit(lambda connection: transitions.begin_attempt(connection, attempt))
+        except NotFoundError:
+            return  # retention was faster
+        except Exception as error:  # noqa: BLE001 - the actor's own loop, as below
+            with about(job=attempt.job_id):
+                self._fail(attempt, stage, error, 0.0)
+            return
+        if job is not None:
+            with about(job.study_instance_uid, series=job.series_instance_uid, job=job.id):
+                self._run(replace(attempt, priority=job.priority), stage)
+
+    def _run(self, attempt: Attempt, stage: Stage) -> None:
+        """Run the handler. Any error in it, or while its outcome is written, is a failed attempt."""
+        started = time.monotonic()
+        with self._idle:
+            self._running += 1
+        try:
+            done = stage.handler(attempt.job_id, attempt.subject) or Done(write=lambda _: None)
+            finished = self._finish(attempt, done, time.monotonic() - started)
+        except Exception as error:  # the actor's own loop
+            if self._stopping.is_set():
+                raise AttemptAbandoned from error
+            self._fail(attempt, stage, error, time.monotonic() - started)
+        else:
+            if finished:
+                with surviving(f"job {attempt.job_id}: what follows {attempt.stage}"):
+                    done.then()
+        finally:
+            with self._idle:
+                self._running -= 1
+                self._idle.notify_all()
+
+    def _finish(self, attempt: Attempt, done: Done, seconds: float) -> bool:
+        def change(connection: Connection) -> bool:
+            due = transitions.finish_attempt(connection, attempt, seconds, done.write)
+            self._enqueue(connection, due or [])
+            return due is not None
+
+        return self._ledger.commit(change)
+
+    def _fail(self, attempt: Attempt, stage: Stage, error: Exception, seconds: float) -> None:
+        text = shown_message(error, attempt.job_id)
+        permanent = isinstance(error, NodeError) and error.permanent
+
+        def change(connection: Connection) -> bool:
+            if isinstance(error, IdentityError):
+                transitions.withhold_attempt(connection, attempt, text)
+                return True
+            news = transitions.is_news(connection, attempt, text)
+            due = transitions.fail_attempt(
+                connection, attempt, text, seconds, stage.retries, permanent=permanent, failure=error
+            )
+            self._enqueue(connection, due)
+            return news
+
+        level = logging.WARNING if self._ledger.commit(change) else logging.DEBUG
+        logger.log(level, "job %s: %s failed: %s", attempt.job_id, attempt.stage, error, exc_info=logged_error(error))
