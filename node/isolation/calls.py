@@ -1,8 +1,7 @@
 """Blocks network and inter-process system calls of this process and its children with seccomp(2).
 
-It needs no privilege. Refused are the making and connecting of sockets (a pair of connected ones is allowed: pipes of
-multiprocessing), io_uring (which makes sockets past this filter), the ways into other processes of the same user, and
-what Landlock does not govern: modes, owners and extended attributes of files. Sockets that were open before stay open.
+It needs no privilege. ``node.isolation.call_rules`` lists the calls. Sockets that were open before stay open, and a
+pair of connected ones can still be made: pipes of multiprocessing.
 """
 
 from __future__ import annotations
@@ -12,65 +11,25 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
-from socket import SOCK_STREAM
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from node.errors import PlatformError
+from node.isolation.call_rules import ABSENT, ALLOWED_ONLY, REFUSED, REFUSED_WHEN, Argument
 
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 22, 38, 2
 """prctl(2)."""
 _LOAD, _AND, _JUMP_IF_EQUAL, _JUMP_IF_AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 """Classic BPF: ld [k], and #k, jeq #k, jge #k, ret #k."""
-_NUMBER, _ARCHITECTURE, _SECOND_ARGUMENT = 0, 4, 24
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 """Offsets in struct seccomp_data; both architectures are little endian."""
-_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EACCES
+_ALLOW, _REFUSE, _UNKNOWN = 0x7FFF0000, 0x00050000 | errno.EACCES, 0x00050000 | errno.ENOSYS
 _CAPABILITY_VERSION, _DAC_OVERRIDE = 0x20080522, 1 << 1
 """capset(2), capabilities(7)."""
 _X32 = 0x40000000
 """From here on a system call of x86-64 is one of the x32 ABI, with numbers of its own."""
-_KIND_OF_SOCKET = 0xF
-"""The rest of socket(2)'s second argument is flags."""
-
-
-@dataclass(frozen=True)
-class _Architecture:
-    """Numbers of linux/audit.h and of the table of system calls."""
-
-    audit: int
-    socketpair: int
-    refused: tuple[int, ...]
-
-
-_EVERYWHERE = (425, 438, 452, 463, 466)
-"""io_uring_setup, pidfd_getfd, fchmodat2, setxattrat, removexattrat."""
-_ARCHITECTURES = {
-    "x86_64": _Architecture(
-        0xC000003E,
-        53,
-        (
-            *(41, 42),  # socket, connect
-            *(101, 310, 311),  # ptrace, process_vm_readv, process_vm_writev
-            *(90, 91, 268),  # chmod, fchmod, fchmodat
-            *(92, 93, 94, 260),  # chown, fchown, lchown, fchownat
-            *(188, 189, 190, 197, 198, 199),  # setxattr and removexattr, with l and f
-            *_EVERYWHERE,
-        ),
-    ),
-    "aarch64": _Architecture(
-        0xC00000B7,
-        199,
-        (
-            *(198, 203),
-            *(117, 270, 271),
-            *(52, 53),  # fchmod, fchmodat
-            *(54, 55),  # fchownat, fchown
-            *(5, 6, 7, 14, 15, 16),
-            *_EVERYWHERE,
-        ),
-    ),
-}
+_AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+"""AUDIT_ARCH_* of linux/audit.h; in the order of ``call_rules.Numbers``."""
 
 
 class _Program(ctypes.Structure):
@@ -85,7 +44,7 @@ def refuse_calls() -> None:
     Raises ``PlatformError`` where the kernel cannot promise that.
     """
     machine = platform.machine()
-    if machine not in _ARCHITECTURES:
+    if machine not in _AUDIT:
         raise PlatformError(f"pipelines run without network, which is not known for {machine}; use x86-64 or aarch64")
     _drop_capabilities()
     code = b"".join(_instructions(machine))
@@ -119,25 +78,37 @@ def _drop_capabilities() -> None:
 
 
 def _instructions(machine: str) -> Iterator[bytes]:
-    """Every test that finds something to refuse answers at once, so that no jump is longer than one instruction."""
-    ours = _ARCHITECTURES[machine]
+    """Every test that decides answers at once, so that a jump leads at most to the next call."""
+    column = list(_AUDIT).index(machine)
     yield _step(_LOAD, _ARCHITECTURE)
-    yield _step(_JUMP_IF_EQUAL, ours.audit, yes=1)
+    yield _step(_JUMP_IF_EQUAL, _AUDIT[machine], yes=1)
     yield _step(_RETURN, _REFUSE)
     yield _step(_LOAD, _NUMBER)
     yield _step(_JUMP_IF_AT_LEAST, _X32, no=1)
     yield _step(_RETURN, _REFUSE)
-    for call in ours.refused:
-        yield _step(_JUMP_IF_EQUAL, call, no=1)
+    for calls, answer in (*((group, _REFUSE) for group in REFUSED.values()), (ABSENT, _UNKNOWN)):
+        for numbers in calls.values():
+            yield from _when(numbers[column], [_step(_RETURN, answer)])
+    for rules, refused_if in ((ALLOWED_ONLY, False), (REFUSED_WHEN, True)):
+        for numbers, tests in rules.values():
+            yield from _when(numbers[column], [*_refuse(tests, when=refused_if), _step(_RETURN, _ALLOW)])
+    yield _step(_RETURN, _ALLOW)
+
+
+def _when(number: int | None, answer: list[bytes]) -> Iterator[bytes]:
+    """``answer``, which ends with a return, for one system call."""
+    if number is not None:
+        yield _step(_JUMP_IF_EQUAL, number, no=len(answer))
+        yield from answer
+
+
+def _refuse(tests: Iterable[Argument], *, when: bool) -> Iterator[bytes]:
+    """Refuse the call when the result of one of the tests is ``when``."""
+    for test in tests:
+        yield _step(_LOAD, _ARGUMENTS + 8 * test.index)
+        yield _step(_AND, test.mask)
+        yield _step(_JUMP_IF_EQUAL, test.value, yes=int(not when), no=int(when))
         yield _step(_RETURN, _REFUSE)
-    yield _step(_JUMP_IF_EQUAL, ours.socketpair, yes=1)
-    yield _step(_RETURN, _ALLOW)
-    # Datagrams find their way to anybody's socket; what is connected stays so.
-    yield _step(_LOAD, _SECOND_ARGUMENT)
-    yield _step(_AND, _KIND_OF_SOCKET)
-    yield _step(_JUMP_IF_EQUAL, SOCK_STREAM, no=1)
-    yield _step(_RETURN, _ALLOW)
-    yield _step(_RETURN, _REFUSE)
 
 
 def _step(code: int, value: int, *, yes: int = 0, no: int = 0) -> bytes:

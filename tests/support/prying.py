@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -11,15 +12,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import prying_calls
+
 
 def tried(images: Path, options: Mapping[str, Any]) -> dict[str, str]:
-    """Attempt -> ``done``, or the name of the error.
+    """Attempt -> ``done``, the name of the error, or ``unknown here`` when the kernel has no such call.
 
     ``images``: the folder of the model's own input. ``options``: ``read``, files to read; ``write``, a folder to write
     into, with a file ``victim``; ``unix`` and ``datagrams``, sockets to call; ``parent``, a process to look into.
     """
     with tempfile.TemporaryDirectory() as mine:
-        attempts = {**_allowed(images, Path(mine)), **_at_files(images, Path(mine), options), **_at_others(options)}
+        attempts = {
+            **_allowed(images, Path(mine)),
+            **_at_files(images, Path(mine), options),
+            **_at_others(options),
+            **prying_calls.attempts(min(images.iterdir()), int(options["parent"])),
+        }
         return {what: _outcome(attempt) for what, attempt in attempts.items()}
 
 
@@ -69,7 +77,8 @@ def _outcome(attempt: Callable[[], object]) -> str:
     try:
         attempt()
     except (OSError, subprocess.CalledProcessError) as error:
-        return type(error).__name__
+        absent = isinstance(error, OSError) and error.errno == errno.ENOSYS
+        return "unknown here" if absent else type(error).__name__
     return "done"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from node.errors import PipelineError
 from node.inference.sandbox_folder import SandboxFolder
 from node.inference.worker import Worker
 from node.isolation import abi
+from node.isolation.call_rules import ABSENT, ALLOWED_ONLY, REFUSED, REFUSED_WHEN
 
 
 def inside(code: str) -> str:
@@ -120,7 +122,66 @@ def test_a_hostile_pipeline_reaches_nothing_of_the_node(tmp_path: Path) -> None:
         unconfined = prying.tried(tmp_path / "in", pry)
     tried = json.loads(reply.reason)
     assert {what for what, outcome in tried.items() if outcome == "done"} == MAY
-    assert {what for what, outcome in unconfined.items() if outcome != "done"} == set(), "the attempts are real ones"
+    refused = {what for what, outcome in unconfined.items() if outcome not in ("done", "unknown here")}
+    assert refused == set(), "the attempts are real ones"
+
+
+def test_a_process_may_still_set_its_own_limits_priority_and_cores() -> None:
+    code = """
+import os, resource, threading
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+os.nice(0)
+os.sched_setaffinity(0, os.sched_getaffinity(0))
+thread = threading.Thread(target=print, args=("done",))
+thread.start()
+thread.join()
+"""
+    assert inside(code) == "done"
+
+
+def test_the_priority_of_a_group_of_processes_cannot_be_set() -> None:
+    """Nor that of a user: only the calling thread's own."""
+    code = """
+import os
+os.setpgrp()
+try: os.setpriority(os.PRIO_PGRP, 0, os.getpriority(os.PRIO_PROCESS, 0))
+except PermissionError: print("no")
+"""
+    assert inside(code) == "no"
+
+
+HEADERS = [Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), Path("/usr/include/asm-generic/unistd.h")]
+
+
+@pytest.mark.parametrize("column", [0, 1], ids=["x86_64", "aarch64"])
+def test_numbers_of_calls_are_those_of_the_kernel(column: int) -> None:
+    if not HEADERS[column].exists():
+        pytest.skip("this machine has no kernel headers of this architecture")
+    known = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", HEADERS[column].read_text()))
+    rules = {name: numbers for group in REFUSED.values() for name, numbers in group.items()} | ABSENT
+    rules |= {name: numbers for table in (ALLOWED_ONLY, REFUSED_WHEN) for name, (numbers, _) in table.items()}
+    ours = {name: str(numbers[column]) for name, numbers in rules.items() if name in known}
+    assert len(ours) > 70 - 10 * column
+    assert ours == {name: known[name] for name in ours}
+    assert all(rules[name][column] is None for name in ("utime", "chmod")) == (column == 1)
+
+
+def test_no_call_reaches_another_process_of_the_same_user(tmp_path: Path) -> None:
+    """One with the same capabilities, which protects root's processes from a model that has lost its own."""
+    (tmp_path / "image").touch()
+    code = f"""
+import subprocess, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(prying.__file__).parent)!r})
+import prying, prying_calls
+other = subprocess.Popen(["sleep", "60"])
+for what, attempt in prying_calls.attempts(Path({str(tmp_path / "image")!r}), other.pid).items():
+    outcome = prying._outcome(attempt)
+    if outcome not in ("PermissionError", "unknown here"):
+        print(what, outcome)
+other.kill()
+"""
+    assert inside(code) == ""
 
 
 @pytest.mark.skipif(abi() < 1, reason="this kernel has no Landlock")
