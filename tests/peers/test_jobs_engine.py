@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -350,7 +351,7 @@ def test_executor_whose_process_is_gone_is_dead_at_once(engine: sa.Engine) -> No
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     ours, theirs = (Heartbeat(engine, name, "worker", PACE) for name in ("ours", "theirs"))
-    theirs._row["pid"] = process.pid
+    theirs._executor = replace(theirs._executor, pid=process.pid)
     theirs.beat()
     assert ours.beat() == {"ours"}
 
