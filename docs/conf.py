@@ -26,6 +26,7 @@ NAVIGATION = {
             "architecture",
             "glossary",
             "decisions",
+            "migrations",
             "dimse-acceptor",
             "testing",
             "benchmarks",

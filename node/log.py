@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-_NOISY = ("pynetdicom", "pydicom", "dbos", "highdicom", "uvicorn", "httpx", "httpcore", "markdown_it", "PIL")
+_NOISY = ("pynetdicom", "pydicom", "dbos", "highdicom", "uvicorn", "httpx", "httpcore", "markdown_it", "PIL", "alembic")
 """Libraries that speak of their own doings below WARNING."""
 _SILENT = "pynetdicom.transport"
 """Says of a destination that is down what its caller says as well: two lines for each probe."""

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from node.errors import LedgerError
-from node.ledger.tables import RENAMED, metadata
+from node.ledger.migrations import is_current, upgrade
 
-_CREATE_LOCK = 0x41494E44
-"""Key of the PostgreSQL advisory lock under which tables are created."""
+_UPGRADE_LOCK = 0x41494E44
+"""Key of the PostgreSQL advisory lock under which tables are created and changed."""
 _ROWS_AT_ONCE = 16
 """Rows that one INSERT names. Drivers keep a hundred prepared statements, and one for every number of rows up to 256
 takes them 34 MB; to make them anew takes longer than the smaller statements do."""
@@ -43,9 +43,10 @@ def ledger_url(url: str, folder: Path) -> str:
 
 
 def open_ledger(url: str) -> sa.Engine:
-    """Open the ledger; create it when it is new, add what a newer version of the node keeps beside what is there.
+    """Open the ledger; create or upgrade its tables when they are not those of this version of the node.
 
-    Raises ``LedgerError`` when it cannot be opened.
+    Raises ``LedgerError`` when it cannot be opened, or when another version of the node wrote it that this one cannot
+    follow (``node.ledger.migrations``).
 
     SQLite runs in WAL mode with ``synchronous=FULL``: a committed row survives a power cut.
     """
@@ -57,35 +58,26 @@ def open_ledger(url: str) -> sa.Engine:
         engine = sa.create_engine(_bounded(url), **options, pool_pre_ping=True)
         sa.event.listen(engine, "connect", _session_limits)
     try:
-        with begin_immediate(engine) as connection:  # processes that start together must not both create
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql("SET LOCAL lock_timeout = 0")  # an index of a large ledger takes its time
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATE_LOCK)))
-            metadata.create_all(connection)
-            _add_columns(connection)
+        with engine.connect() as connection:
+            current = is_current(connection)
+        if not current:
+            _upgrade(engine)
+    except LedgerError:
+        engine.dispose()
+        raise
     except sa.exc.SQLAlchemyError as error:
+        engine.dispose()
         raise LedgerError(f"ledger {engine.url!r} cannot be opened: {error}; check path, rights and server") from error
     return engine
 
 
-def _add_columns(connection: sa.Connection) -> None:
-    """What an older version did not have or named otherwise; a column added later is nullable or has a default."""
-    there = sa.inspect(connection)
-    for table in metadata.sorted_tables:
-        compiler: Any = connection.dialect.ddl_compiler(connection.dialect, sa.schema.CreateTable(table))
-        columns = {column["name"] for column in there.get_columns(table.name)}
-        for before, after in RENAMED.get(table.name, {}).items():
-            if before in columns:
-                connection.execute(sa.DDL(f"ALTER TABLE {table.name} RENAME COLUMN {before} TO {after}"))
-                columns.add(after)
-        indexes = {index["name"] for index in there.get_indexes(table.name)}
-        for column in table.columns:
-            if column.name not in columns:
-                kind = compiler.get_column_specification(column)
-                connection.execute(sa.DDL(f"ALTER TABLE {table.name} ADD COLUMN {kind}"))
-        for index in table.indexes:
-            if index.name not in indexes:
-                index.create(connection)
+def _upgrade(engine: sa.Engine) -> None:
+    """One process upgrades, in one transaction; those that start at the same time wait for it."""
+    with begin_immediate(engine) as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")  # an index of a large ledger takes its time
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
+        upgrade(connection)
 
 
 def _bounded(url: str) -> sa.URL:

@@ -21,7 +21,7 @@ from node.ledger.associations import close_associations, close_associations_of, 
 from node.ledger.engine import begin_immediate, ledger_url, open_ledger
 from node.ledger.instances import Receipt, known_paths, record_instances
 from node.ledger.states import AssociationEnding
-from node.ledger.tables import association, conflict, event, instance, metadata, series
+from node.ledger.tables import association, conflict, event, instance, series
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine
     url = ledger_url("", tmp_path) if request.param == "sqlite" else request.getfixturevalue("server")
     engine = open_ledger(url)
     yield engine
-    metadata.drop_all(engine)
+    postgres.drop_tables(engine)
     engine.dispose()
 
 
@@ -190,21 +190,3 @@ def test_processes_that_start_together_may_all_create_the_ledger(
     url = ledger_url("", tmp_path) if database == "sqlite" else request.getfixturevalue("server")
     with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert list(pool.map(_open, [url] * 4)) == ["opened"] * 4
-
-
-def test_a_ledger_of_an_older_version_gets_the_new_columns_and_keeps_its_rows(ledger: sa.Engine) -> None:
-    columns = {column.name for column in instance.columns}
-    with ledger.begin() as connection:
-        record_instances(connection, [receipt("1.2.3")])
-        connection.execute(sa.text("ALTER TABLE instance RENAME COLUMN digest TO sha256"))
-        connection.execute(sa.text("DROP INDEX instance_association"))
-        connection.execute(sa.text("ALTER TABLE instance DROP COLUMN association_id"))
-
-    newer = open_ledger(ledger.url.render_as_string(hide_password=False))
-
-    there = sa.inspect(newer)
-    assert {column["name"] for column in there.get_columns("instance")} == columns
-    assert "instance_association" in {index["name"] for index in there.get_indexes("instance")}
-    (row,) = rows(newer, instance)
-    assert (row.sop_instance_uid, row.association_id, row.digest) == ("1.2.3", None, "0" * 64)
-    newer.dispose()

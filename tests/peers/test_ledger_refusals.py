@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from node.ledger.association_endings import broken_off
 from node.ledger.engine import begin_immediate, ledger_url, open_ledger
 from node.ledger.refusals import Refused, record_refusals, refused_of, rejections_of
-from node.ledger.tables import metadata, series
+from node.ledger.tables import series
 
 
 @pytest.fixture(scope="module")
@@ -55,5 +55,5 @@ def test_both_ledgers_keep_a_refusal_once_and_open_its_series_again(
         assert broken_off(connection, "1.2", "1.2.3") == []
         (row,) = connection.execute(sa.select(series)).all()
     assert (row.state, row.refused_at) == ("RECEIVING", 101.0)
-    metadata.drop_all(ledger)
+    postgres.drop_tables(ledger)
     ledger.dispose()

@@ -82,3 +82,10 @@ def new_database(url: str, name: str) -> str:
         connection.execute(sa.text(f'CREATE DATABASE "{name}"'))
     engine.dispose()
     return sa.make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+def drop_tables(engine: sa.Engine) -> None:
+    """Leave the database as empty as it was."""
+    there = sa.MetaData()
+    there.reflect(engine)
+    there.drop_all(engine)

@@ -14,8 +14,8 @@ from pydicom.uid import UID_dictionary
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "development" / "glossary.md").read_text(encoding="utf-8")
 TERMS, FORBIDDEN = PAGE.split("## Words that names do not contain")
-FOREIGN = {"NotFoundError"}
-"""Names that HTTP and Python's own library use."""
+FOREIGN = {"NotFoundError", "env"}
+"""Names that HTTP, Python's own library and Alembic use."""
 
 
 CLASSES_TO_RENAME: set[str] = set()

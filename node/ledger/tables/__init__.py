@@ -21,7 +21,6 @@ from node.ledger.tables.received import (
 )
 
 __all__ = [
-    "RENAMED",
     "alarm",
     "association",
     "candidate",
@@ -51,11 +50,3 @@ __all__ = [
     "series",
     "stopped",
 ]
-
-RENAMED = {
-    "instance": {"sha256": "digest"},
-    "conflict": {"sha256": "digest"},
-    "result": {"sha256": "digest"},
-    "delivery_instance": {"sent_sha256": "sent_digest"},
-}
-"""Columns that had another name in older versions, by table: before -> now."""

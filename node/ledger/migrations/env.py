@@ -1,0 +1,19 @@
+"""Alembic runs this: migrate the connection that ``upgrade`` gives, or the database of ``alembic -x ledger=URL``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import sqlalchemy as sa
+from alembic import context
+
+from node.ledger.tables import metadata
+
+with ExitStack() as stack:
+    connection = context.config.attributes.get("connection")
+    if connection is None:
+        engine = sa.create_engine(context.get_x_argument(as_dictionary=True)["ledger"])
+        connection = stack.enter_context(engine.begin())
+    context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+    with context.begin_transaction():
+        context.run_migrations()

@@ -1,0 +1,200 @@
+"""Migrations of the ledger on both databases: they make the tables of the code and keep every row."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import postgres
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from click.testing import CliRunner
+
+from node.__main__ import main
+from node.errors import LedgerError
+from node.ledger import migrations, open_ledger
+from node.ledger.engine import ledger_url
+from node.ledger.tables import metadata
+
+NEXT = '''"""A change of tomorrow."""
+import os
+import signal
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("job") as job:
+        job.add_column(sa.Column("cost", sa.Double(), nullable=False, server_default="1.5"))
+        job.alter_column("reason", new_column_name="because")
+    op.create_table("added", sa.Column("id", sa.Integer(), primary_key=True))
+{failure}
+'''
+RAISES = '    op.execute("INSERT INTO nowhere VALUES (1)")'
+DIES = "    os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres.cluster() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Of an empty database."""
+    if request.param == "sqlite":
+        yield ledger_url("", tmp_path)
+        return
+    url = request.getfixturevalue("server")
+    yield url
+    engine = sa.create_engine(url)
+    postgres.drop_tables(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give the node another revision, which ends in ``failure``."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(migrations.FOLDER, folder)
+    monkeypatch.setattr(migrations, "FOLDER", folder)
+
+    def give(failure: str = "") -> Path:
+        (folder / "versions" / "v0002_tomorrow.py").write_text(NEXT.format(failure=failure))
+        return folder
+
+    return give
+
+
+def value_of(column: sa.Column[Any], number: int) -> Any:
+    if isinstance(column.type, sa.JSON):
+        return {"name": [number, "é"]}
+    return {str: f"{column.name} {number} é", int: number, float: number + 0.25, bool: True}[column.type.python_type]
+
+
+def fill(engine: sa.Engine) -> dict[str, list[dict[str, Any]]]:
+    """Two rows in every table."""
+    with engine.begin() as connection:
+        for table in metadata.sorted_tables:
+            rows = [{column.name: value_of(column, number) for column in table.columns} for number in (1, 2)]
+            connection.execute(sa.insert(table), rows)
+    return content(engine)
+
+
+def content(engine: sa.Engine) -> dict[str, list[dict[str, Any]]]:
+    """All rows of all tables, as the database knows them."""
+    there = sa.MetaData()
+    there.reflect(engine)
+    with engine.connect() as connection:
+        return {
+            table.name: sorted((dict(row) for row in connection.execute(sa.select(table)).mappings()), key=json.dumps)
+            for table in there.sorted_tables
+        }
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_code(url: str) -> None:
+    engine = open_ledger(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+    assert set(sa.inspect(engine).get_table_names()) == {*metadata.tables, "alembic_version"}
+    engine.dispose()
+
+
+def test_revisions_are_one_line_numbered_without_a_gap() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrations.FOLDER))
+    script = ScriptDirectory.from_config(config)
+    numbers = [one.revision for one in reversed(list(script.walk_revisions()))]
+    assert numbers == [f"{number:04d}" for number in range(1, len(numbers) + 1)]
+    assert migrations.revisions() == numbers
+
+
+def test_an_upgrade_keeps_the_rows_of_every_table(url: str, tomorrow: Any) -> None:
+    engine = open_ledger(url)
+    before = fill(engine)
+    engine.dispose()
+    tomorrow()
+    engine = open_ledger(url)
+    after = content(engine)
+    assert after.pop("added") == []
+    assert after.pop("alembic_version") == [{"version_num": "0002"}]
+    before.pop("alembic_version")
+    assert [row.pop("cost") for row in after["job"]] == [1.5, 1.5]
+    for row in after["job"]:
+        row["reason"] = row.pop("because")
+    assert after == before
+    assert all(len(rows) == 2 for rows in after.values())
+    engine.dispose()
+
+
+@pytest.mark.parametrize("failure", [RAISES, DIES])
+def test_an_upgrade_that_is_interrupted_changes_nothing_and_can_be_repeated(
+    url: str, tomorrow: Any, failure: str
+) -> None:
+    engine = open_ledger(url)
+    before = fill(engine)
+    engine.dispose()
+    folder = tomorrow(failure)
+    code = (
+        "import sys; from pathlib import Path; from node.ledger import migrations, open_ledger\n"
+        "migrations.FOLDER = Path(sys.argv[2]); open_ledger(sys.argv[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, url, folder], capture_output=True, text=True, check=False)
+    assert done.returncode == (-signal.SIGKILL if failure == DIES else 1), done.stderr
+    assert ("LedgerError" in done.stderr) == (failure == RAISES)
+    engine = sa.create_engine(url)
+    assert content(engine) == before
+    engine.dispose()
+    tomorrow()
+    engine = open_ledger(url)
+    assert "added" in content(engine)
+    engine.dispose()
+
+
+def test_a_ledger_of_a_newer_version_is_refused_with_status_7(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'[storage]\nfolder = "{tmp_path}"\n')
+    engine = open_ledger(ledger_url("", tmp_path))
+    before = content(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0999'"))
+    engine.dispose()
+    told = CliRunner().invoke(main, ["status", "--config", str(config)])
+    assert told.exit_code == LedgerError.exit_code == 7
+    assert "newer version of the node" in told.output
+    engine = sa.create_engine(ledger_url("", tmp_path))
+    assert content(engine) == {**before, "alembic_version": [{"version_num": "0999"}]}
+    engine.dispose()
+
+
+def test_a_ledger_from_before_the_first_version_is_refused(url: str) -> None:
+    engine = sa.create_engine(url)
+    metadata.create_all(engine)
+    with pytest.raises(LedgerError, match=r"before 1\.0\.0"):
+        open_ledger(url)
+    engine.dispose()
+
+
+def test_a_ledger_that_is_up_to_date_is_opened_without_alembic(tmp_path: Path) -> None:
+    open_ledger(ledger_url("", tmp_path)).dispose()
+    code = (
+        "import sys; from node.ledger import open_ledger; open_ledger(sys.argv[1])\n"
+        "assert 'alembic' not in sys.modules and 'mako' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, ledger_url("", tmp_path)], check=True, env=dict(os.environ))
