@@ -121,7 +121,7 @@ def get_job(connection: sa.Connection, job_id: str) -> Job:
     row = connection.execute(sa.select(job).where(job.c.id == job_id)).first()
     if row is None:
         raise NotFoundError(f"job {job_id!r} is not in the ledger; `ainode status` lists the ids")
-    return _job(row)
+    return job_of_row(row)
 
 
 def update_job(connection: sa.Connection, job_id: str, **values: object) -> None:
@@ -134,13 +134,13 @@ def list_jobs(connection: sa.Connection, *, study: str | None = None, limit: int
     query = sa.select(job).order_by(job.c.created_at.desc(), job.c.id).limit(limit)
     if study is not None:
         query = query.where(job.c.study_instance_uid == study)
-    return [_job(row) for row in connection.execute(query)]
+    return [job_of_row(row) for row in connection.execute(query)]
 
 
 def jobs_of(connection: sa.Connection, studies: Collection[str]) -> list[Job]:
     """The jobs of some studies, oldest first."""
     query = sa.select(job).where(job.c.study_instance_uid.in_(studies)).order_by(job.c.created_at, job.c.id)
-    return [_job(row) for row in connection.execute(query)]
+    return [job_of_row(row) for row in connection.execute(query)]
 
 
 def has_jobs(connection: sa.Connection, pipeline: str) -> bool:
@@ -251,7 +251,7 @@ def due_attempts(connection: sa.Connection, before: float) -> list[Attempt]:
     """
     held = sa.and_(job.c.stage == JobStage.INFER, job.c.pipeline.in_(sa.select(stopped.c.pipeline)))
     rows = connection.execute(sa.select(job).where(job.c.state.in_(ACTIVE), passed(job.c.updated_at, before), ~held))
-    return [attempt for row in rows.all() for attempt in due_of(connection, _job(row))]
+    return [attempt for row in rows.all() for attempt in due_of(connection, job_of_row(row))]
 
 
 def stuck_jobs(connection: sa.Connection, before: float) -> list[Job]:
@@ -262,7 +262,7 @@ def stuck_jobs(connection: sa.Connection, before: float) -> list[Job]:
     held = sa.and_(job.c.stage == JobStage.INFER, job.c.pipeline.in_(sa.select(stopped.c.pipeline)))
     owed = sa.and_(job.c.stage == JobStage.DELIVER, sa.exists().where(delivery.c.job_id == job.c.id, DELIVERY_OPEN))
     where = (job.c.state.in_(ACTIVE), before > PROGRESS, ~held, ~owed)
-    return [_job(row) for row in connection.execute(sa.select(job).where(*where).order_by(PROGRESS, job.c.id))]
+    return [job_of_row(row) for row in connection.execute(sa.select(job).where(*where).order_by(PROGRESS, job.c.id))]
 
 
 def due_of(connection: sa.Connection, of: Job) -> list[Attempt]:
@@ -286,7 +286,8 @@ def delivered_jobs(connection: sa.Connection) -> list[str]:
     )
 
 
-def _job(row: sa.Row[tuple[Any, ...]]) -> Job:
+def job_of_row(row: sa.Row[tuple[Any, ...]]) -> Job:
+    """A whole row of ``job`` as a value."""
     fields = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
     del fields["traced_at"]  # the tracer's own
     fields["destinations"] = tuple(fields["destinations"])

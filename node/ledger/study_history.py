@@ -14,6 +14,8 @@ from node.ledger.progress import Decision, DeliveryProgress, ReceivedSeries, Stu
 from node.ledger.results import Result, results_of_study
 from node.ledger.tables import decision, delivery, delivery_instance, delivery_kind, event, instance, job, series
 
+_Row = TypeVar("_Row")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesRecord(ReceivedSeries):
@@ -128,17 +130,19 @@ def study_history(connection: sa.Connection, study: str) -> StudyHistory:
     sizes = sa.select(instance.c.series_instance_uid, sa.func.sum(instance.c.size))
     sizes = sizes.where(instance.c.study_instance_uid == study).group_by(instance.c.series_instance_uid)
     return StudyHistory(
-        series=_read(connection, SeriesRecord, series, series.c.study_instance_uid == study, "first_at"),
-        decisions=_read(connection, DecisionRecord, decision, decision.c.study_instance_uid == study, "generation"),
+        series=read_records(connection, SeriesRecord, series, series.c.study_instance_uid == study, "first_at"),
+        decisions=read_records(
+            connection, DecisionRecord, decision, decision.c.study_instance_uid == study, "generation"
+        ),
         conflicts=tuple(conflicts_of_study(connection, study)),
         jobs=tuple(jobs_of(connection, [study])),
         results=tuple(results_of_study(connection, study)),
-        deliveries=_read(connection, DeliveryRecord, delivery, delivery.c.job_id.in_(of_job), "created_at"),
+        deliveries=read_records(connection, DeliveryRecord, delivery, delivery.c.job_id.in_(of_job), "created_at"),
         kinds=_kinds(connection, of_job),
-        answers=_read(
+        answers=read_records(
             connection, Answer, delivery_instance, delivery_instance.c.job_id.in_(of_job), "sop_instance_uid"
         ),
-        events=_read(connection, Event, event, event.c.study_instance_uid == study, "at"),
+        events=read_records(connection, Event, event, event.c.study_instance_uid == study, "at"),
         sizes={uid: int(size) for uid, size in connection.execute(sizes)},
     )
 
@@ -165,7 +169,7 @@ class ReceivedImage:
 
 def received_images(connection: sa.Connection, study: str) -> list[ReceivedImage]:
     """Every image of a study that counts, in the order of arrival."""
-    found = _read(connection, ReceivedImage, instance, instance.c.study_instance_uid == study, "received_at")
+    found = read_records(connection, ReceivedImage, instance, instance.c.study_instance_uid == study, "received_at")
     return list(found)
 
 
@@ -174,12 +178,10 @@ def any_image_path(connection: sa.Connection, study: str) -> str | None:
     return connection.scalar(sa.select(instance.c.path).where(instance.c.study_instance_uid == study).limit(1))
 
 
-_Row = TypeVar("_Row")
-
-
-def _read(
+def read_records(
     connection: sa.Connection, kind: type[_Row], table: sa.Table, where: sa.ColumnElement[bool], order: str
 ) -> tuple[_Row, ...]:
+    """Rows of ``table`` as values of a dataclass whose fields are columns."""
     names = tuple(kind.__dataclass_fields__)  # type: ignore[attr-defined]
     query = sa.select(*table.c[names]).where(where).order_by(table.c[order])
     return tuple(kind(**row) for row in connection.execute(query).mappings())

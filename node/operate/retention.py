@@ -13,25 +13,9 @@ from node.config import Config
 from node.ledger.clock_steps import AHEAD_SECONDS, Steady
 from node.ledger.commitments import purge_transactions
 from node.ledger.engine import begin_immediate, now
-from node.ledger.instances import hold_receipts
 from node.ledger.procedure_steps import purge_steps
 from node.ledger.refusals import purge_refusals
-from node.ledger.tables import (
-    candidate,
-    conflict,
-    decision,
-    delivery,
-    delivery_instance,
-    delivery_kind,
-    event,
-    instance,
-    job,
-    original,
-    refusal,
-    replaced,
-    result,
-    series,
-)
+from node.ledger.retention import purge_study, studies_without_event_since
 from node.log import about, delete_study_log
 from node.spool import Spool
 
@@ -72,17 +56,8 @@ class Retention:
     def step(self, at: float) -> list[str]:
         """Forget every study whose last event is older than ``[retention] days``; return their UIDs."""
         before = at - self._days * 86400
-        last = sa.union_all(  # a study may have nothing but images whose SOP Instance UIDs another study used first
-            sa.select(series.c.study_instance_uid, series.c.last_at.label("at")),
-            sa.select(conflict.c.study_instance_uid, conflict.c.received_at),
-        ).subquery()
         with self._engine.connect() as connection:
-            old = connection.scalars(
-                sa.select(last.c.study_instance_uid)
-                .group_by(last.c.study_instance_uid)
-                .having(sa.func.max(last.c.at) < before)
-                .order_by(last.c.study_instance_uid)
-            ).all()
+            old = studies_without_event_since(connection, before)
         forgotten = []
         for study in old:
             with surviving(f"retention: study {study}"):  # one that cannot be purged keeps no other
@@ -95,50 +70,19 @@ class Retention:
         return forgotten
 
     def _purge(self, study: str, at: float) -> bool:
-        """Rows and files inside one transaction: the receiver, whose rows wait for it, then sees what is gone.
+        """Remove rows and files inside one transaction: the receiver, whose rows wait for it, then sees what is gone.
 
         No row of an image is written between the question and the deletes. A crash before the commit leaves rows
         without files, and the next look finishes the work.
         """
-        jobs = sa.select(job.c.id).where(job.c.study_instance_uid == study)
         with begin_immediate(self._engine) as connection:
-            hold_receipts(connection)
-            connection.execute(jobs.with_for_update())  # one that an operator retries meanwhile is not deleted
-            before = at - self._days * 86400
-            news = (  # since the study was found to be old
-                sa.select(series.c.study_instance_uid).where(
-                    series.c.study_instance_uid == study,
-                    sa.or_(series.c.state != "COMPLETE", series.c.last_at >= before),
-                ),
-                sa.select(conflict.c.study_instance_uid).where(
-                    conflict.c.study_instance_uid == study, conflict.c.received_at >= before
-                ),
-            )
-            busy = connection.scalar(sa.union_all(*news).limit(1))
-            owed = connection.scalar(
-                sa.select(sa.func.count())
-                .select_from(job)
-                .where(
-                    job.c.study_instance_uid == study,
-                    sa.or_(job.c.state.in_(("SCHEDULED", "IN PROGRESS")), job.c.updated_at >= before),
-                )
-            )
-            if busy or owed:
+            purged = purge_study(connection, study, at - self._days * 86400)
+            if purged is None:
                 return False
-            folders = [self._spool.absolute(f"results/{one}") for one in connection.scalars(jobs)]
-            kept = connection.scalars(
-                sa.select(instance.c.path)
-                .where(instance.c.study_instance_uid == study)
-                .union_all(sa.select(conflict.c.path).where(conflict.c.study_instance_uid == study))
-            ).all()
-            for table in (delivery_instance, delivery_kind, delivery, original, replaced, result):
-                connection.execute(sa.delete(table).where(table.c.job_id.in_(jobs)))
-            for table in (job, decision, candidate, event, conflict, refusal, instance, series):
-                connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))
-            self._spool.forget(kept)
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._spool.forget(purged.paths)
+        for job_id in purged.jobs:
+            shutil.rmtree(self._spool.absolute(f"results/{job_id}"), ignore_errors=True)
         with about(study):
-            logger.info("study %s forgotten after %g days: %d files", study, self._days, len(kept))
+            logger.info("study %s forgotten after %g days: %d files", study, self._days, len(purged.paths))
         delete_study_log(self._spool.logs, study)
         return True

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -20,7 +20,8 @@ from node.config import Config
 from node.errors import PlatformError
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind
-from node.ledger.tables import event, job, series
+from node.ledger.job_traces import JobTrace, mark_traced, untraced_jobs
+from node.ledger.study_history import Event
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -43,57 +44,54 @@ class Span:
     """What went wrong; empty when nothing did."""
 
 
-def spans_of(
-    job_row: Mapping[str, Any], series_row: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
-) -> list[Span]:
-    """Spans of an ended job, the root first: receiving, waiting for completeness, and every attempt of a stage.
-
-    ``events``: of the job, in their order.
-    """
+def spans_of(trace: JobTrace) -> list[Span]:
+    """Spans of an ended job, the root first: receiving, waiting for completeness, and every attempt of a stage."""
+    job, series = trace.job, trace.series
     steps = [
         Span(
             name="receive",
-            start=series_row["first_at"],
-            end=series_row["last_at"],
-            attributes={"images": series_row["instances"], "modality": series_row["modality"]},
+            start=series.first_at,
+            end=series.last_at,
+            attributes={"images": series.instances, "modality": series.modality},
         ),
         Span(
             name="complete",
-            start=series_row["last_at"],
-            end=max(series_row["completed_at"] or job_row["created_at"], series_row["last_at"]),
-            attributes={"signal": series_row["completed_by"] or ""},
+            start=series.last_at,
+            end=max(series.completed_at or job.created_at, series.last_at),
+            attributes={"signal": series.completed_by or ""},
         ),
-        *_attempts(events),
+        *_attempts(trace.events),
     ]
     root = Span(
-        name=f"job {job_row['pipeline']}",
+        name=f"job {job.pipeline}",
         start=min(step.start for step in steps),
-        end=max(job_row["updated_at"], *(step.end for step in steps)),
+        end=max(job.updated_at, *(step.end for step in steps)),
         attributes={
-            "dicom.study_instance_uid": job_row["study_instance_uid"],
-            "dicom.series_instance_uid": job_row["series_instance_uid"],
-            "job": job_row["id"],
-            "pipeline": job_row["pipeline"],
-            "rule": job_row["rule"],
-            "generation": job_row["generation"],
-            "outcome": job_row["outcome"] or "",
+            "dicom.study_instance_uid": job.study_instance_uid,
+            "dicom.series_instance_uid": job.series_instance_uid,
+            "job": job.id,
+            "pipeline": job.pipeline,
+            "rule": job.rule,
+            "generation": job.generation,
+            "outcome": job.outcome or "",
         },
-        error=(job_row["reason"] or "failed") if job_row["outcome"] == "failed" else "",
+        error=(job.reason or "failed") if job.outcome == "failed" else "",
     )
     return [root, *steps]
 
 
-def _attempts(events: Sequence[Mapping[str, Any]]) -> Iterator[Span]:
-    for one in events:
-        if one["kind"] in _ENDS:
-            attributes = {"destination": one["destination"], "error.type": one["error_code"]}
+def _attempts(events: Sequence[Event]) -> Iterator[Span]:
+    for event in events:
+        if event.kind in _ENDS and event.stage is not None and event.seconds is not None:
+            attributes = {"destination": event.destination, "error.type": event.error_code}
+            number = event.attempt or 1
             yield Span(
-                name=one["stage"],
-                start=one["at"] - one["seconds"],
-                end=one["at"],
+                name=event.stage,
+                start=event.at - event.seconds,
+                end=event.at,
                 attributes={name: value for name, value in attributes.items() if value}
-                | ({"attempt": one["attempt"]} if one["attempt"] > 1 else {}),
-                error=one["parameters"].get("error", ""),
+                | ({"attempt": number} if number > 1 else {}),
+                error=event.parameters.get("error", ""),
             )
 
 
@@ -115,30 +113,14 @@ class Tracer:
 
     def step(self, at: float) -> int:
         """Send what has ended and was not sent; return how many jobs."""
-        due = sa.and_(
-            job.c.state.in_(("COMPLETED", "CANCELED")),
-            sa.or_(job.c.traced_at.is_(None), job.c.traced_at < job.c.updated_at),
-        )
         with self._engine.connect() as connection:
-            query = sa.select(job).where(due).order_by(job.c.updated_at).limit(_AT_ONCE)
-            jobs = [dict(row) for row in connection.execute(query).mappings()]
-            traces = [(str(one["study_instance_uid"]), _read(connection, one)) for one in jobs]
+            jobs = untraced_jobs(connection, _AT_ONCE)
+        traces = [(one.job.study_instance_uid, spans_of(one)) for one in jobs]
         if self._out is None or not jobs or not self._out.send(traces):
             return 0
         with begin_immediate(self._engine) as connection:
-            mine = job.c.id.in_([one["id"] for one in jobs])
-            connection.execute(sa.update(job).where(mine).values(traced_at=at))
+            mark_traced(connection, [one.job.id for one in jobs], at)
         return len(jobs)
-
-
-def _read(connection: sa.Connection, job_row: Mapping[str, Any]) -> list[Span]:
-    here = sa.and_(
-        series.c.study_instance_uid == job_row["study_instance_uid"],
-        series.c.series_instance_uid == job_row["series_instance_uid"],
-    )
-    series_row = dict(connection.execute(sa.select(series).where(here)).mappings().one())
-    events = connection.execute(sa.select(event).where(event.c.job_id == job_row["id"]).order_by(event.c.id)).mappings()
-    return spans_of(job_row, series_row, [dict(row) for row in events])
 
 
 class _Out:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import sqlalchemy as sa
 
 from node.ledger.engine import begin_immediate
-from node.ledger.tables import conflict, instance, result
+from node.ledger.file_digests import digests_of_job, digests_of_study, jobs_with_files, studies_with_files
 from node.spool import Spool, digest_of
 
 SETTLE_SECONDS = 60.0
 """The row of a file may come this much later: a younger file without row is not judged."""
 
 Fault = Literal["missing", "altered", "unrecorded"]
-Rows = sa.CompoundSelect[str, str]
+Recorded = Callable[[sa.Connection], dict[str, str]]
 """Query of paths with their digests."""
 Progress = Callable[[int, int], None]
 """Called with the number of studies and jobs that are done, and of all."""
@@ -65,15 +66,15 @@ def verify(engine: sa.Engine, spool: Spool, at: float, progress: Progress = lamb
     places = _places(engine, spool)
     faults: dict[str, Fault] = {}
     files, size, recorded = 0, 0, 0
-    for done, (folders, rows) in enumerate(places):
+    for done, (folders, recorded_in) in enumerate(places):
         progress(done, len(places))
         with engine.connect() as connection:
-            before = _recorded(connection, rows)
+            before = recorded_in(connection)
         found, read = _digests(spool, folders, before)
         here = compare(before, found)
         if here:
             with begin_immediate(engine) as connection:  # waits for retention, whose files go before their rows
-                again = compare(_recorded(connection, rows), found)
+                again = compare(recorded_in(connection), found)
             faults |= dict(here.items() & again.items())
         files, size, recorded = files + len(found), size + read, recorded + len(before)
     progress(len(places), len(places))
@@ -90,24 +91,18 @@ def verify(engine: sa.Engine, spool: Spool, at: float, progress: Progress = lamb
     )
 
 
-def _places(engine: sa.Engine, spool: Spool) -> list[tuple[tuple[str, ...], Rows]]:
-    """Folders that belong together, and the query of the rows that tell what is in them."""
-    received = (instance, conflict)
+def _places(engine: sa.Engine, spool: Spool) -> list[tuple[tuple[str, ...], Recorded]]:
+    """Folders that belong together, and the query of what is recorded in them."""
     with engine.connect() as connection:
-        studies = set(connection.scalars(sa.union(*(sa.select(t.c.study_instance_uid) for t in received))))
-        jobs = set(connection.scalars(sa.select(result.c.job_id).distinct()))
-    places: list[tuple[tuple[str, ...], Rows]] = []
-    for study in sorted(studies | spool.names("incoming") | spool.names("conflicts")):
-        rows = [sa.select(t.c.path, t.c.digest).where(t.c.study_instance_uid == study) for t in received]
-        places.append(((f"incoming/{study}", f"conflicts/{study}"), sa.union_all(*rows)))
-    for job in sorted(jobs | spool.names("results")):
-        made = sa.select(result.c.path, result.c.digest).where(result.c.job_id == job)
-        places.append(((f"results/{job}",), sa.union_all(made)))
+        studies, jobs = studies_with_files(connection), jobs_with_files(connection)
+    places: list[tuple[tuple[str, ...], Recorded]] = [
+        ((f"incoming/{study}", f"conflicts/{study}"), partial(digests_of_study, study=study))
+        for study in sorted(studies | spool.names("incoming") | spool.names("conflicts"))
+    ]
+    places += [
+        ((f"results/{job}",), partial(digests_of_job, job_id=job)) for job in sorted(jobs | spool.names("results"))
+    ]
     return places
-
-
-def _recorded(connection: sa.Connection, rows: Rows) -> dict[str, str]:
-    return {row.path: row.digest for row in connection.execute(rows)}
 
 
 def _digests(spool: Spool, folders: tuple[str, ...], recorded: Mapping[str, str]) -> tuple[dict[str, str], int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
@@ -10,7 +9,7 @@ from node.ledger.audit_events import give_notice
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import NewJob, get_job
-from node.ledger.tables import series
+from node.ledger.series import series_of_study
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
 
@@ -38,17 +37,14 @@ def run(context: AppContext, user_request: UserRequest) -> Response:
     if destination and destination not in context.config.destinations:
         raise HTTPException(400, f"There is no destination {destination!r}.")
     with begin_immediate(context.engine) as connection:
-        row = connection.execute(
-            sa.select(series).where(
-                series.c.study_instance_uid == uid, series.c.series_instance_uid == form.get("series", "")
-            )
-        ).first()
-        if row is None or row.generation < 1:
+        of_study = series_of_study(connection, uid)
+        series = next((one for one in of_study if one.series_instance_uid == form.get("series", "")), None)
+        if series is None or series.generation < 1:
             raise HTTPException(409, "The series is not complete yet.")
         new = NewJob(
             study_instance_uid=uid,
-            series_instance_uid=row.series_instance_uid,
-            generation=row.generation,
+            series_instance_uid=series.series_instance_uid,
+            generation=series.generation,
             pipeline=pipeline,
             rule=f"by hand, {user_request.user.name}",
             destinations=(destination,) if destination else (),

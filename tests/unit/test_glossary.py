@@ -30,7 +30,6 @@ FUNCTIONS_TO_RENAME: set[str] = {
     "node/deliver/reconcile.py: tell",
     "node/deliver/reports.py: _tell",
     "node/inference/withdrawal.py: owe",
-    "node/operate/audit/auditor.py: _tell",
     "node/operate/traces.py: _made",
     "node/receive/association_slots.py: _seat",
     "node/receive/element_walk.py: _told",

@@ -139,14 +139,14 @@ def test_a_study_that_cannot_be_purged_keeps_no_other(node: Node, study: str, mo
     with begin_immediate(node.engine) as connection:
         row = dict(connection.execute(sa.select(series)).mappings().one())
         connection.execute(sa.insert(series).values(**{**row, "study_instance_uid": "0.1", "instances": 0}))
-    purge = keeping._forget
+    purge = keeping._purge
 
     def choosy(uid: str, at: float) -> bool:
         if uid == "0.1":
             raise OSError("cannot be removed")
         return purge(uid, at)
 
-    monkeypatch.setattr(keeping, "_forget", choosy)
+    monkeypatch.setattr(keeping, "_purge", choosy)
     assert keeping.step(now() + MONTH) == [study]
 
 

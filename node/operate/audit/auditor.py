@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -18,8 +20,20 @@ from node.actor import look_every, surviving
 from node.config import Config
 from node.errors import InputError, PlatformError
 from node.ledger.audit_events import Question
+from node.ledger.audit_queue import (
+    AuditRecord,
+    StoredDelivery,
+    Transfer,
+    mark_associations_audited,
+    mark_deliveries_audited,
+    pending_notices,
+    remove_notices,
+    transfers_of_association,
+    transfers_of_delivery,
+    unaudited_associations,
+    unaudited_deliveries,
+)
 from node.ledger.engine import begin_immediate, now
-from node.ledger.tables import association, delivery, delivery_instance, instance, job, notice, result
 from node.operate.audit import message as m
 from node.operate.audit.message import AuditEvent, Participant, Study, message
 from node.operate.audit.syslog import Syslog
@@ -65,111 +79,81 @@ class Auditor:
 
     def step(self, at: float) -> int:
         """Write new messages; return how many."""
-        told = self._notices() + self._received(at) + self._delivered(at)
+        written = self._notices() + self._received(at) + self._delivered(at)
         if self._syslog is not None:
             self._forward(self._syslog)
-        return told
+        return written
 
-    def _tell(self, happenings: Iterable[AuditEvent]) -> int:
+    def _write(self, happenings: Iterable[AuditEvent]) -> int:
         lines = [message(one, self._title) for one in happenings]
         self._trail.append(lines)
         return len(lines)
 
     def _notices(self) -> int:
         with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(notice).order_by(notice.c.id).limit(_AT_ONCE)).all()
-        if not rows:
+            notices = pending_notices(connection, _AT_ONCE)
+        if not notices:
             return 0
-        told = self._tell(_of_notice(row, self._title) for row in rows)
+        written = self._write(_of_notice(notice, self._title) for notice in notices)
         with begin_immediate(self._engine) as connection:
-            connection.execute(sa.delete(notice).where(notice.c.id.in_([row.id for row in rows])))
-        return told
+            remove_notices(connection, [notice.id for notice in notices])
+        return written
 
     def _received(self, at: float) -> int:
-        """Yield messages on associations that ended and transferred instances."""
-        ended = sa.and_(association.c.closed_at.is_not(None), association.c.audited_at.is_(None))
+        """Write messages on associations that ended and transferred instances."""
         with self._engine.connect() as connection:
-            query = sa.select(association).where(ended).order_by(association.c.closed_at).limit(_AT_ONCE)
-            rows = connection.execute(query).all()
-            happenings = []
-            for row in rows:
-                where = instance.c.association_id == row.id
-                studies = list(self._studies(connection, instance, instance.c.path, where))
-                if studies:
-                    source = Participant(
-                        user=row.calling_ae, roles=(m.SOURCE,), address=row.peer_address, requestor=True
-                    )
-                    us = Participant(user=self._title, roles=(m.DESTINATION,))
-                    happenings.append(
-                        AuditEvent(
-                            event=m.INSTANCES_TRANSFERRED,
-                            action="C",
-                            at=row.closed_at,
-                            participants=(source, us),
-                            studies=studies,
-                        )
-                    )
-        told = self._tell(happenings) if happenings else 0
-        if rows:
+            ended = unaudited_associations(connection, _AT_ONCE)
+            transfers = [(one, transfers_of_association(connection, one.id)) for one in ended]
+        us = Participant(user=self._title, roles=(m.DESTINATION,))
+        happenings = [
+            AuditEvent(
+                event=m.INSTANCES_TRANSFERRED,
+                action="C",
+                at=one.closed_at,
+                participants=(
+                    Participant(user=one.calling_ae, roles=(m.SOURCE,), address=one.peer_address, requestor=True),
+                    us,
+                ),
+                studies=self._studies(brought),
+            )
+            for one, brought in transfers
+            if brought
+        ]
+        written = self._write(happenings) if happenings else 0
+        if ended:
             with begin_immediate(self._engine) as connection:
-                mine = association.c.id.in_([row.id for row in rows])
-                connection.execute(sa.update(association).where(mine).values(audited_at=at))
-        return told
+                mark_associations_audited(connection, [one.id for one in ended], at)
+        return written
 
     def _delivered(self, at: float) -> int:
-        """Deliveries that a destination has stored."""
-        stored = sa.and_(delivery.c.state.in_(("STORED", "CONFIRMED")), delivery.c.audited_at.is_(None))
+        """Write messages on deliveries that a destination has stored."""
         with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(delivery).where(stored).limit(_AT_ONCE)).all()
-            happenings: list[AuditEvent] = []
-            for row in rows:
-                happenings += self._of_delivery(connection, row)
-        told = self._tell(happenings) if happenings else 0
-        if rows:
+            deliveries = unaudited_deliveries(connection, _AT_ONCE)
+            transfers = [(one, transfers_of_delivery(connection, one)) for one in deliveries]
+        happenings = [happening for one, sent in transfers if sent for happening in self._of_delivery(one, sent)]
+        written = self._write(happenings) if happenings else 0
+        if deliveries:
             with begin_immediate(self._engine) as connection:
-                for row in rows:
-                    mine = sa.and_(delivery.c.job_id == row.job_id, delivery.c.destination == row.destination)
-                    connection.execute(sa.update(delivery).where(mine).values(audited_at=at))
-        return told
+                mark_deliveries_audited(connection, deliveries, at)
+        return written
 
-    def _of_delivery(self, connection: sa.Connection, row: sa.Row[tuple[object, ...]]) -> Iterator[AuditEvent]:
-        sent = sa.select(delivery_instance.c.sop_instance_uid).where(
-            delivery_instance.c.job_id == row.job_id, delivery_instance.c.destination == row.destination
-        )
-        first, last = connection.execute(
-            sa.select(sa.func.min(delivery_instance.c.sent_at), sa.func.max(delivery_instance.c.sent_at)).where(
-                delivery_instance.c.job_id == row.job_id, delivery_instance.c.destination == row.destination
-            )
-        ).one()
-        to = self._destinations.get(row.destination)
-        who = Participant(user=to.title or row.destination if to else row.destination, roles=(m.DESTINATION,))
+    def _of_delivery(self, of: StoredDelivery, sent: Sequence[Transfer]) -> Iterator[AuditEvent]:
+        to = self._destinations.get(of.destination)
+        who = Participant(user=to.title or of.destination if to else of.destination, roles=(m.DESTINATION,))
         us = Participant(user=self._title, roles=(m.SOURCE,), requestor=True)
-        results = sa.and_(result.c.job_id == row.job_id, result.c.sop_instance_uid.in_(sent))
-        studies = list(self._studies(connection, result.join(job, job.c.id == result.c.job_id), result.c.path, results))
-        studies = studies or list(
-            self._studies(connection, instance, instance.c.path, instance.c.sop_instance_uid.in_(sent))
+        begun = AuditEvent(
+            event=m.BEGIN_TRANSFERRING, at=of.first_sent_at, participants=(us, who), studies=self._studies(sent)
         )
-        if studies:
-            begun = AuditEvent(event=m.BEGIN_TRANSFERRING, at=first, participants=(us, who), studies=studies)
-            yield begun
-            yield replace(begun, event=m.INSTANCES_TRANSFERRED, action="R", at=last)
+        yield begun
+        yield replace(begun, event=m.INSTANCES_TRANSFERRED, action="R", at=of.last_sent_at)
 
-    def _studies(
-        self, connection: sa.Connection, table: sa.FromClause, path: sa.Column[str], where: sa.ColumnElement[bool]
-    ) -> Iterator[Study]:
-        study = job.c.study_instance_uid if table is not instance else instance.c.study_instance_uid
-        sop_class = result.c.sop_class_uid if table is not instance else instance.c.sop_class_uid
-        rows = connection.execute(
-            sa.select(study, sop_class, sa.func.count(), sa.func.min(path))
-            .select_from(table)
-            .where(where)
-            .group_by(study, sop_class)
-            .order_by(study)
-        ).all()
-        for uid in dict.fromkeys(row[0] for row in rows):
-            own = [row for row in rows if row[0] == uid]
-            patient = self._patient_id(own[0][3])
-            yield Study(study_instance_uid=uid, patient_id=patient, classes={row[1]: row[2] for row in own})
+    def _studies(self, transfers: Sequence[Transfer]) -> list[Study]:
+        studies = []
+        for uid, group in groupby(transfers, attrgetter("study_instance_uid")):
+            own = list(group)
+            classes = {one.sop_class_uid: one.instances for one in own}
+            studies.append(Study(study_instance_uid=uid, patient_id=self._patient_id(own[0].path), classes=classes))
+        return studies
 
     def _patient_id(self, path: str) -> str:
         try:
@@ -196,7 +180,7 @@ class Auditor:
         part.replace(self._sent)
 
 
-def _of_notice(row: sa.Row[tuple[object, ...]], title: str) -> AuditEvent:
+def _of_notice(row: AuditRecord, title: str) -> AuditEvent:
     """Return the audit message of a notice, in the standard's terms."""
     if row.what == "query":
         return _of_query(row, title)
@@ -225,7 +209,7 @@ def _of_notice(row: sa.Row[tuple[object, ...]], title: str) -> AuditEvent:
     return AuditEvent(event=m.APPLICATION_ACTIVITY, at=row.at, detail=row.detail, participants=(who,))
 
 
-def _of_query(row: sa.Row[tuple[object, ...]], title: str) -> AuditEvent:
+def _of_query(row: AuditRecord, title: str) -> AuditEvent:
     question = Question.from_json(str(row.detail))
     us = Participant(user=title, roles=(m.SOURCE,), requestor=True)
     asked = Participant(user=str(row.who), roles=(m.DESTINATION,), address=str(row.address))
