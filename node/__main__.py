@@ -110,6 +110,7 @@ def try_pipeline(
     from rich.progress import Progress
 
     from node.config import DEFAULT_OBJECTS
+    from node.config.routing import Outcome
     from node.inference.try_pipeline import run_trial
 
     name, table = _named_pipeline(pipeline, config_path)
@@ -134,7 +135,7 @@ def try_pipeline(
             click.echo(f"    {'; '.join(finding.measured)}")
         for line in (*series.derived, *series.remarks):
             click.echo(f"  {line}")
-        if series.outcome != "not applicable":
+        if series.outcome != Outcome.NOT_APPLICABLE:
             click.echo(f"  {series.seconds:.1f} s on {trial.device}, {len(series.files)} objects written")
         for path in series.pictures:
             click.echo(f"  key image {path}")

@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 
 from node.config import PipelineTable
+from node.config.routing import Outcome
 from node.inference.task import Reply, Task
 from node.inference.worker import Worker
 from node.studies.folder import series_below
@@ -88,7 +89,7 @@ def measure(pipelines: Sequence[str], folder: Path, *, device: str, threads: int
                         folder=Path(name) / "out",
                     )
                     replies = [worker.run(task, lambda: True)]
-                    if replies[0].outcome != "not applicable":
+                    if replies[0].outcome != Outcome.NOT_APPLICABLE:
                         replies += [worker.run(task, lambda: True) for _ in range(rounds)]
                         yield _timed(pipeline, device, len(paths), replies)
         finally:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from ipaddress import ip_network
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,15 +12,26 @@ from node.config.condition import Option, parse_condition, parse_hours
 from node.config.network import Ae, AeTls
 from node.config.table import AeTitle, Name, Table, suggest
 
-Outcome = Literal[
-    "findings", "no findings", "indeterminate", "measured", "partial", "derived", "not applicable", "failed"
-]
-"""The explicit outcomes, as radiologists, the dashboard and the ledger read them.
 
-``findings``: something is present. ``no findings``: nothing of what was looked for is. ``indeterminate``: the pipeline
-cannot tell. ``measured``: structures were outlined, nothing is claimed. ``partial``: only a part was analysed,
-whatever was found. ``derived``: only new images were made.
-"""
+class Outcome(StrEnum):
+    """The explicit outcomes of an analysis, as radiologists, the dashboard and the ledger read them."""
+
+    FINDINGS = "findings"
+    """Something is present."""
+    NO_FINDINGS = "no findings"
+    """Nothing of what was looked for is present."""
+    INDETERMINATE = "indeterminate"
+    """The pipeline cannot tell."""
+    MEASURED = "measured"
+    """Structures were outlined, nothing is claimed."""
+    PARTIAL = "partial"
+    """Only a part was analysed, whatever was found."""
+    DERIVED = "derived"
+    """Only new images were made."""
+    NOT_APPLICABLE = "not applicable"
+    FAILED = "failed"
+
+
 ObjectKind = Literal[
     "seg",
     "labelmap",
@@ -95,7 +107,7 @@ class Destination(Table):
     """Ask again when the answer does not arrive within this time."""
     find: bool = False
     """Confirm by asking for the stored instances (C-FIND, QIDO-RS); with ``commitment``: when that is not answered."""
-    outcomes: tuple[Outcome, ...] = get_args(Outcome)
+    outcomes: tuple[Annotated[Outcome, Field(strict=False)], ...] = tuple(Outcome)
     """Outcomes whose objects are sent here."""
     objects: tuple[ObjectKind, ...] = DEFAULT_OBJECTS
     """Kinds of objects that are sent here."""

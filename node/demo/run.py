@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from node.config.routing import Outcome
 from node.demo import pacs as archive
 from node.demo import scanner
 from node.demo.gallery import compare, draw_all
@@ -227,7 +228,7 @@ def _follow(
     if live is None:
         console.print(table(rows))
     for row in rows:
-        if row.reason and row.outcome not in ("findings", "no findings"):
+        if row.reason and row.outcome not in (Outcome.FINDINGS, Outcome.NO_FINDINGS):
             console.print(f"{row.name}, {row.pipeline or 'no pipeline'}: {row.reason}", style="yellow", markup=False)
     engine.dispose()
     return rows

@@ -111,7 +111,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
         clock.lap("load")
         if task.load_only:
             return Reply(timings=timings, peak_memory_mib=_peak(device))
-        outcome: Outcome = "not applicable"
+        outcome: Outcome = Outcome.NOT_APPLICABLE
         reason, findings = "", Findings()
         facts: dict[str, Any] = {}
         inputs: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.config import DEFAULT_OBJECTS, Config
+from node.config.routing import Outcome
 from node.errors import EncodeError, IdentityError, InputError, NotFoundError, error_code, not_analysed
 from node.inference.handover import Handover, load
 from node.inference.node_secret import secret_of
@@ -67,7 +68,7 @@ class Encode:
         except (IdentityError, SQLAlchemyError):
             raise
         except Exception as error:
-            if job.outcome != "failed":
+            if job.outcome != Outcome.FAILED:
                 raise
             logger.warning("job %s: report of UIDs and identity only: %s", job_id, error, exc_info=logged_error(error))
             return self._failure_reports(job, images)
@@ -80,10 +81,10 @@ class Encode:
         analysis = self._analysis(job)
         rows, withheld, fault = self._encoded(job, analysis, source, self._wanted(job))
         refused = fault
-        if fault is not None and analysis.outcome != "failed":
+        if fault is not None and analysis.outcome != Outcome.FAILED:
             logger.warning("job %s: encode failed: %s", job_id, fault, exc_info=logged_error(fault))
-            _, reason = outcome_of_incomplete("failed", not_analysed(fault, job_id), job.incomplete or "")
-            analysis = replace(analysis, outcome="failed", reason=reason, findings=None)
+            _, reason = outcome_of_incomplete(Outcome.FAILED, not_analysed(fault, job_id), job.incomplete or "")
+            analysis = replace(analysis, outcome=Outcome.FAILED, reason=reason, findings=None)
             more, withheld, fault = self._encoded(job, analysis, source, self._wanted(job))
             rows += more
         if fault is not None:
@@ -182,7 +183,7 @@ class Encode:
 
     def _analysis(self, job: Job) -> Analysis:
         handover = self._handover(job)
-        outcome: Any = job.outcome or "failed"  # Analysis checks the word
+        outcome: Any = job.outcome or Outcome.FAILED  # Analysis checks the word
         return Analysis(
             pipeline=job.pipeline,
             algorithm=handover.algorithm if handover else Algorithm(name=job.pipeline, version=""),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from node.config.routing import Outcome
 from node.errors import NodeError
 from node.inference.encode import keep
 from node.inference.node_secret import secret_of
@@ -37,7 +38,7 @@ def retract(jobs: Jobs, engine: Engine, spool: Spool, job_id: str, reason: str) 
         pipeline=job.pipeline,
         algorithm=Algorithm(name=job.pipeline, version=""),
         generation=job.generation,
-        outcome="failed",
+        outcome=Outcome.FAILED,
         reason=f"Withdrawn: {REJECTIONS[reason].meaning}",
         analysed_at=datetime.now(UTC),
         salt=secret_of(engine, spool.folder),

@@ -30,7 +30,7 @@ def analyse(
     """
     reason = unmet(pipeline.needs, source)
     if reason:
-        return "not applicable", reason, Findings()
+        return Outcome.NOT_APPLICABLE, reason, Findings()
     if admit is not None:
         admit()
     findings = pipeline.run(source)
@@ -39,7 +39,7 @@ def analyse(
     findings = in_order(of_part(of_part(findings, incomplete), source.left_out))
     findings = plausible(compare(findings, source, pipeline.algorithm, without_prior), source)
     outcome = outcome_of(findings)
-    if outcome == "failed":
+    if outcome == Outcome.FAILED:
         logger.error(
             "%s returned no result and does not say what it looks for; return Findings(looked_for=...) so that finding "
             "nothing means *no findings*, or Findings(assertions=...)",

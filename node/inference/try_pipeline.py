@@ -108,7 +108,7 @@ def run_trial(
         pipeline=name,
         device=device,
         load_seconds=load_seconds,
-        series=tuple(sorted(trials, key=lambda trial: trial.outcome == "not applicable")),
+        series=tuple(sorted(trials, key=lambda trial: trial.outcome == Outcome.NOT_APPLICABLE)),
         skipped=skipped,
     )
 
@@ -119,13 +119,13 @@ def _try_series(
     source = SourceSeries.read(paths)
     started = time.monotonic()
     findings = Findings()
-    outcome: Outcome = "not applicable"
+    outcome: Outcome = Outcome.NOT_APPLICABLE
     try:
         outcome, reason, findings = analyse(pipeline, source)
     except Unsuitable as unsuitable:
         reason = str(unsuitable) or "the pipeline gave no reason"
     seconds = time.monotonic() - started
-    analysed = outcome != "not applicable"
+    analysed = outcome != Outcome.NOT_APPLICABLE
     analysis = Analysis(
         pipeline=name,
         title=title,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
+from node.config.routing import Outcome
 from node.errors import GateError
 from node.inference.encode import keep
 from node.inference.node_secret import secret_of
@@ -43,7 +44,7 @@ class ReplacementNotes:
             pipeline=job.pipeline,
             algorithm=Algorithm(name=job.pipeline, version=""),
             generation=job.generation,
-            outcome="failed",
+            outcome=Outcome.FAILED,
             reason="Replaced by a newer result of the same series",
             analysed_at=datetime.now(UTC),
             salt=secret_of(self.engine, self.spool.folder),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from node.config.routing import Outcome
 from node.ledger.jobs import NewJob
 from node.ledger.tables import decision
 from node.wording import together
 
-_EXPLAINED = frozenset({"not applicable", "failed"})
+_EXPLAINED = frozenset({Outcome.NOT_APPLICABLE, Outcome.FAILED})
 """Outcomes that say nothing about the images; any other would say more than was seen."""
 
 
@@ -34,7 +35,7 @@ def outcome_of_incomplete(outcome: str, reason: str, incomplete: str) -> tuple[s
     if incomplete not in reason:
         parts = (reason, incomplete) if outcome in _EXPLAINED else (incomplete, reason)
         reason = together(*parts)
-    return outcome if outcome in _EXPLAINED else "partial", reason
+    return outcome if outcome in _EXPLAINED else Outcome.PARTIAL, reason
 
 
 def _of_series(connection: sa.Connection, new: NewJob, series_uid: str, generation: int | None) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from node.config import FORWARD
+from node.config.routing import Outcome
 from node.errors import NodeError, error_code, not_analysed
 from node.ledger.deliveries import cancel_deliveries, schedule_delivery
 from node.ledger.engine import insert_new, now
@@ -257,10 +258,10 @@ def _give_up(
         _update_delivery(connection, attempt, state=DeliveryState.CANCELED, error=error, next_at=None, ended_at=now())
         complete_delivered(connection, current.id)
         return []
-    if attempt.stage == JobStage.ENCODE and current.outcome == "failed":
+    if attempt.stage == JobStage.ENCODE and current.outcome == Outcome.FAILED:
         _cancel(connection, current.id, f"No report could be made. {not_analysed(failure, current.id)}")
         return []
-    record_outcome(connection, current.id, "failed", not_analysed(failure, current.id))
+    record_outcome(connection, current.id, Outcome.FAILED, not_analysed(failure, current.id))
     fresh = {"attempt": 0, "next_at": None, "error": error, "progress_at": now()}
     update_job(connection, current.id, stage=JobStage.ENCODE, run=current.run + 1, **fresh)
     return due_of(connection, get_job(connection, current.id))

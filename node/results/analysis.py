@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 from highdicom import VolumeGeometry
 from numpy.typing import NDArray
@@ -19,7 +19,9 @@ from node.errors import EncodeError
 from node.pipeline import Algorithm, Assertion, DerivedSeries, Findings
 from node.wording import together
 
-ANALYSED: frozenset[Outcome] = frozenset({"findings", "no findings", "indeterminate", "measured", "partial", "derived"})
+ANALYSED: frozenset[Outcome] = frozenset(
+    {Outcome.FINDINGS, Outcome.NO_FINDINGS, Outcome.INDETERMINATE, Outcome.MEASURED, Outcome.PARTIAL, Outcome.DERIVED}
+)
 """Outcomes of a pipeline that ran to its end and said something."""
 NO_STATEMENT = "NOT ANALYSED: the analysis ended without a result and does not say what it looked for."
 """Reason of an outcome that must not be taken for *no findings*."""
@@ -88,24 +90,24 @@ def outcome_of(findings: Findings) -> Outcome:
     """
     presences = {one.presence for one in findings.all_assertions}
     if findings.partial or findings.cut_off:
-        return "partial"
+        return Outcome.PARTIAL
     if is_positive(findings):
-        return "findings"
+        return Outcome.FINDINGS
     if "indeterminate" in presences:
-        return "indeterminate"
+        return Outcome.INDETERMINATE
     if findings.looked_for or "absent" in presences:
-        return "no findings"
+        return Outcome.NO_FINDINGS
     if findings.segments or findings.maps or any(name not in _QUALITY for name in findings.evaluations):
-        return "measured"
-    return "derived" if findings.derived else "failed"
+        return Outcome.MEASURED
+    return Outcome.DERIVED if findings.derived else Outcome.FAILED
 
 
 def reason_of(findings: Findings) -> str:
     """Return why the outcome is *partial* or *failed*, in words for a radiologist; empty for other outcomes."""
     outcome = outcome_of(findings)
-    if outcome == "failed":
+    if outcome == Outcome.FAILED:
         return NO_STATEMENT
-    return together(findings.partial, findings.cut_off) if outcome == "partial" else ""
+    return together(findings.partial, findings.cut_off) if outcome == Outcome.PARTIAL else ""
 
 
 def is_positive(findings: Findings) -> bool:
@@ -157,13 +159,13 @@ class Analysis:
     def __post_init__(self) -> None:
         if not self.title:
             object.__setattr__(self, "title", self.pipeline)
-        if self.outcome not in get_args(Outcome):
-            raise EncodeError(f"Analysis.outcome is {self.outcome!r}; use one of {', '.join(get_args(Outcome))}")
+        if self.outcome not in tuple(Outcome):
+            raise EncodeError(f"Analysis.outcome is {self.outcome!r}; use one of {', '.join(Outcome)}")
         if self.analysed_at.tzinfo is None:
             raise EncodeError(f"Analysis.analysed_at {self.analysed_at} has no time zone; use datetime.now(UTC)")
         if self.outcome in ANALYSED and self.findings is None:
             raise EncodeError(f"Analysis.findings is None with the outcome {self.outcome!r}; give what run() returned")
-        if self.outcome in ("partial", "not applicable", "failed") and not self.reason:
+        if self.outcome in (Outcome.PARTIAL, Outcome.NOT_APPLICABLE, Outcome.FAILED) and not self.reason:
             raise EncodeError(f"Analysis.reason is empty with the outcome {self.outcome!r}; say why")
 
     @property
@@ -189,13 +191,13 @@ class Analysis:
     @property
     def headline(self) -> str:
         """First line of every report: outcome, reason, and for *no findings* what the algorithm looks for."""
-        scope = self.algorithm.scope if self.outcome == "no findings" else ""
+        scope = self.algorithm.scope if self.outcome == Outcome.NO_FINDINGS else ""
         return " ".join(_sentence(text) for text in (f"Outcome: {self.outcome}", self.reason, scope) if text)
 
     @property
     def scope(self) -> str:
         """What the algorithm detects and misses, unless the headline states it or nothing was analysed."""
-        return self.algorithm.scope if self.outcome in ANALYSED - {"no findings", "derived"} else ""
+        return self.algorithm.scope if self.outcome in ANALYSED - {Outcome.NO_FINDINGS, Outcome.DERIVED} else ""
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -221,7 +223,7 @@ def _looked_for(findings: Findings) -> Iterator[str]:
     if findings.looked_for and not is_positive(findings):
         names = ", ".join(dict.fromkeys(code.meaning for code in findings.looked_for))
         yield f"Looked for: {names}; none was found in what was analysed."
-    elif outcome_of(findings) == "measured" and not any(s.mask.array.any() for s in findings.segments):
+    elif outcome_of(findings) == Outcome.MEASURED and not any(s.mask.array.any() for s in findings.segments):
         names = ", ".join(segment.label for segment in findings.segments)
         if names:
             yield f"Not seen in these images: {names}."

@@ -13,6 +13,7 @@ from highdicom.seg import Segmentation
 from pydicom import Dataset
 
 from node.config import DEFAULT_OBJECTS
+from node.config.routing import Outcome
 from node.errors import EncodeError
 from node.pipeline import Findings, Unsuitable
 from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, Kind, Source, outcome_of
@@ -72,7 +73,7 @@ def encode(
     Raises ``EncodeError`` when findings cannot become valid objects; it names the kinds that cannot be made.
     """
     results = analysis.findings or Findings()
-    if analysis.outcome in ANALYSED - {"partial"} and analysis.outcome != outcome_of(results):
+    if analysis.outcome in ANALYSED - {Outcome.PARTIAL} and analysis.outcome != outcome_of(results):
         raise EncodeError(f"Analysis.outcome is {analysis.outcome!r}, which its findings contradict; use outcome_of()")
     key = analysis_key(analysis, source)
     identity = Identity.read(source)
@@ -84,7 +85,7 @@ def encode(
                 objects += encode_derived(
                     analysis, source, series, geometry=geometry, place=place, key=key, kind=kind, identity=identity
                 )
-    if analysis.outcome == "derived":
+    if analysis.outcome == Outcome.DERIVED:
         return tuple(objects)
     findings = place_findings(results, source, geometry, key) if geometry is not None else ()
     if earlier is not None and earlier.seg is not None:

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
+from node.config.routing import Outcome
 from node.pipeline import Map
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
@@ -195,7 +196,7 @@ def _lines(
         (f"{finding.image}, window {window[1]:.0f} / level {window[0]:.0f}", FAINT),
         (plain(f"{analysis.algorithm.name} {analysis.algorithm.version}"), FAINT),
     ]
-    if analysis.outcome == "partial":
+    if analysis.outcome == Outcome.PARTIAL:
         lines.append((plain(f"Analysed in part: {analysis.reason}", 1024), WARNING))
     if analysis.supersession:
         lines.append((analysis.supersession, INK))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from node.config.routing import Outcome
 from node.errors import EncodeError
 from node.results.analysis import Analysis, Source
 from node.results.identity import plain
@@ -16,13 +17,13 @@ from node.results.identity import plain
 LONGEST = 64
 """Characters of a Series Description (PS3.5 6.2, LO)."""
 OUTCOMES: Mapping[str, str] = {
-    "findings": "FINDINGS",
-    "no findings": "NO FINDINGS",
-    "partial": "PARTIAL",
-    "indeterminate": "INDETERMINATE",
-    "measured": "MEASURED",
-    "not applicable": "NOT ANALYSED",
-    "failed": "NOT ANALYSED",
+    Outcome.FINDINGS: "FINDINGS",
+    Outcome.NO_FINDINGS: "NO FINDINGS",
+    Outcome.PARTIAL: "PARTIAL",
+    Outcome.INDETERMINATE: "INDETERMINATE",
+    Outcome.MEASURED: "MEASURED",
+    Outcome.NOT_APPLICABLE: "NOT ANALYSED",
+    Outcome.FAILED: "NOT ANALYSED",
 }
 """First words by outcome: why a series was not analysed is for the report. Of *derived* there is nothing to say."""
 _FIRST_NUMBERED, _LAST_NUMBERED = 3, 89
@@ -42,7 +43,7 @@ def series_description(analysis: Analysis, source: Source, what: str) -> str:
 def derived_description(analysis: Analysis, source: Source, name: str) -> str:
     """Of new images and maps, which the pipeline names; of the outcome only that a part was analysed is said."""
     first, last = (
-        _first(analysis, OUTCOMES["partial"] if analysis.outcome == "partial" else ""),
+        _first(analysis, OUTCOMES[Outcome.PARTIAL] if analysis.outcome == Outcome.PARTIAL else ""),
         _last(analysis, source),
     )
     return plain(first + name, LONGEST - len(last)) + last

@@ -42,24 +42,24 @@ from node.wording import NOTICE, digits, sensible
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
 SUMMARIES: dict[tuple[Outcome, bool], Code] = {  # CID 6047, by outcome and whether anything is present
-    ("findings", True): codes.DCM.AllAlgorithmsSucceededWithFindings,
-    ("no findings", False): codes.DCM.AllAlgorithmsSucceededWithoutFindings,
+    (Outcome.FINDINGS, True): codes.DCM.AllAlgorithmsSucceededWithFindings,
+    (Outcome.NO_FINDINGS, False): codes.DCM.AllAlgorithmsSucceededWithoutFindings,
     # CID 6047 knows only with and without findings, and neither is true of these two
-    ("indeterminate", False): codes.SCT.IndeterminateResult,
-    ("measured", False): codes.SCT.Measured,
-    ("partial", True): codes.DCM.NotAllAlgorithmsSucceededWithFindings,
-    ("partial", False): codes.DCM.NotAllAlgorithmsSucceededWithoutFindings,
-    ("not applicable", False): codes.DCM.NoAlgorithmsSucceededWithoutFindings,
-    ("failed", False): codes.DCM.NoAlgorithmsSucceededWithoutFindings,
+    (Outcome.INDETERMINATE, False): codes.SCT.IndeterminateResult,
+    (Outcome.MEASURED, False): codes.SCT.Measured,
+    (Outcome.PARTIAL, True): codes.DCM.NotAllAlgorithmsSucceededWithFindings,
+    (Outcome.PARTIAL, False): codes.DCM.NotAllAlgorithmsSucceededWithoutFindings,
+    (Outcome.NOT_APPLICABLE, False): codes.DCM.NoAlgorithmsSucceededWithoutFindings,
+    (Outcome.FAILED, False): codes.DCM.NoAlgorithmsSucceededWithoutFindings,
 }
 STATUSES: dict[Outcome, Code] = {  # CID 6042
-    "findings": codes.DCM.Succeeded,
-    "no findings": codes.DCM.Succeeded,
-    "indeterminate": codes.DCM.Succeeded,
-    "measured": codes.DCM.Succeeded,
-    "partial": codes.DCM.PartiallySucceeded,
-    "not applicable": codes.DCM.NotAttempted,
-    "failed": codes.DCM.Failed,
+    Outcome.FINDINGS: codes.DCM.Succeeded,
+    Outcome.NO_FINDINGS: codes.DCM.Succeeded,
+    Outcome.INDETERMINATE: codes.DCM.Succeeded,
+    Outcome.MEASURED: codes.DCM.Succeeded,
+    Outcome.PARTIAL: codes.DCM.PartiallySucceeded,
+    Outcome.NOT_APPLICABLE: codes.DCM.NotAttempted,
+    Outcome.FAILED: codes.DCM.Failed,
 }
 _Group = (
     MeasurementsAndQualitativeEvaluations

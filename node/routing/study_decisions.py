@@ -11,6 +11,7 @@ from dataclasses import asdict
 from sqlalchemy import Engine
 
 from node.config import Config, Rule
+from node.config.routing import Outcome
 from node.jobs.engine import Jobs
 from node.ledger.candidates import StoredCandidate, candidates_of, decide_candidate, waiting_rules
 from node.ledger.decisions import revise_decision, trace_of
@@ -118,7 +119,7 @@ class StudyDecider:
                     generation=generation,
                     **asdict(route),
                     companions=verdict.companions,
-                    outcome="not applicable" if verdict.unsuitable else None,
+                    outcome=Outcome.NOT_APPLICABLE if verdict.unsuitable else None,
                     reason=verdict.unsuitable or None,
                 )
                 self._jobs.enqueue(connection, new)

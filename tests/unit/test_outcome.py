@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -239,7 +238,7 @@ def test_a_result_that_says_nothing_is_no_negative_and_names_the_remedy(
 
 
 def test_every_outcome_is_known_wherever_outcomes_are_listed() -> None:
-    for outcome in get_args(Outcome):
+    for outcome in Outcome:
         findings = {
             "findings": LESION, "no findings": NOTHING, "indeterminate": UNCLEAR, "measured": JUDGED,
             "partial": replace(NOTHING, partial="a part"), "derived": Findings(derived=()),

@@ -15,6 +15,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from scipy.optimize import linear_sum_assignment
 
+from node.config.routing import Outcome
 from node.errors import InputError
 from node.pipeline import Algorithm, Findings, Lesion, Measurement, Prior, PriorFinding, Series, Unsuitable
 from node.results.analysis import outcome_of
@@ -43,7 +44,7 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
     ``without``: the remark when there is no prior; ``""``: none was asked for. Pipelines that look for nothing have
     nothing to compare.
     """
-    if outcome_of(replace(findings, partial="")) == "derived":
+    if outcome_of(replace(findings, partial="")) == Outcome.DERIVED:
         return findings
     prior, study_date = series.prior, day(series.attribute("StudyDate"))
     if prior is None or study_date is None:
