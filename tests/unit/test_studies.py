@@ -61,8 +61,8 @@ def test_a_sagittal_grid_maps_rows_and_columns_to_the_axes_that_the_header_says(
         ([*stack([0, 1]), *[image((0, 0, z), (0, 1, 0, 1, 0, 0)) for z in (2, 3)]], "Orientation", False),
         ([*stack([0]), image((1, 2, 2), Rows=5)], "Rows differs", False),
         (
-            [image((0, 0, z), FrameOfReferenceUID=f"1.2.{z + 1}") for z in range(4)],
-            "each of the 4 images has a Frame of Reference UID of its own, as after a faulty de-identification",
+            [image((0, 0, z * z), FrameOfReferenceUID=f"1.2.{z + 1}") for z in range(4)],
+            "each of the 4 images states another Frame of Reference UID, as after a faulty de-identification",
             False,
         ),
         (
