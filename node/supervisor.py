@@ -86,7 +86,7 @@ class _Child:
             self.process.wait()
         return self.process.poll()
 
-    def tell(self, number: signal.Signals, seconds: float) -> None:
+    def request_end(self, number: signal.Signals, seconds: float) -> None:
         """Ask a running process to end within so many seconds."""
         self.deadline = time.monotonic() + seconds
         if self.process is not None:
@@ -204,7 +204,7 @@ class Supervisor:
         for child in [child for child in self._replaced if child.role not in waiting]:
             self._replaced.remove(child)
             self._leaving.append(child)
-            child.tell(signal.SIGUSR1, FINISH_SECONDS)
+            child.request_end(signal.SIGUSR1, FINISH_SECONDS)
         for child in [*self._replaced, *self._leaving]:
             child.listen()
         self._replaced = [child for child in self._replaced if child.status() is None]
@@ -212,13 +212,13 @@ class Supervisor:
         for child in self._leaving:
             if time.monotonic() > child.deadline:
                 logger.warning("%s goes on after %g s; ending it", child.role, FINISH_SECONDS)
-                child.tell(signal.SIGTERM, STOP_SECONDS)
+                child.request_end(signal.SIGTERM, STOP_SECONDS)
 
     def _stop_all(self) -> None:
         """The receivers first, so that nothing new comes in; then all finish or are killed (and lose nothing)."""
         running = [*self._children, *self._replaced, *self._leaving]
         for child in running:
-            child.tell(signal.SIGTERM, STOP_SECONDS)
+            child.request_end(signal.SIGTERM, STOP_SECONDS)
         for child in running:
             if child.process is None:
                 continue

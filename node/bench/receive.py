@@ -146,11 +146,11 @@ def _run(server: Server, cell: Cell, round_: int, sources: _Sources) -> Run:
             warm_memory(sources.data.parent, sources.kind.data, count)
             seconds, latencies = _dcmsend(server, sources.folders), ()
         deadline = time.monotonic() + _ROWS_WITHIN_SECONDS
-        while (kept := server.kept() - _WARM_UP) != count and time.monotonic() < deadline:
+        while (stored_instances := server.stored_instances() - _WARM_UP) != count and time.monotonic() < deadline:
             time.sleep(0.05)
         usage.stop()
-        if kept != count:
-            raise PlatformError(f"{server.title} has {kept} of {count} instances that it acknowledged")
+        if stored_instances != count:
+            raise PlatformError(f"{server.title} has {stored_instances} of {count} instances that it acknowledged")
     finally:
         server.stop()
     return Run(

@@ -69,7 +69,7 @@ class Server(ABC):
         return ""
 
     @abstractmethod
-    def kept(self) -> int:
+    def stored_instances(self) -> int:
         """Instances that it holds now."""
 
     def ready(self) -> bool:
@@ -141,7 +141,7 @@ class Node(Server):
     def ready(self) -> bool:
         return b"node ready" in self.log.read_bytes()  # all its processes are
 
-    def kept(self) -> int:
+    def stored_instances(self) -> int:
         spool = self.folder / "spool"
         engine = open_ledger(ledger_url("", spool))
         with engine.connect() as connection:
@@ -204,7 +204,7 @@ class StoreScp(Server):
     def environment(self) -> dict[str, str]:
         return {**DCMTK_ENVIRONMENT, **({"LD_PRELOAD": str(self._library)} if self._library.exists() else {})}
 
-    def kept(self) -> int:
+    def stored_instances(self) -> int:
         return sum(1 for _ in self.folder.iterdir())
 
 
@@ -249,7 +249,7 @@ class Orthanc(Server):
     def environment(self) -> dict[str, str]:
         return {**DCMTK_ENVIRONMENT, "LC_ALL": "C.UTF-8"}
 
-    def kept(self) -> int:
+    def stored_instances(self) -> int:
         return int(json.loads(loopback.get(f"http://127.0.0.1:{self._http_port}/statistics"))["CountInstances"])
 
 
@@ -263,7 +263,7 @@ class PlainPynetdicom(Server):
     def command(self) -> list[str]:
         return [sys.executable, "-m", "node.bench.plain", str(self.port), str(self.folder)]
 
-    def kept(self) -> int:
+    def stored_instances(self) -> int:
         return sum(1 for _ in self.folder.iterdir())
 
 

@@ -26,7 +26,7 @@ def check(*, config_path: Path, as_json: bool) -> None:
     """
     from node.check import check as checks
 
-    _tell(checks(load(config_path)), as_json=as_json)
+    _print_checks(checks(load(config_path)), as_json=as_json)
 
 
 @click.command()
@@ -40,10 +40,10 @@ def doctor(*, config_path: Path, as_json: bool) -> None:
     """
     from node.doctor import examine
 
-    _tell(examine(load(config_path), config_path), as_json=as_json)
+    _print_checks(examine(load(config_path), config_path), as_json=as_json)
 
 
-def _tell(checks: Iterable[Check], *, as_json: bool) -> None:
+def _print_checks(checks: Iterable[Check], *, as_json: bool) -> None:
     """Print each as it comes; status 1 when one is not good."""
     answers = []
     for answer in checks:

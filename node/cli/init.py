@@ -92,7 +92,7 @@ def first_run(*, config_path: Path, force: bool, **given: Any) -> None:
     if units:
         for done in install_units(given["unit_folder"] or SYSTEMD, config_path, answers.folder, answers.port):
             click.echo(done)
-    _tell(answers, config, config_path)
+    _print_next_steps(answers, config, config_path)
 
 
 def _ask(given: dict[str, Any], shipped_text: str) -> None:
@@ -178,11 +178,11 @@ def _user(given: dict[str, Any]) -> User | None:
     if given["yes"]:
         raise click.UsageError("--web-password-file is needed with --yes and --web-user")
 
-    def made(typed: str) -> User:
+    def create_user(typed: str) -> User:
         with _asked_again():
             return make_user(name, "operate", typed)
 
-    return click.prompt("Password", hide_input=True, confirmation_prompt=True, value_proc=made)
+    return click.prompt("Password", hide_input=True, confirmation_prompt=True, value_proc=create_user)
 
 
 def _write_user(user: User, folder: Path) -> None:
@@ -207,7 +207,7 @@ def _address(towards: str) -> str:
         return str(probe.getsockname()[0])
 
 
-def _tell(answers: Answers, config: str, config_path: Path) -> None:
+def _print_next_steps(answers: Answers, config: str, config_path: Path) -> None:
     """What the neighbours must know."""
     from pydicom.uid import UID
 

@@ -24,8 +24,8 @@ def reconcile(*, config_path: Path, as_json: bool, days: int, send_again: bool, 
 
     Ends with status 6 when there is anything of either, unless all of it is sent again.
     """
+    from node.deliver.reconcile import format_reconciliation
     from node.deliver.reconcile import reconcile as ask
-    from node.deliver.reconcile import tell
     from node.jobs.engine import Jobs
     from node.service import open_storage
 
@@ -35,7 +35,7 @@ def reconcile(*, config_path: Path, as_json: bool, days: int, send_again: bool, 
     if as_json:
         print_json(asdict(found))
     else:
-        click.echo(tell(found))
+        click.echo(format_reconciliation(found))
     if found.lost and send_again:
         jobs = Jobs(engine)
         for job_id, lost in groupby(sorted(found.lost, key=lambda one: one.job_id), lambda one: one.job_id):

@@ -19,7 +19,7 @@ from pynetdicom.presentation import PresentationContext
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.config import Destination, DestinationTls
-from node.deliver.query_audit import Told, audit_query
+from node.deliver.query_audit import QueryRecorder, audit_query
 from node.errors import ConfigError, DeliveryError, UnreachableError
 from node.tls import client_context
 
@@ -80,13 +80,13 @@ def associate(
     on_event_report: Callable[[evt.Event], tuple[int, None]] | None = None,
     *,
     on_store: Callable[[evt.Event], int] | None = None,
-    told: Told | None = None,
+    record_query: QueryRecorder | None = None,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
 ) -> Iterator[Association]:
     """An established association, released at the end.
 
-    ``on_event_report`` answers N-EVENT-REPORT requests that arrive on it, ``on_store`` C-STORE requests; ``told``
-    hears of every query that is sent; ``roles`` are proposed (PS3.7 D.3.3.4).
+    ``on_event_report`` answers N-EVENT-REPORT requests that arrive on it, ``on_store`` C-STORE requests;
+    ``record_query`` gets every query that is sent; ``roles`` are proposed (PS3.7 D.3.3.4).
     Raises ``UnreachableError`` with the reason when it cannot be had, ``DeliveryError`` when the peer takes none of
     ``contexts``.
     """
@@ -102,8 +102,8 @@ def associate(
         handlers.append((evt.EVT_N_EVENT_REPORT, on_event_report))
     if on_store is not None:
         handlers.append((evt.EVT_C_STORE, on_store))
-    if told is not None:
-        handlers.append((evt.EVT_DIMSE_SENT, lambda event: audit_query(event, told)))
+    if record_query is not None:
+        handlers.append((evt.EVT_DIMSE_SENT, lambda event: audit_query(event, record_query)))
     entity = AE(ae_title=calling_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME

@@ -40,7 +40,7 @@ REFUSED_SECONDS = 86400.0
 class Notes(Protocol):
     """On what a job has replaced at a destination."""
 
-    def owe(self, job_id: str, destination: str) -> None:
+    def schedule(self, job_id: str, destination: str) -> None:
         """Owe the destination such a note."""
 
     def give_up(self, job_id: str, destination: str, why: str) -> None:
@@ -130,7 +130,7 @@ class Deliverer:
         wanted = destination.withdraw_replaced
         if self._notes is None or wanted is False or (wanted == "auto" and destination.folder):
             return
-        self._notes.owe(claim.job_id, claim.destination)
+        self._notes.schedule(claim.job_id, claim.destination)
         try:
             self._store(claim, destination, lambda one: one.kind == note_kind(claim.destination))
         except UnreachableError:

@@ -11,18 +11,18 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from node.deliver.association import Peer, Timeouts, associate
-from node.deliver.query_audit import Told
+from node.deliver.query_audit import QueryRecorder
 from node.errors import DeliveryError
 
 
 @contextmanager
-def finding(peer: Peer, calling_title: str, timeouts: Timeouts, told: Told) -> Iterator[Association]:
-    """An association for any number of queries, of which ``told`` hears.
+def finding(peer: Peer, calling_title: str, timeouts: Timeouts, record_query: QueryRecorder) -> Iterator[Association]:
+    """An association for any number of queries, of which ``record_query`` hears.
 
     Raises ``DeliveryError`` when the peer takes none.
     """
     contexts = [build_context(StudyRootQueryRetrieveInformationModelFind)]
-    with associate(peer, calling_title, contexts, timeouts, told=told) as association:
+    with associate(peer, calling_title, contexts, timeouts, record_query=record_query) as association:
         yield association
 
 
@@ -41,8 +41,8 @@ def query(association: Association, peer: object, level: str, **keys: str) -> It
             if status in (0xFF00, 0xFF01):
                 yield match
             elif status != 0x0000:
-                told = "nothing" if status is None else f"status 0x{status:04X}"
-                raise DeliveryError(f"{peer}: C-FIND at {level} level is answered with {told}; look at its log")
+                reply = "nothing" if status is None else f"status 0x{status:04X}"
+                raise DeliveryError(f"{peer}: C-FIND at {level} level is answered with {reply}; look at its log")
     except ValueError as error:
         raise DeliveryError(f"{peer}: C-FIND is not possible ({error}); let its administrator allow it") from error
     except RuntimeError as error:

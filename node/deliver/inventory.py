@@ -10,7 +10,7 @@ from pathlib import Path
 from node.config import Destination
 from node.deliver import find, stow
 from node.deliver.association import Peer, Timeouts
-from node.deliver.query_audit import Told
+from node.deliver.query_audit import QueryRecorder
 
 Held = Callable[[str, str], set[str]]
 """SOP Instance UIDs that a destination holds, by StudyInstanceUID and SeriesInstanceUID."""
@@ -18,18 +18,18 @@ Held = Callable[[str, str], set[str]]
 
 @contextmanager
 def inventory(
-    name: str, destination: Destination, calling_title: str, timeouts: Timeouts, told: Told
+    name: str, destination: Destination, calling_title: str, timeouts: Timeouts, record_query: QueryRecorder
 ) -> Iterator[Held]:
-    """Ask by C-FIND or QIDO-RS, of which ``told`` hears, or look into the folder.
+    """Ask by C-FIND or QIDO-RS, of which ``record_query`` hears, or look into the folder.
 
     Raises ``DeliveryError`` when that is not possible.
     """
     if destination.folder:
         yield lambda study, series: {f.stem for f in Path(destination.folder, study, series).glob("*.dcm")}
     elif destination.url:
-        with stow.service(name, destination, timeouts, told) as client:
+        with stow.service(name, destination, timeouts, record_query) as client:
             yield partial(stow.held, client)
     else:
         peer = Peer.of(name, destination)
-        with find.finding(peer, calling_title, timeouts, told) as association:
+        with find.finding(peer, calling_title, timeouts, record_query) as association:
             yield partial(find.held, association, peer)

@@ -10,7 +10,7 @@ from pydicom import Dataset
 from sqlalchemy import Engine
 
 from node.config import Config, PriorTable
-from node.deliver.query_audit import telling
+from node.deliver.query_audit import query_recorder
 from node.deliver.retrieve import Archive, archive
 from node.results.prior.report import day
 
@@ -36,9 +36,9 @@ class PriorStudies:
         today = day(header.get("StudyDate"))
         if today is None or not header.get("PatientID"):
             return
-        told = telling(self._engine, self._config.destinations[prior.source])
-        with archive(self._config, prior, folder, told) as opened:
-            for study in _earlier(opened, header, today, prior.days)[:_MOST_STUDIES]:
+        record_query = query_recorder(self._engine, self._config.destinations[prior.source])
+        with archive(self._config, prior, folder, record_query) as opened:
+            for study in _previous_studies(opened, header, today, prior.days)[:_MOST_STUDIES]:
                 uid = study.StudyInstanceUID
                 found = opened.find("SERIES", StudyInstanceUID=uid, SeriesInstanceUID="", Modality="SR")
                 yield [
@@ -50,12 +50,12 @@ class PriorStudies:
 
     def objects(self, prior: PriorTable, study: str, series: str, folder: Path) -> list[Path]:
         """All objects of a series. Raises ``DeliveryError`` when the destination does not answer or refuses."""
-        told = telling(self._engine, self._config.destinations[prior.source])
-        with archive(self._config, prior, folder, told) as opened:
+        record_query = query_recorder(self._engine, self._config.destinations[prior.source])
+        with archive(self._config, prior, folder, record_query) as opened:
             return opened.fetch(study, series)
 
 
-def _earlier(opened: Archive, header: Dataset, today: date, days: int) -> list[Dataset]:
+def _previous_studies(opened: Archive, header: Dataset, today: date, days: int) -> list[Dataset]:
     """Studies of the same patient in the days before, the latest first."""
     first = today - timedelta(days=days)
     found = opened.find(

@@ -14,7 +14,7 @@ from node.config import Config, Destination
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.commitment import commitment_context, request_commitment
 from node.deliver.inventory import inventory
-from node.deliver.query_audit import telling
+from node.deliver.query_audit import query_recorder
 from node.errors import DeliveryError
 from node.ledger import DeliveryState, deliveries
 from node.ledger.deliveries import Claim
@@ -91,8 +91,8 @@ class Proof:
         with self._engine.connect() as connection:
             owed = instances_to_confirm(connection, claim.job_id, claim.destination)
         found: list[str] = []
-        told = telling(self._engine, destination)
-        with inventory(claim.destination, destination, self._config.ae.title, self._timeouts, told) as held:
+        record_query = query_recorder(self._engine, destination)
+        with inventory(claim.destination, destination, self._config.ae.title, self._timeouts, record_query) as held:
             for (study, series), of_series in groupby(sorted(owed, key=_series_of), _series_of):
                 there = held(study, series)
                 found += [one.sop_instance_uid for one in of_series if one.sop_instance_uid in there]

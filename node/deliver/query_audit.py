@@ -12,21 +12,21 @@ from sqlalchemy import Engine
 from node.config import Destination
 from node.ledger.audit_events import Question, give_notice
 
-Told = Callable[[Question], None]
+QueryRecorder = Callable[[Question], None]
 
 
-def telling(engine: Engine, destination: Destination) -> Told:
+def query_recorder(engine: Engine, destination: Destination) -> QueryRecorder:
     """Leaves a notice of every question to a destination."""
     address = destination.host or str(httpx.URL(destination.url).host)
 
-    def told(question: Question) -> None:
+    def record_query(question: Question) -> None:
         who = destination.title if destination.host else destination.url
         give_notice(engine, "query", who=who, address=address, detail=question.to_json())
 
-    return told
+    return record_query
 
 
-def audit_query(event: evt.Event, told: Told) -> None:
+def audit_query(event: evt.Event, record_query: QueryRecorder) -> None:
     """Tell of a DIMSE message that is being sent, if it is a question."""
     message = event.message
     if type(message).__name__ not in ("C_FIND_RQ", "C_GET_RQ", "C_MOVE_RQ"):
@@ -34,7 +34,7 @@ def audit_query(event: evt.Event, told: Told) -> None:
     (syntax,) = (c.transfer_syntax[0] for c in event.assoc.accepted_contexts if c.context_id == message.context_id)
     identifier = b64encode(message.data_set.getvalue()).decode("ascii")
     about = str(message.command_set.AffectedSOPClassUID)
-    told(Question(about=about, identifier=identifier, transfer_syntax_uid=str(syntax)))
+    record_query(Question(about=about, identifier=identifier, transfer_syntax_uid=str(syntax)))
 
 
 def of_request(request: httpx.Request) -> Question:

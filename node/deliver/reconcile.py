@@ -14,7 +14,7 @@ from node.config import Config, Destination, Rule, parse_condition
 from node.deliver.association import Peer, Timeouts
 from node.deliver.find import finding, query
 from node.deliver.inventory import inventory
-from node.deliver.query_audit import Told, telling
+from node.deliver.query_audit import QueryRecorder, query_recorder
 from node.errors import NotFoundError
 from node.ledger.pending_deliveries import Stored, stored_since
 from node.ledger.results import result_series
@@ -66,10 +66,10 @@ def reconcile(
     with engine.connect() as connection:
         here, ours = instance_counts(connection), result_series(connection)
         given = stored_since(connection, name, since.timestamp())
-    told = telling(engine, destination)
+    record_query = query_recorder(engine, destination)
     found: list[Absent] = []
     if destination.host:
-        there = _held(Peer.of(name, destination), config, since.date(), here, limits, told=told)
+        there = _held(Peer.of(name, destination), config, since.date(), here, limits, record_query=record_query)
         found = [one for one in there if one.series_instance_uid not in ours]
     return Reconciliation(
         destination=name,
@@ -77,7 +77,7 @@ def reconcile(
         series=len(found),
         never_received=tuple(one for one in found if one.here < max(one.there, 1)),
         delivered=len(given),
-        lost=tuple(_lost(name, destination, config, given, limits, told=told)),
+        lost=tuple(_lost(name, destination, config, given, limits, record_query=record_query)),
     )
 
 
@@ -88,11 +88,11 @@ def is_wanted(modality: str, rules: Sequence[Rule]) -> bool:
 
 
 def _held(
-    peer: Peer, config: Config, since: date, here: Mapping[str, int], limits: Timeouts, *, told: Told
+    peer: Peer, config: Config, since: date, here: Mapping[str, int], limits: Timeouts, *, record_query: QueryRecorder
 ) -> Iterator[Absent]:
     """Every series of a wanted modality that the peer holds, by study; all of it on one association."""
     dates = f"{since:%Y%m%d}-"
-    with finding(peer, config.ae.title, limits, told) as association:
+    with finding(peer, config.ae.title, limits, record_query) as association:
         studies = list(query(association, peer, "STUDY", StudyDate=dates, StudyInstanceUID="", ModalitiesInStudy=""))
         for study in studies:
             of_study = _texts(study, "ModalitiesInStudy")
@@ -113,11 +113,17 @@ def _held(
 
 
 def _lost(
-    name: str, destination: Destination, config: Config, given: Sequence[Stored], limits: Timeouts, *, told: Told
+    name: str,
+    destination: Destination,
+    config: Config,
+    given: Sequence[Stored],
+    limits: Timeouts,
+    *,
+    record_query: QueryRecorder,
 ) -> Iterator[Stored]:
     if not given:
         return
-    with inventory(name, destination, config.ae.title, limits, told) as held:
+    with inventory(name, destination, config.ae.title, limits, record_query) as held:
         for (study, uid), of_series in groupby(sorted(given, key=_series_of), _series_of):
             there = held(study, uid)
             yield from (one for one in of_series if one.sop_instance_uid not in there)
@@ -133,7 +139,7 @@ def _texts(match: Dataset, keyword: str) -> list[str]:
     return [value] if isinstance(value, str) else [str(one) for one in value]
 
 
-def tell(found: Reconciliation) -> str:
+def format_reconciliation(found: Reconciliation) -> str:
     """The reconciliation in plain words."""
     lines = [
         f"{found.destination} since {found.since}",

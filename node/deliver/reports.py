@@ -60,7 +60,7 @@ class Reports:
         with self._engine.connect() as connection:
             event_type, information = report(connection, *key)
         try:
-            self._tell(of.calling_ae, event_type, information)
+            self._send_report(of.calling_ae, event_type, information)
         except DeliveryError as error:
             logger.warning("Storage Commitment report: %s", error)
             with begin_immediate(self._engine) as connection:
@@ -74,7 +74,7 @@ class Reports:
             end_transaction(connection, *key)
         return True
 
-    def _tell(self, title: str, event_type: int, information: Dataset) -> None:
+    def _send_report(self, title: str, event_type: int, information: Dataset) -> None:
         caller = self._callers.get(title)
         if caller is None:
             raise DeliveryError(

@@ -41,7 +41,7 @@ from pynetdicom.sop_class import (
 from node.config import Config, PriorTable
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.find import query
-from node.deliver.query_audit import Told
+from node.deliver.query_audit import QueryRecorder
 from node.errors import DeliveryError
 from node.tls import server_context
 
@@ -93,8 +93,12 @@ class Archive:
 
 
 @contextmanager
-def archive(config: Config, prior: PriorTable, folder: Path, told: Told | None = None) -> Iterator[Archive]:
-    """An association to ``prior.source``; what it sends is saved to ``folder``, ``told`` hears of every question.
+def archive(
+    config: Config, prior: PriorTable, folder: Path, record_query: QueryRecorder | None = None
+) -> Iterator[Archive]:
+    """An association to ``prior.source``; what it sends is saved to ``folder``.
+
+    ``record_query`` gets every query.
 
     Raises ``DeliveryError`` when it cannot be had, or when the port for C-MOVE is taken.
     """
@@ -117,7 +121,9 @@ def archive(config: Config, prior: PriorTable, folder: Path, told: Told | None =
     receiving = _receiving(config, prior, keep) if prior.move_title else nullcontext()
     with (
         receiving,
-        associate(peer, config.ae.title, contexts, Timeouts(), roles=roles, on_store=keep, told=told) as association,
+        associate(
+            peer, config.ae.title, contexts, Timeouts(), roles=roles, on_store=keep, record_query=record_query
+        ) as association,
     ):
         yield Archive(peer=peer, association=association, folder=folder, moves_to=prior.move_title)
 

@@ -18,7 +18,7 @@ from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 from node.config import Destination
 from node.deliver.association import Timeouts
 from node.deliver.object_result import Answer, Store
-from node.deliver.query_audit import Told, of_request
+from node.deliver.query_audit import QueryRecorder, of_request
 from node.deliver.store import SLOWEST_BYTES_PER_SECOND
 from node.deliver.transcode import transcoded
 from node.errors import DeliveryError, EncodeError, PlatformError, UnreachableError
@@ -33,9 +33,9 @@ _PAGE = 500
 
 @contextmanager
 def service(
-    name: str, destination: Destination, timeouts: Timeouts, told: Told | None = None
+    name: str, destination: Destination, timeouts: Timeouts, record_query: QueryRecorder | None = None
 ) -> Iterator[httpx.Client]:
-    """A client of ``[destinations.name] url``; ``told`` hears of every request.
+    """A client of ``[destinations.name] url``; ``record_query`` hears of every request.
 
     Raises ``DeliveryError`` for a token or certificate file that is no use, ``UnreachableError`` when the service
     cannot be reached.
@@ -52,8 +52,8 @@ def service(
     base = destination.url.rstrip("/") + "/"
 
     def asking(request: httpx.Request) -> None:
-        if told is not None:
-            told(of_request(request))
+        if record_query is not None:
+            record_query(of_request(request))
 
     with httpx.Client(
         base_url=base,
@@ -145,10 +145,10 @@ def _limits(timeouts: Timeouts, answer_seconds: float) -> httpx.Timeout:
 
 def _answer(response: httpx.Response) -> Answer:
     """The Store Instances Response (PS3.18 10.5.3) to one object, as the C-STORE status that says the same."""
-    told: dict[str, Any] = {}
+    answer: dict[str, Any] = {}
     with suppress(json.JSONDecodeError, UnicodeDecodeError):  # XML, or a page in words: the HTTP status has to do
-        told = response.json() if response.content else {}
-    failed, stored = _item(told, "00081198"), _item(told, "00081199")
+        answer = response.json() if response.content else {}
+    failed, stored = _item(answer, "00081198"), _item(answer, "00081199")
     reason = _value(failed, "00081197", default=0x0110) if failed is not None else None
     if reason is None and stored is not None and response.is_success:
         reason = _value(stored, "00081196", default=0x0000)
@@ -160,9 +160,9 @@ def _answer(response: httpx.Response) -> Answer:
     return Answer(status=reason, comment=f"{words} (HTTP {response.status_code})")
 
 
-def _item(told: Any, tag: str) -> dict[str, Any] | None:
+def _item(answer: Any, tag: str) -> dict[str, Any] | None:
     """The one item of a sequence in DICOM JSON (PS3.18 F.2)."""
-    items = told.get(tag, {}).get("Value") if isinstance(told, dict) else None
+    items = answer.get(tag, {}).get("Value") if isinstance(answer, dict) else None
     return items[0] if items else None
 
 

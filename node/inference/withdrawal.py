@@ -31,7 +31,7 @@ class ReplacementNotes:
     engine: Engine
     spool: Spool
 
-    def owe(self, job_id: str, destination: str) -> None:
+    def schedule(self, job_id: str, destination: str) -> None:
         """Schedule a note on the superseded results that ``destination`` holds; do nothing if there are none.
 
         The note's UIDs are derived from what it names: made again it is the same. A note that the gate refuses is

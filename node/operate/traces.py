@@ -143,10 +143,10 @@ class _Out:
         """Study Instance UID and spans, the root first; whether the collector took them all."""
         from opentelemetry.sdk.trace.export import SpanExportResult
 
-        spans = [made for uid, trace in traces for made in self._made(uid, trace)]
+        spans = [made for uid, trace in traces for made in self._finished_spans(uid, trace)]
         return self._exporter.export(spans) is SpanExportResult.SUCCESS
 
-    def _made(self, study_uid: str, trace: list[Span]) -> Iterator[ReadableSpan]:
+    def _finished_spans(self, study_uid: str, trace: list[Span]) -> Iterator[ReadableSpan]:
         from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 

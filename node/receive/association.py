@@ -124,7 +124,7 @@ class Association(threading.Thread):
             self._send_last(AbortError(PROVIDER).pdu)
         finally:
             ending = Ending(self._how, self._messages.amid if self._how != AssociationEnding.RELEASED else None)
-            self._messages.forget()
+            self._messages.discard()
             self._server.leave(self, ending)
             if linger and not self._server.stopping:
                 self._await_close()

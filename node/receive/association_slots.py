@@ -32,11 +32,11 @@ class AssociationSlots:
         taken: list[int] = []
         with self._lock:
             for row, size in limits.items():
-                seat = self._seat(zlib.crc32(row.encode("utf-8")) * _ROW, size)
-                if seat is None:
+                slot = self._slot(zlib.crc32(row.encode("utf-8")) * _ROW, size)
+                if slot is None:
                     self._free(taken)
                     return row
-                taken.append(seat)
+                taken.append(slot)
         return tuple(taken)
 
     def give_back(self, slots: tuple[int, ...]) -> None:
@@ -44,19 +44,19 @@ class AssociationSlots:
         with self._lock:
             self._free(slots)
 
-    def _seat(self, start: int, size: int) -> int | None:
-        for seat in range(start, start + size):
-            if seat in self._held:
+    def _slot(self, start: int, size: int) -> int | None:
+        for slot in range(start, start + size):
+            if slot in self._held:
                 continue
             try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, seat)
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, slot)
             except (BlockingIOError, PermissionError):  # another process sits there (fcntl(2))
                 continue
-            self._held.add(seat)
-            return seat
+            self._held.add(slot)
+            return slot
         return None
 
     def _free(self, slots: list[int] | tuple[int, ...]) -> None:
-        for seat in slots:
-            self._held.discard(seat)
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, seat)
+        for slot in slots:
+            self._held.discard(slot)
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, slot)

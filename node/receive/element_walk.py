@@ -36,7 +36,7 @@ def scan(  # noqa: C901, PLR0912 - one hot loop
     ``beginning``: what the file is known to hold from ``start`` on.
     """
     values = dict.fromkeys(wanted, "")
-    told, unpack = _told(wanted), _EXPLICIT.unpack_from
+    told, unpack = _watched_tags(wanted), _EXPLICIT.unpack_from
     nesting: list[str] = []  # "sequence", "item", "frames": what is open with undefined length
     window, base, offset, last = beginning, start, 0, len(beginning) - 12
     while base + offset < end:
@@ -88,7 +88,7 @@ def scan(  # noqa: C901, PLR0912 - one hot loop
 
 
 @lru_cache
-def _told(wanted: tuple[int, ...]) -> dict[int, int]:
+def _watched_tags(wanted: tuple[int, ...]) -> dict[int, int]:
     """What to look at, by the number that a tag is as it stands in the file, group first: this needs no arithmetic."""
     delimiters = (0xFFFE << 16 | element for element in (_ITEM, _ITEM_END, _SEQUENCE_END))
     return {tag >> 16 | (tag & 0xFFFF) << 16: tag for tag in (*wanted, _CHARACTER_SET, *delimiters)}

@@ -137,7 +137,7 @@ class Messages:
                     answered = True
         return answered
 
-    def forget(self) -> None:
+    def discard(self) -> None:
         """The association ends: what is not complete leaves nothing behind."""
         message, self._message = self._message, None
         if message is None or message.command is None or message.command.field != C_STORE_RQ:

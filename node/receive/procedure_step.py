@@ -57,7 +57,7 @@ class ProcedureStepScp:
             modality=str(request.dataset.get("Modality") or ""),
             calling_ae=request.calling_ae,
             equipment=request.equipment,
-            made=_made(request.dataset),
+            made=_performed_instances(request.dataset),
         )
         with begin_immediate(self._engine) as connection:
             if not create_step(connection, step):
@@ -82,11 +82,11 @@ class ProcedureStepScp:
             if before[0] != ProcedureStepState.IN_PROGRESS:
                 comment = "Performed Procedure Step Object may no longer be updated"
                 return NormalizedAnswer(status=PROCESSING_FAILURE, comment=comment, error_id=NO_LONGER_UPDATED)
-            update_step(connection, request.sop_instance_uid, state, _made(request.dataset))
+            update_step(connection, request.sop_instance_uid, state, _performed_instances(request.dataset))
         return NormalizedAnswer(status=SUCCESS)
 
 
-def _made(attributes: Dataset) -> frozenset[tuple[str, str]]:
+def _performed_instances(attributes: Dataset) -> frozenset[tuple[str, str]]:
     """``(SeriesInstanceUID, SOPInstanceUID)`` of everything in Performed Series Sequence (0040,0340)."""
     made = set()
     for series in attributes.get("PerformedSeriesSequence") or ():

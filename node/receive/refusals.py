@@ -73,7 +73,7 @@ class Refusals:
             self._stopped = True
             self._changed.notify_all()
         self._thread.join()
-        self._tell(float("inf"))
+        self._log_counts(float("inf"))
 
     def missed(self, request: StoreRequest, beginning: bytes, refusal: Refusal | None) -> None:
         """An instance was not kept; returns when that is durable, or the ledger is too slow. Never raises."""
@@ -97,7 +97,7 @@ class Refusals:
         """The log tells of what the association was refused."""
         with self._changed:
             self._named.pop(association_id, None)
-        self._tell(float("inf"), association_id)
+        self._log_counts(float("inf"), association_id)
 
     def _add(self, refused: Refused) -> int:
         """Have it written; the turn in which it will be. Called with the lock held."""
@@ -154,7 +154,7 @@ class Refusals:
                         return
             if not wrote:
                 time.sleep(_RETRY_SECONDS)
-            self._tell(time.monotonic() - _TOLD_EVERY_SECONDS)
+            self._log_counts(time.monotonic() - _TOLD_EVERY_SECONDS)
 
     def _write(self, refused: list[Refused], rejections: dict[tuple[str, str], tuple[str, float]]) -> bool:
         """Whether the ledger took it; what it will never take is logged and given up."""
@@ -180,7 +180,7 @@ class Refusals:
             for (calling_ae, peer_address), (reason, at) in rejections.items():
                 record_rejection(connection, calling_ae, peer_address, reason, at)
 
-    def _tell(self, until: float, association_id: str = "") -> None:
+    def _log_counts(self, until: float, association_id: str = "") -> None:
         """One line of log for all refusals of an association, series and status that began before ``until``."""
         with self._changed:
             due = [key for key, told in self._told.items() if told.since <= until and association_id in ("", key[0])]

@@ -105,7 +105,7 @@ class Router:
         completion = judge(arrival, self._config.series, at, self._quiet_seconds(ruling))
         if not completion.complete:
             if completion.doubts:
-                self._tell(study_uid, series_uid, completion, at)
+                self._record_waiting(study_uid, series_uid, completion, at)
             return False
         if known.discontinued:
             ruling = ignored(f"{known.discontinued} made it", DecisionCause.DISCONTINUED)
@@ -131,7 +131,7 @@ class Router:
         logger.info("series %s complete (%s): %s", series_uid, completion.signal, ruling.decision.reason)
         return True
 
-    def _tell(self, study_uid: str, series_uid: str, completion: Completion, at: float) -> None:
+    def _record_waiting(self, study_uid: str, series_uid: str, completion: Completion, at: float) -> None:
         """Say in the timeline, once, what is waited for; the series keeps the doubts with their deadlines."""
         if self._entry.get((study_uid, series_uid)) == completion.signal:
             return

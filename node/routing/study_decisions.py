@@ -64,11 +64,11 @@ class StudyDecider:
         else:
             urgent = any(one.urgent for one in own)
             readiness = may_choose(rule, outlook, self._config.series, at, urgent=urgent)
-            self._tell(study_uid, name, "" if readiness.ready or not rule.prefer else readiness.awaited, at)
+            self._record_waiting(study_uid, name, "" if readiness.ready or not rule.prefer else readiness.awaited, at)
             verdicts = settle(rule, candidates, ready=readiness.ready, at=at, because=readiness.reason)
         return sum(self._record(study_uid, name, rule, verdict, at) for verdict in verdicts)
 
-    def _tell(self, study_uid: str, rule: str, awaited: str, at: float) -> None:
+    def _record_waiting(self, study_uid: str, rule: str, awaited: str, at: float) -> None:
         """Say in the timeline, once, which sender or procedure step is waited for."""
         if self._entry.get((study_uid, rule), "") == awaited:
             return

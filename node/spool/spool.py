@@ -221,7 +221,7 @@ class Spool:
         """Relative paths of all files below a relative folder, which need not exist."""
         return sorted(str(p.relative_to(self.folder)) for p in (self.folder / folder).rglob("*") if p.is_file())
 
-    def forget(self, paths: Iterable[str]) -> None:
+    def delete(self, paths: Iterable[str]) -> None:
         """Delete received files, and the folders that are empty then; what is gone already is no error."""
         folders = set()
         for path in paths:

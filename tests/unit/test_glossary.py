@@ -18,31 +18,6 @@ FOREIGN = {"NotFoundError", "env"}
 """Names that HTTP, Python's own library and Alembic use."""
 
 
-CLASSES_TO_RENAME: set[str] = set()
-FUNCTIONS_TO_RENAME: set[str] = {
-    "node/bench/servers.py: kept",
-    "node/cli/doctor.py: _tell",
-    "node/cli/init.py: _tell",
-    "node/cli/init.py: made",
-    "node/deliver/deliverer.py: owe",
-    "node/deliver/prior_studies.py: _earlier",
-    "node/deliver/query_audit.py: told",
-    "node/deliver/reconcile.py: tell",
-    "node/deliver/reports.py: _tell",
-    "node/inference/withdrawal.py: owe",
-    "node/operate/traces.py: _made",
-    "node/receive/association_slots.py: _seat",
-    "node/receive/element_walk.py: _told",
-    "node/receive/messages.py: forget",
-    "node/receive/procedure_step.py: _made",
-    "node/receive/refusals.py: _tell",
-    "node/routing/router.py: _tell",
-    "node/routing/study_decisions.py: _tell",
-    "node/spool/spool.py: forget",
-    "node/supervisor.py: tell",
-}
-
-
 def words(name: str) -> list[str]:
     """``PduStream`` and ``pdu_stream`` are pdu and stream."""
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
@@ -86,13 +61,13 @@ def definitions(kinds: tuple[type[ast.AST], ...]) -> Iterator[tuple[Path, str]]:
 def test_classes_and_modules_are_named_with_words_of_the_glossary():
     names = [*modules(), *definitions((ast.ClassDef,))]
     strange = {f"{path}: {name}" for path, name in names if name not in FOREIGN and not all(map(is_known, words(name)))}
-    assert strange - CLASSES_TO_RENAME == set()
+    assert strange == set()
 
 
 def test_functions_are_not_named_with_the_words_that_the_glossary_replaces():
     named = definitions((ast.FunctionDef, ast.AsyncFunctionDef))
     folk = {f"{path}: {name}" for path, name in named if not DENIED.isdisjoint(words(name))}
-    assert folk - FUNCTIONS_TO_RENAME == set()
+    assert folk == set()
 
 
 @pytest.mark.parametrize("word", ["tray", "seats", "books", "told", "heirs", "Door", "Ahead", "gossip"])

@@ -84,8 +84,8 @@ class Auditor:
             self._forward(self._syslog)
         return written
 
-    def _write(self, happenings: Iterable[AuditEvent]) -> int:
-        lines = [message(one, self._title) for one in happenings]
+    def _write(self, events: Iterable[AuditEvent]) -> int:
+        lines = [message(one, self._title) for one in events]
         self._trail.append(lines)
         return len(lines)
 
@@ -105,7 +105,7 @@ class Auditor:
             ended = unaudited_associations(connection, _AT_ONCE)
             transfers = [(one, transfers_of_association(connection, one.id)) for one in ended]
         us = Participant(user=self._title, roles=(m.DESTINATION,))
-        happenings = [
+        events = [
             AuditEvent(
                 event=m.INSTANCES_TRANSFERRED,
                 action="C",
@@ -119,7 +119,7 @@ class Auditor:
             for one, brought in transfers
             if brought
         ]
-        written = self._write(happenings) if happenings else 0
+        written = self._write(events) if events else 0
         if ended:
             with begin_immediate(self._engine) as connection:
                 mark_associations_audited(connection, [one.id for one in ended], at)
@@ -130,8 +130,8 @@ class Auditor:
         with self._engine.connect() as connection:
             deliveries = unaudited_deliveries(connection, _AT_ONCE)
             transfers = [(one, transfers_of_delivery(connection, one)) for one in deliveries]
-        happenings = [happening for one, sent in transfers if sent for happening in self._of_delivery(one, sent)]
-        written = self._write(happenings) if happenings else 0
+        events = [happening for one, sent in transfers if sent for happening in self._of_delivery(one, sent)]
+        written = self._write(events) if events else 0
         if deliveries:
             with begin_immediate(self._engine) as connection:
                 mark_deliveries_audited(connection, deliveries, at)
