@@ -76,7 +76,7 @@ def move(source: Path, folder: Path) -> None:
 
     Both are on one file system.
     """
-    if (source / _NAME).exists():
+    if (source / _NAME).is_file():  # the pipeline may have made anything else of that name
         folder.mkdir(parents=True, exist_ok=True)
         (source / _NAME).replace(folder / _NAME)
         for changed in (folder, folder.parent):

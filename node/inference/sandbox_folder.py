@@ -19,6 +19,7 @@ from node.inference.handover import move
 from node.inference.task import Task
 from node.isolation import READ, WRITE
 from node.spool.files import locked, new_locked
+from node.spool.remove_tree import remove_tree
 
 
 class SandboxFolder:
@@ -65,12 +66,12 @@ class SandboxFolder:
 
     def clear(self, task: Task) -> None:
         """Remove the files of a task."""
-        shutil.rmtree(self._folder / "in" / (task.job_id or "-"), ignore_errors=True)
-        shutil.rmtree(self.out / (task.job_id or "-"), ignore_errors=True)
+        remove_tree(self._folder / "in" / (task.job_id or "-"))
+        remove_tree(self.out / (task.job_id or "-"))
 
     def close(self) -> None:
         """Remove the folder after its process has ended."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_tree(self._folder)
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -113,5 +114,5 @@ def _sweep(below: Path) -> None:
     for folder in below.iterdir():
         descriptor = locked(folder)
         if descriptor is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
             os.close(descriptor)

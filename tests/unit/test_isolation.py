@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import prying
@@ -222,6 +223,39 @@ def test_a_tray_shows_the_files_of_its_jobs_and_is_swept_when_its_maker_is_gone(
     sandbox_folder.close()
     other.close()
     assert list((tmp_path / "trays").iterdir()) == []
+
+
+def test_folders_of_any_depth_and_mode_are_swept(tmp_path: Path) -> None:
+    """3,000 levels stopped the sweep: deeper than Python's stack, longer than PATH_MAX."""
+    left = tmp_path / "trays" / "of a process that was killed" / "out"
+    left.mkdir(parents=True)
+    folder = os.open(left, os.O_RDONLY)
+    for level in range(3000):
+        os.close(os.open("file", os.O_CREAT, 0, dir_fd=folder))
+        os.mkdir("deeper", dir_fd=folder)
+        inner = os.open("deeper", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+        if level % 1000 == 999:
+            os.symlink(tmp_path, "link", dir_fd=folder)
+            os.chmod("..", 0, dir_fd=folder)
+    os.close(folder)
+    (left / "deeper" / "beside" / "beside").mkdir(parents=True)
+    (tmp_path / "kept").touch()
+    sandbox_folder = SandboxFolder(tmp_path / "trays")
+    assert [path.name for path in (tmp_path / "trays").iterdir()] == [sandbox_folder.out.parent.name]
+    sandbox_folder.close()
+    assert (tmp_path / "kept").exists()
+    assert list((tmp_path / "trays").iterdir()) == []
+
+
+def test_a_folder_in_the_place_of_the_handover_is_not_taken(tmp_path: Path) -> None:
+    sandbox_folder = SandboxFolder(tmp_path / "trays")
+    one = sandbox_folder.link_task(task(tmp_path, does="none"))
+    (one.folder / "findings.npz" / "deeper").mkdir(parents=True)
+    sandbox_folder.take(replace(one, folder=tmp_path / "work"))
+    assert not (tmp_path / "work").exists()
+    sandbox_folder.close()
 
 
 def test_code_that_is_installed_in_place_can_be_read() -> None:
