@@ -7,11 +7,9 @@ import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,10 +18,10 @@ from node.config.routing import Outcome
 from node.errors import EncodeError, IdentityError, InputError, NotFoundError, error_code, not_analysed
 from node.inference.handover import Handover, load
 from node.inference.node_secret import secret_of
+from node.inference.result_storage import store_result
 from node.jobs.failure import logged_error
 from node.jobs.stage import Done, Stage, retries
 from node.ledger import JobStage
-from node.ledger.engine import now
 from node.ledger.events import EventKind, record_event
 from node.ledger.incomplete import outcome_of_incomplete
 from node.ledger.jobs import Job, SourceImage, get_job, previous_results, source_images
@@ -140,7 +138,7 @@ class Encode:
         objects = encode_failure_reports(analysis, source, self._wanted(job), stated)
         key = analysis_key(analysis, source, identity_of(stated))
         made_by = {"analysis": key, "version": analysis.version, "replaces": None}
-        rows = [keep(self._spool, job.id, one, None) | made_by for one in objects]
+        rows = [store_result(self._spool, job.id, one, None) | made_by for one in objects]
         kinds = {str(row["kind"]) for row in rows}
 
         def write(connection: Connection) -> None:
@@ -236,9 +234,9 @@ class Encode:
             except EncodeError as error:
                 fault, bad = error, error.kinds & kinds & OPTIONAL
             if fault is None or not bad:
-                rows += [keep(self._spool, job.id, o, str(fault) if fault else None) | made_by for o in objects]
+                rows += [store_result(self._spool, job.id, o, str(fault) if fault else None) | made_by for o in objects]
                 return rows, withheld, fault
-            rows += [keep(self._spool, job.id, o, str(fault)) | made_by for o in objects if o.kind in bad]
+            rows += [store_result(self._spool, job.id, o, str(fault)) | made_by for o in objects if o.kind in bad]
             logger.warning(
                 "job %s: %s withheld: %s", job.id, ", ".join(sorted(bad)), fault, exc_info=logged_error(fault)
             )
@@ -265,27 +263,6 @@ class Encode:
             if one.version > 1:
                 return Predecessor.of_repeated(files, one.version, one.replaces)
         return None
-
-
-def keep(spool: Spool, job_id: str, encoded: EncodedObject, quarantine: str | None) -> dict[str, object]:
-    """Put one object on disk; returns its ``result`` row."""
-    head = dcmread(BytesIO(encoded.data), stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
-    sop_instance_uid = str(head.file_meta.MediaStorageSOPInstanceUID)
-    stored = spool.keep_result(job_id, sop_instance_uid, encoded.data)
-    return {
-        "sop_instance_uid": sop_instance_uid,
-        "job_id": job_id,
-        "sop_class_uid": str(head.file_meta.MediaStorageSOPClassUID),
-        "transfer_syntax_uid": str(head.file_meta.TransferSyntaxUID),
-        "series_instance_uid": str(head.SeriesInstanceUID),
-        "description": encoded.description,
-        "path": stored.path,
-        "digest": stored.digest,
-        "size": stored.size,
-        "quarantine": quarantine,
-        "created_at": now(),
-        "kind": encoded.kind,
-    }
 
 
 def _readable_series(paths: list[Path]) -> SourceSeries:

@@ -9,8 +9,8 @@ from sqlalchemy import Engine
 
 from node.config.routing import Outcome
 from node.errors import NodeError
-from node.inference.encode import keep
 from node.inference.node_secret import secret_of
+from node.inference.result_storage import store_result
 from node.jobs.engine import Jobs
 from node.ledger.jobs import get_job
 from node.ledger.results import sendable_results
@@ -46,4 +46,4 @@ def retract(jobs: Jobs, engine: Engine, spool: Spool, job_id: str, reason: str) 
     paths: list[Path] = sorted(spool.absolute(path) for path, _ in results)
     note = encode_rejection(analysis, paths, reason)
     check_rejection(note, paths)
-    jobs.retract(job_id, keep(spool, job_id, note, None), reason)
+    jobs.retract(job_id, store_result(spool, job_id, note, None), reason)

@@ -9,8 +9,8 @@ from sqlalchemy import Engine
 
 from node.config.routing import Outcome
 from node.errors import GateError
-from node.inference.encode import keep
 from node.inference.node_secret import secret_of
+from node.inference.result_storage import store_result
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Job, get_job
 from node.ledger.replaced_results import give_up_note, note_kind, schedule_note, to_withdraw
@@ -56,7 +56,7 @@ class ReplacementNotes:
         except GateError as error:
             self.give_up(job_id, destination, str(error))
             return
-        row = keep(self.spool, job_id, note, None) | {"kind": note_kind(destination)}
+        row = store_result(self.spool, job_id, note, None) | {"kind": note_kind(destination)}
         with begin_immediate(self.engine) as connection:
             schedule_note(connection, job, destination, row, paths)
 
