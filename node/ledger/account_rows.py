@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from node.ledger.progress import Decision, ReceivedSeries
+from node.ledger.progress import Decision
+from node.ledger.series import Series
 from node.ledger.tables import decision, delivery_instance, instance, original, result, series
 
 
@@ -19,7 +20,7 @@ class AccountDecision(Decision):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AccountSeries(ReceivedSeries):
+class AccountSeries(Series):
     """A series with what was decided on each of its generations."""
 
     recorded: int
@@ -73,13 +74,13 @@ def account_series(connection: sa.Connection) -> tuple[AccountSeries, ...]:
     images = sa.select(*instance.c[key], sa.func.count().label("recorded")).group_by(*instance.c[key]).subquery()
     rows = connection.execute(
         sa.select(
-            *series.c[tuple(ReceivedSeries.__dataclass_fields__)],
+            *series.c[tuple(Series.__dataclass_fields__)],
             sa.func.coalesce(images.c.recorded, 0).label("recorded"),
         )
         .outerjoin(images, sa.and_(*(series.c[name] == images.c[name] for name in key)))
         .order_by(series.c.first_at)
     )
-    names = (*ReceivedSeries.__dataclass_fields__, "recorded")
+    names = (*Series.__dataclass_fields__, "recorded")
     return tuple(
         AccountSeries(
             **dict(zip(names, row, strict=True)),

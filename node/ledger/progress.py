@@ -12,6 +12,7 @@ from operator import attrgetter
 
 from node.config import FORWARD
 from node.ledger.jobs import Job
+from node.ledger.series import Series
 from node.ledger.states import ACTIVE, DecisionOutcome, DeliveryState, JobStage, JobState, SeriesState, WithoutAnalysis
 
 
@@ -138,23 +139,7 @@ class Decision:
     """``"discontinued"``: a procedure step stopped it; ``None``: the rules decided."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReceivedSeries:
-    """A series as its row says."""
-
-    study_instance_uid: str
-    series_instance_uid: str
-    modality: str
-    state: str
-    generation: int
-    """How often it has been complete."""
-    instances: int
-    """Images, as its row counts them."""
-    first_at: float
-    last_at: float
-
-
-def routing_of(series: ReceivedSeries, decision: Decision | None) -> Progress:
+def routing_of(series: Series, decision: Decision | None) -> Progress:
     """How far the router is with a series; ``decision``: on its latest generation."""
     if series.state != SeriesState.COMPLETE:
         return Progress.RECEIVING
@@ -165,7 +150,7 @@ def routing_of(series: ReceivedSeries, decision: Decision | None) -> Progress:
 class SeriesProgress:
     """A series, what was decided on it and what is made of it."""
 
-    series: ReceivedSeries
+    series: Series
     decision: Decision | None
     """On its latest generation."""
     jobs: tuple[JobProgress, ...]
@@ -237,7 +222,7 @@ def least_advanced(of: Iterable[Progress]) -> Progress:
 
 
 def project(
-    series: Sequence[ReceivedSeries],
+    series: Sequence[Series],
     decisions: Iterable[Decision],
     jobs: Iterable[Job],
     deliveries: Iterable[DeliveryProgress],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,6 +38,11 @@ def receiving_series(connection: sa.Connection) -> list[Series]:
 def series_of_study(connection: sa.Connection, study: str) -> list[Series]:
     """Every series of a study."""
     return _series(connection, series.c.study_instance_uid == study)
+
+
+def series_of_studies(connection: sa.Connection, studies: Collection[str]) -> list[Series]:
+    """Every series of some studies, in the order of their first image."""
+    return sorted(_series(connection, series.c.study_instance_uid.in_(studies)), key=attrgetter("first_at"))
 
 
 def instance_counts(connection: sa.Connection) -> dict[str, int]:

@@ -10,22 +10,21 @@ import sqlalchemy as sa
 
 from node.ledger.conflict_records import ConflictRecord, conflicts_of_study
 from node.ledger.jobs import Job, jobs_of
-from node.ledger.progress import Decision, DeliveryProgress, ReceivedSeries, StudyProgress, project
+from node.ledger.progress import Decision, DeliveryProgress, StudyProgress, project
 from node.ledger.results import Result, results_of_study
+from node.ledger.series import Series
 from node.ledger.tables import decision, delivery, delivery_instance, delivery_kind, event, instance, job, series
 
 _Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeriesRecord(ReceivedSeries):
+class SeriesRecord(Series):
     """All of a series' row."""
 
     completed_by: str | None
     """The signal, in words."""
     completed_at: float | None
-    refused_at: float | None
-    """When the node last learned that an image of it was not taken."""
     doubts: list[dict[str, Any]] | None
     """Why it is not complete yet."""
 

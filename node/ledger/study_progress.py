@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator
 import sqlalchemy as sa
 
 from node.ledger.jobs import jobs_of
-from node.ledger.progress import Decision, DeliveryProgress, ReceivedSeries, StudyProgress, project
+from node.ledger.progress import Decision, DeliveryProgress, StudyProgress, project
+from node.ledger.series import series_of_studies
 from node.ledger.states import DeliveryState
 from node.ledger.tables import decision, delivery, job, series
 
@@ -36,19 +37,13 @@ def latest_studies(connection: sa.Connection, limit: int, text: str = "") -> lis
 def progress_of(connection: sa.Connection, studies: Collection[str]) -> list[StudyProgress]:
     """How far each of ``studies`` is, in their order; without those that have no series."""
     found = project(
-        list(_series(connection, studies)),
+        series_of_studies(connection, studies),
         _decisions(connection, studies),
         jobs_of(connection, studies),
         _deliveries(connection, studies),
     )
     place = {uid: number for number, uid in enumerate(studies)}
     return sorted(found, key=lambda study: place[study.study_instance_uid])
-
-
-def _series(connection: sa.Connection, studies: Collection[str]) -> Iterator[ReceivedSeries]:
-    query = sa.select(*series.c[tuple(ReceivedSeries.__dataclass_fields__)]).order_by(series.c.first_at)
-    rows = connection.execute(query.where(series.c.study_instance_uid.in_(studies))).mappings()
-    return (ReceivedSeries(**row) for row in rows)
 
 
 def _decisions(connection: sa.Connection, studies: Collection[str]) -> Iterator[Decision]:

@@ -18,13 +18,13 @@ from node.ledger.progress import (
     DeliveryStep,
     JobProgress,
     Progress,
-    ReceivedSeries,
     SeriesProgress,
     StudyProgress,
     least_advanced,
     progress_of_job,
     project,
 )
+from node.ledger.series import Series
 from node.ledger.states import DecisionOutcome, DeliveryState, JobStage, JobState, SeriesState
 from node.operate.account.balance import balance
 from node.operate.account.rows import read
@@ -47,10 +47,10 @@ def a_delivery(
     return DeliveryProgress(job_id=job_id, destination=to, state=state, ended_at=ended_at)
 
 
-def a_series(state: str = SeriesState.COMPLETE, generation: int = 1, uid: str = "1.1") -> ReceivedSeries:
-    return ReceivedSeries(
+def a_series(state: SeriesState = SeriesState.COMPLETE, generation: int = 1, uid: str = "1.1") -> Series:
+    return Series(
         study_instance_uid="1", series_instance_uid=uid, modality="CT", state=state, generation=generation, instances=3,
-        first_at=1.0, last_at=2.0,
+        first_at=1.0, last_at=2.0, refused_at=None,
     )  # fmt: skip
 
 
