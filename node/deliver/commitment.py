@@ -1,4 +1,4 @@
-"""Storage Commitment Push Model as SCU (PS3.4 annex J): the request. The answer is ``ledger.deliveries``' business."""
+"""Storage Commitment Push Model as SCU (PS3.4 annex J): the request; ``ledger.delivery_proof`` takes the answer."""
 
 from __future__ import annotations
 

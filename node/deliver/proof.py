@@ -16,8 +16,9 @@ from node.deliver.commitment import commitment_context, request_commitment
 from node.deliver.inventory import inventory
 from node.deliver.query_audit import query_recorder
 from node.errors import DeliveryError
-from node.ledger import DeliveryState, deliveries
+from node.ledger import DeliveryState
 from node.ledger.deliveries import Claim
+from node.ledger.delivery_proof import record_query_result, record_report, record_request, withdraw_request
 from node.ledger.engine import begin_immediate, now
 from node.ledger.pending_deliveries import PendingObject, deliveries_of, instances_to_confirm, is_unanswered
 
@@ -73,7 +74,7 @@ class Proof:
         transaction_uid = generate_uid(prefix=None)
         with begin_immediate(self._engine) as connection:  # before it is sent: the answer can overtake our next step
             uids = [o.sop_instance_uid for o in owed]
-            deliveries.record_request(connection, claim.job_id, claim.destination, uids, transaction_uid)
+            record_request(connection, claim.job_id, claim.destination, uids, transaction_uid)
         try:
             with associate(
                 peer, self._config.ae.title, [commitment_context()], self._timeouts, self._on_event_report
@@ -84,7 +85,7 @@ class Proof:
                     time.sleep(_POLL_SECONDS)
         except DeliveryError:
             with begin_immediate(self._engine) as connection:
-                deliveries.withdraw_request(connection, transaction_uid)
+                withdraw_request(connection, transaction_uid)
             raise
 
     def _find(self, claim: Claim, destination: Destination) -> None:
@@ -99,7 +100,7 @@ class Proof:
         missing = sorted({one.sop_instance_uid for one in owed} - set(found))
         patience = destination.commitment_timeout_seconds
         with begin_immediate(self._engine) as connection:
-            deliveries.record_query_result(connection, claim, found, missing, now() - patience)
+            record_query_result(connection, claim, found, missing, now() - patience)
         if missing:
             raise DeliveryError(
                 f"{claim.destination}: {len(missing)} of {len(owed)} stored objects are not found there, the first is "
@@ -108,7 +109,7 @@ class Proof:
 
     def _on_event_report(self, event: evt.Event) -> tuple[int, None]:
         with begin_immediate(self._engine) as connection:
-            known = deliveries.record_report(connection, event.event_information)
+            known = record_report(connection, event.event_information)
         return (0x0000 if known else 0x0112), None  # 0112: no such SOP Instance, PS3.7 C.5.10
 
     def _state(self, claim: Claim) -> str:

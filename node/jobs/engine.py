@@ -29,6 +29,7 @@ from node.ledger import JobStage, transitions
 from node.ledger import retry_transitions as reopening
 from node.ledger.clock_steps import AHEAD_SECONDS
 from node.ledger.engine import begin_immediate, now
+from node.ledger.job_creation import create_job
 from node.ledger.jobs import Attempt, NewJob, delivered_jobs, due_attempts
 from node.log import about
 
@@ -76,7 +77,7 @@ class Jobs:
 
     def enqueue(self, connection: Connection, job: NewJob) -> bool:
         """Schedule a job inside the caller's transaction; ``False`` when it is there already."""
-        due = transitions.create_job(connection, job)
+        due = create_job(connection, job)
         self._enqueue(connection, due)
         return bool(due)
 

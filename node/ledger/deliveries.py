@@ -6,20 +6,18 @@ when there is proof that the destination keeps them all, CANCELED with its job. 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from pydicom import Dataset
 
-from node.ledger.clock_steps import passed
 from node.ledger.engine import insert_new, now
 from node.ledger.events import EventKind, record_event
 from node.ledger.pending_deliveries import statuses
 from node.ledger.states import DeliveryState
 from node.ledger.tables import delivery, delivery_instance, delivery_kind
 
-_AGAIN = {"status": None, "transaction_uid": None, "asked_at": None, "committed_at": None}
+PENDING_AGAIN = {"status": None, "transaction_uid": None, "asked_at": None, "committed_at": None}
 """What makes an instance owed again."""
 
 
@@ -88,7 +86,7 @@ def reopen_delivery(connection: sa.Connection, job_id: str, destination: str, lo
     """Owe what a destination has lost once more: a delivery that begins now."""
     for uid in lost:
         which = sa.and_(_is(delivery_instance, job_id, destination), delivery_instance.c.sop_instance_uid == uid)
-        again = {**_AGAIN, "comment": "lost by the destination"}
+        again = {**PENDING_AGAIN, "comment": "lost by the destination"}
         connection.execute(sa.update(delivery_instance).where(which).values(**again))
     fresh = {"attempt": 0, "next_at": None, "ended_at": None, "alarmed_at": None, "created_at": now(), "error": None}
     _update(connection, job_id, destination, state=DeliveryState.SCHEDULED, **fresh)
@@ -97,7 +95,7 @@ def reopen_delivery(connection: sa.Connection, job_id: str, destination: str, lo
 
 def begin_delivery(connection: sa.Connection, job_id: str, destination: str) -> Claim | None:
     """Count a new attempt; ``None``: nothing to do (confirmed, cancelled or unknown)."""
-    row = _locked(connection, job_id, destination)
+    row = locked_delivery(connection, job_id, destination)
     if row is None or row.state in (DeliveryState.CONFIRMED, DeliveryState.CANCELED):
         return None
     state = DeliveryState.STORED if row.state == DeliveryState.STORED else DeliveryState.IN_PROGRESS
@@ -119,7 +117,7 @@ def record_status(
     Returns whether the delivery is still wanted: ``False`` after a cancellation, and after a retry, which has made
     another delivery of it: then nothing is kept.
     """
-    row = _locked(connection, claim.job_id, claim.destination)
+    row = locked_delivery(connection, claim.job_id, claim.destination)
     if row is None or row.created_at != claim.since:
         return False
     key = {"job_id": claim.job_id, "destination": claim.destination, "sop_instance_uid": sop_instance_uid}
@@ -136,98 +134,9 @@ def record_status(
     return bool(row.state != DeliveryState.CANCELED)
 
 
-def record_request(
-    connection: sa.Connection, job_id: str, destination: str, sop_instance_uids: Sequence[str], transaction_uid: str
-) -> None:
-    """Keep, before it is sent, that Storage Commitment of these instances is asked for under ``transaction_uid``."""
-    values = {"transaction_uid": transaction_uid, "asked_at": now()}
-    for uid in sop_instance_uids:
-        which = sa.and_(_is(delivery_instance, job_id, destination), delivery_instance.c.sop_instance_uid == uid)
-        connection.execute(sa.update(delivery_instance).where(which).values(**values))
-
-
-def withdraw_request(connection: sa.Connection, transaction_uid: str) -> None:
-    """The peer did not take the request: ask again at the next attempt instead of waiting for an answer."""
-    connection.execute(
-        sa.update(delivery_instance)
-        .where(delivery_instance.c.transaction_uid == transaction_uid)
-        .values(transaction_uid=None, asked_at=None)
-    )
-
-
-def asked_destinations(connection: sa.Connection, transaction_uid: str) -> set[str]:
-    """Which destinations were asked for commitment under this Transaction UID."""
-    query = sa.select(delivery_instance.c.destination).where(delivery_instance.c.transaction_uid == transaction_uid)
-    return set(connection.scalars(query.distinct()))
-
-
-def record_commitment(
-    connection: sa.Connection,
-    transaction_uid: str,
-    committed: Sequence[str],
-    failed: Sequence[tuple[str, int]],
-) -> bool:
-    """Take the N-EVENT-REPORT of a Storage Commitment request (PS3.4 J.3.3).
-
-    ``committed``: SOP Instance UIDs the peer vouches for; ``failed``: those it does not, with their Failure Reason
-    (0008,1197): these are sent again. Returns whether the transaction is one of ours and still open.
-    """
-    ours = connection.execute(
-        sa.select(delivery_instance.c.job_id, delivery_instance.c.destination)
-        .where(delivery_instance.c.transaction_uid == transaction_uid)
-        .distinct()
-    ).all()
-    for job_id, destination in ours:
-        _locked(connection, job_id, destination)
-        at = now()
-        for uid in committed:
-            _answer(connection, transaction_uid, uid, {"committed_at": at})
-        for uid, reason in failed:
-            comment = f"Storage Commitment failed: {_failure(reason)}"
-            _answer(connection, transaction_uid, uid, {**_AGAIN, "comment": comment})
-        settle_delivery(connection, job_id, destination)
-    return bool(ours)
-
-
-def record_query_result(
-    connection: sa.Connection, claim: Claim, found: Sequence[str], missing: Sequence[str], sent_before: float
-) -> None:
-    """Take what a destination said when it was asked for instances.
-
-    What it holds is confirmed; what it does not hold is sent again, if it was sent before ``sent_before``. Nothing of
-    that when no attempt will come any more: another sender has ended the delivery meanwhile.
-    """
-    row = _locked(connection, claim.job_id, claim.destination)
-    if row is None or row.created_at != claim.since or row.ended_at is not None:
-        return
-    at, ours = now(), _is(delivery_instance, claim.job_id, claim.destination)
-    for uid in found:
-        which = sa.and_(ours, delivery_instance.c.sop_instance_uid == uid)
-        connection.execute(sa.update(delivery_instance).where(which).values(committed_at=at))
-    for uid in missing:
-        late = passed(delivery_instance.c.sent_at, sent_before)
-        which = sa.and_(ours, delivery_instance.c.sop_instance_uid == uid, late)
-        connection.execute(sa.update(delivery_instance).where(which).values(**_AGAIN, comment="not found there"))
-    settle_delivery(connection, claim.job_id, claim.destination)
-
-
-def record_report(connection: sa.Connection, information: Dataset) -> bool:
-    """``record_commitment`` of the Event Information of an N-EVENT-REPORT request, event type 1 or 2."""
-    committed = [_uid(item) for item in information.get("ReferencedSOPSequence") or ()]
-    failed = [
-        (_uid(item), reason if isinstance(reason := item.get("FailureReason"), int) else 0x0110)
-        for item in information.get("FailedSOPSequence") or ()
-    ]
-    return record_commitment(connection, str(information.get("TransactionUID", "")), committed, failed)
-
-
-def _uid(item: Dataset) -> str:
-    return str(item.get("ReferencedSOPInstanceUID") or "")
-
-
 def settle_delivery(connection: sa.Connection, job_id: str, destination: str) -> DeliveryState:
     """Set the state that the instances' answers give, and return it."""
-    row = _locked(connection, job_id, destination)
+    row = locked_delivery(connection, job_id, destination)
     if row is None or row.state == DeliveryState.CANCELED:
         return DeliveryState.CANCELED
     status = statuses(connection, _is(delivery, job_id, destination))[0]
@@ -254,7 +163,7 @@ def settle_delivery(connection: sa.Connection, job_id: str, destination: str) ->
 
 def postpone_delivery(connection: sa.Connection, claim: Claim, error: str, next_at: float) -> None:
     """Keep why an attempt did not finish and when the next one is due."""
-    row = _locked(connection, claim.job_id, claim.destination)
+    row = locked_delivery(connection, claim.job_id, claim.destination)
     if row is None or row.created_at != claim.since:
         return
     if settle_delivery(connection, claim.job_id, claim.destination) not in (
@@ -293,37 +202,14 @@ def cancel_deliveries(connection: sa.Connection, job_id: str) -> None:
     )
 
 
-_FAILURES = {
-    0x0110: "processing failure",
-    0x0112: "no such object instance",
-    0x0119: "class / instance conflict",
-    0x0122: "referenced SOP Class not supported",
-    0x0131: "duplicate transaction UID",
-    0x0213: "resource limitation",
-}
-"""Failure Reason (0008,1197), PS3.3 C.14.1.1."""
-
-
-def _failure(reason: int) -> str:
-    return f"0x{reason:04X} ({_FAILURES.get(reason, 'a reason the standard does not name')})"
-
-
 def _is(table: sa.Table, job_id: str, destination: str) -> sa.ColumnElement[bool]:
     return sa.and_(table.c.job_id == job_id, table.c.destination == destination)
 
 
-def _locked(connection: sa.Connection, job_id: str, destination: str) -> sa.Row[tuple[object, ...]] | None:
+def locked_delivery(connection: sa.Connection, job_id: str, destination: str) -> sa.Row[tuple[object, ...]] | None:
     """Hold the row of a delivery (PostgreSQL; SQLite has one writer), so that sender and receiver settle in turn."""
     return connection.execute(sa.select(delivery).where(_is(delivery, job_id, destination)).with_for_update()).first()
 
 
 def _update(connection: sa.Connection, job_id: str, destination: str, **values: object) -> None:
     connection.execute(sa.update(delivery).where(_is(delivery, job_id, destination)).values(**values, updated_at=now()))
-
-
-def _answer(connection: sa.Connection, transaction_uid: str, uid: str, values: Mapping[str, object]) -> None:
-    connection.execute(
-        sa.update(delivery_instance)
-        .where(delivery_instance.c.transaction_uid == transaction_uid, delivery_instance.c.sop_instance_uid == uid)
-        .values(**values)
-    )

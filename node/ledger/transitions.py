@@ -19,72 +19,15 @@ from node.config import FORWARD
 from node.config.routing import Outcome
 from node.errors import NodeError, error_code, not_analysed
 from node.ledger.deliveries import cancel_deliveries, schedule_delivery
-from node.ledger.engine import insert_new, now
+from node.ledger.engine import now
 from node.ledger.events import EventKind, record_event
-from node.ledger.incomplete import incomplete_of, outcome_of_incomplete
-from node.ledger.jobs import Attempt, Job, NewJob, Retries, delivered_jobs, due_of, get_job, is_stopped, update_job
+from node.ledger.incomplete import outcome_of_incomplete
+from node.ledger.jobs import Attempt, Job, Retries, delivered_jobs, due_of, get_job, is_stopped, update_job
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState, WithoutAnalysis
-from node.ledger.tables import delivery, event, instance, job, original, result, series
+from node.ledger.tables import delivery, event, job, result
 
 Write = Callable[[sa.Connection], None]
 """What a stage adds to the transaction that ends it."""
-
-
-def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
-    """Schedule a job; nothing is due when it is there already."""
-    forwards = new.pipeline == FORWARD
-    came = sa.select(sa.func.max(series.c.last_at)).where(
-        series.c.study_instance_uid == new.study_instance_uid,
-        series.c.series_instance_uid.in_((new.series_instance_uid, *new.companions.values())),
-    )
-    at = max(now(), connection.scalar(came) or 0.0)  # a receiver's clock may be ahead
-    incomplete, caveat = ("", "") if forwards else incomplete_of(connection, new)
-    outcome, reason = new.outcome, new.reason
-    if outcome is not None:
-        outcome, reason = outcome_of_incomplete(outcome, reason or "", incomplete)
-    row = {
-        "id": new.id,
-        "study_instance_uid": new.study_instance_uid,
-        "series_instance_uid": new.series_instance_uid,
-        "generation": new.generation,
-        "pipeline": new.pipeline,
-        "rule": new.rule,
-        "companions": dict(new.companions) or None,
-        "destinations": list(new.destinations),
-        "priority": new.priority,
-        "state": JobState.SCHEDULED,
-        "stage": JobStage.DELIVER if forwards else JobStage.INFER if new.outcome is None else JobStage.ENCODE,
-        "run": 0,
-        "attempt": 0,
-        "outcome": WithoutAnalysis.FORWARDED if forwards else outcome,
-        "reason": reason,
-        "incomplete": incomplete or None,
-        "caveat": caveat or None,
-        "created_at": at,
-        "updated_at": at,
-        "progress_at": at,
-    }
-    if not insert_new(connection, job, [row]):
-        return []
-    record_event(connection, new.id, EventKind.JOB_SCHEDULED, pipeline=new.pipeline, rule=new.rule)
-    if forwards:
-        _schedule_originals(connection, new)
-    return due_of(connection, get_job(connection, new.id))
-
-
-def _schedule_originals(connection: sa.Connection, new: NewJob) -> None:
-    """Owe the images of the series that no earlier generation has sent on as they are now."""
-    query = sa.select(sa.literal(new.id), instance.c.sop_instance_uid).where(
-        instance.c.study_instance_uid == new.study_instance_uid,
-        instance.c.series_instance_uid == new.series_instance_uid,
-        ~sa.exists().where(
-            original.c.sop_instance_uid == instance.c.sop_instance_uid,
-            original.c.job_id == job.c.id,
-            job.c.created_at >= instance.c.received_at,
-        ),
-    )
-    connection.execute(sa.insert(original).from_select(["job_id", "sop_instance_uid"], query))
-    schedule_results(connection, new.id, dict.fromkeys(new.destinations))
 
 
 def begin_attempt(connection: sa.Connection, attempt: Attempt) -> Job | None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from sqlalchemy import Engine
 
 from node.config import Destination
-from node.ledger.deliveries import asked_destinations, record_report
+from node.ledger.delivery_proof import asked_destinations, record_report
 from node.ledger.engine import begin_immediate
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.policy import Policy, plain_address

@@ -25,6 +25,7 @@ from node.ledger.commitments import (
 from node.ledger.conflicts import Pair, outdated_deliveries, pairs_to_compare, record_differences
 from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.instances import record_instances
+from node.ledger.job_creation import create_job
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.procedure_steps import NewStep, create_step, purge_steps, state_of_step, update_step
 from node.ledger.series import listed_series, receiving_series
@@ -38,7 +39,7 @@ from node.ledger.tables import (
     procedure_step,
     series,
 )
-from node.ledger.transitions import create_job, supersede_jobs
+from node.ledger.transitions import supersede_jobs
 from node.routing.completeness import Listing
 from node.routing.series_state import Known, known_of
 

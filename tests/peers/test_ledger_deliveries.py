@@ -14,6 +14,7 @@ from timeline import timeline
 from node.ledger import DeliveryState, begin_immediate, open_ledger
 from node.ledger import deliveries as d
 from node.ledger import pending_deliveries as o
+from node.ledger.delivery_proof import record_commitment, record_query_result, record_request
 from node.ledger.retry_transitions import retry_job
 from node.ledger.tables import delivery_instance, job, metadata, result
 from node.ledger.transitions import cancel_job
@@ -177,18 +178,18 @@ def test_commitment_of_every_instance_confirms(connection: sa.Connection) -> Non
     for uid in both:
         answer(connection, uid, 0)
     d.settle_delivery(connection, JOB, PACS)
-    d.record_request(connection, JOB, PACS, both, "2.25.1")
+    record_request(connection, JOB, PACS, both, "2.25.1")
     assert o.instances_to_confirm(connection, JOB, PACS, asked_before=0.0) == []
-    assert d.record_commitment(connection, "2.25.1", both[:1], [])
+    assert record_commitment(connection, "2.25.1", both[:1], [])
     assert status(connection).state == "STORED"
-    assert d.record_commitment(connection, "2.25.1", both[1:], [])
+    assert record_commitment(connection, "2.25.1", both[1:], [])
     assert status(connection).state == "CONFIRMED"
     assert d.begin_delivery(connection, JOB, PACS) is None
 
 
 def test_an_unanswered_request_is_asked_again(connection: sa.Connection) -> None:
     answer(connection, "1.2.3.1", 0)
-    d.record_request(connection, JOB, PACS, ["1.2.3.1"], "2.25.1")
+    record_request(connection, JOB, PACS, ["1.2.3.1"], "2.25.1")
     later = o.instances_to_confirm(connection, JOB, PACS, asked_before=float("inf"))
     assert [one.sop_instance_uid for one in later] == ["1.2.3.1"]
 
@@ -197,22 +198,22 @@ def test_what_the_peer_cannot_commit_is_sent_again(connection: sa.Connection) ->
     both = ["1.2.3.1", "1.2.3.2"]
     for uid in both:
         answer(connection, uid, 0)
-    d.record_request(connection, JOB, PACS, both, "2.25.1")
-    assert d.record_commitment(connection, "2.25.1", both[:1], [(both[1], 0x0112)])
+    record_request(connection, JOB, PACS, both, "2.25.1")
+    assert record_commitment(connection, "2.25.1", both[:1], [(both[1], 0x0112)])
     assert status(connection).state == "SCHEDULED"
     assert owed(connection) == [both[1]]
 
 
 def test_a_report_for_an_unknown_transaction_changes_nothing(connection: sa.Connection) -> None:
-    assert not d.record_commitment(connection, "2.25.99", ["1.2.3.1"], [])
+    assert not record_commitment(connection, "2.25.99", ["1.2.3.1"], [])
     assert status(connection).committed == 0
 
 
 def test_a_report_does_not_vouch_for_instances_outside_its_request(connection: sa.Connection) -> None:
     for uid in ("1.2.3.1", "1.2.3.2"):
         answer(connection, uid, 0)
-    d.record_request(connection, JOB, PACS, ["1.2.3.1"], "2.25.1")
-    d.record_commitment(connection, "2.25.1", ["1.2.3.1", "1.2.3.2"], [])
+    record_request(connection, JOB, PACS, ["1.2.3.1"], "2.25.1")
+    record_commitment(connection, "2.25.1", ["1.2.3.1", "1.2.3.2"], [])
     assert (status(connection).state, status(connection).committed) == ("STORED", 1)
 
 
@@ -224,7 +225,7 @@ def test_a_sender_that_a_retry_overtook_may_say_nothing(connection: sa.Connectio
         retry_job(connection, JOB, stage)
         assert not d.record_status(connection, overtaken, "1.2.3.1", status=0, comment="")
         d.postpone_delivery(connection, overtaken, "down", 99.0)
-        d.record_query_result(connection, overtaken, ["1.2.3.1"], ["1.2.3.2"], 1e12)
+        record_query_result(connection, overtaken, ["1.2.3.1"], ["1.2.3.2"], 1e12)
         assert connection.scalar(sa.select(sa.func.count()).select_from(delivery_instance)) == 0
         assert len(owed(connection)) == rows
         assert all(one.error is None for one in o.all_deliveries(connection))
@@ -235,10 +236,10 @@ def test_what_is_found_is_confirmed_and_what_is_not_there_in_time_is_sent_again(
     assert begun is not None
     for uid in ("1.2.3.1", "1.2.3.2"):
         answer(connection, uid, 0)
-    d.record_query_result(connection, begun, ["1.2.3.1"], ["1.2.3.2"], sent_before=0.0)
+    record_query_result(connection, begun, ["1.2.3.1"], ["1.2.3.2"], sent_before=0.0)
     assert (status(connection).state, status(connection).committed) == ("STORED", 1)
-    d.record_query_result(connection, begun, [], ["1.2.3.2"], sent_before=1e12)
+    record_query_result(connection, begun, [], ["1.2.3.2"], sent_before=1e12)
     assert (status(connection).state, owed(connection)) == ("SCHEDULED", ["1.2.3.2"])
     answer(connection, "1.2.3.2", 0)
-    d.record_query_result(connection, begun, ["1.2.3.2"], [], sent_before=0.0)
+    record_query_result(connection, begun, ["1.2.3.2"], [], sent_before=0.0)
     assert status(connection).state == "CONFIRMED"

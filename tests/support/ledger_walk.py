@@ -9,14 +9,10 @@ from pydicom import Dataset
 
 from node.config import Config
 from node.ledger import ACTIVE, JobStage, begin_immediate, open_ledger
-from node.ledger.deliveries import (
-    begin_delivery,
-    record_commitment,
-    record_request,
-    record_status,
-    settle_delivery,
-)
+from node.ledger.deliveries import begin_delivery, record_status, settle_delivery
+from node.ledger.delivery_proof import record_commitment, record_request
 from node.ledger.instances import Receipt, record_instances
+from node.ledger.job_creation import create_job
 from node.ledger.jobs import Attempt, Job, NewJob, Retries, due_of, get_job, list_jobs
 from node.ledger.pending_deliveries import instances_to_confirm, instances_to_store
 from node.ledger.retry_transitions import retry_job
@@ -24,7 +20,6 @@ from node.ledger.tables import decision, series
 from node.ledger.transitions import (
     begin_attempt,
     cancel_job,
-    create_job,
     fail_attempt,
     finish_attempt,
     record_outcome,

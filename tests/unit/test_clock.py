@@ -21,6 +21,7 @@ from node.jobs.heartbeat import Heartbeat, Pace
 from node.jobs.stage import Stage
 from node.ledger import JobStage, commitments, deliveries
 from node.ledger import pending_deliveries as owed
+from node.ledger.delivery_proof import record_query_result, record_request
 from node.ledger.engine import begin_immediate, now, open_ledger
 from node.ledger.jobs import Job, Retries, get_job, source_paths
 from node.ledger.tables import association, commitment, delivery_instance, executor, job, metadata, series
@@ -98,13 +99,13 @@ def test_proof_that_was_asked_for_tomorrow_is_asked_for_again(tmp_path: Path) ->
         uids = [one.sop_instance_uid for one in owed.instances_to_store(connection, job.id, "pacs")]
         for uid in uids:
             deliveries.record_status(connection, claim, uid, status=0x0000, comment="")
-        deliveries.record_request(connection, job.id, "pacs", uids, "1.2")
+        record_request(connection, job.id, "pacs", uids, "1.2")
     asked_before = now() - 600.0
     for late in (False, True):
         with begin_immediate(node.engine) as connection:
             assert owed.is_unanswered(connection, job.id, "pacs", asked_before) == late
             assert len(owed.instances_to_confirm(connection, job.id, "pacs", asked_before)) == late * len(uids)
-            deliveries.record_query_result(connection, claim, [], uids, asked_before)
+            record_query_result(connection, claim, [], uids, asked_before)
             statuses = set(connection.scalars(sa.select(delivery_instance.c.status)))
         assert statuses == ({None} if late else {0x0000})
         set_back(node.engine, DAY)

@@ -11,7 +11,8 @@ from ledger_walk import CONFIG, Walk
 
 from node.ledger import ACTIVE, begin_immediate
 from node.ledger.circuits import close, record_failure, wait_if_open
-from node.ledger.deliveries import Claim, begin_delivery, postpone_delivery, record_query_result, record_status
+from node.ledger.deliveries import Claim, begin_delivery, postpone_delivery, record_status
+from node.ledger.delivery_proof import record_query_result
 from node.ledger.jobs import due_of, get_job, list_jobs
 from node.ledger.pending_deliveries import (
     all_deliveries,

@@ -14,6 +14,7 @@ from timeline import timeline
 from node.errors import NodeError, NotFoundError, not_analysed
 from node.ledger import JobStage, open_ledger
 from node.ledger.deliveries import begin_delivery, postpone_delivery
+from node.ledger.job_creation import create_job
 from node.ledger.jobs import Attempt, Job, NewJob, Retries, due_attempts, due_of, get_job, list_jobs, source_paths
 from node.ledger.retry_transitions import retry_job
 from node.ledger.tables import delivery, delivery_instance, instance, result
@@ -22,7 +23,6 @@ from node.ledger.transitions import (
     begin_attempt,
     cancel_job,
     complete_delivered,
-    create_job,
     fail_attempt,
     finish_attempt,
     record_outcome,

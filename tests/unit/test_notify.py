@@ -21,10 +21,10 @@ from node.config import Config
 from node.ledger import begin_immediate, open_ledger
 from node.ledger.circuits import close, record_failure
 from node.ledger.engine import now
+from node.ledger.job_creation import create_job
 from node.ledger.jobs import NewJob
 from node.ledger.operator_switches import pause_destination, stop_pipeline
 from node.ledger.tables import executor, job, series
-from node.ledger.transitions import create_job
 from node.operate.alerts import current_alerts
 from node.operate.notify import Notifier
 from node.spool import Spool

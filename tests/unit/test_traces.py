@@ -16,16 +16,10 @@ from node.config import Config, parse
 from node.errors import ConfigError
 from node.ledger import JobStage, begin_immediate, open_ledger
 from node.ledger.deliveries import begin_delivery
+from node.ledger.job_creation import create_job
 from node.ledger.jobs import Attempt, NewJob, Retries
 from node.ledger.tables import series
-from node.ledger.transitions import (
-    begin_attempt,
-    create_job,
-    fail_attempt,
-    finish_attempt,
-    record_outcome,
-    schedule_results,
-)
+from node.ledger.transitions import begin_attempt, fail_attempt, finish_attempt, record_outcome, schedule_results
 from node.operate.traces import Tracer
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
