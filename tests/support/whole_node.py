@@ -214,8 +214,8 @@ Modality = ["CT", "MR"]
 @contextmanager
 def whole_node(folder: Path, destination_port: int, **options: Any) -> Iterator[WholeNode]:
     running = WholeNode(folder, destination_port, **options)
-    running.start()
     try:
+        running.start()
         yield running
     finally:
         running.kill()

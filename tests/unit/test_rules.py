@@ -7,6 +7,7 @@ import re
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset
@@ -17,7 +18,7 @@ from node.config import Companion, PriorTable, Rule, parse
 from node.config.condition import parse_condition
 from node.config.routing import PREFERENCES
 from node.errors import ConfigError
-from node.routing.rules import Decision, Origin, decide
+from node.routing.rules import Decision, Origin, decide, sum_up
 
 TABLES = '[pipelines.p]\n[pipelines.q]\n[destinations.a]\ntitle = "A"\nhost = "h"\nport = 1\n'
 TABLES += '[destinations.b]\ntitle = "B"\nhost = "h"\nport = 2\n'
@@ -303,3 +304,25 @@ def test_every_key_of_a_rule_and_every_preference_is_on_the_page():
         assert re.search(rf"\b{key}\b", page), key
     for word in PREFERENCES:
         assert f'`"{word}"`' in page
+
+
+COMPANION = {"rule": "r0", "matched": True, "companion": "t1c", "chosen": None, "pipelines": ["p"]}
+ANOTHER = {**COMPANION, "companion": "b"}
+OWN = {"rule": "r1", "matched": True, "chosen": True, "pipelines": ["p"]}
+
+
+@pytest.mark.parametrize(
+    ("trace", "outcome", "reason"),
+    [
+        ([], "ignored", "no rule matches"),
+        ([{**OWN, "matched": False}], "ignored", "no rule matches"),
+        ([COMPANION, ANOTHER], "ignored", "only looked at with others: 't1c' of 'r0', 'b' of 'r0'"),
+        ([COMPANION, OWN], "routed", "matches 'r1'"),
+        ([OWN, {**OWN, "rule": "r2"}], "routed", "matches 'r1', 'r2'"),
+        ([COMPANION, {**OWN, "chosen": None}], "waiting", "for other series of the study, by 'r1'"),
+        ([{**OWN, "chosen": False}], "ignored", "another series of the study was chosen by 'r1'"),
+        ([{**OWN, "chosen": False, "pipelines": []}], "ignored", "it would only be sent back to where it came from"),
+    ],
+)  # fmt: skip
+def test_a_decision_says_in_words_what_its_trace_holds(trace: list[dict[str, Any]], outcome: str, reason: str):
+    assert sum_up(trace) == (outcome, reason)
