@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from node.deliver import echo
 from node.errors import NodeError
 from node.inference.plugins import load_pipeline
 from node.service import open_storage
+from node.spool.free_space import space_of
 from node.tls import server_context
 
 SLOW_SYNC_SECONDS = 0.05
@@ -97,9 +97,9 @@ def _storage(config: Config) -> Check:
         os.fsync(file.fileno())
     seconds = time.perf_counter() - started
     probe.unlink()
-    free = shutil.disk_usage(folder).free / 2**30
-    found = f"{folder}: {free:.0f} GiB free, one sync takes {seconds * 1000:.1f} ms"
-    if free <= config.storage.min_free_gib:
+    space = space_of(folder)
+    found = f"{folder}: {space.free_gib:.0f} GiB free, one sync takes {seconds * 1000:.1f} ms"
+    if space.is_below(config.storage.min_free_gib):
         remedy = (
             f"free space, or lower [storage] min_free_gib (now {config.storage.min_free_gib:g}): images are refused"
         )

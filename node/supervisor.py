@@ -20,6 +20,7 @@ from node.errors import NodeError
 from node.listening import Listening
 from node.process.children import descriptor_environment
 from node.process.service_manager import notify
+from node.retry_delay import retry_delay
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ class _Child:
     ready: bool = False
     beat: float = 0.0
     restart_at: float = 0.0
-    delay: float = FIRST_RESTART_SECONDS
+    failures: int = 0
+    """In a row: since it was ready."""
     deadline: float = 0.0
     """Of a process that was told to end: when it is told again, less kindly."""
 
@@ -74,7 +76,7 @@ class _Child:
                 return
             self.beat = time.monotonic()
             if "READY=1" in words:
-                self.ready, self.delay = True, FIRST_RESTART_SECONDS
+                self.ready, self.failures = True, 0
 
     def status(self) -> int | None:
         """How it ended, ``None`` while it runs; one that hangs is killed."""
@@ -194,9 +196,10 @@ class Supervisor:
             if at >= child.restart_at:
                 child.start()
         elif (code := child.status()) is not None:
-            logger.error("%s ended with status %s; starting it again in %g s", child.role, code, child.delay)
-            child.process, child.ready, child.restart_at = None, False, at + child.delay
-            child.delay = min(child.delay * 2, LAST_RESTART_SECONDS)
+            child.failures += 1
+            delay = retry_delay(child.failures, FIRST_RESTART_SECONDS, LAST_RESTART_SECONDS)
+            logger.error("%s ended with status %s; starting it again in %g s", child.role, code, delay)
+            child.process, child.ready, child.restart_at = None, False, at + delay
 
     def _retire(self) -> None:
         """Tell the replaced to finish when their successors are ready, and see them off."""

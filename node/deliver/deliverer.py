@@ -29,6 +29,7 @@ from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import REJECTION
 from node.ledger.pending_deliveries import PendingObject, instances_to_store, is_stored
 from node.ledger.replaced_results import note_kind
+from node.retry_delay import retry_delay
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ class Deliverer:
             longest = destination.max_retry_seconds
             if isinstance(error, _RefusedError) and error.for_good:
                 longest = max(longest, REFUSED_SECONDS)
-            delay = min(longest, destination.first_retry_seconds * 2.0 ** min(claim.attempt - 1, 60))
+            delay = retry_delay(claim.attempt, destination.first_retry_seconds, longest)
             with begin_immediate(self._engine) as connection:
                 deliveries.postpone_delivery(connection, claim, str(error), now() + delay)
             if isinstance(error, UnreachableError):

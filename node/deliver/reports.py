@@ -26,6 +26,7 @@ from node.ledger.commitments import (
     report,
 )
 from node.ledger.engine import begin_immediate
+from node.retry_delay import retry_delay
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Reports:
                 if at - of.asked_at > GIVE_UP_SECONDS:
                     end_transaction(connection, *key, error=str(error))
                 else:
-                    delay = min(FIRST_RETRY_SECONDS * 2.0 ** min(of.attempt, 60), LAST_RETRY_SECONDS)
+                    delay = retry_delay(of.attempt + 1, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)
                     postpone_transaction(connection, *key, str(error), at + delay)
             return False
         with begin_immediate(self._engine) as connection:

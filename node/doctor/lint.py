@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import shutil
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 from node.check import Check
 from node.config import Config, Rule, parse_condition
+from node.spool.free_space import space_of
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _NAME = "configuration"
@@ -131,7 +131,7 @@ def _doors(config: Config) -> Iterator[Check]:
 
 
 def _disk(config: Config) -> Iterator[Check]:
-    total = shutil.disk_usage(config.storage.folder).total / 2**30 if config.storage.folder.exists() else None
+    total = space_of(config.storage.folder).total / 2**30 if config.storage.folder.exists() else None
     if total is not None and config.storage.min_free_gib >= total:
         yield Check(
             name="storage",

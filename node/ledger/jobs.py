@@ -14,6 +14,7 @@ from node.ledger.clock_steps import passed
 from node.ledger.engine import now
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState
 from node.ledger.tables import delivery, instance, job, result, stopped
+from node.retry_delay import retry_delay
 
 REJECTION = "rejection"
 """Kind of result that withdraws others; a destination's name may follow."""
@@ -113,7 +114,7 @@ class Retries:
 
     def delay(self, failed: int) -> float:
         """Seconds to wait after ``failed`` failed attempts; doubled each time."""
-        return float(min(self.first_seconds * 2.0 ** min(failed - 1, 60), self.max_seconds))
+        return retry_delay(failed, self.first_seconds, self.max_seconds)
 
 
 def get_job(connection: sa.Connection, job_id: str) -> Job:

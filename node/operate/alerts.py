@@ -51,9 +51,9 @@ def current_alerts(config: Config, connection: sa.Connection, spool: Spool, at: 
         for name, changed in drifted.items()
         if changed
     }
-    free, least = spool.free_gib(), config.storage.min_free_gib
-    if free < least * wanted.disk_factor:
-        found["disk"] = f"{free:.1f} GiB are free; images are refused below {least:g} GiB"
+    space, least = spool.space(), config.storage.min_free_gib
+    if space.is_below(least * wanted.disk_factor):
+        found["disk"] = f"{space.free_gib:.1f} GiB are free; images are refused below {least:g} GiB"
     if rowless := spool.without_row(ROWLESS_SECONDS):
         found["rows"] = (
             f"{rowless} received images have no row in the ledger and are not analysed; the receiver's log says why"

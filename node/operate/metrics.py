@@ -51,7 +51,7 @@ class _Ledger:
     def collect(self) -> Iterator[Metric]:
         at = now()
         disk = _gauge("disk_free_bytes", "Free space of the storage folder")
-        disk.add_metric([], self.spool.free_gib() * 2**30)
+        disk.add_metric([], self.spool.space().free)
         yield disk
         low = _gauge("disk_refused_below_bytes", "Images are refused below this much free space")
         low.add_metric([], self.config.storage.min_free_gib * 2**30)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from node.ledger.pending_deliveries import overdue_deliveries
 from node.ledger.progress import StudyProgress
 from node.ledger.states import ConflictKind
 from node.ledger.study_progress import latest_studies, progress_of
+from node.spool.free_space import space_of
 
 ALIVE_SECONDS = 30.0
 
@@ -55,7 +55,7 @@ def status(engine: sa.Engine, folder: Path, studies: int = 20) -> dict[str, Any]
             "down": [asdict(one) | {"paused": one.paused} for one in circuits(connection) if one.opened_at is not None],
             "quarantined": quarantined_count(connection),
             "processes": by_role(connection),
-            "free_gib": round(shutil.disk_usage(folder).free / 2**30, 1),
+            "free_gib": round(space_of(folder).free_gib, 1),
             "studies": [_study(study) for study in latest],
         }
 

@@ -28,6 +28,7 @@ from node.ledger.association_endings import Ending
 from node.ledger.associations import close_associations
 from node.ledger.engine import begin_immediate, now
 from node.ledger.instances import Receipt, record_instances, try_row
+from node.retry_delay import retry_delay
 from node.spool import Draft
 
 LOGGER = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ class RowWriter:
             failures += 1
             if last and failures >= _LAST_TRIALS:
                 return
-            self._hurry.wait(min(_FIRST_PAUSE_SECONDS * 2.0 ** (failures - 1), _LAST_PAUSE_SECONDS))
+            self._hurry.wait(retry_delay(failures, _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS))
 
     def _gather(self) -> bool:
         """Take the next batch; whether it is the last one.
@@ -209,7 +210,7 @@ class RowWriter:
     def _refuse(self, refused: _Refused, error: Exception) -> None:
         """Set a row aside, in the order in which they are due."""
         failures = refused.failures + 1
-        seconds = min(_FIRST_PAUSE_SECONDS * 2.0**failures, _LAST_RETRY_SECONDS)
+        seconds = retry_delay(failures + 1, _FIRST_PAUSE_SECONDS, _LAST_RETRY_SECONDS)
         trace = None if isinstance(error, SQLAlchemyError) else error
         path = refused.row.receipt.path
         LOGGER.error("%s: the ledger refuses its row, tried again in %g s: %s", path, seconds, error, exc_info=trace)

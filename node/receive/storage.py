@@ -82,9 +82,9 @@ class Storage:
 
     def no_space(self) -> Refusal | None:
         """Whether the disk is too full for another byte."""
-        free = self._spool.free_gib()
-        if free < self._min_free_gib:
-            return Refusal(OUT_OF_RESOURCES, f"disk: {free:.2f} GiB free, limit {self._min_free_gib:g} GiB")
+        space = self._spool.space()
+        if space.is_below(self._min_free_gib):
+            return Refusal(OUT_OF_RESOURCES, f"disk: {space.free_gib:.2f} GiB free, limit {self._min_free_gib:g} GiB")
         self._space_seen_at = time.monotonic()
         return None
 

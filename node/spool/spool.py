@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 from node.errors import InputError, PlatformError
 from node.spool.digest import digest_of
 from node.spool.files import Draft, locked, new_locked, same_dataset, sync_folder
+from node.spool.free_space import Space, space_of
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -146,10 +147,9 @@ class Spool:
         """The path of a kept file from its ledger row."""
         return self.folder / path
 
-    def free_gib(self) -> float:
-        """Space that an unprivileged process may still use, GiB."""
-        space = os.statvfs(self.folder)
-        return space.f_bavail * space.f_frsize / 2**30
+    def space(self) -> Space:
+        """Space of the file system that keeps the files."""
+        return space_of(self.folder)
 
     def sweep(self, rescue: Callable[[list[Path]], Collection[Path]]) -> int:
         """Delete temporaries whose writer is gone; return how many. Safe while other processes write.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date
@@ -60,7 +59,7 @@ def stream(context: AppContext, user_request: UserRequest) -> Response:
 def storage(context: AppContext, user_request: UserRequest) -> Response:
     """Show disk space, retention, conflicts and quarantined results."""
     folder = context.config.storage.folder
-    disk = shutil.disk_usage(folder)
+    disk = context.spool.space()
     since = now() - 86400
     with context.engine.connect() as connection:
         received, results = received_files(connection), result_files(connection)

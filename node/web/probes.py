@@ -40,9 +40,11 @@ def faults_of(context: AppContext) -> list[str]:
     with context.engine.connect() as connection:
         roles = by_role(connection)
     faults = [f"no {role} is alive" for role in ("worker", "sender") if not roles.get(role)]
-    free = context.spool.free_gib()
-    if free <= context.config.storage.min_free_gib:
-        faults.append(f"{free:.1f} GiB free, images are refused below {context.config.storage.min_free_gib:g} GiB")
+    space = context.spool.space()
+    if space.is_below(context.config.storage.min_free_gib):
+        faults.append(
+            f"{space.free_gib:.1f} GiB free, images are refused below {context.config.storage.min_free_gib:g} GiB"
+        )
     return faults
 
 

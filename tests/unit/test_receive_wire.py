@@ -309,7 +309,7 @@ def test_a_fault_of_the_node_at_the_command_is_answered_after_the_data_set(
 
     with associated(node) as opened:
         with monkeypatch.context() as patched:
-            patched.setattr(Spool, "free_gib", broken)
+            patched.setattr(Spool, "space", broken)
             opened.sendall(p_data(COMMAND, c_store(UID)) + p_data(MORE, DATA) + p_data(LAST, b""))
             assert status(answer(opened)) == 0x0110
         opened.sendall(p_data(COMMAND, c_store(UID)) + p_data(LAST, DATA))

@@ -239,4 +239,4 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_free_space_is_that_of_its_file_system(spool: Spool) -> None:
     space = os.statvfs(spool.folder)
-    assert spool.free_gib() == pytest.approx(space.f_bavail * space.f_frsize / 2**30, abs=1.0)
+    assert spool.space().free_gib == pytest.approx(space.f_bavail * space.f_frsize / 2**30, abs=1.0)
