@@ -23,7 +23,7 @@ class Answer:
     lost: bool = False
     """Nothing more can be sent now."""
     sent: Sent | None = None
-    """What was sent, where it is not the file as it is kept."""
+    """A transcoded object that was sent in place of the stored file."""
     not_negotiated: bool = False
     """It was not sent: the peer accepted no presentation context for it."""
 

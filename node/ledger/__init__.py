@@ -1,4 +1,4 @@
-"""The ledger: what was received, what is owed, what was confirmed (SQLAlchemy Core; SQLite or PostgreSQL)."""
+"""The ledger: received instances, decisions, jobs and deliveries (SQLAlchemy Core; SQLite or PostgreSQL)."""
 
 from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.states import (

@@ -1,4 +1,4 @@
-"""How associations ended: a sender that broke off may have had more images."""
+"""Association endings: an aborted sender may have had more images."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ BROKEN = (
 
 
 class Ending(NamedTuple):
-    """How one association ended, and in the middle of what."""
+    """How one association ended, and during which message."""
 
     how: AssociationEnding
     amid: EndingPoint | None = None
 
 
 class BrokenOff(NamedTuple):
-    """An association that brought images of a series and was not released."""
+    """An association that sent images of a series and was not released."""
 
     calling_ae: str
     ending: Ending
@@ -36,7 +36,7 @@ class BrokenOff(NamedTuple):
 
 
 def broken_off(connection: sa.Connection, study_uid: str, series_uid: str) -> list[BrokenOff]:
-    """Associations that brought images of a series and broke off, and whose caller has not come back since.
+    """Return associations that sent images of a series and aborted, and whose caller has not resumed.
 
     It has when a later association of the same caller brought images of the series, new or again, and ended well.
     """

@@ -71,7 +71,7 @@ def senders_of(connection: sa.Connection, study_instance_uid: str, series_instan
 
 
 def equipment_of(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str = "") -> str:
-    """The device that sent a study, or one series of it; "" when there were several, or when none is known."""
+    """Return the device that sent a study or series; "" when there were several or it is unknown."""
     device = sa.func.coalesce(sa.func.nullif(association.c.equipment, ""), association.c.peer_address)
     of = instance.c.study_instance_uid == study_instance_uid
     if series_instance_uid:

@@ -1,4 +1,4 @@
-"""What the audit trail is to tell and no other table holds: starts, stops, logins, refusals, acts, questions."""
+"""Audit events that no other table holds: starts, stops, logins, refusals, operator actions, queries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from node.ledger.tables import notice
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What this node asked another one; its notice lasts until the audit trail has told of it."""
+    """A query of this node to another system, kept until it is in the audit trail."""
 
     about: str
     """SOP Class UID of the query, or the address of a QIDO-RS request."""
@@ -35,7 +35,7 @@ What = Literal["start", "stop", "login", "failed login", "logout", "refused", "a
 
 
 def give_notice(engine: sa.Engine, what: What, *, who: str, address: str = "", detail: str = "") -> None:
-    """Leave a line for the audit trail, which takes it away."""
+    """Record an event for the audit trail, which removes it."""
     with begin_immediate(engine) as connection:
         row = {"at": now(), "what": what, "who": who, "address": address, "detail": detail}
         connection.execute(sa.insert(notice).values(row))

@@ -1,4 +1,4 @@
-"""The circuit of each destination: open after failures in a row to reach it, closed when it answers a probe.
+"""Circuits: one per destination, open after repeated connection failures, closed when a probe succeeds.
 
 While it is open the deliveries wait, and one probe at a time asks for all of them, whichever process makes it.
 """
@@ -19,7 +19,7 @@ FAILURES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Circuit:
-    """A destination that could not be reached lately."""
+    """A destination with recent connection failures."""
 
     destination: str
     failures: int
@@ -32,12 +32,12 @@ class Circuit:
 
     @property
     def paused(self) -> bool:
-        """Its deliveries wait for people, and for no probe."""
+        """Whether its deliveries wait for an operator, not for a probe."""
         return self.opened_at is not None and self.probe_at is None
 
 
 def circuits(connection: sa.Connection) -> list[Circuit]:
-    """Every destination with a failure since it was last reached, by name."""
+    """Return every destination with failures since it was last reached, by name."""
     rows = connection.execute(sa.select(circuit).order_by(circuit.c.destination)).mappings()
     return [Circuit(**row) for row in rows]
 
@@ -54,12 +54,12 @@ def record_failure(connection: sa.Connection, destination: str, error: str, at: 
 
 
 def reset_failures(connection: sa.Connection, destination: str) -> None:
-    """A delivery reached the destination. An open circuit stays: only a probe closes it, for all that wait."""
+    """Reset the failure count after a successful delivery. An open circuit stays open until a probe closes it."""
     connection.execute(sa.delete(circuit).where(circuit.c.destination == destination, circuit.c.opened_at.is_(None)))
 
 
 def close(connection: sa.Connection, destination: str) -> None:
-    """The destination answers: what waits for it is due now."""
+    """Close the circuit and make pending deliveries due now."""
     connection.execute(sa.delete(circuit).where(circuit.c.destination == destination))
     waiting = sa.and_(delivery.c.destination == destination, delivery.c.next_at.is_not(None))
     connection.execute(sa.update(delivery).where(waiting).values(next_at=now(), error=None))

@@ -1,4 +1,4 @@
-"""A clock that was set back: moments that the ledger knows lie ahead then, and nobody may wait for them again."""
+"""Clock steps: recorded times lie in the future after the clock is set back, and must not be waited for."""
 
 from __future__ import annotations
 

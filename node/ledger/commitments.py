@@ -1,4 +1,4 @@
-"""Storage Commitment that peers ask of this node (PS3.4 annex J): what was answered, and whether they know it.
+"""Storage Commitment requests to this node (PS3.4 annex J): answers and their delivery.
 
 A transaction is SCHEDULED until its requester took the report (COMPLETED) or it was given up (CANCELED).
 """
@@ -22,7 +22,7 @@ _CHUNK = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """What the ledger says of an instance."""
+    """An instance as recorded in the ledger."""
 
     sop_class_uid: str
     path: str
@@ -41,7 +41,7 @@ class Named:
 
 @dataclass(frozen=True, kw_only=True)
 class Transaction:
-    """A request whose requester has not taken the answer yet."""
+    """A request whose answer is not yet delivered."""
 
     calling_ae: str
     transaction_uid: str
@@ -99,7 +99,7 @@ def record_transaction(
 
 
 def due_transactions(connection: sa.Connection, at: float) -> list[Transaction]:
-    """Whose requester must be told now, oldest first."""
+    """Return requests whose answer is due, oldest first."""
     query = (
         sa.select(*commitment.c[tuple(Transaction.__dataclass_fields__)])
         .where(
@@ -161,7 +161,7 @@ def requests_of_series(connection: sa.Connection, study: str, series: str) -> li
 
 
 def end_transaction(connection: sa.Connection, calling_ae: str, transaction_uid: str, error: str | None = None) -> None:
-    """The requester took the report, or, with an ``error``, it is given up."""
+    """End a request: the report was accepted or, with an ``error``, given up."""
     values = {
         "state": CommitmentState.CANCELED if error else CommitmentState.COMPLETED,
         "next_at": None,
@@ -174,13 +174,13 @@ def end_transaction(connection: sa.Connection, calling_ae: str, transaction_uid:
 def postpone_transaction(
     connection: sa.Connection, calling_ae: str, transaction_uid: str, error: str, next_at: float
 ) -> None:
-    """The requester could not be told; try again at ``next_at``."""
+    """Postpone a report that could not be delivered until ``next_at``."""
     values = {"attempt": commitment.c.attempt + 1, "error": error, "next_at": next_at, "updated_at": now()}
     connection.execute(sa.update(commitment).where(_is(commitment, calling_ae, transaction_uid)).values(**values))
 
 
 def purge_transactions(connection: sa.Connection, ended_before: float) -> None:
-    """Delete what ended so long ago."""
+    """Delete requests that ended before a time."""
     old = sa.and_(commitment.c.state != CommitmentState.SCHEDULED, commitment.c.updated_at < ended_before)
     for row in connection.execute(sa.select(commitment.c.calling_ae, commitment.c.transaction_uid).where(old)).all():
         for table in (commitment_instance, commitment):

@@ -1,4 +1,4 @@
-"""Instances that came again with another file: what changed, and what was sent under an identity that is no more."""
+"""Conflicts: instances received again with different bytes, and results sent under an outdated identity."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Outdated:
-    """A delivery of results that name an identity which their images no longer have."""
+    """A delivery of results with an outdated identity."""
 
     study_instance_uid: str
     series_instance_uid: str
@@ -86,7 +86,7 @@ def conflicts_of_series(connection: sa.Connection, study: str, series: str) -> l
 
 
 def pairs_to_compare(connection: sa.Connection, limit: int = 200) -> list[Pair]:
-    """The oldest conflicts of which nobody has said yet what changed."""
+    """Return the oldest conflicts that are not classified yet."""
     query = (
         sa.select(
             conflict.c.sop_instance_uid,
@@ -147,7 +147,7 @@ def begun_meanwhile(connection: sa.Connection) -> list[tuple[str, str, str]]:
 
 
 def hold(connection: sa.Connection, study: str, series: str, changed: str) -> None:
-    """Stop what is being made of a series under an identity that is being corrected."""
+    """Hold the jobs of a series whose identity is being corrected."""
     theirs = sa.and_(job.c.study_instance_uid == study, job.c.series_instance_uid == series)
     reason = f"its images came again with other {changed}; when all of them have, the new identity counts"
     cancel_active(connection, theirs, reason)

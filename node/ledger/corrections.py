@@ -1,4 +1,4 @@
-"""Series that came again as a whole with another identity: the new files count, and the series is complete anew.
+"""Corrections: series received again completely with a new identity replace the old files.
 
 Rows change places, files stay where they are. A ledger that is rebuilt from the files comes to the same end.
 """
@@ -37,7 +37,7 @@ def corrected_series(connection: sa.Connection) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class HalfCorrected:
-    """A series of which some images have another identity by now, and an analysis that waits for the others."""
+    """A series of which only some images have the new identity, with an analysis that waits for the others."""
 
     study_instance_uid: str
     series_instance_uid: str

@@ -23,7 +23,7 @@ PENDING_AGAIN = {"status": None, "transaction_uid": None, "asked_at": None, "com
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """The right of one attempt to report on one delivery. A retry makes a new delivery, of which it may say nothing."""
+    """The claim of one attempt on one delivery. It is void for the new delivery that a retry makes."""
 
     job_id: str
     destination: str
@@ -34,7 +34,7 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """What was sent, where it is not the file as it is kept."""
+    """A transcoded object that was sent in place of the stored file."""
 
     transfer_syntax_uid: str
     digest: str
@@ -44,7 +44,7 @@ class Sent:
 def schedule_delivery(
     connection: sa.Connection, job_id: str, destination: str, kinds: Collection[str] | None = None
 ) -> None:
-    """Owe the job's results of some kinds (``None``: all) to a destination; again after new results.
+    """Schedule delivery of the job's results of some kinds (``None``: all); again after new results.
 
     Harmless when nothing is new.
     """
@@ -83,7 +83,7 @@ def delete_deliveries(connection: sa.Connection, job_id: str, destinations: Coll
 
 
 def reopen_delivery(connection: sa.Connection, job_id: str, destination: str, lost: Sequence[str]) -> None:
-    """Owe what a destination has lost once more: a delivery that begins now."""
+    """Reopen a delivery for objects that the destination has lost."""
     for uid in lost:
         which = sa.and_(_is(delivery_instance, job_id, destination), delivery_instance.c.sop_instance_uid == uid)
         again = {**PENDING_AGAIN, "comment": "lost by the destination"}
@@ -162,7 +162,7 @@ def settle_delivery(connection: sa.Connection, job_id: str, destination: str) ->
 
 
 def postpone_delivery(connection: sa.Connection, claim: Claim, error: str, next_at: float) -> None:
-    """Keep why an attempt did not finish and when the next one is due."""
+    """Record why an attempt did not finish and when the next one is due."""
     row = locked_delivery(connection, claim.job_id, claim.destination)
     if row is None or row.created_at != claim.since:
         return
@@ -194,7 +194,7 @@ def mark_overdue(connection: sa.Connection, destination: str, late: Collection[s
 
 
 def cancel_deliveries(connection: sa.Connection, job_id: str) -> None:
-    """Owe nothing more of this job; what was stored or confirmed stays so."""
+    """Cancel the pending deliveries of a job; stored and confirmed ones keep their state."""
     connection.execute(
         sa.update(delivery)
         .where(delivery.c.job_id == job_id, delivery.c.state.in_((DeliveryState.SCHEDULED, DeliveryState.IN_PROGRESS)))

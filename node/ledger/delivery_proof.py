@@ -79,7 +79,7 @@ def record_commitment(
 def record_query_result(
     connection: sa.Connection, claim: Claim, found: Sequence[str], missing: Sequence[str], sent_before: float
 ) -> None:
-    """Take what a destination said when it was asked for instances.
+    """Record the answer of a destination to a query for instances.
 
     What it holds is confirmed; what it does not hold is sent again, if it was sent before ``sent_before``. Nothing of
     that when no attempt will come any more: another sender has ended the delivery meanwhile.

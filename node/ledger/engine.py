@@ -1,4 +1,4 @@
-"""Opening the ledger: one engine per process, the same code for SQLite and PostgreSQL."""
+"""Connections to the ledger: one engine per process, the same code for SQLite and PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Series and jobs that are held for an operator: their images contradict one another on whose they are."""
+"""Held series and jobs, whose images contradict one another on identity; they wait for an operator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Held:
 
 
 def held(connection: sa.Connection, study: str | None = None) -> list[Held]:
-    """What is held of one study, or of all: by series, of its latest generation."""
+    """Return held series of one study or of all, in their latest generation."""
     of_series = sa.select(
         decision.c.study_instance_uid, decision.c.series_instance_uid, sa.literal(""), decision.c.reason
     )

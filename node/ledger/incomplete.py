@@ -1,4 +1,4 @@
-"""What is known to be missing from a generation of a series, and the outcomes that this still allows."""
+"""Incomplete generations: known missing images, and the outcomes that they allow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def incomplete_of(connection: sa.Connection, new: NewJob) -> tuple[str, str]:
 
 
 def outcome_of_incomplete(outcome: str, reason: str, incomplete: str) -> tuple[str, str]:
-    """The outcome and the reason that an analysis of these images may have.
+    """Return the outcome and reason that an analysis of an incomplete series may have.
 
     This is the one place through which every outcome of a job goes: with images that are known to be missing it is
     *partial*, unless the images were not analysed at all, and its reason begins with what is missing.

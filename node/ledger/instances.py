@@ -45,7 +45,7 @@ _TRIAL = Receipt(
 
 
 class _UndoneError(Exception):
-    """Takes back what a trial wrote."""
+    """Rolls back a trial write."""
 
 
 def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> None:

@@ -1,4 +1,4 @@
-"""Jobs as values, and the questions the ledger answers about them. Their transitions: ``node.ledger.transitions``."""
+"""Jobs and queries about them. Their transitions are in ``node.ledger.transitions``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DELIVERY_OPEN = sa.and_(
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """What the router decided: one pipeline for one generation of a series."""
+    """A job that the router schedules: one pipeline for one generation of a series."""
 
     study_instance_uid: str
     series_instance_uid: str
@@ -55,7 +55,7 @@ class NewJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One try of one stage of one job."""
+    """One attempt of one stage of a job."""
 
     job_id: str
     run: int
@@ -150,7 +150,7 @@ def has_jobs(connection: sa.Connection, pipeline: str) -> bool:
 
 
 def is_active(connection: sa.Connection, job_id: str) -> bool:
-    """Whether the job is still wanted: neither finished nor cancelled."""
+    """Return whether the job is neither finished nor cancelled."""
     return connection.scalar(sa.select(job.c.state).where(job.c.id == job_id)) in ACTIVE
 
 
@@ -166,7 +166,7 @@ def result_path(connection: sa.Connection, sop_instance_uid: str) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceImage:
-    """What the receiver read of an image of a job's series."""
+    """An image of a job's series as the receiver recorded it."""
 
     path: str
     sop_class_uid: str
@@ -204,7 +204,7 @@ def source_paths(connection: sa.Connection, of: Job, companion: str = "") -> lis
 
 @dataclass(frozen=True, kw_only=True)
 class PreviousResult:
-    """What one job has made of a series."""
+    """The results of one job on a series."""
 
     analysis: str | None
     """Key of the analysis."""

@@ -1,4 +1,4 @@
-"""What each destination is owed and holds: questions about ``delivery`` and ``delivery_instance``.
+"""Pending deliveries: queries about ``delivery`` and ``delivery_instance``.
 
 A job owes its results (``result``), or the images that it forwards (``original``).
 """
@@ -51,7 +51,7 @@ _UIDS = ("sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "series_ins
 
 @dataclass(frozen=True, kw_only=True)
 class PendingObject:
-    """One object a destination has still to store, or to confirm."""
+    """An object that a destination must still store or confirm."""
 
     sop_instance_uid: str
     sop_class_uid: str

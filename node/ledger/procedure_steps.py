@@ -1,4 +1,4 @@
-"""Modality Performed Procedure Steps (PS3.4 annex F): what scanners say they are making, have made, or gave up."""
+"""Modality Performed Procedure Steps (PS3.4 annex F): in progress, completed or discontinued."""
 
 from __future__ import annotations
 

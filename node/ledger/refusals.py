@@ -1,4 +1,4 @@
-"""What was sent and not taken: images that were refused or cut off, callers that were rejected; facts of their series.
+"""Refusals: images that were refused or cut off, and callers that were rejected, by series.
 
 The data set of a refused image names its series where it can be read. Where it cannot, the fact belongs to every
 series that its caller was sending then.

@@ -1,1 +1,1 @@
-"""What the administrator uses: status, explanation, checks, retention."""
+"""Operation: account, status, explanation, audit, metrics, alerts, retention."""

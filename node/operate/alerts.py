@@ -1,4 +1,4 @@
-"""What is wrong now, each with a name that stays the same while it lasts. UIDs of jobs yes, patients never."""
+"""Alerts: current problems under stable names. They contain job UIDs, never patient data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why was (not) something done with a study? Everything the ledger knows of it, as values and in plain words."""
+"""Explanation of a study: all that the ledger holds about it, as values and as text."""
 
 from __future__ import annotations
 

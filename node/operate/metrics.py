@@ -1,4 +1,4 @@
-"""Prometheus metrics, counted in the ledger at each scrape: right for all processes, and after a restart."""
+"""Prometheus metrics, counted in the ledger at each scrape, so that they include all processes and restarts."""
 
 from __future__ import annotations
 

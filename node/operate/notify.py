@@ -1,4 +1,4 @@
-"""Tells people and machines of problems, in the log, by mail and webhook: once when one begins, once when it is over.
+"""Notification of alerts by log, mail and webhook: once when one begins, once when it ends.
 
 What was told is kept in the ledger, for each channel on its own: a restart repeats nothing, and a channel that was
 down gets at the next look what it has missed.
@@ -38,7 +38,7 @@ Told = Mapping[str, str]
 
 
 class Notifier:
-    """One per node; a second one may say things twice."""
+    """Sends notifications. One runs per node; a second one may repeat them."""
 
     def __init__(self, config: Config, engine: sa.Engine, spool: Spool) -> None:
         self._config = config
@@ -57,7 +57,7 @@ class Notifier:
         look_every(POLL_SECONDS, stop, "notifications", self.step)
 
     def step(self, at: float) -> None:
-        """Tell every channel what has begun and what is over since it was last told."""
+        """Notify every channel of alerts that began or ended since its last notification."""
         with self._engine.connect() as connection:
             found = {**current_alerts(self._config, connection, self._spool, at), **self._account()}
         for name, send in self._channels.items():
@@ -76,7 +76,7 @@ class Notifier:
                 record_alarms(connection, name, begun, over, at)
 
     def _account(self) -> Told:
-        """What the nothing-lost account says that should not be, as it was at most an hour ago."""
+        """Return the discrepancies of the account, at most an hour old."""
         if time.monotonic() - self._accounted_at >= ACCOUNT_SECONDS:
             found = account(
                 read(self._engine, self._spool, queue_minutes=self._config.notify.queue_minutes),

@@ -1,4 +1,4 @@
-"""Forgetting: deletes the files and rows of studies that nobody is owed anymore, never anything undelivered."""
+"""Retention: purges files and rows of old studies; undelivered data is always kept."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POLL_SECONDS = 3600.0
 
 
 class Retention:
-    """Looks once an hour."""
+    """Purges old studies once an hour."""
 
     def __init__(self, config: Config, engine: sa.Engine, spool: Spool) -> None:
         self._days = config.retention.days
@@ -54,7 +54,7 @@ class Retention:
         return self.step(min(at, self._steady()))
 
     def step(self, at: float) -> list[str]:
-        """Forget every study whose last event is older than ``[retention] days``; return their UIDs."""
+        """Purge every study whose last event is older than ``[retention] days``; return their UIDs."""
         before = at - self._days * 86400
         with self._engine.connect() as connection:
             old = studies_without_event_since(connection, before)

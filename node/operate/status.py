@@ -1,4 +1,4 @@
-"""How is the node? Counts, the latest studies, what waits and what failed, from the ledger alone."""
+"""Status of the node: counts, latest studies, pending work and failures, from the ledger alone."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def status(engine: sa.Engine, folder: Path, studies: int = 20) -> dict[str, Any]
 
 
 def by_role(connection: sa.Connection) -> dict[str, int]:
-    """How many processes of each role have beaten lately."""
+    """Return the number of processes of each role with a recent heartbeat."""
     return processes_by_role(connection, since=now() - ALIVE_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces of the stages, made from the ledger when a job has ended: no stage waits for a collector.
+"""OpenTelemetry traces of stages, made from the ledger after a job has ended, so that no stage waits.
 
 A study is one trace; its Trace ID is derived from the Study Instance UID, so that machines and restarts agree on it. A
 job is a root span with its attempts below. Names and attributes hold UIDs, never patients.
@@ -34,7 +34,7 @@ _ENDS = (EventKind.ATTEMPT_FINISHED, EventKind.ATTEMPT_FAILED)
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """One stretch of time; ``start`` and ``end`` in seconds since 1970 UTC."""
+    """A span; ``start`` and ``end`` in seconds since 1970 UTC."""
 
     name: str
     start: float

@@ -1,4 +1,4 @@
-"""Does the ledger tell the truth about the files? Re-reads every file of spool and results and compares digests.
+"""Verification: re-reads every file of spool and results and compares its digest with the ledger.
 
 Nothing is changed. The node may run meanwhile: what looks wrong is looked up in the ledger once more before it counts.
 """
@@ -51,7 +51,7 @@ class Verification:
 
 
 def compare(recorded: Mapping[str, str], found: Mapping[str, str]) -> dict[str, Fault]:
-    """What is wrong with which path, given path -> digest of the ledger and of the files."""
+    """Return path -> fault, given path -> digest of the ledger and of the files."""
     faults: dict[str, Fault] = dict.fromkeys(recorded.keys() - found.keys(), "missing")
     for path, digest in found.items():
         if path not in recorded:

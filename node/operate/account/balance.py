@@ -1,4 +1,4 @@
-"""What became of every study and of every image: received = routed + ignored, routed = processed + failed + ...
+"""The balance of studies and images: received = routed + ignored, routed = processed + failed + ...
 
 Each series is in one part of each sum; a study is in the first of the parts that its series are in.
 """
@@ -36,7 +36,7 @@ _DELIVERED = (*DeliveryStep, "kept here only")
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
-    """How much a total or a part of it is."""
+    """Number of studies and images of a total or a part."""
 
     studies: int
     entries: int

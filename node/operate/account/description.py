@@ -56,7 +56,7 @@ def describe_equation(unit: str, what: str, of: Sum, name: str) -> str:
 
 
 def attention(account: Account) -> list[str]:
-    """What is explained, and still waits for people; a sentence each, with what to do."""
+    """Return what needs the operator's attention: one sentence each, with the remedy."""
     return [
         *(
             f"IDENTITY CHANGED: study {o.study_instance_uid} came again with other {o.changed}; {o.destination} has "

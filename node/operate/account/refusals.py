@@ -1,4 +1,4 @@
-"""What was sent and not taken, alike refusals together, as values and in plain words."""
+"""Refused images, grouped by cause, as values and as text."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Refusals:
 
 
 def refusals(connection: sa.Connection, study_uid: str | None = None) -> list[Refusals]:
-    """Of a study, or of all; in the order of the last refusal of each."""
+    """Return the refusals of one study or of all, ordered by their latest refusal."""
     groups: dict[tuple[object, ...], list[tuple[Refused, bool]]] = {}
     for one, came in refused_in(connection, study_uid):
         key = (one.study_instance_uid, one.series_instance_uid, one.association_id, one.status)

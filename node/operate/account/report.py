@@ -1,4 +1,4 @@
-"""The nothing-lost account: what came in equals what is explained, and what is owed equals what was delivered.
+"""The account: every image received is explained, and every pending delivery is counted.
 
 Every series, job and delivery is in exactly one part, so that the parts add up to the total. Studies do not: one study
 counts in each part that has something of it.
