@@ -1,4 +1,4 @@
-"""The verb reconcile: whether a destination holds what the ledger says, and the node what the destination holds."""
+"""``ainode reconcile``: compare the ledger with the content of a destination."""
 
 from __future__ import annotations
 
@@ -16,35 +16,38 @@ from node.errors import DeliveryError
 @click.command()
 @config_option
 @json_option
-@click.option("--days", default=7, show_default=True, help="How far to look back.")
-@click.option("--send-again", is_flag=True, help="Owe the destination once more what it lost.")
+@click.option("--days", default=7, show_default=True, help="Number of days to look back.")
+@click.option("--send-again", is_flag=True, help="Re-send objects that the destination no longer has.")
 @click.argument("destination")
 def reconcile(*, config_path: Path, as_json: bool, days: int, send_again: bool, destination: str) -> None:
-    """Ask a destination what it holds: series that the node never got, results that it lost.
+    """Query a destination for series that the node never received and results that it no longer has.
 
-    Ends with status 6 when there is anything of either, unless all of it is sent again.
+    Exits with status 6 if there are any, unless all of them are re-sent.
     """
-    from node.deliver.reconcile import format_reconciliation
+    from node.deliver.reconcile import describe
     from node.deliver.reconcile import reconcile as ask
     from node.jobs.engine import Jobs
     from node.service import open_storage
 
     config = load(config_path)
     engine, _ = open_storage(config)
-    found = ask(config, engine, destination, days=days, at=datetime.now().astimezone())
+    reconciliation = ask(config, engine, destination, days=days, at=datetime.now().astimezone())
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(reconciliation))
     else:
-        click.echo(format_reconciliation(found))
-    if found.lost and send_again:
+        click.echo(describe(reconciliation))
+    if reconciliation.lost and send_again:
         jobs = Jobs(engine)
-        for job_id, lost in groupby(sorted(found.lost, key=lambda one: one.job_id), lambda one: one.job_id):
-            jobs.send_again(job_id, destination, [one.sop_instance_uid for one in lost])
-        click.echo(f"{len(found.lost)} objects are owed to {destination} again", err=as_json)
-    if found.never_received or (found.lost and not send_again):
+        for job_id, lost in groupby(
+            sorted(reconciliation.lost, key=lambda item: item.job_id), lambda item: item.job_id
+        ):
+            jobs.send_again(job_id, destination, [item.sop_instance_uid for item in lost])
+        click.echo(f"{len(reconciliation.lost)} objects will be sent to {destination} again", err=as_json)
+    if reconciliation.never_received or (reconciliation.lost and not send_again):
         raise DeliveryError(
-            f"{destination}: {len(found.never_received)} series never received, {len(found.lost)} objects lost; "
-            "let it send the series, and take --send-again for the objects"
+            f"{destination}: {len(reconciliation.never_received)} series never received, "
+            f"{len(reconciliation.lost)} objects lost; "
+            "send the series to the node from there, and use --send-again for the objects"
         )
 
 

@@ -1,4 +1,4 @@
-"""Delivery to Storage SCPs, DICOMweb services and folders, with proof; destinations that are down are watched."""
+"""Delivery to Storage SCPs, DICOMweb services and folders, with proof of storage and probes of failed destinations."""
 
 from node.deliver.deliverer import Deliverer
 from node.deliver.echo import Echo, echo

@@ -1,4 +1,4 @@
-"""One association to a destination: a timeout on everything that can hang, and every failure in plain words."""
+"""One association to a destination, with timeouts on every step and failures explained in plain words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pynetdicom.presentation import PresentationContext
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.config import Destination, DestinationTls
-from node.deliver.query_audit import QueryRecorder, audit_query
+from node.deliver.query_audit import OnQuery, audit_query
 from node.errors import ConfigError, DeliveryError, UnreachableError
 from node.tls import client_context
 
@@ -29,20 +29,20 @@ class Timeouts:
     """How long a peer may be silent before it counts as hanging, in seconds."""
 
     connect_seconds: float = 10.0
-    """Until the TCP connection stands."""
+    """Until the TCP connection is established."""
     answer_seconds: float = 30.0
     """Until an association, release, C-ECHO or N-ACTION request is answered."""
     store_seconds: float = 60.0
-    """Until a C-STORE request is answered, beside the time that its bytes need."""
+    """Until a C-STORE request is answered, in addition to the time for its bytes."""
     stall_seconds: float = 30.0
-    """Until it takes, or sends, the next bytes of a PDU that has begun."""
+    """Until the peer receives or sends the next bytes of a PDU."""
     report_seconds: float = 5.0
-    """How long an association is kept open for the answer to a Storage Commitment request on it."""
+    """How long an association stays open for the report on a Storage Commitment request."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """A destination with its name; ``str()`` is how messages speak of it."""
+    """A destination with its name; ``str()`` names it in messages."""
 
     name: str
     title: str
@@ -61,12 +61,12 @@ class Peer:
 
 
 _REJECTIONS = {
-    (1, 2): "application context not supported; it does not speak DICOM as this node does",
-    (1, 3): "our AE title {calling!r} is not recognised; let its administrator add this node, or change [ae] title",
-    (1, 7): "it does not answer to the AE title {called!r}; correct title in [destinations.{name}]",
-    (2, 2): "protocol version not supported; it does not speak DICOM as this node does",
-    (3, 1): "temporary congestion; it is busy, the node tries again",
-    (3, 2): "its limit of associations is reached; the node tries again",
+    (1, 2): "application context not supported; ask its administrator",
+    (1, 3): "our AE title {calling!r} is not recognised; ask its administrator to add this node, or change [ae] title",
+    (1, 7): "called AE title {called!r} is not recognised; correct title in [destinations.{name}]",
+    (2, 2): "protocol version not supported; ask its administrator",
+    (3, 1): "temporary congestion; the node tries again",
+    (3, 2): "its association limit is reached; the node tries again",
 }
 """(source, reason) of an A-ASSOCIATE-RJ, PS3.8 table 9-21."""
 
@@ -80,20 +80,20 @@ def associate(
     on_event_report: Callable[[evt.Event], tuple[int, None]] | None = None,
     *,
     on_store: Callable[[evt.Event], int] | None = None,
-    record_query: QueryRecorder | None = None,
+    on_query: OnQuery | None = None,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
 ) -> Iterator[Association]:
-    """An established association, released at the end.
+    """Open an association and release it at the end.
 
-    ``on_event_report`` answers N-EVENT-REPORT requests that arrive on it, ``on_store`` C-STORE requests;
-    ``record_query`` gets every query that is sent; ``roles`` are proposed (PS3.7 D.3.3.4).
-    Raises ``UnreachableError`` with the reason when it cannot be had, ``DeliveryError`` when the peer takes none of
-    ``contexts``.
+    ``on_event_report`` answers N-EVENT-REPORT requests that arrive on it, ``on_store`` C-STORE requests; ``on_query``
+    is called for every query that is sent; ``roles`` are proposed (PS3.7 D.3.3.4).
+    Raises ``UnreachableError`` with the reason when it cannot be opened, ``DeliveryError`` when the peer accepts none
+    of ``contexts``.
     """
-    connected: list[bool] = []
+    connections: list[bool] = []
 
     def opened(event: evt.Event) -> None:
-        connected.append(True)
+        connections.append(True)
         _set_options(event.assoc, timeouts.stall_seconds)
 
     rejections: list[A_ASSOCIATE_RJ] = []
@@ -102,8 +102,8 @@ def associate(
         handlers.append((evt.EVT_N_EVENT_REPORT, on_event_report))
     if on_store is not None:
         handlers.append((evt.EVT_C_STORE, on_store))
-    if record_query is not None:
-        handlers.append((evt.EVT_DIMSE_SENT, lambda event: audit_query(event, record_query)))
+    if on_query is not None:
+        handlers.append((evt.EVT_DIMSE_SENT, lambda event: audit_query(event, on_query)))
     entity = AE(ae_title=calling_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -113,7 +113,7 @@ def associate(
     entity.network_timeout = max(timeouts.answer_seconds, timeouts.store_seconds)
     try:
         secured = client_context(peer.tls, f"[destinations.{peer.name}.tls]") if peer.tls.enabled else None
-    except ConfigError as error:  # a renewed file may be half written: no reason to give a delivery up
+    except ConfigError as error:  # a file that is being renewed may be incomplete: retry
         raise UnreachableError(f"{peer}: {error}") from error
     try:
         association = entity.associate(
@@ -127,12 +127,16 @@ def associate(
         )
     except OSError as error:
         raise UnreachableError(
-            f"{peer}: the host name is not known ({error.strerror}); correct host in [destinations.{peer.name}]"
+            f"{peer}: the host name cannot be resolved ({error.strerror}); correct host in [destinations.{peer.name}]"
         ) from error
     if not association.is_established:
         if association.rejected_contexts:
-            raise DeliveryError(f"{peer}: {_nothing_accepted(association)}")
-        reason = _refusal(rejections, peer, calling_title) if connected else _unreachable(peer, timeouts, secured)
+            raise DeliveryError(f"{peer}: {_no_context_accepted(association)}")
+        reason = (
+            _rejection_text(rejections, peer, calling_title)
+            if connections
+            else _connection_failure(peer, timeouts, secured)
+        )
         raise UnreachableError(f"{peer}: {reason}")
     try:
         yield association
@@ -142,13 +146,13 @@ def associate(
 
 
 def _set_options(association: Association, stall_seconds: float) -> None:
-    """Let the kernel end a send or a receive that makes no progress: pynetdicom would wait in it for ever.
+    """Set kernel timeouts for sends and receives without progress, for which pynetdicom would wait forever.
 
-    And let it send the last part of a PDU at once, instead of waiting for a delayed acknowledgement.
+    TCP_NODELAY sends the last part of a PDU without waiting for a delayed acknowledgement.
     """
     connection: socket.socket = association.dul.socket.socket
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if isinstance(connection, ssl.SSLSocket):  # OpenSSL takes the kernel's timeout for a reason to try again
+    if isinstance(connection, ssl.SSLSocket):  # OpenSSL would retry after the kernel's timeout
         connection.settimeout(stall_seconds)
         return
     whole = int(stall_seconds)
@@ -162,25 +166,25 @@ def _keep_rejection(event: evt.Event, rejections: list[A_ASSOCIATE_RJ]) -> None:
         rejections.append(event.pdu)
 
 
-def _nothing_accepted(association: Association) -> str:
+def _no_context_accepted(association: Association) -> str:
     refused = sorted({UID(context.abstract_syntax).name for context in association.rejected_contexts})
-    return f"it accepts none of what we have to send ({', '.join(refused)}); let its administrator allow this"
+    return f"it accepts none of the SOP Classes to send ({', '.join(refused)}); ask its administrator to allow them"
 
 
-def _refusal(rejections: Sequence[A_ASSOCIATE_RJ], peer: Peer, calling_title: str) -> str:
-    # From the PDU: when a peer rejects and hangs up at once, pynetdicom can take it for one that was never there.
+def _rejection_text(rejections: Sequence[A_ASSOCIATE_RJ], peer: Peer, calling_title: str) -> str:
+    # Read from the PDU: if a peer rejects and closes immediately, pynetdicom may report it as unreachable.
     for answer in rejections:
         words = _REJECTIONS.get((answer.source, answer.reason_diagnostic), "no reason given; ask its administrator")
         return "association rejected: " + words.format(calling=calling_title, called=peer.title, name=peer.name)
     remedy = "that it accepts our certificate" if peer.tls.enabled else "that the port is a DICOM port"
-    # Who rejects and hangs up before all of our request was read makes the network drop the rejection.
+    # The rejection is lost if the peer closes the connection before it has read the whole request.
     return (
-        f"it took the connection but did not answer the association request; check {remedy}, "
-        f"and that it answers to the AE title {peer.title!r} and knows {calling_title!r}"
+        f"it accepted the connection but did not answer the association request; check {remedy}, "
+        f"that its AE title is {peer.title!r} and that it knows {calling_title!r}"
     )
 
 
-def _insecure(connection: socket.socket, peer: Peer, secured: ssl.SSLContext) -> str:
+def _tls_failure(connection: socket.socket, peer: Peer, secured: ssl.SSLContext) -> str:
     try:
         secured.wrap_socket(connection, server_hostname=peer.host).close()
     except ssl.SSLCertVerificationError as error:
@@ -188,20 +192,20 @@ def _insecure(connection: socket.socket, peer: Peer, secured: ssl.SSLContext) ->
         return f"its certificate is not accepted ({error.verify_message}); correct ca, crl or check_host in {table}"
     except OSError as error:
         why = getattr(error, "reason", None) or error.strerror or error
-        return f"the TLS handshake failed ({why}); check that it speaks TLS 1.2 or 1.3 and accepts our certificate"
+        return f"the TLS handshake failed ({why}); check that it supports TLS 1.2 or 1.3 and accepts our certificate"
     return "the connection was lost; the node tries again"
 
 
-def _unreachable(peer: Peer, timeouts: Timeouts, secured: ssl.SSLContext | None) -> str:
-    """Why no connection could be had; pynetdicom does not keep the reason, so look once more."""
+def _connection_failure(peer: Peer, timeouts: Timeouts, secured: ssl.SSLContext | None) -> str:
+    """Connect once more to find out why the connection failed, which pynetdicom does not report."""
     try:
         with socket.create_connection((peer.host, peer.port), timeouts.connect_seconds) as connection:
             if secured is not None:
-                return _insecure(connection, peer, secured)
+                return _tls_failure(connection, peer, secured)
     except ConnectionRefusedError:
-        return "connection refused; check that it runs, and its port"
+        return "connection refused; check that it is running, and its port"
     except TimeoutError:
-        return f"no answer to the connection within {timeouts.connect_seconds:g} s; check address and firewall"
+        return f"no connection within {timeouts.connect_seconds:g} s; check address and firewall"
     except OSError as error:
         return f"cannot be reached ({error.strerror or error}); check address and network"
     return "the connection was lost; the node tries again"

@@ -1,4 +1,4 @@
-"""Storage Commitment Push Model as SCU (PS3.4 annex J): the request; ``ledger.delivery_proof`` takes the answer."""
+"""Storage Commitment request as SCU (PS3.4 annex J); ``ledger.delivery_proof`` records the report."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from node.ledger.pending_deliveries import PendingObject
 
 
 def commitment_context() -> PresentationContext:
-    """What an association needs for ``request_commitment``."""
+    """Build the presentation context for ``request_commitment``."""
     return build_context(StorageCommitmentPushModel)
 
 
 def request_commitment(
     association: Association, peer: object, owed: Iterable[PendingObject], transaction_uid: str
 ) -> None:
-    """Send the N-ACTION request (action type 1). Raises ``DeliveryError`` unless the peer takes it."""
+    """Send the N-ACTION request (action type 1). Raises ``DeliveryError`` unless the peer accepts it."""
     information = Dataset()
     information.TransactionUID = transaction_uid
     information.ReferencedSOPSequence = [_reference(o) for o in owed]
@@ -33,12 +33,12 @@ def request_commitment(
     except RuntimeError as error:
         raise DeliveryError(f"{peer}: closed the association before the Storage Commitment request") from error
     if "Status" not in response:
-        raise DeliveryError(f"{peer}: no answer to the Storage Commitment request; the node asks again")
+        raise DeliveryError(f"{peer}: no response to the Storage Commitment request; the node tries again")
     if response.Status != 0x0000:
         _, words = GENERAL_STATUS.get(response.Status, ("", "status unknown to the standard"))
         raise DeliveryError(
             f"{peer}: Storage Commitment request refused with status 0x{response.Status:04X} ({words}); "
-            "let its administrator allow this, or set commitment = false"
+            "ask its administrator to allow it, or set commitment = false"
         )
 
 

@@ -1,7 +1,7 @@
 """The deliver stage: sends a job's objects to one destination and waits for proof.
 
-Guarantee: an instance whose answer is in the ledger as stored is never sent again. A sender killed between the peer's
-answer and its row sends that one instance again; its UID is derived, so the peer still holds it once.
+Guarantee: an instance that the ledger records as stored is never sent again. A sender that is killed between the
+peer's answer and its row sends that instance again; its UID is derived, so the peer still holds it once.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from sqlalchemy import Engine
 
 from node.config import Config, Destination
 from node.deliver.association import Peer, Timeouts
-from node.deliver.folder import filing
+from node.deliver.folder import folder_store
 from node.deliver.object_result import Answer, Store
 from node.deliver.proof import Proof
-from node.deliver.store import storing
-from node.deliver.stow import stowing
+from node.deliver.store import cstore_store
+from node.deliver.stow import stow_store
 from node.errors import DeliveryError, NodeError, NotFoundError, UnreachableError
 from node.ledger import DeliveryState, circuits, deliveries
 from node.ledger.deliveries import Claim
@@ -35,21 +35,21 @@ from node.spool import Spool
 logger = logging.getLogger(__name__)
 
 REFUSED_SECONDS = 86400.0
-"""Longest delay while a destination refuses these very objects: until somebody changes something there."""
+"""Longest delay while a destination refuses these objects, which lasts until its configuration changes."""
 
 
 class Notes(Protocol):
-    """On what a job has replaced at a destination."""
+    """Rejection notes on results that a job has replaced at a destination."""
 
-    def schedule(self, job_id: str, destination: str) -> None:
-        """Owe the destination such a note."""
+    def add_note(self, job_id: str, destination: str) -> None:
+        """Create the note for the destination, if one is needed."""
 
-    def give_up(self, job_id: str, destination: str, why: str) -> None:
-        """Owe it none."""
+    def drop_note(self, job_id: str, destination: str, why: str) -> None:
+        """Cancel the note for the destination."""
 
 
-class _RefusedError(DeliveryError):
-    """Some objects were not taken."""
+class _RefusedObjectsError(DeliveryError):
+    """Some objects were refused."""
 
     def __init__(self, message: str, refused: list[Answer]) -> None:
         super().__init__(message)
@@ -58,7 +58,7 @@ class _RefusedError(DeliveryError):
 
 
 class Deliverer:
-    """Handler of the deliver stage; holds no state of its own between calls."""
+    """Handler of the deliver stage; stateless between calls."""
 
     def __init__(
         self,
@@ -76,11 +76,11 @@ class Deliverer:
         self._proof = Proof(config, engine, self._timeouts)
 
     def deliver(self, job_id: str, destination_name: str) -> None:
-        """Store what ``destination_name`` is owed of a job and, where it is wanted, get proof that it is kept.
+        """Store the pending objects of a job at a destination and, where configured, get proof of storage.
 
-        Returns when the delivery is STORED, CONFIRMED (where proof is wanted) or cancelled. Raises ``DeliveryError``
-        when it has to be tried again, ``delivery.next_at`` says when: of these ``UnreachableError`` while the
-        destination cannot be reached at all. Raises ``NotFoundError`` for a destination that is not configured.
+        Returns when the delivery is STORED, CONFIRMED (with proof) or cancelled. Raises ``DeliveryError`` when it
+        must be retried at ``delivery.next_at``, ``UnreachableError`` if the destination cannot be reached, and
+        ``NotFoundError`` if it is not configured.
         """
         destination = self._config.destinations.get(destination_name)
         if destination is None:
@@ -95,63 +95,63 @@ class Deliverer:
         if down is not None:
             since = datetime.fromtimestamp(down.opened_at or 0.0).astimezone()
             how = "paused" if down.paused else "down"
-            raise UnreachableError(f"waits for {destination_name}, {how} since {since:%Y-%m-%d %H:%M:%S}: {down.error}")
+            raise UnreachableError(f"{destination_name} is {how} since {since:%Y-%m-%d %H:%M:%S}: {down.error}")
         if claim is not None:
             self._attempt(claim, destination)
 
     def _attempt(self, claim: Claim, destination: Destination) -> None:
         try:
-            self._store(claim, destination, lambda one: not one.kind.startswith(REJECTION))
+            self._store(claim, destination, lambda owed: not owed.kind.startswith(REJECTION))
             self._withdraw_replaced(claim, destination)
-            self._store(claim, destination, lambda one: one.kind == REJECTION)
+            self._store(claim, destination, lambda owed: owed.kind == REJECTION)
             with begin_immediate(self._engine) as connection:
                 state = deliveries.settle_delivery(connection, claim.job_id, claim.destination)
             if state == DeliveryState.STORED:
                 self._proof.get(claim, destination)
         except NodeError as error:
             longest = destination.max_retry_seconds
-            if isinstance(error, _RefusedError) and error.for_good:
+            if isinstance(error, _RefusedObjectsError) and error.for_good:
                 longest = max(longest, REFUSED_SECONDS)
             delay = retry_delay(claim.attempt, destination.first_retry_seconds, longest)
             with begin_immediate(self._engine) as connection:
                 deliveries.postpone_delivery(connection, claim, str(error), now() + delay)
             if isinstance(error, UnreachableError):
-                self._failed(claim.destination, destination, str(error))
+                self._record_failure(claim.destination, destination, str(error))
             raise
 
-    def _failed(self, name: str, destination: Destination, error: str) -> None:
+    def _record_failure(self, name: str, destination: Destination, error: str) -> None:
         at = now()
         with begin_immediate(self._engine) as connection:
             opened = circuits.record_failure(connection, name, error, at, at + destination.first_retry_seconds)
         if opened:
-            logger.error("%s is down: its deliveries wait until it answers an echo. %s", name, error)
+            logger.error("%s is down; its deliveries wait until it answers C-ECHO: %s", name, error)
 
     def _withdraw_replaced(self, claim: Claim, destination: Destination) -> None:
-        """Send the note on what the new results replace; they are stored by now."""
+        """Send the rejection note on the results that the new ones, which are stored, replace."""
         wanted = destination.withdraw_replaced
         if self._notes is None or wanted is False or (wanted == "auto" and destination.folder):
             return
-        self._notes.schedule(claim.job_id, claim.destination)
+        self._notes.add_note(claim.job_id, claim.destination)
         try:
-            self._store(claim, destination, lambda one: one.kind == note_kind(claim.destination))
+            self._store(claim, destination, lambda owed: owed.kind == note_kind(claim.destination))
         except UnreachableError:
             raise
         except DeliveryError as error:
-            if wanted != "auto" or (isinstance(error, _RefusedError) and not error.class_refused):
+            if wanted != "auto" or (isinstance(error, _RefusedObjectsError) and not error.class_refused):
                 raise
-            self._notes.give_up(claim.job_id, claim.destination, f"it does not take such notes ({error})")
+            self._notes.drop_note(claim.job_id, claim.destination, f"it does not accept rejection notes ({error})")
 
     def _store(self, claim: Claim, destination: Destination, which: Callable[[PendingObject], bool]) -> None:
         with self._engine.connect() as connection:
-            owed = [o for o in instances_to_store(connection, claim.job_id, claim.destination) if which(o)]
-        if not owed:
+            pending = [o for o in instances_to_store(connection, claim.job_id, claim.destination) if which(o)]
+        if not pending:
             return
         refused: list[Answer] = []
         stored = 0
-        with self._open(claim.destination, destination, owed) as store:
-            for one in owed:
-                answer = store(one)
-                wanted = self._record(claim, one, answer)
+        with self._open(claim.destination, destination, pending) as store:
+            for owed in pending:
+                answer = store(owed)
+                wanted = self._record(claim, owed, answer)
                 stored += is_stored(answer.status)
                 if not is_stored(answer.status):
                     refused.append(answer)
@@ -161,15 +161,17 @@ class Deliverer:
                     break
         where = f"{claim.destination} ({destination.place})"
         if refused:
-            raise _RefusedError(f"{where}: {stored} of {len(owed)} objects stored; {_first(refused)}", refused)
+            raise _RefusedObjectsError(
+                f"{where}: {stored} of {len(pending)} objects stored; {_first_refusal(refused)}", refused
+            )
         logger.info("job %s: %d objects stored at %s", claim.job_id, stored, where)
 
-    def _open(self, name: str, destination: Destination, owed: list[PendingObject]) -> AbstractContextManager[Store]:
+    def _open(self, name: str, destination: Destination, pending: list[PendingObject]) -> AbstractContextManager[Store]:
         if destination.folder:
-            return filing(name, Path(destination.folder), self._spool)
+            return folder_store(name, Path(destination.folder), self._spool)
         if destination.url:
-            return stowing(name, destination, self._spool, self._timeouts)
-        return storing(Peer.of(name, destination), self._config.ae.title, owed, self._spool, self._timeouts)
+            return stow_store(name, destination, self._spool, self._timeouts)
+        return cstore_store(Peer.of(name, destination), self._config.ae.title, pending, self._spool, self._timeouts)
 
     def _record(self, claim: Claim, owed: PendingObject, answer: Answer) -> bool:
         with begin_immediate(self._engine) as connection:
@@ -185,10 +187,10 @@ class Deliverer:
             )
 
 
-def _first(refused: list[Answer]) -> str:
+def _first_refusal(refused: list[Answer]) -> str:
     answer = refused[0]
     if answer.lost:
-        return f"{answer.comment}; the node goes on where it stopped"
+        return f"{answer.comment}; the node continues where it stopped"
     status = "" if answer.status is None else f"status 0x{answer.status:04X}, "
     others = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
-    return f"first refusal: {status}{answer.comment}{others}; let its administrator allow this, or look at its log"
+    return f"first refusal: {status}{answer.comment}{others}; ask its administrator to allow it, or check its log"

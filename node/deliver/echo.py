@@ -1,4 +1,4 @@
-"""A destination can be reached and knows us, or why not: by C-ECHO, a question to the service, a look at the folder."""
+"""Check that a destination is usable: C-ECHO, a request to the DICOMweb service, or access to the folder."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from node.errors import DeliveryError
 
 @dataclass(frozen=True, kw_only=True)
 class Echo:
-    """The answer of ``ainode check`` for one destination."""
+    """The result for one destination."""
 
     ok: bool
     seconds: float
     """From opening the connection to its release."""
     reason: str
-    """Empty when ``ok``; else what is wrong and what to do."""
+    """Failure and remedy; empty when ``ok``."""
 
 
 def echo(name: str, destination: Destination, calling_title: str, timeouts: Timeouts | None = None) -> Echo:
-    """Ask ``[destinations.name]`` once, as ``calling_title``. Does not raise: the answer says it all."""
+    """Check ``[destinations.name]`` once, calling as ``calling_title``. Returns failures instead of raising."""
     start = time.monotonic()
     try:
         reason = _ask(name, destination, calling_title, timeouts or Timeouts())
@@ -38,7 +38,7 @@ def echo(name: str, destination: Destination, calling_title: str, timeouts: Time
 
 
 def _ask(name: str, destination: Destination, calling_title: str, timeouts: Timeouts) -> str:
-    """What is wrong; empty when nothing is."""
+    """Return the failure, or ""."""
     if destination.folder:
         check_folder(name, Path(destination.folder))
         return ""
@@ -50,5 +50,5 @@ def _ask(name: str, destination: Destination, calling_title: str, timeouts: Time
     with associate(peer, calling_title, [build_context(Verification)], timeouts) as association:
         response = association.send_c_echo()
     if "Status" not in response:
-        return f"{peer}: took the association but did not answer C-ECHO; look at its log"
-    return f"{peer}: answered C-ECHO with status 0x{response.Status:04X}; look at its log" if response.Status else ""
+        return f"{peer}: accepted the association but did not answer C-ECHO; check its log"
+    return f"{peer}: answered C-ECHO with status 0x{response.Status:04X}; check its log" if response.Status else ""

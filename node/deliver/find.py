@@ -1,4 +1,4 @@
-"""C-FIND at a destination (PS3.4 C.4.1, Study Root): which studies, series and instances it holds."""
+"""C-FIND at a destination (PS3.4 C.4.1, Study Root)."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from node.deliver.association import Peer, Timeouts, associate
-from node.deliver.query_audit import QueryRecorder
+from node.deliver.query_audit import OnQuery
 from node.errors import DeliveryError
 
 
 @contextmanager
-def finding(peer: Peer, calling_title: str, timeouts: Timeouts, record_query: QueryRecorder) -> Iterator[Association]:
-    """An association for any number of queries, of which ``record_query`` hears.
+def find_association(peer: Peer, calling_title: str, timeouts: Timeouts, on_query: OnQuery) -> Iterator[Association]:
+    """Open an association for queries; ``on_query`` is called for each.
 
-    Raises ``DeliveryError`` when the peer takes none.
+    Raises ``DeliveryError`` when the peer does not accept it.
     """
     contexts = [build_context(StudyRootQueryRetrieveInformationModelFind)]
-    with associate(peer, calling_title, contexts, timeouts, record_query=record_query) as association:
+    with associate(peer, calling_title, contexts, timeouts, on_query=on_query) as association:
         yield association
 
 
 def query(association: Association, peer: object, level: str, **keys: str) -> Iterator[Dataset]:
-    """Every match at ``level`` (STUDY, SERIES, IMAGE); ``keys`` by keyword: a value to match, ``""`` to be told.
+    """Yield every match at ``level`` (STUDY, SERIES, IMAGE); ``keys``: keyword and value to match, ``""`` to return.
 
-    Raises ``DeliveryError`` when the peer does not answer to the end.
+    Raises ``DeliveryError`` when the peer does not answer completely.
     """
     wanted = Dataset()
     wanted.QueryRetrieveLevel = level
@@ -41,15 +41,15 @@ def query(association: Association, peer: object, level: str, **keys: str) -> It
             if status in (0xFF00, 0xFF01):
                 yield match
             elif status != 0x0000:
-                reply = "nothing" if status is None else f"status 0x{status:04X}"
-                raise DeliveryError(f"{peer}: C-FIND at {level} level is answered with {reply}; look at its log")
+                response_text = "no response" if status is None else f"status 0x{status:04X}"
+                raise DeliveryError(f"{peer}: C-FIND at {level} level: {response_text}; check its log")
     except ValueError as error:
-        raise DeliveryError(f"{peer}: C-FIND is not possible ({error}); let its administrator allow it") from error
+        raise DeliveryError(f"{peer}: C-FIND is not possible ({error}); ask its administrator to allow it") from error
     except RuntimeError as error:
         raise DeliveryError(f"{peer}: closed the association before C-FIND") from error
 
 
 def held(association: Association, peer: object, study: str, series: str) -> set[str]:
-    """SOP Instance UIDs that the peer holds of a series."""
+    """Return the SOP Instance UIDs of a series at the peer."""
     keys = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": ""}
     return {str(match.SOPInstanceUID) for match in query(association, peer, "IMAGE", **keys)}

@@ -1,4 +1,4 @@
-"""Objects as Part 10 files in a folder, each whole and durable or not there."""
+"""Delivery to a folder as Part 10 files, each written atomically and durably."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _BLOCK = 1 << 20
 
 
 def check_folder(name: str, folder: Path) -> None:
-    """Raises ``UnreachableError`` unless the folder exists, and is ours to write."""
+    """Raise ``UnreachableError`` unless the folder exists and is writable."""
     if not folder.is_dir():
-        raise UnreachableError(f"{name} ({folder}): there is no such folder; mount or make it")
+        raise UnreachableError(f"{name} ({folder}): folder does not exist; mount or create it")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UnreachableError(f"{name} ({folder}): this user may not write there; change its owner or rights")
+        raise UnreachableError(f"{name} ({folder}): no write permission; change its owner or permissions")
 
 
 @contextmanager
-def filing(name: str, folder: Path, spool: Spool) -> Iterator[Store]:
-    """Write below ``folder``, which must exist: the place of an archive that is not mounted must not be filled.
+def folder_store(name: str, folder: Path, spool: Spool) -> Iterator[Store]:
+    """Store below ``folder``. It is not created, because an archive that is not mounted must not be filled.
 
-    Raises ``UnreachableError`` then.
+    Raises ``UnreachableError`` when it does not exist or is not writable.
     """
     check_folder(name, folder)
-    yield lambda one: _file(one, folder, spool)
+    yield lambda owed: _file(owed, folder, spool)
 
 
 def _file(owed: PendingObject, folder: Path, spool: Spool) -> Answer:

@@ -1,4 +1,4 @@
-"""What became of one object: the answer of a destination, whatever its kind."""
+"""The result of sending one object to a destination of any kind."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class Answer:
     """The answer to one object."""
 
     status: int | None
-    """Status (0000,0900) or its like; ``None``: no answer."""
+    """Status (0000,0900) or its equivalent; ``None``: no response."""
     comment: str
-    """The status in words, with what the peer said."""
+    """Meaning of the status and the peer's comment."""
     lost: bool = False
-    """Nothing more can be sent now."""
+    """The connection is lost; nothing more can be sent now."""
     sent: Sent | None = None
-    """A transcoded object that was sent in place of the stored file."""
+    """The converted object, if the stored file was not sent itself."""
     not_negotiated: bool = False
-    """It was not sent: the peer accepted no presentation context for it."""
+    """Not sent, because the peer accepted no presentation context for it."""
 
     @property
     def for_good(self) -> bool:
-        """It refuses this very object, and will until somebody changes something (0xA9xx, 0xCxxx: PS3.4 B.2.3)."""
+        """Whether the destination will refuse this object again (0xA9xx, 0xCxxx: PS3.4 B.2.3)."""
         status = self.status or 0
         return status & 0xFF00 == 0xA900 or status & 0xF000 == 0xC000 or status in _FOR_GOOD
 
 
 Store = Callable[[PendingObject], Answer]
-"""Sends one object and waits for its answer."""
+"""Sends one object and waits for the response."""

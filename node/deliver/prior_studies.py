@@ -1,4 +1,4 @@
-"""Earlier studies of a patient at a destination: this node's reports on them, and the images that these are about."""
+"""Prior studies of a patient at a destination: this node's reports on them and the images they refer to."""
 
 from __future__ import annotations
 
@@ -15,74 +15,74 @@ from node.deliver.retrieve import Archive, archive
 from node.results.prior.report import day
 
 _MOST_STUDIES = 10
-"""Earlier studies that are looked into, the latest first."""
+"""Maximum number of prior studies that are searched, latest first."""
 
 
 class PriorStudies:
-    """What the ``[rules.prior]`` of a configuration ask for; see ``node.inference.prior_files``."""
+    """Retrieves what the ``prior`` tables of the rules ask for; see ``node.inference.prior_files``."""
 
     def __init__(self, config: Config, engine: Engine) -> None:
         self._config = config
         self._engine = engine
 
     def reports(self, prior: PriorTable, header: Dataset, folder: Path) -> Generator[list[Path], None, None]:
-        """Comprehensive 3D SRs of earlier studies of the patient, a study at a time, the latest first.
+        """Yield the Comprehensive 3D SRs of each prior study of the patient, latest study first.
 
-        ``header``: of an image of the present study. A study is the patient's when the ID is equal, and issuer and
-        birth date are where both sides have them. The association is open as long as the caller goes on.
+        ``header``: of an image of the current study. A study belongs to the patient when the ID is equal, and issuer
+        and birth date are equal where both sides have them. The association stays open while the caller iterates.
 
         Raises ``DeliveryError`` when the destination does not answer or refuses.
         """
         today = day(header.get("StudyDate"))
         if today is None or not header.get("PatientID"):
             return
-        record_query = query_recorder(self._engine, self._config.destinations[prior.source])
-        with archive(self._config, prior, folder, record_query) as opened:
-            for study in _previous_studies(opened, header, today, prior.days)[:_MOST_STUDIES]:
+        on_query = query_recorder(self._engine, self._config.destinations[prior.source])
+        with archive(self._config, prior, folder, on_query) as opened:
+            for study in _prior_studies(opened, header, today, prior.days)[:_MOST_STUDIES]:
                 uid = study.StudyInstanceUID
-                found = opened.find("SERIES", StudyInstanceUID=uid, SeriesInstanceUID="", Modality="SR")
+                series = opened.find("SERIES", StudyInstanceUID=uid, SeriesInstanceUID="", Modality="SR")
                 yield [
                     path
-                    for one in found
-                    if str(one.get("Modality")) == "SR"
-                    for path in opened.fetch(uid, one.SeriesInstanceUID)
+                    for item in series
+                    if str(item.get("Modality")) == "SR"
+                    for path in opened.fetch(uid, item.SeriesInstanceUID)
                 ]
 
     def objects(self, prior: PriorTable, study: str, series: str, folder: Path) -> list[Path]:
-        """All objects of a series. Raises ``DeliveryError`` when the destination does not answer or refuses."""
-        record_query = query_recorder(self._engine, self._config.destinations[prior.source])
-        with archive(self._config, prior, folder, record_query) as opened:
+        """Retrieve all objects of a series. Raises ``DeliveryError`` when the destination fails or refuses."""
+        on_query = query_recorder(self._engine, self._config.destinations[prior.source])
+        with archive(self._config, prior, folder, on_query) as opened:
             return opened.fetch(study, series)
 
 
-def _previous_studies(opened: Archive, header: Dataset, today: date, days: int) -> list[Dataset]:
-    """Studies of the same patient in the days before, the latest first."""
+def _prior_studies(opened: Archive, header: Dataset, today: date, days: int) -> list[Dataset]:
+    """Return studies of the same patient within the last ``days`` days, latest first."""
     first = today - timedelta(days=days)
-    found = opened.find(
+    series = opened.find(
         "STUDY",
         StudyInstanceUID="",
         PatientID=str(header.PatientID),
-        IssuerOfPatientID="",  # asked for, not matched: many archives keep none
+        IssuerOfPatientID="",  # returned, not matched: many archives do not store it
         PatientBirthDate="",
         StudyDate=f"{first:%Y%m%d}-{today:%Y%m%d}",
         StudyTime="",
     )
     mine = (str(header.StudyDate), str(header.get("StudyTime") or ""))
-    earlier = [
+    priors = [
         study
-        for study in found
+        for study in series
         if study.get("StudyInstanceUID") not in (None, "", header.StudyInstanceUID)
         and str(study.get("PatientID", "")).strip() == str(header.PatientID).strip()
-        and all(_agree(study, header, keyword) for keyword in ("IssuerOfPatientID", "PatientBirthDate"))
-        and _moment(study) < mine
+        and all(_values_agree(study, header, keyword) for keyword in ("IssuerOfPatientID", "PatientBirthDate"))
+        and _date_and_time(study) < mine
     ]
-    return sorted(earlier, key=_moment, reverse=True)
+    return sorted(priors, key=_date_and_time, reverse=True)
 
 
-def _agree(one: Dataset, other: Dataset, keyword: str) -> bool:
-    values = {str(d.get(keyword) or "").strip() for d in (one, other)} - {""}
+def _values_agree(first: Dataset, other: Dataset, keyword: str) -> bool:
+    values = {str(d.get(keyword) or "").strip() for d in (first, other)} - {""}
     return len(values) < 2
 
 
-def _moment(study: Dataset) -> tuple[str, str]:
+def _date_and_time(study: Dataset) -> tuple[str, str]:
     return str(study.get("StudyDate") or ""), str(study.get("StudyTime") or "")

@@ -1,4 +1,4 @@
-"""Proof that a destination keeps what it stored: Storage Commitment, or asking it for every instance."""
+"""Proof of storage at a destination: Storage Commitment, or a query for every instance."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _POLL_SECONDS = 0.1
 
 
 class Proof:
-    """Gets proof of deliveries that are STORED, as their destination's table wants it."""
+    """Gets proof for deliveries that are STORED, as configured for the destination."""
 
     def __init__(self, config: Config, engine: Engine, timeouts: Timeouts) -> None:
         self._config = config
@@ -34,9 +34,9 @@ class Proof:
         self._timeouts = timeouts
 
     def get(self, claim: Claim, destination: Destination) -> None:
-        """Returns when the delivery is CONFIRMED, or when its destination wants no proof.
+        """Return when the delivery is CONFIRMED or no proof is configured.
 
-        Raises ``DeliveryError`` while there is none: objects that the destination lost are owed again.
+        Raises ``DeliveryError`` while there is no proof; objects that the destination lost become pending again.
         """
         if not destination.commitment:
             if destination.find:
@@ -61,18 +61,18 @@ class Proof:
         peer, patience = Peer.of(claim.destination, destination), destination.commitment_timeout_seconds
         state = self._state(claim)
         if state == DeliveryState.SCHEDULED:
-            raise DeliveryError(f"{peer}: Storage Commitment failed for some objects; they are sent again")
+            raise DeliveryError(f"{peer}: Storage Commitment failed for some objects; the node sends them again")
         if state == DeliveryState.STORED:
             raise DeliveryError(
-                f"{peer}: stored everything, Storage Commitment not answered yet; asked again after {patience:g} s. "
-                f"Check that it may call {self._config.ae.title} at port {self._config.ae.port}"
+                f"{peer}: stored all objects, no Storage Commitment report yet; the request is repeated after "
+                f"{patience:g} s. Check that it can call {self._config.ae.title} at port {self._config.ae.port}"
             )
 
     def _ask(self, claim: Claim, destination: Destination, owed: Sequence[PendingObject]) -> None:
-        """Request commitment; the answer may arrive here, or at the receiver on an association that the peer opens."""
+        """Request commitment; the report may arrive here, or at the receiver on an association of the peer."""
         peer = Peer.of(claim.destination, destination)
         transaction_uid = generate_uid(prefix=None)
-        with begin_immediate(self._engine) as connection:  # before it is sent: the answer can overtake our next step
+        with begin_immediate(self._engine) as connection:  # before it is sent: the report may arrive immediately
             uids = [o.sop_instance_uid for o in owed]
             record_request(connection, claim.job_id, claim.destination, uids, transaction_uid)
         try:
@@ -90,21 +90,21 @@ class Proof:
 
     def _find(self, claim: Claim, destination: Destination) -> None:
         with self._engine.connect() as connection:
-            owed = instances_to_confirm(connection, claim.job_id, claim.destination)
-        found: list[str] = []
-        record_query = query_recorder(self._engine, destination)
-        with inventory(claim.destination, destination, self._config.ae.title, self._timeouts, record_query) as held:
-            for (study, series), of_series in groupby(sorted(owed, key=_series_of), _series_of):
+            pending = instances_to_confirm(connection, claim.job_id, claim.destination)
+        confirmed: list[str] = []
+        on_query = query_recorder(self._engine, destination)
+        with inventory(claim.destination, destination, self._config.ae.title, self._timeouts, on_query) as held:
+            for (study, series), of_series in groupby(sorted(pending, key=_series_of), _series_of):
                 there = held(study, series)
-                found += [one.sop_instance_uid for one in of_series if one.sop_instance_uid in there]
-        missing = sorted({one.sop_instance_uid for one in owed} - set(found))
+                confirmed += [owed.sop_instance_uid for owed in of_series if owed.sop_instance_uid in there]
+        missing = sorted({owed.sop_instance_uid for owed in pending} - set(confirmed))
         patience = destination.commitment_timeout_seconds
         with begin_immediate(self._engine) as connection:
-            record_query_result(connection, claim, found, missing, now() - patience)
+            record_query_result(connection, claim, confirmed, missing, now() - patience)
         if missing:
             raise DeliveryError(
-                f"{claim.destination}: {len(missing)} of {len(owed)} stored objects are not found there, the first is "
-                f"{missing[0]}; what is not found {patience:g} s after it was stored is sent again"
+                f"{claim.destination}: {len(missing)} of {len(pending)} stored objects are not found there, first "
+                f"{missing[0]}; objects not found {patience:g} s after storing are sent again"
             )
 
     def _on_event_report(self, event: evt.Event) -> tuple[int, None]:
@@ -118,5 +118,5 @@ class Proof:
         return states.get(claim.destination, DeliveryState.CANCELED)
 
 
-def _series_of(one: PendingObject) -> tuple[str, str]:
-    return one.study_instance_uid, one.series_instance_uid
+def _series_of(owed: PendingObject) -> tuple[str, str]:
+    return owed.study_instance_uid, owed.series_instance_uid

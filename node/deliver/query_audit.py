@@ -1,4 +1,4 @@
-"""What this node asks others (C-FIND, C-GET, QIDO-RS), told to the audit trail (PS3.15 A.5.3.10)."""
+"""Audit of the queries that this node sends: C-FIND, C-GET, C-MOVE, QIDO-RS (PS3.15 A.5.3.10)."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from sqlalchemy import Engine
 from node.config import Destination
 from node.ledger.audit_events import Question, give_notice
 
-QueryRecorder = Callable[[Question], None]
+OnQuery = Callable[[Question], None]
 
 
-def query_recorder(engine: Engine, destination: Destination) -> QueryRecorder:
-    """Leaves a notice of every question to a destination."""
+def query_recorder(engine: Engine, destination: Destination) -> OnQuery:
+    """Return a function that records each query to a destination in the audit trail."""
     address = destination.host or str(httpx.URL(destination.url).host)
 
-    def record_query(question: Question) -> None:
+    def record(question: Question) -> None:
         who = destination.title if destination.host else destination.url
         give_notice(engine, "query", who=who, address=address, detail=question.to_json())
 
-    return record_query
+    return record
 
 
-def audit_query(event: evt.Event, record_query: QueryRecorder) -> None:
-    """Tell of a DIMSE message that is being sent, if it is a question."""
+def audit_query(event: evt.Event, on_query: OnQuery) -> None:
+    """Report a DIMSE message that is being sent, if it is a query."""
     message = event.message
     if type(message).__name__ not in ("C_FIND_RQ", "C_GET_RQ", "C_MOVE_RQ"):
         return
     (syntax,) = (c.transfer_syntax[0] for c in event.assoc.accepted_contexts if c.context_id == message.context_id)
     identifier = b64encode(message.data_set.getvalue()).decode("ascii")
     about = str(message.command_set.AffectedSOPClassUID)
-    record_query(Question(about=about, identifier=identifier, transfer_syntax_uid=str(syntax)))
+    on_query(Question(about=about, identifier=identifier, transfer_syntax_uid=str(syntax)))
 
 
 def of_request(request: httpx.Request) -> Question:
-    """A QIDO-RS request."""
+    """Describe a QIDO-RS request for the audit trail."""
     whole = b64encode(str(request.url).encode()).decode("ascii")
     return Question(about=str(request.url.copy_with(query=None)), identifier=whole)

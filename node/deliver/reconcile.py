@@ -1,4 +1,4 @@
-"""Does a destination agree with the ledger? What it holds and the node never got, and what it was given and lost."""
+"""Compares a destination with the ledger: series that the node never received, results that it no longer has."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sqlalchemy import Engine
 
 from node.config import Config, Destination, Rule, parse_condition
 from node.deliver.association import Peer, Timeouts
-from node.deliver.find import finding, query
+from node.deliver.find import find_association, query
 from node.deliver.inventory import inventory
-from node.deliver.query_audit import QueryRecorder, query_recorder
+from node.deliver.query_audit import OnQuery, query_recorder
 from node.errors import NotFoundError
 from node.ledger.pending_deliveries import Stored, stored_since
 from node.ledger.results import result_series
@@ -22,41 +22,41 @@ from node.ledger.series import instance_counts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Absent:
+class IncompleteSeries:
     """A series of which the destination holds more images than the node."""
 
     study_instance_uid: str
     series_instance_uid: str
     modality: str
     there: int
-    """Images that the destination says it holds; 0: it does not say."""
+    """Images at the destination; 0: it does not report the number."""
     here: int
-    """Images that the node has."""
+    """Images on the node."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reconciliation:
-    """The answer of ``ainode reconcile``."""
+    """The result of ``ainode reconcile``."""
 
     destination: str
     since: date
-    """First study date, and first day of delivery, that was looked at."""
+    """First study date and first day of delivery that are compared."""
     series: int
-    """Series of these days, and of modalities that a rule wants, that it holds; results of this node left out."""
-    never_received: tuple[Absent, ...]
-    """Those of which the node has not all images."""
+    """Series of these days at the destination whose modality matches a rule, without results of this node."""
+    never_received: tuple[IncompleteSeries, ...]
+    """Those of which the node does not have all images."""
     delivered: int
-    """Objects that it was given in these days and took."""
+    """Objects that were stored there in these days."""
     lost: tuple[Stored, ...]
-    """Of these, what it does not hold."""
+    """Those of them that the destination no longer has."""
 
 
 def reconcile(
     config: Config, engine: Engine, name: str, *, days: int, at: datetime, timeouts: Timeouts | None = None
 ) -> Reconciliation:
-    """Ask ``[destinations.name]`` about the last ``days`` days before ``at``, which has a time zone.
+    """Query ``[destinations.name]`` about the last ``days`` days before ``at``, which has a time zone.
 
-    Only a Storage SCP can be asked for studies. Raises ``NotFoundError`` when there is no such destination,
+    Only a Storage SCP can be queried for studies. Raises ``NotFoundError`` for an unknown destination,
     ``DeliveryError`` when it does not answer.
     """
     destination = config.destinations.get(name)
@@ -65,93 +65,99 @@ def reconcile(
     limits, since = timeouts or Timeouts(), at - timedelta(days=days)
     with engine.connect() as connection:
         here, ours = instance_counts(connection), result_series(connection)
-        given = stored_since(connection, name, since.timestamp())
-    record_query = query_recorder(engine, destination)
-    found: list[Absent] = []
+        delivered = stored_since(connection, name, since.timestamp())
+    on_query = query_recorder(engine, destination)
+    candidates: list[IncompleteSeries] = []
     if destination.host:
-        there = _held(Peer.of(name, destination), config, since.date(), here, limits, record_query=record_query)
-        found = [one for one in there if one.series_instance_uid not in ours]
+        there = _series_there(Peer.of(name, destination), config, since.date(), here, limits, on_query=on_query)
+        candidates = [candidate for candidate in there if candidate.series_instance_uid not in ours]
     return Reconciliation(
         destination=name,
         since=since.date(),
-        series=len(found),
-        never_received=tuple(one for one in found if one.here < max(one.there, 1)),
-        delivered=len(given),
-        lost=tuple(_lost(name, destination, config, given, limits, record_query=record_query)),
+        series=len(candidates),
+        never_received=tuple(c for c in candidates if c.here < max(c.there, 1)),
+        delivered=len(delivered),
+        lost=tuple(_lost_objects(name, destination, config, delivered, limits, on_query=on_query)),
     )
 
 
 def is_wanted(modality: str, rules: Sequence[Rule]) -> bool:
-    """Whether a rule takes series of a modality."""
+    """Return whether a rule matches series of a modality."""
     wanted = (rule.match.get("Modality", "*") for rule in rules)
-    return any(parse_condition("Modality", one).matches([modality]) for one in wanted)
+    return any(parse_condition("Modality", condition).matches([modality]) for condition in wanted)
 
 
-def _held(
-    peer: Peer, config: Config, since: date, here: Mapping[str, int], limits: Timeouts, *, record_query: QueryRecorder
-) -> Iterator[Absent]:
-    """Every series of a wanted modality that the peer holds, by study; all of it on one association."""
+def _series_there(
+    peer: Peer, config: Config, since: date, here: Mapping[str, int], limits: Timeouts, *, on_query: OnQuery
+) -> Iterator[IncompleteSeries]:
+    """Yield the peer's series of a wanted modality, using one association."""
     dates = f"{since:%Y%m%d}-"
-    with finding(peer, config.ae.title, limits, record_query) as association:
+    with find_association(peer, config.ae.title, limits, on_query) as association:
         studies = list(query(association, peer, "STUDY", StudyDate=dates, StudyInstanceUID="", ModalitiesInStudy=""))
         for study in studies:
-            of_study = _texts(study, "ModalitiesInStudy")
+            of_study = _values(study, "ModalitiesInStudy")
             if of_study and not any(is_wanted(modality, config.rules) for modality in of_study):
                 continue
             uid = str(study.StudyInstanceUID)
             keys = {"SeriesInstanceUID": "", "Modality": "", "NumberOfSeriesRelatedInstances": ""}
-            for one in query(association, peer, "SERIES", StudyInstanceUID=uid, **keys):
-                modality = "".join(_texts(one, "Modality"))
+            for match in query(association, peer, "SERIES", StudyInstanceUID=uid, **keys):
+                modality = "".join(_values(match, "Modality"))
                 if is_wanted(modality, config.rules):
-                    yield Absent(
+                    yield IncompleteSeries(
                         study_instance_uid=uid,
-                        series_instance_uid=str(one.SeriesInstanceUID),
+                        series_instance_uid=str(match.SeriesInstanceUID),
                         modality=modality,
-                        there=int(one.get("NumberOfSeriesRelatedInstances") or 0),
-                        here=here.get(str(one.SeriesInstanceUID), 0),
+                        there=int(match.get("NumberOfSeriesRelatedInstances") or 0),
+                        here=here.get(str(match.SeriesInstanceUID), 0),
                     )
 
 
-def _lost(
+def _lost_objects(
     name: str,
     destination: Destination,
     config: Config,
-    given: Sequence[Stored],
+    delivered: Sequence[Stored],
     limits: Timeouts,
     *,
-    record_query: QueryRecorder,
+    on_query: OnQuery,
 ) -> Iterator[Stored]:
-    if not given:
+    if not delivered:
         return
-    with inventory(name, destination, config.ae.title, limits, record_query) as held:
-        for (study, uid), of_series in groupby(sorted(given, key=_series_of), _series_of):
+    with inventory(name, destination, config.ae.title, limits, on_query) as held:
+        for (study, uid), of_series in groupby(sorted(delivered, key=_series_of), _series_of):
             there = held(study, uid)
-            yield from (one for one in of_series if one.sop_instance_uid not in there)
+            yield from (stored for stored in of_series if stored.sop_instance_uid not in there)
 
 
-def _series_of(one: Stored) -> tuple[str, str]:
-    return one.study_instance_uid, one.series_instance_uid
+def _series_of(stored: Stored) -> tuple[str, str]:
+    return stored.study_instance_uid, stored.series_instance_uid
 
 
-def _texts(match: Dataset, keyword: str) -> list[str]:
-    """The values of an attribute of a response, none when it is empty."""
+def _values(match: Dataset, keyword: str) -> list[str]:
+    """Return the values of an attribute of a response."""
     value = match.get(keyword) or ()
-    return [value] if isinstance(value, str) else [str(one) for one in value]
+    return [value] if isinstance(value, str) else [str(item) for item in value]
 
 
-def format_reconciliation(found: Reconciliation) -> str:
-    """The reconciliation in plain words."""
+def describe(reconciliation: Reconciliation) -> str:
+    """Return the reconciliation as text."""
     lines = [
-        f"{found.destination} since {found.since}",
-        f"holds {found.series} series that rules want; of {len(found.never_received)} the node has not every image",
+        f"{reconciliation.destination} since {reconciliation.since}",
+        (
+            f"{reconciliation.series} series there match a rule; "
+            f"{len(reconciliation.never_received)} of them are not complete on the node"
+        ),
     ]
     lines += [
-        f"  NEVER RECEIVED: {one.modality} series {one.series_instance_uid} of study {one.study_instance_uid}: "
-        f"{one.there or 'some'} images there, {one.here} here"
-        for one in found.never_received
+        f"  NEVER RECEIVED: {series.modality} series {series.series_instance_uid} of study "
+        f"{series.study_instance_uid}: {series.there or 'some'} images there, {series.here} here"
+        for series in reconciliation.never_received
     ]
-    lines.append(f"took {found.delivered} objects from the node, of which it does not hold {len(found.lost)}")
+    lines.append(
+        f"{reconciliation.delivered} objects were delivered; {len(reconciliation.lost)} of them are no longer there"
+    )
     lines += [
-        f"  LOST: {one.sop_instance_uid} of study {one.study_instance_uid}, job {one.job_id}" for one in found.lost
+        f"  LOST: {lost.sop_instance_uid} of study {lost.study_instance_uid}, job {lost.job_id}"
+        for lost in reconciliation.lost
     ]
     return "\n".join(lines)

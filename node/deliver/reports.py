@@ -1,6 +1,6 @@
-"""Storage Commitment reports to peers that left before they had one, on an association that this node opens.
+"""Storage Commitment reports on associations that this node opens, for requestors that did not wait.
 
-Role selection says that this node is the SCP (PS3.4 J.3.3); peers that do not answer it are told all the same.
+Role selection proposes this node as SCP (PS3.4 J.3.3); the report is also sent to peers that do not answer it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ POLL_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 3600.0
 GIVE_UP_SECONDS = 3 * 86400.0
-"""A scanner that did not take the report for three days asks again, or nobody waits any more."""
+"""After three days the report is dropped; a scanner that still needs it asks again."""
 
 
 class Reports:
-    """Tells requesters what is due to them until they take it."""
+    """Sends pending reports and retries until the requestors accept them."""
 
     def __init__(self, config: Config, engine: Engine, timeouts: Timeouts | None = None) -> None:
         self._config = config
@@ -47,11 +47,11 @@ class Reports:
         self._callers = {caller.title: caller for caller in config.ae.callers if caller.host}
 
     def run(self, stop: threading.Event) -> None:
-        """Look every second until ``stop`` is set."""
+        """Check every second until ``stop`` is set."""
         look_every(POLL_SECONDS, stop, "commitment reports", self.step)
 
     def step(self, at: float) -> int:
-        """Try everything that is due at ``at``; return how many requesters took their report."""
+        """Send all reports that are due at ``at``; return how many were accepted."""
         with self._engine.connect() as connection:
             due = due_transactions(connection, at)
         return sum(self._try(transaction, at) for transaction in due)
@@ -79,7 +79,7 @@ class Reports:
         caller = self._callers.get(title)
         if caller is None:
             raise DeliveryError(
-                f"{title} left before its report and its address is not known; "
+                f"{title} released its association before the report was ready and its address is not known; "
                 f'add host and port to {{ title = "{title}" }} in [ae] callers'
             )
         tls = DestinationTls.towards_callers(self._config.ae.tls)
@@ -94,5 +94,5 @@ class Reports:
                 raise DeliveryError(f"{peer}: the report could not be sent ({error})") from error
         status = answer.get("Status")
         if status != 0x0000:
-            words = "no answer" if status is None else f"status 0x{status:04X}"
+            words = "no response" if status is None else f"status 0x{status:04X}"
             raise DeliveryError(f"{peer}: {words} to the Storage Commitment report; the node tries again")

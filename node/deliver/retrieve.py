@@ -1,7 +1,7 @@
-"""Asks an archive for series and takes them: C-FIND, then C-GET, or C-MOVE to a port that is open meanwhile (PS3.4 C).
+"""Query and retrieval of series from an archive: C-FIND, then C-GET or C-MOVE (PS3.4 C).
 
-C-GET brings the objects on the association that asked for them. Those of a C-MOVE come to a title and a port of their
-own: at our receiver nothing would tell them from what scanners send.
+C-GET returns the objects on the requesting association. C-MOVE sends them to a separate AE title and port that is open
+meanwhile, because the receiver could not distinguish them from images of scanners.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from pynetdicom.sop_class import (
 from node.config import Config, PriorTable
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.find import query
-from node.deliver.query_audit import QueryRecorder
+from node.deliver.query_audit import OnQuery
 from node.errors import DeliveryError
 from node.tls import server_context
 
@@ -57,14 +57,14 @@ _WANTED = (
 _COMPRESSED = (JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless, JPEGBaseline8Bit)
 _PENDING = frozenset({0xFF00, 0xFF01})
 _PORT_SECONDS = 60.0
-"""How long another job may have the port."""
+"""How long to wait for the port while another job uses it."""
 Keep = Callable[[evt.Event], int]
 Request = Callable[[], Iterable[tuple[Dataset, Dataset | None]]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """An open association to an archive; ``moves_to``: title under which it sends what it is asked for, else C-GET."""
+    """An open association to an archive; ``moves_to``: destination AE title of C-MOVE, "" for C-GET."""
 
     peer: Peer
     association: Association
@@ -72,11 +72,11 @@ class Archive:
     moves_to: str
 
     def find(self, level: str, **keys: str) -> list[Dataset]:
-        """As ``node.deliver.find.query``."""
+        """Query the archive, see ``node.deliver.find.query``."""
         return list(query(self.association, self.peer, level, **keys))
 
     def fetch(self, study: str, series: str) -> list[Path]:
-        """The objects of a series that this node can use, as files. Raises ``DeliveryError`` when they are refused."""
+        """Retrieve the objects of a series that this node supports as files. Raises ``DeliveryError`` on refusal."""
         before = set(self.folder.iterdir())
         wanted = Dataset()
         wanted.QueryRetrieveLevel = "SERIES"
@@ -93,20 +93,16 @@ class Archive:
 
 
 @contextmanager
-def archive(
-    config: Config, prior: PriorTable, folder: Path, record_query: QueryRecorder | None = None
-) -> Iterator[Archive]:
-    """An association to ``prior.source``; what it sends is saved to ``folder``.
+def archive(config: Config, prior: PriorTable, folder: Path, on_query: OnQuery | None = None) -> Iterator[Archive]:
+    """Open an association to ``prior.source``; objects are saved to ``folder``, ``on_query`` is called per query.
 
-    ``record_query`` gets every query.
-
-    Raises ``DeliveryError`` when it cannot be had, or when the port for C-MOVE is taken.
+    Raises ``DeliveryError`` when that fails or when the port for C-MOVE is in use.
     """
     folder.mkdir(parents=True, exist_ok=True)
     numbers = count()
 
     def keep(event: evt.Event) -> int:
-        (folder / f"{next(numbers):06d}.dcm").write_bytes(event.encoded_dataset())  # not as the peer calls it
+        (folder / f"{next(numbers):06d}.dcm").write_bytes(event.encoded_dataset())  # never under a name of the peer
         return 0x0000
 
     peer = Peer.of(prior.source, config.destinations[prior.source])
@@ -122,7 +118,7 @@ def archive(
     with (
         receiving,
         associate(
-            peer, config.ae.title, contexts, Timeouts(), roles=roles, on_store=keep, record_query=record_query
+            peer, config.ae.title, contexts, Timeouts(), roles=roles, on_store=keep, on_query=on_query
         ) as association,
     ):
         yield Archive(peer=peer, association=association, folder=folder, moves_to=prior.move_title)
@@ -145,7 +141,7 @@ def _receiving(config: Config, prior: PriorTable, keep: Keep) -> Iterator[None]:
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
                 raise DeliveryError(
-                    f"move_port {prior.move_port} cannot be opened ({error.strerror}); give the rule another one"
+                    f"move_port {prior.move_port} cannot be opened ({error.strerror}); use another port in the rule"
                 ) from error
             time.sleep(0.5)
     try:
@@ -155,12 +151,12 @@ def _receiving(config: Config, prior: PriorTable, keep: Keep) -> Iterator[None]:
 
 
 def _await(request: Request, peer: Peer, what: str) -> None:
-    """The answers to the end; the objects themselves come on their way meanwhile."""
+    """Read all responses; the objects arrive meanwhile."""
     try:
         for status, _ in request():
             if "Status" not in status:
-                raise DeliveryError(f"{peer}: no answer to {what}; check that it can be queried by this node")
+                raise DeliveryError(f"{peer}: no response to {what}; check that this node may query it")
             if status.Status not in (*_PENDING, 0x0000, 0xB000):  # B000: some sub-operations failed
                 raise DeliveryError(f"{peer}: {what} refused with status {status.Status:04X}; ask its administrator")
     except (RuntimeError, ValueError) as error:
-        raise DeliveryError(f"{peer}: {what} is not possible ({error}); let its administrator allow it") from error
+        raise DeliveryError(f"{peer}: {what} is not possible ({error}); ask its administrator to allow it") from error

@@ -1,4 +1,4 @@
-"""C-STORE over one association: the bytes as they are kept, or converted where the peer does not take those."""
+"""C-STORE over one association: the stored bytes, or a conversion if the peer does not accept their syntax."""
 
 from __future__ import annotations
 
@@ -20,54 +20,54 @@ from node.errors import EncodeError, PlatformError
 from node.ledger.pending_deliveries import PendingObject
 from node.spool import Spool
 
-# Files given by path go out as they are stored; without this pynetdicom decodes and encodes them again.
+# Send files as they are stored; by default pynetdicom decodes and encodes them.
 _config.STORE_SEND_CHUNKED_DATASET = True
 
 SLOWEST_BYTES_PER_SECOND = 250_000
-"""A peer that takes less than this is treated as hanging."""
+"""A peer slower than this is treated as hanging."""
 
 
 def contexts_for(owed: Iterable[PendingObject]) -> list[PresentationContext]:
-    """One presentation context for each pair of SOP class and transfer syntax: as it is kept, and uncompressed."""
+    """Build a presentation context per SOP class and transfer syntax: that of the file, and uncompressed ones."""
     pairs = {(o.sop_class_uid, syntax) for o in owed for syntax in (o.transfer_syntax_uid, *UNCOMPRESSED)}
     return [build_context(sop_class, [syntax]) for sop_class, syntax in sorted(pairs)]
 
 
 @contextmanager
-def storing(
+def cstore_store(
     peer: Peer, calling_title: str, owed: Iterable[PendingObject], spool: Spool, timeouts: Timeouts
 ) -> Iterator[Store]:
-    """One association for all of ``owed``. Raises ``DeliveryError`` when it cannot be had."""
+    """Open one association for all objects. Raises ``DeliveryError`` when that fails."""
     with associate(peer, calling_title, contexts_for(owed), timeouts) as association:
-        yield lambda one: _store(association, one, spool, timeouts)
+        yield lambda pending: _store(association, pending, spool, timeouts)
 
 
 def _store(association: Association, owed: PendingObject, spool: Spool, timeouts: Timeouts) -> Answer:
     accepted = {c.transfer_syntax[0] for c in association.accepted_contexts if c.abstract_syntax == owed.sop_class_uid}
-    named = f"{UID(owed.sop_class_uid).name} in {UID(owed.transfer_syntax_uid).name}"
+    description = f"{UID(owed.sop_class_uid).name} in {UID(owed.transfer_syntax_uid).name}"
     instead = next((syntax for syntax in UNCOMPRESSED if syntax in accepted), None)
     try:
         if owed.transfer_syntax_uid in accepted:
-            return _send(association, spool.absolute(owed.path), timeouts, named)
+            return _send(association, spool.absolute(owed.path), timeouts, description)
         if instead is None:
-            return Answer(status=None, comment=f"presentation context refused: {named}", not_negotiated=True)
+            return Answer(status=None, comment=f"presentation context refused: {description}", not_negotiated=True)
         with transcoded(spool, owed.path, instead) as (path, sent):
-            answer = _send(association, path, timeouts, f"{named}, converted to {UID(instead).name}")
+            answer = _send(association, path, timeouts, f"{description}, converted to {UID(instead).name}")
             return replace(answer, sent=sent)
     except EncodeError as error:
-        return Answer(status=None, comment=f"presentation context refused: {named}; it {error}")
+        return Answer(status=None, comment=f"presentation context refused: {description}; {error}")
     except OSError as error:
         raise PlatformError(f"{owed.path} cannot be read ({error}); check the disk, or retry the job") from error
 
 
-def _send(association: Association, path: Path, timeouts: Timeouts, named: str) -> Answer:
+def _send(association: Association, path: Path, timeouts: Timeouts, description: str) -> Answer:
     association.dimse_timeout = timeouts.store_seconds + path.stat().st_size / SLOWEST_BYTES_PER_SECOND
     try:
         response = association.send_c_store(path)
     except RuntimeError:
         return Answer(status=None, comment="the association was closed by the peer", lost=True)
     if "Status" not in response:
-        return Answer(status=None, comment=f"no answer to C-STORE of {named}", lost=True)
+        return Answer(status=None, comment=f"no response to C-STORE of {description}", lost=True)
     _, words = STORAGE_SERVICE_CLASS_STATUS.get(response.Status, ("", "status unknown to the standard"))
     comment = " ".join(str(response.get("ErrorComment", "")).split())
     return Answer(status=int(response.Status), comment=f"{words}: {comment}" if comment else words)

@@ -1,4 +1,4 @@
-"""DICOMweb destinations: STOW-RS (PS3.18 10.5) to store, QIDO-RS (PS3.18 10.6) to ask what is there."""
+"""DICOMweb destinations: STOW-RS (PS3.18 10.5) to store, QIDO-RS (PS3.18 10.6) to query."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 from node.config import Destination
 from node.deliver.association import Timeouts
 from node.deliver.object_result import Answer, Store
-from node.deliver.query_audit import QueryRecorder, of_request
+from node.deliver.query_audit import OnQuery, of_request
 from node.deliver.store import SLOWEST_BYTES_PER_SECOND
 from node.deliver.transcode import transcoded
 from node.errors import DeliveryError, EncodeError, PlatformError, UnreachableError
@@ -33,12 +33,12 @@ _PAGE = 500
 
 @contextmanager
 def service(
-    name: str, destination: Destination, timeouts: Timeouts, record_query: QueryRecorder | None = None
+    name: str, destination: Destination, timeouts: Timeouts, on_query: OnQuery | None = None
 ) -> Iterator[httpx.Client]:
-    """A client of ``[destinations.name] url``; ``record_query`` hears of every request.
+    """Open a client of ``[destinations.name] url``; ``on_query`` is called for every request.
 
-    Raises ``DeliveryError`` for a token or certificate file that is no use, ``UnreachableError`` when the service
-    cannot be reached.
+    Raises ``DeliveryError`` for an unusable token or certificate file, ``UnreachableError`` when the service cannot be
+    reached.
     """
     headers = {"Accept": "application/dicom+json"}
     try:
@@ -48,12 +48,12 @@ def service(
         trusted = ssl.create_default_context(cafile=destination.ca_file or None)
     except (OSError, ValueError) as error:
         raise DeliveryError(f"{name}: {error}; correct token_file and ca_file in [destinations.{name}]") from error
-    # A trailing slash, or httpx would drop the last part of the address.
+    # Without the trailing slash httpx would drop the last part of the address.
     base = destination.url.rstrip("/") + "/"
 
     def asking(request: httpx.Request) -> None:
-        if record_query is not None:
-            record_query(of_request(request))
+        if on_query is not None:
+            on_query(of_request(request))
 
     with httpx.Client(
         base_url=base,
@@ -65,39 +65,41 @@ def service(
         try:
             yield client
         except httpx.ConnectError as error:
-            raise UnreachableError(f"{name} ({base}): {error}; check that it runs, its address and ca_file") from error
+            raise UnreachableError(
+                f"{name} ({base}): {error}; check that it is running, its address and ca_file"
+            ) from error
         except httpx.HTTPError as error:
             words = str(error) or type(error).__name__
             raise UnreachableError(f"{name} ({base}): {words}; the node tries again") from error
 
 
 @contextmanager
-def stowing(name: str, destination: Destination, spool: Spool, timeouts: Timeouts) -> Iterator[Store]:
-    """One connection for many objects, each in a request of its own: the answer is that object's."""
+def stow_store(name: str, destination: Destination, spool: Spool, timeouts: Timeouts) -> Iterator[Store]:
+    """Open one connection; each object is one request, so each response belongs to one object."""
     with service(name, destination, timeouts) as client:
-        yield lambda one: _store(client, one, spool, timeouts)
+        yield lambda owed: _store(client, owed, spool, timeouts)
 
 
 def ping(client: httpx.Client) -> str:
-    """Why the service cannot be used, or nothing: any answer that is no refusal and no fault of its own is good."""
+    """Return why the service cannot be used, or ""; only 401, 403 and server errors count."""
     status = client.get("studies", params={"limit": 1}).status_code
     return _fault(status) if status in (401, 403) or status >= 500 else ""
 
 
 def held(client: httpx.Client, study: str, series: str) -> set[str]:
-    """SOP Instance UIDs that the service holds of a series. Raises ``DeliveryError`` when it does not say."""
-    found: set[str] = set()
+    """Return the SOP Instance UIDs of a series at the service. Raises ``DeliveryError`` when the query fails."""
+    uids: set[str] = set()
     while True:
         where = f"studies/{study}/series/{series}/instances"
-        response = client.get(where, params={"limit": _PAGE, "offset": len(found)})
+        response = client.get(where, params={"limit": _PAGE, "offset": len(uids)})
         if response.status_code == 204:
-            return found
+            return uids
         if response.status_code != 200:
-            raise DeliveryError(f"{client.base_url}: asked for instances, {_fault(response.status_code)}")
+            raise DeliveryError(f"{client.base_url}: query for instances: {_fault(response.status_code)}")
         page = {str(item["00080018"]["Value"][0]) for item in response.json()}
-        if not page - found:
-            return found
-        found |= page
+        if not page - uids:
+            return uids
+        uids |= page
 
 
 def _store(client: httpx.Client, owed: PendingObject, spool: Spool, timeouts: Timeouts) -> Answer:
@@ -108,14 +110,14 @@ def _store(client: httpx.Client, owed: PendingObject, spool: Spool, timeouts: Ti
         with transcoded(spool, owed.path, ExplicitVRLittleEndian) as (path, sent):
             return replace(_post(client, path, timeouts), sent=sent)
     except EncodeError as error:
-        return Answer(status=_SYNTAX_REFUSED, comment=f"transfer syntax refused; it {error}")
+        return Answer(status=_SYNTAX_REFUSED, comment=f"transfer syntax refused; {error}")
     except OSError as error:
         raise PlatformError(f"{owed.path} cannot be read ({error}); check the disk, or retry the job") from error
 
 
 def _post(client: httpx.Client, path: Path, timeouts: Timeouts) -> Answer:
     boundary = uuid.uuid4().hex
-    # No transfer-syntax parameter, which is optional: Orthanc answers 200 to a part that has one, and stores nothing.
+    # The optional transfer-syntax parameter is omitted: with it Orthanc answers 200 and stores nothing.
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
     tail = f"\r\n--{boundary}--\r\n".encode()
     size = path.stat().st_size
@@ -144,25 +146,25 @@ def _limits(timeouts: Timeouts, answer_seconds: float) -> httpx.Timeout:
 
 
 def _answer(response: httpx.Response) -> Answer:
-    """The Store Instances Response (PS3.18 10.5.3) to one object, as the C-STORE status that says the same."""
-    answer: dict[str, Any] = {}
-    with suppress(json.JSONDecodeError, UnicodeDecodeError):  # XML, or a page in words: the HTTP status has to do
-        answer = response.json() if response.content else {}
-    failed, stored = _item(answer, "00081198"), _item(answer, "00081199")
+    """Translate the Store Instances Response (PS3.18 10.5.3) to one object into the equivalent C-STORE status."""
+    body: dict[str, Any] = {}
+    with suppress(json.JSONDecodeError, UnicodeDecodeError):  # XML or HTML: use the HTTP status alone
+        body = response.json() if response.content else {}
+    failed, stored = _item(body, "00081198"), _item(body, "00081199")
     reason = _value(failed, "00081197", default=0x0110) if failed is not None else None
     if reason is None and stored is not None and response.is_success:
         reason = _value(stored, "00081196", default=0x0000)
     if reason is None and response.is_success:
-        return Answer(status=None, comment=f"it answers HTTP {response.status_code}, but not that it stored the object")
+        return Answer(status=None, comment=f"HTTP {response.status_code} without a store result for the object")
     if reason is None:
         return Answer(status=None, comment=_fault(response.status_code), lost=response.status_code != 409)
-    _, words = STORAGE_SERVICE_CLASS_STATUS.get(reason, ("", "a reason the standard does not name"))
+    _, words = STORAGE_SERVICE_CLASS_STATUS.get(reason, ("", "failure reason unknown to the standard"))
     return Answer(status=reason, comment=f"{words} (HTTP {response.status_code})")
 
 
-def _item(answer: Any, tag: str) -> dict[str, Any] | None:
-    """The one item of a sequence in DICOM JSON (PS3.18 F.2)."""
-    items = answer.get(tag, {}).get("Value") if isinstance(answer, dict) else None
+def _item(body: Any, tag: str) -> dict[str, Any] | None:
+    """Return the first item of a sequence in DICOM JSON (PS3.18 F.2)."""
+    items = body.get(tag, {}).get("Value") if isinstance(body, dict) else None
     return items[0] if items else None
 
 
@@ -173,5 +175,5 @@ def _value(item: dict[str, Any], tag: str, *, default: int) -> int:
 
 def _fault(status: int) -> str:
     words = httpx.codes.get_reason_phrase(status) or "unknown status"
-    remedy = "; check token_file and what its administrator allows" if status in (401, 403) else "; look at its log"
-    return f"it answers HTTP {status} ({words}){remedy}"
+    remedy = "; check token_file and the service's permissions" if status in (401, 403) else "; check its log"
+    return f"HTTP {status} ({words}){remedy}"

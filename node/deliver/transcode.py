@@ -1,4 +1,4 @@
-"""The same object in an uncompressed transfer syntax, for a peer that does not take the one it is kept in."""
+"""Conversion of an object to an uncompressed transfer syntax, for peers that do not accept its own."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from node.ledger.deliveries import Sent
 from node.spool import Spool
 
 UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
-"""Transfer syntaxes that an object is converted to, in this order: pixels lose nothing by it."""
+"""Transfer syntaxes for the conversion, in order of preference; it is lossless."""
 
 
 @contextmanager
 def transcoded(spool: Spool, path: str, syntax: str) -> Iterator[tuple[Path, Sent]]:
-    """A temporary Part 10 file with the object of ``path``, relative to the spool, in ``syntax``; and its digest.
+    """Convert the object at ``path``, relative to the spool, to ``syntax``; yield a temporary file and its digest.
 
-    Pixels are decoded and nothing else is changed: same SOP Instance UID, same patient, same attributes.
-    Raises ``EncodeError`` when they cannot be decoded, ``OSError`` when the disk refuses.
+    Only the pixels are decoded; SOP Instance UID and all other attributes stay. Raises ``EncodeError`` when the pixels
+    cannot be decoded, ``OSError`` when the disk cannot be written.
     """
     draft = spool.draft()
     try:
@@ -42,5 +42,5 @@ def _converted(path: Path, syntax: UID) -> memoryview:
         dataset.file_meta.TransferSyntaxUID = syntax
         dataset.save_as(buffer, enforce_file_format=True)
     except (RuntimeError, ValueError, AttributeError) as error:  # what pydicom and its decoders raise
-        raise EncodeError(f"cannot be converted to {syntax.name} ({error})") from error
+        raise EncodeError(f"conversion to {syntax.name} failed ({error})") from error
     return buffer.getbuffer()

@@ -1,4 +1,4 @@
-"""Beside the deliveries of a sender: probes of destinations that are down, alarms of deliveries that are overdue."""
+"""Probes destinations that are down and reports overdue deliveries."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 OVERDUE_SECONDS = 60.0
-"""How often overdue deliveries are looked for."""
+"""Interval of the check for overdue deliveries."""
 
 
 class Watch:
-    """Any number of senders may watch: each probe and each alarm is made once."""
+    """Watches the destinations. With several senders each probe and each alarm still happens once."""
 
     def __init__(
         self, config: Config, engine: Engine, make_due: Callable[[str], None], timeouts: Timeouts | None = None
@@ -40,7 +40,7 @@ class Watch:
         self._watched: dict[tuple[str, str], float] = {}
 
     def run(self, stop: threading.Event) -> None:
-        """Look every second until ``stop`` is set."""
+        """Check every second until ``stop`` is set."""
         looked_at = 0.0
         while not stop.wait(POLL_SECONDS):
             with surviving("watch of the destinations"):
@@ -50,26 +50,26 @@ class Watch:
                     self.alarm(now(), looked_at)
 
     def probe(self, at: float) -> None:
-        """Ask every destination that is down and due. ``at``: now, in seconds since 1970 UTC."""
+        """Probe every destination that is down and due. ``at``: now, in seconds since 1970 UTC."""
         with self._engine.connect() as connection:
-            down = [one.destination for one in circuits.circuits(connection) if one.opened_at is not None]
+            down = [circuit.destination for circuit in circuits.circuits(connection) if circuit.opened_at is not None]
         for name in down:
             self._probe(name, at)
 
     def alarm(self, at: float, steady: float) -> None:
-        """Report, once, every delivery that is overdue at ``at``: since it was made, or since it is watched.
+        """Report once each delivery that is overdue at ``at``, since its creation or since it is watched.
 
-        ``steady``: seconds of a clock that nobody sets; a clock that is set back must not put off the alarm.
+        ``steady``: monotonic seconds; a system clock that is set back must not delay the alarm.
         """
         waiting: dict[tuple[str, str], float] = {}
         for name, destination in self._config.destinations.items():
             longest = destination.alarm_after_hours * 3600
             with self._engine.connect() as connection:
-                made = not_done(connection, name)
-            waiting |= {(name, job_id): self._watched.get((name, job_id), steady) for job_id in made}
+                created = not_done(connection, name)
+            waiting |= {(name, job_id): self._watched.get((name, job_id), steady) for job_id in created}
             late = [
                 job_id
-                for job_id, created_at in made.items()
+                for job_id, created_at in created.items()
                 if max(at - created_at, steady - waiting[name, job_id]) > longest
             ]
             if not late:
@@ -81,7 +81,7 @@ class Watch:
                 with self._engine.connect() as connection:
                     study = get_job(connection, job_id).study_instance_uid
                 with about(study, job=job_id):
-                    logger.error("ALARM: the delivery of job %s to %s is not done after %g hours", job_id, name, hours)
+                    logger.error("ALARM: the delivery of job %s to %s is pending after %g hours", job_id, name, hours)
         self._watched = waiting
 
     def _probe(self, name: str, at: float) -> None:
@@ -91,10 +91,10 @@ class Watch:
             ours = circuits.take_probe(connection, name, at, next_at)
         if not ours:
             return
-        # One that is no longer configured is let through: its deliveries say so.
+        # A destination that is no longer configured counts as up: its deliveries report that.
         answer = echo(name, destination, self._config.ae.title, self._timeouts) if destination else None
         if answer is None or answer.ok:
             with begin_immediate(self._engine) as connection:
                 circuits.close(connection, name)
             self._make_due(name)
-            logger.info("%s answers again; its deliveries go on", name)
+            logger.info("%s answers again; its deliveries continue", name)

@@ -31,7 +31,7 @@ class ReplacementNotes:
     engine: Engine
     spool: Spool
 
-    def schedule(self, job_id: str, destination: str) -> None:
+    def add_note(self, job_id: str, destination: str) -> None:
         """Schedule a note on the superseded results that ``destination`` holds; do nothing if there are none.
 
         The note's UIDs are derived from what it names: made again it is the same. A note that the gate refuses is
@@ -54,13 +54,13 @@ class ReplacementNotes:
         try:
             check_rejection(note, files)
         except GateError as error:
-            self.give_up(job_id, destination, str(error))
+            self.drop_note(job_id, destination, str(error))
             return
         row = store_result(self.spool, job_id, note, None) | {"kind": note_kind(destination)}
         with begin_immediate(self.engine) as connection:
             schedule_note(connection, job, destination, row, paths)
 
-    def give_up(self, job_id: str, destination: str, why: str) -> None:
+    def drop_note(self, job_id: str, destination: str, why: str) -> None:
         """Give up the note of this job, so that its stored results are not affected."""
         job, paths = self._replaced(job_id, destination)
         with begin_immediate(self.engine) as connection:

@@ -134,7 +134,7 @@ def test_what_cannot_be_decoded_is_named_and_stays_owed(tmp_path: Path) -> None:
     broken.PixelData = encapsulate([b"no JPEG at all "])
     with real_peers.storescp(tmp_path, "--implicit", "--promiscuous") as pacs:
         job = jobs.FinishedJob(tmp_path / "node", [broken, whole], {"pacs": jobs.destination(pacs)})
-        with pytest.raises(DeliveryError, match=r"1 of 2 objects stored; .*it cannot be converted to Implicit VR"):
+        with pytest.raises(DeliveryError, match=r"1 of 2 objects stored; .*conversion to Implicit VR .* failed"):
             job.deliver()
         assert pacs.instances() == [whole.SOPInstanceUID]
     assert (job.status().state, job.status().stored) == ("SCHEDULED", 1)
@@ -152,7 +152,7 @@ def test_a_pacs_that_was_down_gets_everything_once_when_it_is_back(tmp_path: Pat
             delays.append(round((job.status().next_at or 0.0) - time.time()))
         assert delays == pytest.approx([10, 15, 15], abs=4)
         assert "connection refused" in (job.status().error or "")
-        with pytest.raises(UnreachableError, match=r"waits for pacs, down since .* connection refused"):
+        with pytest.raises(UnreachableError, match=r"pacs is down since .* connection refused"):
             job.deliver()
         assert job.status().attempt == 3
         hastened: list[str] = []
@@ -181,7 +181,7 @@ def test_an_overdue_delivery_is_an_alarm_once(tmp_path: Path, caplog: pytest.Log
     assert caplog.text.count("ALARM") == 0
     for _ in range(2):
         watch.alarm(time.time() + 7300.0, steady=300.0)
-    assert caplog.text.count("ALARM: the delivery of job job-1 to pacs is not done after 2 hours") == 1
+    assert caplog.text.count("ALARM: the delivery of job job-1 to pacs is pending after 2 hours") == 1
     assert is_overdue(job.status())
 
 
@@ -194,7 +194,7 @@ def test_a_clock_that_is_set_back_does_not_put_off_the_alarm(tmp_path: Path, cap
     watch.alarm(yesterday + 7000.0, steady=8000.0)
     assert caplog.text.count("ALARM") == 0
     watch.alarm(yesterday + 7300.0, steady=8300.0)
-    assert caplog.text.count("ALARM: the delivery of job job-1 to pacs is not done after 2 hours") == 1
+    assert caplog.text.count("ALARM: the delivery of job job-1 to pacs is pending after 2 hours") == 1
 
 
 _KILLED_AFTER_THE_ANSWER = """
@@ -244,7 +244,7 @@ def test_a_sender_killed_between_the_answer_and_its_row_leaves_each_instance_onc
 def test_a_pacs_that_aborts_in_the_middle_is_reported_and_owed(tmp_path: Path, option: str) -> None:
     with real_peers.storescp(tmp_path, "+xa", "--promiscuous", option) as pacs:
         job = jobs.FinishedJob(tmp_path / "node", results(), {"pacs": jobs.destination(pacs)})
-        with pytest.raises(DeliveryError, match="0 of 6 objects stored; no answer to C-STORE"):
+        with pytest.raises(DeliveryError, match="0 of 6 objects stored; no response to C-STORE"):
             job.deliver()
     assert (job.status().state, job.status().stored) == ("SCHEDULED", 0)
 
@@ -253,7 +253,7 @@ def test_a_slow_pacs_is_noticed_as_hanging(tmp_path: Path) -> None:
     with real_peers.storescp(tmp_path, "+xa", "--promiscuous", "--sleep-after", "60") as pacs:
         job = jobs.FinishedJob(tmp_path / "node", results(), {"pacs": jobs.destination(pacs)})
         started = time.monotonic()
-        with pytest.raises(DeliveryError, match="no answer to C-STORE"):
+        with pytest.raises(DeliveryError, match="no response to C-STORE"):
             job.deliver(timeouts=Timeouts(answer_seconds=2.0, store_seconds=2.0))
         assert time.monotonic() - started < 45.0  # it sleeps for 60 s
 
@@ -296,9 +296,9 @@ def _wrong_host(table: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (_wrong_title, "association rejected: it does not answer to the AE title 'SOMEONE'"),
-        (_wrong_port, "connection refused; check that it runs, and its port"),
-        (_wrong_host, "the host name is not known"),
+        (_wrong_title, "association rejected: called AE title 'SOMEONE' is not recognised"),
+        (_wrong_port, "connection refused; check that it is running, and its port"),
+        (_wrong_host, "the host name cannot be resolved"),
     ],
 )
 def test_echo_says_in_words_what_is_wrong(

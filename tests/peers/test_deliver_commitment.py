@@ -82,10 +82,10 @@ def test_an_answer_that_never_comes_is_waited_for_and_then_asked_again(tmp_path:
     port = real_peers.free_port()
     with real_peers.orthanc(tmp_path, {"AINODE": port}) as pacs:
         job = finished(tmp_path, pacs, port, commitment_timeout_seconds=20.0)
-        with pytest.raises(DeliveryError, match="stored everything, Storage Commitment not answered yet"):
+        with pytest.raises(DeliveryError, match="stored all objects, no Storage Commitment report yet"):
             job.deliver(timeouts=Timeouts(report_seconds=0.5))
         first = transactions(job)
-        with pytest.raises(DeliveryError, match="not answered yet"):
+        with pytest.raises(DeliveryError, match="no Storage Commitment report yet"):
             job.deliver()
         assert transactions(job) == first
         assert job.status().state == "STORED"
@@ -100,14 +100,14 @@ def test_an_answer_that_never_comes_is_waited_for_and_then_asked_again(tmp_path:
 def test_a_pacs_whose_answer_never_comes_is_asked_for_the_instances(tmp_path: Path) -> None:
     with real_peers.orthanc(tmp_path) as pacs:  # it cannot call us back
         job = finished(tmp_path, pacs, find=True, commitment_timeout_seconds=1.0)
-        with pytest.raises(DeliveryError, match="stored everything, Storage Commitment not answered yet"):
+        with pytest.raises(DeliveryError, match="stored all objects, no Storage Commitment report yet"):
             job.deliver(timeouts=Timeouts(report_seconds=0.5))
         time.sleep(1.0)
         pacs.delete(job.uids[2])
         with pytest.raises(DeliveryError, match="1 of 3 stored objects are not found there"):
             job.deliver()
         assert (job.status().state, job.status().stored, job.status().committed) == ("SCHEDULED", 2, 2)
-        with pytest.raises(DeliveryError, match="not answered yet"):
+        with pytest.raises(DeliveryError, match="no Storage Commitment report yet"):
             job.deliver(timeouts=Timeouts(report_seconds=0.5))
         time.sleep(1.0)
         job.deliver()
@@ -119,7 +119,7 @@ def test_a_peer_without_storage_commitment_is_named_and_the_objects_count_as_sto
     with real_peers.storescp(tmp_path, "+xa") as pacs:
         job = finished(tmp_path, pacs)
         with pytest.raises(
-            DeliveryError, match=r"accepts none of what we have to send .*Storage Commitment Push Model"
+            DeliveryError, match=r"accepts none of the SOP Classes to send .*Storage Commitment Push Model"
         ):
             job.deliver()
     assert (job.status().state, job.status().stored) == ("STORED", 3)
@@ -180,7 +180,7 @@ def test_a_refused_request_is_reported_and_made_again_at_the_next_attempt(tmp_pa
 def test_a_report_counts_only_from_the_destination_that_was_asked(tmp_path: Path) -> None:
     pacs, port = Committing(answers=False), real_peers.free_port()
     job = finished(tmp_path, pacs, port)
-    with pytest.raises(DeliveryError, match="not answered yet"):
+    with pytest.raises(DeliveryError, match="no Storage Commitment report yet"):
         job.deliver(timeouts=Timeouts(report_seconds=0.1))
     (transaction,) = transactions(job)
     forged = {"committed": job.uids, "transaction": str(transaction), "port": port}
@@ -215,7 +215,7 @@ def test_callers_name_other_addresses_and_titles_from_which_a_destination_report
     job = finished(tmp_path, pacs, port)
     ae = {"address": "127.0.0.1", "port": port, "callers": CALLERS}
     job.config = Config.model_validate({**job.config.model_dump(), "ae": ae})
-    with pytest.raises(DeliveryError, match="not answered yet"):
+    with pytest.raises(DeliveryError, match="no Storage Commitment report yet"):
         job.deliver(timeouts=Timeouts(report_seconds=0.1))
     (transaction,) = transactions(job)
     with receiver(job):

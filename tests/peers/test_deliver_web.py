@@ -147,14 +147,14 @@ def test_an_answer_that_does_not_name_the_object_as_stored_stores_nothing(tmp_pa
     with web(tmp_path / "web", (200, nothing)) as service:
         table = {"url": service.url, "ca_file": str(service.ca)}
         job = jobs.FinishedJob(tmp_path / "node", ct_series(n=1, size=16), {"web": table})
-        with pytest.raises(DeliveryError, match="HTTP 200, but not that it stored the object"):
+        with pytest.raises(DeliveryError, match="HTTP 200 without a store result for the object"):
             job.deliver("web")
     assert job.status("web").stored == 0
 
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(401, "HTTP 401 .*check token_file"), (503, "HTTP 503 .*look at its log"), (404, "HTTP 404")],
+    [(401, "HTTP 401 .*check token_file"), (503, "HTTP 503 .*check its log"), (404, "HTTP 404")],
 )
 def test_a_service_that_takes_nothing_is_told_in_words(tmp_path: Path, status: int, words: str) -> None:
     with web(tmp_path / "web", (status, "not DICOM JSON")) as service:
@@ -178,7 +178,7 @@ def test_a_service_whose_certificate_is_not_trusted_gets_nothing(tmp_path: Path)
 def test_a_folder_gets_the_bytes_of_the_files_and_nothing_else(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     job = jobs.FinishedJob(tmp_path / "node", ct_series(n=2), {"archive": {"folder": str(archive)}})
-    with pytest.raises(UnreachableError, match="there is no such folder; mount or make it"):
+    with pytest.raises(UnreachableError, match="folder does not exist; mount or create it"):
         job.deliver("archive")
     archive.mkdir()
     job.deliver("archive")

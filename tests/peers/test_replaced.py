@@ -165,7 +165,7 @@ def test_a_destination_without_key_object_selection_keeps_its_results_and_nothin
         assert len(came) == 4
         told = [detail for what, detail in site.node.events(new) if what == "replaced results not withdrawn"]
         assert len(told) == 1
-        assert told[0].startswith("pacs: it does not take such notes")
+        assert told[0].startswith("pacs: it does not accept rejection notes")
         assert set(site.made(new)) == {"seg", "sr"}
         Deliverer(site.config, site.node.engine, site.node.spool, PATIENT, notes=site.notes).deliver(new, "pacs")
         assert len([what for what, _ in site.node.events(new) if what == "replaced results not withdrawn"]) == 1

@@ -95,7 +95,7 @@ def test_what_a_peer_takes_in_no_transfer_syntax_stays_owed_while_the_rest_is_st
         job = jobs.FinishedJob(tmp_path, datasets, {"pacs": jobs.destination(pacs)})
         with pytest.raises(DeliveryError, match=r"2 of 3 objects stored; .*context refused: .*SR Storage in Explicit"):
             job.deliver()
-        with pytest.raises(DeliveryError, match="it accepts none of what we have to send"):
+        with pytest.raises(DeliveryError, match="it accepts none of the SOP Classes to send"):
             job.deliver()
         assert pacs.received == job.uids[:2]
     assert (job.status().state, job.status().attempt, job.status().stored) == ("SCHEDULED", 2, 2)
@@ -123,7 +123,7 @@ def test_an_association_beyond_the_limit_of_a_busy_peer_is_tried_again(tmp_path:
         busy = AE(ae_title="OTHER")
         busy.add_requested_context(Verification)
         other = busy.associate(pacs.host, pacs.port, ae_title=pacs.aet)
-        with pytest.raises(DeliveryError, match="association rejected: its limit of associations is reached"):
+        with pytest.raises(DeliveryError, match="association rejected: its association limit is reached"):
             job.deliver()
         other.release()
         deadline = time.monotonic() + 30.0
