@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Group(click.Group):
-    """Errors on purpose become one message and their exit status; everything else is a bug and keeps its traceback."""
+    """Reports a ``NodeError`` as one line with its exit status; any other exception is a bug with a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -39,16 +39,16 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="ainode")
 def main() -> None:
-    """A DICOM network node that runs deep-learning pipelines beside the PACS.
+    """A DICOM network node that runs deep-learning pipelines next to a PACS.
 
     \b
     First steps:
-      ainode demo                     see it work, with a demo PACS and synthetic studies
-      ainode init                     write a configuration, and say what to enter on PACS and scanner
-      ainode doctor                   is this machine, configuration and network ready?
+      ainode demo                     try it with a demo PACS and synthetic studies
+      ainode init                     write a configuration, list the settings for PACS and scanner
+      ainode doctor                   check that machine, configuration and network are ready
       ainode run                      start the node
-      ainode status                   what it has done and what waits
-      ainode explain STUDY_UID        why a study was (not) processed
+      ainode status                   show processed, waiting and failed work
+      ainode explain STUDY_UID        show why a study was (or was not) processed
     """  # noqa: D301 - click wants the character
     level = os.environ.get("AINODE_LOG", "INFO").upper()
     log.set_up(level, os.environ.get("AINODE_LOG_FORMAT", "text"))
@@ -56,11 +56,11 @@ def main() -> None:
 
 @main.command()
 @config_option
-@click.option("--only", metavar="ROLE", help="One role only: receiver, router, worker, sender or web.")
+@click.option("--only", metavar="ROLE", help="Run one role only: receiver, router, worker, sender or web.")
 def run(config_path: Path, only: str | None) -> None:
-    """Start the node and stay in the foreground until SIGTERM or Ctrl-C.
+    """Run the node in the foreground until SIGTERM or Ctrl-C.
 
-    SIGHUP (systemctl reload) reads the configuration again and drops no association.
+    SIGHUP (systemctl reload) reloads the configuration without dropping an association.
     """
     from node.service import run_node
 
@@ -71,14 +71,14 @@ def run(config_path: Path, only: str | None) -> None:
 @config_option
 @json_option
 def pipelines(*, config_path: Path, as_json: bool) -> None:
-    """List the configured pipelines, what they need and which weights they run."""
+    """List the configured pipelines with their input requirements and weights."""
     from node.check import describe_pipelines
 
-    found = describe_pipelines(load(config_path))
+    entries = describe_pipelines(load(config_path))
     if as_json:
-        print_json(found)
+        print_json(entries)
         return
-    for entry in found:
+    for entry in entries:
         click.echo(f"{entry['name']}: {entry.get('error') or entry['algorithm'] + ' ' + entry['version']}")
         for key in ("needs", "weights_sha256"):
             if entry.get(key):
@@ -88,8 +88,8 @@ def pipelines(*, config_path: Path, as_json: bool) -> None:
 @main.command("try")
 @config_option
 @json_option
-@click.option("--out", type=click.Path(path_type=Path), help="Write the DICOM objects here, key images as PNG, too.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, or a CUDA device such as cuda:0.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write DICOM objects and key images (PNG) to this folder.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or a CUDA device such as cuda:0.")
 @click.argument("pipeline")
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def try_pipeline(
@@ -101,11 +101,11 @@ def try_pipeline(
     pipeline: str,
     folder: Path,
 ) -> None:
-    """Run a pipeline on every series of a folder: no network, no ledger.
+    """Run a pipeline on every series of a folder, without network or ledger.
 
-    Prints what the report says: outcome, and of each finding its place, size and certainty.
+    Prints the outcome and, for each finding, its location, size and certainty.
 
-    PIPELINE is a name of config.toml, an installed pipeline, or module:factory.
+    PIPELINE is a name in config.toml, an installed pipeline, or module:factory.
     """
     from rich.progress import Progress
 
@@ -140,11 +140,11 @@ def try_pipeline(
         for path in series.pictures:
             click.echo(f"  key image {path}")
         if series.fault:
-            click.echo(f"  NOT FIT TO BE SENT: {series.fault}")
+            click.echo(f"  NOT VALID, WOULD NOT BE SENT: {series.fault}")
 
 
 def _named_pipeline(pipeline: str, config_path: Path) -> tuple[str, PipelineTable]:
-    """Name and table of what ``ainode try`` was asked for."""
+    """Return name and table of the pipeline argument of ``ainode try``."""
     from node.config import PipelineTable
 
     if ":" in pipeline:
@@ -154,13 +154,15 @@ def _named_pipeline(pipeline: str, config_path: Path) -> tuple[str, PipelineTabl
 
 
 @main.command()
-@click.option("--studies", type=click.Path(path_type=Path, exists=True), help="Send these DICOM files, not phantoms.")
 @click.option(
-    "--folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Where to work."
+    "--studies", type=click.Path(path_type=Path, exists=True), help="Send these DICOM files instead of phantoms."
 )
-@click.option("--keep", is_flag=True, help="Leave node and PACS running until Ctrl-C.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Working folder."
+)
+@click.option("--keep", is_flag=True, help="Keep node and PACS running until Ctrl-C.")
 def demo(*, studies: Path | None, folder: Path, keep: bool) -> None:
-    """Show it all: a PACS, the node, a scanner with synthetic studies, and pictures of the results."""
+    """Run a demo: a PACS, the node and a scanner that sends synthetic studies; results as PNG."""
     from node.demo.run import run_demo
 
     sys.exit(run_demo(studies, folder, keep=keep))

@@ -1,4 +1,4 @@
-"""``ainode check``: is this machine, this configuration, this network ready? Each answer has its remedy."""
+"""``ainode check``: readiness of machine, configuration and network; each failure names its remedy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SLOW_SYNC_SECONDS = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One line of the answer."""
+    """The result of one check."""
 
     name: str
     good: bool
@@ -37,12 +37,12 @@ class Check:
 
     @property
     def word(self) -> str:
-        """How it is shown; a note is good, and yet something to think about."""
+        """How the result is shown: a note has passed but has a recommendation."""
         return "FAIL" if not self.good else "note" if self.remedy else "ok"
 
 
 def check(config: Config) -> Iterator[Check]:
-    """Run every check, one after the other; none changes anything but a probe file in the storage folder."""
+    """Run every check in turn; only a probe file in the storage folder is written."""
     yield _installation()
     yield from (Check(name="libraries", good=False, found=fault) for fault in compat.missing())
     yield Check(name="configuration", good=True, found=f"{len(config.rules)} rules, {len(config.pipelines)} pipelines")
@@ -61,24 +61,24 @@ def check(config: Config) -> Iterator[Check]:
 def _guarded(name: str, look: Callable[[], Check]) -> Check:
     try:
         return look()
-    except NodeError as error:  # its message holds the remedy
+    except NodeError as error:  # its message contains the remedy
         return Check(name=name, good=False, found=str(error))
 
 
 def _installation() -> Check:
-    """Whether our files are those that were installed: another distribution can overwrite `node` or `pipelines`."""
+    """Check that no other distribution has overwritten files of `node` or `pipelines`."""
     ours = [file for file in distribution("ainode").files or () if file.parts[0] in ("ainode", "node", "pipelines")]
     changed = [str(file) for file in ours if not _as_recorded(file)]
     place = f"ainode {__version__} in {Path(__file__).parents[1]}"
     if changed:
-        remedy = "uninstall what has overwritten them and install ainode again, in a virtual environment of its own"
-        found = f"{place}: {len(changed)} changed since it was installed: {', '.join(changed[:3])}"
+        remedy = "another package has overwritten them: reinstall ainode in a virtual environment of its own"
+        found = f"{place}: {len(changed)} files changed since installation: {', '.join(changed[:3])}"
         return Check(name="installation", good=False, found=found, remedy=remedy)
     return Check(name="installation", good=True, found=place)
 
 
 def _as_recorded(file: PackagePath) -> bool:
-    """Whether the file has the digest of the wheel's RECORD (PEP 376: base64 without padding)."""
+    """Return whether the file has the digest of the wheel's RECORD (PEP 376: base64 without padding)."""
     if file.hash is None:  # compiled by pip, or recorded by an older one
         return True
     path = Path(str(file.locate()))
@@ -101,11 +101,11 @@ def _storage(config: Config) -> Check:
     found = f"{folder}: {space.free_gib:.0f} GiB free, one sync takes {seconds * 1000:.1f} ms"
     if space.is_below(config.storage.min_free_gib):
         remedy = (
-            f"free space, or lower [storage] min_free_gib (now {config.storage.min_free_gib:g}): images are refused"
+            f"images are refused: free some space, or lower [storage] min_free_gib ({config.storage.min_free_gib:g})"
         )
         return Check(name="storage", good=False, found=found, remedy=remedy)
     if seconds > SLOW_SYNC_SECONDS:
-        return Check(name="storage", good=False, found=found, remedy="use a local disk or SSD; receiving will be slow")
+        return Check(name="storage", good=False, found=found, remedy="receiving will be slow: use a local disk or SSD")
     return Check(name="storage", good=True, found=found)
 
 
@@ -118,10 +118,8 @@ def _ledger(config: Config) -> Check:
 
 def _tls(config: Config) -> Check:
     server_context(config.ae.tls)
-    asks = "required" if config.ae.tls.require_client_certificate else "not required"
-    return Check(
-        name="tls", good=True, found=f"{config.ae.tls.certificate} is usable; certificates of peers are {asks}"
-    )
+    asks = "required" if config.ae.tls.require_client_certificate else "optional"
+    return Check(name="tls", good=True, found=f"{config.ae.tls.certificate} is usable; client certificates are {asks}")
 
 
 def _port(config: Config) -> Check:
@@ -149,7 +147,7 @@ def _device(config: Config) -> Check:
     if wanted and not have:
         remedy = 'install the driver, or set [devices] use = ["cpu"]'
         return Check(
-            name="device", good=False, found=f"{', '.join(wanted)} wanted, no CUDA device found", remedy=remedy
+            name="device", good=False, found=f"{', '.join(wanted)} configured, no CUDA device found", remedy=remedy
         )
     return Check(name="device", good=True, found=", ".join(have) or f"CPU, {os.cpu_count()} cores")
 
@@ -169,16 +167,16 @@ def _destination(config: Config, name: str) -> Check:
 
 
 def describe_pipelines(config: Config) -> list[dict[str, Any]]:
-    """Name, algorithm, needs and weights digest of every configured pipeline, or the ``error`` that keeps it away."""
-    found: list[dict[str, Any]] = []
+    """Return name, algorithm, needs and weights digest of every pipeline, or the ``error`` of loading it."""
+    entries: list[dict[str, Any]] = []
     for name, table in config.pipelines.items():
         try:
             pipeline = load_pipeline(name, table, device="cpu")
         except NodeError as error:
-            found.append({"name": name, "error": str(error)})
+            entries.append({"name": name, "error": str(error)})
             continue
         needs = {k: v for k, v in asdict(pipeline.needs).items() if v not in (None, frozenset(), 1)}
-        found.append(
+        entries.append(
             {
                 "name": name,
                 "algorithm": pipeline.algorithm.name,
@@ -187,4 +185,4 @@ def describe_pipelines(config: Config) -> list[dict[str, Any]]:
                 "needs": {k: sorted(v) if isinstance(v, frozenset) else v for k, v in needs.items()},
             }
         )
-    return found
+    return entries

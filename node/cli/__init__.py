@@ -1,1 +1,1 @@
-"""The verbs of ``ainode`` that read or change the ledger, and what all verbs share."""
+"""The verbs of ``ainode``, one module per topic, and the options that they share."""

@@ -12,7 +12,7 @@ from node.errors import LedgerError
 
 @click.group()
 def audit() -> None:
-    """The audit trail: who did what with which study."""
+    """Verify the audit trail: who did what with which study."""
 
 
 @audit.command()
@@ -20,9 +20,9 @@ def audit() -> None:
 @json_option
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 def verify(*, config_path: Path, as_json: bool, file: Path | None) -> None:
-    """Check that no line of the audit file was changed or taken out.
+    """Check that no line of the audit file was changed or removed.
 
-    Ends with status 7 when one was.
+    Exits with status 7 if one was.
     """
     from node.operate.audit.auditor import trail_path
     from node.operate.audit.trail import verify as check
@@ -31,11 +31,11 @@ def verify(*, config_path: Path, as_json: bool, file: Path | None) -> None:
     faults = [{"line": number, "fault": fault} for number, fault in check(path)]
     if as_json:
         print_json(faults)
-    for one in faults if not as_json else ():
-        click.echo(f"{path}:{one['line']}: {one['fault']}")
+    for fault in faults if not as_json else ():
+        click.echo(f"{path}:{fault['line']}: {fault['fault']}")
     if faults:
         raise LedgerError(
-            f"{path}: {len(faults)} lines do not follow from the line before; compare with the syslog server"
+            f"{path}: the hash chain is broken at {len(faults)} line(s); compare with the syslog server's copy"
         )
     if not as_json:
-        click.echo(f"{path}: every line follows from the one before")
+        click.echo(f"{path}: the hash chain is intact")

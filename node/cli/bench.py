@@ -1,4 +1,4 @@
-"""``ainode bench``: figures of this machine, beside those of other programs."""
+"""``ainode bench``: measurements on this machine, compared with other programs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from node.errors import ConfigError
 
 @click.group()
 def bench() -> None:
-    """Measure this node beside other programs on this machine."""
+    """Measure this node and other programs on this machine."""
 
 
 @bench.command()
 @json_option
 @click.option("--quick", is_flag=True, help="CT and the scripted sender only, 1 and 16 associations, 2 rounds.")
 @click.option("--markdown", is_flag=True, help="Print the table of docs/development/benchmarks.md.")
-@click.option("--peers", help="Receivers to compare, separated by commas. Default: all that are installed.")
-@click.option("--kind", type=click.Choice(("CT", "MR")), multiple=True, default=("CT", "MR"), help="What is sent.")
+@click.option("--peers", help="Receivers to compare, comma-separated. Default: all that are installed.")
+@click.option("--kind", type=click.Choice(("CT", "MR")), multiple=True, default=("CT", "MR"), help="Images to send.")
 @click.option(
     "--sender",
     type=click.Choice(("scripted", "dcmsend")),
     multiple=True,
     default=("scripted", "dcmsend"),
-    help="What sends it.",
+    help="Program that sends.",
 )
 @click.option(
     "--associations",
@@ -35,14 +35,14 @@ def bench() -> None:
     multiple=True,
     default=(1, 4, 16, 64),
     show_default=True,
-    help="How many send at once. dcmsend: 16 at most.",
+    help="Parallel associations. dcmsend: at most 16.",
 )
 @click.option("--rounds", type=click.IntRange(1), default=4, show_default=True, help="Runs of each receiver.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=Path(),
-    help="Where the receivers write, and clean up: the disk that is measured. Default: the current folder.",
+    help="Folder for received files, deleted afterwards; its disk is measured. Default: the current folder.",
 )
 def receive(
     *,
@@ -56,9 +56,9 @@ def receive(
     rounds: int,
     folder: Path,
 ) -> None:
-    """Receiving: this node, plain and over TLS, dcmtk storescp, Orthanc and a plain pynetdicom handler.
+    """Measure receiving: this node (plain and TLS), dcmtk storescp, Orthanc, a pynetdicom handler.
 
-    --kind, --sender and --associations may be given several times; without them everything is measured.
+    --kind, --sender and --associations may be given several times; the default is all of them.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -69,7 +69,7 @@ def receive(
 
     wanted = tuple(peers.split(",")) if peers else tuple(SERVERS)
     if unknown := [name for name in wanted if name not in SERVERS]:
-        raise ConfigError(f"--peers {unknown[0]!r}: no such receiver; use some of {', '.join(SERVERS)}")
+        raise ConfigError(f"--peers {unknown[0]!r}: no such receiver; choose from {', '.join(SERVERS)}")
     servers, skipped = available(wanted)
     plan = Plan(servers=servers, kinds=kind, senders=sender, associations=associations, rounds=rounds, folder=folder)
     if quick:
@@ -92,17 +92,17 @@ def receive(
         Console(width=max(Console().width, 120)).print(report.table(report.lines(runs)))
         click.echo(", ".join(machine.values()))
     for server in servers:
-        click.echo(f"{SERVERS[server].title}: on disk before Success: {SERVERS[server].durable}")
+        click.echo(f"{SERVERS[server].title}: written to disk before Success: {SERVERS[server].durable}")
     for name, what in skipped.items():
         click.echo(f"{SERVERS[name].title} was skipped: {what} is not installed")
 
 
 @bench.command()
 @json_option
-@click.option("--markdown", is_flag=True, help="Print a page; `--device cuda:0 --markdown > docs/development/gpu.md`.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda:0, ...; auto: the first GPU, else cpu.")
+@click.option("--markdown", is_flag=True, help="Print a Markdown page.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda:0, ...; auto: the first GPU, or the CPU.")
 @click.option("--threads", default=2, show_default=True, help="Processor cores to use.")
-@click.option("--rounds", default=2, show_default=True, help="Runs after the first, which loads the model.")
+@click.option("--rounds", default=2, show_default=True, help="Runs after the first one, which loads the model.")
 @click.option("--pipeline", "pipelines", multiple=True, default=("nodule", "tumor", "denoise"), show_default=True)
 @click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
 def infer(
@@ -115,7 +115,7 @@ def infer(
     pipelines: tuple[str, ...],
     folder: Path | None,
 ) -> None:
-    """Inference: seconds from files to findings and peak memory, on the series of FOLDER or on synthetic ones."""
+    """Measure inference: seconds from files to findings and peak memory, on FOLDER or synthetic series."""
     import tempfile
 
     from rich.console import Console
@@ -147,15 +147,15 @@ def infer(
 @bench.command()
 @json_option
 @click.option("--markdown", is_flag=True, help="Print the table of docs/development/benchmarks.md.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="How often each is measured.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Runs of each measurement.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=Path(),
-    help="Where 400 MB of images and labels are kept meanwhile. Default: the current folder.",
+    help="Folder for 400 MB of temporary images and labels. Default: the current folder.",
 )
 def encode(*, as_json: bool, markdown: bool, rounds: int, folder: Path) -> None:
-    """Encoding: SEG beside highdicom used plainly and dcmqi; SR, key images and PDF. 300 x 512 x 512 voxels."""
+    """Measure encoding of 300 x 512 x 512 voxels: SEG against highdicom and dcmqi; SR, key images, PDF."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -172,7 +172,7 @@ def encode(*, as_json: bool, markdown: bool, rounds: int, folder: Path) -> None:
             runs.append(done)
             bar.update(task, advance=1, description=f"{done.cell.title}: {bench_encode.TITLES[done.tool]}")
     if as_json:
-        print_json({"machine": machine, "runs": [asdict(one) for one in runs]})
+        print_json({"machine": machine, "runs": [asdict(run) for run in runs]})
     elif markdown:
         click.echo(bench_encode.markdown(runs, machine))
     else:

@@ -1,4 +1,4 @@
-"""``ainode check`` and ``ainode doctor``: is all well, and what to do when not."""
+"""``ainode check`` and ``ainode doctor``: readiness checks, each failure with its remedy."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 def check(*, config_path: Path, as_json: bool) -> None:
-    """Check configuration, disk, ledger, port, device, weights and every destination (C-ECHO).
+    """Check configuration, disk, ledger, port, device, weights and destinations (C-ECHO).
 
-    The short form of `ainode doctor`: seconds, and no pipeline is run.
+    Takes seconds and runs no pipeline; `ainode doctor` checks more.
     """
     from node.check import check as checks
 
@@ -33,10 +33,11 @@ def check(*, config_path: Path, as_json: bool) -> None:
 @config_option
 @json_option
 def doctor(*, config_path: Path, as_json: bool) -> None:
-    """Examine everything: what `ainode check` does, and all that takes longer.
+    """Run all checks: those of `ainode check` and those that take longer.
 
-    Rules that can never match, names of hosts, certificates, clocks, what each destination accepts, who called us,
-    speed of the disk, integrity of the ledger, and every pipeline run once on a synthetic series.
+    These are: rules that can never match, host names, certificates, clocks, SOP Classes that each destination
+    accepts, last contact of each caller, disk speed, ledger integrity, and a test run of every pipeline on a
+    synthetic series.
     """
     from node.doctor import examine
 
@@ -44,17 +45,17 @@ def doctor(*, config_path: Path, as_json: bool) -> None:
 
 
 def _print_checks(checks: Iterable[Check], *, as_json: bool) -> None:
-    """Print each as it comes; status 1 when one is not good."""
-    answers = []
-    for answer in checks:
-        answers.append(answer)
+    """Print each result as soon as it is known; exit with status 1 if any check failed."""
+    results = []
+    for result in checks:
+        results.append(result)
         if not as_json:
-            click.echo(f"{answer.word:<4} {answer.name}: {answer.found}")
-            if answer.remedy:
-                click.echo(f"       -> {answer.remedy}")
+            click.echo(f"{result.word:<4} {result.name}: {result.found}")
+            if result.remedy:
+                click.echo(f"       -> {result.remedy}")
     if as_json:
-        print_json([asdict(a) for a in answers])
-    if not all(a.good for a in answers):
+        print_json([asdict(result) for result in results])
+    if not all(result.good for result in results):
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Verbs that ask or change the ledger: status, explain, account, verify, retry, cancel."""
+"""Verbs that read or change the ledger: status, explain, account, verify, retry, cancel, retract."""
 
 from __future__ import annotations
 
@@ -15,35 +15,37 @@ from node.errors import LedgerError
 @click.command()
 @config_option
 @json_option
-@click.option("--studies", default=20, show_default=True, help="How many of the latest studies to list.")
+@click.option("--studies", default=20, show_default=True, help="Number of latest studies to list.")
 def status(*, config_path: Path, as_json: bool, studies: int) -> None:
-    """Counts, what waits, what failed, and the latest studies."""
+    """Show counts, waiting and failed work, and the latest studies."""
     from node.operate.explain import clock
     from node.operate.status import status as read
     from node.service import open_storage
 
     config = load(config_path)
     engine, _ = open_storage(config)
-    found = read(engine, config.storage.folder, studies)
+    summary = read(engine, config.storage.folder, studies)
     if as_json:
-        print_json(found)
+        print_json(summary)
         return
     conflicts = ("conflicts", "identity_changed", "outdated_results", "half_corrected", "held")
     for key in ("images", *conflicts, "quarantined", "free_gib"):
-        click.echo(f"{key.replace('_', ' '):16} {found[key]}")
+        click.echo(f"{key.replace('_', ' '):16} {summary[key]}")
     for key in ("series", "jobs", "outcomes", "deliveries", "commitments", "procedure_steps", "processes"):
         click.echo(
-            f"{key.replace('_', ' '):16} " + (", ".join(f"{n} {what}" for what, n in found[key].items()) or "none")
+            f"{key.replace('_', ' '):16} " + (", ".join(f"{n} {what}" for what, n in summary[key].items()) or "none")
         )
-    for one in found["down"]:
+    for destination in summary["down"]:
         how, until = (
-            ("PAUSED", "until it is resumed") if one["paused"] else ("DOWN", f"next probe {clock(one['probe_at'])}")
+            ("PAUSED", "until it is resumed")
+            if destination["paused"]
+            else ("DOWN", f"next probe {clock(destination['probe_at'])}")
         )
-        click.echo(f"{how} since {clock(one['opened_at'])}: {one['destination']}, {until}")
-        click.echo(f"  {one['error']}")
-    for one in found["overdue"]:
-        click.echo(f"OVERDUE: job {one['job_id']} to {one['destination']}: {one['error']}")
-    for study in found["studies"]:
+        click.echo(f"{how} since {clock(destination['opened_at'])}: {destination['destination']}, {until}")
+        click.echo(f"  {destination['error']}")
+    for destination in summary["overdue"]:
+        click.echo(f"OVERDUE: job {destination['job_id']} to {destination['destination']}: {destination['error']}")
+    for study in summary["studies"]:
         click.echo(f"\n{clock(study['last_at'])}  {study['study_instance_uid']}")
         click.echo(f"  {study['series']} series, {study['images']} images")
         for job in study["jobs"]:
@@ -56,27 +58,29 @@ def status(*, config_path: Path, as_json: bool, studies: int) -> None:
 @json_option
 @click.argument("study_uid")
 def explain(*, config_path: Path, as_json: bool, study_uid: str) -> None:
-    """Tell in plain words what was done with a study, and why."""
+    """Explain what was done with a study, and why."""
     from node.operate.explain import describe
     from node.operate.explain import explain as read
     from node.service import open_storage
 
     engine, _ = open_storage(load(config_path))
-    found = read(engine, study_uid)
+    history = read(engine, study_uid)
     if as_json:
-        print_json(found)
+        print_json(history)
     else:
-        click.echo(describe(found))
+        click.echo(describe(history))
 
 
 @click.command()
 @config_option
 @json_option
-@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="Only series whose first image came on this local day.")
+@click.option(
+    "--day", type=click.DateTime(["%Y-%m-%d"]), help="Only series whose first image was received on this day."
+)
 def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
-    """Balance what was received against what was decided, analysed and delivered.
+    """Compare what was received with what was decided, analysed and delivered.
 
-    Ends with status 7 when there is anything that is not accounted for.
+    Exits with status 7 if anything is unaccounted for.
     """
     from node.operate.account.description import describe
     from node.operate.account.report import account as balance_of
@@ -86,14 +90,14 @@ def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
     config = load(config_path)
     engine, spool = open_storage(config)
     rows = read(engine, spool, queue_minutes=config.notify.queue_minutes)
-    found = balance_of(rows, config.is_recipient, day.date() if day else None)
+    balance = balance_of(rows, config.is_recipient, day.date() if day else None)
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(balance))
     else:
-        click.echo(describe(found))
-    if found.differences:
+        click.echo(describe(balance))
+    if balance.differences:
         raise LedgerError(
-            f"{len(found.differences)} differences; `ainode explain STUDY_UID` tells what is known of each"
+            f"{len(balance.differences)} differences; `ainode explain STUDY_UID` shows the history of each study"
         )
 
 
@@ -101,9 +105,9 @@ def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
 @config_option
 @json_option
 def verify(*, config_path: Path, as_json: bool) -> None:
-    """Re-read every file and compare it with the ledger; nothing is changed.
+    """Re-read every file and compare it with the ledger; change nothing.
 
-    Ends with status 7 when a file is missing, altered or unrecorded.
+    Exits with status 7 if a file is missing, altered or unrecorded.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -115,15 +119,15 @@ def verify(*, config_path: Path, as_json: bool) -> None:
     engine, spool = open_storage(load(config_path))
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("studies and jobs", total=None)
-        found = verification.verify(
+        verified = verification.verify(
             engine, spool, now(), lambda done, total: bar.update(task, completed=done, total=total)
         )
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(verified))
     else:
-        click.echo(verification.describe(found))
-    if found.faults:
-        raise LedgerError(f"{found.faults} files do not agree with the ledger; nothing was changed")
+        click.echo(verification.describe(verified))
+    if verified.faults:
+        raise LedgerError(f"{verified.faults} files do not agree with the ledger; nothing was changed")
 
 
 @click.command()
@@ -141,7 +145,7 @@ def retry(config_path: Path, job_id: str) -> None:
 @config_option
 @click.argument("job_id")
 def cancel(config_path: Path, job_id: str) -> None:
-    """Stop a job; what was delivered stays delivered."""
+    """Cancel a job; objects that were delivered stay at their destination."""
     from node.service import open_jobs
 
     open_jobs(load(config_path)).cancel(job_id)
@@ -154,18 +158,18 @@ def cancel(config_path: Path, job_id: str) -> None:
     "--reason",
     type=click.Choice(("quality", "safety", "worklist", "retention")),
     required=True,
-    help="Bad quality, danger to the patient, wrong patient or order, or kept long enough.",
+    help="Poor quality, patient safety, wrong patient or order, or retention period over.",
 )
 @click.argument("job_id")
 def retract(config_path: Path, job_id: str, reason: str) -> None:
-    """Withdraw delivered results: a rejection note goes to every destination that holds them."""
+    """Withdraw delivered results: send a rejection note to every destination that has them."""
     from node.inference.retraction import retract as withdraw
     from node.service import open_jobs, open_storage
 
     config = load(config_path)
     engine, spool = open_storage(config)
     withdraw(open_jobs(config), engine, spool, job_id, reason)
-    click.echo(f"job {job_id} is retracted; `ainode status` shows when its note has arrived")
+    click.echo(f"job {job_id} is retracted; `ainode status` shows when its rejection note was delivered")
 
 
 VERBS = (status, explain, account, verify, retry, cancel, retract)

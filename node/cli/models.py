@@ -1,4 +1,4 @@
-"""Verbs for models: bring one in, see that all are as pinned, read what they are."""
+"""``ainode models``: add, list, verify and describe models."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from node.errors import WeightsError
 
 @click.group()
 def models() -> None:
-    """Other people's models: bring in, check, describe (see docs/models.md)."""
+    """Add, list, verify and describe models (see docs/models.md)."""
 
 
 @models.command()
 @config_option
 @json_option
-@click.option("--sha256", help="Refuse any other content; required for a download.")
-@click.option("--name", help="Name in the models folder and of the pipeline. Default: the file's.")
+@click.option("--sha256", help="Expected SHA-256 of the content; required for a download.")
+@click.option("--name", help="Name of the model and of its pipeline. Default: the file name.")
 @click.argument("source")
 def add(*, config_path: Path, as_json: bool, sha256: str | None, name: str | None, source: str) -> None:
-    """Copy a bundle or model file, or download it, and print its part of config.toml.
+    """Copy or download a bundle or model file and print its tables for config.toml.
 
     SOURCE is a folder, a file or an http(s) URL.
     """
@@ -34,7 +34,7 @@ def add(*, config_path: Path, as_json: bool, sha256: str | None, name: str | Non
     if as_json:
         print_json(asdict(model))
         return
-    click.echo(f"{model.path}\n\nPaste into config.toml, name the pipeline in a rule, then run `ainode check`:\n")
+    click.echo(f"{model.path}\n\nAdd this to config.toml, name the pipeline in a rule, then run `ainode check`:\n")
     click.echo(
         f"[pipelines.{model.name}]\nfactory = {json.dumps(model.factory)}\nweights = {json.dumps(str(model.path))}"
     )
@@ -45,37 +45,39 @@ def add(*, config_path: Path, as_json: bool, sha256: str | None, name: str | Non
 @config_option
 @json_option
 def list_models(*, config_path: Path, as_json: bool) -> None:
-    """Every pipeline with its factory and weights, and the models that none uses."""
+    """List every pipeline with its factory and weights, and unused models."""
     from node.inference.model_store import listed
 
-    found = listed(load(config_path))
+    entries = listed(load(config_path))
     if as_json:
-        print_json([asdict(one) for one in found])
+        print_json([asdict(entry) for entry in entries])
         return
-    for one in found:
-        use = "configured" if one.configured else "installed" if one.factory else "unused"
-        click.echo(f"{one.name:24} {use:11} {one.factory or '-':32} {one.weights or 'packaged weights'}")
+    for entry in entries:
+        use = "configured" if entry.configured else "installed" if entry.factory else "unused"
+        click.echo(f"{entry.name:24} {use:11} {entry.factory or '-':32} {entry.weights or 'packaged weights'}")
 
 
 @models.command()
 @config_option
 @json_option
 def verify(*, config_path: Path, as_json: bool) -> None:
-    """Compare every configured model's content with its pinned SHA-256.
+    """Compare every configured model with its pinned SHA-256.
 
-    Ends with the status of a weights error when one differs.
+    Exits with status 4 if entry differs.
     """
     from node.inference.model_store import verify as look
 
-    found = [{"name": n, "path": p, "fault": f} for n, p, f in look(load(config_path))]
+    entries = [{"name": n, "path": p, "fault": f} for n, p, f in look(load(config_path))]
     if as_json:
-        print_json(found)
-    for one in found if not as_json else ():
+        print_json(entries)
+    for entry in entries if not as_json else ():
         click.echo(
-            f"{'FAIL' if one['fault'] else 'ok  '} {one['name']}: {one['path']} {one['fault'] or 'is as pinned'}"
+            f"{'FAIL' if entry['fault'] else 'ok  '} {entry['name']}: {entry['path']} {entry['fault'] or 'matches'}"
         )
-    if any(one["fault"] for one in found):
-        raise WeightsError("a model is not as pinned; restore it, or pin it anew if you changed it on purpose")
+    if any(entry["fault"] for entry in entries):
+        raise WeightsError(
+            "a model differs from its pinned SHA-256; restore it, or update sha256 if you changed it on purpose"
+        )
 
 
 @models.command()

@@ -1,4 +1,4 @@
-"""Options that many verbs take, and how they print."""
+"""Options that many verbs share, and JSON output."""
 
 from __future__ import annotations
 
@@ -26,18 +26,16 @@ config_option = click.option(
     callback=_config,
     help="Configuration file. Default: $AINODE_CONFIG, ./config.toml or /etc/ainode/config.toml.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 def load(path: Path) -> Config:
     """Read ``config.toml``. Raises ``ConfigError``."""
-    from node.config import (
-        load as read,
-    )  # with pydicom's dictionary and pydantic: `ainode --help` must not wait for them
+    from node.config import load as read  # slow to import; `ainode --help` must not wait for it
 
     return read(path)
 
 
 def print_json(value: Any) -> None:
-    """Print any answer; what JSON does not know becomes text."""
+    """Print a value as JSON; types that JSON lacks become text."""
     click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))

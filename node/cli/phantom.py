@@ -1,4 +1,4 @@
-"""The verb phantom: images on which left and right, front and back, head and feet cannot be mistaken."""
+"""``ainode phantom``: images that show left and right, front and back, head and feet unmistakably."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ PLANES = ("axial", "coronal", "sagittal", "oblique")
     "planes",
     multiple=True,
     type=click.Choice(PLANES),
-    help="Of the images; several may be given. Default: all four.",
+    help="Image plane; may be given several times. Default: all four.",
 )
-@click.option("--send", is_flag=True, help="Send the images to the running node of --config as well.")
+@click.option("--send", is_flag=True, help="Also send the images to the running node of --config.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def phantom(*, config_path: Path, as_json: bool, planes: tuple[str, ...], send: bool, folder: Path) -> None:
-    """Write the orientation phantom to FOLDER: images, and SEG, SR and key images made of them.
+    """Write the orientation phantom to FOLDER: images with matching SEG, SR and key images.
 
-    Nobody can mistake it for a patient. Load it into the viewers of the site: docs/operate.md says what to look for.
+    It is synthetic and labelled as a phantom. Load it into your viewers; docs/operate.md says what to look for.
     """
     from node.demo.orientation_demo import make, send_to_node
 
-    made = [make(folder / plane, plane) for plane in planes or PLANES]
+    phantoms = [make(folder / plane, plane) for plane in planes or PLANES]
     if send:
-        send_to_node(load(config_path), [path for one in made for path in one.images])
+        send_to_node(load(config_path), [path for item in phantoms for path in item.images])
     if as_json:
-        print_json([asdict(one) for one in made])
+        print_json([asdict(item) for item in phantoms])
         return
-    for one in made:
-        click.echo(f"{one.plane}: {len(one.images)} images, {len(one.results)} results below {folder / one.plane}")
-    click.echo("One ball is on the left, two right, three front, four back, five head, six feet; letters stand beside.")
+    for item in phantoms:
+        click.echo(f"{item.plane}: {len(item.images)} images, {len(item.results)} results below {folder / item.plane}")
+    click.echo("Balls: one left, two right, three front, four back, five head, six feet; each side has its letter.")
 
 
 VERBS = (phantom,)

@@ -1,4 +1,4 @@
-"""``ainode rules``: what rules say of files, and what they would have said of the past."""
+"""``ainode rules``: test rules on files, or replay them on received series."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ _UNITS = {"h": 3600.0, "d": 86400.0}
 
 
 class _Span(click.ParamType[float]):
-    """``30d`` or ``12h``, in seconds."""
+    """Converts ``30d`` or ``12h`` to seconds."""
 
     name = "SPAN"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = re.fullmatch(r"(\d+)([hd])", str(value))
-        if found is None:
+        match = re.fullmatch(r"(\d+)([hd])", str(value))
+        if match is None:
             self.fail(f"{value!r}: give hours or days, such as 12h or 30d", param, ctx)
-        return int(found[1]) * _UNITS[found[2]]
+        return int(match[1]) * _UNITS[match[2]]
 
 
 @click.group()
 def rules() -> None:
-    """Try rules on files, or on what the node has received."""
+    """Test rules on files or on received series."""
 
 
 @rules.command()
 @config_option
 @json_option
-@click.option("--sender", metavar="TITLE@ADDRESS", help="Who is taken to have sent the files, for rules with senders.")
+@click.option("--sender", metavar="TITLE@ADDRESS", help="Assumed sender of the files, for rules with senders.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[Path, ...]) -> None:
-    """Tell which rules match the series in these files and folders, and why (not); no network, no ledger.
+    """Show which rules match the series in these files and folders, and why; without network or ledger.
 
-    The files of a study are taken to be all of it, and to have come just now.
+    Each study is assumed to be complete and just received.
     """
     from rich.progress import Progress
 
@@ -82,18 +82,18 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
         for line in describe_trace(answer["trace"]):
             click.echo(line)
     if skipped:
-        click.echo(f"{skipped} files are no DICOM")
+        click.echo(f"{skipped} files are not DICOM")
 
 
 @rules.command()
 @config_option
 @json_option
-@click.option("--since", type=_Span(), default="30d", show_default=True, help="How far to look back: 12h, 30d.")
+@click.option("--since", type=_Span(), default="30d", show_default=True, help="Time to look back: 12h, 30d.")
 @click.argument("new_config", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def replay(*, config_path: Path, as_json: bool, since: float, new_config: Path) -> None:
-    """Tell which received series NEW_CONFIG would route differently; nothing is run.
+    """List received series that NEW_CONFIG would route differently; nothing is run.
 
-    Only what retention has not yet forgotten can be told.
+    Studies that retention has deleted are not included.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -107,7 +107,7 @@ def replay(*, config_path: Path, as_json: bool, since: float, new_config: Path) 
     engine, spool = open_storage(load(config_path))
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("studies", total=None)
-        found = look_back(
+        replayed = look_back(
             engine,
             spool,
             to_try,
@@ -115,18 +115,18 @@ def replay(*, config_path: Path, as_json: bool, since: float, new_config: Path) 
             lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(replayed))
         return
-    for change in found.changes:
+    for change in replayed.changes:
         click.echo(f"study {change.study_instance_uid}")
         click.echo(f"  series {change.series_instance_uid}: {change.modality}, {change.images} images")
         click.echo(f"  was      {_routes(change.before)}: {change.before_reason}")
         click.echo(f"  would be {_routes(change.after)}: {change.after_reason}")
         for line in describe_trace(change.trace):
             click.echo(line)
-    click.echo(f"{found.series} series looked at, {len(found.changes)} would be routed differently")
-    if found.unreadable:
-        click.echo(f"{len(found.unreadable)} series have no readable file any more")
+    click.echo(f"{replayed.series} series checked, {len(replayed.changes)} would be routed differently")
+    if replayed.unreadable:
+        click.echo(f"{len(replayed.unreadable)} series no longer have a readable file")
 
 
 def _routes(routes: Mapping[str, Sequence[str]]) -> str:
@@ -134,7 +134,7 @@ def _routes(routes: Mapping[str, Sequence[str]]) -> str:
 
 
 def _names(destinations: Sequence[str]) -> str:
-    return ", ".join(destinations) or "nobody"
+    return ", ".join(destinations) or "no destination"
 
 
 VERBS = (rules,)

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 @click.group()
 def web() -> None:
-    """Users of the dashboard; the dashboard itself is served by `ainode run` ([web] enabled)."""
+    """Manage the users of the dashboard, which `ainode run` serves ([web] enabled)."""
 
 
 @web.command()
 @config_option
 @click.option("--role", type=click.Choice(["view", "operate"]), default="operate", show_default=True)
-@click.option("--print", "only_print", is_flag=True, help="Print the line instead of writing the users file.")
-@click.password_option(help="Asked for when absent, which keeps it out of the history of your shell.")
+@click.option("--print", "only_print", is_flag=True, help="Print the line for the users file instead of writing it.")
+@click.password_option(help="Prompted for when absent, which keeps it out of your shell history.")
 @click.argument("name")
 def password(*, config_path: Path, role: Role, only_print: bool, password: str, name: str) -> None:
-    """Make a user, or give one a new password; their sessions end."""
+    """Create a user or change a password; ends the user's sessions."""
     from node.web.users import make_user, users_path, write_user
 
     user = make_user(name, role, password)
@@ -35,4 +35,4 @@ def password(*, config_path: Path, role: Role, only_print: bool, password: str, 
     config = load(config_path)
     path = users_path(config.web, config.storage.folder)
     write_user(path, user)
-    click.echo(f"user {name} with role {role} is in {path}")
+    click.echo(f"wrote user {name} with role {role} to {path}")

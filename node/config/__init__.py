@@ -1,4 +1,4 @@
-"""``config.toml`` as frozen values. Read once; unknown keys, wrong types and impossible values are errors."""
+"""``config.toml`` as frozen values, read once. Unknown keys, wrong types and invalid values are errors."""
 
 from node.config.condition import Condition, parse_condition, parse_hours
 from node.config.config import Config

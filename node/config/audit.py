@@ -15,7 +15,7 @@ class Audit(Table):
     file: str = ""
     """Append-only file with a hash chain; empty: ``audit.log`` in the storage folder."""
     syslog: str = ""
-    """Syslog server that gets a copy, ``tls://host:6514`` or ``udp://host:514``; empty: none."""
+    """Syslog server that receives a copy, ``tls://host:6514`` or ``udp://host:514``; empty: none."""
     ca: str = ""
     """PEM file of the authority that signed the syslog server's certificate; empty: the system's."""
 

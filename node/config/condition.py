@@ -1,4 +1,4 @@
-"""The language of rules: one condition says which values of one DICOM attribute match. docs/rules.md describes it.
+"""Conditions of rules: which values of one DICOM attribute match; documented in docs/rules.md.
 
 Single value, list, wildcard and range as in PS3.4 C.2.2.2, and regular expressions. Unlike a query, a match ignores
 case and full or half width of letters: scanners do not agree on them, and a series missed for its case is a patient
@@ -28,16 +28,16 @@ NUMERIC_VRS = frozenset({"IS", "DS", "US", "SS", "UL", "SL", "UV", "SV", "FL", "
 _TIME_VRS = frozenset({"DA", "TM", "DT"})
 _PATTERN = "re:"
 _ANY = frozenset({"", "*", "?*"})
-"""Absent or empty, everything, any value: understood for every attribute."""
+"""Options for every attribute: absent or empty, everything, any value."""
 _NUMBER = r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
 _NUMBER_OR_RANGE = re.compile(rf"\s*({_NUMBER})\s*(?:(-)\s*({_NUMBER})?\s*)?")
 _TIME_OR_RANGE = re.compile(r"\s*([\d.:]*)\s*(?:(-)\s*([\d.:]*)\s*)?")
 _AGE_OR_RANGE = re.compile(r"\s*(\d{1,3}[DWMY])?\s*(?:(-)\s*(\d{1,3}[DWMY])?\s*)?")
 _AGE_DAYS = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}
-_PRIVATE = re.compile(r"([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})")
+_PRIVATE_TAG = re.compile(r"([0-9A-Fa-f]{4}),([0-9A-Fa-f]{4})")
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 _PATIENT = frozenset({"PatientSex", "PatientAge", "PatientSize", "PatientWeight", "PregnancyStatus"})
-"""What group 0010 says of a patient without telling who it is."""
+"""Attributes of group 0010 that do not identify the patient."""
 _NUMBERS_OF_A_CASE = frozenset(
     {"AccessionNumber", "StudyID", "AdmissionID", "RequestedProcedureID", "ScheduledProcedureStepID"}
     | {"PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest", "PersonAddress"}
@@ -46,23 +46,23 @@ _NUMBERS_OF_A_CASE = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """Which values an attribute must have. Made by ``parse_condition``."""
+    """Values that match one attribute; created by ``parse_condition``."""
 
     path: str
     """Keyword, keywords of sequences and attribute joined by ``.``, or ``gggg,eeee`` of a private attribute."""
     wanted: tuple[Option, ...]
     tags: tuple[BaseTag, ...]
-    """Of the path: sequences first, the attribute last."""
+    """Tags of the path: sequences first, the attribute last."""
     tests: tuple[Test, ...]
-    """One for each of ``wanted``; they take a value as text, ``""`` when the attribute is absent or empty."""
+    """One test for each of ``wanted``; its argument is a value as text, ``""`` for an absent or empty attribute."""
 
     def matches(self, values: Iterable[str]) -> bool:
-        """Whether any of the values is any of those wanted."""
+        """Return whether any of the values matches."""
         return any(test(value) for value in values for test in self.tests)
 
     @property
     def identifies(self) -> bool:
-        """Whether the value may tell who the patient is: then it is shown nowhere."""
+        """Whether the value may identify the patient and must not be shown."""
         tag = self.tags[-1]
         keyword = keyword_for_tag(tag)
         if tag.is_private or keyword in _NUMBERS_OF_A_CASE or dictionary_VR(tag) == "PN":
@@ -70,9 +70,9 @@ class Condition:
         return (tag.group == 0x0010 and keyword not in _PATIENT) or tag.group == 0x0038
 
 
-@lru_cache(maxsize=4096, typed=True)  # the router asks again every second while a series waits
+@lru_cache(maxsize=4096, typed=True)  # the router repeats it every second while a series waits
 def parse_condition(path: str, wanted: Option | tuple[Option, ...]) -> Condition:
-    """Check and compile one condition. Raises ``ValueError`` with path, value and remedy."""
+    """Validate and compile one condition. Raises ``ValueError`` with path, value and remedy."""
     options = wanted if isinstance(wanted, tuple) else (wanted,)
     if not options:
         raise ValueError(f"{path} = []: give at least one value; '*' takes everything")
@@ -82,11 +82,11 @@ def parse_condition(path: str, wanted: Option | tuple[Option, ...]) -> Condition
 
 
 def parse_hours(text: str) -> tuple[time, time]:
-    """``"22:00-06:00"`` as begin and end. Raises ``ValueError``."""
-    found = _HOURS.fullmatch(text)
-    if found is None:
+    """Parse ``"22:00-06:00"`` into begin and end. Raises ``ValueError``."""
+    match = _HOURS.fullmatch(text)
+    if match is None:
         raise ValueError("give a span of the day such as '22:00-06:00'")
-    begin, end = time(int(found[1]), int(found[2])), time(int(found[3]), int(found[4]))
+    begin, end = time(int(match[1]), int(match[2])), time(int(match[3]), int(match[4]))
     if begin == end:
         raise ValueError("begin and end are equal; leave hours out for the whole day")
     return begin, end
@@ -96,7 +96,7 @@ def _tags(path: str) -> tuple[BaseTag, ...]:
     tags = []
     parts = path.split(".")
     for number, part in enumerate(parts):
-        if (numbers := _PRIVATE.fullmatch(part)) is not None:
+        if (numbers := _PRIVATE_TAG.fullmatch(part)) is not None:
             tag = Tag(int(numbers[1], 16), int(numbers[2], 16))
             if not tag.is_private:
                 keyword = keyword_for_tag(tag) if dictionary_has_tag(tag) else ""
@@ -117,7 +117,7 @@ def _tags(path: str) -> tuple[BaseTag, ...]:
 
 
 def _test(path: str, option: Option, vr: str) -> Test:
-    """What one wanted value means for an attribute; ``vr`` is ``""`` for a private one."""
+    """Create the test for one wanted value; ``vr`` is ``""`` for a private attribute."""
     text = str(option)
     if text.startswith(_PATTERN):
         return _pattern(path, text.removeprefix(_PATTERN))
@@ -126,7 +126,7 @@ def _test(path: str, option: Option, vr: str) -> Test:
     if vr in NUMERIC_VRS or (not vr and not isinstance(option, str)):
         return _number(path, text)
     if vr in _TIME_VRS:
-        return _moment(path, text)
+        return _date_or_time(path, text)
     if vr == "AS":
         return _age(path, text)
     return _wildcard(text)
@@ -172,7 +172,7 @@ def _number(path: str, text: str) -> Test:
     return test
 
 
-def _moment(path: str, text: str) -> Test:
+def _date_or_time(path: str, text: str) -> Test:
     if "*" in text or "?" in text:
         return _wildcard(text)
     bounds = _TIME_OR_RANGE.fullmatch(text)
@@ -194,8 +194,8 @@ def _age(path: str, text: str) -> Test:
     high = _days(bounds[3]) if bounds[3] else low if bounds[2] is None else float("inf")
 
     def test(value: str) -> bool:
-        found = _AGE_OR_RANGE.fullmatch(value.upper())
-        return bool(found and found[1] and not found[2]) and low <= _days(value.strip().upper()) <= high
+        match = _AGE_OR_RANGE.fullmatch(value.upper())
+        return bool(match and match[1] and not match[2]) and low <= _days(value.strip().upper()) <= high
 
     return test
 

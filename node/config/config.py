@@ -1,4 +1,4 @@
-"""The whole of ``config.toml`` as one frozen value."""
+"""``config.toml`` as one frozen value."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from node.config.trace import Trace
 from node.config.web import Web
 
 
-def _table(table: Any, key: str) -> dict[str, Any]:
-    """A table in a table, as far as both are; what is none is refused later."""
-    found = table.get(key) if isinstance(table, dict) else None
-    return found if isinstance(found, dict) else {}
+def _subtable(table: Any, key: str) -> dict[str, Any]:
+    """Return a table within a table, or an empty one; wrong types are reported by the validation later."""
+    value = table.get(key) if isinstance(table, dict) else None
+    return value if isinstance(value, dict) else {}
 
 
 class Config(Table):
-    """The whole file."""
+    """All tables of the file."""
 
     ae: Ae = Ae()
     storage: Storage = Storage()
@@ -44,12 +44,12 @@ class Config(Table):
     @model_validator(mode="before")
     @classmethod
     def _one_certificate(cls, table: Any) -> Any:
-        """Files of ``[ae.tls]`` serve every destination that does not name its own."""
-        ours = _table(_table(table, "ae"), "tls")
+        """Use the files of ``[ae.tls]`` for destinations that do not name their own."""
+        ours = _subtable(_subtable(table, "ae"), "tls")
         shared = {key: ours[key] for key in ("certificate", "key", "ca", "crl") if key in ours}
         destinations = {
-            name: {**to, "tls": {**shared, **_table(to, "tls")}} if _table(to, "tls") else to
-            for name, to in _table(table, "destinations").items()
+            name: {**to, "tls": {**shared, **_subtable(to, "tls")}} if _subtable(to, "tls") else to
+            for name, to in _subtable(table, "destinations").items()
         }
         return {**table, "destinations": destinations} if destinations else table
 
@@ -90,18 +90,18 @@ class Config(Table):
         return self
 
     def title(self, pipeline: str) -> str:
-        """What physicians read in place of a pipeline's name; also of one that is no longer configured."""
+        """Return the title of a pipeline in reports, also of one that is no longer configured."""
         return self.pipelines.get(pipeline, PipelineTable()).title_of(pipeline)
 
     def kinds(self, destination: str) -> frozenset[str]:
-        """Kinds of result objects that a destination gets; of one that is no longer configured: the default."""
+        """Return the kinds of objects for a destination; the default kinds if it is no longer configured."""
         table = self.destinations.get(destination)
         return frozenset(DEFAULT_OBJECTS) if table is None else table.kinds
 
-    def is_recipient(self, destination: str, outcome: str, made: Collection[str]) -> bool:
-        """Whether a destination gets anything of an analysis with this outcome, of which these kinds were made.
+    def is_recipient(self, destination: str, outcome: str, kinds: Collection[str]) -> bool:
+        """Return whether a destination receives anything of an analysis with this outcome and these kinds.
 
-        One that is no longer configured stays owed: its delivery then says so.
+        True for a destination that is no longer configured; its delivery then reports that.
         """
         table = self.destinations.get(destination)
-        return table is None or (outcome in table.outcomes and not table.kinds.isdisjoint(made))
+        return table is None or (outcome in table.outcomes and not table.kinds.isdisjoint(kinds))

@@ -1,4 +1,4 @@
-"""From TOML text to ``Config``, or to an error that names line, key, value and remedy."""
+"""Parses TOML text into ``Config``; errors name line, key, value and remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from node.errors import ConfigError
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Keys of the table that holds the unknown key at ``location``."""
+    """Return the valid keys of the table that contains the unknown key at ``location``."""
     model: Any = Config
     for part in location[:-1]:
         if part not in model.model_fields:
@@ -33,7 +33,7 @@ def parse(text: str, origin: str = "config.toml") -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{origin}: not valid TOML: {error}") from error
     try:
-        # Arrays become tuples and nothing else is converted: a port in quotes is a mistake worth showing.
+        # Only arrays are converted, to tuples: a port in quotes is reported as a mistake.
         return Config.model_validate(_tuples(table))
     except ValidationError as error:
         faults = [dict(e) for e in error.errors()]
@@ -41,7 +41,7 @@ def parse(text: str, origin: str = "config.toml") -> Config:
 
 
 def read(path: Path) -> str:
-    """The text of ``path``. Raises ``ConfigError`` when it cannot be read."""
+    """Read the text of ``path``. Raises ``ConfigError`` when that fails."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""``[ae]``: our own application entity and who may call it."""
+"""``[ae]``: this node's application entity and its callers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from node.config.table import AeTitle, Port, Table
 
 Service = Literal["store", "commitment", "mpps"]
-"""What a caller may use beside Verification: Storage, Storage Commitment, Modality Performed Procedure Step."""
+"""Services besides Verification: Storage, Storage Commitment, Modality Performed Procedure Step."""
 
 
 class Caller(Table):
@@ -19,26 +19,26 @@ class Caller(Table):
     title: AeTitle
     """Calling AE title."""
     address: str = ""
-    """IP address or network it must come from (``10.1.2.0/24``); empty: any."""
+    """IP address or network of the caller (``10.1.2.0/24``); empty: any."""
     host: str = ""
-    """Name or address at which it takes Storage Commitment reports; empty: only on the association of its request."""
+    """Host name or address for Storage Commitment reports; empty: only on the association of the request."""
     port: Port = 104
-    """Its DICOM port there."""
+    """DICOM port on ``host``."""
     certificate: str = ""
-    """Name (common name or DNS name) or SHA-256 fingerprint of the certificate it must show; empty: any of ``ca``."""
+    """Common name, DNS name or SHA-256 fingerprint of the caller's certificate; empty: any that ``ca`` signed."""
     max_associations: Annotated[int, Field(ge=0, le=1000)] = 0
-    """Associations of this title at the same time; 0: as many as the node serves."""
+    """Maximum open associations of this title; 0: only the limit of the node."""
 
     quota_gib: Annotated[float, Field(ge=0)] = 0.0
-    """How much of the spool images of this title may occupy; more is refused with status A700. 0: no limit."""
+    """Maximum size of this title's images in the spool; more are refused with status A700. 0: no limit."""
     services: tuple[Service, ...] = get_args(Service)
-    """What it may use beside C-ECHO; presentation contexts of other services are refused."""
+    """Services that the caller may use besides C-ECHO; presentation contexts of others are rejected."""
     group: str = ""
-    """Callers of one group are one device: its procedure steps and lists of instances count for its images. Empty:
-    the device is whatever calls from the same address."""
+    """Callers with the same group are one device: MPPS and commitment requests of one apply to images of all.
+    Empty: one device per address."""
 
     aborts_after_transfer: bool = False
-    """It ends every transfer with an A-ABORT, or just closes the connection: between messages no sign of a loss."""
+    """The caller ends every transfer with an A-ABORT or a closed connection; this is then not a lost transfer."""
 
     @field_validator("address")
     @classmethod
@@ -49,20 +49,20 @@ class Caller(Table):
 
 
 class AeTls(Table):
-    """TLS on our DICOM port. A file name without a slash is a systemd credential when the service has some."""
+    """TLS on the DICOM port. A file name without a slash is a systemd credential if the service has credentials."""
 
     enabled: bool = False
-    """Speak TLS, and nothing else, on the port."""
+    """Accept only TLS on the port."""
     certificate: str = ""
-    """PEM file with our certificate, and the intermediate ones behind it."""
+    """PEM file with our certificate, followed by intermediate ones."""
     key: str = ""
-    """PEM file with its private key, without passphrase."""
+    """PEM file with the private key of the certificate, without passphrase."""
     ca: str = ""
-    """PEM file with the authorities that sign the certificates of peers."""
+    """PEM file with the authorities that sign the certificates of callers."""
     require_client_certificate: bool = True
-    """Refuse peers that show no certificate."""
+    """Reject callers without a certificate."""
     crl: str = ""
-    """PEM file with the revocation lists of these authorities; empty: nothing is revoked."""
+    """PEM file with a revocation list for each of these authorities; empty: revocation is not checked."""
 
     @model_validator(mode="after")
     def _complete(self) -> AeTls:
@@ -73,24 +73,24 @@ class AeTls(Table):
 
 
 class Ae(Table):
-    """Our own application entity."""
+    """This node's application entity."""
 
     title: AeTitle = "AINODE"
-    """AE title under which scanners and PACS know this node."""
+    """AE title of this node."""
     address: str = "0.0.0.0"  # noqa: S104 - scanners call from outside
     """Address to listen on; ``127.0.0.1`` for this machine only."""
     port: Port = 11112
-    """TCP port on which it receives."""
+    """TCP port of the receiver."""
     require_called_title: bool = True
-    """Refuse associations that call another title than ours."""
+    """Reject associations whose called AE title is not ours."""
     callers: tuple[Caller, ...] = ()
-    """Peers that may call; empty: everyone."""
+    """Accepted callers; empty: all."""
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 64
-    """Associations served at the same time by all processes; one more is refused (local limit exceeded)."""
+    """Maximum open associations, all processes together; more are rejected (local limit exceeded)."""
     associations_per_minute: Annotated[int, Field(ge=0, le=4000)] = 3000
-    """Associations that one address may ask for in a minute; more are refused (temporary congestion). 0: any number."""
+    """Maximum association requests per minute and address; more are rejected (temporary congestion). 0: no limit."""
     processes: Annotated[int, Field(ge=0, le=64)] = 0
-    """Receiver processes; 0: two per core, four at most."""
+    """Receiver processes; 0: two per core, at most four."""
     association_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
     """Longest wait for an A-ASSOCIATE-RQ on a new connection (ARTIM timer)."""
     network_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
@@ -101,5 +101,5 @@ class Ae(Table):
     def _certificates_are_looked_at(self) -> Ae:
         for caller in self.callers:
             if caller.certificate and not self.tls.enabled:
-                raise ValueError(f"callers: {caller.title} is to show a certificate; set [ae.tls] enabled = true")
+                raise ValueError(f"callers: {caller.title} requires a certificate; set [ae.tls] enabled = true")
         return self

@@ -1,4 +1,4 @@
-"""``[notify]``: who is told when something is wrong, and what counts as wrong."""
+"""``[notify]``: notification of problems, and what counts as one."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from node.config.table import Port, Table
 
 
 class Notify(Table):
-    """Each problem is told once, and once more when it is over."""
+    """Each problem is reported once when it begins and once when it is over."""
 
     mail_to: tuple[str, ...] = ()
-    """Addresses that get a mail; empty: none is sent."""
+    """Mail addresses; empty: no mail is sent."""
     mail_from: str = "ainode@localhost"
     """Sender of the mails."""
     smtp_host: str = "localhost"
     """Mail server."""
     smtp_port: Port = 25
-    """Its TCP port."""
+    """TCP port of the mail server."""
     smtp_starttls: bool = False
-    """Encrypt the connection (STARTTLS) and check the server's certificate."""
+    """Use STARTTLS and verify the server's certificate."""
     smtp_user: str = ""
-    """Login at the mail server; empty: none."""
+    """User name at the mail server; empty: no login."""
     smtp_password_file: Path | None = None
-    """File with the password of that login."""
+    """File with the password of that user."""
     webhook: str = ""
-    """URL that gets a POST with JSON; empty: none."""
+    """URL that receives a POST with JSON; empty: none."""
     queue_minutes: Annotated[float, Field(gt=0)] = 60.0
-    """A job that has not moved for so long is a problem."""
+    """Report a job without progress, or a series without a decision, after this time."""
     failed_hours: Annotated[float, Field(ge=0)] = 24.0
-    """Failed jobs are a problem for so long; 0: never."""
+    """Report failed jobs for this long; 0: never."""
     silence_hours: Annotated[float, Field(ge=0)] = 0.0
-    """No image for so long is a problem; 0: never."""
+    """Report when no image was received for this long; 0: never."""
     drift_analyses: Annotated[int, Field(ge=0)] = 50
-    """Latest analyses of a pipeline that are compared with up to ten times as many before them; 0: never."""
+    """Compare this many recent analyses of a pipeline with up to ten times as many earlier ones; 0: never."""
     disk_factor: Annotated[float, Field(ge=1)] = 2.0
-    """Free space below this many times ``[storage] min_free_gib`` is a problem."""
+    """Report free space below this multiple of ``[storage] min_free_gib``."""
 
     @field_validator("smtp_password_file", mode="before")
     @classmethod

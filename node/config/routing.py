@@ -1,4 +1,4 @@
-"""``[[rules]]`` and ``[destinations.NAME]``: what happens to a series, and where its results go."""
+"""``[[rules]]`` and ``[destinations.NAME]``: analysis of series and delivery of results."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from node.config.table import AeTitle, Name, Table, suggest
 
 
 class Outcome(StrEnum):
-    """The explicit outcomes of an analysis, as radiologists, the dashboard and the ledger read them."""
+    """Outcomes of an analysis, as in reports, dashboard and ledger."""
 
     FINDINGS = "findings"
     """Something is present."""
     NO_FINDINGS = "no findings"
-    """Nothing of what was looked for is present."""
+    """Nothing that was looked for is present."""
     INDETERMINATE = "indeterminate"
-    """The pipeline cannot tell."""
+    """The pipeline cannot decide."""
     MEASURED = "measured"
-    """Structures were outlined, nothing is claimed."""
+    """Structures were outlined without a claim."""
     PARTIAL = "partial"
-    """Only a part was analysed, whatever was found."""
+    """Only a part was analysed, with or without findings."""
     DERIVED = "derived"
     """Only new images were made."""
     NOT_APPLICABLE = "not applicable"
@@ -47,32 +47,32 @@ ObjectKind = Literal[
 DEFAULT_OBJECTS: tuple[ObjectKind, ...] = ("seg", "sr", "derived")
 
 FORWARD = "(originals)"
-"""Stands for a pipeline in decisions and jobs that send the images themselves; no pipeline can have this name."""
+"""Name in place of a pipeline for decisions and jobs that forward images; no pipeline can have it."""
 Wanted = Option | tuple[Option, ...]
 Preference = str | dict[str, Wanted]
 PREFERENCES = ("axial", "coronal", "sagittal", "thinnest", "most images")
-"""What a series can be preferred for, beside conditions."""
+"""Criteria of ``prefer`` other than conditions."""
 
 
 class DestinationTls(Table):
     """TLS to a Storage SCP. Files that are not given are those of ``[ae.tls]``."""
 
     enabled: bool = False
-    """Speak TLS with it."""
+    """Use TLS."""
     certificate: str = ""
-    """PEM file with the certificate that we show."""
+    """PEM file with our client certificate."""
     key: str = ""
-    """PEM file with its private key."""
+    """PEM file with the private key of the certificate."""
     ca: str = ""
-    """PEM file with the authorities that may have signed its certificate."""
+    """PEM file with the authorities of the destination's certificate."""
     crl: str = ""
-    """PEM file with their revocation lists."""
+    """PEM file with the revocation lists of these authorities."""
     check_host: bool = True
-    """Its certificate must name ``host``."""
+    """Require that the certificate names ``host``."""
 
     @classmethod
     def towards_callers(cls, ours: AeTls) -> DestinationTls:
-        """To peers that call us, when we call them: the same certificate and authorities."""
+        """Return the settings for associations to our callers: the same certificate and authorities."""
         return cls(
             enabled=ours.enabled,
             certificate=ours.certificate,
@@ -84,52 +84,52 @@ class DestinationTls(Table):
 
 
 class Destination(Table):
-    """Where objects go: a Storage SCP (``host``), a STOW-RS service (``url``) or a folder (``folder``)."""
+    """A receiver of objects: a Storage SCP (``host``), a STOW-RS service (``url``) or a folder (``folder``)."""
 
     title: AeTitle = ""
     """AE title of a Storage SCP."""
     host: str = ""
-    """Its name or address."""
+    """Host name or address of a Storage SCP."""
     port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Its DICOM port."""
+    """DICOM port of a Storage SCP."""
     url: str = ""
-    """Instead of a Storage SCP: base URL of a DICOMweb service, to which ``/studies`` is added (STOW-RS)."""
+    """Base URL of a DICOMweb service, to which ``/studies`` is appended (STOW-RS)."""
     token_file: str = ""
-    """File with the bearer token for ``url``; read at each delivery, so that it can be renewed."""
+    """File with the bearer token for ``url``; read at each delivery, so it can be renewed."""
     ca_file: str = ""
-    """PEM file with the authority that signed the certificate of ``url``; empty: those of the system."""
+    """PEM file with the authority of the certificate of ``url``; empty: the system's authorities."""
     folder: str = ""
-    """Instead of a Storage SCP: an existing folder; objects go to ``STUDY/SERIES/SOP.dcm`` below it."""
+    """An existing folder; objects are written to ``STUDY/SERIES/SOP.dcm`` in it."""
     tls: DestinationTls = DestinationTls()
     commitment: bool = False
-    """Ask for Storage Commitment; only its answer makes a delivery *confirmed*."""
+    """Request Storage Commitment; a delivery is *confirmed* by its report only."""
     commitment_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """Ask again when the answer does not arrive within this time."""
+    """Repeat the request when no report arrives within this time."""
     find: bool = False
-    """Confirm by asking for the stored instances (C-FIND, QIDO-RS); with ``commitment``: when that is not answered."""
+    """Confirm by querying the instances (C-FIND, QIDO-RS); with ``commitment``: only when no report arrives."""
     outcomes: tuple[Annotated[Outcome, Field(strict=False)], ...] = tuple(Outcome)
-    """Outcomes whose objects are sent here."""
+    """Outcomes whose objects are sent to this destination."""
     objects: tuple[ObjectKind, ...] = DEFAULT_OBJECTS
-    """Kinds of objects that are sent here."""
+    """Kinds of objects to send."""
     withdraw_replaced: Literal["auto"] | bool = "auto"
-    """Send a rejection note (IHE IOCM) on results that a newer one replaces; ``auto``: where it takes such notes, not
-    to a ``folder``."""
+    """Send a rejection note (IHE IOCM) for results that a newer one replaces; ``auto``: unless the destination refuses
+    them or is a ``folder``."""
     first_retry_seconds: Annotated[float, Field(gt=0)] = 5.0
-    """Delay before the second attempt; doubled each time."""
+    """Delay before the second attempt; doubled for each further one."""
     max_retry_seconds: Annotated[float, Field(gt=0)] = 900.0
-    """Longest delay between two attempts; there is no last attempt."""
+    """Longest delay between two attempts; attempts never end."""
     alarm_after_hours: Annotated[float, Field(gt=0)] = 24.0
-    """A delivery that is not done after this time is an alarm."""
+    """Report a delivery that is still pending after this time."""
 
     @classmethod
     def of_node(cls, ours: Ae) -> Destination:
-        """This node itself, as its callers on this machine reach it."""
+        """Return this node as a destination for callers on this machine."""
         host = "127.0.0.1" if ours.address == "0.0.0.0" else ours.address  # noqa: S104 - only compared
         return cls(title=ours.title, host=host, port=ours.port, tls=DestinationTls.towards_callers(ours.tls))
 
     @property
     def place(self) -> str:
-        """Where it is, in words."""
+        """Description of the place, for messages."""
         return self.url or self.folder or f"{self.title} at {self.host}:{self.port}"
 
     @model_validator(mode="after")
@@ -137,7 +137,7 @@ class Destination(Table):
         if [bool(self.host), bool(self.url), bool(self.folder)].count(True) != 1:
             raise ValueError("give one of host (C-STORE), url (STOW-RS) and folder")
         if self.host and not (self.title and self.port):
-            raise ValueError("give title and port beside host")
+            raise ValueError("title and port are required with host")
         if self.url and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url = {self.url!r}: give an address that begins with https:// or http://")
         if self.tls.enabled and not self.host:
@@ -148,20 +148,20 @@ class Destination(Table):
 
     @property
     def kinds(self) -> frozenset[str]:
-        """``objects`` as ``node.results`` makes them: the report is the one on the segmentation that goes with it."""
+        """``objects`` by the names of ``node.results``; the report refers to the segmentation that is sent with it."""
         report = "sr" if "seg" in self.objects else "sr on labelmap" if "labelmap" in self.objects else "sr alone"
         return frozenset(report if kind == "sr" else kind for kind in self.objects)
 
 
 class Selection(Table):
-    """Which series are meant, and in which order they are liked when there are several."""
+    """Conditions for series, and preferences among several matching ones."""
 
     match: dict[str, Wanted] = Field(default_factory=dict)
-    """Conditions that must all hold; the language of values is that of ``node.config.condition``."""
+    """Conditions that must all be met; ``node.config.condition`` defines the values."""
     unless: dict[str, Wanted] = Field(default_factory=dict)
-    """Conditions of which none may hold."""
+    """Conditions of which none may be met."""
     prefer: tuple[Preference, ...] = ()
-    """Of several matching series of a study only the best goes on; what comes first weighs most."""
+    """Criteria by which only the best of several matching series of a study is taken, the most important first."""
 
     @field_validator("match", "unless")
     @classmethod
@@ -173,69 +173,68 @@ class Selection(Table):
     @field_validator("prefer")
     @classmethod
     def _preferences(cls, prefer: tuple[Preference, ...]) -> tuple[Preference, ...]:
-        for one in prefer:
-            if isinstance(one, dict):
-                cls._conditions(one)
-            elif one not in PREFERENCES:
-                hint = suggest(one, PREFERENCES)
-                raise ValueError(f"{one!r}{hint}: use a table of conditions, or of {', '.join(PREFERENCES)}")
+        for preference in prefer:
+            if isinstance(preference, dict):
+                cls._conditions(preference)
+            elif preference not in PREFERENCES:
+                hint = suggest(preference, PREFERENCES)
+                raise ValueError(f"{preference!r}{hint}: use a table of conditions, or one of {', '.join(PREFERENCES)}")
         return prefer
 
 
 class Companion(Selection):
-    """Another series of the same study that the pipeline may look at."""
+    """Another series of the same study that the pipeline may use."""
 
     required: bool = True
-    """Without it the outcome is *not applicable*; else the pipeline runs without it."""
+    """Whether the outcome is *not applicable* without it; otherwise the pipeline runs without it."""
 
 
 class PriorTable(Table):
-    """Where the earlier analysis that a new one is compared with comes from."""
+    """Source of the prior report with which a new analysis is compared."""
 
     source: Name
-    """Name of a ``[destinations.NAME]`` that answers C-FIND and C-GET."""
+    """Name of a ``[destinations.NAME]`` that answers C-FIND and C-GET or C-MOVE."""
     days: Annotated[int, Field(ge=1)] = 730
-    """How far back an earlier study may lie."""
+    """Maximum age of a prior study."""
     move_title: AeTitle = ""
-    """Where ``source`` has no C-GET: AE title under which it sends to ``move_port`` when asked to (C-MOVE)."""
+    """For a ``source`` without C-GET: destination AE title of C-MOVE, known there with ``move_port``."""
     move_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Port that is opened while images are fetched by C-MOVE."""
+    """Port that is open while objects are retrieved by C-MOVE."""
 
     @model_validator(mode="after")
     def _moves_somewhere(self) -> PriorTable:
         if bool(self.move_title) != bool(self.move_port):
-            raise ValueError("give both move_title and move_port (C-MOVE), or none (C-GET)")
+            raise ValueError("give both move_title and move_port (C-MOVE), or neither (C-GET)")
         return self
 
 
 class Rule(Selection):
-    """Series that match go through the pipelines; their results to the destinations."""
+    """Pipelines for matching series, and destinations of their results."""
 
     name: str
-    """Shown in traces and reports."""
+    """Name in traces and reports."""
     senders: tuple[str, ...] = ()
-    """AE titles (with wildcards), addresses or networks that sent the images; empty: any."""
+    """AE titles (with wildcards), addresses or networks of the sender; empty: any."""
     hours: str = ""
-    """Local time of day when the first image came, such as ``22:00-06:00``; empty: any."""
+    """Local time at which the first image was received, such as ``22:00-06:00``; empty: any."""
     companions: dict[Name, Companion] = Field(default_factory=dict)
     """Other series of the study to wait for."""
     deadline_seconds: Annotated[float, Field(gt=0)] = 1800.0
-    """Longest wait for companions after the series itself is complete."""
+    """Longest wait for companions after the series is complete."""
     prior: PriorTable | None = None
-    """Compare with this node's report on an earlier study of the patient."""
+    """Compare with this node's report on a prior study of the patient."""
     pipelines: tuple[Name, ...] = ()
     """Names of ``[pipelines.NAME]``."""
     destinations: tuple[Name, ...] = ()
-    """Names of ``[destinations.NAME]`` that get the results."""
+    """Names of ``[destinations.NAME]`` that receive the results."""
     send: tuple[Name, ...] = ()
-    """Names of ``[destinations.NAME]`` that get the images themselves, as they were received."""
+    """Names of ``[destinations.NAME]`` to which the images are forwarded unchanged."""
     priority: Literal["low", "medium", "high"] = "medium"
     """Order in the queues; a STAT request (0074,1200 HIGH or 0040,1003 STAT) counts as high."""
     quiet_seconds: Annotated[float, Field(gt=0)] | None = None
-    """``[series] quiet_seconds`` for what matches this rule; the longest of several matching rules holds."""
+    """``[series] quiet_seconds`` for series that match this rule; the longest of several rules applies."""
     prefer_seconds: Annotated[float, Field(ge=0)] | None = None
-    """``prefer`` chooses this long after the last image of the study when nothing says that another series is coming;
-    absent: the quiet period."""
+    """Wait of ``prefer`` after the study's last image when no other series is expected; absent: the quiet period."""
 
     @model_validator(mode="after")
     def _does_something(self) -> Rule:

@@ -1,4 +1,4 @@
-"""Where in the text of a TOML file a value stands: ``tomllib`` does not tell."""
+"""Line numbers of values in a TOML file, which ``tomllib`` does not report."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Place = tuple[int | str, ...]
 
 
 def line_of(text: str, place: Place) -> int | None:
-    """Number of the line (from 1) of the value at ``place``, or of the innermost table or value that holds it.
+    """Return the line number (from 1) of the value at ``place``, or of the innermost table that contains it.
 
-    A line within a string of several lines may be taken for a pair; no value of ours has several lines.
+    Multi-line strings are not supported; the configuration has none.
     """
     arrays: dict[Place, int] = {}
     table: Place = ()
-    found, depth = None, 0
+    line_number, depth = None, 0
     for number, line in enumerate(text.splitlines(), 1):
         if header := _HEADER.match(line):
             here = table = _entered(_keys(header[2]), arrays, new=header[1] == "[[")
@@ -29,8 +29,8 @@ def line_of(text: str, place: Place) -> int | None:
         else:
             continue
         if len(here) > depth and place[: len(here)] == here:
-            found, depth = number, len(here)
-    return found
+            line_number, depth = number, len(here)
+    return line_number
 
 
 def _keys(dotted: str) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""``[storage]`` and ``[retention]``: where files live and for how long."""
+"""``[storage]`` and ``[retention]``: location and lifetime of files."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from node.config.table import Table
 
 
 class Storage(Table):
-    """Where files and ledger live."""
+    """Location of files and ledger."""
 
     folder: Path = Path("/var/lib/ainode")
     """Root of spool, results and (for SQLite) the ledger. One file system, so that renames are atomic."""
     min_free_gib: Annotated[float, Field(ge=0)] = 10.0
-    """Below this much free space images are refused with status A700 (Out of Resources): the rest is for results."""
+    """With less free space images are refused with status A700 (Out of Resources); the rest is for results."""
     durability: Literal["full", "process"] = "full"
-    """What a Success for an image survives. ``full``: a power cut, file and folder are synced before it. ``process``:
-    a crash or kill of the node, but not of the machine. Results and the ledger are always synced."""
+    """What an acknowledged image survives. ``full``: a power cut; file and folder are synced first. ``process``: a
+    crash of the node, but not of the machine. Results and the ledger are always synced."""
     ledger_url: str = ""
-    """``postgresql://user@host/database`` to share the work between machines; empty: SQLite in ``folder``."""
+    """``postgresql://user@host/database`` to share work between machines; empty: SQLite in ``folder``."""
 
     @field_validator("folder", mode="before")
     @classmethod
@@ -30,7 +30,7 @@ class Storage(Table):
 
 
 class Retention(Table):
-    """When files that nobody is owed are deleted."""
+    """Deletion of delivered studies by age."""
 
     days: Annotated[float, Field(ge=0)] = 14.0
-    """Images and results of a study are deleted this long after its last event, when everything due was delivered."""
+    """Delete a study this many days after its last event; undelivered data is always kept."""

@@ -1,4 +1,4 @@
-"""What every table of ``config.toml`` is made of."""
+"""Base class and types of the tables of ``config.toml``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Table(BaseModel):
-    """A table: frozen, unknown keys refused, nothing converted."""
+    """A frozen table that rejects unknown keys and converts no types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean ...?)`` with the known word nearest to ``word``; empty when none is near."""
+    """Return `` (did you mean ...?)`` with the closest known word, or "" if none is close."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

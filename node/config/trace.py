@@ -1,4 +1,4 @@
-"""``[trace]``: where traces of the stages go."""
+"""``[trace]``: export of traces."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from node.config.table import Table
 
 
 class Trace(Table):
-    """OpenTelemetry: one trace for each study, told when a job has ended."""
+    """OpenTelemetry: one trace for each study, sent when a job has ended."""
 
     endpoint: str = ""
-    """Collector that takes OTLP over HTTP; empty: no traces are sent."""
+    """Collector that receives OTLP over HTTP; empty: no traces are sent."""
 
     @field_validator("endpoint")
     @classmethod
     def _endpoint(cls, value: str) -> str:
         if value and urlsplit(value).scheme not in ("http", "https"):
-            raise ValueError("give the address for traces of the collector, http://host:4318/v1/traces")
+            raise ValueError("give the collector's address for traces, such as http://host:4318/v1/traces")
         return value

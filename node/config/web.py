@@ -1,4 +1,4 @@
-"""``[web]``: the dashboard, and who may see it."""
+"""``[web]``: the dashboard and access to it."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ class Web(Table):
     enabled: bool = False
     """Serve it with ``ainode run``; ``ainode run --only web`` serves it in any case."""
     address: str = "127.0.0.1"
-    """Address to listen on; anything but this machine wants a certificate or a reverse proxy."""
+    """Address to listen on; other addresses than loopback require a certificate or a reverse proxy."""
     port: Port = 8080
     """TCP port."""
     certificate: Path | None = None
     """TLS certificate chain, PEM; empty: plain HTTP."""
     key: Path | None = None
-    """Its private key, PEM."""
+    """Private key of the certificate, PEM."""
     users_file: Path | None = None
     """Users and their hashed passwords (``ainode web password``); empty: ``web-users`` in the storage folder."""
     session_hours: Annotated[float, Field(gt=0)] = 8.0
-    """A login lasts so long."""
+    """Lifetime of a session."""
     proxy_header: str = ""
-    """Header in which a reverse proxy names the user whom it has authenticated; empty: no proxy is trusted."""
+    """Header in which a reverse proxy passes the authenticated user; empty: no proxy is trusted."""
     proxy_address: str = "127.0.0.1"
-    """The only address from which that header is believed."""
+    """The only address from which that header is accepted."""
     show_patient: bool = False
-    """Show name, ID and accession number, read from the file while a page is made; never stored, never logged."""
+    """Show patient name, ID and accession number, read from the files for each page; never stored or logged."""
 
     @field_validator("certificate", "key", "users_file", mode="before")
     @classmethod

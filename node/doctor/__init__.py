@@ -1,4 +1,4 @@
-"""``ainode doctor``: all of ``ainode check``, and what takes longer. Every line that is not well has its remedy."""
+"""``ainode doctor``: the checks of ``ainode check`` and those that take longer; each failure names its remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from node.doctor.trial import try_pipelines
 
 
 def examine(config: Config, config_path: Path) -> Iterator[Check]:
-    """Everything, one after the other; nothing is sent but C-ECHO and questions, nothing is written to the ledger."""
+    """Run all checks in turn. Sends only C-ECHO and queries, and writes nothing to the ledger."""
     yield from check(config)
     described = describe_pipelines(config)
     yield from lint(config, described)

@@ -1,4 +1,4 @@
-"""This machine: its clock, its disk, its ledger."""
+"""Checks of this machine: clock, isolation of models, disk, ledger."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from node.service import open_storage
 
 _PROBE_MIB = 64
 _SLOW_MIB_PER_SECOND = 50.0
-"""Ten scanners that send at 5 MiB/s each."""
+"""Rate of ten scanners at 5 MiB/s each."""
 _TIME_ERROR = 5
 """What adjtimex(2) returns while the kernel's clock is not synchronised."""
 
 
 def our_clock() -> Check:
-    """Whether the kernel says that something keeps its clock right: NTP, PTP or the host of a virtual machine."""
+    """Check that the kernel's clock is synchronised, by NTP, PTP or the host of a virtual machine."""
     state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(512))  # struct timex, modes = 0
     if state < 0:
-        return Check(name="clock", good=True, found=f"state is not known ({os.strerror(ctypes.get_errno())})")
+        return Check(name="clock", good=True, found=f"state not known ({os.strerror(ctypes.get_errno())})")
     if state == _TIME_ERROR:
         return Check(
             name="clock",
             good=True,
-            found="the kernel says that this clock is not synchronised",
-            remedy="start chrony or systemd-timesyncd (in a container: on its host); times of results depend on it",
+            found="not synchronised, according to the kernel",
+            remedy="start chrony or systemd-timesyncd (on the host of a container); results carry these times",
         )
     return Check(name="clock", good=True, found="synchronised")
 
 
 def isolation() -> Check:
-    """What the process that runs models cannot do on this kernel."""
+    """Report how far this kernel can confine the processes that run models."""
     version = abi()
     if version >= SIGNALS_ABI:
-        found = f"models have no network and no sockets, and see only their own files (Landlock ABI {version})"
+        found = f"models have no network or sockets and see only their own files (Landlock ABI {version})"
         return Check(name="isolation", good=True, found=found)
     lacking = "can signal this user's processes" if version else "can read the files of this user"
     return Check(
         name="isolation",
         good=True,
-        found=f"models have no network and no sockets, but {lacking} (Landlock ABI {version})",
-        remedy="use Linux 6.12 or later with Landlock on; until then give strangers' models a machine of their own",
+        found=f"models have no network or sockets, but {lacking} (Landlock ABI {version})",
+        remedy="use Linux 6.12 or later with Landlock enabled; until then run untrusted models on a separate machine",
     )
 
 
 def disk_speed(folder: Path) -> Check:
-    """How fast a large file is durable."""
+    """Measure the rate of synced writes."""
     probe = folder / f".probe-{uuid.uuid4().hex}"
     block = os.urandom(2**20)
     started = time.perf_counter()
@@ -73,13 +73,13 @@ def disk_speed(folder: Path) -> Check:
     return Check(
         name="disk speed",
         good=True,
-        found=f"{rate:.0f} MiB/s, durably written",
-        remedy="use a local disk or SSD; receiving will be slow" if slow else "",
+        found=f"{rate:.0f} MiB/s for synced writes",
+        remedy="receiving will be slow: use a local disk or SSD" if slow else "",
     )
 
 
 def integrity(config: Config) -> Check:
-    """SQLite examines its own file; a server answers with its version and looks after its files itself."""
+    """Run SQLite's integrity check; a PostgreSQL server only reports its version."""
     name = "ledger integrity"
     try:
         engine, _ = open_storage(config)
@@ -90,7 +90,7 @@ def integrity(config: Config) -> Check:
     finally:
         engine.dispose()
     if engine.dialect.name != "sqlite":
-        return Check(name=name, good=True, found=f"PostgreSQL {answer[0]} answers; it looks after its own files")
+        return Check(name=name, good=True, found=f"PostgreSQL {answer[0]} answers; it checks its own files")
     return Check(
         name=name,
         good=answer == ["ok"],

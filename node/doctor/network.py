@@ -1,4 +1,4 @@
-"""The network: names, who called us, what each destination accepts, how its clock goes."""
+"""Checks of the network: host names, callers, and what each destination accepts."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from node.service import open_storage
 
 _CLOCK_SECONDS = 5.0
 _HABIT, _HABIT_SHARE = 5, 0.9
-"""Associations, and the share of all, from which on breaking off is how a caller ends a transfer."""
+"""Number and share of associations without a release from which this is a caller's habit."""
 _REFUSED = {1: "user rejection", 2: "no reason", 3: "SOP Class not supported", 4: "transfer syntax not supported"}
 """Result of a presentation context, PS3.8 table 9-18."""
 
 
 def host_names(config: Config) -> Iterator[Check]:
-    """Whether every host that the configuration names has an address."""
+    """Check that every host name in the configuration resolves."""
     named = {f"[destinations.{n}]": to.host or urlsplit(to.url).hostname for n, to in config.destinations.items()}
     named |= {f"[ae] callers, {caller.title}": caller.host for caller in config.ae.callers}
     named |= {"[audit] syslog": urlsplit(config.audit.syslog).hostname}
@@ -47,29 +47,29 @@ def host_names(config: Config) -> Iterator[Check]:
         if not host:
             continue
         try:
-            found = {str(answer[4][0]) for answer in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+            addresses = {str(answer[4][0]) for answer in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
         except OSError as error:
             remedy = f"correct the name in {where}, or the name server in /etc/resolv.conf"
             yield Check(name=f"host {host}", good=False, found=f"has no address ({error.strerror})", remedy=remedy)
         else:
-            if found != {host}:
-                yield Check(name=f"host {host}", good=True, found=f"is {', '.join(sorted(found))}")
+            if addresses != {host}:
+                yield Check(name=f"host {host}", good=True, found=f"resolves to {', '.join(sorted(addresses))}")
 
 
 def reports(config: Config) -> Iterator[Check]:
-    """C-ECHO to every caller that takes reports of Storage Commitment at a host of its own."""
+    """Send C-ECHO to every caller with a host for Storage Commitment reports."""
     tls = DestinationTls.towards_callers(config.ae.tls)
     for caller in config.ae.callers:
         if caller.host:
             there = Destination(title=caller.title, host=caller.host, port=caller.port, tls=tls)
             answer = echo(f"caller {caller.title}", there, config.ae.title)
             found = f"{there.place} answers in {answer.seconds * 1000:.0f} ms" if answer.ok else answer.reason
-            remedy = "" if answer.ok else "correct host and port in [ae] callers: commitment is reported there"
+            remedy = "" if answer.ok else "correct host and port in [ae] callers: commitment reports are sent there"
             yield Check(name=f"reports to {caller.title}", good=answer.ok, found=found, remedy=remedy)
 
 
 def callers(config: Config) -> Iterator[Check]:
-    """The other way round: when each peer that we know sent images last. Nobody can make it call, the ledger knows."""
+    """Report when each known peer last sent images; the node cannot make a peer call it, so the ledger is read."""
     destinations = {to.title.strip(): to for to in config.destinations.values() if to.host}
     titles = dict.fromkeys([*(caller.title.strip() for caller in config.ae.callers), *destinations])
     try:
@@ -82,41 +82,41 @@ def callers(config: Config) -> Iterator[Check]:
     for title in titles:
         if (call := last.get(title)) is not None:
             at = datetime.fromtimestamp(call.opened_at).astimezone().isoformat(" ", "seconds")
-            yield Check(name=f"caller {title}", good=True, found=f"sent images last {at}, from {call.peer_address}")
+            yield Check(name=f"caller {title}", good=True, found=f"last sent images at {at}, from {call.peer_address}")
         elif title not in destinations or destinations[title].commitment:
             yield Check(
                 name=f"caller {title}",
                 good=True,
-                found="has sent no image yet, so whether it can reach us is not known",
+                found="has sent no images yet, so it is not known whether it can reach this node",
                 remedy=f"send a C-ECHO from there to {config.ae.title.strip()}, port {config.ae.port} of this machine",
             )
 
 
 def habits(config: Config) -> Iterator[Check]:
-    """Callers that never release an association: each of their series waits for images that will not come."""
+    """Report callers that never release an association, because each of their series waits in vain."""
     try:
         engine, _ = open_storage(config)
     except NodeError:
         return  # `ledger` says so already
     with engine.connect() as connection:
-        found = always_breaking_off(connection, _HABIT, _HABIT_SHARE)
+        habitual = always_breaking_off(connection, _HABIT, _HABIT_SHARE)
     engine.dispose()
-    for title, broken, ended in found:
+    for title, broken, ended in habitual:
         yield Check(
             name=f"endings {title}",
             good=True,
-            found=f"{broken} of {ended} associations were broken off between two messages; each of their series waits "
+            found=f"{broken} of {ended} associations ended without a release; each of their series waits "
             f"{config.series.gap_seconds:g} s, and its report says that images may be missing",
-            remedy=f"if it does so after every transfer: [ae] callers, {title}: aborts_after_transfer = true",
+            remedy=f"if it ends every transfer this way, set aborts_after_transfer = true for {title} in [ae] callers",
         )
 
 
 def presentation(config: Config, name: str) -> Iterator[Check]:
-    """One line for each SOP Class that ``[destinations.name]`` would get or be asked for: what it accepts."""
+    """Check that ``[destinations.name]`` accepts each SOP Class that the node would use there."""
     to = config.destinations[name]
     if not to.host:
         return
-    wanted = _wanted(config, name, to)
+    wanted = _used_classes(config, name, to)
     contexts = [build_context(Verification), *(build_context(uid, [s]) for uid in wanted for s in UNCOMPRESSED)]
     try:
         with associate(Peer.of(name, to), config.ae.title, contexts, Timeouts()) as peer:
@@ -127,21 +127,21 @@ def presentation(config: Config, name: str) -> Iterator[Check]:
         yield _accepted(name, uid, use, [c for c in answered if c.abstract_syntax == uid])
 
 
-def _wanted(config: Config, name: str, to: Destination) -> dict[UID, str]:
-    """SOP Class and what it is for."""
-    found: dict[UID, str] = {}
+def _used_classes(config: Config, name: str, to: Destination) -> dict[UID, str]:
+    """Return the SOP Classes that the node uses at a destination, and their use."""
+    classes: dict[UID, str] = {}
     for kind in sorted(config.kinds(name)):
         if kind == "derived":
-            found |= dict.fromkeys((CTImageStorage, MRImageStorage), "derived")
+            classes |= dict.fromkeys((CTImageStorage, MRImageStorage), "derived")
         else:
-            found[UID(SOP_CLASSES.get(kind, LabelMapSegmentationStorage))] = kind
+            classes[UID(SOP_CLASSES.get(kind, LabelMapSegmentationStorage))] = kind
     if any(name in rule.send for rule in config.rules):
-        found |= dict.fromkeys((CTImageStorage, MRImageStorage), "images as received")
+        classes |= dict.fromkeys((CTImageStorage, MRImageStorage), "images as received")
     if to.commitment:
-        found[UID(StorageCommitmentPushModel)] = "commitment"
+        classes[UID(StorageCommitmentPushModel)] = "commitment"
     if to.find:
-        found[UID(StudyRootQueryRetrieveInformationModelFind)] = "find"
-    return found
+        classes[UID(StudyRootQueryRetrieveInformationModelFind)] = "find"
+    return classes
 
 
 def _accepted(name: str, uid: UID, use: str, answered: list[PresentationContext]) -> Check:
@@ -150,25 +150,25 @@ def _accepted(name: str, uid: UID, use: str, answered: list[PresentationContext]
     if accepted:
         return Check(name=where, good=True, found=f"accepted in {' and '.join(accepted)}")
     reasons = dict.fromkeys(_REFUSED.get(c.result or 0, "no answer") for c in answered)
-    remedy = f"let its administrator allow this SOP Class from us, or leave {use!r} out of [destinations.{name}]"
+    remedy = f"ask its administrator to allow this SOP Class, or remove {use!r} from [destinations.{name}]"
     return Check(name=where, good=False, found=f"refused: {', '.join(reasons)}", remedy=remedy)
 
 
 def their_clock(config: Config, name: str) -> Check:
-    """How far the clock of a DICOMweb service is from ours; C-ECHO tells no time."""
+    """Compare the clock of a DICOMweb service with ours; DICOM does not report the time."""
     to, line = config.destinations[name], f"clock of {name}"
     if not to.url:
-        return Check(name=line, good=True, found="a folder has none" if to.folder else "not told by DICOM")
+        return Check(name=line, good=True, found="a folder has none" if to.folder else "DICOM does not report it")
     try:
         with service(name, to, Timeouts()) as client:
             before = time.time()
-            told = client.get("studies", params={"limit": 1}).headers.get("Date", "")
+            date = client.get("studies", params={"limit": 1}).headers.get("Date", "")
             middle = (before + time.time()) / 2
-        offset = parsedate_to_datetime(told).timestamp() + 0.5 - middle  # Date is cut off to whole seconds
+        offset = parsedate_to_datetime(date).timestamp() + 0.5 - middle  # Date is truncated to seconds
     except DeliveryError:
-        return Check(name=line, good=True, found="not known, the service does not answer")
+        return Check(name=line, good=True, found="not known: the service does not answer")
     except ValueError:
-        return Check(name=line, good=True, found="not told in its answers")
+        return Check(name=line, good=True, found="not known: its responses have no Date header")
     far = abs(offset) > _CLOCK_SECONDS
-    remedy = "synchronise both clocks with NTP; times in results and audit trail do not agree" if far else ""
-    return Check(name=line, good=not far, found=f"{offset:+.0f} s from ours", remedy=remedy)
+    remedy = "synchronise both clocks with NTP; times in results and audit trail disagree" if far else ""
+    return Check(name=line, good=not far, found=f"{offset:+.0f} s from this machine", remedy=remedy)

@@ -1,4 +1,4 @@
-"""Every pipeline once on a synthetic series, as ``ainode try`` does it: in its own process, without the ledger."""
+"""Test run of every pipeline on a synthetic series with ``ainode try``, in a separate process without the ledger."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _PHANTOMS: dict[str, Callable[[Path], Truth]] = {
     "CT": lambda folder: write_chest_ct(folder, matrix=288),
     "MR": lambda folder: write_brain_flair(folder, matrix=160),
 }
-"""By Modality; pixels below 1.5 mm, which is what the shipped pipelines need."""
+"""Phantom by Modality; its pixels are below 1.5 mm, as the shipped pipelines require."""
 
 
 def try_pipelines(config: Config, config_path: Path, pipelines: Sequence[dict[str, Any]]) -> Iterator[Check]:
-    """``pipelines``: as ``node.check.describe_pipelines`` tells them; what cannot be loaded was told already."""
+    """Run each pipeline of ``node.check.describe_pipelines`` that could be loaded."""
     with TemporaryDirectory(prefix="ainode-doctor-") as name:
-        for one in pipelines:
-            if "error" not in one:
-                yield _try(config, config_path, one, Path(name))
+        for pipeline in pipelines:
+            if "error" not in pipeline:
+                yield _try(config, config_path, pipeline, Path(name))
 
 
 def _try(config: Config, config_path: Path, pipeline: dict[str, Any], below: Path) -> Check:
@@ -38,7 +38,7 @@ def _try(config: Config, config_path: Path, pipeline: dict[str, Any], below: Pat
     wanted = pipeline["needs"]["modalities"]
     modality = next((m for m in _PHANTOMS if m in wanted), None)
     if modality is None:
-        return Check(name=line, good=True, found=f"not run: there is no synthetic series of {', '.join(wanted)}")
+        return Check(name=line, good=True, found=f"not run: no synthetic series for {', '.join(wanted)}")
     folder = below / modality
     if not folder.exists():
         _PHANTOMS[modality](folder)
@@ -50,22 +50,22 @@ def _try(config: Config, config_path: Path, pipeline: dict[str, Any], below: Pat
     limit = config.jobs.run_timeout_seconds
     started = time.monotonic()
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [*command, name, str(folder)], capture_output=True, text=True, errors="replace", timeout=limit, check=False
         )
     except subprocess.TimeoutExpired:
         remedy = "use a faster device, or raise [jobs] run_timeout_seconds"
         return Check(name=line, good=False, found=f"took more than {limit:g} s on {device}", remedy=remedy)
-    if done.returncode:
-        why = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        remedy = f"see `ainode try {name} FOLDER` with images of yours; the pipeline, its weights or memory is at fault"
+    if result.returncode:
+        why = (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[-1]
+        remedy = f"run `ainode try {name} FOLDER` with your own images; check the pipeline, its weights and memory"
         return Check(name=line, good=False, found=why, remedy=remedy)
-    (series,) = json.loads(done.stdout)["series"]
+    (series,) = json.loads(result.stdout)["series"]
     found = (
         f"{series['outcome']} on {modality} phantom, {series['lesions']} lesions, {series['seconds']:.1f} s on {device}"
-        f" ({time.monotonic() - started:.0f} s with loading)"
+        f" ({time.monotonic() - started:.0f} s including loading)"
     )
     if series["fault"]:
-        remedy = "a node would hold this result back; report it to the author of the pipeline"
-        return Check(name=line, good=False, found=f"{found}; not fit to be sent: {series['fault']}", remedy=remedy)
+        remedy = "the node would quarantine this result; report it to the author of the pipeline"
+        return Check(name=line, good=False, found=f"{found}; not valid: {series['fault']}", remedy=remedy)
     return Check(name=line, good=True, found=f"{found} {series['reason']}".rstrip())

@@ -1,1 +1,1 @@
-"""``ainode init``: the configuration, units and certificates of a new node, and what its neighbours must know."""
+"""``ainode init``: configuration, systemd units and certificates of a new node."""

@@ -1,4 +1,4 @@
-"""Files of a new node: where the shipped ones are, certificates, units for systemd."""
+"""Files of a new node: shipped templates, certificates, systemd units."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _USER = "ainode"
 
 
 def shipped(name: str) -> Path:
-    """``config.toml`` or ``systemd``: in the checkout, or where the wheel has put it (``share/ainode``)."""
+    """Locate ``config.toml`` or ``systemd`` in the checkout or where the wheel installs it (``share/ainode``)."""
     checkout = Path(node.__file__).parents[1]
     places = (
         checkout if (checkout / "pyproject.toml").exists() else None,
@@ -28,13 +28,13 @@ def shipped(name: str) -> Path:
     for place in places:
         if place is not None and (place / name).exists():
             return place / name
-    raise PlatformError(f"{name} came not with this installation; install the package again, or work from a checkout")
+    raise PlatformError(f"{name} is missing from this installation; reinstall the package, or use a checkout")
 
 
 def write_new(path: Path, text: str, *, force: bool) -> None:
-    """Write a file that must not exist yet. Raises ``ConfigError`` when it does, ``PlatformError`` when it cannot."""
+    """Write a new file. Raises ``ConfigError`` if it exists, ``PlatformError`` if it cannot be written."""
     if path.exists() and not force:
-        raise ConfigError(f"{path} exists and was not touched; give --force to replace it, or another --config")
+        raise ConfigError(f"{path} exists and was not changed; use --force to replace it, or another --config")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
@@ -42,11 +42,11 @@ def write_new(path: Path, text: str, *, force: bool) -> None:
         part.chmod(0o640)
         part.replace(path)
     except OSError as error:
-        raise PlatformError(f"{path}: {error.strerror}; run as root, or give another --config") from error
+        raise PlatformError(f"{path}: {error.strerror}; run as root, or use another --config") from error
 
 
 def make_request(certificate: Path, host: str, *, force: bool) -> Path:
-    """A new key beside ``certificate``, and a request (CSR) for an authority to sign."""
+    """Create a key next to ``certificate`` and a signing request (CSR); return the request."""
     request = certificate.with_suffix(".csr")
     _fresh(certificate.with_suffix(".key"), force=force)
     _openssl("req", *_key(certificate.with_suffix(".key")), *_subject(host), "-out", request)
@@ -54,7 +54,7 @@ def make_request(certificate: Path, host: str, *, force: bool) -> Path:
 
 
 def make_test_authority(certificate: Path, host: str, *, force: bool) -> Path:
-    """An authority of our own that has signed ``certificate``: for tests, not for patients. Returns its PEM file."""
+    """Create a test authority that signs ``certificate``; return its PEM file. Do not use it for patient data."""
     ca = certificate.with_name("ca.pem")
     _fresh(ca, force=force)
     request = make_request(certificate, host, force=force)
@@ -66,7 +66,7 @@ def make_test_authority(certificate: Path, host: str, *, force: bool) -> Path:
 
 def _fresh(path: Path, *, force: bool) -> None:
     if path.exists() and not force:
-        raise ConfigError(f"{path} exists and was not touched; give --force to replace it")
+        raise ConfigError(f"{path} exists and was not changed; use --force to replace it")
     path.parent.mkdir(parents=True, exist_ok=True)
 
 
@@ -88,9 +88,9 @@ def _openssl(*arguments: str | Path) -> None:
 
 
 def install_units(folder: Path, config_path: Path, storage: Path, port: int) -> Iterator[str]:
-    """Write the units for this program and configuration, and tell of each step. Raises ``PlatformError``.
+    """Write the units for this program and configuration; yield each step. Raises ``PlatformError``.
 
-    In ``/etc/systemd/system`` also the user of the service is made, and systemd told.
+    For ``/etc/systemd/system`` also create the service user and reload systemd.
     """
     program = Path(sys.executable).with_name("ainode")
     service = ["[Service]"]
@@ -129,4 +129,4 @@ def _register_units(config_path: Path, storage: Path) -> Iterator[str]:
     tls = config_path.parent / "tls"
     for path in [storage, *storage.rglob("*"), *(tls.iterdir() if tls.exists() else ())]:
         os.chown(path, pwd.getpwnam(_USER).pw_uid, -1)
-    yield f"gave {storage} to user {_USER}"
+    yield f"changed the owner of {storage} to {_USER}"

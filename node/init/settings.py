@@ -1,4 +1,4 @@
-"""The shipped ``config.toml`` with answers filled in. Text in, text out; comments stay."""
+"""Fills answers into the text of the shipped ``config.toml`` and keeps its comments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Value = str | int | bool | list[str]
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What only the administrator knows."""
+    """Answers of the administrator."""
 
     title: str
     port: int
@@ -27,21 +27,21 @@ class Answers:
     pacs_port: int
     commitment: bool
     pipelines: tuple[str, ...]
-    """Of those in the shipped file."""
+    """Names of pipelines in the shipped file."""
     dashboard: bool
     certificate: Path | None = None
-    """PEM file; its key and authority lie beside as ``.key`` and ``ca.pem``."""
+    """PEM file; its key (``.key``) and authority (``ca.pem``) are in the same folder."""
     tls: bool = False
-    """Speak TLS with this certificate; else its paths only stand ready."""
+    """Enable TLS with this certificate; otherwise only its paths are entered."""
 
 
 def filled_in(shipped: str, answers: Answers) -> str:
-    """``config.toml`` of a new node. Raises ``ConfigError`` when an answer will not do."""
+    """Return ``config.toml`` of a new node. Raises ``ConfigError`` when an answer is invalid."""
     from node.config import parse
 
     if unknown := set(answers.pipelines) - set(offered(shipped)):
         raise ConfigError(
-            f"pipelines {', '.join(sorted(unknown))}: not shipped; choose of {', '.join(offered(shipped))}"
+            f"pipelines {', '.join(sorted(unknown))}: not shipped; choose from {', '.join(offered(shipped))}"
         )
     ours: dict[str, dict[str, Value]] = {
         "ae": {"title": answers.title, "port": answers.port},
@@ -62,30 +62,30 @@ def filled_in(shipped: str, answers: Answers) -> str:
             "key": str(at.with_suffix(".key")),
             "ca": str(at.with_name("ca.pem")),
         }
-    starts = [found.start() for found in _HEADER.finditer(shipped)]
+    starts = [match.start() for match in _HEADER.finditer(shipped)]
     blocks = [shipped[a:b] for a, b in zip(starts, [*starts[1:], len(shipped)], strict=True)]
-    kept, rule_kept = [shipped[: starts[0]]], True
+    blocks_kept, keep_rule = [shipped[: starts[0]]], True
     for block in blocks:
         name = _name(block)
         if name == "rules":
             ours["rules"] = {"pipelines": [p for p in _pipelines(block) if p in answers.pipelines]}
-            rule_kept = bool(ours["rules"]["pipelines"])
-        belongs = rule_kept if name.startswith("rules") else _pipeline_wanted(name, answers.pipelines)
+            keep_rule = bool(ours["rules"]["pipelines"])
+        belongs = keep_rule if name.startswith("rules") else _pipeline_wanted(name, answers.pipelines)
         if belongs and name not in _EXAMPLES:
-            kept.append(_with(block, ours.get(name, {})))
-    text = "".join(kept)
+            blocks_kept.append(_with(block, ours.get(name, {})))
+    text = "".join(blocks_kept)
     parse(text)
     return text
 
 
 def _name(block: str) -> str:
-    found = _HEADER.match(block)
-    return found[1] if found else ""
+    match = _HEADER.match(block)
+    return match[1] if match else ""
 
 
 def _pipelines(rule: str) -> list[str]:
-    found = re.search(r"^pipelines = (\[.*?\])", rule, re.MULTILINE)
-    return list(json.loads(found[1])) if found else []
+    match = re.search(r"^pipelines = (\[.*?\])", rule, re.MULTILINE)
+    return list(json.loads(match[1])) if match else []
 
 
 def _pipeline_wanted(table: str, wanted: tuple[str, ...]) -> bool:
@@ -94,17 +94,17 @@ def _pipeline_wanted(table: str, wanted: tuple[str, ...]) -> bool:
 
 
 def _with(block: str, values: Mapping[str, Value]) -> str:
-    """The table with other values; the comments stay in their column where they can."""
+    """Replace values in a table; comments keep their column where possible."""
     for key, value in values.items():
         # Strings, integers, booleans and arrays of strings are written alike in JSON and TOML.
         line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
         pattern = rf'^{key} = (?:"[^"]*"|\[[^\]]*\]|[^\s#]+)( *)(?=#|$)'
-        block = re.sub(pattern, lambda found, line=line: line.ljust(len(found[0]) - 1) + " ", block, flags=re.MULTILINE)  # type: ignore[misc]
+        block = re.sub(pattern, lambda match, line=line: line.ljust(len(match[0]) - 1) + " ", block, flags=re.MULTILINE)  # type: ignore[misc]
     return block
 
 
 def offered(shipped: str) -> list[str]:
-    """Pipelines of the shipped file."""
+    """Return the names of the pipelines in the shipped file."""
     from node.config import parse
 
     return list(parse(shipped).pipelines)

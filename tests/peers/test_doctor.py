@@ -81,14 +81,14 @@ def test_a_node_that_is_well_is_told_so_and_its_ledger_stays_empty(pacs: real_pe
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for line in (
-        "ok   configuration: every rule can match, everything that is defined is used",
+        "ok   configuration: every rule can match, every pipeline and destination is used",
         "ok   ledger integrity: ok",
         "ok   destination pacs, Segmentation Storage (seg): accepted in Explicit VR Little Endian and Implicit VR",
         "ok   destination pacs, Comprehensive 3D SR Storage (sr): accepted",
         "ok   destination pacs, MR Image Storage (derived): accepted",
         "ok   destination pacs, Storage Commitment Push Model SOP Class (commitment): accepted",
-        "ok   clock of pacs: not told by DICOM",
-        "note caller ORTHANC: has sent no image yet",
+        "ok   clock of pacs: DICOM does not report it",
+        "note caller ORTHANC: has sent no images yet",
         "ok   self-test of bright: no findings on CT phantom",
     ):
         assert line in done.stdout, done.stdout
@@ -103,8 +103,8 @@ def test_a_node_that_is_well_is_told_so_and_its_ledger_stays_empty(pacs: real_pe
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"title": "NOBODY"}, "association rejected: it does not answer to the AE title 'NOBODY'"),
-        ({"port": 1}, "connection refused; check that it runs, and its port"),
+        ({"title": "NOBODY"}, "association rejected: called AE title 'NOBODY' is not recognised"),
+        ({"port": 1}, "connection refused; check that it is running, and its port"),
     ],
 )
 def test_a_destination_that_does_not_answer_is_told_once_with_its_remedy(
@@ -133,7 +133,7 @@ def test_a_destination_that_refuses_segmentations_is_found_before_the_first_resu
     seg = found["destination pacs, Segmentation Storage (seg)"]
     assert not seg.good
     assert seg.found == "refused: SOP Class not supported"
-    assert seg.remedy.startswith("let its administrator allow")
+    assert seg.remedy.startswith("ask its administrator to allow")
     assert found["destination pacs, CT Image Storage (derived)"].found == "accepted in Explicit VR Little Endian"
 
 
@@ -158,8 +158,8 @@ def test_a_caller_that_breaks_off_every_transfer_is_proposed_to_be_declared(node
     until(lambda: all(row.closed_at for row in node.rows(association)))
     found = told(habits(node.config))
     assert list(found) == ["endings CT1"]
-    assert found["endings CT1"].found.startswith("6 of 6 associations were broken off")
-    assert found["endings CT1"].remedy.endswith("CT1: aborts_after_transfer = true")
+    assert found["endings CT1"].found.startswith("6 of 6 associations ended without a release")
+    assert found["endings CT1"].remedy.endswith("set aborts_after_transfer = true for CT1 in [ae] callers")
 
 
 def test_the_clock_of_a_dicomweb_service_is_compared_with_ours(pacs: real_peers.Orthanc, tmp_path: Path):
@@ -167,11 +167,11 @@ def test_the_clock_of_a_dicomweb_service_is_compared_with_ours(pacs: real_peers.
     found = their_clock(parse(configured(tmp_path, web)), "web")
     assert found.good
     assert found.found in {
-        "+0 s from ours",
-        "-0 s from ours",
-        "+1 s from ours",
-        "-1 s from ours",
-        "not told in its answers",
+        "+0 s from this machine",
+        "-0 s from this machine",
+        "+1 s from this machine",
+        "-1 s from this machine",
+        "not known: its responses have no Date header",
     }
 
 
@@ -221,7 +221,7 @@ def test_certificates_are_told_with_their_end_and_one_that_has_ended_fails(tmp_p
         assert found[f"certificate {made.pem('ca')}"].good
         leaf = found[f"certificate {made.pem(name)}"]
         assert leaf.good == good
-        assert ("days" if good else "has ended") in leaf.found
+        assert ("days" if good else "expired") in leaf.found
     broken = parse(f'[web]\ncertificate = "{tmp_path}/none.pem"\nkey = "{tmp_path}/none.key"\n')
     assert [c.good for c in certificates(broken)] == [False]
 
@@ -271,12 +271,12 @@ def test_a_rule_that_takes_back_what_it_wants_is_named(tmp_path: Path, unless: s
             'callers = [{ title = "CT1" }]',
             "can never",
         ),
-        ((PACS, RULE.replace('"CT"', '"MR"')), "", "needs Modality CT, which the rule does not take"),
-        ((PACS.replace('"PACS"', '"AINODE"'), RULE), "", "has our own AE title 'AINODE'"),
-        ((PACS,), "", "[destinations.pacs] is used by no rule"),
-        ((PACS,), "", "[pipelines.bright] is used by no rule"),
-        ((), "", "no rule: nothing is analysed"),
-        ((RULE.replace('destinations = ["pacs"]\n', ""),), "", "sends its results nowhere"),
+        ((PACS, RULE.replace('"CT"', '"MR"')), "", "needs Modality CT, which the rule does not match"),
+        ((PACS.replace('"PACS"', '"AINODE"'), RULE), "", "has the same AE title as this node, 'AINODE'"),
+        ((PACS,), "", "no rule uses [destinations.pacs]"),
+        ((PACS,), "", "no rule uses [pipelines.bright]"),
+        ((), "", "there are no rules: nothing is analysed"),
+        ((RULE.replace('destinations = ["pacs"]\n', ""),), "", "has no destinations"),
     ],
 )
 def test_what_a_valid_file_gets_wrong_is_named(tmp_path: Path, tables: tuple[str, ...], ae: str, words: str):
@@ -288,8 +288,8 @@ def test_a_port_open_to_everyone_and_a_limit_above_the_disk_are_named(tmp_path: 
         f'[storage]\nfolder = "{tmp_path}"\nmin_free_gib = 1e9\n[web]\nenabled = true\naddress = "0.0.0.0"\n'
     )
     words = " ".join(c.found for c in lint(config, []))
-    assert "everyone in the network may send images" in words
-    assert "passwords cross the network in clear" in words
+    assert "any system in the network may send images" in words
+    assert "passwords cross the network unencrypted" in words
     assert "the whole disk has" in words
 
 

@@ -130,7 +130,7 @@ def test_the_markdown_is_a_table_with_a_line_for_each_receiver():
 def test_unknown_peers_are_named_and_nothing_is_started():
     done = CliRunner().invoke(main, ["bench", "receive", "--peers", "node,fast"])
     assert done.exit_code == 2
-    assert "'fast': no such receiver; use some of node, node-tls, storescp, orthanc, pynetdicom" in done.output
+    assert "'fast': no such receiver; choose from node, node-tls, storescp, orthanc, pynetdicom" in done.output
 
 
 def test_what_is_not_installed_is_skipped_and_named(monkeypatch: pytest.MonkeyPatch):

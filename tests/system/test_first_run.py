@@ -106,14 +106,14 @@ def test_a_flag_that_will_not_do_is_told_before_any_question(tmp_path: Path):
 
 def test_comments_of_the_shipped_file_stay(tmp_path: Path):
     init(tmp_path)
-    assert "# AE title under which scanners and PACS know this node" in (tmp_path / "config.toml").read_text()
+    assert "# AE title of this node" in (tmp_path / "config.toml").read_text()
 
 
 def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path):
     (tmp_path / "config.toml").write_text("# mine\n")
     done = init(tmp_path)
     assert done.exit_code == 2
-    assert "exists and was not touched; give --force" in done.output
+    assert "exists and was not changed; use --force" in done.output
     assert (tmp_path / "config.toml").read_text() == "# mine\n"
     assert init(tmp_path, "--force").exit_code == 0
     assert written(tmp_path).destinations
@@ -124,7 +124,7 @@ def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path):
     [
         (("--port", "70000"), "ae.port = 70000"),
         (("--title", "MUCH TOO LONG A TITLE"), "ae.title"),
-        (("--pipelines", "nodul"), "pipelines nodul: not shipped; choose of nodule, tumor, denoise"),
+        (("--pipelines", "nodul"), "pipelines nodul: not shipped; choose from nodule, tumor, denoise"),
         (("--web-user", "admin"), "--web-password-file is needed"),
     ],
 )
@@ -160,7 +160,7 @@ def test_a_request_leaves_tls_off_until_it_is_signed(tmp_path: Path):
     assert not written(tmp_path).ae.tls.enabled
     (tmp_path / "config.toml").unlink()
     key = (tmp_path / "tls" / "ainode.key").read_bytes()
-    assert "ainode.key exists and was not touched" in init(tmp_path, "--csr").output
+    assert "ainode.key exists and was not changed" in init(tmp_path, "--csr").output
     assert (tmp_path / "tls" / "ainode.key").read_bytes() == key
 
 

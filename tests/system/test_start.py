@@ -145,7 +145,7 @@ def test_check_names_files_that_another_distribution_has_overwritten(overwritten
     done = ainode("check", "--json", "--config", str(config), path=(overwritten,))
     found = json.loads(done.stdout)[0]
     assert (done.returncode, found["name"], found["good"]) == (1, "installation", False)
-    assert found["found"].endswith(f"in {overwritten}: 1 changed since it was installed: pipelines/weights.py")
+    assert found["found"].endswith(f"in {overwritten}: 1 files changed since installation: pipelines/weights.py")
 
 
 def test_a_built_in_pipeline_that_is_hidden_says_where_python_looked(site: Path, tmp_path: Path):

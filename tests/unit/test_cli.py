@@ -50,7 +50,7 @@ def test_every_verb_says_what_it_does(verb: str):
         (["explain", "1.2.3"], errors.NotFoundError, "study 1.2.3: not in the ledger"),
         (["retry", "abc"], errors.NotFoundError, "job 'abc' is not in the ledger"),
         (["cancel", "abc"], errors.NotFoundError, "job 'abc' is not in the ledger"),
-        (["run", "--only", "reciever"], errors.ConfigError, "--only 'reciever': no such role"),
+        (["run", "--only", "reciever"], errors.ConfigError, "--only 'reciever': unknown role"),
         (["try", "nodul", "."], errors.NotFoundError, "(did you mean 'nodule'?)"),
     ],
 )

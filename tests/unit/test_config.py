@@ -61,7 +61,7 @@ def test_the_shipped_file_shows_every_key(model: type[BaseModel]):
         ("[ae]\nport = 70000", "ae.port = 70000: Input should be less than or equal to 65535"),
         ('[ae]\ntitle = "A TITLE THAT IS TOO LONG"', "ae.title"),
         ("[series]\nquiet_seconds = 0", "series.quiet_seconds = 0"),
-        ('[destinations.pacs]\ntitle = "P"\nhost = "h"', "destinations.pacs.*: give title and port beside host"),
+        ('[destinations.pacs]\ntitle = "P"\nhost = "h"', "destinations.pacs.*: title and port are required with host"),
         (
             '[destinations.pacs]\nurl = "https://h"\nfolder = "/f"',
             "give one of host .*, url .* and folder",

@@ -53,7 +53,7 @@ def test_files_are_routed_with_their_trace_and_the_best_of_a_study_is_chosen(tmp
     told = words("test", "--config", config, tmp_path / "files")
     assert "-> scripted, results to pacs (priority 2)" in told
     assert "yes Modality wanted CT, found CT" in told
-    assert "1 files are no DICOM" in told
+    assert "1 files are not DICOM" in told
 
 
 def test_a_sender_can_be_supposed(tmp_path: Path, config: Path):
