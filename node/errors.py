@@ -1,17 +1,17 @@
-"""The one error tree. A message names the field, the value and the remedy; each class has its exit code.
+"""The error tree of the node. A message names the field, the value and the remedy; each class has an exit code.
 
-NodeError                 1   anything below, unspecified
+NodeError                 1   base class
 ├── ConfigError           2   config.toml: unknown key, wrong type, value out of range
 ├── InputError            3   DICOM that cannot be used: unreadable, wrong UIDs, missing geometry
-│   └── IdentityError     3   images of several patients or studies where there should be one
-├── PipelineError         4   a pipeline cannot be loaded or broke while running
-│   └── WeightsError      4   weights missing, or their SHA-256 is not the pinned one
-├── EncodeError           5   findings that cannot become a valid DICOM object
-│   └── GateError         5   an encoded object that may not leave the node
-├── DeliveryError         6   a destination did not take what it is owed
-│   └── UnreachableError  6   it cannot be reached at all
-├── LedgerError           7   the ledger cannot be opened, or says something impossible
-├── NotFoundError         8   a study, job or pipeline that the ledger or config does not know
+│   └── IdentityError     3   images of several patients or studies in one series
+├── PipelineError         4   a pipeline cannot be loaded or failed
+│   └── WeightsError      4   weights are missing or differ from their pinned SHA-256
+├── EncodeError           5   findings cannot be encoded as a valid DICOM object
+│   └── GateError         5   an encoded object failed validation and is quarantined
+├── DeliveryError         6   a destination refused objects
+│   └── UnreachableError  6   a destination cannot be reached
+├── LedgerError           7   the ledger cannot be opened or is inconsistent
+├── NotFoundError         8   a study, job or pipeline is unknown
 ├── PlatformError         9   disk, port, device or an installed package is missing
 └── InternalError         1   a fault of the node or of a library
 """
@@ -22,19 +22,19 @@ from collections.abc import Collection
 
 
 class NodeError(Exception):
-    """Base of every error the node raises on purpose."""
+    """Base class of all expected errors."""
 
     exit_code = 1
     code = "node"
-    """What names the class in the ledger and between processes: stored, so none is renamed."""
+    """Name of the class in the ledger and between processes; stored, so it must not change."""
     permanent = False
-    """A permanent error is not tried again: the same input would fail the same way."""
+    """A permanent error is not retried: the same input would fail again."""
     for_radiologist = "the analysis stopped with an error"
-    """Why there is no result, for who cannot mend it; continues "NOT ANALYSED: "."""
+    """Reason in the report, for readers who cannot fix it; follows "NOT ANALYSED: "."""
 
 
 class ConfigError(NodeError):
-    """config.toml says something the node cannot follow."""
+    """config.toml has an unknown key, a wrong type or an invalid value."""
 
     code = "config"
     exit_code = 2
@@ -43,7 +43,7 @@ class ConfigError(NodeError):
 
 
 class InputError(NodeError):
-    """A DICOM file or series that cannot be used as it is."""
+    """A DICOM file or series cannot be used."""
 
     code = "input"
     exit_code = 3
@@ -52,14 +52,14 @@ class InputError(NodeError):
 
 
 class IdentityError(InputError):
-    """Images that contradict one another on whose they are: no object about them may leave, not even of a failure."""
+    """Images of one series name different patients or studies; no object about them may be sent."""
 
     code = "identity"
-    for_radiologist = "the images contradict one another on whose they are"
+    for_radiologist = "the images name different patients or studies"
 
 
 class PipelineError(NodeError):
-    """A pipeline cannot be loaded or broke while running."""
+    """A pipeline cannot be loaded or failed."""
 
     code = "pipeline"
     exit_code = 4
@@ -75,7 +75,7 @@ class WeightsError(PipelineError):
 
 
 class EncodeError(NodeError):
-    """Findings that cannot become a valid DICOM object."""
+    """Findings cannot be encoded as a valid DICOM object."""
 
     code = "encode"
     exit_code = 5
@@ -85,31 +85,31 @@ class EncodeError(NodeError):
     def __init__(self, message: str, kinds: Collection[str] = ()) -> None:
         super().__init__(message)
         self.kinds = frozenset(kinds)
-        """Of the objects concerned; empty: nothing can be made of these findings."""
+        """Kinds of the objects concerned; empty: all."""
 
 
 class GateError(EncodeError):
-    """An encoded object that may not leave the node."""
+    """An encoded object failed validation and must not be sent."""
 
     code = "gate"
     for_radiologist = "the result did not pass the checks before sending"
 
 
 class DeliveryError(NodeError):
-    """A destination did not take what it is owed."""
+    """A destination refused objects."""
 
     code = "delivery"
     exit_code = 6
 
 
 class UnreachableError(DeliveryError):
-    """A destination cannot be reached, or takes no association from us."""
+    """A destination cannot be reached or accepts no association."""
 
     code = "unreachable"
 
 
 class LedgerError(NodeError):
-    """The ledger cannot be opened, or contradicts itself."""
+    """The ledger cannot be opened or is inconsistent."""
 
     code = "ledger"
     exit_code = 7
@@ -117,7 +117,7 @@ class LedgerError(NodeError):
 
 
 class NotFoundError(NodeError):
-    """A study, job or pipeline that neither ledger nor configuration knows."""
+    """A study, job or pipeline is unknown to ledger and configuration."""
 
     code = "not found"
     exit_code = 8
@@ -153,10 +153,9 @@ def error_of(code: str, message: str) -> NodeError:
 
 
 def not_analysed(error: BaseException | None, reference: str) -> str:
-    """What a report says of an analysis that failed with ``error``; ``None``: nobody knows with which.
+    """Return the sentence of a report on an analysis that failed with ``error``; ``None``: the error is not known.
 
-    The class alone decides: messages are for who runs the node, who finds them in the log under ``reference``, the
-    job. They may hold paths, names and Python.
+    Only the class decides. The message, which may contain paths and names, is in the log under ``reference``, the job.
     """
     why = error.for_radiologist if isinstance(error, NodeError) else NodeError.for_radiologist
     return f"NOT ANALYSED: {why}. Details are in the log of the AI node, job {reference}."

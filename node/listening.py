@@ -1,7 +1,7 @@
-"""What all receiver processes of a node share: the socket on which scanners call, and the seats of associations.
+"""The listening socket and the association slots that all receiver processes of a node share.
 
-The supervisor makes both and hands them down as open descriptors. It never closes the socket while it runs, so a
-connection that waits in its queue is not lost when a receiver is replaced (with ``SO_REUSEPORT`` it would be).
+The supervisor creates both and passes them on as open descriptors. It keeps the socket open, so connections in its
+queue survive the replacement of a receiver (with ``SO_REUSEPORT`` they would be lost).
 """
 
 from __future__ import annotations
@@ -16,61 +16,61 @@ from dataclasses import dataclass
 from node.errors import PlatformError
 
 BACKLOG = 512
-"""Connections that may wait to be accepted; the kernel takes ``net.core.somaxconn`` if that is less."""
+"""Connections that may wait to be accepted; limited by ``net.core.somaxconn``."""
 _ONCE = 1 << 50
-"""A byte far behind the seats."""
+"""A byte far beyond the slots."""
 _FIRST_OF_SYSTEMD = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3)."""
 
 
 @dataclass(frozen=True)
 class Listening:
-    """A listening socket, and an anonymous file whose locked bytes are the taken seats."""
+    """A listening socket and an anonymous file whose locked bytes are the occupied slots."""
 
     socket: socket.socket
-    seats: int
-    """Descriptor. Record locks on it belong to a process and end with it, however it ends."""
+    slots: int
+    """Descriptor of the file. Record locks belong to a process and end with it, even after a kill."""
 
     @classmethod
     def open(cls, address: str, port: int) -> Listening:
-        """Listen, or take over the socket of systemd's socket activation.
+        """Open the socket, or take over that of systemd's socket activation.
 
-        Raises ``PlatformError`` when the address cannot be had.
+        Raises ``PlatformError`` when the address is not available.
         """
-        return cls(_activated() or _listen(address, port), os.memfd_create("seats"))
+        return cls(_activated() or _listen(address, port), os.memfd_create("slots"))
 
     @classmethod
     def from_descriptors(cls, descriptors: tuple[int, ...]) -> Listening:
-        """What a supervisor handed down."""
-        listener, seats = descriptors
-        return cls(socket.socket(fileno=listener), seats)
+        """Take over the descriptors that the supervisor passed on."""
+        listener, slots = descriptors
+        return cls(socket.socket(fileno=listener), slots)
 
     @property
     def descriptors(self) -> tuple[int, int]:
-        """To be inherited."""
-        return self.socket.fileno(), self.seats
+        """Descriptors for child processes to inherit."""
+        return self.socket.fileno(), self.slots
 
     @contextmanager
-    def once(self) -> Iterator[bool]:
-        """For what is done once in the life of the socket: true for the one process that is to do it now.
+    def first_process(self) -> Iterator[bool]:
+        """Yield true in exactly one process in the life of the socket, false in the others.
 
-        One that is killed before the end has not done it.
+        A process that is killed within the context does not count.
         """
         try:
-            fcntl.lockf(self.seats, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _ONCE)
+            fcntl.lockf(self.slots, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _ONCE)
         except (BlockingIOError, PermissionError):  # another process is at it (fcntl(2))
             yield False
             return
-        first = os.fstat(self.seats).st_size == 0
+        first = os.fstat(self.slots).st_size == 0
         yield first
         if first:
-            os.ftruncate(self.seats, 1)
-        fcntl.lockf(self.seats, fcntl.LOCK_UN, 1, _ONCE)
+            os.ftruncate(self.slots, 1)
+        fcntl.lockf(self.slots, fcntl.LOCK_UN, 1, _ONCE)
 
     def close(self) -> None:
-        """Close this process's copies; others go on."""
+        """Close the descriptors of this process only."""
         self.socket.close()
-        os.close(self.seats)
+        os.close(self.slots)
 
 
 def _listen(address: str, port: int) -> socket.socket:
@@ -81,18 +81,18 @@ def _listen(address: str, port: int) -> socket.socket:
         raise PlatformError(
             f"[ae] address {address} port {port}: {error.strerror}; is another program listening there?"
         ) from error
-    # Several processes wait for the same connection; all but one of them find it gone.
+    # Several processes wait for the same connection, and only one of them can accept it.
     listener.setblocking(False)
     return listener
 
 
 def _activated() -> socket.socket | None:
-    """The socket that systemd opened for us (sd_listen_fds(3)); it counts once."""
+    """Return the socket that systemd opened (sd_listen_fds(3)), on the first call only."""
     pid, number = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     if pid != str(os.getpid()):
         return None
     if number != "1":
-        raise PlatformError(f"LISTEN_FDS = {number}: the node listens on one socket; give one ListenStream=")
+        raise PlatformError(f"LISTEN_FDS = {number}: the node listens on one socket; use exactly one ListenStream=")
     os.set_inheritable(_FIRST_OF_SYSTEMD, False)
     listener = socket.socket(fileno=_FIRST_OF_SYSTEMD)
     listener.setblocking(False)

@@ -1,6 +1,6 @@
-"""Logs: lines for people, or one JSON object per line for machines. UIDs yes, patients never.
+"""Logging as text or as one JSON object per line. Logs contain UIDs, never patient data.
 
-What is logged inside ``about(study)`` names that study, and is kept beside for the study's page.
+Messages logged inside ``about(study)`` name the study and are also stored for its page on the dashboard.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import Any
 
 _NOISY = ("pynetdicom", "pydicom", "dbos", "highdicom", "uvicorn", "httpx", "httpcore", "markdown_it", "PIL", "alembic")
-"""Libraries that speak of their own doings below WARNING."""
+"""Libraries whose messages below WARNING are not of interest."""
 _SILENT = "pynetdicom.transport"
-"""Says of a destination that is down what its caller says as well: two lines for each probe."""
+"""Repeats connection errors that its caller reports: two lines for each probe of a destination."""
 _NO_SUBJECT: Mapping[str, str] = {}
 _SUBJECT: ContextVar[Mapping[str, str]] = ContextVar("subject", default=_NO_SUBJECT)
 _FILE_BYTES = 64 * 1024
-"""Of the newest lines of a study, and as much again of those before."""
+"""Size of the current log file of a study, and of the previous one."""
 _LINE_CHARACTERS = 8 * 1024
-"""More of one message or traceback is for the log alone."""
+"""Longer messages and tracebacks are truncated in the study log."""
 
 
 @contextmanager
 def about(study: str = "", *, series: str = "", job: str = "") -> Iterator[None]:
-    """Everything that this thread logs within is about a study, a series of it, a job; ``""``: about none."""
+    """Mark all messages of this thread as belonging to a study, a series of it, a job; ``""``: to none."""
     named = {"study": study, "series": series, "job": job}
     token = _SUBJECT.set({name: value for name, value in named.items() if value})
     try:
@@ -39,12 +39,12 @@ def about(study: str = "", *, series: str = "", job: str = "") -> Iterator[None]
 
 
 def subject() -> Mapping[str, str]:
-    """The study, series and job that this thread works for, as far as there are any: arguments of ``about``."""
+    """Return study, series and job that this thread works on, as far as known: the arguments of ``about``."""
     return _SUBJECT.get()
 
 
 class Text(logging.Formatter):
-    """A line for people; the study is named at its end where the message does not."""
+    """Formats a message as text; appends the study unless the message names it."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -62,7 +62,7 @@ class Json(logging.Formatter):
         return json.dumps(self.entry(record), ensure_ascii=False)
 
     def entry(self, record: logging.LogRecord) -> dict[str, Any]:
-        """The same as values."""
+        """Return the record as a dictionary."""
         entry = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -77,10 +77,10 @@ class Json(logging.Formatter):
 
 
 class StudyLog(logging.Handler):
-    """Appends what is about a study to ``STUDY.jsonl`` in a folder that all processes of a node share.
+    """Appends messages about a study to ``STUDY.jsonl`` in a folder that all processes of a node share.
 
-    Two files of 64 KiB for each study at most: a full one becomes ``STUDY.jsonl.1`` in place of the one before. Lines
-    are appended whole (open(2), O_APPEND). They survive a restart; a power cut may take the last ones.
+    Two files of 64 KiB for each study at most: a full one becomes ``STUDY.jsonl.1``, replacing the previous one. Lines
+    are appended atomically (open(2), O_APPEND). They survive a restart; a power cut may lose the last ones.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -90,7 +90,7 @@ class StudyLog(logging.Handler):
         folder.mkdir(parents=True, exist_ok=True)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """A disk that is full or gone takes nothing from the log itself."""
+        """Append one message; errors of the disk are ignored, because the main log has it too."""
         entry = self._json.entry(record)
         if "study" not in entry:
             return
@@ -105,42 +105,42 @@ class StudyLog(logging.Handler):
             finally:
                 os.close(descriptor)
             if full:
-                path.replace(_before(path))
+                path.replace(_rotated(path))
 
 
 def study_lines(folder: Path, study: str, limit: int) -> list[dict[str, Any]]:
-    """The last ``limit`` lines that ``StudyLog`` kept about a study, the oldest first.
+    """Return the last ``limit`` log entries of a study, oldest first.
 
-    As in the JSON log, with ``at``: seconds since 1970 UTC.
+    The keys are those of the JSON log and ``at``: seconds since 1970 UTC.
     """
     path = _file(folder, study)
-    found: list[dict[str, Any]] = []
-    for one in (_before(path), path):
+    entries: list[dict[str, Any]] = []
+    for file in (_rotated(path), path):
         with suppress(FileNotFoundError):
-            for line in one.read_bytes().splitlines():
+            for line in file.read_bytes().splitlines():
                 with suppress(ValueError):  # the last line before a power cut
                     entry = json.loads(line)
-                    found.append({"at": datetime.fromisoformat(entry["time"]).timestamp(), **entry})
-    return found[-limit:]
+                    entries.append({"at": datetime.fromisoformat(entry["time"]).timestamp(), **entry})
+    return entries[-limit:]
 
 
 def delete_study_log(folder: Path, study: str) -> None:
-    """Delete what was kept about a study."""
+    """Delete the log of a study."""
     path = _file(folder, study)
-    for one in (path, _before(path)):
-        one.unlink(missing_ok=True)
+    for file in (path, _rotated(path)):
+        file.unlink(missing_ok=True)
 
 
 def _file(folder: Path, study: str) -> Path:
     return folder / f"{study}.jsonl"
 
 
-def _before(path: Path) -> Path:
+def _rotated(path: Path) -> Path:
     return path.with_name(f"{path.name}.1")
 
 
 def set_up(level: str, form: str) -> None:
-    """Log to standard error from ``level`` on; ``form``: ``text`` or ``json``."""
+    """Configure logging to standard error; ``form``: ``text`` or ``json``."""
     handler = logging.StreamHandler()
     handler.setFormatter(Json() if form == "json" else Text())
     logging.basicConfig(level=level, handlers=[handler])

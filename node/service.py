@@ -1,4 +1,4 @@
-"""What each role of the node runs. The only place where the rooms are wired together."""
+"""The roles of the node. This is the only module that wires the rooms together."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 DELIVERIES_AT_ONCE = 8
-"""Attempts of one sender process; a destination that hangs must not hold up the others."""
+"""Parallel attempts of one sender process; a destination that hangs must not block the others."""
 DELIVERY_RETRIES = Retries(max_attempts=None, first_seconds=5.0, max_seconds=900.0)
-"""For failures outside a destination; each destination has its own delays."""
+"""Delays after failures that are not a destination's, which has its own delays."""
 
 
 def open_storage(config: Config) -> tuple[Engine, Spool]:
-    """The ledger and the spool of a configuration; made when they do not exist yet."""
+    """Open ledger and spool of a configuration; create them if necessary."""
     spool = Spool(config.storage.folder, synced=config.storage.durability == "full")
     return open_ledger(ledger_url(config.storage.ledger_url, config.storage.folder)), spool
 
 
 def open_jobs(config: Config) -> Jobs:
-    """The jobs of a configuration's ledger, for enqueueing, retrying and cancelling."""
+    """Open the jobs of a configuration's ledger, to enqueue, retry and cancel."""
     from node.jobs.engine import Jobs
 
     engine, _ = open_storage(config)
@@ -57,11 +57,11 @@ def open_jobs(config: Config) -> Jobs:
 
 
 def run_node(config_path: Path, only: str | None = None) -> None:
-    """All roles or one of them, supervised, until SIGTERM or SIGINT. Raises ``ConfigError`` for an unknown role."""
+    """Run all roles, or one, under a supervisor until SIGTERM or SIGINT. Raises ``ConfigError`` for an unknown role."""
     if only is not None and only not in ROLES:
-        raise ConfigError(f"--only {only!r}: no such role; use one of {', '.join(ROLES)}")
+        raise ConfigError(f"--only {only!r}: unknown role; use one of {', '.join(ROLES)}")
     descriptors = inherited_descriptors()
-    if only is not None and descriptors is not None:  # our supervisor wants this one of us
+    if only is not None and descriptors is not None:  # started by the supervisor
         _run_role(load(config_path), only, descriptors)
     else:
         wanted = [role for role in ROLES if role != "web" or load(config_path).web.enabled]
@@ -69,14 +69,14 @@ def run_node(config_path: Path, only: str | None = None) -> None:
 
 
 def _run_role(config: Config, role: str, descriptors: tuple[int, ...]) -> None:
-    """One role in this process until it is told to end."""
+    """Run one role in this process until a shutdown is requested."""
     die_with_parent(signal.SIGTERM)
     shutdown = ShutdownSignals()
     shutdown.install()
     engine, spool = open_storage(config)
     logging.getLogger().addHandler(StudyLog(spool.logs))
     with (
-        _beating(),
+        _heartbeat(),
         _audited(config, engine, role),
         ROLES[role](RoleContext(config, engine, spool, shutdown, descriptors)),
     ):
@@ -89,8 +89,8 @@ def _run_role(config: Config, role: str, descriptors: tuple[int, ...]) -> None:
 
 
 @contextmanager
-def _beating() -> Iterator[None]:
-    """Tell the supervisor that we are alive; also while what was begun is finished."""
+def _heartbeat() -> Iterator[None]:
+    """Send WATCHDOG=1 regularly, also while the role drains."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -104,7 +104,7 @@ def _beating() -> Iterator[None]:
 
 @contextmanager
 def _audited(config: Config, engine: Engine, role: str) -> Iterator[None]:
-    """Start and stop, for the audit trail."""
+    """Record start and stop of the role in the audit trail."""
     us = f"{config.ae.title.strip()} {role}"
     give_notice(engine, "start", who=us)
     yield
@@ -113,14 +113,14 @@ def _audited(config: Config, engine: Engine, role: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class RoleContext:
-    """What a role is given."""
+    """Configuration and resources of a role."""
 
     config: Config
     engine: Engine
     spool: Spool
     shutdown: ShutdownSignals
     descriptors: tuple[int, ...]
-    """What the supervisor handed down: for receivers, what they listen with."""
+    """Descriptors from the supervisor: for receivers, those of ``Listening``."""
 
 
 @contextmanager
@@ -214,4 +214,4 @@ ROLES: dict[str, Callable[[RoleContext], AbstractContextManager[None]]] = {
     "sender": _sender,
     "web": _web,
 }
-"""What ``ainode run --only ROLE`` runs."""
+"""Context manager of each role, by the name for ``ainode run --only``."""

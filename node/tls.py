@@ -1,6 +1,6 @@
 """DICOM over TLS: the BCP 195 profile of PS3.15 annex B, with mutual authentication, renewal and revocation.
 
-TLS 1.2 with the suites that RFC 9325 4.2 recommends (ECDHE, AES-GCM), and TLS 1.3; nothing older is spoken (RFC 8996).
+Supports TLS 1.2 with the suites of RFC 9325 4.2 (ECDHE, AES-GCM) and TLS 1.3; older versions are off (RFC 8996).
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ CIPHERS = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
     "ECDHE-RSA-AES128-GCM-SHA256",
 )
-"""Of TLS 1.2, in OpenSSL's names. Those of TLS 1.3 are all sound."""
+"""Cipher suites of TLS 1.2 in OpenSSL's names; those of TLS 1.3 are all allowed."""
 
 
 @dataclass(frozen=True)
 class PeerCertificate:
-    """The certificate that a peer has shown and proved to hold; its authority was checked."""
+    """The verified certificate of a peer."""
 
     sha256: str
     """Fingerprint: SHA-256 of its DER form, lower-case hexadecimal."""
     names: frozenset[str]
-    """Common names of its subject and DNS names, lower case."""
+    """Common names of the subject and DNS names, lower case."""
 
     @classmethod
     def of(cls, connection: ssl.SSLSocket) -> PeerCertificate | None:
-        """After the handshake; ``None`` when the peer has shown none."""
+        """Read the certificate after the handshake; ``None`` if the peer presented none."""
         encoded = connection.getpeercert(binary_form=True)
-        told = connection.getpeercert()
-        if not encoded or not told:
+        details = connection.getpeercert()
+        if not encoded or not details:
             return None
-        subject = [pair for part in told.get("subject", ()) for pair in part]
-        names = [*subject, *told.get("subjectAltName", ())]
+        subject = [pair for part in details.get("subject", ()) for pair in part]
+        names = [*subject, *details.get("subjectAltName", ())]
         return cls(
             sha256=hashlib.sha256(encoded).hexdigest(),
             names=frozenset(str(name).lower() for kind, name in names if kind in {"commonName", "DNS"}),
         )
 
-    def is_the_one(self, wanted: str) -> bool:
-        """Whether ``[[ae.callers]] certificate`` means this one: a SHA-256 fingerprint, or a name."""
+    def matches(self, wanted: str) -> bool:
+        """Return whether ``certificate`` of ``[ae] callers`` (SHA-256 fingerprint or name) is this one."""
         fingerprint = wanted.replace(":", "").lower()
         return fingerprint == self.sha256 or wanted.lower() in self.names
 
 
 class ServerTls:
-    """The server's side. A renewed certificate, key, authority or revocation list holds for the next connection."""
+    """TLS for incoming connections; changed files take effect with the next connection."""
 
     def __init__(self, tls: AeTls) -> None:
         """Raises ``ConfigError`` when a file cannot be used."""
@@ -68,37 +68,37 @@ class ServerTls:
         self._context = server_context(tls)
 
     def context(self) -> ssl.SSLContext:
-        """For the next handshake. While changed files cannot be used, the ones before them stay in force."""
+        """Return the context for the next handshake; unusable new files leave the previous ones in force."""
         with self._lock:
             if (seen := self._signature()) != self._seen:
                 self._seen = seen
                 try:
                     self._context = server_context(self._tls)
-                    LOGGER.info("TLS files have changed and were read again")
+                    LOGGER.info("TLS files have changed and were reloaded")
                 except ConfigError as error:
                     LOGGER.error("TLS files have changed but cannot be used: %s", error)  # noqa: TRY400 - no traceback
             return self._context
 
     def _signature(self) -> tuple[tuple[int, int, int] | None, ...]:
         tls = self._tls
-        return tuple(_stamp(name) for name in (tls.certificate, tls.key, tls.ca, tls.crl) if name)
+        return tuple(_file_version(name) for name in (tls.certificate, tls.key, tls.ca, tls.crl) if name)
 
 
 def server_context(tls: AeTls) -> ssl.SSLContext:
-    """For peers that call us. Raises ``ConfigError`` when a file cannot be used."""
+    """Create the context for incoming connections. Raises ``ConfigError`` when a file cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     profile(context)
-    _own(context, tls.certificate, tls.key, "[ae.tls]")
-    _trust(context, tls.ca, tls.crl, "[ae.tls]")
+    _load_certificate(context, tls.certificate, tls.key, "[ae.tls]")
+    _load_authorities(context, tls.ca, tls.crl, "[ae.tls]")
     context.verify_mode = ssl.CERT_REQUIRED if tls.require_client_certificate else ssl.CERT_OPTIONAL
-    # DICOM has its own end of an association: after a connection that just ends an A-ABORT can still be sent.
+    # DICOM has its own release: an A-ABORT can still be sent when a peer closes without close_notify.
     context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
-    context.num_tickets = 0  # a resumed session would not look at the revocation list again
+    context.num_tickets = 0  # a resumed session would not check the revocation list
     return context
 
 
 class _Closing(ssl.SSLSocket):
-    """Closes even when its peer has ended first; pynetdicom (3.0.4) leaves it to the garbage collector then."""
+    """Closes the socket even if the peer closed it first; pynetdicom 3.0.4 leaves that to the garbage collector."""
 
     def shutdown(self, how: int) -> None:
         try:
@@ -109,45 +109,48 @@ class _Closing(ssl.SSLSocket):
 
 
 def client_context(tls: DestinationTls, where: str) -> ssl.SSLContext:
-    """For a peer that we call; ``where`` names its table. Raises ``ConfigError`` when a file cannot be used."""
+    """Create the context for a destination; ``where`` names its table.
+
+    Raises ``ConfigError`` when a file cannot be used.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sslsocket_class = _Closing
     profile(context)
     context.check_hostname = tls.check_host
-    _own(context, tls.certificate, tls.key, where)
-    _trust(context, tls.ca, tls.crl, where)
+    _load_certificate(context, tls.certificate, tls.key, where)
+    _load_authorities(context, tls.ca, tls.crl, where)
     return context
 
 
 def profile(context: ssl.SSLContext) -> None:
-    """Versions, suites and options of every connection of this node."""
+    """Set versions, cipher suites and options for every connection of this node."""
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(":".join(CIPHERS))
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
 
 
-def _own(context: ssl.SSLContext, certificate: str, key: str, where: str) -> None:
+def _load_certificate(context: ssl.SSLContext, certificate: str, key: str, where: str) -> None:
     if not certificate:
         return
 
     def encrypted() -> str:
-        raise ConfigError(f"{where} key {key} is encrypted; give one without passphrase, readable by this user only")
+        raise ConfigError(f"{where} key {key} is encrypted; use a key without passphrase, readable by this user only")
 
-    with _Explained(where, (certificate, key)):
+    with _Explain(where, (certificate, key)):
         context.load_cert_chain(path_of(certificate), path_of(key), encrypted)
 
 
-def _trust(context: ssl.SSLContext, ca: str, crl: str, where: str) -> None:
-    with _Explained(where, (ca,)):
+def _load_authorities(context: ssl.SSLContext, ca: str, crl: str, where: str) -> None:
+    with _Explain(where, (ca,)):
         context.load_verify_locations(path_of(ca))
     if crl:
-        with _Explained(where, (crl,)):
+        with _Explain(where, (crl,)):
             context.load_verify_locations(path_of(crl))
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN  # intermediate authorities too
 
 
-class _Explained:
-    """Turns what the files' readers raise into words."""
+class _Explain:
+    """Turns errors of reading TLS files into ``ConfigError``."""
 
     def __init__(self, where: str, names: Iterable[str]) -> None:
         self._what = f"{where} {' and '.join(str(path_of(name)) for name in names)}"
@@ -158,18 +161,18 @@ class _Explained:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, ssl.SSLError):
             reason = error.reason or "not PEM"
-            raise ConfigError(f"{self._what}: {reason}; give PEM files, and the key of the certificate") from error
+            raise ConfigError(f"{self._what}: {reason}; use PEM files and the key that belongs to it") from error
         if isinstance(error, OSError):
-            raise ConfigError(f"{self._what}: {error.strerror}; correct the path, or the rights") from error
+            raise ConfigError(f"{self._what}: {error.strerror}; correct the path or the file's permissions") from error
 
 
 def path_of(name: str) -> Path:
-    """A file; a name without a slash is a credential of the systemd unit (``LoadCredential=``, systemd.exec(5))."""
+    """Resolve a file name; one without a slash is a systemd credential (``LoadCredential=``, systemd.exec(5))."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     return Path(folder, name) if folder and "/" not in name else Path(name)
 
 
-def _stamp(name: str) -> tuple[int, int, int] | None:
+def _file_version(name: str) -> tuple[int, int, int] | None:
     try:
         status = path_of(name).stat()
     except OSError:

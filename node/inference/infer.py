@@ -45,7 +45,7 @@ class Infer:
         threads = thread_count(config.devices)
         tables = tuple(config.pipelines.values())
         self._workers = tuple(
-            Worker(name, threads, config.jobs.run_timeout_seconds, spool.trays, tables)
+            Worker(name, threads, config.jobs.run_timeout_seconds, spool.sandbox_folders, tables)
             for name in device_names(config.devices)
         )
         self._choosing = threading.Lock()

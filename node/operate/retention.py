@@ -79,7 +79,7 @@ class Retention:
             purged = purge_study(connection, study, at - self._days * 86400)
             if purged is None:
                 return False
-            self._spool.delete(purged.paths)
+            self._spool.purge(purged.paths)
         for job_id in purged.jobs:
             shutil.rmtree(self._spool.absolute(f"results/{job_id}"), ignore_errors=True)
         with about(study):

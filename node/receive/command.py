@@ -1,6 +1,6 @@
 """Command sets (PS3.7 6.3, annex E): Implicit VR Little Endian, group 0000 only, each element a few bytes.
 
-Read and written here and not with a data set, which takes longer than all the rest of a small C-STORE.
+Read and written without a pydicom data set, which would take longer than the rest of a small C-STORE.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ class Command:
     elements: dict[int, bytes]
     """Element number -> encoded value."""
     field: int
-    """Which operation or notification it is."""
+    """Command Field: the operation or notification."""
     has_data_set: bool
 
     @classmethod
     def parse(cls, encoded: bytes) -> Command:
-        """Raises ``ValueError`` when the bytes are no command set or have no Command Field."""
+        """Parse a command set. Raises ``ValueError`` when it is malformed or has no Command Field."""
         elements, position, end = {}, 0, len(encoded)
         while position < end:
             value = position + _ELEMENT.size
             if value > end:
-                raise ValueError("command set ends in the middle of an element")
+                raise ValueError("command set ends within an element")
             group, element, length = _ELEMENT.unpack_from(encoded, position)
             position = value + length
             if group or position > end:
-                raise ValueError(f"command set with an impossible element ({group:04x},{element:04x})")
+                raise ValueError(f"command set with an invalid element ({group:04x},{element:04x})")
             elements[element] = encoded[value:position]
         field = elements.get(_FIELD, b"")
         if len(field) != 2:
@@ -73,7 +73,7 @@ class Command:
 
     @property
     def status(self) -> int:
-        """Of a response; without one it is a failure."""
+        """Status of a response; a missing one counts as processing failure."""
         return int.from_bytes(self.elements.get(_STATUS, b"\x10\1"), "little")
 
     @property
@@ -94,9 +94,9 @@ class Command:
     def response(
         self, status: int, comment: str = "", *, error_id: int | None = None, sop_instance_uid: str = ""
     ) -> bytes:
-        """The encoded response to this request, without data set (PS3.7 9.3, 10.3).
+        """Encode the response to this request, without data set (PS3.7 9.3, 10.3).
 
-        ``sop_instance_uid``: of the SOP Instance that an N-CREATE without one has made.
+        ``sop_instance_uid``: UID that this node chose for an N-CREATE request without one.
         """
         type_id = _TYPES.get(self.field)
         values = {
@@ -116,7 +116,7 @@ class Command:
 
 
 def event_report_request(message_id: int, *, sop_class_uid: str, sop_instance_uid: str, event_type: int) -> bytes:
-    """The encoded command set of an N-EVENT-REPORT-RQ with data set (PS3.7 10.3.1.1)."""
+    """Encode the command set of an N-EVENT-REPORT-RQ with data set (PS3.7 10.3.1.1)."""
     return _encoded(
         {
             _AFFECTED_CLASS: _uid(sop_class_uid),

@@ -1,8 +1,8 @@
-"""Storage Commitment Push Model as SCP (PS3.4 annex J): what this node holds of what a peer names.
+"""Storage Commitment Push Model as SCP (PS3.4 annex J).
 
-An instance is committed when its row is there and its file has the size of the row; `ainode verify` reads the bytes.
-The request, with the answer, is durable before the N-ACTION is answered. A peer that then stays on the association is
-told there; one that left is told by ``node.deliver``.
+An instance is committed when it has a ledger row and its file has the recorded size; `ainode verify` reads the bytes.
+The request and its result are durable before the N-ACTION is answered. A peer that keeps the association open gets
+the report on it; ``node.deliver`` reports to a peer that released it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from node.spool import Spool, is_uid
 LOGGER = logging.getLogger(__name__)
 
 SAME_ASSOCIATION_SECONDS = 5.0
-"""After this time without its answer to a report on the association of its request, the peer gets one on a new one."""
+"""Time for the peer to answer a report on the association of its request; then it is sent on a new one."""
 
 _ROWS_FOLLOW_SECONDS = 2.0
 
@@ -45,17 +45,17 @@ class CommitmentScp:
         self._spool = spool
 
     def action(self, request: NormalizedRequest) -> NormalizedAnswer:
-        """Judge every instance that the request names, and keep the answer."""
+        """Check every referenced instance and record the result."""
         transaction_uid = str(request.dataset.get("TransactionUID") or "")
-        wanted = _references(request.dataset)
+        requested = _references(request.dataset)
         if request.sop_instance_uid != StorageCommitmentPushModelInstance:
-            return NormalizedAnswer(status=NO_SUCH_INSTANCE, comment="not the well-known SOP Instance")
+            return NormalizedAnswer(status=NO_SUCH_INSTANCE, comment="SOP Instance UID is not the well-known instance")
         if request.type_id != 1:
-            return NormalizedAnswer(status=NO_SUCH_ACTION, comment=f"action type {request.type_id} is not known")
-        if not is_uid(transaction_uid) or not wanted:
+            return NormalizedAnswer(status=NO_SUCH_ACTION, comment=f"unknown Action Type ID {request.type_id}")
+        if not is_uid(transaction_uid) or not requested:
             return NormalizedAnswer(status=INVALID_ARGUMENT, comment="Transaction UID or referenced instances missing")
-        known = self._known(list(wanted))
-        named = [self._judge(uid, sop_class, known.get(uid)) for uid, sop_class in wanted.items()]
+        recorded = self._recorded(list(requested))
+        named = [self._judge(uid, sop_class, recorded.get(uid)) for uid, sop_class in requested.items()]
         with begin_immediate(self._engine) as connection:
             record_transaction(
                 connection,
@@ -67,11 +67,11 @@ class CommitmentScp:
                 next_at=now() + SAME_ASSOCIATION_SECONDS,
             )
             event_type, information = report(connection, request.calling_ae, transaction_uid)
-        failed = sum(one.failure is not None for one in named)
+        failed = sum(instance.failure is not None for instance in named)
         LOGGER.info("Storage Commitment for %s: %d instances, %d failed", request.calling_ae, len(named), failed)
         return NormalizedAnswer(
             status=SUCCESS,
-            then=Notification(
+            notification=Notification(
                 sop_class_uid=StorageCommitmentPushModel,
                 sop_instance_uid=StorageCommitmentPushModelInstance,
                 event_type=event_type,
@@ -80,14 +80,14 @@ class CommitmentScp:
             ),
         )
 
-    def _known(self, wanted: list[str]) -> dict[str, Recorded]:
-        """Rows follow their files a moment later: they are waited for."""
+    def _recorded(self, requested: list[str]) -> dict[str, Recorded]:
+        """Read the rows of the instances; wait briefly for rows that follow their files."""
         deadline = time.monotonic() + _ROWS_FOLLOW_SECONDS
         while True:
             with self._engine.connect() as connection:
-                known = recorded_instances(connection, wanted)
-            if len(known) == len(wanted) or time.monotonic() > deadline:
-                return known
+                recorded = recorded_instances(connection, requested)
+            if len(recorded) == len(requested) or time.monotonic() > deadline:
+                return recorded
             time.sleep(0.1)
 
     def _judge(self, uid: str, sop_class_uid: str, recorded: Recorded | None) -> Named:
@@ -113,7 +113,7 @@ class CommitmentScp:
 
 
 def _references(information: Dataset) -> dict[str, str]:
-    """SOP Instance UID -> SOP Class UID of what a request names."""
+    """Return SOP Instance UID -> SOP Class UID of the referenced instances."""
     items = information.get("ReferencedSOPSequence") or ()
     pairs = ((str(i.get("ReferencedSOPInstanceUID") or ""), str(i.get("ReferencedSOPClassUID") or "")) for i in items)
     return {uid: sop_class for uid, sop_class in pairs if uid}

@@ -1,7 +1,7 @@
-"""Storage Commitment reports of destinations (PS3.4 J.3.3): believed only from the system that was asked.
+"""Storage Commitment reports of destinations (PS3.4 J.3.3), accepted only from the system that was asked.
 
-Who knows the Transaction UID of a request could otherwise have a delivery confirmed that the destination has lost, or
-sent again for ever.
+Otherwise anybody who knows a Transaction UID could confirm a delivery that the destination has lost, or cause it to
+be sent again forever.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class CommitmentReportScu:
-    """Takes the N-EVENT-REPORTs of destinations that this node asked for commitment."""
+    """Answers N-EVENT-REPORT requests of destinations that this node asked for commitment."""
 
     def __init__(self, engine: Engine, destinations: Mapping[str, Destination], policy: Policy) -> None:
         self._engine = engine
@@ -31,45 +31,46 @@ class CommitmentReportScu:
         self._policy = policy
 
     def report(self, request: NormalizedRequest) -> NormalizedAnswer:
-        """Success once it is durable, also for a transaction that is over; 0112 for that of another system."""
+        """Record a report; Success when it is durable, 0112 for a transaction of another system."""
         with self._engine.connect() as connection:
-            asked = asked_destinations(connection, str(request.dataset.get("TransactionUID", "")))
-        others = sorted(name for name in asked if not self._is(name, request))
+            destinations = asked_destinations(connection, str(request.dataset.get("TransactionUID", "")))
+        others = sorted(name for name in destinations if not self._is_destination(name, request))
         if others:
             what = f"Storage Commitment report in the name of {', '.join(others)}"
             LOGGER.warning(
-                "%s from %s at %s does not count: this is neither its address nor a caller of its title or group; "
-                "if it is the same system, name it in [ae] callers",
+                "%s from %s at %s ignored: neither address nor AE title nor group is the destination's; "
+                "if it is the same system, add it to [ae] callers",
                 what,
                 request.calling_ae,
                 request.address,
             )
             return NormalizedAnswer(status=NO_SUCH_INSTANCE, refused=what)
-        if not asked:
-            LOGGER.warning("Storage Commitment report from %s for a transaction we do not know", request.calling_ae)
+        if not destinations:
+            LOGGER.warning("Storage Commitment report from %s for an unknown transaction", request.calling_ae)
         with begin_immediate(self._engine) as connection:
             record_report(connection, request.dataset)
         return NormalizedAnswer(status=SUCCESS)
 
-    def _is(self, name: str, request: NormalizedRequest) -> bool:
-        """Whether who calls is this destination.
+    def _is_destination(self, name: str, request: NormalizedRequest) -> bool:
+        """Return whether the caller is this destination.
 
-        It calls from the address of its host, or is let in by ``callers`` under its title, or in the group of that.
+        It is if it calls from the destination's address, or if ``callers`` admits it with the destination's AE title
+        or with the group of that title.
         """
         destination = self._destinations.get(name)
         if destination is None:
             return False
-        entries = [one for one in self._policy.callers if one.title.strip() == destination.title.strip()]
+        entries = [caller for caller in self._policy.callers if caller.title.strip() == destination.title.strip()]
         return (
             bool(entries and request.calling_ae == destination.title.strip())
-            or any(one.group and request.equipment == f"group {one.group}" for one in entries)
+            or any(caller.group and request.equipment == f"group {caller.group}" for caller in entries)
             or str(plain_address(request.address)) in _addresses(destination.host)
         )
 
 
 def _addresses(host: str) -> set[str]:
-    """Of a host name; none while it cannot be resolved."""
+    """Resolve a host name; empty when that fails."""
     try:
-        return {str(plain_address(str(found[4][0]))) for found in socket.getaddrinfo(host, None)}
+        return {str(plain_address(str(info[4][0]))) for info in socket.getaddrinfo(host, None)}
     except OSError:
         return set()

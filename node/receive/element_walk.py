@@ -1,7 +1,7 @@
-"""A walk over the element headers of a Little Endian data set in a file: for sound data sets, and quick.
+"""Fast walk over the element headers of a well-formed Little Endian data set in a file.
 
-It gives up on whatever is not plainly well-formed (``None``); ``head.read_head`` judges that then. Memory does not
-grow with the data set: values, items of defined length and compressed frames are stepped over.
+Returns ``None`` for anything unusual; ``dataset_identity.read_identity`` then decides. Memory is constant: values,
+items of defined length and compressed frames are skipped.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import struct
 from functools import lru_cache
 
 WINDOW = 1 << 14
-"""Bytes that are looked at together; the headers of most images are shorter."""
+"""Bytes that are read at once; the headers of most images are shorter."""
 _LONGEST_VALUE = 1 << 10
-"""Bytes read of a wanted value: more than any UID or code string may have, so that a longer one is seen to be wrong."""
+"""Bytes read of a wanted value: longer than any valid UID or code string, so that a longer value is detected."""
 _UNDEFINED = 0xFFFFFFFF
 _CHARACTER_SET = 0x00080005
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD
@@ -30,13 +30,13 @@ _LENGTH = struct.Struct("<L")
 def scan(  # noqa: C901, PLR0912 - one hot loop
     descriptor: int, start: int, end: int, *, implicit: bool, wanted: tuple[int, ...], beginning: bytes = b""
 ) -> dict[int, str] | None:
-    """Values of the wanted tags at the top level between two offsets of a file; "" for those that are not there.
+    """Read the wanted top-level elements between two offsets of a file; "" for absent ones.
 
-    ``None`` unless every header from ``start`` on is known and leads to the next one, the last one to ``end``.
-    ``beginning``: what the file is known to hold from ``start`` on.
+    Returns ``None`` unless every header is valid and leads to the next one, and the last one to ``end``.
+    ``beginning``: bytes of the file from ``start`` on, if known already.
     """
     values = dict.fromkeys(wanted, "")
-    told, unpack = _watched_tags(wanted), _EXPLICIT.unpack_from
+    tags, unpack = _tag_numbers(wanted), _EXPLICIT.unpack_from
     nesting: list[str] = []  # "sequence", "item", "frames": what is open with undefined length
     window, base, offset, last = beginning, start, 0, len(beginning) - 12
     while base + offset < end:
@@ -46,16 +46,16 @@ def scan(  # noqa: C901, PLR0912 - one hot loop
             if len(window) < 8:
                 return None
             last = len(window) - 12
-        swapped, vr, length = unpack(window, offset)
+        number, vr, length = unpack(window, offset)
         if not (implicit or nesting):
-            while vr in _SHORT and swapped not in told and (after := offset + 8 + length) <= last:  # as most are
+            while vr in _SHORT and number not in tags and (after := offset + 8 + length) <= last:  # the common case
                 offset = after
-                swapped, vr, length = unpack(window, offset)
+                number, vr, length = unpack(window, offset)
         header = 8
-        if implicit or swapped & 0xFFFF == 0xFFFE:
+        if implicit or number & 0xFFFF == 0xFFFE:
             length = _LENGTH.unpack_from(window, offset + 4)[0]
-        if swapped & 0xFFFF == 0xFFFE:
-            if not _step(nesting, swapped >> 16, length):
+        if number & 0xFFFF == 0xFFFE:
+            if not _step(nesting, number >> 16, length):
                 return None
             offset += header + (0 if length == _UNDEFINED else length)
             continue
@@ -74,13 +74,13 @@ def scan(  # noqa: C901, PLR0912 - one hot loop
                 return None
             nesting.append(inside)
             continue
-        if swapped in told and length and (not nesting or told[swapped] == _CHARACTER_SET):
+        if number in tags and length and (not nesting or tags[number] == _CHARACTER_SET):
             value = window[offset : offset + min(length, _LONGEST_VALUE)]
             if len(value) < min(length, _LONGEST_VALUE):
                 value = os.pread(descriptor, min(length, _LONGEST_VALUE), base + offset)
             text = value.decode("ascii", "replace")
-            if told[swapped] != _CHARACTER_SET:
-                values[told[swapped]] = text.strip(" \0")
+            if tags[number] != _CHARACTER_SET:
+                values[tags[number]] = text.strip(" \0")
             elif not (text.isascii() and text.isprintable()):
                 return None
         offset += length
@@ -88,14 +88,14 @@ def scan(  # noqa: C901, PLR0912 - one hot loop
 
 
 @lru_cache
-def _watched_tags(wanted: tuple[int, ...]) -> dict[int, int]:
-    """What to look at, by the number that a tag is as it stands in the file, group first: this needs no arithmetic."""
+def _tag_numbers(wanted: tuple[int, ...]) -> dict[int, int]:
+    """Map tags as they are read from the file (group in the low half) to tag numbers."""
     delimiters = (0xFFFE << 16 | element for element in (_ITEM, _ITEM_END, _SEQUENCE_END))
     return {tag >> 16 | (tag & 0xFFFF) << 16: tag for tag in (*wanted, _CHARACTER_SET, *delimiters)}
 
 
 def _step(nesting: list[str], element: int, length: int) -> bool:
-    """Take an item or a delimiter (PS3.5 7.5); whether it may stand here."""
+    """Process an item or delimiter (PS3.5 7.5); return whether it is valid at this position."""
     around = nesting[-1] if nesting else ""
     if element == _ITEM and around in {"sequence", "frames"}:
         if length != _UNDEFINED:

@@ -1,13 +1,14 @@
-"""The DIMSE messages of one association (PS3.7): put together from their fragments, handed to a service, answered."""
+"""DIMSE messages of one association (PS3.7): assembled from fragments, passed to a service, answered."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from node.ledger import EndingPoint
+from node.receive.association_info import AssociationInfo
 from node.receive.command import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, NORMALIZED, RESPONSE, Command
 from node.receive.element_walk import WINDOW
 from node.receive.negotiation import Context
@@ -16,36 +17,33 @@ from node.receive.pdu import INVALID_PARAMETER, PDV, PROVIDER, USER, AbortError,
 from node.receive.pdu_stream import PduStream
 from node.receive.status import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, UNRECOGNISED_OPERATION, Refusal
 
-if TYPE_CHECKING:
-    from node.receive.association import Association
-
 LOGGER = logging.getLogger(__name__)
 
 _LONGEST_COMMAND = 1 << 16
-_PARTS = 256
-"""Parts that are gathered before they are written; a peer that sends one byte in each gathers no memory."""
+_MOST_PARTS = 256
+"""Parts that are collected before they are written; bounds memory for a peer that sends one byte in each."""
 
 
 class Sink(Protocol):
-    """Where the data set of one C-STORE goes."""
+    """Receives the data set of one C-STORE."""
 
     def write(self, parts: Sequence[memoryview]) -> None:
-        """Take the next bytes; they are gone when it returns."""
+        """Write the next bytes; ``parts`` are invalid when it returns."""
 
     def finish(self) -> Refusal | None:
-        """The data set is complete; ``None`` is Success: the instance is durable then."""
+        """Store the complete data set; ``None`` is Success: the instance is durable."""
 
     def discard(self) -> None:
-        """It will not be complete: leave nothing behind."""
+        """Delete the incomplete data set."""
 
     def beginning(self) -> bytes:
-        """The first bytes of the data set; they say what it was when it is not kept."""
+        """Return the first bytes of the data set, which identify an instance that is not stored."""
 
 
 class StoreRequest(NamedTuple):
-    """A C-STORE-RQ as it came, nothing checked; its data set follows."""
+    """A C-STORE-RQ, unchecked; its data set follows."""
 
-    association: Association
+    association: AssociationInfo
     context_class_uid: str
     transfer_syntax_uid: str
     sop_class_uid: str
@@ -54,11 +52,11 @@ class StoreRequest(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """What the receiver does with messages."""
+    """Handlers of the messages."""
 
     store: Callable[[StoreRequest], Sink]
-    missed: Callable[[StoreRequest, bytes, Refusal | None], None]
-    """An instance was not kept: the beginning of its data set, and why; ``None``: its message was cut off."""
+    not_stored: Callable[[StoreRequest, bytes, Refusal | None], None]
+    """Called with the beginning of a data set that was not stored and the reason; ``None``: it was incomplete."""
     normalized: Callable[[NormalizedRequest], NormalizedAnswer]
     """Every DIMSE-N request."""
 
@@ -69,27 +67,27 @@ class _Message:
 
     context_id: int
     encoded: bytearray = field(default_factory=bytearray)
-    """Command fragments, or those of a data set that is no C-STORE's."""
+    """Fragments of the command set, or of a data set that does not belong to a C-STORE."""
     command: Command | None = None
     sink: Sink | None = None
     parts: list[memoryview] = field(default_factory=list)
-    """Of a C-STORE's data set: not yet in the sink, and in the wire's buffer until that is read into again."""
+    """Parts of a C-STORE's data set that are not yet in the sink; valid until the stream's buffer is read again."""
     fault: bool = False
-    """Our own fault: the rest is read and forgotten, and the peer gets an answer."""
+    """The node failed: the rest is discarded and the peer gets a failure status."""
 
     def beginning(self) -> bytes:
-        """Of a C-STORE's data set, as far as it is known."""
+        """Return the known first bytes of a C-STORE's data set."""
         return (self.sink.beginning() if self.sink is not None else b"") or b"".join(self.parts)[:WINDOW]
 
 
 class Messages:
-    """One message after the other; fragments of a data set go from the buffer to the disk, many in one call."""
+    """Handles messages one after the other; writes many fragments of a data set to disk in one call."""
 
-    def __init__(self, association: Association, stream: PduStream, services: Services) -> None:
-        """``contexts`` and ``maximum_length`` are to be set when they are negotiated."""
+    def __init__(self, association: AssociationInfo, stream: PduStream, services: Services) -> None:
+        """Set ``contexts`` and ``maximum_length`` after the negotiation."""
         self.contexts: dict[int, Context] = {}
         self.maximum_length = 0
-        """Longest P-DATA-TF the peer takes, bytes; 0: any."""
+        """Longest P-DATA-TF that the peer accepts, bytes; 0: no limit."""
         self.normalized = Normalized(association, services.normalized, self._send)
         self._association = association
         self._stream = stream
@@ -109,9 +107,9 @@ class Messages:
         return EndingPoint.MESSAGE if self.is_busy else EndingPoint.REFUSAL if self._last_refused else None
 
     def take(self, length: int) -> bool:
-        """Take one P-DATA-TF (PS3.8 9.3.5, annex E) of ``length`` bytes from the wire; whether a message was answered.
+        """Process one P-DATA-TF of ``length`` bytes (PS3.8 9.3.5, annex E); return whether a message was answered.
 
-        Raises ``AbortError`` when one of its fragments cannot stand there.
+        Raises ``AbortError`` for a fragment that is invalid at its position.
         """
         answered = False
         while length:
@@ -137,34 +135,34 @@ class Messages:
                     answered = True
         return answered
 
-    def discard(self) -> None:
-        """The association ends: what is not complete leaves nothing behind."""
+    def discard_incomplete(self) -> None:
+        """Discard an incomplete message when the association ends."""
         message, self._message = self._message, None
         if message is None or message.command is None or message.command.field != C_STORE_RQ:
             return
         beginning = message.beginning()
         if message.sink is not None:
             message.sink.discard()
-        self._services.missed(self._request(message.context_id, message.command), beginning, None)
+        self._services.not_stored(self._request(message.context_id, message.command), beginning, None)
 
     def _fragment(self, message: _Message, size: int) -> None:
         if message.sink is not None and not message.fault:
             while size:
-                part = self._stream.part(size)
+                part = self._stream.read_part(size)
                 size -= len(part)
-                message.parts.append(part)  # asked for anew: reading may have flushed
-                if len(message.parts) == _PARTS:
+                message.parts.append(part)  # not cached in a local: reading may have flushed the list
+                if len(message.parts) == _MOST_PARTS:
                     self._flush()
         elif message.fault:
-            self._stream.skip(size)
+            self._stream.discard(size)
         else:
             longest = _LONGEST_COMMAND if message.command is None else LONGEST_DATA_SET
             if len(message.encoded) + size > longest:
                 raise AbortError(PROVIDER, INVALID_PARAMETER)
-            message.encoded += self._stream.take(size)
+            message.encoded += self._stream.read(size)
 
     def _begin(self, message: _Message) -> None:
-        """The command set is complete."""
+        """Parse the complete command set."""
         try:
             message.command = command = Command.parse(bytes(message.encoded))
         except ValueError as error:
@@ -172,7 +170,7 @@ class Messages:
             raise AbortError(PROVIDER, INVALID_PARAMETER) from error
         message.encoded.clear()
         is_request = not command.field & RESPONSE and command.field != C_CANCEL_RQ
-        if is_request and not command.has_message_id:  # nothing to answer to
+        if is_request and not command.has_message_id:  # it cannot be answered
             raise AbortError(USER)
         if command.field == C_STORE_RQ and command.has_data_set:
             self._open_sink(message, command)
@@ -190,12 +188,12 @@ class Messages:
     def _open_sink(self, message: _Message, command: Command) -> None:
         try:
             message.sink = self._services.store(self._request(message.context_id, command))
-        except Exception:  # the actor's own loop: the sender must get an answer, and the others their service
+        except Exception:  # the actor's own loop: the sender must get an answer, other associations must continue
             LOGGER.exception("C-STORE failed")
             message.fault = True
 
     def _flush(self) -> None:
-        """Hand over what was gathered, before the buffer is read into again."""
+        """Write collected parts to the sink before the buffer is overwritten."""
         message = self._message
         if message is None or message.sink is None or not message.parts:
             return
@@ -207,7 +205,7 @@ class Messages:
             message.fault = True
 
     def _answer(self, message: _Message, command: Command) -> None:
-        """The message is complete. Responses and C-CANCEL need no answer: this node asked nothing, and waits never."""
+        """Answer a complete message. Responses and C-CANCEL need no answer: no operation of this node is pending."""
         if command.field & RESPONSE:
             self.normalized.answered(command)
         if command.field & RESPONSE or command.field == C_CANCEL_RQ:
@@ -222,7 +220,7 @@ class Messages:
             self._last_refused = refusal is not None
             if refusal is not None:
                 comment = refusal.comment
-                self._services.missed(self._request(message.context_id, command), message.beginning(), refusal)
+                self._services.not_stored(self._request(message.context_id, command), message.beginning(), refusal)
         elif command.field == C_ECHO_RQ:
             status = SUCCESS
         self._send(message.context_id, command.response(status, comment), True)
@@ -238,7 +236,7 @@ class Messages:
             except Exception:  # as above
                 LOGGER.exception("C-STORE failed")
             message.sink.discard()
-        return Refusal(PROCESSING_FAILURE, "node failure; see its log")
+        return Refusal(PROCESSING_FAILURE, "internal error of the node; see its log")
 
     def _send(self, context_id: int, encoded: bytes, is_command: bool) -> None:  # noqa: FBT001 - as PS3.8 E.2 has it
         for pdu in p_data_pdus(context_id, encoded, self.maximum_length, is_command=is_command):

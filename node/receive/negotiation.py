@@ -1,4 +1,4 @@
-"""A-ASSOCIATE: pynetdicom decodes, negotiates and encodes; what is supported is ``policy``'s."""
+"""A-ASSOCIATE: decoding, negotiation and encoding by pynetdicom; ``policy`` decides what is supported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from node.receive.dataset_identity import UNREADABLE
 from node.receive.policy import Rejection, service_of, supported_contexts
 
 MAXIMUM_PDU = 1 << 17
-"""Maximum Length Received (PS3.8 D.1), bytes: dcmtk's greatest, eight times fewer PDUs than the usual 16 KiB."""
+"""Maximum Length Received (PS3.8 D.1), bytes: dcmtk's maximum, an eighth of the PDUs of the usual 16 KiB."""
 
 _USUAL_PDU = 1 << 14
 _USER_REJECTION = 0x01
@@ -53,19 +53,19 @@ class Proposal:
     calling_ae: str
     called_ae: str
     maximum_length: int
-    """Longest P-DATA-TF the peer takes, bytes; 0: any."""
+    """Longest P-DATA-TF that the peer accepts, bytes; 0: no limit."""
     version_1: bool
-    """It speaks protocol version 1 (bit 0, PS3.8 9.3.2), the only one there is."""
+    """The peer supports protocol version 1 (bit 0, PS3.8 9.3.2), the only one that is defined."""
     primitive: A_ASSOCIATE
 
-    def beyond(self, services: Collection[str]) -> set[str]:
-        """What is proposed of services that the caller may not use."""
+    def services_beyond(self, services: Collection[str]) -> set[str]:
+        """Return proposed services that the caller may not use."""
         proposed = (str(c.abstract_syntax) for c in self.primitive.presentation_context_definition_list)
         return {needed for uid in proposed if (needed := service_of(uid))} - set(services)
 
     @classmethod
     def parse(cls, pdu: bytes) -> Proposal:
-        """From a whole PDU. Raises ``ValueError`` when it is none."""
+        """Decode a complete PDU. Raises ``ValueError`` when it is malformed."""
         try:
             decoded = A_ASSOCIATE_RQ()
             decoded.decode(_known_items(pdu))
@@ -80,15 +80,14 @@ class Proposal:
                 primitive=primitive,
             )
         except UNREADABLE as error:
-            raise ValueError(f"no A-ASSOCIATE-RQ: {error}") from error
+            raise ValueError(f"not an A-ASSOCIATE-RQ: {error}") from error
 
     def accept(self, services: Collection[str] = get_args(Service)) -> tuple[bytes, dict[int, Context]]:
-        """The A-ASSOCIATE-AC and the accepted contexts by their IDs. Raises ``ValueError`` on an impossible proposal.
+        """Return the A-ASSOCIATE-AC and the accepted contexts by ID. Raises ``ValueError`` on an invalid proposal.
 
-        Contexts of services that the caller may not use are rejected by the user (result 1, PS3.8 9.3.3.2).
-
-        Identity, SOP class extended negotiation and an asynchronous window are not answered: none is supported, and
-        the defaults hold then (PS3.7 D.3.3).
+        Contexts of services that the caller may not use get result 1, user rejection (PS3.8 9.3.3.2). User identity,
+        SOP class extended negotiation and asynchronous windows are not supported and not answered; the defaults of
+        PS3.7 D.3.3 apply.
         """
         request = self.primitive
         try:
@@ -131,7 +130,7 @@ class Proposal:
 
 
 def rejected(rejection: Rejection) -> bytes:
-    """The A-ASSOCIATE-RJ."""
+    """Encode the A-ASSOCIATE-RJ."""
     primitive = A_ASSOCIATE()
     primitive.result = rejection.result
     primitive.result_source = rejection.source
@@ -140,9 +139,9 @@ def rejected(rejection: Rejection) -> bytes:
 
 
 def prepare() -> None:
-    """Process-wide settings: a title or UID outside the standard's repertoire is no reason to hang up.
+    """Set pydicom and pynetdicom, for the whole process, to tolerate invalid AE titles and UIDs.
 
-    Nor to warn: Python keeps every new warning for ever, and a peer may send ever new nonsense.
+    Warnings are off because Python stores each distinct one forever, and a peer can cause any number of them.
     """
     warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -152,9 +151,9 @@ def prepare() -> None:
 
 
 def _known_items(pdu: bytes) -> bytes:
-    """An A-ASSOCIATE-RQ without the items and user information of unknown type, which are to be ignored (PS3.8 9.3.1).
+    """Remove items and user information of unknown type, which must be ignored (PS3.8 9.3.1).
 
-    pynetdicom would take it for broken.
+    pynetdicom would treat the PDU as malformed.
     """
     items = b"".join(
         _item(kind, b"".join(_item(*sub) for sub in _split(value) if sub[0] in _SUB_ITEMS))
@@ -167,11 +166,11 @@ def _known_items(pdu: bytes) -> bytes:
 
 
 def _split(items: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and value of each item. Raises ``ValueError`` when the last one ends too early."""
+    """Yield type and value of each item. Raises ``ValueError`` when the last one is cut off."""
     while items:
         end = 4 + int.from_bytes(items[2:4], "big")
         if len(items) < end:
-            raise ValueError(f"item of type {items[0]:#04x} is longer than what holds it")
+            raise ValueError(f"item of type {items[0]:#04x} is longer than the item that contains it")
         yield items[0], items[4:end]
         items = items[end:]
 

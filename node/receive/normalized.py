@@ -1,4 +1,4 @@
-"""DIMSE-N services (PS3.7 chapter 10) as values: what a peer asks, what it is answered, what it is told afterwards."""
+"""DIMSE-N services (PS3.7 chapter 10) as values: request, answer and later notification."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Protocol
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
@@ -14,10 +13,10 @@ from pydicom.uid import UID
 from pynetdicom.dsutils import decode, encode
 
 from node.errors import InputError
+from node.receive.association_info import AssociationInfo
 from node.receive.command import Command, event_report_request
 from node.receive.dataset_identity import UNREADABLE, inflate
 from node.receive.negotiation import Context
-from node.receive.policy import Admission
 from node.receive.status import INVALID_ARGUMENT, PROCESSING_FAILURE
 
 LOGGER = logging.getLogger(__name__)
@@ -28,12 +27,12 @@ LONGEST_DATA_SET = 1 << 24
 
 @dataclass(frozen=True, kw_only=True)
 class NormalizedRequest:
-    """An N-EVENT-REPORT, N-SET, N-ACTION or N-CREATE request, nothing checked."""
+    """An N-EVENT-REPORT, N-SET, N-ACTION or N-CREATE request, unchecked."""
 
     calling_ae: str
     address: str
     equipment: str
-    """The device that asks; see ``policy.Admission``."""
+    """The requesting device; see ``policy.Admission``."""
     association_id: str
     operation: int
     """Command Field (0000,0100)."""
@@ -48,7 +47,7 @@ class NormalizedRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Notification:
-    """An N-EVENT-REPORT that the peer waits for, perhaps on this association."""
+    """An N-EVENT-REPORT that the peer may wait for on this association."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -60,7 +59,7 @@ class Notification:
 
 @dataclass(frozen=True, kw_only=True)
 class NormalizedAnswer:
-    """The response; Success only when what it promises is durable."""
+    """The response; Success only when the effect of the request is durable."""
 
     status: int
     comment: str = ""
@@ -68,27 +67,18 @@ class NormalizedAnswer:
     error_id: int | None = None
     """Error ID (0000,0903)."""
     sop_instance_uid: str = ""
-    """Of the SOP Instance that an N-CREATE without one has made."""
-    then: Notification | None = None
+    """UID that this node chose for an N-CREATE request without one."""
+    notification: Notification | None = None
     refused: str = ""
-    """For the audit trail: what the caller may not do; empty when it may."""
-
-
-class Caller(Protocol):
-    """The association that asks."""
-
-    id: str
-    calling_ae: str
-    peer_address: str
-    admission: Admission
+    """For the audit trail: what the caller was not allowed to do; empty when it was allowed."""
 
 
 class Normalized:
-    """The DIMSE-N half of one association: answers requests, and tells what the answers left to be told."""
+    """The DIMSE-N part of one association: answers requests and sends the notifications that follow."""
 
     def __init__(
         self,
-        association: Caller,
+        association: AssociationInfo,
         answer: Callable[[NormalizedRequest], NormalizedAnswer],
         send: Callable[[int, bytes, bool], None],
     ) -> None:
@@ -96,17 +86,17 @@ class Normalized:
         self._association = association
         self._answer = answer
         self._send = send
-        self._due: list[tuple[int, Context, Notification]] = []
-        self._told: dict[int, Notification] = {}
+        self._pending: list[tuple[int, Context, Notification]] = []
+        self._sent: dict[int, Notification] = {}
         self._last_id = 0
 
     @property
-    def due(self) -> bool:
-        """Whether there is something to tell."""
-        return bool(self._due)
+    def has_pending(self) -> bool:
+        """Whether a notification is to be sent."""
+        return bool(self._pending)
 
     def serve(self, context_id: int, context: Context, command: Command, encoded: bytes | bytearray) -> None:
-        """Answer a request; ``encoded`` is its data set, empty when it has none."""
+        """Answer a request; ``encoded`` is its data set, empty if it has none."""
         caller = self._association
         try:
             request = NormalizedRequest(
@@ -125,42 +115,42 @@ class Normalized:
         except InputError as error:
             LOGGER.warning("operation 0x%04X from %s: %s", command.field, caller.calling_ae, error)
             answer = NormalizedAnswer(status=INVALID_ARGUMENT, comment=str(error))
-        except Exception:  # the association's own loop: the peer must get an answer, and the others their service
+        except Exception:  # the association's own loop: the peer must get an answer, others must continue
             LOGGER.exception("operation 0x%04X from %s failed", command.field, caller.calling_ae)
-            answer = NormalizedAnswer(status=PROCESSING_FAILURE, comment="node failure; see its log")
+            answer = NormalizedAnswer(status=PROCESSING_FAILURE, comment="internal error of the node; see its log")
         response = command.response(
             answer.status, answer.comment, error_id=answer.error_id, sop_instance_uid=answer.sop_instance_uid
         )
         self._send(context_id, response, True)
-        if answer.then is not None:
-            self._due.append((context_id, context, answer.then))
+        if answer.notification is not None:
+            self._pending.append((context_id, context, answer.notification))
 
     def notify(self) -> None:
-        """Tell everything that is due."""
-        while self._due:
-            context_id, context, told = self._due.pop(0)
+        """Send all pending notifications."""
+        while self._pending:
+            context_id, context, notification = self._pending.pop(0)
             self._last_id += 1
-            self._told[self._last_id] = told
+            self._sent[self._last_id] = notification
             request = event_report_request(
                 self._last_id,
-                sop_class_uid=told.sop_class_uid,
-                sop_instance_uid=told.sop_instance_uid,
-                event_type=told.event_type,
+                sop_class_uid=notification.sop_class_uid,
+                sop_instance_uid=notification.sop_instance_uid,
+                event_type=notification.event_type,
             )
             self._send(context_id, request, True)
-            self._send(context_id, encode(told.information, *_coding(context)) or b"", False)
+            self._send(context_id, encode(notification.information, *_coding(context)) or b"", False)
 
     def answered(self, response: Command) -> None:
-        """A response came; one to nothing that was told is ignored."""
-        told = self._told.pop(response.responded_to, None)
-        if told is not None:
-            told.answered(response.status)
+        """Handle a response to a notification; others are ignored."""
+        notification = self._sent.pop(response.responded_to, None)
+        if notification is not None:
+            notification.answered(response.status)
 
 
 def _decoded(encoded: bytes | bytearray, context: Context) -> Dataset:
-    """A data set read to its last value: pydicom would read them later, and fail where nobody expects it.
+    """Decode a data set with all its values, which pydicom would otherwise decode (and fail on) later.
 
-    Raises ``InputError`` when it is none, or when a sequence is none.
+    Raises ``InputError`` when it cannot be decoded or a sequence has another VR.
     """
     implicit_vr, little_endian, deflated = _coding(context)
     try:
@@ -169,13 +159,13 @@ def _decoded(encoded: bytes | bytearray, context: Context) -> Dataset:
         dataset = decode(BytesIO(encoded), implicit_vr, little_endian)
         for element in dataset.iterall():
             if dictionary_has_tag(element.tag) and (dictionary_VR(element.tag) == "SQ") != (element.VR == "SQ"):
-                raise InputError(f"{element.tag} has VR {element.VR}")
+                raise InputError(f"{element.tag} has the wrong VR {element.VR}")
     except UNREADABLE as error:
         raise InputError(f"data set unreadable: {type(error).__name__}") from error
     return dataset
 
 
 def _coding(context: Context) -> tuple[bool, bool, bool]:
-    """Of a data set in this context: implicit VR, little endian, deflated."""
+    """Return implicit VR, little endian and deflated of the context's transfer syntax."""
     syntax = UID(context.transfer_syntax)
     return syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated

@@ -1,4 +1,4 @@
-"""The frames of PS3.8 9.3 as far as this node reads and writes them itself: PDU headers, PDV headers, A-ABORT."""
+"""PDUs of PS3.8 9.3 that this node encodes and decodes itself: headers, A-ABORT, A-RELEASE-RP, P-DATA-TF."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ PDV = struct.Struct(">LBB")
 """Length, context and message control header of a Presentation Data Value (PS3.8 9.3.5, E.2)."""
 RELEASE_RP_PDU = HEADER.pack(RELEASE_RP, 4) + bytes(4)
 LONGEST = 1 << 24
-"""A peer that announces a longer PDU is cut off before memory is given to it. An A-ASSOCIATE-RQ of 128 contexts with
-all syntaxes is about 300 KiB; P-DATA-TF PDUs have the negotiated length, some peers add their headers on top."""
+"""A longer PDU aborts the association before memory is allocated. An A-ASSOCIATE-RQ of 128 contexts with all syntaxes
+has about 300 KiB; P-DATA-TF PDUs have the negotiated length, to which some peers add their headers."""
 
 USER, PROVIDER = 0, 2
 """Source of an A-ABORT (PS3.8 9.3.8)."""
@@ -22,7 +22,7 @@ UNRECOGNISED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER = 1, 2, 6
 
 
 class AbortError(Exception):
-    """The association cannot go on: an A-ABORT is sent."""
+    """The association cannot continue; an A-ABORT is sent."""
 
     def __init__(self, source: int, reason: int = 0) -> None:
         super().__init__(source, reason)
@@ -30,7 +30,7 @@ class AbortError(Exception):
 
 
 def p_data_pdus(context_id: int, encoded: bytes, maximum_length: int, *, is_command: bool) -> Iterator[bytes]:
-    """A command set or a data set in P-DATA-TF PDUs that the peer takes (PS3.8 D.1)."""
+    """Encode a command set or data set as P-DATA-TF PDUs of the negotiated length (PS3.8 D.1)."""
     size = max(maximum_length - PDV.size, 2) if maximum_length else len(encoded)
     for start in range(0, len(encoded), size):
         part = encoded[start : start + size]

@@ -1,4 +1,4 @@
-"""Who may call and what may be proposed: pure decisions about an A-ASSOCIATE-RQ."""
+"""Accepted callers, services and presentation contexts: pure decisions about an A-ASSOCIATE-RQ."""
 
 from __future__ import annotations
 
@@ -33,43 +33,43 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 STANDARD_STORAGE = frozenset(context.abstract_syntax for context in AllStoragePresentationContexts)
 _COMPOSITE_ROOT = "1.2.840.10008.5.1.4.1.1."
 _NOT_COMPOSITE = (_COMPOSITE_ROOT + "200.", _COMPOSITE_ROOT + "201.")
-"""Procedure protocols and inventories: no part of a patient's study, and partly query classes."""
+"""Procedure protocols and inventories: not part of a patient's study, and partly query classes."""
 
-# Pixels elsewhere (JPIP) and streams (SMPTE).
-_NO_FILE = ("JPIP", "SMPTE")
-TRANSFER_SYNTAXES = {uid: uid.keyword for uid in AllTransferSyntaxes if not uid.keyword.startswith(_NO_FILE)}
-"""Transfer syntaxes that pydicom knows (PS3.6 table A-1) and that are complete data sets in a file, with keyword."""
+# With JPIP the pixels are elsewhere, SMPTE is a stream.
+_NOT_A_FILE = ("JPIP", "SMPTE")
+TRANSFER_SYNTAXES = {uid: uid.keyword for uid in AllTransferSyntaxes if not uid.keyword.startswith(_NOT_A_FILE)}
+"""Transfer syntaxes of PS3.6 table A-1 that pydicom knows and that can be stored as a file, with keyword."""
 
 _LOSSY = frozenset((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K))
 SERVICES = frozenset((Verification, StorageCommitmentPushModel, ModalityPerformedProcedureStep))
-"""Beside Storage."""
+"""Services other than Storage."""
 _SERVICES = {StorageCommitmentPushModel: "commitment", ModalityPerformedProcedureStep: "mpps", Verification: ""}
 PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian]
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """An A-ASSOCIATE-RJ (PS3.8 table 9-21) and its reason in words."""
+    """An A-ASSOCIATE-RJ (PS3.8 table 9-21) and its reason in description."""
 
     result: int
     source: int
     reason: int
-    words: str
+    description: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """The rights of one association."""
+    """Device and permitted services of one association."""
 
     equipment: str = ""
-    """The device that calls: "group NAME" of its entry in ``callers``, else its address."""
+    """The calling device: "group NAME" of its entry in ``callers``, or its address."""
     services: frozenset[str] = frozenset(get_args(Service))
     """As in ``Caller.services``."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Rules of ``[ae]``, ready to be asked."""
+    """The access rules of ``[ae]``."""
 
     title: str
     require_called_title: bool
@@ -79,7 +79,7 @@ class Policy:
 
     @classmethod
     def of(cls, ae: Ae) -> Policy:
-        """The rules of a configuration."""
+        """Take the rules from a configuration."""
         return cls(
             title=ae.title.strip(),
             require_called_title=ae.require_called_title,
@@ -91,7 +91,7 @@ class Policy:
     def rejection(
         self, *, calling: str, called: str, address: str, certificate: PeerCertificate | None = None
     ) -> Rejection | None:
-        """Why an association may not be opened, or ``None``. Titles are compared without padding, case counts."""
+        """Return why an association is rejected, or ``None``. Titles are case-sensitive, padding is ignored."""
         if self.require_called_title and called.strip() != self.title:
             return Rejection(1, 1, 7, f"called AE title {called.strip()!r} not recognised")
         if self.callers and self.caller(calling, address, certificate) is None:
@@ -102,43 +102,43 @@ class Policy:
         return None
 
     def caller(self, calling: str, address: str, certificate: PeerCertificate | None) -> Caller | None:
-        """The first entry of ``callers`` for this peer."""
+        """Return the first entry of ``callers`` that matches."""
         if not self.callers:
             return None
         host = plain_address(address)
         for caller in self.callers:
             network = ipaddress.ip_network(caller.address, strict=False) if caller.address else None
-            if caller.certificate and not (certificate is not None and certificate.is_the_one(caller.certificate)):
+            if caller.certificate and not (certificate is not None and certificate.matches(caller.certificate)):
                 continue
             if caller.title.strip() == calling.strip() and (network is None or host in network):
                 return caller
         return None
 
     def admission(self, calling: str, address: str, certificate: PeerCertificate | None = None) -> Admission:
-        """What an association that may be opened may do, and for which device it speaks."""
+        """Return device and permitted services of an admitted association."""
         caller = self.caller(calling, address, certificate)
         device = f"group {caller.group}" if caller is not None and caller.group else str(plain_address(address))
         return Admission(equipment=device, services=frozenset(get_args(Service) if caller is None else caller.services))
 
     def limits(self, calling: str, address: str, certificate: PeerCertificate | None = None) -> dict[str, int]:
-        """How many associations may be open at once: of all peers (""), and of this title if it has a limit."""
+        """Return the limits on open associations: of all callers (""), and of this title if it has its own."""
         caller = self.caller(calling, address, certificate)
         own = {calling.strip(): caller.max_associations} if caller is not None and caller.max_associations else {}
         return {"": self.max_associations, **own}
 
 
 def plain_address(address: str) -> Address:
-    """Without scope, and an IPv4 address in its own form."""
+    """Parse an address without its scope; an IPv4-mapped one becomes IPv4."""
     host: Address = ipaddress.ip_address(address.partition("%")[0])
     mapped = getattr(host, "ipv4_mapped", None)
     return mapped or host
 
 
 def is_storage(abstract_syntax: str) -> bool:
-    """Whether the class is, or may well be, a composite storage class.
+    """Return whether the class is, or may be, a composite storage class.
 
-    Standard classes, retired ones, classes newer than our tables, private ones. Not: worklist, query/retrieve,
-    non-patient objects (hanging protocols, implant templates, ...), media directories.
+    Includes retired and private classes and those newer than our tables. Excludes worklist, query/retrieve,
+    non-patient objects (hanging protocols, implant templates, ...) and media directories.
     """
     if abstract_syntax in STANDARD_STORAGE:
         return True
@@ -148,7 +148,7 @@ def is_storage(abstract_syntax: str) -> bool:
 
 
 def service_of(abstract_syntax: str) -> str:
-    """The entry of ``Caller.services`` that a class needs; "" for those that everybody may use, or nobody."""
+    """Return the entry of ``Caller.services`` that a class needs; "" for Verification and unsupported classes."""
     if abstract_syntax in _SERVICES:
         return _SERVICES[abstract_syntax]
     return "store" if is_storage(abstract_syntax) else ""
@@ -157,12 +157,12 @@ def service_of(abstract_syntax: str) -> str:
 def supported_contexts(
     proposed: Iterable[tuple[str, Sequence[str]]], services: Collection[str] = get_args(Service)
 ) -> list[PresentationContext]:
-    """The contexts to support on one association, from the ``(abstract syntax, transfer syntaxes)`` proposed on it.
+    """Select the supported contexts from the proposed ``(abstract syntax, transfer syntaxes)``.
 
     ``services``: those that the caller may use.
 
-    A storage class is supported with whatever known transfer syntaxes are proposed for it: lossless ones first, each
-    group in the sender's order, so that nobody recompresses an image for us.
+    A storage class is supported with every known transfer syntax that is proposed for it, lossless ones first and
+    otherwise in the sender's order, so that no sender recompresses images for us.
     """
     storage: dict[str, list[str]] = {}
     others: list[PresentationContext] = []
@@ -174,10 +174,10 @@ def supported_contexts(
             known += [uid for uid in transfer_syntaxes if uid in TRANSFER_SYNTAXES and uid not in known]
         elif abstract_syntax in SERVICES:
             others.append(_context(abstract_syntax, PLAIN))
-    return others + [_context(uid, sorted(known, key=_may_lose)) for uid, known in storage.items() if known]
+    return others + [_context(uid, sorted(known, key=_is_lossy)) for uid, known in storage.items() if known]
 
 
-def _may_lose(transfer_syntax: str) -> bool:
+def _is_lossy(transfer_syntax: str) -> bool:
     return transfer_syntax in _LOSSY or TRANSFER_SYNTAXES[UID(transfer_syntax)].startswith(("MPEG", "HEVC"))
 
 
@@ -186,6 +186,6 @@ def _context(abstract_syntax: str, transfer_syntaxes: Sequence[str]) -> Presenta
     context.abstract_syntax = abstract_syntax
     context.transfer_syntax = list(transfer_syntaxes)
     if abstract_syntax == StorageCommitmentPushModel:
-        # A PACS that reports on a new association proposes itself as SCP (PS3.4 J.3.3); some propose no roles.
+        # A PACS that reports on a new association proposes the SCP role for itself (PS3.4 J.3.3), or no role.
         context.scu_role = context.scp_role = True
     return context

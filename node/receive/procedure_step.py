@@ -1,6 +1,6 @@
-"""Modality Performed Procedure Step as SCP (PS3.4 annex F): when a scanner begins, completes or discontinues.
+"""Modality Performed Procedure Step as SCP (PS3.4 annex F).
 
-Kept is what completeness needs: study, modality, state, and which instances were made. The row is durable before the
+Records what completeness needs: study, modality, state and the acquired instances. The row is durable before the
 N-CREATE or N-SET is answered.
 """
 
@@ -39,12 +39,12 @@ class ProcedureStepScp:
         self._engine = engine
 
     def create(self, request: NormalizedRequest) -> NormalizedAnswer:
-        """A step begins."""
+        """Record a step that begins (N-CREATE)."""
         uid = request.sop_instance_uid or str(generate_uid(prefix=None))
         scheduled = request.dataset.get("ScheduledStepAttributesSequence") or (Dataset(),)
         study = str(scheduled[0].get("StudyInstanceUID") or "")
         if not is_uid(uid):
-            return NormalizedAnswer(status=INVALID_INSTANCE, comment="SOP Instance UID is not a UID")
+            return NormalizedAnswer(status=INVALID_INSTANCE, comment="invalid SOP Instance UID")
         if not is_uid(study):
             comment = "ScheduledStepAttributesSequence needs a StudyInstanceUID"
             return NormalizedAnswer(status=MISSING_ATTRIBUTE, comment=comment)
@@ -57,18 +57,18 @@ class ProcedureStepScp:
             modality=str(request.dataset.get("Modality") or ""),
             calling_ae=request.calling_ae,
             equipment=request.equipment,
-            made=_performed_instances(request.dataset),
+            made=_performed(request.dataset),
         )
         with begin_immediate(self._engine) as connection:
             if not create_step(connection, step):
-                return NormalizedAnswer(status=DUPLICATE_INSTANCE, comment="this step exists already")
+                return NormalizedAnswer(status=DUPLICATE_INSTANCE, comment="procedure step already exists")
         return NormalizedAnswer(status=SUCCESS, sop_instance_uid=uid)
 
     def set(self, request: NormalizedRequest) -> NormalizedAnswer:
-        """A step goes on, is completed or discontinued; then it is final (PS3.4 F.7.2.2.2)."""
+        """Update a step (N-SET); COMPLETED and DISCONTINUED are final (PS3.4 F.7.2.2.2)."""
         state = str(request.dataset.get("PerformedProcedureStepStatus") or ProcedureStepState.IN_PROGRESS)
         if state not in tuple(ProcedureStepState):
-            comment = "PerformedProcedureStepStatus is none of the standard's"
+            comment = "PerformedProcedureStepStatus is not a defined value"
             return NormalizedAnswer(status=INVALID_ATTRIBUTE_VALUE, comment=comment)
         with begin_immediate(self._engine) as connection:
             before = state_of_step(connection, request.sop_instance_uid)
@@ -82,20 +82,20 @@ class ProcedureStepScp:
             if before[0] != ProcedureStepState.IN_PROGRESS:
                 comment = "Performed Procedure Step Object may no longer be updated"
                 return NormalizedAnswer(status=PROCESSING_FAILURE, comment=comment, error_id=NO_LONGER_UPDATED)
-            update_step(connection, request.sop_instance_uid, state, _performed_instances(request.dataset))
+            update_step(connection, request.sop_instance_uid, state, _performed(request.dataset))
         return NormalizedAnswer(status=SUCCESS)
 
 
-def _performed_instances(attributes: Dataset) -> frozenset[tuple[str, str]]:
-    """``(SeriesInstanceUID, SOPInstanceUID)`` of everything in Performed Series Sequence (0040,0340)."""
-    made = set()
+def _performed(attributes: Dataset) -> frozenset[tuple[str, str]]:
+    """Return ``(SeriesInstanceUID, SOPInstanceUID)`` of all items in Performed Series Sequence (0040,0340)."""
+    performed = set()
     for series in attributes.get("PerformedSeriesSequence") or ():
         series_uid = str(series.get("SeriesInstanceUID") or "")
         if not is_uid(series_uid):
             continue
-        made.add((series_uid, ""))
+        performed.add((series_uid, ""))
         for keyword in ("ReferencedImageSequence", "ReferencedNonImageCompositeSOPInstanceSequence"):
             items = series.get(keyword) or ()
             uids = (str(item.get("ReferencedSOPInstanceUID") or "") for item in items)
-            made |= {(series_uid, uid) for uid in uids if is_uid(uid)}
-    return frozenset(made)
+            performed |= {(series_uid, uid) for uid in uids if is_uid(uid)}
+    return frozenset(performed)

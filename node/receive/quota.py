@@ -1,4 +1,4 @@
-"""How much of the spool each caller with a quota occupies."""
+"""Spool usage of callers with a quota."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from node.receive.status import OUT_OF_RESOURCES, Refusal
 LOGGER = logging.getLogger(__name__)
 
 _FRESH_SECONDS = 10.0
-"""How long a sum is used. What other processes take in between may exceed the quota by that much."""
+"""How long a sum is used; other processes may exceed the quota by what they store in this time."""
 
 
 @dataclass
-class _Account:
+class _Usage:
     counted: int = 0
     counted_at: float = float("-inf")
     since: int = 0
@@ -27,41 +27,41 @@ class _Account:
 
 
 class Quota:
-    """One for all associations of a process; their threads call it at the same time."""
+    """Checks quotas. One object for all associations of a process; thread-safe."""
 
     def __init__(self, occupied_bytes: Callable[[str], int]) -> None:
-        """``occupied_bytes`` sums up what the ledger knows of a calling AE title."""
+        """``occupied_bytes`` returns the total size that the ledger has for a calling AE title."""
         self._occupied_bytes = occupied_bytes
-        self._accounts: dict[str, _Account] = {}
+        self._usages: dict[str, _Usage] = {}
         self._lock = threading.Lock()
 
     def exceeded(self, calling_ae: str, quota_gib: float) -> Refusal | None:
-        """Why nothing more is taken from this caller; 0 is no quota."""
+        """Return a refusal if the caller's quota is used up; 0: no quota."""
         if not quota_gib:
             return None
-        account = self._account(calling_ae)
-        with account.lock:
-            if time.monotonic() - account.counted_at > _FRESH_SECONDS:
-                self._count(calling_ae, account)
-            occupied = (account.counted + account.since) / 2**30
+        usage = self._usage(calling_ae)
+        with usage.lock:
+            if time.monotonic() - usage.counted_at > _FRESH_SECONDS:
+                self._count(calling_ae, usage)
+            occupied = (usage.counted + usage.since) / 2**30
         if occupied < quota_gib:
             return None
-        return Refusal(OUT_OF_RESOURCES, f"quota of {quota_gib:g} GiB is used up")
+        return Refusal(OUT_OF_RESOURCES, f"quota of {quota_gib:g} GiB exceeded")
 
     def add(self, calling_ae: str, size: int) -> None:
-        """An image was kept."""
-        account = self._accounts.get(calling_ae)
-        if account is not None:
-            with account.lock:
-                account.since += size
+        """Count a stored instance."""
+        usage = self._usages.get(calling_ae)
+        if usage is not None:
+            with usage.lock:
+                usage.since += size
 
-    def _count(self, calling_ae: str, account: _Account) -> None:
-        account.counted_at = time.monotonic()
+    def _count(self, calling_ae: str, usage: _Usage) -> None:
+        usage.counted_at = time.monotonic()
         try:
-            account.counted, account.since = self._occupied_bytes(calling_ae), 0
-        except SQLAlchemyError as error:  # the last sum, and what came since, are good enough until it is back
-            LOGGER.warning("the spool's share of %s could not be summed up: %s", calling_ae, error)
+            usage.counted, usage.since = self._occupied_bytes(calling_ae), 0
+        except SQLAlchemyError as error:  # until the ledger is back, use the last sum plus what was stored since
+            LOGGER.warning("spool usage of %s could not be computed: %s", calling_ae, error)
 
-    def _account(self, calling_ae: str) -> _Account:
+    def _usage(self, calling_ae: str) -> _Usage:
         with self._lock:
-            return self._accounts.setdefault(calling_ae, _Account())
+            return self._usages.setdefault(calling_ae, _Usage())

@@ -1,4 +1,4 @@
-"""How many associations one address has asked for lately, over all receiver processes of a node."""
+"""Limit on association requests per minute and address, over all receiver processes of a node."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ SECONDS = 60.0
 
 
 class RateLimit:
-    """Each request takes one seat of its address and keeps it for a minute."""
+    """Each request takes one slot of its address and keeps it for a minute."""
 
     def __init__(self, slots: AssociationSlots, most: int) -> None:
-        """``most``: requests in a minute; 0: any number."""
+        """``most``: requests per minute; 0: no limit."""
         self._slots = slots
         self._most = most
         self._taken: deque[tuple[float, tuple[int, ...]]] = deque()
         self._lock = threading.Lock()
 
     def allows(self, address: str) -> bool:
-        """Count one request; whether it is one of the first ``most`` of its address within the last minute."""
+        """Count one request and return whether it is within the limit of its address."""
         if not self._most:
             return True
         at = time.monotonic()

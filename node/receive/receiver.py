@@ -1,4 +1,4 @@
-"""The receiver: Storage, Verification and Storage Commitment on one port, from start-up recovery to a drained stop."""
+"""The receiver: Storage, Verification, Storage Commitment and MPPS on one port, from recovery to graceful shutdown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.policy import Policy
 from node.receive.procedure_step import ProcedureStepScp
 from node.receive.quota import Quota
-from node.receive.recovery import recover, search
+from node.receive.recovery import record_unrecorded, recover
 from node.receive.refusals import Refusals
 from node.receive.row_writer import RowWriter
 from node.receive.server import Server
@@ -41,11 +41,11 @@ _ONE_NOTICE_SECONDS = 60.0
 _NOTICES = 100
 """Addresses in that time."""
 _RECOVER_SECONDS = 300.0
-"""How often files of dead receivers that have no row are looked for again."""
+"""Interval of the search for files without a row that dead receivers left."""
 
 
 class Receiver:
-    """Receives in threads of the calling process. ``start`` once, ``stop`` or ``finish`` once."""
+    """Receives in threads of the calling process. Call ``start`` once, then ``stop`` or ``finish`` once."""
 
     def __init__(self, config: Config, engine: Engine, spool: Spool, listening: Listening | None = None) -> None:
         """``listening``: shared with other receivers; ``None``: this one listens alone.
@@ -77,14 +77,14 @@ class Receiver:
             (N_SET_RQ, ModalityPerformedProcedureStep): procedure_step.set,
         }
         self._server: Server | None = None
-        self._told: dict[str, float] = {}
+        self._notified: dict[str, float] = {}
         self._search: threading.Thread | None = None
-        self._ending = threading.Event()
+        self._stopping = threading.Event()
 
     def start(self) -> None:
-        """Recover, then accept. Raises ``PlatformError`` when the address cannot be had.
+        """Recover, then accept. Raises ``PlatformError`` when the address is not available.
 
-        The first receiver of a node also searches the spool for files without a row, while it receives.
+        The first receiver of a node also searches the spool for files without a row while it receives.
         """
         recover(self._engine, self._spool)
         listening = self._listening or Listening.open(self._ae.address, self._ae.port)
@@ -94,7 +94,9 @@ class Receiver:
             acse_timeout=self._ae.association_timeout_seconds,
             network_timeout=self._ae.network_timeout_seconds,
             handlers=Handlers(
-                services=Services(store=self._storage.store, missed=self._refusals.missed, normalized=self._normalized),
+                services=Services(
+                    store=self._storage.store, not_stored=self._refusals.not_stored, normalized=self._normalized
+                ),
                 closed=self._closed,
                 refused=self._refused,
             ),
@@ -104,30 +106,30 @@ class Receiver:
         self._refusals.start()
         self._server.start()
         self._search = threading.Thread(
-            target=self._look_for_rowless, args=(listening,), name="receive-search", daemon=True
+            target=self._search_unrecorded, args=(listening,), name="receive-search", daemon=True
         )
         self._search.start()
         LOGGER.info("receiving as %s on %s port %d", self._ae.title.strip(), *listening.socket.getsockname()[:2])
 
     def stop(self, grace_seconds: float = 30.0) -> None:
-        """Stop in good order: no new association, those that are sending may go on within the grace, rows written."""
-        hurry = threading.Event()
-        hurry.set()
-        self.finish(hurry, grace_seconds)
+        """Accept nothing more, let active transfers finish within the grace period, and write all rows."""
+        forced = threading.Event()
+        forced.set()
+        self.finish(forced, grace_seconds)
 
-    def finish(self, hurry: threading.Event, grace_seconds: float = 30.0) -> None:
-        """No new association, and return when the last one has ended; as ``stop`` when ``hurry`` is set meanwhile."""
+    def finish(self, forced: threading.Event, grace_seconds: float = 30.0) -> None:
+        """Accept nothing more and return when the last association has ended; like ``stop`` once ``forced`` is set."""
         if self._server is None:
             return
-        self._server.finish(hurry, grace_seconds)
-        self._ending.set()
+        self._server.drain(forced, grace_seconds)
+        self._stopping.set()
         if self._search is not None:
             self._search.join()
         self._refusals.stop()
         self._row_writer.stop()
 
     def _closed(self, association: Association, ending: Ending) -> None:
-        """Some callers end every transfer with an A-ABORT, or close the connection."""
+        """Record the end of an association; an abort is normal for callers with ``aborts_after_transfer``."""
         if ending.how in (AssociationEnding.ABORTED, AssociationEnding.LOST) and not ending.amid:
             caller = self._policy.caller(association.calling_ae, association.peer_address, association.certificate)
             if caller is not None and caller.aborts_after_transfer:
@@ -136,26 +138,26 @@ class Receiver:
         self._row_writer.close(association.id, ending)
 
     def _refused(self, calling_ae: str, address: str, words: str) -> None:
-        """For the series it is sending, and at most once a minute and address for the audit trail.
+        """Record a refusal for the series, and at most once per minute and address in the audit trail.
 
-        A hostile peer must not fill the ledger.
+        The limit keeps a hostile peer from filling the ledger.
         """
         self._refusals.rejected(calling_ae, address, words)
         at = time.monotonic()
-        self._told = {known: when for known, when in self._told.items() if at - when < _ONE_NOTICE_SECONDS}
-        if address not in self._told and len(self._told) < _NOTICES:
-            self._told[address] = at
+        self._notified = {known: when for known, when in self._notified.items() if at - when < _ONE_NOTICE_SECONDS}
+        if address not in self._notified and len(self._notified) < _NOTICES:
+            self._notified[address] = at
             give_notice(self._engine, "refused", who=calling_ae, address=address, detail=words)
 
-    def _look_for_rowless(self, listening: Listening) -> None:
+    def _search_unrecorded(self, listening: Listening) -> None:
         try:
-            with listening.once() as first:
+            with listening.first_process() as first:
                 if first:
-                    search(self._engine, self._spool, self._ending)
-        except Exception:  # the actor's own loop: who receives must not stop for what is missing
-            LOGGER.exception("the spool could not be searched for files without a row; the next start tries again")
-        # What the ledger refused at the start, and what receivers left that died since.
-        look_every(_RECOVER_SECONDS, self._ending, "recovery", lambda _: recover(self._engine, self._spool))
+                    record_unrecorded(self._engine, self._spool, self._stopping)
+        except Exception:  # the actor's own loop: receiving must continue
+            LOGGER.exception("search for files without a ledger row failed; it is repeated at the next start")
+        # Files that the ledger rejected at the start, and those of receivers that died since.
+        look_every(_RECOVER_SECONDS, self._stopping, "recovery", lambda _: recover(self._engine, self._spool))
 
     def _occupied_bytes(self, calling_ae: str) -> int:
         with self._engine.connect() as connection:

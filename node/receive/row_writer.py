@@ -1,13 +1,13 @@
-"""Rows follow their files: one thread writes those of all associations, many per transaction, a moment later.
+"""Writes the ledger rows of received files asynchronously: one thread, many rows per transaction.
 
-A file is the truth before its row is written; until then it has a second name among the temporaries, by which
-start-up finds it when this process is killed (``node.receive.recovery``). So the ledger is not in the way of a C-STORE,
-and a ledger that is away for a while stops nobody.
+Until its row is written a file keeps a link among the temporary files, by which recovery finds it if this process is
+killed (``node.receive.recovery``). A C-STORE therefore does not wait for the ledger, and a short outage of the ledger
+stops no sender.
 
-No failure drops a row. After each the ledger is asked whether it takes a row that is surely sound. If it does, the
-batch is halved until the rows that it refuses are alone; these are set aside and tried again by themselves, so that
-they hold up no other. If it does not, everything waits. Memory and promises stay bounded: ``has_room`` says no, and
-images are refused, with ``ROWS_BEHIND`` rows unwritten or a ledger that took nothing for ``STALLED_SECONDS``.
+No failure drops a row. After a failed batch a test row shows whether the ledger can be written. If it can, the batch is
+halved until the rejected rows are isolated; these are set aside and retried alone. If it cannot, all rows wait. Memory
+is bounded: with ``MOST_UNWRITTEN_ROWS`` rows, or a ledger that failed for ``STALLED_SECONDS``, ``has_room`` is
+false and images are refused.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from node.spool import Draft
 
 LOGGER = logging.getLogger(__name__)
 
-ROWS_BEHIND = 4096
-"""Rows that may wait for the ledger, some MiB of memory."""
+MOST_UNWRITTEN_ROWS = 4096
+"""Rows that may wait for the ledger; a few MiB of memory."""
 STALLED_SECONDS = 30.0
-"""A ledger that takes no row for this long stops the receiver from acknowledging more."""
+"""A ledger that cannot be written for this long makes the receiver refuse images."""
 _FOLLOW_SECONDS = 0.4
-"""How long rows gather before they are written: a transaction costs the same for one as for a hundred."""
+"""How long rows are collected before they are written: a transaction costs the same for one row as for a hundred."""
 _BATCH = 256
-"""Rows per transaction at most: bounds how long one commit keeps the ledger locked."""
+"""Maximum rows per transaction; bounds how long a commit locks the ledger."""
 _PATIENCE_SECONDS = 15.0
-"""How long ``record`` waits: less than senders do."""
+"""How long ``record`` waits; shorter than the timeouts of senders."""
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 1.0, 8.0
-"""While the ledger takes nothing, doubled each time; for a row that it refuses the last is ``_LAST_RETRY_SECONDS``."""
+"""Pauses between attempts, doubled each time; the longest for a rejected row is ``_LAST_RETRY_SECONDS``."""
 _LAST_RETRY_SECONDS = 300.0
-_LAST_TRIALS = 3
-"""Failures in a row that end the writing when this process stops; its successor finds the files."""
+_LAST_ATTEMPTS = 3
+"""Consecutive failures after which a stopping process gives up; its successor recovers the files."""
 
 
 @dataclass(frozen=True)
 class _Row:
     receipt: Receipt
     draft: Draft | None = None
-    """Its second name, given up when the row is durable."""
+    """Temporary link of the file, deleted when the row is durable."""
     durable: Future[None] | None = None
-    """Gets the answer of the first attempt; nobody waits when there is a draft."""
+    """Receives the result of the first attempt; only for rows without a draft."""
 
 
 @dataclass(frozen=True)
@@ -66,31 +66,31 @@ class _Close:
 
 
 @dataclass(frozen=True)
-class _Refused:
-    """A row that the ledger did not take when it was alone."""
+class _RejectedRow:
+    """A row that the ledger rejected on its own."""
 
     row: _Row
     failures: int
     due: float
-    """When it is tried again, on the monotonic clock."""
+    """Time of the next attempt, monotonic clock."""
 
 
 class RowWriter:
-    """Writes the rows of one process. While one transaction is synced, the next batch gathers."""
+    """Writes the rows of one process. While one transaction is synced, the next batch is collected."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._queue: queue.SimpleQueue[_Row | _Close | None] = queue.SimpleQueue()
         self._waiting: deque[_Row] = deque()
-        self._refused: deque[_Refused] = deque()
+        self._rejected: deque[_RejectedRow] = deque()
         self._closing: dict[str, Ending] = {}
         self._batch = _BATCH
         self._stalled_since: float | None = None
-        """When the ledger first took no row at all, on the monotonic clock."""
+        """Since when the ledger cannot be written, monotonic clock."""
         self._lock = threading.Lock()
         self._stopped = False
-        self._hurry = threading.Event()
-        """Somebody waits for a row."""
+        self._wake = threading.Event()
+        """Set when a caller waits for a row."""
         self._thread = threading.Thread(target=self._run, name="receive-committer", daemon=True)
 
     def start(self) -> None:
@@ -98,32 +98,32 @@ class RowWriter:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what is queued, then end. What the ledger does not take now is found at the next start."""
+        """Write queued rows, then end. Rows that cannot be written are recovered at the next start."""
         with self._lock:
             self._stopped = True
             self._queue.put(None)
-            self._hurry.set()
+            self._wake.set()
         self._thread.join()
 
     def has_room(self) -> bool:
-        """Whether another row may wait. Asked before an image is taken, so a few more than the limit may come."""
+        """Return whether another row may wait. Checked before an image is accepted, so the limit is approximate."""
         since = self._stalled_since
         if since is not None and time.monotonic() - since > STALLED_SECONDS:
             return False
-        return self._queue.qsize() + len(self._waiting) + len(self._refused) < ROWS_BEHIND
+        return self._queue.qsize() + len(self._waiting) + len(self._rejected) < MOST_UNWRITTEN_ROWS
 
-    def follow(self, receipt: Receipt, draft: Draft) -> None:
-        """Have the row written soon; ``draft`` is the temporary name of its file, taken away then."""
+    def record_soon(self, receipt: Receipt, draft: Draft) -> None:
+        """Queue a row; ``draft`` is the temporary link of its file, deleted when the row is written."""
         self._queue.put(_Row(receipt, draft))
 
     def record(self, receipt: Receipt) -> None:
-        """Return when the row is durable. Raises ``LedgerError`` when it is not: nothing may be promised then."""
+        """Return when the row is durable. Raises ``LedgerError`` otherwise; then Success must not be sent."""
         durable: Future[None] = Future()
         with self._lock:
             if self._stopped:
-                raise LedgerError("the receiver has stopped; the row is written at its next start")
+                raise LedgerError("the receiver is stopped; the row is written at the next start")
             self._queue.put(_Row(receipt, durable=durable))
-            self._hurry.set()
+            self._wake.set()
         try:
             durable.result(_PATIENCE_SECONDS)
         except TimeoutError:
@@ -131,7 +131,7 @@ class RowWriter:
             raise LedgerError(f"row of a received instance not written within {_PATIENCE_SECONDS:g} s") from None
 
     def close(self, association_id: str, ending: Ending) -> None:
-        """Have an association marked closed, after all its rows; repeated until the ledger takes it."""
+        """Mark an association as closed after all its rows; retried until it succeeds."""
         self._queue.put(_Close(association_id, ending))
 
     def _run(self) -> None:
@@ -143,34 +143,33 @@ class RowWriter:
                 failures = 0
                 continue
             failures += 1
-            if last and failures >= _LAST_TRIALS:
+            if last and failures >= _LAST_ATTEMPTS:
                 return
-            self._hurry.wait(retry_delay(failures, _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS))
+            self._wake.wait(retry_delay(failures, _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS))
 
     def _gather(self) -> bool:
-        """Take the next batch; whether it is the last one.
+        """Collect the next batch; return whether it is the last one.
 
-        Rows gather while this thread sleeps: to be woken for each of them would cost their associations more than all
-        the rest of a small C-STORE.
+        This thread sleeps meanwhile: waking it for each row would cost more than the rest of a small C-STORE.
         """
         last = False
         if not self._waiting and not self._ended() and self._stalled_since is None:
-            due = max(self._refused[0].due - time.monotonic(), 0.0) if self._refused else None
+            due = max(self._rejected[0].due - time.monotonic(), 0.0) if self._rejected else None
             try:
-                last = self._take(self._queue.get(timeout=due))
+                last = self._sort(self._queue.get(timeout=due))
             except queue.Empty:
                 return False
             if not last and self._queue.qsize() < _BATCH:
-                self._hurry.wait(_FOLLOW_SECONDS)
-        self._hurry.clear()
+                self._wake.wait(_FOLLOW_SECONDS)
+        self._wake.clear()
         while not last and len(self._waiting) < _BATCH:
             try:
-                last = self._take(self._queue.get_nowait())
+                last = self._sort(self._queue.get_nowait())
             except queue.Empty:
                 break
         return last
 
-    def _take(self, item: _Row | _Close | None) -> bool:
+    def _sort(self, item: _Row | _Close | None) -> bool:
         if isinstance(item, _Close):
             self._closing[item.association_id] = item.ending
         elif item is not None:
@@ -178,7 +177,7 @@ class RowWriter:
         return item is None
 
     def _record(self) -> bool:
-        """Write what waits, then what was refused and is due; ``False``: the ledger takes nothing."""
+        """Write waiting rows, then rejected ones that are due; ``False``: the ledger cannot be written."""
         while self._waiting:
             rows = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
             rows = [row for row in rows if row.durable is None or row.durable.set_running_or_notify_cancel()]
@@ -188,37 +187,37 @@ class RowWriter:
                 continue
             self._waiting.extendleft(row for row in reversed(rows) if row.durable is None)
             if not self._is_sound():
-                LOGGER.warning("%d row(s) not yet written: %s", len(self._waiting), error)
+                LOGGER.warning("%d rows not yet written: %s", len(self._waiting), error)
                 return False
             self._batch = max(len(rows) // 2, 1)
             if len(rows) == 1 and rows[0].durable is None:
-                self._refuse(_Refused(self._waiting.popleft(), 0, 0.0), error)
-        return (self._stalled_since is None or self._is_sound()) and self._record_refused()
+                self._reject(_RejectedRow(self._waiting.popleft(), 0, 0.0), error)
+        return (self._stalled_since is None or self._is_sound()) and self._retry_rejected()
 
-    def _record_refused(self) -> bool:
-        while self._refused and self._refused[0].due <= time.monotonic():
-            refused = self._refused.popleft()
-            error = self._write([refused.row])
+    def _retry_rejected(self) -> bool:
+        while self._rejected and self._rejected[0].due <= time.monotonic():
+            rejected = self._rejected.popleft()
+            error = self._write([rejected.row])
             if error is None:
-                LOGGER.info("%s: row written after %d refusals", refused.row.receipt.path, refused.failures)
+                LOGGER.info("%s: row written after %d failed attempts", rejected.row.receipt.path, rejected.failures)
                 continue
-            self._refuse(refused, error)
+            self._reject(rejected, error)
             if not self._is_sound():
                 return False
         return True
 
-    def _refuse(self, refused: _Refused, error: Exception) -> None:
-        """Set a row aside, in the order in which they are due."""
-        failures = refused.failures + 1
+    def _reject(self, rejected: _RejectedRow, error: Exception) -> None:
+        """Set a rejected row aside until its next attempt."""
+        failures = rejected.failures + 1
         seconds = retry_delay(failures + 1, _FIRST_PAUSE_SECONDS, _LAST_RETRY_SECONDS)
         trace = None if isinstance(error, SQLAlchemyError) else error
-        path = refused.row.receipt.path
-        LOGGER.error("%s: the ledger refuses its row, tried again in %g s: %s", path, seconds, error, exc_info=trace)
-        again = [*self._refused, _Refused(refused.row, failures, time.monotonic() + seconds)]
-        self._refused = deque(sorted(again, key=lambda one: one.due))
+        path = rejected.row.receipt.path
+        LOGGER.error("%s: the ledger rejects its row; next attempt in %g s: %s", path, seconds, error, exc_info=trace)
+        again = [*self._rejected, _RejectedRow(rejected.row, failures, time.monotonic() + seconds)]
+        self._rejected = deque(sorted(again, key=lambda rejected: rejected.due))
 
     def _write(self, rows: list[_Row]) -> Exception | None:
-        """Write rows in one transaction; why not. Whoever waits for one of them gets the answer."""
+        """Write rows in one transaction and resolve their futures; return the error, if any."""
         if not rows:
             return None
         try:
@@ -238,22 +237,22 @@ class RowWriter:
         return None
 
     def _is_sound(self) -> bool:
-        """Whether the ledger takes rows at all."""
+        """Return whether the ledger accepts a test row."""
         try:
             try_row(self._engine)
         except Exception as error:  # noqa: BLE001 - as above
             if self._stalled_since is None:
                 self._stalled_since = time.monotonic()
-                LOGGER.error("the ledger takes no rows: %s", error)  # noqa: TRY400 - no traceback
+                LOGGER.error("the ledger cannot be written: %s", error)  # noqa: TRY400 - no traceback
             return False
         self._stalled_since = None
         return True
 
     def _ended(self) -> set[str]:
-        """Associations to be marked closed: of one whose row is missing, the series is not complete."""
+        """Return ended associations without unwritten rows; the others must not be marked closed yet."""
         if not self._closing:
             return set()
-        behind = [*self._waiting, *(refused.row for refused in self._refused)]
+        behind = [*self._waiting, *(rejected.row for rejected in self._rejected)]
         return self._closing.keys() - {
             row.receipt.association.id for row in behind if row.receipt.association is not None
         }
@@ -264,14 +263,14 @@ class RowWriter:
             return True
         try:
             with begin_immediate(self._engine) as connection:
-                for ending in {self._closing[one] for one in ended}:
-                    ids = [one for one in ended if self._closing[one] == ending]
+                for ending in {self._closing[association_id] for association_id in ended}:
+                    ids = [association_id for association_id in ended if self._closing[association_id] == ending]
                     close_associations(connection, ids, now(), ending)
         except Exception as error:  # noqa: BLE001 - as above
-            LOGGER.warning("%d association(s) not yet marked closed: %s", len(ended), error)
+            LOGGER.warning("%d associations not yet marked closed: %s", len(ended), error)
             return False
-        for one in ended:
-            del self._closing[one]
+        for association_id in ended:
+            del self._closing[association_id]
         return True
 
 
@@ -279,4 +278,4 @@ def _discard(draft: Draft) -> None:
     try:
         draft.discard()
     except OSError as error:
-        LOGGER.warning("%s stays until the next start: %s", draft.name, error)
+        LOGGER.warning("%s is kept until the next start: %s", draft.name, error)

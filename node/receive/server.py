@@ -1,4 +1,4 @@
-"""The connections and associations of one receiver process."""
+"""Accepts the connections of one receiver process and keeps its associations."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from node.tls import ServerTls
 LOGGER = logging.getLogger(__name__)
 
 _WAITING = 64
-"""Connections that have not associated yet, beside the associations; more are closed at once."""
+"""Connections without an association, in addition to the associations; further ones are closed immediately."""
 _FULL_SECONDS = 0.1
-"""Pause when the process can open no more files."""
+"""Pause when the process cannot open more files."""
 _SWITCH_SECONDS = 0.001
-"""How long a thread that could go on waits for one that computes (default 0.005): an association waits a dozen times
-in each C-STORE when a batch of rows is being written."""
+"""Interpreter switch interval (default 0.005): an association waits for it a dozen times in each C-STORE while a batch
+of rows is written."""
 _SILENT_SECONDS = 0.5
-"""An association without a message for so long is between two studies, or forgotten: a stop does not wait for it."""
+"""An association without a message for this long is idle; a forced shutdown does not wait for it."""
 
 
 class Server:
-    """Accepts connections in a thread of its own; each association has another."""
+    """Accepts connections in one thread and serves each association in another."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Server:
         handlers: Handlers,
         tls: ServerTls | None = None,
     ) -> None:
-        """Nothing is accepted before ``start``."""
+        """Connections are accepted after ``start``."""
         self.tls = tls
         self.acse_timeout = acse_timeout
         """ARTIM timer (PS3.8 9.1.4), seconds."""
@@ -60,7 +60,7 @@ class Server:
         self._connected: set[Association] = set()
         self._admitted: dict[str, tuple[int, ...]] = {}
         self._listening = listening
-        self._slots = AssociationSlots(listening.seats)
+        self._slots = AssociationSlots(listening.slots)
         self._rate = RateLimit(self._slots, policy.associations_per_minute)
         self._accepting = True
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -74,11 +74,11 @@ class Server:
         self._thread.start()
 
     def admit(self, association: Association) -> Rejection | None:
-        """Let an association in, or say why not; connections that have not associated do not count."""
+        """Admit an association and take its slots, or return why it is rejected."""
         calling, address = association.calling_ae, association.peer_address
         shown = association.certificate
         if not self._rate.allows(address):
-            return Rejection(2, 3, 1, f"too many associations of {address} within a minute: temporary congestion")
+            return Rejection(2, 3, 1, f"too many associations from {address} within a minute: temporary congestion")
         rejection = self._policy.rejection(
             calling=calling, called=association.called_ae, address=address, certificate=shown
         )
@@ -86,38 +86,41 @@ class Server:
             return rejection
         slots = self._slots.take(self._policy.limits(calling, address, shown))
         if isinstance(slots, str):
-            return Rejection(2, 3, 2, f"no association free for {slots or 'anybody'}: local limit exceeded")
+            whose = f"{slots} has" if slots else "the node has"
+            return Rejection(2, 3, 2, f"{whose} no free association: local limit exceeded")
         association.admission = self._policy.admission(calling, address, shown)
         with self._lock:
             self._admitted[association.id] = slots
         return None
 
-    def leave(self, association: Association, ending: Ending) -> None:
-        """An association ended, its connection perhaps not yet."""
+    def association_ended(self, association: Association, ending: Ending) -> None:
+        """Free the slots of an association; its connection may still be open."""
         with self._lock:
             slots = self._admitted.pop(association.id, None)
         if slots is not None:
             self._slots.give_back(slots)
             self.handlers.closed(association, ending)
 
-    def gone(self, association: Association) -> None:
-        """A connection is closed."""
+    def connection_closed(self, association: Association) -> None:
+        """Remove a closed connection."""
         with self._lock:
             self._connected.discard(association)
 
-    def finish(self, hurry: threading.Event, grace_seconds: float) -> None:
-        """Accept nothing more, and return when the last association has ended.
+    def drain(self, forced: threading.Event, grace_seconds: float) -> None:
+        """Accept nothing more and return when the last association has ended.
 
-        From the moment when ``hurry`` is set only associations that are sending are waited for, and not longer than
-        the grace. What is left then is aborted; what it was sending is not acknowledged.
+        Once ``forced`` is set, only active transfers are waited for, at most for the grace period. Remaining
+        associations are aborted, and an instance that is being sent is not acknowledged.
         """
         self._accepting = False
         os.eventfd_write(self._wake, 1)
         self._thread.join()
         os.close(self._wake)
         self._listening.socket.close()
-        _wait(lambda: bool(self._connections()) and not hurry.is_set(), None)
-        _wait(lambda: any(c.is_busy or c.silent_seconds < _SILENT_SECONDS for c in self._connections()), grace_seconds)
+        _wait_while(lambda: bool(self._connections()) and not forced.is_set(), None)
+        _wait_while(
+            lambda: any(c.is_busy or c.silent_seconds < _SILENT_SECONDS for c in self._connections()), grace_seconds
+        )
         self.stopping = True
         remaining = self._connections()
         with ThreadPoolExecutor(max_workers=len(remaining) + 1) as pool:
@@ -128,14 +131,14 @@ class Server:
             return list(self._connected)
 
     def _run(self) -> None:
-        events = select.poll()  # not select(): more than 1024 descriptors may be open
+        events = select.poll()  # select() is limited to 1024 descriptors
         events.register(self._listening.socket, select.POLLIN)
         events.register(self._wake, select.POLLIN)
         while self._accepting:
             events.poll()
             try:
                 connection, address = self._listening.socket.accept()
-            except BlockingIOError:  # a sibling was faster, or we are to end
+            except BlockingIOError:  # another receiver process accepted it, or the server drains
                 continue
             except OSError as error:
                 LOGGER.warning("a connection could not be accepted: %s", error)
@@ -143,7 +146,7 @@ class Server:
                 continue
             try:
                 self._open(connection, str(address[0]))
-            except (OSError, RuntimeError) as error:  # the peer is gone already, or no thread can be started
+            except (OSError, RuntimeError) as error:  # the peer has closed it, or no thread can be started
                 LOGGER.warning("connection from %s closed: %s", address[0], error)
                 connection.close()
 
@@ -151,7 +154,7 @@ class Server:
         with self._lock:
             too_many = len(self._connected) >= self._policy.max_associations + _WAITING
         if too_many:
-            LOGGER.warning("connection from %s closed: too many connections that do not associate", address)
+            LOGGER.warning("connection from %s closed: too many connections without an association", address)
             connection.close()
             return
         association = Association(self, connection, address)
@@ -160,12 +163,12 @@ class Server:
         try:
             association.start()
         except RuntimeError:
-            self.gone(association)
+            self.connection_closed(association)
             raise
 
 
-def _wait(condition: Callable[[], bool], seconds: float | None) -> None:
-    """While a condition holds, at most so long."""
+def _wait_while(condition: Callable[[], bool], seconds: float | None) -> None:
+    """Wait while a condition is true, at most this long."""
     deadline = None if seconds is None else time.monotonic() + seconds
     while condition() and (deadline is None or time.monotonic() < deadline):
         time.sleep(0.02)

@@ -1,13 +1,13 @@
-"""Statuses (PS3.4 table B.2-1 and F.7.2, PS3.7 annex C) that the receiver answers, as data."""
+"""Status codes of the receiver's responses (PS3.4 table B.2-1 and F.7.2, PS3.7 annex C)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 SUCCESS = 0x0000
-"""The file of the instance is durable, and so is that its row will be written."""
+"""The file of the instance is durable, and its row is written or will provably be written."""
 PROCESSING_FAILURE = 0x0110
-"""A fault of the node itself; the sender may try again (PS3.7 C.5.19)."""
+"""The node failed; the sender may try again (PS3.7 C.5.19)."""
 INVALID_ATTRIBUTE_VALUE = 0x0106
 """PS3.7 C.5.8."""
 DUPLICATE_INSTANCE = 0x0111
@@ -23,34 +23,34 @@ MISSING_ATTRIBUTE = 0x0120
 NO_SUCH_ACTION = 0x0123
 """PS3.7 C.5.16."""
 NOT_AUTHORIZED = 0x0124
-"""The object is another device's (N-SET: PS3.7 10.1.3.1.9)."""
+"""The object belongs to another device (N-SET: PS3.7 10.1.3.1.9)."""
 NO_LONGER_UPDATED = 0xA710
-"""Error ID (0000,0903) beside a processing failure: the procedure step is final (PS3.4 F.7.2.2.2)."""
+"""Error ID (0000,0903) of a processing failure: the procedure step is final (PS3.4 F.7.2.2.2)."""
 SOP_CLASS_NOT_SUPPORTED = 0x0122
-"""The request names another class than its presentation context (PS3.7 C.5.20)."""
+"""The SOP Class of the request differs from that of its presentation context (PS3.7 C.5.20)."""
 UNRECOGNISED_OPERATION = 0x0211
-"""No service of this node (PS3.7 C.5.24)."""
+"""The node does not provide this service (PS3.7 C.5.24)."""
 OUT_OF_RESOURCES = 0xA700
-"""Disk or ledger cannot take it now; the sender should try again."""
+"""Disk or ledger cannot store the instance now; the sender should try again."""
 DOES_NOT_MATCH_SOP_CLASS = 0xA900
-"""The data set is of another class than the request says."""
+"""The SOP Class of the data set differs from the request."""
 CANNOT_UNDERSTAND = 0xC000
-"""No data set, or one that cannot be read to its end."""
+"""The data set is missing or malformed."""
 UID_UNUSABLE = 0xC001
-"""A UID of the request or of the data set is missing or has not the form of PS3.5 9.1."""
+"""A UID of the request or of the data set is missing or invalid (PS3.5 9.1)."""
 INSTANCE_MISMATCH = 0xC002
-"""The data set is another instance than the request says."""
+"""The SOP Instance of the data set differs from the request."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A failure status with the reason for the person at the sender."""
+    """A failure status with the reason for the sender's operator."""
 
     status: int
     comment: str
     """Error Comment (0000,0902), LO: at most 64 characters of the default repertoire."""
 
     def __post_init__(self) -> None:
-        """Cut and clean the comment: it may quote what the sender sent."""
+        """Truncate and clean the comment, which may quote the sender's data."""
         clean = "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in self.comment)
         object.__setattr__(self, "comment", clean[:64])

@@ -1,4 +1,4 @@
-"""The Storage SCP: from a C-STORE request to a durable file whose row follows, or to the reason why not."""
+"""The Storage SCP: stores the data set of a C-STORE request durably or returns a refusal."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from node.errors import InputError, LedgerError
 from node.ledger.associations import OpenAssociation
 from node.ledger.engine import now
 from node.ledger.instances import Receipt
+from node.receive.association_info import AssociationInfo
 from node.receive.dataset_identity import DatasetIdentity, identity_of_file
 from node.receive.element_walk import WINDOW
 from node.receive.messages import StoreRequest
@@ -31,19 +31,16 @@ from node.receive.status import (
 )
 from node.spool import Draft, Spool, StoredFile, is_uid
 
-if TYPE_CHECKING:
-    from node.receive.association import Association
-
 LOGGER = logging.getLogger(__name__)
 
 _SPACE_CHECKED_EVERY = 1 << 23
-"""Bytes of one instance after which the free space is looked at again: 64 associations pass the limit by 512 MiB."""
+"""Bytes of one instance between two checks of the free space: 64 associations exceed the limit by at most 512 MiB."""
 _SPACE_HOLDS_SECONDS = 0.1
-"""How long instances may begin on the strength of one look at the free space: no disk takes 512 MiB in that time."""
+"""How long a check of the free space is valid for new instances: no disk writes 512 MiB in that time."""
 
 
 class Storage:
-    """Keeps what is sent. One for all associations; their threads call it at the same time."""
+    """Stores received instances. One object for all associations; thread-safe."""
 
     def __init__(
         self, *, spool: Spool, row_writer: RowWriter, quota: Quota, policy: Policy, title: str, min_free_gib: float
@@ -61,7 +58,7 @@ class Storage:
         return Incoming(self, self._spool, request)
 
     def header(self, request: StoreRequest) -> bytes:
-        """What stands before the data set in the file."""
+        """Encode preamble and File Meta Information of the file."""
         return file_header(
             sop_class_uid=request.sop_class_uid,
             sop_instance_uid=request.sop_instance_uid,
@@ -70,56 +67,60 @@ class Storage:
             receiver=self._title,
         )
 
-    def no_room(self, association: Association) -> Refusal | None:
-        """Whether an image of this peer cannot be taken now, whatever it is."""
+    def capacity_refusal(self, association: AssociationInfo) -> Refusal | None:
+        """Return a refusal if no instance from this caller can be accepted now."""
         if not self._row_writer.has_room():
-            return Refusal(OUT_OF_RESOURCES, "ledger cannot be written now; send again")
+            return Refusal(OUT_OF_RESOURCES, "ledger cannot be written; send again later")
         caller = self._policy.caller(association.calling_ae, association.peer_address, association.certificate)
         over = self._quota.exceeded(caller.title, caller.quota_gib) if caller is not None else None
         if over is None and time.monotonic() - self._space_seen_at > _SPACE_HOLDS_SECONDS:
-            return self.no_space()
+            return self.space_refusal()
         return over
 
-    def no_space(self) -> Refusal | None:
-        """Whether the disk is too full for another byte."""
+    def space_refusal(self) -> Refusal | None:
+        """Return a refusal if the free space is below the limit."""
         space = self._spool.space()
         if space.is_below(self._min_free_gib):
-            return Refusal(OUT_OF_RESOURCES, f"disk: {space.free_gib:.2f} GiB free, limit {self._min_free_gib:g} GiB")
+            return Refusal(
+                OUT_OF_RESOURCES, f"disk full: {space.free_gib:.2f} GiB free, limit {self._min_free_gib:g} GiB"
+            )
         self._space_seen_at = time.monotonic()
         return None
 
-    def record(self, request: StoreRequest, head: DatasetIdentity, kept: StoredFile, draft: Draft) -> Refusal | None:
-        """See to the row of a kept file. A file that is new has its row soon, and a second name until then."""
+    def record(
+        self, request: StoreRequest, identity: DatasetIdentity, stored: StoredFile, draft: Draft
+    ) -> Refusal | None:
+        """Record a stored file. A new file gets its row asynchronously and keeps its temporary link until then."""
         receipt = Receipt(
-            sop_instance_uid=head.sop_instance_uid,
-            sop_class_uid=head.sop_class_uid,
+            sop_instance_uid=identity.sop_instance_uid,
+            sop_class_uid=identity.sop_class_uid,
             transfer_syntax_uid=request.transfer_syntax_uid,
-            study_instance_uid=head.study_instance_uid,
-            series_instance_uid=head.series_instance_uid,
-            modality=head.modality,
-            path=kept.path,
-            digest=kept.digest,
-            size=kept.size,
-            conflict=kept.status == "conflict",
-            association=self._opened(request.association),
+            study_instance_uid=identity.study_instance_uid,
+            series_instance_uid=identity.series_instance_uid,
+            modality=identity.modality,
+            path=stored.path,
+            digest=stored.digest,
+            size=stored.size,
+            conflict=stored.status == "conflict",
+            association=self._open_association(request.association),
             received_at=now(),
         )
-        if kept.status != "same":
-            self._quota.add(request.association.calling_ae, kept.size)
-            self._row_writer.follow(receipt, draft)
+        if stored.status != "same":
+            self._quota.add(request.association.calling_ae, stored.size)
+            self._row_writer.record_soon(receipt, draft)
             return None
-        # Retention may be forgetting the file that was there: its row is written now, and then looked after.
+        # Retention may be purging the existing file: write the row first, then check that the file is still there.
         draft.discard()
         try:
             self._row_writer.record(receipt)
         except LedgerError as error:
-            LOGGER.error("%s: %s", head.sop_instance_uid, error)  # noqa: TRY400 - no traceback
-            return Refusal(OUT_OF_RESOURCES, "ledger cannot be written now; send again")
-        if not self._spool.absolute(kept.path).exists():
-            return Refusal(OUT_OF_RESOURCES, "the image was just being forgotten; send again")
+            LOGGER.error("%s: %s", identity.sop_instance_uid, error)  # noqa: TRY400 - no traceback
+            return Refusal(OUT_OF_RESOURCES, "ledger cannot be written; send again later")
+        if not self._spool.absolute(stored.path).exists():
+            return Refusal(OUT_OF_RESOURCES, "image is being purged; send it again")
         return None
 
-    def _opened(self, association: Association) -> OpenAssociation:
+    def _open_association(self, association: AssociationInfo) -> OpenAssociation:
         return OpenAssociation(
             id=association.id,
             receiver=self._spool.writer,
@@ -132,11 +133,11 @@ class Storage:
 
 
 class Incoming:
-    """One instance on its way into the spool, a fragment at a time: memory does not grow with it.
+    """One instance being received, a fragment at a time with constant memory.
 
-    The same data set again changes nothing. Another data set under the same SOP Instance UID is kept beside the
-    first, which stays as it is, and both senders get Success: the node lost nothing, the operator sees the
-    conflict, and no warning status of PS3.4 B.2.3 means this (senders take a warning for a failure).
+    An identical data set changes nothing. A different data set with the same SOP Instance UID is stored next to the
+    first one as a conflict that the operator sees. The sender gets Success: nothing is lost, and no warning status of
+    PS3.4 B.2.3 means this (senders treat a warning as failure).
     """
 
     def __init__(self, storage: Storage, spool: Spool, request: StoreRequest) -> None:
@@ -147,14 +148,14 @@ class Incoming:
         self._header = b""
         """Written with the first bytes of the data set."""
         self._beginning = b""
-        """Of the data set: most of what is to be known of it."""
+        """First bytes of the data set; usually all that identifies it."""
         self._space_checked_at = 0
-        self._refusal = storage.no_room(request.association) or check_request(request)
+        self._refusal = storage.capacity_refusal(request.association) or check_request(request)
         if self._refusal is None:
             self._begin()
 
     def write(self, parts: Sequence[bytes | memoryview]) -> None:
-        """Append parts of the data set; after a refusal only its beginning is kept, to know what it was."""
+        """Append parts of the data set; after a refusal only keep its beginning for identification."""
         if self._draft is None:
             if len(self._beginning) < WINDOW:
                 self._beginning = b"".join((self._beginning, *parts))[:WINDOW]
@@ -165,20 +166,20 @@ class Incoming:
         try:
             self._draft.write(parts)
         except OSError as error:
-            self._refuse(self._disk(error))
+            self._refuse(self._disk_refusal(error))
             return
         if self._draft.size - self._space_checked_at >= _SPACE_CHECKED_EVERY:
             self._space_checked_at = self._draft.size
-            self._refuse(self._storage.no_space())
+            self._refuse(self._storage.space_refusal())
 
     def finish(self) -> Refusal | None:
-        """The data set is complete: keep it; ``None`` when its file is durable and its row is seen to."""
+        """Store the complete data set; ``None`` when its file is durable and its row is written or queued."""
         if self._draft is not None and not self._draft.size:
-            self.write(())  # it is empty, and the header was to go with its first bytes
+            self.write(())  # an empty data set: the header is still to be written
         if self._draft is None:
             return self._refusal
         try:
-            head = identity_of_file(
+            identity = identity_of_file(
                 self._draft.descriptor,
                 len(self._header),
                 self._draft.size,
@@ -187,31 +188,31 @@ class Incoming:
             )
         except InputError as error:
             return self._refuse(Refusal(CANNOT_UNDERSTAND, str(error)))
-        refusal = self._refuse(check(self._request, head))
+        refusal = self._refuse(check_identity(self._request, identity))
         if refusal is not None:
             return refusal
         try:
-            kept = self._spool.keep(
-                head.study_instance_uid, head.series_instance_uid, head.sop_instance_uid, self._draft
+            stored = self._spool.keep(
+                identity.study_instance_uid, identity.series_instance_uid, identity.sop_instance_uid, self._draft
             )
         except OSError as error:
-            return self._refuse(self._disk(error))
+            return self._refuse(self._disk_refusal(error))
         draft, self._draft = self._draft, None
-        return self._storage.record(self._request, head, kept, draft)
+        return self._storage.record(self._request, identity, stored, draft)
 
     def discard(self) -> None:
-        """The sender stopped in the middle: nothing stays."""
+        """Delete the incomplete file."""
         if self._draft is not None:
             self._beginning = self._read_beginning(self._draft)
             self._draft.discard()
             self._draft = None
 
     def beginning(self) -> bytes:
-        """The first bytes of the data set; they say what it was when it is not kept."""
+        """Return the first bytes of the data set, which identify an instance that is not stored."""
         return self._beginning if self._draft is None else self._read_beginning(self._draft)
 
     def _read_beginning(self, draft: Draft) -> bytes:
-        """From the file: the first part may have been short."""
+        """Read the beginning from the file, because the first part may have been short."""
         try:
             return os.pread(draft.descriptor, WINDOW, len(self._header)) or self._beginning
         except OSError:
@@ -222,7 +223,7 @@ class Incoming:
             self._draft = self._spool.draft()
             self._header = self._storage.header(self._request)
         except OSError as error:
-            self._refuse(self._disk(error))
+            self._refuse(self._disk_refusal(error))
 
     def _refuse(self, refusal: Refusal | None) -> Refusal | None:
         if refusal is not None:
@@ -230,40 +231,40 @@ class Incoming:
             self.discard()
         return refusal
 
-    def _disk(self, error: OSError) -> Refusal:
+    def _disk_refusal(self, error: OSError) -> Refusal:
         LOGGER.error("%s could not be written: %s", self._request.sop_instance_uid, error)
         return Refusal(OUT_OF_RESOURCES, f"disk: {errno.errorcode.get(error.errno or 0, 'error')}: {error.strerror}")
 
 
 def check_request(request: StoreRequest) -> Refusal | None:
-    """Whether the request has usable UIDs and fits its presentation context."""
+    """Return a refusal if the request has unusable UIDs or does not fit its presentation context."""
     for name, uid in (
         ("Affected SOP Class UID", request.sop_class_uid),
         ("Affected SOP Instance UID", request.sop_instance_uid),
     ):
         if not is_uid(uid):
-            return _unusable(name, uid)
+            return _unusable_uid(name, uid)
     if request.sop_class_uid != request.context_class_uid:
-        return Refusal(SOP_CLASS_NOT_SUPPORTED, "SOP class is not the one of the presentation context")
+        return Refusal(SOP_CLASS_NOT_SUPPORTED, "SOP Class differs from that of the presentation context")
     return None
 
 
-def check(request: StoreRequest, head: DatasetIdentity) -> Refusal | None:
-    """Whether request and data set speak of the same instance, with usable UIDs."""
+def check_identity(request: StoreRequest, identity: DatasetIdentity) -> Refusal | None:
+    """Return a refusal if the data set has unusable UIDs or is not the requested instance."""
     for name, uid in (
-        ("SOPClassUID", head.sop_class_uid),
-        ("SOPInstanceUID", head.sop_instance_uid),
-        ("StudyInstanceUID", head.study_instance_uid),
-        ("SeriesInstanceUID", head.series_instance_uid),
+        ("SOPClassUID", identity.sop_class_uid),
+        ("SOPInstanceUID", identity.sop_instance_uid),
+        ("StudyInstanceUID", identity.study_instance_uid),
+        ("SeriesInstanceUID", identity.series_instance_uid),
     ):
         if not is_uid(uid):
-            return _unusable(name, uid)
-    if request.sop_class_uid != head.sop_class_uid:
+            return _unusable_uid(name, uid)
+    if request.sop_class_uid != identity.sop_class_uid:
         return Refusal(DOES_NOT_MATCH_SOP_CLASS, "SOPClassUID of the data set differs from the request")
-    if request.sop_instance_uid != head.sop_instance_uid:
+    if request.sop_instance_uid != identity.sop_instance_uid:
         return Refusal(INSTANCE_MISMATCH, "SOPInstanceUID of the data set differs from the request")
     return None
 
 
-def _unusable(name: str, uid: str) -> Refusal:
-    return Refusal(UID_UNUSABLE, f"{name} {'missing' if not uid else f'not a UID: {uid}'}")
+def _unusable_uid(name: str, uid: str) -> Refusal:
+    return Refusal(UID_UNUSABLE, f"{name} {'missing' if not uid else f'invalid: {uid}'}")

@@ -6,16 +6,17 @@ Layout, every path relative to that folder::
     conflicts/STUDY/SERIES/SOP.DIGEST.dcm     the same SOP Instance UID with other bytes
     results/JOB/SOP.dcm                       encoded results
     work/JOB/                                 handover between the stages of a job
-    temporary/WRITER/                         being written by one process, which holds a lock on this folder, or
-                                              written, as a second name of a file whose row is not yet in the ledger
+    temporary/WRITER/                         files that one process, which locks this folder, is writing, and second
+                                              links of files whose row is not yet in the ledger
 
 Guarantee: when ``keep`` or ``keep_result`` returns, the file and every folder above it survive a power cut, provided
-that the file system honours fsync. Whoever is killed before leaves at most a temporary, never a partial file under
-a final name. Limit: hard links and one file system are needed (ext4, XFS, Btrfs, ZFS; not SMB).
+that the file system honours fsync. A process that is killed earlier leaves at most a temporary file, never a partial
+file under a final name. Limit: hard links on one file system are needed (ext4, XFS, Btrfs, ZFS; not SMB).
 """
 
 from node.spool.digest import digest_of
 from node.spool.files import Draft, dataset_offset, sync_folder
-from node.spool.spool import Spool, StoredFile, is_uid
+from node.spool.spool import Spool, StoredFile
+from node.spool.uid import is_uid
 
 __all__ = ["Draft", "Spool", "StoredFile", "dataset_offset", "digest_of", "is_uid", "sync_folder"]

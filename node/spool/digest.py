@@ -1,8 +1,7 @@
-"""The digests by which the ledger knows files: ``blake3:`` and 64 hexadecimal digits, as ``b3sum`` says them.
+"""Digests of files in the ledger: ``blake3:`` and 64 hexadecimal digits, as ``b3sum`` prints them.
 
-BLAKE3 is as safe as SHA-256 and takes half of its time, less where the processor has no SHA instructions. Older
-versions calculated SHA-256 and wrote it without a name; ``digest_of`` still does where it is to be compared with such
-a one.
+BLAKE3 is as safe as SHA-256 and takes at most half of its time. Older versions recorded SHA-256 without a name;
+``digest_of`` computes it for comparison with such a digest.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ _BLOCK = 1 << 20
 
 
 def written(digest: blake3) -> str:
-    """A digest as it stands in the ledger."""
+    """Return a digest in the form of the ledger."""
     return _NAME + digest.hexdigest()
 
 
 def digest_of(file: BufferedIOBase, like: str = _NAME) -> str:
-    """The digest of a file, read to its end, in the algorithm of another digest."""
+    """Compute the digest of a file with the algorithm of ``like``."""
     if not like.startswith(_NAME):
         return hashlib.file_digest(file, "sha256").hexdigest()
     digest = blake3()

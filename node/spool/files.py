@@ -1,4 +1,4 @@
-"""One file or folder: a draft that grows, locks, syncing, and what two files of one instance have in common."""
+"""Drafts, folder locks, syncing and comparison of data sets: operations on one file or folder."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _BLOCK = 1 << 20
 
 
 class Draft:
-    """A temporary that grows. It keeps its name when ``Spool.keep`` gave the file another one, until ``discard``."""
+    """A temporary file being written. Its name remains after ``Spool.keep`` links the file, until ``discard``."""
 
     def __init__(self, name: str, descriptor: int) -> None:
-        """``name``: absolute, a string because paths take longer to make than files."""
+        """``name``: absolute; a string, because creating a ``Path`` takes longer than creating a file."""
         self.name = name
         self.descriptor = descriptor
         """Open for reading and writing."""
@@ -31,12 +31,12 @@ class Draft:
 
     @property
     def path(self) -> Path:
-        """Its temporary name."""
+        """The temporary name."""
         return Path(self.name)
 
     @property
     def digest(self) -> str:
-        """Of what was written so far."""
+        """Digest of the bytes written so far."""
         return written(self._digest)
 
     def write(self, parts: Sequence[bytes | memoryview]) -> None:
@@ -46,26 +46,26 @@ class Draft:
             self._digest.update(part)
             end += len(part)
         self.size += os.writev(self.descriptor, parts)
-        if self.size < end:  # the disk took a part of it: it says why, or takes the rest
+        if self.size < end:  # a partial write: the next one continues or raises
             rest = memoryview(b"".join(parts))
             while self.size < end:
                 self.size += os.write(self.descriptor, rest[self.size - end :])
 
     def close(self) -> None:
-        """Nothing more is written or read; again does no harm."""
+        """Close the file; may be called twice."""
         if self._open:
             self._open = False
             os.close(self.descriptor)
 
     def discard(self) -> None:
-        """Close it and take the temporary name away; again does no harm."""
+        """Close the file and delete its temporary name; may be called twice."""
         self.close()
         with suppress(FileNotFoundError):
-            os.unlink(self.name)  # noqa: PTH108 - no path, see above
+            os.unlink(self.name)  # noqa: PTH108 - a string, see __init__
 
 
 def locked(folder: Path) -> int | None:
-    """A descriptor that holds the lock of a folder; ``None`` when its writer is alive, or the folder is gone."""
+    """Lock a folder and return the descriptor; ``None`` when its writer is alive or the folder does not exist."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -79,7 +79,7 @@ def locked(folder: Path) -> int | None:
 
 
 def new_locked(below: Path) -> tuple[Path, int]:
-    """A new folder of this process and the descriptor that holds its lock; another one when a sweep came in between."""
+    """Create and lock a folder of this process; return it and the descriptor. Retries if a sweep removed it."""
     while True:
         folder = below / f"{os.getpid()}-{uuid.uuid4().hex}"
         folder.mkdir()
@@ -91,7 +91,7 @@ def new_locked(below: Path) -> tuple[Path, int]:
 
 
 def sync_folder(folder: str | Path) -> None:
-    """Make what was linked, renamed or made in ``folder`` survive a power cut."""
+    """Make links, renames and new files in ``folder`` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -100,22 +100,22 @@ def sync_folder(folder: str | Path) -> None:
 
 
 def dataset_offset(path: Path) -> int:
-    """Where the data set begins: behind preamble, prefix and File Meta Information (PS3.10 7.1).
+    """Return where the data set begins, after preamble, prefix and File Meta Information (PS3.10 7.1).
 
-    Raises ``InputError`` when the file has no File Meta Information Group Length, which all our files have.
+    Raises ``InputError`` when the file has no File Meta Information Group Length, which this node always writes.
     """
     with path.open("rb") as file:
         head = file.read(144)
     if len(head) < 144 or head[128:132] != b"DICM" or head[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
-        raise InputError(f"{path}: no DICOM file with File Meta Information; it was not written by this node")
+        raise InputError(f"{path}: not a DICOM file written by this node (File Meta Information expected)")
     return 144 + int.from_bytes(head[140:144], "little")
 
 
-def same_dataset(one: Path, other: Path) -> bool:
-    """Whether two Part 10 files hold the same data set, byte for byte; their File Meta Information may differ."""
-    with one.open("rb") as first, other.open("rb") as second:
-        first.seek(dataset_offset(one))
-        second.seek(dataset_offset(other))
+def same_dataset(path: Path, other_path: Path) -> bool:
+    """Return whether two Part 10 files have identical data sets; their File Meta Information may differ."""
+    with path.open("rb") as first, other_path.open("rb") as second:
+        first.seek(dataset_offset(path))
+        second.seek(dataset_offset(other_path))
         while True:
             block = first.read(_BLOCK)
             if block != second.read(_BLOCK):

@@ -141,7 +141,7 @@ def test_one_row_that_the_ledger_refuses_holds_up_no_other_and_is_tried_again(
         until(lambda: rows.closed() == {"a 1.2.3"})  # the series with a missing row is not complete
         assert rows.row_writer.has_room()
         assert rows.spool.without_row(0.0) == 1
-        assert "the ledger refuses its row" in caplog.text
+        assert "the ledger rejects its row" in caplog.text
         rows.row_writer.record(receipts[0])
         more = rows.follow(3, "1.2.9")
         until(lambda: rows.written() == wanted | {receipt.sop_instance_uid for receipt in more})

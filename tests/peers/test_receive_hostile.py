@@ -227,7 +227,7 @@ def test_a_fault_of_the_node_is_answered_and_leaves_no_temporary(
 def test_a_ledger_that_is_away_stops_nobody_until_too_many_rows_wait(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(row_writer, "ROWS_BEHIND", 5)
+    monkeypatch.setattr(row_writer, "MOST_UNWRITTEN_ROWS", 5)
     images = ct_series(8, 16)
     with begin_immediate(node.engine) as connection_:
         connection_.execute(sa.text("ALTER TABLE instance RENAME TO gone"))
@@ -235,7 +235,7 @@ def test_a_ledger_that_is_away_stops_nobody_until_too_many_rows_wait(
     statuses = [send_dataset(sender, dataset).Status for dataset in images]
     assert statuses == [0x0000] * 5 + [0xA700] * 3
     refused = send_dataset(sender, images[0])
-    assert (refused.Status, refused.ErrorComment) == (0xA700, "ledger cannot be written now; send again")
+    assert (refused.Status, refused.ErrorComment) == (0xA700, "ledger cannot be written; send again later")
     with begin_immediate(node.engine) as connection_:
         connection_.execute(sa.text("ALTER TABLE gone RENAME TO instance"))
     until(lambda: len(node.rows(instance)) == 5)

@@ -52,7 +52,7 @@ class Rows:
                     conflict=False, association=sender, received_at=time.time(),
                 )
             )  # fmt: skip
-            self.row_writer.follow(receipts[-1], draft)
+            self.row_writer.record_soon(receipts[-1], draft)
         return receipts
 
     def written(self) -> set[str]:

@@ -88,7 +88,7 @@ def test_a_reload_takes_the_configuration_and_keeps_the_main_process(manager: Sy
     before = manager.shows(UNIT, "MainPID")
     manager.ctl("reload", UNIT)
     assert manager.shows(UNIT, "MainPID") == before
-    _until_logged(manager, "configuration read again")
+    _until_logged(manager, "configuration reloaded")
     manager.until(UNIT, "StatusText", "receiving")
     real_peers.dcmtk("echoscu", "-aec", "AINODE", "127.0.0.1", port)
 

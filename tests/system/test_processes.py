@@ -132,7 +132,7 @@ def test_a_faulty_configuration_is_refused_with_its_key_and_the_old_one_stays(su
         supervised.configure(fault)
         supervised.process.send_signal(signal.SIGHUP)
         supervised.wait_for(words)
-    assert supervised.log().count("configuration refused, the old one stays in force") == 3
+    assert supervised.log().count("new configuration rejected, the old one stays in force") == 3
     before[0].kill()  # its successor still gets the text that was good
     supervised.wait_for("receiver ready", 2)
     (sender,) = accepted(supervised, 1)

@@ -120,7 +120,7 @@ def test_files_without_a_row_are_recorded_at_start_up_and_temporaries_swept(
     stray = node.spool.folder / "incoming" / "1.2" / "3.4" / "5.6.dcm"
     stray.write_bytes(b"no DICOM at all")
     process.start()
-    until(lambda: "has no row and cannot be read" in process.log() and node.rows(conflict))
+    until(lambda: "has no ledger row and cannot be read" in process.log() and node.rows(conflict))
     after = [sorted(node.rows(table)) for table in tables]
 
     def keys(rows: list[list[sa.Row[tuple[object, ...]]]]) -> list[list[tuple[object, ...]]]:
@@ -132,7 +132,7 @@ def test_files_without_a_row_are_recorded_at_start_up_and_temporaries_swept(
     assert [row.closed_at is not None for row in node.rows(association)] == [True]
     assert not (node.spool.folder / "temporary" / "left").exists()
     assert stray.read_bytes() == b"no DICOM at all"
-    assert "5.6.dcm has no row and cannot be read" in process.log()
+    assert "5.6.dcm has no ledger row and cannot be read" in process.log()
     assert process.stop() == 0
 
 

@@ -29,7 +29,7 @@ def test_a_caller_over_its_quota_is_refused_and_the_others_are_not(tmp_path: Pat
         a, b = associate(node, CT, calling="A"), associate(node, CT, calling="B")
         answers = [send_dataset(a, dataset) for dataset in images[:3]]
         assert [answer.Status for answer in answers] == [0x0000, 0x0000, OUT_OF_RESOURCES]
-        assert answers[2].ErrorComment == "quota of 0.000186265 GiB is used up"
+        assert answers[2].ErrorComment == "quota of 0.000186265 GiB exceeded"
         assert send_dataset(b, images[3]).Status == 0x0000
         a.release()
         b.release()

@@ -94,7 +94,7 @@ def test_what_comes_in_small_pieces_is_handed_over_in_one() -> None:
         sender = threading.Thread(target=lambda: [peer.sendall(piece) for piece in split(pdu(4, sent), 500)])
         sender.start()
         assert stream.header(idle=5.0, whole=5.0) == (4, len(sent))
-        assert bytes(stream.part(len(sent))) == sent
+        assert bytes(stream.read_part(len(sent))) == sent
         sender.join()
         stream.close()
 

@@ -83,7 +83,7 @@ def test_a_quota_that_is_used_up_in_the_middle_makes_the_outcome_partial(tmp_pat
         assert routed(node, 60.0) == 0
         (row,) = node.rows(series)
         assert [doubt["about"] for doubt in row.doubts] == [
-            f"{refused} image(s) of PEER refused with status A700: quota of 8e-06 GiB is used up"
+            f"{refused} image(s) of PEER refused with status A700: quota of 8e-06 GiB exceeded"
         ]
         assert 290.0 < row.doubts[0]["until"] - now() < 301.0
         assert routed(node, 310.0) == 1
@@ -178,7 +178,7 @@ def test_many_refusals_are_one_line_of_log(node: Node, caplog: pytest.LogCapture
         until(lambda: "refused with status" in caplog.text)
     lines = [record.getMessage() for record in caplog.records if "refused with status" in record.getMessage()]
     assert len(lines) == 1
-    assert lines[0].startswith(f"28 image(s) of series {images[0].SeriesInstanceUID} from PEER at 127.0.0.1 refused")
+    assert lines[0].startswith(f"28 images of series {images[0].SeriesInstanceUID} from PEER at 127.0.0.1 refused")
 
 
 def broken_off(node: Node, images: Sequence[Dataset], after: bytes) -> None:

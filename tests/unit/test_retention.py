@@ -129,7 +129,7 @@ def test_results_go_with_their_study(node: Node, study: str):
 
 
 def test_an_interrupted_look_is_finished_by_the_next(node: Node, study: str):
-    node.spool.delete([node.rows(instance)[0].path])
+    node.spool.purge([node.rows(instance)[0].path])
     assert retention(node).step(now() + MONTH) == [study]
     assert node.rows(event) == []
 

@@ -83,9 +83,9 @@ def test_eight_writers_of_one_instance_end_with_one_file_and_its_conflict(spool:
 def test_what_is_no_uid_never_becomes_a_path(spool: Spool, uid: str) -> None:
     assert not is_uid(uid)
     for uids in ((uid, "1", "2"), ("1", uid, "2"), ("1", "2", uid)):
-        with pytest.raises(InputError, match="is no UID"):
+        with pytest.raises(InputError, match="is not a UID"):
             spool.keep(*uids, [part10(b"")])
-    with pytest.raises(InputError, match="is no UID"):
+    with pytest.raises(InputError, match="is not a UID"):
         spool.keep_result("job", uid, b"")
     assert everything(spool) == []
 

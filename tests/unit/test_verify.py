@@ -116,7 +116,7 @@ def test_an_image_that_was_lost_and_came_again_from_another_sender_is_as_recorde
 
 def test_a_study_whose_folder_is_gone_is_missing_as_a_whole(full: Node) -> None:
     paths = [row.path for table in (instance, conflict) for row in full.rows(table)]
-    full.spool.delete(paths)
+    full.spool.purge(paths)
     assert look(full).missing == tuple(sorted(paths))
 
 
@@ -138,7 +138,7 @@ class Forgetting(Spool):
     def files(self, folder: str) -> list[str]:
         with begin_immediate(open_ledger(ledger_url("", self.folder))) as connection:
             for table in (instance, conflict):
-                self.delete(connection.scalars(sa.select(table.c.path)).all())
+                self.purge(connection.scalars(sa.select(table.c.path)).all())
                 connection.execute(sa.delete(table))
         return super().files(folder)
 
