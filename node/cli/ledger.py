@@ -18,6 +18,7 @@ from node.errors import LedgerError
 @click.option("--studies", default=20, show_default=True, help="Number of latest studies to list.")
 def status(*, config_path: Path, as_json: bool, studies: int) -> None:
     """Show counts, waiting and failed work, and the latest studies."""
+    from node.ledger import ACTIVE
     from node.operate.explain import clock
     from node.operate.status import status as read
     from node.service import open_storage
@@ -49,7 +50,7 @@ def status(*, config_path: Path, as_json: bool, studies: int) -> None:
         click.echo(f"\n{clock(study['last_at'])}  {study['study_instance_uid']}")
         click.echo(f"  {study['series']} series, {study['images']} images")
         for job in study["jobs"]:
-            at = job["stage"] if job["state"] in ("SCHEDULED", "IN PROGRESS") else job["outcome"] or ""
+            at = job["stage"] if job["state"] in ACTIVE else job["outcome"] or ""
             click.echo(f"  {job['pipeline']}: {job['state']} {at}  (job {job['id']})")
 
 

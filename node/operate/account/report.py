@@ -25,7 +25,11 @@ from node.operate.account.differences import PendingObject, differences, result_
 from node.operate.account.refusals import Refusals
 from node.operate.account.rows import AccountRows
 
-_PARTS = {"SCHEDULED": "waiting", "IN PROGRESS": "in progress", "CANCELED": "cancelled"}
+_PARTS: dict[str, str] = {
+    JobState.SCHEDULED: "waiting",
+    JobState.IN_PROGRESS: "in progress",
+    JobState.CANCELED: "cancelled",
+}
 """Of states of jobs and of deliveries."""
 
 
