@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from node.errors import IdentityError, InputError, NodeError, PipelineError, error_code
+from node.inference.child_output import send_reply
 from node.inference.task import Bounds, PriorFiles, Reply, Task
 from node.isolation import WRITE, confine, programs, refuse_calls
 from node.process.children import die_with_parent
@@ -68,7 +69,7 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
     threading.Thread(target=_receive, args=(tasks, runs, prefetcher), name="tasks", daemon=True).start()
     while (task := runs.get()) is not None:
         reply = execute(task, loaded, bounds.device, prefetcher)
-        tasks.send_bytes(reply.to_bytes())
+        send_reply(tasks, reply)
         if reply.error:
             return  # a CUDA context may be broken, memory may be fragmented: begin afresh
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from node.config import PipelineTable
+from node.config.routing import Outcome
+from node.errors import PipelineError
 
 if TYPE_CHECKING:
     from node.inference.admission import MemoryPeak
+
+
+LONGEST_REASON = 4000
+"""Characters of the reason in a reply."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +70,24 @@ class Reply:
     """See ``node.inference.analysis_statistics``."""
 
     def to_bytes(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
+        """Return one line of JSON. A long reason is cut: the exception of a library may hold a whole array."""
+        return json.dumps(asdict(replace(self, reason=self.reason[:LONGEST_REASON]))).encode() + b"\n"
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Reply:
-        return cls(**json.loads(data))
+        """Read a reply. Raises ``PipelineError`` for anything else: a model may write into the pipe as well."""
+        try:
+            reply = cls(**json.loads(data))
+            known = reply.outcome in ("", *Outcome)
+            texts = all(isinstance(text, str) for text in (reply.reason, reply.error))
+            numbers = all(
+                isinstance(n, int | float) for n in (*reply.timings.values(), *reply.peak_memory_mib.values())
+            )
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise PipelineError(f"the process of the pipeline sent no reply that can be read: {error}") from None
+        if not (known and texts and numbers and isinstance(reply.facts, dict)):
+            raise PipelineError("the process of the pipeline sent no reply that can be read: a value of a wrong type")
+        return reply
 
 
 @dataclass(frozen=True, kw_only=True)

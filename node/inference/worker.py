@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING
 from node.config import Devices, PipelineTable
 from node.errors import PipelineError, PlatformError, error_of
 from node.inference import child
+from node.inference.child_output import ChildOutput, receive_reply
 from node.inference.sandbox_folder import SandboxFolder, models
 from node.inference.task import Bounds, Reply, Task
-from node.log import about, subject
+from node.log import subject
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -62,7 +63,7 @@ class Worker:
         self._tasks: Connection | None = None
         self._sandbox_folder: SandboxFolder | None = None
         self._closed = False
-        self._subject: Mapping[str, str] = {}
+        self._output = ChildOutput(device)
         # The kernel kills a child when the thread that started it ends (prctl(2)): this one lives as long as we do.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"start {device}")
 
@@ -74,14 +75,12 @@ class Worker:
         """
         process, tasks, sandbox_folder = self._ready()
         laid = sandbox_folder.link_task(task)
-        self._subject = subject()
+        self._output.begin(subject())
         deadline = time.monotonic() + self._timeout
         try:
             with self._lock:
                 tasks.send(laid)
-            while not tasks.poll(_LOOK_SECONDS):  # readable also when the child is gone
-                self._look(process, task, deadline, wanted)
-            reply = Reply.from_bytes(tasks.recv_bytes())
+            reply = receive_reply(tasks, _LOOK_SECONDS, lambda: self._look(process, task, deadline, wanted))
         except (EOFError, OSError):
             process.join()
             if self._closed:
@@ -155,16 +154,9 @@ class Worker:
         atexit.register(self.close)  # before multiprocessing waits for its children
         theirs.close()
         output.close()
-        threading.Thread(target=self._log, args=(printed,), name=f"log {self.device}", daemon=True).start()
+        threading.Thread(target=self._output.log, args=(printed,), name=f"log {self.device}", daemon=True).start()
         logger.info("worker child %d serves %s", process.pid, self.device)
         return process, ours
-
-    def _log(self, printed: Connection) -> None:
-        with os.fdopen(os.dup(printed.fileno()), encoding="utf-8", errors="replace") as lines:
-            printed.close()
-            for line in lines:
-                with about(**self._subject):
-                    logger.info("%s: %s", self.device, line.rstrip())
 
     def _kill(self) -> None:
         with self._lock:
