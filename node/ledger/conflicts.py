@@ -149,12 +149,12 @@ def begun_meanwhile(connection: sa.Connection) -> list[tuple[str, str, str]]:
 def hold(connection: sa.Connection, study: str, series: str, changed: str) -> None:
     """Hold the jobs of a series whose identity is being corrected."""
     theirs = sa.and_(job.c.study_instance_uid == study, job.c.series_instance_uid == series)
-    reason = f"its images came again with other {changed}; when all of them have, the new identity counts"
+    reason = f"its images were received again with different {changed}; when all of them have, the new identity counts"
     cancel_active(connection, theirs, reason)
 
 
 def outdated_deliveries(connection: sa.Connection, study: str | None = None) -> list[Outdated]:
-    """What a destination holds of images that came again with another identity; of one study or of all.
+    """What a destination holds of images received again with another identity; of one study or of all.
 
     Of images that are sent on only while the old identity counts, of results until they are retracted.
     """

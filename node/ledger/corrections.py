@@ -44,7 +44,7 @@ class HalfCorrected:
     job_id: str
     """Cancelled, because images of two identities are no series; ``retry`` takes the first identity."""
     again: int
-    """Images that came again."""
+    """Images that were received again."""
     images: int
     changed: str
     """Keywords of what they say otherwise."""

@@ -44,7 +44,7 @@ def held(connection: sa.Connection, study: str | None = None) -> list[Held]:
 
 
 def sent_again(connection: sa.Connection) -> dict[tuple[str, str], dict[str, str]]:
-    """Held series of which images came again with another identity, by key: the latest file of each image, by UID."""
+    """Return held series received again with another identity, by key: the latest file of each image, by UID."""
     again = sa.and_(
         conflict.c.sop_instance_uid == instance.c.sop_instance_uid,
         conflict.c.study_instance_uid == instance.c.study_instance_uid,

@@ -52,7 +52,7 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> 
     """Record received files in the caller's write transaction; recording the same file again changes nothing.
 
     The digest of a receipt is that of the file at its path. Another digest than the row's means that the file was lost
-    and came again, from a sender whose AE title its File Meta Information names: the row follows it.
+    and was received again, from a sender whose AE title its File Meta Information names: the row follows it.
 
     A new image puts its series into RECEIVING again. A file whose SOP Instance UID is already recorded with another
     file becomes a conflict, also when it names another study or series.

@@ -162,7 +162,8 @@ def _describe_event(line: dict[str, Any]) -> str:
 
 def _describe_conflict(entry: dict[str, Any]) -> str:
     changed = entry["changed"] or "content"
-    return f"  CONFLICT: image {entry['sop_instance_uid']} came again with other {changed}; both files are kept"
+    image = entry["sop_instance_uid"]
+    return f"  CONFLICT: image {image} was received again with different {changed}; both files are kept"
 
 
 def _describe_decision(verdict: dict[str, Any], one: dict[str, Any]) -> list[str]:
@@ -211,8 +212,8 @@ def _describe_job(work: dict[str, Any]) -> list[str]:
         )
         if sent["destination"] in work["outdated"]:
             lines.append(
-                f"      IDENTITY CHANGED: the images came again with other {work['outdated'][sent['destination']]}; "
-                "these results name the old one"
+                "      IDENTITY CHANGED: the images were received again with different "
+                f"{work['outdated'][sent['destination']]}; these results name the old one"
             )
         answers = Counter((i["status"], i["comment"]) for i in sent["instances"] if i["status"] != 0x0000)
         for (status, comment), count in answers.items():

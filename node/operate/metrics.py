@@ -93,7 +93,7 @@ def _received(connection: sa.Connection, at: float) -> Iterator[Metric]:
     for state, number in series_by_state(connection).items():
         states.add_metric([state], number)
     yield states
-    yield _scalar("conflicts", "Images that came again with other content", conflict_count(connection))
+    yield _scalar("conflicts", "Images received again with different content", conflict_count(connection))
 
 
 def _work(connection: sa.Connection, at: float) -> Iterator[Metric]:

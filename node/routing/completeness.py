@@ -254,7 +254,7 @@ def _caveat(arrival: Arrival) -> str:
         sentences.append("The scanner has not reported the end of the acquisition; the series may be incomplete.")
     if arrival.absent.changed:
         again = _images(arrival.absent.changed)
-        sentences.append(f"{again} came again with other content; the first version was analysed.")
+        sentences.append(f"{again} received again with different content; the first version was analysed.")
     return " ".join(sentences)
 
 

@@ -1,7 +1,7 @@
 """Conflicts: classifies instances received again with different bytes as new identity, encoding or content.
 
-A series that came again as a whole with another identity, after a patient merge or a corrected order, has that one; so
-has one that was held for its several identities, once all of its images have one.
+A series received again completely with another identity, after a patient merge or a corrected order, takes that identity.
+So does a series that was held for its several identities, once all of its images have one.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Conflicts:
             with begin_immediate(self._engine) as connection:
                 adopt(connection, study, series, now())
             with about(study, series=series):
-                logger.warning("series %s came again with another identity, which counts now", series)
+                logger.warning("series %s was received again with another identity, which is used now", series)
         return len(found)
 
     def _is_of_one_patient(self, files: Mapping[str, str]) -> bool:

@@ -51,7 +51,7 @@ def missing_of(connection: Connection, study_uid: str, series_uid: str) -> Missi
 
 
 def _collisions(connection: Connection, study_uid: str, series_uid: str) -> tuple[list[float], list[float]]:
-    """When other images came under the UID of one that is here, and when one came again with other content.
+    """When other images came under the UID of one that is here, and when one was received again with different content.
 
     Not yet compared: another image. Another identity or encoding of the same image is neither.
     """

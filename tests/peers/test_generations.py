@@ -109,7 +109,7 @@ def test_nothing_more_is_made_under_an_identity_that_is_being_corrected(node: No
     (job,) = route(node)
     assert job.state == "CANCELED"
     assert job.reason == (
-        "its images came again with other AccessionNumber, PatientName, PatientID; "
+        "its images were received again with different AccessionNumber, PatientName, PatientID; "
         "when all of them have, the new identity counts"
     )
     delivered(node, job)
@@ -123,7 +123,7 @@ def half_corrected(node: Node) -> list[str]:
     with node.engine.connect() as connection:
         (study,) = set(connection.scalars(sa.select(series.c.study_instance_uid)))
     words = describe_account(found) + "\n" + describe(explain(node.engine, study))
-    lines = [line.strip() for line in words.splitlines() if "WAITS FOR PEOPLE" in line]
+    lines = [line.strip() for line in words.splitlines() if "NEEDS AN OPERATOR" in line]
     assert len(lines) == 2 * len(set(lines))
     assert status(node.engine, node.spool.folder)["half_corrected"] == len(found.half_corrected)
     return sorted(set(lines))

@@ -293,7 +293,7 @@ def test_another_version_of_an_image_is_named_and_not_missing(node: Node) -> Non
     (job,) = jobs_of(node)
     assert (job.incomplete, job.caveat) == (
         None,
-        "1 image came again with other content; the first version was analysed.",
+        "1 image received again with different content; the first version was analysed.",
     )
 
 

@@ -59,8 +59,8 @@ def attention(account: Account) -> list[str]:
     """Return what needs the operator's attention: one sentence each, with the remedy."""
     return [
         *(
-            f"IDENTITY CHANGED: study {o.study_instance_uid} came again with other {o.changed}; {o.destination} has "
-            f"results of job {o.job_id} under the old one; where that was a correction, withdraw them: "
+            f"IDENTITY CHANGED: study {o.study_instance_uid} was received again with different {o.changed}; "
+            f"{o.destination} has results of job {o.job_id} under the old one; where that was a correction, withdraw them: "
             f"ainode retract {o.job_id} --reason worklist"
             for o in account.outdated
         ),
@@ -97,9 +97,9 @@ def _whose(one: Refusals) -> str:
 def describe_half_corrected(one: HalfCorrected) -> str:
     """In plain words, with what to do."""
     return (
-        f"WAITS FOR PEOPLE: {one.again} of {one.images} images of series {one.series_instance_uid}, study "
-        f"{one.study_instance_uid}, came again with other {one.changed}; send the others as well, or take the first "
-        f"identity: ainode retry {one.job_id}"
+        f"NEEDS AN OPERATOR: {one.again} of {one.images} images of series {one.series_instance_uid}, study "
+        f"{one.study_instance_uid}, were received again with different {one.changed}; send the others as well, "
+        f"or take the first identity: ainode retry {one.job_id}"
     )
 
 

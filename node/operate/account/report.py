@@ -66,7 +66,7 @@ class Account:
     overdue: tuple[DeliveryStatus, ...]
     """Deliveries that are not done after ``alarm_after_hours``."""
     outdated: tuple[Outdated, ...]
-    """Results sent for images that came again with another identity."""
+    """Results sent for images received again with another identity."""
     half_corrected: tuple[HalfCorrected, ...]
     """Series of which only some images did; they wait for people."""
     discontinued: tuple[AccountSeries, ...]

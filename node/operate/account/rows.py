@@ -41,7 +41,7 @@ class AccountRows:
     deliveries: tuple[DeliveryStatus, ...]
     conflicts: tuple[ConflictRecord, ...]
     outdated: tuple[Outdated, ...]
-    """Results sent for images that came again with another identity."""
+    """Results sent for images received again with another identity."""
     half_corrected: tuple[HalfCorrected, ...]
     """Series of which only some images did; they wait for people."""
     held: tuple[Held, ...]
