@@ -1,6 +1,6 @@
 """Conflicts: classifies instances received again with different bytes as new identity, encoding or content.
 
-A series received again completely with another identity, after a patient merge or a corrected order, takes that identity.
+A series received again completely with another identity, after a patient merge or a corrected order, takes that one.
 So does a series that was held for its several identities, once all of its images have one.
 """
 

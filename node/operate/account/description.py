@@ -60,7 +60,8 @@ def attention(account: Account) -> list[str]:
     return [
         *(
             f"IDENTITY CHANGED: study {o.study_instance_uid} was received again with different {o.changed}; "
-            f"{o.destination} has results of job {o.job_id} under the old one; where that was a correction, withdraw them: "
+            f"{o.destination} has results of job {o.job_id} under the old one; "
+            "where that was a correction, withdraw them: "
             f"ainode retract {o.job_id} --reason worklist"
             for o in account.outdated
         ),
