@@ -17,7 +17,7 @@ from node.studies.folder import series_below
 from node.studies.source import SourceSeries
 from pipelines import nodule
 from pipelines.nodule.candidates import Candidate
-from pipelines.nodule.classify import Verdict
+from pipelines.nodule.classify import Classification
 from pipelines.nodule.lungs import Lungs, find_lungs
 from pipelines.nodule.outline import Outline
 from pipelines.nodule.pipeline import unexplained
@@ -68,7 +68,7 @@ def nodule_at(centre: tuple[float, float, float], diameter_mm: float) -> Nodule:
     low = [round(c) for c in centre]
     return Nodule(
         candidate=Candidate(centre=centre, diameter_mm=diameter_mm),
-        verdict=Verdict(nodule=0.9, malignancy=3),
+        verdict=Classification(nodule=0.9, malignancy=3),
         outline=Outline(
             box=(slice(low[0], low[0] + 1), slice(low[1], low[1] + 1), slice(low[2], low[2] + 1)),
             mask=np.ones((1, 1, 1), bool),
