@@ -12,7 +12,6 @@ from io import BytesIO
 from math import isfinite
 from typing import BinaryIO, NamedTuple
 
-from pydicom.errors import BytesLengthException
 from pydicom.filereader import data_element_generator
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
@@ -31,22 +30,8 @@ _IDENTITY_TAGS = _SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, _MODALITY = tuple(
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
 )
 _POSITION = int(Tag("ImagePositionPatient"))
-UNREADABLE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
-"""Raised by pydicom and pynetdicom on malformed bytes; any other exception is a bug of the node."""
+_MALFORMED = (EOFError, OSError, RecursionError, ValueError, struct.error)
+"""Raised by pydicom on malformed elements whose values are not converted."""
 
 
 class DatasetIdentity(NamedTuple):
@@ -107,7 +92,7 @@ def read_identity(stream: BinaryIO, transfer_syntax_uid: str) -> DatasetIdentity
                 values[element.tag] = element.value.decode("ascii", "replace").strip(" \0")
         read_to = stream.tell()
         complete = read_to <= stream.seek(0, io.SEEK_END)
-    except UNREADABLE as error:
+    except _MALFORMED as error:
         raise InputError(f"data set unreadable: {type(error).__name__}: {error}; correct it at the sender") from error
     if not complete:
         raise InputError("data set ends within an element; send it again")
@@ -118,7 +103,7 @@ def identity_of_beginning(beginning: bytes, transfer_syntax_uid: str) -> Partial
     """Read what the first bytes of a data set contain of its identity; "" for what they lack or cut off."""
     deflated = transfer_syntax_uid == DeflatedExplicitVRLittleEndian
     values = dict.fromkeys((*_IDENTITY_TAGS, _POSITION), "")
-    with suppress(*UNREADABLE):
+    with suppress(*_MALFORMED, zlib.error):
         stream = BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(beginning, WINDOW) if deflated else beginning)
         for element in data_element_generator(
             stream,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from pynetdicom.presentation import negotiate_as_acceptor
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.config.network import Service
-from node.receive.dataset_identity import UNREADABLE
 from node.receive.policy import Rejection, service_of, supported_contexts
 
 MAXIMUM_PDU = 1 << 17
@@ -34,6 +34,8 @@ _USER_REJECTION = 0x01
 _ITEMS = frozenset((0x10, 0x20, 0x50))
 _USER_INFORMATION = 0x50
 _SUB_ITEMS = frozenset(range(0x51, 0x59))
+_MALFORMED = (AssertionError, LookupError, TypeError, ValueError, struct.error)
+"""Raised by pynetdicom on malformed items."""
 _FIXED = 74
 """Bytes of an A-ASSOCIATE-RQ before its first item (PS3.8 9.3.2)."""
 
@@ -79,7 +81,7 @@ class Proposal:
                 version_1=bool(decoded.protocol_version & 1),
                 primitive=primitive,
             )
-        except UNREADABLE as error:
+        except _MALFORMED as error:
             raise ValueError(f"not an A-ASSOCIATE-RQ: {error}") from error
 
     def accept(self, services: Collection[str] = get_args(Service)) -> tuple[bytes, dict[int, Context]]:
@@ -119,7 +121,7 @@ class Proposal:
             answer.presentation_context_definition_results_list = contexts
             answer.user_information = [*_our_information(), *answers]
             pdu = A_ASSOCIATE_AC(answer).encode()
-        except UNREADABLE as error:
+        except _MALFORMED as error:
             raise ValueError(f"A-ASSOCIATE-RQ cannot be negotiated: {error}") from error
         accepted = {
             int(context.context_id or 0): Context(str(context.abstract_syntax), str(context.transfer_syntax[0]))

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.uid import UID
 from pynetdicom.dsutils import decode, encode
 
 from node.errors import InputError
 from node.receive.association_info import AssociationInfo
 from node.receive.command import Command, event_report_request
-from node.receive.dataset_identity import UNREADABLE, inflate
+from node.receive.dataset_identity import inflate
 from node.receive.negotiation import Context
 from node.receive.status import INVALID_ARGUMENT, PROCESSING_FAILURE
 
 LOGGER = logging.getLogger(__name__)
 
+_MALFORMED = (
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""Raised by pydicom while it converts values that are not of their VR."""
 LONGEST_DATA_SET = 1 << 24
 """Bytes, on the wire and inflated: a Storage Commitment request for 80 000 instances."""
 
@@ -160,7 +175,7 @@ def _decoded(encoded: bytes | bytearray, context: Context) -> Dataset:
         for element in dataset.iterall():
             if dictionary_has_tag(element.tag) and (dictionary_VR(element.tag) == "SQ") != (element.VR == "SQ"):
                 raise InputError(f"{element.tag} has the wrong VR {element.VR}")
-    except UNREADABLE as error:
+    except _MALFORMED as error:
         raise InputError(f"data set unreadable: {type(error).__name__}") from error
     return dataset
 
