@@ -25,7 +25,7 @@ from node.receive import recovery, row_writer, storage
 from node.receive.messages import StoreRequest
 from node.receive.policy import Admission, Policy
 from node.receive.quota import Quota
-from node.receive.recovery import recover, search
+from node.receive.recovery import record_unrecorded, recover
 from node.receive.row_writer import RowWriter
 from node.receive.storage import Storage
 from node.spool import Spool, dataset_offset, files
@@ -129,7 +129,9 @@ def check(folder: Path, *, acknowledged: bool) -> int:
     """All is well after recovery; return how many instances there are."""
     spool, engine = Spool(folder), open_ledger(url(folder))
     recover(engine, spool)
-    assert search(engine, spool, threading.Event()) == 0, "recovery left a file to the search of the whole spool"
+    assert record_unrecorded(engine, spool, threading.Event()) == 0, (
+        "recovery left a file to the search of the whole spool"
+    )
     with engine.connect() as connection:
         rows = connection.execute(sa.select(instance)).all()
         counted = connection.scalar(sa.select(sa.func.sum(series.c.instances))) or 0
