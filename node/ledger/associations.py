@@ -77,8 +77,8 @@ def equipment_of(connection: sa.Connection, study_instance_uid: str, series_inst
     if series_instance_uid:
         of = sa.and_(of, instance.c.series_instance_uid == series_instance_uid)
     query = sa.select(device).join(instance, instance.c.association_id == association.c.id).where(of).distinct()
-    found = connection.scalars(query).all()
-    return str(found[0]) if len(found) == 1 else ""
+    devices = connection.scalars(query).all()
+    return str(devices[0]) if len(devices) == 1 else ""
 
 
 def occupied_bytes(connection: sa.Connection, calling_ae: str) -> int:

@@ -64,12 +64,12 @@ class Request:
 
 def recorded_instances(connection: sa.Connection, uids: Sequence[str]) -> dict[str, Recorded]:
     """Those of the instances that have a row."""
-    found = {}
+    recorded = {}
     for start in range(0, len(uids), _CHUNK):
         query = sa.select(instance).where(instance.c.sop_instance_uid.in_(uids[start : start + _CHUNK]))
         for row in connection.execute(query):
-            found[row.sop_instance_uid] = Recorded(sop_class_uid=row.sop_class_uid, path=row.path, size=row.size)
-    return found
+            recorded[row.sop_instance_uid] = Recorded(sop_class_uid=row.sop_class_uid, path=row.path, size=row.size)
+    return recorded
 
 
 def record_transaction(

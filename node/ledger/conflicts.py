@@ -103,13 +103,13 @@ def pairs_to_compare(connection: sa.Connection, limit: int = 200) -> list[Pair]:
     return [Pair(**row) for row in connection.execute(query).mappings()]
 
 
-def record_differences(connection: sa.Connection, found: Sequence[tuple[Pair, ConflictKind, str]]) -> None:
+def record_differences(connection: sa.Connection, differences: Sequence[tuple[Pair, ConflictKind, str]]) -> None:
     """Keep ``(pair, kind, keywords)``; the timeline gets one line for all images of a series that changed alike.
 
     Nothing more is made or sent of a series under an identity that is being corrected.
     """
     alike: dict[tuple[str, str, ConflictKind, str], int] = {}
-    for pair, kind, changed in found:
+    for pair, kind, changed in differences:
         this = conflict.c.path == pair.second
         connection.execute(sa.update(conflict).where(this).values(kind=kind, changed=changed))
         group = (pair.study_instance_uid, pair.series_instance_uid, kind, changed)

@@ -52,7 +52,7 @@ def sent_again(connection: sa.Connection) -> dict[tuple[str, str], dict[str, str
         conflict.c.kind == ConflictKind.IDENTITY,
         conflict.c.replaced_at.is_(None),
     )
-    found: dict[tuple[str, str], dict[str, str]] = {}
+    latest: dict[tuple[str, str], dict[str, str]] = {}
     for one in held(connection):
         where = (
             instance.c.study_instance_uid == one.study_instance_uid,
@@ -66,5 +66,5 @@ def sent_again(connection: sa.Connection) -> dict[tuple[str, str], dict[str, str
         ).all()
         if any(row.later for row in rows):
             key = (one.study_instance_uid, one.series_instance_uid)
-            found[key] = {row.sop_instance_uid: row.later or row.path for row in rows}
-    return found
+            latest[key] = {row.sop_instance_uid: row.later or row.path for row in rows}
+    return latest

@@ -113,11 +113,11 @@ def all_paths(connection: sa.Connection) -> list[str]:
 
 def known_paths(connection: sa.Connection, study_instance_uid: str) -> set[str]:
     """Paths of all files of a study that have a row."""
-    found = [
+    paths = [
         sa.select(table.c.path).where(table.c.study_instance_uid == study_instance_uid)
         for table in (instance, conflict)
     ]
-    return set(connection.scalars(sa.union_all(*found)))
+    return set(connection.scalars(sa.union_all(*paths)))
 
 
 def _insert_instances(connection: sa.Connection, receipts: list[Receipt]) -> set[str]:

@@ -98,7 +98,7 @@ def objects(where: sa.ColumnElement[bool]) -> sa.Subquery:
     """
     of_job = sa.and_(job.c.id == delivery.c.job_id, where)
     of_delivery = (delivery.c.job_id, delivery.c.destination, job.c.study_instance_uid)
-    made = (
+    results = (
         sa.select(
             *of_delivery,
             *result.c[*_UIDS, "path", "size"],
@@ -121,7 +121,7 @@ def objects(where: sa.ColumnElement[bool]) -> sa.Subquery:
         .join(original, original.c.job_id == job.c.id)
         .join(instance, instance.c.sop_instance_uid == original.c.sop_instance_uid)
     )
-    return sa.union_all(made, forwarded).subquery("object")
+    return sa.union_all(results, forwarded).subquery("object")
 
 
 def kinds_of(connection: sa.Connection, job_id: str) -> dict[str, set[str] | None]:

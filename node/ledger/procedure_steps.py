@@ -64,14 +64,14 @@ def state_of_step(connection: sa.Connection, uid: str) -> tuple[str, str] | None
     return None if row is None else (str(row.state), str(row.equipment or ""))
 
 
-def update_step(connection: sa.Connection, uid: str, state: str, made: Collection[tuple[str, str]]) -> None:
+def update_step(connection: sa.Connection, uid: str, state: str, instances: Collection[tuple[str, str]]) -> None:
     """Keep what an N-SET of a step IN PROGRESS says.
 
     DISCONTINUED stops the unfinished jobs of those of its series that came from the device of the step.
     """
     this = procedure_step.c.sop_instance_uid == uid
     connection.execute(sa.update(procedure_step).where(this).values(state=state, updated_at=now()))
-    _add(connection, uid, made)
+    _add(connection, uid, instances)
     if state == ProcedureStepState.IN_PROGRESS:
         return
     step = connection.execute(sa.select(procedure_step).where(this)).one()
@@ -109,8 +109,8 @@ def purge_steps(connection: sa.Connection, updated_before: float) -> None:
     here = sa.exists().where(series.c.study_instance_uid == procedure_step.c.study_instance_uid)
     old = sa.and_(procedure_step.c.updated_at < updated_before, ~here)
     for step in connection.execute(sa.select(procedure_step).where(old)).all():
-        made = procedure_step_instance.c.procedure_step_uid == step.sop_instance_uid
-        connection.execute(sa.delete(procedure_step_instance).where(made))
+        of_step = procedure_step_instance.c.procedure_step_uid == step.sop_instance_uid
+        connection.execute(sa.delete(procedure_step_instance).where(of_step))
         connection.execute(sa.delete(procedure_step).where(procedure_step.c.sop_instance_uid == step.sop_instance_uid))
         connection.execute(sa.delete(event).where(event.c.study_instance_uid == step.study_instance_uid))
 
@@ -127,8 +127,8 @@ def steps_of_series(connection: sa.Connection, of: Series) -> list[Step]:
         procedure_step.c.modality.in_(("", of.modality)),
         procedure_step.c.created_at <= of.last_at,
     )
-    made = sa.or_(this.exists(), may_have)
-    return _steps(connection, sa.and_(procedure_step.c.study_instance_uid == of.study_instance_uid, made))
+    relevant = sa.or_(this.exists(), may_have)
+    return _steps(connection, sa.and_(procedure_step.c.study_instance_uid == of.study_instance_uid, relevant))
 
 
 def steps_of_study(connection: sa.Connection, study: str, modalities: Collection[str], equipment: str) -> list[Step]:
@@ -175,10 +175,10 @@ def _steps(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Ste
     ]
 
 
-def _add(connection: sa.Connection, uid: str, made: Collection[tuple[str, str]]) -> None:
+def _add(connection: sa.Connection, uid: str, instances: Collection[tuple[str, str]]) -> None:
     rows = [
         {"procedure_step_uid": uid, "series_instance_uid": series, "sop_instance_uid": sop}
-        for series, sop in sorted(made)
+        for series, sop in sorted(instances)
     ]
     insert_new(connection, procedure_step_instance, rows)
 

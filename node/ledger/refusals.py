@@ -103,17 +103,17 @@ def record_rejection(connection: sa.Connection, calling_ae: str, peer_address: s
 def refused_of(connection: sa.Connection, study_uid: str, series_uid: str) -> list[Refused]:
     """Images that were not taken, may belong to a series and have not come since, in the order of their refusal."""
     of_series = sa.and_(refusal.c.study_instance_uid == study_uid, refusal.c.series_instance_uid == series_uid)
-    found = [*connection.execute(sa.select(refusal).where(of_series, ~sa.exists().where(_CAME, _TO_ITS_SERIES)))]
+    refused = [*connection.execute(sa.select(refusal).where(of_series, ~sa.exists().where(_CAME, _TO_ITS_SERIES)))]
     of_unknown = sa.func.length(refusal.c.series_instance_uid) == 0  # so that the index of callers finds the rows
     for sending in _sending(connection, study_uid, series_uid):
         query = sa.select(refusal).where(sending.rows_of(refusal), of_unknown, ~sa.exists().where(_CAME))
-        found += [row for row in connection.execute(query) if sending.includes(row.at)]
-    return [_refused(row) for row in sorted(found, key=lambda row: row.at)]
+        refused += [row for row in connection.execute(query) if sending.includes(row.at)]
+    return [_refused(row) for row in sorted(refused, key=lambda row: row.at)]
 
 
 def rejections_of(connection: sa.Connection, study_uid: str, series_uid: str) -> list[tuple[str, str, float]]:
     """Callers that were rejected while they were sending a series and have sent nothing since: title, reason, when."""
-    found = []
+    rejected = []
     for sending in _sending(connection, study_uid, series_uid):
         came_back = sa.exists().where(
             association.c.calling_ae == rejection.c.calling_ae,
@@ -121,8 +121,8 @@ def rejections_of(connection: sa.Connection, study_uid: str, series_uid: str) ->
             association.c.opened_at > rejection.c.at,
         )
         query = sa.select(rejection).where(sending.rows_of(rejection), ~came_back)
-        found += [row for row in connection.execute(query) if sending.includes(row.at)]
-    return [(row.calling_ae, row.reason, row.at) for row in sorted(found, key=lambda row: row.at)]
+        rejected += [row for row in connection.execute(query) if sending.includes(row.at)]
+    return [(row.calling_ae, row.reason, row.at) for row in sorted(rejected, key=lambda row: row.at)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,11 +176,11 @@ def associations_of(study_uid: str, series_uid: str) -> sa.CompoundSelect[tuple[
 
 def purge_refusals(connection: sa.Connection, before: float) -> None:
     """Forget what belongs to no study that is kept, and is older than that."""
-    kept = sa.exists().where(
+    has_series = sa.exists().where(
         series.c.study_instance_uid == refusal.c.study_instance_uid,
         series.c.series_instance_uid == refusal.c.series_instance_uid,
     )
-    connection.execute(sa.delete(refusal).where(refusal.c.at < before, ~kept))
+    connection.execute(sa.delete(refusal).where(refusal.c.at < before, ~has_series))
     connection.execute(sa.delete(rejection).where(rejection.c.at < before))
 
 

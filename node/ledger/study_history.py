@@ -168,8 +168,8 @@ class ReceivedImage:
 
 def received_images(connection: sa.Connection, study: str) -> list[ReceivedImage]:
     """Every image of a study that counts, in the order of arrival."""
-    found = read_records(connection, ReceivedImage, instance, instance.c.study_instance_uid == study, "received_at")
-    return list(found)
+    records = read_records(connection, ReceivedImage, instance, instance.c.study_instance_uid == study, "received_at")
+    return list(records)
 
 
 def any_image_path(connection: sa.Connection, study: str) -> str | None:

@@ -36,14 +36,14 @@ def latest_studies(connection: sa.Connection, limit: int, text: str = "") -> lis
 
 def progress_of(connection: sa.Connection, studies: Collection[str]) -> list[StudyProgress]:
     """How far each of ``studies`` is, in their order; without those that have no series."""
-    found = project(
+    projected = project(
         series_of_studies(connection, studies),
         _decisions(connection, studies),
         jobs_of(connection, studies),
         _deliveries(connection, studies),
     )
     place = {uid: number for number, uid in enumerate(studies)}
-    return sorted(found, key=lambda study: place[study.study_instance_uid])
+    return sorted(projected, key=lambda study: place[study.study_instance_uid])
 
 
 def _decisions(connection: sa.Connection, studies: Collection[str]) -> Iterator[Decision]:

@@ -24,48 +24,48 @@ from node.spool import Spool
 
 def current_alerts(config: Config, connection: sa.Connection, spool: Spool, at: float) -> dict[str, str]:
     """Name -> sentence. ``at``: now, in seconds since 1970 UTC."""
-    wanted, found = config.notify, {}
+    wanted, alerts = config.notify, {}
     for stage in jobs_without_progress(connection, at - wanted.queue_minutes * 60):
         since = clock(stage.oldest)
-        found[f"queue {stage.name}"] = (
+        alerts[f"queue {stage.name}"] = (
             f"{stage.number} jobs wait in stage {stage.name}; the oldest has not moved since {since}"
         )
-    found |= _undecided(connection, at - wanted.queue_minutes * 60)
+    alerts |= _undecided(connection, at - wanted.queue_minutes * 60)
     for failed in failed_jobs(connection, at - wanted.failed_hours * 3600) if wanted.failed_hours else ():
-        found[f"failed {failed.name}"] = (
+        alerts[f"failed {failed.name}"] = (
             f"{failed.number} jobs of pipeline {failed.name} failed since {clock(failed.oldest)}"
         )
-    found |= _discontinued(connection, at - wanted.failed_hours * 3600)
+    alerts |= _discontinued(connection, at - wanted.failed_hours * 3600)
     deliveries = delivery_counts(connection)
     for one in circuits(connection):
         if one.opened_at is not None and not one.paused:
             waiting = _waiting(deliveries, one.destination)
-            found[f"destination {one.destination}"] = (
+            alerts[f"destination {one.destination}"] = (
                 f"destination {one.destination} is down since {clock(one.opened_at)}, "
                 f"{waiting} deliveries wait: {one.error}"
             )
-    found |= {f"identity {one.job_id or one.series_instance_uid}": describe_held(one) for one in held(connection)}
+    alerts |= {f"identity {one.job_id or one.series_instance_uid}": describe_held(one) for one in held(connection)}
     drifted = {name: drift_of(connection, name, wanted.drift_analyses) for name in config.pipelines}
-    found |= {
+    alerts |= {
         f"drift {name}": f"what pipeline {name} gets or finds has changed. {'; '.join(changed)}"
         for name, changed in drifted.items()
         if changed
     }
     space, least = spool.space(), config.storage.min_free_gib
     if space.is_below(least * wanted.disk_factor):
-        found["disk"] = f"{space.free_gib:.1f} GiB are free; images are refused below {least:g} GiB"
+        alerts["disk"] = f"{space.free_gib:.1f} GiB are free; images are refused below {least:g} GiB"
     if rowless := spool.without_row(ROWLESS_SECONDS):
-        found["rows"] = (
+        alerts["rows"] = (
             f"{rowless} received images have no row in the ledger and are not analysed; the receiver's log says why"
         )
     _, last = first_and_last_image(connection)
     if wanted.silence_hours and last is not None and last < at - wanted.silence_hours * 3600:
-        found["silence"] = f"no image came since {clock(last)}"
+        alerts["silence"] = f"no image came since {clock(last)}"
     roles, jobs = by_role(connection), job_counts(connection)
     for role in ("worker", "sender"):
         if not roles.get(role) and any(count.state in ACTIVE for count in jobs):
-            found[f"no {role}"] = f"no {role} is alive, and jobs wait"
-    return found
+            alerts[f"no {role}"] = f"no {role} is alive, and jobs wait"
+    return alerts
 
 
 def drift_of(connection: sa.Connection, pipeline: str, latest: int) -> list[str]:

@@ -38,8 +38,8 @@ def drift(facts: Sequence[Fact], latest: int) -> list[str]:
     now, before = facts[:latest], facts[latest : latest * (BEFORE + 1)]
     if len(now) < latest or len(before) < latest:
         return []
-    said = [_measured(now, before, column) for column in MEASURED]
-    return [words for words in [*said, _scanners(now, before)] if words]
+    sentences = [_measured(now, before, column) for column in MEASURED]
+    return [words for words in [*sentences, _scanners(now, before)] if words]
 
 
 def _measured(now: Sequence[Fact], before: Sequence[Fact], column: str) -> str:

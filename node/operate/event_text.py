@@ -59,8 +59,8 @@ def _replaced(values: Mapping[str, Any]) -> str:
 
 
 def _procedure_step(values: Mapping[str, Any]) -> str:
-    made = f": {values['images']} images in {values['series']} series" if values["series"] is not None else ""
-    return f"{values['modality']} at {values['calling_ae']}{made}"
+    produced = f": {values['images']} images in {values['series']} series" if values["series"] is not None else ""
+    return f"{values['modality']} at {values['calling_ae']}{produced}"
 
 
 def _outcome(values: Mapping[str, Any]) -> str:

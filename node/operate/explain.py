@@ -188,8 +188,8 @@ def describe_trace(trace: Iterable[Mapping[str, Any]]) -> list[str]:
         for condition in entry["conditions"]:
             is_or_not = "yes" if condition["matched"] else "NO "
             wanted = f"{'unless' if condition.get('unless') else 'wanted'} {condition['wanted']}"
-            found = ", ".join(condition["found"])
-            lines.append(f"      {is_or_not} {condition['attribute']} {wanted}, found {found or '(absent)'}")
+            values = ", ".join(condition["found"])
+            lines.append(f"      {is_or_not} {condition['attribute']} {wanted}, found {values or '(absent)'}")
     return lines
 
 
@@ -202,9 +202,9 @@ def _describe_job(work: dict[str, Any]) -> list[str]:
         lines.append(f"    last error: {work['error']}")
     if work["next_at"]:
         lines.append(f"    attempt {work['attempt'] + 1} at {clock(work['next_at'])}")
-    for made in work["results"]:
-        held = f" QUARANTINED: {made['quarantine']}" if made["quarantine"] else ""
-        lines.append(f"    result {made['description']} ({made['size']} bytes){held}")
+    for result in work["results"]:
+        held = f" QUARANTINED: {result['quarantine']}" if result["quarantine"] else ""
+        lines.append(f"    result {result['description']} ({result['size']} bytes){held}")
     for sent in work["deliveries"]:
         stored = sum(is_stored(i["status"]) for i in sent["instances"])
         lines.append(

@@ -59,12 +59,12 @@ class Notifier:
     def step(self, at: float) -> None:
         """Notify every channel of alerts that began or ended since its last notification."""
         with self._engine.connect() as connection:
-            found = {**current_alerts(self._config, connection, self._spool, at), **self._account()}
+            alerts = {**current_alerts(self._config, connection, self._spool, at), **self._account()}
         for name, send in self._channels.items():
             with self._engine.connect() as connection:
                 known = raised_alarms(connection, name)
-            begun = {problem: text for problem, text in found.items() if problem not in known}
-            over = {problem: text for problem, text in known.items() if problem not in found}
+            begun = {problem: text for problem, text in alerts.items() if problem not in known}
+            over = {problem: text for problem, text in known.items() if problem not in alerts}
             if not begun and not over:
                 continue
             try:
@@ -78,21 +78,21 @@ class Notifier:
     def _account(self) -> Told:
         """Return the discrepancies of the account, at most an hour old."""
         if time.monotonic() - self._accounted_at >= ACCOUNT_SECONDS:
-            found = account(
+            current = account(
                 read(self._engine, self._spool, queue_minutes=self._config.notify.queue_minutes),
                 self._config.is_recipient,
             )
             self._unexplained = {}
-            if found.differences:
-                told = f"{len(found.differences)} differences in the account, the first is: {found.differences[0]}"
-                self._unexplained["account"] = f"{told}; `ainode account` lists them"
-            if found.outdated:
-                jobs = len({one.job_id for one in found.outdated})
-                told = f"destinations hold results of {jobs} jobs under an identity that their images no longer have"
-                self._unexplained["identity"] = f"{told}; `ainode account` lists them"
-            if found.half_corrected:
-                told = f"{len(found.half_corrected)} analyses wait: only some images of their series were corrected"
-                self._unexplained["half corrected"] = f"{told}; `ainode account` lists them"
+            if current.differences:
+                text = f"{len(current.differences)} differences in the account, the first is: {current.differences[0]}"
+                self._unexplained["account"] = f"{text}; `ainode account` lists them"
+            if current.outdated:
+                jobs = len({one.job_id for one in current.outdated})
+                text = f"destinations hold results of {jobs} jobs under an identity that their images no longer have"
+                self._unexplained["identity"] = f"{text}; `ainode account` lists them"
+            if current.half_corrected:
+                text = f"{len(current.half_corrected)} analyses wait: only some images of their series were corrected"
+                self._unexplained["half corrected"] = f"{text}; `ainode account` lists them"
             self._accounted_at = time.monotonic()
         return self._unexplained
 

@@ -143,7 +143,7 @@ class _Out:
         """Study Instance UID and spans, the root first; whether the collector took them all."""
         from opentelemetry.sdk.trace.export import SpanExportResult
 
-        spans = [made for uid, trace in traces for made in self._finished_spans(uid, trace)]
+        spans = [span for uid, trace in traces for span in self._finished_spans(uid, trace)]
         return self._exporter.export(spans) is SpanExportResult.SUCCESS
 
     def _finished_spans(self, study_uid: str, trace: list[Span]) -> Iterator[ReadableSpan]:

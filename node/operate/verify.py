@@ -70,13 +70,13 @@ def verify(engine: sa.Engine, spool: Spool, at: float, progress: Progress = lamb
         progress(done, len(places))
         with engine.connect() as connection:
             before = recorded_in(connection)
-        found, read = _digests(spool, folders, before)
-        here = compare(before, found)
+        digests, read = _digests(spool, folders, before)
+        here = compare(before, digests)
         if here:
             with begin_immediate(engine) as connection:  # waits for retention, whose files go before their rows
-                again = compare(recorded_in(connection), found)
+                again = compare(recorded_in(connection), digests)
             faults |= dict(here.items() & again.items())
-        files, size, recorded = files + len(found), size + read, recorded + len(before)
+        files, size, recorded = files + len(digests), size + read, recorded + len(before)
     progress(len(places), len(places))
     loose = {p for p, fault in faults.items() if fault == "unrecorded" and _age(spool, p, at) >= SETTLE_SECONDS}
     leftover = {path for path in loose if path.startswith("results/")}
@@ -110,17 +110,17 @@ def _digests(spool: Spool, folders: tuple[str, ...], recorded: Mapping[str, str]
 
     In the algorithm of the one that is recorded.
     """
-    found, size = {}, 0
+    digests, size = {}, 0
     for path in (path for folder in folders for path in spool.files(folder)):
         try:
             with spool.absolute(path).open("rb") as file:
-                found[path] = digest_of(file, recorded[path]) if path in recorded else digest_of(file)
+                digests[path] = digest_of(file, recorded[path]) if path in recorded else digest_of(file)
                 size += file.tell()
         except FileNotFoundError:
             continue  # retention was faster
         except OSError as error:
-            found[path] = str(error)
-    return found, size
+            digests[path] = str(error)
+    return digests, size
 
 
 def _age(spool: Spool, path: str, at: float) -> float:

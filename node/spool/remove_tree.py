@@ -47,12 +47,12 @@ def _flatten(name: str, top: int) -> None:
 def _empty(folder: int, top: int) -> set[str]:
     """Remove the files of a folder and move its folders to ``top``; return the names of those that stay."""
     with os.scandir(folder) as entries:
-        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_folder in found:
+        children = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in children:
         with suppress(OSError):
             if not is_folder:
                 os.unlink(name, dir_fd=folder)
             elif folder != top:
                 os.chmod(name, 0o700, dir_fd=folder)  # to move it, its entry ".." is written
                 os.rename(name, uuid.uuid4().hex, src_dir_fd=folder, dst_dir_fd=top)
-    return {name for name, is_folder in found if is_folder}
+    return {name for name, is_folder in children if is_folder}

@@ -18,7 +18,7 @@ def destinations(context: AppContext, user_request: UserRequest) -> Response:
     with context.engine.connect() as connection:
         counts = delivery_counts(connection)
         broken = {one.destination: one for one in circuits.circuits(connection)}
-    found = []
+    entries = []
     for name in sorted({*context.config.destinations, *(count.destination for count in counts)}):
         table, circuit = context.config.destinations.get(name), broken.get(name)
         own = {count.state: count for count in counts if count.destination == name}
@@ -26,7 +26,7 @@ def destinations(context: AppContext, user_request: UserRequest) -> Response:
         error = circuit.error if circuit else next((count.error for count in waiting if count.error), "")
         stored = [own[state].latest for state in (DeliveryState.STORED, DeliveryState.CONFIRMED) if state in own]
         latest = max(stored, default=None)
-        found.append(
+        entries.append(
             {
                 "name": name,
                 "place": table.place if table else "no longer configured",
@@ -39,7 +39,7 @@ def destinations(context: AppContext, user_request: UserRequest) -> Response:
                 "latest": latest,
             }
         )
-    return context.page("destinations.html", user_request, destinations=found)
+    return context.page("destinations.html", user_request, destinations=entries)
 
 
 def _health(circuit: circuits.Circuit | None, error: str, latest: float | None) -> str:

@@ -33,14 +33,16 @@ _KEPT = (
 
 def bundle(engine: sa.Engine, spool: Spool, study_uid: str) -> bytes:
     """A zip file. Raises ``NotFoundError`` for a study that the ledger does not know."""
-    found = explain(engine, study_uid)
+    study = explain(engine, study_uid)
     with engine.connect() as connection:
         received = [asdict(image) for image in received_images(connection, study_uid)]
-    results = [made for one in found["series"] for job in one["jobs"] for made in job["results"]]
-    headers = {made["sop_instance_uid"]: _technical(read_header(spool.absolute(made["path"]))) for made in results}
+    results = [result for one in study["series"] for job in one["jobs"] for result in job["results"]]
+    headers = {
+        result["sop_instance_uid"]: _technical(read_header(spool.absolute(result["path"]))) for result in results
+    }
     files = {
-        "story.txt": describe(found),
-        "study.json": _json(found),
+        "story.txt": describe(study),
+        "study.json": _json(study),
         "received.json": _json(received),
         "results.json": _json(headers),
     }
@@ -63,11 +65,11 @@ def bundle(engine: sa.Engine, spool: Spool, study_uid: str) -> bytes:
 
 
 def _technical(header: Dataset) -> Any:
-    kept = Dataset()
+    technical = Dataset()
     for keyword in _KEPT:
         if keyword in header:
-            kept.add(header[keyword])
-    return kept.to_json_dict()
+            technical.add(header[keyword])
+    return technical.to_json_dict()
 
 
 def _json(value: Any) -> str:

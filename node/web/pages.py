@@ -33,16 +33,16 @@ def stream(context: AppContext, user_request: UserRequest) -> Response:
     query = user_request.request.query_params
     text, stage = query.get("q", "").strip(), query.get("stage", "")
     with context.engine.connect() as connection:
-        found = latest(connection)
-        labels = {study.uid: context.label(connection, study.uid) for study in found}
+        studies = latest(connection)
+        labels = {study.uid: context.label(connection, study.uid) for study in studies}
         if text:
-            named = {study.uid for study in found if labels[study.uid].holds(text)}
+            named = {study.uid for study in studies if labels[study.uid].holds(text)}
             by_uid = latest(connection, text)
             labels |= {study.uid: context.label(connection, study.uid) for study in by_uid if study.uid not in labels}
-            found = by_uid + [study for study in found if study.uid in named - {s.uid for s in by_uid}]
+            studies = by_uid + [study for study in studies if study.uid in named - {s.uid for s in by_uid}]
         roles = by_role(connection)
-    counts = Counter(study.stage for study in found)
-    chosen = [study for study in found if not stage or study.stage == stage]
+    counts = Counter(study.stage for study in studies)
+    chosen = [study for study in studies if not stage or study.stage == stage]
     values = {
         "studies": chosen[:SHOWN],
         "more": max(len(chosen) - SHOWN, 0),
@@ -86,19 +86,21 @@ def storage(context: AppContext, user_request: UserRequest) -> Response:
 
 def account(context: AppContext, user_request: UserRequest) -> Response:
     """Show the account of all studies or of one day."""
-    asked = user_request.request.query_params.get("day", "")
+    chosen = user_request.request.query_params.get("day", "")
     try:
-        day = date.fromisoformat(asked) if asked else None
+        day = date.fromisoformat(chosen) if chosen else None
     except ValueError:
-        raise HTTPException(400, f"{asked!r} is no day; write it as 2026-01-31.") from None
-    found = _account(context, day)
+        raise HTTPException(400, f"{chosen!r} is no day; write it as 2026-01-31.") from None
+    report = _account(context, day)
     sums = (
-        ("Sent", "entries", "images", found.sent),
-        ("Received", "series", "images", found.received),
-        ("Jobs", "jobs", "objects", found.jobs),
-        ("Deliveries", "deliveries", "objects", found.deliveries),
+        ("Sent", "entries", "images", report.sent),
+        ("Received", "series", "images", report.received),
+        ("Jobs", "jobs", "objects", report.jobs),
+        ("Deliveries", "deliveries", "objects", report.deliveries),
     )
-    return context.page("account.html", user_request, account=found, attention=attention(found), sums=sums, day=asked)
+    return context.page(
+        "account.html", user_request, account=report, attention=attention(report), sums=sums, day=chosen
+    )
 
 
 def _account(context: AppContext, day: date | None = None) -> report.Account:

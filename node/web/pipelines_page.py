@@ -38,11 +38,11 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
         halted = stopped_pipelines(connection)
         counts = job_counts(connection, recent_after=now() - 86400)
         seconds = latest_run_seconds(connection, _LATEST)
-    found = []
+    entries = []
     for name in sorted({*context.config.pipelines, *(count.pipeline for count in counts)}):
         own = [count for count in counts if count.pipeline == name]
         outcomes, progress = _outcomes(own), _progress(own)
-        found.append(
+        entries.append(
             {
                 "name": name,
                 "configured": name in context.config.pipelines,
@@ -57,7 +57,7 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
                 "seconds": _median(seconds.get(name, ())),
             }
         )
-    return context.page("pipelines.html", user_request, pipelines=found)
+    return context.page("pipelines.html", user_request, pipelines=entries)
 
 
 def _outcomes(counts: Sequence[JobCount]) -> Counter[str]:
@@ -129,12 +129,12 @@ def _card(context: AppContext, name: str) -> Markup:
     table = context.config.pipelines.get(name)
     module = (table.factory or installed().get(name, "")).partition(":")[0] if table else ""
     try:
-        found = importlib.util.find_spec(module) if module else None
+        spec = importlib.util.find_spec(module) if module else None
     except (ImportError, ValueError):
-        found = None
-    if found is None or found.origin is None:
+        spec = None
+    if spec is None or spec.origin is None:
         return Markup()
-    path = Path(found.origin).with_name("MODEL_CARD.md")
+    path = Path(spec.origin).with_name("MODEL_CARD.md")
     if not path.exists():
         return Markup()
     reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")

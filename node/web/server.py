@@ -145,8 +145,8 @@ def _listen(web: Web) -> socket.socket:
 
 def _templates(config: Config) -> Environment:
     loader = PackageLoader("node.web")
-    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    found.globals.update(version=__version__, title=config.ae.title, show_patient=config.web.show_patient)
-    found.globals.update(notice=NOTICE, called=config.title)
-    found.filters.update(words.FILTERS)
-    return found
+    jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    jinja.globals.update(version=__version__, title=config.ae.title, show_patient=config.web.show_patient)
+    jinja.globals.update(notice=NOTICE, called=config.title)
+    jinja.filters.update(words.FILTERS)
+    return jinja

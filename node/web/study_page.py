@@ -70,27 +70,27 @@ class View:
 def study(context: AppContext, user_request: UserRequest) -> Response:
     """The page; ``part=1&results=N`` for the changing part alone, and for the whole when results have come since."""
     uid, query = user_request.request.path_params["uid"], user_request.request.query_params
-    found = explain(context.engine, uid)
-    jobs = [job for one in found["series"] for job in one["jobs"]]
-    made = sum(len(job["results"]) for job in jobs)
-    active = any(one["progress"] in OPEN for one in found["series"])
+    explanation = explain(context.engine, uid)
+    jobs = [job for one in explanation["series"] for job in one["jobs"]]
+    result_count = sum(len(job["results"]) for job in jobs)
+    active = any(one["progress"] in OPEN for one in explanation["series"])
     with context.engine.connect() as connection:
         label = context.label(connection, uid)
     values = {
         "uid": uid,
         "lines": study_lines(context.spool.logs, uid, _LINES),
-        "found": found,
+        "found": explanation,
         "waits_for": describe_deferral,
         "jobs": jobs,
         "label": label,
         "active": active,
-        "made": made,
+        "made": result_count,
         "pipelines": sorted(context.config.pipelines),
         "destinations": sorted(context.config.destinations),
     }
     if "part" in query:
         response = context.page("_study.html", user_request, **values)
-        if query.get("results") != str(made):
+        if query.get("results") != str(result_count):
             response.headers["HX-Refresh"] = "true"
         return response
     views = {}

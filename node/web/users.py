@@ -70,8 +70,8 @@ def matches(user: User | None, password: str) -> bool:
     """Whether the password is the user's; takes as long for a user who does not exist."""
     scheme, _, rest = (user.password if user else "").partition("$")
     salt, _, key = rest.partition("$")
-    found = _derive(password, b64decode(salt) if scheme == "scrypt" else b"no such user ...")
-    return scheme == "scrypt" and hmac.compare_digest(found, b64decode(key))
+    derived = _derive(password, b64decode(salt) if scheme == "scrypt" else b"no such user ...")
+    return scheme == "scrypt" and hmac.compare_digest(derived, b64decode(key))
 
 
 def read_users(path: Path) -> dict[str, User]:

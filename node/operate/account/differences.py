@@ -25,11 +25,11 @@ def differences(every: AccountRows, chosen: AccountRows, is_recipient: PendingOb
 
 def result_kinds(rows: AccountRows) -> dict[str, list[str]]:
     """Job -> kinds of its objects that the gate let pass, one for each object."""
-    made: dict[str, list[str]] = {}
+    kinds: dict[str, list[str]] = {}
     for result in rows.results:
         if result.quarantine is None:
-            made.setdefault(result.job_id, []).append(result.kind or "")
-    return made
+            kinds.setdefault(result.job_id, []).append(result.kind or "")
+    return kinds
 
 
 def _rows_without_origin(rows: AccountRows) -> Iterator[str]:
@@ -67,7 +67,7 @@ def _of_series(rows: AccountRows) -> Iterator[str]:
 
 
 def _of_jobs(rows: AccountRows, is_recipient: PendingObject) -> Iterator[str]:
-    made = result_kinds(rows)
+    kinds = result_kinds(rows)
     deliveries: dict[str, dict[str, str]] = {}
     for delivery in rows.deliveries:
         deliveries.setdefault(delivery.job_id, {})[delivery.destination] = delivery.state
@@ -78,11 +78,11 @@ def _of_jobs(rows: AccountRows, is_recipient: PendingObject) -> Iterator[str]:
         if job.outcome is None:
             yield f"{name}: is encoded, but has no outcome"
             continue
-        if not made.get(job.id) and job.pipeline != FORWARD:
+        if not kinds.get(job.id) and job.pipeline != FORWARD:
             yield f"{name}: is encoded, but has no result"
         owed = deliveries.get(job.id, {})
         for destination in job.destinations:
-            takes = job.pipeline == FORWARD or is_recipient(destination, job.outcome, made.get(job.id, ()))
+            takes = job.pipeline == FORWARD or is_recipient(destination, job.outcome, kinds.get(job.id, ()))
             if takes and destination not in owed:
                 yield (
                     f"{name}: {destination!r} takes the outcome {job.outcome!r}, but was not owed it; "

@@ -84,7 +84,7 @@ def account(rows: AccountRows, is_recipient: PendingObject, day: date | None = N
     """
     chosen = rows.between(*bounds(day)) if day else rows
     studies = {job.id: job.study_instance_uid for job in rows.jobs}
-    made = result_kinds(chosen)
+    kinds = result_kinds(chosen)
     sent_on = {d.job_id: d.instances for d in chosen.deliveries}
     return Account(
         day=day,
@@ -92,7 +92,7 @@ def account(rows: AccountRows, is_recipient: PendingObject, day: date | None = N
         sent=add_up(_sent(chosen)),
         refused=chosen.refused,
         received=add_up((_part_of_series(s), s.study_instance_uid, s.recorded) for s in chosen.series),
-        jobs=add_up((_part_of_job(j), j.study_instance_uid, _objects(j, made, sent_on)) for j in chosen.jobs),
+        jobs=add_up((_part_of_job(j), j.study_instance_uid, _objects(j, kinds, sent_on)) for j in chosen.jobs),
         deliveries=add_up(
             (_PARTS.get(d.state, d.state.lower()), studies.get(d.job_id, ""), d.instances) for d in chosen.deliveries
         ),
@@ -153,5 +153,5 @@ def _part_of_job(job: Job) -> str:
     return _PARTS[job.state]
 
 
-def _objects(job: Job, made: dict[str, list[str]], sent_on: dict[str, int]) -> int:
-    return sent_on.get(job.id, 0) if job.pipeline == FORWARD else len(made.get(job.id, ()))
+def _objects(job: Job, kinds: dict[str, list[str]], sent_on: dict[str, int]) -> int:
+    return sent_on.get(job.id, 0) if job.pipeline == FORWARD else len(kinds.get(job.id, ()))

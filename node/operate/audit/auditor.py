@@ -114,10 +114,10 @@ class Auditor:
                     Participant(user=one.calling_ae, roles=(m.SOURCE,), address=one.peer_address, requestor=True),
                     us,
                 ),
-                studies=self._studies(brought),
+                studies=self._studies(studies),
             )
-            for one, brought in transfers
-            if brought
+            for one, studies in transfers
+            if studies
         ]
         written = self._write(events) if events else 0
         if ended:
@@ -212,7 +212,7 @@ def _of_notice(row: AuditRecord, title: str) -> AuditEvent:
 def _of_query(row: AuditRecord, title: str) -> AuditEvent:
     question = Question.from_json(str(row.detail))
     us = Participant(user=title, roles=(m.SOURCE,), requestor=True)
-    asked = Participant(user=str(row.who), roles=(m.DESTINATION,), address=str(row.address))
+    archive = Participant(user=str(row.who), roles=(m.DESTINATION,), address=str(row.address))
     type_ = m.SOP_CLASS if question.transfer_syntax_uid else m.URI
     query = m.Query(
         about=question.about,
@@ -220,4 +220,4 @@ def _of_query(row: AuditRecord, title: str) -> AuditEvent:
         identifier=question.identifier,
         transfer_syntax_uid=question.transfer_syntax_uid,
     )
-    return AuditEvent(event=m.QUERY, at=row.at, participants=(us, asked), query=query)
+    return AuditEvent(event=m.QUERY, at=row.at, participants=(us, archive), query=query)
