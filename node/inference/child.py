@@ -2,7 +2,8 @@
 
 It shares nothing with its parent but a pipe and a folder (``node.inference.sandbox_folder``): it has no network and
 sees no other file of the node. A CUDA fault, a hang or a lack of memory ends it and nothing else. When the parent
-dies, the kernel kills it. This module imports little: the thread limits must be set before numpy and torch load.
+dies, it ends with all that it started (``node.process.subreaper``). This module imports little: the thread limits
+must be set before numpy and torch load.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from node.errors import IdentityError, InputError, NodeError, PipelineError, err
 from node.inference.child_output import send_reply
 from node.inference.task import Bounds, PriorFiles, Reply, Task
 from node.isolation import WRITE, confine, programs, refuse_calls
-from node.process.children import die_with_parent
+from node.process.limits import set_limits
 from node.process.memory import keep_freed_memory
+from node.process.subreaper import fork_below
 
 if TYPE_CHECKING:
     from node.inference.prefetch import Prefetcher
@@ -46,14 +48,13 @@ _CLEAR_REFS = "/proc/self/clear_refs"
 
 def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> None:
     """Run tasks from the pipe until it is closed. What the process prints goes to ``output``."""
-    die_with_parent(signal.SIGKILL)
+    os.setpgrp()  # Ctrl-C reaches only the parent
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a stopping service manager signals all; the parent decides
+    set_limits()
+    fork_below(parent, lambda: _close(tasks, output))
     keep_freed_memory()
-    if os.getppid() != parent:
-        return  # it died before the line above
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")  # when memory runs out, this process goes, not its parent
-    os.setpgrp()  # so that whatever a pipeline starts can be killed with it, and Ctrl-C reaches only the parent
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a stopping service manager signals all; the parent decides
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
@@ -72,6 +73,11 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
         send_reply(tasks, reply)
         if reply.error:
             return  # a CUDA context may be broken, memory may be fragmented: begin afresh
+
+
+def _close(*connections: Connection) -> None:
+    for connection in connections:
+        connection.close()
 
 
 def _shut_in(bounds: Bounds) -> None:

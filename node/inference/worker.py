@@ -26,6 +26,7 @@ from node.inference.child_output import ChildOutput, receive_reply
 from node.inference.sandbox_folder import SandboxFolder, models
 from node.inference.task import Bounds, Reply, Task
 from node.log import subject
+from node.process import subreaper
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -150,6 +151,7 @@ class Worker:
             args=(theirs, output, os.getpid(), bounds),
             name=f"ainode {self.device}",
         )
+        os.environ["PYTHONSAFEPATH"] = "1"  # no module is imported from the working directory
         process.start()
         atexit.register(self.close)  # before multiprocessing waits for its children
         theirs.close()
@@ -165,9 +167,8 @@ class Worker:
             sandbox_folder, self._sandbox_folder = self._sandbox_folder, None
         if process is None or process.pid is None:
             return
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.kill()  # in case it had no group of its own yet
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, subreaper.END)  # which ends it, and everything that it started
         process.join()
         if tasks is not None:
             tasks.close()

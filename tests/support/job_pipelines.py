@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import prying
 from highdicom import Volume
-from hostile_output import HOSTILE_OUTPUT
+from hostile_models import HOSTILE
 
 from node.errors import WeightsError
 from node.pipeline import Algorithm, DerivedSeries, Findings, Lesion, Needs, Segment, Series, Unsuitable, codes
@@ -39,7 +39,7 @@ _WHAT = {
     "pry",
     "die before rename",
     "die after rename",
-    *HOSTILE_OUTPUT,
+    *HOSTILE,
 }
 
 
@@ -76,8 +76,8 @@ class Scripted:
             once.touch()
         if does == "pry":
             raise Unsuitable(json.dumps(prying.tried(series.paths[0].parent, self._options)))  # type: ignore[attr-defined]
-        if does in HOSTILE_OUTPUT:
-            HOSTILE_OUTPUT[does]()
+        if does in HOSTILE:
+            HOSTILE[does](self._options)
         return self._do(does, series)
 
     def _do(self, does: str, series: Series) -> Findings:

@@ -1,0 +1,31 @@
+"""Limits of the process that runs models (getrlimit(2)): a floor that holds without a service manager."""
+
+from __future__ import annotations
+
+import resource
+
+OPEN_FILES = 8192
+"""Enough for PyTorch's data loaders, which pass tensors as descriptors."""
+FILE_BYTES = 16 << 30
+"""Of one file: several times the largest handover, a float map for each of some segments on 2,000 slices."""
+_SHARE_OF_PROCESSES = 0.75
+"""Of the processes and threads that its user may have: a fork bomb leaves the rest to the node."""
+
+
+def set_limits() -> None:
+    """Lower the limits of this process, and of all that it starts, for good.
+
+    Address space has none: CUDA reserves more than any machine has. Root is not bound by the number of processes.
+    """
+    _lower(resource.RLIMIT_CORE, 0)  # a core holds images of patients
+    _lower(resource.RLIMIT_MSGQUEUE, 0)
+    _lower(resource.RLIMIT_NOFILE, OPEN_FILES)
+    _lower(resource.RLIMIT_FSIZE, FILE_BYTES)
+    allowed = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if allowed != resource.RLIM_INFINITY:
+        _lower(resource.RLIMIT_NPROC, int(allowed * _SHARE_OF_PROCESSES))
+
+
+def _lower(limit: int, value: int) -> None:
+    soft, hard = (value if now == resource.RLIM_INFINITY else min(now, value) for now in resource.getrlimit(limit))
+    resource.setrlimit(limit, (soft, hard))
