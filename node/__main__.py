@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node import __version__, log
-from node.cli import audit, bench, conformance, doctor, ledger, models, phantom, reconcile, rules
+from node.cli import account, audit, bench, conformance, doctor, explain, jobs, models, phantom, reconcile, rules
 from node.cli import init as first_run
 from node.cli import web as dashboard
 from node.cli.options import config_option, json_option, load, print_json
@@ -169,7 +169,9 @@ def demo(*, studies: Path | None, folder: Path, keep: bool) -> None:
 
 
 for verb in (
-    *ledger.VERBS,
+    *explain.VERBS,
+    *account.VERBS,
+    *jobs.VERBS,
     *bench.VERBS,
     *doctor.VERBS,
     *phantom.VERBS,

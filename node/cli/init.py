@@ -67,7 +67,7 @@ _PLACEHOLDERS = {"pacs_title": "PACS", "pacs_host": "localhost"}
 def first_run(*, config_path: Path, force: bool, **options: Any) -> None:
     """Write config.toml for this site and print the settings to enter on PACS and scanner.
 
-    Asks for every option that is not options. Existing files are replaced only with --force.
+    Asks for every option that is not given. Existing files are replaced only with --force.
     """
     if config_path.exists() and not force:
         raise ConfigError(f"{config_path} exists and was not changed; use --force to replace it, or another --config")

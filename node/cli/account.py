@@ -1,0 +1,74 @@
+"""``ainode account`` and ``ainode verify``: proof that nothing was lost and that no file was altered."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from node.cli.options import config_option, json_option, load, print_json
+from node.errors import LedgerError
+
+
+@click.command()
+@config_option
+@json_option
+@click.option(
+    "--day", type=click.DateTime(["%Y-%m-%d"]), help="Only series whose first image was received on this day."
+)
+def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
+    """Compare what was received with what was decided, analysed and delivered.
+
+    Exits with status 7 if anything is unaccounted for.
+    """
+    from node.operate.account.description import describe
+    from node.operate.account.report import account as balance_of
+    from node.operate.account.rows import read
+    from node.service import open_storage
+
+    config = load(config_path)
+    engine, spool = open_storage(config)
+    rows = read(engine, spool, queue_minutes=config.notify.queue_minutes)
+    balance = balance_of(rows, config.is_recipient, day.date() if day else None)
+    if as_json:
+        print_json(asdict(balance))
+    else:
+        click.echo(describe(balance))
+    if balance.differences:
+        raise LedgerError(
+            f"{len(balance.differences)} differences; `ainode explain STUDY_UID` shows the history of each study"
+        )
+
+
+@click.command()
+@config_option
+@json_option
+def verify(*, config_path: Path, as_json: bool) -> None:
+    """Re-read every file and compare it with the ledger; change nothing.
+
+    Exits with status 7 if a file is missing, altered or unrecorded.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from node.ledger.engine import now
+    from node.operate import verify as verification
+    from node.service import open_storage
+
+    engine, spool = open_storage(load(config_path))
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("studies and jobs", total=None)
+        verified = verification.verify(
+            engine, spool, now(), lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    if as_json:
+        print_json(asdict(verified))
+    else:
+        click.echo(verification.describe(verified))
+    if verified.faults:
+        raise LedgerError(f"{verified.faults} files do not agree with the ledger; nothing was changed")
+
+
+VERBS = (account, verify)
