@@ -25,6 +25,7 @@ from node.config import parse
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTED = {
+    "_exit",  # os
     "_mapping",  # sqlalchemy.Row
     "_replace",  # collections.namedtuple
 }
