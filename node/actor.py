@@ -25,7 +25,7 @@ def surviving(what: str) -> Iterator[None]:
 
 
 def look_every(seconds: float, stop: threading.Event, name: str, look: Callable[[float], object]) -> None:
-    """Call ``look`` with the time (seconds since 1970 UTC) every so many ``seconds``, until ``stop`` is set."""
+    """Call ``look`` with the time (seconds since 1970 UTC) every ``seconds``, until ``stop`` is set."""
     while not stop.wait(seconds):
         with surviving(name):
             look(time.time())

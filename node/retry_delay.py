@@ -1,11 +1,11 @@
-"""How long to wait before the next attempt: the delay doubles with each failure in a row, up to a limit."""
+"""The delay before the next attempt: it doubles with each failure in a row, up to a limit."""
 
 from __future__ import annotations
 
 _DOUBLINGS = 60
-"""More of them say nothing: the limit is reached long before, and a float ends."""
+"""Beyond this many the delay is always at its limit; the bound keeps the float finite."""
 
 
 def retry_delay(failures: int, first_seconds: float, max_seconds: float) -> float:
-    """Seconds to wait after so many ``failures`` in a row, from 1."""
+    """Return the seconds to wait after ``failures`` in a row, 1 or more."""
     return float(min(first_seconds * 2.0 ** min(failures - 1, _DOUBLINGS), max_seconds))

@@ -1,4 +1,4 @@
-"""What receiving is held to, durable before Success, and what came of it in the runs of one bench."""
+"""Targets for durable reception, and whether the runs of one benchmark met them."""
 
 from __future__ import annotations
 

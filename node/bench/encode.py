@@ -1,4 +1,4 @@
-"""``ainode bench encode``: results of a CT of 300 x 512 x 512, beside highdicom used plainly and dcmqi.
+"""``ainode bench encode``: results of a CT of 300 x 512 x 512, compared with plain highdicom and dcmqi.
 
 Every encoding runs in a fresh process (``encode_task``), the tools in turn, round after round.
 """

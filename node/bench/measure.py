@@ -10,7 +10,7 @@ import psutil
 
 _EVERY_SECONDS = 0.2
 _WARM_PASSES = 3
-"""What was given up last is not always taken first."""
+"""Memory that was freed last is not always reused first."""
 
 
 def warm_memory(folder: Path, data: bytes, count: int) -> None:

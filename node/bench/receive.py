@@ -1,4 +1,4 @@
-"""``ainode bench receive``: our receiver beside others, same data, same senders, in alternating runs.
+"""``ainode bench receive``: our receiver and others, same data, same senders, in alternating runs.
 
 For each kind of instance, sender and number of associations, every receiver in turn is started fresh, warmed up, sent
 to and stopped; then all of them again (A B C D A B C D), so that what else the machine does falls on all alike.

@@ -82,7 +82,7 @@ class Server(ABC):
 
     @property
     def log(self) -> Path:
-        """What it says, beside its folder."""
+        """Its log, next to its folder."""
         return self.folder.with_suffix(".log")
 
     @property

@@ -1,6 +1,6 @@
 """A synthetic brain FLAIR: head, skull, folded cortex, ventricles, one bright lesion, shading and Rician noise.
 
-Positions are LPS mm with the origin between the thalami. Not symmetric on purpose: the lesion and the narrowed
+Positions are LPS mm with the origin between the thalami. It is asymmetric on purpose: the lesion and the narrowed
 ventricle are on the left, eyes and nose in front, the cerebellum behind and below.
 """
 

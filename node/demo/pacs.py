@@ -105,7 +105,7 @@ class OrthancPacs:
             "AuthenticationEnabled": False,
             "DicomAet": TITLE,
             "DicomPort": self.port,
-            # It cannot be told to listen on loopback only: refuse every caller that is not named and on 127.0.0.1.
+            # It has no option to listen on loopback only: refuse every caller that is not named and on 127.0.0.1.
             "DicomAlwaysAllowEcho": False,
             "DicomAlwaysAllowStore": False,
             "DicomCheckCalledAet": True,

@@ -31,7 +31,7 @@ from node.errors import InputError, PlatformError
 
 TITLE = "DEMOSCANNER"
 STORESCU = Path("/usr/bin/storescu")
-"""dcmtk's. Not looked up on the PATH: pynetdicom installs a program of the same name."""
+"""dcmtk's storescu. The PATH is not searched: pynetdicom installs a program of the same name."""
 BATCH = 500
 """Files of one association."""
 _PROPOSALS = {

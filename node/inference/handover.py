@@ -1,6 +1,6 @@
 """Handover from infer to encode: the findings of a pipeline as one file, complete or absent.
 
-JSON and plain arrays in one ``.npz`` file, never pickle. It is written beside its place, synced and renamed, so that a
+JSON and plain arrays in one ``.npz`` file, never pickle. It is written next to its place, synced and renamed, so that a
 killed worker leaves the old file or the new one. Masks are cropped to what is not zero and come back whole.
 """
 

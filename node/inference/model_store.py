@@ -140,16 +140,16 @@ def verify(config: Config) -> Iterator[tuple[str, Path, str]]:
         if table.weights is None:
             continue
         pin = table.options.get("sha256")
-        beside = table.weights.with_suffix(".sha256")
-        if not pin and beside.is_file():
-            pin = beside.read_text().split()[0]
+        digest_file = table.weights.with_suffix(".sha256")
+        if not pin and digest_file.is_file():
+            pin = digest_file.read_text().split()[0]
         if not table.weights.exists():
             yield name, table.weights, "does not exist"
         elif not pin:
             yield (
                 name,
                 table.weights,
-                f"is not pinned; set [pipelines.{name}.options] sha256, or write {beside.name} beside",
+                f"is not pinned; set [pipelines.{name}.options] sha256, or write {digest_file.name} next to it",
             )
         else:
             digest = content_digest(table.weights)

@@ -78,7 +78,7 @@ class SandboxFolder:
 
 
 def models(tables: Collection[PipelineTable]) -> Iterator[tuple[Path, int]]:
-    """Rules that let the process read weights, digests beside them, and files that ``options`` name."""
+    """Rules that let the process read weights, digests next to them, and files that ``options`` name."""
     for table in tables:
         if table.weights is not None:
             yield table.weights, READ
@@ -101,7 +101,7 @@ def _link(path: Path, name: Path) -> Path:
     with suppress(FileExistsError):  # laid when it was prepared
         try:
             os.link(path, name)
-        except FileNotFoundError:  # forgotten by now; whoever reads it says so
+        except FileNotFoundError:  # purged by now; the reader reports it
             return name
         except OSError as error:
             if error.errno != errno.EXDEV:

@@ -26,7 +26,7 @@ class PriorFiles:
     report: Path | None = None
     """This node's report."""
     segmentation: Path | None = None
-    """What it outlines; ``None`` as ``images`` are empty: not to be had any more."""
+    """What it outlines; ``None`` when ``images`` is empty: no longer available."""
     images: tuple[Path, ...] = ()
     """Of the series that was analysed."""
     without: str = ""
@@ -54,7 +54,7 @@ class Task:
     load_only: bool = False
     """Only make sure that the pipeline is loaded."""
     prefetch: bool = False
-    """Only read and decode the series, beside what runs; the same task without this comes next. No reply."""
+    """Only read and decode the series while another task runs; the same task without this comes next. No reply."""
 
 
 @dataclass(frozen=True, kw_only=True)

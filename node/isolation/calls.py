@@ -39,7 +39,7 @@ class _Program(ctypes.Structure):
 
 
 def refuse_calls() -> None:
-    """From now on these calls fail with EACCES; there is no way back. What privileges root has are gone but one.
+    """Make these calls fail with EACCES from now on, irrevocably, and drop all capabilities of root but one.
 
     Raises ``PlatformError`` where the kernel cannot promise that.
     """
@@ -54,7 +54,7 @@ def refuse_calls() -> None:
 
 
 def renounce_privileges() -> None:
-    """No program that is started gains privileges: what the kernel asks of who confines itself without any."""
+    """No started program gains privileges; the kernel requires this before an unprivileged process adds a filter."""
     _control(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 

@@ -54,7 +54,7 @@ def _installed_in_place() -> Iterator[Path]:
 
 
 def _importable(entry: Path) -> Iterator[tuple[Path, int]]:
-    """Packages and modules of a folder on the path; in a checkout, other files lie beside them."""
+    """Packages and modules of a folder on the path; in a checkout, other files lie next to them."""
     if entry.is_file() or entry.name in ("site-packages", "dist-packages"):
         yield entry, READ
     elif entry.is_dir() and os.access(entry, os.R_OK):

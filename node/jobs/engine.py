@@ -52,7 +52,7 @@ _BROKEN = {
 }
 """Ends of a workflow that count as a failed attempt, in words."""
 _FINISH_SECONDS = 1 << 20
-"""Whoever told us to finish decides how long it may take."""
+"""The process that requests the shutdown limits its duration, so DBOS does not."""
 
 
 class Jobs:
@@ -182,7 +182,7 @@ class Jobs:
         self._watch = self._heart = None
 
     def reconcile(self, before: float) -> None:
-        """Put every job back that is due, in no queue and untouched since ``before``: no job is ever forgotten."""
+        """Put every job back that is due, in no queue and untouched since ``before``: no job is ever lost."""
         with self._engine.connect() as connection:
             due = due_attempts(connection, before)
         if not due:

@@ -23,7 +23,7 @@ class Pace:
     beat_seconds: float = 2.0
     """Between two beats."""
     dead_after_seconds: float = 15.0
-    """An executor that was silent for so long has died."""
+    """An executor that was silent for this long has died."""
     poll_seconds: float = 0.5
     """Between two looks into a queue."""
     reconcile_seconds: float = 30.0

@@ -82,7 +82,7 @@ def record_transaction(
     named: Sequence[Named],
     next_at: float,
 ) -> None:
-    """Keep a request with its answer; the same request again is answered anew. ``equipment``: the device that asks."""
+    """Keep a request with its answer; the same request again is answered again. ``equipment``: the device that asks."""
     of = {"calling_ae": calling_ae, "transaction_uid": transaction_uid}
     for table in (commitment_instance, commitment):
         connection.execute(sa.delete(table).where(_is(table, calling_ae, transaction_uid)))

@@ -18,7 +18,7 @@ from node.ledger.states import DeliveryState
 from node.ledger.tables import delivery, delivery_instance, delivery_kind
 
 PENDING_AGAIN = {"status": None, "transaction_uid": None, "asked_at": None, "committed_at": None}
-"""What makes an instance owed again."""
+"""What makes an instance pending again."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ _UPGRADE_LOCK = 0x41494E44
 """Key of the PostgreSQL advisory lock under which tables are created and changed."""
 _ROWS_AT_ONCE = 16
 """Rows that one INSERT names. Drivers keep a hundred prepared statements, and one for every number of rows up to 256
-takes them 34 MB; to make them anew takes longer than the smaller statements do."""
+takes them 34 MB; to make them again takes longer than the smaller statements do."""
 
 
 _CONNECTING = {

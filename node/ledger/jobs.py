@@ -25,7 +25,7 @@ PROGRESS = sa.case(
 DELIVERY_OPEN = sa.and_(
     delivery.c.ended_at.is_(None), delivery.c.state.not_in((DeliveryState.CONFIRMED, DeliveryState.CANCELED))
 )
-"""The destination is owed an object, or its Storage Commitment is awaited."""
+"""An object is pending for the destination, or its Storage Commitment is awaited."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,7 @@ def is_stopped(connection: sa.Connection, pipeline: str) -> bool:
 
 
 def result_path(connection: sa.Connection, sop_instance_uid: str) -> list[str]:
-    """Path of a result of this node; empty when it is none, or is forgotten."""
+    """Path of a result of this node; empty when it is none, or was purged."""
     return list(connection.scalars(sa.select(result.c.path).where(result.c.sop_instance_uid == sop_instance_uid)))
 
 
@@ -267,7 +267,7 @@ def stuck_jobs(connection: sa.Connection, before: float) -> list[Job]:
 
 
 def due_of(connection: sa.Connection, of: Job) -> list[Attempt]:
-    """What is due of one job: its stage, or a delivery to each destination that is still owed something."""
+    """What is due of one job: its stage, or a delivery to each destination with pending objects."""
     if of.state not in ACTIVE:
         return []
     first = Attempt(job_id=of.id, run=of.run, stage=of.stage, priority=of.priority)
@@ -278,7 +278,7 @@ def due_of(connection: sa.Connection, of: Job) -> list[Attempt]:
 
 
 def delivered_jobs(connection: sa.Connection) -> list[str]:
-    """Jobs in delivery that no destination is owed anything of any more."""
+    """Jobs in delivery without a pending object."""
     still_open = sa.exists().where(delivery.c.job_id == job.c.id, DELIVERY_OPEN)
     return list(
         connection.scalars(

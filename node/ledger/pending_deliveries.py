@@ -1,6 +1,6 @@
 """Pending deliveries: queries about ``delivery`` and ``delivery_instance``.
 
-A job owes its results (``result``), or the images that it forwards (``original``).
+A job delivers its results (``result``), or the images that it forwards (``original``).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OVERDUE = sa.and_(
     delivery.c.state.not_in((DeliveryState.CONFIRMED, DeliveryState.CANCELED)),
 )
 """Deliveries that were reported as overdue and are still not done."""
-_OWED = sa.and_(  # result rows that a delivery of the same job owes
+_OWED = sa.and_(  # result rows that are pending in a delivery of the same job
     result.c.quarantine.is_(None),
     sa.or_(
         delivery.c.every_kind,

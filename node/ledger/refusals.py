@@ -53,7 +53,7 @@ class Refused:
     """Seconds since 1970 UTC."""
 
     def unnamed(self) -> Refused:
-        """The same, without what tells it from others of its association and series."""
+        """The same, without the values that distinguish it from others of its association and series."""
         return replace(self, sop_instance_uid="", position=None)
 
 

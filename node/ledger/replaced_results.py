@@ -1,7 +1,7 @@
 """Delivered results whose place another result has taken, and the notes that withdraw them, by destination.
 
 What a destination holds of earlier generations is read from their deliveries. What it holds of an earlier run of the
-same job is written down here before the run is forgotten.
+same job is recorded here before the job is purged.
 """
 
 from __future__ import annotations

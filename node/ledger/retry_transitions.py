@@ -71,9 +71,9 @@ def send_again(connection: sa.Connection, job_id: str, destination: str, lost: S
 
 
 def retract_job(connection: sa.Connection, job_id: str, note: dict[str, object], reason: str) -> list[Attempt]:
-    """Keep a rejection note as a result of the job and owe it to every destination that holds anything of it.
+    """Keep a rejection note as a result of the job and schedule it for every destination that holds objects of it.
 
-    What other destinations were owed is owed no more. Raises ``NotFoundError``, or ``NodeError`` when there is none.
+    Deliveries to other destinations end. Raises ``NotFoundError``, or ``NodeError`` when there is none.
     """
     current = get_job(connection, job_id)
     stored = sa.exists().where(

@@ -76,7 +76,7 @@ def fail_attempt(
 ) -> list[Attempt]:
     """The attempt failed: another one after a delay, or the end of trying.
 
-    ``error`` is for who runs the node; of ``failure`` the class alone is told to radiologists.
+    ``error`` is for the operator; radiologists see only the class of ``failure``.
     """
     current = _locked(connection, attempt)
     if current is None:
@@ -107,7 +107,7 @@ def withhold_attempt(connection: sa.Connection, attempt: Attempt, reason: str) -
 def is_news(connection: sa.Connection, attempt: Attempt, error: str) -> bool:
     """Whether an attempt fails otherwise than the one before it.
 
-    A delivery is tried for ever: what goes on failing in the same way is told once, and its next line counts attempts.
+    A delivery is tried for ever: a failure that repeats is reported once, and the next line counts its attempts.
     """
     if attempt.stage != JobStage.DELIVER or not attempt.number:
         return True
@@ -139,7 +139,7 @@ def supersede_jobs(connection: sa.Connection, study: str, series: str, generatio
 
 
 def cancel_active(connection: sa.Connection, which: sa.ColumnElement[bool], reason: str) -> None:
-    """Stop those of the analyses that have not ended; images that are sent on stay owed."""
+    """Stop those of the analyses that have not ended; the forwarding of images continues."""
     analyses = sa.and_(which, job.c.state.in_(ACTIVE), job.c.pipeline != FORWARD)
     for job_id in connection.scalars(sa.select(job.c.id).where(analyses).order_by(job.c.id)).all():
         _cancel(connection, job_id, reason)
@@ -156,7 +156,7 @@ def renew_attempts(connection: sa.Connection, attempt: Attempt) -> list[Attempt]
 
 
 def complete_delivered(connection: sa.Connection, job_id: str) -> None:
-    """COMPLETED when nothing is owed any more; CANCELED when a destination was given up."""
+    """COMPLETED when no object is pending; CANCELED when a destination was given up."""
     if job_id not in delivered_jobs(connection):
         return
     refused = connection.execute(

@@ -34,7 +34,7 @@ BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 
 
 def exposition(config: Config, engine: sa.Engine, spool: Spool) -> bytes:
-    """The text format of Prometheus. What retention has forgotten is no longer counted: these are gauges."""
+    """The text format of Prometheus. They are gauges, because purged studies are no longer counted."""
     registry = CollectorRegistry()
     registry.register(_Ledger(config, engine, spool))
     return generate_latest(registry)
@@ -71,7 +71,7 @@ class _Ledger:
             for name in self.config.pipelines:
                 halted.add_metric([name], name in stopped)
             yield halted
-            alive = _gauge("processes", "Processes that beat lately", "role")
+            alive = _gauge("processes", "Processes with a recent heartbeat", "role")
             roles = by_role(connection)
             for role in sorted({"worker", "sender", *roles}):
                 alive.add_metric([role], roles.get(role, 0))

@@ -1,7 +1,7 @@
 """Notification of alerts by log, mail and webhook: once when one begins, once when it ends.
 
-What was told is kept in the ledger, for each channel on its own: a restart repeats nothing, and a channel that was
-down gets at the next look what it has missed.
+The ledger records what each channel was sent: a restart repeats nothing, and a channel that was down gets what it
+missed at the next look.
 """
 
 from __future__ import annotations

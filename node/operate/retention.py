@@ -39,7 +39,7 @@ class Retention:
         look_every(POLL_SECONDS, stop, "retention", self.look)
 
     def look(self, at: float) -> list[str]:
-        """``step``, but no study is forgotten because the clock was set forward: it is as old as it was before.
+        """``step``, but no study is purged because the clock was set forward: it is as old as it was before.
 
         After ``[retention] days`` whatever was received before is as old as the clock says.
         """
@@ -58,16 +58,16 @@ class Retention:
         before = at - self._days * 86400
         with self._engine.connect() as connection:
             old = studies_without_event_since(connection, before)
-        forgotten = []
+        purged = []
         for study in old:
             with surviving(f"retention: study {study}"):  # one that cannot be purged keeps no other
                 if self._purge(study, at):
-                    forgotten.append(study)
+                    purged.append(study)
         with begin_immediate(self._engine) as connection:
             purge_steps(connection, before)
             purge_transactions(connection, before)
             purge_refusals(connection, before)
-        return forgotten
+        return purged
 
     def _purge(self, study: str, at: float) -> bool:
         """Remove rows and files inside one transaction: the receiver, whose rows wait for it, then sees what is gone.
@@ -83,6 +83,6 @@ class Retention:
         for job_id in purged.jobs:
             shutil.rmtree(self._spool.absolute(f"results/{job_id}"), ignore_errors=True)
         with about(study):
-            logger.info("study %s forgotten after %g days: %d files", study, self._days, len(purged.paths))
+            logger.info("study %s purged after %g days: %d files", study, self._days, len(purged.paths))
         delete_study_log(self._spool.logs, study)
         return True

@@ -38,7 +38,7 @@ class Algorithm:
     weights_sha256: str | None = None
     """Lower-case hex digest of the weights in use; part of the provenance of every object."""
     parameters: Mapping[str, str] = field(default_factory=dict)
-    """What influences the output beside the weights, for example ``{"threshold": "0.5", "precision": "fp32"}``.
+    """What influences the output besides the weights, for example ``{"threshold": "0.5", "precision": "fp32"}``.
 
     Every option belongs here: results that differ must differ in this table, the version or the digest, because the
     UIDs of the results are derived from these.

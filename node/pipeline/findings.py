@@ -88,7 +88,7 @@ class Lesion:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DerivedSeries:
-    """New pixels on the source's own grid, for example a denoised CT; added beside the source, never in its place."""
+    """New pixels on the source's own grid, for example a denoised CT; added to the source, never in its place."""
 
     volume: Volume
     """Float array in the unit of ``Series.volume`` (CT: HU), same voxels as the source, any axis order; rounded to the
@@ -138,7 +138,7 @@ class Findings:
     looked_for: tuple[Code, ...] = ()
     """What the pipeline looked for in these images, for example ``(codes.SCT.Nodule,)``; empty: it only measures."""
     assertions: tuple[Assertion, ...] = ()
-    """What a classifier says of the images as a whole: something is present, absent, or cannot be told."""
+    """What a classifier says of the images as a whole: something is present, absent or indeterminate."""
     evaluations: Mapping[Code, Code] = field(default_factory=dict)
     """As of a lesion, of the images as a whole: ``{codes.DCM.ImageQuality: codes.DCM.PoorImageQuality}``. A value such
     as Present, Negative or Indeterminate is an assertion about the name, and counts as one."""

@@ -27,7 +27,7 @@ class PriorFinding:
     place_mm: tuple[float, float, float] | None = None
     """Its middle on the image where its area was greatest, LPS mm in the earlier study; ``None``: not known."""
     mask: Volume | None = None
-    """What was outlined, non-zero inside, cropped to it; LPS mm in the earlier study. ``None``: not to be had."""
+    """What was outlined, non-zero inside, cropped to it; LPS mm in the prior study. ``None``: not available."""
     probability: float | None = None
     """As it was reported then, 0 to 1."""
 
@@ -42,7 +42,7 @@ class Prior:
     findings: tuple[PriorFinding, ...]
     """Empty: nothing was found then."""
     series: Series | None = None
-    """These images, where they are still to be had."""
+    """The images of that study, if they are still available."""
     partial: bool = False
     """Only a part of them was analysed."""
     parameters: Mapping[str, str] = field(default_factory=dict)

@@ -150,7 +150,7 @@ class Analysis:
     withheld: tuple[str, ...] = ()
     """Sentences for the report: objects that could not be made, and why."""
     inputs: tuple[str, ...] = ()
-    """What the pipeline was given beside the series: images of companions, the report of an earlier analysis."""
+    """What the pipeline was given besides the series: images of companions, the report of a prior analysis."""
     salt: str = field(default="", repr=False)
     """Secret of the node (``node.inference.node_secret``) that makes UIDs unpredictable; empty without a node."""
     caveat: str = ""

@@ -96,7 +96,7 @@ def encode_derived(
             f"DerivedSeries {series.description!r} is not on the voxels of the source ({error}); resample it back"
         ) from error
     if not np.isfinite(volume.array).all():
-        raise EncodeError(f"DerivedSeries {series.description!r} holds values that are no numbers; mend the pipeline")
+        raise EncodeError(f"DerivedSeries {series.description!r} holds values that are no numbers; fix the pipeline")
     description = derived_description(analysis, source, series.description or f"AI {analysis.title} images")
     number = series_number(analysis, source, numbered_place(place))
     series_uid = derive_uid(key, f"{kind} series", place)

@@ -125,7 +125,7 @@ def as_single(header: Dataset) -> Dataset:
         return header
     single = Dataset()
     single.update(header)
-    single["SOPClassUID"] = DataElement("SOPClassUID", "UI", CTImageStorage)  # whatever it is, one without frames
+    single["SOPClassUID"] = DataElement("SOPClassUID", "UI", CTImageStorage)  # any without frames
     single["SOPInstanceUID"] = DataElement("SOPInstanceUID", "UI", _single_uid(header))
     return single
 

@@ -45,7 +45,7 @@ def encode_map(
     """
     values = _of_images(on_source(of.volume, geometry), source)
     if not np.isfinite(values).all():
-        raise EncodeError(f"Map {of.name!r} holds values that are no numbers; mend the pipeline")
+        raise EncodeError(f"Map {of.name!r} holds values that are no numbers; fix the pipeline")
     used = np.flatnonzero(values.any(axis=(1, 2)))
     if not used.size:
         return None

@@ -1,6 +1,6 @@
 """Plausibility: remarks on poor images and on improbable findings.
 
-Said in the report, with the image quality of TID 1500 and CID 6044; nothing is taken away.
+The report states them, with the image quality of TID 1500 and CID 6044; no finding is removed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ METAL_HU = 2500.0
 METAL_SHARE = 0.001
 """Of the sampled voxels. Chosen, not measured on patients."""
 LARGEST_SHARE = 0.25
-"""Of all voxels, air included: no lesion that is told from its surroundings fills more."""
+"""Of all voxels, air included: no lesion that is distinct from its surroundings fills more."""
 
 
 def plausible(findings: Findings, source: SourceSeries) -> Findings:

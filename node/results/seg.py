@@ -83,7 +83,7 @@ def encode_seg(
 
 
 def _modules(analysis: Analysis, source: Source, findings: Sequence[Finding], key: str, kind: str) -> dict[str, Any]:
-    """What highdicom is told of either form."""
+    """The arguments for highdicom, common to both forms."""
     algorithm = AlgorithmIdentificationSequence(
         name=plain(analysis.algorithm.name),
         family=analysis.algorithm.family,
@@ -141,7 +141,7 @@ def _same_dimensions(seg: Segmentation, uid: str) -> None:
 def _pattern(header: Dataset) -> Dataset:
     """Return a one-pixel stand-in for the series: highdicom builds the modules, this module the frames."""
     pattern = deepcopy(header)
-    pattern.SOPClassUID = CTImageStorage  # whatever it is, one without frames of its own
+    pattern.SOPClassUID = CTImageStorage  # of any class: highdicom needs one without frames of its own
     pattern.Rows = pattern.Columns = 1
     return pattern
 

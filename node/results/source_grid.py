@@ -77,7 +77,7 @@ def place(mask: Volume, geometry: VolumeGeometry, name: str) -> PlacedMask:
 def on_images(mask: PlacedMask, offsets: Sequence[tuple[int, int]], rows: int, columns: int) -> PlacedMask:
     """From the grid of a tilted series, where image ``i`` begins at ``offsets[i]``, to rows and columns of the images.
 
-    What lies beside an image is dropped.
+    Voxels that lie outside all images are dropped.
     """
     if not offsets or mask.empty:
         return mask

@@ -1,6 +1,6 @@
 """Completeness of a series, as a pure function of the known facts and the time.
 
-Said by      Used as                                                                    Trusted because
+Signal       Used as                                                                    Trusted because
 -----------  -------------------------------------------------------------------------  ------------------------------
 MPPS         COMPLETED and every image it lists is here: complete at once. Some are     the scanner's own list, final
              not: waits for them. IN PROGRESS: waits
@@ -14,8 +14,8 @@ Refusals     an image was refused or cut off, or came under the SOP Instance UID
              another one, and has not come since: waits, whatever lists say             list can know better
 Endings      the sender broke off or was rejected, and has not come back: waits         it may have had more
 
-Every wait ends (``gap_seconds``, ``procedure_step_seconds``) and is then told: what is known to be missing makes the
-outcome *partial*, what may be missing is named in the report. Otherwise the quiet period decides, once no association
+Every wait ends (``gap_seconds``, ``procedure_step_seconds``). Images that are then known to be missing make the
+outcome *partial*; the report names those that may be missing. Otherwise the quiet period decides, once no association
 that sent an image is open. Not used: ImagesInAcquisition, which some scanners count over all reconstructions and others
 over one phase; NumberOfFrames, which one file keeps by itself; a commitment of one image, which some devices ask for
 after each.
@@ -70,7 +70,7 @@ class Absent:
     at: float = 0.0
     """When the last of them was not taken, seconds since 1970 UTC."""
     unseen: str = ""
-    """Where they lie beside the images that are here, in words for a radiologist; empty when that is not known."""
+    """Where they lie relative to the images that are here, in words for a radiologist; empty when that is not known."""
 
     @property
     def images(self) -> int:

@@ -1,7 +1,7 @@
 """Conflicts: classifies instances received again with different bytes as new identity, encoding or content.
 
-A series received again completely with another identity, after a patient merge or a corrected order, takes that one.
-So does a series that was held for its several identities, once all of its images have one.
+A series that was received again completely with another identity (patient merge, corrected order) takes that identity.
+A series that was held because its images had several identities takes one as soon as all of its images have it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ POLL_SECONDS = 2.0
 
 
 class Conflicts:
-    """Not the receiver's work: a merged patient comes with thousands of images, and no sender waits for this."""
+    """Work of the router, because a merged patient comes with thousands of images and no sender should wait for it."""
 
     def __init__(self, engine: Engine, spool: Spool) -> None:
         self._engine = engine

@@ -67,7 +67,7 @@ def _collisions(connection: Connection, study_uid: str, series_uid: str) -> tupl
 
 def _absent(refused: Sequence[Refused], collided: Sequence[float], changed: int) -> Absent:
     alike: dict[str, tuple[int, str]] = {}
-    for one in refused:  # of those with the same status the last reason is told: it says how much space was free
+    for one in refused:  # of those with the same status the last reason is shown: it says how much space was free
         how = f"of {one.calling_ae} " + ("cut off" if one.status is None else f"refused with status {one.status:04X}")
         alike[how] = alike.get(how, (0, ""))[0] + one.images, one.reason
     by = [f"{count} image(s) {how}: {reason}" for how, (count, reason) in alike.items()]

@@ -15,7 +15,7 @@ _FAULTS = (AttributeError, TypeError, ValueError)
 
 
 def unseen(headers: Sequence[Dataset], positions: Sequence[tuple[float, float, float] | None]) -> str:
-    """What lies beyond the received images: "the lower 193 mm were not analysed"; empty when it cannot be told.
+    """What lies beyond the received images: "the lower 193 mm were not analysed"; empty when it is not known.
 
     ``headers``: of the received images; ``positions``: Image Position (Patient) of the others, LPS mm. Nothing is said
     unless the position of each is known and all of them lie beyond the first or the last of the received images.

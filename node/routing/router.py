@@ -128,7 +128,8 @@ class Router:
             )
         del self._waiting[study_uid, series_uid]
         self._entry.pop((study_uid, series_uid), None)
-        logger.info("series %s complete (%s): %s", series_uid, completion.signal, ruling.decision.reason)
+        decision = ruling.decision
+        logger.info("series %s complete (%s), %s: %s", series_uid, completion.signal, decision.outcome, decision.reason)
         return True
 
     def _record_waiting(self, study_uid: str, series_uid: str, completion: Completion, at: float) -> None:

@@ -20,7 +20,7 @@ Mark = tuple[float, str]
 """How well a series does by one preference: smaller is better; and the words for it."""
 _SHARED = "SharedFunctionalGroupsSequence"
 _UNKNOWN = 1e9
-"""Mark of what the headers do not tell; finite, because marks are kept as JSON."""
+"""Mark of a value that the headers do not state; finite, because marks are kept as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class Weight:
 def weigh(
     header: Dataset, images: int, region: Region | None, decision: Decision, rules: Sequence[Rule]
 ) -> list[Weight]:
-    """What a decision leaves open for the rest of the study; ``header``: of the first of so many ``images``."""
+    """What a decision leaves open for the study; ``header``: of the first image; ``images``: their number."""
     by_name = {rule.name: rule for rule in rules}
     weights = []
     for entry in decision.trace:
@@ -94,7 +94,7 @@ def marks(prefer: Sequence[Preference], header: Dataset, images: int) -> tuple[M
 def settle(
     rule: Rule, candidates: Sequence[Candidate], *, ready: bool, at: float, because: str = ""
 ) -> tuple[SelectionResult, ...]:
-    """Verdicts on the candidates of a study that match ``rule`` and are not decided; none yet when it has to wait.
+    """Decide the candidates of a study that match ``rule`` and are not decided; empty while the rule has to wait.
 
     Only series of the same region compete. ``ready``: no better series is expected; ``because``: why, in words.
     """

@@ -264,7 +264,7 @@ def _single_step(dataset: Dataset) -> float:
 
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> Floats | None:
-    """The finite values of an attribute that has so many; ``None`` when it has others."""
+    """The finite values of an attribute with this many; ``None`` when it has another number of them."""
     try:
         value: Any = dataset.get(keyword)
         values = np.atleast_1d(np.asarray(value, dtype=float))

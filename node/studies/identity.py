@@ -1,6 +1,6 @@
 """Identity of a series: whether all images state one patient, study and series. Attributes, never values.
 
-What is not a contradiction: padding, letter case and character set of a name, an older form of a birth date, and an
+These are no contradictions: padding, letter case and character set of a name, an older form of a birth date, and an
 attribute that only some images state. One thing must be stated by all images as soon as one states it: the Patient ID,
 or the name where no image has an ID. An image without it may be anybody's.
 """

@@ -20,9 +20,9 @@ STAGES = {
     Progress.DELIVERING: "objects are sent, or proof is awaited",
     Progress.STORED: "every destination has stored everything",
     Progress.CONFIRMED: "every destination has committed to keep it",
-    Progress.KEPT: "finished; nobody is owed anything",
-    Progress.HELD: "images contradict one another on whose they are; an operator must see to it",
-    Progress.IGNORED: "no rule wanted it",
+    Progress.KEPT: "finished; nothing is to be delivered",
+    Progress.HELD: "images of different patients or orders; needs an operator",
+    Progress.IGNORED: "no rule matched",
     Progress.CANCELLED: "stopped by an operator or given up",
     Progress.FAILED: "all attempts failed",
 }

@@ -1,7 +1,7 @@
 """The command ``ainode``: check that `node` and `pipelines` are our own packages, then run the verbs.
 
-Other distributions use these common names too. This package is installed beside both as ``ainode`` (pyproject.toml), so
-that it runs even when Python finds another `node` first. It needs only the standard library.
+Other distributions use these common names too. This package is installed next to both as ``ainode``
+(pyproject.toml): it runs even when Python finds another `node` first. It needs only the standard library.
 """
 
 from __future__ import annotations

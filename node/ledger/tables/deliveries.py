@@ -19,7 +19,7 @@ delivery = sa.Table(
     time("alarmed_at", null=True),  # when it was reported as overdue
     time("created_at"),
     time("updated_at"),
-    time("audited_at", null=True),  # when the audit trail told of it
+    time("audited_at", null=True),  # when the audit trail recorded it
     sa.Column("every_kind", sa.Boolean, nullable=False, default=True),  # else the kinds of delivery_kind
     sa.Index("delivery_state", "state"),
 )
@@ -49,7 +49,7 @@ delivery_instance = sa.Table(
     sa.Index("delivery_instance_transaction", "transaction_uid"),
 )
 
-circuit = sa.Table(  # a destination that could not be reached lately; no row: it was
+circuit = sa.Table(  # a destination that could not be reached; no row: it was reached
     "circuit",
     metadata,
     text("destination", key=True),

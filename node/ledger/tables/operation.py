@@ -32,7 +32,7 @@ stopped = sa.Table(  # pipelines whose jobs wait because an operator wants it
     text("who"),
 )
 
-alarm = sa.Table(  # a problem that people were told of and that lasts
+alarm = sa.Table(  # an alert that was notified and is not over
     "alarm",
     metadata,
     text("channel", key=True),  # mail, webhook

@@ -16,7 +16,7 @@ association = sa.Table(
     text("peer_address"),
     time("opened_at"),
     time("closed_at", null=True),
-    time("audited_at", null=True),  # when the audit trail told of it
+    time("audited_at", null=True),  # when the audit trail recorded it
     text("equipment", null=True),  # which device calls (receive.policy); null: an older version kept its address only
     text("ending", null=True),  # AssociationEnding; null: open, or closed by an older version
     text("ended_amid", null=True),  # EndedAmid
@@ -41,7 +41,7 @@ instance = sa.Table(
     sa.Index("instance_association", "association_id"),
 )
 
-conflict = sa.Table(  # same SOP Instance UID, different bytes: kept beside, shown to the operator
+conflict = sa.Table(  # same SOP Instance UID, different bytes: both are kept, and the operator sees it
     "conflict",
     metadata,
     text("path", key=True),

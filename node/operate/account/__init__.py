@@ -1,1 +1,1 @@
-"""The account: every image received is explained, every object owed to a destination is delivered or pending."""
+"""The account: every received image is explained, every object for a destination is delivered or pending."""

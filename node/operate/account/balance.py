@@ -42,7 +42,7 @@ class Count:
     entries: int
     """Series, jobs or deliveries."""
     instances: int
-    """Images received; objects made; objects owed."""
+    """Images received; objects made; objects to deliver."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,7 +85,7 @@ def _of_jobs(rows: AccountRows, is_recipient: PendingObject) -> Iterator[str]:
             takes = job.pipeline == FORWARD or is_recipient(destination, job.outcome, kinds.get(job.id, ()))
             if takes and destination not in owed:
                 yield (
-                    f"{name}: {destination!r} takes the outcome {job.outcome!r}, but was not owed it; "
+                    f"{name}: {destination!r} takes the outcome {job.outcome!r}, but has no delivery of it; "
                     f"if its outcomes or objects were changed since: ainode retry {job.id}"
                 )
         for destination, state in owed.items():

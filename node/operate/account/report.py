@@ -52,7 +52,7 @@ class Account:
     balance: Balance
     """What became of every study and every image."""
     sent: Sum
-    """Images: stored, kept beside another one under the same UID, refused, cut off."""
+    """Images: stored, kept next to another one with the same UID, refused, cut off."""
     refused: tuple[Refusals, ...]
     """Images that were sent and not taken."""
     received: Sum

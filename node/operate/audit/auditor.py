@@ -1,7 +1,7 @@
 """The auditor: writes audit messages from the ledger to the local file, then to the syslog server.
 
-It can be killed at any instruction: what was told but not yet marked is told again, nothing is left out. The syslog
-server gets the lines of the file in order; how far it has come stands in a file beside it.
+It can be killed at any instruction: a message that was written but not yet marked is written again, and none is left
+out. The syslog server gets the lines of the file in order; a file next to it holds the position that was reached.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def trail_path(config: Config) -> Path:
 
 
 class Auditor:
-    """One per node; with several, each message is told by one of them, after a crash perhaps twice."""
+    """One per node; with several, one of them writes each message; after a crash it may be written twice."""
 
     def __init__(self, config: Config, engine: sa.Engine, spool: Spool) -> None:
         self._title = config.ae.title.strip()

@@ -18,7 +18,7 @@ _PORTS = {"udp": 514, "tls": 6514}
 
 
 class Syslog:
-    """Sends audit messages to ``[audit] syslog``; connects anew when the server went away."""
+    """Sends audit messages to ``[audit] syslog``; connects again when the server went away."""
 
     def __init__(self, url: str, ca: str, name: str) -> None:
         parts = urlsplit(url)
