@@ -27,6 +27,7 @@ from node.results.headers import frame_key, mark_lossy, reference, rescale
 from node.results.identity import Identity, derive_uid, finish, identity_tags, noted, plain
 from node.results.iod import attributes_of, fill_type_2
 from node.results.naming import derived_description, numbered_place, series_number
+from node.studies.pydicom_errors import UNREADABLE
 from node.wording import NOTICE
 
 _RESCALE = frozenset({"RescaleSlope", "RescaleIntercept", "RescaleType"})
@@ -143,14 +144,14 @@ def _header(original: Dataset, path: Path) -> Dataset:
     for tag in list(header.keys()):
         try:
             readable = "\ufffd" not in str(header[tag].value if header[tag].VR != "SQ" else "")
-        except (ValueError, TypeError, KeyError, OverflowError, NotImplementedError):
+        except UNREADABLE:
             readable = False
         if not readable:
             del header[tag]  # it could not be written again
     buffer = BytesIO()
     try:
         dcmwrite(buffer, header, implicit_vr=False, little_endian=True, enforce_file_format=True)
-    except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
+    except UNREADABLE as error:
         raise EncodeError(
             f"header of {original.SOPInstanceUID} cannot be written again ({error}); exclude this series by a rule"
         ) from error

@@ -19,7 +19,7 @@ from node.results.analysis import Source
 from node.results.headers import EMPTY, EQUIPMENT, KEPT
 from node.results.identity import Identity
 from node.results.iod import is_current
-from node.studies.source import UNREADABLE
+from node.studies.pydicom_errors import UNREADABLE
 
 _FORMED = frozenset({"AS", "CS", "DA", "DS", "IS", "TM", "UI"})
 """Value Representations with a form of their own (PS3.5 6.2); free text has none."""

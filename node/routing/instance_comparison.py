@@ -10,7 +10,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 
 from node.ledger import ConflictKind
-from node.studies.source import UNREADABLE
+from node.studies.pydicom_errors import UNREADABLE
 
 IDENTITY = frozenset(
     (

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom import Dataset
 
+from node.studies.pydicom_errors import UNREADABLE
+
 SHARED = 0.5
 """Two series show the same region when each covers at least this part of the other."""
 
@@ -52,6 +54,6 @@ def _heights(header: Dataset) -> list[float]:
         down, across = (float(value) for value in header.PixelSpacing)
         edges = cosines * np.array([[across * int(header.Columns)], [down * int(header.Rows)]])
         heights = position[2] + np.array([0.0, edges[0, 2], edges[1, 2], edges[0, 2] + edges[1, 2]])
-    except (AttributeError, IndexError, TypeError, ValueError):
+    except UNREADABLE:
         return []
     return [float(height) for height in heights] if np.isfinite(heights).all() else []

@@ -8,6 +8,7 @@ from pydicom import Dataset
 from pydicom.tag import BaseTag
 
 from node.config.condition import parse_condition
+from node.studies.pydicom_errors import UNREADABLE
 
 
 def values_of(header: Dataset, path: str) -> list[str]:
@@ -28,7 +29,7 @@ def _texts(item: Dataset, tag: BaseTag) -> list[str]:
         return []
     try:
         value = item[tag].value
-    except (ValueError, TypeError, OverflowError, NotImplementedError, KeyError):
+    except UNREADABLE:
         value = item.get_item(tag).value  # not what its VR allows: the bytes as they came
     if isinstance(value, bytes):
         value = value.decode("latin-1").rstrip("\0 ").split("\\")

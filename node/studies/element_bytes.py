@@ -11,11 +11,11 @@ from collections.abc import Collection
 from pathlib import Path
 from struct import Struct, error
 
-from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from node.errors import InputError
+from node.studies.pydicom_errors import NOT_DICOM
 
 _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 """VRs with a length of 32 bits (PS3.5 7.1.2); any other, also one that nobody knows, has 16, as pydicom reads it."""
@@ -47,7 +47,7 @@ def top_elements(path: Path, wanted: Collection[int]) -> dict[int, bytes]:
             else:
                 head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[start:], _HEAD_BYTES)
                 elements, last = _walk(head, 0, set(wanted), syntax)
-    except (InvalidDicomError, OSError, EOFError, ValueError, zlib.error) as fault:
+    except (*NOT_DICOM, zlib.error) as fault:
         raise InputError(f"{path.name}: cannot be read as DICOM ({fault}); ask the sender for it again") from fault
     if last < _SERIES_INSTANCE_UID:
         raise InputError(f"{path.name}: cannot be read beyond ({last >> 16:04X},{last & 0xFFFF:04X})")

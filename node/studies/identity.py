@@ -17,6 +17,8 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.valuerep import PersonName
 
+from node.studies.pydicom_errors import UNREADABLE
+
 SERIES = (
     "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber",
     "StudyInstanceUID", "SeriesInstanceUID",
@@ -63,7 +65,7 @@ def _undecoded(header: Dataset, keywords: Sequence[str]) -> tuple[object, ...]:
 def _value(header: Dataset, keyword: str) -> Parts:
     try:
         value = header.get(keyword)
-    except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError):  # not what its VR allows
+    except UNREADABLE:  # not what its VR allows
         element = header.get_item(Tag(keyword))
         value = bytes(element.value or b"").decode("latin-1") if isinstance(element, RawDataElement) else None
     if isinstance(value, PersonName):

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from highdicom import Volume, VolumeGeometry
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import iter_pixels, pixel_array
 
@@ -26,19 +25,18 @@ from node.studies.frame_of_reference import shared_uid
 from node.studies.frames import split_frames
 from node.studies.grid import LEAST_PART, Grid, describe, unplaced
 from node.studies.identity import PATIENT, contradictions
+from node.studies.pydicom_errors import NOT_DICOM, UNDECODABLE
 from node.studies.suitability import count_reasons, slice_fault
 
 _SAMPLES = 5
 """Images that the grey levels are taken from."""
-UNREADABLE = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
-"""What pydicom, and arithmetic on its values, raise on values that are none of their attribute."""
 
 
 def read_header(path: Path) -> Dataset:
     """Read one file without its pixel data. Raises ``InputError`` naming the file when it is no DICOM."""
     try:
         return dcmread(path, stop_before_pixels=True)
-    except (InvalidDicomError, OSError, EOFError, ValueError, NotImplementedError, KeyError, RecursionError) as error:
+    except NOT_DICOM as error:
         raise InputError(f"{path.name}: cannot be read as DICOM ({error}); ask the sender for it again") from error
 
 
@@ -237,7 +235,7 @@ def _pixels(dataset: Dataset, headers: Sequence[Dataset], lut: Callable[..., Any
             if stored.shape != shape:
                 raise InputError(f"PixelData of {uid} is {stored.shape}, header says {shape}")
             yield np.asarray(lut(stored, header))
-    except (ValueError, AttributeError, NotImplementedError, RuntimeError, TypeError, KeyError) as error:
+    except UNDECODABLE as error:
         raise InputError(
             f"PixelData of {uid} cannot be decoded ({error}); ask the sender for the image again"
         ) from error

@@ -20,6 +20,7 @@ from scipy import ndimage
 from node.errors import InputError
 from node.pipeline import Unsuitable
 from node.results.rendering import axis_of, draw_letters, tissue
+from node.studies.pydicom_errors import NOT_DICOM, UNDECODABLE
 from node.studies.source import SourceSeries
 
 EDGE = 720
@@ -175,14 +176,14 @@ def pixels(series: SourceSeries, index: int) -> npt.NDArray[np.float32]:
 def _read(path: Path) -> Dataset:
     try:
         return dcmread(path)
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except NOT_DICOM as error:
         raise InputError(f"{path.name}: cannot be read ({error})") from error
 
 
 def _array(dataset: Dataset) -> npt.NDArray[Any]:
     try:
         return dataset.pixel_array
-    except (ValueError, AttributeError, NotImplementedError, RuntimeError, TypeError, KeyError) as error:
+    except UNDECODABLE as error:
         raise InputError(f"PixelData of {dataset.get('SOPInstanceUID')} cannot be decoded ({error})") from error
 
 

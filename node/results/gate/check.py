@@ -39,7 +39,7 @@ from node.results.headers import by_instance
 from node.results.identity import IDENTITY_MODULES, identity_tags
 from node.results.iod import iod_faults
 from node.results.predecessor import Predecessor
-from node.studies.source import UNREADABLE
+from node.studies.pydicom_errors import UNREADABLE
 
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
 MAX_BYTES = 2**31 - 1

@@ -10,7 +10,7 @@ from highdicom.seg import segread
 from numpy.typing import NDArray
 
 from node.errors import InputError
-from node.studies.source import UNREADABLE
+from node.studies.pydicom_errors import UNREADABLE
 
 
 def prior_masks(path: Path) -> dict[str, Volume]:
