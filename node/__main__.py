@@ -71,7 +71,7 @@ def run(config_path: Path, only: str | None) -> None:
 @config_option
 @json_option
 def pipelines(*, config_path: Path, as_json: bool) -> None:
-    """List the configured pipelines with their input requirements and weights."""
+    """List the pipelines with input requirements and weights."""
     from node.check import describe_pipelines
 
     entries = describe_pipelines(load(config_path))
@@ -101,9 +101,9 @@ def try_pipeline(
     pipeline: str,
     folder: Path,
 ) -> None:
-    """Run a pipeline on every series of a folder, without network or ledger.
+    """Run a pipeline on every series of a folder.
 
-    Prints the outcome and, for each finding, its location, size and certainty.
+    Needs neither network nor ledger. Prints the outcome and, for each finding, its location, size and certainty.
 
     PIPELINE is a name in config.toml, an installed pipeline, or module:factory.
     """
@@ -162,7 +162,10 @@ def _named_pipeline(pipeline: str, config_path: Path) -> tuple[str, PipelineTabl
 )
 @click.option("--keep", is_flag=True, help="Keep node and PACS running until Ctrl-C.")
 def demo(*, studies: Path | None, folder: Path, keep: bool) -> None:
-    """Run a demo: a PACS, the node and a scanner that sends synthetic studies; results as PNG."""
+    """Run a demo with synthetic studies.
+
+    Starts a PACS, the node and a scanner that sends the studies; shows the results as PNG.
+    """
     from node.demo.run import run_demo
 
     sys.exit(run_demo(studies, folder, keep=keep))

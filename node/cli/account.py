@@ -19,7 +19,9 @@ from node.errors import LedgerError
     "--day", type=click.DateTime(["%Y-%m-%d"]), help="Only series whose first image was received on this day."
 )
 def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
-    """Compare what was received with what was decided, analysed and delivered.
+    """Check that everything received was decided on and delivered.
+
+    Compares what was received with what was decided, analysed and delivered.
 
     Exits with status 7 if anything is unaccounted for.
     """
@@ -46,7 +48,7 @@ def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
 @config_option
 @json_option
 def verify(*, config_path: Path, as_json: bool) -> None:
-    """Re-read every file and compare it with the ledger; change nothing.
+    """Compare every file with the ledger; change nothing.
 
     Exits with status 7 if a file is missing, altered or unrecorded.
     """

@@ -12,7 +12,10 @@ from node.cli.options import config_option, load
 @click.command()
 @config_option
 def conformance(config_path: Path) -> None:
-    """Print the DICOM Conformance Statement of this configuration as Markdown."""
+    """Print the DICOM Conformance Statement as Markdown.
+
+    It describes the node as configured.
+    """
     from node.conformance import statement
 
     click.echo(statement(load(config_path)), nl=False)

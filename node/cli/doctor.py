@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 def check(*, config_path: Path, as_json: bool) -> None:
-    """Check configuration, disk, ledger, port, device, weights and destinations (C-ECHO).
+    """Check machine, configuration and destinations in seconds.
 
-    Takes seconds and runs no pipeline; `ainode doctor` checks more.
+    Checks configuration, disk, ledger, port, device, weights and destinations (C-ECHO). Runs no pipeline;
+    `ainode doctor` checks more.
     """
     from node.check import check as checks
 
@@ -33,9 +34,9 @@ def check(*, config_path: Path, as_json: bool) -> None:
 @config_option
 @json_option
 def doctor(*, config_path: Path, as_json: bool) -> None:
-    """Run all checks: those of `ainode check` and those that take longer.
+    """Run the checks of `ainode check` and longer ones.
 
-    These are: rules that can never match, host names, certificates, clocks, SOP Classes that each destination
+    The longer ones are: rules that can never match, host names, certificates, clocks, SOP Classes that each destination
     accepts, last contact of each caller, disk speed, ledger integrity, and a test run of every pipeline on a
     synthetic series.
     """

@@ -65,9 +65,11 @@ _PLACEHOLDERS = {"pacs_title": "PACS", "pacs_host": "localhost"}
 @click.option("--yes", is_flag=True, help="Ask no questions; use defaults for options that are not given.")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 def first_run(*, config_path: Path, force: bool, **options: Any) -> None:
-    """Write config.toml for this site and print the settings to enter on PACS and scanner.
+    """Write config.toml for this site.
 
-    Asks for every option that is not given. Existing files are replaced only with --force.
+    Prints the settings to enter on PACS and scanner. Asks for every option that is not given.
+
+    Existing files are replaced only with --force.
     """
     if config_path.exists() and not force:
         raise ConfigError(f"{config_path} exists and was not changed; use --force to replace it, or another --config")

@@ -24,7 +24,10 @@ def retry(config_path: Path, job_id: str) -> None:
 @config_option
 @click.argument("job_id")
 def cancel(config_path: Path, job_id: str) -> None:
-    """Cancel a job; objects that were delivered stay at their destination."""
+    """Cancel a job.
+
+    Objects that were delivered stay at their destination; `ainode retract` withdraws them.
+    """
     from node.service import open_jobs
 
     open_jobs(load(config_path)).cancel(job_id)
@@ -41,7 +44,10 @@ def cancel(config_path: Path, job_id: str) -> None:
 )
 @click.argument("job_id")
 def retract(config_path: Path, job_id: str, reason: str) -> None:
-    """Withdraw delivered results: send a rejection note to every destination that has them."""
+    """Withdraw the delivered results of a job.
+
+    Sends a rejection note to every destination that has them.
+    """
     from node.inference.retraction import retract as withdraw
     from node.service import open_jobs, open_storage
 

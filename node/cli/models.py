@@ -24,7 +24,9 @@ def models() -> None:
 @click.option("--name", help="Name of the model and of its pipeline. Default: the file name.")
 @click.argument("source")
 def add(*, config_path: Path, as_json: bool, sha256: str | None, name: str | None, source: str) -> None:
-    """Copy or download a bundle or model file and print its tables for config.toml.
+    """Add a bundle or model file.
+
+    Copies or downloads it and prints its tables for config.toml.
 
     SOURCE is a folder, a file or an http(s) URL.
     """
@@ -45,7 +47,7 @@ def add(*, config_path: Path, as_json: bool, sha256: str | None, name: str | Non
 @config_option
 @json_option
 def list_models(*, config_path: Path, as_json: bool) -> None:
-    """List every pipeline with its factory and weights, and unused models."""
+    """List pipelines with factory and weights, and unused models."""
     from node.inference.model_store import listed
 
     entries = listed(load(config_path))

@@ -25,9 +25,10 @@ PLANES = ("axial", "coronal", "sagittal", "oblique")
 @click.option("--send", is_flag=True, help="Also send the images to the running node of --config.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def phantom(*, config_path: Path, as_json: bool, planes: tuple[str, ...], send: bool, folder: Path) -> None:
-    """Write the orientation phantom to FOLDER: images with matching SEG, SR and key images.
+    """Write an orientation phantom to FOLDER.
 
-    It is synthetic and labelled as a phantom. Load it into your viewers; docs/operate.md says what to look for.
+    The phantom has images with matching SEG, SR and key images. It is synthetic and labelled as a phantom.
+    Load it into your viewers; docs/operate.md says what to look for.
     """
     from node.demo.orientation_demo import make, send_to_node
 

@@ -20,7 +20,9 @@ from node.errors import DeliveryError
 @click.option("--send-again", is_flag=True, help="Re-send objects that the destination no longer has.")
 @click.argument("destination")
 def reconcile(*, config_path: Path, as_json: bool, days: int, send_again: bool, destination: str) -> None:
-    """Query a destination for series that the node never received and results that it no longer has.
+    """Find series and results that only one side has.
+
+    Queries a destination for series that the node never received and results that it no longer has.
 
     Exits with status 6 if there are any, unless all of them are re-sent.
     """

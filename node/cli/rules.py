@@ -37,7 +37,9 @@ def rules() -> None:
 @click.option("--sender", metavar="TITLE@ADDRESS", help="Assumed sender of the files, for rules with senders.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[Path, ...]) -> None:
-    """Show which rules match the series in these files and folders, and why; without network or ledger.
+    """Show which rules match series in files and folders, and why.
+
+    Needs neither network nor ledger.
 
     Each study is assumed to be complete and just received.
     """
@@ -91,7 +93,9 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
 @click.option("--since", type=_Span(), default="30d", show_default=True, help="Time to look back: 12h, 30d.")
 @click.argument("new_config", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def replay(*, config_path: Path, as_json: bool, since: float, new_config: Path) -> None:
-    """List received series that NEW_CONFIG would route differently; nothing is run.
+    """List series that NEW_CONFIG would route differently.
+
+    Reads received series; nothing is run.
 
     Studies that retention has deleted are not included.
     """

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def web() -> None:
-    """Manage the users of the dashboard, which `ainode run` serves ([web] enabled)."""
+    """Manage the users of the dashboard.
+
+    `ainode run` serves it with [web] enabled.
+    """
 
 
 @web.command()
