@@ -11,9 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -151,8 +151,8 @@ class Worker:
             args=(theirs, output, os.getpid(), bounds),
             name=f"ainode {self.device}",
         )
-        os.environ["PYTHONSAFEPATH"] = "1"  # no module is imported from the working directory
-        process.start()
+        with _safe_path():
+            process.start()
         atexit.register(self.close)  # before multiprocessing waits for its children
         theirs.close()
         output.close()
@@ -174,6 +174,20 @@ class Worker:
             tasks.close()
         if sandbox_folder is not None:
             sandbox_folder.close()
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Processes started within it import no module from the working directory."""
+    before = os.environ.get("PYTHONSAFEPATH", "")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before:
+            os.environ["PYTHONSAFEPATH"] = before
+        else:
+            del os.environ["PYTHONSAFEPATH"]
 
 
 def device_names(devices: Devices) -> tuple[str, ...]:

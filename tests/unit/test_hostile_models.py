@@ -115,6 +115,8 @@ def test_the_child_imports_nothing_from_the_working_directory(tmp_path: Path) ->
         f"    worker = Worker('cpu', 1, 240.0, Path({str(tmp_path / 'trays')!r}))\n"
         f"    worker.run({replace(task(tmp_path), load_only=True)!r}, lambda: True)\n"
         "    worker.close()\n"
+        "    import os\n"
+        "    assert 'PYTHONSAFEPATH' not in os.environ\n"  # what else this process starts is not affected
     )
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "parent.py").write_text(script)
