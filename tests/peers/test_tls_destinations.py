@@ -91,7 +91,7 @@ def test_files_that_cannot_be_used_are_named(authority: Authority, other: Author
     for change, words in (
         ({"certificate": str(tmp_path / "none.pem")}, "none.pem.*No such file"),
         ({"key": other.key("ainode")}, r"KEY_VALUES_MISMATCH|key values mismatch"),
-        ({"ca": str(tmp_path / "text.pem")}, "text.pem.*give PEM files"),
+        ({"ca": str(tmp_path / "text.pem")}, "text.pem.*use PEM files"),
         ({"key": str(authority.folder / "ct1.locked")}, "is encrypted"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -73,8 +73,8 @@ def test_cpu_time_is_that_of_a_process_and_its_children_ended_ones_too():
 
 
 def test_a_receiver_that_loses_an_instance_stops_the_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    kept = Node.kept
-    monkeypatch.setattr(Node, "kept", lambda self: kept(self) - 1)
+    stored = Node.stored_instances
+    monkeypatch.setattr(Node, "stored_instances", lambda self: stored(self) - 1)
     plan = Plan(
         servers=("node",),
         kinds=("MR",),
