@@ -11,7 +11,7 @@ LOWEST_TESTS := $(addprefix tests/*/test_,$(addsuffix .py,cli compat completenes
 # The tests wait more than they work. One thread for each test: the workers share the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(or $(WORKERS),4) --dist loadgroup --no-loadscope-reorder --durations 30
 
-.PHONY: demo test test-all test-lowest bench docs lint install sbom audit release clean
+.PHONY: demo test test-all test-rest test-lowest bench docs lint install sbom audit release clean
 
 demo: install
 	$(BIN)/ainode demo $(if $(STUDIES),--studies "$(STUDIES)")
@@ -21,7 +21,9 @@ test: install lint
 	$(PYTEST) --hypothesis-profile quick -m "walk or (unit and not thorough)"
 
 # Everything: then what `make test` has left out, and ten times as many drawn examples.
-test-all: test
+test-all: test test-rest
+
+test-rest: install
 	$(PYTEST) -m "not walk and (not unit or thorough or examples)"
 
 # With the lowest version of every dependency that pyproject.toml allows; the tools of the tests are those of .venv.
