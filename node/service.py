@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from node.actor import running
 from node.config import Config, load
 from node.errors import ConfigError
-from node.ledger import JobStage
+from node.ledger import JobStage, NoticeKind
 from node.ledger.audit_events import give_notice
 from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.jobs import Retries
@@ -106,9 +106,9 @@ def _heartbeat() -> Iterator[None]:
 def _audited(config: Config, engine: Engine, role: str) -> Iterator[None]:
     """Record start and stop of the role in the audit trail."""
     us = f"{config.ae.title.strip()} {role}"
-    give_notice(engine, "start", who=us)
+    give_notice(engine, NoticeKind.START, who=us)
     yield
-    give_notice(engine, "stop", who=us)
+    give_notice(engine, NoticeKind.STOP, who=us)
 
 
 @dataclass(frozen=True)

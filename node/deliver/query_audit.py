@@ -10,6 +10,7 @@ from pynetdicom import evt
 from sqlalchemy import Engine
 
 from node.config import Destination
+from node.ledger import NoticeKind
 from node.ledger.audit_events import Question, give_notice
 
 OnQuery = Callable[[Question], None]
@@ -21,7 +22,7 @@ def query_recorder(engine: Engine, destination: Destination) -> OnQuery:
 
     def record(question: Question) -> None:
         who = destination.title if destination.host else destination.url
-        give_notice(engine, "query", who=who, address=address, detail=question.to_json())
+        give_notice(engine, NoticeKind.QUERY, who=who, address=address, detail=question.to_json())
 
     return record
 

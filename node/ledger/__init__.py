@@ -4,7 +4,6 @@ from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.states import (
     ACTIVE,
     AssociationEnding,
-    AuditEvent,
     CommitmentState,
     ConflictKind,
     DecisionCause,
@@ -13,6 +12,7 @@ from node.ledger.states import (
     EndingPoint,
     JobStage,
     JobState,
+    NoticeKind,
     ProcedureStepState,
     SeriesState,
     WithoutAnalysis,
@@ -22,7 +22,6 @@ from node.ledger.tables import metadata
 __all__ = [
     "ACTIVE",
     "AssociationEnding",
-    "AuditEvent",
     "CommitmentState",
     "ConflictKind",
     "DecisionCause",
@@ -31,6 +30,7 @@ __all__ = [
     "EndingPoint",
     "JobStage",
     "JobState",
+    "NoticeKind",
     "ProcedureStepState",
     "SeriesState",
     "WithoutAnalysis",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import sqlalchemy as sa
 
 from node.ledger.engine import begin_immediate, now
+from node.ledger.states import NoticeKind
 from node.ledger.tables import notice
 
 
@@ -31,10 +31,7 @@ class Question:
         return cls(**json.loads(text))
 
 
-What = Literal["start", "stop", "login", "failed login", "logout", "refused", "act", "query"]
-
-
-def give_notice(engine: sa.Engine, what: What, *, who: str, address: str = "", detail: str = "") -> None:
+def give_notice(engine: sa.Engine, what: NoticeKind, *, who: str, address: str = "", detail: str = "") -> None:
     """Record an event for the audit trail, which removes it."""
     with begin_immediate(engine) as connection:
         row = {"at": now(), "what": what, "who": who, "address": address, "detail": detail}

@@ -201,11 +201,6 @@ def deliveries_of(connection: sa.Connection, job_id: str) -> list[DeliveryStatus
     return statuses(connection, delivery.c.job_id == job_id)
 
 
-def open_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
-    """Every delivery that a destination has not stored yet, oldest first."""
-    return statuses(connection, delivery.c.state.in_((DeliveryState.SCHEDULED, DeliveryState.IN_PROGRESS)))
-
-
 def overdue_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
     """Every delivery that was reported as overdue and is still not done, oldest first."""
     return statuses(connection, OVERDUE)

@@ -125,7 +125,7 @@ class EndingPoint(StrEnum):
     """The last message had been refused."""
 
 
-class AuditEvent(StrEnum):
+class NoticeKind(StrEnum):
     """What a notice for the audit trail is about."""
 
     START = "start"

@@ -152,7 +152,7 @@ def inflate(stream: BinaryIO, keep: int, limit: int) -> bytes:
     Raises ``InputError`` when it is damaged, incomplete or larger than ``limit`` bytes.
     """
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    identity, size = bytearray(), 0
+    prefix, size = bytearray(), 0
     data = stream.read(_BLOCK)
     try:
         while data and not inflater.eof:
@@ -160,11 +160,11 @@ def inflate(stream: BinaryIO, keep: int, limit: int) -> bytes:
             size += len(inflated)
             if size > limit:
                 raise InputError(f"deflated data set is larger than {limit} bytes; send it uncompressed")
-            if len(identity) < keep:
-                identity += inflated
+            if len(prefix) < keep:
+                prefix += inflated
             data = inflater.unconsumed_tail or stream.read(_BLOCK)
     except zlib.error as error:
         raise InputError(f"deflated data set is damaged ({error}); correct it at the sender") from error
     if not inflater.eof:
         raise InputError("deflated data set is incomplete; correct it at the sender")
-    return bytes(identity)
+    return bytes(prefix)

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from node.actor import look_every
 from node.config import Config
-from node.ledger import AssociationEnding
+from node.ledger import AssociationEnding, NoticeKind
 from node.ledger.association_endings import Ending
 from node.ledger.associations import occupied_bytes
 from node.ledger.audit_events import give_notice
@@ -147,7 +147,7 @@ class Receiver:
         self._notified = {known: when for known, when in self._notified.items() if at - when < _ONE_NOTICE_SECONDS}
         if address not in self._notified and len(self._notified) < _NOTICES:
             self._notified[address] = at
-            give_notice(self._engine, "refused", who=calling_ae, address=address, detail=words)
+            give_notice(self._engine, NoticeKind.REFUSED, who=calling_ae, address=address, detail=words)
 
     def _search_unrecorded(self, listening: Listening) -> None:
         try:

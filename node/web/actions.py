@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from node.ledger import NoticeKind
 from node.ledger.audit_events import give_notice
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_event
@@ -67,4 +68,4 @@ def _recorded(context: AppContext, user_request: UserRequest, job_id: str, what:
 def _note(context: AppContext, user_request: UserRequest, what: str) -> None:
     """For the audit trail."""
     address = user_request.request.client.host if user_request.request.client else ""
-    give_notice(context.engine, "act", who=user_request.user.name, address=address, detail=what)
+    give_notice(context.engine, NoticeKind.ACT, who=user_request.user.name, address=address, detail=what)

@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from node.ledger.audit_events import What, give_notice
+from node.ledger import NoticeKind
+from node.ledger.audit_events import give_notice
 from node.ledger.conflict_records import latest_conflicts
 from node.ledger.counts import first_and_last_image, received_files, result_files
 from node.ledger.engine import now
@@ -114,7 +115,7 @@ def login_routes(context: AppContext, authenticator: Authenticator) -> Iterable[
     def show(request: Request, problem: str = "", status: int = 200) -> Response:
         return HTMLResponse(context.render("login.html", None, csrf=token_of(request), problem=problem), status)
 
-    def note(request: Request, what: What, name: str) -> None:
+    def note(request: Request, what: NoticeKind, name: str) -> None:
         address = request.client.host if request.client else ""
         give_notice(context.engine, what, who=name[:64], address=address)
 
@@ -124,12 +125,12 @@ def login_routes(context: AppContext, authenticator: Authenticator) -> Iterable[
         form = await checked_form(request)
         name = form.get("name", "")
         problem = await run_in_threadpool(authenticator.log_in, request, name, form.get("password", ""))
-        await run_in_threadpool(note, request, "failed login" if problem else "login", name)
+        await run_in_threadpool(note, request, NoticeKind.FAILED_LOGIN if problem else NoticeKind.LOGIN, name)
         return show(request, problem, 403) if problem else RedirectResponse("/", 303)
 
     async def logout(request: Request) -> Response:
         await checked_form(request)
-        await run_in_threadpool(note, request, "logout", request.session.get("user", ""))
+        await run_in_threadpool(note, request, NoticeKind.LOGOUT, request.session.get("user", ""))
         request.session.clear()
         return RedirectResponse("/login", 303)
 

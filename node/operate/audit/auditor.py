@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from node.actor import look_every, surviving
 from node.config import Config
 from node.errors import InputError, PlatformError
+from node.ledger import NoticeKind
 from node.ledger.audit_events import Question
 from node.ledger.audit_queue import (
     AuditRecord,
@@ -182,22 +183,22 @@ class Auditor:
 
 def _of_notice(row: AuditRecord, title: str) -> AuditEvent:
     """Return the audit message of a notice, in the standard's terms."""
-    if row.what == "query":
+    if row.what == NoticeKind.QUERY:
         return _of_query(row, title)
     who = Participant(user=row.who, address=row.address, requestor=True)
-    if row.what in ("start", "stop"):
-        type_ = m.APPLICATION_START if row.what == "start" else m.APPLICATION_STOP
+    if row.what in (NoticeKind.START, NoticeKind.STOP):
+        type_ = m.APPLICATION_START if row.what == NoticeKind.START else m.APPLICATION_STOP
         us = Participant(user=row.who, roles=(m.APPLICATION,))
         return AuditEvent(event=m.APPLICATION_ACTIVITY, type=type_, at=row.at, detail=row.detail, participants=(us,))
-    if row.what in ("login", "failed login", "logout"):
+    if row.what in (NoticeKind.LOGIN, NoticeKind.FAILED_LOGIN, NoticeKind.LOGOUT):
         return AuditEvent(
             event=m.USER_AUTHENTICATION,
-            type=m.LOGOUT if row.what == "logout" else m.LOGIN,
+            type=m.LOGOUT if row.what == NoticeKind.LOGOUT else m.LOGIN,
             at=row.at,
-            outcome=m.MINOR_FAILURE if row.what == "failed login" else m.SUCCESS,
+            outcome=m.MINOR_FAILURE if row.what == NoticeKind.FAILED_LOGIN else m.SUCCESS,
             participants=(who,),
         )
-    if row.what == "refused":
+    if row.what == NoticeKind.REFUSED:
         return AuditEvent(
             event=m.SECURITY_ALERT,
             type=m.NODE_AUTHENTICATION,
