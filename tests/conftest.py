@@ -19,7 +19,7 @@ from receivers import Node, ReceiverProcess, receiving
 if TYPE_CHECKING:
     from dashboards import Dashboard, Serve
 
-ROOMS = ("system", "peers", "unit")
+ROOMS = ("system", "hostile", "peers", "unit")
 """The folders of tests, which are also their markers, in the order in which several workers take them."""
 
 settings.register_profile("quick", max_examples=10, deadline=None)
