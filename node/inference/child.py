@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from node.errors import IdentityError, InputError, NodeError, PipelineError, error_code
-from node.inference.child_output import send_reply
+from node.inference.child_output import received_tasks, send_reply
 from node.inference.task import Bounds, PriorFiles, Reply, Task
 from node.isolation import WRITE, confine, programs, refuse_calls
 from node.process.limits import set_limits
@@ -90,13 +90,11 @@ def _shut_in(bounds: Bounds) -> None:
 
 def _receive(tasks: Connection, runs: queue.SimpleQueue[Task | None], prefetcher: Prefetcher) -> None:
     """Pass on the tasks that come while one runs; ``None`` at the end."""
-    with suppress(EOFError):
-        while True:
-            task: Task = tasks.recv()
-            if task.prefetch:
-                prefetcher.begin(task.paths)
-            else:
-                runs.put(task)
+    for task in received_tasks(tasks):
+        if task.prefetch:
+            prefetcher.begin(task.paths)
+        else:
+            runs.put(task)
     runs.put(None)
 
 

@@ -1,14 +1,20 @@
-"""What the process that runs pipelines sends and prints, read with bounds: a model may send and print anything."""
+"""What is sent to the process that runs pipelines, and what it sends and prints, with bounds.
+
+A model may send and print anything, and may read nothing.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+import pickle
+import select
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from node.errors import PipelineError
-from node.inference.task import Reply
+from node.inference.task import Reply, Task
 from node.log import about
 
 logger = logging.getLogger(__name__)
@@ -19,6 +25,28 @@ LONGEST_LINE = 4096
 """Bytes of a printed line that are logged; the rest is counted."""
 LOGGED_PER_TASK = 1 << 20
 """Bytes that one task may print into the log."""
+
+
+def send_task(tasks: Connection, task: Task, seconds: float, look: Callable[[], None]) -> None:
+    """Send a task and call ``look``, which may raise, about every ``seconds`` while the process does not read it.
+
+    Raises ``OSError`` when the process is gone. After any exception the rest of the pipe is of no use.
+    """
+    os.set_blocking(tasks.fileno(), False)
+    data = memoryview(pickle.dumps(task))
+    while data:
+        with suppress(BlockingIOError):
+            data = data[os.write(tasks.fileno(), data) :]
+        if data:
+            look()
+            select.select([], [tasks], [], seconds)
+
+
+def received_tasks(tasks: Connection) -> Iterator[Task]:
+    """Yield the tasks of the worker until it closes the pipe."""
+    with os.fdopen(os.dup(tasks.fileno()), "rb") as stream, suppress(EOFError, OSError):
+        while True:
+            yield pickle.load(stream)  # noqa: S301 - from our own parent
 
 
 def send_reply(tasks: Connection, reply: Reply) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from node.config import Devices, PipelineTable
 from node.errors import PipelineError, PlatformError, error_of
 from node.inference import child
-from node.inference.child_output import ChildOutput, receive_reply
+from node.inference.child_output import ChildOutput, receive_reply, send_task
 from node.inference.sandbox_folder import SandboxFolder, models
 from node.inference.task import Bounds, Reply, Task
 from node.log import subject
@@ -60,6 +60,7 @@ class Worker:
         self._timeout = timeout_seconds
         self.turn = threading.Lock()
         self._lock = threading.Lock()
+        self._sending = threading.Lock()
         self._process: SpawnProcess | None = None
         self._tasks: Connection | None = None
         self._sandbox_folder: SandboxFolder | None = None
@@ -78,10 +79,13 @@ class Worker:
         laid = sandbox_folder.link_task(task)
         self._output.begin(subject())
         deadline = time.monotonic() + self._timeout
+
+        def look() -> None:
+            self._look(process, task, deadline, wanted)
+
         try:
-            with self._lock:
-                tasks.send(laid)
-            reply = receive_reply(tasks, _LOOK_SECONDS, lambda: self._look(process, task, deadline, wanted))
+            self._send(tasks, laid, look)
+            reply = receive_reply(tasks, _LOOK_SECONDS, look)
         except (EOFError, OSError):
             process.join()
             if self._closed:
@@ -102,9 +106,28 @@ class Worker:
 
     def prepare(self, task: Task) -> None:
         """Have the series of ``task``, the next to run, decoded while another runs; may be called by any thread."""
-        with self._lock, suppress(OSError):  # a child that is gone: the run will start a new one
-            if self._tasks is not None and self._sandbox_folder is not None:
-                self._tasks.send(replace(self._sandbox_folder.link_task(task), prefetch=True))
+        with self._lock:
+            process, tasks = self._process, self._tasks
+            if process is None or tasks is None or self._sandbox_folder is None:
+                return
+            laid = replace(self._sandbox_folder.link_task(task), prefetch=True)
+        deadline = time.monotonic() + self._timeout
+        try:
+            self._send(tasks, laid, lambda: self._look(process, task, deadline, lambda: True))
+        except (EOFError, OSError):
+            return  # a child that is gone: the run will start a new one
+        except PipelineError as error:
+            logger.warning("%s: its process does not read the next task: %s", self.device, error)
+            self._kill()
+
+    def _send(self, tasks: Connection, task: Task, look: Callable[[], None]) -> None:
+        """Send one task at a time. Whoever waits calls ``look``, so a child that does not read is killed in time."""
+        while not self._sending.acquire(timeout=_LOOK_SECONDS):
+            look()
+        try:
+            send_task(tasks, task, _LOOK_SECONDS, look)
+        finally:
+            self._sending.release()
 
     def discard(self, task: Task) -> None:
         """Discard the prefetched series."""
@@ -171,7 +194,8 @@ class Worker:
             os.kill(process.pid, subreaper.END)  # which ends it, and everything that it started
         process.join()
         if tasks is not None:
-            tasks.close()
+            with self._sending:  # whoever sends sees that the process is gone, and ends
+                tasks.close()
         if sandbox_folder is not None:
             sandbox_folder.close()
 

@@ -7,6 +7,7 @@ import logging
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from job_process import alive
 from worker_tasks import task, wanted
 
 from node.errors import PipelineError
-from node.inference.task import LONGEST_REASON
+from node.inference.task import LONGEST_REASON, Task
 from node.inference.worker import TaskAborted, Worker
 
 
@@ -66,6 +67,35 @@ def test_a_reply_that_is_none_fails_the_job_in_bounded_memory_and_time(tmp_path:
     finally:
         worker.close()
     assert _peak_mib() - peak < 100
+
+
+def test_a_process_that_reads_no_tasks_is_killed_in_time_and_delays_nobody(tmp_path: Path) -> None:
+    """A task that did not fit into the pipe blocked whoever sent it, and with it the end of the process."""
+    worker = Worker("cpu", 1, 240.0, tmp_path / "trays")
+    worker.run(replace(task(tmp_path), load_only=True), wanted)
+    worker._timeout = 4.0
+    large = replace(task(tmp_path, note="x" * (1 << 20)), job_id="next")
+    failures: list[PipelineError] = []
+
+    def run(one: Task) -> None:
+        try:
+            worker.run(one, wanted)
+        except PipelineError as error:
+            failures.append(error)
+
+    running = threading.Thread(target=run, args=(task(tmp_path, does="stop reading"),))
+    preparing = threading.Thread(target=worker.prepare, args=(large,))
+    started = time.monotonic()
+    try:
+        running.start()
+        time.sleep(1)
+        preparing.start()
+        running.join(40)
+        preparing.join(40)
+        assert time.monotonic() - started < 40
+        assert ["run_timeout_seconds = 4 and was killed" in str(error) for error in failures] == [True]
+    finally:
+        worker.close()
 
 
 def test_a_long_reason_is_cut(shared: Worker, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -63,6 +64,11 @@ def _leave_a_daemon(log: str, seconds: int) -> None:
     os._exit(3)
 
 
+def _stop_reading() -> None:
+    """Hold the interpreter, so that the thread that receives tasks gets no turn."""
+    ctypes.PyDLL(None).sleep(60)
+
+
 def _report_limits() -> None:
     names = ("RLIMIT_CORE", "RLIMIT_NOFILE", "RLIMIT_FSIZE", "RLIMIT_NPROC")
     raise Unsuitable(json.dumps({name: resource.getrlimit(getattr(resource, name)) for name in names}))
@@ -77,5 +83,6 @@ HOSTILE: dict[str, Callable[[Mapping[str, Any]], None]] = {
     "long reason": lambda _: _raise_with_a_long_message(),
     "daemon": lambda options: _leave_a_daemon(options["daemons"], 0),
     "daemon and hang": lambda options: _leave_a_daemon(options["daemons"], 60),
+    "stop reading": lambda _: _stop_reading(),
     "limits": lambda _: _report_limits(),
 }
