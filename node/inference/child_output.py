@@ -1,30 +1,23 @@
-"""What is sent to the process that runs pipelines, and what it sends and prints, with bounds.
+"""What is sent to the process that runs pipelines, and what it sends, with bounds.
 
-A model may send and print anything, and may read nothing.
+A model may send anything, and may read nothing.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import select
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
+from node.confined.reply import receive_line, send_line
 from node.errors import PipelineError
 from node.inference.task import Reply, Task
-from node.log import about
-
-logger = logging.getLogger(__name__)
 
 LONGEST_REPLY = 1 << 20
 """Bytes. The replies of pipelines have a few thousand."""
-LONGEST_LINE = 4096
-"""Bytes of a printed line that are logged; the rest is counted."""
-LOGGED_PER_TASK = 1 << 20
-"""Bytes that one task may print into the log."""
 
 
 def send_task(tasks: Connection, task: Task, seconds: float, look: Callable[[], None]) -> None:
@@ -51,9 +44,7 @@ def received_tasks(tasks: Connection) -> Iterator[Task]:
 
 def send_reply(tasks: Connection, reply: Reply) -> None:
     """Send a reply, which is one line."""
-    data = reply.to_bytes()
-    while data:
-        data = data[os.write(tasks.fileno(), data) :]
+    send_line(tasks.fileno(), reply.to_bytes())
 
 
 def receive_reply(tasks: Connection, seconds: float, look: Callable[[], None]) -> Reply:
@@ -61,48 +52,8 @@ def receive_reply(tasks: Connection, seconds: float, look: Callable[[], None]) -
 
     Raises ``EOFError`` when the process is gone and ``PipelineError`` for what is no reply.
     """
-    received = bytearray()
-    while not received.endswith(b"\n"):
-        look()
-        if tasks.poll(seconds):  # also when the process is gone
-            part = os.read(tasks.fileno(), 1 << 16)
-            if not part:
-                raise EOFError
-            received += part
-        if len(received) > LONGEST_REPLY:
-            raise PipelineError(f"the process of the pipeline sent a reply of more than {LONGEST_REPLY >> 20} MiB")
-    return Reply.from_bytes(bytes(received))
-
-
-class ChildOutput:
-    """Log of what one process prints, line by line."""
-
-    def __init__(self, device: str) -> None:
-        self._device = device
-        self._subject: Mapping[str, str] = {}
-        self._room = LOGGED_PER_TASK
-
-    def begin(self, subject: Mapping[str, str]) -> None:
-        """From now on lines are about this subject, see ``node.log``."""
-        self._subject = subject
-        self._room = LOGGED_PER_TASK
-
-    def log(self, printed: Connection) -> None:
-        """Log lines until every process that holds the other end of the pipe is gone."""
-        with os.fdopen(os.dup(printed.fileno()), "rb") as stream:
-            printed.close()
-            while line := stream.readline(LONGEST_LINE):
-                omitted, part = 0, line
-                while not part.endswith(b"\n") and (part := stream.readline(LONGEST_LINE)):
-                    omitted += len(part)
-                self._log_line(line.decode(errors="replace").rstrip(), omitted)
-
-    def _log_line(self, line: str, omitted: int) -> None:
-        room, self._room = self._room, max(0, self._room - len(line) - 1)
-        if room == 0:
-            return
-        with about(**self._subject):
-            logger.info("%s: %s%s", self._device, line, f" ... ({omitted} bytes more)" if omitted else "")
-            if self._room == 0:
-                limit = f"{LOGGED_PER_TASK >> 20} MiB"
-                logger.warning("%s: the pipeline printed %s; the rest of this job is not logged", self._device, limit)
+    try:
+        line = receive_line(tasks.fileno(), LONGEST_REPLY, seconds, look)
+    except ValueError as error:
+        raise PipelineError(f"the process of the pipeline {error}") from None
+    return Reply.from_bytes(line)

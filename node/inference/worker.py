@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node.config import Devices, PipelineTable
+from node.confined.output import ChildOutput
 from node.errors import PipelineError, PlatformError, error_of
 from node.inference import child
-from node.inference.child_output import ChildOutput, receive_reply, send_task
+from node.inference.child_output import receive_reply, send_task
 from node.inference.sandbox_folder import SandboxFolder, models
 from node.inference.task import Bounds, Reply, Task
 from node.log import subject

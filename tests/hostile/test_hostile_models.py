@@ -32,7 +32,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
 
 def test_output_of_a_pipeline_is_bounded(shared: Worker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """300 MiB without a line break filled the parent; so many lines would fill the disk."""
-    caplog.set_level(logging.INFO, "node.inference")
+    caplog.set_level(logging.INFO, "node")
     peak = _peak_mib()
     shared.run(task(tmp_path, does="print without end"), wanted)
     shared.run(task(tmp_path, does="print too much"), wanted)
@@ -41,7 +41,7 @@ def test_output_of_a_pipeline_is_bounded(shared: Worker, tmp_path: Path, caplog:
     while "cpu: from a library" not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.05)
     assert "bytes more)" in caplog.text
-    assert "cpu: the pipeline printed 1 MiB; the rest of this job is not logged" in caplog.text
+    assert "cpu: it printed 1 MiB; the rest of this task is not logged" in caplog.text
     assert "cpu: from a library" in caplog.text, "the next job is logged again"
     assert len(caplog.text) < 4 << 20
     assert _peak_mib() - peak < 100

@@ -70,7 +70,7 @@ def test_model_stays_loaded_between_jobs(shared: Worker, tmp_path: Path, notes: 
 def test_output_of_a_pipeline_goes_to_the_log(
     shared: Worker, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    caplog.set_level(logging.INFO, "node.inference")
+    caplog.set_level(logging.INFO, "node")
     shared.run(task(tmp_path, does="print"), wanted)
     deadline = time.monotonic() + 60
     while "cpu: from a library" not in caplog.text and time.monotonic() < deadline:

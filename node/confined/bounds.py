@@ -1,0 +1,59 @@
+"""Bounds of a confined process, and of one part of a call within it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from node.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What one confined process may use."""
+
+    memory_mib: int = 2048
+    """Address space (RLIMIT_AS), with the program and its libraries."""
+    cpu_seconds: int = 60
+    """Computing time of one call: independent of what else the machine does."""
+    wall_seconds: float = 600.0
+    """Of one call; only a disk that does not answer takes longer than the computing."""
+    reply_mib: int = 16
+    """Of one call, as JSON."""
+
+
+class _OutOfTime(BaseException):
+    """Raised by the timer; no ``except Exception`` of a library catches it."""
+
+
+@contextmanager
+def bounded(subject: str, cpu_seconds: float) -> Iterator[None]:
+    """Bound one part of a call, such as the reading of one file, so that the rest of the call goes on without it.
+
+    Raises ``InputError`` naming ``subject`` and the bound for more than ``cpu_seconds`` of computing, for more memory
+    than the process may have, and for deeper nesting than Python can follow. It does nothing about time outside the
+    main thread, where Python handles no signals: confined processes compute in theirs.
+    """
+    timed = threading.current_thread() is threading.main_thread()
+    if timed:
+        before = signal.signal(signal.SIGPROF, _stop)
+        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+    try:
+        yield
+    except _OutOfTime:
+        raise InputError(f"{subject}: reading it took more than {cpu_seconds:g} s of computing") from None
+    except MemoryError:
+        raise InputError(f"{subject}: reading it needs more memory than a reading process may use") from None
+    except RecursionError:
+        raise InputError(f"{subject}: its sequences are nested too deep to be read") from None
+    finally:
+        if timed:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, before)
+
+
+def _stop(_number: int, _frame: object) -> None:
+    raise _OutOfTime

@@ -1,0 +1,126 @@
+"""Functions that the tests run in a confined process; several do what an attacker would do who controls it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.confined import bounded
+from node.errors import IdentityError, InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Values:
+    number: int
+    data: bytes
+    parts: tuple[float, ...]
+
+
+def values(number: int) -> Values:
+    return Values(number=number, data=b"\0\xff\n", parts=(1.5, float("inf")))
+
+
+def process() -> int:
+    return os.getpid()
+
+
+def text(path: Path) -> str:
+    return path.read_text()
+
+
+def write(path: Path) -> int:
+    return path.write_text("written")
+
+
+def refuse() -> int:
+    raise IdentityError("PatientID: two of them")
+
+
+def break_off() -> int:
+    raise KeyError("no such thing")
+
+
+def spin() -> int:
+    while True:
+        pass
+
+
+def spin_on_one_of_three() -> list[str]:
+    answers = []
+    for name in ("first", "second", "third"):
+        try:
+            with bounded(name, 0.3):
+                while name == "second":
+                    pass
+            answers.append(f"{name} read")
+        except InputError as error:
+            answers.append(str(error))
+    return answers
+
+
+def fill_memory() -> int:
+    blocks = []
+    while True:
+        blocks.append(bytearray(1 << 24))
+
+
+def fill_memory_on_one_of_three() -> list[str]:
+    answers = []
+    for name in ("first", "second", "third"):
+        try:
+            with bounded(name, 60):
+                if name == "second":
+                    fill_memory()
+            answers.append(f"{name} read")
+        except InputError as error:
+            answers.append(str(error))
+    return answers
+
+
+def hold_memory(mib: int) -> int:
+    global held  # noqa: PLW0603 - as a cache of a library would
+    held = bytearray(mib << 20)
+    return os.getpid()
+
+
+def crash() -> int:
+    ctypes.string_at(0)
+    return 0
+
+
+def kill_oneself() -> int:
+    os.kill(os.getpid(), 9)
+    return 0
+
+
+def sleep() -> int:
+    time.sleep(3600)
+    return 0
+
+
+def connect(port: int) -> int:
+    socket.create_connection(("127.0.0.1", port))
+    return 0
+
+
+def start_daemon() -> int:
+    code = "import os, time; os.setsid(); time.sleep(3600)"
+    return subprocess.Popen([sys.executable, "-c", code]).pid
+
+
+def reply_with(data: bytes) -> int:
+    """Write into the socket to the parent, as code that controls the process can."""
+    os.write(int(sys.argv[1]), data)
+    time.sleep(3600)
+    return 0
+
+
+def reply_without_end() -> int:
+    while True:
+        os.write(int(sys.argv[1]), b"=+[" + b" " * 60000)
