@@ -13,6 +13,7 @@ NodeError                 1   base class
 ├── LedgerError           7   the ledger cannot be opened or is inconsistent
 ├── NotFoundError         8   a study, job or pipeline is unknown
 ├── PlatformError         9   disk, port, device or an installed package is missing
+├── TimeLimitError        1   a step took longer than its time limit
 └── InternalError         1   a fault of the node or of a library
 """
 
@@ -106,6 +107,13 @@ class UnreachableError(DeliveryError):
     """A destination cannot be reached or accepts no association."""
 
     code = "unreachable"
+
+
+class TimeLimitError(NodeError):
+    """A step took longer than its time limit."""
+
+    code = "time limit"
+    for_radiologist = "the analysis took too long"
 
 
 class LedgerError(NodeError):

@@ -182,7 +182,13 @@ def _sender(context: RoleContext) -> Iterator[None]:
 
     notes = ReplacementNotes(engine=context.engine, spool=context.spool)
     deliverer = Deliverer(context.config, context.engine, context.spool, notes=notes)
-    stage = Stage(name=JobStage.DELIVER, handler=deliver, retries=DELIVERY_RETRIES, slots=DELIVERIES_AT_ONCE)
+    stage = Stage(
+        name=JobStage.DELIVER,
+        handler=deliver,
+        retries=DELIVERY_RETRIES,
+        seconds=deliverer.longest_seconds,
+        slots=DELIVERIES_AT_ONCE,
+    )
     with _serving(context, "sender", [stage]) as jobs:
         loops = [Reports(context.config, context.engine).run, Watch(context.config, context.engine, jobs.make_due).run]
         with running(loops, context.shutdown.requested):

@@ -36,6 +36,10 @@ class JobsTable(Table):
     """Longest delay between two attempts."""
     run_timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0
     """Kill a pipeline that runs longer."""
+    encode_timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0
+    """Kill the encoding of a result that takes longer."""
+    deliver_timeout_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """Interrupt a delivery that takes longer; the next attempt continues with the remaining objects."""
 
 
 class Devices(Table):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,8 @@ class Peer:
         return f"{self.name} ({self.title} at {self.host}:{self.port})"
 
 
+_ABORT_SECONDS = 2.0
+"""How long an A-ABORT may take to be sent."""
 _REJECTIONS = {
     (1, 2): "application context not supported; ask its administrator",
     (1, 3): "our AE title {calling!r} is not recognised; ask its administrator to add this node, or change [ae] title",
@@ -97,7 +100,11 @@ def associate(
         _set_options(event.assoc, timeouts.stall_seconds)
 
     rejections: list[A_ASSOCIATE_RJ] = []
-    handlers: list[Any] = [(evt.EVT_CONN_OPEN, opened), (evt.EVT_PDU_RECV, _keep_rejection, [rejections])]
+    handlers: list[Any] = [
+        (evt.EVT_CONN_OPEN, opened),
+        (evt.EVT_PDU_RECV, _keep_rejection, [rejections]),
+        (evt.EVT_ABORTED, lambda event: _close_soon(event.assoc)),
+    ]
     if on_event_report is not None:
         handlers.append((evt.EVT_N_EVENT_REPORT, on_event_report))
     if on_store is not None:
@@ -159,6 +166,22 @@ def _set_options(association: Association, stall_seconds: float) -> None:
     limit = struct.pack("ll", whole, int((stall_seconds - whole) * 1e6))
     for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
         connection.setsockopt(socket.SOL_SOCKET, option, limit)
+
+
+def _close_soon(association: Association) -> None:
+    """Close the connection of an aborted association whose PDU does not end.
+
+    pynetdicom waits for its end without a limit, so that a peer that sends a byte now and then would never let go.
+    """
+
+    def close() -> None:
+        if association.dul.is_alive() and association.dul.socket is not None:
+            with suppress(OSError, AttributeError):  # it was closed at this moment
+                association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(_ABORT_SECONDS, close)
+    timer.daemon = True
+    timer.start()
 
 
 def _keep_rejection(event: evt.Event, rejections: list[A_ASSOCIATE_RJ]) -> None:

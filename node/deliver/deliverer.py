@@ -7,6 +7,7 @@ peer's answer and its row sends that instance again; its UID is derived, so the 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -20,9 +21,9 @@ from node.deliver.association import Peer, Timeouts
 from node.deliver.folder import folder_store
 from node.deliver.object_result import Answer, Store
 from node.deliver.proof import Proof
-from node.deliver.store import cstore_store
+from node.deliver.store import SLOWEST_BYTES_PER_SECOND, cstore_store
 from node.deliver.stow import stow_store
-from node.errors import DeliveryError, NodeError, NotFoundError, UnreachableError
+from node.errors import DeliveryError, NodeError, NotFoundError, TimeLimitError, UnreachableError
 from node.ledger import DeliveryState, circuits, deliveries
 from node.ledger.deliveries import Claim
 from node.ledger.engine import begin_immediate, now
@@ -34,6 +35,8 @@ from node.spool import Spool
 
 logger = logging.getLogger(__name__)
 
+LARGEST_OBJECT = 2**31
+"""Bytes, as the gate allows them."""
 REFUSED_SECONDS = 86400.0
 """Longest delay while a destination refuses these objects, which lasts until its configuration changes."""
 
@@ -75,6 +78,11 @@ class Deliverer:
         self._notes = notes
         self._proof = Proof(config, engine, self._timeouts)
 
+    @property
+    def longest_seconds(self) -> float:
+        """Longest attempt: the configured limit, which is looked at between objects, and the largest object."""
+        return self._config.jobs.deliver_timeout_seconds + LARGEST_OBJECT / SLOWEST_BYTES_PER_SECOND
+
     def deliver(self, job_id: str, destination_name: str) -> None:
         """Store the pending objects of a job at a destination and, where configured, get proof of storage.
 
@@ -100,10 +108,11 @@ class Deliverer:
             self._attempt(claim, destination)
 
     def _attempt(self, claim: Claim, destination: Destination) -> None:
+        deadline = time.monotonic() + self._config.jobs.deliver_timeout_seconds
         try:
-            self._store(claim, destination, lambda owed: not owed.kind.startswith(REJECTION))
-            self._withdraw_replaced(claim, destination)
-            self._store(claim, destination, lambda owed: owed.kind == REJECTION)
+            self._store(claim, destination, lambda owed: not owed.kind.startswith(REJECTION), deadline)
+            self._withdraw_replaced(claim, destination, deadline)
+            self._store(claim, destination, lambda owed: owed.kind == REJECTION, deadline)
             with begin_immediate(self._engine) as connection:
                 state = deliveries.settle_delivery(connection, claim.job_id, claim.destination)
             if state == DeliveryState.STORED:
@@ -126,14 +135,14 @@ class Deliverer:
         if opened:
             logger.error("%s is down; its deliveries wait until it answers C-ECHO: %s", name, error)
 
-    def _withdraw_replaced(self, claim: Claim, destination: Destination) -> None:
+    def _withdraw_replaced(self, claim: Claim, destination: Destination, deadline: float) -> None:
         """Send the rejection note on the results that the new ones, which are stored, replace."""
         wanted = destination.withdraw_replaced
         if self._notes is None or wanted is False or (wanted == "auto" and destination.folder):
             return
         self._notes.add_note(claim.job_id, claim.destination)
         try:
-            self._store(claim, destination, lambda owed: owed.kind == note_kind(claim.destination))
+            self._store(claim, destination, lambda owed: owed.kind == note_kind(claim.destination), deadline)
         except UnreachableError:
             raise
         except DeliveryError as error:
@@ -141,7 +150,9 @@ class Deliverer:
                 raise
             self._notes.drop_note(claim.job_id, claim.destination, f"it does not accept rejection notes ({error})")
 
-    def _store(self, claim: Claim, destination: Destination, which: Callable[[PendingObject], bool]) -> None:
+    def _store(
+        self, claim: Claim, destination: Destination, which: Callable[[PendingObject], bool], deadline: float
+    ) -> None:
         with self._engine.connect() as connection:
             pending = [o for o in instances_to_store(connection, claim.job_id, claim.destination) if which(o)]
         if not pending:
@@ -157,12 +168,17 @@ class Deliverer:
                     refused.append(answer)
                 if not wanted:
                     return
-                if answer.lost:
+                if answer.lost or time.monotonic() > deadline:
                     break
         where = f"{claim.destination} ({destination.place})"
         if refused:
             raise _RefusedObjectsError(
                 f"{where}: {stored} of {len(pending)} objects stored; {_first_refusal(refused)}", refused
+            )
+        if stored < len(pending):
+            limit = f"[jobs] deliver_timeout_seconds = {self._config.jobs.deliver_timeout_seconds:g}"
+            raise TimeLimitError(
+                f"{where}: {stored} of {len(pending)} objects stored within {limit}; it continues there"
             )
         logger.info("job %s: %d objects stored at %s", claim.job_id, stored, where)
 

@@ -51,7 +51,13 @@ class Encode:
 
     def stage(self) -> Stage:
         """Return the stage for the engine."""
-        return Stage(name=JobStage.ENCODE, handler=self.encode, retries=retries(self._config.jobs), begin=self.sweep)
+        return Stage(
+            name=JobStage.ENCODE,
+            handler=self.encode,
+            retries=retries(self._config.jobs),
+            seconds=self._config.jobs.encode_timeout_seconds,
+            begin=self.sweep,
+        )
 
     def encode(self, job_id: str, _subject: str) -> Done:
         """Handler: every object is on disk before its row is written, every row before anything is sent.

@@ -30,6 +30,10 @@ from node.wording import timings_text
 
 logger = logging.getLogger(__name__)
 
+_RUNS_WAITED_FOR = 3
+"""The run of another job, a run that loads models, and its own: each is killed after its limit."""
+_LONGEST_WAIT = 1800.0
+"""Seconds for everything else, such as the retrieval of prior studies."""
 _REMEMBERED = 50
 """Analyses of a pipeline from which its need of memory is learned."""
 
@@ -57,6 +61,7 @@ class Infer:
             name=JobStage.INFER,
             handler=self.infer,
             retries=retries(self._config.jobs),
+            seconds=_LONGEST_WAIT + _RUNS_WAITED_FOR * self._config.jobs.run_timeout_seconds,
             slots=sum(_jobs_at(worker.device) for worker in self._workers),
             begin=self.warm,
             interrupt=self.close,

@@ -15,6 +15,7 @@ from node.errors import IdentityError, NodeError, NotFoundError
 from node.jobs.failure import logged_error, shown_message
 from node.jobs.ledger_writes import AttemptAbandoned, LedgerWrites
 from node.jobs.stage import Done, Stage
+from node.jobs.time_limit import call_within
 from node.ledger import JobStage, transitions
 from node.ledger.jobs import Attempt
 from node.log import about
@@ -62,7 +63,9 @@ class AttemptExecution:
         with self._idle:
             self._running += 1
         try:
-            done = stage.handler(attempt.job_id, attempt.subject) or Done(write=lambda _: None)
+            done = call_within(
+                stage.seconds, f"the stage {stage.name}", lambda: stage.handler(attempt.job_id, attempt.subject)
+            ) or Done(write=lambda _: None)
             finished = self._finish(attempt, done, time.monotonic() - started)
         except Exception as error:  # the actor's own loop
             if self._stopping.is_set():

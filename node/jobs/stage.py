@@ -31,6 +31,8 @@ class Stage:
     handler: Callable[[str, str], Done | None]
     """Called with job id and subject (destination for deliver, ``""`` else); after a crash once more."""
     retries: Retries
+    seconds: float
+    """Longest duration of one attempt; a longer one fails, and its slot is free for another job."""
     slots: int = 1
     """Attempts executed at the same time by one process."""
     begin: Callable[[], None] = _nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -21,12 +22,14 @@ from node.ledger import JobStage, begin_immediate, open_ledger
 from node.ledger.jobs import Job, NewJob, get_job
 from node.ledger.operator_switches import stop_pipeline
 from node.ledger.tables import job, result
-from node.ledger.transitions import record_outcome, record_results
+from node.ledger.transitions import record_outcome, record_results, schedule_results
 from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.operate.alerts import current_alerts
 
 Handler = Callable[[str, str], Done | None]
+LIMIT = 30.0
+"""Seconds of one attempt, where a test sets none."""
 _NUMBERS = itertools.count()
 
 
@@ -58,9 +61,15 @@ def found(job_id: str, _subject: str) -> Done:
     return Done(write=lambda connection: record_outcome(connection, job_id, "findings", ""))
 
 
+def to_pacs(job_id: str, _subject: str) -> Done:
+    return Done(write=lambda connection: schedule_results(connection, job_id, {"pacs": None}))
+
+
 def stages(infer: Handler = found, encode: Handler = nothing, deliver: Handler = nothing) -> list[Stage]:
     handlers = {JobStage.INFER: infer, JobStage.ENCODE: encode, JobStage.DELIVER: deliver}
-    return [Stage(name=name, handler=handler, retries=RETRIES, slots=4) for name, handler in handlers.items()]
+    return [
+        Stage(name=name, handler=handler, retries=RETRIES, seconds=LIMIT, slots=4) for name, handler in handlers.items()
+    ]
 
 
 def enqueue(engine: sa.Engine, jobs: Jobs, number: int = 1) -> str:
@@ -84,6 +93,12 @@ def ended(engine: sa.Engine, job_id: str, seconds: float = 60.0) -> Job:
         assert time.monotonic() < deadline, one
         time.sleep(0.05)
     return one
+
+
+def ended_both(engine: sa.Engine, *job_ids: str) -> tuple[str, ...]:
+    for job_id in job_ids:
+        ended(engine, job_id)
+    return job_ids
 
 
 def told(engine: sa.Engine, job_id: str) -> list[tuple[str, str]]:
@@ -256,3 +271,56 @@ def test_results_blocked_by_a_forged_object_end_as_failed_in_a_real_node(
     assert last.state == "COMPLETED"  # the report of the failure has UIDs of its own
     assert node.results(first)
     node.engine.dispose()
+
+
+@pytest.mark.parametrize("stuck", [JobStage.INFER, JobStage.ENCODE, JobStage.DELIVER])
+def test_a_handler_that_does_not_return_is_a_failed_attempt_and_its_slot_is_free(
+    engine: sa.Engine, jobs: Jobs, stuck: JobStage
+) -> None:
+    released = threading.Event()
+    first = True
+
+    handlers: dict[JobStage, Handler] = {JobStage.INFER: found, JobStage.ENCODE: to_pacs, JobStage.DELIVER: nothing}
+    usual = handlers[stuck]
+
+    def hang(job_id: str, subject: str) -> Done | None:
+        nonlocal first
+        first, waits = False, first
+        if waits:
+            released.wait(300)
+        return usual(job_id, subject)
+
+    handlers[stuck] = hang
+    jobs.serve(
+        "test",
+        [Stage(name=name, handler=of, retries=RETRIES, seconds=2.0, slots=1) for name, of in handlers.items()],
+    )
+    one, other = enqueue(engine, jobs), enqueue(engine, jobs, 2)
+    try:
+        assert {job_of(engine, job_id).state for job_id in ended_both(engine, one, other)} == {"COMPLETED"}
+    finally:
+        released.set()
+    details = [detail for job_id in (one, other) for _, detail in told(engine, job_id)]
+    assert len([one for one in details if f"the stage {stuck} took longer than 2 s and was abandoned" in one]) == 1
+
+
+def test_what_an_abandoned_handler_returns_too_late_changes_nothing(engine: sa.Engine, jobs: Jobs) -> None:
+    released, returned = threading.Event(), threading.Event()
+
+    def late(job_id: str, _subject: str) -> Done:
+        if not released.is_set():
+            released.wait(300)
+            returned.set()
+            return Done(write=lambda connection: record_outcome(connection, job_id, "derived", ""))
+        return found(job_id, "")
+
+    limits = {JobStage.INFER: (late, 1.0), JobStage.ENCODE: (nothing, LIMIT), JobStage.DELIVER: (nothing, LIMIT)}
+    jobs.serve("test", [Stage(name=n, handler=of, retries=RETRIES, seconds=limit) for n, (of, limit) in limits.items()])
+    job_id = enqueue(engine, jobs)
+    deadline = time.monotonic() + 60
+    while "infer failed" not in [what for what, _ in told(engine, job_id)]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    released.set()
+    assert ended(engine, job_id).outcome == "findings"
+    assert returned.wait(60)

@@ -59,7 +59,7 @@ def nothing(_job_id: str, _subject: str) -> None: ...
 
 def stages(infer: Handler = nothing, encode: Handler = nothing, deliver: Handler = nothing) -> list[Stage]:
     handlers = {JobStage.INFER: infer, JobStage.ENCODE: encode, JobStage.DELIVER: deliver}
-    return [Stage(name=name, handler=handler, retries=RETRIES) for name, handler in handlers.items()]
+    return [Stage(name=name, handler=handler, retries=RETRIES, seconds=60.0) for name, handler in handlers.items()]
 
 
 def new_job(number: int = 1, priority: int = 2) -> NewJob:
@@ -303,7 +303,7 @@ def test_stop_interrupts_and_leaves_the_attempt_to_the_next_process(engine: sa.E
         raise RuntimeError("interrupted")
 
     job_id = enqueue(engine, jobs)
-    long = Stage(name=JobStage.INFER, handler=infer, retries=RETRIES, interrupt=interrupted.set)
+    long = Stage(name=JobStage.INFER, handler=infer, retries=RETRIES, seconds=60.0, interrupt=interrupted.set)
     jobs.serve("worker", [long, *stages()[1:]])
     assert begun.wait(30)
     jobs.stop()

@@ -55,7 +55,7 @@ class AppContext:
     @contextmanager
     def working(self) -> Iterator[None]:
         sender = Deliverer(self.config, self.node.engine, self.node.spool, PATIENT, notes=self.notes)
-        deliver = Stage(name=JobStage.DELIVER, handler=sender.deliver, retries=RETRIES, slots=4)
+        deliver = Stage(name=JobStage.DELIVER, handler=sender.deliver, retries=RETRIES, seconds=60.0, slots=4)
         self.node.jobs.serve("all", [*self.node.stages()[:2], deliver])
         try:
             yield

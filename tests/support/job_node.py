@@ -130,7 +130,7 @@ class JobNode:
 
     def stages(self) -> list[Stage]:
         """Infer (not warmed up) and encode, and a delivery that writes to ``delivered.txt``."""
-        deliver = Stage(name=JobStage.DELIVER, handler=self.deliver, retries=RETRIES, slots=4)
+        deliver = Stage(name=JobStage.DELIVER, handler=self.deliver, retries=RETRIES, seconds=60.0, slots=4)
         return [
             replace(Infer(self.config, self.engine, self.spool).stage(), begin=lambda: None),
             Encode(self.config, self.engine, self.spool).stage(),

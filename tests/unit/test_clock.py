@@ -68,7 +68,7 @@ def failed_delivery(folder: Path, delay: float) -> tuple[JobNode, Job]:
 
     retries = Retries(max_attempts=None, first_seconds=delay, max_seconds=delay)
     job_id = node.enqueue(pipeline=FORWARD)
-    node.jobs.serve("sender", [Stage(name=JobStage.DELIVER, handler=refuse, retries=retries)])
+    node.jobs.serve("sender", [Stage(name=JobStage.DELIVER, handler=refuse, retries=retries, seconds=60.0)])
     try:
         return node, node.wait(job_id, lambda _: bool(events(node, "deliver failed")))
     finally:

@@ -20,7 +20,7 @@ from pynetdicom.sop_class import Verification
 
 from node.deliver import echo
 from node.deliver.association import Timeouts
-from node.errors import DeliveryError
+from node.errors import DeliveryError, TimeLimitError
 from node.ledger import begin_immediate
 from node.ledger.tables import delivery
 
@@ -56,6 +56,39 @@ def scripted(*statuses: int, **more: int) -> Iterator[Scripted]:
         yield peer
     finally:
         peer.server.shutdown()
+
+
+@contextmanager
+def trickling(port: int) -> Iterator[int]:
+    """A port that leads to another one; after the answer to the association request it returns a byte a second."""
+    stop = threading.Event()
+
+    def back(there: socket.socket, here: socket.socket) -> None:
+        with suppress(OSError):
+            here.sendall(there.recv(1 << 16))
+            while not stop.is_set() and (byte := there.recv(1)):
+                here.sendall(byte)
+                stop.wait(1.0)
+
+    def forth(here: socket.socket, there: socket.socket) -> None:
+        with suppress(OSError):
+            while data := here.recv(1 << 16):
+                there.sendall(data)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                here = listener.accept()[0]
+                there = socket.create_connection(("127.0.0.1", port))
+                threading.Thread(target=back, args=(there, here), daemon=True).start()
+                threading.Thread(target=forth, args=(here, there), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            stop.set()
 
 
 def finished(folder: Path, peer: object, n: int = 3) -> jobs.FinishedJob:
@@ -210,3 +243,37 @@ def test_a_peer_that_hangs_anywhere_is_noticed(tmp_path: Path, limit: int | None
             assert not thread.is_alive()
     assert job.status().stored < 2
     assert job.status().error is not None
+
+
+def test_a_destination_that_answers_slowly_costs_an_attempt_and_the_next_one_continues(tmp_path: Path) -> None:
+    def slowly(event: evt.Event) -> Dataset:
+        time.sleep(0.6)
+        return answer(event)
+
+    with scripted(0x0000) as pacs:
+        answer = pacs._answer
+        pacs.server.unbind(evt.EVT_C_STORE, answer)
+        pacs.server.bind(evt.EVT_C_STORE, slowly)
+        job = finished(tmp_path, pacs, n=4)
+        job.config = job.config.model_copy(
+            update={"jobs": job.config.jobs.model_copy(update={"deliver_timeout_seconds": 1.0})}
+        )
+        with pytest.raises(TimeLimitError, match=r"of 4 objects stored within \[jobs\] deliver_timeout_seconds = 1"):
+            job.deliver()
+        assert 0 < len(pacs.received) < 4
+        for _ in range(4):
+            with suppress(TimeLimitError):
+                job.deliver()
+        assert sorted(pacs.received) == sorted(job.uids), "each once"
+    assert job.status().state == "STORED"
+
+
+def test_a_destination_that_trickles_its_answer_ends_the_attempt(tmp_path: Path) -> None:
+    with scripted(0x0000) as pacs, trickling(pacs.port) as port:
+        job = finished(tmp_path, pacs)
+        peer = job.config.destinations["pacs"].model_copy(update={"port": port})
+        job.config = job.config.model_copy(update={"destinations": {"pacs": peer}})
+        begun = time.monotonic()
+        with pytest.raises(DeliveryError, match="0 of 3 objects stored; no response to C-STORE"):
+            job.deliver(timeouts=Timeouts(store_seconds=2.0, answer_seconds=10.0, stall_seconds=2.0))
+        assert time.monotonic() - begun < 60
