@@ -52,7 +52,7 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
     from node.routing.replay_decisions import StudySeries, decide_study
     from node.routing.rules import Origin
     from node.studies.folder import series_below
-    from node.studies.source import read_header
+    from node.studies.header import read_header
 
     config = load(config_path)
     with Progress(transient=True, disable=as_json) as bar:

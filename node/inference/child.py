@@ -162,8 +162,9 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
 def _prior(job_id: str, files: PriorFiles) -> Prior | None:
     from node.results.prior.masks import prior_masks
     from node.results.prior.report import read_prior
+    from node.studies.header import read_header
     from node.studies.identity import PRIOR, contradictions
-    from node.studies.source import SourceSeries, read_header
+    from node.studies.source import SourceSeries
 
     if files.report is None:
         return None
@@ -189,7 +190,7 @@ def _prior(job_id: str, files: PriorFiles) -> Prior | None:
 
 def _inputs(companions: Mapping[str, SourceSeries], prior: PriorFiles) -> tuple[str, ...]:
     """``Analysis.inputs``: companions' images by name, the earlier report and how much there was of its study."""
-    from node.studies.source import read_header
+    from node.studies.header import read_header
 
     named = [f"{name} {image.SOPInstanceUID}" for name, of in companions.items() for image in of.datasets]
     if prior.report is not None:

@@ -34,8 +34,9 @@ from node.results.header_repairs import drop_unreadable, repairs_of
 from node.results.identity import Identity, analysis_key
 from node.results.predecessor import superseding
 from node.spool import Spool
+from node.studies.header import read_header
 from node.studies.minimal_series import MinimalSeries, minimal_header
-from node.studies.source import SourceSeries, read_header
+from node.studies.source import SourceSeries
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from node.ledger.instances import series_files
 from node.ledger.jobs import result_path
 from node.results.prior.report import analysed_series, latest_report, referenced_segmentation
 from node.spool import Spool
+from node.studies.header import read_header
 from node.studies.identity import PRIOR, contradictions
-from node.studies.source import read_header
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from node.ledger.held_series import sent_again
 from node.log import about
 from node.routing.instance_comparison import compare
 from node.spool import Spool
+from node.studies.header import read_header
 from node.studies.identity import contradictions
-from node.studies.source import read_header
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from node.routing.replay_decisions import StudySeries, decide_study
 from node.routing.rules import Origin, representative
 from node.spool import Spool
 from node.studies.folder import Progress
-from node.studies.source import read_header
+from node.studies.header import read_header
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,8 +34,8 @@ from node.routing.study_decisions import StudyDecider
 from node.routing.waiting import longest_quiet_seconds, shortest_quiet_seconds
 from node.spool import Spool
 from node.studies.grid import describe
+from node.studies.header import read_header
 from node.studies.pydicom_errors import UNREADABLE
-from node.studies.source import read_header
 
 logger = logging.getLogger(__name__)
 

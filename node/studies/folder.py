@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from node.errors import InputError, NotFoundError
-from node.studies.source import read_header
+from node.studies.header import read_header
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much."""

@@ -24,20 +24,13 @@ from node.pipeline import Prior, Unsuitable
 from node.studies.frame_of_reference import shared_uid
 from node.studies.frames import split_frames
 from node.studies.grid import LEAST_PART, Grid, describe, unplaced
+from node.studies.header import read_header
 from node.studies.identity import PATIENT, contradictions
-from node.studies.pydicom_errors import NOT_DICOM, UNDECODABLE
+from node.studies.pydicom_errors import UNDECODABLE
 from node.studies.suitability import count_reasons, slice_fault
 
 _SAMPLES = 5
 """Images that the grey levels are taken from."""
-
-
-def read_header(path: Path) -> Dataset:
-    """Read one file without its pixel data. Raises ``InputError`` naming the file when it is no DICOM."""
-    try:
-        return dcmread(path, stop_before_pixels=True)
-    except NOT_DICOM as error:
-        raise InputError(f"{path.name}: cannot be read as DICOM ({error}); ask the sender for it again") from error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

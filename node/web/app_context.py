@@ -18,7 +18,7 @@ from node.errors import InputError
 from node.jobs.engine import Jobs
 from node.ledger.study_history import any_image_path
 from node.spool import Spool
-from node.studies.source import read_header
+from node.studies.header import read_header
 from node.web.auth import UserRequest
 from node.wording import person
 

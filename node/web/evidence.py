@@ -21,7 +21,7 @@ from node import __version__
 from node.ledger.study_history import received_images
 from node.operate.explain import describe, explain
 from node.spool import Spool
-from node.studies.source import read_header
+from node.studies.header import read_header
 
 _KEPT = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "Modality",

@@ -16,7 +16,7 @@ from tls_peers import hear
 
 from node.errors import InputError
 from node.ledger.tables import instance
-from node.studies.source import read_header
+from node.studies.header import read_header
 
 DECODE = """
 import resource, sys

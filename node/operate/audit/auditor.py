@@ -40,7 +40,7 @@ from node.operate.audit.message import AuditEvent, Participant, Study, message
 from node.operate.audit.syslog import Syslog
 from node.operate.audit.trail import Trail
 from node.spool import Spool
-from node.studies.source import read_header
+from node.studies.header import read_header
 
 logger = logging.getLogger(__name__)
 
