@@ -1,4 +1,4 @@
-"""Blocks network and inter-process system calls of this process and its children with seccomp(2).
+"""Leaves this process and its children only the system calls of a list (seccomp(2)): no network, no other process.
 
 It needs no privilege. ``node.isolation.call_rules`` lists the calls. Sockets that were open before stay open, and a
 pair of connected ones can still be made: pipes of multiprocessing.
@@ -12,10 +12,11 @@ import os
 import platform
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
 from node.errors import PlatformError
-from node.isolation.call_rules import ABSENT, ALLOWED_ONLY, REFUSED, REFUSED_WHEN, Argument
+from node.isolation.call_rules import ABSENT, ALLOWED_ONLY, LATEST, REFUSED_WHEN, Argument, allowed_calls
 
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 22, 38, 2
 """prctl(2)."""
@@ -39,7 +40,7 @@ class _Program(ctypes.Structure):
 
 
 def refuse_calls() -> None:
-    """Make these calls fail with EACCES from now on, irrevocably, and drop all capabilities of root but one.
+    """Make all other calls fail from now on, irrevocably, and drop all capabilities of root but one.
 
     Raises ``PlatformError`` where the kernel cannot promise that.
     """
@@ -86,13 +87,25 @@ def _instructions(machine: str) -> Iterator[bytes]:
     yield _step(_LOAD, _NUMBER)
     yield _step(_JUMP_IF_AT_LEAST, _X32, no=1)
     yield _step(_RETURN, _REFUSE)
-    for calls, answer in (*((group, _REFUSE) for group in REFUSED.values()), (ABSENT, _UNKNOWN)):
-        for numbers in calls.values():
-            yield from _when(numbers[column], [_step(_RETURN, answer)])
+    for numbers in ABSENT.values():
+        yield from _when(numbers[column], [_step(_RETURN, _UNKNOWN)])
     for rules, refused_if in ((ALLOWED_ONLY, False), (REFUSED_WHEN, True)):
         for numbers, tests in rules.values():
             yield from _when(numbers[column], [*_refuse(tests, when=refused_if), _step(_RETURN, _ALLOW)])
-    yield _step(_RETURN, _ALLOW)
+    for first, last in _ranges(n for numbers in allowed_calls().values() if (n := numbers[column]) is not None):
+        yield _step(_JUMP_IF_AT_LEAST, last + 1, yes=2)
+        yield _step(_JUMP_IF_AT_LEAST, first, no=1)
+        yield _step(_RETURN, _ALLOW)
+    yield _step(_JUMP_IF_AT_LEAST, LATEST + 1, no=1)
+    yield _step(_RETURN, _UNKNOWN)
+    yield _step(_RETURN, _REFUSE)
+
+
+def _ranges(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """First and last of the numbers that follow one another, in order."""
+    for _, steps in groupby(enumerate(sorted(numbers)), key=lambda step: step[1] - step[0]):
+        group = [number for _, number in steps]
+        yield group[0], group[-1]
 
 
 def _when(number: int | None, answer: list[bytes]) -> Iterator[bytes]:
