@@ -12,7 +12,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node import __version__, log
-from node.cli import account, audit, bench, conformance, doctor, explain, jobs, models, phantom, reconcile, rules
+from node.cli import (
+    account,
+    audit,
+    bench,
+    conformance,
+    doctor,
+    explain,
+    jobs,
+    models,
+    phantom,
+    reconcile,
+    rules,
+    status,
+)
 from node.cli import init as first_run
 from node.cli import web as dashboard
 from node.cli.options import config_option, json_option, load, print_json
@@ -173,6 +186,7 @@ def demo(*, studies: Path | None, folder: Path, keep: bool) -> None:
 
 for verb in (
     *explain.VERBS,
+    *status.VERBS,
     *account.VERBS,
     *jobs.VERBS,
     *bench.VERBS,

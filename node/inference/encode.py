@@ -31,8 +31,9 @@ from node.pipeline import Algorithm
 from node.results import ANALYSED, OPTIONAL, Analysis, EncodedObject, Predecessor, check, encode
 from node.results.failure_report import encode_failure_reports, identity_of, stated_identity
 from node.results.header_repairs import drop_unreadable, repairs_of
-from node.results.identity import Identity, analysis_key
+from node.results.identity import Identity
 from node.results.predecessor import superseding
+from node.results.uids import analysis_key
 from node.spool import Spool
 from node.studies.header import read_header
 from node.studies.minimal_series import MinimalSeries, minimal_header

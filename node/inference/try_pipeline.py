@@ -17,6 +17,7 @@ from node.inference.run_pipeline import analyse
 from node.pipeline import Findings, Pipeline, Unsuitable
 from node.results import Analysis, EncodedObject, Outcome, check, encode
 from node.results.finding import place_findings
+from node.results.report_text import headline_of, remarks_of, scope_of
 from node.studies.folder import Progress, series_below
 from node.studies.source import SourceSeries
 
@@ -145,14 +146,14 @@ def _try_series(
         images=len(paths),
         outcome=outcome,
         reason=reason,
-        headline=analysis.headline,
-        scope=analysis.scope,
+        headline=headline_of(analysis),
+        scope=scope_of(analysis),
         fault=fault,
         lesions=len(findings.lesions),
         segments=tuple(segment.label for segment in findings.all_segments),
         findings=_findings(findings, source) if not fault else (),
         derived=tuple(series.description for series in findings.derived),
-        remarks=analysis.remarks,
+        remarks=remarks_of(analysis),
         seconds=seconds,
         files=files,
         pictures=pictures,

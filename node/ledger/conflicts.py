@@ -1,18 +1,18 @@
-"""Conflicts: instances received again with different bytes, and results sent under an outdated identity."""
+"""Conflicts: instances received again with different bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from node.config import FORWARD
 from node.ledger.engine import now
 from node.ledger.events import EventKind, record_study_event
-from node.ledger.pending_deliveries import HELD
 from node.ledger.states import ACTIVE, ConflictKind
-from node.ledger.tables import conflict, delivery, delivery_instance, instance, job, result
+from node.ledger.tables import conflict, instance, job
 from node.ledger.transitions import cancel_active
 
 _MOVED = frozenset(("StudyInstanceUID", "SeriesInstanceUID"))
@@ -38,18 +38,6 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outdated:
-    """A delivery of results with an outdated identity."""
-
-    study_instance_uid: str
-    series_instance_uid: str
-    job_id: str
-    destination: str
-    changed: str
-    """Keywords of what the images now say otherwise."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Conflict:
     """A file of a series that came under the SOP Instance UID of another file."""
 
@@ -60,6 +48,27 @@ class Conflict:
     """Keywords of what differs."""
     elsewhere: bool
     """The other file is an image of another series."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConflictRecord:
+    """An image that was received again as another file; both are kept."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    path: str
+    digest: str
+    size: int
+    association_id: str | None
+    received_at: float
+    kind: str | None
+    """Of ``ConflictKind``; ``None``: not compared yet."""
+    changed: str | None
+    """Keywords of what differs."""
+    transfer_syntax_uid: str | None
+    replaced_at: float | None
+    """Since when another identity counts in place of this one."""
 
 
 def conflicts_of_series(connection: sa.Connection, study: str, series: str) -> list[Conflict]:
@@ -153,43 +162,28 @@ def hold(connection: sa.Connection, study: str, series: str, changed: str) -> No
     cancel_active(connection, theirs, reason)
 
 
-def outdated_deliveries(connection: sa.Connection, study: str | None = None) -> list[Outdated]:
-    """What a destination holds of images received again with another identity; of one study or of all.
+def latest_conflicts(connection: sa.Connection, limit: int) -> list[ConflictRecord]:
+    """Newest first."""
+    return _conflicts(connection, sa.select(conflict).order_by(conflict.c.received_at.desc()).limit(limit))
 
-    Of images that are sent on only while the old identity counts, of results until they are retracted.
-    """
-    replaced = sa.and_(conflict.c.replaced_at > job.c.created_at, job.c.pipeline != FORWARD)
-    held = sa.exists().where(
-        delivery_instance.c.job_id == job.c.id, delivery_instance.c.destination == delivery.c.destination, HELD
-    )
-    retracted = sa.exists().where(result.c.job_id == job.c.id, result.c.kind == "rejection")
-    query = (
-        sa.select(
-            job.c.study_instance_uid,
-            job.c.series_instance_uid,
-            job.c.id.label("job_id"),
-            delivery.c.destination,
-            sa.func.min(conflict.c.changed).label("changed"),
-        )
-        .select_from(conflict)
-        .join(instance, SAME_IMAGE)
-        .join(
-            job,
-            sa.and_(
-                job.c.study_instance_uid == instance.c.study_instance_uid,
-                job.c.series_instance_uid == instance.c.series_instance_uid,
-            ),
-        )
-        .join(delivery, delivery.c.job_id == job.c.id)
-        .where(
-            conflict.c.kind == ConflictKind.IDENTITY,
-            sa.or_(conflict.c.replaced_at.is_(None), replaced),
-            held,
-            ~retracted,
-        )
-        .group_by(job.c.study_instance_uid, job.c.series_instance_uid, job.c.id, delivery.c.destination)
-        .order_by(job.c.id, delivery.c.destination)
-    )
-    if study is not None:
-        query = query.where(job.c.study_instance_uid == study)
-    return [Outdated(**row) for row in connection.execute(query).mappings()]
+
+def conflicts_of_study(connection: sa.Connection, study: str) -> list[ConflictRecord]:
+    """Oldest first."""
+    of_study = conflict.c.study_instance_uid == study
+    return _conflicts(connection, sa.select(conflict).where(of_study).order_by(conflict.c.received_at))
+
+
+def all_conflicts(connection: sa.Connection) -> list[ConflictRecord]:
+    """Oldest first."""
+    return _conflicts(connection, sa.select(conflict).order_by(conflict.c.received_at))
+
+
+def _conflicts(connection: sa.Connection, query: sa.Select[tuple[Any, ...]]) -> list[ConflictRecord]:
+    return [ConflictRecord(**row) for row in connection.execute(query).mappings()]
+
+
+def conflicts_by_study(connection: sa.Connection, studies: Collection[str]) -> dict[str, int]:
+    """How many conflicts each of ``studies`` has; without those that have none."""
+    query = sa.select(conflict.c.study_instance_uid, sa.func.count()).group_by(conflict.c.study_instance_uid)
+    rows = connection.execute(query.where(conflict.c.study_instance_uid.in_(studies)))
+    return {str(study): number for study, number in rows}

@@ -1,4 +1,4 @@
-"""Corrections: series received again completely with a new identity replace the old files.
+"""Corrections: series received again completely with a new identity replace the old files and outdate their results.
 
 Rows change places, files stay where they are. A ledger that is rebuilt from the files comes to the same end.
 """
@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from node.config import FORWARD
 from node.ledger.conflicts import SAME_IMAGE
 from node.ledger.events import EventKind, record_study_event
+from node.ledger.pending_deliveries import HELD
 from node.ledger.states import ConflictKind, JobState, SeriesState
-from node.ledger.tables import conflict, instance, job, series
+from node.ledger.tables import conflict, delivery, delivery_instance, instance, job, result, series
 
 _OF_FILE = ("path", "digest", "size", "association_id", "received_at", "transfer_syntax_uid")
 _CORRECTED = sa.and_(
@@ -91,3 +93,57 @@ def adopt(connection: sa.Connection, study: str, of: str, at: float) -> None:
     connection.execute(sa.update(series).where(same).values(state=SeriesState.RECEIVING, last_at=at))
     changed = ", ".join(sorted({keyword for row in rows for keyword in row["changed"].split(", ")}))
     record_study_event(connection, EventKind.IDENTITY_CORRECTED, at=at, **where, keywords=changed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outdated:
+    """A delivery of results with an outdated identity."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    job_id: str
+    destination: str
+    changed: str
+    """Keywords of what the images now say otherwise."""
+
+
+def outdated_deliveries(connection: sa.Connection, study: str | None = None) -> list[Outdated]:
+    """What a destination holds of images received again with another identity; of one study or of all.
+
+    Of images that are sent on only while the old identity counts, of results until they are retracted.
+    """
+    replaced = sa.and_(conflict.c.replaced_at > job.c.created_at, job.c.pipeline != FORWARD)
+    held = sa.exists().where(
+        delivery_instance.c.job_id == job.c.id, delivery_instance.c.destination == delivery.c.destination, HELD
+    )
+    retracted = sa.exists().where(result.c.job_id == job.c.id, result.c.kind == "rejection")
+    query = (
+        sa.select(
+            job.c.study_instance_uid,
+            job.c.series_instance_uid,
+            job.c.id.label("job_id"),
+            delivery.c.destination,
+            sa.func.min(conflict.c.changed).label("changed"),
+        )
+        .select_from(conflict)
+        .join(instance, SAME_IMAGE)
+        .join(
+            job,
+            sa.and_(
+                job.c.study_instance_uid == instance.c.study_instance_uid,
+                job.c.series_instance_uid == instance.c.series_instance_uid,
+            ),
+        )
+        .join(delivery, delivery.c.job_id == job.c.id)
+        .where(
+            conflict.c.kind == ConflictKind.IDENTITY,
+            sa.or_(conflict.c.replaced_at.is_(None), replaced),
+            held,
+            ~retracted,
+        )
+        .group_by(job.c.study_instance_uid, job.c.series_instance_uid, job.c.id, delivery.c.destination)
+        .order_by(job.c.id, delivery.c.destination)
+    )
+    if study is not None:
+        query = query.where(job.c.study_instance_uid == study)
+    return [Outdated(**row) for row in connection.execute(query).mappings()]

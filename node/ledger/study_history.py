@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from node.ledger.conflict_records import ConflictRecord, conflicts_of_study
+from node.ledger.conflicts import ConflictRecord, conflicts_of_study
 from node.ledger.jobs import Job, jobs_of
 from node.ledger.progress import Decision, DeliveryProgress, StudyProgress, project
 from node.ledger.results import Result, results_of_study

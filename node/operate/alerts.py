@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from node.config import Config
-from node.ledger.alarms import discontinued_series, failed_jobs, jobs_without_progress
+from node.ledger.alerts import discontinued_series, failed_jobs, jobs_without_progress
 from node.ledger.analysis_statistics import latest_statistics
 from node.ledger.circuits import circuits
 from node.ledger.counts import DeliveryCount, delivery_counts, first_and_last_image, job_counts

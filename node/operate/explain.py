@@ -10,8 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.errors import NotFoundError
-from node.ledger.conflicts import Outdated, outdated_deliveries
-from node.ledger.corrections import half_corrected
+from node.ledger.corrections import Outdated, half_corrected, outdated_deliveries
 from node.ledger.engine import snapshot
 from node.ledger.held_series import held
 from node.ledger.pending_deliveries import is_stored

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from node.actor import look_every
 from node.config import Config
-from node.ledger.alarms import raised_alarms, record_alarms
+from node.ledger.alerts import raised_alerts, record_alerts
 from node.ledger.engine import begin_immediate
 from node.operate.account.report import account
 from node.operate.account.rows import read
@@ -33,8 +33,8 @@ POLL_SECONDS = 30.0
 ACCOUNT_SECONDS = 3600.0
 """How often everything received is balanced against what became of it."""
 _TIMEOUT_SECONDS = 30.0
-Told = Mapping[str, str]
-"""Name of a problem -> sentence."""
+Alerts = Mapping[str, str]
+"""Sentence of each alert, by its name."""
 
 
 class Notifier:
@@ -45,8 +45,8 @@ class Notifier:
         self._engine = engine
         self._spool = spool
         self._accounted_at = -ACCOUNT_SECONDS
-        self._unexplained: Told = {}
-        self._channels: dict[str, Callable[[Told, Told], None]] = {"log": _log}
+        self._unexplained: Alerts = {}
+        self._channels: dict[str, Callable[[Alerts, Alerts], None]] = {"log": _log}
         if config.notify.mail_to:
             self._channels["mail"] = self._mail
         if config.notify.webhook:
@@ -62,7 +62,7 @@ class Notifier:
             alerts = {**current_alerts(self._config, connection, self._spool, at), **self._account()}
         for name, send in self._channels.items():
             with self._engine.connect() as connection:
-                known = raised_alarms(connection, name)
+                known = raised_alerts(connection, name)
             begun = {problem: text for problem, text in alerts.items() if problem not in known}
             over = {problem: text for problem, text in known.items() if problem not in alerts}
             if not begun and not over:
@@ -73,9 +73,9 @@ class Notifier:
                 logger.warning("notifications by %s failed (%s); trying again", name, error)
                 continue
             with begin_immediate(self._engine) as connection:
-                record_alarms(connection, name, begun, over, at)
+                record_alerts(connection, name, begun, over, at)
 
-    def _account(self) -> Told:
+    def _account(self) -> Alerts:
         """Return the discrepancies of the account, at most an hour old."""
         if time.monotonic() - self._accounted_at >= ACCOUNT_SECONDS:
             current = account(
@@ -96,7 +96,7 @@ class Notifier:
             self._accounted_at = time.monotonic()
         return self._unexplained
 
-    def _mail(self, begun: Told, over: Told) -> None:
+    def _mail(self, begun: Alerts, over: Alerts) -> None:
         wanted, title = self._config.notify, self._config.ae.title
         message = EmailMessage()
         message["From"], message["To"] = wanted.mail_from, ", ".join(wanted.mail_to)
@@ -112,14 +112,14 @@ class Notifier:
                 server.login(wanted.smtp_user, wanted.smtp_password_file.read_text(encoding="utf-8").strip())
             server.send_message(message)
 
-    def _post(self, begun: Told, over: Told) -> None:
+    def _post(self, begun: Alerts, over: Alerts) -> None:
         body = {"node": self._config.ae.title, "problems": dict(begun), "over": dict(over)}
         answer = httpx.post(self._config.notify.webhook, content=json.dumps(body), timeout=_TIMEOUT_SECONDS,
                             headers={"content-type": "application/json"})  # fmt: skip
         answer.raise_for_status()
 
 
-def _log(begun: Told, over: Told) -> None:
+def _log(begun: Alerts, over: Alerts) -> None:
     for text in begun.values():
         logger.error("ALARM: %s", text)
     for text in over.values():

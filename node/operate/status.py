@@ -9,8 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.ledger.circuits import circuits
-from node.ledger.conflicts import outdated_deliveries
-from node.ledger.corrections import half_corrected
+from node.ledger.corrections import half_corrected, outdated_deliveries
 from node.ledger.counts import (
     commitments_by_state,
     conflict_count,

@@ -174,11 +174,6 @@ class Analysis:
         return self.findings.derived if self.findings else ()
 
     @property
-    def supersession(self) -> str:
-        """Sentence that names the superseded report; empty for a first result."""
-        return f"Version {self.version}; replaces {self.replaces}." if self.replaces else ""
-
-    @property
     def asserted(self) -> tuple[Assertion, ...]:
         """Statements without a location: present, absent or indeterminate."""
         return self.findings.all_assertions if self.findings else ()
@@ -187,46 +182,6 @@ class Analysis:
     def positive(self) -> bool:
         """Whether something is stated to be present; also true of a *partial* outcome."""
         return self.findings is not None and is_positive(self.findings)
-
-    @property
-    def headline(self) -> str:
-        """First line of every report: outcome, reason, and for *no findings* what the algorithm looks for."""
-        scope = self.algorithm.scope if self.outcome == Outcome.NO_FINDINGS else ""
-        return " ".join(_sentence(text) for text in (f"Outcome: {self.outcome}", self.reason, scope) if text)
-
-    @property
-    def scope(self) -> str:
-        """What the algorithm detects and misses, unless the headline states it or nothing was analysed."""
-        return self.algorithm.scope if self.outcome in ANALYSED - {Outcome.NO_FINDINGS, Outcome.DERIVED} else ""
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """Remarks in order: missing images, assertions, targets, remarks of the pipeline, withheld objects."""
-        caveat = (self.caveat,) if self.caveat else ()
-        if self.findings is None:
-            return (*caveat, *self.withheld)
-        return (
-            *caveat,
-            *(one.in_words() for one in self.asserted),
-            *_looked_for(self.findings),
-            *self.findings.remarks,
-            *self.withheld,
-        )
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _looked_for(findings: Findings) -> Iterator[str]:
-    """Return a sentence that says what the absence of findings means."""
-    if findings.looked_for and not is_positive(findings):
-        names = ", ".join(dict.fromkeys(code.meaning for code in findings.looked_for))
-        yield f"Looked for: {names}; none was found in what was analysed."
-    elif outcome_of(findings) == Outcome.MEASURED and not any(s.mask.array.any() for s in findings.segments):
-        names = ", ".join(segment.label for segment in findings.segments)
-        if names:
-            yield f"Not seen in these images: {names}."
 
 
 Kind = Literal[ObjectKind, "sr on labelmap", "sr alone", "rejection"]

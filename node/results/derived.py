@@ -24,9 +24,11 @@ from node.pipeline import DerivedSeries
 from node.results.analysis import Analysis, EncodedObject, Kind, Source
 from node.results.enhanced_frame import single_image
 from node.results.headers import frame_key, mark_lossy, reference, rescale
-from node.results.identity import Identity, derive_uid, finish, identity_tags, noted, plain
+from node.results.identity import Identity, identity_tags, noted, plain
 from node.results.iod import attributes_of, fill_type_2
 from node.results.naming import derived_description, numbered_place, series_number
+from node.results.part10 import finish
+from node.results.uids import derive_uid
 from node.studies.pydicom_errors import UNREADABLE
 from node.wording import NOTICE
 

@@ -20,15 +20,17 @@ from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, K
 from node.results.derived import encode_derived
 from node.results.finding import Finding, place_findings
 from node.results.headers import headers_for_highdicom, restore_references
-from node.results.identity import Identity, analysis_key, finish
+from node.results.identity import Identity
 from node.results.key_image import draw_key_image, encode_key_images, key_findings
 from node.results.parametric_map import encode_map
+from node.results.part10 import finish
 from node.results.pdf import encode_pdf
 from node.results.predecessor import Predecessor, keep_tracking, name_predecessor
 from node.results.presentation import encode_key_objects, encode_presentation_states
 from node.results.root_report import EncodedReference, describe_object
 from node.results.seg import encode_seg
 from node.results.sr import encode_sr
+from node.results.uids import analysis_key
 
 _REPORTS: dict[Kind, str] = {"sr": "seg", "sr on labelmap": "labelmap", "sr alone": ""}
 """Kinds of report, with the segmentation that each refers to."""

@@ -18,10 +18,12 @@ from pydicom.valuerep import STR_VR
 from node.errors import GateError, IdentityError, InputError
 from node.results.analysis import Analysis, EncodedObject, Kind
 from node.results.gate.check import object_faults
-from node.results.gate.report import report_faults
+from node.results.gate.sr import report_faults
 from node.results.headers import by_instance, headers_for_highdicom, restore_references
-from node.results.identity import Identity, analysis_key, finish, identity_tags
+from node.results.identity import Identity, identity_tags
+from node.results.part10 import finish
 from node.results.sr import encode_sr
+from node.results.uids import analysis_key
 from node.studies.element_bytes import top_elements
 from node.studies.identity import contradictions
 from node.studies.minimal_series import MinimalSeries

@@ -12,10 +12,11 @@ from pydicom.sr.coding import Code
 from node.errors import EncodeError
 from node.pipeline import Findings, Lesion, Measurement, Segment
 from node.results.analysis import Source
-from node.results.identity import derive_uid, plain
+from node.results.identity import plain
 from node.results.measurements import Section, intensities, largest_section, too_coarse, values_in, volume_mm3
 from node.results.segment_colours import colour_of
 from node.results.source_grid import PlacedMask, on_images, place
+from node.results.uids import derive_uid
 from node.wording import digits, in_words
 
 

@@ -23,8 +23,9 @@ from pydicom.uid import (
 )
 
 from node.results.analysis import Source
-from node.results.identity import derive_uid, plain
+from node.results.identity import plain
 from node.results.iod import is_current
+from node.results.uids import derive_uid
 
 KEPT = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality",

@@ -19,9 +19,10 @@ from pydicom.sr.codedict import codes
 from node.config.routing import Outcome
 from node.pipeline import Map
 from node.results.analysis import Analysis, Source
+from node.results.equipment import MANUFACTURER
 from node.results.finding import Finding
 from node.results.headers import describe_body_part, mark_lossy, reference
-from node.results.identity import MANUFACTURER, derive_uid, noted, plain
+from node.results.identity import noted, plain
 from node.results.naming import series_description, series_number
 from node.results.parametric_map import on_image
 from node.results.rendering import (
@@ -42,6 +43,8 @@ from node.results.rendering import (
     tint,
     window_of,
 )
+from node.results.report_text import supersession_of
+from node.results.uids import derive_uid
 from node.wording import NOTICE
 
 KEY_IMAGES = 10
@@ -85,7 +88,7 @@ def encode_key_images(
         image.ConversionType = "WSD"
         del image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture  # highdicom's clock; Content Date says it
         image.BurnedInAnnotation = "YES"
-        label = " ".join(filter(None, (f"{finding.segment.label}.", analysis.supersession)))
+        label = " ".join(filter(None, (f"{finding.segment.label}.", supersession_of(analysis))))
         image.ImageComments = noted(label.removesuffix("."), 10240)
         image.DerivationDescription = plain(f"Drawing of {finding.segment.label} on its largest slice", 1024)
         item = Dataset()
@@ -198,8 +201,8 @@ def _lines(
     ]
     if analysis.outcome == Outcome.PARTIAL:
         lines.append((plain(f"Analysed in part: {analysis.reason}", 1024), WARNING))
-    if analysis.supersession:
-        lines.append((analysis.supersession, INK))
+    if supersession_of(analysis):
+        lines.append((supersession_of(analysis), INK))
     lines.append((NOTICE, WARNING))
     return [(part, colour) for line, colour in lines for part in textwrap.wrap(line, 36) or [""]]
 

@@ -16,16 +16,11 @@ from scipy import ndimage
 from node.errors import EncodeError
 from node.pipeline import Map
 from node.results.analysis import Analysis, Source
+from node.results.equipment import MANUFACTURER, serial_number, software_versions
 from node.results.headers import as_single, describe_body_part
-from node.results.identity import (
-    MANUFACTURER,
-    derive_uid,
-    noted,
-    plain,
-    serial_number,
-    software_versions,
-)
+from node.results.identity import noted, plain
 from node.results.naming import derived_description, numbered_place, series_number
+from node.results.uids import derive_uid
 
 
 def encode_map(

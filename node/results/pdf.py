@@ -33,8 +33,10 @@ from node.results import fonts as typeface
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
 from node.results.headers import by_instance, reference
-from node.results.identity import Identity, derive_uid, noted
+from node.results.identity import Identity, noted
 from node.results.naming import series_description, series_number
+from node.results.report_text import headline_of, remarks_of, scope_of, supersession_of
+from node.results.uids import derive_uid
 from node.wording import NOTICE, person
 
 ROWS = 12
@@ -84,7 +86,7 @@ def encode_pdf(
     dataset.BurnedInAnnotation = "YES"
     shown = [source.datasets[f.section.slice_index] for f, _ in pictures] or list(source.datasets)
     dataset.SourceInstanceSequence = [_reference(*reference(image)) for image in by_instance(shown).values()]
-    title = ". ".join(filter(None, (series_description(analysis, source, "report"), analysis.supersession)))
+    title = ". ".join(filter(None, (series_description(analysis, source, "report"), supersession_of(analysis))))
     dataset.DocumentTitle = noted(title.removesuffix("."), 1024)
     dataset.ConceptNameCodeSequence = [CodedConcept.from_code(codes.DCM.ImagingMeasurementReport)]
     dataset.MIMETypeOfEncapsulatedDocument = "application/pdf"
@@ -111,23 +113,23 @@ def draw_page(
     rl_config.useA85 = 0  # pictures as they are: written as text they take a fifth more, and most of the time
     algorithm = analysis.algorithm
     identity = {title: _stated(source.datasets[0], keyword) for title, keyword in _IDENTITY}
-    texts = (*identity.values(), *analysis.remarks, *(finding.segment.label for finding in findings))
+    texts = (*identity.values(), *remarks_of(analysis), *(finding.segment.label for finding in findings))
     story: list[Flowable] = [
         _text(f"AI report: {analysis.title}", 15),
         _text(NOTICE, 10, colors.HexColor("#b04000")),
-        *([_text(analysis.supersession, 10)] if analysis.supersession else []),
+        *([_text(supersession_of(analysis), 10)] if supersession_of(analysis) else []),
         Spacer(0, 6),
         _identity(identity),
         Spacer(0, 8),
-        _text(analysis.headline, 12),
-        *([_text(analysis.scope, 9)] if analysis.scope else []),
+        _text(headline_of(analysis), 12),
+        *([_text(scope_of(analysis), 9)] if scope_of(analysis) else []),
         Spacer(0, 4),
     ]
     if findings:
         story += [_findings(findings), Spacer(0, 6)]
     judged = analysis.findings.evaluations if analysis.findings else {}
     story += [_text(f"{name.meaning}: {value.meaning}", 9) for name, value in judged.items()]
-    story += [_text(remark, 9) for remark in analysis.remarks]
+    story += [_text(remark, 9) for remark in remarks_of(analysis)]
     if pictures:
         story += [Spacer(0, 6), _pictures(pictures[:PICTURES]), Spacer(0, 6)]
     made_with = f"{algorithm.name} {algorithm.version}".strip()

@@ -19,13 +19,15 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
 from node.results.analysis import Analysis, Source
+from node.results.equipment import MANUFACTURER, serial_number, software_versions
 from node.results.finding import Finding
 from node.results.headers import as_single, describe_body_part, rescale
-from node.results.identity import MANUFACTURER, derive_uid, noted, plain, serial_number, software_versions
+from node.results.identity import noted, plain
 from node.results.key_image import on_slice
 from node.results.naming import series_description, series_number
 from node.results.rendering import window_of
 from node.results.sr import observer
+from node.results.uids import derive_uid
 from node.wording import NOTICE
 
 

@@ -11,8 +11,11 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from node.results.analysis import Analysis, EncodedObject, Kind
+from node.results.equipment import MANUFACTURER
 from node.results.headers import EMPTY
-from node.results.identity import MANUFACTURER, Identity, derive_uid, finish, noted
+from node.results.identity import Identity, noted
+from node.results.part10 import finish
+from node.results.uids import derive_uid
 
 REJECTIONS: Mapping[str, Code] = {  # CID 7010 and IHE RAD TF-3: 4.66.4.1.3
     "quality": codes.DCM.RejectedForQualityReasons,

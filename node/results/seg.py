@@ -18,18 +18,13 @@ from node.errors import EncodeError
 from node.pipeline import Algorithm
 from node.results.analysis import Analysis, Source
 from node.results.encoded_elements import encoded, raw_sequence, reference
+from node.results.equipment import MANUFACTURER, serial_number, software_versions
 from node.results.finding import Finding
 from node.results.headers import as_single, describe_body_part, references
-from node.results.identity import (
-    MANUFACTURER,
-    derive_uid,
-    noted,
-    plain,
-    serial_number,
-    software_versions,
-)
+from node.results.identity import noted, plain
 from node.results.naming import series_description, series_number
 from node.results.seg_frames import frames_of, functional_groups, overlap, packed
+from node.results.uids import derive_uid
 
 
 def algorithm_parameters(algorithm: Algorithm) -> dict[str, str]:

@@ -30,13 +30,15 @@ from pydicom.sr.coding import Code
 from node.errors import EncodeError
 from node.pipeline.assertion import CODES
 from node.results.analysis import Analysis, Kind, Source
+from node.results.equipment import MANUFACTURER, serial_number
 from node.results.finding import Finding
 from node.results.headers import by_instance
-from node.results.identity import MANUFACTURER, derive_uid, device_uid, plain, serial_number
+from node.results.identity import plain
 from node.results.naming import series_description, series_number
 from node.results.root_report import EncodedReference, supplementary_data
 from node.results.sr_groups import STATUSES, SUMMARIES, comments, measurement_groups
 from node.results.sr_images import evidence_of, image_library
+from node.results.uids import derive_uid, device_uid
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
 _CONTEXT = RelationshipTypeValues.HAS_ACQ_CONTEXT

@@ -34,10 +34,13 @@ from node.config.routing import Outcome
 from node.pipeline import Assertion
 from node.pipeline.assertion import CODES
 from node.results.analysis import Analysis
+from node.results.equipment import MANUFACTURER
 from node.results.finding import Finding
 from node.results.headers import references
-from node.results.identity import MANUFACTURER, derive_uid, plain
+from node.results.identity import plain
+from node.results.report_text import headline_of, remarks_of, scope_of, supersession_of
 from node.results.seg import algorithm_parameters
+from node.results.uids import derive_uid
 from node.wording import NOTICE, digits, sensible
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
@@ -192,5 +195,11 @@ def _group_on_middle_image(headers: Sequence[Dataset], shared: dict[str, Any]) -
 
 def comments(analysis: Analysis) -> list[ContentItem]:
     """The outcome in words with its reason, the notice, what this takes the place of, the scope, the remarks."""
-    texts = (analysis.headline, NOTICE, analysis.supersession, analysis.scope, *analysis.remarks)
+    texts = (
+        headline_of(analysis),
+        NOTICE,
+        supersession_of(analysis),
+        scope_of(analysis),
+        *remarks_of(analysis),
+    )
     return [TextContentItem(codes.DCM.Comment, plain(text, 1024), _CONTAINS) for text in texts if text]

@@ -28,7 +28,7 @@ from node.ledger.transitions import supersede_jobs
 from node.log import about
 from node.routing.completeness import Arrival, Completion, judge, missing_parts, stated_count
 from node.routing.decisions import Decider, SeriesDecision, ignored
-from node.routing.missing_images import unseen
+from node.routing.missing_positions import unseen
 from node.routing.series_state import known_of
 from node.routing.study_decisions import StudyDecider
 from node.routing.waiting import longest_quiet_seconds, shortest_quiet_seconds

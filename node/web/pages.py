@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from node.ledger import NoticeKind
 from node.ledger.audit_events import give_notice
-from node.ledger.conflict_records import latest_conflicts
+from node.ledger.conflicts import latest_conflicts
 from node.ledger.counts import first_and_last_image, received_files, result_files
 from node.ledger.engine import now
 from node.operate.account import report

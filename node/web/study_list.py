@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from node.ledger.conflict_records import conflicts_by_study
+from node.ledger.conflicts import conflicts_by_study
 from node.ledger.progress import Progress, StudyProgress
 from node.ledger.results import quarantined_by_study
 from node.ledger.study_progress import latest_studies, progress_of

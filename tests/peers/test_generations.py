@@ -20,7 +20,7 @@ from timeline import timeline
 
 from node.config import FORWARD
 from node.jobs.engine import Jobs
-from node.ledger.conflicts import outdated_deliveries
+from node.ledger.corrections import outdated_deliveries
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import Job, source_paths
 from node.ledger.pending_deliveries import instances_to_store

@@ -22,7 +22,8 @@ from node.ledger.commitments import (
     recorded_instances,
     report,
 )
-from node.ledger.conflicts import Pair, outdated_deliveries, pairs_to_compare, record_differences
+from node.ledger.conflicts import Pair, pairs_to_compare, record_differences
+from node.ledger.corrections import outdated_deliveries
 from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.instances import record_instances
 from node.ledger.job_creation import create_job

@@ -30,7 +30,7 @@ import pipelines.nodule.options
 import pipelines.tumor
 import pipelines.tumor.pipeline
 from node.pipeline import Algorithm, content_digest
-from node.results.identity import analysis_key
+from node.results.uids import analysis_key
 from pipelines.device import Portions
 from pipelines.nnunet.results_folder import ResultsFolder
 from pipelines.options import read_options

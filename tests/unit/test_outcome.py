@@ -16,6 +16,7 @@ from node.config.routing import Destination, Outcome
 from node.inference.run_pipeline import analyse
 from node.pipeline import Algorithm, Assertion, Code, Findings, Lesion, Map, Needs, Presence, Segment, codes
 from node.results import ANALYSED, Analysis, check, encode, of_part, outcome_of, reason_of
+from node.results.report_text import remarks_of
 
 BLEEDING, NODULE = codes.SCT.Hemorrhage, codes.SCT.Nodule
 GRID = Volume(np.zeros((4, 8, 8), np.uint8), np.eye(4), "PATIENT")
@@ -207,7 +208,7 @@ def test_a_positive_classification_reaches_a_destination_that_only_wants_finding
     said = coded(report)
     assert ("121071", BLEEDING.value) in said, "the finding of its measurement group"
     assert (BLEEDING.value, "52101004") in said
-    assert "Hemorrhage: present (probability 83 %)." in analysis(findings).remarks
+    assert "Hemorrhage: present (probability 83 %)." in remarks_of(analysis(findings))
     assert any("83 %" in text for text in texts(report))
     for presence in ("absent", "indeterminate"):
         said = coded(one(encode(analysis(says(presence)), source), "sr"))
@@ -259,7 +260,7 @@ def test_every_outcome_is_known_wherever_outcomes_are_listed() -> None:
 
 def test_a_report_says_what_was_looked_for(tmp_path: Path) -> None:
     source = source_of(tmp_path, ct_series(4, 16))
-    assert "Looked for: Nodule; none was found in what was analysed." in analysis(NOTHING).remarks
-    assert analysis(replace(NOTHING, partial="a part")).remarks == analysis(NOTHING).remarks
-    assert not analysis(replace(two_lesions(source), looked_for=(NODULE,))).remarks[:-1]
-    assert analysis(Findings(segments=(outlined(empty=True),))).remarks == ("Not seen in these images: Spleen.",)
+    assert "Looked for: Nodule; none was found in what was analysed." in remarks_of(analysis(NOTHING))
+    assert remarks_of(analysis(replace(NOTHING, partial="a part"))) == remarks_of(analysis(NOTHING))
+    assert not remarks_of(analysis(replace(two_lesions(source), looked_for=(NODULE,))))[:-1]
+    assert remarks_of(analysis(Findings(segments=(outlined(empty=True),)))) == ("Not seen in these images: Spleen.",)

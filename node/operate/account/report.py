@@ -12,9 +12,8 @@ from datetime import date, datetime, time, timedelta
 
 from node.config import FORWARD
 from node.ledger.account_rows import AccountSeries
-from node.ledger.conflict_records import ConflictRecord
-from node.ledger.conflicts import Outdated
-from node.ledger.corrections import HalfCorrected
+from node.ledger.conflicts import ConflictRecord
+from node.ledger.corrections import HalfCorrected, Outdated
 from node.ledger.held_series import Held
 from node.ledger.jobs import Job
 from node.ledger.pending_deliveries import DeliveryStatus, is_overdue

@@ -14,9 +14,8 @@ from node.ledger.account_rows import (
     account_series,
     rows_without_origin,
 )
-from node.ledger.conflict_records import ConflictRecord, all_conflicts
-from node.ledger.conflicts import Outdated, outdated_deliveries
-from node.ledger.corrections import HalfCorrected, half_corrected
+from node.ledger.conflicts import ConflictRecord, all_conflicts
+from node.ledger.corrections import HalfCorrected, Outdated, half_corrected, outdated_deliveries
 from node.ledger.engine import now, snapshot
 from node.ledger.held_series import Held, held
 from node.ledger.jobs import Job, list_jobs, stuck_jobs

@@ -30,11 +30,15 @@ from pydicom.uid import (
 from node.errors import GateError
 from node.results.analysis import EncodedObject, Source
 from node.results.gate.codes import code_faults
-from node.results.gate.documents import graphic_faults, pdf_faults, rejection_faults
-from node.results.gate.image import derived_faults, key_image_faults, seg_faults
-from node.results.gate.maps import label_faults, map_faults
+from node.results.gate.derived import derived_faults
+from node.results.gate.key_image import key_image_faults
+from node.results.gate.parametric_map import map_faults
+from node.results.gate.pdf import pdf_faults
+from node.results.gate.presentation import graphic_faults
 from node.results.gate.references import received, reference_faults
-from node.results.gate.report import report_faults
+from node.results.gate.rejection import rejection_faults
+from node.results.gate.seg import label_faults, seg_faults
+from node.results.gate.sr import report_faults
 from node.results.headers import by_instance
 from node.results.identity import IDENTITY_MODULES, identity_tags
 from node.results.iod import iod_faults

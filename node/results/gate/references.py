@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset, dcmread
 
-from node.results.headers import by_instance
+from node.results.analysis import Source
+from node.results.headers import by_frame, by_instance, frame_key
 
 _FOREIGN = frozenset({
     "RequestAttributesSequence", "ReferencedRequestSequence", "RelatedSeriesSequence", "ContributingSourcesSequence",
@@ -65,3 +66,9 @@ def _place_faults(keyword: str, item: Dataset, targets: Mapping[str, Dataset]) -
         for uid in {str(one.get("ReferencedSOPInstanceUID", "")) for one in listed} if stated else ():
             if uid in targets and targets[uid].get(place) != stated:
                 yield f"{keyword} gives {uid} another {place}"
+
+
+def original_of(image: Dataset, source: Source) -> Dataset | None:
+    """Return the source image that ``image`` says it was made from."""
+    sources = image.get("SourceImageSequence") or []
+    return by_frame(source.datasets).get(frame_key(sources[0])) if sources else None

@@ -12,8 +12,9 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from node.pipeline import Prior, PriorFinding
+from node.results.equipment import MANUFACTURER
 from node.results.headers import frame_key
-from node.results.identity import MANUFACTURER, plain
+from node.results.identity import plain
 from node.results.prior.growth_text import parameters_of
 from node.results.prior.masks import middle_mm
 from node.studies.source import SourceSeries

@@ -1,4 +1,4 @@
-"""What may need an operator: work that does not move, failures, stopped series; and the alarms that were raised."""
+"""What may need an operator: work that does not move, failures, stopped series; and the alerts that were sent."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def discontinued_series(connection: sa.Connection, since: float) -> NamedCount |
     return NamedCount(name=DecisionCause.DISCONTINUED, number=number, oldest=oldest) if number else None
 
 
-def raised_alarms(connection: sa.Connection, channel: str) -> dict[str, str]:
+def raised_alerts(connection: sa.Connection, channel: str) -> dict[str, str]:
     """Problem -> sentence of what a channel has reported and what lasts."""
     query = sa.select(alarm.c.problem, alarm.c.text).where(alarm.c.channel == channel)
     return {row.problem: row.text for row in connection.execute(query)}
 
 
-def record_alarms(
+def record_alerts(
     connection: sa.Connection, channel: str, begun: Mapping[str, str], over: Collection[str], at: float
 ) -> None:
     """Keep that a channel has reported problems that began, and problems that are over."""
