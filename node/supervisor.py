@@ -106,6 +106,8 @@ class Supervisor:
         self._path = config_path
         self._roles = roles
         self._stopping = self._reloading = False
+        self._waiting: set[str] | None = None
+        """Roles without a running process when it was last notified; ``None``: not notified since the last start."""
         self._text = -1
         self._listening: Listening | None = None
         self._address: tuple[str, int] | None = None
@@ -114,7 +116,10 @@ class Supervisor:
         self._draining: list[_Child] = []
 
     def run(self) -> None:
-        """Start all roles, notify READY=1 when all are ready, keep them running until SIGTERM or SIGINT.
+        """Start all roles and keep them running until SIGTERM or SIGINT.
+
+        Notify READY=1 as soon as the receivers are ready (without receivers: when all roles are), and the roles that
+        are not running as STATUS: a dashboard whose port is taken must not keep images out.
 
         Raises ``ConfigError`` for an invalid configuration, ``PlatformError`` when the address is not available.
         """
@@ -122,22 +127,29 @@ class Supervisor:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._reload)
         self._start_all()
-        announced = False
         while not self._stopping:
             if self._reloading:
                 self._reloading = False
-                announced = not self._reload_configuration()
+                self._reload_configuration()
             for child in self._children:
                 self._supervise(child)
             self._retire_replaced()
-            if not announced and all(child.ready for child in self._children):
-                announced = True
-                notify("READY=1", "STATUS=receiving")
-                logger.info("node ready: %s", ", ".join(child.role for child in self._children))
+            self._announce()
             notify("WATCHDOG=1")
             time.sleep(_LOOK_SECONDS)
         notify("STOPPING=1")
         self._stop_all()
+
+    def _announce(self) -> None:
+        """Notify READY=1 and each change of the roles that are not running."""
+        waiting = {child.role for child in self._children if not child.ready}
+        if waiting == self._waiting or (waiting & {"receiver"} if "receiver" in self._roles else waiting):
+            return
+        missing = f"; not running: {', '.join(role for role in self._roles if role in waiting)}" if waiting else ""
+        notify("READY=1", f"STATUS=receiving{missing}")
+        if not waiting:
+            logger.info("node ready: %s", ", ".join(child.role for child in self._children))
+        self._waiting = waiting
 
     def _stop(self, _number: int, _frame: object) -> None:
         self._stopping = True
@@ -158,6 +170,7 @@ class Supervisor:
         os.write(self._text, text.encode())
         self._replaced += self._children
         self._children = [self._child(role) for role in self._roles for _ in range(_processes(role, config))]
+        self._waiting = None
         for child in self._children:
             child.start()
 
@@ -169,17 +182,16 @@ class Supervisor:
             self._listening.close()
         self._listening, self._address = listening, (ae.address, ae.port)
 
-    def _reload_configuration(self) -> bool:
-        """Apply the changed configuration; return whether it was valid."""
+    def _reload_configuration(self) -> None:
+        """Apply the changed configuration if it is valid."""
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             self._start_all()
         except NodeError as error:
             logger.error("new configuration rejected, the old one stays in force: %s", error)  # noqa: TRY400
             notify("READY=1", "STATUS=receiving; the last reload was rejected, see the log")
-            return False
-        logger.info("configuration reloaded; starting new processes")
-        return True
+        else:
+            logger.info("configuration reloaded; starting new processes")
 
     def _child(self, role: str) -> _Child:
         program = "node.receiver_main" if role == "receiver" else "node"
