@@ -157,6 +157,13 @@ def test_a_concatenation_without_all_its_parts_is_missing_them() -> None:
     assert missing_parts([*parts, header()]) == ""
 
 
+def test_a_concatenation_without_a_total_hides_no_part_that_another_lacks() -> None:
+    without = [header(ConcatenationUID="1.3", InConcatenationNumber=n) for n in (1, 2)]
+    assert missing_parts(without) == ""
+    one = header(ConcatenationUID="1.2", InConcatenationNumber=1, InConcatenationTotalNumber=2)
+    assert missing_parts([*without, one]) == "1 parts of a concatenation are missing"
+
+
 def router_of(node: Node, rule: str = RULE) -> Router:
     config = parse(configuration(node.spool.folder, node.port) + rule)
     return Router(config, node.engine, node.spool, Jobs(node.engine))
