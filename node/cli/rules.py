@@ -1,4 +1,4 @@
-"""``ainode rules``: test rules on files, or replay them on received series."""
+"""``ainode rules``: test rules on files, or replay them on received series; ``ainode reroute``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from node.cli.options import config_option, json_option, load, print_json
+
+if TYPE_CHECKING:
+    from node.config import Config
+    from node.routing.replay import Change, Replay
 
 _UNITS = {"h": 3600.0, "d": 86400.0}
 
@@ -99,38 +104,77 @@ def replay(*, config_path: Path, as_json: bool, since: float, new_config: Path) 
 
     Studies that retention has deleted are not included.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from node.ledger.engine import now
-    from node.operate.explain import describe_trace
-    from node.routing.replay import replay as look_back
-    from node.service import open_storage
-
-    to_try = load(new_config)
-    engine, spool = open_storage(load(config_path))
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("studies", total=None)
-        replayed = look_back(
-            engine,
-            spool,
-            to_try,
-            now() - since,
-            lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
-        )
+    replayed = _replayed(load(config_path), load(new_config), since)
     if as_json:
         print_json(asdict(replayed))
         return
     for change in replayed.changes:
-        click.echo(f"study {change.study_instance_uid}")
-        click.echo(f"  series {change.series_instance_uid}: {change.modality}, {change.images} images")
-        click.echo(f"  was      {_routes(change.before)}: {change.before_reason}")
-        click.echo(f"  would be {_routes(change.after)}: {change.after_reason}")
-        for line in describe_trace(change.trace):
-            click.echo(line)
+        _echo_change(change)
     click.echo(f"{replayed.series} series checked, {len(replayed.changes)} would be routed differently")
     if replayed.unreadable:
         click.echo(f"{len(replayed.unreadable)} series no longer have a readable file")
+
+
+@click.command()
+@config_option
+@click.option("--since", type=_Span(), default="30d", show_default=True, help="Time to look back: 12h, 30d.")
+@click.option("--rule", metavar="NAME", help="Only series that this rule matches.")
+@click.option("--apply", is_flag=True, help="Route the series; without it they are only listed.")
+def reroute(*, config_path: Path, since: float, rule: str | None, apply: bool) -> None:
+    """Route series that were ignored by the present rules.
+
+    Series that were routed before are left as they are; so are series whose files retention has deleted. Reload the
+    node first: its router decides by the rules that it has loaded.
+    """
+    from node.errors import NotFoundError
+    from node.ledger.engine import now
+    from node.routing.reroute import newly_routed
+    from node.routing.reroute import reroute as reopen
+    from node.service import open_storage
+
+    config = load(config_path)
+    if rule is not None and rule not in {one.name for one in config.rules}:
+        raise NotFoundError(f"--rule {rule!r}: {config_path} has no rule of this name")
+    changes = newly_routed(_replayed(config, config, since).changes, rule)
+    for change in changes:
+        _echo_change(change)
+    if apply:
+        engine, _ = open_storage(config)
+        click.echo(f"{reopen(engine, changes, now())} series are decided on again; `ainode explain` shows how")
+    else:
+        click.echo(f"{len(changes)} series would be routed; nothing was changed, --apply routes them")
+
+
+def _replayed(config: Config, rules: Config, since: float) -> Replay:
+    """The rules of one configuration on the series of another one, with a progress bar."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from node.ledger.engine import now
+    from node.routing.replay import replay as look_back
+    from node.service import open_storage
+
+    engine, spool = open_storage(config)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("studies", total=None)
+        return look_back(
+            engine,
+            spool,
+            rules,
+            now() - since,
+            lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+        )
+
+
+def _echo_change(change: Change) -> None:
+    from node.operate.explain import describe_trace
+
+    click.echo(f"study {change.study_instance_uid}")
+    click.echo(f"  series {change.series_instance_uid}: {change.modality}, {change.images} images")
+    click.echo(f"  was      {_routes(change.before)}: {change.before_reason}")
+    click.echo(f"  would be {_routes(change.after)}: {change.after_reason}")
+    for line in describe_trace(change.trace):
+        click.echo(line)
 
 
 def _routes(routes: Mapping[str, Sequence[str]]) -> str:
@@ -141,4 +185,4 @@ def _names(destinations: Sequence[str]) -> str:
     return ", ".join(destinations) or "no destination"
 
 
-VERBS = (rules,)
+VERBS = (rules, reroute)

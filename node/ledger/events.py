@@ -27,6 +27,7 @@ class EventKind(StrEnum):
     RULE_WAITING = "rule waiting"
     DECIDED = "decided"
     BETTER_SERIES = "better series"
+    REROUTED = "rerouted"
     JOB_SCHEDULED = "job scheduled"
     ATTEMPT_STARTED = "attempt started"
     ATTEMPT_FINISHED = "attempt finished"

@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.ledger.events import EventKind, record_study_event
-from node.ledger.states import SeriesState
-from node.ledger.tables import commitment_instance, instance, procedure_step_instance, series
+from node.ledger.states import DecisionOutcome, SeriesState
+from node.ledger.tables import commitment_instance, decision, instance, procedure_step_instance, series
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +108,25 @@ def complete_series(connection: sa.Connection, of: Series, signal: str, at: floa
         series_instance_uid=of.series_instance_uid,
         signal=signal,
     )
+    return True
+
+
+def reopen_ignored(connection: sa.Connection, study: str, series_uid: str, at: float) -> bool:
+    """Have the router decide again on a series whose latest generation was ignored; ``False`` when it was not."""
+    ignored = sa.exists().where(
+        decision.c.study_instance_uid == study,
+        decision.c.series_instance_uid == series_uid,
+        decision.c.generation == series.c.generation,
+        decision.c.outcome == DecisionOutcome.IGNORED,
+    )
+    reopened = connection.execute(
+        sa.update(series)
+        .where(_is(study, series_uid), series.c.state == SeriesState.COMPLETE, ignored)
+        .values(state=SeriesState.RECEIVING)
+    )
+    if reopened.rowcount != 1:
+        return False
+    record_study_event(connection, EventKind.REROUTED, at=at, study_instance_uid=study, series_instance_uid=series_uid)
     return True
 
 

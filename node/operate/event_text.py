@@ -108,6 +108,7 @@ _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
     Kind.RULE_WAITING: ("waiting", "rule {rule!r}: {awaited}"),
     Kind.DECIDED: ("{outcome}", "{reason}"),
     Kind.BETTER_SERIES: ("better series", "a better series of rule {rule!r} came later: {better}"),
+    Kind.REROUTED: ("rerouted", "the present rules decide again on a series that was ignored"),
     Kind.JOB_SCHEDULED: ("job scheduled", "pipeline {pipeline} by rule {rule}"),
     Kind.ATTEMPT_STARTED: ("{stage} started", _attempt),
     Kind.ATTEMPT_FINISHED: ("{stage} finished", _attempt),

@@ -106,3 +106,42 @@ def test_a_span_that_is_none_is_refused(tmp_path: Path, config: Path):
     done = CliRunner().invoke(main, ["rules", "replay", "--config", str(config), "--since", "month", str(config)])
     assert done.exit_code == 2
     assert "12h or 30d" in done.output
+
+
+def reroute(*arguments: object) -> str:
+    done = CliRunner().invoke(main, ["reroute", *map(str, arguments)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_series_that_were_ignored_are_routed_by_corrected_rules_and_no_others(tmp_path: Path):
+    storage = f'\n[storage]\nfolder = "{tmp_path / "node"}"\n'
+    corrected = tmp_path / "corrected.toml"
+    rule = CHEST.replace('prefer = ["axial", { ConvolutionKernel = ["B70*", "LUNG"] }, "thinnest"]\n', "")
+    corrected.write_text(rule + storage)
+    mistaken = rule.replace('Modality = "CT"', 'Modality = "CT", SliceThickness = "1"')
+    scene = Scene(tmp_path / "node", mistaken)
+    ignored, routed = scene.receive(SliceThickness="5"), scene.receive(SliceThickness="1")
+    scene.wait(15)
+    assert [one.series_instance_uid for one in scene.jobs()] == [routed]
+
+    text = reroute("--config", corrected, "--rule", "chest")
+    assert f"series {ignored}" in text
+    assert routed not in text
+    assert "1 series would be routed; nothing was changed" in text
+    scene.wait(15)
+    assert len(scene.jobs()) == 1
+
+    scene = Scene(tmp_path / "node", rule)  # the reloaded node
+    assert "1 series are decided on again" in reroute("--config", corrected, "--apply")
+    scene.wait(15)
+    assert sorted(one.series_instance_uid for one in scene.jobs()) == sorted([ignored, routed])
+    assert "0 series are decided on again" in reroute("--config", corrected, "--apply")
+    scene.wait(15)
+    assert len(scene.jobs()) == 2
+
+
+def test_reroute_names_a_rule_that_does_not_exist(config: Path):
+    done = CliRunner().invoke(main, ["reroute", "--config", str(config), "--rule", "brain"])
+    assert done.exit_code != 0
+    assert "no rule of this name" in done.output
