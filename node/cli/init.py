@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node.errors import ConfigError, PlatformError
-from node.init.files import SYSTEMD, install_units, make_request, make_test_authority, shipped, write_new
+from node.init.files import (
+    SYSTEMD,
+    install_units,
+    make_request,
+    make_test_authority,
+    reachable_by_units,
+    shipped,
+    write_new,
+)
 from node.init.settings import Answers, filled_in, offered
 
 if TYPE_CHECKING:
@@ -81,6 +89,8 @@ def first_run(*, config_path: Path, force: bool, **options: Any) -> None:
     certificate = config_path.absolute().parent / "tls" / "ainode.pem" if csr or test_ca else None
     answers = _to_answers(options, certificate, tls=test_ca)
     config = filled_in(text, answers)
+    if units:
+        reachable_by_units(config_path, answers.folder)
     if certificate is not None and test_ca:
         click.echo(f"created {make_test_authority(certificate, host, force=force)} and {certificate}, for tests only")
     elif certificate is not None:

@@ -16,6 +16,8 @@ from node.errors import ConfigError, PlatformError
 
 SYSTEMD = Path("/etc/systemd/system")
 _USER = "ainode"
+_HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user")))
+"""What ProtectHome=yes of the units hides from the service (systemd.exec(5))."""
 
 
 def shipped(name: str) -> Path:
@@ -85,6 +87,19 @@ def _openssl(*arguments: str | Path) -> None:
         raise PlatformError("openssl is not installed; install it (Debian package openssl)") from error
     if done.returncode:
         raise PlatformError(f"openssl {arguments[0]} failed: {done.stderr.strip()[-300:]}")
+
+
+def reachable_by_units(config_path: Path, storage: Path) -> None:
+    """Raise ``ConfigError`` when the units' ProtectHome=yes would hide program, configuration or storage."""
+    program = Path(sys.executable)
+    for path, remedy in (
+        (program, "install the node elsewhere, such as in /opt/ainode/.venv"),
+        (program.resolve(), "make the virtual environment with a Python of the system (/usr/bin/python3)"),
+        (config_path.absolute(), "use another --config, such as /etc/ainode/config.toml"),
+        (storage.absolute(), "use another --storage, such as /var/lib/ainode"),
+    ):
+        if any(path.is_relative_to(hidden) for hidden in _HIDDEN):
+            raise ConfigError(f"--install-units: services cannot read {path} (ProtectHome=yes); {remedy}")
 
 
 def install_units(folder: Path, config_path: Path, storage: Path, port: int) -> Iterator[str]:

@@ -75,7 +75,8 @@ def test_questions_are_asked_and_their_defaults_taken(tmp_path: Path):
     assert not (tmp_path / "tls").exists()
 
 
-def test_a_certificate_and_units_are_made_for_who_answers_so(tmp_path: Path):
+def test_a_certificate_and_units_are_made_for_who_answers_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.executable", "/srv/ainode/bin/python")
     (tmp_path / "units").mkdir()
     typed = f"\n\n{tmp_path / 'data'}\nARCHIVE\npacs.example\n\n\n\n\ntest\ny\n"
     done = init(tmp_path, "--unit-folder", str(tmp_path / "units"), typed=typed, yes=False)
@@ -164,7 +165,8 @@ def test_a_request_leaves_tls_off_until_it_is_signed(tmp_path: Path):
     assert (tmp_path / "tls" / "ainode.key").read_bytes() == key
 
 
-def test_units_are_written_for_this_program_and_configuration(tmp_path: Path):
+def test_units_are_written_for_this_program_and_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.executable", "/srv/ainode/bin/python")
     units = tmp_path / "units"
     units.mkdir()
     done = init(tmp_path, "--port", "104", "--install-units", "--unit-folder", str(units))
@@ -176,3 +178,21 @@ def test_units_are_written_for_this_program_and_configuration(tmp_path: Path):
     assert f"ReadWritePaths={tmp_path / 'data'}" in more
     assert "CAP_NET_BIND_SERVICE" in more
     assert f"wrote {units / 'ainode.service'}" in done.output
+
+
+@pytest.mark.parametrize(
+    ("python", "more", "hidden"),
+    [
+        ("/home/me/node/.venv/bin/python", (), "/home/me/node/.venv/bin/python"),
+        ("/srv/ainode/bin/python", ("--config", "/root/config.toml"), "/root/config.toml"),
+        ("/srv/ainode/bin/python", ("--storage", "/home/data"), "/home/data"),
+    ],
+)
+def test_units_that_could_not_read_their_files_are_refused_before_anything_is_written(
+    python: str, more: tuple[str, ...], hidden: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.executable", python)
+    done = init(tmp_path, "--install-units", "--unit-folder", str(tmp_path), *more)
+    assert done.exit_code != 0
+    assert f"services cannot read {hidden} (ProtectHome=yes)" in done.output
+    assert list(tmp_path.iterdir()) == []
