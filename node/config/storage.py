@@ -20,6 +20,14 @@ class Storage(Table):
     durability: Literal["full", "process"] = "full"
     """What an acknowledged image survives. ``full``: a power cut; file and folder are synced first. ``process``: a
     crash of the node, but not of the machine. Results and the ledger are always synced."""
+    max_instance_gib: Annotated[float, Field(gt=0)] = 8.0
+    """Largest instance that is received; a larger one is refused with status C000, as one beyond the next limits."""
+    max_header_mib: Annotated[float, Field(gt=0)] = 256.0
+    """Most bytes of one instance outside its pixel data, after inflation."""
+    max_inflated_mib: Annotated[float, Field(gt=0)] = 512.0
+    """Largest data set after inflation, in the deflated transfer syntax."""
+    max_elements: Annotated[int, Field(ge=1000)] = 1_000_000
+    """Most elements, sequence items and fragments of pixel data of one instance."""
     ledger_url: str = ""
     """``postgresql://user@host/database`` to share work between machines; empty: SQLite in ``folder``."""
 

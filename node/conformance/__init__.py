@@ -24,6 +24,7 @@ from node.config.routing import ObjectKind
 from node.deliver.association import Timeouts
 from node.deliver.transcode import UNCOMPRESSED
 from node.receive import status
+from node.receive.element_walk import MOST_NESTED
 from node.receive.negotiation import MAXIMUM_PDU
 from node.receive.policy import PLAIN, SERVICES, STANDARD_STORAGE, TRANSFER_SYNTAXES
 from node.results.gate.check import SOP_CLASSES
@@ -33,7 +34,8 @@ STORE_STATUSES = {
     status.SUCCESS: "File and ledger entry are durable; also for the same instance again, byte for byte",
     status.OUT_OF_RESOURCES: "Disk or ledger cannot take it now; the sender should try again",
     status.DOES_NOT_MATCH_SOP_CLASS: "The data set is of another SOP Class than the request says",
-    status.CANNOT_UNDERSTAND: "There is no data set, or it cannot be read to its end",
+    status.CANNOT_UNDERSTAND: "There is no data set, it cannot be read to its end, or it exceeds a limit of 2.6, which "
+    "the Error Comment names",
     status.UID_UNUSABLE: "A UID of the request or of the data set is missing or malformed (PS3.5 9.1)",
     status.INSTANCE_MISMATCH: "The data set is another SOP Instance than the request says",
     status.SOP_CLASS_NOT_SUPPORTED: "The request names another SOP Class than its presentation context",
@@ -82,6 +84,8 @@ def statement(config: Config) -> str:
         services=sorted(SERVICES),
         storage=[UID(uid) for uid in STANDARD_STORAGE],
         syntaxes=sorted(TRANSFER_SYNTAXES),
+        storage_limits=config.storage,
+        most_nested=MOST_NESTED,
         store_statuses=STORE_STATUSES,
         normalized_statuses=NORMALIZED_STATUSES,
         uncompressed=UNCOMPRESSED,

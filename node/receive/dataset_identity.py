@@ -17,13 +17,15 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from node.errors import InputError
+from node.receive.dataset_stream import DeflatedStream, PlainStream
+from node.receive.dataset_structure import DatasetLimits, structure_of
 from node.receive.element_walk import WINDOW, scan
 
-INFLATED_LIMIT = 1 << 30
-"""A deflated data set (PS3.5 A.5) that inflates beyond 1 GiB is refused: it would fill a worker's memory."""
-INFLATED_PREFIX = 1 << 20
-"""Bytes of a deflated data set that are searched for the UIDs, which are in its first groups."""
-
+_SHORTEST_ELEMENT = 8
+"""Bytes: a data set shorter than 8 bytes for each element that is allowed cannot have too many."""
+_LARGEST_UNUSUAL = 1 << 20
+"""Bytes of a data set that pydicom may read because it is not well formed: 11 microseconds for each 8 bytes."""
+_NO_LIMITS = DatasetLimits()
 _BLOCK = 1 << 18
 _IDENTITY_TAGS = _SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, _MODALITY = tuple(
     int(Tag(keyword))  # a Tag compares itself slowly
@@ -53,39 +55,55 @@ class PartialIdentity(NamedTuple):
 
 
 def identity_of_file(
-    descriptor: int, start: int, end: int, transfer_syntax_uid: str, *, beginning: bytes = b""
+    descriptor: int, start: int, end: int, transfer_syntax_uid: str, limits: DatasetLimits, *, beginning: bytes = b""
 ) -> DatasetIdentity:
     """Read the identity of the data set between two offsets of an open file, which ends there.
 
     ``beginning``: first bytes of the data set, if known already. Raises as ``read_identity``.
     """
-    if transfer_syntax_uid not in {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian}:
+    is_small = end - start <= min(_SHORTEST_ELEMENT * limits.elements, limits.header_bytes)
+    if is_small and transfer_syntax_uid not in {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian}:
         implicit = transfer_syntax_uid == ImplicitVRLittleEndian
         values = scan(descriptor, start, end, implicit=implicit, wanted=_IDENTITY_TAGS, beginning=beginning)
         if values is not None:
             return _identity(values)
     with os.fdopen(os.dup(descriptor), "rb", buffering=_BLOCK) as stream:
         stream.seek(start)
-        return read_identity(stream, transfer_syntax_uid)
+        return read_identity(stream, transfer_syntax_uid, limits)
 
 
-def read_identity(stream: BinaryIO, transfer_syntax_uid: str) -> DatasetIdentity:
+def read_identity(stream: BinaryIO, transfer_syntax_uid: str, limits: DatasetLimits = _NO_LIMITS) -> DatasetIdentity:
     """Read the identity from an encoded data set (no preamble, no File Meta Information).
 
     ``stream`` is read from its position to its end. Every element header is read and values are skipped, which
     detects a data set that ends within an element and never decodes pixels. Raises ``InputError`` when the bytes are
-    not a complete data set in this transfer syntax.
+    not a complete data set in this transfer syntax, or exceed a limit.
     """
+    start = stream.tell()
     deflated = transfer_syntax_uid == DeflatedExplicitVRLittleEndian
-    if deflated:
-        stream = BytesIO(inflate(stream, INFLATED_PREFIX, INFLATED_LIMIT))
+    structure = structure_of(
+        DeflatedStream(stream, limits.inflated_bytes) if deflated else PlainStream(stream),
+        implicit=transfer_syntax_uid == ImplicitVRLittleEndian,
+        big_endian=transfer_syntax_uid == ExplicitVRBigEndian,
+        wanted=_IDENTITY_TAGS,
+        limits=limits,
+    )
+    if structure.well_formed:
+        return _identity(structure.values)
+    if deflated or stream.seek(0, io.SEEK_END) - start > _LARGEST_UNUSUAL:
+        raise InputError("data set unreadable: it is not well formed; correct it at the sender")
+    stream.seek(start)
+    return _read_unusual(stream, transfer_syntax_uid)
+
+
+def _read_unusual(stream: BinaryIO, transfer_syntax_uid: str) -> DatasetIdentity:
+    """Let pydicom decide on a data set that is not well formed."""
     values = dict.fromkeys(_IDENTITY_TAGS, "")
     try:
         for element in data_element_generator(
             stream,
             is_implicit_VR=transfer_syntax_uid == ImplicitVRLittleEndian,
             is_little_endian=transfer_syntax_uid != ExplicitVRBigEndian,
-            stop_when=_after_series_uid if deflated else None,
             specific_tags=list(_IDENTITY_TAGS),
         ):
             if element.tag in values and isinstance(element.value, bytes):
@@ -140,31 +158,3 @@ def _identity(values: Mapping[int, str]) -> DatasetIdentity:
         # CS: at most 16 characters; a longer or unprintable value is not a modality and must not reach the ledger.
         modality=modality if len(modality) <= 16 and modality.isprintable() else "",
     )
-
-
-def _after_series_uid(tag: BaseTag, _vr: str | None, _length: int) -> bool:
-    return tag > _SERIES
-
-
-def inflate(stream: BinaryIO, keep: int, limit: int) -> bytes:
-    """Inflate a data set (PS3.5 A.5) to its end and return its first ``keep`` bytes.
-
-    Raises ``InputError`` when it is damaged, incomplete or larger than ``limit`` bytes.
-    """
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    prefix, size = bytearray(), 0
-    data = stream.read(_BLOCK)
-    try:
-        while data and not inflater.eof:
-            inflated = inflater.decompress(data, _BLOCK)
-            size += len(inflated)
-            if size > limit:
-                raise InputError(f"deflated data set is larger than {limit} bytes; send it uncompressed")
-            if len(prefix) < keep:
-                prefix += inflated
-            data = inflater.unconsumed_tail or stream.read(_BLOCK)
-    except zlib.error as error:
-        raise InputError(f"deflated data set is damaged ({error}); correct it at the sender") from error
-    if not inflater.eof:
-        raise InputError("deflated data set is incomplete; correct it at the sender")
-    return bytes(prefix)

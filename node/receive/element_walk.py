@@ -1,7 +1,7 @@
 """Fast walk over the element headers of a well-formed Little Endian data set in a file.
 
-Returns ``None`` for anything unusual; ``dataset_identity.read_identity`` then decides. Memory is constant: values,
-items of defined length and compressed frames are skipped.
+Returns ``None`` for anything unusual and for what may nest too deep; ``dataset_structure`` then decides. Memory is
+constant: values, short sequences of defined length and compressed frames are skipped.
 """
 
 from __future__ import annotations
@@ -12,17 +12,24 @@ from functools import lru_cache
 
 WINDOW = 1 << 14
 """Bytes that are read at once; the headers of most images are shorter."""
-_LONGEST_VALUE = 1 << 10
+LONGEST_VALUE = 1 << 10
 """Bytes read of a wanted value: longer than any valid UID or code string, so that a longer value is detected."""
-_UNDEFINED = 0xFFFFFFFF
-_CHARACTER_SET = 0x00080005
+UNDEFINED = 0xFFFFFFFF
+"""Length of a value that a delimiter ends (PS3.5 7.5)."""
+MOST_NESTED = 64
+"""Sequences within one another; SR trees and private headers have about a dozen, and readers are recursive."""
+_SHALLOW = 16 * MOST_NESTED
+"""Bytes of a sequence that are too few to exceed it: a sequence with an item has two headers of 8 bytes."""
+CHARACTER_SET = 0x00080005
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD
 """Elements of group FFFE."""
-_HEADER_SIZES = dict.fromkeys(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split(), 8) | (
+HEADER_SIZES = dict.fromkeys(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split(), 8) | (
     dict.fromkeys(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split(), 12)
 )
 """By VR (PS3.5 7.1.2): 12 bytes hold a 32 bit length."""
-_SHORT = frozenset(vr for vr, size in _HEADER_SIZES.items() if size == 8)
+_SHORT = frozenset(vr for vr, size in HEADER_SIZES.items() if size == 8)
+_SEQUENCES = frozenset((b"SQ", b"UN"))
+_ITEM_TAG = b"\xfe\xff\x00\xe0"
 _EXPLICIT = struct.Struct("<L2sH")
 _LENGTH = struct.Struct("<L")
 
@@ -57,29 +64,35 @@ def scan(  # noqa: C901, PLR0912 - one hot loop
         if number & 0xFFFF == 0xFFFE:
             if not _step(nesting, number >> 16, length):
                 return None
-            offset += header + (0 if length == _UNDEFINED else length)
+            offset += header + (0 if length == UNDEFINED else length)
             continue
         if nesting and nesting[-1] != "item":
             return None
         if not implicit:
-            header = _HEADER_SIZES.get(vr, 0)
+            header = HEADER_SIZES.get(vr, 0)
             if header == 12 and offset <= last:
                 length = _LENGTH.unpack_from(window, offset + 8)[0]
             elif header != 8:
                 return None
         offset += header
-        if length == _UNDEFINED:
+        if length == UNDEFINED:
             inside = "sequence" if implicit or vr == b"SQ" else "frames"
             if inside == "frames" and (vr not in (b"OB", b"OW") or nesting):
                 return None
             nesting.append(inside)
+            if len(nesting) > 2 * MOST_NESTED:
+                return None
             continue
-        if number in tags and length and (not nesting or tags[number] == _CHARACTER_SET):
-            value = window[offset : offset + min(length, _LONGEST_VALUE)]
-            if len(value) < min(length, _LONGEST_VALUE):
-                value = os.pread(descriptor, min(length, _LONGEST_VALUE), base + offset)
+        if length > _SHALLOW - 8 * len(nesting) and (implicit or vr in _SEQUENCES):
+            first = window[offset : offset + 4]
+            if vr == b"SQ" or first == _ITEM_TAG or len(first) < 4:
+                return None
+        if number in tags and length and (not nesting or tags[number] == CHARACTER_SET):
+            value = window[offset : offset + min(length, LONGEST_VALUE)]
+            if len(value) < min(length, LONGEST_VALUE):
+                value = os.pread(descriptor, min(length, LONGEST_VALUE), base + offset)
             text = value.decode("ascii", "replace")
-            if tags[number] != _CHARACTER_SET:
+            if tags[number] != CHARACTER_SET:
                 values[tags[number]] = text.strip(" \0")
             elif not (text.isascii() and text.isprintable()):
                 return None
@@ -91,14 +104,14 @@ def scan(  # noqa: C901, PLR0912 - one hot loop
 def _tag_numbers(wanted: tuple[int, ...]) -> dict[int, int]:
     """Map tags as they are read from the file (group in the low half) to tag numbers."""
     delimiters = (0xFFFE << 16 | element for element in (_ITEM, _ITEM_END, _SEQUENCE_END))
-    return {tag >> 16 | (tag & 0xFFFF) << 16: tag for tag in (*wanted, _CHARACTER_SET, *delimiters)}
+    return {tag >> 16 | (tag & 0xFFFF) << 16: tag for tag in (*wanted, CHARACTER_SET, *delimiters)}
 
 
 def _step(nesting: list[str], element: int, length: int) -> bool:
     """Process an item or delimiter (PS3.5 7.5); return whether it is valid at this position."""
     around = nesting[-1] if nesting else ""
     if element == _ITEM and around in {"sequence", "frames"}:
-        if length != _UNDEFINED:
+        if length != UNDEFINED:
             return True
         nesting.append("item")
         return around == "sequence"

@@ -17,7 +17,7 @@ from pynetdicom.dsutils import decode, encode
 from node.errors import InputError
 from node.receive.association_info import AssociationInfo
 from node.receive.command import Command, event_report_request
-from node.receive.dataset_identity import inflate
+from node.receive.dataset_stream import DeflatedStream
 from node.receive.negotiation import Context
 from node.receive.status import INVALID_ARGUMENT, PROCESSING_FAILURE
 
@@ -170,7 +170,7 @@ def _decoded(encoded: bytes | bytearray, context: Context) -> Dataset:
     implicit_vr, little_endian, deflated = _coding(context)
     try:
         if deflated:
-            encoded = inflate(BytesIO(encoded), LONGEST_DATA_SET, LONGEST_DATA_SET)
+            encoded = DeflatedStream(BytesIO(encoded), LONGEST_DATA_SET).at(0, LONGEST_DATA_SET + 1)
         dataset = decode(BytesIO(encoded), implicit_vr, little_endian)
         for element in dataset.iterall():
             if dictionary_has_tag(element.tag) and (dictionary_VR(element.tag) == "SQ") != (element.VR == "SQ"):

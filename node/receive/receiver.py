@@ -66,7 +66,7 @@ class Receiver:
             quota=Quota(self._occupied_bytes),
             policy=self._policy,
             title=config.ae.title.strip(),
-            min_free_gib=config.storage.min_free_gib,
+            settings=config.storage,
         )
         commitment, procedure_step = CommitmentScp(engine, spool), ProcedureStepScp(engine)
         reports = CommitmentReportScu(engine, config.destinations, self._policy)

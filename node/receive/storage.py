@@ -8,12 +8,14 @@ import os
 import time
 from collections.abc import Sequence
 
+from node.config import Storage as Settings
 from node.errors import InputError, LedgerError
 from node.ledger.associations import OpenAssociation
 from node.ledger.engine import now
 from node.ledger.instances import Receipt
 from node.receive.association_info import AssociationInfo
 from node.receive.dataset_identity import DatasetIdentity, identity_of_file
+from node.receive.dataset_structure import DatasetLimits
 from node.receive.element_walk import WINDOW
 from node.receive.messages import StoreRequest
 from node.receive.part10 import file_header
@@ -43,14 +45,17 @@ class Storage:
     """Stores received instances. One object for all associations; thread-safe."""
 
     def __init__(
-        self, *, spool: Spool, row_writer: RowWriter, quota: Quota, policy: Policy, title: str, min_free_gib: float
+        self, *, spool: Spool, row_writer: RowWriter, quota: Quota, policy: Policy, title: str, settings: Settings
     ) -> None:
         self._spool = spool
         self._quota = quota
         self._policy = policy
         self._row_writer = row_writer
         self._title = title
-        self._min_free_gib = min_free_gib
+        self._min_free_gib = settings.min_free_gib
+        self.largest = settings.max_instance_gib * 2**30
+        """Bytes of a data set."""
+        self.limits = DatasetLimits.of(settings)
         self._space_seen_at = float("-inf")
 
     def store(self, request: StoreRequest) -> Incoming:
@@ -168,7 +173,11 @@ class Incoming:
         except OSError as error:
             self._refuse(self._disk_refusal(error))
             return
-        if self._draft.size - self._space_checked_at >= _SPACE_CHECKED_EVERY:
+        if self._draft.size > self._storage.largest:
+            self._refuse(
+                Refusal(CANNOT_UNDERSTAND, f"larger than {self._storage.largest / 2**30:g} GiB (max_instance_gib)")
+            )
+        elif self._draft.size - self._space_checked_at >= _SPACE_CHECKED_EVERY:
             self._space_checked_at = self._draft.size
             self._refuse(self._storage.space_refusal())
 
@@ -184,6 +193,7 @@ class Incoming:
                 len(self._header),
                 self._draft.size,
                 self._request.transfer_syntax_uid,
+                self._storage.limits,
                 beginning=self._beginning,
             )
         except InputError as error:

@@ -8,14 +8,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from dicom_files import ct_series
+from bombs import deep, header
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from raw_peer import COMMAND, LAST, MORE, RAW_CT, associate_rq, c_store, connection, p_data, status
-from receivers import associate, encode, receiving, send_dataset
-from tls_peers import hear
 
 from node.errors import InputError
-from node.ledger.tables import instance
+from node.receive.part10 import file_header
 from node.studies.header import read_header
 
 DECODE = """
@@ -67,35 +64,11 @@ def test_an_image_that_claims_four_gigapixels_is_refused_without_the_memory(kind
     assert int(done.stdout.split()[1]) < 1024  # MiB
 
 
-def deep(levels: int, *, undefined: bool) -> bytes:
-    """Request Attributes Sequence (0040,0275) in an item of itself, again and again; Explicit VR Little Endian."""
-    head, item = bytes.fromhex("40007502") + b"SQ\0\0", bytes.fromhex("feff00e0")
-    if undefined:
-        begin, end = head + b"\xff" * 4 + item + b"\xff" * 4, bytes.fromhex("feff0de000000000feffdde000000000")
-        return begin * levels + end * levels
-    inside = b""
-    for _ in range(levels):
-        inside = item + len(inside).to_bytes(4, "little") + inside
-        inside = head + len(inside).to_bytes(4, "little") + inside
-    return inside
-
-
 @pytest.mark.parametrize("undefined", [True, False], ids=["undefined length", "explicit length"])
-def test_endless_nesting_stops_nobody_who_receives_or_reads_it(tmp_path: Path, *, undefined: bool) -> None:
-    (image,) = ct_series(1, 16)
-    for element in [e.tag for e in image if e.tag > 0x00400275]:
-        del image[element]
-    data = encode(image) + deep(5000, undefined=undefined)
-    with receiving(tmp_path / "node") as node, connection(node) as sender:
-        sender.sendall(associate_rq(RAW_CT))
-        assert hear(sender)[0] == 2
-        sender.sendall(p_data(COMMAND, c_store(str(image.SOPInstanceUID))))
-        sender.sendall(b"".join(p_data(MORE, data[at : at + 16000]) for at in range(0, len(data), 16000)))
-        sender.sendall(p_data(LAST, b""))
-        assert status(hear(sender)) == 0x0000  # its identity is sound; what is nested is not looked into
-        (row,) = node.rows(instance)
-        with pytest.raises(InputError, match="recursion") if undefined else nullcontext():
-            read_header(node.spool.absolute(row.path))
-        ordinary = associate(node, [(CTImageStorage, ExplicitVRLittleEndian)])
-        assert send_dataset(ordinary, ct_series(1, 16)[0]).Status == 0x0000
-        ordinary.release()
+def test_endless_nesting_stops_nobody_who_reads_it(tmp_path: Path, *, undefined: bool) -> None:
+    names = {"sop_class_uid": CTImageStorage, "sop_instance_uid": "1.2.3", "sender": "CT1", "receiver": "AINODE"}
+    path = tmp_path / "deep.dcm"
+    meta = file_header(transfer_syntax_uid=ExplicitVRLittleEndian, **names)
+    path.write_bytes(meta + header() + deep(5000, undefined=undefined))
+    with pytest.raises(InputError, match="recursion") if undefined else nullcontext():
+        read_header(path)

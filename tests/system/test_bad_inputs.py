@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bombs import deep, header
 from dicom_files import SAGITTAL, ct_series, secondary_capture, text_report, write
 from enhanced_files import with_private_groups
 from odd_series import with_other_frames_of_reference
@@ -55,6 +56,7 @@ def _refused() -> dict[str, tuple[Dataset, bytes | None]]:
         "Study Instance UID missing": (one(StudyInstanceUID=None), None),
         "data set of zero length": (whole, b""),
         "data set cut off": (whole, encode(whole)[:-9]),
+        "data set that is too costly to read": (whole, header(uid=whole.SOPInstanceUID) + deep(100, undefined=True)),
         "data set of another SOP Class than announced": (other, encode(other)),
     }
 

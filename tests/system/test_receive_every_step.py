@@ -19,6 +19,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from receivers import encode
 
 from node.config import Ae
+from node.config import Storage as Settings
 from node.ledger.engine import open_ledger
 from node.ledger.tables import association, instance, series
 from node.receive import recovery, row_writer, storage
@@ -68,7 +69,7 @@ def receive(folder: Path, acknowledge: Callable[[], None]) -> None:
         quota=Quota(lambda _title: 0),
         policy=Policy.of(Ae()),
         title="AINODE",
-        min_free_gib=0.0,
+        settings=Settings(min_free_gib=0.0),
     ).store(request)
     incoming.write([memoryview(BYTES)])
     assert incoming.finish() is None

@@ -24,6 +24,7 @@ from receivers import encode
 from node.errors import InputError
 from node.receive.command import N_EVENT_REPORT_RQ, Command
 from node.receive.dataset_identity import identity_of_file, read_identity
+from node.receive.dataset_structure import DatasetLimits
 from node.receive.negotiation import Context, Proposal, prepare
 from node.receive.normalized import Normalized
 from node.receive.policy import Admission
@@ -88,7 +89,7 @@ def test_a_mutated_data_set_is_read_or_refused_and_the_quick_walk_agrees_with_py
         data = mutate_bytes(rng, rng.choice(stored))
         path.write_bytes(data)
         with path.open("rb") as file, suppress(InputError):
-            head = identity_of_file(file.fileno(), 0, len(data), syntax)
+            head = identity_of_file(file.fileno(), 0, len(data), syntax, DatasetLimits())
             read += 1
             assert head == read_identity(BytesIO(data), syntax)
     assert 20 < read < 1000

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-import zlib
 from copy import deepcopy
 from functools import partial
 from io import BytesIO
 from pathlib import Path
 
 import pytest
+from bombs import deflated
 from dicom_files import ct_series, text_report
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -24,8 +24,8 @@ from pydicom.uid import (
 from receivers import deflate, encode
 
 from node.errors import InputError
-from node.receive import dataset_identity as head_module
 from node.receive.dataset_identity import DatasetIdentity, read_identity
+from node.receive.dataset_structure import DatasetLimits
 from node.receive.element_walk import scan
 
 DATASET = ct_series(1, 16)[0]
@@ -100,16 +100,16 @@ def test_a_deflated_data_set_that_is_damaged_or_cut_is_refused() -> None:
         read_identity(BytesIO(b"\xff" * 100), DeflatedExplicitVRLittleEndian)
 
 
-def test_a_deflate_bomb_is_refused_without_filling_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deflate_bomb_is_refused_without_filling_memory() -> None:
     import tracemalloc
 
-    monkeypatch.setattr(head_module, "INFLATED_LIMIT", 1 << 24)
-    compressor = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
-    bomb = b"".join(compressor.compress(bytes(1 << 20)) for _ in range(64)) + compressor.flush()
+    bomb = deflated(ENCODED, 64 << 20)
     assert len(bomb) < 1 << 17
     tracemalloc.start()
-    with pytest.raises(InputError, match="larger than"):
-        read_identity(BytesIO(bomb), DeflatedExplicitVRLittleEndian)
+    with pytest.raises(InputError, match=r"header larger than 16 MiB \(max_header_mib\)"):
+        read_identity(BytesIO(bomb), DeflatedExplicitVRLittleEndian, DatasetLimits(header_bytes=1 << 24))
+    with pytest.raises(InputError, match=r"inflates to more than 16 MiB \(max_inflated_mib\)"):
+        read_identity(BytesIO(bomb), DeflatedExplicitVRLittleEndian, DatasetLimits(inflated_bytes=1 << 24))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 23
