@@ -55,7 +55,7 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
     from node.operate.explain import describe_trace
     from node.routing.region import region_of
     from node.routing.replay_decisions import StudySeries, decide_study
-    from node.routing.rules import Origin
+    from node.routing.rules import PRIORITIES, Origin
     from node.studies.folder import series_below
     from node.studies.header import read_header
 
@@ -80,12 +80,15 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
     if as_json:
         print_json(answers)
         return
+    priorities = {number: word for word, number in PRIORITIES.items()}
     for answer in answers:
+        header = studies[answer["study_instance_uid"]][answer["series_instance_uid"]].header
         click.echo(f"series {answer['series_instance_uid']}, {answer['images']} images")
+        click.echo(f"  {header.get('Modality', '')} {header.get('SeriesDescription', '')!r}")
         click.echo(f"  {answer['outcome']}: {answer['reason']}")
         for route in answer["routes"]:
             what = "images" if route["pipeline"] == FORWARD else f"{route['pipeline']}, results"
-            click.echo(f"  -> {what} to {_names(route['destinations'])} (priority {route['priority']})")
+            click.echo(f"  -> {what} to {_names(route['destinations'])} ({priorities[route['priority']]} priority)")
         for line in describe_trace(answer["trace"]):
             click.echo(line)
     if skipped:

@@ -44,6 +44,10 @@ def read(path: Path) -> str:
     """Read the text of ``path``. Raises ``ConfigError`` when that fails."""
     try:
         return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path} does not exist; run `ainode init` to write a configuration, or give another file with --config"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); give another file with --config") from error
 

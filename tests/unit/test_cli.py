@@ -46,7 +46,7 @@ def test_every_verb_says_what_it_does(verb: str):
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        (["status", "--config", "absent.toml"], errors.ConfigError, "absent.toml: cannot be read"),
+        (["status", "--config", "absent.toml"], errors.ConfigError, "absent.toml does not exist; run `ainode init`"),
         (["explain", "1.2.3"], errors.NotFoundError, "study 1.2.3: not in the ledger"),
         (["retry", "abc"], errors.NotFoundError, "job 'abc' is not in the ledger"),
         (["cancel", "abc"], errors.NotFoundError, "job 'abc' is not in the ledger"),

@@ -50,6 +50,7 @@ NEVER = 1e9
         ({"absent": Absent(refused=1, by="one was refused", at=5)}, 65),
         ({"absent": Absent(collided=1, by="a UID was used twice"), "listings": (LISTING,)}, 60),
         ({"absent": Absent(cut_off=1, by="one was cut off"), "stated": 3}, 60),
+        ({"absent": Absent(refused=1, cut_off=1, by="one was refused, one cut off"), "stated": 3}, 60),
         ({"absent": Absent(changed=1)}, 10),
         ({"interruptions": (Interruption(what="aborted", at=3, strong=False),)}, 63),
         ({"interruptions": (Interruption(what="aborted", at=3, strong=True),), "listings": (LISTING,)}, 0),
@@ -148,6 +149,12 @@ def test_a_stated_count_is_believed_when_all_say_it_and_it_is_possible(
 ) -> None:
     headers = [header(NumberOfSeriesRelatedInstances=v) if v else header() for v in values]
     assert stated_count(headers) == stated
+
+
+def test_images_are_counted_in_singular_and_plural() -> None:
+    for instances, words in ((1, "1 image received"), (2, "2 images received")):
+        arrival = replace(PLAIN, instances=instances, unreadable=1)
+        assert judge(arrival, SETTINGS, now=10_000).incomplete == f"{words}, 1 unreadable"
 
 
 def test_a_concatenation_without_all_its_parts_is_missing_them() -> None:

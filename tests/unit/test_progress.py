@@ -174,7 +174,7 @@ def test_rows_are_put_together_by_series_generation_and_job() -> None:
 SERIES = {"study_instance_uid": "1", "series_instance_uid": "1.1"}
 
 
-def ledger_with(*jobs: dict[str, Any], generation: int = 1) -> sa.Engine:
+def ledger_with(*jobs: dict[str, Any], generation: int = 1, outcome: str = "routed") -> sa.Engine:
     """One series with its decisions; each job with its deliveries, by destination: state."""
     engine = open_ledger("sqlite://")
     with begin_immediate(engine) as connection:
@@ -186,7 +186,7 @@ def ledger_with(*jobs: dict[str, Any], generation: int = 1) -> sa.Engine:
             sa.insert(tables.instance).values(**SERIES, **image, path="p", digest="d", size=1, received_at=1.0)
         )
         for number in range(1, generation + 1):
-            decision = {"generation": number, "outcome": "routed", "reason": "", "trace": [], "decided_at": 3.0}
+            decision = {"generation": number, "outcome": outcome, "reason": "", "trace": [], "decided_at": 3.0}
             connection.execute(sa.insert(tables.decision).values(**SERIES, **decision))
         for job in jobs:
             deliveries = job.pop("deliveries", {})
@@ -236,3 +236,14 @@ def test_list_and_account_agree_on_a_series_one_of_whose_jobs_still_computes() -
     done = {"id": "a", "deliveries": {"pacs": "CONFIRMED"}}
     working = {"id": "b", "pipeline": "denoise", "state": "IN PROGRESS", "stage": "infer", "outcome": None}
     assert parts(ledger_with(done, working)) == ("running", "in work", "")
+
+
+def test_list_and_account_agree_on_a_series_whose_results_go_nowhere() -> None:
+    assert parts(ledger_with({"destinations": []}))[1:] == ("processed", "kept here only")
+
+
+@pytest.mark.parametrize("outcome", ["ignored", "waiting", "held"])
+def test_only_a_series_that_was_routed_counts_among_the_analysed(outcome: str) -> None:
+    of = balance(read(ledger_with(outcome=outcome)))
+    assert list(of.received.parts) == [outcome]
+    assert (of.analysed.parts, of.delivered.parts) == ({}, {})

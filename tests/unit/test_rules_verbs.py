@@ -40,6 +40,7 @@ def test_files_are_routed_with_their_trace_and_the_best_of_a_study_is_chosen(tmp
         images = ct_series(n=3, size=16, study=study)
         for image in images:
             image.SliceThickness, image.FrameOfReferenceUID = thickness, "1.2.3"
+            image.SeriesDescription = f"Chest {thickness} mm"
         write(images, tmp_path / "files" / thickness)
     write([text_report(study=study)], tmp_path / "files" / "report")
     (tmp_path / "files" / "notes.txt").write_text("no DICOM")
@@ -51,8 +52,9 @@ def test_files_are_routed_with_their_trace_and_the_best_of_a_study_is_chosen(tmp
     assert "1 mm slices, this one 5 mm slices" in thick["trace"][0]["note"]
     assert report["reason"] == "its objects are no images"
     told = words("test", "--config", config, tmp_path / "files")
-    assert "-> scripted, results to pacs (priority 2)" in told
+    assert "-> scripted, results to pacs (medium priority)" in told
     assert "yes Modality wanted CT, found CT" in told
+    assert "CT 'Chest 5 mm'" in told
     assert "1 files are not DICOM" in told
 
 
