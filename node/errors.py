@@ -13,6 +13,7 @@ NodeError                 1   base class
 ├── LedgerError           7   the ledger cannot be opened or is inconsistent
 ├── NotFoundError         8   a study, job or pipeline is unknown
 ├── PlatformError         9   disk, port, device or an installed package is missing
+│   └── AdmissionError    9   an analysis needs more memory than is free
 ├── TimeLimitError        1   a step took longer than its time limit
 └── InternalError         1   a fault of the node or of a library
 """
@@ -139,6 +140,12 @@ class PlatformError(NodeError):
     code = "platform"
     exit_code = 9
     for_radiologist = "the computer lacks what the analysis needs"
+
+
+class AdmissionError(PlatformError):
+    """An analysis needs more memory than is free; nothing was begun."""
+
+    code = "admission"
 
 
 class InternalError(NodeError):

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from node.config import PipelineTable
 from node.config.routing import Outcome
+from node.inference.model_processes import ModelProcesses
 from node.inference.task import Reply, Task
-from node.inference.worker import Worker
 from node.studies.folder import series_below
 
 LIMIT_SECONDS = 1800.0
@@ -77,7 +77,7 @@ def measure(pipelines: Sequence[str], folder: Path, *, device: str, threads: int
     """
     series, _ = series_below([folder], lambda _text, _done, _of: None)
     with tempfile.TemporaryDirectory() as name:
-        worker = Worker(device, threads, LIMIT_SECONDS, Path(name) / "trays")
+        processes = ModelProcesses(threads, LIMIT_SECONDS, Path(name) / "trays", {})
         try:
             for pipeline in pipelines:
                 for paths in series.values():
@@ -88,12 +88,12 @@ def measure(pipelines: Sequence[str], folder: Path, *, device: str, threads: int
                         paths=tuple(paths),
                         folder=Path(name) / "out",
                     )
-                    replies = [worker.run(task, lambda: True)]
+                    replies = [processes.run(device, task, lambda: True)]
                     if replies[0].outcome != Outcome.NOT_APPLICABLE:
-                        replies += [worker.run(task, lambda: True) for _ in range(rounds)]
+                        replies += [processes.run(device, task, lambda: True) for _ in range(rounds)]
                         yield _timed(pipeline, device, len(paths), replies)
         finally:
-            worker.close()
+            processes.close()
 
 
 def _timed(name: str, device: str, images: int, replies: Sequence[Reply]) -> Timed:

@@ -64,6 +64,8 @@ class PipelineTable(Table):
     """Weights file; absent: the packaged weights."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options for the factory."""
+    trust_group: str = ""
+    """Pipelines of the same group share one process on each device; empty: a process of its own."""
     title: Annotated[str, Field(max_length=24)] = ""
     """Title in reports, series descriptions and on the dashboard; empty: the pipeline's own title or its name."""
 

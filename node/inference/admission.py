@@ -1,19 +1,24 @@
-"""Admission by memory: estimates the memory of a pipeline from earlier analyses of series of similar size."""
+"""Admission by memory: what an analysis needs, from earlier analyses of similar series, and what is free."""
 
 from __future__ import annotations
 
 import gc
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import psutil
 
-from node.errors import PlatformError
+from node.config import PipelineTable
+from node.errors import AdmissionError
 from node.pipeline import Pipeline
 
 LARGEST_STEP = 2.0
 """An analysis of fewer than half the voxels says nothing of this one: a part of the memory does not grow with them."""
+PROCESS_MIB = 512.0
+"""Memory of a process that has imported PyTorch and what its pipeline needs, without weights."""
+RESERVE_MIB = 1024.0
+"""Memory that loaded models leave to the rest of the machine."""
 _MIB = 2**20
 
 
@@ -40,27 +45,55 @@ def admit(
     voxels: int,
     loaded: OrderedDict[str, Pipeline],
     room_mib: Callable[[], float],
+    *,
+    alone: bool = False,
 ) -> None:
-    """Free device memory for one analysis: unload the least recently used models first.
+    """Check that one analysis fits into the memory that is free, and unload other models of this process if not.
 
-    Raises ``PlatformError`` when the machine itself has less memory free than the pipeline will take: the job is tried
-    again later. Without this the kernel would kill the process half way, or another one.
+    ``loaded``: the models of this process, least recently used first; the last one is in use. ``alone``: no other
+    process is left that could make room on the device; the pipeline then has to do with what there is.
+    Raises ``AdmissionError`` when too little memory is free. Without this the kernel would kill the process half way,
+    or another one.
     """
     host, device = expected_mib(seen, voxels)
-    more = host - psutil.Process().memory_info().rss / _MIB
-    free = psutil.virtual_memory().available / _MIB
-    if more > free:
-        raise PlatformError(
-            f"memory: pipeline {pipeline} will take about {host:.0f} MiB for {voxels} voxels, as it did before, and "
-            f"{free:.0f} MiB are free; end other programs, or give the machine more"
-        )
-    while device and len(loaded) > 1 and device > room_mib():
+
+    def lacking() -> tuple[float, float]:
+        own = psutil.Process().memory_info().rss / _MIB
+        return host - own - free_mib(), device - room_mib() if device else 0.0
+
+    while any(lack > 0 for lack in lacking()) and len(loaded) > 1:
         loaded.popitem(last=False)
         gc.collect()
+    lack, lack_device = lacking()
+    if lack > 0 or (lack_device > 0 and not alone):
+        need, free = (host, host - lack) if lack > 0 else (device, device - lack_device)
+        raise AdmissionError(
+            f"memory: pipeline {pipeline} will take about {need:.0f} MiB for {voxels} voxels, as it did before, and "
+            f"{free:.0f} MiB are available; end other programs, or give the machine more"
+        )
+
+
+def free_mib() -> float:
+    """Host memory (MiB) that can be taken without swapping."""
+    return psutil.virtual_memory().available / _MIB
+
+
+def loading_mib(tables: Iterable[PipelineTable]) -> float:
+    """Host memory (MiB) that a new process will take with the models of ``tables``: each file, and its tensors."""
+    files = (file for table in tables if table.weights for file in (table.weights, *table.weights.rglob("*")))
+    return PROCESS_MIB + 2 * sum(file.stat().st_size for file in files if file.is_file()) / _MIB
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether memory of the host or of a CUDA device has run out; the latter has no class of its own everywhere."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error)
 
 
 def room_on(device: str) -> float:
-    """MiB that one analysis may take on a CUDA device: what is free there, and what this process holds already."""
+    """MiB that one analysis may take on a CUDA device: what is free there, and what this process holds already.
+
+    The contexts of all processes (about 0.5 GiB each) are not free: the device itself is asked.
+    """
     import torch
 
     torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""The process that runs pipelines: one per device, started fresh by the worker, its models loaded between jobs.
+"""The process that runs one pipeline, or those of one trust group: its models stay loaded between jobs.
 
 It shares nothing with its parent but a pipe and a folder (``node.inference.sandbox_folder``): it has no network and
 sees no other file of the node. A CUDA fault, a hang or a lack of memory ends it and nothing else. When the parent
@@ -23,12 +23,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from node.errors import IdentityError, InputError, NodeError, PipelineError, error_code
+from node.errors import AdmissionError, IdentityError, InputError, NodeError, PipelineError, error_code
 from node.inference.child_output import received_tasks, send_reply
-from node.inference.task import Bounds, PriorFiles, Reply, Task
+from node.inference.task import CACHES, Bounds, PriorFiles, Reply, Task
 from node.isolation import WRITE, confine, programs, refuse_calls
 from node.process.limits import set_limits
-from node.process.memory import keep_freed_memory
+from node.process.memory import keep_freed_memory, trim_freed_memory
 from node.process.subreaper import fork_below
 
 if TYPE_CHECKING:
@@ -37,10 +37,6 @@ if TYPE_CHECKING:
     from node.studies.source import SourceSeries
 
 logger = logging.getLogger(__name__)
-
-_LOADED_MODELS = 4
-"""Pipelines kept in memory; the one not used for the longest time makes room."""
-
 
 _CLEAR_REFS = "/proc/self/clear_refs"
 """Resets the peak of memory (proc(5))."""
@@ -60,6 +56,7 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
         os.environ[name] = str(bounds.threads)
     os.environ |= {"TMPDIR": str(bounds.out), "HOME": str(bounds.out)}
+    os.environ |= dict.fromkeys(CACHES, str(bounds.cache or bounds.out))
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
     _shut_in(bounds)
     from node.inference.prefetch import Prefetcher
@@ -71,8 +68,18 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
     while (task := runs.get()) is not None:
         reply = execute(task, loaded, bounds.device, prefetcher)
         send_reply(tasks, reply)
-        if reply.error:
-            return  # a CUDA context may be broken, memory may be fragmented: begin afresh
+        if reply.ends_process:
+            return
+        _release_memory(bounds.device)
+
+
+def _release_memory(device: str) -> None:
+    """Leave to other processes what the last task needed, as far as it is not the model."""
+    trim_freed_memory()
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def _close(*connections: Connection) -> None:
@@ -83,7 +90,8 @@ def _close(*connections: Connection) -> None:
 def _shut_in(bounds: Bounds) -> None:
     """Confine this process for good."""
     os.open(_CLEAR_REFS, os.O_PATH)  # while it is open, the kernel keeps the file that the rule is about
-    if confine((*programs(), *bounds.rules, (Path(_CLEAR_REFS), WRITE))) == 0:
+    caches = ((bounds.cache, WRITE),) if bounds.cache else ()
+    if confine((*programs(), *bounds.rules, *caches, (Path(_CLEAR_REFS), WRITE))) == 0:
         logger.warning("this kernel has no Landlock: models can read the files of this user; ask ainode doctor")
     refuse_calls()
 
@@ -130,7 +138,9 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
             outcome, reason, findings = analyse(
                 pipeline,
                 source,
-                admit=lambda: admit(task.pipeline, seen, voxels_of(source), loaded, lambda: room_on(device)),
+                admit=lambda: admit(
+                    task.pipeline, seen, voxels_of(source), loaded, lambda: room_on(device), alone=task.alone
+                ),
                 without_prior=task.prior.without,
                 incomplete=task.incomplete,
             )
@@ -219,14 +229,18 @@ class _Clock:
 
 
 def _pipeline(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Pipeline:
+    from node.inference.admission import is_lack_of_memory
     from node.inference.plugins import load_pipeline
 
     key = f"{task.pipeline} {task.table!r}"
     if key not in loaded:
-        loaded[key] = load_pipeline(task.pipeline, task.table, device)
+        try:
+            loaded[key] = load_pipeline(task.pipeline, task.table, device)
+        except (MemoryError, RuntimeError) as error:
+            if not is_lack_of_memory(error):
+                raise
+            raise AdmissionError(f"memory: pipeline {task.pipeline} cannot be loaded on {device}: {error}") from error
     loaded.move_to_end(key)
-    while len(loaded) > _LOADED_MODELS:
-        loaded.popitem(last=False)
     return loaded[key]
 
 

@@ -15,10 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from node.config import Config
 from node.errors import NodeError
 from node.inference.admission import MemoryPeak
+from node.inference.model_processes import ModelProcesses
 from node.inference.plugins import table_of
 from node.inference.prior_files import PriorFinder
 from node.inference.task import PriorFiles, Reply, Task
-from node.inference.worker import TaskAborted, Worker, device_names, thread_count
+from node.inference.worker import TaskAborted, device_names, thread_count
 from node.jobs.stage import Done, Stage, retries
 from node.ledger import JobStage
 from node.ledger.analysis_statistics import latest_statistics, record_statistics
@@ -46,14 +47,12 @@ class Infer:
         self._engine = engine
         self._spool = spool
         self._predecessor = earlier
-        threads = thread_count(config.devices)
-        tables = tuple(config.pipelines.values())
-        self._workers = tuple(
-            Worker(name, threads, config.jobs.run_timeout_seconds, spool.sandbox_folders, tables)
-            for name in device_names(config.devices)
+        self._processes = ModelProcesses(
+            thread_count(config.devices), config.jobs.run_timeout_seconds, spool.sandbox_folders, config.pipelines
         )
+        self._turns = {name: threading.Lock() for name in device_names(config.devices)}
         self._choosing = threading.Lock()
-        self._kinds_by_destination = dict.fromkeys(self._workers, 0)
+        self._jobs = dict.fromkeys(self._turns, 0)
 
     def stage(self) -> Stage:
         """Return the stage for the engine."""
@@ -62,15 +61,15 @@ class Infer:
             handler=self.infer,
             retries=retries(self._config.jobs),
             seconds=_LONGEST_WAIT + _RUNS_WAITED_FOR * self._config.jobs.run_timeout_seconds,
-            slots=sum(_jobs_at(worker.device) for worker in self._workers),
+            slots=sum(map(_jobs_at, self._turns)),
             begin=self.warm,
             interrupt=self.close,
         )
 
     def warm(self) -> None:
         """Load every configured pipeline on every device in the background, before the first job."""
-        for worker in self._workers:
-            threading.Thread(target=self._warm_one, args=(worker,), name="warm", daemon=True).start()
+        for device in self._turns:
+            threading.Thread(target=self._warm_one, args=(device,), name="warm", daemon=True).start()
 
     def infer(self, job_id: str, _subject: str) -> Done:
         """Handler: run the job's pipeline in a child process and leave the handover for encode."""
@@ -91,12 +90,12 @@ class Infer:
             folder=self._spool.work(job_id),
         )
         try:
-            with self._turn(task) as worker:
-                reply = worker.run(task, lambda: self._wanted(job_id))
+            with self._turn(task) as device:
+                reply = self._processes.run(device, task, lambda: self._wanted(job_id))
         finally:
             shutil.rmtree(self._spool.work(job_id) / "prior", ignore_errors=True)
 
-        timings = timings_text(reply.timings, reply.peak_memory_mib, worker.device)
+        timings = timings_text(reply.timings, reply.peak_memory_mib, device)
         logger.info("job %s: %s: %s; %s", job_id, job.pipeline, reply.outcome, timings)
 
         def write(connection: Connection) -> None:
@@ -106,18 +105,17 @@ class Infer:
                 EventKind.INFER_TIMINGS,
                 timings=dict(reply.timings),
                 peak_memory_mib=dict(reply.peak_memory_mib),
-                device=worker.device,
+                device=device,
             )
             record_outcome(connection, job_id, reply.outcome, reply.reason)
             if reply.facts:
-                record_statistics(connection, job_id, job.pipeline, _statistics(reply, worker.device))
+                record_statistics(connection, job_id, job.pipeline, _statistics(reply, device))
 
         return Done(write=write)
 
     def close(self) -> None:
         """Kill the children; their work is recovered later."""
-        for worker in self._workers:
-            worker.close()
+        self._processes.close()
 
     def _prior(self, job: Job, paths: Sequence[str]) -> PriorFiles:
         wanted = next((rule.prior for rule in self._config.rules if rule.name == job.rule), None)
@@ -131,40 +129,40 @@ class Infer:
         )
 
     @contextmanager
-    def _turn(self, task: Task) -> Iterator[Worker]:
-        """The worker that runs ``task``, when it is its turn. Of several that of the fewest jobs.
+    def _turn(self, task: Task) -> Iterator[str]:
+        """The device that runs ``task``, when it is its turn. Of several that of the fewest jobs.
 
         While it runs another job, it decodes the series of this one.
         """
         with self._choosing:
-            worker = min(self._workers, key=lambda one: self._kinds_by_destination[one])
-            self._kinds_by_destination[worker] += 1
-            waits = self._kinds_by_destination[worker] > 1
+            device = min(self._jobs, key=lambda name: self._jobs[name])
+            self._jobs[device] += 1
+            waits = self._jobs[device] > 1
         try:
             if waits:
-                worker.prepare(task)
-            with worker.turn:
+                self._processes.prepare(device, task)
+            with self._turns[device]:
                 if waits and not self._wanted(task.job_id):
-                    worker.discard(task)
+                    self._processes.discard(device, task)
                     raise TaskAborted(f"job {task.job_id} is not wanted any more")
-                yield worker
+                yield device
         finally:
             with self._choosing:
-                self._kinds_by_destination[worker] -= 1
+                self._jobs[device] -= 1
 
-    def _warm_one(self, worker: Worker) -> None:
+    def _warm_one(self, device: str) -> None:
         try:
             for name, table in self._config.pipelines.items():
                 task = Task(job_id="", pipeline=name, table=table, paths=(), folder=self._spool.folder, load_only=True)
                 try:
-                    with worker.turn:
-                        seconds = worker.run(task, lambda: True).timings["load"]
+                    with self._turns[device]:
+                        seconds = self._processes.run(device, task, lambda: True).timings["load"]
                 except NodeError as error:  # jobs that need it will fail for the same reason, which is then theirs
-                    logger.warning("pipeline %s cannot be loaded on %s: %s", name, worker.device, error)
+                    logger.warning("pipeline %s cannot be loaded on %s: %s", name, device, error)
                 else:
-                    logger.info("pipeline %s loaded on %s in %.1f s", name, worker.device, seconds)
+                    logger.info("pipeline %s loaded on %s in %.1f s", name, device, seconds)
         except TaskAborted:
-            logger.debug("stopped while pipelines were loaded on %s", worker.device)
+            logger.debug("stopped while pipelines were loaded on %s", device)
 
     def _wanted(self, job_id: str) -> bool:
         try:

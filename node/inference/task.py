@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from node.config import PipelineTable
 from node.config.routing import Outcome
-from node.errors import PipelineError
+from node.errors import AdmissionError, PipelineError
 
 if TYPE_CHECKING:
     from node.inference.admission import MemoryPeak
 
 
+CACHES = ("XDG_CACHE_HOME", "CUDA_CACHE_PATH")
+"""Variables that name folders for compiled code; the systemd units set them."""
 LONGEST_REASON = 4000
 """Characters of the reason in a reply."""
 
@@ -51,6 +53,8 @@ class Task:
     """What is known to be missing from the series, in words for a radiologist."""
     folder: Path
     """Where the handover goes."""
+    alone: bool = False
+    """No other process is left that could be ended to make room on the device."""
     load_only: bool = False
     """Only make sure that the pipeline is loaded."""
     prefetch: bool = False
@@ -68,6 +72,11 @@ class Reply:
     peak_memory_mib: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     """See ``node.inference.analysis_statistics``."""
+
+    @property
+    def ends_process(self) -> bool:
+        """Whether the process ends after this reply: a CUDA context may be broken, memory fragmented."""
+        return self.error not in ("", AdmissionError.code)
 
     def to_bytes(self) -> bytes:
         """Return one line of JSON. A long reason is cut: the exception of a library may hold a whole array."""
@@ -100,3 +109,5 @@ class Bounds:
     """Files, for ``node.isolation.confine``."""
     out: Path
     """For temporary files."""
+    cache: Path | None = None
+    """For compiled code, which outlives the process; ``None``: below ``out``."""

@@ -1,4 +1,4 @@
-"""Worker: starts the child process that runs pipelines, gives it tasks, and kills it when it must stop."""
+"""Worker: starts a child process that runs pipelines, gives it tasks, and kills it when it must stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -19,13 +19,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from node.config import Devices, PipelineTable
+from node.config import Devices
 from node.confined.output import ChildOutput
 from node.errors import PipelineError, PlatformError, error_of
 from node.inference import child
 from node.inference.child_output import receive_reply, send_task
-from node.inference.sandbox_folder import SandboxFolder, models
-from node.inference.task import Bounds, Reply, Task
+from node.inference.sandbox_folder import SandboxFolder
+from node.inference.task import Bounds, PriorFiles, Reply, Task
 from node.log import subject
 from node.process import subreaper
 
@@ -43,7 +43,7 @@ class TaskAborted(Exception):  # noqa: N818 - nothing went wrong
 
 
 class Worker:
-    """One child process for one device. ``run`` is called by one thread at a time, which holds ``turn``."""
+    """One child process. ``run`` is called by one thread at a time."""
 
     def __init__(
         self,
@@ -51,15 +51,17 @@ class Worker:
         threads: int,
         timeout_seconds: float,
         trays: Path,
-        tables: Collection[PipelineTable] = (),
+        *,
+        rules: tuple[tuple[Path, int], ...] = (),
+        cache: Path | None = None,
     ) -> None:
-        """``trays``: where the child's tray is made, best on the file system of the images; ``tables``: its models."""
+        """``trays``: where its folder is made, best on the file system of the images; ``rules``: files it may read."""
         self.device = device
         self._threads = threads
         self._sandbox_folders = trays
-        self._models = tuple(models(tables))
+        self._rules = rules
+        self._cache = cache
         self._timeout = timeout_seconds
-        self.turn = threading.Lock()
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._process: SpawnProcess | None = None
@@ -74,7 +76,8 @@ class Worker:
         """Run a task; its outcome is one of ``node.config.routing.Outcome``.
 
         Raises ``TaskAborted`` when ``wanted`` returns false, ``PipelineError`` when the child died or ran too long, and
-        the ``NodeError`` that the child reports. The child is then gone; the next task gets a new one.
+        the ``NodeError`` that the child reports. The child is then gone, except after ``AdmissionError``; the next task
+        gets a new one.
         """
         process, tasks, sandbox_folder = self._ready()
         laid = sandbox_folder.link_task(task)
@@ -101,20 +104,33 @@ class Worker:
         finally:
             sandbox_folder.clear(task)
         if reply.error:
-            self._kill()
+            if reply.ends_process:
+                self._kill()
             raise error_of(reply.error, reply.reason)
         return reply
 
     def prepare(self, task: Task) -> None:
         """Have the series of ``task``, the next to run, decoded while another runs; may be called by any thread."""
         with self._lock:
+            laid = None if self._sandbox_folder is None else self._sandbox_folder.link_task(task)
+        if laid is not None:
+            self._prefetch(laid)
+
+    def discard(self, task: Task) -> None:
+        """Discard the prefetched series."""
+        self._prefetch(replace(task, paths=(), companions={}, prior=PriorFiles()))  # nothing, in its place
+        with self._lock:
+            if self._sandbox_folder is not None:
+                self._sandbox_folder.clear(task)
+
+    def _prefetch(self, task: Task) -> None:
+        with self._lock:
             process, tasks = self._process, self._tasks
-            if process is None or tasks is None or self._sandbox_folder is None:
-                return
-            laid = replace(self._sandbox_folder.link_task(task), prefetch=True)
+        if process is None or tasks is None:
+            return
         deadline = time.monotonic() + self._timeout
         try:
-            self._send(tasks, laid, lambda: self._look(process, task, deadline, lambda: True))
+            self._send(tasks, replace(task, prefetch=True), lambda: self._look(process, task, deadline, lambda: True))
         except (EOFError, OSError):
             return  # a child that is gone: the run will start a new one
         except PipelineError as error:
@@ -130,15 +146,10 @@ class Worker:
         finally:
             self._sending.release()
 
-    def discard(self, task: Task) -> None:
-        """Discard the prefetched series."""
-        with self._lock:
-            if self._sandbox_folder is not None:
-                self._sandbox_folder.clear(task)
-
     def close(self) -> None:
         """Kill the child; a running task raises ``TaskAborted``, later ones too."""
         self._closed = True
+        atexit.unregister(self.close)
         self._kill()
         self._starter.shutdown(wait=False)
 
@@ -167,8 +178,10 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         printed, output = context.Pipe(duplex=False)
-        rules = (*sandbox_folder.rules(), *self._models)
-        bounds = Bounds(device=self.device, threads=self._threads, rules=rules, out=sandbox_folder.out)
+        rules = (*sandbox_folder.rules(), *self._rules)
+        bounds = Bounds(
+            device=self.device, threads=self._threads, rules=rules, out=sandbox_folder.out, cache=self._cache
+        )
         # Not a daemon in multiprocessing's sense: a pipeline may need processes of its own.
         process = context.Process(
             target=child.main,

@@ -21,8 +21,6 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not a file of ours: POSIX shared memory lives there
 _SEARCHED = ("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH")
 """Variables that name more folders of libraries."""
-_CACHES = ("XDG_CACHE_HOME", "CUDA_CACHE_PATH")
-"""Folders that the administrator gave for compiled kernels; the systemd units do."""
 
 
 def programs() -> Iterator[tuple[Path, int]]:
@@ -39,9 +37,6 @@ def programs() -> Iterator[tuple[Path, int]]:
     for device in Path("/dev").glob("nvidia*"):
         yield device, DEVICE
     yield _SHARED_MEMORY, WRITE
-    for name in (os.environ.get(variable, "") for variable in _CACHES):
-        if name:
-            yield Path(name), WRITE
 
 
 def _installed_in_place() -> Iterator[Path]:

@@ -32,3 +32,10 @@ def keep_freed_memory() -> None:
         library.mallopt(_M_MMAP_THRESHOLD, 1 << 26)
         library.mallopt(_M_TRIM_THRESHOLD, 1 << 28)
         library.mallopt(_M_TOP_PAD, 1 << 26)
+
+
+def trim_freed_memory() -> None:
+    """Return freed memory to the kernel once."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)

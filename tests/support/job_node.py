@@ -33,7 +33,14 @@ PACE = Pace(beat_seconds=0.2, dead_after_seconds=4.0, poll_seconds=0.1, reconcil
 RETRIES = Retries(max_attempts=3, first_seconds=0.2, max_seconds=1.0)
 
 
-def config_of(folder: Path, url: str = "", *, pipelines: dict[str, Any] | None = None, **options: Any) -> Config:
+def config_of(
+    folder: Path,
+    url: str = "",
+    *,
+    pipelines: dict[str, Any] | None = None,
+    trust_group: str = "tests",
+    **options: Any,
+) -> Config:
     """``pipelines`` by name with their options, or one, ``scripted``; some destinations do not want everything."""
     peer = {"title": "PACS", "host": "127.0.0.1", "port": 104}
     return Config.model_validate(
@@ -42,7 +49,7 @@ def config_of(folder: Path, url: str = "", *, pipelines: dict[str, Any] | None =
             "devices": {"use": ("cpu",), "cpu_threads": 1},
             "jobs": {"first_retry_seconds": 0.2, "max_retry_seconds": 1.0, "max_attempts": 2},
             "pipelines": {
-                name: {"factory": "job_pipelines:create", "options": of}
+                name: {"factory": "job_pipelines:create", "options": of, "trust_group": trust_group}
                 for name, of in (pipelines or {"scripted": options}).items()
             },
             "destinations": {

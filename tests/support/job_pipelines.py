@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import prying
 from highdicom import Volume
 from hostile_models import HOSTILE
+from hostile_neighbours import NEIGHBOURS
 
 from node.errors import WeightsError
 from node.pipeline import Algorithm, DerivedSeries, Findings, Lesion, Needs, Segment, Series, Unsuitable, codes
@@ -37,10 +39,13 @@ _WHAT = {
     "print",
     "call home",
     "pry",
+    "process",
     "die before rename",
     "die after rename",
     *HOSTILE,
+    *NEIGHBOURS,
 }
+_PROCESS = uuid.uuid4().hex
 
 
 def cube(volume: Volume) -> Volume:
@@ -74,10 +79,12 @@ class Scripted:
             if once.exists():
                 does = "findings"
             once.touch()
+        if does == "process":
+            raise Unsuitable(json.dumps({"id": _PROCESS, "decoded": series.decoded is not None}))  # type: ignore[attr-defined]
         if does == "pry":
             raise Unsuitable(json.dumps(prying.tried(series.paths[0].parent, self._options)))  # type: ignore[attr-defined]
-        if does in HOSTILE:
-            HOSTILE[does](self._options)
+        if attack := HOSTILE.get(does) or NEIGHBOURS.get(does):
+            attack(self._options)
         return self._do(does, series)
 
     def _do(self, does: str, series: Series) -> Findings:

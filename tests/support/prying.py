@@ -14,6 +14,15 @@ from typing import Any
 
 import prying_calls
 
+ALLOWED = {
+    "read its input",
+    "write a temporary file",
+    "move a temporary file",
+    "start a program",
+    "read the system's libraries",
+}
+"""Attempts that must succeed."""
+
 
 def tried(images: Path, options: Mapping[str, Any]) -> dict[str, str]:
     """Attempt -> ``done``, the name of the error, or ``unknown here`` when the kernel has no such call.

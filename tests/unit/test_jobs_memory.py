@@ -12,7 +12,7 @@ from dicom_files import ct_series, write
 from job_pipelines import create
 
 from node.config import PipelineTable
-from node.errors import PlatformError
+from node.errors import AdmissionError
 from node.inference.admission import MemoryPeak, admit, expected_mib
 from node.inference.child import execute
 from node.inference.prefetch import Prefetcher
@@ -48,7 +48,7 @@ def test_models_are_unloaded_until_the_device_has_room_and_the_one_in_use_stays(
 
 
 def test_a_job_that_the_machine_cannot_hold_is_refused_before_it_runs(tmp_path: Path):
-    with pytest.raises(PlatformError, match=r"memory: pipeline big will take about 1000000000 MiB"):
+    with pytest.raises(AdmissionError, match=r"memory: pipeline big will take about 1000000000 MiB"):
         admit("big", [seen(100, 1e9)], 100, OrderedDict(), lambda: 0.0)
     task = Task(
         job_id="j",
@@ -59,8 +59,8 @@ def test_a_job_that_the_machine_cannot_hold_is_refused_before_it_runs(tmp_path: 
         folder=tmp_path / "out",
     )
     reply = execute(task, OrderedDict(), "cpu", Prefetcher())
-    assert reply.error == PlatformError.code
-    assert "free" in reply.reason
+    assert reply.error == AdmissionError.code
+    assert "available" in reply.reason
     assert not (tmp_path / "log").exists()
     elsewhere = replace(task, seen=(replace(task.seen[0], device="cuda:0"),))
     assert not execute(elsewhere, OrderedDict(), "cpu", Prefetcher()).error, "what another device took does not count"

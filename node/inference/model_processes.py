@@ -1,0 +1,177 @@
+"""The processes that run models: one for each pipeline and what defines it, on each device.
+
+A model may change anything in its process, so no other one runs there, except those of one trust group, which the
+operator named. Processes stay while the memory of the machine suffices; the one not used for the longest time makes
+room.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from node.config import PipelineTable
+from node.errors import AdmissionError
+from node.inference.admission import RESERVE_MIB, free_mib, loading_mib
+from node.inference.sandbox_folder import models
+from node.inference.task import CACHES, Reply, Task
+from node.inference.worker import TaskAborted, Worker
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _ModelProcess:
+    worker: Worker
+    definition: str
+    """See ``definition_of``."""
+    busy: bool = False
+
+
+class ModelProcesses:
+    """Runs tasks on any device. ``run`` is called by one thread at a time for each device."""
+
+    def __init__(
+        self, threads: int, timeout_seconds: float, sandbox_folders: Path, tables: Mapping[str, PipelineTable]
+    ) -> None:
+        """``tables``: the configured pipelines; ``sandbox_folders``: best on the file system of the images."""
+        self._threads = threads
+        self._timeout = timeout_seconds
+        self._sandbox_folders = sandbox_folders
+        self._tables = dict(tables)
+        self._lock = threading.Lock()
+        self._processes: OrderedDict[tuple[str, str], _ModelProcess] = OrderedDict()
+        self._closed = False
+
+    def run(self, device: str, task: Task, wanted: Callable[[], bool]) -> Reply:
+        """Run a task in the process of its pipeline.
+
+        Raises as ``Worker.run`` does, and ``AdmissionError`` when memory does not suffice although the other processes
+        have ended. To load a model in advance (``load_only``) none is ended.
+        """
+        process = self._begin(device, task)
+        try:
+            while True:
+                try:
+                    return process.worker.run(task, wanted)
+                except AdmissionError:
+                    if task.load_only or task.alone:
+                        raise
+                    with self._lock:
+                        ended = self._end_oldest(device)
+                    task = replace(task, alone=not ended)
+        finally:
+            process.busy = False
+
+    def prepare(self, device: str, task: Task) -> None:
+        """Have the series of ``task``, the next to run, decoded by its process if there is one; for any thread."""
+        key, tables = self._sharing(device, task)
+        with self._lock:
+            process = self._processes.get(key)
+            if process is None or process.definition != definition_of(tables):
+                return
+            self._processes.move_to_end(key)
+        process.worker.prepare(task)
+
+    def discard(self, device: str, task: Task) -> None:
+        """Discard the prefetched series."""
+        with self._lock:
+            process = self._processes.get(self._sharing(device, task)[0])
+        if process is not None:
+            process.worker.discard(task)
+
+    def close(self) -> None:
+        """Kill all processes; a running task raises ``TaskAborted``, later ones too."""
+        with self._lock:
+            self._closed = True
+            for process in self._processes.values():
+                process.worker.close()
+
+    def _begin(self, device: str, task: Task) -> _ModelProcess:
+        with self._lock:
+            if self._closed:
+                raise TaskAborted("the service stops")
+            key, tables = self._sharing(device, task)
+            definition = definition_of(tables)
+            if key in self._processes and self._processes[key].definition != definition:
+                self._end(key)
+            if key not in self._processes:
+                self._make_room(device, task, tables)
+                self._processes[key] = _ModelProcess(self._worker(device, tables, definition), definition)
+            self._processes.move_to_end(key)
+            self._processes[key].busy = True
+            return self._processes[key]
+
+    def _sharing(self, device: str, task: Task) -> tuple[tuple[str, str], dict[str, PipelineTable]]:
+        """Key of the process of a task, and the pipelines that it may run."""
+        group = task.table.trust_group
+        if not group:
+            return (device, f"pipeline {task.pipeline}"), {task.pipeline: task.table}
+        members = {name: table for name, table in self._tables.items() if table.trust_group == group}
+        return (device, f"group {group}"), members | {task.pipeline: task.table}
+
+    def _worker(self, device: str, tables: Mapping[str, PipelineTable], definition: str) -> Worker:
+        rules, folder = tuple(models(tables.values())), _cache(definition)
+        return Worker(device, self._threads, self._timeout, self._sandbox_folders, rules=rules, cache=folder)
+
+    def _make_room(self, device: str, task: Task, tables: Mapping[str, PipelineTable]) -> None:
+        """End processes until a new one fits; it is started as well when there is no other left to end."""
+        need = max((peak.host_mib for peak in task.seen if peak.device == device), default=0.0)
+        need = max(need, loading_mib(tables.values())) + RESERVE_MIB
+        while (free := free_mib()) < need:
+            if task.load_only:
+                raise AdmissionError(
+                    f"memory: loading it takes about {need:.0f} MiB with a reserve, {free:.0f} MiB are available; "
+                    "it is loaded when a job needs it"
+                )
+            if not self._end_oldest(device):
+                return
+
+    def _end_oldest(self, device: str) -> bool:
+        """End the idle process that was not used for the longest time, of ``device`` if it has one."""
+        idle = [key for key, process in self._processes.items() if not process.busy]
+        oldest = next((key for key in idle if key[0] == device), *idle[:1] or (None,))
+        if oldest is not None:
+            logger.info("the process of %s on %s makes room for another one", oldest[1], oldest[0])
+            self._end(oldest)
+        return oldest is not None
+
+    def _end(self, key: tuple[str, str]) -> None:
+        self._processes.pop(key).worker.close()
+
+
+def definition_of(tables: Mapping[str, PipelineTable]) -> str:
+    """Digest of what a process loads: factories, options, and the weights as they are on the disk now."""
+    parts = [
+        (name, table.factory, sorted(table.options.items()), *_versions(table))
+        for name, table in sorted(tables.items())
+    ]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _versions(table: PipelineTable) -> Iterator[tuple[str, int, int, int]]:
+    """Name, inode, size and time of every file of the weights: one that is replaced is another model."""
+    if table.weights is None:
+        return
+    for path in (table.weights, table.weights.with_suffix(".sha256"), *sorted(table.weights.rglob("*"))):
+        try:
+            status = path.stat()
+        except OSError:  # the factory reports it
+            continue
+        yield str(path), status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _cache(definition: str) -> Path | None:
+    """Folder for compiled code, of this definition alone: what one model leaves there is never loaded by another."""
+    base = next((Path(os.environ[name]) for name in CACHES if os.environ.get(name)), None)
+    if base is None:
+        return None
+    folder = base / "models" / definition[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
