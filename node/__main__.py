@@ -28,7 +28,7 @@ from node.cli import (
 )
 from node.cli import init as first_run
 from node.cli import web as dashboard
-from node.cli.options import config_option, json_option, load, print_json
+from node.cli.options import config_option, echo, json_option, load, print_json
 from node.errors import NodeError
 from node.wording import NOTICE
 
@@ -45,7 +45,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except NodeError as error:
-            click.echo(f"ainode: {error}", err=True)
+            echo(f"ainode: {error}", err=True)
             sys.exit(error.exit_code)
 
 
@@ -92,10 +92,10 @@ def pipelines(*, config_path: Path, as_json: bool) -> None:
         print_json(entries)
         return
     for entry in entries:
-        click.echo(f"{entry['name']}: {entry.get('error') or entry['algorithm'] + ' ' + entry['version']}")
+        echo(f"{entry['name']}: {entry.get('error') or entry['algorithm'] + ' ' + entry['version']}")
         for key in ("needs", "weights_sha256"):
             if entry.get(key):
-                click.echo(f"  {key.replace('_', ' ')}: {entry[key]}")
+                echo(f"  {key.replace('_', ' ')}: {entry[key]}")
 
 
 @main.command("try")
@@ -138,22 +138,22 @@ def try_pipeline(
     if as_json:
         print_json(asdict(trial))
         return
-    click.echo(NOTICE)
+    echo(NOTICE)
     for series in trial.series:
-        click.echo(f"\n{series.modality} {series.description!r}, {series.images} images")
+        echo(f"\n{series.modality} {series.description!r}, {series.images} images")
         for line in filter(None, (series.headline, series.scope)):
-            click.echo(f"  {line}")
+            echo(f"  {line}")
         for finding in series.findings:
-            click.echo(f"  {finding.label}: {'; '.join(finding.described)}")
-            click.echo(f"    {'; '.join(finding.measured)}")
+            echo(f"  {finding.label}: {'; '.join(finding.described)}")
+            echo(f"    {'; '.join(finding.measured)}")
         for line in (*series.derived, *series.remarks):
-            click.echo(f"  {line}")
+            echo(f"  {line}")
         if series.outcome != Outcome.NOT_APPLICABLE:
-            click.echo(f"  {series.seconds:.1f} s on {trial.device}, {len(series.files)} objects written")
+            echo(f"  {series.seconds:.1f} s on {trial.device}, {len(series.files)} objects written")
         for path in series.pictures:
-            click.echo(f"  key image {path}")
+            echo(f"  key image {path}")
         if series.fault:
-            click.echo(f"  NOT VALID, WOULD NOT BE SENT: {series.fault}")
+            echo(f"  NOT VALID, WOULD NOT BE SENT: {series.fault}")
 
 
 def _named_pipeline(pipeline: str, config_path: Path) -> tuple[str, PipelineTable]:

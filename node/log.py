@@ -1,6 +1,7 @@
 """Logging as text or as one JSON object per line. Logs contain UIDs, never patient data.
 
-Messages logged inside ``about(study)`` name the study and are also stored for its page on the dashboard.
+Messages logged inside ``about(study)`` name the study and are also stored for its page on the dashboard. The formatters
+escape and bound what they write, because messages, exceptions and warnings hold text of peers, files and models.
 """
 
 from __future__ import annotations
@@ -8,12 +9,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any
+
+from node.peer_text import escaped, escaped_lines
 
 _NOISY = ("pynetdicom", "pydicom", "dbos", "highdicom", "uvicorn", "httpx", "httpcore", "markdown_it", "PIL", "alembic")
 """Libraries whose messages below WARNING are not of interest."""
@@ -24,7 +30,7 @@ _SUBJECT: ContextVar[Mapping[str, str]] = ContextVar("subject", default=_NO_SUBJ
 _FILE_BYTES = 64 * 1024
 """Size of the current log file of a study, and of the previous one."""
 _LINE_CHARACTERS = 8 * 1024
-"""Longer messages and tracebacks are truncated in the study log."""
+"""Longer tracebacks are truncated in the study log."""
 
 
 @contextmanager
@@ -43,16 +49,24 @@ def subject() -> Mapping[str, str]:
     return _SUBJECT.get()
 
 
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):  # else logging prints the arguments as they are
+        return f"{record.msg} {record.args}"
+
+
 class Text(logging.Formatter):
-    """Formats a message as text; appends the study unless the message names it."""
+    """Formats a message as one line, followed by an indented traceback; appends the study unless it is named."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        line = super().formatMessage(record)
-        study = subject().get("study")
-        return f"{line} (study {study})" if study and study not in line else line
+    def format(self, record: logging.LogRecord) -> str:
+        head, study = f"{self.formatTime(record)} {record.levelname} {record.name}: ", subject().get("study")
+        message = escaped(_message(record))
+        end = f" (study {escaped(study)})" if study and study not in message else ""
+        lines = [f"{head}{message}{end}"]
+        if record.exc_info:
+            lines.append(escaped_lines(self.formatException(record.exc_info), "    "))
+        return "\n".join(lines)
 
 
 class Json(logging.Formatter):
@@ -68,11 +82,11 @@ class Json(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "process": record.process,
-            "message": record.getMessage(),
-            **subject(),
+            "message": escaped(_message(record)),
+            **{name: escaped(value) for name, value in subject().items()},
         }
         if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
+            entry["traceback"] = escaped_lines(self.formatException(record.exc_info))
         return entry
 
 
@@ -80,23 +94,26 @@ class StudyLog(logging.Handler):
     """Appends messages about a study to ``STUDY.jsonl`` in a folder that all processes of a node share.
 
     Two files of 64 KiB for each study at most: a full one becomes ``STUDY.jsonl.1``, replacing the previous one. Lines
-    are appended atomically (open(2), O_APPEND). They survive a restart; a power cut may lose the last ones.
+    are appended atomically (open(2), O_APPEND). They survive a restart; a power cut may lose the last ones. Only a
+    study that ``exists`` has a log: peers name others in what they send, and retention would not find those.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, exists: Callable[[str], bool]) -> None:
         super().__init__()
         self._folder = folder
+        self._exists = exists
         self._json = Json()
         folder.mkdir(parents=True, exist_ok=True)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Append one message; errors of the disk are ignored, because the main log has it too."""
-        entry = self._json.entry(record)
-        if "study" not in entry:
+        study = subject().get("study")
+        if study is None or not self._exists(study):
             return
+        entry = self._json.entry(record)
         short = {key: value[:_LINE_CHARACTERS] if isinstance(value, str) else value for key, value in entry.items()}
-        line = json.dumps(short, ensure_ascii=False).encode(errors="replace") + b"\n"
-        path = _file(self._folder, entry["study"])
+        line = json.dumps(short, ensure_ascii=False).encode() + b"\n"
+        path = _file(self._folder, study)
         with suppress(OSError):
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
             try:
@@ -131,6 +148,11 @@ def delete_study_log(folder: Path, study: str) -> None:
         file.unlink(missing_ok=True)
 
 
+def logged_studies(folder: Path) -> list[str]:
+    """Return the studies that have a log."""
+    return sorted({path.name.partition(".jsonl")[0] for path in folder.glob("*.jsonl*")})
+
+
 def _file(folder: Path, study: str) -> Path:
     return folder / f"{study}.jsonl"
 
@@ -147,3 +169,18 @@ def set_up(level: str, form: str) -> None:
     for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
     logging.getLogger(_SILENT).setLevel(logging.CRITICAL)
+    logging.captureWarnings(capture=True)  # pydicom warns of values, and quotes them
+
+
+def log_uncaught() -> None:
+    """Log exceptions that end this process or a thread; Python would print them as they are."""
+
+    def of_process(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+        logging.getLogger(__name__).critical("the process ends", exc_info=(kind, error, at))
+
+    def of_thread(ended: threading.ExceptHookArgs) -> None:
+        if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
+            error = ended.exc_value
+            logging.getLogger(__name__).critical("a thread ends", exc_info=(type(error), error, error.__traceback__))
+
+    sys.excepthook, threading.excepthook = of_process, of_thread

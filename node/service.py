@@ -22,7 +22,7 @@ from node.ledger.audit_events import give_notice
 from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.jobs import Retries
 from node.listening import Listening
-from node.log import StudyLog
+from node.log import StudyLog, log_uncaught
 from node.process.children import die_with_parent, inherited_descriptors
 from node.process.service_manager import notify
 from node.process.shutdown import ShutdownSignals
@@ -60,6 +60,7 @@ def run_node(config_path: Path, only: str | None = None) -> None:
     """Run all roles, or one, under a supervisor until SIGTERM or SIGINT. Raises ``ConfigError`` for an unknown role."""
     if only is not None and only not in ROLES:
         raise ConfigError(f"--only {only!r}: unknown role; use one of {', '.join(ROLES)}")
+    log_uncaught()
     descriptors = inherited_descriptors()
     if only is not None and descriptors is not None:  # started by the supervisor
         _run_role(load(config_path), only, descriptors)
@@ -74,7 +75,7 @@ def _run_role(config: Config, role: str, descriptors: tuple[int, ...]) -> None:
     shutdown = ShutdownSignals()
     shutdown.install()
     engine, spool = open_storage(config)
-    logging.getLogger().addHandler(StudyLog(spool.logs))
+    logging.getLogger().addHandler(StudyLog(spool.logs, spool.holds_study))
     with (
         _heartbeat(),
         _audited(config, engine, role),

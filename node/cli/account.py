@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, json_option, load, print_json
+from node.cli.options import config_option, echo, json_option, load, print_json
 from node.errors import LedgerError
 
 
@@ -37,7 +37,7 @@ def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
     if as_json:
         print_json(asdict(balance))
     else:
-        click.echo(describe(balance))
+        echo(describe(balance))
     if balance.differences:
         raise LedgerError(
             f"{len(balance.differences)} differences; `ainode explain STUDY_UID` shows the history of each study"
@@ -68,7 +68,7 @@ def verify(*, config_path: Path, as_json: bool) -> None:
     if as_json:
         print_json(asdict(verified))
     else:
-        click.echo(verification.describe(verified))
+        echo(verification.describe(verified))
     if verified.faults:
         raise LedgerError(f"{verified.faults} files do not agree with the ledger; nothing was changed")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, json_option, load, print_json
+from node.cli.options import config_option, echo, json_option, load, print_json
 from node.errors import LedgerError
 
 
@@ -32,10 +32,10 @@ def verify(*, config_path: Path, as_json: bool, file: Path | None) -> None:
     if as_json:
         print_json(faults)
     for fault in faults if not as_json else ():
-        click.echo(f"{path}:{fault['line']}: {fault['fault']}")
+        echo(f"{path}:{fault['line']}: {fault['fault']}")
     if faults:
         raise LedgerError(
             f"{path}: the hash chain is broken at {len(faults)} line(s); compare with the syslog server's copy"
         )
     if not as_json:
-        click.echo(f"{path}: the hash chain is intact")
+        echo(f"{path}: the hash chain is intact")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import json_option, print_json
+from node.cli.options import echo, json_option, print_json
 from node.errors import ConfigError
 
 
@@ -87,14 +87,14 @@ def receive(
         print_json(report.as_json(runs, machine, skipped))
         return
     if markdown:
-        click.echo(f"{report.markdown(report.lines(runs), machine)}\n\n{aims.markdown(report.lines(runs))}\n")
+        echo(f"{report.markdown(report.lines(runs), machine)}\n\n{aims.markdown(report.lines(runs))}\n")
     else:
         Console(width=max(Console().width, 120)).print(report.table(report.lines(runs)))
-        click.echo(", ".join(machine.values()))
+        echo(", ".join(machine.values()))
     for server in servers:
-        click.echo(f"{SERVERS[server].title}: written to disk before Success: {SERVERS[server].durable}")
+        echo(f"{SERVERS[server].title}: written to disk before Success: {SERVERS[server].durable}")
     for name, what in skipped.items():
-        click.echo(f"{SERVERS[name].title} was skipped: {what} is not installed")
+        echo(f"{SERVERS[name].title} was skipped: {what} is not installed")
 
 
 @bench.command()
@@ -138,10 +138,10 @@ def infer(
     if as_json:
         print_json({"machine": about, "lines": [asdict(line) for line in lines]})
     elif markdown:
-        click.echo(timing.markdown(lines, device, about), nl=False)
+        echo(timing.markdown(lines, device, about), nl=False)
     else:
         Console(width=max(Console().width, 120)).print(timing.table(lines))
-        click.echo(", ".join(about.values()))
+        echo(", ".join(about.values()))
 
 
 @bench.command()
@@ -174,12 +174,12 @@ def encode(*, as_json: bool, markdown: bool, rounds: int, folder: Path) -> None:
     if as_json:
         print_json({"machine": machine, "runs": [asdict(run) for run in runs]})
     elif markdown:
-        click.echo(bench_encode.markdown(runs, machine))
+        echo(bench_encode.markdown(runs, machine))
     else:
         Console(width=max(Console().width, 120)).print(bench_encode.table(runs))
-        click.echo(", ".join(machine.values()))
+        echo(", ".join(machine.values()))
     for tool in bench_encode.TITLES.keys() - set(here):
-        click.echo(f"{bench_encode.TITLES[tool]} was skipped: it is not installed (pip install dcmqi)", err=True)
+        echo(f"{bench_encode.TITLES[tool]} was skipped: it is not installed (pip install dcmqi)", err=True)
 
 
 VERBS = (bench,)

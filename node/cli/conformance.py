@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, load
+from node.cli.options import config_option, echo, load
 
 
 @click.command()
@@ -18,4 +18,4 @@ def conformance(config_path: Path) -> None:
     """
     from node.conformance import statement
 
-    click.echo(statement(load(config_path)), nl=False)
+    echo(statement(load(config_path)), nl=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.options import config_option, json_option, load, print_json
+from node.cli.options import config_option, echo, json_option, load, print_json
 
 if TYPE_CHECKING:
     from node.check import Check
@@ -51,9 +51,9 @@ def _print_checks(checks: Iterable[Check], *, as_json: bool) -> None:
     for result in checks:
         results.append(result)
         if not as_json:
-            click.echo(f"{result.word:<4} {result.name}: {result.found}")
+            echo(f"{result.word:<4} {result.name}: {result.found}")
             if result.remedy:
-                click.echo(f"       -> {result.remedy}")
+                echo(f"       -> {result.remedy}")
     if as_json:
         print_json([asdict(result) for result in results])
     if not all(result.good for result in results):

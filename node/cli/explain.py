@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, json_option, load, print_json
+from node.cli.options import config_option, echo, json_option, load, print_json
 
 
 @click.command()
@@ -24,7 +24,7 @@ def explain(*, config_path: Path, as_json: bool, study_uid: str) -> None:
     if as_json:
         print_json(history)
     else:
-        click.echo(describe(history))
+        echo(describe(history))
 
 
 VERBS = (explain,)

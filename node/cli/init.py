@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from node.cli.options import echo
 from node.errors import ConfigError, PlatformError
 from node.init.files import (
     SYSTEMD,
@@ -92,18 +93,18 @@ def first_run(*, config_path: Path, force: bool, **options: Any) -> None:
     if units:
         reachable_by_units(config_path, answers.folder)
     if certificate is not None and test_ca:
-        click.echo(f"created {make_test_authority(certificate, host, force=force)} and {certificate}, for tests only")
+        echo(f"created {make_test_authority(certificate, host, force=force)} and {certificate}, for tests only")
     elif certificate is not None:
         request = make_request(certificate, host, force=force)
-        click.echo(f"created {request}: have it signed, save the certificate as {certificate} and its authority")
-        click.echo("  as ca.pem in the same folder, then set [ae.tls] enabled = true")
+        echo(f"created {request}: have it signed, save the certificate as {certificate} and its authority")
+        echo("  as ca.pem in the same folder, then set [ae.tls] enabled = true")
     write_new(config_path, config, force=force)
-    click.echo(f"wrote {config_path}")
+    echo(f"wrote {config_path}")
     if user is not None:
         _write_user(user, answers.folder)
     if units:
         for done in install_units(options["unit_folder"] or SYSTEMD, config_path, answers.folder, answers.port):
-            click.echo(done)
+            echo(done)
     _print_settings(answers, config, config_path)
 
 
@@ -208,7 +209,7 @@ def _write_user(user: User, folder: Path) -> None:
         write_user(users_path(Web(), folder), user)
     except OSError as error:
         raise PlatformError(f"{folder}: {error.strerror}; run as root, or create the folder first") from error
-    click.echo(f"created dashboard user {user.name}; the dashboard will be at http://127.0.0.1:8080")
+    echo(f"created dashboard user {user.name}; the dashboard will be at http://127.0.0.1:8080")
 
 
 def _address(towards: str) -> str:
@@ -232,13 +233,13 @@ def _print_settings(answers: Answers, config: str, config_path: Path) -> None:
     kinds = sorted(parse(config).kinds("pacs") & SOP_CLASSES.keys())
     classes = ", ".join(UID(SOP_CLASSES[kind]).name for kind in kinds)
     transport = " over TLS" if answers.tls else ""
-    click.echo(f"\nEnter on the PACS ({answers.pacs_title} at {answers.pacs_host}:{answers.pacs_port}):")
-    click.echo(f"  DICOM node: AE title {answers.title}, host {host}, port {answers.port}{transport}")
-    click.echo(f"  allow it to store: {classes}, CT and MR Image Storage")
-    click.echo("  allow it to use: Verification" + (", Storage Commitment Push Model" if answers.commitment else ""))
+    echo(f"\nEnter on the PACS ({answers.pacs_title} at {answers.pacs_host}:{answers.pacs_port}):")
+    echo(f"  DICOM node: AE title {answers.title}, host {host}, port {answers.port}{transport}")
+    echo(f"  allow it to store: {classes}, CT and MR Image Storage")
+    echo("  allow it to use: Verification" + (", Storage Commitment Push Model" if answers.commitment else ""))
     if answers.commitment:
-        click.echo(f"  send Storage Commitment reports to {answers.title} at {host}:{answers.port}")
-    click.echo("\nEnter on the scanner, or as a forwarding rule of the PACS:")
-    click.echo(f"  store destination: AE title {answers.title}, host {host}, port {answers.port}{transport}")
-    click.echo("\nThen:")
-    click.echo(f"  ainode doctor --config {config_path}")
+        echo(f"  send Storage Commitment reports to {answers.title} at {host}:{answers.port}")
+    echo("\nEnter on the scanner, or as a forwarding rule of the PACS:")
+    echo(f"  store destination: AE title {answers.title}, host {host}, port {answers.port}{transport}")
+    echo("\nThen:")
+    echo(f"  ainode doctor --config {config_path}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, load
+from node.cli.options import config_option, echo, load
 
 
 @click.command()
@@ -17,7 +17,7 @@ def retry(config_path: Path, job_id: str) -> None:
     from node.service import open_jobs
 
     open_jobs(load(config_path)).retry(job_id)
-    click.echo(f"job {job_id} is scheduled again")
+    echo(f"job {job_id} is scheduled again")
 
 
 @click.command()
@@ -31,7 +31,7 @@ def cancel(config_path: Path, job_id: str) -> None:
     from node.service import open_jobs
 
     open_jobs(load(config_path)).cancel(job_id)
-    click.echo(f"job {job_id} is cancelled")
+    echo(f"job {job_id} is cancelled")
 
 
 @click.command()
@@ -54,7 +54,7 @@ def retract(config_path: Path, job_id: str, reason: str) -> None:
     config = load(config_path)
     engine, spool = open_storage(config)
     withdraw(open_jobs(config), engine, spool, job_id, reason)
-    click.echo(f"job {job_id} is retracted; `ainode status` shows when its rejection note was delivered")
+    echo(f"job {job_id} is retracted; `ainode status` shows when its rejection note was delivered")
 
 
 VERBS = (retry, cancel, retract)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, json_option, load, print_json
+from node.cli.options import config_option, echo, json_option, load, print_json
 from node.errors import WeightsError
 
 
@@ -36,11 +36,9 @@ def add(*, config_path: Path, as_json: bool, sha256: str | None, name: str | Non
     if as_json:
         print_json(asdict(model))
         return
-    click.echo(f"{model.path}\n\nAdd this to config.toml, name the pipeline in a rule, then run `ainode check`:\n")
-    click.echo(
-        f"[pipelines.{model.name}]\nfactory = {json.dumps(model.factory)}\nweights = {json.dumps(str(model.path))}"
-    )
-    click.echo(f"\n[pipelines.{model.name}.options]\nsha256 = {json.dumps(model.sha256)}")
+    echo(f"{model.path}\n\nAdd this to config.toml, name the pipeline in a rule, then run `ainode check`:\n")
+    echo(f"[pipelines.{model.name}]\nfactory = {json.dumps(model.factory)}\nweights = {json.dumps(str(model.path))}")
+    echo(f"\n[pipelines.{model.name}.options]\nsha256 = {json.dumps(model.sha256)}")
 
 
 @models.command("list")
@@ -56,7 +54,7 @@ def list_models(*, config_path: Path, as_json: bool) -> None:
         return
     for entry in entries:
         use = "configured" if entry.configured else "installed" if entry.factory else "unused"
-        click.echo(f"{entry.name:24} {use:11} {entry.factory or '-':32} {entry.weights or 'packaged weights'}")
+        echo(f"{entry.name:24} {use:11} {entry.factory or '-':32} {entry.weights or 'packaged weights'}")
 
 
 @models.command()
@@ -73,9 +71,7 @@ def verify(*, config_path: Path, as_json: bool) -> None:
     if as_json:
         print_json(entries)
     for entry in entries if not as_json else ():
-        click.echo(
-            f"{'FAIL' if entry['fault'] else 'ok  '} {entry['name']}: {entry['path']} {entry['fault'] or 'matches'}"
-        )
+        echo(f"{'FAIL' if entry['fault'] else 'ok  '} {entry['name']}: {entry['path']} {entry['fault'] or 'matches'}")
     if any(entry["fault"] for entry in entries):
         raise WeightsError(
             "a model differs from its pinned SHA-256; restore it, or update sha256 if you changed it on purpose"
@@ -91,4 +87,4 @@ def card(config_path: Path, pipeline: str) -> None:
     from node.inference.model_store import card as read
 
     tables = load(config_path).pipelines if config_path.exists() else {}
-    click.echo(read(pipeline, tables.get(pipeline, PipelineTable())))
+    echo(read(pipeline, tables.get(pipeline, PipelineTable())))

@@ -1,4 +1,4 @@
-"""Options that many verbs share, and JSON output."""
+"""Options that many verbs share, and what they print."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from node.peer_text import escaped
+
 if TYPE_CHECKING:
     from node.config import Config
+
+_LONGEST_LINE = 1 << 20
+"""Characters; the longest lines are JSON."""
 
 
 def _config(_ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> Path:
@@ -36,6 +41,12 @@ def load(path: Path) -> Config:
     return read(path)
 
 
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print lines to standard output or error; what could steer the terminal is escaped."""
+    click.echo("\n".join(escaped(line, _LONGEST_LINE) for line in text.expandtabs().split("\n")), err=err, nl=nl)
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON; types that JSON lacks become text."""
-    click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    text = json.dumps(value, indent=2, default=str, ensure_ascii=False)
+    echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))

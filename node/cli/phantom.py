@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, json_option, load, print_json
+from node.cli.options import config_option, echo, json_option, load, print_json
 
 PLANES = ("axial", "coronal", "sagittal", "oblique")
 
@@ -39,8 +39,8 @@ def phantom(*, config_path: Path, as_json: bool, planes: tuple[str, ...], send: 
         print_json([asdict(item) for item in phantoms])
         return
     for item in phantoms:
-        click.echo(f"{item.plane}: {len(item.images)} images, {len(item.results)} results below {folder / item.plane}")
-    click.echo("Balls: one left, two right, three front, four back, five head, six feet; each side has its letter.")
+        echo(f"{item.plane}: {len(item.images)} images, {len(item.results)} results below {folder / item.plane}")
+    echo("Balls: one left, two right, three front, four back, five head, six feet; each side has its letter.")
 
 
 VERBS = (phantom,)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, json_option, load, print_json
+from node.cli.options import config_option, echo, json_option, load, print_json
 from node.errors import DeliveryError
 
 
@@ -37,14 +37,14 @@ def reconcile(*, config_path: Path, as_json: bool, days: int, send_again: bool, 
     if as_json:
         print_json(asdict(reconciliation))
     else:
-        click.echo(describe(reconciliation))
+        echo(describe(reconciliation))
     if reconciliation.lost and send_again:
         jobs = Jobs(engine)
         for job_id, lost in groupby(
             sorted(reconciliation.lost, key=lambda item: item.job_id), lambda item: item.job_id
         ):
             jobs.send_again(job_id, destination, [item.sop_instance_uid for item in lost])
-        click.echo(f"{len(reconciliation.lost)} objects will be sent to {destination} again", err=as_json)
+        echo(f"{len(reconciliation.lost)} objects will be sent to {destination} again", err=as_json)
     if reconciliation.never_received or (reconciliation.lost and not send_again):
         raise DeliveryError(
             f"{destination}: {len(reconciliation.never_received)} series never received, "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.options import config_option, json_option, load, print_json
+from node.cli.options import config_option, echo, json_option, load, print_json
 
 if TYPE_CHECKING:
     from node.config import Config
@@ -83,16 +83,16 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
     priorities = {number: word for word, number in PRIORITIES.items()}
     for answer in answers:
         header = studies[answer["study_instance_uid"]][answer["series_instance_uid"]].header
-        click.echo(f"series {answer['series_instance_uid']}, {answer['images']} images")
-        click.echo(f"  {header.get('Modality', '')} {header.get('SeriesDescription', '')!r}")
-        click.echo(f"  {answer['outcome']}: {answer['reason']}")
+        echo(f"series {answer['series_instance_uid']}, {answer['images']} images")
+        echo(f"  {header.get('Modality', '')} {header.get('SeriesDescription', '')!r}")
+        echo(f"  {answer['outcome']}: {answer['reason']}")
         for route in answer["routes"]:
             what = "images" if route["pipeline"] == FORWARD else f"{route['pipeline']}, results"
-            click.echo(f"  -> {what} to {_names(route['destinations'])} ({priorities[route['priority']]} priority)")
+            echo(f"  -> {what} to {_names(route['destinations'])} ({priorities[route['priority']]} priority)")
         for line in describe_trace(answer["trace"]):
-            click.echo(line)
+            echo(line)
     if skipped:
-        click.echo(f"{skipped} files are not DICOM")
+        echo(f"{skipped} files are not DICOM")
 
 
 @rules.command()
@@ -113,9 +113,9 @@ def replay(*, config_path: Path, as_json: bool, since: float, new_config: Path) 
         return
     for change in replayed.changes:
         _echo_change(change)
-    click.echo(f"{replayed.series} series checked, {len(replayed.changes)} would be routed differently")
+    echo(f"{replayed.series} series checked, {len(replayed.changes)} would be routed differently")
     if replayed.unreadable:
-        click.echo(f"{len(replayed.unreadable)} series no longer have a readable file")
+        echo(f"{len(replayed.unreadable)} series no longer have a readable file")
 
 
 @click.command()
@@ -143,9 +143,9 @@ def reroute(*, config_path: Path, since: float, rule: str | None, apply: bool) -
         _echo_change(change)
     if apply:
         engine, _ = open_storage(config)
-        click.echo(f"{reopen(engine, changes, now())} series are decided on again; `ainode explain` shows how")
+        echo(f"{reopen(engine, changes, now())} series are decided on again; `ainode explain` shows how")
     else:
-        click.echo(f"{len(changes)} series would be routed; nothing was changed, --apply routes them")
+        echo(f"{len(changes)} series would be routed; nothing was changed, --apply routes them")
 
 
 def _replayed(config: Config, rules: Config, since: float) -> Replay:
@@ -172,12 +172,12 @@ def _replayed(config: Config, rules: Config, since: float) -> Replay:
 def _echo_change(change: Change) -> None:
     from node.operate.explain import describe_trace
 
-    click.echo(f"study {change.study_instance_uid}")
-    click.echo(f"  series {change.series_instance_uid}: {change.modality}, {change.images} images")
-    click.echo(f"  was      {_routes(change.before)}: {change.before_reason}")
-    click.echo(f"  would be {_routes(change.after)}: {change.after_reason}")
+    echo(f"study {change.study_instance_uid}")
+    echo(f"  series {change.series_instance_uid}: {change.modality}, {change.images} images")
+    echo(f"  was      {_routes(change.before)}: {change.before_reason}")
+    echo(f"  would be {_routes(change.after)}: {change.after_reason}")
     for line in describe_trace(change.trace):
-        click.echo(line)
+        echo(line)
 
 
 def _routes(routes: Mapping[str, Sequence[str]]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, json_option, load, print_json
+from node.cli.options import config_option, echo, json_option, load, print_json
 
 
 @click.command()
@@ -28,9 +28,9 @@ def status(*, config_path: Path, as_json: bool, studies: int) -> None:
         return
     conflicts = ("conflicts", "identity_changed", "outdated_results", "half_corrected", "held")
     for key in ("images", *conflicts, "quarantined", "free_gib"):
-        click.echo(f"{'free GiB' if key == 'free_gib' else key.replace('_', ' '):16} {summary[key]}")
+        echo(f"{'free GiB' if key == 'free_gib' else key.replace('_', ' '):16} {summary[key]}")
     for key in ("series", "jobs", "outcomes", "deliveries", "commitments", "procedure_steps", "processes"):
-        click.echo(
+        echo(
             f"{key.replace('_', ' '):16} " + (", ".join(f"{n} {what}" for what, n in summary[key].items()) or "none")
         )
     for destination in summary["down"]:
@@ -39,16 +39,16 @@ def status(*, config_path: Path, as_json: bool, studies: int) -> None:
             if destination["paused"]
             else ("DOWN", f"next probe {clock(destination['probe_at'])}")
         )
-        click.echo(f"{how} since {clock(destination['opened_at'])}: {destination['destination']}, {until}")
-        click.echo(f"  {destination['error']}")
+        echo(f"{how} since {clock(destination['opened_at'])}: {destination['destination']}, {until}")
+        echo(f"  {destination['error']}")
     for destination in summary["overdue"]:
-        click.echo(f"OVERDUE: job {destination['job_id']} to {destination['destination']}: {destination['error']}")
+        echo(f"OVERDUE: job {destination['job_id']} to {destination['destination']}: {destination['error']}")
     for study in summary["studies"]:
-        click.echo(f"\n{clock(study['last_at'])}  {study['study_instance_uid']}")
-        click.echo(f"  {study['series']} series, {study['images']} images")
+        echo(f"\n{clock(study['last_at'])}  {study['study_instance_uid']}")
+        echo(f"  {study['series']} series, {study['images']} images")
         for job in study["jobs"]:
             at = job["stage"] if job["state"] in ACTIVE else job["outcome"] or ""
-            click.echo(f"  {job['pipeline']}: {job['state']} {at}  (job {job['id']})")
+            echo(f"  {job['pipeline']}: {job['state']} {at}  (job {job['id']})")
 
 
 VERBS = (status,)

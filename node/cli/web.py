@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.options import config_option, load
+from node.cli.options import config_option, echo, load
 
 if TYPE_CHECKING:
     from node.web.users import Role
@@ -33,9 +33,9 @@ def password(*, config_path: Path, role: Role, only_print: bool, password: str, 
 
     user = make_user(name, role, password)
     if only_print:
-        click.echo(f"{user.name}:{user.role}:{user.password}")
+        echo(f"{user.name}:{user.role}:{user.password}")
         return
     config = load(config_path)
     path = users_path(config.web, config.storage.folder)
     write_user(path, user)
-    click.echo(f"wrote user {name} with role {role} to {path}")
+    echo(f"wrote user {name} with role {role} to {path}")

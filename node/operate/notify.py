@@ -25,6 +25,7 @@ from node.ledger.engine import begin_immediate
 from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.operate.alerts import current_alerts
+from node.peer_text import escaped
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ class Notifier:
     def step(self, at: float) -> None:
         """Notify every channel of alerts that began or ended since its last notification."""
         with self._engine.connect() as connection:
-            alerts = {**current_alerts(self._config, connection, self._spool, at), **self._account()}
+            current = {**current_alerts(self._config, connection, self._spool, at), **self._account()}
+        alerts = {name: escaped(text) for name, text in current.items()}
         for name, send in self._channels.items():
             with self._engine.connect() as connection:
                 known = raised_alerts(connection, name)

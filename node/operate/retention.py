@@ -16,7 +16,7 @@ from node.ledger.engine import begin_immediate, now
 from node.ledger.procedure_steps import purge_steps
 from node.ledger.refusals import purge_refusals
 from node.ledger.retention import purge_study, studies_without_event_since
-from node.log import about, delete_study_log
+from node.log import about, delete_study_log, logged_studies
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,9 @@ class Retention:
             purge_steps(connection, before)
             purge_transactions(connection, before)
             purge_refusals(connection, before)
+        for study in logged_studies(self._spool.logs):  # a line that came while its study was purged
+            if not self._spool.holds_study(study):
+                delete_study_log(self._spool.logs, study)
         return purged
 
     def _purge(self, study: str, at: float) -> bool:

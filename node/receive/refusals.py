@@ -32,6 +32,8 @@ _RETRY_SECONDS = 1.0
 """Pause after a failed write."""
 _LOG_SECONDS = 60.0
 """Refusals of one association within this time become one log line."""
+_LOG_ENTRIES = 100
+"""Series of which refusals may wait to be logged; those of further ones are logged without a series."""
 _REJECTIONS = 100
 """Callers whose rejections may wait; a hostile peer can use any number of AE titles."""
 
@@ -101,11 +103,11 @@ class Refusals:
 
     def _add(self, refused: Refused) -> int:
         """Queue a refusal and return its number. Called with the lock held."""
-        entry = self._log_entries.setdefault(
-            (refused.association_id, refused.series_instance_uid, refused.status),
-            _LogEntry(refused, 0, time.monotonic()),
-        )
-        entry.images += 1
+        entry = (refused.association_id, refused.series_instance_uid, refused.status)
+        if entry not in self._log_entries and len(self._log_entries) >= _LOG_ENTRIES:
+            entry = (refused.association_id, "", refused.status)
+        first = refused if entry[1] else replace(refused, study_instance_uid="", series_instance_uid="")
+        self._log_entries.setdefault(entry, _LogEntry(first, 0, time.monotonic())).images += 1
         named = self._named[refused.association_id] = self._named.get(refused.association_id, 0) + 1
         if named > MOST_NAMED or len(self._waiting) >= MOST_NAMED:
             refused = refused.unnamed()

@@ -119,6 +119,10 @@ class Spool:
         """Folder for the handover between the stages of a job (not created)."""
         return self.folder / "work" / _job(job_id)
 
+    def holds_study(self, study: str) -> bool:
+        """Return whether a file of this study is stored."""
+        return is_uid(study) and any((self.folder / root / study).is_dir() for root in ("incoming", "conflicts"))
+
     @property
     def logs(self) -> Path:
         """Folder of the log of each study; see ``node.log``."""

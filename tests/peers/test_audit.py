@@ -59,7 +59,7 @@ def test_a_message_names_source_destination_study_and_patient():
     }
     assert things["Study Instance UID"].get("ParticipantObjectID") == "1.2.3"
     assert things["Study Instance UID"].find("ParticipantObjectDescription/SOPClass").get("NumberOfInstances") == "7"
-    assert things["Patient Number"].get("ParticipantObjectID") == "P?1<&"
+    assert things["Patient Number"].get("ParticipantObjectID") == "P\\x001<&"
 
 
 def test_a_changed_a_missing_and_an_inserted_line_are_found(tmp_path):

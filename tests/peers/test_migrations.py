@@ -82,9 +82,10 @@ def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def value_of(column: sa.Column[Any], number: int) -> Any:
-    if isinstance(column.type, sa.JSON):
+    kind = getattr(column.type, "impl_instance", column.type)
+    if isinstance(kind, sa.JSON):
         return {"name": [number, "é"]}
-    return {str: f"{column.name} {number} é", int: number, float: number + 0.25, bool: True}[column.type.python_type]
+    return {str: f"{column.name} {number} é", int: number, float: number + 0.25, bool: True}[kind.python_type]
 
 
 def fill(engine: sa.Engine) -> dict[str, list[dict[str, Any]]]:

@@ -19,7 +19,7 @@ STUDY = "1.2.840.99"
 @pytest.fixture
 def keeper(tmp_path: Path) -> Iterator[logging.Logger]:
     """A logger whose lines about studies are kept in ``logs`` below the test's folder."""
-    logger, handler = logging.getLogger("of_a_test"), StudyLog(tmp_path / "logs")
+    logger, handler = logging.getLogger("of_a_test"), StudyLog(tmp_path / "logs", lambda _: True)
     logger.addHandler(handler)
     logger.propagate = False
     yield logger
@@ -70,7 +70,7 @@ def test_the_lines_of_a_study_have_an_end_and_the_newest_stay(keeper: logging.Lo
 def test_processes_that_log_at_the_same_time_mix_no_lines(tmp_path: Path) -> None:
     code = (
         "import logging, sys\nfrom pathlib import Path\nfrom node.log import StudyLog, about\n"
-        f"logging.getLogger().addHandler(StudyLog(Path({str(tmp_path / 'logs')!r})))\n"
+        f"logging.getLogger().addHandler(StudyLog(Path({str(tmp_path / 'logs')!r}), lambda _: True))\n"
         f"with about({STUDY!r}):\n"
         "    for n in range(50):\n        logging.warning('%s %d %s', sys.argv[1], n, 'x' * 200)"
     )
@@ -127,3 +127,77 @@ def test_what_a_library_says_of_a_destination_that_is_down_is_not_said_twice() -
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "a handler broke" in done.stderr
     assert "unable to connect" not in done.stderr
+
+
+HOSTILE = "x\n2026-01-01 00:00:00,000 CRITICAL node: disk is gone\x1b[2J\u2028\u202e\ud800" + "y" * 60_000
+
+
+def formatted(form: logging.Formatter, text: str, error: BaseException | None = None) -> str:
+    exc_info = (type(error), error, error.__traceback__) if error is not None else None
+    return form.format(logging.LogRecord("node", logging.WARNING, "", 1, "from %s", (text,), exc_info))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", [Text(), Json()], ids=["text", "json"])
+def test_a_peer_can_forge_no_line_steer_no_terminal_and_write_no_page(form: logging.Formatter) -> None:
+    with about("1.2\n3"):
+        line = formatted(form, HOSTILE)
+    assert len(line.splitlines()) == 1
+    assert line.isprintable()
+    assert len(line) < 5000
+    assert "x\\n2026" in line.replace("\\\\", "\\")
+
+
+def raised(text: str) -> BaseException:
+    try:
+        try:
+            int(text)
+        except ValueError as error:
+            raise RuntimeError(text) from error
+    except RuntimeError as error:
+        return error
+
+
+def test_a_traceback_keeps_its_lines_and_none_of_them_looks_like_a_message() -> None:
+    first, *lines = formatted(Text(), "x", raised(HOSTILE)).split("\n")
+    assert first.endswith("WARNING node: from x")
+    assert len(lines) > 8
+    assert all(line.startswith("    ") and line.isprintable() and len(line) < 2000 for line in lines)
+    assert not any("2026-01-01" in line[:20] for line in lines if not line.startswith("    "))
+    entry = json.loads(formatted(Json(), "x", raised(HOSTILE)))
+    assert all(line.isprintable() and len(line) < 2000 for line in entry["traceback"].split("\n"))
+    assert len(formatted(Text(), "x", raised("line\n" * 10**5))) < 300_000
+
+
+def test_a_message_whose_arguments_do_not_fit_is_escaped_too(capsys: pytest.CaptureFixture[str]) -> None:
+    record = logging.LogRecord("node", logging.WARNING, "", 1, "%d images", (HOSTILE,), None)
+    for form in (Text(), Json()):
+        assert form.format(record).isprintable()
+    assert capsys.readouterr().err == ""
+
+
+def test_warnings_of_libraries_and_uncaught_exceptions_go_through_the_log() -> None:
+    code = (
+        "import threading, warnings; from node.log import log_uncaught, set_up\n"
+        "set_up('INFO', 'text'); log_uncaught()\n"
+        "warnings.warn('of a library\\n2026 forged \\x1b[2J')\n"
+        "def broken(): raise ValueError('of a thread\\n2026 forged \\x1b[2J')\n"
+        "thread = threading.Thread(target=broken); thread.start(); thread.join()\n"
+        "raise ValueError('of the main thread\\n2026 forged \\x1b[2J')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    for words in ("of a library", "of a thread", "of the main thread"):
+        assert words in done.stderr
+    assert "\x1b" not in done.stderr
+    assert not any(line.startswith("2026 forged") for line in done.stderr.splitlines())
+
+
+def test_only_studies_that_exist_have_a_log(tmp_path: Path) -> None:
+    logger, handler = logging.getLogger("of_a_test"), StudyLog(tmp_path / "logs", {STUDY}.__contains__)
+    logger.addHandler(handler)
+    logger.propagate = False
+    for study in (STUDY, "1.2.3", "../../secret", "1.2/3", "1.2\n3", "x" * 300, "\ud800"):
+        with about(study):
+            logger.warning("an image of %s was refused", study)
+    logger.removeHandler(handler)
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == [f"{STUDY}.jsonl"]

@@ -60,7 +60,7 @@ def schedule(node: Node, study: str) -> str:
 
 def test_a_study_goes_with_files_folders_and_rows_when_its_time_is_over(node: Node, study: str):
     assert retention(node).step(now()) == []
-    keeper = StudyLog(node.spool.logs)
+    keeper = StudyLog(node.spool.logs, node.spool.holds_study)
     logging.getLogger().addHandler(keeper)
     try:
         with about(study):
@@ -73,6 +73,15 @@ def test_a_study_goes_with_files_folders_and_rows_when_its_time_is_over(node: No
     for table in metadata.sorted_tables:
         if "study_instance_uid" in table.c:
             assert node.rows(table) == [], table.name
+
+
+def test_logs_without_a_study_go(node: Node, study: str):
+    node.spool.logs.mkdir()
+    for name in (study, "1.2.3"):
+        for end in ("jsonl", "jsonl.1"):
+            (node.spool.logs / f"{name}.{end}").write_text("{}\n")
+    retention(node).step(now())
+    assert {path.name for path in node.spool.logs.iterdir()} == {f"{study}.jsonl", f"{study}.jsonl.1"}
 
 
 def test_no_study_goes_because_the_clock_was_set_forward(node: Node, study: str, monkeypatch: pytest.MonkeyPatch):

@@ -109,7 +109,7 @@ def test_what_is_not_there_is_not_found_and_says_so(standing: Dashboard):
 
 def test_the_page_of_a_study_shows_its_lines_of_the_log(standing: Dashboard):
     logger = logging.getLogger("test_web_pages")
-    keeper = StudyLog(standing.spool.logs)
+    keeper = StudyLog(standing.spool.logs, standing.spool.holds_study)
     logger.addHandler(keeper)
     try:
         with about(standing.uid):

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
+
+from node.peer_text import escaped, escaped_values
 
 metadata = sa.MetaData()
 
 
+class EscapedText(sa.types.TypeDecorator[str]):
+    """Text that a peer, file or model may have had a part in: escaped and bounded before it is stored."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
+        return value if value is None else escaped(value)
+
+
+class EscapedJson(sa.types.TypeDecorator[Any]):
+    """A JSON value whose texts are escaped and bounded before it is stored."""
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ARG002
+        return escaped_values(value)
+
+
 def text(name: str, *, null: bool = False, key: bool = False) -> sa.Column[str]:
     """A column of text."""
-    return sa.Column(name, sa.Text, nullable=null, primary_key=key)
+    return sa.Column(name, EscapedText, nullable=null, primary_key=key)
+
+
+def json(name: str, *, null: bool = False) -> sa.Column[Any]:
+    """A column of JSON."""
+    return sa.Column(name, EscapedJson, nullable=null)
 
 
 def number(name: str, *, null: bool = False) -> sa.Column[float]:

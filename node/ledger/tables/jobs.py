@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from node.ledger.tables.columns import metadata, number, text, time
+from node.ledger.tables.columns import json, metadata, number, text, time
 
 decision = sa.Table(  # one per generation of a series: what was decided and the trace that explains it
     "decision",
@@ -14,7 +14,7 @@ decision = sa.Table(  # one per generation of a series: what was decided and the
     sa.Column("generation", sa.Integer, primary_key=True),
     text("outcome"),  # DecisionOutcome
     text("reason"),
-    sa.Column("trace", sa.JSON, nullable=False),
+    json("trace"),
     time("decided_at"),
     text("cause", null=True),  # DecisionCause; null: the rules decided
     text("incomplete", null=True),  # what of this generation is known to be missing, in words for a radiologist
@@ -29,8 +29,8 @@ candidate = sa.Table(  # a series that a rule of studies weighs against others, 
     text("rule", key=True),
     text("companion", key=True),  # its name; "": the series matches the rule itself
     sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("marks", sa.JSON, nullable=False),  # [number, words] by each preference of the rule; smaller is better
-    sa.Column("region", sa.JSON, nullable=True),  # as node.routing.region; null: not known
+    json("marks"),  # [number, words] by each preference of the rule; smaller is better
+    json("region", null=True),  # as node.routing.region; null: not known
     sa.Column("urgent", sa.Boolean, nullable=False),
     time("complete_at"),
     time("decided_at", null=True),  # null: the rule still waits; always null for companions
@@ -47,8 +47,8 @@ job = sa.Table(  # one per pipeline and generation of a series
     sa.Column("generation", sa.Integer, nullable=False),
     text("pipeline"),
     text("rule"),
-    sa.Column("companions", sa.JSON, nullable=True),  # Series Instance UID by name; null: none
-    sa.Column("destinations", sa.JSON, nullable=False),
+    json("companions", null=True),  # Series Instance UID by name; null: none
+    json("destinations"),
     sa.Column("priority", sa.Integer, nullable=False),  # 1 high, 2 medium, 3 low
     text("state"),  # JobState
     text("stage"),  # JobStage
@@ -83,11 +83,9 @@ job_fact = sa.Table(  # what an analysis was like; names nobody and outlives its
     number("level_low", null=True),  # 5th percentile of the grey levels, in the unit of the series (CT: HU)
     number("level_mid", null=True),
     number("level_high", null=True),  # 95th percentile
-    sa.Column(
-        "histogram", sa.JSON, nullable=True
-    ),  # CT: shares of grey levels, see node.inference.analysis_statistics; else null
+    json("histogram", null=True),  # CT: shares of grey levels, see node.inference.analysis_statistics; else null
     sa.Column("findings", sa.Integer, nullable=False),
-    sa.Column("scores", sa.JSON, nullable=False),  # probability of each finding, 0 to 1
+    json("scores"),  # probability of each finding, 0 to 1
     text("device"),
     number("run_seconds"),
     number("host_mib", null=True),  # peak memory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from node.ledger.tables.columns import metadata, number, text, time
+from node.ledger.tables.columns import json, metadata, number, text, time
 
 event = sa.Table(  # the timeline that `explain` and the dashboard show
     "event",
@@ -20,7 +20,7 @@ event = sa.Table(  # the timeline that `explain` and the dashboard show
     number("seconds", null=True),  # that the attempt took
     text("destination", null=True),
     text("error_code", null=True),  # of node.errors
-    sa.Column("parameters", sa.JSON, nullable=False),  # what else its sentence needs
+    json("parameters"),  # what else its sentence needs
     sa.Index("event_study", "study_instance_uid", "at"),
 )
 
@@ -49,7 +49,7 @@ notice = sa.Table(  # for the audit trail, which takes the rows away
     text("what"),
     text("who"),
     text("address"),
-    text("detail"),
+    sa.Column("detail", sa.Text, nullable=False),  # also a query as JSON; the audit message escapes what it shows
 )
 
 executor = sa.Table(  # heartbeat of every process that executes stages

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from node.ledger.tables.columns import metadata, text, time
+from node.ledger.tables.columns import json, metadata, text, time
 
 association = sa.Table(
     "association",
@@ -120,7 +120,7 @@ series = sa.Table(
     text("completed_by", null=True),  # the signal, in words
     time("completed_at", null=True),
     time("refused_at", null=True),  # when the node last learned that an image of it was not taken
-    sa.Column("doubts", sa.JSON, nullable=True),  # why it is not complete yet: {"about", "until"}; null: no doubt
+    json("doubts", null=True),  # why it is not complete yet: {"about", "until"}; null: no doubt
     sa.Index("series_state", "state", "last_at"),
 )
 
@@ -136,7 +136,7 @@ refusal = sa.Table(  # an image that was not taken; a row of ``instance`` with i
     sa.Column("status", sa.Integer, nullable=True),  # of the C-STORE response; null: its message was cut off
     text("reason"),
     sa.Column("images", sa.Integer, nullable=False),
-    sa.Column("position", sa.JSON, nullable=True),  # Image Position (Patient), LPS mm; null: not known
+    json("position", null=True),  # Image Position (Patient), LPS mm; null: not known
     time("at"),
     sa.Index("refusal_caller", "calling_ae", "peer_address", "at"),
 )

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Literal
 from xml.etree import ElementTree as ET
 
+from node.peer_text import escaped
+
 Coded = tuple[str, str, str]
 """Code value, coding scheme, meaning."""
 
@@ -36,6 +38,8 @@ _NODE: Coded = ("110182", "DCM", "Node ID")
 
 SUCCESS, MINOR_FAILURE, SERIOUS_FAILURE = 0, 4, 8
 """Event Outcome Indicator (PS3.15 A.5.1)."""
+_LONGEST = 1024
+"""Characters of a text that a peer or an image gives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,5 +170,5 @@ def _code(parent: ET.Element, name: str, code: Coded) -> None:
 
 
 def _line(text: str) -> str:
-    """Without what XML 1.0 cannot hold, and without line ends."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    """Without what XML 1.0 cannot hold, without line ends, and bounded."""
+    return escaped(text, _LONGEST)
