@@ -25,16 +25,31 @@ class Web(Table):
     """Private key of the certificate, PEM."""
     users_file: Path | None = None
     """Users and their hashed passwords (``ainode web password``); empty: ``web-users`` in the storage folder."""
+    hosts: tuple[str, ...] = ()
+    """Names under which browsers reach the dashboard, besides IP addresses, localhost and the name of the machine."""
     session_hours: Annotated[float, Field(gt=0)] = 8.0
-    """Lifetime of a session."""
+    """A session ends after this time."""
+    session_idle_minutes: Annotated[float, Field(gt=0)] = 60.0
+    """A session ends when it was not used for this time; pages that renew themselves do not count."""
     proxy_header: str = ""
     """Header in which a reverse proxy passes the authenticated user; empty: no proxy is trusted."""
-    proxy_address: str = "127.0.0.1"
-    """The only address from which that header is accepted."""
+    proxy_secret_file: Path | None = None
+    """File with the secret that the proxy sends in ``X-Ainode-Proxy-Secret``; required with ``proxy_header``."""
     show_patient: bool = False
     """Show patient name, ID and accession number, read from the files for each page; never stored or logged."""
 
-    @field_validator("certificate", "key", "users_file", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _address_is_no_proof(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "proxy_address" in values:
+            raise ValueError(
+                "proxy_address is no longer used, because an address proves nothing: remove it, write a secret to a "
+                "file (`openssl rand -hex 32`), name it in proxy_secret_file, and let the proxy send the secret in the "
+                "header X-Ainode-Proxy-Secret"
+            )
+        return values
+
+    @field_validator("certificate", "key", "users_file", "proxy_secret_file", mode="before")
     @classmethod
     def _path(cls, value: Any) -> Any:
         return (Path(value) if value else None) if isinstance(value, str) else value
@@ -43,4 +58,6 @@ class Web(Table):
     def _both_or_none(self) -> Web:
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key belong together; give both or none")
+        if self.proxy_header and self.proxy_secret_file is None:
+            raise ValueError("proxy_header needs proxy_secret_file: the header counts only with that secret")
         return self

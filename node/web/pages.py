@@ -22,7 +22,8 @@ from node.operate.account.description import attention
 from node.operate.account.rows import read
 from node.operate.status import by_role
 from node.web.app_context import AppContext
-from node.web.auth import Authenticator, UserRequest, checked_form, token_of
+from node.web.auth import Authenticator, UserRequest, address_of, checked_form
+from node.web.sessions import csrf_of
 from node.web.study_list import STAGES, latest
 
 SHOWN = 100
@@ -112,26 +113,35 @@ def _account(context: AppContext, day: date | None = None) -> report.Account:
 def login_routes(context: AppContext, authenticator: Authenticator) -> Iterable[Route]:
     """Return the routes of login and logout."""
 
-    def show(request: Request, problem: str = "", status: int = 200) -> Response:
-        return HTMLResponse(context.render("login.html", None, csrf=token_of(request), problem=problem), status)
+    def show(request: Request, problem: str = "", status: int = 200) -> HTMLResponse:
+        csrf = csrf_of(request.state.token)
+        return HTMLResponse(context.render("login.html", None, csrf=csrf, problem=problem), status)
 
     def note(request: Request, what: NoticeKind, name: str) -> None:
-        address = request.client.host if request.client else ""
-        give_notice(context.engine, what, who=name[:64], address=address)
+        give_notice(context.engine, what, who=name[:64], address=address_of(request))
 
     async def login(request: Request) -> Response:
         if request.method == "GET":
             return show(request)
         form = await checked_form(request)
         name = form.get("name", "")
-        problem = await run_in_threadpool(authenticator.log_in, request, name, form.get("password", ""))
-        await run_in_threadpool(note, request, NoticeKind.FAILED_LOGIN if problem else NoticeKind.LOGIN, name)
-        return show(request, problem, 403) if problem else RedirectResponse("/", 303)
+        try:
+            is_right = await authenticator.log_in(request, name, form.get("password", ""))
+        except HTTPException as error:
+            refused = show(request, error.detail, error.status_code)
+            refused.headers.update(error.headers or {})
+            return refused
+        await run_in_threadpool(note, request, NoticeKind.LOGIN if is_right else NoticeKind.FAILED_LOGIN, name)
+        return RedirectResponse("/", 303) if is_right else show(request, "Name or password is wrong.", 403)
 
     async def logout(request: Request) -> Response:
         await checked_form(request)
-        await run_in_threadpool(note, request, NoticeKind.LOGOUT, request.session.get("user", ""))
-        request.session.clear()
+        name = await run_in_threadpool(authenticator.log_out, request)
+        if name:
+            await run_in_threadpool(note, request, NoticeKind.LOGOUT, name)
         return RedirectResponse("/login", 303)
 
-    return (Route("/login", login, methods=["GET", "POST"]), Route("/logout", logout, methods=["POST"]))
+    return (
+        Route("/login", authenticator.with_token(login), methods=["GET", "POST"]),
+        Route("/logout", authenticator.with_token(logout), methods=["POST"]),
+    )

@@ -15,6 +15,9 @@ from node.operate.metrics import exposition
 from node.operate.status import by_role
 from node.web.app_context import AppContext
 
+PROBES = ("/metrics", "/healthz", "/readyz")
+"""Paths that need no login and answer under any name."""
+
 
 def routes(context: AppContext) -> Iterable[Route]:
     """``/metrics``; ``/healthz``: this process answers; ``/readyz``: 200 when the node can work, else 503."""

@@ -14,7 +14,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
@@ -30,9 +29,9 @@ from node.web import actions, destinations_page, pages, pipelines_page, probes
 from node.web import formatting as words
 from node.web import study_page as studies
 from node.web.app_context import AppContext
-from node.web.auth import Authenticator, Guarded, UserRequest
+from node.web.auth import Authenticator, UserRequest
+from node.web.guarded import Guarded
 from node.web.tls_reload import LOOK_SECONDS, ReloadingTls
-from node.web.users import secret_key
 from node.wording import NOTICE
 
 logger = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ..
 def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Starlette:
     """Make the application; every page except login and probes needs authentication."""
     tls = config.web.certificate is not None
-    authenticator = Authenticator(config.web, config.storage.folder)
+    authenticator = Authenticator(config.web, config.storage.folder, engine)
     context = AppContext(config=config, engine=engine, spool=spool, jobs=jobs, templates=_templates(config))
 
     def route(path: str, page: Callable[[AppContext, UserRequest], Response], method: str) -> Route:
@@ -71,26 +70,18 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Sta
         text = error.detail if isinstance(error, HTTPException) else str(error)
         return HTMLResponse(context.render("error.html", None, text=text, path=request.url.path), status)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *(route(*entry) for entry in _PAGES),
             *probes.routes(context),
             *pages.login_routes(context, authenticator),
             Mount("/static", StaticFiles(packages=[("node.web", "static")])),
         ],
-        middleware=[
-            Middleware(Guarded, tls=tls),
-            Middleware(
-                SessionMiddleware,
-                secret_key=secret_key(config.storage.folder),
-                session_cookie="ainode",
-                max_age=int(config.web.session_hours * 3600),
-                same_site="strict",
-                https_only=tls or bool(config.web.proxy_header),
-            ),
-        ],
+        middleware=[Middleware(Guarded, tls=tls, hosts=config.web.hosts)],
         exception_handlers={NodeError: gone_wrong, HTTPException: gone_wrong},
     )
+    app.router.redirect_slashes = False  # it would redirect to whatever Host says
+    return app
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import hmac
 import os
 import re
 import secrets
-import threading
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,6 @@ _N, _R, _P = 2**15, 8, 1
 """Cost: 32 MiB and about 0.1 s for each guess (OWASP Password Storage Cheat Sheet)."""
 MIN_LENGTH = 10
 """Characters of a password."""
-_AT_ONCE = threading.Semaphore(2)
-"""Hashes computed at the same time: nobody may fill the memory by logging in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,20 +99,8 @@ def write_user(path: Path, user: User) -> None:
     part.replace(path)
 
 
-def secret_key(folder: Path) -> str:
-    """The key that signs sessions: made once, kept in the storage folder, readable by its owner only."""
-    path = folder / "web-key"
-    try:
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-    except FileExistsError:
-        pass
-    return path.read_text(encoding="ascii")
-
-
 def _derive(password: str, salt: bytes) -> bytes:
-    with _AT_ONCE:
-        return hashlib.scrypt(password.encode(), salt=salt, n=_N, r=_R, p=_P, maxmem=2**27, dklen=32)
+    return hashlib.scrypt(password.encode(), salt=salt, n=_N, r=_R, p=_P, maxmem=2**27, dklen=32)
 
 
 def _text(raw: bytes) -> str:

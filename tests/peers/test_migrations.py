@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ import signal
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{revision}"
+down_revision = "{newest}"
 
 
 def upgrade() -> None:
@@ -44,6 +44,7 @@ def upgrade() -> None:
     op.create_table("added", sa.Column("id", sa.Integer(), primary_key=True))
 {failure}
 '''
+TOMORROW = f"{len(migrations.revisions()) + 1:04d}"
 RAISES = '    op.execute("INSERT INTO nowhere VALUES (1)")'
 DIES = "    os.kill(os.getpid(), signal.SIGKILL)"
 
@@ -72,10 +73,12 @@ def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Give the node another revision, which ends in ``failure``."""
     folder = tmp_path / "migrations"
     shutil.copytree(migrations.FOLDER, folder)
+    newest = migrations.revisions()[-1]
     monkeypatch.setattr(migrations, "FOLDER", folder)
 
     def give(failure: str = "") -> Path:
-        (folder / "versions" / "v0002_tomorrow.py").write_text(NEXT.format(failure=failure))
+        text = NEXT.format(failure=failure, newest=newest, revision=TOMORROW)
+        (folder / "versions" / f"v{TOMORROW}_tomorrow.py").write_text(text)
         return folder
 
     return give
@@ -88,10 +91,10 @@ def value_of(column: sa.Column[Any], number: int) -> Any:
     return {str: f"{column.name} {number} é", int: number, float: number + 0.25, bool: True}[kind.python_type]
 
 
-def fill(engine: sa.Engine) -> dict[str, list[dict[str, Any]]]:
-    """Two rows in every table."""
+def fill(engine: sa.Engine, names: Container[str] = metadata.tables) -> dict[str, list[dict[str, Any]]]:
+    """Two rows in every table of these names."""
     with engine.begin() as connection:
-        for table in metadata.sorted_tables:
+        for table in (table for table in metadata.sorted_tables if table.name in names):
             rows = [{column.name: value_of(column, number) for column in table.columns} for number in (1, 2)]
             connection.execute(sa.insert(table), rows)
     return content(engine)
@@ -134,7 +137,7 @@ def test_an_upgrade_keeps_the_rows_of_every_table(url: str, tomorrow: Any) -> No
     engine = open_ledger(url)
     after = content(engine)
     assert after.pop("added") == []
-    assert after.pop("alembic_version") == [{"version_num": "0002"}]
+    assert after.pop("alembic_version") == [{"version_num": TOMORROW}]
     before.pop("alembic_version")
     assert [row.pop("cost") for row in after["job"]] == [1.5, 1.5]
     for row in after["job"]:
@@ -142,6 +145,26 @@ def test_an_upgrade_keeps_the_rows_of_every_table(url: str, tomorrow: Any) -> No
     assert after == before
     assert all(len(rows) == 2 for rows in after.values())
     engine.dispose()
+
+
+def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_path: Path, monkeypatch: Any) -> None:
+    first = tmp_path / "first"
+    shutil.copytree(migrations.FOLDER, first)
+    for path in (first / "versions").glob("v*.py"):
+        if not path.name.startswith("v0001"):
+            path.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "FOLDER", first)
+        engine = open_ledger(url)
+        before = fill(engine, set(sa.inspect(engine).get_table_names()))
+        engine.dispose()
+    assert before.pop("alembic_version") == [{"version_num": "0001"}]
+    engine = open_ledger(url)
+    after = content(engine)
+    engine.dispose()
+    assert after.pop("alembic_version") == [{"version_num": migrations.revisions()[-1]}]
+    assert {name: after.pop(name) for name in before} == before
+    assert after == {"login_attempt": [], "session": []}
 
 
 @pytest.mark.parametrize("failure", [RAISES, DIES])

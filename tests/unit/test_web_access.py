@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
 import pytest
 from dashboards import PASSWORD, Dashboard, Serve, paths_of, token
 
-import node.web.auth
+from node.config import parse
+from node.errors import ConfigError
 from node.ledger.jobs import get_job
+from node.web.proxy import SECRET_HEADER
 from node.web.users import make_user, write_user
 
 
@@ -27,13 +33,6 @@ def test_a_wrong_password_an_unknown_user_and_a_user_of_the_proxy_stay_outside(d
         answer = dashboard.log_in(browser, name, password)
         assert (answer.status_code, "Name or password is wrong." in answer.text) == (403, True)
         assert browser.get("/").headers["location"] == "/login"
-
-
-def test_guessing_is_stopped_also_for_the_right_password(dashboard: Dashboard):
-    browser = dashboard.browser()
-    for _ in range(node.web.auth.TRIES):
-        dashboard.log_in(browser, "otto", "wrong password")
-    assert "Too many failed logins" in dashboard.log_in(browser, "otto", PASSWORD).text
 
 
 def test_a_form_without_the_token_of_the_session_changes_nothing(standing: Dashboard):
@@ -101,12 +100,83 @@ def test_every_answer_forbids_inline_scripts_framing_and_keeping(standing: Dashb
         assert headers["cache-control"] == "no-store"
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1"])
-def test_a_proxy_is_believed_from_its_address_alone(serve: Serve, address: str):
-    with serve(proxy_header="X-Remote-User", proxy_address=address) as dashboard:
-        answers = [dashboard.browser().get("/", headers={"X-Remote-User": name}) for name in ("otto", "new")]
-        if address != "127.0.0.1":
-            assert [answer.status_code for answer in answers] == [303, 303]
-            return
-        assert "otto <small>operate" in answers[0].text
-        assert "new <small>view" in answers[1].text
+SECRET = "0123456789abcdef" * 2
+
+
+def test_a_proxy_is_believed_with_the_shared_secret_alone(serve: Serve, tmp_path: Path):
+    file = tmp_path / "secret"
+    file.write_text(f"{SECRET}\n")
+    with serve(proxy_header="X-Remote-User", proxy_secret_file=file) as dashboard:
+
+        def get(*headers: tuple[str, str]) -> httpx.Response:
+            return dashboard.browser().get("/", headers=list(headers))
+
+        name, secret = ("X-Remote-User", "otto"), (SECRET_HEADER, SECRET)
+        assert "otto <small>operate" in get(name, secret).text
+        assert "new <small>view" in get(("X-Remote-User", "new"), secret).text
+        assert get(secret).status_code == 303
+        for forged in (
+            (name,),
+            (name, (SECRET_HEADER, "")),
+            (name, (SECRET_HEADER, SECRET[:-1])),
+            (name, (SECRET_HEADER, SECRET + "x")),
+            (name, (SECRET_HEADER, "wrong"), secret),
+            (name, ("X-Remote-User", "vera"), secret),
+            (("X-Remote-User", "otto,vera"), secret),
+            (("X-Remote-User", ""), secret),
+        ):
+            answer = get(*forged)
+            assert answer.status_code == 403, forged
+            assert "<small>" not in answer.text
+        file.write_text("fedcba9876543210" * 2)
+        assert get(name, secret).status_code == 403, "a renewed secret counts at once"
+        file.write_text("short")
+        assert "use at least 32" in get(name, secret).text
+
+
+@pytest.mark.parametrize(
+    ("lines", "remedy"),
+    [
+        ('proxy_header = "X-Remote-User"', "proxy_header needs proxy_secret_file"),
+        ('proxy_header = "X-Remote-User"\nproxy_address = "127.0.0.1"', "proxy_address is no longer used"),
+    ],
+)
+def test_a_proxy_that_an_address_identified_is_refused_with_the_remedy(lines: str, remedy: str):
+    with pytest.raises(ConfigError, match=remedy) as raised:
+        parse(f"[web]\n{lines}\n")
+    assert "proxy_secret_file" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8080", 303),
+        ("[::1]:8080", 303),
+        ("10.1.2.3", 303),
+        ("LOCALHOST", 303),
+        ("ai.example.org:443", 303),
+        ("ai.example.org.", 303),
+        ("evil.example", 421),
+        ("ai.example.org.evil.example", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("", 421),
+    ],
+)
+def test_the_dashboard_answers_under_its_own_names_only(serve_named: Dashboard, host: str, status: int):
+    browser = serve_named.browser()
+    assert browser.get("/", headers={"host": host}).status_code == status
+    assert browser.get("/healthz", headers={"host": host}).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def serve_named(serve: Serve) -> Iterator[Dashboard]:
+    with serve(hosts=("ai.example.org",)) as dashboard:
+        yield dashboard
+
+
+def test_no_redirect_follows_the_host_of_a_request(standing: Dashboard):
+    browser = standing.browser()
+    for path in ("/", "/login/", "/static", "/healthz/", "//evil.example", "/study/1.2.3/"):
+        for name in ("host", "x-forwarded-host"):
+            answer = browser.get(path, headers={name: "10.66.6.6"})
+            assert answer.headers.get("location", "/login") == "/login", path

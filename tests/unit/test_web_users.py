@@ -1,4 +1,4 @@
-"""The file of users, and the key of their sessions."""
+"""The file of users."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dashboards import PASSWORD
 
 from node.__main__ import main
 from node.errors import ConfigError
-from node.web.users import make_user, matches, read_users, secret_key
+from node.web.users import make_user, matches, read_users
 
 
 def test_the_verb_makes_a_user_whose_file_only_its_owner_reads(tmp_path: Path):
@@ -39,9 +39,3 @@ def test_a_spoilt_users_file_lets_nobody_in_and_names_the_line(tmp_path: Path):
     path.write_text("# users\n\nanna:root:x\n")
     with pytest.raises(ConfigError, match="line 3"):
         read_users(path)
-
-
-def test_the_key_of_sessions_is_made_once_for_its_owner_alone(tmp_path: Path):
-    assert len(secret_key(tmp_path)) == 64
-    assert secret_key(tmp_path) == secret_key(tmp_path)
-    assert (tmp_path / "web-key").stat().st_mode & 0o777 == 0o600

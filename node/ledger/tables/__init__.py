@@ -6,7 +6,7 @@ The words of states are in ``node.ledger.states``. Nobody outside the ledger see
 from node.ledger.tables.columns import metadata
 from node.ledger.tables.deliveries import circuit, delivery, delivery_instance, delivery_kind
 from node.ledger.tables.jobs import candidate, decision, job, job_fact, original, replaced, result
-from node.ledger.tables.operation import alarm, event, executor, notice, secret, stopped
+from node.ledger.tables.operation import alarm, event, executor, login_attempt, notice, secret, session, stopped
 from node.ledger.tables.received import (
     association,
     commitment,
@@ -37,6 +37,7 @@ __all__ = [
     "instance",
     "job",
     "job_fact",
+    "login_attempt",
     "metadata",
     "notice",
     "original",
@@ -48,5 +49,6 @@ __all__ = [
     "result",
     "secret",
     "series",
+    "session",
     "stopped",
 ]

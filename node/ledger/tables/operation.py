@@ -41,6 +41,27 @@ alarm = sa.Table(  # an alert that was notified and is not over
     time("at"),
 )
 
+session = sa.Table(  # a login to the dashboard; an ended one stays for a while, see node.web.sessions
+    "session",
+    metadata,
+    text("token_hash", key=True),  # SHA-256 of the cookie
+    text("user"),
+    text("stamp"),  # of the user's password and role when it began
+    time("began_at"),
+    time("seen_at"),
+    time("ended_at", null=True),
+    sa.Index("session_began", "began_at"),
+)
+
+login_attempt = sa.Table(  # failed attempts in a row to log in with a name; no row: none
+    "login_attempt",
+    metadata,
+    text("name", key=True),
+    text("origin", key=True),  # an address, or a browser that was logged in with the name before
+    sa.Column("failures", sa.Integer, nullable=False),
+    time("last_at"),
+)
+
 notice = sa.Table(  # for the audit trail, which takes the rows away
     "notice",
     metadata,
