@@ -26,7 +26,7 @@ from node.ledger.progress import (
 )
 from node.ledger.series import Series
 from node.ledger.states import DecisionOutcome, DeliveryState, JobStage, JobState, SeriesState
-from node.operate.account.balance import balance
+from node.operate.account.balance import Count, balance
 from node.operate.account.rows import read
 from node.web.study_list import latest
 
@@ -247,3 +247,32 @@ def test_only_a_series_that_was_routed_counts_among_the_analysed(outcome: str) -
     of = balance(read(ledger_with(outcome=outcome)))
     assert list(of.received.parts) == [outcome]
     assert (of.analysed.parts, of.delivered.parts) == ({}, {})
+
+
+def test_a_pipeline_of_any_name_counts_as_analysis() -> None:
+    for name in ("!", "nodule"):  # in order before and after the name of forwarding
+        assert parts(ledger_with({"pipeline": name, "deliveries": {"pacs": "STORED"}}))[1] == "processed"
+
+
+def test_a_cancelled_job_counts_by_its_deliveries_where_it_has_some() -> None:
+    cancelled = {"state": "CANCELED", "outcome": "findings", "deliveries": {"pacs": "CONFIRMED"}}
+    assert parts(ledger_with(cancelled))[1:] == ("cancelled", "confirmed")
+
+
+def test_an_ignored_series_hides_no_other_one_and_studies_are_counted_once() -> None:
+    engine = ledger_with({"deliveries": {"pacs": "CONFIRMED"}}, outcome="routed")
+    with begin_immediate(engine) as connection:
+        for uid, outcome in (("1.0", "ignored"), ("1.2", "ignored")):
+            of = {**SERIES, "series_instance_uid": uid}
+            row = {**of, "first_at": 0.5, "last_at": 2.0, "modality": "CT", "instances": 0, "state": "COMPLETE"}
+            connection.execute(sa.insert(tables.series).values(**row, generation=1))
+            decision = {"generation": 1, "outcome": outcome, "reason": "", "trace": [], "decided_at": 3.0}
+            connection.execute(sa.insert(tables.decision).values(**of, **decision))
+    of = balance(read(engine))
+    assert of.received.total == Count(studies=1, entries=3, instances=1)
+    assert of.received.parts == {
+        "routed": Count(studies=1, entries=1, instances=1),
+        "ignored": Count(studies=0, entries=2, instances=0),
+    }
+    assert of.analysed.parts == {"processed": Count(studies=1, entries=1, instances=1)}
+    assert of.delivered.parts == {"confirmed": Count(studies=1, entries=1, instances=1)}

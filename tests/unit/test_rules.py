@@ -16,7 +16,7 @@ from pydicom.tag import Tag
 
 from node.config import Companion, PriorTable, Rule, parse
 from node.config.condition import parse_condition
-from node.config.routing import PREFERENCES
+from node.config.routing import FORWARD, PREFERENCES
 from node.errors import ConfigError
 from node.routing.rules import Decision, Origin, decide, sum_up
 
@@ -162,9 +162,12 @@ def test_a_rule_can_ask_who_sent_the_images(senders: str, *, matched: bool):
 @pytest.mark.parametrize(
     ("hours", "at", "matched"),
     [
+        ("22:00-06:00", "21:59", False),
+        ("22:00-06:00", "22:00", True),
         ("22:00-06:00", "23:10", True),
         ("22:00-06:00", "05:59", True),
         ("22:00-06:00", "06:00", False),
+        ("08:00-16:30", "07:59", False),
         ("08:00-16:30", "08:00", True),
         ("08:00-16:30", "16:30", False),
     ],
@@ -236,6 +239,44 @@ def test_a_stat_request_comes_first_wherever_it_is_written():
         assert says(urgent, 'Modality = "CT"').routes[0].priority == 1
     assert says(header(RequestedProcedurePriority="ROUTINE"), 'Modality = "CT"').routes[0].priority == 2
     assert decide(header(), rules('priority = "high"'), Origin()).routes[0].priority == 1
+
+
+def test_a_localizer_is_sent_on_but_not_analysed():
+    localizer = header(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    to_send = rules('send = ["b"]')
+    decision = decide(localizer, to_send, Origin())
+    assert decision.outcome == "routed"
+    assert [(route.pipeline, route.destinations) for route in decision.routes] == [(FORWARD, ("b",))]
+    assert re.search("r0.*not analysed.*localizer", decision.reason)
+    back = decide(localizer, to_send, Origin(destinations=frozenset({"b"})))
+    assert (back.outcome, back.routes) == ("ignored", ())
+    assert back.reason == "it is a localizer (ImageType)"
+
+
+def test_a_rule_that_could_only_send_images_back_says_so_and_is_not_chosen():
+    only_back = parse(TABLES + '[[rules]]\nname = "r"\nsend = ["b"]\nmatch = { Modality = "CT" }').rules
+    (entry,) = decide(header(), only_back, Origin(destinations=frozenset({"b"}))).trace
+    assert (entry["matched"], entry["chosen"]) == (True, False)
+    assert "sent back" in entry["note"]
+    other = decide(header(Modality="MR"), only_back, Origin(destinations=frozenset({"b"}))).trace[0]
+    assert (other["matched"], "note" in other) == (False, False)
+
+
+@pytest.mark.parametrize(("modality", "chosen"), [("CT", None), ("MR", False)])
+def test_only_a_rule_that_matches_leaves_its_choice_to_the_study(modality: str, chosen: object):
+    of_study = rules('match = { Modality = "CT" }\nprefer = ["thinnest"]')
+    assert decide(header(Modality=modality), of_study, Origin()).trace[0]["chosen"] is chosen
+
+
+def test_a_trace_shows_one_value_as_a_value_and_several_as_a_list():
+    for written, shown in (('"CT"', "CT"), ('["CT", "MR"]', ["CT", "MR"])):
+        entry = decide(header(), rules(f"match = {{ Modality = {written} }}"), Origin()).trace[0]
+        assert entry["conditions"][0]["wanted"] == shown
+
+
+@pytest.mark.parametrize(("word", "number"), [("high", 1), ("medium", 2), ("low", 3)])
+def test_a_priority_is_the_number_that_orders_the_queues(word: str, number: int):
+    assert decide(header(), rules(f'priority = "{word}"'), Origin()).routes[0].priority == number
 
 
 def test_localizers_captures_and_non_images_are_ignored_with_the_reason():
