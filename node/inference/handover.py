@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import struct
+import tokenize
 import uuid
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +28,11 @@ from node.pipeline import Algorithm, Assertion, Code, DerivedSeries, Findings, L
 from node.spool.files import sync_folder
 
 _NAME = "findings.npz"
+_DAMAGED = (
+    ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, SyntaxError, TypeError, ValueError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+"""From archive, arrays and document, any of which a model may have written."""
 _Arrays = dict[str, np.ndarray[Any, Any]]
 
 
@@ -97,7 +105,7 @@ def load(folder: Path) -> Handover:
                 peak_memory_mib=document["peak_memory_mib"],
                 inputs=tuple(document.get("inputs", ())),  # absent: left by an older version
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise InputError(f"{folder / _NAME}: no usable handover ({error}); retry the job from infer") from error
 
 

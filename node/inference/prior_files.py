@@ -82,7 +82,7 @@ class PriorFinder:
             return None
         here = self._here(lambda ledger: result_path(ledger, uid))
         objects = here or self._fetch(wanted, report, series, folder)
-        return next((path for path in objects if str(read_header(path).SOPInstanceUID) == uid), None)
+        return next((path for path in objects if str(read_header(path).get("SOPInstanceUID")) == uid), None)
 
     def _here(self, paths: Callable[[Connection], list[str]]) -> tuple[Path, ...]:
         with self.engine.connect() as connection:

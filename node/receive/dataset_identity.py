@@ -20,6 +20,7 @@ from node.errors import InputError
 from node.receive.dataset_stream import DeflatedStream, PlainStream
 from node.receive.dataset_structure import DatasetLimits, structure_of
 from node.receive.element_walk import WINDOW, scan
+from node.studies.bounded_file import BoundedFile
 
 _SHORTEST_ELEMENT = 8
 """Bytes: a data set shorter than 8 bytes for each element that is allowed cannot have too many."""
@@ -67,7 +68,7 @@ def identity_of_file(
         values = scan(descriptor, start, end, implicit=implicit, wanted=_IDENTITY_TAGS, beginning=beginning)
         if values is not None:
             return _identity(values)
-    with os.fdopen(os.dup(descriptor), "rb", buffering=_BLOCK) as stream:
+    with BoundedFile(os.dup(descriptor), _BLOCK) as stream:
         stream.seek(start)
         return read_identity(stream, transfer_syntax_uid, limits)
 

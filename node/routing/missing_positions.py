@@ -8,10 +8,10 @@ import numpy as np
 from pydicom import Dataset
 
 from node.studies.grid import POSITION_TOLERANCE_MM, slice_normal
+from node.studies.pydicom_errors import UNREADABLE
 
 _SIDES = (("right", "left"), ("front", "back"), ("lower", "upper"))
 """Towards less and greater values of each axis of LPS (PS3.3 C.7.6.2.1.1)."""
-_FAULTS = (AttributeError, TypeError, ValueError)
 
 
 def unseen(headers: Sequence[Dataset], positions: Sequence[tuple[float, float, float] | None]) -> str:
@@ -25,7 +25,7 @@ def unseen(headers: Sequence[Dataset], positions: Sequence[tuple[float, float, f
     try:
         normal = slice_normal(headers[0])
         here = np.array([[float(value) for value in header.ImagePositionPatient] for header in headers]) @ normal
-    except _FAULTS:
+    except UNREADABLE:
         return ""
     axis = int(np.abs(normal).argmax())
     if not np.isfinite(here).all() or abs(normal[axis]) <= np.sqrt(0.5):

@@ -11,8 +11,12 @@ from collections.abc import Collection
 from pathlib import Path
 from struct import Struct, error
 
-from pydicom.filereader import read_file_meta_info
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from node.errors import InputError
 from node.studies.pydicom_errors import NOT_DICOM
@@ -22,6 +26,7 @@ _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD
 _PIXEL_DATA_GROUP = 0x7FE0
+_TRANSFER_SYNTAX_UID = 0x00020010
 _SERIES_INSTANCE_UID = 0x0020000E
 _HEAD_BYTES = 1 << 26
 """Of a deflated data set at most this much is inflated: what is wanted comes before the pixels."""
@@ -36,18 +41,18 @@ def top_elements(path: Path, wanted: Collection[int]) -> dict[int, bytes]:
     is behind it. Raises ``InputError`` when it is not.
     """
     try:
-        meta = read_file_meta_info(path)
-        syntax = str(meta.get("TransferSyntaxUID", ""))
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
+            if content[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
                 raise InputError(f"{path.name}: has no File Meta Information Group Length; this node did not write it")
             start = 144 + int.from_bytes(content[140:144], "little")
+            meta, _ = _walk(content[:start], 132, {_TRANSFER_SYNTAX_UID}, ExplicitVRLittleEndian)
+            syntax = meta.get(_TRANSFER_SYNTAX_UID, b"").rstrip(b"\0 ").decode("ascii", "replace")
             if syntax != DeflatedExplicitVRLittleEndian:
                 elements, last = _walk(content, start, set(wanted), syntax)
             else:
                 head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[start:], _HEAD_BYTES)
                 elements, last = _walk(head, 0, set(wanted), syntax)
-    except (*NOT_DICOM, zlib.error) as fault:
+    except NOT_DICOM as fault:
         raise InputError(f"{path.name}: cannot be read as DICOM ({fault}); ask the sender for it again") from fault
     if last < _SERIES_INSTANCE_UID:
         raise InputError(f"{path.name}: cannot be read beyond ({last >> 16:04X},{last & 0xFFFF:04X})")

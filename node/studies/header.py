@@ -7,6 +7,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 
 from node.errors import InputError
+from node.studies.bounded_file import BoundedFile
 from node.studies.pydicom_errors import NOT_DICOM
 
 
@@ -16,6 +17,7 @@ def read_header(path: Path) -> Dataset:
     The processes of the node call it on received files in confined processes only: a small file can take any memory.
     """
     try:
-        return dcmread(path, stop_before_pixels=True)
+        with BoundedFile(path) as file:
+            return dcmread(file, stop_before_pixels=True)
     except NOT_DICOM as error:
         raise InputError(f"{path.name}: cannot be read as DICOM ({error}); ask the sender for it again") from error

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from pydicom.errors import InvalidDicomError
+import struct
+import zlib
 
-UNREADABLE = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
-"""From a value that its VR does not allow, and from arithmetic on such a value."""
-NOT_DICOM = (InvalidDicomError, OSError, EOFError, LookupError, NotImplementedError, RecursionError, ValueError)
+from pydicom.errors import BytesLengthException, InvalidDicomError
+
+UNREADABLE = (
+    ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError, OSError,
+    RecursionError, TypeError, ValueError, struct.error,
+)  # fmt: skip
+"""From a value that its VR does not allow, from a sequence that is parsed when it is first used, and from arithmetic on
+such a value."""
+NOT_DICOM = (*UNREADABLE, InvalidDicomError, zlib.error)
 """From ``dcmread`` of a file that is damaged, cut off or no DICOM."""
-UNDECODABLE = (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
+UNDECODABLE = (*UNREADABLE, RuntimeError)
 """From the decoding of pixel data."""

@@ -21,12 +21,13 @@ from pydicom.pixels.utils import iter_pixels, pixel_array
 
 from node.errors import IdentityError, InputError
 from node.pipeline import Prior, Unsuitable
+from node.studies.bounded_file import BoundedFile
 from node.studies.frame_of_reference import shared_uid
 from node.studies.frames import split_frames
 from node.studies.grid import LEAST_PART, Grid, describe, unplaced
 from node.studies.header import read_header
 from node.studies.identity import PATIENT, contradictions
-from node.studies.pydicom_errors import UNDECODABLE
+from node.studies.pydicom_errors import NOT_DICOM, UNDECODABLE, UNREADABLE
 from node.studies.suitability import count_reasons, slice_fault
 
 _SAMPLES = 5
@@ -66,10 +67,22 @@ class SourceSeries:
         if not files:
             raise InputError("series: no files; give the DICOM files of one series")
         headers = [(path, read_header(path)) for path in files]
+        try:
+            return cls._of_headers(headers)
+        except UNREADABLE as error:
+            raise InputError(
+                f"series of {files[0].name}: its headers cannot be understood ({type(error).__name__}); "
+                "ask the sender for it again"
+            ) from error
+
+    @classmethod
+    def _of_headers(cls, headers: Sequence[tuple[Path, Dataset]]) -> SourceSeries:
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
             values = {str(h.get(keyword, "")) for _, h in headers}
             if len(values) != 1 or values == {""}:
-                raise InputError(f"{keyword}: {len(values)} values in {len(files)} files; give the files of one series")
+                raise InputError(
+                    f"{keyword}: {len(values)} values in {len(headers)} files; give the files of one series"
+                )
         if keywords := contradictions(header for _, header in headers):
             raise IdentityError(
                 f"{', '.join(keywords)}: the images contradict one another; send them under one identity"
@@ -154,7 +167,7 @@ class SourceSeries:
 
     def _read(self, indices: Sequence[int], lut: Callable[..., Any]) -> Iterator[np.ndarray[Any, Any]]:
         for path, same_file in groupby(indices, key=lambda index: self.paths[index]):
-            yield from _pixels(dcmread(path), [self.datasets[index] for index in same_file], lut)
+            yield from _pixels(path, [self.datasets[index] for index in same_file], lut)
 
     @cached_property
     def levels(self) -> np.ndarray[Any, Any]:
@@ -214,13 +227,16 @@ def one_patient(source: SourceSeries) -> None:
             raise IdentityError(f"{', '.join(keywords)}: companion {name!r} contradicts the series; nothing is sent")
 
 
-def _pixels(dataset: Dataset, headers: Sequence[Dataset], lut: Callable[..., Any]) -> Iterator[np.ndarray[Any, Any]]:
+def _pixels(path: Path, headers: Sequence[Dataset], lut: Callable[..., Any]) -> Iterator[np.ndarray[Any, Any]]:
     """Values of one file, a single image or the frames of ``headers``, through ``lut``."""
-    if int(dataset.get("SamplesPerPixel") or 1) != 1:
-        raise Unsuitable("the images are in colour; grey-scale images are needed")
-    uid = dataset.get("SOPInstanceUID", "")
-    frames = [int(h.ReferencedFrameNumber) - 1 for h in headers if "ReferencedFrameNumber" in h]
+    uid: object = path.name
     try:
+        with BoundedFile(path) as file:
+            dataset = dcmread(file)
+        uid = dataset.get("SOPInstanceUID", "")
+        if int(dataset.get("SamplesPerPixel") or 1) != 1:
+            raise Unsuitable("the images are in colour; grey-scale images are needed")
+        frames = [int(h.ReferencedFrameNumber) - 1 for h in headers if "ReferencedFrameNumber" in h]
         decoded = iter_pixels(dataset, indices=frames) if frames else iter([pixel_array(dataset)])
         for header in headers:
             stored = next(decoded)
@@ -228,7 +244,7 @@ def _pixels(dataset: Dataset, headers: Sequence[Dataset], lut: Callable[..., Any
             if stored.shape != shape:
                 raise InputError(f"PixelData of {uid} is {stored.shape}, header says {shape}")
             yield np.asarray(lut(stored, header))
-    except UNDECODABLE as error:
+    except (*UNDECODABLE, *NOT_DICOM) as error:
         raise InputError(
             f"PixelData of {uid} cannot be decoded ({error}); ask the sender for the image again"
         ) from error

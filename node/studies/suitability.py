@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableSequence, Sequence
 from math import isnan, nan
 
 from pydicom import Dataset
@@ -99,6 +99,9 @@ def _pixel_fault(header: Dataset) -> str:
     stated = str(header.get("PhotometricInterpretation") or _GREY[1]).strip()
     if stated not in _GREY or _number(header, "SamplesPerPixel", 1) != 1:
         return f"the images are in colour ({stated}); grey-scale images are needed"
+    for keyword in ("Rows", "Columns"):
+        if not _number(header, keyword, 1) >= 1:
+            return f"its {keyword} is no number of pixels"
     allocated = _number(header, "BitsAllocated", 16)
     stored = _number(header, "BitsStored", allocated)
     if not 1 <= stored <= allocated <= 64:
@@ -155,4 +158,4 @@ def _number(header: Dataset, keyword: str, default: float) -> float:
 
 def _texts(header: Dataset, keyword: str) -> Sequence[str]:
     value = header.get(keyword)
-    return [] if value is None else [value] if isinstance(value, str) else [str(one) for one in value]
+    return [] if value is None else [str(one) for one in value] if isinstance(value, MutableSequence) else [str(value)]

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from node.errors import InputError
 from node.studies.header import read_header
+from node.studies.pydicom_errors import UNREADABLE
 from node.wording import quantity
 
 _MEASUREMENT_GROUP, _TRACKING_ID, _TRACKING_UID = "125007", "112039", "112040"
@@ -16,6 +18,8 @@ _FINDING, _FINDING_SITE, _LATERALITY = "121071", "363698007", "272741003"
 _DERIVATION = "121401"
 _QUALITATIVE_EVALUATIONS, _COMMENT = "C0034375", "121106"
 """Code values of DCM and SCT in TID 1410, 1411 and 1419 (PS3.16)."""
+
+_NO_REPORT = "is no report that this node wrote; restore the file"
 
 
 @dataclass(kw_only=True)
@@ -35,8 +39,15 @@ def findings_in(path: Path) -> list[Row]:
 
     Raises ``InputError`` when the file cannot be read.
     """
+    try:
+        return _rows(read_header(path))
+    except UNREADABLE as error:
+        raise InputError(f"{path.name}: {_NO_REPORT} ({type(error).__name__})") from error
+
+
+def _rows(report: Dataset) -> list[Row]:
     rows: dict[str, Row] = {}
-    for group in _groups(read_header(path)):
+    for group in _groups(report):
         items = list(group.get("ContentSequence", ()))
         uid = next((str(i.UID) for i in items if _code(i) == _TRACKING_UID), "")
         row = rows.setdefault(uid, Row(tracking_uid=uid))
@@ -50,9 +61,12 @@ def comments_in(path: Path) -> tuple[str, ...]:
 
     Raises ``InputError`` when the file cannot be read.
     """
-    judged = (c for c in read_header(path).get("ContentSequence", ()) if _code(c) == _QUALITATIVE_EVALUATIONS)
-    items = (item for container in judged for item in container.get("ContentSequence", ()))
-    return tuple(str(item.TextValue) for item in items if _code(item) == _COMMENT and item.ValueType == "TEXT")
+    try:
+        judged = (c for c in read_header(path).get("ContentSequence", ()) if _code(c) == _QUALITATIVE_EVALUATIONS)
+        items = (item for container in judged for item in container.get("ContentSequence", ()))
+        return tuple(str(item.TextValue) for item in items if _code(item) == _COMMENT and item.ValueType == "TEXT")
+    except UNREADABLE as error:
+        raise InputError(f"{path.name}: {_NO_REPORT} ({type(error).__name__})") from error
 
 
 def _take(row: Row, item: Dataset) -> None:

@@ -68,7 +68,7 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Sta
         if isinstance(error, HTTPException):
             status = error.status_code
         text = error.detail if isinstance(error, HTTPException) else str(error)
-        return HTMLResponse(context.render("error.html", None, text=text, path=request.url.path), status)
+        return HTMLResponse(context.render("error.html", None, text=text, path=request.scope["path"]), status)
 
     app = Starlette(
         routes=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3  # highdicom keeps its tables of frames in it
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from highdicom.seg import segread
 from numpy.typing import NDArray
 
 from node.errors import InputError
-from node.studies.pydicom_errors import UNREADABLE
+from node.studies.bounded_file import BoundedFile
+from node.studies.pydicom_errors import NOT_DICOM, UNDECODABLE
 
 
 def prior_masks(path: Path) -> dict[str, Volume]:
@@ -20,13 +22,14 @@ def prior_masks(path: Path) -> dict[str, Volume]:
     """
     masks: dict[str, Volume] = {}
     try:
-        segmentation = segread(path)
+        with BoundedFile(path) as file:
+            segmentation = segread(file)
         for number in segmentation.segment_numbers:
             uid = segmentation.get_segment_description(number).tracking_uid
             if uid is not None:
                 mask = segmentation.get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
                 masks[str(uid)] = _cropped(mask)
-    except (*UNREADABLE, RuntimeError) as error:
+    except (*NOT_DICOM, *UNDECODABLE, sqlite3.Error) as error:
         raise InputError(f"{path.name}: the masks cannot be read ({error}); nothing is compared with them") from error
     return masks
 

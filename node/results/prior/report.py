@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from highdicom import Volume
@@ -11,13 +14,20 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from node.errors import InputError
 from node.pipeline import Prior, PriorFinding
 from node.results.equipment import MANUFACTURER
 from node.results.headers import frame_key
 from node.results.identity import plain
 from node.results.prior.growth_text import parameters_of
 from node.results.prior.masks import middle_mm
+from node.studies.pydicom_errors import UNREADABLE
 from node.studies.source import SourceSeries
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _DEVICE_NAME = codes.DCM.DeviceObserverName
 SEGMENTATIONS = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
@@ -25,23 +35,39 @@ SEGMENTATIONS = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.
 _MEASURED = (codes.DCM.ImagingMeasurements, codes.DCM.MeasurementGroup)
 
 
+def _understood(read: Callable[Concatenate[Dataset, P], R]) -> Callable[Concatenate[Dataset, P], R]:
+    """``read`` with ``InputError`` for a report that lacks what it needs, or states what no VR allows."""
+
+    @wraps(read)
+    def reading(report: Dataset, /, *arguments: P.args, **keywords: P.kwargs) -> R:
+        try:
+            return read(report, *arguments, **keywords)
+        except UNREADABLE as error:
+            raise InputError(
+                f"earlier report: cannot be understood ({type(error).__name__}); nothing is compared with it"
+            ) from error
+
+    return reading
+
+
 def latest_report(reports: Sequence[Dataset], names: Collection[str]) -> Dataset | None:
     """The latest of this node's reports by the pipeline with one of these ``names``; ``None``: there is none.
 
     It says whether something was found: reports of analyses that failed or were not applicable are passed over, and
-    those of other makers.
+    those of other makers, and those that cannot be understood.
     """
-    own = [report for report in reports if _is_ours(report, names) and _succeeded(report)]
-    return max(own, key=lambda report: (str(report.get("ContentDate")), str(report.get("ContentTime"))), default=None)
+    own = [report for report in reports if _is_usable(report, names)]
+    return max(own, key=_moment, default=None)
 
 
+@_understood
 def read_prior(
     report: Dataset, images: SourceSeries | None = None, masks: Mapping[str, Volume] | None = None
 ) -> Prior | None:
     """Read the analysis that a report of this node describes; ``None`` without a Study Date.
 
-    ``images``: those that were analysed then; ``masks``: what was outlined, by Tracking UID. Without either nobody
-    knows where the findings lay.
+    Raises ``InputError`` when it cannot be understood. ``images``: those that were analysed then; ``masks``: what was
+    outlined, by Tracking UID. Without either nobody knows where the findings lay.
     """
     masks = masks or {}
     groups: dict[str, list[Dataset]] = {}  # outline and segment of a lesion have a group each
@@ -65,6 +91,7 @@ def read_prior(
     )
 
 
+@_understood
 def analysed_series(report: Dataset) -> str:
     """Series Instance UID of the images on which a report outlines its findings; ``""`` when it has none."""
     images = {
@@ -80,6 +107,7 @@ def analysed_series(report: Dataset) -> str:
     return ""
 
 
+@_understood
 def referenced_segmentation(report: Dataset) -> tuple[str, str]:
     """Series and SOP Instance UID of the Segmentation of its findings; ``("", "")`` when it has none."""
     for study in report.get("CurrentRequestedProcedureEvidenceSequence") or []:
@@ -144,6 +172,26 @@ def day(value: object) -> date | None:
         return None
 
 
+def _is_usable(report: Dataset, names: Collection[str]) -> bool:
+    """Whether it is ours, and ``read_prior`` and the references to its images can be read."""
+    try:
+        if not (_is_ours(report, names) and _succeeded(report)):
+            return False
+        _moment(report)
+        _ = report.StudyInstanceUID, report.SOPInstanceUID
+        analysed_series(report)
+        referenced_segmentation(report)
+        read_prior(report)
+    except (InputError, *UNREADABLE) as error:
+        logger.warning("an earlier report cannot be understood (%s) and is passed over", type(error).__name__)
+        return False
+    return True
+
+
+def _moment(report: Dataset) -> tuple[str, str]:
+    return str(report.get("ContentDate")), str(report.get("ContentTime"))
+
+
 def _is_ours(report: Dataset, names: Collection[str]) -> bool:
     observers = {str(item.get("TextValue", "")) for item in _children(report, _DEVICE_NAME)}
     return str(report.get("Manufacturer", "")) == MANUFACTURER and not observers.isdisjoint(map(plain, names))
@@ -156,7 +204,8 @@ def _succeeded(report: Dataset) -> bool:
 def _status(report: Dataset, wanted: Collection[Code]) -> bool:
     """Whether the report says that the analysis ended in one of these ways (CID 6042)."""
     items = [item for container in report.get("ContentSequence") or [] for item in [container, *_inner(container)]]
-    return any(_name(item) == codes.DCM.SummaryOfAnalyses and _code(item) in wanted for item in items)
+    stated = [_code(item) for item in items if _is_named(item, codes.DCM.SummaryOfAnalyses)]
+    return any(code in wanted for code in stated if code is not None)
 
 
 def _groups(report: Dataset) -> Iterator[Dataset]:
@@ -169,7 +218,12 @@ def _inner(item: Dataset) -> Sequence[Dataset]:
 
 
 def _children(item: Dataset, name: Code) -> list[Dataset]:
-    return [child for child in _inner(item) if _name(child) == name]
+    return [child for child in _inner(item) if _is_named(child, name)]
+
+
+def _is_named(item: Dataset, name: Code) -> bool:
+    stated = _name(item)  # an item below another may have none, and a Code cannot be compared with that
+    return stated is not None and stated == name
 
 
 def _name(item: Dataset) -> Code | None:
