@@ -26,6 +26,7 @@ from scipy.ndimage import find_objects
 from node.errors import InputError
 from node.pipeline import Algorithm, Assertion, Code, DerivedSeries, Findings, Lesion, Map, Measurement, Segment
 from node.spool.files import sync_folder
+from node.studies.bounded_file import BoundedFile
 
 _NAME = "findings.npz"
 _DAMAGED = (
@@ -94,7 +95,7 @@ def move(source: Path, folder: Path) -> None:
 def load(folder: Path) -> Handover:
     """Read what ``save`` wrote. Raises ``InputError`` when it is missing or damaged."""
     try:
-        with (folder / _NAME).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with BoundedFile(folder / _NAME) as file, np.load(file, allow_pickle=False) as arrays:
             document = json.loads(arrays["document"].tobytes())
             return Handover(
                 findings=_findings_of(document["findings"], arrays),

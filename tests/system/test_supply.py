@@ -27,8 +27,9 @@ UNKNOWN = {"name": "torch", "skip_reason": "Dependency not found on PyPI"}
         ({"dependencies": [CLEAN, {**CLEAN, "name": "old", "vulns": [FAULT]}]}, 1, "old 8: PYSEC-1, mended in 2.0"),
         ({"dependencies": [CLEAN, UNKNOWN]}, 0, "1 packages audited, 0 known vulnerabilities"),
         ({"dependencies": [CLEAN, UNKNOWN]}, 0, "does not know 1 of 2 versions: torch"),
-        ({"dependencies": [UNKNOWN]}, 0, "nothing was audited, no index answers"),
-        (None, 0, "nothing was audited, no index answers (no route to host)"),
+        ({"dependencies": [UNKNOWN]}, 2, "nothing was audited: no index answers for these versions"),
+        ({"dependencies": []}, 2, "nothing was audited"),
+        (None, 2, "nothing was audited: no index answers (no route to host)"),
     ],
 )
 def test_the_audit_says_what_it_knows(tmp_path: Path, answer: dict[str, Any] | None, status: int, said: str) -> None:
