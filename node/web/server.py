@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -31,6 +31,8 @@ from node.web import study_page as studies
 from node.web.app_context import AppContext
 from node.web.auth import Authenticator, UserRequest
 from node.web.guarded import Guarded
+from node.web.http_connections import HttpListener
+from node.web.strict_http import StrictHttp
 from node.web.tls_reload import LOOK_SECONDS, ReloadingTls
 from node.wording import NOTICE
 
@@ -70,6 +72,9 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Sta
         text = error.detail if isinstance(error, HTTPException) else str(error)
         return HTMLResponse(context.render("error.html", None, text=text, path=request.scope["path"]), status)
 
+    async def gone_away(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=400)
+
     app = Starlette(
         routes=[
             *(route(*entry) for entry in _PAGES),
@@ -78,7 +83,7 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Sta
             Mount("/static", StaticFiles(packages=[("node.web", "static")])),
         ],
         middleware=[Middleware(Guarded, tls=tls, hosts=config.web.hosts)],
-        exception_handlers={NodeError: gone_wrong, HTTPException: gone_wrong},
+        exception_handlers={NodeError: gone_wrong, HTTPException: gone_wrong, ClientDisconnect: gone_away},
     )
     app.router.redirect_slashes = False  # it would redirect to whatever Host says
     return app
@@ -96,6 +101,8 @@ def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
         uvicorn.Config(
             make_app(config, engine, spool, Jobs(engine)),
             ssl_context_factory=None if reloading is None else lambda _config, _default: reloading.context,
+            http=StrictHttp,
+            ws="none",
             access_log=False,
             server_header=False,
             proxy_headers=False,
@@ -120,7 +127,7 @@ def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
 def _listen(web: Web) -> socket.socket:
     """Bind the address with SO_REUSEPORT, so that the next process can take over at a reload."""
     family = socket.AF_INET6 if ":" in web.address else socket.AF_INET
-    listener = socket.socket(family)
+    listener = HttpListener(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

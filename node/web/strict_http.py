@@ -1,0 +1,105 @@
+"""HTTP/1.1 as browsers and proxies speak it: each request within a time, and none that can be read in two ways.
+
+The parser behind it (h11) is lenient where RFC 9112 allows it, and a proxy may be lenient in another way: what one of
+them takes for the body of a request is the next request to the other (request smuggling). Such heads are refused
+before the parser sees them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+REQUEST_SECONDS = 20.0
+"""From the first byte of a request, or from the beginning of its connection, to its last byte."""
+RESPONSE_SECONDS = 300.0
+"""From the end of a request until the browser has taken the response."""
+LARGEST_HEAD = 32 * 1024
+"""Bytes."""
+_END = b"\r\n\r\n"
+_REQUEST_LINE = re.compile(rb"[A-Z]+ /[!-~]* HTTP/1\.[01]")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+_LENGTH = re.compile(rb"[0-9]{1,10}[ \t]*")
+
+
+class StrictHttp(H11Protocol):
+    """One connection."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _head = b""
+    """Of the request that is being received, until it is complete."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._limit(REQUEST_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._limit(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Give the parser heads that are complete and unambiguous, and their bodies."""
+        if self.conn.their_state is h11.IDLE:
+            self._unset_keepalive_if_required()
+            if self._timer is None:
+                self._limit(REQUEST_SECONDS)
+            self._head += data
+            end = self._head.find(_END, max(len(self._head) - len(data) - len(_END), 0))
+            if max(end, len(self._head) if end < 0 else 0) > LARGEST_HEAD:
+                self._refuse()
+            if end < 0 or self.transport.is_closing():
+                return
+            data, self._head = self._head, b""
+            if not _is_unambiguous(data[:end]):
+                self._refuse()
+                return
+        elif self._is_received():
+            self._end_after_response()
+            return
+        super().data_received(data)
+        if self._is_received():
+            self._limit(RESPONSE_SECONDS)
+            if self.conn.trailing_data[0]:
+                self._end_after_response()
+
+    def on_response_complete(self) -> None:
+        self._limit(None)
+        if self.conn.their_state is h11.SEND_BODY:  # answered before its end: nobody waits for the rest
+            self.transport.close()
+        super().on_response_complete()
+
+    def _is_received(self) -> bool:
+        return self.conn.their_state in (h11.DONE, h11.MUST_CLOSE)
+
+    def _end_after_response(self) -> None:
+        """Answer the request and no other of this connection: browsers send the next one after the response."""
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def _refuse(self) -> None:
+        self.send_400_response("Invalid HTTP request received.")
+
+    def _limit(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
+
+
+def _is_unambiguous(head: bytes) -> bool:
+    request, *lines = head.split(b"\r\n")
+    fields = [_FIELD.fullmatch(line) for line in lines]
+    if not _REQUEST_LINE.fullmatch(request) or not all(fields):
+        return False
+    names = Counter(field[1].lower() for field in fields if field)
+    lengths = [field[2] for field in fields if field and field[1].lower() == b"content-length"]
+    return (
+        names[b"host"] == 1
+        and names[b"transfer-encoding"] == 0
+        and len(lengths) <= 1
+        and all(_LENGTH.fullmatch(length) for length in lengths)
+    )
