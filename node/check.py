@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 from node import __version__, compat
 from node.config import Config, Destination
+from node.config.secret_files import secret_files
 from node.deliver import echo
 from node.errors import NodeError
 from node.inference.plugins import load_pipeline
@@ -48,6 +50,7 @@ def check(config: Config) -> Iterator[Check]:
     yield Check(name="configuration", good=True, found=f"{len(config.rules)} rules, {len(config.pipelines)} pipelines")
     yield _guarded("storage", lambda: _storage(config))
     yield _guarded("ledger", lambda: _ledger(config))
+    yield secrets_check(config)
     if config.ae.tls.enabled:
         yield _guarded("tls", lambda: _tls(config))
     yield _port(config)
@@ -114,6 +117,23 @@ def _ledger(config: Config) -> Check:
     found = engine.url.render_as_string(hide_password=True)
     engine.dispose()
     return Check(name="ledger", good=True, found=found)
+
+
+def secrets_check(config: Config) -> Check:
+    """Check that other users of the machine cannot read or change ledger, keys, passwords and tokens."""
+    found = {path: key for key, path in secret_files(config) if _is_open(path)}
+    if not found:
+        return Check(name="secrets", good=True, found="keys, passwords and ledger are closed to other users")
+    named = ", ".join(f"{key} {path}" for path, key in found.items())
+    remedy = f"chmod g-w,o-rwx {' '.join(map(str, found))}"
+    return Check(name="secrets", good=False, found=f"{named}: other users can read or change it", remedy=remedy)
+
+
+def _is_open(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & (stat.S_IRWXO | stat.S_IWGRP))
+    except OSError:  # another check reports it
+        return False
 
 
 def _tls(config: Config) -> Check:

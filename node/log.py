@@ -103,7 +103,7 @@ class StudyLog(logging.Handler):
         self._folder = folder
         self._exists = exists
         self._json = Json()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Append one message; errors of the disk are ignored, because the main log has it too."""

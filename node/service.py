@@ -24,6 +24,7 @@ from node.ledger.jobs import Retries
 from node.listening import Listening
 from node.log import StudyLog, log_uncaught
 from node.process.children import die_with_parent, inherited_descriptors
+from node.process.limits import close_to_others
 from node.process.service_manager import notify
 from node.process.shutdown import ShutdownSignals
 from node.spool import Spool
@@ -61,6 +62,7 @@ def run_node(config_path: Path, only: str | None = None) -> None:
     if only is not None and only not in ROLES:
         raise ConfigError(f"--only {only!r}: unknown role; use one of {', '.join(ROLES)}")
     log_uncaught()
+    close_to_others()
     descriptors = inherited_descriptors()
     if only is not None and descriptors is not None:  # started by the supervisor
         _run_role(load(config_path), only, descriptors)

@@ -205,7 +205,7 @@ def _write_user(user: User, folder: Path) -> None:
     from node.web.users import users_path, write_user
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         write_user(users_path(Web(), folder), user)
     except OSError as error:
         raise PlatformError(f"{folder}: {error.strerror}; run as root, or create the folder first") from error

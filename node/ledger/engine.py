@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def open_ledger(url: str) -> sa.Engine:
     options: dict[str, Any] = {"insertmanyvalues_page_size": _ROWS_AT_ONCE, "hide_parameters": True}
     if url.startswith("sqlite"):
         engine = sa.create_engine(url, **options, connect_args={"timeout": 30.0})
+        _create_closed(engine.url.database)
         sa.event.listen(engine, "connect", _sqlite_pragmas)
     else:
         engine = sa.create_engine(_bounded(url), **options, pool_pre_ping=True)
@@ -69,6 +71,13 @@ def open_ledger(url: str) -> sa.Engine:
         engine.dispose()
         raise LedgerError(f"ledger {engine.url!r} cannot be opened: {error}; check path, rights and server") from error
     return engine
+
+
+def _create_closed(database: str | None) -> None:
+    """Create the file of SQLite so that other users of the machine cannot read it; the journals take its mode."""
+    if database and database != ":memory:":
+        with suppress(OSError):  # what is wrong with the folder shows when the file is opened
+            os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
 
 
 def _upgrade(engine: sa.Engine) -> None:

@@ -1,7 +1,8 @@
-"""Limits of the process that runs models (getrlimit(2)): a floor that holds without a service manager."""
+"""Limits of processes (getrlimit(2)): a floor that holds without a service manager."""
 
 from __future__ import annotations
 
+import os
 import resource
 
 OPEN_FILES = 8192
@@ -13,7 +14,7 @@ _SHARE_OF_PROCESSES = 0.75
 
 
 def set_limits() -> None:
-    """Lower the limits of this process, and of all that it starts, for good.
+    """Lower the limits of a process that runs models, and of all that it starts, for good.
 
     Address space has none: CUDA reserves more than any machine has. Root is not bound by the number of processes.
     """
@@ -24,6 +25,12 @@ def set_limits() -> None:
     allowed = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     if allowed != resource.RLIM_INFINITY:
         _lower(resource.RLIMIT_NPROC, int(allowed * _SHARE_OF_PROCESSES))
+
+
+def close_to_others() -> None:
+    """Let this process, and all that it starts, leave no core and open no new file to other users of the machine."""
+    _lower(resource.RLIMIT_CORE, 0)
+    os.umask(os.umask(0o077) | 0o027)
 
 
 def _lower(limit: int, value: int) -> None:

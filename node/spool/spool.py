@@ -52,8 +52,9 @@ class Spool:
         """Folder of this process's temporary files; empty before the first one."""
         self._numbers = itertools.count()
         try:
+            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
             for name in ("incoming", "conflicts", "results", "work", "temporary"):
-                (folder / name).mkdir(parents=True, exist_ok=True)
+                (folder / name).mkdir(mode=0o750, exist_ok=True)
             sync_folder(folder)
         except OSError as error:
             raise PlatformError(f"[storage] folder {folder}: {error}; use a folder that this user can write") from error

@@ -12,7 +12,7 @@ OF_ADDRESS = 64
 IN_ALL = 512
 
 
-class HttpListener(socket.socket):
+class HttpListening(socket.socket):
     """Accepts connections; those beyond the bounds are closed at once."""
 
     def __init__(self, family: socket.AddressFamily) -> None:

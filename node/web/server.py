@@ -31,7 +31,7 @@ from node.web import study_page as studies
 from node.web.app_context import AppContext
 from node.web.auth import Authenticator, UserRequest
 from node.web.guarded import Guarded
-from node.web.http_connections import HttpListener
+from node.web.http_connections import HttpListening
 from node.web.strict_http import StrictHttp
 from node.web.tls_reload import LOOK_SECONDS, ReloadingTls
 from node.wording import NOTICE
@@ -127,7 +127,7 @@ def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
 def _listen(web: Web) -> socket.socket:
     """Bind the address with SO_REUSEPORT, so that the next process can take over at a reload."""
     family = socket.AF_INET6 if ":" in web.address else socket.AF_INET
-    listener = HttpListener(family)
+    listener = HttpListening(family)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

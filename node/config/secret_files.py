@@ -1,0 +1,30 @@
+"""The files of a configuration that nobody but the node may read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from node.config.config import Config
+
+
+def secret_files(config: Config) -> Iterator[tuple[str, Path]]:
+    """Yield key of ``config.toml`` and path of each; credentials of the service manager have no path of their own."""
+    folder, web = config.storage.folder, config.web
+    yield "[storage] folder", folder / "salt"
+    if not config.storage.ledger_url:
+        yield from (("[storage] folder", folder / f"ledger.sqlite{end}") for end in ("", "-wal", "-shm"))
+    yield "[audit] file", Path(config.audit.file or folder / "audit.log")
+    yield "[web] users_file", web.users_file or folder / "web-users"
+    keys: list[tuple[str, str | Path | None]] = [
+        ("[ae.tls] key", config.ae.tls.key),
+        ("[web] key", web.key),
+        ("[web] proxy_secret_file", web.proxy_secret_file),
+        ("[notify] smtp_password_file", config.notify.smtp_password_file),
+    ]
+    for name, destination in config.destinations.items():
+        keys.append((f"[destinations.{name}] token_file", destination.token_file))
+        keys.append((f"[destinations.{name}.tls] key", destination.tls.key))
+    for key, path in keys:
+        if path and "/" in str(path):
+            yield key, Path(path)
