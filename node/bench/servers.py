@@ -130,7 +130,7 @@ class Node(Server):
         configuration = self.folder / "config.toml"
         configuration.write_text(
             f'[ae]\ntitle = "{TITLE}"\naddress = "127.0.0.1"\nport = {self.port}\nmax_associations = 200\n'
-            "associations_per_minute = 0\n"
+            "associations_per_minute = 0\nconnections_per_address = 0\n"
             f'[storage]\nfolder = "{self.folder / "spool"}"\nmin_free_gib = 0.0\n'
         )
         return [sys.executable, "-m", "node", "run", "--config", str(configuration), "--only", "receiver"]

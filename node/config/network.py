@@ -27,8 +27,9 @@ class Caller(Table):
     certificate: str = ""
     """Common name, DNS name or SHA-256 fingerprint of the caller's certificate; empty: any that ``ca`` signed."""
     max_associations: Annotated[int, Field(ge=0, le=1000)] = 0
-    """Maximum open associations of this title; 0: only the limit of the node."""
-
+    """Maximum open associations of this title; 0: three quarters of those that are reserved for nobody."""
+    reserved_associations: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Associations of the node that only this title may use."""
     quota_gib: Annotated[float, Field(ge=0)] = 0.0
     """Maximum size of this title's images in the spool; more are refused with status A700. 0: no limit."""
     services: tuple[Service, ...] = get_args(Service)
@@ -89,12 +90,17 @@ class Ae(Table):
     """Maximum open associations, all processes together; more are rejected (local limit exceeded)."""
     associations_per_minute: Annotated[int, Field(ge=0, le=4000)] = 3000
     """Maximum association requests per minute and address; more are rejected (temporary congestion). 0: no limit."""
+    connections_per_address: Annotated[int, Field(ge=0, le=1000)] = 32
+    """Maximum open connections from one address (IPv6: /64 network), with an association or before it; more are closed.
+    0: no limit."""
     processes: Annotated[int, Field(ge=0, le=64)] = 0
     """Receiver processes; 0: two per core, at most four."""
     association_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
     """Longest wait for an A-ASSOCIATE-RQ on a new connection (ARTIM timer)."""
     network_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Longest silence on an open association."""
+    transfer_timeout_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    """Longest time of one message, for example the transfer of one instance; then the association is aborted."""
     tls: AeTls = AeTls()
 
     @model_validator(mode="after")
@@ -102,4 +108,11 @@ class Ae(Table):
         for caller in self.callers:
             if caller.certificate and not self.tls.enabled:
                 raise ValueError(f"callers: {caller.title} requires a certificate; set [ae.tls] enabled = true")
+        return self
+
+    @model_validator(mode="after")
+    def _associations_are_left(self) -> Ae:
+        reserved = sum(caller.reserved_associations for caller in self.callers)
+        if reserved >= self.max_associations:
+            raise ValueError(f"callers: {reserved} associations are reserved; max_associations must be greater")
         return self

@@ -86,6 +86,9 @@ class AssociationServer(Protocol):
     def network_timeout(self) -> float: ...
 
     @property
+    def transfer_timeout(self) -> float: ...
+
+    @property
     def stopping(self) -> bool: ...
 
     def admit(self, association: Association) -> Rejection | None:
@@ -112,7 +115,7 @@ class Association(threading.Thread):
         self.admission = Admission()
         self._server = server
         self._stream = PduStream(connection, server.network_timeout)
-        self._messages = Messages(self, self._stream, server.handlers.services)
+        self._messages = Messages(self, self._stream, server.handlers.services, server.transfer_timeout)
         self._last_message_at = time.monotonic()
         self._ending = AssociationEnding.LOST
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -55,8 +56,9 @@ class Services:
     """Handlers of the messages."""
 
     store: Callable[[StoreRequest], Sink]
-    not_stored: Callable[[StoreRequest, bytes, Refusal | None], None]
-    """Called with the beginning of a data set that was not stored and the reason; ``None``: it was incomplete."""
+    not_stored: Callable[[StoreRequest, bytes, Refusal | str], None]
+    """Called with the beginning of a data set that was not stored, and with the refusal that is answered or the reason
+    why it is incomplete."""
     normalized: Callable[[NormalizedRequest], NormalizedAnswer]
     """Every DIMSE-N request."""
 
@@ -66,6 +68,8 @@ class _Message:
     """A message that is being received."""
 
     context_id: int
+    deadline: float
+    """When it must be complete, monotonic clock."""
     encoded: bytearray = field(default_factory=bytearray)
     """Fragments of the command set, or of a data set that does not belong to a C-STORE."""
     command: Command | None = None
@@ -83,7 +87,9 @@ class _Message:
 class Messages:
     """Handles messages one after the other; writes many fragments of a data set to disk in one call."""
 
-    def __init__(self, association: AssociationInfo, stream: PduStream, services: Services) -> None:
+    def __init__(
+        self, association: AssociationInfo, stream: PduStream, services: Services, transfer_timeout: float
+    ) -> None:
         """Set ``contexts`` and ``maximum_length`` after the negotiation."""
         self.contexts: dict[int, Context] = {}
         self.maximum_length = 0
@@ -92,6 +98,7 @@ class Messages:
         self._association = association
         self._stream = stream
         self._services = services
+        self._transfer_timeout = transfer_timeout
         self._message: _Message | None = None
         self._last_refused = False
         stream.before_reading = self._flush
@@ -111,6 +118,9 @@ class Messages:
 
         Raises ``AbortError`` for a fragment that is invalid at its position.
         """
+        if self._message is not None and time.monotonic() > self._message.deadline:
+            self.discard_incomplete(f"took more than {self._transfer_timeout:g} s (transfer_timeout_seconds)")
+            raise AbortError(USER)
         answered = False
         while length:
             if length < PDV.size:
@@ -121,7 +131,7 @@ class Messages:
             length -= item + 4
             message = self._message
             if message is None:
-                message = self._message = _Message(context_id)
+                message = self._message = _Message(context_id, time.monotonic() + self._transfer_timeout)
             # All fragments of a message come in its context and before those of the next one (PS3.8 E.1).
             if context_id != message.context_id or control & 1 != (message.command is None):
                 raise AbortError(PROVIDER, INVALID_PARAMETER)
@@ -135,15 +145,15 @@ class Messages:
                     answered = True
         return answered
 
-    def discard_incomplete(self) -> None:
-        """Discard an incomplete message when the association ends."""
+    def discard_incomplete(self, reason: str = "the association ended during transfer") -> None:
+        """Discard an incomplete message because the association ends."""
         message, self._message = self._message, None
         if message is None or message.command is None or message.command.field != C_STORE_RQ:
             return
         beginning = message.beginning()
         if message.sink is not None:
             message.sink.discard()
-        self._services.not_stored(self._request(message.context_id, message.command), beginning, None)
+        self._services.not_stored(self._request(message.context_id, message.command), beginning, reason)
 
     def _fragment(self, message: _Message, size: int) -> None:
         if message.sink is not None and not message.fault:

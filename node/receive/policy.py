@@ -26,6 +26,7 @@ from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitme
 
 from node.config import Ae, Caller
 from node.config.network import Service
+from node.receive.association_slots import Kind, Limit
 from node.tls import PeerCertificate
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -40,6 +41,8 @@ _NOT_A_FILE = ("JPIP", "SMPTE")
 TRANSFER_SYNTAXES = {uid: uid.keyword for uid in AllTransferSyntaxes if not uid.keyword.startswith(_NOT_A_FILE)}
 """Transfer syntaxes of PS3.6 table A-1 that pydicom knows and that can be stored as a file, with keyword."""
 
+_STRANGERS = 8
+"""Connections from addresses that no entry of ``callers`` has."""
 _LOSSY = frozenset((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K))
 SERVICES = frozenset((Verification, StorageCommitmentPushModel, ModalityPerformedProcedureStep))
 """Services other than Storage."""
@@ -75,6 +78,7 @@ class Policy:
     require_called_title: bool
     max_associations: int
     associations_per_minute: int
+    connections_per_address: int
     callers: tuple[Caller, ...]
 
     @classmethod
@@ -85,6 +89,7 @@ class Policy:
             require_called_title=ae.require_called_title,
             max_associations=ae.max_associations,
             associations_per_minute=ae.associations_per_minute,
+            connections_per_address=ae.connections_per_address,
             callers=ae.callers,
         )
 
@@ -120,11 +125,43 @@ class Policy:
         device = f"group {caller.group}" if caller is not None and caller.group else str(plain_address(address))
         return Admission(equipment=device, services=frozenset(get_args(Service) if caller is None else caller.services))
 
-    def limits(self, calling: str, address: str, certificate: PeerCertificate | None = None) -> dict[str, int]:
-        """Return the limits on open associations: of all callers (""), and of this title if it has its own."""
+    def limits(self, calling: str, address: str, certificate: PeerCertificate | None = None) -> list[list[Limit]]:
+        """Return the limits on open associations of a caller: alternatives, the first of which has room counts.
+
+        No title may hold every association, unless its ``max_associations`` says so.
+        """
         caller = self.caller(calling, address, certificate)
-        own = {calling.strip(): caller.max_associations} if caller is not None and caller.max_associations else {}
-        return {"": self.max_associations, **own}
+        title = calling.strip()
+        common = self.max_associations - sum(entry.reserved_associations for entry in self.callers)
+        share = max(common - common // 4, 1)
+        reserved = 0 if caller is None else caller.reserved_associations
+        most = (0 if caller is None else caller.max_associations) or share + reserved
+        own = Limit(Kind.OF_TITLE, title, most)
+        shared = [own, Limit(Kind.ASSOCIATIONS, "", common)]
+        return [[own, Limit(Kind.RESERVED, title, reserved)], shared] if reserved else [shared]
+
+    def connection_limits(self, address: str) -> list[Limit]:
+        """Return the limit on connections of an address, before its title is known.
+
+        Addresses of no caller share a few connections: enough to be rejected with a reason.
+        """
+        if not self.is_address_of_caller(address):
+            return [Limit(Kind.CONNECTIONS, "", _STRANGERS)]
+        most = self.connections_per_address
+        return [Limit(Kind.CONNECTIONS, network_of(address), most)] if most else []
+
+    def is_address_of_caller(self, address: str) -> bool:
+        """Return whether a caller may have this address; without ``callers``, every address may be one."""
+        host = plain_address(address)
+        networks = [ipaddress.ip_network(entry.address, strict=False) for entry in self.callers if entry.address]
+        is_open = not self.callers or len(networks) < len(self.callers)
+        return is_open or any(host in network for network in networks)
+
+
+def network_of(address: str) -> str:
+    """Return what limits count as one address: a host has a whole /64 network of IPv6 (RFC 6177)."""
+    host = plain_address(address)
+    return str(host) if host.version == 4 else str(ipaddress.ip_network((host, 64), strict=False))
 
 
 def plain_address(address: str) -> Address:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 
-from node.receive.association_slots import AssociationSlots
+from node.receive.association_slots import AssociationSlots, Kind, Limit
 
 SECONDS = 60.0
 """How long a request counts."""
@@ -30,8 +30,8 @@ class RateLimit:
         with self._lock:
             while self._taken and at - self._taken[0][0] > SECONDS:
                 self._slots.give_back(self._taken.popleft()[1])
-            slots = self._slots.take({f"rate of {address}": self._most})
-            if isinstance(slots, str):
+            slots = self._slots.take([Limit(Kind.RATE, address, self._most)])
+            if isinstance(slots, Limit):
                 return False
             self._taken.append((at, slots))
             return True

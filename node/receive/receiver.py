@@ -93,6 +93,7 @@ class Receiver:
             policy=self._policy,
             acse_timeout=self._ae.association_timeout_seconds,
             network_timeout=self._ae.network_timeout_seconds,
+            transfer_timeout=self._ae.transfer_timeout_seconds,
             handlers=Handlers(
                 services=Services(
                     store=self._storage.store, not_stored=self._refusals.not_stored, normalized=self._normalized

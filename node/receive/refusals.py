@@ -77,13 +77,13 @@ class Refusals:
         self._thread.join()
         self._log(float("inf"))
 
-    def not_stored(self, request: StoreRequest, beginning: bytes, refusal: Refusal | None) -> None:
+    def not_stored(self, request: StoreRequest, beginning: bytes, refusal: Refusal | str) -> None:
         """Record an instance that was not stored; return when durable or after a timeout. Never raises."""
         refused = _refused(request, identity_of_beginning(beginning, request.transfer_syntax_uid), refusal)
         with self._changed:
             turn = self._add(refused)
             self._changed.notify_all()
-            if refusal is not None and self._ledger_prompt:
+            if isinstance(refusal, Refusal) and self._ledger_prompt:
                 self._changed.wait_for(lambda: self._written >= turn or not self._ledger_prompt, _PATIENCE_SECONDS)
                 self._ledger_prompt = self._written >= turn
 
@@ -200,7 +200,7 @@ class Refusals:
                 )
 
 
-def _refused(request: StoreRequest, beginning: PartialIdentity, refusal: Refusal | None) -> Refused:
+def _refused(request: StoreRequest, beginning: PartialIdentity, refusal: Refusal | str) -> Refused:
     identity = beginning.identity
     known = is_uid(identity.study_instance_uid) and is_uid(identity.series_instance_uid)
     named = next((uid for uid in (identity.sop_instance_uid, request.sop_instance_uid) if is_uid(uid)), "")
@@ -211,8 +211,8 @@ def _refused(request: StoreRequest, beginning: PartialIdentity, refusal: Refusal
         association_id=request.association.id,
         calling_ae=request.association.calling_ae,
         peer_address=request.association.peer_address,
-        status=None if refusal is None else refusal.status,
-        reason="the association ended during transfer" if refusal is None else refusal.comment,
+        status=refusal.status if isinstance(refusal, Refusal) else None,
+        reason=refusal.comment if isinstance(refusal, Refusal) else refusal,
         position=beginning.position,
         at=now(),
     )

@@ -16,9 +16,10 @@ from node.ledger.association_endings import Ending
 from node.listening import Listening
 from node.process.memory import return_freed_memory
 from node.receive.association import Association, Handlers
-from node.receive.association_slots import AssociationSlots
+from node.receive.association_slots import AssociationSlots, Kind, Limit
+from node.receive.closed_connections import ClosedConnections
 from node.receive.negotiation import prepare
-from node.receive.policy import Policy, Rejection
+from node.receive.policy import Policy, Rejection, network_of
 from node.receive.rate_limit import RateLimit
 from node.tls import ServerTls
 
@@ -45,6 +46,7 @@ class Server:
         policy: Policy,
         acse_timeout: float,
         network_timeout: float,
+        transfer_timeout: float,
         handlers: Handlers,
         tls: ServerTls | None = None,
     ) -> None:
@@ -53,11 +55,14 @@ class Server:
         self.acse_timeout = acse_timeout
         """ARTIM timer (PS3.8 9.1.4), seconds."""
         self.network_timeout = network_timeout
+        self.transfer_timeout = transfer_timeout
         self.handlers = handlers
         self.stopping = False
         self._policy = policy
         self._lock = threading.Lock()
-        self._connected: set[Association] = set()
+        self._connected: dict[Association, tuple[int, ...]] = {}
+        """Connections with their slots."""
+        self._closed = ClosedConnections()
         self._admitted: dict[str, tuple[int, ...]] = {}
         self._listening = listening
         self._slots = AssociationSlots(listening.slots)
@@ -77,16 +82,16 @@ class Server:
         """Admit an association and take its slots, or return why it is rejected."""
         calling, address = association.calling_ae, association.peer_address
         shown = association.certificate
-        if not self._rate.allows(address):
+        if not self._rate.allows(network_of(address)):
             return Rejection(2, 3, 1, f"too many associations from {address} within a minute: temporary congestion")
         rejection = self._policy.rejection(
             calling=calling, called=association.called_ae, address=address, certificate=shown
         )
         if rejection is not None:
             return rejection
-        slots = self._slots.take(self._policy.limits(calling, address, shown))
-        if isinstance(slots, str):
-            whose = f"{slots} has" if slots else "the node has"
+        slots = self._slots.take_any(self._policy.limits(calling, address, shown))
+        if isinstance(slots, Limit):
+            whose = f"{slots.owner} has" if slots.kind == Kind.OF_TITLE else "the node has"
             return Rejection(2, 3, 2, f"{whose} no free association: local limit exceeded")
         association.admission = self._policy.admission(calling, address, shown)
         with self._lock:
@@ -104,7 +109,8 @@ class Server:
     def connection_closed(self, association: Association) -> None:
         """Remove a closed connection."""
         with self._lock:
-            self._connected.discard(association)
+            slots = self._connected.pop(association, ())
+        self._slots.give_back(slots)
 
     def drain(self, forced: threading.Event, grace_seconds: float) -> None:
         """Accept nothing more and return when the last association has ended.
@@ -154,12 +160,17 @@ class Server:
         with self._lock:
             too_many = len(self._connected) >= self._policy.max_associations + _WAITING
         if too_many:
-            LOGGER.warning("connection from %s closed: too many connections without an association", address)
+            self._closed.add(address, "too many connections without an association")
+            connection.close()
+            return
+        slots = self._slots.take(self._policy.connection_limits(address))
+        if isinstance(slots, Limit):
+            self._closed.add(address, f"{slots.size} are open from {slots.owner or 'addresses of no caller'}")
             connection.close()
             return
         association = Association(self, connection, address)
         with self._lock:
-            self._connected.add(association)
+            self._connected[association] = slots
         try:
             association.start()
         except RuntimeError:

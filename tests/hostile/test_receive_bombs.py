@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import select
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,8 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-from raw_peer import COMMAND, LAST, MORE, answer, associated, c_store, p_data, status
-from receivers import ReceiverProcess, associate, deflate, encode, receiving, send, store_works, until
+from raw_peer import COMMAND, COMMAND_MORE, LAST, MORE, answer, associated, c_store, p_data, status
+from receivers import SOON_SECONDS, ReceiverProcess, associate, deflate, encode, receiving, send, store_works, until
 
 from node.ledger.tables import instance, refusal
 
@@ -131,4 +134,22 @@ def test_an_instance_that_never_ends_is_refused_at_its_size_and_nothing_of_it_st
         response = answer(sender)
         assert status(response) == 0xC000
         assert b"max_instance_gib" in response
+        assert store_works(node)
+
+
+@pytest.mark.parametrize("message", ["store", "command"])
+def test_a_message_that_never_ends_is_aborted_when_its_time_is_up(tmp_path: Path, message: str) -> None:
+    limit = "transfer_timeout_seconds = 2.0\nnetwork_timeout_seconds = 60.0"
+    with receiving(tmp_path / "node", ae=limit) as node, associated(node) as sender:
+        begun = time.monotonic()
+        sender.sendall(p_data(COMMAND, c_store()) + p_data(MORE, header()) if message == "store" else b"")
+        kind = MORE if message == "store" else COMMAND_MORE
+        with suppress(ConnectionError):
+            while not select.select([sender], [], [], 0.1)[0]:
+                sender.sendall(p_data(kind, b"\0\0"))
+        assert answer(sender)[:1] == b"\7"
+        assert time.monotonic() - begun < SOON_SECONDS
+        until(lambda: node.files() == [])
+        if message == "store":
+            until(lambda: [row for row in node.rows(refusal) if "transfer_timeout_seconds" in row.reason])
         assert store_works(node)

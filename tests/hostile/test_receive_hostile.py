@@ -81,7 +81,10 @@ def test_what_is_no_dicom_is_cut_off_and_others_are_served(tmp_path: Path, garba
 
 def test_silent_connections_do_not_use_up_the_limit_of_associations(tmp_path: Path) -> None:
     with (
-        receiving(tmp_path / "node", ae="max_associations = 4\nassociation_timeout_seconds = 60.0") as node,
+        receiving(
+            tmp_path / "node",
+            ae="max_associations = 4\nconnections_per_address = 0\nassociation_timeout_seconds = 60.0",
+        ) as node,
         ExitStack() as silent,
     ):
         for _ in range(40):
@@ -92,7 +95,7 @@ def test_silent_connections_do_not_use_up_the_limit_of_associations(tmp_path: Pa
 
 
 def test_too_many_silent_connections_are_closed_at_once_and_the_rest_when_their_time_is_up(tmp_path: Path) -> None:
-    limits = "max_associations = 4\nassociation_timeout_seconds = 2.0"
+    limits = "max_associations = 4\nconnections_per_address = 0\nassociation_timeout_seconds = 2.0"
     with receiving(tmp_path / "node", ae=limits) as node, ExitStack() as silent:
         opened = [silent.enter_context(connection(node)) for _ in range(100)]
         until(lambda: sum(_closed(one) for one in opened) >= 100 - 4 - 64)

@@ -107,3 +107,19 @@ def c_store(sop_instance_uid: str = "1.2.3", **values: int | str | None) -> byte
 def c_store_begin(size: int = 100_000) -> bytes:
     """A C-STORE-RQ of a CT, its command and the first ``size`` bytes of its data set, the last fragment missing."""
     return p_data(COMMAND, c_store()) + b"".join(p_data(MORE, bytes(10_000)) for _ in range(size // 10_000))
+
+
+def from_address(port: int, address: str) -> socket.socket:
+    """A connection from an address of the loopback network."""
+    return socket.create_connection(("127.0.0.1", port), 20.0, source_address=(address, 0))
+
+
+def is_closed(opened: socket.socket) -> bool:
+    """Whether the node has closed the connection."""
+    opened.setblocking(False)
+    try:
+        return opened.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True

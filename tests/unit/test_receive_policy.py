@@ -21,6 +21,7 @@ from pydicom.uid import (
 
 from node.config import parse
 from node.errors import ConfigError
+from node.receive.association_slots import Kind, Limit
 from node.receive.policy import TRANSFER_SYNTAXES, Policy, is_storage, supported_contexts
 
 CALLERS = """
@@ -68,8 +69,31 @@ def test_without_callers_everyone_may_call_but_only_our_title() -> None:
 def test_limits_are_those_of_the_first_entry_for_the_peer() -> None:
     callers = '[{ title = "A", address = "10.1.0.0/16", max_associations = 3 }, { title = "A" }]'
     policy = Policy.of(parse(f"[ae]\nmax_associations = 9\ncallers = {callers}").ae)
-    assert policy.limits("A ", "10.1.2.3") == {"": 9, "A": 3}
-    assert policy.limits("A", "10.2.2.3") == {"": 9}
+    everybody = Limit(Kind.ASSOCIATIONS, "", 9)
+    assert policy.limits("A ", "10.1.2.3") == [[Limit(Kind.OF_TITLE, "A", 3), everybody]]
+    assert policy.limits("A", "10.2.2.3") == [[Limit(Kind.OF_TITLE, "A", 7), everybody]]
+
+
+def test_reserved_associations_are_taken_first_and_left_out_of_those_of_everybody() -> None:
+    callers = '[{ title = "A", reserved_associations = 2 }, { title = "B" }]'
+    policy = Policy.of(parse(f"[ae]\nmax_associations = 10\ncallers = {callers}").ae)
+    everybody = Limit(Kind.ASSOCIATIONS, "", 8)
+    of_a = Limit(Kind.OF_TITLE, "A", 8)
+    assert policy.limits("A", "10.0.0.1") == [[of_a, Limit(Kind.RESERVED, "A", 2)], [of_a, everybody]]
+    assert policy.limits("B", "10.0.0.1") == [[Limit(Kind.OF_TITLE, "B", 6), everybody]]
+    with pytest.raises(ConfigError, match="10 associations are reserved; max_associations must be greater"):
+        parse('[ae]\nmax_associations = 10\ncallers = [{ title = "A", reserved_associations = 10 }]')
+
+
+def test_connections_count_by_address_and_those_of_no_caller_together() -> None:
+    policy = Policy.of(parse("[ae]\nconnections_per_address = 5").ae)
+    assert policy.connection_limits("::ffff:10.0.0.1") == [Limit(Kind.CONNECTIONS, "10.0.0.1", 5)]
+    assert policy.connection_limits("fd00::1:2:3:4") == policy.connection_limits("fd00::9:9:9:9")
+    named = Policy.of(parse('[ae]\ncallers = [{ title = "A", address = "10.1.0.0/16" }]').ae)
+    assert named.connection_limits("10.1.2.3") == [Limit(Kind.CONNECTIONS, "10.1.2.3", 32)]
+    assert named.connection_limits("10.2.2.3") == named.connection_limits("10.3.3.3")
+    assert named.connection_limits("10.2.2.3")[0].owner == ""
+    assert Policy.of(parse("[ae]\nconnections_per_address = 0").ae).connection_limits("10.0.0.1") == []
 
 
 def test_an_address_that_is_none_is_a_configuration_error() -> None:
