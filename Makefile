@@ -2,6 +2,7 @@
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 SUPPLY := build/supply
 SITE_TOOLS := build/site-tools
 LOWEST := build/lowest
@@ -11,7 +12,7 @@ LOWEST_TESTS := $(addprefix tests/*/test_,$(addsuffix .py,cli compat completenes
 # The tests wait more than they work. One thread for each test: the workers share the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(or $(WORKERS),4) --dist loadgroup --no-loadscope-reorder --durations 30
 
-.PHONY: demo test test-all test-rest test-lowest bench docs lint install sbom audit release clean
+.PHONY: demo test test-all test-rest test-lowest bench docs lint install lock fuzz sbom audit reuse release clean
 
 demo: install
 	$(BIN)/ainode demo $(if $(STUDIES),--studies "$(STUDIES)")
@@ -56,6 +57,16 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Coverage-guided fuzzing of TARGET, or of all (tests/support/fuzz_targets.py), for MINUTES of computing each.
+fuzz: install
+	$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP_INSTALL) atheris==3.0.0
+	OMP_NUM_THREADS=1 $(BIN)/python tests/support/fuzz.py --minutes $(or $(MINUTES),24) $(TARGET)
+
+# SHA-256 of every distribution of constraints.txt, for every platform; after each change of it (asks the index).
+lock: $(SUPPLY)
+	grep -Ev '^(#|torch==)' constraints.txt | $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 \
+		--no-deps --generate-hashes --no-annotate --no-header --output-file requirements.lock -
+
 # What the program is made of, as CycloneDX; and what is known against it (asks the network).
 sbom: install $(SUPPLY)
 	$(SUPPLY)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application -o build/sbom.cdx.json $(BIN)/python
@@ -70,15 +81,19 @@ release: $(SUPPLY)
 
 $(SUPPLY): constraints.txt Makefile
 	python3 -m venv $(SUPPLY)
-	$(SUPPLY)/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0 pip-audit==2.10.1 setuptools==84.2.1
+	$(SUPPLY)/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0 pip-audit==2.10.1 \
+		reuse==6.2.0 setuptools==84.2.1 uv==0.13.9
 	touch $(SUPPLY)
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+# All but PyTorch is checked against requirements.lock. Builds of PyTorch for CPU and CUDA have one version and other
+# hashes, by index: it comes from the index that is configured, of the version in constraints.txt.
+$(INSTALLED): pyproject.toml constraints.txt requirements.lock
 	sh .ci/packages storescu=dcmtk Orthanc=orthanc chromium=chromium
 	python3 -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(PIP_INSTALL) --require-hashes --no-deps --requirement requirements.lock
+	$(PIP_INSTALL) --no-build-isolation --constraint constraints.txt --editable '.[test]'
 	touch $(INSTALLED)
 
 clean:
