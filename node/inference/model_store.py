@@ -159,11 +159,16 @@ def verify(config: Config) -> Iterator[tuple[str, Path, str]]:
 def card(name: str, table: PipelineTable) -> str:
     """The model card as Markdown: of a bundle its README, of a package its ``MODEL_CARD.md``.
 
-    Raises ``NotFoundError`` when the model brings none.
+    Raises ``NotFoundError`` when the model brings none, ``WeightsError`` when a bundle's metadata cannot be read.
     """
     if table.weights is not None and table.weights.is_dir():
         for metadata in sorted(table.weights.rglob(_METADATA)):
-            about = json.loads(metadata.read_text())
+            try:
+                about = dict(json.loads(metadata.read_text()))
+            except (OSError, RecursionError, TypeError, ValueError) as error:
+                raise WeightsError(
+                    f"{metadata}: cannot be read ({error}); give the bundle as its author packs it"
+                ) from error
             readme = metadata.parents[1] / "docs" / "README.md"
             facts = [
                 f"{key}: {about[key]}"

@@ -72,12 +72,13 @@ def _origin(module_name: str) -> str:
 def load_pipeline(name: str, table: PipelineTable, device: str) -> Pipeline:
     """Load pipeline ``name`` on ``device``.
 
-    Raises what ``factory_of`` raises, ``WeightsError``, and ``ConfigError`` for options the factory refuses.
+    Raises what ``factory_of`` raises, ``WeightsError``, and ``ConfigError`` for options that the factory refuses and
+    for metadata of the model that it cannot use.
     """
     factory = factory_of(name, table.factory)
     try:
         return factory(weights=table.weights, device=device, options=table.options)
-    except (ValueError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ConfigError(f"[pipelines.{name}] cannot be loaded: {error}") from error
 
 

@@ -150,7 +150,7 @@ class SourceSeries:
             affine=self.grid.affine,
             spatial_shape=(len(self.datasets), *self.grid.spread(int(first.Rows), int(first.Columns))),
             coordinate_system="PATIENT",
-            frame_of_reference_uid=first.get("FrameOfReferenceUID") or None,
+            frame_of_reference_uid=str(first.get("FrameOfReferenceUID") or "") or None,
         )
 
     def image(self, index: int) -> np.ndarray[Any, Any]:

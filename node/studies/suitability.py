@@ -100,7 +100,7 @@ def _pixel_fault(header: Dataset) -> str:
     if stated not in _GREY or _number(header, "SamplesPerPixel", 1) != 1:
         return f"the images are in colour ({stated}); grey-scale images are needed"
     for keyword in ("Rows", "Columns"):
-        if not _number(header, keyword, 1) >= 1:
+        if "Rows" in header and not _number(header, keyword, nan) >= 1:
             return f"its {keyword} is no number of pixels"
     allocated = _number(header, "BitsAllocated", 16)
     stored = _number(header, "BitsStored", allocated)
