@@ -33,6 +33,8 @@ class NodeError(Exception):
     """A permanent error is not retried: the same input would fail again."""
     for_radiologist = "the analysis stopped with an error"
     """Reason in the report, for readers who cannot fix it; follows "NOT ANALYSED: "."""
+    retry_seconds: float | None = None
+    """Delay before the next attempt where the raiser knows it; ``None``: that of the stage."""
 
 
 class ConfigError(NodeError):
@@ -108,6 +110,8 @@ class UnreachableError(DeliveryError):
     """A destination cannot be reached or accepts no association."""
 
     code = "unreachable"
+    until_reached = False
+    """Whether the next attempt waits for a probe that reaches the destination, at most ``retry_seconds``."""
 
 
 class TimeLimitError(NodeError):

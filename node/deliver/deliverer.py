@@ -87,7 +87,7 @@ class Deliverer:
         """Store the pending objects of a job at a destination and, where configured, get proof of storage.
 
         Returns when the delivery is STORED, CONFIRMED (with proof) or cancelled. Raises ``DeliveryError`` when it
-        must be retried at ``delivery.next_at``, ``UnreachableError`` if the destination cannot be reached, and
+        must be retried, ``UnreachableError`` if the destination cannot be reached, both with ``retry_seconds``, and
         ``NotFoundError`` if it is not configured.
         """
         destination = self._config.destinations.get(destination_name)
@@ -97,13 +97,14 @@ class Deliverer:
                 f"add [destinations.{destination_name}] and retry, or cancel the job"
             )
         with begin_immediate(self._engine) as connection:
-            until = now() + destination.max_retry_seconds
-            down = circuits.wait_if_open(connection, job_id, destination_name, until)
+            down = circuits.open_circuit(connection, destination_name)
             claim = None if down else deliveries.begin_delivery(connection, job_id, destination_name)
         if down is not None:
             since = datetime.fromtimestamp(down.opened_at or 0.0).astimezone()
             how = "paused" if down.paused else "down"
-            raise UnreachableError(f"{destination_name} is {how} since {since:%Y-%m-%d %H:%M:%S}: {down.error}")
+            error = UnreachableError(f"{destination_name} is {how} since {since:%Y-%m-%d %H:%M:%S}: {down.error}")
+            error.retry_seconds, error.until_reached = destination.max_retry_seconds, True
+            raise error
         if claim is not None:
             self._attempt(claim, destination)
 
@@ -121,19 +122,20 @@ class Deliverer:
             longest = destination.max_retry_seconds
             if isinstance(error, _RefusedObjectsError) and error.for_good:
                 longest = max(longest, REFUSED_SECONDS)
-            delay = retry_delay(claim.attempt, destination.first_retry_seconds, longest)
-            with begin_immediate(self._engine) as connection:
-                deliveries.postpone_delivery(connection, claim, str(error), now() + delay)
+            error.retry_seconds = retry_delay(claim.attempt, destination.first_retry_seconds, longest)
             if isinstance(error, UnreachableError):
-                self._record_failure(claim.destination, destination, str(error))
+                error.until_reached = self._record_failure(claim.destination, destination, str(error))
             raise
 
-    def _record_failure(self, name: str, destination: Destination, error: str) -> None:
+    def _record_failure(self, name: str, destination: Destination, error: str) -> bool:
+        """Count the failure; return whether the circuit of the destination is open now."""
         at = now()
         with begin_immediate(self._engine) as connection:
             opened = circuits.record_failure(connection, name, error, at, at + destination.first_retry_seconds)
+            is_open = circuits.open_circuit(connection, name) is not None
         if opened:
             logger.error("%s is down; its deliveries wait until it answers C-ECHO: %s", name, error)
+        return is_open
 
     def _withdraw_replaced(self, claim: Claim, destination: Destination, deadline: float) -> None:
         """Send the rejection note on the results that the new ones, which are stored, replace."""

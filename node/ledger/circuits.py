@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.engine import insert_new, now
-from node.ledger.states import DeliveryState
 from node.ledger.tables import circuit, delivery
 
 FAILURES = 3
@@ -43,7 +42,7 @@ def circuits(connection: sa.Connection) -> list[Circuit]:
 
 
 def record_failure(connection: sa.Connection, destination: str, error: str, at: float, probe_at: float) -> bool:
-    """Count a connection that failed; returns whether this one opened the circuit."""
+    """Count a connection that failed; return whether this one opened the circuit."""
     insert_new(connection, circuit, [{"destination": destination, "failures": 0, "error": error}])
     row = _locked(connection, destination)
     failures = row.failures + 1 if row is not None else 1
@@ -65,15 +64,11 @@ def close(connection: sa.Connection, destination: str) -> None:
     connection.execute(sa.update(delivery).where(waiting).values(next_at=now(), error=None))
 
 
-def wait_if_open(connection: sa.Connection, job_id: str, destination: str, next_at: float) -> Circuit | None:
-    """The open circuit of a destination, and its delivery put off until ``next_at``, or until the circuit closes."""
+def open_circuit(connection: sa.Connection, destination: str) -> Circuit | None:
+    """Return the open circuit of a destination; it is not closed before the caller's transaction ends."""
     row = _locked(connection, destination)
     if row is None or row.opened_at is None:
         return None
-    which = sa.and_(
-        delivery.c.job_id == job_id, delivery.c.destination == destination, delivery.c.state != DeliveryState.CANCELED
-    )
-    connection.execute(sa.update(delivery).where(which).values(error=row.error, next_at=next_at))
     return Circuit(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
 
 

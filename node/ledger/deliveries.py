@@ -161,16 +161,12 @@ def settle_delivery(connection: sa.Connection, job_id: str, destination: str) ->
     return state
 
 
-def postpone_delivery(connection: sa.Connection, claim: Claim, error: str, next_at: float) -> None:
-    """Record why an attempt did not finish and when the next one is due."""
-    row = locked_delivery(connection, claim.job_id, claim.destination)
-    if row is None or row.created_at != claim.since:
-        return
-    if settle_delivery(connection, claim.job_id, claim.destination) not in (
-        DeliveryState.CONFIRMED,
-        DeliveryState.CANCELED,
-    ):
-        _update(connection, claim.job_id, claim.destination, error=error, next_at=next_at)
+def release_delivery(connection: sa.Connection, job_id: str, destination: str) -> DeliveryState:
+    """Set the state after an attempt that failed, and return it. One that failed before it began changes nothing."""
+    row = locked_delivery(connection, job_id, destination)
+    if row is not None and row.state == DeliveryState.SCHEDULED:
+        return DeliveryState.SCHEDULED
+    return settle_delivery(connection, job_id, destination)
 
 
 def not_done(connection: sa.Connection, destination: str) -> dict[str, float]:

@@ -17,8 +17,9 @@ import sqlalchemy as sa
 
 from node.config import FORWARD
 from node.config.routing import Outcome
-from node.errors import NodeError, error_code, not_analysed
-from node.ledger.deliveries import cancel_deliveries, schedule_delivery
+from node.errors import NodeError, UnreachableError, error_code, not_analysed
+from node.ledger.circuits import open_circuit
+from node.ledger.deliveries import cancel_deliveries, release_delivery, schedule_delivery
 from node.ledger.engine import now
 from node.ledger.events import EventKind, record_event
 from node.ledger.incomplete import outcome_of_incomplete
@@ -88,9 +89,10 @@ def fail_attempt(
     if permanent or (retries.max_attempts is not None and failed >= retries.max_attempts):
         return _give_up(connection, current, attempt, error, failure)
     delay = retries.delay(failed)
+    if isinstance(failure, NodeError) and failure.retry_seconds is not None:
+        delay = failure.retry_seconds
     if attempt.stage == JobStage.DELIVER:
-        delay = _own_delay(connection, attempt, delay)
-        _update_delivery(connection, attempt, error=error, next_at=now() + delay)
+        delay = _postpone_delivery(connection, attempt, error, delay, failure)
     else:
         update_job(connection, current.id, attempt=failed, next_at=now() + delay, error=error)
     return [replace(attempt, number=failed, delay_seconds=delay)]
@@ -232,10 +234,19 @@ def _locked(connection: sa.Connection, attempt: Attempt) -> Job | None:
     return current if connection.scalar(wanted) is not None else None
 
 
-def _own_delay(connection: sa.Connection, attempt: Attempt, default: float) -> float:
-    """The sender may have set its own time for the next attempt."""
-    next_at = connection.scalar(sa.select(delivery.c.next_at).where(_of(attempt)).with_for_update())
-    return max(next_at - now(), 0.0) if next_at is not None else default
+def _postpone_delivery(
+    connection: sa.Connection, attempt: Attempt, error: str, delay: float, failure: BaseException | None
+) -> float:
+    """Record why an attempt did not finish and when the next one is due; return the delay until then.
+
+    There is none when the destination was reached, or had proved the storage, before this attempt could be recorded.
+    """
+    waits = isinstance(failure, UnreachableError) and failure.until_reached
+    reached = waits and open_circuit(connection, attempt.subject) is None
+    confirmed = release_delivery(connection, attempt.job_id, attempt.subject) == DeliveryState.CONFIRMED
+    delay = 0.0 if reached or confirmed else delay
+    _update_delivery(connection, attempt, error=None if confirmed else error, next_at=now() + delay)
+    return delay
 
 
 def _of(attempt: Attempt) -> sa.ColumnElement[bool]:

@@ -11,13 +11,15 @@ import sqlalchemy as sa
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 from timeline import timeline
 
+from node.errors import DeliveryError
 from node.ledger import DeliveryState, begin_immediate, open_ledger
 from node.ledger import deliveries as d
 from node.ledger import pending_deliveries as o
 from node.ledger.delivery_proof import record_commitment, record_query_result, record_request
+from node.ledger.jobs import Retries, due_of, get_job
 from node.ledger.retry_transitions import retry_job
 from node.ledger.tables import delivery_instance, job, metadata, result
-from node.ledger.transitions import cancel_job
+from node.ledger.transitions import cancel_job, fail_attempt
 
 JOB, PACS = "job-1", "pacs"
 
@@ -159,21 +161,24 @@ def test_a_cancelled_delivery_is_not_begun_and_a_running_one_learns_of_it(connec
     d.cancel_deliveries(connection, JOB)
     assert not d.record_status(connection, begun, "1.2.3.1", status=0, comment="")
     assert d.begin_delivery(connection, JOB, PACS) is None
-    d.postpone_delivery(connection, begun, "down", 99.0)
+    d.release_delivery(connection, JOB, PACS)
     assert (status(connection).state, status(connection).error) == ("CANCELED", None)
 
 
-OPEN = ("SCHEDULED", "IN PROGRESS")
-
-
-def test_a_postponed_delivery_says_why_and_when(connection: sa.Connection) -> None:
+def test_a_delivery_counts_its_attempts_and_is_scheduled_again_after_each(connection: sa.Connection) -> None:
     for attempt in (1, 2, 3):
         begun = d.begin_delivery(connection, JOB, PACS)
         assert begun is not None
         assert begun.attempt == attempt
-        d.postpone_delivery(connection, begun, "connection refused", 100.0 + attempt)
-    assert (status(connection).error, status(connection).next_at) == ("connection refused", 103.0)
-    assert [s.destination for s in o.all_deliveries(connection) if s.state in OPEN] == [PACS]
+        assert status(connection).state == "IN PROGRESS"
+        assert d.release_delivery(connection, JOB, PACS) == status(connection).state == "SCHEDULED"
+
+
+def test_an_attempt_that_fails_before_it_begins_does_not_make_an_empty_delivery_stored(
+    connection: sa.Connection,
+) -> None:
+    connection.execute(sa.delete(result))
+    assert d.release_delivery(connection, JOB, PACS) == status(connection).state == "SCHEDULED"
 
 
 def test_commitment_of_every_instance_confirms(connection: sa.Connection) -> None:
@@ -188,6 +193,24 @@ def test_commitment_of_every_instance_confirms(connection: sa.Connection) -> Non
     assert record_commitment(connection, "2.25.1", both[1:], [])
     assert status(connection).state == "CONFIRMED"
     assert d.begin_delivery(connection, JOB, PACS) is None
+
+
+def test_a_proof_that_arrives_before_the_failure_is_recorded_ends_the_delivery_without_an_error(
+    connection: sa.Connection,
+) -> None:
+    both = ["1.2.3.1", "1.2.3.2"]
+    [attempt] = due_of(connection, get_job(connection, JOB))
+    for uid in both:
+        answer(connection, uid, 0)
+    d.settle_delivery(connection, JOB, PACS)
+    record_request(connection, JOB, PACS, both, "2.25.1")
+    record_commitment(connection, "2.25.1", both, [])
+    late = DeliveryError("no Storage Commitment report yet")
+    late.retry_seconds = 900.0
+    retries = Retries(max_attempts=None, first_seconds=5.0, max_seconds=600.0)
+    [again] = fail_attempt(connection, attempt, str(late), 0.1, retries, permanent=False, failure=late)
+    assert again.delay_seconds == 0.0
+    assert (status(connection).state, status(connection).error) == ("CONFIRMED", None)
 
 
 def test_an_unanswered_request_is_asked_again(connection: sa.Connection) -> None:
@@ -227,7 +250,6 @@ def test_a_sender_that_a_retry_overtook_may_say_nothing(connection: sa.Connectio
     for stage, rows in (("deliver", 2), ("infer", 0)):
         retry_job(connection, JOB, stage)
         assert not d.record_status(connection, overtaken, "1.2.3.1", status=0, comment="")
-        d.postpone_delivery(connection, overtaken, "down", 99.0)
         record_query_result(connection, overtaken, ["1.2.3.1"], ["1.2.3.2"], 1e12)
         assert connection.scalar(sa.select(sa.func.count()).select_from(delivery_instance)) == 0
         assert len(owed(connection)) == rows

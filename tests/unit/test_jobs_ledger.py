@@ -11,11 +11,13 @@ import pytest
 import sqlalchemy as sa
 from timeline import timeline
 
-from node.errors import NodeError, NotFoundError, not_analysed
+from node.errors import NodeError, NotFoundError, UnreachableError, not_analysed
 from node.ledger import JobStage, open_ledger
-from node.ledger.deliveries import begin_delivery, postpone_delivery
+from node.ledger.circuits import FAILURES, close, record_failure
+from node.ledger.deliveries import begin_delivery
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import Attempt, Job, NewJob, Retries, due_attempts, due_of, get_job, list_jobs, source_paths
+from node.ledger.pending_deliveries import DeliveryStatus, deliveries_of
 from node.ledger.retry_transitions import retry_job
 from node.ledger.tables import delivery, delivery_instance, instance, result
 from node.ledger.transitions import (
@@ -179,16 +181,48 @@ def test_report_of_an_attempt_that_is_not_due_changes_nothing(ledger: sa.Connect
     assert ledger.scalar(sa.select(sa.func.count()).select_from(delivery)) == 0
 
 
-def test_delivery_is_tried_for_ever_at_the_time_the_sender_sets(ledger: sa.Connection) -> None:
+def unreachable(seconds: float, *, until_reached: bool = False) -> UnreachableError:
+    error = UnreachableError("no answer")
+    error.retry_seconds, error.until_reached = seconds, until_reached
+    return error
+
+
+def fail_delivery(ledger: sa.Connection, attempt: Attempt, failure: UnreachableError) -> Attempt:
+    begin_attempt(ledger, attempt)
+    assert begin_delivery(ledger, NEW.id, attempt.subject) is not None
+    [due] = fail_attempt(ledger, attempt, str(failure), 0.1, FOR_EVER, permanent=False, failure=failure)
+    return due
+
+
+def status(ledger: sa.Connection) -> DeliveryStatus:
+    [row] = deliveries_of(ledger, NEW.id)
+    return row
+
+
+def test_delivery_is_tried_for_ever_after_the_delay_that_the_sender_sets(ledger: sa.Connection) -> None:
     [attempt] = to_delivery(ledger, "a")
     for number in range(1, 20):
-        begin_attempt(ledger, attempt)
-        claim = begin_delivery(ledger, NEW.id, "a")
-        assert claim is not None
-        postpone_delivery(ledger, claim, "no answer", time.time() + 77.0)
-        [attempt] = fail_attempt(ledger, attempt, "no answer", 0.1, FOR_EVER, permanent=False)
-        assert attempt.number == number
-        assert attempt.delay_seconds == pytest.approx(77.0, abs=1.0)
+        attempt = fail_delivery(ledger, attempt, unreachable(77.0))
+        assert (attempt.number, attempt.delay_seconds) == (number, 77.0)
+        assert (status(ledger).error, status(ledger).next_at) == ("no answer", pytest.approx(time.time() + 77, abs=9))
+
+
+def test_delivery_waits_while_its_destination_is_down(ledger: sa.Connection) -> None:
+    [attempt] = to_delivery(ledger, "a")
+    for _ in range(FAILURES):
+        record_failure(ledger, "a", "refused", 1.0, 2.0)
+    assert fail_delivery(ledger, attempt, unreachable(900.0, until_reached=True)).delay_seconds == 900.0
+    close(ledger, "a")
+    assert (status(ledger).next_at or 0.0) <= time.time()
+
+
+def test_delivery_is_due_when_its_destination_was_reached_before_the_failure_is_recorded(ledger: sa.Connection) -> None:
+    [attempt] = to_delivery(ledger, "a")
+    for _ in range(FAILURES):
+        record_failure(ledger, "a", "refused", 1.0, 2.0)
+    close(ledger, "a")
+    assert fail_delivery(ledger, attempt, unreachable(900.0, until_reached=True)).delay_seconds == 0.0
+    assert (status(ledger).next_at or 0.0) <= time.time()
 
 
 def test_delivery_that_goes_on_failing_alike_is_told_once_and_its_next_line_counts(ledger: sa.Connection) -> None:
@@ -208,7 +242,7 @@ def test_delivery_that_goes_on_failing_alike_is_told_once_and_its_next_line_coun
     assert timeline(ledger)[-2:] == [("deliver failed", told[-1]), ("deliver finished", "1.50 s, a, attempt 5")]
 
 
-def test_own_delay_counts_where_the_sender_sets_none(ledger: sa.Connection) -> None:
+def test_delay_of_the_stage_counts_where_the_sender_sets_none(ledger: sa.Connection) -> None:
     [attempt] = to_delivery(ledger, "a")
     for delay in (5.0, 10.0, 20.0):
         begin_attempt(ledger, attempt)
