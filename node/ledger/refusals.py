@@ -76,20 +76,20 @@ def record_refusals(connection: sa.Connection, refused: Sequence[Refused]) -> No
         if one.series_instance_uid and not _is_here(connection, one):
             missing[one.study_instance_uid, one.series_instance_uid] = one.at
     for (study_uid, series_uid), at in sorted(missing.items()):
-        reopen(connection, study_uid, series_uid, at, "an image of it was refused")
+        reopen(connection, study_uid, series_uid, at)
 
 
 _KEY = ("study_instance_uid", "series_instance_uid", "sop_instance_uid", "association_id")
 
 
-def reopen(connection: sa.Connection, study_uid: str, series_uid: str, at: float, why: str) -> None:
+def reopen(connection: sa.Connection, study_uid: str, series_uid: str, at: float) -> None:
     """Note that an image of a series is missing; a series that was complete is judged again."""
     this = sa.and_(series.c.study_instance_uid == study_uid, series.c.series_instance_uid == series_uid)
     state = connection.scalar(sa.select(series.c.state).where(this).with_for_update())
     connection.execute(sa.update(series).where(this).values(refused_at=at, state=SeriesState.RECEIVING))
     if state == SeriesState.COMPLETE:
         where = {"study_instance_uid": study_uid, "series_instance_uid": series_uid}
-        record_study_event(connection, EventKind.LATE_REFUSAL, at=at, **where, reason=why)
+        record_study_event(connection, EventKind.LATE_REFUSAL, at=at, **where)
 
 
 def record_rejection(connection: sa.Connection, calling_ae: str, peer_address: str, reason: str, at: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.states import DecisionOutcome, SeriesState
 from node.ledger.tables import commitment_instance, decision, instance, procedure_step_instance, series
+from node.reasons import Reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ def listed_series(connection: sa.Connection) -> set[tuple[str, str]]:
     return {(row[0], row[1]) for row in connection.execute(sa.union(steps, requests))}
 
 
-def complete_series(connection: sa.Connection, of: Series, signal: str, at: float) -> bool:
+def complete_series(connection: sa.Connection, of: Series, signal: Reason, at: float) -> bool:
     """Begin the next generation of a series that is still as ``of`` says.
 
     ``False``, and nothing written, when an image came or was refused in between, or another router was faster.
@@ -93,7 +94,7 @@ def complete_series(connection: sa.Connection, of: Series, signal: str, at: floa
         .values(
             state=SeriesState.COMPLETE,
             generation=of.generation + 1,
-            completed_by=signal,
+            completed_by=signal["code"],
             completed_at=at,
             doubts=sa.null(),
         )
@@ -131,18 +132,25 @@ def reopen_ignored(connection: sa.Connection, study: str, series_uid: str, at: f
 
 
 def defer_completion(
-    connection: sa.Connection, study: str, series_uid: str, *, signal: str, doubts: Sequence[dict[str, Any]], at: float
+    connection: sa.Connection,
+    study: str,
+    series_uid: str,
+    deferrals: Sequence[Mapping[str, Any]],
+    *,
+    at: float,
+    in_timeline: bool,
 ) -> None:
-    """Keep why a series is not complete yet: ``doubts`` as the column has them, ``signal`` for the timeline."""
-    record_study_event(
-        connection,
-        EventKind.SERIES_WAITING,
-        at=at,
-        study_instance_uid=study,
-        series_instance_uid=series_uid,
-        awaited=signal,
-    )
-    connection.execute(sa.update(series).where(_is(study, series_uid)).values(doubts=list(doubts)))
+    """Record why a series is not complete yet, as the column ``doubts`` has it."""
+    if in_timeline:
+        record_study_event(
+            connection,
+            EventKind.SERIES_WAITING,
+            at=at,
+            study_instance_uid=study,
+            series_instance_uid=series_uid,
+            deferrals=list(deferrals),
+        )
+    connection.execute(sa.update(series).where(_is(study, series_uid)).values(doubts=list(deferrals)))
 
 
 def _is(study: str, series_uid: str) -> sa.ColumnElement[bool]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from node.ledger.events import EventKind as Kind
+from node.reasons import deferrals_text, reason_text
 from node.wording import timings_text
 
 _Text = str | Callable[[Mapping[str, Any]], str]
@@ -58,6 +59,23 @@ def _replaced(values: Mapping[str, Any]) -> str:
     return f"the file of {values['sop_instance_uid']} was lost; now from {values['sender'] or 'the spool'}"
 
 
+def _deferrals(values: Mapping[str, Any]) -> str:
+    return deferrals_text(values["deferrals"])
+
+
+def _signal(values: Mapping[str, Any]) -> str:
+    return reason_text(values["signal"])
+
+
+def _disregarded(values: Mapping[str, Any]) -> str:
+    signal = reason_text(values["signal"])
+    return f"{signal} does not count: another device sent the images; if it is the same one, give both a group"
+
+
+def _rule_waiting(values: Mapping[str, Any]) -> str:
+    return f"rule {values['rule']!r}: {reason_text(values['awaited'])}"
+
+
 def _procedure_step(values: Mapping[str, Any]) -> str:
     produced = f": {values['images']} images in {values['series']} series" if values["series"] is not None else ""
     return f"{values['modality']} at {values['calling_ae']}{produced}"
@@ -97,15 +115,12 @@ _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
         "identity corrected",
         "its images were received again with different {keywords}; the new identity counts, the old files are kept",
     ),
-    Kind.LATE_REFUSAL: ("late refusal", "{reason}; the series is open again"),
+    Kind.LATE_REFUSAL: ("late refusal", "an image of it was refused; the series is open again"),
     Kind.PROCEDURE_STEP: ("procedure step {state}", _procedure_step),
-    Kind.SERIES_WAITING: ("waiting", "{awaited}"),
-    Kind.SERIES_COMPLETE: ("complete", "{signal}"),
-    Kind.SIGNAL_DISREGARDED: (
-        "signal disregarded",
-        "{signal} does not count: another device sent the images; if it is the same one, give both a group",
-    ),
-    Kind.RULE_WAITING: ("waiting", "rule {rule!r}: {awaited}"),
+    Kind.SERIES_WAITING: ("waiting", _deferrals),
+    Kind.SERIES_COMPLETE: ("complete", _signal),
+    Kind.SIGNAL_DISREGARDED: ("signal disregarded", _disregarded),
+    Kind.RULE_WAITING: ("waiting", _rule_waiting),
     Kind.DECIDED: ("{outcome}", "{reason}"),
     Kind.BETTER_SERIES: ("better series", "a better series of rule {rule!r} came later: {better}"),
     Kind.REROUTED: ("rerouted", "the present rules decide again on a series that was ignored"),

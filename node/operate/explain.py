@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from node.errors import NotFoundError
 from node.ledger.corrections import Outdated, half_corrected, outdated_deliveries
 from node.ledger.engine import snapshot
+from node.ledger.events import EventKind
 from node.ledger.held_series import held
 from node.ledger.pending_deliveries import is_stored
 from node.ledger.progress import SeriesProgress
@@ -21,6 +22,7 @@ from node.ledger.study_history import StudyHistory, study_history
 from node.operate.account.description import describe_half_corrected, describe_held
 from node.operate.account.refusals import Refusals, describe_refusals, refusals
 from node.operate.event_text import event_text
+from node.reasons import ReasonCode, reason_text
 
 
 def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
@@ -71,11 +73,20 @@ def _series(history: StudyHistory, progress: SeriesProgress, jobs: Mapping[str, 
     return {
         **vars(progress.series),
         "progress": progress.progress,
+        "completed_by": _signal(history, uid),
         "decisions": decisions,
         "conflicts": [vars(one) for one in history.conflicts if one.series_instance_uid == uid],
         "bytes": history.sizes.get(uid, 0),
         "jobs": [{**jobs[one.job.id], "progress": one.progress} for one in progress.jobs],
     }
+
+
+def _signal(history: StudyHistory, uid: str) -> str:
+    """Return by which signal a series was last complete; empty when it never was."""
+    of_series = [
+        one for one in history.events if one.kind == EventKind.SERIES_COMPLETE and one.series_instance_uid == uid
+    ]
+    return event_text(vars(of_series[-1]))[1] if of_series else ""
 
 
 def _jobs(history: StudyHistory, outdated: Iterable[Outdated]) -> dict[str, dict[str, Any]]:
@@ -131,8 +142,7 @@ def describe(explanation: dict[str, Any]) -> str:
         lines.append(f"Series {one['series_instance_uid']}: {one['modality'] or 'no modality'}, {counts}")
         lines.append(f"  received {clock(one['first_at'])} to {clock(one['last_at'])}")
         if one["state"] == SeriesState.RECEIVING:
-            lines.append("  not complete yet: still receiving, or waiting for the quiet period")
-            lines += [f"  {sentence}" for sentence in describe_deferral(one)]
+            lines += [f"  not complete: {sentence}" for sentence in describe_deferrals(one) or ["receiving images"]]
         lines += [f"  images: {sentence}" for sentence in one["refusals"]]
         lines += [_describe_conflict(entry) for entry in one["conflicts"]]
         lines += [f"  {sentence}" for sentence in (*one["half_corrected"], *one["held"])]
@@ -145,12 +155,17 @@ def describe(explanation: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def describe_deferral(one: Mapping[str, Any]) -> list[str]:
-    """What a series that is not complete waits for, each with its deadline."""
-    return [
-        f"waits until {clock(doubt['until'])}: {doubt['about']}" if doubt["until"] else f"waits: {doubt['about']}"
-        for doubt in one["doubts"] or ()
-    ]
+def describe_deferrals(one: Mapping[str, Any]) -> list[str]:
+    """Return what a series that is not complete waits for, each with its deadline; empty while images arrive."""
+    sentences = []
+    for deferral in one["doubts"] or ():
+        about, until = deferral["about"], clock(deferral["until"])
+        if about["code"] != ReasonCode.LAST_IMAGE:
+            when = f"until {until}: " if deferral["until"] else "for the end of "
+            sentences.append(f"waits {when}{reason_text(about)}")
+        elif about["at"] == one["last_at"]:  # otherwise an image has begun another quiet period since
+            sentences.append(f"waits for more images; the quiet period of {deferral['seconds']:g} s ends at {until}")
+    return sentences
 
 
 def _describe_event(line: dict[str, Any]) -> str:

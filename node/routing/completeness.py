@@ -30,14 +30,15 @@ from math import inf
 from pydicom import Dataset
 
 from node.config import SeriesTable
+from node.reasons import Reason, ReasonCode, reason, reason_text
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
     """A list of instances of one series, from an MPPS or a Storage Commitment request."""
 
-    by: str
-    """Who made it, in words."""
+    by: Reason
+    """Who made it."""
     named: int
     """Instances on the list."""
     absent: int
@@ -65,8 +66,8 @@ class Absent:
     """Came under the SOP Instance UID of another image."""
     changed: int = 0
     """Came again with other content; the first version counts."""
-    by: str = ""
-    """Who sent them and why they were not taken, in words for an operator."""
+    by: tuple[Reason, ...] = ()
+    """Who sent them and why they were not taken."""
     at: float = 0.0
     """When the last of them was not taken, seconds since 1970 UTC."""
     unseen: str = ""
@@ -82,8 +83,7 @@ class Absent:
 class Interruption:
     """A sender that aborted or was rejected and has not resumed."""
 
-    what: str
-    """In words for an operator."""
+    what: Reason
     at: float
     strong: bool
     """It surely had more to send."""
@@ -100,8 +100,8 @@ class Arrival:
     open_associations: int
     """Associations that have sent an image of this series and are still open."""
     listings: tuple[Listing, ...] = ()
-    in_progress: str = ""
-    """Which procedure step that may make more images is IN PROGRESS, in words; empty when none is."""
+    in_progress: Reason | None = None
+    """Which procedure step that may make more images is IN PROGRESS."""
     stated: int | None = None
     """How many instances the series has, as its images say."""
     missing: str = ""
@@ -121,28 +121,30 @@ class Arrival:
 class Deferral:
     """A reason to wait, with its deadline."""
 
-    about: str
-    """In words for an operator."""
+    about: Reason
     seconds: float
     """How long it is waited for."""
     until: float
-    """Seconds since 1970 UTC."""
-    what: str = "the missing images"
-    """What is waited for."""
+    """Seconds since 1970 UTC; infinite: until the reason has gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """Whether the series is complete, and the signal in words that ``explain`` repeats."""
+    """Whether the series is complete, by which signal, or what it waits for."""
 
-    complete: bool
-    signal: str
-    doubts: tuple[Deferral, ...] = ()
-    """Why it is not complete although the quiet period is over: something in particular is waited for."""
+    signal: Reason | None = None
+    """``None``: it is not complete."""
+    deferrals: tuple[Deferral, ...] = ()
+    """What is waited for: the end of the quiet period, then everything in particular that is."""
     incomplete: str = ""
     """Complete, but with images that are known to be missing: which, in words for a radiologist."""
     caveat: str = ""
     """Complete, but images may be missing: a sentence for a radiologist."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the series may be routed."""
+        return self.signal is not None
 
 
 def stated_count(headers: Sequence[Dataset]) -> int | None:
@@ -168,51 +170,48 @@ def missing_parts(headers: Sequence[Dataset]) -> str:
 def judge(arrival: Arrival, settings: SeriesTable, now: float, quiet_seconds: float | None = None) -> Completion:
     """Return the completion: by the first strong signal, otherwise by the quiet period of rules or settings."""
     quiet = settings.quiet_seconds if quiet_seconds is None else quiet_seconds
-    silence = now - arrival.last_at
+    images = arrival.instances
     if not arrival.absent.images:
         for listing in arrival.listings:
             if listing.is_whole:
-                return _complete(arrival, f"{arrival.instances} images, all that {listing.by} names")
-        if arrival.stated == arrival.instances:
-            return _complete(arrival, f"{arrival.instances} images, as NumberOfSeriesRelatedInstances says")
-    if silence < quiet:
-        return Completion(complete=False, signal=f"last image {silence:.0f} s ago, waiting for {quiet:g} s")
+                return _complete(arrival, reason(ReasonCode.LISTED, images=images, by=listing.by))
+        if arrival.stated == images:
+            return _complete(arrival, reason(ReasonCode.STATED_COUNT, images=images))
+    if now - arrival.last_at < quiet:
+        about = reason(ReasonCode.LAST_IMAGE, at=arrival.last_at)
+        return Completion(deferrals=(Deferral(about=about, seconds=quiet, until=arrival.last_at + quiet),))
     if arrival.open_associations:
-        about = f"{arrival.open_associations} open associations have sent images of it"
-        return _waiting([Deferral(about=about, seconds=inf, until=inf, what="their end")])
-    doubts = _deferrals(arrival, settings)
-    pending = [doubt for doubt in doubts if now < doubt.until]
-    if pending:
-        return _waiting(pending)
-    signal = f"{arrival.instances} images, none for {quiet:g} s, no open association sending it"
-    for doubt in doubts:
-        signal += f"; {doubt.about} even after {doubt.seconds:g} s"
-    return _complete(arrival, signal)
+        about = reason(ReasonCode.OPEN_ASSOCIATIONS, associations=arrival.open_associations)
+        return Completion(deferrals=(Deferral(about=about, seconds=inf, until=inf),))
+    deferrals = _deferrals(arrival, settings)
+    if pending := tuple(deferral for deferral in deferrals if now < deferral.until):
+        return Completion(deferrals=pending)
+    expired = [{"about": deferral.about, "seconds": deferral.seconds} for deferral in deferrals]
+    return _complete(arrival, reason(ReasonCode.QUIET_PERIOD, images=images, seconds=quiet, expired=expired))
 
 
 def _deferrals(arrival: Arrival, settings: SeriesTable) -> list[Deferral]:
-    doubts = []
+    deferrals = []
     if arrival.in_progress:
         seconds = settings.procedure_step_seconds
-        until = arrival.last_at + seconds
-        doubts.append(Deferral(about=arrival.in_progress, seconds=seconds, until=until, what="its end"))
+        deferrals.append(Deferral(about=arrival.in_progress, seconds=seconds, until=arrival.last_at + seconds))
     seconds = settings.gap_seconds
-    if lacking := "; ".join(_lacking(arrival)):
-        doubts.append(Deferral(about=lacking, seconds=seconds, until=arrival.last_at + seconds))
+    until = arrival.last_at + seconds
+    deferrals += [Deferral(about=about, seconds=seconds, until=until) for about in _lacking(arrival)]
     if arrival.absent.images:
         until = max(arrival.last_at, arrival.absent.at) + seconds
-        doubts.append(Deferral(about=arrival.absent.by, seconds=seconds, until=until))
+        deferrals += [Deferral(about=about, seconds=seconds, until=until) for about in arrival.absent.by]
     for one in _interruptions(arrival):
         until = max(arrival.last_at, one.at) + seconds
-        doubts.append(Deferral(about=one.what, seconds=seconds, until=until, what="the sender"))
-    return doubts
+        deferrals.append(Deferral(about=one.what, seconds=seconds, until=until))
+    return deferrals
 
 
-def _lacking(arrival: Arrival) -> list[str]:
-    lacking = [f"{one.absent} images that {one.by} names are not here" for one in arrival.listings if one.absent]
+def _lacking(arrival: Arrival) -> list[Reason]:
+    lacking = [reason(ReasonCode.LISTED_ABSENT, images=one.absent, by=one.by) for one in arrival.listings if one.absent]
     if arrival.stated is not None and arrival.stated > arrival.instances:
-        lacking.append(f"{arrival.instances} of {arrival.stated} images are here")
-    return [*lacking, arrival.missing] if arrival.missing else lacking
+        lacking.append(reason(ReasonCode.COUNT_NOT_REACHED, images=arrival.instances, stated=arrival.stated))
+    return [*lacking, reason(ReasonCode.GAP, explanation=arrival.missing)] if arrival.missing else lacking
 
 
 def _interruptions(arrival: Arrival) -> tuple[Interruption, ...]:
@@ -234,7 +233,7 @@ def _incomplete(arrival: Arrival) -> str:
         if count
     ]
     strong = [one for one in _interruptions(arrival) if one.strong]
-    sentences = _lacking(arrival)
+    sentences = [reason_text(one) for one in _lacking(arrival)]
     if any(not one.rejected for one in strong):
         sentences.append("the sender broke off in the middle of the transfer")
     if any(one.rejected for one in strong):
@@ -258,20 +257,8 @@ def _caveat(arrival: Arrival) -> str:
     return " ".join(sentences)
 
 
-def _complete(arrival: Arrival, signal: str) -> Completion:
-    return Completion(complete=True, signal=signal, incomplete=_incomplete(arrival), caveat=_caveat(arrival))
-
-
-def _waiting(doubts: Sequence[Deferral]) -> Completion:
-    """Merge doubts of the same kind."""
-    groups: dict[tuple[str, float], list[str]] = {}
-    for doubt in doubts:
-        groups.setdefault((doubt.what, doubt.seconds), []).append(doubt.about)
-    words = [
-        "; ".join(abouts) + ("" if seconds == inf else f"; waiting {seconds:g} s for {what}")
-        for (what, seconds), abouts in groups.items()
-    ]
-    return Completion(complete=False, signal="; ".join(words), doubts=tuple(doubts))
+def _complete(arrival: Arrival, signal: Reason) -> Completion:
+    return Completion(signal=signal, incomplete=_incomplete(arrival), caveat=_caveat(arrival))
 
 
 def _images(count: int) -> str:

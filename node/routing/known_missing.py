@@ -7,19 +7,15 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from node.ledger import AssociationEnding, ConflictKind, EndingPoint
+from node.ledger import AssociationEnding, ConflictKind
 from node.ledger.association_endings import BrokenOff, broken_off
 from node.ledger.conflicts import conflicts_of_series
 from node.ledger.refusals import Refused, refused_of, rejections_of
+from node.reasons import ReasonCode, reason
 from node.routing.completeness import Absent, Interruption
 
 _PLACE = {"ImagePositionPatient", "InstanceNumber", "SliceLocation"}
 """What differs between two images of a series, and not between two versions of one."""
-_AMID = {
-    EndingPoint.MESSAGE: "in the middle of a message",
-    EndingPoint.REFUSAL: "right after a refusal",
-    None: "between two messages",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +39,13 @@ def missing_of(connection: Connection, study_uid: str, series_uid: str) -> Missi
         interruptions=(
             *map(_interruption, broken_off(connection, study_uid, series_uid)),
             *(
-                Interruption(what=f"{caller} was rejected ({reason})", at=at, strong=True, rejected=True)
-                for caller, reason, at in rejections_of(connection, study_uid, series_uid)
+                Interruption(
+                    what=reason(ReasonCode.ASSOCIATION_REJECTED, calling_ae=caller, explanation=explanation),
+                    at=at,
+                    strong=True,
+                    rejected=True,
+                )
+                for caller, explanation, at in rejections_of(connection, study_uid, series_uid)
             ),
         ),
     )
@@ -66,30 +67,37 @@ def _collisions(connection: Connection, study_uid: str, series_uid: str) -> tupl
 
 
 def _absent(refused: Sequence[Refused], collided: Sequence[float], changed: int) -> Absent:
-    alike: dict[str, tuple[int, str]] = {}
+    alike: dict[tuple[str, int | None], tuple[int, str]] = {}
     for one in refused:  # of those with the same status the last reason is shown: it says how much space was free
-        how = f"of {one.calling_ae} " + ("cut off" if one.status is None else f"refused with status {one.status:04X}")
+        how = one.calling_ae, one.status
         alike[how] = alike.get(how, (0, ""))[0] + one.images, one.reason
-    by = [f"{count} image(s) {how}: {reason}" for how, (count, reason) in alike.items()]
+    by = []
+    for (caller, status), (count, explanation) in alike.items():
+        sent = {"images": count, "calling_ae": caller, "explanation": explanation}
+        refusal = {} if status is None else {"status": status}
+        by.append(reason(ReasonCode.REFUSED if refusal else ReasonCode.CUT_OFF, **sent, **refusal))
     if collided:
-        by.append(f"{len(collided)} image(s) came under the SOP Instance UID of another image")
+        by.append(reason(ReasonCode.COLLIDED, images=len(collided)))
     return Absent(
         refused=sum(one.images for one in refused if one.status is not None),
         cut_off=sum(one.images for one in refused if one.status is None),
         collided=len(collided),
         changed=changed,
-        by="; ".join(by),
+        by=tuple(by),
         at=max((*(one.at for one in refused), *collided), default=0.0),
     )
 
 
 def _interruption(broken: BrokenOff) -> Interruption:
     ending = broken.ending
-    what = f"association of {broken.calling_ae} {ending.how} {_AMID[ending.amid]}"
-    if ending.how in (AssociationEnding.STOPPED, AssociationEnding.KILLED):
-        what += " with the receiver"
     return Interruption(
-        what=what,
+        what=reason(
+            ReasonCode.ASSOCIATION_ENDED,
+            calling_ae=broken.calling_ae,
+            how=ending.how,
+            amid=ending.amid,
+            with_receiver=ending.how in (AssociationEnding.STOPPED, AssociationEnding.KILLED),
+        ),
         at=broken.at,
         strong=bool(ending.amid),
     )

@@ -26,7 +26,8 @@ from node.ledger.events import EventKind, record_study_event
 from node.ledger.series import Series, complete_series, defer_completion, listed_series, receiving_series
 from node.ledger.transitions import supersede_jobs
 from node.log import about
-from node.routing.completeness import Arrival, Completion, judge, missing_parts, stated_count
+from node.reasons import Reason, ReasonCode, reason_text
+from node.routing.completeness import Arrival, Deferral, judge, missing_parts, stated_count
 from node.routing.decisions import Decider, SeriesDecision, ignored
 from node.routing.missing_positions import unseen
 from node.routing.series_state import known_of
@@ -55,7 +56,8 @@ class Router:
         self._chooser = StudyDecider(config, engine, jobs)
         self._shortest = shortest_quiet_seconds(config.rules, config.series)
         self._waiting: dict[tuple[str, str], dict[str, Dataset | None]] = {}
-        self._entry: dict[tuple[str, str], str] = {}
+        self._deferrals: dict[tuple[str, str], Sequence[Deferral]] = {}
+        self._awaited: dict[tuple[str, str], list[Reason]] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Look every second until ``stop`` is set."""
@@ -104,12 +106,11 @@ class Router:
         except UNREADABLE as error:
             ruling = ignored(f"its headers cannot be understood ({type(error).__name__})")
         completion = judge(arrival, self._config.series, at, self._quiet_seconds(ruling))
-        if not completion.complete:
-            if completion.doubts:
-                self._record_waiting(study_uid, series_uid, completion, at)
+        if completion.signal is None:
+            self._record_waiting(study_uid, series_uid, completion.deferrals, at)
             return False
         if known.discontinued:
-            ruling = ignored(f"{known.discontinued} made it", DecisionCause.DISCONTINUED)
+            ruling = ignored(f"{reason_text(known.discontinued)} made it", DecisionCause.DISCONTINUED)
         generation = series.generation + 1
         with begin_immediate(self._engine) as connection:
             if not complete_series(connection, series, completion.signal, at):
@@ -127,22 +128,35 @@ class Router:
             self._decider.record(
                 connection, study_uid, series_uid, generation=generation, ruling=ruling, completion=completion, at=at
             )
-        del self._waiting[study_uid, series_uid]
-        self._entry.pop((study_uid, series_uid), None)
+        for of_series in (self._waiting, self._deferrals, self._awaited):
+            of_series.pop((study_uid, series_uid), None)
         decision = ruling.decision
-        logger.info("series %s complete (%s), %s: %s", series_uid, completion.signal, decision.outcome, decision.reason)
+        logger.info(
+            "series %s complete (%s), %s: %s",
+            series_uid,
+            reason_text(completion.signal),
+            decision.outcome,
+            decision.reason,
+        )
         return True
 
-    def _record_waiting(self, study_uid: str, series_uid: str, completion: Completion, at: float) -> None:
-        """Say in the timeline, once, what is waited for; the series keeps the doubts with their deadlines."""
-        if self._entry.get((study_uid, series_uid)) == completion.signal:
+    def _record_waiting(self, study_uid: str, series_uid: str, deferrals: Sequence[Deferral], at: float) -> None:
+        """Record once what a series waits for and until when; what is more than silence is also in the timeline."""
+        key = (study_uid, series_uid)
+        if self._deferrals.get(key) == deferrals:
             return
-        doubts = [
-            {"about": doubt.about, "until": None if doubt.until == inf else doubt.until} for doubt in completion.doubts
+        waits = [
+            {"about": one.about, "until": None if one.until == inf else one.until}
+            | ({} if one.seconds == inf else {"seconds": one.seconds})
+            for one in deferrals
         ]
+        awaited = [one.about for one in deferrals if one.about["code"] != ReasonCode.LAST_IMAGE]
+        is_news = bool(awaited) and awaited != self._awaited.get(key)
         with begin_immediate(self._engine) as connection:
-            defer_completion(connection, study_uid, series_uid, signal=completion.signal, doubts=doubts, at=at)
-        self._entry[study_uid, series_uid] = completion.signal
+            defer_completion(connection, study_uid, series_uid, waits, at=at, in_timeline=is_news)
+        self._deferrals[key] = deferrals
+        if is_news:
+            self._awaited[key] = awaited
 
     def _quiet_seconds(self, ruling: SeriesDecision) -> float:
         names = {entry["rule"] for entry in ruling.decision.trace if entry["matched"]}

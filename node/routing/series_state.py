@@ -13,6 +13,7 @@ from node.ledger.commitments import Request, requests_of_series
 from node.ledger.instances import series_files
 from node.ledger.procedure_steps import Step, named_instances, steps_of_series
 from node.ledger.series import Series
+from node.reasons import Reason, ReasonCode, reason
 from node.routing.completeness import Listing
 from node.routing.known_missing import Missing, missing_of
 
@@ -26,12 +27,12 @@ class Known:
     senders: frozenset[str]
     """Open associations that have sent an image of it."""
     listings: tuple[Listing, ...]
-    in_progress: str
-    """Which procedure step is IN PROGRESS, in words."""
-    discontinued: str
-    """Which procedure step that made it was discontinued, in words."""
-    unrelated: tuple[str, ...]
-    """Steps and requests about it, in words, that came from another device than its images: they do not count."""
+    in_progress: Reason | None
+    """Which procedure step is IN PROGRESS."""
+    discontinued: Reason | None
+    """Which procedure step that made it was discontinued."""
+    unrelated: tuple[Reason, ...]
+    """Steps and requests about it that came from another device than its images: they do not count."""
     missing: Missing
 
 
@@ -47,7 +48,7 @@ def known_of(connection: Connection, of: Series) -> Known:
     own = [request for request in requests if device and request.equipment == device]
     completed = _completed(connection, of, _in_state(steps, ProcedureStepState.COMPLETED), paths)
     in_progress, discontinued = (
-        next(map(_words, _in_state(steps, state)), "")
+        next(map(_step, _in_state(steps, state)), None)
         for state in (ProcedureStepState.IN_PROGRESS, ProcedureStepState.DISCONTINUED)
     )
     return Known(
@@ -55,10 +56,10 @@ def known_of(connection: Connection, of: Series) -> Known:
         senders=senders,
         listings=(*completed, *(_listing(request, paths.keys(), senders) for request in own)),
         in_progress=in_progress,
-        discontinued="" if completed else discontinued,
+        discontinued=None if completed else discontinued,
         unrelated=(
-            *(f"{_words(step)} ({step.equipment or 'unknown device'})" for step in every if step not in steps),
-            *(f"{_by(one)} ({one.equipment or 'unknown device'})" for one in requests if one not in own),
+            *({**_step(step), "equipment": step.equipment} for step in every if step not in steps),
+            *({**_request(one), "equipment": one.equipment} for one in requests if one not in own),
         ),
         missing=missing_of(connection, *key),
     )
@@ -74,12 +75,12 @@ def _completed(connection: Connection, of: Series, steps: Sequence[Step], paths:
         return []
     named = named_instances(connection, steps, of.series_instance_uid)
     absent, unnamed = len(named - paths.keys()), len(paths.keys() - named)
-    return [Listing(by=_words(steps[-1]), named=len(named), absent=absent, unnamed=unnamed)]
+    return [Listing(by=_step(steps[-1]), named=len(named), absent=absent, unnamed=unnamed)]
 
 
 def _listing(request: Request, here: Collection[str], senders: frozenset[str]) -> Listing:
     return Listing(
-        by=_by(request),
+        by=_request(request),
         named=len(request.paths),
         absent=sum(path is None for path in request.paths.values()),
         unnamed=len(set(here) - request.paths.keys()),
@@ -87,9 +88,9 @@ def _listing(request: Request, here: Collection[str], senders: frozenset[str]) -
     )
 
 
-def _by(request: Request) -> str:
-    return f"a Storage Commitment request of {request.calling_ae}"
+def _request(request: Request) -> Reason:
+    return reason(ReasonCode.COMMITMENT_REQUEST, calling_ae=request.calling_ae)
 
 
-def _words(step: Step) -> str:
-    return f"the {step.state} procedure step of {step.calling_ae}"
+def _step(step: Step) -> Reason:
+    return reason(ReasonCode.PROCEDURE_STEP, state=step.state, calling_ae=step.calling_ae)

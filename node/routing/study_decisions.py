@@ -19,6 +19,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.jobs import NewJob
 from node.log import about
+from node.reasons import Reason
 from node.routing.region import Region
 from node.routing.rules import routes_of, sum_up
 from node.routing.series_selection import Candidate, SelectionResult, settle
@@ -35,7 +36,7 @@ class StudyDecider:
         self._config = config
         self._engine = engine
         self._jobs = jobs
-        self._entry: dict[tuple[str, str], str] = {}
+        self._awaited: dict[tuple[str, str], Reason] = {}
 
     def step(self, at: float) -> int:
         """Decide on every waiting series whose rule has what it waits for at ``at``; return how many."""
@@ -64,22 +65,22 @@ class StudyDecider:
         else:
             urgent = any(one.urgent for one in own)
             readiness = may_choose(rule, outlook, self._config.series, at, urgent=urgent)
-            self._record_waiting(study_uid, name, "" if readiness.ready or not rule.prefer else readiness.awaited, at)
+            self._record_waiting(study_uid, name, readiness.awaited if rule.prefer else None, at)
             verdicts = settle(rule, candidates, ready=readiness.ready, at=at, because=readiness.reason)
         return sum(self._record(study_uid, name, rule, verdict, at) for verdict in verdicts)
 
-    def _record_waiting(self, study_uid: str, rule: str, awaited: str, at: float) -> None:
-        """Say in the timeline, once, which sender or procedure step is waited for."""
-        if self._entry.get((study_uid, rule), "") == awaited:
+    def _record_waiting(self, study_uid: str, rule: str, awaited: Reason | None, at: float) -> None:
+        """Record in the timeline, once, which sender or procedure step is waited for."""
+        if self._awaited.get((study_uid, rule)) == awaited:
             return
-        if awaited:
+        if awaited is not None:
             with begin_immediate(self._engine) as connection:
                 record_study_event(
                     connection, EventKind.RULE_WAITING, at=at, study_instance_uid=study_uid, rule=rule, awaited=awaited
                 )
-            self._entry[study_uid, rule] = awaited
+            self._awaited[study_uid, rule] = awaited
         else:
-            del self._entry[study_uid, rule]
+            del self._awaited[study_uid, rule]
 
     def _record(self, study_uid: str, name: str, rule: Rule | None, verdict: SelectionResult, at: float) -> bool:
         key, generation = (study_uid, verdict.series_instance_uid), verdict.generation

@@ -10,6 +10,7 @@ from node.ledger import ProcedureStepState, SeriesState
 from node.ledger.associations import equipment_of, open_sender
 from node.ledger.procedure_steps import Step, named_series, steps_of_study
 from node.ledger.series import series_of_study
+from node.reasons import Reason, ReasonCode, reason
 from node.routing.waiting import Outlook
 
 
@@ -25,7 +26,7 @@ def outlook_of(connection: Connection, study_uid: str, modalities: Collection[st
     return Outlook(
         receiving=len(every) - len(complete),
         last_at=max((one.last_at for one in every), default=0.0),
-        expected=f"the procedure step of {running.calling_ae} is IN PROGRESS"
+        expected=reason(ReasonCode.STUDY_STEP, calling_ae=running.calling_ae)
         if running is not None
         else _open_association(connection, study_uid),
         whole=_all_here(connection, [step for step in steps if step.state == ProcedureStepState.COMPLETED], complete)
@@ -34,10 +35,10 @@ def outlook_of(connection: Connection, study_uid: str, modalities: Collection[st
     )
 
 
-def _open_association(connection: Connection, study_uid: str) -> str:
-    """The association that has sent images of the study and is still open, in words."""
+def _open_association(connection: Connection, study_uid: str) -> Reason | None:
+    """The association that has sent images of the study and is still open."""
     title = open_sender(connection, study_uid)
-    return f"an association of {title} that has sent images of the study is open" if title is not None else ""
+    return reason(ReasonCode.STUDY_ASSOCIATION, calling_ae=title) if title is not None else None
 
 
 def _all_here(connection: Connection, steps: Sequence[Step], complete: Collection[str]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from node.config import Rule, SeriesTable
+from node.reasons import Reason, reason_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +20,8 @@ class Outlook:
     """Series of the study that are being received."""
     last_at: float
     """When the last image of the study was stored, seconds since 1970 UTC."""
-    expected: str = ""
-    """Who may send another series, in words; empty when nobody is known to."""
+    expected: Reason | None = None
+    """Who may send another series; ``None`` when nobody is known to."""
     whole: str = ""
     """Who says that every series is here, in words; empty when nobody does."""
 
@@ -31,8 +32,8 @@ class Readiness:
 
     ready: bool
     reason: str
-    awaited: str = ""
-    """Which sender or procedure step is waited for, in words; empty when only time has to pass."""
+    awaited: Reason | None = None
+    """Which sender or procedure step is waited for; ``None`` when only time has to pass."""
 
 
 def is_hurried(rule: Rule, *, urgent: bool) -> bool:
@@ -72,12 +73,12 @@ def may_choose(rule: Rule, outlook: Outlook, settings: SeriesTable, at: float, *
         return Readiness(ready=True, reason=outlook.whole)
     hurried = is_hurried(rule, urgent=urgent)
     if outlook.expected and not hurried and silence < settings.study_quiet_seconds:
-        reason = f"{outlook.expected}; waiting {settings.study_quiet_seconds:g} s for its series"
-        return Readiness(ready=False, reason=reason, awaited=reason)
+        awaited = {**outlook.expected, "seconds": settings.study_quiet_seconds}
+        return Readiness(ready=False, reason=reason_text(awaited), awaited=awaited)
     quiet = quiet_seconds(rule, settings, urgent=urgent) if rule.prefer_seconds is None else rule.prefer_seconds
     if hurried:
         quiet = min(quiet, settings.stat_quiet_seconds)
     if silence < quiet:
         return Readiness(ready=False, reason=f"last image of the study {silence:.0f} s ago, waiting for {quiet:g} s")
-    reason = f"no image of the study for {quiet:g} s"
-    return Readiness(ready=True, reason=f"{reason}, although {outlook.expected}" if outlook.expected else reason)
+    although = f", although {reason_text(outlook.expected)}" if outlook.expected else ""
+    return Readiness(ready=True, reason=f"no image of the study for {quiet:g} s{although}")

@@ -16,7 +16,7 @@ from node.ledger.jobs import Job, get_job, source_paths
 from node.ledger.progress import OPEN
 from node.ledger.results import Result, results_of_job
 from node.log import about, study_lines
-from node.operate.explain import describe_deferral, explain
+from node.operate.explain import describe_deferrals, explain
 from node.results.analysis import ANALYSED
 from node.results.finding import image_name
 from node.results.prior.report import SEGMENTATIONS
@@ -80,7 +80,7 @@ def study(context: AppContext, user_request: UserRequest) -> Response:
         "uid": uid,
         "lines": study_lines(context.spool.logs, uid, _LINES),
         "found": explanation,
-        "waits_for": describe_deferral,
+        "waits_for": describe_deferrals,
         "jobs": jobs,
         "label": label,
         "active": active,

@@ -19,7 +19,7 @@ from node.errors import ConfigError
 from node.jobs.engine import Jobs
 from node.ledger.engine import now
 from node.ledger.jobs import list_jobs
-from node.ledger.tables import decision, notice, procedure_step, series
+from node.ledger.tables import decision, notice, procedure_step
 from node.operate.account.description import describe
 from node.operate.account.report import account
 from node.operate.account.rows import read
@@ -88,7 +88,8 @@ def test_a_stranger_s_list_completes_nothing(node: Node) -> None:
     send(node, images[2:])
     assert routed(node, 5.0) == 0
     assert routed(node, 60.0) == 1
-    assert "none for 30 s" in node.rows(series)[0].completed_by
+    [signal] = [row.detail for row in timeline(node.engine) if row.what == "complete"]
+    assert "none for 30 s" in signal
     told = [row.detail for row in timeline(node.engine) if row.what == "signal disregarded"]
     assert any("Storage Commitment request of CT1" in one for one in told)
 

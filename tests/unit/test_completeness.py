@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +23,17 @@ from node.ledger.engine import now
 from node.ledger.jobs import list_jobs
 from node.ledger.tables import decision, series
 from node.operate.explain import describe, explain
+from node.reasons import ReasonCode, reason, reason_text
 from node.routing.completeness import Absent, Arrival, Interruption, Listing, judge, missing_parts, stated_count
 from node.routing.router import Router
 
 SETTINGS = SeriesTable(quiet_seconds=10, gap_seconds=60, procedure_step_seconds=600)
 PLAIN = Arrival(instances=3, last_at=0, open_associations=0)
-LISTING = Listing(by="the scanner", named=3, absent=0, unnamed=0)
+SCANNER = reason(ReasonCode.COMMITMENT_REQUEST, calling_ae="CT1")
+STEP = reason(ReasonCode.PROCEDURE_STEP, state="IN PROGRESS", calling_ae="CT1")
+ABORTED = reason(ReasonCode.ASSOCIATION_ENDED, calling_ae="CT1", how="aborted", amid="message", with_receiver=False)
+ABSENT = reason(ReasonCode.COLLIDED, images=1)
+LISTING = Listing(by=SCANNER, named=3, absent=0, unnamed=0)
 NEVER = 1e9
 
 
@@ -45,15 +51,15 @@ NEVER = 1e9
         ({"listings": (replace(LISTING, absent=1),)}, 60),
         ({"stated": 3}, 0),
         ({"stated": 4}, 60),
-        ({"in_progress": "a step is IN PROGRESS"}, 600),
-        ({"in_progress": "another step is IN PROGRESS", "listings": (LISTING,)}, 0),
-        ({"absent": Absent(refused=1, by="one was refused", at=5)}, 65),
-        ({"absent": Absent(collided=1, by="a UID was used twice"), "listings": (LISTING,)}, 60),
-        ({"absent": Absent(cut_off=1, by="one was cut off"), "stated": 3}, 60),
-        ({"absent": Absent(refused=1, cut_off=1, by="one was refused, one cut off"), "stated": 3}, 60),
+        ({"in_progress": STEP}, 600),
+        ({"in_progress": STEP, "listings": (LISTING,)}, 0),
+        ({"absent": Absent(refused=1, by=(ABSENT,), at=5)}, 65),
+        ({"absent": Absent(collided=1, by=(ABSENT,)), "listings": (LISTING,)}, 60),
+        ({"absent": Absent(cut_off=1, by=(ABSENT,)), "stated": 3}, 60),
+        ({"absent": Absent(refused=1, cut_off=1, by=(ABSENT,)), "stated": 3}, 60),
         ({"absent": Absent(changed=1)}, 10),
-        ({"interruptions": (Interruption(what="aborted", at=3, strong=False),)}, 63),
-        ({"interruptions": (Interruption(what="aborted", at=3, strong=True),), "listings": (LISTING,)}, 0),
+        ({"interruptions": (Interruption(what=ABORTED, at=3, strong=False),)}, 63),
+        ({"interruptions": (Interruption(what=ABORTED, at=3, strong=True),), "listings": (LISTING,)}, 0),
         ({"unreadable": 1}, 10),
     ],
 )
@@ -62,7 +68,7 @@ def test_each_signal_completes_a_series_when_it_should(changes: dict[str, Any], 
     for seconds in (0, 9, 10, 59, 60, 599, 600, 10_000):
         completion = judge(arrival, SETTINGS, now=seconds)
         assert completion.complete is (seconds >= complete_at), completion
-        assert completion.signal
+        assert bool(completion.signal) is not bool(completion.deferrals)
 
 
 BROKE_OFF = "the sender broke off in the middle of the transfer"
@@ -78,23 +84,27 @@ BROKE_OFF = "the sender broke off in the middle of the transfer"
             "3 images received, 2 refused, 1 cut off in transfer: the upper 5 mm were not analysed",
             "",
         ),
-        ({"listings": (replace(LISTING, absent=1),)}, "1 images that the scanner names are not here", ""),
+        (
+            {"listings": (replace(LISTING, absent=1),)},
+            "1 images that a Storage Commitment request of CT1 names are not here",
+            "",
+        ),
         ({"stated": 4}, "3 of 4 images are here", ""),
         ({"missing": "slices are missing: 2"}, "slices are missing: 2", ""),
         ({"unreadable": 1}, "3 images received, 1 unreadable", ""),
-        ({"interruptions": (Interruption(what="aborted", at=3, strong=True),)}, BROKE_OFF, ""),
+        ({"interruptions": (Interruption(what=ABORTED, at=3, strong=True),)}, BROKE_OFF, ""),
         (
-            {"interruptions": (Interruption(what="aborted", at=3, strong=False),)},
+            {"interruptions": (Interruption(what=ABORTED, at=3, strong=False),)},
             "",
             "The sender broke off; the series may be incomplete.",
         ),
-        ({"interruptions": (Interruption(what="aborted", at=3, strong=True),), "stated": 3}, "", ""),
+        ({"interruptions": (Interruption(what=ABORTED, at=3, strong=True),), "stated": 3}, "", ""),
         (
-            {"in_progress": "a step is IN PROGRESS"},
+            {"in_progress": STEP},
             "",
             "The scanner has not reported the end of the acquisition; the series may be incomplete.",
         ),
-        ({"in_progress": "a step is IN PROGRESS", "listings": (LISTING,)}, "", ""),
+        ({"in_progress": STEP, "listings": (LISTING,)}, "", ""),
     ],
 )
 def test_what_is_missing_when_its_time_has_run_out_is_said_for_a_radiologist(
@@ -111,22 +121,43 @@ def test_what_is_missing_when_its_time_has_run_out_is_said_for_a_radiologist(
 def test_every_doubt_names_its_deadline() -> None:
     arrival = replace(
         PLAIN,
-        in_progress="a step is IN PROGRESS",
+        in_progress=STEP,
         missing="slices are missing: 1",
-        absent=Absent(refused=1, by="1 image was refused", at=7),
-        interruptions=(Interruption(what="CT1 aborted", at=9, strong=True),),
+        absent=Absent(refused=1, by=(ABSENT,), at=7),
+        interruptions=(Interruption(what=ABORTED, at=9, strong=True),),
     )
-    doubts = judge(arrival, SETTINGS, now=20).doubts
-    assert [(doubt.about, doubt.until) for doubt in doubts] == [
-        ("a step is IN PROGRESS", 600),
-        ("slices are missing: 1", 60),
-        ("1 image was refused", 67),
-        ("CT1 aborted", 69),
+    deferrals = judge(arrival, SETTINGS, now=20).deferrals
+    assert [(deferral.about, deferral.until) for deferral in deferrals] == [
+        (STEP, 600),
+        (reason(ReasonCode.GAP, explanation="slices are missing: 1"), 60),
+        (ABSENT, 67),
+        (ABORTED, 69),
     ]
-    assert [doubt.about for doubt in judge(arrival, SETTINGS, now=68).doubts] == [
-        "a step is IN PROGRESS",
-        "CT1 aborted",
-    ]
+    assert [deferral.about for deferral in judge(arrival, SETTINGS, now=68).deferrals] == [STEP, ABORTED]
+
+
+def test_the_quiet_period_has_a_deadline() -> None:
+    [deferral] = judge(PLAIN, SETTINGS, now=3).deferrals
+    assert (deferral.seconds, deferral.until) == (10, 10)
+
+
+def test_reasons_are_data_for_which_every_code_has_a_sentence() -> None:
+    parameters = {
+        "images": 3, "by": SCANNER, "seconds": 30.0, "expired": [], "associations": 1, "state": "COMPLETED",
+        "calling_ae": "CT1", "stated": 4, "explanation": "why", "status": 0xA700, "how": "aborted", "amid": None,
+        "with_receiver": False,
+    }  # fmt: skip
+    for code in ReasonCode:
+        stored = json.loads(json.dumps(reason(code, **parameters)))
+        assert reason_text(stored), code
+
+
+def signal(node: Node) -> str:
+    """The signal that completed the only series, as its timeline shows it."""
+    (row,) = node.rows(series)
+    [text] = [line.detail for line in timeline(node.engine) if line.what == "complete"]
+    assert row.completed_by in set(ReasonCode)
+    return text
 
 
 def test_the_quiet_period_of_a_rule_replaces_the_settings_one() -> None:
@@ -196,8 +227,7 @@ def commit(node: Node, images: Sequence[Dataset], named: Sequence[Dataset]) -> N
 def test_a_commitment_request_for_all_images_completes_their_series_at_once(node: Node) -> None:
     images = ct_series(3, 16)
     commit(node, images, images)
-    (row,) = node.rows(series)
-    assert row.completed_by == "3 images, all that a Storage Commitment request of PEER names"
+    assert signal(node) == "3 images, all that a Storage Commitment request of PEER names"
 
 
 def test_a_commitment_request_for_one_image_or_for_absent_ones_completes_nothing_yet(node: Node) -> None:
@@ -231,7 +261,7 @@ def test_a_gap_in_the_slices_is_waited_for_with_a_deadline(node: Node) -> None:
     assert routed(node, 60.0) == 0
     assert routed(node, 290.0) == 0
     assert routed(node, 310.0) == 1
-    assert "slices are missing: 1" in node.rows(series)[0].completed_by
+    assert "slices are missing: 1" in signal(node)
 
 
 def test_a_procedure_step_that_never_ends_is_waited_for_with_a_deadline(node: Node) -> None:
@@ -243,7 +273,7 @@ def test_a_procedure_step_that_never_ends_is_waited_for_with_a_deadline(node: No
     (waiting,) = [row.detail for row in timeline(node.engine) if row.what == "waiting"]
     assert waiting == "the IN PROGRESS procedure step of CT1; waiting 3600 s for its end"
     assert routed(node, 3700.0) == 1
-    assert "the IN PROGRESS procedure step of CT1 even after 3600 s" in node.rows(series)[0].completed_by
+    assert "the IN PROGRESS procedure step of CT1 even after 3600 s" in signal(node)
 
 
 def test_a_step_of_another_modality_holds_nothing_up(node: Node) -> None:

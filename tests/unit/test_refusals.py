@@ -26,6 +26,7 @@ from node.operate.account import description, report
 from node.operate.account.rows import read
 from node.operate.explain import describe, explain
 from node.operate.retention import Retention
+from node.reasons import reason_text
 from node.routing.conflicts import Conflicts
 from node.routing.router import Router
 
@@ -82,7 +83,7 @@ def test_a_quota_that_is_used_up_in_the_middle_makes_the_outcome_partial(tmp_pat
         assert {row.sop_instance_uid for row in node.rows(refusal)} == {i.SOPInstanceUID for i in images[kept:]}
         assert routed(node, 60.0) == 0
         (row,) = node.rows(series)
-        assert [doubt["about"] for doubt in row.doubts] == [
+        assert [reason_text(doubt["about"]) for doubt in row.doubts] == [
             f"{refused} image(s) of PEER refused with status A700: quota of 8e-06 GiB exceeded"
         ]
         assert 290.0 < row.doubts[0]["until"] - now() < 301.0

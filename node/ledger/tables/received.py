@@ -117,10 +117,10 @@ series = sa.Table(
     time("last_at"),
     text("state"),  # SeriesState; a late image makes it RECEIVING again
     sa.Column("generation", sa.Integer, nullable=False),  # how often it has been complete
-    text("completed_by", null=True),  # the signal, in words
+    text("completed_by", null=True),  # code of the signal, which is an event
     time("completed_at", null=True),
     time("refused_at", null=True),  # when the node last learned that an image of it was not taken
-    json("doubts", null=True),  # why it is not complete yet: {"about", "until"}; null: no doubt
+    json("doubts", null=True),  # why it is not complete yet: {"about", "seconds", "until"}
     sa.Index("series_state", "state", "last_at"),
 )
 
