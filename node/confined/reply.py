@@ -18,6 +18,7 @@ LONGEST_REASON = 4000
 """Characters of an error; that of a library may hold a whole array."""
 _RESULT, _ERROR = b"=", b"!"
 _GOES_ON, _ENDS = b"+", b"-"
+_ERRORS = TypeAdapter(tuple[str, str])
 
 
 def result_line(function: Callable[..., Any], result: object, *, ends: bool) -> bytes:
@@ -44,10 +45,10 @@ def result_of(function: Callable[..., Any], line: bytes) -> Any:
     try:
         if kind == _RESULT:
             return _returned(function).validate_json(text)[0]
-        code, reason = json.loads(text)
-    except (ValidationError, ValueError, TypeError, RecursionError):
+        code, reason = _ERRORS.validate_json(text)
+    except ValidationError:
         raise PlatformError("the process sent no reply that can be read") from None
-    raise error_of(str(code), str(reason)[:LONGEST_REASON])
+    raise error_of(code, reason[:LONGEST_REASON])
 
 
 @lru_cache(maxsize=256)

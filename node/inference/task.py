@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from node.config import PipelineTable
 from node.config.routing import Outcome
@@ -65,6 +67,7 @@ class Task:
 class Reply:
     """Result of a task. ``outcome`` is empty after a failure; ``error`` then is a code of ``node.errors``."""
 
+    __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
     outcome: str = ""
     reason: str = ""
     error: str = ""
@@ -82,21 +85,20 @@ class Reply:
         """Return one line of JSON. A long reason is cut: the exception of a library may hold a whole array."""
         return json.dumps(asdict(replace(self, reason=self.reason[:LONGEST_REASON]))).encode() + b"\n"
 
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Reply:
+    @staticmethod
+    def from_bytes(data: bytes) -> Reply:
         """Read a reply. Raises ``PipelineError`` for anything else: a model may write into the pipe as well."""
         try:
-            reply = cls(**json.loads(data))
-            known = reply.outcome in ("", *Outcome)
-            texts = all(isinstance(text, str) for text in (reply.reason, reply.error))
-            numbers = all(
-                isinstance(n, int | float) for n in (*reply.timings.values(), *reply.peak_memory_mib.values())
-            )
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise PipelineError(f"the process of the pipeline sent no reply that can be read: {error}") from None
-        if not (known and texts and numbers and isinstance(reply.facts, dict)):
-            raise PipelineError("the process of the pipeline sent no reply that can be read: a value of a wrong type")
+            reply = _REPLY.validate_json(data)
+        except ValidationError as error:
+            faults = "; ".join(fault["msg"] for fault in error.errors(include_input=False))
+            raise PipelineError(f"the process of the pipeline sent no reply that can be read: {faults}") from None
+        if reply.outcome not in ("", *Outcome):
+            raise PipelineError("the process of the pipeline sent no reply that can be read: an unknown outcome")
         return reply
+
+
+_REPLY = TypeAdapter(Reply)
 
 
 @dataclass(frozen=True, kw_only=True)

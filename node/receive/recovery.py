@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,6 +18,7 @@ from node.ledger.engine import begin_immediate, now
 from node.ledger.instances import Receipt, known_paths, record_instances
 from node.receive.dataset_identity import read_identity
 from node.spool import Spool, dataset_offset, digest_of, sync_folder
+from node.studies.pydicom_errors import NOT_DICOM
 
 LOGGER = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def _receipt_of(file: Path, path: str) -> Iterator[Receipt]:
             syntax = str(meta.get("TransferSyntaxUID", ""))
             identity = read_identity(stream, syntax)
         state = file.stat()
-    except (InputError, InvalidDicomError, EOFError, OSError) as error:
+    except (InputError, *NOT_DICOM) as error:
         LOGGER.error("%s has no ledger row and cannot be read; it is kept unchanged: %s", path, error)  # noqa: TRY400
         return
     yield Receipt(

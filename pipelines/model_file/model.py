@@ -15,6 +15,9 @@ from torch import Tensor
 from node.errors import PlatformError, WeightsError
 
 Model = Callable[[Tensor], Tensor]
+_NOT_A_PROGRAM = (AssertionError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile)
+"""What torch.export.load and torch.jit.load raise for a file that is damaged, older or of another kind; torch documents
+no exception. AssertionError: the archive has a version of another length (torch 2.13)."""
 
 
 def load_model(path: Path | None, sha256: str, device: str) -> Model:
@@ -38,8 +41,8 @@ def load_model(path: Path | None, sha256: str, device: str) -> Model:
             return exported
         scripted = torch.jit.load(io.BytesIO(content), map_location=device)
         scripted.eval()
-    except (RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"weights: {path} is not a model this torch can read ({error}); export it anew") from error
+    except _NOT_A_PROGRAM as error:
+        raise WeightsError(f"weights: {path} is not a model this torch can read ({error}); export it again") from error
     loaded: Model = scripted
     return loaded
 
@@ -53,22 +56,18 @@ def _onnx_model(path: Path, content: bytes, device: str) -> Model:
         raise PlatformError(f"weights: {path} needs onnxruntime; pip install 'ainode[onnx]'") from error
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = torch.get_num_threads()
+    onnx_errors = tuple(  # they have no common base
+        kind for kind in vars(faults).values() if isinstance(kind, type) and issubclass(kind, Exception)
+    )
     providers: list[Any] = ["CPUExecutionProvider"]
     if device.startswith("cuda"):
         _, _, number = device.partition(":")
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(number or 0)}))
     try:
         session = onnxruntime.InferenceSession(content, settings, providers=providers)
-    except (
-        faults.Fail,
-        faults.InvalidArgument,
-        faults.InvalidGraph,
-        faults.InvalidProtobuf,
-        faults.NotImplemented,
-        faults.RuntimeException,
-    ) as error:  # they have no common base
+    except onnx_errors as error:
         raise WeightsError(
-            f"weights: {path} is not a model this onnxruntime can read ({error}); export it anew"
+            f"weights: {path} is not a model this onnxruntime can read ({error}); export it again"
         ) from error
     (name,) = [value.name for value in session.get_inputs()]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 
 import numpy as np
 import onnx
@@ -152,6 +153,15 @@ def test_file_that_is_no_model_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"not a model")
     with pytest.raises(WeightsError, match="not a model"):
         create(weights=tmp_path / name, device="cpu", options=options_for(tmp_path / name))
+
+
+def test_program_of_an_older_format_is_refused(tmp_path):
+    path = tmp_path / "model.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("version", "3")
+        archive.writestr("serialized_exported_program.json", "{}")
+    with pytest.raises(WeightsError, match="not a model"):
+        create(weights=path, device="cpu", options=options_for(path))
 
 
 def test_channel_that_the_model_lacks_is_named(model_file):

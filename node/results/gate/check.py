@@ -84,7 +84,7 @@ def check(objects: Sequence[EncodedObject], source: Source, earlier: Predecessor
         if not own_faults:  # the deeper checks rely on these
             try:
                 own_faults += _kind_faults(encoded.kind, dataset, source, results)
-            except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+            except UNREADABLE as error:
                 own_faults.append(f"lacks what the checks need: {error}")
                 cause = error
         name = f"{encoded.kind} {dataset.get('SOPInstanceUID', '')}"
