@@ -29,7 +29,7 @@ from node.cli import (
 from node.cli import init as first_run
 from node.cli import web as dashboard
 from node.cli.options import config_option, echo, json_option, load, print_json
-from node.errors import NodeError
+from node.errors import NodeError, PlatformError
 from node.wording import NOTICE
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in {"node", "pipelines"}:
+                raise
+            echo(f"ainode: {error}; install ainode again with its dependencies", err=True)
+            sys.exit(PlatformError.exit_code)
         except NodeError as error:
             echo(f"ainode: {error}", err=True)
             sys.exit(error.exit_code)

@@ -8,9 +8,10 @@ it is the first thing to run when a bound is raised. ``ainode check`` reports a 
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, requires, version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,4 +100,22 @@ def _exists(module: str, name: str) -> bool:
         if not hasattr(found, part):
             return False
         found = getattr(found, part)
+    return True
+
+
+def missing_packages() -> list[str]:
+    """Return the distributions that ainode requires, without those of its extras, and that are not installed."""
+    try:
+        required = requires("ainode") or []
+    except PackageNotFoundError:  # run from its sources
+        return []
+    names = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in required if "extra ==" not in line]
+    return [name for name in names if not _is_installed(name)]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
     return True

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 
 from node.actor import running
+from node.compat import missing_packages
 from node.config import Config, load
-from node.errors import ConfigError
+from node.errors import ConfigError, PlatformError
 from node.ledger import JobStage, NoticeKind
 from node.ledger.audit_events import give_notice
 from node.ledger.engine import ledger_url, open_ledger
@@ -58,7 +59,10 @@ def open_jobs(config: Config) -> Jobs:
 
 
 def run_node(config_path: Path, only: str | None = None) -> None:
-    """Run all roles, or one, under a supervisor until SIGTERM or SIGINT. Raises ``ConfigError`` for an unknown role."""
+    """Run all roles, or one, under a supervisor until SIGTERM or SIGINT. Raises ``ConfigError`` for an unknown role.
+
+    ``PlatformError`` when a required package is missing: every process would fail on it again and again.
+    """
     if only is not None and only not in ROLES:
         raise ConfigError(f"--only {only!r}: unknown role; use one of {', '.join(ROLES)}")
     log_uncaught()
@@ -67,6 +71,8 @@ def run_node(config_path: Path, only: str | None = None) -> None:
     if only is not None and descriptors is not None:  # started by the supervisor
         _run_role(load(config_path), only, descriptors)
     else:
+        if missing := missing_packages():
+            raise PlatformError(f"not installed: {', '.join(missing)}; install ainode again with its dependencies")
         wanted = [role for role in ROLES if role != "web" or load(config_path).web.enabled]
         Supervisor(config_path.absolute(), [only] if only else wanted).run()
 

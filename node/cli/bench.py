@@ -56,7 +56,9 @@ def receive(
     rounds: int,
     folder: Path,
 ) -> None:
-    """Measure receiving: this node (plain and TLS), dcmtk storescp, Orthanc, a pynetdicom handler.
+    """Measure receiving, compared with other programs.
+
+    The receivers are this node (plain and TLS), dcmtk storescp, Orthanc and a pynetdicom handler.
 
     --kind, --sender and --associations may be given several times; the default is all of them.
     """
@@ -115,7 +117,10 @@ def infer(
     pipelines: tuple[str, ...],
     folder: Path | None,
 ) -> None:
-    """Measure inference: seconds from files to findings and peak memory, on FOLDER or synthetic series."""
+    """Measure inference, from files to findings.
+
+    The figures are seconds and peak memory, on FOLDER or on synthetic series.
+    """
     import tempfile
 
     from rich.console import Console
@@ -155,7 +160,10 @@ def infer(
     help="Folder for 400 MB of temporary images and labels. Default: the current folder.",
 )
 def encode(*, as_json: bool, markdown: bool, rounds: int, folder: Path) -> None:
-    """Measure encoding of 300 x 512 x 512 voxels: SEG against highdicom and dcmqi; SR, key images, PDF."""
+    """Measure encoding of 300 x 512 x 512 voxels.
+
+    SEG is compared with highdicom and dcmqi; SR, key images and PDF are measured as well.
+    """
     from rich.console import Console
     from rich.progress import Progress
 

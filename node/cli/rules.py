@@ -73,9 +73,9 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
         past = StudySeries(header=headers[0], images=len(paths), origin=origin, region=region_of(headers))
         studies.setdefault(study_uid, {})[series_uid] = past
     answers = [
-        {"study_instance_uid": study_uid, "series_instance_uid": uid, "images": study[uid].images, **asdict(verdict)}
+        {"study_instance_uid": study_uid, "series_instance_uid": uid, "images": study[uid].images, **asdict(decision)}
         for study_uid, study in studies.items()
-        for uid, verdict in decide_study(study, config.rules).items()
+        for uid, decision in decide_study(study, config.rules).items()
     ]
     if as_json:
         print_json(answers)

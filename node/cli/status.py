@@ -30,7 +30,8 @@ def status(*, config_path: Path, as_json: bool, studies: int) -> None:
     for key in ("images", *conflicts, "quarantined", "free_gib"):
         echo(f"{'free GiB' if key == 'free_gib' else key.replace('_', ' '):16} {summary[key]}")
     for key in ("series", "jobs", "outcomes", "deliveries", "commitments", "procedure_steps", "processes"):
-        echo(f"{key.replace('_', ' '):16} " + (", ".join(f"{n} {what}" for what, n in summary[key].items()) or "none"))
+        label = "workers, senders" if key == "processes" else key.replace("_", " ")
+        echo(f"{label:16} " + (", ".join(f"{n} {what}" for what, n in summary[key].items()) or "none"))
     for destination in summary["down"]:
         how, until = (
             ("PAUSED", "until it is resumed")

@@ -20,12 +20,12 @@ def commitment_context() -> PresentationContext:
 
 
 def request_commitment(
-    association: Association, peer: object, owed: Iterable[PendingObject], transaction_uid: str
+    association: Association, peer: object, instances: Iterable[PendingObject], transaction_uid: str
 ) -> None:
     """Send the N-ACTION request (action type 1). Raises ``DeliveryError`` unless the peer accepts it."""
     information = Dataset()
     information.TransactionUID = transaction_uid
-    information.ReferencedSOPSequence = [_reference(o) for o in owed]
+    information.ReferencedSOPSequence = [_reference(o) for o in instances]
     try:
         response, _ = association.send_n_action(
             information, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
@@ -42,8 +42,8 @@ def request_commitment(
         )
 
 
-def _reference(owed: PendingObject) -> Dataset:
+def _reference(instance: PendingObject) -> Dataset:
     item = Dataset()
-    item.ReferencedSOPClassUID = owed.sop_class_uid
-    item.ReferencedSOPInstanceUID = owed.sop_instance_uid
+    item.ReferencedSOPClassUID = instance.sop_class_uid
+    item.ReferencedSOPInstanceUID = instance.sop_instance_uid
     return item

@@ -111,9 +111,9 @@ class Deliverer:
     def _attempt(self, claim: Claim, destination: Destination) -> None:
         deadline = time.monotonic() + self._config.jobs.deliver_timeout_seconds
         try:
-            self._store(claim, destination, lambda owed: not owed.kind.startswith(REJECTION), deadline)
+            self._store(claim, destination, lambda instance: not instance.kind.startswith(REJECTION), deadline)
             self._withdraw_replaced(claim, destination, deadline)
-            self._store(claim, destination, lambda owed: owed.kind == REJECTION, deadline)
+            self._store(claim, destination, lambda instance: instance.kind == REJECTION, deadline)
             with begin_immediate(self._engine) as connection:
                 state = deliveries.settle_delivery(connection, claim.job_id, claim.destination)
             if state == DeliveryState.STORED:
@@ -144,7 +144,7 @@ class Deliverer:
             return
         self._notes.add_note(claim.job_id, claim.destination)
         try:
-            self._store(claim, destination, lambda owed: owed.kind == note_kind(claim.destination), deadline)
+            self._store(claim, destination, lambda instance: instance.kind == note_kind(claim.destination), deadline)
         except UnreachableError:
             raise
         except DeliveryError as error:
@@ -162,9 +162,9 @@ class Deliverer:
         refused: list[Answer] = []
         stored = 0
         with self._open(claim.destination, destination, pending) as store:
-            for owed in pending:
-                answer = store(owed)
-                wanted = self._record(claim, owed, answer)
+            for instance in pending:
+                answer = store(instance)
+                wanted = self._record(claim, instance, answer)
                 stored += is_stored(answer.status)
                 if not is_stored(answer.status):
                     refused.append(answer)
@@ -191,14 +191,14 @@ class Deliverer:
             return stow_store(name, destination, self._spool, self._timeouts)
         return cstore_store(Peer.of(name, destination), self._config.ae.title, pending, self._spool, self._timeouts)
 
-    def _record(self, claim: Claim, owed: PendingObject, answer: Answer) -> bool:
+    def _record(self, claim: Claim, instance: PendingObject, answer: Answer) -> bool:
         with begin_immediate(self._engine) as connection:
             if not answer.lost:
                 circuits.reset_failures(connection, claim.destination)
             return deliveries.record_status(
                 connection,
                 claim,
-                owed.sop_instance_uid,
+                instance.sop_instance_uid,
                 status=answer.status,
                 comment=answer.comment,
                 sent=answer.sent,

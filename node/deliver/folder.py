@@ -30,16 +30,16 @@ def folder_store(name: str, folder: Path, spool: Spool) -> Iterator[Store]:
     Raises ``UnreachableError`` when it does not exist or is not writable.
     """
     check_folder(name, folder)
-    yield lambda owed: _file(owed, folder, spool)
+    yield lambda instance: _file(instance, folder, spool)
 
 
-def _file(owed: PendingObject, folder: Path, spool: Spool) -> Answer:
-    target = folder / owed.study_instance_uid / owed.series_instance_uid / f"{owed.sop_instance_uid}.dcm"
+def _file(instance: PendingObject, folder: Path, spool: Spool) -> Answer:
+    target = folder / instance.study_instance_uid / instance.series_instance_uid / f"{instance.sop_instance_uid}.dcm"
     part = target.with_suffix(f".{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with spool.absolute(owed.path).open("rb") as source, part.open("wb") as file:
+            with spool.absolute(instance.path).open("rb") as source, part.open("wb") as file:
                 while block := source.read(_BLOCK):
                     file.write(block)
                 file.flush()

@@ -45,12 +45,12 @@ class Proof:
         asked_before = now() - destination.commitment_timeout_seconds
         with self._engine.connect() as connection:
             late = is_unanswered(connection, claim.job_id, claim.destination, asked_before)
-            owed = instances_to_confirm(connection, claim.job_id, claim.destination, asked_before)
+            unconfirmed = instances_to_confirm(connection, claim.job_id, claim.destination, asked_before)
         if late and destination.find:
             self._find(claim, destination)
-        elif owed:
+        elif unconfirmed:
             try:
-                self._ask(claim, destination, owed)
+                self._ask(claim, destination, unconfirmed)
             except DeliveryError:
                 if not destination.find:
                     raise
@@ -68,18 +68,18 @@ class Proof:
                 f"{patience:g} s. Check that it can call {self._config.ae.title} at port {self._config.ae.port}"
             )
 
-    def _ask(self, claim: Claim, destination: Destination, owed: Sequence[PendingObject]) -> None:
+    def _ask(self, claim: Claim, destination: Destination, unconfirmed: Sequence[PendingObject]) -> None:
         """Request commitment; the report may arrive here, or at the receiver on an association of the peer."""
         peer = Peer.of(claim.destination, destination)
         transaction_uid = generate_uid(prefix=None)
         with begin_immediate(self._engine) as connection:  # before it is sent: the report may arrive immediately
-            uids = [o.sop_instance_uid for o in owed]
+            uids = [o.sop_instance_uid for o in unconfirmed]
             record_request(connection, claim.job_id, claim.destination, uids, transaction_uid)
         try:
             with associate(
                 peer, self._config.ae.title, [commitment_context()], self._timeouts, self._on_event_report
             ) as association:
-                request_commitment(association, peer, owed, transaction_uid)
+                request_commitment(association, peer, unconfirmed, transaction_uid)
                 deadline = time.monotonic() + self._timeouts.report_seconds
                 while self._state(claim) == DeliveryState.STORED and time.monotonic() < deadline:
                     time.sleep(_POLL_SECONDS)
@@ -96,8 +96,8 @@ class Proof:
         with inventory(claim.destination, destination, self._config.ae.title, self._timeouts, on_query) as held:
             for (study, series), of_series in groupby(sorted(pending, key=_series_of), _series_of):
                 there = held(study, series)
-                confirmed += [owed.sop_instance_uid for owed in of_series if owed.sop_instance_uid in there]
-        missing = sorted({owed.sop_instance_uid for owed in pending} - set(confirmed))
+                confirmed += [instance.sop_instance_uid for instance in of_series if instance.sop_instance_uid in there]
+        missing = sorted({instance.sop_instance_uid for instance in pending} - set(confirmed))
         patience = destination.commitment_timeout_seconds
         with begin_immediate(self._engine) as connection:
             record_query_result(connection, claim, confirmed, missing, now() - patience)
@@ -118,5 +118,5 @@ class Proof:
         return states.get(claim.destination, DeliveryState.CANCELED)
 
 
-def _series_of(owed: PendingObject) -> tuple[str, str]:
-    return owed.study_instance_uid, owed.series_instance_uid
+def _series_of(instance: PendingObject) -> tuple[str, str]:
+    return instance.study_instance_uid, instance.series_instance_uid

@@ -27,37 +27,38 @@ SLOWEST_BYTES_PER_SECOND = 250_000
 """A peer slower than this is treated as hanging."""
 
 
-def contexts_for(owed: Iterable[PendingObject]) -> list[PresentationContext]:
+def contexts_for(instances: Iterable[PendingObject]) -> list[PresentationContext]:
     """Build a presentation context per SOP class and transfer syntax: that of the file, and uncompressed ones."""
-    pairs = {(o.sop_class_uid, syntax) for o in owed for syntax in (o.transfer_syntax_uid, *UNCOMPRESSED)}
+    pairs = {(o.sop_class_uid, syntax) for o in instances for syntax in (o.transfer_syntax_uid, *UNCOMPRESSED)}
     return [build_context(sop_class, [syntax]) for sop_class, syntax in sorted(pairs)]
 
 
 @contextmanager
 def cstore_store(
-    peer: Peer, calling_title: str, owed: Iterable[PendingObject], spool: Spool, timeouts: Timeouts
+    peer: Peer, calling_title: str, instances: Iterable[PendingObject], spool: Spool, timeouts: Timeouts
 ) -> Iterator[Store]:
     """Open one association for all objects. Raises ``DeliveryError`` when that fails."""
-    with associate(peer, calling_title, contexts_for(owed), timeouts) as association:
+    with associate(peer, calling_title, contexts_for(instances), timeouts) as association:
         yield lambda pending: _store(association, pending, spool, timeouts)
 
 
-def _store(association: Association, owed: PendingObject, spool: Spool, timeouts: Timeouts) -> Answer:
-    accepted = {c.transfer_syntax[0] for c in association.accepted_contexts if c.abstract_syntax == owed.sop_class_uid}
-    description = f"{UID(owed.sop_class_uid).name} in {UID(owed.transfer_syntax_uid).name}"
+def _store(association: Association, instance: PendingObject, spool: Spool, timeouts: Timeouts) -> Answer:
+    contexts = association.accepted_contexts
+    accepted = {c.transfer_syntax[0] for c in contexts if c.abstract_syntax == instance.sop_class_uid}
+    description = f"{UID(instance.sop_class_uid).name} in {UID(instance.transfer_syntax_uid).name}"
     instead = next((syntax for syntax in UNCOMPRESSED if syntax in accepted), None)
     try:
-        if owed.transfer_syntax_uid in accepted:
-            return _send(association, spool.absolute(owed.path), timeouts, description)
+        if instance.transfer_syntax_uid in accepted:
+            return _send(association, spool.absolute(instance.path), timeouts, description)
         if instead is None:
             return Answer(status=None, comment=f"presentation context refused: {description}", not_negotiated=True)
-        with transcoded(spool, owed.path, instead) as (path, sent):
+        with transcoded(spool, instance.path, instead) as (path, sent):
             answer = _send(association, path, timeouts, f"{description}, converted to {UID(instead).name}")
             return replace(answer, sent=sent)
     except EncodeError as error:
         return Answer(status=None, comment=f"presentation context refused: {description}; {error}")
     except OSError as error:
-        raise PlatformError(f"{owed.path} cannot be read ({error}); check the disk, or retry the job") from error
+        raise PlatformError(f"{instance.path} cannot be read ({error}); check the disk, or retry the job") from error
 
 
 def _send(association: Association, path: Path, timeouts: Timeouts, description: str) -> Answer:

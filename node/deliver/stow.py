@@ -77,7 +77,7 @@ def service(
 def stow_store(name: str, destination: Destination, spool: Spool, timeouts: Timeouts) -> Iterator[Store]:
     """Open one connection; each object is one request, so each response belongs to one object."""
     with service(name, destination, timeouts) as client:
-        yield lambda owed: _store(client, owed, spool, timeouts)
+        yield lambda instance: _store(client, instance, spool, timeouts)
 
 
 def ping(client: httpx.Client) -> str:
@@ -102,17 +102,17 @@ def held(client: httpx.Client, study: str, series: str) -> set[str]:
         uids |= page
 
 
-def _store(client: httpx.Client, owed: PendingObject, spool: Spool, timeouts: Timeouts) -> Answer:
+def _store(client: httpx.Client, instance: PendingObject, spool: Spool, timeouts: Timeouts) -> Answer:
     try:
-        answer = _post(client, spool.absolute(owed.path), timeouts)
+        answer = _post(client, spool.absolute(instance.path), timeouts)
         if answer.status != _SYNTAX_REFUSED:
             return answer
-        with transcoded(spool, owed.path, ExplicitVRLittleEndian) as (path, sent):
+        with transcoded(spool, instance.path, ExplicitVRLittleEndian) as (path, sent):
             return replace(_post(client, path, timeouts), sent=sent)
     except EncodeError as error:
         return Answer(status=_SYNTAX_REFUSED, comment=f"transfer syntax refused; {error}")
     except OSError as error:
-        raise PlatformError(f"{owed.path} cannot be read ({error}); check the disk, or retry the job") from error
+        raise PlatformError(f"{instance.path} cannot be read ({error}); check the disk, or retry the job") from error
 
 
 def _post(client: httpx.Client, path: Path, timeouts: Timeouts) -> Answer:

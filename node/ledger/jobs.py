@@ -261,8 +261,9 @@ def stuck_jobs(connection: sa.Connection, before: float) -> list[Job]:
     A delivery that is still open has an alarm of its own; a pipeline that an operator stopped keeps its jobs.
     """
     held = sa.and_(job.c.stage == JobStage.INFER, job.c.pipeline.in_(sa.select(stopped.c.pipeline)))
-    owed = sa.and_(job.c.stage == JobStage.DELIVER, sa.exists().where(delivery.c.job_id == job.c.id, DELIVERY_OPEN))
-    where = (job.c.state.in_(ACTIVE), before > PROGRESS, ~held, ~owed)
+    is_open = sa.exists().where(delivery.c.job_id == job.c.id, DELIVERY_OPEN)
+    delivering = sa.and_(job.c.stage == JobStage.DELIVER, is_open)
+    where = (job.c.state.in_(ACTIVE), before > PROGRESS, ~held, ~delivering)
     return [job_of_row(row) for row in connection.execute(sa.select(job).where(*where).order_by(PROGRESS, job.c.id))]
 
 

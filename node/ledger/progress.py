@@ -61,7 +61,7 @@ class DeliveryStep(StrEnum):
     WAITING = "waiting"
     """Scheduled, or a sender works on it."""
     AWAITING_PROOF = "stored, proof awaited"
-    STORED = "stored, no proof wanted"
+    STORED = "stored, no proof configured"
     CONFIRMED = "confirmed"
 
 

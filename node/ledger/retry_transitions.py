@@ -38,17 +38,17 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     if stage not in tuple(JobStage):
         *others, last = JobStage
         raise NodeError(f"stage {stage!r} does not exist; use {', '.join(others)} or {last}")
-    owed = kinds_of(connection, job_id)
+    kinds = kinds_of(connection, job_id)
     if current.pipeline == FORWARD and stage != JobStage.DELIVER:
         raise NodeError(f"job {job_id} has nothing to {stage}: it sends images on; retry it from {JobStage.DELIVER}")
-    if (stage == JobStage.ENCODE and current.stage != JobStage.ENCODE) or (stage == JobStage.DELIVER and not owed):
+    if (stage == JobStage.ENCODE and current.stage != JobStage.ENCODE) or (stage == JobStage.DELIVER and not kinds):
         raise NodeError(f"job {job_id} has nothing to {stage}; retry it from {JobStage.INFER}")
     if stage != JobStage.DELIVER:
         remember_delivered(connection, job_id)
     connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.job_id == job_id))
-    delete_deliveries(connection, job_id, owed)
+    delete_deliveries(connection, job_id, kinds)
     if stage == JobStage.DELIVER:
-        schedule_results(connection, job_id, owed)
+        schedule_results(connection, job_id, kinds)
     if stage == JobStage.INFER:
         update_job(connection, job_id, outcome=None, reason=None)
     fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": now()}

@@ -146,8 +146,8 @@ def describe(explanation: dict[str, Any]) -> str:
         lines += [f"  images: {sentence}" for sentence in one["refusals"]]
         lines += [_describe_conflict(entry) for entry in one["conflicts"]]
         lines += [f"  {sentence}" for sentence in (*one["half_corrected"], *one["held"])]
-        for verdict in one["decisions"]:
-            lines += _describe_decision(verdict, one)
+        for decision in one["decisions"]:
+            lines += _describe_decision(decision, one)
         for work in one["jobs"]:
             lines += _describe_job(work)
     lines += ["", "Timeline"]
@@ -180,16 +180,16 @@ def _describe_conflict(entry: dict[str, Any]) -> str:
     return f"  CONFLICT: image {image} was received again with different {changed}; both files are kept"
 
 
-def _describe_decision(verdict: dict[str, Any], one: dict[str, Any]) -> list[str]:
+def _describe_decision(decision: dict[str, Any], one: dict[str, Any]) -> list[str]:
     lines = []
-    if verdict["generation"] == one["generation"]:
+    if decision["generation"] == one["generation"]:
         lines.append(f"  complete: {one['completed_by']}")
-    if verdict["incomplete"]:
-        lines.append(f"  INCOMPLETE: {verdict['incomplete']}")
-    if verdict["caveat"]:
-        lines.append(f"  {verdict['caveat']}")
-    lines.append(f"  {verdict['outcome']}: {verdict['reason']}")
-    return lines + describe_trace(verdict["trace"])
+    if decision["incomplete"]:
+        lines.append(f"  INCOMPLETE: {decision['incomplete']}")
+    if decision["caveat"]:
+        lines.append(f"  {decision['caveat']}")
+    lines.append(f"  {decision['outcome']}: {decision['reason']}")
+    return lines + describe_trace(decision["trace"])
 
 
 def describe_trace(trace: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -24,12 +24,12 @@ LARGEST_SHARE = 0.25
 def plausible(findings: Findings, source: SourceSeries) -> Findings:
     """Return ``findings`` with a remark for each reason to question them."""
     poor = tuple(_impairments(source))
-    doubts = tuple(doubt for lesion in findings.lesions for doubt in _reservations(lesion))
-    if not poor and not doubts:
+    reservations = tuple(reservation for lesion in findings.lesions for reservation in _reservations(lesion))
+    if not poor and not reservations:
         return findings
     quality = {codes.DCM.ImageQuality: codes.DCM.PoorImageQuality} if poor else {}
     return replace(
-        findings, remarks=(*findings.remarks, *poor, *doubts), evaluations={**quality, **findings.evaluations}
+        findings, remarks=(*findings.remarks, *poor, *reservations), evaluations={**quality, **findings.evaluations}
     )
 
 

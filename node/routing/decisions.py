@@ -55,10 +55,10 @@ class Decider:
         if keywords := contradictions(headers):
             return _held(keywords)
         rules, header = self._config.rules, representative(headers)
-        verdict = decide(header, rules, origin)
+        decision = decide(header, rules, origin)
         region = region_of(headers) if any(rule.prefer for rule in rules) else None
-        weights = weigh(header, len(headers), region, verdict, rules)
-        return SeriesDecision(decision=verdict, weights=tuple(weights), urgent=is_urgent(header))
+        weights = weigh(header, len(headers), region, decision, rules)
+        return SeriesDecision(decision=decision, weights=tuple(weights), urgent=is_urgent(header))
 
     def record(
         self,
@@ -67,32 +67,32 @@ class Decider:
         series_uid: str,
         *,
         generation: int,
-        ruling: SeriesDecision,
+        decided: SeriesDecision,
         completion: Completion,
         at: float,
     ) -> None:
         """Write the decision on a generation of a series, and enqueue its jobs."""
-        verdict = ruling.decision
+        decision = decided.decision
         record_decision(
             connection,
             NewDecision(
                 study_instance_uid=study_uid,
                 series_instance_uid=series_uid,
                 generation=generation,
-                outcome=verdict.outcome,
-                reason=verdict.reason,
-                trace=verdict.trace,
+                outcome=decision.outcome,
+                reason=decision.reason,
+                trace=decision.trace,
                 decided_at=at,
-                cause=ruling.cause,
+                cause=decided.cause,
                 incomplete=completion.incomplete or None,
                 caveat=completion.caveat or None,
             ),
         )
-        weights = [asdict(weight) for weight in ruling.weights]
+        weights = [asdict(weight) for weight in decided.weights]
         record_candidates(
-            connection, study_uid, series_uid, generation=generation, urgent=ruling.urgent, at=at, weights=weights
+            connection, study_uid, series_uid, generation=generation, urgent=decided.urgent, at=at, weights=weights
         )
-        for route in verdict.routes:
+        for route in decision.routes:
             new = NewJob(
                 study_instance_uid=study_uid,
                 series_instance_uid=series_uid,

@@ -105,9 +105,9 @@ def _changes(connection: Connection, study: _Study, rules: Sequence[Rule]) -> li
     changes = []
     for series in study.series:
         taken = routes_taken(connection, series.study_instance_uid, series.series_instance_uid, series.generation)
-        verdict = decisions[series.series_instance_uid]
+        decision = decisions[series.series_instance_uid]
         before = {pipeline: sorted(destinations) for pipeline, destinations in taken.items()}
-        after = {route.pipeline: sorted(route.destinations) for route in verdict.routes}
+        after = {route.pipeline: sorted(route.destinations) for route in decision.routes}
         if before != after:
             changes.append(
                 Change(
@@ -118,8 +118,8 @@ def _changes(connection: Connection, study: _Study, rules: Sequence[Rule]) -> li
                     before=before,
                     before_reason=series.reason,
                     after=after,
-                    after_reason=verdict.reason,
-                    trace=verdict.trace,
+                    after_reason=decision.reason,
+                    trace=decision.trace,
                 )
             )
     return changes

@@ -45,16 +45,16 @@ def decide_study(study: Mapping[str, StudySeries], rules: Sequence[Rule]) -> dic
             for weight in weigh(one.header, one.images, one.region, decisions[uid], rules)
             if weight.rule == rule.name
         ]
-        for verdict in settle(rule, candidates, ready=True, at=inf):
-            uid = verdict.series_instance_uid
+        for result in settle(rule, candidates, ready=True, at=inf):
+            uid = result.series_instance_uid
             trace = [
-                {**entry, "chosen": verdict.chosen, "note": verdict.note}
+                {**entry, "chosen": result.chosen, "note": result.note}
                 if entry["rule"] == rule.name and "companion" not in entry
                 else entry
                 for entry in decisions[uid].trace
             ]
             routes = {route.pipeline: route for route in decisions[uid].routes}
-            for route in routes_of(rule, urgent=is_urgent(study[uid].header)) if verdict.chosen else ():
+            for route in routes_of(rule, urgent=is_urgent(study[uid].header)) if result.chosen else ():
                 routes[route.pipeline] = merged(routes.get(route.pipeline), route)
             outcome, reason = sum_up(trace)
             decisions[uid] = replace(

@@ -101,16 +101,16 @@ class Router:
             interruptions=known.missing.interruptions,
         )
         try:
-            ruling = self._decider.decide(study_uid, series_uid, series.first_at, headers)
+            decided = self._decider.decide(study_uid, series_uid, series.first_at, headers)
             arrival = replace(arrival, stated=stated_count(headers), missing=_missing(headers))
         except UNREADABLE as error:
-            ruling = ignored(f"its headers cannot be understood ({type(error).__name__})")
-        completion = judge(arrival, self._config.series, at, self._quiet_seconds(ruling))
+            decided = ignored(f"its headers cannot be understood ({type(error).__name__})")
+        completion = judge(arrival, self._config.series, at, self._quiet_seconds(decided))
         if completion.signal is None:
             self._record_waiting(study_uid, series_uid, completion.deferrals, at)
             return False
         if known.discontinued:
-            ruling = ignored(f"{reason_text(known.discontinued)} made it", DecisionCause.DISCONTINUED)
+            decided = ignored(f"{reason_text(known.discontinued)} made it", DecisionCause.DISCONTINUED)
         generation = series.generation + 1
         with begin_immediate(self._engine) as connection:
             if not complete_series(connection, series, completion.signal, at):
@@ -126,11 +126,11 @@ class Router:
                 )
             supersede_jobs(connection, study_uid, series_uid, generation)
             self._decider.record(
-                connection, study_uid, series_uid, generation=generation, ruling=ruling, completion=completion, at=at
+                connection, study_uid, series_uid, generation=generation, decided=decided, completion=completion, at=at
             )
         for of_series in (self._waiting, self._deferrals, self._awaited):
             of_series.pop((study_uid, series_uid), None)
-        decision = ruling.decision
+        decision = decided.decision
         logger.info(
             "series %s complete (%s), %s: %s",
             series_uid,
@@ -158,10 +158,10 @@ class Router:
         if is_news:
             self._awaited[key] = awaited
 
-    def _quiet_seconds(self, ruling: SeriesDecision) -> float:
-        names = {entry["rule"] for entry in ruling.decision.trace if entry["matched"]}
+    def _quiet_seconds(self, decided: SeriesDecision) -> float:
+        names = {entry["rule"] for entry in decided.decision.trace if entry["matched"]}
         matching = [rule for rule in self._config.rules if rule.name in names]
-        return longest_quiet_seconds(matching, self._config.series, urgent=ruling.urgent)
+        return longest_quiet_seconds(matching, self._config.series, urgent=decided.urgent)
 
     def _headers(self, key: tuple[str, str], paths: Sequence[str]) -> list[Dataset]:
         """Headers of the files that can be read, each read once; one broken file hides no other."""

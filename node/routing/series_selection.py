@@ -101,7 +101,7 @@ def settle(
     own = [c for c in candidates if not c.companion]
     open_ones = [c for c in own if not c.decided]
     best = _best_of_each_region(own)
-    verdicts = []
+    results = []
     for one in open_ones:
         overdue = bool(rule.companions) and at >= one.complete_at + rule.deadline_seconds
         others = {name: _companion(name, candidates, one) for name in rule.companions}
@@ -109,11 +109,11 @@ def settle(
         if not overdue and (missing or (rule.prefer and not ready)):
             continue
         if rule.prefer and one not in best:
-            verdicts.append(_refusal(one, _rival(one, best)))
+            results.append(_refusal(one, _rival(one, best)))
             continue
         rivals = [c for c in own if same_region(c.region, one.region)]
         before = tuple(c.series_instance_uid for c in rivals if c.chosen and c is not one) if rule.prefer else ()
-        verdicts.append(
+        results.append(
             SelectionResult(
                 series_instance_uid=one.series_instance_uid,
                 generation=one.generation,
@@ -128,7 +128,7 @@ def settle(
                 ),
             )
         )
-    return tuple(verdicts)
+    return tuple(results)
 
 
 def _best_of_each_region(own: Sequence[Candidate]) -> list[Candidate]:

@@ -52,7 +52,7 @@ class StudyDecider:
             outlook = outlook_of(connection, study_uid, {one.modality for one in own})
         candidates = [_candidate(one) for one in stored]
         if rule is None:
-            verdicts = tuple(
+            results = tuple(
                 SelectionResult(
                     series_instance_uid=one.series_instance_uid,
                     generation=one.generation,
@@ -66,8 +66,8 @@ class StudyDecider:
             urgent = any(one.urgent for one in own)
             readiness = may_choose(rule, outlook, self._config.series, at, urgent=urgent)
             self._record_waiting(study_uid, name, readiness.awaited if rule.prefer else None, at)
-            verdicts = settle(rule, candidates, ready=readiness.ready, at=at, because=readiness.reason)
-        return sum(self._record(study_uid, name, rule, verdict, at) for verdict in verdicts)
+            results = settle(rule, candidates, ready=readiness.ready, at=at, because=readiness.reason)
+        return sum(self._record(study_uid, name, rule, result, at) for result in results)
 
     def _record_waiting(self, study_uid: str, rule: str, awaited: Reason | None, at: float) -> None:
         """Record in the timeline, once, which sender or procedure step is waited for."""
@@ -82,16 +82,16 @@ class StudyDecider:
         else:
             del self._awaited[study_uid, rule]
 
-    def _record(self, study_uid: str, name: str, rule: Rule | None, verdict: SelectionResult, at: float) -> bool:
-        key, generation = (study_uid, verdict.series_instance_uid), verdict.generation
+    def _record(self, study_uid: str, name: str, rule: Rule | None, result: SelectionResult, at: float) -> bool:
+        key, generation = (study_uid, result.series_instance_uid), result.generation
         with begin_immediate(self._engine) as connection:
-            urgent = decide_candidate(connection, *key, rule=name, generation=generation, chosen=verdict.chosen, at=at)
+            urgent = decide_candidate(connection, *key, rule=name, generation=generation, chosen=result.chosen, at=at)
             if urgent is None:
                 return False
             trace = trace_of(connection, *key, generation)
             for entry in trace:
                 if entry["rule"] == name and "companion" not in entry:
-                    entry |= {"chosen": verdict.chosen, "note": verdict.note}
+                    entry |= {"chosen": result.chosen, "note": result.note}
             outcome, reason = sum_up(trace)
             revise_decision(connection, *key, generation, outcome=outcome, reason=reason, trace=trace, at=at)
             record_study_event(
@@ -99,11 +99,11 @@ class StudyDecider:
                 EventKind.DECIDED,
                 at=at,
                 study_instance_uid=study_uid,
-                series_instance_uid=verdict.series_instance_uid,
+                series_instance_uid=result.series_instance_uid,
                 outcome=outcome,
-                reason=verdict.note or reason,
+                reason=result.note or reason,
             )
-            for uid in verdict.chosen_before:
+            for uid in result.chosen_before:
                 record_study_event(
                     connection,
                     EventKind.BETTER_SERIES,
@@ -111,21 +111,21 @@ class StudyDecider:
                     study_instance_uid=study_uid,
                     series_instance_uid=uid,
                     rule=name,
-                    better=verdict.series_instance_uid,
+                    better=result.series_instance_uid,
                 )
-            for route in routes_of(rule, urgent=urgent) if rule is not None and verdict.chosen else ():
+            for route in routes_of(rule, urgent=urgent) if rule is not None and result.chosen else ():
                 new = NewJob(
                     study_instance_uid=study_uid,
-                    series_instance_uid=verdict.series_instance_uid,
+                    series_instance_uid=result.series_instance_uid,
                     generation=generation,
                     **asdict(route),
-                    companions=verdict.companions,
-                    outcome=Outcome.NOT_APPLICABLE if verdict.unsuitable else None,
-                    reason=verdict.unsuitable or None,
+                    companions=result.companions,
+                    outcome=Outcome.NOT_APPLICABLE if result.unsuitable else None,
+                    reason=result.unsuitable or None,
                 )
                 self._jobs.enqueue(connection, new)
-        with about(study_uid, series=verdict.series_instance_uid):
-            logger.info("series %s: %s by rule %r", verdict.series_instance_uid, outcome, name)
+        with about(study_uid, series=result.series_instance_uid):
+            logger.info("series %s: %s by rule %r", result.series_instance_uid, outcome, name)
         return True
 
 

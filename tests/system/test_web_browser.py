@@ -228,5 +228,5 @@ def test_every_page_is_walked_through_with_the_keyboard_alone(page: Page):
         names.append(page.evaluate("document.activeElement.textContent").strip())
     assert names == ["AINODE", "Studies", "Destinations", "Pipelines", "Storage", "Account"]
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Is anything lost?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Account")).to_be_visible()
     expect(page.locator(".verdict")).to_contain_text("Everything is accounted for.")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -71,6 +72,50 @@ def test_an_error_is_one_message_with_the_exit_status_of_its_class(
     assert done.returncode == kind.exit_code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_list_of_verbs_of_every_group_cuts_no_line():
+    def look(group: click.Group, path: list[str]) -> None:
+        lines = CliRunner().invoke(main, [*path, "--help"], terminal_width=80).output.splitlines()
+        assert [line for line in lines if line.endswith("...") and "Usage:" not in line] == []
+        for name, verb in group.commands.items():
+            if isinstance(verb, click.Group):
+                look(verb, [*path, name])
+
+    look(main, [])
+
+
+def run_with(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``ainode`` with modules of ``folder`` before all others."""
+    return subprocess.run(
+        [sys.executable, "-m", "node", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])},
+        cwd=Path(__file__).parents[2],
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_node_without_a_required_package_names_it_once_and_starts_no_process(config: str, tmp_path: Path):
+    metadata = tmp_path / "ainode-9.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    requirements = ("click>=1", "no-such-package<2,>=1.0", 'not-wanted; extra == "gpu"')
+    requires = [f"Requires-Dist: {one}" for one in requirements]
+    metadata.write_text("\n".join(["Metadata-Version: 2.1", "Name: ainode", "Version: 9", *requires]))
+    done = run_with(tmp_path, "run", "--config", config)
+    assert done.returncode == errors.PlatformError.exit_code
+    assert done.stderr == "ainode: not installed: no-such-package; install ainode again with its dependencies\n"
+
+
+def test_a_verb_whose_package_is_missing_says_so_in_one_line(config: str, tmp_path: Path):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['sqlalchemy'] = None\n")
+    done = run_with(tmp_path, "status", "--config", config)
+    assert done.returncode == errors.PlatformError.exit_code
+    assert done.stderr.startswith("ainode: ")
+    assert "sqlalchemy" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_each_error_class_has_the_exit_status_that_the_tree_shows():

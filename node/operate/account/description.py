@@ -37,8 +37,8 @@ def describe(account: Account) -> str:
     lines += waiting
     lines += [f"DIFFERENCE: {one}" for one in account.differences]
     lines.append(f"{len(account.conflicts)} conflicts, {len(account.quarantined)} quarantined results")
-    verdict = f"{len(account.differences)} differences." if account.differences else "Everything is accounted for."
-    lines.append(f"{verdict} {len(waiting)} of the lines above need an operator." if waiting else verdict)
+    summary = f"{len(account.differences)} differences." if account.differences else "Everything is accounted for."
+    lines.append(f"{summary} {len(waiting)} of the lines above need an operator." if waiting else summary)
     return "\n".join(lines)
 
 

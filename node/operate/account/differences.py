@@ -80,15 +80,15 @@ def _of_jobs(rows: AccountRows, is_recipient: PendingObject) -> Iterator[str]:
             continue
         if not kinds.get(job.id) and job.pipeline != FORWARD:
             yield f"{name}: is encoded, but has no result"
-        owed = deliveries.get(job.id, {})
+        scheduled = deliveries.get(job.id, {})
         for destination in job.destinations:
             takes = job.pipeline == FORWARD or is_recipient(destination, job.outcome, kinds.get(job.id, ()))
-            if takes and destination not in owed:
+            if takes and destination not in scheduled:
                 yield (
                     f"{name}: {destination!r} takes the outcome {job.outcome!r}, but has no delivery of it; "
                     f"if its outcomes or objects were changed since: ainode retry {job.id}"
                 )
-        for destination, state in owed.items():
+        for destination, state in scheduled.items():
             if job.state == JobState.COMPLETED and state not in _STORED:
                 yield f"{name}: is COMPLETED, but its delivery to {destination!r} is {state}"
 
