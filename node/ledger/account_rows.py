@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from node.ledger.progress import Decision
 from node.ledger.series import Series
+from node.ledger.states import DecisionOutcome
 from node.ledger.tables import decision, delivery_instance, instance, original, result, series
 
 
@@ -57,10 +58,12 @@ class RowsWithoutOrigin:
 def account_series(connection: sa.Connection) -> tuple[AccountSeries, ...]:
     """Every series, in the order of its first image."""
     decisions: dict[tuple[str, str], dict[int, AccountDecision]] = {}
-    query = sa.select(*decision.c[(*Decision.__dataclass_fields__, "trace")])
-    for study, uid, generation, outcome, reason, cause, trace in connection.execute(query):
-        # A trace of an older version has no "chosen": there, whatever matched was routed.
-        chosen = [name for entry in trace if entry.get("chosen", entry["matched"]) for name in entry["pipelines"]]
+    # Only a routed series has chosen pipelines; decoding the traces of all others would take longest of everything.
+    chosen_by = sa.case((decision.c.outcome == DecisionOutcome.ROUTED, decision.c.trace))
+    query = sa.select(*decision.c[tuple(Decision.__dataclass_fields__)], chosen_by)
+    for *row, trace in connection.execute(query):
+        study, uid, generation, outcome, reason, cause = row
+        chosen = [name for entry in trace or () if entry["chosen"] for name in entry["pipelines"]]
         decisions.setdefault((study, uid), {})[generation] = AccountDecision(
             study_instance_uid=study,
             series_instance_uid=uid,

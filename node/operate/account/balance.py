@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from node.config import FORWARD
-from node.ledger.progress import IN_WORK, DeliveryStep, JobProgress, Progress, SeriesProgress, project
+from node.ledger.progress import IN_WORK, DeliveryStep, JobProgress, Progress, project
 from node.operate.account.rows import AccountRows
 
 _RECEIVED = (
@@ -74,13 +74,15 @@ def balance(rows: AccountRows) -> Balance:
         for one in study.series:
             uid = study.study_instance_uid
             images = recorded[uid, one.series.series_instance_uid]
-            received.append((str(one.routing), uid, images))
-            if one.routing != Progress.ROUTED:
+            routing = one.routing
+            received.append((str(routing), uid, images))
+            if routing != Progress.ROUTED:
                 continue
-            analysis = _analysis_of(one)
+            current = one.current_jobs
+            analysis = _analysis_of(current)
             analysed.append((analysis, uid, images))
             if analysis != _IN_WORK:
-                delivered.append((_delivery_of(one), uid, images))
+                delivered.append((_delivery_of(current), uid, images))
     return Balance(
         received=_by_study(_RECEIVED, received),
         analysed=_by_study(_ANALYSED, analysed),
@@ -90,31 +92,39 @@ def balance(rows: AccountRows) -> Balance:
 
 def add_up(entries: Iterable[tuple[str, str, int]]) -> Sum:
     """Add up ``(part, StudyInstanceUID, instances)``; a study counts in each part that has something of it."""
-    parts: dict[str, list[tuple[str, int]]] = {}
+    studies: dict[str, set[str]] = {}
+    numbers, images = Counter[str](), Counter[str]()
     for part, study, instances in entries:
-        parts.setdefault(part, []).append((study, instances))
-    everything = [entry for part in parts.values() for entry in part]
-    return Sum(total=_count(everything), parts={part: _count(parts[part]) for part in sorted(parts)})
+        studies.setdefault(part, set()).add(study)
+        numbers[part] += 1
+        images[part] += instances
+    parts = {
+        part: Count(studies=len(studies[part]), entries=numbers[part], instances=images[part])
+        for part in sorted(studies)
+    }
+    every = set().union(*studies.values())
+    return Sum(total=Count(studies=len(every), entries=numbers.total(), instances=images.total()), parts=parts)
 
 
-def _analysis_of(series: SeriesProgress) -> str:
+def _analysis_of(current: Sequence[JobProgress]) -> str:
     """Of several jobs what needs most attention; a series is in work as long as any of them is."""
-    parts = {_analysis(one) for one in series.current_jobs}
+    parts = {_analysis(one) for one in current}
     return _IN_WORK if _IN_WORK in parts else _first(_ANALYSED, parts)
 
 
 def _analysis(one: JobProgress) -> str:
-    if one.progress in IN_WORK:
+    progress = one.progress
+    if progress in IN_WORK:
         return _IN_WORK
-    if one.progress in (Progress.CANCELLED, Progress.HELD):
-        return str(one.progress)
+    if progress in (Progress.CANCELLED, Progress.HELD):
+        return str(progress)
     if one.job.pipeline == FORWARD:
         return "sent on as they are"
     return one.job.outcome if one.job.outcome in ("not applicable", "failed") else "processed"
 
 
-def _delivery_of(series: SeriesProgress) -> str:
-    return _first(_DELIVERED, (part for one in series.current_jobs for part in _deliveries(one)))
+def _delivery_of(current: Sequence[JobProgress]) -> str:
+    return _first(_DELIVERED, (part for one in current for part in _deliveries(one)))
 
 
 def _deliveries(one: JobProgress) -> Iterable[str]:
@@ -145,10 +155,4 @@ def _by_study(order: Sequence[str], entries: Sequence[tuple[str, str, int]]) -> 
             for part in order
             if part in total.parts
         },
-    )
-
-
-def _count(entries: Sequence[tuple[str, int]]) -> Count:
-    return Count(
-        studies=len({study for study, _ in entries}), entries=len(entries), instances=sum(n for _, n in entries)
     )

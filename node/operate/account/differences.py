@@ -9,12 +9,12 @@ from node.config import FORWARD
 from node.ledger.states import DeliveryState, JobStage, JobState
 from node.operate.account.rows import AccountRows
 
-PendingObject = Callable[[str, str, Collection[str]], bool]
-"""Whether a destination gets anything of an outcome, of which these kinds were made: ``Config.is_owed``."""
+Recipient = Callable[[str, str, Collection[str]], bool]
+"""Whether a destination gets anything of an outcome, of which these kinds were made: ``Config.is_recipient``."""
 _STORED = (DeliveryState.STORED, DeliveryState.CONFIRMED)
 
 
-def differences(every: AccountRows, chosen: AccountRows, is_recipient: PendingObject) -> Iterator[str]:
+def differences(every: AccountRows, chosen: AccountRows, is_recipient: Recipient) -> Iterator[str]:
     """Of the ``chosen`` series; rows that belong to nothing are looked for among ``every`` row."""
     yield from _rows_without_origin(every)
     yield from _of_series(chosen)
@@ -66,7 +66,7 @@ def _of_series(rows: AccountRows) -> Iterator[str]:
                     yield f"{name}: generation {generation} was routed to {pipeline!r}, but there is no job"
 
 
-def _of_jobs(rows: AccountRows, is_recipient: PendingObject) -> Iterator[str]:
+def _of_jobs(rows: AccountRows, is_recipient: Recipient) -> Iterator[str]:
     kinds = result_kinds(rows)
     deliveries: dict[str, dict[str, str]] = {}
     for delivery in rows.deliveries:

@@ -20,7 +20,7 @@ from node.ledger.pending_deliveries import DeliveryStatus, is_overdue
 from node.ledger.progress import Progress, routing_of
 from node.ledger.states import DecisionCause, JobState, WithoutAnalysis
 from node.operate.account.balance import Balance, Sum, add_up, balance
-from node.operate.account.differences import PendingObject, differences, result_kinds
+from node.operate.account.differences import Recipient, differences, result_kinds
 from node.operate.account.refusals import Refusals
 from node.operate.account.rows import AccountRows
 
@@ -76,8 +76,8 @@ class Account:
     """What should not be, one sentence each; empty when everything is explained."""
 
 
-def account(rows: AccountRows, is_recipient: PendingObject, day: date | None = None) -> Account:
-    """Balance the books; of a day: those of the series whose first image came then (local time).
+def account(rows: AccountRows, is_recipient: Recipient, day: date | None = None) -> Account:
+    """Return the account of everything, or of a day: of the series whose first image came then (local time).
 
     Rows that belong to nothing are differences of every day.
     """
@@ -121,7 +121,7 @@ def _sent(rows: AccountRows) -> Iterator[tuple[str, str, int]]:
     for series in rows.series:
         yield "stored", series.study_instance_uid, series.recorded
     for one in rows.conflicts:
-        yield "kept beside another one", one.study_instance_uid, 1
+        yield "stored in addition to another file", one.study_instance_uid, 1
     for refused in rows.refused:
         if refused.missing:
             yield "cut off" if refused.status is None else "refused", refused.study_instance_uid, refused.missing
