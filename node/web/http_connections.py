@@ -1,11 +1,15 @@
-"""The listening socket of the dashboard: it bounds open connections before anything is read from them."""
+"""The listening socket of the dashboard: its port is this node's alone, and it bounds open connections."""
 
 from __future__ import annotations
 
+import fcntl
 import socket
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
+
+from node.errors import PlatformError
 
 OF_ADDRESS = 64
 """Open connections of one address: a browser opens six, and a proxy one for each request that it passes on."""
@@ -15,9 +19,15 @@ IN_ALL = 512
 class HttpListening(socket.socket):
     """Accepts connections; those beyond the bounds are closed at once."""
 
-    def __init__(self, family: socket.AddressFamily) -> None:
-        super().__init__(family)
+    def __init__(self, address: str, port: int, lock: IO[bytes]) -> None:
+        """``lock``: an open file whose lock is held as long as the socket is open."""
+        super().__init__(_family(address))
         self._open: Counter[str] = Counter()
+        self._lock = lock
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self.bind((address, port))
+        self.listen(128)
 
     def accept(self) -> tuple[socket.socket, Any]:
         while True:
@@ -29,10 +39,48 @@ class HttpListening(socket.socket):
         self._open[origin] += 1
         return _Counted(accepted, lambda: self._closed_one(origin)), address
 
+    def close(self) -> None:
+        super().close()
+        self._lock.close()
+
     def _closed_one(self, origin: str) -> None:
         self._open[origin] -= 1
         if not self._open[origin]:
             del self._open[origin]
+
+
+def listen(address: str, port: int, folder: Path) -> HttpListening:
+    """Listen with SO_REUSEPORT, so that the next process of this node can take over at a reload.
+
+    The kernel would share the port with another node of the same user, too, and give each every second request. So the
+    first process of a node, which a lock in its storage ``folder`` identifies, needs a port that nobody listens on.
+    Raises ``PlatformError`` when the address is not available.
+    """
+    lock = (folder / "web.lock").open("ab")
+    try:
+        if _is_first(lock):
+            with socket.socket(_family(address)) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((address, port))
+        listener = HttpListening(address, port, lock)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+    except OSError as error:
+        lock.close()
+        fault = f"[web] {address}:{port}: {error.strerror}; stop what uses the port, or change it"
+        raise PlatformError(fault) from error
+    return listener
+
+
+def _is_first(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 class _Counted(socket.socket):

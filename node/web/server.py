@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,8 +20,8 @@ from starlette.staticfiles import StaticFiles
 
 from node import __version__
 from node.actor import look_every
-from node.config import Config, Web
-from node.errors import NodeError, NotFoundError, PlatformError
+from node.config import Config
+from node.errors import NodeError, NotFoundError
 from node.jobs.engine import Jobs
 from node.spool import Spool
 from node.web import actions, destinations_page, pages, pipelines_page, probes
@@ -31,7 +30,7 @@ from node.web import study_page as studies
 from node.web.app_context import AppContext
 from node.web.auth import Authenticator, UserRequest
 from node.web.guarded import Guarded
-from node.web.http_connections import HttpListening
+from node.web.http_connections import listen
 from node.web.strict_http import StrictHttp
 from node.web.tls_reload import LOOK_SECONDS, ReloadingTls
 from node.wording import NOTICE
@@ -111,7 +110,7 @@ def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
             timeout_graceful_shutdown=5,
         )
     )
-    listener = _listen(web)
+    listener = listen(web.address, web.port, config.storage.folder)
     thread = threading.Thread(target=server.run, args=([listener],), name="web", daemon=True)
     thread.start()
     logger.info("dashboard at %s://%s:%d", "https" if web.certificate else "http", web.address, web.port)
@@ -122,23 +121,6 @@ def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
         server.should_exit = True
         thread.join()
         listener.close()
-
-
-def _listen(web: Web) -> socket.socket:
-    """Bind the address with SO_REUSEPORT, so that the next process can take over at a reload."""
-    family = socket.AF_INET6 if ":" in web.address else socket.AF_INET
-    listener = HttpListening(family)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((web.address, web.port))
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise PlatformError(
-            f"[web] {web.address}:{web.port}: {error.strerror}; stop what uses the port, or change it"
-        ) from error
-    return listener
 
 
 def _templates(config: Config) -> Environment:

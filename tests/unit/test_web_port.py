@@ -1,0 +1,46 @@
+"""The port of the dashboard belongs to one node."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from node.errors import PlatformError
+from node.web.http_connections import listen
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    folders = tmp_path / "node", tmp_path / "other"
+    for folder in folders:
+        folder.mkdir()
+    return folders
+
+
+def test_two_nodes_never_share_the_port_of_the_dashboard(folders: tuple[Path, Path], free_port: int) -> None:
+    """The kernel lets the processes of one user share it: each would answer every second request."""
+    node, other = folders
+    first = listen("127.0.0.1", free_port, node)
+    with pytest.raises(PlatformError, match=rf"\[web\] 127.0.0.1:{free_port}: Address already in use; stop what uses"):
+        listen("127.0.0.1", free_port, other)
+    first.close()
+    listen("127.0.0.1", free_port, other).close()
+
+
+def test_the_next_process_of_the_same_node_takes_over_at_a_reload(folders: tuple[Path, Path], free_port: int) -> None:
+    node, other = folders
+    before = listen("127.0.0.1", free_port, node)
+    after = listen("127.0.0.1", free_port, node)
+    before.close()
+    with socket.create_connection(("127.0.0.1", free_port)):
+        after.accept()[0].close()
+    with pytest.raises(PlatformError):
+        listen("127.0.0.1", free_port, other)
+    after.close()
+
+
+def test_a_port_of_another_program_is_named(folders: tuple[Path, Path]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PlatformError, match="Address already in use"):
+        listen("127.0.0.1", taken.getsockname()[1], folders[0])
