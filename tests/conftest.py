@@ -101,6 +101,20 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def standing_pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_peers.Orthanc]:
+    """One Orthanc for all tests that neither stop it nor configure it."""
+    with real_peers.orthanc(tmp_path_factory.mktemp("standing")) as running:
+        yield running
+
+
+@pytest.fixture
+def pacs(standing_pacs: real_peers.Orthanc) -> real_peers.Orthanc:
+    """An empty Orthanc that runs; it knows ``AINODE`` and dcmtk, and never calls."""
+    standing_pacs.empty()
+    return standing_pacs
+
+
+@pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
     """Starts dashboards, each on a copy of one analysed study."""
     from dashboards import analysed, dashboard_on

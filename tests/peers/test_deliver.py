@@ -67,13 +67,12 @@ def results() -> list[FileDataset]:
     return [segmentation(images), text_report(study=images[0].StudyInstanceUID), *images]
 
 
-def test_seg_sr_and_derived_ct_arrive_in_orthanc_as_they_were_stored(tmp_path: Path) -> None:
-    with real_peers.orthanc(tmp_path) as pacs:
-        job = jobs.FinishedJob(tmp_path / "node", results(), {"pacs": jobs.destination(pacs)})
-        job.deliver()
-        assert pacs.instances() == sorted(job.uids)
-        for uid in job.uids:
-            assert pacs.download(uid) == dcmread(job.spool.absolute(f"results/{jobs.JOB}/{uid}.dcm"))
+def test_seg_sr_and_derived_ct_arrive_in_orthanc_as_they_were_stored(tmp_path: Path, pacs: real_peers.Orthanc) -> None:
+    job = jobs.FinishedJob(tmp_path / "node", results(), {"pacs": jobs.destination(pacs)})
+    job.deliver()
+    assert pacs.instances() == sorted(job.uids)
+    for uid in job.uids:
+        assert pacs.download(uid) == dcmread(job.spool.absolute(f"results/{jobs.JOB}/{uid}.dcm"))
     assert {status for status, _ in job.answers().values()} == {0x0000}
     status = job.status()
     assert (status.state, status.attempt, status.stored, status.error) == ("STORED", 1, 6, None)
@@ -222,21 +221,20 @@ Deliverer(config, engine, Spool(Path(folder))).deliver(jobs.JOB, "pacs")
 
 
 @pytest.mark.parametrize("at", [1, 4])
-def test_a_sender_killed_between_the_answer_and_its_row_leaves_each_instance_once(tmp_path: Path, at: int) -> None:
-    with real_peers.orthanc(tmp_path) as pacs:
-        job = jobs.FinishedJob(tmp_path / "node", results(), {"pacs": jobs.destination(pacs)})
-        command = [sys.executable, "-c", _KILLED_AFTER_THE_ANSWER, job.folder, pacs.aet, pacs.host, pacs.dicom_port, at]
-        path = os.pathsep.join([str(Path(__file__).parents[1] / "support"), str(Path(__file__).parents[2])])
-        killed = subprocess.run(
-            [str(c) for c in command], env={**os.environ, "PYTHONPATH": path}, timeout=120, check=False
-        )
-        assert killed.returncode == -signal.SIGKILL
-        assert len(pacs.instances()) == at
-        assert len(job.answers()) == at - 1
-        job.deliver()
-        assert pacs.instances() == sorted(job.uids)
-        for uid in job.uids:
-            assert pacs.download(uid) == dcmread(job.spool.absolute(f"results/{jobs.JOB}/{uid}.dcm"))
+def test_a_sender_killed_between_the_answer_and_its_row_leaves_each_instance_once(
+    tmp_path: Path, pacs: real_peers.Orthanc, at: int
+) -> None:
+    job = jobs.FinishedJob(tmp_path / "node", results(), {"pacs": jobs.destination(pacs)})
+    command = [sys.executable, "-c", _KILLED_AFTER_THE_ANSWER, job.folder, pacs.aet, pacs.host, pacs.dicom_port, at]
+    path = os.pathsep.join([str(Path(__file__).parents[1] / "support"), str(Path(__file__).parents[2])])
+    killed = subprocess.run([str(c) for c in command], env={**os.environ, "PYTHONPATH": path}, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(pacs.instances()) == at
+    assert len(job.answers()) == at - 1
+    job.deliver()
+    assert pacs.instances() == sorted(job.uids)
+    for uid in job.uids:
+        assert pacs.download(uid) == dcmread(job.spool.absolute(f"results/{jobs.JOB}/{uid}.dcm"))
     assert job.status().state == "STORED"
 
 
@@ -273,10 +271,9 @@ def test_a_destination_that_is_not_configured_is_named(tmp_path: Path) -> None:
         job.deliver("gone")
 
 
-def test_echo_answers_from_a_real_pacs(tmp_path: Path) -> None:
-    with real_peers.orthanc(tmp_path) as pacs:
-        config = jobs.config_for(tmp_path, pacs=jobs.destination(pacs))
-        answer = echo("pacs", config.destinations["pacs"], "AINODE", jobs.PATIENT)
+def test_echo_answers_from_a_real_pacs(tmp_path: Path, pacs: real_peers.Orthanc) -> None:
+    config = jobs.config_for(tmp_path, pacs=jobs.destination(pacs))
+    answer = echo("pacs", config.destinations["pacs"], "AINODE", jobs.PATIENT)
     assert (answer.ok, answer.reason) == (True, "")
     assert 0.0 < answer.seconds < 60.0
 
@@ -302,12 +299,11 @@ def _wrong_host(table: dict[str, object]) -> None:
     ],
 )
 def test_echo_says_in_words_what_is_wrong(
-    tmp_path: Path, fault: Callable[[dict[str, object]], None], words: str
+    tmp_path: Path, pacs: real_peers.Orthanc, fault: Callable[[dict[str, object]], None], words: str
 ) -> None:
-    with real_peers.orthanc(tmp_path) as pacs:
-        table = jobs.destination(pacs)
-        fault(table)
-        config = jobs.config_for(tmp_path, pacs=table)
-        answer = echo("pacs", config.destinations["pacs"], "AINODE", jobs.PATIENT)
+    table = jobs.destination(pacs)
+    fault(table)
+    config = jobs.config_for(tmp_path, pacs=table)
+    answer = echo("pacs", config.destinations["pacs"], "AINODE", jobs.PATIENT)
     assert not answer.ok
     assert words in answer.reason

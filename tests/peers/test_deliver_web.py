@@ -23,36 +23,36 @@ from node.deliver import echo
 from node.errors import DeliveryError, UnreachableError
 
 
-def test_a_dicomweb_service_gets_every_object_and_is_asked_for_them(tmp_path: Path) -> None:
+def test_a_dicomweb_service_gets_every_object_and_is_asked_for_them(tmp_path: Path, pacs: real_peers.Orthanc) -> None:
     images = ct_series(n=3)
     images[0].compress(JPEGLSLossless, generate_instance_uid=False)
-    with real_peers.orthanc(tmp_path) as pacs:
-        table = {"url": f"{pacs.http_url}/dicom-web", "find": True}
-        datasets = [*images, text_report(study=images[0].StudyInstanceUID)]
-        job = jobs.FinishedJob(tmp_path / "node", datasets, {"web": table})
-        job.deliver("web")
-        assert pacs.instances() == sorted(job.uids)
-        for uid in job.uids:
-            assert pacs.download(uid) == dcmread(job.spool.absolute(f"results/{jobs.JOB}/{uid}.dcm"))
-        answer = echo("web", job.config.destinations["web"], "AINODE")
-        assert (answer.ok, answer.reason) == (True, "")
+    table = {"url": f"{pacs.http_url}/dicom-web", "find": True}
+    datasets = [*images, text_report(study=images[0].StudyInstanceUID)]
+    job = jobs.FinishedJob(tmp_path / "node", datasets, {"web": table})
+    job.deliver("web")
+    assert pacs.instances() == sorted(job.uids)
+    for uid in job.uids:
+        assert pacs.download(uid) == dcmread(job.spool.absolute(f"results/{jobs.JOB}/{uid}.dcm"))
+    answer = echo("web", job.config.destinations["web"], "AINODE")
+    assert (answer.ok, answer.reason) == (True, "")
     status = job.status("web")
     assert (status.state, status.stored, status.committed, status.error) == ("CONFIRMED", 4, 4, None)
 
 
-def test_what_a_dicomweb_service_lost_is_sent_again_before_the_delivery_is_confirmed(tmp_path: Path) -> None:
-    with real_peers.orthanc(tmp_path) as pacs:
-        url = f"{pacs.http_url}/dicom-web/"
-        job = jobs.FinishedJob(tmp_path / "node", ct_series(n=2), {"web": {"url": url}})
+def test_what_a_dicomweb_service_lost_is_sent_again_before_the_delivery_is_confirmed(
+    tmp_path: Path, pacs: real_peers.Orthanc
+) -> None:
+    url = f"{pacs.http_url}/dicom-web/"
+    job = jobs.FinishedJob(tmp_path / "node", ct_series(n=2), {"web": {"url": url}})
+    job.deliver("web")
+    pacs.delete(job.uids[0])
+    proving = {"url": url, "find": True, "commitment_timeout_seconds": 0.001}
+    job.config = jobs.config_for(job.folder, web=proving)
+    with pytest.raises(DeliveryError, match="1 of 2 stored objects are not found there"):
         job.deliver("web")
-        pacs.delete(job.uids[0])
-        proving = {"url": url, "find": True, "commitment_timeout_seconds": 0.001}
-        job.config = jobs.config_for(job.folder, web=proving)
-        with pytest.raises(DeliveryError, match="1 of 2 stored objects are not found there"):
-            job.deliver("web")
-        assert (job.status("web").state, job.status("web").stored) == ("SCHEDULED", 1)
-        job.deliver("web")
-        assert pacs.instances() == sorted(job.uids)
+    assert (job.status("web").state, job.status("web").stored) == ("SCHEDULED", 1)
+    job.deliver("web")
+    assert pacs.instances() == sorted(job.uids)
     assert job.status("web").state == "CONFIRMED"
 
 

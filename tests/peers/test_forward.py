@@ -157,12 +157,11 @@ def test_the_account_counts_what_is_sent_on(tmp_path: Path) -> None:
     assert {part: count.instances for part, count in found.deliveries.parts.items()} == {"stored": 3}
 
 
-def test_two_nodes_that_send_the_same_study_leave_it_in_the_pacs_once(tmp_path: Path) -> None:
+def test_two_nodes_that_send_the_same_study_leave_it_in_the_pacs_once(tmp_path: Path, pacs: real_peers.Orthanc) -> None:
     images = ct_series(n=3, size=16)
-    with real_peers.orthanc(tmp_path) as pacs:
-        for name in ("one", "two"):
-            node = Router(tmp_path / name, {"pacs": destination(pacs, find=True)})
-            node.deliver(node.forward(1, images))
-            with node.engine.connect() as connection:
-                assert [status.state for status in all_deliveries(connection)] == ["CONFIRMED"]
-        assert pacs.instances() == sorted(str(one.SOPInstanceUID) for one in images)
+    for name in ("one", "two"):
+        node = Router(tmp_path / name, {"pacs": destination(pacs, find=True)})
+        node.deliver(node.forward(1, images))
+        with node.engine.connect() as connection:
+            assert [status.state for status in all_deliveries(connection)] == ["CONFIRMED"]
+    assert pacs.instances() == sorted(str(one.SOPInstanceUID) for one in images)

@@ -39,42 +39,43 @@ match = {{ Modality = ["CT", "PT"] }}
     return file
 
 
-def test_what_the_pacs_holds_and_the_node_never_got_and_what_the_pacs_lost(tmp_path: Path) -> None:
+def test_what_the_pacs_holds_and_the_node_never_got_and_what_the_pacs_lost(
+    tmp_path: Path, pacs: real_peers.Orthanc
+) -> None:
     today = f"{datetime.now().astimezone():%Y%m%d}"
     unknown, known, unwanted, old = ct_series(n=3), ct_series(n=3), mr_series(n=3), ct_series(n=3)
     for number, dataset in enumerate((*unknown, *known, *unwanted, *old)):
         dataset.StudyDate = "20200101" if number >= 9 else today
         write([dataset], tmp_path / "scanner" / str(number))
-    with real_peers.orthanc(tmp_path) as pacs:
-        real_peers.dcmtk("storescu", "-aec", pacs.aet, "+sd", "+r", pacs.host, pacs.dicom_port, tmp_path / "scanner")
-        results = ct_series(n=3)
-        for dataset in results:
-            dataset.StudyDate = today
-        node = jobs.FinishedJob(tmp_path / "node", results, {"pacs": jobs.destination(pacs)})
-        node.deliver()
-        with begin_immediate(node.engine) as connection:
-            connection.execute(sa.update(delivery).values(ended_at=1.0))
-            connection.execute(sa.update(job).values(state="COMPLETED"))
-            row = {"study_instance_uid": known[0].StudyInstanceUID, "modality": "CT", "first_at": 1.0, "last_at": 1.0}
-            row |= {"series_instance_uid": known[0].SeriesInstanceUID, "state": "COMPLETE", "generation": 1}
-            connection.execute(sa.insert(series).values(**row, instances=2))
-        pacs.delete(node.uids[1])
-        command = ["reconcile", "--config", str(configuration(tmp_path, pacs)), "pacs", "--json"]
-        told = CliRunner().invoke(main, command)
-        assert told.exit_code == DeliveryError.exit_code
-        found = json.loads(told.stdout)
-        absent = {(one["series_instance_uid"], one["there"], one["here"]) for one in found["never_received"]}
-        assert absent == {(unknown[0].SeriesInstanceUID, 3, 0), (known[0].SeriesInstanceUID, 3, 2)}
-        assert (found["series"], found["delivered"]) == (2, 3)
-        assert [one["sop_instance_uid"] for one in found["lost"]] == [node.uids[1]]
+    real_peers.dcmtk("storescu", "-aec", pacs.aet, "+sd", "+r", pacs.host, pacs.dicom_port, tmp_path / "scanner")
+    results = ct_series(n=3)
+    for dataset in results:
+        dataset.StudyDate = today
+    node = jobs.FinishedJob(tmp_path / "node", results, {"pacs": jobs.destination(pacs)})
+    node.deliver()
+    with begin_immediate(node.engine) as connection:
+        connection.execute(sa.update(delivery).values(ended_at=1.0))
+        connection.execute(sa.update(job).values(state="COMPLETED"))
+        row = {"study_instance_uid": known[0].StudyInstanceUID, "modality": "CT", "first_at": 1.0, "last_at": 1.0}
+        row |= {"series_instance_uid": known[0].SeriesInstanceUID, "state": "COMPLETE", "generation": 1}
+        connection.execute(sa.insert(series).values(**row, instances=2))
+    pacs.delete(node.uids[1])
+    command = ["reconcile", "--config", str(configuration(tmp_path, pacs)), "pacs", "--json"]
+    told = CliRunner().invoke(main, command)
+    assert told.exit_code == DeliveryError.exit_code
+    found = json.loads(told.stdout)
+    absent = {(one["series_instance_uid"], one["there"], one["here"]) for one in found["never_received"]}
+    assert absent == {(unknown[0].SeriesInstanceUID, 3, 0), (known[0].SeriesInstanceUID, 3, 2)}
+    assert (found["series"], found["delivered"]) == (2, 3)
+    assert [one["sop_instance_uid"] for one in found["lost"]] == [node.uids[1]]
 
-        again = CliRunner().invoke(main, [*command[:-1], "--send-again"])
-        assert "1 objects will be sent to pacs again" in again.output
-        assert (node.status().state, node.status().stored) == ("SCHEDULED", 2)
-        node.deliver()
-        assert set(node.uids) <= set(pacs.instances())
-        after = reconcile(node.config, node.engine, "pacs", days=1, at=datetime.now(UTC), timeouts=jobs.PATIENT)
-        assert (after.delivered, after.lost) == (3, ())
+    again = CliRunner().invoke(main, [*command[:-1], "--send-again"])
+    assert "1 objects will be sent to pacs again" in again.output
+    assert (node.status().state, node.status().stored) == ("SCHEDULED", 2)
+    node.deliver()
+    assert set(node.uids) <= set(pacs.instances())
+    after = reconcile(node.config, node.engine, "pacs", days=1, at=datetime.now(UTC), timeouts=jobs.PATIENT)
+    assert (after.delivered, after.lost) == (3, ())
 
 
 def test_a_folder_is_looked_into_for_what_it_was_given(tmp_path: Path) -> None:

@@ -101,30 +101,29 @@ def named(note: Dataset) -> set[str]:
     return {str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID) for item in items}
 
 
-def test_orthanc_gets_the_new_result_and_then_a_note_on_the_old_one(tmp_path: Path):
-    with real_peers.orthanc(tmp_path) as pacs:
-        site = AppContext(tmp_path / "node", {"title": pacs.aet, "host": pacs.host, "port": pacs.dicom_port})
-        with site.working():
-            old, new = site.two_generations()
-        before, after = site.made(old), site.made(new)
-        assert set(before) == {"seg", "sr"}
-        assert set(after) == {"seg", "sr", "rejection pacs"}
-        assert pacs.instances() == sorted([*before.values(), *after.values()])
-        note = pacs.download(after["rejection pacs"])
-        assert note.SOPClassUID == KOS
-        assert named(note) == set(before.values())
-        assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
-        assert note.SeriesDescription == "AI results replaced"
-        report = pacs.download(after["sr"])
-        assert report.SeriesDescription == "FINDINGS v2 - AI scripted report, 5 images"
-        assert report.PredecessorDocumentsSequence
-        with site.node.engine.connect() as connection:
-            (delivery,) = deliveries_of(connection, new)
-            assert (delivery.instances, delivery.stored) == (3, 3)
-            kept = {one.sop_instance_uid for one in stored_since(connection, "pacs", 0.0)}
-        assert kept == set(after.values()), "an archive may hide what is withdrawn: it is not looked for again"
-        assert ("replaced results withdrawn", "pacs: a note on 2 objects") in site.node.events(new)
-        assert site.differences() == []
+def test_orthanc_gets_the_new_result_and_then_a_note_on_the_old_one(tmp_path: Path, pacs: real_peers.Orthanc):
+    site = AppContext(tmp_path / "node", {"title": pacs.aet, "host": pacs.host, "port": pacs.dicom_port})
+    with site.working():
+        old, new = site.two_generations()
+    before, after = site.made(old), site.made(new)
+    assert set(before) == {"seg", "sr"}
+    assert set(after) == {"seg", "sr", "rejection pacs"}
+    assert pacs.instances() == sorted([*before.values(), *after.values()])
+    note = pacs.download(after["rejection pacs"])
+    assert note.SOPClassUID == KOS
+    assert named(note) == set(before.values())
+    assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
+    assert note.SeriesDescription == "AI results replaced"
+    report = pacs.download(after["sr"])
+    assert report.SeriesDescription == "FINDINGS v2 - AI scripted report, 5 images"
+    assert report.PredecessorDocumentsSequence
+    with site.node.engine.connect() as connection:
+        (delivery,) = deliveries_of(connection, new)
+        assert (delivery.instances, delivery.stored) == (3, 3)
+        kept = {one.sop_instance_uid for one in stored_since(connection, "pacs", 0.0)}
+    assert kept == set(after.values()), "an archive may hide what is withdrawn: it is not looked for again"
+    assert ("replaced results withdrawn", "pacs: a note on 2 objects") in site.node.events(new)
+    assert site.differences() == []
 
 
 @contextmanager

@@ -202,6 +202,12 @@ class Orthanc:
         """Lose the instance."""
         self._open(f"/instances/{self._identifier(sop_instance_uid)}", method="DELETE")
 
+    def empty(self) -> None:
+        """Lose everything, and the list of changes."""
+        for patient in self.get("/patients"):
+            self._open(f"/patients/{patient}", method="DELETE")
+        self._open("/changes", method="DELETE")
+
 
 @contextmanager
 def orthanc(

@@ -22,7 +22,7 @@ from node.jobs.engine import Jobs
 from node.ledger.engine import now
 from node.ledger.jobs import list_jobs
 from node.ledger.tables import decision, series
-from node.operate.explain import describe, explain
+from node.operate.explain import clock, describe, explain
 from node.reasons import ReasonCode, reason, reason_text
 from node.routing.completeness import Absent, Arrival, Interruption, Listing, judge, missing_parts, stated_count
 from node.routing.router import Router
@@ -253,6 +253,22 @@ def test_a_completed_procedure_step_completes_its_series_when_all_that_it_made_i
     words = describe(explain(node.engine, study))
     assert "complete: 3 images, all that the COMPLETED procedure step of CT1 names" in words
     assert "procedure step completed: CT at CT1: 3 images in 1 series" in words
+
+
+def test_explain_says_when_the_quiet_period_ends_and_the_timeline_does_not(node: Node) -> None:
+    images = ct_series(2, 16)
+    study = images[0].StudyInstanceUID
+    send(node, images)
+    assert "not complete: receiving images" in describe(explain(node.engine, study))
+    router = router_of(node)
+    assert [router.step(now() + seconds) for seconds in (5.0, 10.0)] == [0, 0]
+    (row,) = node.rows(series)
+    assert [wait["until"] for wait in row.doubts] == [row.last_at + 30.0]
+    ends = f"not complete: waits for more images; the quiet period of 30 s ends at {clock(row.last_at + 30.0)}"
+    assert ends in describe(explain(node.engine, study))
+    assert "waiting" not in [line.what for line in timeline(node.engine)]
+    send(node, ct_series(1, 16, study=study, series=images[0].SeriesInstanceUID))
+    assert "quiet period" not in describe(explain(node.engine, study))
 
 
 def test_a_gap_in_the_slices_is_waited_for_with_a_deadline(node: Node) -> None:
