@@ -67,9 +67,10 @@ lock: $(SUPPLY)
 	grep -Ev '^(#|torch==)' constraints.txt | $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 		--no-deps --generate-hashes --no-annotate --no-header --output-file requirements.lock -
 
-# What the program is made of, as CycloneDX; and what is known against it (asks the network).
+# What the program is made of, as CycloneDX with licences and hashes; and what is known against it (asks the network).
 sbom: install $(SUPPLY)
 	$(SUPPLY)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application -o build/sbom.cdx.json $(BIN)/python
+	python3 .ci/bill build/sbom.cdx.json
 
 audit: install $(SUPPLY)
 	$(BIN)/python .ci/audit $(BIN)/python $(SUPPLY)/bin/pip-audit

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from pydicom import Dataset
-from pydicom.dataelem import RawDataElement
-from pydicom.tag import Tag
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import PersonName
 
 from node.studies.pydicom_errors import UNREADABLE
@@ -57,16 +57,23 @@ def _differ(values: Sequence[Parts], *, stated_by_all: bool) -> bool:
 def _undecoded(header: Dataset, keywords: Sequence[str]) -> tuple[object, ...]:
     values = []
     for tag in map(Tag, ("SpecificCharacterSet", *keywords)):
-        element = header.get_item(tag) if tag in header else None
+        element = _element(header, tag)
         values.append(element.value if isinstance(element, RawDataElement) else str(element and element.value))
     return tuple(values)
+
+
+def _element(header: Dataset, tag: BaseTag) -> DataElement | RawDataElement | None:
+    try:
+        return header.get_item(tag) if tag in header else None
+    except UNREADABLE:  # it has a length and no value
+        return None
 
 
 def _value(header: Dataset, keyword: str) -> Parts:
     try:
         value = header.get(keyword)
     except UNREADABLE:  # not what its VR allows
-        element = header.get_item(Tag(keyword))
+        element = _element(header, Tag(keyword))
         value = bytes(element.value or b"").decode("latin-1") if isinstance(element, RawDataElement) else None
     if isinstance(value, PersonName):
         return tuple(_name(group) for group in (value.alphabetic, value.ideographic, value.phonetic))

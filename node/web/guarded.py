@@ -46,6 +46,8 @@ class Guarded:
                 message["headers"] = [*message.get("headers", []), *headers]
             await send(message)
 
+        if scope["type"] == "http":  # a query that is not UTF-8 ends every page that asks for its own address
+            scope = {**scope, "query_string": scope["query_string"].decode("utf-8", "replace").encode()}
         if scope["type"] == "http" and scope["path"] not in PROBES and not self._is_ours(Headers(scope=scope)):
             refused = PlainTextResponse("This is no name of the dashboard; add it to [web] hosts.\n", 421)
             await refused(scope, receive, guarded)

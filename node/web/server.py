@@ -69,7 +69,7 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Sta
         if isinstance(error, HTTPException):
             status = error.status_code
         text = error.detail if isinstance(error, HTTPException) else str(error)
-        return HTMLResponse(context.render("error.html", None, text=text, path=request.scope["path"]), status)
+        return HTMLResponse(context.render("error.html", None, text=text, path=request.url.path), status)
 
     async def gone_away(_request: Request, _error: Exception) -> Response:
         return Response(status_code=400)

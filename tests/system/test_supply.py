@@ -1,4 +1,4 @@
-"""The dependency audit, the lowest versions and the source archive of a release."""
+"""The dependency audit, the bill of materials, the lowest versions and the source archive of a release."""
 
 from __future__ import annotations
 
@@ -77,3 +77,37 @@ def test_the_source_archive_has_the_same_bytes_for_the_same_files(tmp_path: Path
         found = {entry.name: entry.mode for entry in made}
         assert found == {"ainode-9.9/PKG-INFO": 0o644} | {f"ainode-9.9/{name}": files[name][1] for name in files}
         assert {(entry.mtime, entry.uid, entry.uname) for entry in made} == {(1_700_000_000, 0, "")}
+
+
+def component(name: str, version: str, *licences: str) -> dict[str, Any]:
+    """As cyclonedx-py writes it."""
+    return {"name": name, "version": version, "licenses": [{"license": {"id": one}} for one in licences]}
+
+
+def completed(path: Path, *components: dict[str, Any]) -> tuple[int, str, dict[str, Any]]:
+    path.write_text(json.dumps({"components": components}))
+    done = subprocess.run([ROOT / ".ci" / "bill", path], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.returncode, done.stdout, {one["name"]: one for one in json.loads(path.read_text())["components"]}
+
+
+def test_the_bill_of_materials_gets_hashes_licences_and_weights(tmp_path: Path) -> None:
+    (version,) = (
+        line.partition("==")[2]
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line.startswith("scipy==")
+    )
+    status, _, made = completed(tmp_path / "bill", component("scipy", version), component("torch", "2.13.0", "MIT"))
+    assert status == 0
+    assert made["scipy"]["licenses"][0]["license"]["id"] == "BSD-3-Clause"
+    assert len(made["scipy"]["externalReferences"][0]["hashes"]) > 5
+    assert "index" in made["torch"]["properties"][0]["value"]
+    digest = (ROOT / "pipelines" / "tumor" / "weights.sha256").read_text().split()[0]
+    assert made["tumor"]["hashes"] == [{"alg": "SHA-256", "content": digest}]
+    assert made["tumor"]["licenses"][0]["license"]["id"] == "CC-BY-NC-SA-4.0"
+
+
+def test_a_component_without_version_licence_or_hash_fails_the_bill(tmp_path: Path) -> None:
+    status, said, _ = completed(tmp_path / "bill", component("stranger", ""))
+    assert status == 1
+    assert [f"stranger has no {what}" in said for what in ("version", "licence", "hash")] == [True] * 3
