@@ -75,6 +75,11 @@ sbom: install $(SUPPLY)
 audit: install $(SUPPLY)
 	$(BIN)/python .ci/audit $(BIN)/python $(SUPPLY)/bin/pip-audit
 
+# Copyright and licence of every file (REUSE.toml). The texts of the licences are not repeated in a folder LICENSES.
+reuse: $(SUPPLY)
+	$(SUPPLY)/bin/reuse lint --json | python3 -c "import json, sys; found = json.load(sys.stdin)['non_compliant']; \
+		found.pop('missing_licenses'); sys.exit(f'reuse: {found}' if any(found.values()) else 0)"
+
 # Source archive, wheel, constraints, bill of materials and checksums in dist/, of the commit that is checked out. Built
 # twice and compared; the wheel is installed into an empty environment, where `ainode init` and `ainode demo` must work.
 release: $(SUPPLY)

@@ -1,4 +1,4 @@
-"""requirements.lock holds what constraints.txt says, each with hashes, and the installation insists on them."""
+"""What is fetched is fixed: requirements.lock by hashes, the actions of the hosted workflow by commits."""
 
 from __future__ import annotations
 
@@ -29,3 +29,11 @@ def test_make_install_checks_hashes_and_isolates_no_build():
     (recipe,) = re.findall(r"^\$\(INSTALLED\):.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert "--require-hashes --no-deps --requirement requirements.lock" in recipe
     assert "--no-build-isolation" in recipe
+
+
+def test_the_hosted_workflow_pins_its_actions_and_may_only_read():
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    used = re.findall(r"uses: (\S+)", workflow)
+    assert len(used) == 4
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", one) for one in used)
+    assert re.findall(r"^permissions:\n((?:  .*\n)+)", workflow, re.MULTILINE) == ["  contents: read\n"]
