@@ -23,8 +23,8 @@ from node.peer_text import escaped, escaped_lines
 
 _NOISY = ("pynetdicom", "pydicom", "dbos", "highdicom", "uvicorn", "httpx", "httpcore", "markdown_it", "PIL", "alembic")
 """Libraries whose messages below WARNING are not of interest."""
-_SILENT = "pynetdicom.transport"
-"""Repeats connection errors that its caller reports: two lines for each probe of a destination."""
+_SILENT = ("pynetdicom.transport", "python_multipart")
+"""Repeat errors that their caller reports, such as two lines for each probe of a destination."""
 _NO_SUBJECT: Mapping[str, str] = {}
 _SUBJECT: ContextVar[Mapping[str, str]] = ContextVar("subject", default=_NO_SUBJECT)
 _FILE_BYTES = 64 * 1024
@@ -168,7 +168,8 @@ def set_up(level: str, form: str) -> None:
     logging.basicConfig(level=level, handlers=[handler])
     for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
-    logging.getLogger(_SILENT).setLevel(logging.CRITICAL)
+    for silent in _SILENT:
+        logging.getLogger(silent).setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)  # pydicom warns of values, and quotes them
 
 

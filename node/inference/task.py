@@ -21,6 +21,12 @@ CACHES = ("XDG_CACHE_HOME", "CUDA_CACHE_PATH")
 """Variables that name folders for compiled code; the systemd units set them."""
 LONGEST_REASON = 4000
 """Characters of the reason in a reply."""
+LONGEST_LIST = 10_000
+"""Scores in a reply: no report has so many findings."""
+_LARGEST = 1e15
+_NUMBERS = frozenset(
+    {"slices", "voxels", "slice_spacing_mm", "pixel_spacing_mm", "level_low", "level_mid", "level_high", "findings"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +101,27 @@ class Reply:
             raise PipelineError(f"the process of the pipeline sent no reply that can be read: {faults}") from None
         if reply.outcome not in ("", *Outcome):
             raise PipelineError("the process of the pipeline sent no reply that can be read: an unknown outcome")
+        numbers = (*reply.timings.values(), *reply.peak_memory_mib.values())
+        if not all(map(_is_number, numbers)) or not all(_is_fact(*fact) for fact in reply.facts.items()):
+            raise PipelineError("the process of the pipeline sent no reply that can be read: a value of a wrong type")
         return reply
 
 
 _REPLY = TypeAdapter(Reply)
+
+
+def _is_fact(name: str, value: Any) -> bool:
+    """Whether a value has the form of ``node.inference.analysis_statistics``."""
+    if name == "scanner":
+        return isinstance(value, str)
+    if name in ("histogram", "scores"):
+        listed = isinstance(value, list) and len(value) <= LONGEST_LIST and all(map(_is_number, value))
+        return (listed and all(0 <= share <= 1 for share in value)) or (value is None and name == "histogram")
+    return name in _NUMBERS and (value is None or _is_number(value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,15 @@ def record_statistics(connection: sa.Connection, job_id: str, pipeline: str, fac
 
 
 def latest_statistics(connection: sa.Connection, pipeline: str, most: int) -> list[dict[str, Any]]:
-    """What the latest analyses of a pipeline were like, newest first."""
+    """What the latest analyses of a pipeline were like, newest first; scores and shares are 0 to 1, others left out."""
     query = sa.select(job_fact).where(job_fact.c.pipeline == pipeline).order_by(job_fact.c.at.desc()).limit(most)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    return [row | {"scores": _shares(row["scores"]), "histogram": _shares(row["histogram"])} for row in rows]
+
+
+def _shares(values: Any) -> list[float]:
+    listed = values if isinstance(values, list) else ()
+    return [float(value) for value in listed if isinstance(value, int | float) and 0 <= value <= 1]
 
 
 def latest_run_seconds(connection: sa.Connection, most: int) -> dict[str, list[float]]:

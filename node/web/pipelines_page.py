@@ -92,7 +92,7 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
         drawn.append((title, unit, charts.over_time(points, unit, title, ends)))
     scores = [float(score) for fact in facts for score in fact["scores"]]
     outcomes = Counter(fact["outcome"] for fact in facts).most_common()
-    levels = [fact["histogram"] for fact in facts if fact["histogram"]]
+    levels = [fact["histogram"] for fact in facts if len(fact["histogram"]) == len(range(*HISTOGRAM_HU))]
     return context.page(
         "pipeline.html",
         user_request,

@@ -66,11 +66,12 @@ class StrictHttp(H11Protocol):
             self._limit(RESPONSE_SECONDS)
             if self.conn.trailing_data[0]:
                 self._end_after_response()
+        elif self.conn.their_state is h11.IDLE:
+            self._limit(None)
 
     def on_response_complete(self) -> None:
-        self._limit(None)
-        if self.conn.their_state is h11.SEND_BODY:  # answered before its end: nobody waits for the rest
-            self.transport.close()
+        if self.conn.their_state is not h11.SEND_BODY:  # else it was answered before its end, which has its time still
+            self._limit(None)
         super().on_response_complete()
 
     def _is_received(self) -> bool:
