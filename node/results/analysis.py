@@ -160,13 +160,13 @@ class Analysis:
         if not self.title:
             object.__setattr__(self, "title", self.pipeline)
         if self.outcome not in tuple(Outcome):
-            raise EncodeError(f"Analysis.outcome is {self.outcome!r}; use one of {', '.join(Outcome)}")
+            raise EncodeError(f"Analysis.outcome is '{self.outcome}'; use one of {', '.join(Outcome)}")
         if self.analysed_at.tzinfo is None:
             raise EncodeError(f"Analysis.analysed_at {self.analysed_at} has no time zone; use datetime.now(UTC)")
         if self.outcome in ANALYSED and self.findings is None:
-            raise EncodeError(f"Analysis.findings is None with the outcome {self.outcome!r}; give what run() returned")
+            raise EncodeError(f"Analysis.findings is None with the outcome '{self.outcome}'; give what run() returned")
         if self.outcome in (Outcome.PARTIAL, Outcome.NOT_APPLICABLE, Outcome.FAILED) and not self.reason:
-            raise EncodeError(f"Analysis.reason is empty with the outcome {self.outcome!r}; say why")
+            raise EncodeError(f"Analysis.reason is empty with the outcome '{self.outcome}'; say why")
 
     @property
     def derived(self) -> tuple[DerivedSeries, ...]:

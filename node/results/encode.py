@@ -75,8 +75,10 @@ def encode(
     Raises ``EncodeError`` when findings cannot become valid objects; it names the kinds that cannot be made.
     """
     results = analysis.findings or Findings()
-    if analysis.outcome in ANALYSED - {Outcome.PARTIAL} and analysis.outcome != outcome_of(results):
-        raise EncodeError(f"Analysis.outcome is {analysis.outcome!r}, which its findings contradict; use outcome_of()")
+    stated = analysis.outcome
+    contradicted = stated != outcome_of(results) if stated in ANALYSED else analysis.positive
+    if contradicted and stated != Outcome.PARTIAL:
+        raise EncodeError(f"Analysis.outcome is '{stated}', which its findings contradict; use outcome_of()")
     key = analysis_key(analysis, source)
     identity = Identity.read(source)
     geometry = _geometry(source) if results.derived or results.all_segments or results.maps else None
