@@ -98,6 +98,7 @@ def analysed(folder: Path) -> tuple[str, str]:
         {
             "rule": "<b>chest</b>",
             "matched": True,
+            "chosen": True,
             "pipelines": ["nodule"],
             "conditions": [{"attribute": "Modality", "wanted": "CT", "found": ["CT"], "matched": True}],
         }
