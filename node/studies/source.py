@@ -27,6 +27,7 @@ from node.studies.frames import split_frames
 from node.studies.grid import LEAST_PART, Grid, describe, unplaced
 from node.studies.header import read_header
 from node.studies.identity import PATIENT, contradictions
+from node.studies.pixel_size import check_pixel_size
 from node.studies.pydicom_errors import NOT_DICOM, UNDECODABLE, UNREADABLE
 from node.studies.suitability import count_reasons, slice_fault
 
@@ -236,6 +237,7 @@ def _pixels(path: Path, headers: Sequence[Dataset], lut: Callable[..., Any]) -> 
         uid = dataset.get("SOPInstanceUID", "")
         if int(dataset.get("SamplesPerPixel") or 1) != 1:
             raise Unsuitable("the images are in colour; grey-scale images are needed")
+        check_pixel_size(dataset)
         frames = [int(h.ReferencedFrameNumber) - 1 for h in headers if "ReferencedFrameNumber" in h]
         decoded = iter_pixels(dataset, indices=frames) if frames else iter([pixel_array(dataset)])
         for header in headers:
