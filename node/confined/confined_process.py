@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -158,6 +159,14 @@ class ConfinedProcess:
         child, self._child = self._child, None
         if child is not None:
             child.end()
+
+
+@lru_cache(maxsize=3)
+def shared_process(
+    name: str, readable: tuple[Path, ...], bounds: Bounds, *, writable: tuple[Path, ...] = ()
+) -> ConfinedProcess:
+    """Return the process of this name, which everybody in this process shares who reads the same folders."""
+    return ConfinedProcess(name, readable=readable, writable=writable, bounds=bounds)
 
 
 class _Child:
