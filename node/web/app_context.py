@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 
 from node.config import Config
-from node.errors import InputError
+from node.confined import ConfinedProcess
+from node.errors import NodeError
 from node.jobs.engine import Jobs
 from node.ledger.study_history import any_image_path
 from node.spool import Spool
-from node.studies.header import read_header
+from node.studies.attributes import attributes
 from node.web.auth import UserRequest
 from node.wording import person
+
+_KEYWORDS = ("StudyDate", "PatientName", "PatientID", "AccessionNumber", "StudyDescription")
+_LABELS = 5000
+"""In memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,9 @@ class AppContext:
     spool: Spool
     jobs: Jobs
     templates: Environment
+    reader: ConfinedProcess
+    """Opens all DICOM files: this process, which has the session key and the users, opens none."""
+    _labels: dict[Path, Label] = field(default_factory=dict, init=False)
 
     def render(self, template: str, user_request: UserRequest | None, **values: Any) -> str:
         """The text of a page."""
@@ -61,21 +68,27 @@ class AppContext:
         if not self.config.web.show_patient:
             return Label()
         path = any_image_path(connection, study_uid)
-        return _label(self.spool.absolute(path)) if path else Label()
+        return self._label(self.spool.absolute(path)) if path else Label()
+
+    def _label(self, path: Path) -> Label:
+        if path not in self._labels:
+            while len(self._labels) >= _LABELS:
+                self._labels.pop(next(iter(self._labels)))
+            try:
+                values = self.reader.call(path.name, attributes, path, _KEYWORDS)
+            except NodeError:
+                values = dict.fromkeys(_KEYWORDS, "")
+            self._labels[path] = _labelled(values)
+        return self._labels[path]
 
 
-@lru_cache(maxsize=5000)
-def _label(path: Path) -> Label:
-    try:
-        header = read_header(path)
-    except InputError:
-        return Label()
-    date = str(header.get("StudyDate") or "")
+def _labelled(values: Mapping[str, str]) -> Label:
+    date = values["StudyDate"]
     return Label(
-        patient="  ".join(person(str(header.get("PatientName") or ""))),
-        patient_id=str(header.get("PatientID") or ""),
-        accession=str(header.get("AccessionNumber") or ""),
-        description=str(header.get("StudyDescription") or ""),
+        patient="  ".join(person(values["PatientName"])),
+        patient_id=values["PatientID"],
+        accession=values["AccessionNumber"],
+        description=values["StudyDescription"],
         date=f"{date[:4]}-{date[4:6]}-{date[6:8]}" if len(date) == 8 else "",
     )
 

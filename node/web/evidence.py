@@ -12,12 +12,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from pydicom import Dataset
 
 from node import __version__
+from node.confined import ConfinedProcess
 from node.ledger.study_history import received_images
 from node.operate.explain import describe, explain
 from node.spool import Spool
@@ -31,14 +33,17 @@ _KEPT = (
 """Attributes of a result that say how it was made; nothing of patient, request or free text."""
 
 
-def bundle(engine: sa.Engine, spool: Spool, study_uid: str) -> bytes:
+def bundle(engine: sa.Engine, spool: Spool, reader: ConfinedProcess, study_uid: str) -> bytes:
     """A zip file. Raises ``NotFoundError`` for a study that the ledger does not know."""
     study = explain(engine, study_uid)
     with engine.connect() as connection:
         received = [asdict(image) for image in received_images(connection, study_uid)]
     results = [result for one in study["series"] for job in one["jobs"] for result in job["results"]]
     headers = {
-        result["sop_instance_uid"]: _technical(read_header(spool.absolute(result["path"]))) for result in results
+        result["sop_instance_uid"]: reader.call(
+            result["sop_instance_uid"], technical_part, spool.absolute(result["path"])
+        )
+        for result in results
     }
     files = {
         "story.txt": describe(study),
@@ -64,8 +69,9 @@ def bundle(engine: sa.Engine, spool: Spool, study_uid: str) -> bytes:
     return out.getvalue()
 
 
-def _technical(header: Dataset) -> Any:
-    technical = Dataset()
+def technical_part(path: Path) -> dict[str, Any]:
+    """Return the technical part of a header as DICOM JSON (PS3.18 F). Raises ``InputError`` when it is unreadable."""
+    header, technical = read_header(path), Dataset()
     for keyword in _KEPT:
         if keyword in header:
             technical.add(header[keyword])

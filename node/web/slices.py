@@ -20,6 +20,7 @@ from scipy import ndimage
 from node.errors import InputError
 from node.pipeline import Unsuitable
 from node.results.rendering import axis_of, draw_letters, tissue
+from node.studies.pixel_size import check_pixel_size
 from node.studies.pydicom_errors import NOT_DICOM, UNDECODABLE
 from node.studies.source import SourceSeries
 
@@ -181,6 +182,7 @@ def _read(path: Path) -> Dataset:
 
 
 def _array(dataset: Dataset) -> npt.NDArray[Any]:
+    check_pixel_size(dataset)
     try:
         return dataset.pixel_array
     except UNDECODABLE as error:
