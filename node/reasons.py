@@ -32,6 +32,7 @@ class ReasonCode(StrEnum):
     COLLIDED = "collided"
     ASSOCIATION_ENDED = "association ended"
     ASSOCIATION_REJECTED = "association rejected"
+    UNREAD_HEADERS = "unread headers"
     STUDY_STEP = "study step"
     STUDY_ASSOCIATION = "study association"
 
@@ -109,6 +110,7 @@ _AMID = {
 _AWAITED = {
     ReasonCode.LAST_IMAGE: "more images",
     ReasonCode.PROCEDURE_STEP: "its end",
+    ReasonCode.UNREAD_HEADERS: "the next attempt",
     ReasonCode.ASSOCIATION_ENDED: "the sender",
     ReasonCode.ASSOCIATION_REJECTED: "the sender",
 }
@@ -117,6 +119,7 @@ _TEXTS: Mapping[ReasonCode, str | Callable[[Mapping[str, Any]], str]] = {
     ReasonCode.STATED_COUNT: "{images} images, as NumberOfSeriesRelatedInstances says",
     ReasonCode.QUIET_PERIOD: _quiet,
     ReasonCode.LAST_IMAGE: "no completion signal",
+    ReasonCode.UNREAD_HEADERS: "its headers cannot be read ({explanation})",
     ReasonCode.OPEN_ASSOCIATIONS: "{associations} open associations have sent images of it",
     ReasonCode.PROCEDURE_STEP: _procedure_step,
     ReasonCode.COMMITMENT_REQUEST: _commitment_request,

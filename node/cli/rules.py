@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -53,11 +54,10 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
     from node.config import FORWARD
     from node.ledger.engine import now
     from node.operate.explain import describe_trace
-    from node.routing.region import region_of
-    from node.routing.replay_decisions import StudySeries, decide_study
+    from node.routing.replay_decisions import SeriesFiles, decide_files
     from node.routing.rules import PRIORITIES, Origin
-    from node.studies.folder import series_below
-    from node.studies.header import read_header
+    from node.studies.attributes import attributes
+    from node.studies.folder import file_reader, series_below
 
     config = load(config_path)
     with Progress(transient=True, disable=as_json) as bar:
@@ -67,24 +67,29 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
         )
     title, _, address = (sender or "").partition("@")
     origin = Origin.of([(title, address)] if sender else [], now(), config.destinations)
-    studies: dict[str, dict[str, StudySeries]] = {}
+    studies: dict[str, list[SeriesFiles]] = {}
     for (study_uid, series_uid), paths in groups.items():
-        headers = [read_header(path) for path in paths]
-        past = StudySeries(header=headers[0], images=len(paths), origin=origin, region=region_of(headers))
-        studies.setdefault(study_uid, {})[series_uid] = past
-    answers = [
-        {"study_instance_uid": study_uid, "series_instance_uid": uid, "images": study[uid].images, **asdict(decision)}
-        for study_uid, study in studies.items()
-        for uid, decision in decide_study(study, config.rules).items()
-    ]
+        series = SeriesFiles(series_instance_uid=series_uid, paths=tuple(paths), origin=origin)
+        studies.setdefault(study_uid, []).append(series)
+    with closing(file_reader(path for paths in groups.values() for path in paths)) as reader:
+        answers: list[dict[str, Any]] = [
+            {"study_instance_uid": study_uid, "series_instance_uid": uid, "images": len(groups[study_uid, uid])}
+            | asdict(decision)
+            for study_uid, study in studies.items()
+            for uid, decision in reader.call(f"study {study_uid}", decide_files, study, config.rules).items()
+        ]
+        headers = {
+            key: reader.call(f"series {key[1]}", attributes, paths[0], ("Modality", "SeriesDescription"))
+            for key, paths in groups.items()
+        }
     if as_json:
         print_json(answers)
         return
     priorities = {number: word for word, number in PRIORITIES.items()}
     for answer in answers:
-        header = studies[answer["study_instance_uid"]][answer["series_instance_uid"]].header
+        header = headers[answer["study_instance_uid"], answer["series_instance_uid"]]
         echo(f"series {answer['series_instance_uid']}, {answer['images']} images")
-        echo(f"  {header.get('Modality', '')} {header.get('SeriesDescription', '')!r}")
+        echo(f"  {header['Modality']} {header['SeriesDescription']!r}")
         echo(f"  {answer['outcome']}: {answer['reason']}")
         for route in answer["routes"]:
             what = "images" if route["pipeline"] == FORWARD else f"{route['pipeline']}, results"

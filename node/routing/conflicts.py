@@ -13,21 +13,22 @@ from collections.abc import Mapping
 from sqlalchemy import Engine
 
 from node.actor import look_every
-from node.errors import InputError
+from node.confined import Bounds, shared_process
+from node.errors import NodeError
 from node.ledger import ConflictKind
 from node.ledger.conflicts import begun_meanwhile, hold, pairs_to_compare, record_differences
 from node.ledger.corrections import adopt, corrected_series
 from node.ledger.engine import begin_immediate, now
 from node.ledger.held_series import sent_again
 from node.log import about
-from node.routing.instance_comparison import compare
+from node.routing.instance_comparison import compare_files
 from node.spool import Spool
-from node.studies.header import read_header
-from node.studies.identity import contradictions
+from node.studies.attributes import contradictory
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
+_BOUNDS = Bounds(cpu_seconds=60, wall_seconds=180.0)
 
 
 class Conflicts:
@@ -36,6 +37,7 @@ class Conflicts:
     def __init__(self, engine: Engine, spool: Spool) -> None:
         self._engine = engine
         self._spool = spool
+        self._reader = shared_process("conflict reader", spool.data_folders, _BOUNDS)
         self._looked_at: set[frozenset[str]] = set()
 
     def run(self, stop: threading.Event) -> None:
@@ -74,15 +76,17 @@ class Conflicts:
             return False
         self._looked_at.add(paths)
         try:
-            return not contradictions([read_header(self._spool.absolute(path)) for path in paths])
-        except InputError as error:
+            files_of_spool = tuple(map(self._spool.absolute, paths))
+            return not self._reader.call("a series that is held", contradictory, files_of_spool)
+        except NodeError as error:
             logger.warning("a series that is held: %s", error)
             return False
 
     def _difference(self, first: str, second: str) -> tuple[ConflictKind, str]:
+        pair = tuple(map(self._spool.absolute, (first, second)))
         try:
-            found = compare(*(read_header(self._spool.absolute(path)) for path in (first, second)))
-        except InputError as error:
+            found = self._reader.call(f"conflict {second}", compare_files, *pair)
+        except NodeError as error:
             logger.warning("conflict %s: %s", second, error)
             return ConflictKind.CONTENT, "what cannot be read"
         return found.kind, ", ".join(found.keywords)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydicom import Dataset
 from pydicom.datadict import keyword_for_tag
@@ -10,6 +11,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 
 from node.ledger import ConflictKind
+from node.studies.header import read_header
 from node.studies.pydicom_errors import UNREADABLE
 
 IDENTITY = frozenset(
@@ -34,6 +36,11 @@ class Difference:
     kind: ConflictKind
     keywords: tuple[str, ...]
     """In the order of their tags; private ones as ``(gggg,eeee)``. Of *identity*: only what makes it one."""
+
+
+def compare_files(first: Path, second: Path) -> Difference:
+    """Compare the headers of two files. Raises ``InputError`` when one cannot be read."""
+    return compare(read_header(first), read_header(second))
 
 
 def compare(first: Dataset, second: Dataset) -> Difference:

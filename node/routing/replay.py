@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from node.config import Config, Rule
+from node.config import Config
+from node.confined import ConfinedProcess
 from node.errors import InputError
 from node.ledger.associations import senders_of
 from node.ledger.decisions import ReplaySeries, decided_series, routes_taken, studies_since
 from node.ledger.engine import snapshot
 from node.ledger.instances import series_files
-from node.routing.region import region_of
-from node.routing.replay_decisions import StudySeries, decide_study
-from node.routing.rules import Origin, representative
+from node.routing.replay_decisions import SeriesFiles, decide_files
+from node.routing.rules import Decision, Origin
 from node.spool import Spool
 from node.studies.folder import Progress
-from node.studies.header import read_header
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,58 +51,44 @@ class Replay:
     """Series Instance UIDs of which no file can be read any more."""
 
 
-@dataclass(kw_only=True)
-class _Study:
-    series: list[ReplaySeries] = field(default_factory=list)
-    pasts: dict[str, StudySeries] = field(default_factory=dict)
-
-
 def replay(engine: Engine, spool: Spool, config: Config, since: float, progress: Progress) -> Replay:
     """Ask the rules of ``config`` about every study of which a series came after ``since`` and was decided on."""
     unreadable: list[str] = []
     changes: list[Change] = []
     looked_at = 0
-    with snapshot(engine) as connection:
+    with (
+        snapshot(engine) as connection,
+        closing(ConfinedProcess("header reader", readable=spool.data_folders)) as reader,
+    ):
         uids = studies_since(connection, since)
         for number, study_uid in enumerate(uids):
             progress("studies", number, len(uids))
-            study = _Study()
-            for series in decided_series(connection, study_uid):
-                past = _history(connection, spool, series, config)
-                if past is None:
-                    unreadable.append(series.series_instance_uid)
-                else:
-                    study.series.append(series)
-                    study.pasts[series.series_instance_uid] = past
-            looked_at += len(study.series)
-            changes += _changes(connection, study, config.rules)
+            study = decided_series(connection, study_uid)
+            files = [_files(connection, spool, series, config) for series in study]
+            try:
+                decisions = reader.call(f"study {study_uid}", decide_files, files, config.rules)
+            except InputError:
+                decisions = {}
+            unreadable += [one.series_instance_uid for one in study if one.series_instance_uid not in decisions]
+            readable = [one for one in study if one.series_instance_uid in decisions]
+            looked_at += len(readable)
+            changes += _changes(connection, readable, decisions)
     return Replay(series=looked_at, changes=tuple(changes), unreadable=tuple(unreadable))
 
 
-def _history(connection: Connection, spool: Spool, series: ReplaySeries, config: Config) -> StudySeries | None:
-    """What is kept of a series; with its region, for which every image is read, where a rule asks for it."""
-    whole = any(rule.prefer for rule in config.rules)
+def _files(connection: Connection, spool: Spool, series: ReplaySeries, config: Config) -> SeriesFiles:
+    """What is kept of a series."""
     key = (series.study_instance_uid, series.series_instance_uid)
-    paths = [*series_files(connection, *key).values()]
-    headers = []
-    for path in paths:
-        try:
-            headers.append(read_header(Path(spool.absolute(path))))
-        except InputError:
-            continue
-        if not whole:
-            break
-    if not headers:
-        return None
-    origin = Origin.of(senders_of(connection, *key), series.first_at, config.destinations)
-    region = region_of(headers) if whole else None
-    return StudySeries(header=representative(headers), images=len(paths), origin=origin, region=region)
+    return SeriesFiles(
+        series_instance_uid=series.series_instance_uid,
+        paths=tuple(map(spool.absolute, series_files(connection, *key).values())),
+        origin=Origin.of(senders_of(connection, *key), series.first_at, config.destinations),
+    )
 
 
-def _changes(connection: Connection, study: _Study, rules: Sequence[Rule]) -> list[Change]:
-    decisions = decide_study(study.pasts, rules)
+def _changes(connection: Connection, study: Sequence[ReplaySeries], decisions: Mapping[str, Decision]) -> list[Change]:
     changes = []
-    for series in study.series:
+    for series in study:
         taken = routes_taken(connection, series.study_instance_uid, series.series_instance_uid, series.generation)
         decision = decisions[series.series_instance_uid]
         before = {pipeline: sorted(destinations) for pipeline, destinations in taken.items()}

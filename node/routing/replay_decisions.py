@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import inf
+from pathlib import Path
 
 from pydicom import Dataset
 
 from node.config import Rule
-from node.routing.region import Region
-from node.routing.rules import Decision, Origin, decide, is_urgent, merged, routes_of, sum_up
+from node.confined import bounded
+from node.errors import InputError
+from node.routing.region import Region, region_of
+from node.routing.rules import Decision, Origin, decide, is_urgent, merged, representative, routes_of, sum_up
+from node.routing.series_examination import FILE_SECONDS
 from node.routing.series_selection import Candidate, settle, weigh
+from node.studies.header import read_header
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +30,44 @@ class StudySeries:
     origin: Origin
     region: Region | None = None
     """Where it lies in the patient; ``None``: not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesFiles:
+    """The files of one complete series of a study."""
+
+    series_instance_uid: str
+    paths: tuple[Path, ...]
+    origin: Origin
+
+
+def decide_files(study: Sequence[SeriesFiles], rules: Sequence[Rule]) -> dict[str, Decision]:
+    """Decisions on the series of one study, by Series Instance UID, without those of which no file can be read.
+
+    Every image is read only where a rule asks for the region of a series.
+    """
+    whole = any(rule.prefer for rule in rules)
+    readable = {}
+    for series in study:
+        headers = list(islice(_headers(series.paths), None if whole else 1))
+        if headers:
+            readable[series.series_instance_uid] = StudySeries(
+                header=representative(headers),
+                images=len(series.paths),
+                origin=series.origin,
+                region=region_of(headers) if whole else None,
+            )
+    return decide_study(readable, rules)
+
+
+def _headers(paths: Sequence[Path]) -> Iterator[Dataset]:
+    for path in paths:
+        try:
+            with bounded(path.name, FILE_SECONDS):
+                header = read_header(path)
+        except InputError:
+            continue
+        yield header
 
 
 def decide_study(study: Mapping[str, StudySeries], rules: Sequence[Rule]) -> dict[str, Decision]:

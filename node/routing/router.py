@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 
-from pydicom import Dataset
 from sqlalchemy import Engine
 
 from node.actor import look_every, surviving
 from node.config import Config
-from node.errors import InputError
 from node.jobs.engine import Jobs
 from node.ledger import DecisionCause
 from node.ledger.clock_steps import pull_back
@@ -26,17 +24,15 @@ from node.ledger.events import EventKind, record_study_event
 from node.ledger.series import Series, complete_series, defer_completion, listed_series, receiving_series
 from node.ledger.transitions import supersede_jobs
 from node.log import about
-from node.reasons import Reason, ReasonCode, reason_text
-from node.routing.completeness import Arrival, Deferral, judge, missing_parts, stated_count
-from node.routing.decisions import Decider, SeriesDecision, ignored
-from node.routing.missing_positions import unseen
+from node.reasons import Reason, ReasonCode, reason, reason_text
+from node.routing.completeness import Arrival, Deferral, judge
+from node.routing.decisions import Decider
+from node.routing.examiner import Examiner, PendingExamination
+from node.routing.series_examination import SeriesDecision, SeriesQuestion, ignored
 from node.routing.series_state import known_of
 from node.routing.study_decisions import StudyDecider
 from node.routing.waiting import longest_quiet_seconds, shortest_quiet_seconds
 from node.spool import Spool
-from node.studies.grid import describe
-from node.studies.header import read_header
-from node.studies.pydicom_errors import UNREADABLE
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +51,7 @@ class Router:
         self._decider = Decider(config, engine, jobs)
         self._chooser = StudyDecider(config, engine, jobs)
         self._shortest = shortest_quiet_seconds(config.rules, config.series)
-        self._waiting: dict[tuple[str, str], dict[str, Dataset | None]] = {}
+        self._examiner = Examiner(spool, config.rules)
         self._deferrals: dict[tuple[str, str], Sequence[Deferral]] = {}
         self._awaited: dict[tuple[str, str], list[Reason]] = {}
 
@@ -82,29 +78,37 @@ class Router:
         """Quiet for the shortest time that any rule has, on somebody's list, or just settled: it may state a count."""
         key = (series.study_instance_uid, series.series_instance_uid)
         silence = at - series.last_at
-        unread = len(self._waiting.get(key, ())) < series.instances
+        unread = self._examiner.examined(key) < series.instances
         return silence >= self._shortest or key in listed or (silence >= SETTLED_SECONDS and unread)
 
     def _complete(self, series: Series, at: float) -> bool:
         study_uid, series_uid = series.study_instance_uid, series.series_instance_uid
         with self._engine.connect() as connection:
             known = known_of(connection, series)
-        headers = self._headers((study_uid, series_uid), list(known.paths.values()))
+        question = SeriesQuestion(
+            paths=tuple(self._spool.absolute(path) for path in known.paths.values()),
+            origin=self._decider.origin(study_uid, series_uid, series.first_at),
+            absent_positions=known.missing.positions,
+        )
+        examined = self._examiner.examine((study_uid, series_uid), question, at)
+        if isinstance(examined, PendingExamination):
+            about = reason(ReasonCode.UNREAD_HEADERS, explanation=examined.reason)
+            wait = Deferral(about=about, seconds=examined.seconds, until=examined.until)
+            self._record_waiting(study_uid, series_uid, (wait,), at)
+            return False
+        decided = self._decider.of_result(series_uid) or examined.decision
         arrival = Arrival(
             instances=len(known.paths),
             last_at=series.last_at,
             open_associations=len(known.senders),
             listings=known.listings,
             in_progress=known.in_progress,
-            absent=replace(known.missing.absent, unseen=unseen(headers, known.missing.positions)),
-            unreadable=len(known.paths) - len(headers),
+            stated=examined.stated,
+            missing=examined.missing,
+            absent=replace(known.missing.absent, unseen=examined.unseen),
+            unreadable=len(examined.unreadable),
             interruptions=known.missing.interruptions,
         )
-        try:
-            decided = self._decider.decide(study_uid, series_uid, series.first_at, headers)
-            arrival = replace(arrival, stated=stated_count(headers), missing=_missing(headers))
-        except UNREADABLE as error:
-            decided = ignored(f"its headers cannot be understood ({type(error).__name__})")
         completion = judge(arrival, self._config.series, at, self._quiet_seconds(decided))
         if completion.signal is None:
             self._record_waiting(study_uid, series_uid, completion.deferrals, at)
@@ -128,7 +132,8 @@ class Router:
             self._decider.record(
                 connection, study_uid, series_uid, generation=generation, decided=decided, completion=completion, at=at
             )
-        for of_series in (self._waiting, self._deferrals, self._awaited):
+        self._examiner.discard((study_uid, series_uid))
+        for of_series in (self._deferrals, self._awaited):
             of_series.pop((study_uid, series_uid), None)
         decision = decided.decision
         logger.info(
@@ -162,21 +167,3 @@ class Router:
         names = {entry["rule"] for entry in decided.decision.trace if entry["matched"]}
         matching = [rule for rule in self._config.rules if rule.name in names]
         return longest_quiet_seconds(matching, self._config.series, urgent=decided.urgent)
-
-    def _headers(self, key: tuple[str, str], paths: Sequence[str]) -> list[Dataset]:
-        """Headers of the files that can be read, each read once; one broken file hides no other."""
-        headers = self._waiting.setdefault(key, {})
-        for path in paths:
-            if path not in headers:
-                try:
-                    headers[path] = read_header(self._spool.absolute(path))
-                except InputError as error:
-                    logger.warning("router: %s", error)
-                    headers[path] = None
-        return [header for header in headers.values() if header is not None]
-
-
-def _missing(headers: Sequence[Dataset]) -> str:
-    grid = describe(headers) if headers else None
-    gap = grid.fault or grid.left_out if grid is not None and grid.gap else ""
-    return "; ".join(filter(None, (gap, missing_parts(headers))))

@@ -125,6 +125,11 @@ class Spool:
         return is_uid(study) and any((self.folder / root / study).is_dir() for root in ("incoming", "conflicts"))
 
     @property
+    def data_folders(self) -> tuple[Path, ...]:
+        """Folders of all DICOM files."""
+        return tuple(self.folder / name for name in ("incoming", "conflicts", "results"))
+
+    @property
     def logs(self) -> Path:
         """Folder of the log of each study; see ``node.log``."""
         return self.folder / "logs"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 
-from node.errors import InputError, NotFoundError
-from node.studies.header import read_header
+from node.confined import ConfinedProcess
+from node.errors import NotFoundError
+from node.studies.attributes import series_of
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of how much."""
+_AT_ONCE = 50
 
 
 def series_below(places: Iterable[Path], progress: Progress) -> tuple[dict[tuple[str, str], list[Path]], int]:
@@ -20,17 +23,19 @@ def series_below(places: Iterable[Path], progress: Progress) -> tuple[dict[tuple
     given = list(places)
     files = [f for p in given for f in (sorted(one for one in p.rglob("*") if one.is_file()) if p.is_dir() else [p])]
     groups: dict[tuple[str, str], list[Path]] = {}
-    for number, path in enumerate(files):
-        if number % 50 == 0:
+    with closing(file_reader(files)) as reader:
+        for number in range(0, len(files), _AT_ONCE):
             progress("reading headers", number, len(files))
-        try:
-            header = read_header(path)
-        except InputError:
-            continue
-        uids = (str(header.get("StudyInstanceUID", "")), str(header.get("SeriesInstanceUID", "")))
-        if all(uids):  # a DICOMDIR has none
-            groups.setdefault(uids, []).append(path)
+            batch = files[number : number + _AT_ONCE]
+            for path, uids in zip(batch, reader.call("the files", series_of, batch), strict=True):
+                if all(uids):  # a DICOMDIR has none
+                    groups.setdefault(uids, []).append(path)
     if not groups:
         names = ", ".join(map(str, given))
         raise NotFoundError(f"{names}: no DICOM file among {len(files)} files; give the folder of a study or series")
     return dict(sorted(groups.items(), key=lambda item: -len(item[1]))), len(files) - sum(map(len, groups.values()))
+
+
+def file_reader(files: Iterable[Path]) -> ConfinedProcess:
+    """Return a process that can read these files, also where they are links, and what is next to them."""
+    return ConfinedProcess("header reader", readable={path.resolve().parent for path in files})

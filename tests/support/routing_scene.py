@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -38,8 +39,16 @@ class Scene:
         self.at = time.time()
         self.study, self.frame = str(generate_uid()), str(generate_uid())
 
-    def receive(self, images: Iterable[FileDataset] | None = None, **attributes: Any) -> str:
-        """A CT series of 4 images comes from CT1 now; its Series Instance UID. All series show one region."""
+    def receive(
+        self,
+        images: Iterable[FileDataset] | None = None,
+        contents: Mapping[int, bytes] = MappingProxyType({}),
+        **attributes: Any,
+    ) -> str:
+        """A CT series of 4 images comes from CT1 now; its Series Instance UID. All series show one region.
+
+        ``contents``: of the files of some images, by their index, in place of what the images are.
+        """
         images = list(images or ct_series(n=4, size=16, study=self.study))
         attributes.setdefault("FrameOfReferenceUID", self.frame)
         sender = OpenAssociation(
@@ -51,13 +60,14 @@ class Scene:
             opened_at=self.at,
         )
         receipts = []
-        for dataset in images:
+        for index, dataset in enumerate(images):
             for keyword, value in attributes.items():
                 setattr(dataset, keyword, value)
             buffer = BytesIO()
             dataset.save_as(buffer, enforce_file_format=True)
+            data = contents.get(index, buffer.getvalue())
             uids = (dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID)
-            kept = self.node.spool.keep(*uids, [buffer.getvalue()])
+            kept = self.node.spool.keep(*uids, [data])
             receipts.append(
                 Receipt(
                     sop_instance_uid=dataset.SOPInstanceUID,

@@ -275,7 +275,7 @@ def test_a_gap_in_the_slices_is_waited_for_with_a_deadline(node: Node) -> None:
     images = ct_series(6, 16)
     send(node, images[:2] + images[3:])
     assert routed(node, 60.0) == 0
-    assert routed(node, 290.0) == 0
+    assert routed(node, 200.0) == 0
     assert routed(node, 310.0) == 1
     assert "slices are missing: 1" in signal(node)
 

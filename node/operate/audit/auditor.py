@@ -18,7 +18,8 @@ import sqlalchemy as sa
 
 from node.actor import look_every, surviving
 from node.config import Config
-from node.errors import InputError, PlatformError
+from node.confined import Bounds, shared_process
+from node.errors import NodeError, PlatformError
 from node.ledger import NoticeKind
 from node.ledger.audit_events import Question
 from node.ledger.audit_queue import (
@@ -40,12 +41,13 @@ from node.operate.audit.message import AuditEvent, Participant, Study, message
 from node.operate.audit.syslog import Syslog
 from node.operate.audit.trail import Trail
 from node.spool import Spool
-from node.studies.header import read_header
+from node.studies.attributes import attributes
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
 _AT_ONCE = 200
+_BOUNDS = Bounds(cpu_seconds=10, wall_seconds=60.0)
 
 
 def trail_path(config: Config) -> Path:
@@ -61,6 +63,7 @@ class Auditor:
         self._destinations = config.destinations
         self._engine = engine
         self._spool = spool
+        self._reader = shared_process("audit reader", spool.data_folders, _BOUNDS)
         self._path = trail_path(config)
         self._trail = Trail(self._path)
         self._sent = self._path.with_name(self._path.name + ".sent")
@@ -158,9 +161,11 @@ class Auditor:
 
     def _patient_id(self, path: str) -> str:
         try:
-            return str(read_header(self._spool.absolute(path)).get("PatientID") or "")
-        except (InputError, OSError):
+            values = self._reader.call(path, attributes, self._spool.absolute(path), ("PatientID",))
+        except NodeError as error:
+            logger.warning("audit: no Patient ID: %s", error)
             return ""
+        return values["PatientID"]
 
     def _forward(self, syslog: Syslog) -> None:
         """Send the lines that the server has not got, one by one; stop at the first that cannot be sent."""

@@ -1,0 +1,85 @@
+"""The router's side of the examination of series: what it asks, remembers, and puts off."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from node.config import Rule
+from node.confined import Bounds, shared_process
+from node.errors import InputError, NodeError
+from node.retry_delay import retry_delay
+from node.routing.series_examination import Examination, SeriesQuestion, examine, ignored
+from node.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+BOUNDS = Bounds(memory_mib=2048, cpu_seconds=60, wall_seconds=180.0)
+"""20,000 headers take 20 s; a bomb ends at the first of these bounds, and no other series waits longer than that."""
+_FIRST_SECONDS, _MAX_SECONDS = 30.0, 3600.0
+"""Before a series that reached the bounds, or ended the process, is examined again."""
+_LOGGED = 20
+"""Unreadable files of a series that the log names."""
+
+Key = tuple[str, str]
+"""Study and Series Instance UID."""
+
+
+@dataclass(frozen=True)
+class PendingExamination:
+    """Why a series cannot be examined now, and until when."""
+
+    reason: str
+    seconds: float
+    """How long it is put off."""
+    until: float
+    """Seconds since 1970 UTC."""
+    failures: int
+
+
+class Examiner:
+    """Examines series in a confined process; asks only when something has changed."""
+
+    def __init__(self, spool: Spool, rules: Sequence[Rule]) -> None:
+        self._rules = tuple(rules)
+        self._process = shared_process("header reader", spool.data_folders, BOUNDS)
+        self._answers: dict[Key, tuple[SeriesQuestion, Examination]] = {}
+        self._pending: dict[Key, PendingExamination] = {}
+
+    def examined(self, key: Key) -> int:
+        """How many files of a series have been looked at."""
+        return len(self._answers[key][0].paths) if key in self._answers else 0
+
+    def examine(self, key: Key, question: SeriesQuestion, at: float) -> Examination | PendingExamination:
+        """Examine a series at ``at``.
+
+        A series whose headers take more than the bounds is ignored, with the bound as its reason. If more of its
+        images come, it is examined again, but ever later: each time costs the others that time.
+        """
+        asked, answer = self._answers.get(key, (None, None))
+        if answer is not None and asked == question:
+            return answer
+        before = self._pending.get(key)
+        if before is not None and at < before.until:
+            return before
+        try:
+            answer = self._process.call(f"series {key[1]}", examine, question, self._rules)
+        except NodeError as error:
+            failures = 1 + (before.failures if before is not None else 0)
+            seconds = retry_delay(failures, _FIRST_SECONDS, _MAX_SECONDS)
+            pending = PendingExamination(str(error), seconds, at + seconds, failures)
+            self._pending[key] = pending
+            if not isinstance(error, InputError):  # not the fault of its files
+                return pending
+            answer = Examination(decision=ignored(f"its headers cannot be read: {error}"))
+        else:
+            self._pending.pop(key, None)
+        for reason in answer.unreadable[:_LOGGED]:
+            logger.warning("router: %s", reason)
+        self._answers[key] = (question, answer)
+        return answer
+
+    def discard(self, key: Key) -> None:
+        """Discard the answer on a series that is complete; what it cost is remembered."""
+        self._answers.pop(key, None)
