@@ -63,7 +63,7 @@ def account_series(connection: sa.Connection) -> tuple[AccountSeries, ...]:
     query = sa.select(*decision.c[tuple(Decision.__dataclass_fields__)], chosen_by)
     for *row, trace in connection.execute(query):
         study, uid, generation, outcome, reason, cause = row
-        chosen = [name for entry in trace or () if entry["chosen"] for name in entry["pipelines"]]
+        chosen = [name for entry in trace or () if entry.get("chosen", entry["matched"]) for name in entry["pipelines"]]
         decisions.setdefault((study, uid), {})[generation] = AccountDecision(
             study_instance_uid=study,
             series_instance_uid=uid,
