@@ -49,7 +49,7 @@ NORMALIZED_STATUSES = {
     status.DUPLICATE_INSTANCE: "N-CREATE of a procedure step that exists",
     status.NO_SUCH_INSTANCE: "N-SET of a procedure step that does not exist; N-ACTION on another instance; "
     "N-EVENT-REPORT by another system than the one that was asked",
-    status.INVALID_ARGUMENT: "The Transaction UID or the list of instances cannot be used",
+    status.INVALID_ARGUMENT: "The Transaction UID or the list of instances cannot be used; more than 400000 elements",
     status.INVALID_INSTANCE: "The SOP Instance UID is malformed",
     status.MISSING_ATTRIBUTE: "A required attribute is missing",
     status.NOT_AUTHORIZED: "N-SET by another device than the one that created the procedure step",

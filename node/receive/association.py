@@ -39,6 +39,7 @@ from node.receive.pdu import (
     INVALID_PARAMETER,
     KINDS,
     LONGEST,
+    LONGEST_REQUEST,
     P_DATA_TF,
     PROVIDER,
     RELEASE_RP_PDU,
@@ -180,7 +181,7 @@ class Association(threading.Thread):
     def _associate(self) -> bool:
         """Return whether the association is established; if not, the connection can be closed immediately."""
         kind, length = self._stream.header(idle=self._server.acse_timeout, whole=0.0)
-        if length > LONGEST or kind == ABORT:
+        if length > LONGEST_REQUEST or kind == ABORT:
             return False
         if kind != ASSOCIATE_RQ:
             raise AbortError(USER)

@@ -36,6 +36,8 @@ _USER_INFORMATION = 0x50
 _SUB_ITEMS = frozenset(range(0x51, 0x59))
 _MALFORMED = (AssertionError, LookupError, TypeError, ValueError, struct.error)
 """Raised by pynetdicom on malformed items."""
+_MOST_ITEMS = 512
+"""In a request, and in its user information: 128 contexts (PS3.8 9.3.2.2), each with a few items of negotiation."""
 _FIXED = 74
 """Bytes of an A-ASSOCIATE-RQ before its first item (PS3.8 9.3.2)."""
 
@@ -169,12 +171,16 @@ def _known_items(pdu: bytes) -> bytes:
 
 def _split(items: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield type and value of each item. Raises ``ValueError`` when the last one is cut off."""
-    while items:
-        end = 4 + int.from_bytes(items[2:4], "big")
+    start = count = 0
+    while start < len(items):
+        end = start + 4 + int.from_bytes(items[start + 2 : start + 4], "big")
+        count += 1
         if len(items) < end:
-            raise ValueError(f"item of type {items[0]:#04x} is longer than the item that contains it")
-        yield items[0], items[4:end]
-        items = items[end:]
+            raise ValueError(f"item of type {items[start]:#04x} is longer than the item that contains it")
+        if count > _MOST_ITEMS:
+            raise ValueError(f"more than {_MOST_ITEMS} items")
+        yield items[start], items[start + 4 : end]
+        start = end
 
 
 def _item(kind: int, value: bytes) -> bytes:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import struct
+import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -17,7 +19,8 @@ from pynetdicom.dsutils import decode, encode
 from node.errors import InputError
 from node.receive.association_info import AssociationInfo
 from node.receive.command import Command, event_report_request
-from node.receive.dataset_stream import DeflatedStream
+from node.receive.dataset_stream import DeflatedStream, PlainStream
+from node.receive.dataset_structure import DatasetLimits, structure_of
 from node.receive.negotiation import Context
 from node.receive.status import INVALID_ARGUMENT, PROCESSING_FAILURE
 
@@ -37,7 +40,12 @@ _MALFORMED = (
 )
 """Raised by pydicom while it converts values that are not of their VR."""
 LONGEST_DATA_SET = 1 << 24
-"""Bytes, on the wire and inflated: a Storage Commitment request for 80 000 instances."""
+"""Bytes, on the wire and inflated."""
+_LIMITS = DatasetLimits(elements=400_000)
+"""About 130,000 instances of a Storage Commitment request or procedure step: three elements for each."""
+_LARGE = 1 << 20
+_ONE_LARGE = threading.Lock()
+"""Large data sets are served one after the other: decoded, one takes about 3 KiB of memory for each instance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,20 +121,22 @@ class Normalized:
     def serve(self, context_id: int, context: Context, command: Command, encoded: bytes | bytearray) -> None:
         """Answer a request; ``encoded`` is its data set, empty if it has none."""
         caller = self._association
+        is_large = len(encoded) > _LARGE or _coding(context)[2]
         try:
-            request = NormalizedRequest(
-                calling_ae=caller.calling_ae,
-                address=caller.peer_address,
-                equipment=caller.admission.equipment,
-                association_id=caller.id,
-                operation=command.field,
-                context_class_uid=context.abstract_syntax,
-                sop_class_uid=command.sop_class_uid,
-                sop_instance_uid=command.sop_instance_uid,
-                type_id=command.type_id,
-                dataset=_decoded(encoded, context),
-            )
-            answer = self._answer(request)
+            with _ONE_LARGE if is_large else nullcontext():
+                request = NormalizedRequest(
+                    calling_ae=caller.calling_ae,
+                    address=caller.peer_address,
+                    equipment=caller.admission.equipment,
+                    association_id=caller.id,
+                    operation=command.field,
+                    context_class_uid=context.abstract_syntax,
+                    sop_class_uid=command.sop_class_uid,
+                    sop_instance_uid=command.sop_instance_uid,
+                    type_id=command.type_id,
+                    dataset=_decoded(encoded, context),
+                )
+                answer = self._answer(request)
         except InputError as error:
             LOGGER.warning("operation 0x%04X from %s: %s", command.field, caller.calling_ae, error)
             answer = NormalizedAnswer(status=INVALID_ARGUMENT, comment=str(error))
@@ -171,6 +181,10 @@ def _decoded(encoded: bytes | bytearray, context: Context) -> Dataset:
     try:
         if deflated:
             encoded = DeflatedStream(BytesIO(encoded), LONGEST_DATA_SET).at(0, LONGEST_DATA_SET + 1)
+        plain = PlainStream(BytesIO(encoded))
+        structure = structure_of(plain, implicit=implicit_vr, big_endian=not little_endian, wanted=(), limits=_LIMITS)
+        if not structure.well_formed and len(encoded) > _LARGE:
+            raise InputError("data set unreadable: it is not well formed")
         dataset = decode(BytesIO(encoded), implicit_vr, little_endian)
         for element in dataset.iterall():
             if dictionary_has_tag(element.tag) and (dictionary_VR(element.tag) == "SQ") != (element.VR == "SQ"):

@@ -12,9 +12,11 @@ HEADER = struct.Struct(">BxL")
 PDV = struct.Struct(">LBB")
 """Length, context and message control header of a Presentation Data Value (PS3.8 9.3.5, E.2)."""
 RELEASE_RP_PDU = HEADER.pack(RELEASE_RP, 4) + bytes(4)
+LONGEST_REQUEST = 1 << 20
+"""A longer A-ASSOCIATE-RQ is not read. One of 128 contexts with all syntaxes has about 300 KiB."""
 LONGEST = 1 << 24
-"""A longer PDU aborts the association before memory is allocated. An A-ASSOCIATE-RQ of 128 contexts with all syntaxes
-has about 300 KiB; P-DATA-TF PDUs have the negotiated length, to which some peers add their headers."""
+"""A longer PDU aborts the association before memory is allocated. P-DATA-TF PDUs have the negotiated length, to which
+some peers add their headers."""
 
 USER, PROVIDER = 0, 2
 """Source of an A-ABORT (PS3.8 9.3.8)."""

@@ -23,6 +23,8 @@ class _Usage:
     counted: int = 0
     counted_at: float = float("-inf")
     since: int = 0
+    receiving: int = 0
+    """Bytes of instances that are not complete."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -43,10 +45,17 @@ class Quota:
         with usage.lock:
             if time.monotonic() - usage.counted_at > _FRESH_SECONDS:
                 self._count(calling_ae, usage)
-            occupied = (usage.counted + usage.since) / 2**30
+            occupied = (usage.counted + usage.since + usage.receiving) / 2**30
         if occupied < quota_gib:
             return None
         return Refusal(OUT_OF_RESOURCES, f"quota of {quota_gib:g} GiB exceeded")
+
+    def receive(self, calling_ae: str, size: int) -> None:
+        """Count bytes of an instance that is being received; negative when it has ended."""
+        usage = self._usages.get(calling_ae)
+        if usage is not None:
+            with usage.lock:
+                usage.receiving += size
 
     def add(self, calling_ae: str, size: int) -> None:
         """Count a stored instance."""

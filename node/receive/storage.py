@@ -54,7 +54,6 @@ class Storage:
         self._title = title
         self._min_free_gib = settings.min_free_gib
         self.largest = settings.max_instance_gib * 2**30
-        """Bytes of a data set."""
         self.limits = DatasetLimits.of(settings)
         self._space_seen_at = float("-inf")
 
@@ -76,11 +75,22 @@ class Storage:
         """Return a refusal if no instance from this caller can be accepted now."""
         if not self._row_writer.has_room():
             return Refusal(OUT_OF_RESOURCES, "ledger cannot be written; send again later")
-        caller = self._policy.caller(association.calling_ae, association.peer_address, association.certificate)
-        over = self._quota.exceeded(caller.title, caller.quota_gib) if caller is not None else None
+        over = self._quota_refusal(association)
         if over is None and time.monotonic() - self._space_seen_at > _SPACE_HOLDS_SECONDS:
             return self.space_refusal()
         return over
+
+    def count(self, association: AssociationInfo, size: int) -> None:
+        """Count bytes of an instance that is not complete, or (negative) take them back."""
+        self._quota.receive(association.calling_ae, size)
+
+    def full_refusal(self, association: AssociationInfo) -> Refusal | None:
+        """Return a refusal if the caller's quota or the disk is used up."""
+        return self._quota_refusal(association) or self.space_refusal()
+
+    def _quota_refusal(self, association: AssociationInfo) -> Refusal | None:
+        caller = self._policy.caller(association.calling_ae, association.peer_address, association.certificate)
+        return None if caller is None else self._quota.exceeded(caller.title, caller.quota_gib)
 
     def space_refusal(self) -> Refusal | None:
         """Return a refusal if the free space is below the limit."""
@@ -154,7 +164,7 @@ class Incoming:
         """Written with the first bytes of the data set."""
         self._beginning = b""
         """First bytes of the data set; usually all that identifies it."""
-        self._space_checked_at = 0
+        self._counted = 0
         self._refusal = storage.capacity_refusal(request.association) or check_request(request)
         if self._refusal is None:
             self._begin()
@@ -177,9 +187,9 @@ class Incoming:
             self._refuse(
                 Refusal(CANNOT_UNDERSTAND, f"larger than {self._storage.largest / 2**30:g} GiB (max_instance_gib)")
             )
-        elif self._draft.size - self._space_checked_at >= _SPACE_CHECKED_EVERY:
-            self._space_checked_at = self._draft.size
-            self._refuse(self._storage.space_refusal())
+        elif self._draft.size - self._counted >= _SPACE_CHECKED_EVERY:
+            self._count(self._draft.size)
+            self._refuse(self._storage.full_refusal(self._request.association))
 
     def finish(self) -> Refusal | None:
         """Store the complete data set; ``None`` when its file is durable and its row is written or queued."""
@@ -205,10 +215,14 @@ class Incoming:
             stored = self._spool.keep(
                 identity.study_instance_uid, identity.series_instance_uid, identity.sop_instance_uid, self._draft
             )
+        except InputError as error:
+            return self._refuse(Refusal(CANNOT_UNDERSTAND, str(error)))
         except OSError as error:
             return self._refuse(self._disk_refusal(error))
         draft, self._draft = self._draft, None
-        return self._storage.record(self._request, identity, stored, draft)
+        refusal = self._storage.record(self._request, identity, stored, draft)
+        self._count(0)
+        return refusal
 
     def discard(self) -> None:
         """Delete the incomplete file."""
@@ -216,6 +230,12 @@ class Incoming:
             self._beginning = self._read_beginning(self._draft)
             self._draft.discard()
             self._draft = None
+        self._count(0)
+
+    def _count(self, size: int) -> None:
+        """Count the bytes so far for the caller's quota; 0 when the instance is stored or discarded."""
+        self._storage.count(self._request.association, size - self._counted)
+        self._counted = size
 
     def beginning(self) -> bytes:
         """Return the first bytes of the data set, which identify an instance that is not stored."""

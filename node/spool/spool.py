@@ -19,6 +19,8 @@ from node.spool.files import Draft, locked, new_locked, same_dataset, sync_folde
 from node.spool.free_space import Space, space_of
 from node.spool.uid import is_uid
 
+MOST_CONFLICTS = 16
+"""Contents of one SOP Instance UID, besides the first: a peer that makes ever new ones must not fill the disk."""
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
 
@@ -91,8 +93,8 @@ class Spool:
         the row and discards the draft.
 
         An instance is the same when the data sets are identical; the File Meta Information, which names the sender,
-        may differ. Raises ``InputError`` for an invalid UID, and ``OSError`` when the disk cannot be written; then no
-        file is left behind.
+        may differ. Raises ``InputError`` for an invalid UID and for one conflict too many, ``OSError`` when the disk
+        cannot be written; then no file is left behind.
         """
         for keyword, uid in (("StudyInstanceUID", study), ("SeriesInstanceUID", series), ("SOPInstanceUID", sop)):
             if not is_uid(uid):
@@ -255,6 +257,9 @@ class Spool:
             except FileNotFoundError:  # purged at this moment: the name is free
                 continue
         path = f"conflicts/{folder}/{sop}.{draft.digest.rpartition(':')[2][:16]}.dcm"
+        others = list(self.absolute(f"conflicts/{folder}").glob(f"{sop}.*.dcm"))
+        if len(others) >= MOST_CONFLICTS and self.absolute(path) not in others:
+            raise InputError(f"{len(others)} other contents of this SOP Instance UID are stored")
         self._link(draft.name, path)
         return StoredFile(path=path, digest=draft.digest, size=draft.size, status="conflict")
 
