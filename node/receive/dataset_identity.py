@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +20,7 @@ from node.receive.dataset_stream import DeflatedStream, PlainStream
 from node.receive.dataset_structure import DatasetLimits, structure_of
 from node.receive.element_walk import WINDOW, scan
 from node.studies.bounded_file import BoundedFile
+from node.studies.pydicom_errors import UNREADABLE
 
 _SHORTEST_ELEMENT = 8
 """Bytes: a data set shorter than 8 bytes for each element that is allowed cannot have too many."""
@@ -33,8 +33,6 @@ _IDENTITY_TAGS = _SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, _MODALITY = tuple(
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality")
 )
 _POSITION = int(Tag("ImagePositionPatient"))
-_MALFORMED = (EOFError, OSError, RecursionError, ValueError, struct.error)
-"""Raised by pydicom on malformed elements whose values are not converted."""
 
 
 class DatasetIdentity(NamedTuple):
@@ -111,7 +109,7 @@ def _read_unusual(stream: BinaryIO, transfer_syntax_uid: str) -> DatasetIdentity
                 values[element.tag] = element.value.decode("ascii", "replace").strip(" \0")
         read_to = stream.tell()
         complete = read_to <= stream.seek(0, io.SEEK_END)
-    except _MALFORMED as error:
+    except UNREADABLE as error:
         raise InputError(f"data set unreadable: {type(error).__name__}: {error}; correct it at the sender") from error
     if not complete:
         raise InputError("data set ends within an element; send it again")
@@ -122,7 +120,7 @@ def identity_of_beginning(beginning: bytes, transfer_syntax_uid: str) -> Partial
     """Read what the first bytes of a data set contain of its identity; "" for what they lack or cut off."""
     deflated = transfer_syntax_uid == DeflatedExplicitVRLittleEndian
     values = dict.fromkeys((*_IDENTITY_TAGS, _POSITION), "")
-    with suppress(*_MALFORMED, zlib.error):
+    with suppress(*UNREADABLE, zlib.error):
         stream = BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(beginning, WINDOW) if deflated else beginning)
         for element in data_element_generator(
             stream,
