@@ -92,7 +92,7 @@ def pipelines(*, config_path: Path, as_json: bool) -> None:
     """List the pipelines with input requirements and weights."""
     from node.check import describe_pipelines
 
-    entries = describe_pipelines(load(config_path))
+    entries = list(describe_pipelines(load(config_path)))
     if as_json:
         print_json(entries)
         return

@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackagePath, distribution
 from pathlib import Path
@@ -19,7 +19,7 @@ from node.config import Config, Destination
 from node.config.secret_files import secret_files
 from node.deliver import echo
 from node.errors import NodeError
-from node.inference.plugins import load_pipeline
+from node.inference.pipeline_process import describe
 from node.service import open_storage
 from node.spool.free_space import space_of
 from node.tls import server_context
@@ -43,8 +43,11 @@ class Check:
         return "FAIL" if not self.good else "note" if self.remedy else "ok"
 
 
-def check(config: Config) -> Iterator[Check]:
-    """Run every check in turn; only a probe file in the storage folder is written."""
+def check(config: Config, pipelines: Iterable[dict[str, Any]] | None = None) -> Iterator[Check]:
+    """Run every check in turn; only a probe file in the storage folder is written.
+
+    ``pipelines``: the result of ``describe_pipelines``, if it is known already.
+    """
     yield _installation()
     yield from (Check(name="libraries", good=False, found=fault) for fault in compat.missing())
     yield Check(name="configuration", good=True, found=f"{len(config.rules)} rules, {len(config.pipelines)} pipelines")
@@ -55,8 +58,8 @@ def check(config: Config) -> Iterator[Check]:
         yield _guarded("tls", lambda: _tls(config))
     yield _port(config)
     yield _device(config)
-    for name in config.pipelines:
-        yield _guarded(f"pipeline {name}", lambda name=name: _pipeline(config, name))  # type: ignore[misc]
+    for entry in describe_pipelines(config) if pipelines is None else pipelines:
+        yield _pipeline(entry)
     for name in config.destinations:
         yield _destination(config, name)
 
@@ -172,11 +175,13 @@ def _device(config: Config) -> Check:
     return Check(name="device", good=True, found=", ".join(have) or f"CPU, {os.cpu_count()} cores")
 
 
-def _pipeline(config: Config, name: str) -> Check:
-    pipeline = load_pipeline(name, config.pipelines[name], device="cpu")
-    digest = pipeline.algorithm.weights_sha256 or "none"
-    found = f"{pipeline.algorithm.name} {pipeline.algorithm.version}, weights SHA-256 {digest[:12]}..."
-    return Check(name=f"pipeline {name}", good=True, found=found)
+def _pipeline(entry: dict[str, Any]) -> Check:
+    name = f"pipeline {entry['name']}"
+    if "error" in entry:
+        return Check(name=name, good=False, found=entry["error"])
+    digest = entry["weights_sha256"] or "none"
+    found = f"{entry['algorithm']} {entry['version']}, weights SHA-256 {digest[:12]}..."
+    return Check(name=name, good=True, found=found)
 
 
 def _destination(config: Config, name: str) -> Check:
@@ -186,23 +191,10 @@ def _destination(config: Config, name: str) -> Check:
     return Check(name=f"destination {name}", good=answer.ok, found=found if answer.ok else answer.reason)
 
 
-def describe_pipelines(config: Config) -> list[dict[str, Any]]:
-    """Return name, algorithm, needs and weights digest of every pipeline, or the ``error`` of loading it."""
-    entries: list[dict[str, Any]] = []
-    for name, table in config.pipelines.items():
+def describe_pipelines(config: Config) -> Iterator[dict[str, Any]]:
+    """Name, algorithm, needs and weights digest of every pipeline, or the ``error`` of loading it; one by one."""
+    for name in config.pipelines:
         try:
-            pipeline = load_pipeline(name, table, device="cpu")
+            yield {"name": name, **asdict(describe(name, config))}
         except NodeError as error:
-            entries.append({"name": name, "error": str(error)})
-            continue
-        needs = {k: v for k, v in asdict(pipeline.needs).items() if v not in (None, frozenset(), 1)}
-        entries.append(
-            {
-                "name": name,
-                "algorithm": pipeline.algorithm.name,
-                "version": pipeline.algorithm.version,
-                "weights_sha256": pipeline.algorithm.weights_sha256,
-                "needs": {k: sorted(v) if isinstance(v, frozenset) else v for k, v in needs.items()},
-            }
-        )
-    return entries
+            yield {"name": name, "error": str(error)}

@@ -20,8 +20,9 @@ LOGGED_PER_TASK = 1 << 20
 class ChildOutput:
     """Log of what one process prints, line by line."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, level: int = logging.INFO) -> None:
         self._name = name
+        self._level = level
         self._subject: Mapping[str, str] = {}
         self._room = LOGGED_PER_TASK
 
@@ -45,7 +46,7 @@ class ChildOutput:
         if room == 0:
             return
         with about(**self._subject):
-            logger.info("%s: %s%s", self._name, line, f" ... ({omitted} bytes more)" if omitted else "")
+            logger.log(self._level, "%s: %s%s", self._name, line, f" ... ({omitted} bytes more)" if omitted else "")
             if self._room == 0:
                 limit = f"{LOGGED_PER_TASK >> 20} MiB"
                 logger.warning("%s: it printed %s; the rest of this task is not logged", self._name, limit)

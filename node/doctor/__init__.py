@@ -16,8 +16,8 @@ from node.doctor.trial import try_pipelines
 
 def examine(config: Config, config_path: Path) -> Iterator[Check]:
     """Run all checks in turn. Sends only C-ECHO and queries, and writes nothing to the ledger."""
-    yield from check(config)
-    described = describe_pipelines(config)
+    described = list(describe_pipelines(config))
+    yield from check(config, described)
     yield from lint(config, described)
     yield from host_names(config)
     yield from certificates(config)

@@ -18,12 +18,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from node.errors import AdmissionError, IdentityError, InputError, NodeError, PipelineError, error_code
+from node.errors import AdmissionError, IdentityError, InputError, NodeError, PipelineError, PlatformError, error_code
 from node.inference.child_output import received_tasks, send_reply
 from node.inference.task import CACHES, Bounds, PriorFiles, Reply, Task
 from node.isolation import WRITE, confine, programs, refuse_calls
@@ -111,6 +111,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
     from node.inference.admission import admit, room_on
     from node.inference.analysis_statistics import statistics_of, voxels_of
     from node.inference.handover import Handover, save
+    from node.inference.pipeline_description import PipelineDescription
     from node.inference.run_pipeline import analyse
     from node.pipeline import Findings, Unsuitable
     from node.results import Outcome
@@ -118,12 +119,14 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
 
     timings: dict[str, float] = {}
     clock = _Clock(timings)
-    _reset_peak(device)
     try:
+        _reset_peak(device)
         pipeline = _pipeline(task, loaded, device)
         clock.lap("load")
         if task.load_only:
-            return Reply(timings=timings, peak_memory_mib=_peak(device))
+            return Reply(
+                timings=timings, peak_memory_mib=_peak(device), description=asdict(PipelineDescription.of(pipeline))
+            )
         outcome: Outcome = Outcome.NOT_APPLICABLE
         reason, findings = "", Findings()
         facts: dict[str, Any] = {}
@@ -250,6 +253,8 @@ def _reset_peak(device: str) -> None:
     if device.startswith("cuda"):
         import torch
 
+        if not torch.cuda.is_available():
+            raise PlatformError(f"device {device}: PyTorch has no CUDA device; install its driver or change [devices]")
         torch.cuda.reset_peak_memory_stats(device)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import uuid
@@ -16,7 +15,7 @@ import httpx
 
 from node.config import Config, PipelineTable
 from node.errors import ConfigError, InputError, NotFoundError, WeightsError
-from node.inference.plugins import installed
+from node.inference.plugins import card_of, installed
 from node.pipeline import content_digest
 
 FOLDER = "models"
@@ -177,8 +176,7 @@ def card(name: str, table: PipelineTable) -> str:
             ]
             return "\n".join([*facts, "", readme.read_text() if readme.is_file() else ""])
     module = (table.factory or installed().get(name, "")).partition(":")[0]
-    spec = importlib.util.find_spec(module) if module else None
-    page = Path(spec.origin).with_name("MODEL_CARD.md") if spec and spec.origin else None
-    if page is None or not page.is_file():
+    page = card_of(module)
+    if page is None:
         raise NotFoundError(f"pipeline {name!r} brings no model card; ask its author for one")
     return page.read_text()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from node.config import PipelineTable, suggest
 from node.errors import ConfigError, NotFoundError, PlatformError
@@ -36,11 +39,7 @@ def factory_of(name: str, factory: str) -> Factory:
     module_name, _, attribute = factory.partition(":")
     if not module_name or not attribute:
         raise NotFoundError(f"[pipelines.{name}] factory = {factory!r} names no factory; write it as module:factory")
-    try:
-        spec = importlib.util.find_spec(module_name)
-    except (ImportError, ValueError):  # the package above it is missing, or the name is no module name
-        spec = None
-    if spec is None:
+    if spec_of(module_name) is None:
         raise NotFoundError(
             f"[pipelines.{name}] factory = {factory!r}: no module {module_name!r}{_origin(module_name)}; "
             "install its package"
@@ -58,13 +57,32 @@ def factory_of(name: str, factory: str) -> Factory:
     return loaded
 
 
+def spec_of(module_name: str) -> ModuleSpec | None:
+    """Find a module without importing it or the packages above it, which ``importlib.util.find_spec`` does."""
+    spec: ModuleSpec | None = None
+    path: Sequence[str] | None = None
+    parts = module_name.split(".")
+    for depth in range(1, len(parts) + 1):
+        name = ".".join(parts[:depth])
+        finders = (finder for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next((spec for finder in finders if (spec := finder.find_spec(name, path)) is not None), None)
+        path = None if spec is None else spec.submodule_search_locations
+        if path is None:
+            return spec if depth == len(parts) else None
+    return spec
+
+
+def card_of(module_name: str) -> Path | None:
+    """Return the ``MODEL_CARD.md`` next to a module; ``None`` when it has none."""
+    spec = spec_of(module_name) if module_name else None
+    page = Path(spec.origin).with_name("MODEL_CARD.md") if spec and spec.origin else None
+    return page if page is not None and page.is_file() else None
+
+
 def _origin(module_name: str) -> str:
     """Where the package of a module is imported from: it may be another package of the same name."""
     package, _, inner = module_name.partition(".")
-    try:
-        spec = importlib.util.find_spec(package) if package and inner else None
-    except ValueError:  # __main__ has no specification
-        spec = None
+    spec = spec_of(package) if inner else None
     places = spec.submodule_search_locations if spec else None
     return f" ({package!r} is imported from {', '.join(places)})" if places else ""
 
@@ -79,7 +97,8 @@ def load_pipeline(name: str, table: PipelineTable, device: str) -> Pipeline:
     try:
         return factory(weights=table.weights, device=device, options=table.options)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise ConfigError(f"[pipelines.{name}] cannot be loaded: {error}") from error
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ConfigError(f"[pipelines.{name}] cannot be loaded: {reason}") from error
 
 
 def table_of(name: str, tables: dict[str, PipelineTable]) -> PipelineTable:

@@ -6,11 +6,9 @@ files and what it hands over. Other studies, the ledger and the configuration ar
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,15 +96,14 @@ def _one(path: Path | None, folder: Path) -> Path | None:
 
 
 def _link(path: Path, name: Path) -> Path:
-    with suppress(FileExistsError):  # laid when it was prepared
-        try:
-            os.link(path, name)
-        except FileNotFoundError:  # purged by now; the reader reports it
-            return name
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            shutil.copyfile(path, name)
+    if name.exists():  # laid when it was prepared
+        return name
+    try:
+        os.link(path, name)
+    except FileNotFoundError:  # purged by now; the reader reports it
+        return name
+    except OSError:  # another file system, or a file of another user
+        shutil.copyfile(path, name)
     return name
 
 

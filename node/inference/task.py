@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from node.config import PipelineTable
 from node.config.routing import Outcome
 from node.errors import AdmissionError, PipelineError
+from node.peer_text import escaped
 
 if TYPE_CHECKING:
     from node.inference.admission import MemoryPeak
@@ -81,6 +82,8 @@ class Reply:
     peak_memory_mib: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     """See ``node.inference.analysis_statistics``."""
+    description: dict[str, Any] = field(default_factory=dict)
+    """After loading only: see ``node.inference.pipeline_description``, which checks it."""
 
     @property
     def ends_process(self) -> bool:
@@ -104,7 +107,7 @@ class Reply:
         numbers = (*reply.timings.values(), *reply.peak_memory_mib.values())
         if not all(map(_is_number, numbers)) or not all(_is_fact(*fact) for fact in reply.facts.items()):
             raise PipelineError("the process of the pipeline sent no reply that can be read: a value of a wrong type")
-        return reply
+        return replace(reply, reason=escaped(reply.reason, LONGEST_REASON))
 
 
 _REPLY = TypeAdapter(Reply)

@@ -1,20 +1,21 @@
-"""Try a pipeline on a folder of DICOM files, in this process, without network or ledger."""
+"""Try a pipeline on a folder of DICOM files, in a confined process as jobs run, without ledger."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from node.config import DEFAULT_OBJECTS, PipelineTable
+from node.config import DEFAULT_OBJECTS, Devices, JobsTable, PipelineTable
 from node.errors import EncodeError
-from node.inference.plugins import load_pipeline
-from node.inference.run_pipeline import analyse
-from node.pipeline import Findings, Pipeline, Unsuitable
+from node.inference.handover import load
+from node.inference.pipeline_process import loading, pipeline_process
+from node.inference.task import Task
+from node.inference.worker import Worker, thread_count
+from node.pipeline import Findings
 from node.results import Analysis, EncodedObject, Outcome, check, encode
 from node.results.finding import place_findings
 from node.results.report_text import headline_of, remarks_of, scope_of
@@ -92,18 +93,19 @@ def run_trial(
 ) -> Trial:
     """Run pipeline ``name`` on every series below ``folder`` that meets its needs; write ``kinds`` to ``out``.
 
-    Raises ``NotFoundError`` when there is no DICOM file, what loading raises, and what the pipeline raises itself.
+    Raises ``NotFoundError`` when there is no DICOM file, and what ``Worker.run`` raises.
     """
     series, skipped = series_below([folder], progress)
     groups = list(series.values())
     progress(f"loading {name} on {device}", 0, 1)
-    started = time.monotonic()
-    pipeline = load_pipeline(name, table, device)
-    load_seconds = time.monotonic() - started
     trials = []
-    for number, paths in enumerate(groups):
-        progress(f"series {number + 1} of {len(groups)}, {len(paths)} images", number, len(groups))
-        trials.append(_try_series(name, pipeline, paths, out, kinds, title=table.title_of(name)))
+    seconds = JobsTable().run_timeout_seconds
+    with pipeline_process(table, device, threads=thread_count(Devices()), seconds=seconds) as worker:
+        load_seconds = worker.run(loading(name, table), lambda: True).timings["load"]
+        for number, paths in enumerate(groups):
+            progress(f"series {number + 1} of {len(groups)}, {len(paths)} images", number, len(groups))
+            task = replace(loading(name, table), job_id="trial", paths=tuple(paths), load_only=False)
+            trials.append(_try_series(worker, task, out, kinds))
     progress("done", len(groups), len(groups))
     return Trial(
         pipeline=name,
@@ -114,28 +116,23 @@ def run_trial(
     )
 
 
-def _try_series(
-    name: str, pipeline: Pipeline, paths: list[Path], out: Path | None, kinds: Collection[str], *, title: str
-) -> SeriesTrial:
-    source = SourceSeries.read(paths)
-    started = time.monotonic()
-    findings = Findings()
-    outcome: Outcome = Outcome.NOT_APPLICABLE
-    try:
-        outcome, reason, findings = analyse(pipeline, source)
-    except Unsuitable as unsuitable:
-        reason = str(unsuitable) or "the pipeline gave no reason"
-    seconds = time.monotonic() - started
+def _try_series(worker: Worker, task: Task, out: Path | None, kinds: Collection[str]) -> SeriesTrial:
+    with TemporaryDirectory(prefix="ainode-") as folder:
+        task = replace(task, folder=Path(folder) / "trial")
+        reply = worker.run(task, lambda: True)
+        handed_over = load(task.folder)
+    source = SourceSeries.read(task.paths)
+    outcome, reason, findings = Outcome(reply.outcome), reply.reason, handed_over.findings
     analysed = outcome != Outcome.NOT_APPLICABLE
     analysis = Analysis(
-        pipeline=name,
-        title=title,
-        algorithm=pipeline.algorithm,
+        pipeline=task.pipeline,
+        title=task.table.title_of(task.pipeline),
+        algorithm=handed_over.algorithm,
         generation=1,
         outcome=outcome,
         reason=reason,
         findings=findings if analysed else None,
-        analysed_at=datetime.now(UTC),
+        analysed_at=handed_over.analysed_at,
     )
     objects, fault = _encode(analysis, source, kinds) if analysed else ((), "")
     files, pictures = _write(objects, out / source.series_instance_uid) if out is not None else ((), ())
@@ -143,7 +140,7 @@ def _try_series(
         series_instance_uid=source.series_instance_uid,
         modality=source.modality,
         description=str(source.attribute("SeriesDescription") or ""),
-        images=len(paths),
+        images=len(task.paths),
         outcome=outcome,
         reason=reason,
         headline=headline_of(analysis),
@@ -154,7 +151,7 @@ def _try_series(
         findings=_findings(findings, source) if not fault else (),
         derived=tuple(series.description for series in findings.derived),
         remarks=remarks_of(analysis),
-        seconds=seconds,
+        seconds=reply.timings["run"],
         files=files,
         pictures=pictures,
     )

@@ -54,8 +54,12 @@ class Worker:
         *,
         rules: tuple[tuple[Path, int], ...] = (),
         cache: Path | None = None,
+        level: int = logging.INFO,
     ) -> None:
-        """``trays``: where its folder is made, best on the file system of the images; ``rules``: files it may read."""
+        """``trays``: where its folder is made, best on the file system of the images; ``rules``: files it may read.
+
+        ``level``: of what it prints, in the log.
+        """
         self.device = device
         self._threads = threads
         self._sandbox_folders = trays
@@ -68,7 +72,8 @@ class Worker:
         self._tasks: Connection | None = None
         self._sandbox_folder: SandboxFolder | None = None
         self._closed = False
-        self._output = ChildOutput(device)
+        self._level = level
+        self._output = ChildOutput(device, level)
         # The kernel kills a child when the thread that started it ends (prctl(2)): this one lives as long as we do.
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"start {device}")
 
@@ -157,6 +162,10 @@ class Worker:
         if not process.is_alive():  # and something it started holds the pipe open
             raise EOFError
         if time.monotonic() > deadline:
+            if task.load_only:
+                raise PipelineError(
+                    f"pipeline {task.pipeline!r} is not loaded after {self._timeout:g} s and was killed"
+                )
             limit = f"[jobs] run_timeout_seconds = {self._timeout:g}"
             raise PipelineError(f"pipeline {task.pipeline!r} ran longer than {limit} and was killed")
         if not wanted():
@@ -194,7 +203,7 @@ class Worker:
         theirs.close()
         output.close()
         threading.Thread(target=self._output.log, args=(printed,), name=f"log {self.device}", daemon=True).start()
-        logger.info("worker child %d serves %s", process.pid, self.device)
+        logger.log(self._level, "worker child %d serves %s", process.pid, self.device)
         return process, ours
 
     def _kill(self) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from markdown_it import MarkdownIt
 from markupsafe import Markup
@@ -13,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from node.inference.analysis_statistics import HISTOGRAM_HU
-from node.inference.plugins import installed
+from node.inference.plugins import card_of, installed
 from node.ledger.analysis_statistics import latest_run_seconds, latest_statistics
 from node.ledger.counts import JobCount, job_counts
 from node.ledger.engine import begin_immediate, now
@@ -128,14 +126,8 @@ def _card(context: AppContext, name: str) -> Markup:
     """Return the model card of the pipeline's package; empty when there is none. HTML in it is shown as text."""
     table = context.config.pipelines.get(name)
     module = (table.factory or installed().get(name, "")).partition(":")[0] if table else ""
-    try:
-        spec = importlib.util.find_spec(module) if module else None
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or spec.origin is None:
-        return Markup()
-    path = Path(spec.origin).with_name("MODEL_CARD.md")
-    if not path.exists():
+    path = card_of(module)
+    if path is None:
         return Markup()
     reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     return Markup(reader.render(path.read_text(encoding="utf-8")))  # noqa: S704 - rendered with HTML switched off

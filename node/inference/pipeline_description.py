@@ -1,0 +1,47 @@
+"""What a pipeline is: its algorithm and its needs, as its own confined process reports them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from node.errors import PipelineError
+from node.peer_text import escaped, escaped_values
+from node.pipeline import Pipeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineDescription:
+    """Algorithm and needs of a loaded pipeline."""
+
+    algorithm: str
+    version: str
+    weights_sha256: str | None
+    needs: dict[str, Any]
+    """Those that differ from the default, as in ``node.pipeline.Needs``; sets are sorted lists."""
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> PipelineDescription:
+        """Describe a pipeline, in its own process."""
+        needs = {k: v for k, v in asdict(pipeline.needs).items() if v not in (None, frozenset(), {}, 1)}
+        return cls(
+            algorithm=pipeline.algorithm.name,
+            version=pipeline.algorithm.version,
+            weights_sha256=pipeline.algorithm.weights_sha256,
+            needs={k: sorted(v) if isinstance(v, frozenset) else v for k, v in needs.items()},
+        )
+
+    @classmethod
+    def received(cls, document: dict[str, Any]) -> PipelineDescription:
+        """Read what the process of a pipeline sent. Raises ``PipelineError`` for anything else."""
+        try:
+            texts = (document["algorithm"], document["version"], document["weights_sha256"] or "")
+            needs = document["needs"]
+        except (KeyError, TypeError) as error:
+            raise PipelineError(f"the process of the pipeline sent no description that can be read: {error}") from None
+        modalities = needs.get("modalities", []) if isinstance(needs, dict) else None
+        known = [*texts, *modalities] if isinstance(modalities, list) else [None]
+        if not all(isinstance(text, str) for text in known):
+            raise PipelineError("the process of the pipeline sent no description that can be read: a wrong type")
+        algorithm, version, digest = map(escaped, texts)
+        return cls(algorithm=algorithm, version=version, weights_sha256=digest or None, needs=escaped_values(needs))
