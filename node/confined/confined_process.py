@@ -104,6 +104,11 @@ class ConfinedProcess:
         with self._turn:
             self._kill()
 
+    def interrupt(self) -> None:
+        """Kill the process without waiting for the call that runs, which then raises ``PlatformError``."""
+        if (child := self._child) is not None:
+            child.kill()
+
     def _ready(self) -> _Child:
         if self._child is None or self._child.process.poll() is not None:
             self._kill()
@@ -177,6 +182,12 @@ class _Child:
         self.channel = channel
         self.end = weakref.finalize(owner, _end, process, channel)
         """Kills the process, with all that it started, and waits for its end."""
+
+    def kill(self) -> None:
+        """Kill the process; whoever waits for its reply notices."""
+        if self.process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, subreaper.END)
 
     def has_data(self) -> bool:
         """Whether a reply can be read."""

@@ -9,15 +9,14 @@ from sqlalchemy import Engine
 
 from node.config.routing import Outcome
 from node.errors import NodeError
+from node.inference.encoder import NOTE_SECONDS, Encoder
 from node.inference.node_secret import secret_of
-from node.inference.result_storage import store_result
 from node.jobs.engine import Jobs
 from node.ledger.jobs import get_job
 from node.ledger.results import sendable_results
 from node.pipeline import Algorithm
 from node.results import Analysis
-from node.results.gate.check import check_rejection
-from node.results.rejection import KIND, REJECTIONS, encode_rejection
+from node.results.rejection import KIND, REJECTIONS
 from node.spool import Spool
 
 
@@ -44,6 +43,9 @@ def retract(jobs: Jobs, engine: Engine, spool: Spool, job_id: str, reason: str) 
         salt=secret_of(engine, spool.folder),
     )
     paths: list[Path] = sorted(spool.absolute(path) for path, _ in results)
-    note = encode_rejection(analysis, paths, reason)
-    check_rejection(note, paths)
-    jobs.retract(job_id, store_result(spool, job_id, note, None), reason)
+    encoder = Encoder(spool, NOTE_SECONDS)
+    try:
+        note = encoder.note(job, analysis, paths, reason=reason)
+    finally:
+        encoder.close()
+    jobs.retract(job_id, note, reason)

@@ -31,6 +31,11 @@ class SandboxFolder:
             (self._folder / name).mkdir()
 
     @property
+    def inside(self) -> Path:
+        """What the process may read."""
+        return self._folder / "in"
+
+    @property
     def out(self) -> Path:
         """Where the process may write."""
         return self._folder / "out"
@@ -44,16 +49,16 @@ class SandboxFolder:
         place = self._folder / "in" / (task.job_id or "-")
         return replace(
             task,
-            paths=_linked(task.paths, place / "series"),
+            paths=linked(task.paths, place / "series"),
             companions={
-                name: _linked(paths, place / f"companion {number}")
+                name: linked(paths, place / f"companion {number}")
                 for number, (name, paths) in enumerate(task.companions.items())
             },
             prior=replace(
                 task.prior,
                 report=_one(task.prior.report, place / "report"),
                 segmentation=_one(task.prior.segmentation, place / "segmentation"),
-                images=_linked(task.prior.images, place / "prior"),
+                images=linked(task.prior.images, place / "prior"),
             ),
             folder=self.out / (task.job_id or "-"),
         )
@@ -86,13 +91,14 @@ def models(tables: Collection[PipelineTable]) -> Iterator[tuple[Path, int]]:
                 yield Path(value), READ
 
 
-def _linked(paths: tuple[Path, ...], folder: Path) -> tuple[Path, ...]:
+def linked(paths: tuple[Path, ...], folder: Path) -> tuple[Path, ...]:
+    """Link files, which have different names, into a folder of a sandbox folder; return their new paths."""
     folder.mkdir(parents=True, exist_ok=True)
     return tuple(_link(path, folder / path.name) for path in paths)
 
 
 def _one(path: Path | None, folder: Path) -> Path | None:
-    return None if path is None else _linked((path,), folder)[0]
+    return None if path is None else linked((path,), folder)[0]
 
 
 def _link(path: Path, name: Path) -> Path:

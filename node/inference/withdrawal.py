@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
 from node.config.routing import Outcome
 from node.errors import GateError
+from node.inference.encoder import NOTE_SECONDS, Encoder
 from node.inference.node_secret import secret_of
-from node.inference.result_storage import store_result
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Job, get_job
 from node.ledger.replaced_results import give_up_note, note_kind, schedule_note, to_withdraw
 from node.pipeline import Algorithm
 from node.results import Analysis
-from node.results.gate.check import check_rejection
-from node.results.rejection import encode_rejection
 from node.spool import Spool
 
 REASON = "quality"
 """Of ``REJECTIONS``: no code of CID 7011 says *replaced*, and archives hide what is rejected with this one."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class ReplacementNotes:
-    """Makes the rejection notes for superseded results."""
+    """Makes the rejection notes for superseded results; any thread may call."""
 
-    engine: Engine
-    spool: Spool
+    def __init__(self, *, engine: Engine, spool: Spool) -> None:
+        self._engine = engine
+        self._spool = spool
+        self._encoder = Encoder(spool, NOTE_SECONDS)
 
     def add_note(self, job_id: str, destination: str) -> None:
         """Schedule a note on the superseded results that ``destination`` holds; do nothing if there are none.
@@ -47,27 +45,26 @@ class ReplacementNotes:
             outcome=Outcome.FAILED,
             reason="Replaced by a newer result of the same series",
             analysed_at=datetime.now(UTC),
-            salt=secret_of(self.engine, self.spool.folder),
+            salt=secret_of(self._engine, self._spool.folder),
         )
-        files = [self.spool.absolute(path) for path in paths.values()]
-        note = encode_rejection(analysis, files, REASON, replaced_at=destination)
+        files = [self._spool.absolute(path) for path in paths.values()]
         try:
-            check_rejection(note, files)
+            note = self._encoder.note(job, analysis, files, reason=REASON, replaced_at=destination)
         except GateError as error:
             self.drop_note(job_id, destination, str(error))
             return
-        row = store_result(self.spool, job_id, note, None) | {"kind": note_kind(destination)}
-        with begin_immediate(self.engine) as connection:
+        row = note | {"kind": note_kind(destination)}
+        with begin_immediate(self._engine) as connection:
             schedule_note(connection, job, destination, row, paths)
 
     def drop_note(self, job_id: str, destination: str, why: str) -> None:
         """Give up the note of this job, so that its stored results are not affected."""
         job, paths = self._replaced(job_id, destination)
-        with begin_immediate(self.engine) as connection:
+        with begin_immediate(self._engine) as connection:
             give_up_note(connection, job, destination, paths, why)
 
     def _replaced(self, job_id: str, destination: str) -> tuple[Job, dict[str, str]]:
-        with self.engine.connect() as connection:
+        with self._engine.connect() as connection:
             job = get_job(connection, job_id)
             held = to_withdraw(connection, job, destination)
-        return job, {uid: path for uid, path in sorted(held.items()) if self.spool.absolute(path).exists()}
+        return job, {uid: path for uid, path in sorted(held.items()) if self._spool.absolute(path).exists()}

@@ -105,17 +105,23 @@ class Spool:
         with self._written(content) as draft:
             return self._keep(draft, folder, sop)
 
-    def keep_result(self, job_id: str, sop: str, data: bytes) -> StoredFile:
-        """Write one encoded result durably; an existing file of that name is replaced atomically."""
+    def keep_result(self, job_id: str, sop: str, content: Draft | bytes) -> StoredFile:
+        """Write one encoded result durably; an existing file of that name is replaced atomically.
+
+        A draft loses its temporary name.
+        """
         if not is_uid(sop):
             raise InputError(f"SOPInstanceUID {sop!r} is not a UID (PS3.5 9.1)")
+        if isinstance(content, bytes):
+            with self._written([content]) as written:
+                return self.keep_result(job_id, sop, written)
+        draft = content
         path = f"results/{_job(job_id)}/{sop}.dcm"
         target = self.absolute(path)
-        with self._written([data]) as draft:
-            os.fsync(draft.descriptor)
-            self._make(str(target.parent))
-            draft.path.replace(target)
-            sync_folder(target.parent)
+        os.fsync(draft.descriptor)
+        self._make(str(target.parent))
+        draft.path.replace(target)
+        sync_folder(target.parent)
         return StoredFile(path=path, digest=draft.digest, size=draft.size, status="new")
 
     def work(self, job_id: str) -> Path:

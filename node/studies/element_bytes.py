@@ -28,6 +28,10 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD
 _PIXEL_DATA_GROUP = 0x7FE0
 _TRANSFER_SYNTAX_UID = 0x00020010
 _SERIES_INSTANCE_UID = 0x0020000E
+_META_BYTES = 1 << 16
+"""Of File Meta Information, which holds UIDs and titles."""
+_MOST_ELEMENTS = 1 << 20
+"""Elements and items that are walked: a second of computing; images have some thousands before their pixels."""
 _HEAD_BYTES = 1 << 26
 """Of a deflated data set at most this much is inflated: what is wanted comes before the pixels."""
 _VALUE_BYTES = 1 << 16
@@ -37,16 +41,18 @@ _VALUE_BYTES = 1 << 16
 def top_elements(path: Path, wanted: Collection[int]) -> dict[int, bytes]:
     """Values of the ``wanted`` tags at the top level of a Part 10 file, in ascending order of the tags.
 
-    The walk ends before the pixels. Where it can go no further, what was found counts, when the Series Instance UID
-    is behind it. Raises ``InputError`` when it is not.
+    Time and memory are bounded, whatever the file holds. The walk ends before the pixels. Where it can go no further,
+    what was found counts, when the Series Instance UID is behind it. Raises ``InputError`` when it is not.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if content[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
                 raise InputError(f"{path.name}: has no File Meta Information Group Length; this node did not write it")
             start = 144 + int.from_bytes(content[140:144], "little")
-            meta, _ = _walk(content[:start], 132, {_TRANSFER_SYNTAX_UID}, ExplicitVRLittleEndian)
-            syntax = meta.get(_TRANSFER_SYNTAX_UID, b"").rstrip(b"\0 ").decode("ascii", "replace")
+            if start > _META_BYTES:
+                raise InputError(f"{path.name}: has {start} bytes of File Meta Information")
+            meta, _ = _walk(content[144:start], 0, {*wanted, _TRANSFER_SYNTAX_UID}, ExplicitVRLittleEndian)
+            syntax = meta.get(_TRANSFER_SYNTAX_UID, b"").decode("ascii", "replace").strip(" \0")
             if syntax != DeflatedExplicitVRLittleEndian:
                 elements, last = _walk(content, start, set(wanted), syntax)
             else:
@@ -56,7 +62,7 @@ def top_elements(path: Path, wanted: Collection[int]) -> dict[int, bytes]:
         raise InputError(f"{path.name}: cannot be read as DICOM ({fault}); ask the sender for it again") from fault
     if last < _SERIES_INSTANCE_UID:
         raise InputError(f"{path.name}: cannot be read beyond ({last >> 16:04X},{last & 0xFFFF:04X})")
-    return dict(sorted(elements.items()))
+    return {tag: value for tag, value in sorted({**meta, **elements}.items()) if tag in wanted}
 
 
 def _walk(  # noqa: C901, PLR0912 - one loop
@@ -72,7 +78,9 @@ def _walk(  # noqa: C901, PLR0912 - one loop
     elements: dict[int, bytes] = {}
     last = 0
     try:
-        while at < len(content):
+        for _ in range(_MOST_ELEMENTS):
+            if at >= len(content):
+                break
             group, number = head.unpack_from(content, at)
             vr, length = b"", long.unpack_from(content, at + 4)[0]
             after = at + 8

@@ -11,12 +11,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from dicom_files import ct_series
 from pydicom import FileDataset, dcmread
 from timeline import timeline
 
 from node.config import Config
+from node.confined import ConfinedProcess
 from node.inference.encode import Encode
 from node.inference.infer import Infer
 from node.jobs.engine import Jobs
@@ -61,6 +63,15 @@ def config_of(
             },
         }
     )
+
+
+def encode_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encode in this process, where a test can break a function, instead of a confined one."""
+
+    def call(_: object, _about: str, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        return function(*arguments, **keywords)
+
+    monkeypatch.setattr(ConfinedProcess, "call", call)
 
 
 class JobNode:

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from dicom_files import ct_series, mr_series
-from job_node import JobNode, config_of
+from job_node import JobNode, config_of, encode_here
 from pydicom import FileDataset, dcmread
 
 from node.errors import ConfigError, EncodeError, GateError, InputError, PipelineError, not_analysed
-from node.inference import encode as encode_stage
+from node.inference import encoding as confined_encoding
 from node.inference.encode import Encode
 from node.inference.infer import Infer
 from node.jobs.stage import Stage
@@ -135,8 +135,9 @@ def test_object_the_gate_refuses_is_kept_in_quarantine_and_a_failure_is_sent(
         if any(one.kind == "seg" for one in objects):
             raise GateError("1 faults, not sent: SEG is mirrored")
 
-    check = encode_stage.check
-    monkeypatch.setattr(encode_stage, "check", strict)
+    check = confined_encoding.check
+    encode_here(monkeypatch)
+    monkeypatch.setattr(confined_encoding, "check", strict)
     job_id = node.enqueue(pipeline="findings")
     job = node.wait(job_id)
     assert (job.state, job.outcome, job.reason) == ("COMPLETED", "failed", not_analysed(GateError("x"), job_id))
@@ -157,6 +158,7 @@ def test_one_bad_picture_is_kept_in_quarantine_and_the_rest_leaves_with_a_report
             yield image
 
     encode_key_images = encoding.encode_key_images
+    encode_here(monkeypatch)
     monkeypatch.setattr(encoding, "encode_key_images", spoiled)
     job_id = node.enqueue(pipeline="findings", destinations=("pictures",))
     job = node.wait(job_id)
@@ -178,6 +180,7 @@ def test_a_picture_that_cannot_be_drawn_is_left_out_and_the_rest_leaves(
     def broken(*_: Any, **__: Any) -> Any:
         raise ValueError("no window")
 
+    encode_here(monkeypatch)
     monkeypatch.setattr(encoding, "draw_key_image", broken)
     job_id = node.enqueue(pipeline="findings", destinations=("pictures",))
     job = node.wait(job_id)

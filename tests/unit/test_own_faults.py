@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from job_node import JobNode, config_of
+from job_node import JobNode, config_of, encode_here
 
 from node.errors import DeliveryError, EncodeError, GateError
 from node.jobs.failure import logged_error
@@ -29,6 +29,7 @@ def broken(*_: Any, **__: Any) -> Any:
 def test_a_fault_in_an_optional_object_costs_that_object_only(
     node: JobNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    encode_here(monkeypatch)
     monkeypatch.setattr(encoding, "draw_key_image", broken)
     job_id = node.enqueue(destinations=("pictures",))
     assert node.wait(job_id).outcome == "findings"
@@ -42,6 +43,7 @@ def test_a_fault_in_an_optional_object_costs_that_object_only(
 def test_a_fault_in_a_report_or_segmentation_is_tried_again_logged_and_reported_as_a_failure(
     node: JobNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, encoder: str
 ) -> None:
+    encode_here(monkeypatch)
     monkeypatch.setattr(encoding, encoder, broken)
     job_id = node.enqueue()
     job = node.wait(job_id)

@@ -1,0 +1,96 @@
+"""A task for the process that encodes, and what it returns: plain values and files, no data sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+LARGEST_FILE = 2**31 - 1
+"""Bytes of one object; see ``node.results.gate.check.MAX_BYTES``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFile:
+    """An image of the series, with what the ledger knows of it."""
+
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+    modality: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviousFiles:
+    """An earlier result on the series; see ``node.ledger.jobs.PreviousResult``."""
+
+    analysis: str | None
+    version: int
+    replaces: str
+    paths: dict[str, Path]
+    """By kind of object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeTask:
+    """One analysis to encode."""
+
+    job_id: str
+    study_instance_uid: str
+    series_instance_uid: str
+    images: tuple[ImageFile, ...]
+    pipeline: str
+    title: str
+    generation: int
+    outcome: str
+    reason: str
+    incomplete: str
+    caveat: str
+    created_at: float
+    """Seconds since 1970 UTC."""
+    salt: str
+    kinds: frozenset[str]
+    """Kinds of objects to make."""
+    profiles: tuple[frozenset[str], ...]
+    """Kinds that each destination takes."""
+    previous: tuple[PreviousFiles, ...]
+    handover: Path
+    """Folder of the handover, which may be empty after a failure."""
+    out: Path
+    """Folder for the objects."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedFile:
+    """One object in the folder ``EncodeTask.out``."""
+
+    name: str
+    kind: str
+    description: str
+    quarantine: str | None = None
+    """Why it must not be sent."""
+    analysis: str | None = None
+    version: int | None = None
+    replaces: str | None = None
+
+
+class Fault(NamedTuple):
+    """An error of a class of ``node.errors``."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """What became of a task."""
+
+    files: tuple[EncodedFile, ...]
+    outcome: str
+    reason: str
+    refused: Fault | None = None
+    """Why the objects of the analysis were refused; the files then report a failure."""
+    withheld: tuple[tuple[list[str], Fault | None], ...] = ()
+    """Kinds that are missing, and why."""
+    repairs: tuple[str, ...] = ()
+    """What was wrong with the headers of the series."""

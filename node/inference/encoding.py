@@ -1,0 +1,208 @@
+"""Encoding of one analysis and its gate, as the process of ``node.inference.encoder`` runs it: no ledger, no spool."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from node.config.routing import Outcome
+from node.errors import EncodeError, InputError, error_code, not_analysed
+from node.inference.encode_task import EncodedFile, EncodeTask, Encoding, Fault, PreviousFiles
+from node.inference.handover import Handover, load
+from node.jobs.failure import logged_error
+from node.ledger.incomplete import outcome_of_incomplete
+from node.pipeline import Algorithm
+from node.results import ANALYSED, OPTIONAL, Analysis, EncodedObject, Predecessor, check, encode
+from node.results.failure_report import encode_failure_reports, identity_of, stated_identity
+from node.results.gate.check import check_rejection
+from node.results.header_repairs import drop_unreadable, repairs_of
+from node.results.identity import Identity
+from node.results.predecessor import superseding
+from node.results.rejection import encode_rejection
+from node.results.uids import analysis_key
+from node.studies.header import read_header
+from node.studies.minimal_series import MinimalSeries, minimal_header
+from node.studies.source import SourceSeries
+
+logger = logging.getLogger(__name__)
+_Withheld = list[tuple[list[str], EncodeError]]
+
+
+def encode_analysis(task: EncodeTask) -> Encoding:
+    """Encode the analysis of a task; what the gate refuses becomes the report of a failure.
+
+    Raises ``EncodeError`` when that is refused as well, ``InputError`` when series or handover cannot be read.
+    """
+    source = _readable_series([image.path for image in task.images])
+    repairs = (*drop_unreadable(source), *repairs_of(source))
+    analysis = _analysis(task)
+    files, withheld, fault = _encoded(task, analysis, source, ())
+    refused = fault
+    if fault is not None and analysis.outcome != Outcome.FAILED:
+        logger.warning("job %s: encode failed: %s", task.job_id, fault, exc_info=logged_error(fault))
+        _, reason = outcome_of_incomplete(Outcome.FAILED, not_analysed(fault, task.job_id), task.incomplete)
+        analysis = replace(analysis, outcome=Outcome.FAILED, reason=reason, findings=None)
+        files, withheld, fault = _encoded(task, analysis, source, files)
+    if fault is not None:
+        raise EncodeError(f"the report of a failure was refused as well: {fault}") from fault
+    return Encoding(
+        files=files,
+        outcome=analysis.outcome,
+        reason=analysis.reason,
+        refused=None if refused is None else _fault(refused),
+        withheld=tuple((kinds, _fault(why)) for kinds, why in withheld),
+        repairs=repairs,
+    )
+
+
+def encode_failure(task: EncodeTask) -> Encoding:
+    """Encode the report of a failure from UIDs and identity alone, which needs no readable image."""
+    if not task.images:
+        raise InputError(f"job {task.job_id}: its series has no image; send it again")
+    source = MinimalSeries(
+        paths=tuple(image.path for image in task.images),
+        datasets=tuple(
+            minimal_header(
+                sop_class=image.sop_class_uid,
+                uid=image.sop_instance_uid,
+                study=task.study_instance_uid,
+                series=task.series_instance_uid,
+                modality=image.modality,
+            )
+            for image in task.images
+        ),
+    )
+    analysis = _analysis(task)
+    stated = stated_identity(source.paths)
+    objects = encode_failure_reports(analysis, source, task.kinds, stated)
+    made_by = {"analysis": analysis_key(analysis, source, identity_of(stated)), "version": analysis.version}
+    files = tuple(_write(task.out, number, one, **made_by) for number, one in enumerate(objects))
+    return Encoding(files=files, outcome=analysis.outcome, reason=analysis.reason, withheld=(([], None),))
+
+
+def encode_note(analysis: Analysis, results: tuple[Path, ...], reason: str, replaced_at: str, out: Path) -> EncodedFile:
+    """Encode the rejection note on ``results``; see ``encode_rejection``. Raises ``GateError``."""
+    note = encode_rejection(analysis, results, reason, replaced_at)
+    check_rejection(note, results)
+    return _write(out, 0, note)
+
+
+def _encoded(
+    task: EncodeTask, analysis: Analysis, source: SourceSeries, before: tuple[EncodedFile, ...]
+) -> tuple[tuple[EncodedFile, ...], _Withheld, EncodeError | None]:
+    """Files of the objects of one analysis, after those from ``before``; which were withheld and why; the fault of all.
+
+    Faulty objects are quarantined. One of an optional kind is withheld with its kind, and the report made without it
+    says so.
+    """
+    files = [*before]
+    withheld: _Withheld = []
+    kinds = task.kinds
+
+    def write(objects: Sequence[EncodedObject], fault: EncodeError | None, **made_by: Any) -> None:
+        quarantine = str(fault) if fault else None
+        files.extend(
+            _write(task.out, number, one, quarantine=quarantine, **made_by)
+            for number, one in enumerate(objects, len(files))
+        )
+
+    while True:
+        objects: tuple[EncodedObject, ...] = ()
+        fault: EncodeError | None = None
+        bad = kinds
+        earlier = _predecessor(task.previous, analysis, source)
+        analysis = superseding(analysis, earlier, Identity.read(source).local(analysis.analysed_at))
+        made_by = {
+            "analysis": analysis_key(analysis, source),
+            "version": analysis.version,
+            "replaces": earlier.made if earlier is not None else None,
+        }
+        try:
+            objects = encode(analysis, source, kinds, earlier, profiles=task.profiles)
+            check(objects, source, earlier)
+        except EncodeError as error:
+            fault, bad = error, error.kinds & kinds & OPTIONAL
+        if fault is None or not bad:
+            write(objects, fault, **made_by)
+            return tuple(files), withheld, fault
+        write([one for one in objects if one.kind in bad], fault, **made_by)
+        named = ", ".join(sorted(bad))
+        logger.warning("job %s: %s withheld: %s", task.job_id, named, fault, exc_info=logged_error(fault))
+        withheld.append((sorted(bad), fault))
+        sentence = (
+            f"Not sent: {named}, which could not be made. Details are in the log of the AI node, job {task.job_id}."
+        )
+        analysis = replace(analysis, withheld=(*analysis.withheld, sentence))
+        kinds -= bad
+
+
+def _analysis(task: EncodeTask) -> Analysis:
+    handover = _handover(task)
+    outcome: Any = task.outcome or Outcome.FAILED  # Analysis checks the word
+    return Analysis(
+        pipeline=task.pipeline,
+        algorithm=handover.algorithm if handover else Algorithm(name=task.pipeline, version=""),
+        generation=task.generation,
+        outcome=outcome,
+        title=task.title,
+        reason=task.reason,
+        findings=handover.findings if handover and outcome in ANALYSED else None,
+        analysed_at=handover.analysed_at if handover else datetime.fromtimestamp(task.created_at, UTC),
+        timings=handover.timings if handover else {},
+        inputs=handover.inputs if handover else (),
+        salt=task.salt,
+        caveat=task.caveat,
+    )
+
+
+def _handover(task: EncodeTask) -> Handover | None:
+    """Return the handover of the last attempt; after a failure there may be none."""
+    try:
+        return load(task.handover)
+    except InputError:
+        if task.outcome in ANALYSED:
+            raise
+        return None
+
+
+def _predecessor(previous: Sequence[PreviousFiles], analysis: Analysis, source: SourceSeries) -> Predecessor | None:
+    """Return the predecessor: the result of an earlier attempt of the job, or of an earlier generation.
+
+    A repeated encoding finds its own, and takes the place of what that one did.
+    """
+    for one in previous:
+        if one.analysis != analysis_key(replace(analysis, version=one.version), source):
+            return Predecessor.read(one.paths, one.version)
+        if one.version > 1:
+            return Predecessor.of_repeated(one.paths, one.version, one.replaces)
+    return None
+
+
+def _write(out: Path, number: int, encoded: EncodedObject, **made_by: Any) -> EncodedFile:
+    name = f"{number:05d}.dcm"
+    (out / name).write_bytes(encoded.data)
+    return EncodedFile(name=name, kind=encoded.kind, description=encoded.description, **made_by)
+
+
+def _fault(error: EncodeError) -> Fault:
+    return Fault(code=error_code(error), message=str(error))
+
+
+def _readable_series(paths: list[Path]) -> SourceSeries:
+    """The series without files that cannot be read: a result must be able to say that they cannot."""
+    try:
+        return SourceSeries.read(paths)
+    except InputError:
+        return SourceSeries.read([path for path in paths if _is_readable(path)])
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        read_header(path)
+    except InputError:
+        return False
+    return True
