@@ -29,6 +29,8 @@ from node.studies.minimal_series import MinimalSeries, minimal_header
 from node.studies.source import SourceSeries
 
 logger = logging.getLogger(__name__)
+_LARGEST_IMAGE = 1 << 22
+"""Pixels of an image that nobody has read."""
 _Withheld = list[tuple[list[str], EncodeError]]
 
 
@@ -39,7 +41,9 @@ def encode_analysis(task: EncodeTask) -> Encoding:
     """
     source = _readable_series([image.path for image in task.images])
     repairs = (*drop_unreadable(source), *repairs_of(source))
-    analysis = _analysis(task)
+    analysis = _analysis(
+        task, sum(int(image.Rows) * int(image.Columns) for image in source.datasets if "Rows" in image)
+    )
     files, withheld, fault = _encoded(task, analysis, source, ())
     refused = fault
     if fault is not None and analysis.outcome != Outcome.FAILED:
@@ -76,7 +80,7 @@ def encode_failure(task: EncodeTask) -> Encoding:
             for image in task.images
         ),
     )
-    analysis = _analysis(task)
+    analysis = _analysis(task, len(task.images) * _LARGEST_IMAGE)
     stated = stated_identity(source.paths)
     objects = encode_failure_reports(analysis, source, task.kinds, stated)
     made_by = {"analysis": analysis_key(analysis, source, identity_of(stated)), "version": analysis.version}
@@ -140,8 +144,8 @@ def _encoded(
         kinds -= bad
 
 
-def _analysis(task: EncodeTask) -> Analysis:
-    handover = _handover(task)
+def _analysis(task: EncodeTask, voxels: int) -> Analysis:
+    handover = _handover(task, voxels)
     outcome: Any = task.outcome or Outcome.FAILED  # Analysis checks the word
     return Analysis(
         pipeline=task.pipeline,
@@ -159,10 +163,10 @@ def _analysis(task: EncodeTask) -> Analysis:
     )
 
 
-def _handover(task: EncodeTask) -> Handover | None:
+def _handover(task: EncodeTask, voxels: int) -> Handover | None:
     """Return the handover of the last attempt; after a failure there may be none."""
     try:
-        return load(task.handover)
+        return load(task.handover, voxels)
     except InputError:
         if task.outcome in ANALYSED:
             raise

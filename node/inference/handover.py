@@ -1,7 +1,9 @@
 """Handover from infer to encode: the findings of a pipeline as one file, complete or absent.
 
 JSON and plain arrays in one ``.npz`` file, never pickle. It is written next to its place, synced and renamed, so that a
-killed worker leaves the old file or the new one. Masks are cropped to what is not zero and come back whole.
+killed worker leaves the old file or the new one. Masks are cropped to what is not zero.
+
+The process that writes it ran a model, so that the reader believes nothing: see ``node.inference.array_file``.
 """
 
 from __future__ import annotations
@@ -24,16 +26,21 @@ from highdicom import Volume
 from scipy.ndimage import find_objects
 
 from node.errors import InputError
+from node.inference.array_file import arrays_in
 from node.pipeline import Algorithm, Assertion, Code, DerivedSeries, Findings, Lesion, Map, Measurement, Segment
 from node.spool.files import sync_folder
-from node.studies.bounded_file import BoundedFile
 
 _NAME = "findings.npz"
 _DAMAGED = (
-    ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, SyntaxError, TypeError, ValueError,
-    tokenize.TokenError, zipfile.BadZipFile, zlib.error, struct.error,
+    ArithmeticError, AttributeError, EOFError, InputError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError,
+    TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, struct.error,
 )  # fmt: skip
 """From archive, arrays and document, any of which a model may have written."""
+_DOCUMENT_BYTES = 1 << 24
+_LEAST_BYTES, _BYTES_PER_VOXEL = 1 << 28, 256
+"""Largest file: this much, and 64 maps of floats on the grid of the series."""
+_LEAST_VOXELS, _FINER = 1 << 24, 32
+"""Largest array: this much, and a grid that is a third as wide as that of the series in each direction."""
 _Arrays = dict[str, np.ndarray[Any, Any]]
 
 
@@ -92,11 +99,18 @@ def move(source: Path, folder: Path) -> None:
             sync_folder(changed)
 
 
-def load(folder: Path) -> Handover:
-    """Read what ``save`` wrote. Raises ``InputError`` when it is missing or damaged."""
+def load(folder: Path, voxels: int) -> Handover:
+    """Read what ``save`` wrote about a series of this many ``voxels``.
+
+    Raises ``InputError`` when it is missing or damaged, or larger than any result on such a series.
+    """
     try:
-        with BoundedFile(folder / _NAME) as file, np.load(file, allow_pickle=False) as arrays:
-            document = json.loads(arrays["document"].tobytes())
+        with arrays_in(
+            folder / _NAME,
+            most_bytes=_LEAST_BYTES + _BYTES_PER_VOXEL * voxels,
+            most_elements=_LEAST_VOXELS + _FINER * voxels,
+        ) as arrays:
+            document = _document(arrays["document"].tobytes())
             return Handover(
                 findings=_findings_of(document["findings"], arrays),
                 algorithm=_algorithm_of(document["algorithm"]),
@@ -108,6 +122,12 @@ def load(folder: Path) -> Handover:
             )
     except _DAMAGED as error:
         raise InputError(f"{folder / _NAME}: no usable handover ({error}); retry the job from infer") from error
+
+
+def _document(text: bytes) -> Any:
+    if len(text) > _DOCUMENT_BYTES:
+        raise InputError(f"its document has {len(text)} bytes, at most {_DOCUMENT_BYTES} are read")
+    return json.loads(text)
 
 
 def _findings(findings: Findings, arrays: _Arrays) -> dict[str, Any]:
@@ -221,11 +241,18 @@ def _segment(segment: Segment, arrays: _Arrays) -> dict[str, Any]:
 
 
 def _segment_of(document: dict[str, Any], arrays: Mapping[str, Any]) -> Segment:
-    mask = np.zeros(document["shape"], np.uint8)
-    mask[tuple(slice(start, stop) for start, stop in document["box"])] = arrays[document["mask"]["array"]]
+    mask = _volume_of(document["mask"], (arrays[document["mask"]["array"]] != 0).view(np.uint8))
+    first = [int(start) for start, _ in document["box"]]
+    affine = np.array(mask.affine)
+    affine[:3, 3] += affine[:3, :3] @ first
     return Segment(
         label=document["label"],
-        mask=_volume_of(document["mask"], mask),
+        mask=Volume(
+            mask.array,
+            affine,
+            coordinate_system=mask.coordinate_system,
+            frame_of_reference_uid=mask.frame_of_reference_uid,
+        ),
         category=Code(*document["category"]),
         type=Code(*document["type"]),
         colour=tuple(document["colour"]) if document["colour"] else None,
@@ -245,9 +272,12 @@ def _volume(volume: Volume, array: np.ndarray[Any, Any], arrays: _Arrays) -> dic
 
 
 def _volume_of(document: dict[str, Any], array: np.ndarray[Any, Any]) -> Volume:
+    affine = np.array(document["affine"], float)
+    if not np.isfinite(affine).all():
+        raise ValueError("an affine holds values that are no numbers")
     return Volume(
         array,
-        np.array(document["affine"]),
+        affine,
         coordinate_system=document["coordinate_system"],
         frame_of_reference_uid=document["frame_of_reference_uid"],
     )

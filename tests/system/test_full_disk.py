@@ -121,9 +121,9 @@ def test_a_handover_that_finds_no_room_is_not_there_and_the_next_one_is_whole(di
     with disk.full(), pytest.raises(OSError, match="No space left"):
         save(disk.folder / "job", handover)
     with pytest.raises(InputError):
-        load(disk.folder / "job")
+        load(disk.folder / "job", 1 << 24)
     save(disk.folder / "job", handover)
-    assert load(disk.folder / "job").findings.remarks == handover.findings.remarks
+    assert load(disk.folder / "job", 1 << 24).findings.remarks == handover.findings.remarks
 
 
 @pytest.mark.parametrize("stage", ["encode", "deliver"])

@@ -78,7 +78,7 @@ def test_a_colour_of_the_pipeline_is_kept_and_none_survives_the_handover(tmp_pat
             peak_memory_mib={},
         ),
     )
-    again = load(tmp_path / "job").findings
+    again = load(tmp_path / "job", 1 << 24).findings
     assert [lesion.segment.colour for lesion in again.lesions] == [None] * 4
 
 
