@@ -168,18 +168,19 @@ def _set_options(association: Association, stall_seconds: float) -> None:
         connection.setsockopt(socket.SOL_SOCKET, option, limit)
 
 
+def close_connection(association: Association) -> None:
+    """Close the connection of an association at once; whoever waits for the peer notices. Any thread may call."""
+    if association.dul.is_alive() and association.dul.socket is not None:
+        with suppress(OSError, AttributeError):  # it was closed at this moment
+            association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+
+
 def _close_soon(association: Association) -> None:
     """Close the connection of an aborted association whose PDU does not end.
 
     pynetdicom waits for its end without a limit, so that a peer that sends a byte now and then would never let go.
     """
-
-    def close() -> None:
-        if association.dul.is_alive() and association.dul.socket is not None:
-            with suppress(OSError, AttributeError):  # it was closed at this moment
-                association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(_ABORT_SECONDS, close)
+    timer = threading.Timer(_ABORT_SECONDS, close_connection, [association])
     timer.daemon = True
     timer.start()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -25,11 +25,14 @@ class PriorStudies:
         self._config = config
         self._engine = engine
 
-    def reports(self, prior: PriorTable, header: Dataset, folder: Path) -> Generator[list[Path], None, None]:
+    def reports(
+        self, prior: PriorTable, header: Mapping[str, str] | Dataset, folder: Path
+    ) -> Generator[list[Path], None, None]:
         """Yield the Comprehensive 3D SRs of each prior study of the patient, latest study first.
 
-        ``header``: of an image of the current study. A study belongs to the patient when the ID is equal, and issuer
-        and birth date are equal where both sides have them. The association stays open while the caller iterates.
+        ``header``: attributes of an image of the current study. A study belongs to the patient when the ID is equal,
+        and issuer and birth date are equal where both sides have them. The association stays open while the caller
+        iterates.
 
         Raises ``DeliveryError`` when the destination does not answer or refuses.
         """
@@ -55,31 +58,31 @@ class PriorStudies:
             return opened.fetch(study, series)
 
 
-def _prior_studies(opened: Archive, header: Dataset, today: date, days: int) -> list[Dataset]:
+def _prior_studies(opened: Archive, header: Mapping[str, str] | Dataset, today: date, days: int) -> list[Dataset]:
     """Return studies of the same patient within the last ``days`` days, latest first."""
     first = today - timedelta(days=days)
     series = opened.find(
         "STUDY",
         StudyInstanceUID="",
-        PatientID=str(header.PatientID),
+        PatientID=str(header.get("PatientID")),
         IssuerOfPatientID="",  # returned, not matched: many archives do not store it
         PatientBirthDate="",
         StudyDate=f"{first:%Y%m%d}-{today:%Y%m%d}",
         StudyTime="",
     )
-    mine = (str(header.StudyDate), str(header.get("StudyTime") or ""))
+    mine = (str(header.get("StudyDate")), str(header.get("StudyTime") or ""))
     priors = [
         study
         for study in series
-        if study.get("StudyInstanceUID") not in (None, "", header.StudyInstanceUID)
-        and str(study.get("PatientID", "")).strip() == str(header.PatientID).strip()
+        if study.get("StudyInstanceUID") not in (None, "", header.get("StudyInstanceUID"))
+        and str(study.get("PatientID", "")).strip() == str(header.get("PatientID")).strip()
         and all(_values_agree(study, header, keyword) for keyword in ("IssuerOfPatientID", "PatientBirthDate"))
         and _date_and_time(study) < mine
     ]
     return sorted(priors, key=_date_and_time, reverse=True)
 
 
-def _values_agree(first: Dataset, other: Dataset, keyword: str) -> bool:
+def _values_agree(first: Dataset, other: Mapping[str, str] | Dataset, keyword: str) -> bool:
     values = {str(d.get(keyword) or "").strip() for d in (first, other)} - {""}
     return len(values) < 2
 

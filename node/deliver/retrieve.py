@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 from pydicom import Dataset
@@ -39,7 +38,7 @@ from pynetdicom.sop_class import (
 )
 
 from node.config import Config, PriorTable
-from node.deliver.association import Peer, Timeouts, associate
+from node.deliver.association import Peer, Timeouts, associate, close_connection
 from node.deliver.find import query
 from node.deliver.query_audit import OnQuery
 from node.errors import DeliveryError
@@ -56,10 +55,49 @@ _WANTED = (
 )
 _COMPRESSED = (JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless, JPEGBaseline8Bit)
 _PENDING = frozenset({0xFF00, 0xFF01})
+_LONGEST_SECONDS = 900.0
+"""Of one association: a prior is no reason to wait longer with a result."""
+_MOST_OBJECTS, _MOST_BYTES = 20_000, 8 << 30
+"""That are retrieved on one association."""
+_MOST_MATCHES = 10_000
+"""Of one query."""
 _PORT_SECONDS = 60.0
 """How long to wait for the port while another job uses it."""
 Keep = Callable[[evt.Event], int]
 Request = Callable[[], Iterable[tuple[Dataset, Dataset | None]]]
+
+
+class _Retrieved:
+    """Objects of one association as files, within bounds."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._objects = self._bytes = 0
+        self._deadline = time.monotonic() + _LONGEST_SECONDS
+
+    def keep(self, event: evt.Event) -> int:
+        """Write an object; return the status of its C-STORE request: A700 (out of resources) beyond the bounds."""
+        data = event.encoded_dataset()
+        self._objects += 1
+        self._bytes += len(data)
+        if self._excess():
+            close_connection(event.assoc)  # it would go on otherwise
+            return 0xA700
+        (self.folder / f"{self._objects:06d}.dcm").write_bytes(data)  # never under a name of the peer
+        return 0x0000
+
+    def check(self, peer: Peer) -> None:
+        """Raise ``DeliveryError`` when the bounds are exceeded."""
+        if excess := self._excess():
+            raise DeliveryError(f"{peer}: retrieval of a prior study was ended after {excess}")
+
+    def _excess(self) -> str:
+        if time.monotonic() > self._deadline:
+            return f"{_LONGEST_SECONDS:g} s"
+        if self._objects > _MOST_OBJECTS or self._bytes > _MOST_BYTES:
+            return f"{_MOST_OBJECTS} objects or {_MOST_BYTES >> 30} GiB"
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +106,22 @@ class Archive:
 
     peer: Peer
     association: Association
-    folder: Path
+    retrieved: _Retrieved
     moves_to: str
 
     def find(self, level: str, **keys: str) -> list[Dataset]:
-        """Query the archive, see ``node.deliver.find.query``."""
-        return list(query(self.association, self.peer, level, **keys))
+        """Query the archive, see ``node.deliver.find.query``. Raises ``DeliveryError`` when the answer does not end."""
+        matches: list[Dataset] = []
+        for match in query(self.association, self.peer, level, **keys):
+            matches.append(match)
+            if len(matches) > _MOST_MATCHES:
+                raise DeliveryError(f"{self.peer}: answers a query with more than {_MOST_MATCHES} matches")
+            self.retrieved.check(self.peer)
+        return matches
 
     def fetch(self, study: str, series: str) -> list[Path]:
         """Retrieve the objects of a series that this node supports as files. Raises ``DeliveryError`` on refusal."""
-        before = set(self.folder.iterdir())
+        before = set(self.retrieved.folder.iterdir())
         wanted = Dataset()
         wanted.QueryRetrieveLevel = "SERIES"
         wanted.StudyInstanceUID, wanted.SeriesInstanceUID = study, series
@@ -88,8 +132,8 @@ class Archive:
         def move() -> Iterable[tuple[Dataset, Dataset | None]]:
             return self.association.send_c_move(wanted, self.moves_to, StudyRootQueryRetrieveInformationModelMove)
 
-        _await(move if self.moves_to else get, self.peer, "C-MOVE" if self.moves_to else "C-GET")
-        return sorted(set(self.folder.iterdir()) - before)
+        _await(move if self.moves_to else get, self.peer, "C-MOVE" if self.moves_to else "C-GET", self.retrieved.check)
+        return sorted(set(self.retrieved.folder.iterdir()) - before)
 
 
 @contextmanager
@@ -98,13 +142,7 @@ def archive(config: Config, prior: PriorTable, folder: Path, on_query: OnQuery |
 
     Raises ``DeliveryError`` when that fails or when the port for C-MOVE is in use.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    numbers = count()
-
-    def keep(event: evt.Event) -> int:
-        (folder / f"{next(numbers):06d}.dcm").write_bytes(event.encoded_dataset())  # never under a name of the peer
-        return 0x0000
-
+    retrieved = _Retrieved(folder)
     peer = Peer.of(prior.source, config.destinations[prior.source])
     models = (
         StudyRootQueryRetrieveInformationModelFind,
@@ -114,14 +152,14 @@ def archive(config: Config, prior: PriorTable, folder: Path, on_query: OnQuery |
     if not prior.move_title:
         contexts += [build_context(uid, s) for uid in _WANTED for s in (DEFAULT_TRANSFER_SYNTAXES, *_COMPRESSED)]
     roles = [] if prior.move_title else [build_role(uid, scp_role=True) for uid in _WANTED]
-    receiving = _receiving(config, prior, keep) if prior.move_title else nullcontext()
+    receiving = _receiving(config, prior, retrieved.keep) if prior.move_title else nullcontext()
     with (
         receiving,
         associate(
-            peer, config.ae.title, contexts, Timeouts(), roles=roles, on_store=keep, on_query=on_query
+            peer, config.ae.title, contexts, Timeouts(), roles=roles, on_store=retrieved.keep, on_query=on_query
         ) as association,
     ):
-        yield Archive(peer=peer, association=association, folder=folder, moves_to=prior.move_title)
+        yield Archive(peer=peer, association=association, retrieved=retrieved, moves_to=prior.move_title)
 
 
 @contextmanager
@@ -150,10 +188,11 @@ def _receiving(config: Config, prior: PriorTable, keep: Keep) -> Iterator[None]:
         server.shutdown()
 
 
-def _await(request: Request, peer: Peer, what: str) -> None:
-    """Read all responses; the objects arrive meanwhile."""
+def _await(request: Request, peer: Peer, what: str, check: Callable[[Peer], None]) -> None:
+    """Read all responses; the objects arrive meanwhile, and ``check`` raises when there are too many."""
     try:
         for status, _ in request():
+            check(peer)
             if "Status" not in status:
                 raise DeliveryError(f"{peer}: no response to {what}; check that this node may query it")
             if status.Status not in (*_PENDING, 0x0000, 0xB000):  # B000: some sub-operations failed

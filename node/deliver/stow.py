@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,12 @@ _SYNTAX_REFUSED = 0xC122
 """Failure Reason: referenced Transfer Syntax not supported (PS3.18 table I.2-2)."""
 _BLOCK = 1 << 20
 _PAGE = 500
+_ANSWER_SECONDS = 300.0
+"""Longest time for a request and its response, where no object is sent."""
+_LONGEST_ANSWER = 16 << 20
+"""Bytes of a response; a page of instances has some hundred thousand."""
+_MOST_INSTANCES = 200_000
+"""Of one series at a service."""
 
 
 @contextmanager
@@ -82,7 +89,7 @@ def stow_store(name: str, destination: Destination, spool: Spool, timeouts: Time
 
 def ping(client: httpx.Client) -> str:
     """Return why the service cannot be used, or ""; only 401, 403 and server errors count."""
-    status = client.get("studies", params={"limit": 1}).status_code
+    status = _request(client, "GET", "studies", params={"limit": 1}).status_code
     return _fault(status) if status in (401, 403) or status >= 500 else ""
 
 
@@ -91,15 +98,20 @@ def held(client: httpx.Client, study: str, series: str) -> set[str]:
     uids: set[str] = set()
     while True:
         where = f"studies/{study}/series/{series}/instances"
-        response = client.get(where, params={"limit": _PAGE, "offset": len(uids)})
+        response = _request(client, "GET", where, params={"limit": _PAGE, "offset": len(uids)})
         if response.status_code == 204:
             return uids
         if response.status_code != 200:
             raise DeliveryError(f"{client.base_url}: query for instances: {_fault(response.status_code)}")
-        page = {str(item["00080018"]["Value"][0]) for item in response.json()}
+        try:
+            page = {str(item["00080018"]["Value"][0]) for item in response.json()}
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise DeliveryError(f"{client.base_url}: its list of instances cannot be read ({error})") from error
         if not page - uids:
             return uids
         uids |= page
+        if len(uids) > _MOST_INSTANCES:
+            raise DeliveryError(f"{client.base_url}: lists more than {_MOST_INSTANCES} instances of series {series}")
 
 
 def _store(client: httpx.Client, instance: PendingObject, spool: Spool, timeouts: Timeouts) -> Answer:
@@ -129,16 +141,39 @@ def _post(client: httpx.Client, path: Path, timeouts: Timeouts) -> Answer:
                 yield block
         yield tail
 
-    response = client.post(
+    seconds = timeouts.store_seconds + size / SLOWEST_BYTES_PER_SECOND
+    response = _request(
+        client,
+        "POST",
         "studies",
         content=body(),
         headers={
             "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
             "Content-Length": str(len(head) + size + len(tail)),
         },
-        timeout=_limits(timeouts, timeouts.store_seconds + size / SLOWEST_BYTES_PER_SECOND),
+        timeout=_limits(timeouts, seconds),
+        seconds=2 * seconds,
     )
-    return _answer(response)
+    try:
+        return _answer(response)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        return Answer(status=None, comment=f"HTTP {response.status_code} with a result that cannot be read ({error})")
+
+
+def _request(
+    client: httpx.Client, method: str, where: str, *, seconds: float = _ANSWER_SECONDS, **options: Any
+) -> httpx.Response:
+    """Send a request and read the response, within ``seconds`` and ``_LONGEST_ANSWER``. Raises ``DeliveryError``."""
+    deadline = time.monotonic() + seconds
+    body = bytearray()
+    with client.stream(method, where, **options) as response:
+        for block in response.iter_bytes():
+            body += block
+            if len(body) > _LONGEST_ANSWER:
+                raise DeliveryError(f"{client.base_url}: its response has more than {_LONGEST_ANSWER >> 20} MiB")
+            if time.monotonic() > deadline:
+                raise UnreachableError(f"{client.base_url}: its response does not end within {seconds:g} s")
+    return httpx.Response(response.status_code, content=bytes(body), request=response.request)
 
 
 def _limits(timeouts: Timeouts, answer_seconds: float) -> httpx.Timeout:
@@ -148,7 +183,7 @@ def _limits(timeouts: Timeouts, answer_seconds: float) -> httpx.Timeout:
 def _answer(response: httpx.Response) -> Answer:
     """Translate the Store Instances Response (PS3.18 10.5.3) to one object into the equivalent C-STORE status."""
     body: dict[str, Any] = {}
-    with suppress(json.JSONDecodeError, UnicodeDecodeError):  # XML or HTML: use the HTTP status alone
+    with suppress(json.JSONDecodeError, UnicodeDecodeError, RecursionError):  # XML or HTML: use the HTTP status alone
         body = response.json() if response.content else {}
     failed, stored = _item(body, "00081198"), _item(body, "00081199")
     reason = _value(failed, "00081197", default=0x0110) if failed is not None else None

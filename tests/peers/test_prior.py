@@ -211,7 +211,7 @@ def test_images_that_are_still_here_are_not_asked_for(tmp_path: Path):
         node, infer, job_id = node_with_prior(tmp_path, config)
         infer.close()
         node.receive([dcmread(path) for path in then.paths])
-        found = asked(node, config, job_id, tmp_path / "prior")
+        found = asked(node, config, job_id, node.spool.work(job_id) / "prior")
     assert found.report is not None
     assert found.segmentation is None
     assert {path.is_relative_to(node.spool.folder) for path in found.images} == {True}
@@ -255,7 +255,7 @@ def test_a_pacs_that_does_not_answer_keeps_no_result_back(tmp_path: Path, free_p
     node, infer, job_id = node_with_prior(tmp_path, config)
     infer.close()
     without = "Earlier analyses could not be asked for at pacs; nothing was compared."
-    assert asked(node, config, job_id, tmp_path / "prior") == PriorFiles(without=without)
+    assert asked(node, config, job_id, node.spool.work(job_id) / "prior") == PriorFiles(without=without)
 
 
 def test_a_peer_that_refuses_the_query_is_an_error_that_names_it(tmp_path: Path):

@@ -62,6 +62,6 @@ def handover(folder: Path) -> Iterator[Reader]:
     def read(data: bytes) -> None:
         path.write_bytes(data)
         with suppress(InputError):
-            handovers.load(folder)
+            handovers.load(folder, 1 << 16)
 
     yield read
