@@ -67,7 +67,7 @@ Keep = Callable[[evt.Event], int]
 Request = Callable[[], Iterable[tuple[Dataset, Dataset | None]]]
 
 
-class _Retrieved:
+class _ReceivedFiles:
     """Objects of one association as files, within bounds."""
 
     def __init__(self, folder: Path) -> None:
@@ -106,7 +106,7 @@ class Archive:
 
     peer: Peer
     association: Association
-    retrieved: _Retrieved
+    retrieved: _ReceivedFiles
     moves_to: str
 
     def find(self, level: str, **keys: str) -> list[Dataset]:
@@ -142,7 +142,7 @@ def archive(config: Config, prior: PriorTable, folder: Path, on_query: OnQuery |
 
     Raises ``DeliveryError`` when that fails or when the port for C-MOVE is in use.
     """
-    retrieved = _Retrieved(folder)
+    retrieved = _ReceivedFiles(folder)
     peer = Peer.of(prior.source, config.destinations[prior.source])
     models = (
         StudyRootQueryRetrieveInformationModelFind,

@@ -13,8 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from node.config import DEFAULT_OBJECTS, Config
 from node.config.routing import Outcome
 from node.errors import IdentityError, NotFoundError
+from node.inference.encode_process import EncodeProcess, Row
 from node.inference.encode_task import EncodeTask, Encoding, ImageFile, PreviousFiles
-from node.inference.encoder import Encoder, Row
 from node.inference.node_secret import secret_of
 from node.jobs.failure import logged_error
 from node.jobs.stage import Done, Stage, retries
@@ -41,7 +41,7 @@ class Encode:
         self._engine = engine
         self._spool = spool
         self._salt = secret_of(engine, spool.folder)
-        self._encoder = Encoder(spool, config.jobs.encode_timeout_seconds)
+        self._encoder = EncodeProcess(spool, config.jobs.encode_timeout_seconds)
 
     def stage(self) -> Stage:
         """Return the stage for the engine."""

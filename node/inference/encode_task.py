@@ -74,7 +74,7 @@ class EncodedFile:
     replaces: str | None = None
 
 
-class Fault(NamedTuple):
+class Failure(NamedTuple):
     """An error of a class of ``node.errors``."""
 
     code: str
@@ -88,9 +88,9 @@ class Encoding:
     files: tuple[EncodedFile, ...]
     outcome: str
     reason: str
-    refused: Fault | None = None
+    refused: Failure | None = None
     """Why the objects of the analysis were refused; the files then report a failure."""
-    withheld: tuple[tuple[list[str], Fault | None], ...] = ()
+    withheld: tuple[tuple[list[str], Failure | None], ...] = ()
     """Kinds that are missing, and why."""
     repairs: tuple[str, ...] = ()
     """What was wrong with the headers of the series."""

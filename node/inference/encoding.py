@@ -1,4 +1,4 @@
-"""Encoding of one analysis and its gate, as the process of ``node.inference.encoder`` runs it: no ledger, no spool."""
+"""Encoding of one analysis and its gate, as ``node.inference.encode_process`` runs it: no ledger, no spool."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from node.config.routing import Outcome
 from node.errors import EncodeError, InputError, error_code, not_analysed
-from node.inference.encode_task import EncodedFile, EncodeTask, Encoding, Fault, PreviousFiles
+from node.inference.encode_task import EncodedFile, EncodeTask, Encoding, Failure, PreviousFiles
 from node.inference.handover import Handover, load
 from node.jobs.failure import logged_error
 from node.ledger.incomplete import outcome_of_incomplete
@@ -192,8 +192,8 @@ def _write(out: Path, number: int, encoded: EncodedObject, **made_by: Any) -> En
     return EncodedFile(name=name, kind=encoded.kind, description=encoded.description, **made_by)
 
 
-def _fault(error: EncodeError) -> Fault:
-    return Fault(code=error_code(error), message=str(error))
+def _fault(error: EncodeError) -> Failure:
+    return Failure(code=error_code(error), message=str(error))
 
 
 def _readable_series(paths: list[Path]) -> SourceSeries:

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from node.config.routing import Outcome
 from node.errors import NodeError
-from node.inference.encoder import NOTE_SECONDS, Encoder
+from node.inference.encode_process import NOTE_SECONDS, EncodeProcess
 from node.inference.node_secret import secret_of
 from node.jobs.engine import Jobs
 from node.ledger.jobs import get_job
@@ -43,7 +43,7 @@ def retract(jobs: Jobs, engine: Engine, spool: Spool, job_id: str, reason: str) 
         salt=secret_of(engine, spool.folder),
     )
     paths: list[Path] = sorted(spool.absolute(path) for path, _ in results)
-    encoder = Encoder(spool, NOTE_SECONDS)
+    encoder = EncodeProcess(spool, NOTE_SECONDS)
     try:
         note = encoder.note(job, analysis, paths, reason=reason)
     finally:

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from node.config.routing import Outcome
 from node.errors import GateError
-from node.inference.encoder import NOTE_SECONDS, Encoder
+from node.inference.encode_process import NOTE_SECONDS, EncodeProcess
 from node.inference.node_secret import secret_of
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Job, get_job
@@ -27,7 +27,7 @@ class ReplacementNotes:
     def __init__(self, *, engine: Engine, spool: Spool) -> None:
         self._engine = engine
         self._spool = spool
-        self._encoder = Encoder(spool, NOTE_SECONDS)
+        self._encoder = EncodeProcess(spool, NOTE_SECONDS)
 
     def add_note(self, job_id: str, destination: str) -> None:
         """Schedule a note on the superseded results that ``destination`` holds; do nothing if there are none.

@@ -1,4 +1,4 @@
-"""Encoder: gives tasks to the confined process that encodes, and stores the objects that it returns.
+"""EncodeProcess: gives tasks to the confined process that encodes, and stores the objects that it returns.
 
 Headers of received files, findings of models and objects of archives are parsed there only: without network, in bounded
 memory and time, and with no other files than those of the task.
@@ -44,7 +44,7 @@ class _Folders:
     out: Path
 
 
-class Encoder:
+class EncodeProcess:
     """One confined process that encodes; any thread may call, and one task runs at a time."""
 
     def __init__(self, spool: Spool, seconds: float) -> None:
@@ -108,7 +108,7 @@ class Encoder:
     def _store(self, job_id: str, out: Path, files: Iterable[EncodedFile], subject: Subject) -> list[Row]:
         rows = []
         for encoded in files:
-            if Path(encoded.name).name != encoded.name:
+            if not encoded.name or Path(encoded.name).name != encoded.name:
                 raise GateError(f"encoded object {encoded.name!r} is not in its folder")
             rows.append(store_result(self._spool, job_id, out / encoded.name, encoded, subject))
         return rows
