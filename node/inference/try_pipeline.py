@@ -11,6 +11,7 @@ from PIL import Image
 
 from node.config import DEFAULT_OBJECTS, Devices, JobsTable, PipelineTable
 from node.errors import EncodeError
+from node.inference.analysis_statistics import voxels_of
 from node.inference.handover import load
 from node.inference.pipeline_process import loading, pipeline_process
 from node.inference.task import Task
@@ -120,8 +121,8 @@ def _try_series(worker: Worker, task: Task, out: Path | None, kinds: Collection[
     with TemporaryDirectory(prefix="ainode-") as folder:
         task = replace(task, folder=Path(folder) / "trial")
         reply = worker.run(task, lambda: True)
-        handed_over = load(task.folder)
-    source = SourceSeries.read(task.paths)
+        source = SourceSeries.read(task.paths)
+        handed_over = load(task.folder, voxels_of(source))
     outcome, reason, findings = Outcome(reply.outcome), reply.reason, handed_over.findings
     analysed = outcome != Outcome.NOT_APPLICABLE
     analysis = Analysis(
