@@ -25,6 +25,7 @@ from node.ledger.jobs import Retries
 from node.listening import Listening
 from node.log import StudyLog, log_uncaught
 from node.process.children import die_with_parent, inherited_descriptors
+from node.process.control_group import prepare_delegated_group
 from node.process.limits import close_to_others
 from node.process.service_manager import notify
 from node.process.shutdown import ShutdownSignals
@@ -74,6 +75,7 @@ def run_node(config_path: Path, only: str | None = None) -> None:
         if missing := missing_packages():
             raise PlatformError(f"not installed: {', '.join(missing)}; install ainode again with its dependencies")
         wanted = [role for role in ROLES if role != "web" or load(config_path).web.enabled]
+        prepare_delegated_group()
         Supervisor(config_path.absolute(), [only] if only else wanted).run()
 
 

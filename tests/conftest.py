@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import postgres
@@ -14,6 +13,7 @@ import pytest
 import real_peers
 from certificates import Authority
 from hypothesis import settings
+from notes import shared_notes
 from receivers import Node, ReceiverProcess, receiving
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def free_port() -> int:
 @pytest.fixture
 def notes() -> Iterator[Path]:
     """A folder into which pipelines may write although they are confined."""
-    with TemporaryDirectory(dir="/dev/shm") as name:
-        yield Path(name)
+    with shared_notes() as folder:
+        yield folder
 
 
 @pytest.fixture

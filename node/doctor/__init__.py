@@ -8,8 +8,9 @@ from pathlib import Path
 from node.check import Check, check, describe_pipelines
 from node.config import Config
 from node.doctor.certificates import certificates
+from node.doctor.isolation import isolation
 from node.doctor.lint import lint
-from node.doctor.machine import disk_speed, integrity, isolation, our_clock
+from node.doctor.machine import disk_speed, integrity, our_clock
 from node.doctor.network import callers, habits, host_names, presentation, reports, their_clock
 from node.doctor.trial import try_pipelines
 
@@ -22,7 +23,7 @@ def examine(config: Config, config_path: Path) -> Iterator[Check]:
     yield from host_names(config)
     yield from certificates(config)
     yield our_clock()
-    yield isolation()
+    yield from isolation()
     yield disk_speed(config.storage.folder)
     yield integrity(config)
     yield from reports(config)

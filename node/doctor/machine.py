@@ -1,4 +1,4 @@
-"""Checks of this machine: clock, isolation of models, disk, ledger."""
+"""Checks of this machine: clock, disk, ledger."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from node.check import Check
 from node.config import Config
 from node.errors import NodeError
-from node.isolation import SIGNALS_ABI, abi
 from node.ledger.engine import integrity_answer
 from node.service import open_storage
 
@@ -35,21 +34,6 @@ def our_clock() -> Check:
             remedy="start chrony or systemd-timesyncd (on the host of a container); results carry these times",
         )
     return Check(name="clock", good=True, found="synchronised")
-
-
-def isolation() -> Check:
-    """Report how far this kernel can confine the processes that run models."""
-    version = abi()
-    if version >= SIGNALS_ABI:
-        found = f"models have no network or sockets and see only their own files (Landlock ABI {version})"
-        return Check(name="isolation", good=True, found=found)
-    lacking = "can signal this user's processes" if version else "can read the files of this user"
-    return Check(
-        name="isolation",
-        good=True,
-        found=f"models have no network or sockets, but {lacking} (Landlock ABI {version})",
-        remedy="use Linux 6.12 or later with Landlock enabled; until then run untrusted models on a separate machine",
-    )
 
 
 def disk_speed(folder: Path) -> Check:

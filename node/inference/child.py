@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import signal
 import sys
 import threading
 import time
@@ -23,13 +22,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from node.confined.sandbox import fork_sandboxed, shut_in
 from node.errors import AdmissionError, IdentityError, InputError, NodeError, PipelineError, PlatformError, error_code
 from node.inference.child_output import received_tasks, send_reply
 from node.inference.task import CACHES, Bounds, PriorFiles, Reply, Task
-from node.isolation import WRITE, confine, programs, refuse_calls
-from node.process.limits import set_limits
+from node.isolation import WRITE, programs
 from node.process.memory import keep_freed_memory, trim_freed_memory
-from node.process.subreaper import fork_below
 
 if TYPE_CHECKING:
     from node.inference.prefetch import Prefetcher
@@ -44,13 +42,10 @@ _CLEAR_REFS = "/proc/self/clear_refs"
 
 def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> None:
     """Run tasks from the pipe until it is closed. What the process prints goes to ``output``."""
-    os.setpgrp()  # Ctrl-C reaches only the parent
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a stopping service manager signals all; the parent decides
-    set_limits()
-    fork_below(parent, lambda: _close(tasks, output))
+    own = (bounds.cache, bounds.out) if bounds.cache else (bounds.out,)
+    rules = (*programs(), *bounds.rules, *((folder, WRITE) for folder in own), (Path(_CLEAR_REFS), WRITE))
+    sandbox = fork_sandboxed(parent, lambda: _close(tasks, output), rules, own)
     keep_freed_memory()
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500")  # when memory runs out, this process goes, not its parent
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
@@ -58,7 +53,11 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
     os.environ |= {"TMPDIR": str(bounds.out), "HOME": str(bounds.out)}
     os.environ |= dict.fromkeys(CACHES, str(bounds.cache or bounds.out))
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
-    _shut_in(bounds)
+    logger.info("%s", sandbox)
+    if sandbox.shows_other_files:
+        logger.warning("models can read the files of this user: no Landlock, no namespaces; ask ainode doctor")
+    os.open(_CLEAR_REFS, os.O_PATH)  # while it is open, the kernel keeps the file that the rule is about
+    shut_in(rules)
     from node.inference.prefetch import Prefetcher
 
     prefetcher = Prefetcher()
@@ -85,15 +84,6 @@ def _release_memory(device: str) -> None:
 def _close(*connections: Connection) -> None:
     for connection in connections:
         connection.close()
-
-
-def _shut_in(bounds: Bounds) -> None:
-    """Confine this process for good."""
-    os.open(_CLEAR_REFS, os.O_PATH)  # while it is open, the kernel keeps the file that the rule is about
-    caches = ((bounds.cache, WRITE),) if bounds.cache else ()
-    if confine((*programs(), *bounds.rules, *caches, (Path(_CLEAR_REFS), WRITE))) == 0:
-        logger.warning("this kernel has no Landlock: models can read the files of this user; ask ainode doctor")
-    refuse_calls()
 
 
 def _receive(tasks: Connection, runs: queue.SimpleQueue[Task | None], prefetcher: Prefetcher) -> None:

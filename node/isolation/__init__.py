@@ -1,4 +1,7 @@
-"""Isolation of the process that runs third-party models: ``calls`` by seccomp, ``files`` by Landlock."""
+"""Isolation of processes that run third-party models or read strangers' files.
+
+``calls`` by seccomp, ``files`` by Landlock, ``namespaces`` with an ``own_root``, and an ``own_user`` for root.
+"""
 
 from node.isolation.calls import refuse_calls
 from node.isolation.files import READ, SIGNALS_ABI, WRITE, abi, confine

@@ -17,6 +17,7 @@ from typing import Any
 
 from node.errors import PlatformError
 from node.isolation.call_rules import ABSENT, ALLOWED_ONLY, LATEST, REFUSED_WHEN, Argument, allowed_calls
+from node.isolation.own_user import DAC_OVERRIDE, DAC_READ_SEARCH, capabilities, set_capabilities
 
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 22, 38, 2
 """prctl(2)."""
@@ -25,8 +26,6 @@ _LOAD, _AND, _JUMP_IF_EQUAL, _JUMP_IF_AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 """Offsets in struct seccomp_data; both architectures are little endian."""
 _ALLOW, _REFUSE, _UNKNOWN = 0x7FFF0000, 0x00050000 | errno.EACCES, 0x00050000 | errno.ENOSYS
-_CAPABILITY_VERSION, _DAC_OVERRIDE = 0x20080522, 1 << 1
-"""capset(2), capabilities(7)."""
 _X32 = 0x40000000
 """From here on a system call of x86-64 is one of the x32 ABI, with numbers of its own."""
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -66,16 +65,15 @@ def _control(*arguments: Any) -> None:
 
 
 def _drop_capabilities() -> None:
-    """Of root in a container. It may still read files that are not its own, as far as Landlock lets it."""
-    library = ctypes.CDLL(None, use_errno=True)
-    header, words = struct.pack("=Ii", _CAPABILITY_VERSION, 0), ctypes.create_string_buffer(24)
-    library.capget(header, words)
-    effective, permitted, _, more_effective, more_permitted, _ = struct.unpack("=6I", words.raw)
-    if not ((effective | permitted) & ~_DAC_OVERRIDE or more_effective or more_permitted):
+    """Keep only what lets root in a container read files that are not its own, as far as Landlock lets it."""
+    permitted = capabilities()
+    reading = DAC_OVERRIDE if os.geteuid() == 0 else DAC_OVERRIDE | DAC_READ_SEARCH
+    if not permitted & ~reading:
         return  # systemd's filter lets a service not even ask
-    remaining = struct.pack("=6I", effective & _DAC_OVERRIDE, permitted & _DAC_OVERRIDE, 0, 0, 0, 0)
-    if library.capset(header, remaining) != 0:
-        raise PlatformError(f"pipelines run without capabilities: {os.strerror(ctypes.get_errno())}")
+    try:
+        set_capabilities(permitted & reading)
+    except OSError as error:
+        raise PlatformError(f"pipelines run without capabilities: {error.strerror}") from None
 
 
 def _instructions(machine: str) -> Iterator[bytes]:

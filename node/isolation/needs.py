@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from node.isolation.files import DEVICE, LIST, READ, WRITE
+from node.isolation.own_root import SHARED_MEMORY
 
 _SYSTEM = (
     "/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix/store", "/proc", "/sys", "/etc/ld.so.cache", "/etc/localtime",
     "/etc/timezone", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/OpenCL", "/etc/fonts",
+    "/etc/alternatives",
 )  # fmt: skip
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/dri", "/dev/kfd")
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not a file of ours: POSIX shared memory lives there
 _SEARCHED = ("LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH")
 """Variables that name more folders of libraries."""
 
@@ -36,7 +38,13 @@ def programs() -> Iterator[tuple[Path, int]]:
         yield Path(name), DEVICE
     for device in Path("/dev").glob("nvidia*"):
         yield device, DEVICE
-    yield _SHARED_MEMORY, WRITE
+    yield SHARED_MEMORY, WRITE
+
+
+def device_groups(rules: Iterable[tuple[Path, int]]) -> set[int]:
+    """Return the groups, except root's, that may write to the devices of ``rules``."""
+    devices = (path.stat() for path, rights in rules if rights == DEVICE and path.exists())
+    return {one.st_gid for one in devices if stat.S_ISCHR(one.st_mode) and one.st_mode & stat.S_IWGRP and one.st_gid}
 
 
 def _installed_in_place() -> Iterator[Path]:
@@ -55,5 +63,5 @@ def _importable(entry: Path) -> Iterator[tuple[Path, int]]:
     elif entry.is_dir() and os.access(entry, os.R_OK):
         yield entry, LIST
         for child in entry.iterdir():
-            if child.suffix in (".py", ".so", ".dist-info", ".egg-info") or (child / "__init__.py").is_file():
+            if child.suffix in (".py", ".so", ".dist-info", ".egg-info") or os.access(child / "__init__.py", os.R_OK):
                 yield child, READ

@@ -13,6 +13,10 @@ _SHARE_OF_PROCESSES = 0.75
 """Of the processes and threads that its user may have: a fork bomb leaves the rest to the node."""
 
 
+PROCESSES = 8192
+"""And threads, where they are counted for this process and its own alone."""
+
+
 def set_limits() -> None:
     """Lower the limits of a process that runs models, and of all that it starts, for good.
 
@@ -31,6 +35,11 @@ def close_to_others() -> None:
     """Let this process, and all that it starts, leave no core and open no new file to other users of the machine."""
     _lower(resource.RLIMIT_CORE, 0)
     os.umask(os.umask(0o077) | 0o027)
+
+
+def limit_own_processes() -> None:
+    """Lower the limit of processes for a user, or a user namespace, that this process has to itself."""
+    _lower(resource.RLIMIT_NPROC, PROCESSES)
 
 
 def _lower(limit: int, value: int) -> None:

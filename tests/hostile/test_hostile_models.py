@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from job_process import alive
+from notes import NOTES
+from process_marks import alive
 from worker_tasks import task, wanted
 
 from node.errors import PipelineError
@@ -25,7 +26,7 @@ from node.inference.worker import TaskAborted, Worker
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     """One worker for all: what ends its child must not hurt the next test."""
-    worker = Worker("cpu", 1, 240.0, tmp_path_factory.mktemp("trays"))
+    worker = Worker("cpu", 1, 240.0, tmp_path_factory.mktemp("trays"), cache=NOTES)
     yield worker
     worker.close()
 
@@ -56,7 +57,7 @@ def test_output_of_a_pipeline_is_bounded(shared: Worker, tmp_path: Path, caplog:
     ],
 )
 def test_a_reply_that_is_none_fails_the_job_in_bounded_memory_and_time(tmp_path: Path, does: str, message: str) -> None:
-    worker = Worker("cpu", 1, 240.0, tmp_path / "trays")
+    worker = Worker("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     worker.run(replace(task(tmp_path), load_only=True), wanted)
     if does == "reply half":
         worker._timeout = 2.0
@@ -71,7 +72,7 @@ def test_a_reply_that_is_none_fails_the_job_in_bounded_memory_and_time(tmp_path:
 
 def test_a_process_that_reads_no_tasks_is_killed_in_time_and_delays_nobody(tmp_path: Path) -> None:
     """A task that did not fit into the pipe blocked whoever sent it, and with it the end of the process."""
-    worker = Worker("cpu", 1, 240.0, tmp_path / "trays")
+    worker = Worker("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     worker.run(replace(task(tmp_path), load_only=True), wanted)
     worker._timeout = 4.0
     large = replace(task(tmp_path, note="x" * (1 << 20)), job_id="next")
@@ -110,7 +111,7 @@ def _peak_mib() -> float:
 
 @pytest.mark.parametrize("does", ["daemon", "daemon and hang"])
 def test_what_a_pipeline_leaves_running_ends_with_it(tmp_path: Path, notes: Path, does: str) -> None:
-    worker = Worker("cpu", 1, 240.0, tmp_path / "trays")
+    worker = Worker("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     log = notes / "daemons"
     try:
         with pytest.raises((PipelineError, TaskAborted), match=r"status 3|not wanted"):
@@ -118,7 +119,7 @@ def test_what_a_pipeline_leaves_running_ends_with_it(tmp_path: Path, notes: Path
                 task(tmp_path, does=does, daemons=str(log)),
                 lambda: does == "daemon" or not (log.exists() and log.read_text()),
             )
-        assert not any(alive(int(line)) for line in log.read_text().split())
+        assert not any(alive(line) for line in log.read_text().split())
     finally:
         worker.close()
 

@@ -20,12 +20,14 @@ _LINE = b"a line that says nothing, of which there are so many that they would f
 
 
 _DAEMON = """
-import os, sys, time
+import os, pathlib, sys, time
 for _ in range(3):
     if os.fork(): os._exit(0)
     os.setsid()
 os.closerange(0, 100)
-with open(sys.argv[1], "a") as log: log.write(f"{os.getpid()}\\n")
+sys.path[:0] = sys.argv[2:]
+from process_marks import leave_mark
+leave_mark(pathlib.Path(sys.argv[1]))
 time.sleep(120)
 """
 """Leaves its group, its session and its parent, and holds no pipe."""
@@ -57,7 +59,7 @@ def _raise_with_a_long_message() -> None:
 
 
 def _leave_a_daemon(log: str, seconds: int) -> None:
-    subprocess.run([sys.executable, "-c", _DAEMON, log], check=True)
+    subprocess.run([sys.executable, "-c", _DAEMON, log, *sys.path], check=True)
     while not (Path(log).exists() and Path(log).read_text()):
         time.sleep(0.01)
     time.sleep(seconds)

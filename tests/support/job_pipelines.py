@@ -20,6 +20,7 @@ import prying
 from highdicom import Volume
 from hostile_models import HOSTILE
 from hostile_neighbours import NEIGHBOURS
+from process_marks import leave_mark
 
 from node.errors import WeightsError
 from node.pipeline import Algorithm, DerivedSeries, Findings, Lesion, Needs, Segment, Series, Unsuitable, codes
@@ -66,19 +67,18 @@ class Scripted:
         self._options = options
         self.algorithm = replace(Scripted.algorithm, version=options.get("version", Scripted.algorithm.version))
         if "births" in options:
-            with Path(options["births"]).open("a") as births:
-                births.write(f"{os.getpid()}\n")
+            leave_mark(Path(options["births"]))
 
     def run(self, series: Series) -> Findings:
         if "log" in self._options:
-            with Path(self._options["log"]).open("a") as log:
-                log.write(f"{os.getpid()}\n")
+            leave_mark(Path(self._options["log"]))
         does = self._options.get("does", "findings")
         once = Path(self._options["once"]) if "once" in self._options else None
         if once is not None:
             if once.exists():
                 does = "findings"
-            once.touch()
+            else:
+                once.touch()
         if does == "process":
             raise Unsuitable(json.dumps({"id": _PROCESS, "decoded": series.decoded is not None}))  # type: ignore[attr-defined]
         if does == "pry":

@@ -14,8 +14,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from job_node import JobNode
+from notes import NOTES
 
 from node.config import Config
+from node.inference import model_processes
 from node.jobs.ledger_writes import LedgerWrites
 from node.ledger import transitions
 from node.ledger.jobs import Attempt
@@ -29,7 +31,7 @@ class WorkerProcess:
     """Serves all stages. ``die``: ``"before STAGE commit"``, ``"in ..."``, ``"after ..."`` or ``"between results"``."""
 
     def __init__(self, config: Config, die: str = "") -> None:
-        self._process: Any = _CONTEXT.Process(target=_serve, args=(config, die))
+        self._process: Any = _CONTEXT.Process(target=_serve, args=(config, die, NOTES))
         self._process.start()
 
     @property
@@ -48,7 +50,8 @@ class WorkerProcess:
         self._process.join()
 
 
-def _serve(config: Config, die: str) -> None:
+def _serve(config: Config, die: str, notes: Path) -> None:
+    model_processes._cache = lambda _definition: notes
     _arm(die)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -99,11 +102,3 @@ def _arm_commit(when: str, stage: str) -> None:
 
     LedgerWrites.commit = dying_commit  # type: ignore[method-assign]
     transitions.finish_attempt = dying_finish
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):  # gone before it was opened, or before it was read
-        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -35,6 +36,7 @@ def tried(images: Path, options: Mapping[str, Any]) -> dict[str, str]:
             **_allowed(images, Path(mine)),
             **_at_files(images, Path(mine), options),
             **_at_others(options),
+            **_at_the_machine(options),
             **prying_calls.attempts(min(images.iterdir()), int(options["parent"])),
         }
         return {what: _outcome(attempt) for what, attempt in attempts.items()}
@@ -55,7 +57,7 @@ def _at_files(images: Path, mine: Path, options: Mapping[str, Any]) -> dict[str,
     victim, outside = target / "victim", Path(options["outside"])
     return {
         **{f"read {Path(name).name}": Path(name).read_bytes for name in options["read"]},
-        "list the storage folder": lambda: list(target.iterdir()),
+        "list the storage folder": lambda: _refuse_unless(victim in target.iterdir()),
         "write into the storage folder": lambda: (target / "mine").write_text("x"),
         "change its input": lambda: own.open("ab").close(),
         "change the mode of its input": lambda: own.chmod(0o600),
@@ -82,10 +84,48 @@ def _at_others(options: Mapping[str, Any]) -> dict[str, Callable[[], object]]:
     }
 
 
+def _at_the_machine(options: Mapping[str, Any]) -> dict[str, Callable[[], object]]:
+    shared = Path(options["shared"])
+    return {
+        "read another process's shared memory": shared.read_bytes,
+        "remove another process's shared memory": lambda: shared.rename(f"{shared}.x").rename(shared),
+        "fill the machine's shared memory": lambda: _fill(shared.parent / f"fill-{os.getpid()}"),
+        "see another process": lambda: next(Path(f"/proc/{options['parent']}").iterdir()),
+        "see the network's interfaces": lambda: _refuse_unless(Path("/proc/net/dev").read_text().count(":") > 1),
+        "read the users' passwords": Path("/etc/shadow").read_bytes,
+        "raise its own limits": lambda: resource.setrlimit(resource.RLIMIT_CORE, (1 << 20, 1 << 20)),
+        "change a setting of the kernel": lambda: Path("/proc/sys/vm/swappiness").open("r+").close(),
+        "leave its control group": lambda: _group().open("w").close(),
+        "become root": lambda: os.setuid(0) if os.getuid() else os.setgroups([0]),
+    }
+
+
+def _refuse_unless(seen: object) -> None:
+    if not seen:
+        raise PermissionError
+
+
+def _fill(file: Path) -> None:
+    """Ask for more than a private one has, without taking it."""
+    try:
+        with file.open("wb") as stream:
+            total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            stream.truncate(1)
+            status = os.statvfs(file.parent)
+        _refuse_unless(status.f_blocks * status.f_frsize > 0.3 * total)
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _group() -> Path:
+    top = Path("/sys/fs/cgroup")
+    return next(path for path in (top / "cgroup.procs", top / "unified" / "cgroup.procs") if path.exists())
+
+
 def _outcome(attempt: Callable[[], object]) -> str:
     try:
         attempt()
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
         absent = isinstance(error, OSError) and error.errno == errno.ENOSYS
         return "unknown here" if absent else type(error).__name__
     return "done"

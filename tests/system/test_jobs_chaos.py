@@ -11,7 +11,8 @@ from typing import Any
 import postgres
 import pytest
 from job_node import JobNode, config_of
-from job_process import WorkerProcess, alive
+from job_process import WorkerProcess
+from process_marks import alive
 
 Start = Callable[..., WorkerProcess]
 Open = Callable[..., JobNode]
@@ -89,7 +90,7 @@ def test_worker_killed_at_durable_steps_loses_nothing_and_repeats_nothing(
         assert told.count(once) == 1, told
     assert told.count("infer failed") == 1  # the child that died after its rename; a dead worker fails no attempt
     assert not node.spool.work(job_id).exists()
-    assert not [pid for pid in map(int, log.read_text().split()[:-1]) if alive(pid)]
+    assert not [pid for pid in log.read_text().split()[:-1] if alive(pid)]
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
@@ -143,7 +144,7 @@ def test_stopped_worker_leaves_its_job_to_the_next_without_a_failed_attempt(
     _until(lambda: log.exists() and bool(log.read_text()))
     stopping.signal(signal.SIGTERM)
     _until(lambda: not alive(stopping.pid))
-    assert not alive(int(log.read_text()))
+    assert not alive(log.read_text().strip())
     start(node)
     assert node.wait(job_id).state == "COMPLETED"
     assert "infer failed" not in [what for what, _ in node.events(job_id)]

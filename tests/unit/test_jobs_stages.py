@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from dicom_files import ct_series, mr_series
 from job_node import JobNode, config_of, encode_here
+from notes import shared_notes
 from pydicom import FileDataset, dcmread
 
 from node.errors import ConfigError, EncodeError, GateError, InputError, PipelineError, not_analysed
@@ -31,15 +30,14 @@ encoding = sys.modules["node.results.encode"]
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobNode]:
     """One node that serves pipelines named after what they do."""
-    notes = Path(tempfile.mkdtemp(dir="/dev/shm"))
-    hang = {"does": "hang", "seconds": 600, "log": str(notes / "log"), "once": str(notes / "once")}
-    pipelines = {does: {"does": does} for does in ("findings", "none", "raise", "jump", "outside")} | {"hang": hang}
-    serving = JobNode(config_of(tmp_path_factory.mktemp("node"), pipelines=pipelines))
-    serving.jobs.serve("all", serving.stages())
-    yield serving
-    serving.jobs.stop()
-    serving.engine.dispose()
-    shutil.rmtree(notes)
+    with shared_notes() as notes:
+        hang = {"does": "hang", "seconds": 600, "log": str(notes / "log"), "once": str(notes / "once")}
+        pipelines = {does: {"does": does} for does in ("findings", "none", "raise", "jump", "outside")} | {"hang": hang}
+        serving = JobNode(config_of(tmp_path_factory.mktemp("node"), pipelines=pipelines))
+        serving.jobs.serve("all", serving.stages())
+        yield serving
+        serving.jobs.stop()
+        serving.engine.dispose()
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 from dicom_files import mr_series
-from job_process import alive
+from notes import NOTES
+from process_marks import alive
 from worker_tasks import task, wanted
 
 from node.config import Devices, PipelineTable
@@ -27,7 +28,7 @@ from node.inference.worker import TaskAborted, Worker, device_names, thread_coun
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     """One worker for all: what ends its child must not hurt the next test."""
-    worker = Worker("cpu", 1, 240.0, tmp_path_factory.mktemp("trays"))
+    worker = Worker("cpu", 1, 240.0, tmp_path_factory.mktemp("trays"), cache=NOTES)
     yield worker
     worker.close()
 
@@ -108,7 +109,7 @@ def test_killed_child_is_explained_by_lack_of_memory(shared: Worker, tmp_path: P
 
 
 def test_pipeline_that_runs_too_long_is_killed(tmp_path: Path, notes: Path) -> None:
-    worker = Worker("cpu", 1, 240.0, tmp_path / "trays")
+    worker = Worker("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     worker.run(replace(task(tmp_path), load_only=True), wanted)
     worker._timeout = 1.0
     started = time.monotonic()
@@ -118,18 +119,18 @@ def test_pipeline_that_runs_too_long_is_killed(tmp_path: Path, notes: Path) -> N
     finally:
         worker.close()
     assert 1.0 < time.monotonic() - started < 120.0
-    assert not alive(int((notes / "log").read_text()))
+    assert not alive((notes / "log").read_text().strip())
 
 
 def test_pipeline_of_a_cancelled_job_is_killed(shared: Worker, tmp_path: Path, notes: Path) -> None:
     log = notes / "log"
     with pytest.raises(TaskAborted):
         shared.run(task(tmp_path, does="hang", log=str(log)), lambda: not log.exists())
-    assert not alive(int(log.read_text()))
+    assert not alive(log.read_text().strip())
 
 
 def test_closing_interrupts_a_running_pipeline(tmp_path: Path, notes: Path) -> None:
-    worker = Worker("cpu", 1, 240.0, tmp_path / "trays")
+    worker = Worker("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     log = notes / "log"
     raised: list[BaseException] = []
 
@@ -146,7 +147,7 @@ def test_closing_interrupts_a_running_pipeline(tmp_path: Path, notes: Path) -> N
     worker.close()
     thread.join(10)
     assert raised
-    assert not alive(int(log.read_text()))
+    assert not alive(log.read_text().strip())
     with pytest.raises(TaskAborted):
         worker.run(task(tmp_path), wanted)
 
@@ -162,7 +163,8 @@ def test_child_dies_with_its_parent(tmp_path: Path, notes: Path) -> None:
         "from node.inference.task import PriorFiles, Task\n"
         "from node.inference.worker import Worker\n"
         "if __name__ == '__main__':\n"
-        f"    Worker('cpu', 1, 240.0, Path({str(tmp_path / 'trays')!r})).run({one!r}, lambda: True)\n"
+        f"    worker = Worker('cpu', 1, 240.0, Path({str(tmp_path / 'trays')!r}), cache=Path({str(NOTES)!r}))\n"
+        f"    worker.run({one!r}, lambda: True)\n"
     )
     (tmp_path / "parent.py").write_text(script)
     parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")])
@@ -171,7 +173,7 @@ def test_child_dies_with_its_parent(tmp_path: Path, notes: Path) -> None:
         assert parent.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    child = int(log.read_text())
+    child = log.read_text().strip()
     assert alive(child)
     parent.kill()
     parent.wait()
