@@ -101,8 +101,8 @@ class Losses:
         config = parse(configuration(self.spool.folder, 104) + RULE)
         self.engine = open_ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
         self.router = Router(config, self.engine, self.spool, Jobs(self.engine))
-        self.files = [str(path) for path in write(ct_series(IMAGES, 16), folder / "images")]
-        self.broken = str(folder / "broken.dcm")
+        self.files = [str(path) for path in write(ct_series(IMAGES, 16), self.spool.data_folders[0] / "images")]
+        self.broken = str(Path(self.files[0]).with_name("broken.dcm"))
         Path(self.broken).write_bytes(b"no DICOM")
         self.at = time.time()
         self.names = map(str, itertools.count())
