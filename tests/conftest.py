@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import postgres
@@ -57,6 +58,23 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def header_reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Routers of one test worker share a header reader: its start would take longer than most of their tests."""
+    from node.confined import ConfinedProcess
+    from node.routing import examiner
+
+    folders = (tmp_path_factory.getbasetemp(), Path(gettempdir()), Path("/dev/shm"))  # noqa: S108 - tests make folders of their own there
+    shared = ConfinedProcess("header reader", readable=folders, bounds=examiner.BOUNDS)
+    own = examiner.shared_process
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            examiner, "shared_process", lambda name, *of: shared if of[1] == examiner.BOUNDS else own(name, *of)
+        )
+        yield
+    shared.close()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from node.isolation.calls import renounce_privileges
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 """System calls, the same on every architecture."""
 _ASK_VERSION, _PATH_BENEATH = 1, 1
-_EXECUTE, _WRITE, _READ, _LIST = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+EXECUTE, _WRITE, _READ, _LIST = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _REMOVE, _MAKE_FOLDER, _MAKE_FILE = (1 << 4) | (1 << 5), 1 << 7, 1 << 8
 _MOVE, _TRUNCATE, _DEVICE = 1 << 13, 1 << 14, 1 << 15
 """LANDLOCK_ACCESS_FS_REFER, _TRUNCATE, _IOCTL_DEV: known from ABI 2, 3 and 5 on."""
@@ -30,14 +30,14 @@ SIGNALS_ABI = 6
 """From this version of Landlock on signals and sockets of the abstract namespace are governed as well."""
 _SCOPED = 0b11
 """Both of them."""
-_OF_FILES = _EXECUTE | _WRITE | _READ | _TRUNCATE | _DEVICE
+_OF_FILES = EXECUTE | _WRITE | _READ | _TRUNCATE | _DEVICE
 """Rights that a rule for something other than a folder may give."""
 
-READ = _EXECUTE | _READ | _LIST
+READ = EXECUTE | _READ | _LIST
 """Read, list and execute."""
 LIST = _LIST
 """See the names in a folder and below it, not the contents."""
-WRITE = READ & ~_EXECUTE | _WRITE | _TRUNCATE | _REMOVE | _MAKE_FOLDER | _MAKE_FILE | _MOVE
+WRITE = READ & ~EXECUTE | _WRITE | _TRUNCATE | _REMOVE | _MAKE_FOLDER | _MAKE_FILE | _MOVE
 """Read, and make, change, move and remove files and folders: no links, sockets, pipes or devices."""
 DEVICE = _READ | _LIST | _WRITE | _DEVICE
 """Read, write, and what ioctl(2) offers."""

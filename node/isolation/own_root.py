@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from node.isolation.files import DEVICE, LIST, WRITE
+from node.isolation.files import DEVICE, EXECUTE, LIST, WRITE
 from node.isolation.system_calls import call
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not a file of ours: POSIX shared memory lives there
@@ -72,9 +72,9 @@ def _resolved(rules: Iterable[tuple[Path, int]]) -> list[tuple[Path, Path, int]]
 
 def _show(wanted: list[tuple[Path, Path, int]]) -> None:
     shown: dict[Path, int] = {}
-    """What was mounted, with its rights: it covers what is below it."""
+    """What was mounted, with its rights: it covers what is below it. Execution is for Landlock alone to refuse."""
     for name, source, rights in wanted:
-        if any(name.is_relative_to(place) and rights & ~given == 0 for place, given in shown.items()):
+        if any(name.is_relative_to(place) and rights & ~(given | EXECUTE) == 0 for place, given in shown.items()):
             continue
         if name == SHARED_MEMORY:
             name.mkdir(parents=True)

@@ -9,7 +9,9 @@ from node.inference.task import Reply
 
 
 def test_a_reply_is_read_as_it_was_written() -> None:
-    reply = Reply(outcome="findings", reason="why", timings={"run": 2.5, "load": 1}, facts={"lesions": [1, None]})
+    reply = Reply(
+        outcome="findings", reason="why", timings={"run": 2.5, "load": 1}, facts={"findings": 1, "scores": [0.5]}
+    )
     assert Reply.from_bytes(reply.to_bytes()) == reply
 
 

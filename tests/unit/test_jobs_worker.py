@@ -38,7 +38,7 @@ def test_findings_come_back_through_the_handover(shared: Worker, tmp_path: Path)
     assert (reply.outcome, reply.reason) == ("findings", "")
     assert {"load", "read", "run"} <= reply.timings.keys()
     assert 10 < reply.peak_memory_mib["host"] < 4096
-    left = handover.load(tmp_path / "out")
+    left = handover.load(tmp_path / "out", 4 * 16 * 16)
     assert left.findings.lesions[0].segment.mask.array.sum() == 2 * 4 * 4
     assert (left.algorithm.name, left.algorithm.version, left.device) == ("Scripted", "1.2", "cpu")
 
@@ -51,7 +51,7 @@ def test_outcome_follows_from_what_was_found(shared: Worker, tmp_path: Path, doe
 def test_unsuitable_is_an_outcome_with_its_reason_and_algorithm(shared: Worker, tmp_path: Path) -> None:
     reply = shared.run(task(tmp_path, does="unsuitable"), wanted)
     assert (reply.outcome, reply.reason) == ("not applicable", "the lungs are not in the picture")
-    assert handover.load(tmp_path / "out").algorithm.version == "1.2"
+    assert handover.load(tmp_path / "out", 4 * 16 * 16).algorithm.version == "1.2"
 
 
 def test_unmet_needs_are_found_before_the_pipeline_runs(shared: Worker, tmp_path: Path, notes: Path) -> None:
