@@ -42,8 +42,10 @@ def reason(code: ReasonCode, **parameters: object) -> Reason:
     return {"code": code, **parameters}
 
 
-def reason_text(of: Reason) -> str:
-    """Return the sentence, or the part of one, that shows a reason."""
+def reason_text(of: Reason | str) -> str:
+    """Return the sentence, or the part of one, that shows a reason; version 1.0.0 kept it as that sentence."""
+    if isinstance(of, str):
+        return of
     text = _TEXTS[ReasonCode(of["code"])]
     values = {name: reason_text(value) if isinstance(value, Mapping) else value for name, value in of.items()}
     return text.format_map(values) if isinstance(text, str) else text(values)

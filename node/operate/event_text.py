@@ -60,7 +60,7 @@ def _replaced(values: Mapping[str, Any]) -> str:
 
 
 def _deferrals(values: Mapping[str, Any]) -> str:
-    return deferrals_text(values["deferrals"])
+    return deferrals_text(values["deferrals"]) if "deferrals" in values else str(values["awaited"])
 
 
 def _signal(values: Mapping[str, Any]) -> str:

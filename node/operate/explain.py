@@ -160,7 +160,7 @@ def describe_deferrals(one: Mapping[str, Any]) -> list[str]:
     sentences = []
     for deferral in one["doubts"] or ():
         about, until = deferral["about"], clock(deferral["until"])
-        if about["code"] != ReasonCode.LAST_IMAGE:
+        if isinstance(about, str) or about["code"] != ReasonCode.LAST_IMAGE:
             when = f"until {until}: " if deferral["until"] else "for the end of "
             sentences.append(f"waits {when}{reason_text(about)}")
         elif about["at"] == one["last_at"]:  # otherwise an image has begun another quiet period since
