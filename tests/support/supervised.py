@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -74,7 +75,8 @@ class Supervised:
     def kill(self) -> None:
         if self._process is not None and self._process.poll() is None:
             for process in [self.process, *self.process.children(recursive=True)]:
-                process.kill()
+                with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                    process.kill()
             self._process.wait()
 
     def log(self) -> str:

@@ -155,7 +155,8 @@ Modality = ["CT", "MR"]
         except psutil.NoSuchProcess:
             everything = []
         for process in everything:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                process.kill()
         self._process.wait()
 
     def kill_role(self, role: str, seconds: float = 0.0) -> None:
