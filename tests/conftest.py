@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from certificates import Authority
 from hypothesis import settings
 from notes import shared_notes
 from receivers import Node, ReceiverProcess, receiving
+from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from dashboards import Dashboard, Serve
@@ -30,7 +32,7 @@ settings.load_profile("thorough")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark each test with its folder; several workers share the tests by file and begin with the longest."""
+    """Mark each test with its folder; several workers begin with the files that may take the longest."""
     for item in items:
         item.add_marker(item.path.parent.name)
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
@@ -39,17 +41,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     seconds = {item.path: 0.0 for item in items}
     for item in items:
-        if item.path.parent.name == "unit" or shares_in_its_file(item):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         limit = item.get_closest_marker("timeout")
         seconds[item.path] += float(limit.args[0]) if limit else 0.0
     items.sort(key=lambda item: (ROOMS.index(item.path.parent.name), -seconds[item.path]))
 
 
-def shares_in_its_file(item: pytest.Item) -> bool:
-    """Whether a test uses a fixture that its file makes once."""
-    fixtures = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
-    return any(made[-1].scope in {"module", "class"} for made in fixtures)
+class _SharedFiles(LoadScopeScheduling):
+    """Gives all tests of a file to one worker where they share a fixture that their file makes once, or are quick."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if _is_shared(file) else nodeid
+
+
+@cache
+def _is_shared(file: str) -> bool:
+    path = Path(__file__).parents[1] / file
+    return path.parent.name == "unit" or 'scope="module"' in path.read_text(encoding="utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _SharedFiles:
+    """Share the tests among the workers; pytest-xdist's own groups have no effect since pytest 9.2."""
+    return _SharedFiles(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -66,7 +79,7 @@ def header_reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from node.confined import ConfinedProcess
     from node.routing import examiner
 
-    folders = (tmp_path_factory.getbasetemp(), Path(gettempdir()), Path("/dev/shm"))  # noqa: S108 - tests make folders of their own there
+    folders = (tmp_path_factory.getbasetemp(), Path(gettempdir()), Path("/dev/shm"))  # noqa: S108 - tests' own folders
     shared = ConfinedProcess("header reader", readable=folders, bounds=examiner.BOUNDS)
     own = examiner.shared_process
     with pytest.MonkeyPatch.context() as patch:
