@@ -51,6 +51,7 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
         os.environ[name] = str(bounds.threads)
     os.environ |= {"TMPDIR": str(bounds.out), "HOME": str(bounds.out)}
+    os.environ |= dict.fromkeys(("LOGNAME", "USER"), "ainode-model")  # its user may have no entry in /etc/passwd
     os.environ |= dict.fromkeys(CACHES, str(bounds.cache or bounds.out))
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
     logger.info("%s", sandbox)

@@ -80,7 +80,8 @@ def large(uid: str, pixel_bytes: int) -> Iterator[bytes]:
 
 
 def test_one_process_stays_small_with_64_associations(supervised: Supervised) -> None:
-    supervised.start("processes = 1\nmax_associations = 64\nconnections_per_address = 0")
+    callers = 'callers = [{ title = "RAW", max_associations = 64 }]'
+    supervised.start(f"processes = 1\nmax_associations = 64\nconnections_per_address = 0\n{callers}")
     images = Image(512)
     with ExitStack() as stack:
         opened = [stack.enter_context(associated(supervised)) for _ in range(64)]

@@ -31,6 +31,12 @@ class Manager:
         if reads:
             threading.Thread(target=self._read, daemon=True).start()
 
+    def fill(self) -> None:
+        """Send until the kernel queues no further datagram."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender, suppress(OSError):
+            while True:
+                sender.sendto(b"WATCHDOG=1", self.path)
+
     def _read(self) -> None:
         with suppress(OSError):  # closed
             while True:
@@ -92,9 +98,8 @@ def test_a_taken_port_of_the_dashboard_keeps_no_image_out(tmp_path: Path) -> Non
 
 
 def test_a_service_manager_that_does_not_read_delays_no_stop(tmp_path: Path) -> None:
-    """The kernel queues ten datagrams; the next one of a blocking sender waits for ever."""
-    with (
-        Manager(tmp_path, reads=False) as manager,
-        node(tmp_path, manager, real_peers.free_port(), real_peers.free_port()) as log,
-    ):
-        until(lambda: "not reported to the service manager" in log.read_text(), TAKEN_SECONDS)
+    """The kernel queues some datagrams; the next one of a blocking sender waits for ever."""
+    with Manager(tmp_path, reads=False) as manager:
+        manager.fill()
+        with node(tmp_path, manager, real_peers.free_port(), real_peers.free_port()) as log:
+            until(lambda: "not reported to the service manager" in log.read_text(), TAKEN_SECONDS)
