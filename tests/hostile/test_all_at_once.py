@@ -196,7 +196,11 @@ def test_honest_studies_pass_through_a_flood_bombs_and_hostile_models(
             engine = open_ledger(ledger_url("", node.folder))
             with engine.connect() as connection:
                 made = set(
-                    connection.scalars(sa.select(result.c.sop_instance_uid).join(job).where(job.c.pipeline == "bright"))
+                    connection.scalars(
+                        sa.select(result.c.sop_instance_uid)
+                        .join(job, job.c.id == result.c.job_id)
+                        .where(job.c.pipeline == "bright")
+                    )
                 )
             engine.dispose()
             held = pacs.instances()
