@@ -32,6 +32,7 @@ NAVIGATION = {
             "benchmarks",
             "laboratory",
             "frames-of-reference",
+            "sandbox",
             "validation",
         )
     ),

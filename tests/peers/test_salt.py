@@ -22,7 +22,7 @@ from node.inference.node_secret import FILE, secret_of
 from node.ledger import begin_immediate, open_ledger
 from node.ledger.jobs import update_job
 from node.pipeline import Findings, codes
-from node.results import Analysis, encode, identity
+from node.results import Analysis, encode
 from node.results.rejection import encode_rejection
 from node.studies.source import SourceSeries
 
@@ -86,7 +86,7 @@ def test_whatever_influences_an_output_changes_every_uid_of_it(tmp_path: Path, m
         seen[keyword] = uids(found_on(other), other)
     one_less = source_of(tmp_path / "fewer", images[:3])
     seen["images"] = uids(found_on(one_less), one_less)
-    monkeypatch.setattr(identity, "__version__", f"{__version__}.1")
+    monkeypatch.setattr("node.results.uids.__version__", f"{__version__}.1")
     seen["version of the node"] = uids(found_on(source), source)
     for name, ours in seen.items():
         for other_name, others in seen.items():

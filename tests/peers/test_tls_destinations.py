@@ -112,7 +112,7 @@ def test_a_name_without_slash_is_a_credential_of_the_service(
 
 def test_ainode_check_speaks_tls_with_the_running_node(tmp_path: Path, authority: Authority) -> None:
     with receiving(tmp_path / "node", ae=tls(authority)) as node:
-        answers = {one.name: one for one in islice(check(node.config), 6)}
+        answers = {one.name: one for one in islice(check(node.config), 7)}
     assert answers["tls"].good
     assert answers["port"].good
     assert "a node answers C-ECHO" in answers["port"].found
