@@ -59,6 +59,7 @@ def test_a_pipeline_cannot_signal_see_into_or_read_the_folder_of_another_ones_pr
             "outside": str(folder / "in" / "outside"),
             "unix": "",
             "datagrams": "",
+            "shared": str(folder / "out" / "victim"),
             "parent": victim.pid,
         }
         tried = json.loads(other.run(task(tmp_path, **pry), wanted).reason)
