@@ -12,11 +12,12 @@ from collections.abc import Mapping
 
 from sqlalchemy import Engine
 
+from node.addresses import plain_address
 from node.config import Destination
 from node.ledger.delivery_proof import asked_destinations, record_report
 from node.ledger.engine import begin_immediate
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
-from node.receive.policy import Policy, plain_address
+from node.receive.policy import Policy
 from node.receive.status import NO_SUCH_INSTANCE, SUCCESS
 
 LOGGER = logging.getLogger(__name__)

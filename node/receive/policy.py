@@ -24,12 +24,11 @@ from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel, Verification
 
+from node.addresses import network_of, plain_address
 from node.config import Ae, Caller
 from node.config.network import Service
 from node.receive.association_slots import Kind, Limit
 from node.tls import PeerCertificate
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 STANDARD_STORAGE = frozenset(context.abstract_syntax for context in AllStoragePresentationContexts)
 _COMPOSITE_ROOT = "1.2.840.10008.5.1.4.1.1."
@@ -156,19 +155,6 @@ class Policy:
         networks = [ipaddress.ip_network(entry.address, strict=False) for entry in self.callers if entry.address]
         is_open = not self.callers or len(networks) < len(self.callers)
         return is_open or any(host in network for network in networks)
-
-
-def network_of(address: str) -> str:
-    """Return what limits count as one address: a host has a whole /64 network of IPv6 (RFC 6177)."""
-    host = plain_address(address)
-    return str(host) if host.version == 4 else str(ipaddress.ip_network((host, 64), strict=False))
-
-
-def plain_address(address: str) -> Address:
-    """Parse an address without its scope; an IPv4-mapped one becomes IPv4."""
-    host: Address = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(host, "ipv4_mapped", None)
-    return mapped or host
 
 
 def is_storage(abstract_syntax: str) -> bool:

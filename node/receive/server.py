@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from node.addresses import network_of
 from node.ledger.association_endings import Ending
 from node.listening import Listening
 from node.process.memory import return_freed_memory
@@ -19,7 +20,7 @@ from node.receive.association import Association, Handlers
 from node.receive.association_slots import AssociationSlots, Kind, Limit
 from node.receive.closed_connections import ClosedConnections
 from node.receive.negotiation import prepare
-from node.receive.policy import Policy, Rejection, network_of
+from node.receive.policy import Policy, Rejection
 from node.receive.rate_limit import RateLimit
 from node.tls import ServerTls
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from pydicom import Dataset
 
+from node.addresses import plain_address
 from node.config import FORWARD, Condition, Destination, Rule, Selection, parse_condition, parse_hours
 from node.ledger import DecisionOutcome
 from node.studies.attribute_values import values_at, values_of
@@ -254,7 +255,6 @@ def _is_sender(wanted: str, title: str, address: str) -> bool:
     except ValueError:  # then it is an AE title, and those are compared as they are (PS3.8 9.3.2)
         return fnmatchcase(title.strip(), wanted.strip().replace("[", "[[]"))
     try:
-        own = ip_address(address.partition("%")[0])
+        return plain_address(address) in network
     except ValueError:
         return False
-    return (getattr(own, "ipv4_mapped", None) or own) in network

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from math import ceil
 from pathlib import Path
@@ -11,6 +10,7 @@ import anyio
 import sqlalchemy as sa
 from starlette.exceptions import HTTPException
 
+from node.addresses import network_of
 from node.ledger.engine import begin_immediate, now
 from node.ledger.login_attempts import attempt_succeeded, begin_attempt
 from node.web.sessions import Sessions
@@ -64,9 +64,8 @@ class Logins:
 
 
 def _network(address: str) -> str:
-    """Return the address; of IPv6 the network, because one machine has all its addresses."""
+    """Return the address, or the network of one of IPv6; what is no address as it is, such as that of a test."""
     try:
-        given = ipaddress.ip_address(address)
+        return network_of(address)
     except ValueError:
         return address
-    return address if given.version == 4 else str(ipaddress.ip_network(f"{given}/64", strict=False))
