@@ -10,7 +10,6 @@ import logging
 import os
 import pickle
 import resource
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator
@@ -24,8 +23,9 @@ from node.confined.reply import error_line, result_line, send_line
 from node.errors import InputError, InternalError, NodeError, error_code
 from node.isolation import confine, programs, refuse_calls
 from node.isolation.files import DEVICE, LIST, READ
+from node.process.children import leave_signals_to_parent
 from node.process.limits import set_limits
-from node.process.memory import return_freed_memory
+from node.process.memory import end_before_parent, return_freed_memory
 from node.process.subreaper import fork_below
 
 logger = logging.getLogger(__name__)
@@ -56,12 +56,10 @@ class Call(NamedTuple):
 def main() -> None:
     """Answer calls until the socket is closed: ``python -c ... DESCRIPTOR PARENT``."""
     descriptor, parent = map(int, sys.argv[1:])
-    os.setpgrp()  # Ctrl-C reaches only the parent
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a stopping service manager signals all; the parent decides
+    leave_signals_to_parent()
     set_limits()
     fork_below(parent, lambda: os.close(descriptor))
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500")  # when memory runs out, this process goes, not its parent
+    end_before_parent()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("pydicom").setLevel(logging.ERROR)  # its warnings repeat values of the files
     warnings.simplefilter("ignore")

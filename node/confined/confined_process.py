@@ -28,6 +28,7 @@ from node.errors import InputError, NodeError, PlatformError
 from node.isolation import READ, WRITE
 from node.log import subject
 from node.process import subreaper
+from node.process.limits import THREAD_VARIABLES
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +38,6 @@ R = TypeVar("R")
 _LOOK_SECONDS = 0.5
 """Between two looks at the clock while a call runs."""
 _START = "from node.confined.child import main; main()"
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-)  # fmt: skip
 
 
 class ConfinedProcess:
@@ -127,7 +125,7 @@ class ConfinedProcess:
                 stdout=output.fileno(),
                 stderr=output.fileno(),
                 pass_fds=(number,),
-                env={**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1"), "PYTHONPATH": path},
+                env={**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1"), "PYTHONPATH": path},
             )
         except OSError as error:
             raise PlatformError(f"the {self._name} cannot be started: {error}") from error
@@ -185,9 +183,7 @@ class _Child:
 
     def kill(self) -> None:
         """Kill the process; whoever waits for its reply notices."""
-        if self.process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.process.pid, subreaper.END)
+        _kill_all(self.process)
 
     def has_data(self) -> bool:
         """Whether a reply can be read."""
@@ -208,6 +204,12 @@ class _Child:
 
 def _end(process: subprocess.Popen[bytes], channel: socket.socket) -> None:
     channel.close()
-    with suppress(ProcessLookupError):
-        os.kill(process.pid, subreaper.END) if process.poll() is None else None
+    _kill_all(process)
     process.wait()
+
+
+def _kill_all(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process, with all that it started, unless it has ended."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, subreaper.END)

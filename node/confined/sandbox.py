@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,8 +20,10 @@ from node.isolation.namespaces import Level, levels, unshare
 from node.isolation.needs import device_groups
 from node.isolation.own_root import enter_own_root
 from node.isolation.own_user import become, can_change_user, own_user, set_capabilities
+from node.process.children import leave_signals_to_parent
 from node.process.control_group import ControlGroup, prepare_delegated_group
 from node.process.limits import limit_own_processes, set_limits
+from node.process.memory import end_before_parent
 from node.process.subreaper import fork_below
 
 Rules = Collection[tuple[Path, int]]
@@ -54,11 +54,10 @@ def fork_sandboxed(parent: int, release: Callable[[], None], rules: Rules, own: 
     """Return in a new process that has namespaces, user, group and root of its own; then call ``shut_in``.
 
     ``rules``: files, as for ``node.isolation.confine``. ``own``: folders of which its user becomes the owner; the first
-    one, which may outlive the process, decides which user. For ``parent`` and
-    ``release`` see ``node.process.subreaper.fork_below``. Call it before there are threads.
+    one, which may outlive the process, decides which user. For ``parent`` and ``release`` see
+    ``node.process.subreaper.fork_below``. Call it before there are threads.
     """
-    os.setpgrp()  # Ctrl-C reaches only the parent
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a stopping service manager signals all; the parent decides
+    leave_signals_to_parent()
     set_limits()
     level = next(level for level in levels() if _works(level, rules))
     group = ControlGroup.create(f"sandbox-{os.getpid()}")
@@ -71,8 +70,7 @@ def fork_sandboxed(parent: int, release: Callable[[], None], rules: Rules, own: 
     fork_below(parent, release, group)
     if level.processes:
         fork_below(None, release)
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500")  # when memory runs out, this process goes, not its parent
+    end_before_parent()
     _set_apart(level, rules, user)
     return Sandbox(level=level, landlock=abi(), group=None if group is None else group.bounds)
 

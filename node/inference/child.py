@@ -27,6 +27,7 @@ from node.errors import AdmissionError, IdentityError, InputError, NodeError, Pi
 from node.inference.child_output import received_tasks, send_reply
 from node.inference.task import CACHES, Bounds, PriorFiles, Reply, Task
 from node.isolation import WRITE, programs
+from node.process.limits import THREAD_VARIABLES
 from node.process.memory import keep_freed_memory, trim_freed_memory
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
     keep_freed_memory()
     for descriptor in (1, 2):
         os.dup2(output.fileno(), descriptor)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
-        os.environ[name] = str(bounds.threads)
+    os.environ |= dict.fromkeys(THREAD_VARIABLES, str(bounds.threads))
     os.environ |= {"TMPDIR": str(bounds.out), "HOME": str(bounds.out)}
     os.environ |= dict.fromkeys(("LOGNAME", "USER"), "ainode-model")  # its user may have no entry in /etc/passwd
     os.environ |= dict.fromkeys(CACHES, str(bounds.cache or bounds.out))

@@ -30,6 +30,12 @@ def die_with_parent(number: signal.Signals) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(number))
 
 
+def leave_signals_to_parent() -> None:
+    """Let the parent decide when this process ends: Ctrl-C and a stopping service manager signal all."""
+    os.setpgrp()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def bound_to_parent(signal_name: str) -> list[str]:
     """Return a command prefix that ends a child with its parent, however that ends; empty without setpriv."""
     return ["setpriv", "--pdeathsig", signal_name] if shutil.which("setpriv") else []

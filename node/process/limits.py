@@ -11,10 +11,14 @@ FILE_BYTES = 16 << 30
 """Of one file: several times the largest handover, a float map for each of some segments on 2,000 slices."""
 _SHARE_OF_PROCESSES = 0.75
 """Of the processes and threads that its user may have: a fork bomb leaves the rest to the node."""
-
-
 PROCESSES = 8192
 """And threads, where they are counted for this process and its own alone."""
+
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)  # fmt: skip
+"""Environment of a process: threads of its numerical libraries, which they read when they are loaded."""
 
 
 def set_limits() -> None:

@@ -1,8 +1,10 @@
-"""How the C library keeps or returns freed memory (mallopt(3)); nothing happens where it is not glibc."""
+"""How the C library keeps or returns freed memory (mallopt(3)), if it is glibc; who ends when memory runs out."""
 
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 """malloc.h."""
@@ -39,3 +41,9 @@ def trim_freed_memory() -> None:
     library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
+
+
+def end_before_parent() -> None:
+    """Have the kernel end this process, and not its parent, when memory runs out (proc(5))."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
