@@ -31,12 +31,10 @@ from node.ledger.jobs import REJECTION
 from node.ledger.pending_deliveries import PendingObject, instances_to_store, is_stored
 from node.ledger.replaced_results import note_kind
 from node.retry_delay import retry_delay
-from node.spool import Spool
+from node.spool import LARGEST_OBJECT, Spool
 
 logger = logging.getLogger(__name__)
 
-LARGEST_OBJECT = 2**31
-"""Bytes, as the gate allows them."""
 REFUSED_SECONDS = 86400.0
 """Longest delay while a destination refuses these objects, which lasts until its configuration changes."""
 

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-LARGEST_FILE = 2**31 - 1
-"""Bytes of one object; see ``node.results.gate.check.MAX_BYTES``."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFile:

@@ -15,9 +15,9 @@ from pathlib import Path
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
 from node.errors import GateError, InputError
-from node.inference.encode_task import LARGEST_FILE, EncodedFile
+from node.inference.encode_task import EncodedFile
 from node.ledger.engine import now
-from node.spool import Spool, is_uid
+from node.spool import LARGEST_OBJECT, Spool, is_uid
 from node.spool.files import Draft
 from node.studies.element_bytes import top_elements
 
@@ -111,8 +111,8 @@ def _copy(file: Path, draft: Draft) -> None:
             raise GateError(f"encoded object {file.name} is no file")
         while block := os.read(descriptor, _BLOCK):
             draft.write([block])
-            if draft.size > LARGEST_FILE:
-                raise GateError(f"encoded object {file.name} has more than {LARGEST_FILE} bytes")
+            if draft.size > LARGEST_OBJECT:
+                raise GateError(f"encoded object {file.name} has more than {LARGEST_OBJECT} bytes")
     finally:
         os.close(descriptor)
 

@@ -14,6 +14,8 @@ from blake3 import blake3
 from node.errors import InputError
 from node.spool.digest import written
 
+LARGEST_OBJECT = 2**31 - 1
+"""Bytes of a result: many archives and toolkits count those of an object in 31 bits."""
 _BLOCK = 1 << 20
 
 

@@ -43,11 +43,10 @@ from node.results.headers import by_instance
 from node.results.identity import IDENTITY_MODULES, identity_tags
 from node.results.iod import iod_faults
 from node.results.predecessor import Predecessor
+from node.spool import LARGEST_OBJECT
 from node.studies.pydicom_errors import UNREADABLE
 
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")
-MAX_BYTES = 2**31 - 1
-"""Many archives and toolkits count the bytes of an object in 31 bits."""
 
 
 def check(objects: Sequence[EncodedObject], source: Source, earlier: Predecessor | None = None) -> None:
@@ -141,8 +140,8 @@ def object_faults(
     own = chain(iod_faults(dataset), code_faults(item for _, item in items))
     yield from (fault for fault in own if fault not in copied)
     yield from reference_faults(items, known, predecessors)
-    if len(encoded.data) > MAX_BYTES:
-        yield f"it has {len(encoded.data)} bytes; archives take at most {MAX_BYTES}"
+    if len(encoded.data) > LARGEST_OBJECT:
+        yield f"it has {len(encoded.data)} bytes; archives take at most {LARGEST_OBJECT}"
 
 
 SOP_CLASSES = {
