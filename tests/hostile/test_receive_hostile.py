@@ -20,7 +20,7 @@ from pydicom.uid import (
     CTImageStorage,
     ExplicitVRLittleEndian,
 )
-from raw_peer import RAW_CT, answer, c_store_begin, connection, encode_command, p_data
+from raw_peer import RAW_CT, answer, c_store_begin, connection, encode_command, is_closed, p_data
 from real_peers import dcmtk
 from receivers import (
     SOON_SECONDS,
@@ -98,19 +98,9 @@ def test_too_many_silent_connections_are_closed_at_once_and_the_rest_when_their_
     limits = "max_associations = 4\nconnections_per_address = 0\nassociation_timeout_seconds = 2.0"
     with receiving(tmp_path / "node", ae=limits) as node, ExitStack() as silent:
         opened = [silent.enter_context(connection(node)) for _ in range(100)]
-        until(lambda: sum(_closed(one) for one in opened) >= 100 - 4 - 64)
-        until(lambda: all(_closed(one) for one in opened))
+        until(lambda: sum(is_closed(one) for one in opened) >= 100 - 4 - 64)
+        until(lambda: all(is_closed(one) for one in opened))
         assert store_works(node)
-
-
-def _closed(opened: socket.socket) -> bool:
-    opened.setblocking(False)
-    try:
-        return opened.recv(1) == b""
-    except BlockingIOError:
-        return False
-    except ConnectionError:
-        return True
 
 
 @pytest.mark.parametrize("trickle", [False, True], ids=["stalled", "one byte at a time"])

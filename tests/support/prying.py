@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,39 @@ ALLOWED = {
     "read the system's libraries",
 }
 """Attempts that must succeed."""
+
+
+@contextmanager
+def laid_out(folder: Path, shared: Path | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Lay out the storage folder of a node with what a model may look for, and sockets; yield it with the options.
+
+    ``shared``: shared memory of another process; ``None``: a file of the storage folder stands for it.
+    """
+    storage = folder / "storage"
+    (storage / "sub").mkdir(parents=True)
+    for name in ("config.toml", "ledger.sqlite", "other.dcm", "web-users", "victim", "sub/study.dcm"):
+        (storage / name).write_text("of the node")
+    if shared is None:
+        shared = storage / "shared"
+        shared.write_text("of another process")
+    stream, datagrams = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with stream, datagrams:
+        stream.bind(str(folder / "stream"))
+        stream.listen()
+        datagrams.bind(str(folder / "datagrams"))
+        yield (
+            storage,
+            {
+                "does": "pry",
+                "read": [str(path) for path in storage.rglob("*") if path.is_file()],
+                "write": str(storage),
+                "outside": str(folder / "outside"),
+                "unix": str(folder / "stream"),
+                "datagrams": str(folder / "datagrams"),
+                "shared": str(shared),
+                "parent": os.getpid(),
+            },
+        )
 
 
 def tried(images: Path, options: Mapping[str, Any]) -> dict[str, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -60,6 +59,7 @@ def outcomes(command: tuple[str, ...]) -> dict[str, Any]:
 
 def try_here(folder: Path) -> dict[str, Any]:
     """Run a model that tries each escape, in a folder that is laid out like a node's."""
+    import prying
     from worker_tasks import task, wanted
 
     from node.inference.worker import Worker
@@ -70,25 +70,10 @@ def try_here(folder: Path) -> dict[str, Any]:
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel("INFO")
-    storage = folder / "storage"
-    (storage / "sub").mkdir(parents=True)
-    for name in ("config.toml", "ledger.sqlite", "other.dcm", "web-users", "victim", "sub/study.dcm"):
-        (storage / name).write_text("of the node")
-    stream, datagrams = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    with stream, datagrams, tempfile.NamedTemporaryFile(dir="/dev/shm") as shared:
-        stream.bind(str(folder / "stream"))
-        stream.listen()
-        datagrams.bind(str(folder / "datagrams"))
-        pry = {
-            "does": "pry",
-            "read": [str(path) for path in storage.rglob("*") if path.is_file()],
-            "write": str(storage),
-            "outside": str(folder / "outside"),
-            "unix": str(folder / "stream"),
-            "datagrams": str(folder / "datagrams"),
-            "shared": shared.name,
-            "parent": os.getpid(),
-        }
+    with (
+        tempfile.NamedTemporaryFile(dir="/dev/shm") as shared,
+        prying.laid_out(folder, Path(shared.name)) as (storage, pry),
+    ):
         worker = Worker("cpu", 1, 240.0, storage / "sandboxes")
         try:
             reply = worker.run(task(folder, **pry), wanted)

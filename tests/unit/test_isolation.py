@@ -87,26 +87,7 @@ for number in {calls}:
 
 @pytest.mark.skipif(abi() < 6, reason="this kernel has no Landlock of ABI 6")
 def test_a_hostile_pipeline_reaches_nothing_of_the_node(tmp_path: Path) -> None:
-    storage = tmp_path / "storage"
-    for name in ("config.toml", "ledger.sqlite", "other.dcm", "web-users", "victim", "shared"):
-        (storage / "sub").mkdir(parents=True, exist_ok=True)
-        (storage / name).write_text("of the node")
-    (storage / "sub" / "study.dcm").write_text("of another patient")
-    stream, datagrams = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    with stream, datagrams:
-        stream.bind(str(tmp_path / "stream"))
-        stream.listen()
-        datagrams.bind(str(tmp_path / "datagrams"))
-        pry = {
-            "does": "pry",
-            "read": [str(path) for path in storage.rglob("*") if path.is_file()],
-            "write": str(storage),
-            "outside": str(tmp_path / "outside"),
-            "unix": str(tmp_path / "stream"),
-            "datagrams": str(tmp_path / "datagrams"),
-            "shared": str(storage / "shared"),
-            "parent": os.getpid(),
-        }
+    with prying.laid_out(tmp_path) as (storage, pry):
         worker = Worker("cpu", 1, 240.0, storage / "trays")
         try:
             reply = worker.run(task(tmp_path, **pry), wanted)
