@@ -5,22 +5,24 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from node.errors import WeightsError
 from node.pipeline import content_digest
+from node.pipeline.model_content import check_folder, unpack
 
 
 def pinned_folder(path: Path | None, sha256: str, marker: str, keeper: Any) -> Path:
     """The folder below ``path`` that holds ``marker``, a relative path; of several the first by name.
 
     A zip file is unpacked to a temporary folder, which goes when ``keeper`` does. Raises ``WeightsError`` when the
-    model is missing, altered, or of another kind.
+    model is missing, altered, or of another kind, and when it has links or is beyond the limits of a model.
     """
     if path is None or not path.exists():
         raise WeightsError(f"weights: {path} does not exist; set [pipelines.NAME] weights to the model's folder or zip")
+    if path.is_dir():
+        check_folder(path, hard_links=True)
     digest = content_digest(path)
     if digest != sha256.lower():
         raise WeightsError(
@@ -35,10 +37,10 @@ def pinned_folder(path: Path | None, sha256: str, marker: str, keeper: Any) -> P
 
 def _unpacked(path: Path, keeper: Any) -> Path:
     folder = tempfile.mkdtemp(prefix="model-")
-    weakref.finalize(keeper, shutil.rmtree, folder, ignore_errors=True)
+    remove = weakref.finalize(keeper, shutil.rmtree, folder, ignore_errors=True)
     try:
-        with zipfile.ZipFile(path) as archive:
-            archive.extractall(folder)
-    except zipfile.BadZipFile as error:
-        raise WeightsError(f"weights: {path} is no zip file ({error}); give it as its author packs it") from error
+        unpack(path, Path(folder))
+    except BaseException:
+        remove()
+        raise
     return Path(folder)

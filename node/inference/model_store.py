@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
-import uuid
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import TypeAdapter, ValidationError
 
 from node.config import Config, PipelineTable
+from node.config.table import Name
 from node.errors import ConfigError, InputError, NotFoundError, WeightsError
 from node.inference.plugins import card_of, installed
 from node.pipeline import content_digest
+from node.pipeline.model_content import check_folder, check_limits, member_names
+from node.spool.files import new_locked
+from node.spool.remove_tree import remove_tree, sweep
 
 FOLDER = "models"
 """Under ``[storage] folder``."""
@@ -25,6 +31,10 @@ _METADATA = "configs/metadata.json"
 _MARKERS = {_METADATA: "pipelines.monai_bundle:create", "plans.json": "pipelines.nnunet:create"}
 """File that says what kind of model a folder or zip file is, and the factory of that kind."""
 _MODEL_FILES = (".onnx", ".pt2", ".ts", ".pt")
+_DRAFTS = ".drafts"
+"""Below ``FOLDER``: models that are not complete, in a folder of each command that adds one."""
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
+_NO_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,42 +50,74 @@ class Model:
 def add(source: str, storage: Path, *, sha256: str | None, name: str | None) -> Model:
     """Copy or download a model into the models folder; complete there or not at all.
 
-    Raises ``InputError`` for what is no model, ``WeightsError`` when the digest is another, ``ConfigError`` for a name
-    that is taken and for a download without a digest.
+    Raises ``InputError`` for what is no model, ``WeightsError`` when the digest is another or the content is beyond the
+    limits of ``node.pipeline.model_content``, ``ConfigError`` for a name that is taken or cannot be a pipeline's, and
+    for a download without a digest.
     """
     remote = urlsplit(source).scheme in ("http", "https")
-    origin = PurePosixPath(urlsplit(source).path) if remote else Path(source)
+    origin = Path(urlsplit(source).path if remote else source)
     if remote and not sha256:
         raise ConfigError(f"{source}: a download must be pinned; give --sha256 as its author publishes it")
-    if not remote and not Path(source).exists():
-        raise InputError(f"{source}: no such file or folder; give a model file, a bundle or its URL")
-    folder = storage / FOLDER
-    called = name or origin.stem
-    place = folder / (called + ("" if not remote and Path(source).is_dir() else origin.suffix))
+    is_folder = not remote and _is_folder(origin)
+    suffix = "" if is_folder else origin.suffix
+    if not is_folder and suffix not in (".zip", *_MODEL_FILES):
+        raise _no_model(source)
+    called = _checked_name(_NO_NAME.sub("_", origin.stem).strip("_-") if name is None else name)
+    place = storage / FOLDER / (called + suffix)
     if place.exists():
         raise ConfigError(f"{place} exists; give another --name, or remove it first")
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{uuid.uuid4().hex}{place.suffix}"
+    drafts = storage / FOLDER / _DRAFTS
+    drafts.mkdir(parents=True, exist_ok=True)
+    sweep(drafts)
+    folder, lock = new_locked(drafts)
     try:
-        _fetch_model(source, part, remote=remote)
+        part = folder / place.name
+        _download(source, part) if remote else _copy(origin, part)
         digest = content_digest(part)
         if sha256 and digest != sha256.lower():
             raise WeightsError(f"{source} has SHA-256 {digest}, --sha256 says {sha256}; nothing was added")
         model = Model(name=called, path=place, sha256=digest, factory=_factory(part, source))
         part.rename(place)
     finally:
-        shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+        remove_tree(folder)
+        os.close(lock)
     return model
 
 
-def _fetch_model(source: str, part: Path, *, remote: bool) -> None:
-    if not remote:
-        shutil.copytree(source, part) if Path(source).is_dir() else shutil.copyfile(source, part)
-        return
+def _is_folder(origin: Path) -> bool:
+    if not origin.exists():
+        raise InputError(f"{origin}: no such file or folder; give a model file, a bundle or its URL")
+    if not origin.is_dir() and not origin.is_file():
+        raise InputError(f"{origin}: is neither a file nor a folder; give a model file, a bundle or its URL")
+    return origin.is_dir()
+
+
+def _checked_name(name: str) -> str:
+    try:
+        return _NAME.validate_python(name)
+    except ValidationError:
+        raise ConfigError(
+            f"--name {name!r}: give the name of a pipeline: at most 64 letters, digits, '-' and '_', the first one a "
+            "letter or digit"
+        ) from None
+
+
+def _copy(source: Path, part: Path) -> None:
+    """Copy the content of files alone, not their modes and owners."""
+    if source.is_dir():
+        check_folder(source, hard_links=False)
+        shutil.copytree(source, part, symlinks=True, copy_function=shutil.copyfile)
+    else:
+        check_limits(source, total=source.stat().st_size)
+        shutil.copyfile(source, part)
+
+
+def _download(source: str, part: Path) -> None:
     try:
         with httpx.stream("GET", source, follow_redirects=True) as answer, part.open("wb") as file:
             answer.raise_for_status()
             for block in answer.iter_bytes():
+                check_limits(Path(part.name), total=file.tell() + len(block))
                 file.write(block)
     except httpx.HTTPError as error:
         raise InputError(f"{source}: cannot be fetched ({error}); fetch it elsewhere and add the file") from error
@@ -86,14 +128,17 @@ def _factory(path: Path, source: str) -> str:
     if path.is_dir():
         names = [found.relative_to(path).as_posix() for found in path.rglob("*.json")]
     elif path.suffix == ".zip" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        names = member_names(path)
     elif path.suffix in _MODEL_FILES:
         return "pipelines.model_file:create"
     for marker, factory in _MARKERS.items():
         if any(f"/{name}".endswith(f"/{marker}") for name in names):
             return factory
-    raise InputError(
+    raise _no_model(source)
+
+
+def _no_model(source: str) -> InputError:
+    return InputError(
         f"{source}: neither a MONAI Bundle ({_METADATA}) or nnU-Net results (plans.json) as folder or zip, nor a model "
         f"file ({', '.join(_MODEL_FILES)})"
     )
@@ -161,6 +206,7 @@ def card(name: str, table: PipelineTable) -> str:
     Raises ``NotFoundError`` when the model brings none, ``WeightsError`` when a bundle's metadata cannot be read.
     """
     if table.weights is not None and table.weights.is_dir():
+        check_folder(table.weights, hard_links=True)
         for metadata in sorted(table.weights.rglob(_METADATA)):
             try:
                 about = dict(json.loads(metadata.read_text()))

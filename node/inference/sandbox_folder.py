@@ -16,8 +16,8 @@ from node.config import PipelineTable
 from node.inference.handover import move
 from node.inference.task import Task
 from node.isolation import READ, WRITE
-from node.spool.files import locked, new_locked
-from node.spool.remove_tree import remove_tree
+from node.spool.files import new_locked
+from node.spool.remove_tree import remove_tree, sweep
 
 
 class SandboxFolder:
@@ -25,7 +25,7 @@ class SandboxFolder:
 
     def __init__(self, below: Path) -> None:
         below.mkdir(parents=True, exist_ok=True)
-        _sweep(below)
+        sweep(below)
         self._folder, self._lock = new_locked(below)
         for name in ("in", "out"):
             (self._folder / name).mkdir()
@@ -111,11 +111,3 @@ def _link(path: Path, name: Path) -> Path:
     except OSError:  # another file system, or a file of another user
         shutil.copyfile(path, name)
     return name
-
-
-def _sweep(below: Path) -> None:
-    for folder in below.iterdir():
-        descriptor = locked(folder)
-        if descriptor is not None:
-            remove_tree(folder)
-            os.close(descriptor)

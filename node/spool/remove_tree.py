@@ -7,6 +7,8 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
+from node.spool.files import locked
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -31,6 +33,15 @@ def remove_tree(folder: Path) -> None:
         os.close(top)
         with suppress(OSError):
             folder.rmdir()
+
+
+def sweep(below: Path) -> None:
+    """Remove the folders of ``node.spool.files.new_locked`` whose processes have ended."""
+    for folder in below.iterdir():
+        descriptor = locked(folder)
+        if descriptor is not None:
+            remove_tree(folder)
+            os.close(descriptor)
 
 
 def _flatten(name: str, top: int) -> None:
