@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from node.deliver.association import Timeouts
 from node.deliver.object_result import Answer, Store
 from node.deliver.query_audit import OnQuery, of_request
 from node.deliver.store import SLOWEST_BYTES_PER_SECOND
+from node.deliver.stow_answer import read_instances, read_store_answer
 from node.deliver.transcode import transcoded
 from node.errors import DeliveryError, EncodeError, PlatformError, UnreachableError
 from node.ledger.pending_deliveries import PendingObject
@@ -104,8 +104,8 @@ def held(client: httpx.Client, study: str, series: str) -> set[str]:
         if response.status_code != 200:
             raise DeliveryError(f"{client.base_url}: query for instances: {_fault(response.status_code)}")
         try:
-            page = {str(item["00080018"]["Value"][0]) for item in response.json()}
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            page = read_instances(response.content)
+        except ValueError as error:
             raise DeliveryError(f"{client.base_url}: its list of instances cannot be read ({error})") from error
         if not page - uids:
             return uids
@@ -156,7 +156,7 @@ def _post(client: httpx.Client, path: Path, timeouts: Timeouts) -> Answer:
     )
     try:
         return _answer(response)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except ValueError as error:
         return Answer(status=None, comment=f"HTTP {response.status_code} with a result that cannot be read ({error})")
 
 
@@ -182,30 +182,16 @@ def _limits(timeouts: Timeouts, answer_seconds: float) -> httpx.Timeout:
 
 def _answer(response: httpx.Response) -> Answer:
     """Translate the Store Instances Response (PS3.18 10.5.3) to one object into the equivalent C-STORE status."""
-    body: dict[str, Any] = {}
-    with suppress(json.JSONDecodeError, UnicodeDecodeError, RecursionError):  # XML or HTML: use the HTTP status alone
-        body = response.json() if response.content else {}
-    failed, stored = _item(body, "00081198"), _item(body, "00081199")
-    reason = _value(failed, "00081197", default=0x0110) if failed is not None else None
-    if reason is None and stored is not None and response.is_success:
-        reason = _value(stored, "00081196", default=0x0000)
+    answer = read_store_answer(response.content)
+    reason = answer.failure
+    if reason is None and response.is_success:
+        reason = answer.warning
     if reason is None and response.is_success:
         return Answer(status=None, comment=f"HTTP {response.status_code} without a store result for the object")
     if reason is None:
         return Answer(status=None, comment=_fault(response.status_code), lost=response.status_code != 409)
     _, words = STORAGE_SERVICE_CLASS_STATUS.get(reason, ("", "failure reason unknown to the standard"))
     return Answer(status=reason, comment=f"{words} (HTTP {response.status_code})")
-
-
-def _item(body: Any, tag: str) -> dict[str, Any] | None:
-    """Return the first item of a sequence in DICOM JSON (PS3.18 F.2)."""
-    items = body.get(tag, {}).get("Value") if isinstance(body, dict) else None
-    return items[0] if items else None
-
-
-def _value(item: dict[str, Any], tag: str, *, default: int) -> int:
-    values = item.get(tag, {}).get("Value")
-    return int(values[0]) if values else default
 
 
 def _fault(status: int) -> str:

@@ -20,7 +20,6 @@ UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 """Transfer syntaxes for the conversion, in order of preference; it is lossless."""
 _BOUNDS = Bounds(memory_mib=4096, cpu_seconds=300, wall_seconds=900.0)
 """An Enhanced image of 1,000 frames takes 1.5 GiB and 20 s."""
-_BLOCK = 1 << 20
 
 
 @contextmanager
@@ -30,16 +29,14 @@ def transcoded(spool: Spool, path: str, syntax: str) -> Iterator[tuple[Path, Sen
     Only the pixels are decoded; SOP Instance UID and all other attributes stay. Raises ``EncodeError`` when the pixels
     cannot be decoded, ``OSError`` when the disk cannot be written.
     """
-    draft, converted = spool.draft(), spool.draft()
+    draft, converted = spool.drafts.new(), spool.drafts.new()
     try:
         process = shared_process("transcoder", spool.data_folders, _BOUNDS, writable=(converted.path.parent,))
         try:
             process.call(path, convert, spool.absolute(path), UID(syntax), converted.path)
+            draft.copy(converted.path)
         except InputError as error:
             raise EncodeError(str(error)) from error
-        with converted.path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                draft.write([block])
         yield draft.path, Sent(transfer_syntax_uid=syntax, digest=draft.digest)
     finally:
         draft.discard()

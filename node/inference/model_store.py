@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -10,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -35,6 +35,7 @@ _DRAFTS = ".drafts"
 """Below ``FOLDER``: models that are not complete, in a folder of each command that adds one."""
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]+")
+_OBJECT = TypeAdapter(dict[str, Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,8 +210,8 @@ def card(name: str, table: PipelineTable) -> str:
         check_folder(table.weights, hard_links=True)
         for metadata in sorted(table.weights.rglob(_METADATA)):
             try:
-                about = dict(json.loads(metadata.read_text()))
-            except (OSError, RecursionError, TypeError, ValueError) as error:
+                about = _OBJECT.validate_json(metadata.read_bytes())
+            except (OSError, ValueError) as error:
                 raise WeightsError(
                     f"{metadata}: cannot be read ({error}); give the bundle as its author packs it"
                 ) from error

@@ -90,13 +90,13 @@ def _origin(module_name: str) -> str:
 def load_pipeline(name: str, table: PipelineTable, device: str) -> Pipeline:
     """Load pipeline ``name`` on ``device``.
 
-    Raises what ``factory_of`` raises, ``WeightsError``, and ``ConfigError`` for options that the factory refuses and
-    for metadata of the model that it cannot use.
+    Raises what ``factory_of`` raises, ``WeightsError``, and ``ConfigError`` for options that the factory refuses. What
+    else a factory raises is a fault of the factory.
     """
     factory = factory_of(name, table.factory)
     try:
         return factory(weights=table.weights, device=device, options=table.options)
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ConfigError(f"[pipelines.{name}] cannot be loaded: {reason}") from error
 

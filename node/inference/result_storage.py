@@ -6,8 +6,6 @@ or study is stored as one that may be sent: a walk over the undecoded elements o
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +15,9 @@ from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from node.errors import GateError, InputError
 from node.inference.encode_task import EncodedFile
 from node.ledger.engine import now
-from node.spool import LARGEST_OBJECT, Spool, is_uid
-from node.spool.files import Draft
+from node.spool import Spool, is_uid
 from node.studies.element_bytes import top_elements
 
-_BLOCK = 1 << 20
 _UIDS = (
     "MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID",
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID",
@@ -73,10 +69,16 @@ class Subject:
 
 
 def store_result(spool: Spool, job_id: str, file: Path, encoded: EncodedFile, subject: Subject) -> dict[str, object]:
-    """Copy one object durably; return the values of its ``result`` row. Raises ``GateError``, see ``Subject``."""
-    draft = spool.draft()
+    """Copy one object durably; return the values of its ``result`` row.
+
+    Raises ``InputError`` when it is no object, ``GateError`` when it is not about the subject.
+    """
+    draft = spool.drafts.new()
     try:
-        _copy(file, draft)
+        try:
+            draft.copy(file)
+        except InputError as error:
+            raise GateError(f"encoded object {error}") from error
         values = _values(draft.path)
         if encoded.quarantine is None:
             subject.check(values)
@@ -101,20 +103,6 @@ def store_result(spool: Spool, job_id: str, file: Path, encoded: EncodedFile, su
         "version": encoded.version,
         "replaces": encoded.replaces,
     }
-
-
-def _copy(file: Path, draft: Draft) -> None:
-    """Copy a file that its writer may still change; what is checked later is the copy."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise GateError(f"encoded object {file.name} is no file")
-        while block := os.read(descriptor, _BLOCK):
-            draft.write([block])
-            if draft.size > LARGEST_OBJECT:
-                raise GateError(f"encoded object {file.name} has more than {LARGEST_OBJECT} bytes")
-    finally:
-        os.close(descriptor)
 
 
 def _values(path: Path) -> dict[str, bytes]:

@@ -54,7 +54,7 @@ def current_alerts(config: Config, connection: sa.Connection, spool: Spool, at: 
     space, least = spool.space(), config.storage.min_free_gib
     if space.is_below(least * wanted.disk_factor):
         alerts["disk"] = f"{space.free_gib:.1f} GiB are free; images are refused below {least:g} GiB"
-    if rowless := spool.without_row(ROWLESS_SECONDS):
+    if rowless := spool.drafts.without_row(ROWLESS_SECONDS):
         alerts["rows"] = (
             f"{rowless} received images have no row in the ledger and are not analysed; the receiver's log says why"
         )

@@ -30,7 +30,7 @@ def recover(engine: Engine, spool: Spool) -> int:
     Safe while other receivers run.
     """
     with begin_immediate(engine) as connection:
-        dead = [receiver for receiver in open_receivers(connection) if not spool.is_alive(receiver)]
+        dead = [receiver for receiver in open_receivers(connection) if not spool.drafts.is_alive(receiver)]
         stale = close_associations_of(connection, dead, now())
     count = 0
 
@@ -41,7 +41,7 @@ def recover(engine: Engine, spool: Spool) -> int:
         count += len(recorded)
         return {name for name, receipt in receipts.items() if receipt.path not in recorded}
 
-    swept = spool.sweep(rescue)
+    swept = spool.drafts.sweep(rescue)
     if stale or swept:
         LOGGER.warning(
             "recovered: %d associations closed, %d temporary files deleted, %d files recorded", stale, swept, count
@@ -61,7 +61,7 @@ def record_unrecorded(engine: Engine, spool: Spool, stop: threading.Event) -> in
             break
         with engine.connect() as connection:
             unknown = sorted(set(paths) - known_paths(connection, study))
-        alone = [path for path in unknown if not spool.has_writer(path)]
+        alone = [path for path in unknown if not spool.drafts.has_writer(spool.absolute(path))]
         count += len(
             _record(engine, [receipt for path in alone for receipt in _receipt_of(spool.absolute(path), path)])
         )

@@ -138,7 +138,7 @@ class Storage:
     def _open_association(self, association: AssociationInfo) -> OpenAssociation:
         return OpenAssociation(
             id=association.id,
-            receiver=self._spool.writer,
+            receiver=self._spool.drafts.writer,
             calling_ae=association.calling_ae,
             called_ae=association.called_ae,
             peer_address=association.peer_address,
@@ -250,7 +250,7 @@ class Incoming:
 
     def _begin(self) -> None:
         try:
-            self._draft = self._spool.draft()
+            self._draft = self._spool.drafts.new()
             self._header = self._storage.header(self._request)
         except OSError as error:
             self._refuse(self._disk_refusal(error))

@@ -14,7 +14,7 @@ from pydicom import Dataset
 
 from node.config import DEFAULT_OBJECTS
 from node.config.routing import Outcome
-from node.errors import EncodeError
+from node.errors import EncodeError, NodeError
 from node.pipeline import Findings, Unsuitable
 from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, Kind, Source, outcome_of
 from node.results.derived import encode_derived
@@ -198,9 +198,11 @@ def _making(*kinds: Kind) -> Iterator[None]:
         yield
     except EncodeError as error:
         raise EncodeError(str(error), kinds) from error
+    except NodeError:
+        raise
     except ValueError as error:
         raise EncodeError(f"ValueError: {error}", kinds) from error
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError) as error:
+    except Exception as error:
         if not OPTIONAL.issuperset(kinds):
             raise
         raise EncodeError("internal error", kinds) from error

@@ -69,6 +69,7 @@ class Examiner:
             failures = 1 + (before.failures if before is not None else 0)
             seconds = retry_delay(failures, _FIRST_SECONDS, _MAX_SECONDS)
             pending = PendingExamination(str(error), seconds, at + seconds, failures)
+            self._pending = {one: old for one, old in self._pending.items() if at < old.until + _MAX_SECONDS}
             self._pending[key] = pending
             if not isinstance(error, InputError):  # not the fault of its files
                 return pending
@@ -81,5 +82,5 @@ class Examiner:
         return answer
 
     def discard(self, key: Key) -> None:
-        """Discard the answer on a series that is complete; what it cost is remembered."""
+        """Discard the answer on a series that is complete; what it cost is remembered for ``_MAX_SECONDS`` more."""
         self._answers.pop(key, None)

@@ -15,7 +15,8 @@ file under a final name. Limit: hard links on one file system are needed (ext4, 
 """
 
 from node.spool.digest import digest_of
-from node.spool.files import LARGEST_OBJECT, Draft, dataset_offset, sync_folder
+from node.spool.drafts import LARGEST_OBJECT, Draft
+from node.spool.files import dataset_offset, sync_folder
 from node.spool.spool import Spool, StoredFile
 from node.spool.uid import is_uid
 

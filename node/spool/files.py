@@ -1,69 +1,15 @@
-"""Drafts, folder locks, syncing and comparison of data sets: operations on one file or folder."""
+"""Folder locks, syncing and comparison of data sets: operations on one file or folder."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from blake3 import blake3
-
 from node.errors import InputError
-from node.spool.digest import written
 
-LARGEST_OBJECT = 2**31 - 1
-"""Bytes of a result: many archives and toolkits count those of an object in 31 bits."""
 _BLOCK = 1 << 20
-
-
-class Draft:
-    """A temporary file being written. Its name remains after ``Spool.keep`` links the file, until ``discard``."""
-
-    def __init__(self, name: str, descriptor: int) -> None:
-        """``name``: absolute; a string, because creating a ``Path`` takes longer than creating a file."""
-        self.name = name
-        self.descriptor = descriptor
-        """Open for reading and writing."""
-        self.size = 0
-        self._digest = blake3()
-        self._open = True
-
-    @property
-    def path(self) -> Path:
-        """The temporary name."""
-        return Path(self.name)
-
-    @property
-    def digest(self) -> str:
-        """Digest of the bytes written so far."""
-        return written(self._digest)
-
-    def write(self, parts: Sequence[bytes | memoryview]) -> None:
-        """Append at most 1024 parts (IOV_MAX). Raises ``OSError`` when the disk refuses."""
-        end = self.size
-        for part in parts:
-            self._digest.update(part)
-            end += len(part)
-        self.size += os.writev(self.descriptor, parts)
-        if self.size < end:  # a partial write: the next one continues or raises
-            rest = memoryview(b"".join(parts))
-            while self.size < end:
-                self.size += os.write(self.descriptor, rest[self.size - end :])
-
-    def close(self) -> None:
-        """Close the file; may be called twice."""
-        if self._open:
-            self._open = False
-            os.close(self.descriptor)
-
-    def discard(self) -> None:
-        """Close the file and delete its temporary name; may be called twice."""
-        self.close()
-        with suppress(FileNotFoundError):
-            os.unlink(self.name)  # noqa: PTH108 - a string, see __init__
 
 
 def locked(folder: Path) -> int | None:

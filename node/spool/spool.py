@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import threading
-import time
-import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from node.errors import InputError, PlatformError
 from node.spool.digest import digest_of
-from node.spool.files import Draft, locked, new_locked, same_dataset, sync_folder
+from node.spool.drafts import Draft, Drafts
+from node.spool.files import same_dataset, sync_folder
 from node.spool.free_space import Space, space_of
 from node.spool.uid import is_uid
 
@@ -47,12 +45,9 @@ class Spool:
         """
         self.folder = folder
         self._synced = synced
-        self._temporary = folder / "temporary"
+        self.drafts = Drafts(folder / "temporary")
         self._lock = threading.Lock()
         self._durable: set[str] = set()
-        self._own = ""
-        """Folder of this process's temporary files; empty before the first one."""
-        self._numbers = itertools.count()
         try:
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
             for name in ("incoming", "conflicts", "results", "work", "temporary"):
@@ -60,31 +55,6 @@ class Spool:
             sync_folder(folder)
         except OSError as error:
             raise PlatformError(f"[storage] folder {folder}: {error}; use a folder that this user can write") from error
-
-    @property
-    def writer(self) -> str:
-        """Name of this process as a writer; see ``is_alive``."""
-        return self._own_folder().rpartition("/")[2]
-
-    def is_alive(self, writer: str) -> bool:
-        """Return whether the process of this name still runs, on any machine that shares the folder."""
-        descriptor = locked(self._temporary / writer)
-        if descriptor is not None:
-            os.close(descriptor)
-        return descriptor is None and (self._temporary / writer).is_dir()
-
-    def draft(self) -> Draft:
-        """Create a temporary file for an instance that is being received."""
-        name = f"{self._own or self._own_folder()}/{next(self._numbers)}"
-        return Draft(name, os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640))
-
-    def _own_folder(self) -> str:
-        with self._lock:
-            if not self._own:
-                folder, descriptor = new_locked(self._temporary)
-                self._own = str(folder)
-                weakref.finalize(self, os.close, descriptor)
-        return self._own
 
     def keep(self, study: str, series: str, sop: str, content: Draft | Iterable[bytes | memoryview]) -> StoredFile:
         """Store one received Part 10 file durably; existing files are never overwritten.
@@ -155,43 +125,6 @@ class Spool:
         """Return the space of the file system."""
         return space_of(self.folder)
 
-    def sweep(self, rescue: Callable[[list[Path]], Collection[Path]]) -> int:
-        """Delete temporary files of dead writers; return how many. Safe while other processes write.
-
-        ``rescue`` first gets those that are second links of stored files, whose rows may be missing. Files that it
-        returns are left for a later sweep.
-        """
-        swept = 0
-        for path in self._temporary.iterdir():
-            if not path.is_dir():  # written by an old release
-                path.unlink(missing_ok=True)
-                swept += 1
-            elif (descriptor := locked(path)) is not None:
-                try:
-                    files = list(path.iterdir())
-                    linked = [file for file in files if file.stat().st_nlink > 1]
-                    left = rescue(linked) if linked else ()
-                    for file in files:
-                        if file not in left:
-                            file.unlink()
-                            swept += 1
-                    if not left:
-                        path.rmdir()
-                finally:
-                    os.close(descriptor)
-        return swept
-
-    def without_row(self, seconds: float) -> int:
-        """Count received files without a row for this long, by their temporary links."""
-        before, count = time.time() - seconds, 0
-        for folder in self._temporary.iterdir():
-            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:  # swept meanwhile
-                for entry in entries:
-                    with suppress(FileNotFoundError):
-                        state = entry.stat(follow_symlinks=False)
-                        count += state.st_nlink > 1 and state.st_ctime < before
-        return count
-
     def path_of(self, file: Path, study: str, series: str, sop: str) -> str | None:
         """Return the relative path under which ``keep`` stored a file; ``None`` if it did not."""
         named = [f"incoming/{study}/{series}/{sop}.dcm"]
@@ -204,18 +137,6 @@ class Spool:
         for root in ("incoming", "conflicts"):
             for study in sorted((self.folder / root).iterdir()):
                 yield study.name, sorted(str(path.relative_to(self.folder)) for path in study.glob("*/*.dcm"))
-
-    def has_writer(self, path: str) -> bool:
-        """Return whether a stored file still has its temporary link, through which its row is written or rescued.
-
-        Other links do not count: models read images under names of their own.
-        """
-        state = self.absolute(path).stat()
-        for folder in self._temporary.iterdir() if state.st_nlink > 1 else ():
-            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:  # swept meanwhile
-                if any(entry.inode() == state.st_ino for entry in entries):
-                    return True
-        return False
 
     def names(self, root: str) -> set[str]:
         """List the folders in ``incoming`` or ``conflicts`` (StudyInstanceUIDs) or ``results`` (job ids)."""
@@ -239,7 +160,7 @@ class Spool:
     @contextmanager
     def _written(self, content: Iterable[bytes | memoryview]) -> Iterator[Draft]:
         """Write a temporary file with this content; delete it afterwards."""
-        draft = self.draft()
+        draft = self.drafts.new()
         try:
             for chunk in content:
                 draft.write([chunk])

@@ -17,6 +17,7 @@ from monai.transforms import Compose
 from torch import nn
 
 from node.errors import PlatformError, WeightsError
+from pipelines.monai_bundle.metadata import Metadata
 from pipelines.pinned import pinned_folder
 
 _READERS = ("LoadImage", "EnsureChannelFirst")
@@ -41,8 +42,14 @@ class Bundle:
         self.root = pinned_folder(path, sha256, "configs/metadata.json", self)
         self.device = torch.device(device)
         self._code: dict[str, ModuleType] = {}
-        self._parser = self._read(config, overrides)
-        self.metadata: dict[str, Any] = self._parser.get("_meta_") or {}
+        self.metadata = Metadata.read(self.root / "configs" / "metadata.json")
+        try:
+            self._parser = self._read(config, overrides)
+        except KeyError as error:
+            raise WeightsError(
+                f"weights: a file in {self.root / 'configs'} refers to an id that the bundle does not have ({error}); "
+                "give the bundle as its author packs it"
+            ) from error
         try:
             with self.own_code():
                 self._load(unpickle=unpickle)
@@ -117,6 +124,7 @@ class Bundle:
             if key == "postprocessing":
                 remaining = self._before_remap(remaining)
             parser[f"{key}#transforms"] = remaining
+        parser.parse(reset=True)
         return parser
 
     def _before_remap(self, steps: list[Any]) -> list[Any]:
@@ -125,7 +133,6 @@ class Bundle:
         return [s for s in steps if not (overlapping and _name(s).startswith("Lambda"))]
 
     def _load(self, *, unpickle: bool) -> None:
-        self._parser.parse(reset=True)
         self.pre = self.part("preprocessing") or Compose([])
         self.post = self.part("postprocessing") or Compose([])
         self.network = self._network(unpickle=unpickle).to(self.device).eval()

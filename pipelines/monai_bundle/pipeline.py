@@ -45,14 +45,12 @@ class BundlePipeline:
     def __init__(self, bundle: Bundle, options: Options) -> None:
         self._bundle = bundle
         self._options = options
-        formats = bundle.metadata.get("network_data_format", {})
-        inputs: dict[str, dict[str, Any]] = formats.get("inputs", {})
-        self._key = str(bundle.setting("image_key") or next(iter(inputs), "image"))
-        self._input: dict[str, Any] = next((inputs[key] for key in (self._key, *inputs) if key in inputs), {})
-        output = formats.get("outputs", {}).get("pred", {})
-        self._classes = {int(k): str(v) for k, v in (output.get("channel_def") or {}).items()}
-        named = [str(name) for name in (self._input.get("channel_def") or {}).values()]
-        count = int(self._input.get("num_channels", 1))
+        metadata = bundle.metadata
+        self._key = str(bundle.setting("image_key") or next(iter(metadata.keys), "image"))
+        self._input = metadata.input_format(self._key)
+        self._classes = metadata.classes
+        named = [*(self._input.channel_def or {}).values()]
+        count = self._input.num_channels
         self._portions = Portions(str(bundle.device), bundle.batches)
         check_looked_for(options.looked_for, [*self._classes.values()])
         check_inputs(options.inputs, named if len(named) == count else ["unnamed"] * count)
@@ -62,8 +60,8 @@ class BundlePipeline:
         """Name and version as the bundle's metadata state them, digest of the whole bundle."""
         meta = self._bundle.metadata
         return Algorithm(
-            name=str(meta.get("name") or self._bundle.root.name)[:_LABEL_LENGTH],
-            version=str(meta.get("version", "")),
+            name=(meta.name or self._bundle.root.name)[:_LABEL_LENGTH],
+            version=meta.version,
             weights_sha256=self._options.sha256.lower(),
             parameters=parameters_of(self._options.model_dump())
             | {"adapter": ADAPTER, "library": library("monai"), "device": self._portions.device},
@@ -72,7 +70,7 @@ class BundlePipeline:
     @property
     def needs(self) -> Needs:
         """The metadata's modality on a regular grid."""
-        return Needs(modalities=frozenset({str(self._input.get("modality", "CT"))}), min_slices=2)
+        return Needs(modalities=frozenset({self._input.modality}), min_slices=2)
 
     def run(self, series: Series) -> Findings:
         images = channels(series, self._options.inputs)
@@ -160,10 +158,10 @@ class BundlePipeline:
         )
 
     def _target(self) -> str:
-        return "Nodule" if "nodule" in str(self._bundle.metadata.get("task", "")).lower() else "Lesion"
+        return "Nodule" if "nodule" in self._bundle.metadata.task.lower() else "Lesion"
 
     def _site(self) -> Code | None:
-        return codes.SCT.Lung if "lung" in str(self._bundle.metadata.get("task", "")).lower() else None
+        return codes.SCT.Lung if "lung" in self._bundle.metadata.task.lower() else None
 
 
 def _image(channels: list[Volume]) -> MetaTensor:

@@ -98,21 +98,27 @@ def _predictor(folder: ResultsFolder, device: torch.device, *, mirroring: bool) 
         raise PlatformError(
             f"nnU-Net cannot be imported ({error}); pip install 'ainode[nnunet]', and torchvision built for your torch"
         ) from error
-    plans = PlansManager(folder.plans)
-    settings = plans.get_configuration(folder.configuration)
-    if settings.previous_stage_name is not None:
-        raise WeightsError(
-            f"weights: configuration {folder.configuration!r} needs the masks of {settings.previous_stage_name!r}; "
-            "cascades are not supported, use 3d_fullres or 3d_lowres"
+    try:
+        plans = PlansManager(folder.plans)
+        settings = plans.get_configuration(folder.configuration)
+        if settings.previous_stage_name is not None:
+            raise WeightsError(
+                f"weights: configuration {folder.configuration!r} needs the masks of "
+                f"{settings.previous_stage_name!r}; cascades are not supported, use 3d_fullres or 3d_lowres"
+            )
+        network = get_network_from_plans(
+            settings.network_arch_class_name,
+            settings.network_arch_init_kwargs,
+            settings.network_arch_init_kwargs_req_import,
+            len(folder.channels),
+            plans.get_label_manager(folder.dataset).num_segmentation_heads,
+            deep_supervision=False,
         )
-    network = get_network_from_plans(
-        settings.network_arch_class_name,
-        settings.network_arch_init_kwargs,
-        settings.network_arch_init_kwargs_req_import,
-        len(folder.channels),
-        plans.get_label_manager(folder.dataset).num_segmentation_heads,
-        deep_supervision=False,
-    )
+    except (AttributeError, LookupError, TypeError) as error:
+        raise WeightsError(
+            f"weights: {folder.root}: nnU-Net cannot use the plans ({type(error).__name__}: {error}); give the whole "
+            "folder as the training left it"
+        ) from error
     try:
         for weights in folder.weights:
             network.load_state_dict(weights)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import codecs
-import json
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from node.errors import WeightsError
 from pipelines.pinned import pinned_folder
@@ -19,6 +19,31 @@ from pipelines.pinned import pinned_folder
 _NETWORKS = "dynamic_network_architectures."
 _LAYERS = "torch.nn."
 """A plan names classes to make: only these, or it could name any function on this machine."""
+
+
+_OBJECT = TypeAdapter(dict[str, Any])
+
+
+class _Network(BaseModel):
+    network_class_name: str = _NETWORKS
+    arch_kwargs: dict[str, Any] = {}
+    imported: tuple[str, ...] = Field(default=(), alias="_kw_requires_import")
+
+
+class _Configuration(BaseModel):
+    architecture: _Network = _Network()
+
+
+class _Plans(BaseModel):
+    configurations: dict[str, _Configuration] = {}
+
+
+class _Dataset(BaseModel):
+    labels: dict[str, int | tuple[int, ...]]
+    channel_names: dict[int, Annotated[str, BeforeValidator(str)]] = {}
+
+
+Part = TypeVar("Part", bound=BaseModel)
 
 
 class ResultsFolder:
@@ -29,8 +54,8 @@ class ResultsFolder:
     ) -> None:
         """Raises ``WeightsError`` when it is missing, altered, incomplete, or of a kind that cannot be run."""
         self.root = pinned_folder(path, sha256, "plans.json", self)
-        self.plans = self._json("plans.json")
-        self.dataset = self._json("dataset.json")
+        self.plans, plans = self._json("plans.json", _Plans)
+        self.dataset, dataset = self._json("dataset.json", _Dataset)
         self.folds = names = tuple(folds) or tuple(
             found.parent.name[5:] for found in self.root.glob(f"fold_*/{checkpoint}")
         )
@@ -46,39 +71,42 @@ class ResultsFolder:
                 f"weights: {checkpoint} in {self.root} has no {error}; it is none of nnU-Net v2"
             ) from error
         self.mirroring: tuple[int, ...] | None = read[0].get("inference_allowed_mirroring_axes")
-        channels = self.dataset.get("channel_names") or {}
-        self.channels = tuple(str(channels[key]) for key in sorted(channels, key=int))
-        self._check_plans()
+        channels = dataset.channel_names
+        self.channels = tuple(channels[key] for key in sorted(channels))
+        self._labels = dataset.labels
+        self._check_plans(plans)
 
     def labels(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Name of each label but the background and the ignored, and the values in the answer that belong to it.
 
         A region (``"whole tumour": [1, 2]``) has several; regions may overlap.
         """
-        for name, values in self.dataset["labels"].items():
-            members = tuple(int(v) for v in values) if isinstance(values, list) else (int(values),)
+        for name, values in self._labels.items():
+            members = values if isinstance(values, tuple) else (values,)
             if name != "ignore" and members != (0,):
-                yield str(name), members
+                yield name, members
 
-    def _json(self, name: str) -> dict[str, Any]:
+    def _json(self, name: str, kind: type[Part]) -> tuple[dict[str, Any], Part]:
+        """One file, whole for nnU-Net, and what this node reads of it."""
         try:
-            read: dict[str, Any] = json.loads((self.root / name).read_text())
-        except (OSError, ValueError) as error:
-            raise WeightsError(
-                f"weights: {self.root / name} cannot be read ({error}); give the whole folder"
-            ) from error
-        return read
+            whole = _OBJECT.validate_json((self.root / name).read_bytes())
+            return whole, kind.model_validate(whole)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            why = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        except OSError as error:
+            why = str(error)
+        raise WeightsError(f"weights: {self.root / name} cannot be read ({why}); give the whole folder")
 
-    def _check_plans(self) -> None:
-        configurations = self.plans.get("configurations", {})
-        if self.configuration not in configurations:
+    def _check_plans(self, plans: _Plans) -> None:
+        if self.configuration not in plans.configurations:
             raise WeightsError(
                 f"weights: plans.json has no configuration {self.configuration!r}; give the whole folder"
             )
-        for settings in configurations.values():  # one may inherit from another
-            network = settings.get("architecture", {})
-            named = {str(network.get("network_class_name", _NETWORKS)): _NETWORKS}
-            values = (network.get("arch_kwargs", {}).get(key) for key in network.get("_kw_requires_import", ()))
+        for settings in plans.configurations.values():  # one may inherit from another
+            network = settings.architecture
+            named = {network.network_class_name: _NETWORKS}
+            values = (network.arch_kwargs.get(key) for key in network.imported)
             named |= {str(value): _LAYERS for value in values if value is not None}
             for name, allowed in named.items():
                 if not name.startswith(allowed):

@@ -84,13 +84,13 @@ def test_rows_that_a_guard_refuses_wait_and_receiving_stops_until_it_is_gone(
         assert rows.row_writer.has_room(), "a moment's trouble stops nobody"
         until(lambda: not rows.row_writer.has_room())
         assert rows.written() == set()
-        assert rows.spool.without_row(0.0) == 8
+        assert rows.spool.drafts.without_row(0.0) == 8
         assert ledger_fault(rows.engine) == "the ledger takes no rows; images are refused"
     assert ledger_fault(rows.engine) == ""
     until(lambda: rows.written() == {receipt.sop_instance_uid for receipt in receipts})
     until(rows.row_writer.has_room)
     until(lambda: rows.closed() == {"a 1.2.3"})
-    assert rows.spool.without_row(0.0) == 0
+    assert rows.spool.drafts.without_row(0.0) == 0
 
 
 def test_rows_wait_while_postgresql_is_read_only(
@@ -117,7 +117,7 @@ def test_rows_wait_while_postgresql_is_read_only(
     until(lambda: not rows.row_writer.has_room())
     with pytest.raises(LedgerError):
         rows.row_writer.record(first[0])
-    assert rows.spool.without_row(0.0) == 4
+    assert rows.spool.drafts.without_row(0.0) == 4
     assert ledger_fault(rows.engine) == "the ledger takes no rows; images are refused"
     read_only("off")
     until(lambda: rows.written() == {receipt.sop_instance_uid for receipt in (*first, *second)})
@@ -140,14 +140,14 @@ def test_one_row_that_the_ledger_refuses_holds_up_no_other_and_is_tried_again(
         until(lambda: rows.written() == wanted)
         until(lambda: rows.closed() == {"a 1.2.3"})  # the series with a missing row is not complete
         assert rows.row_writer.has_room()
-        assert rows.spool.without_row(0.0) == 1
+        assert rows.spool.drafts.without_row(0.0) == 1
         assert "the ledger rejects its row" in caplog.text
         rows.row_writer.record(receipts[0])
         more = rows.follow(3, "1.2.9")
         until(lambda: rows.written() == wanted | {receipt.sop_instance_uid for receipt in more})
     until(lambda: len(rows.written()) == 44)
     until(lambda: f"a {bad}" in rows.closed())
-    assert rows.spool.without_row(0.0) == 0
+    assert rows.spool.drafts.without_row(0.0) == 0
 
 
 def test_a_refused_row_is_found_at_the_next_start_and_stops_no_other(url: str, tmp_path: Path) -> None:
@@ -158,15 +158,15 @@ def test_a_refused_row_is_found_at_the_next_start_and_stops_no_other(url: str, t
         good = {receipt.sop_instance_uid for receipt in rows.follow(3)}
         until(lambda: rows.written() == good)
         rows.row_writer.stop()
-        assert rows.spool.without_row(0.0) == 1
+        assert rows.spool.drafts.without_row(0.0) == 1
         folder = rows.spool.folder
         del rows.spool  # as if its process had ended
         spool = Spool(folder)
         assert recover(rows.engine, spool) == 0
-        assert spool.without_row(0.0) == 1
+        assert spool.drafts.without_row(0.0) == 1
     assert recover(rows.engine, spool) == 1
     assert len(rows.written()) == 4
-    assert spool.without_row(0.0) == 0
+    assert spool.drafts.without_row(0.0) == 0
     rows.engine.dispose()
 
 
@@ -174,7 +174,7 @@ def test_recovery_records_what_it_can_beside_a_row_that_the_ledger_refuses(url: 
     rows = Rows(url, tmp_path)
     with refusing(rows.engine, "NEW.sop_class_uid <> '0'"):
         images = rows.follow(5)
-        until(lambda: rows.spool.without_row(0.0) == 5)
+        until(lambda: rows.spool.drafts.without_row(0.0) == 5)
         rows.row_writer.stop()
     folder = rows.spool.folder
     del rows.spool
@@ -207,7 +207,7 @@ def test_a_stop_gives_up_a_ledger_that_takes_nothing(rows: Rows) -> None:
         begun = time.monotonic()
         rows.row_writer.stop()
         assert time.monotonic() - begun < SOON_SECONDS
-    assert rows.spool.without_row(0.0) == 4
+    assert rows.spool.drafts.without_row(0.0) == 4
     rows.row_writer = RowWriter(rows.engine)
     rows.row_writer.start()
 

@@ -31,13 +31,13 @@ class Rows:
     def follow(self, count: int, series_uid: str = "1.2.3") -> list[Receipt]:
         """Keep ``count`` images of one association durably, as the receiver does, and have their rows written."""
         sender = OpenAssociation(
-            id=f"a {series_uid}", receiver=self.spool.writer, calling_ae="CT", called_ae="AINODE",
+            id=f"a {series_uid}", receiver=self.spool.drafts.writer, calling_ae="CT", called_ae="AINODE",
             peer_address="192.0.2.1", opened_at=1.0,
         )  # fmt: skip
         receipts = []
         for dataset in ct_series(count, 16):
             dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2", series_uid
-            draft = self.spool.draft()
+            draft = self.spool.drafts.new()
             header = file_header(
                 sop_class_uid=CTImageStorage, sop_instance_uid=dataset.SOPInstanceUID,
                 transfer_syntax_uid=ExplicitVRLittleEndian, sender="CT", receiver="AINODE",

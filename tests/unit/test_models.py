@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from nnunet_models import write_results
 
 from node.__main__ import main
-from node.config import parse
+from node.config import PipelineTable, parse
 from node.errors import ConfigError, InputError, NotFoundError, WeightsError
 from node.inference.model_store import add, card, verify
 from node.inference.plugins import load_pipeline
@@ -108,6 +108,14 @@ def test_a_card_is_the_bundles_readme_or_the_packages_model_card(bundle):
     assert "Not for diagnosis" in card("nodule", tables["nodule"])
     with pytest.raises(NotFoundError, match="no model card"):
         card("plain", tables["plain"])
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "[" * 100_000, "null"])
+def test_a_card_of_a_bundle_whose_metadata_cannot_be_read_names_the_file(bundle, content):
+    table = PipelineTable(factory="pipelines.monai_bundle:create", weights=bundle)
+    (bundle / "configs" / "metadata.json").write_text(content)
+    with pytest.raises(WeightsError, match=r"configs/metadata\.json: cannot be read"):
+        card("spleen", table)
 
 
 @pytest.mark.parametrize("packed", [False, True])

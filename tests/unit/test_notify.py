@@ -197,7 +197,7 @@ def test_a_job_that_does_not_move_is_a_problem_but_not_when_an_operator_stopped_
 
 def test_a_received_image_without_a_row_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     node = Node(tmp_path)
-    draft = node.spool.draft()
+    draft = node.spool.drafts.new()
     draft.write([b"image"])
     node.spool.keep("1.2", "1.3", "1.4", draft)
     assert node.current_alerts() == set()  # its row follows in a moment

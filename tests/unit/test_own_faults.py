@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from job_node import JobNode, config_of, encode_here
 
-from node.errors import DeliveryError, EncodeError, GateError
+from node.errors import DeliveryError, EncodeError, GateError, TimeLimitError
 from node.jobs.failure import logged_error
 
 encoding = import_module("node.results.encode")
@@ -37,6 +37,20 @@ def test_a_fault_in_an_optional_object_costs_that_object_only(
     assert ("objects withheld", "Not sent: key images, pdf (internal error)") in node.events(job_id)
     assert "AttributeError: 'NoneType' object has no attribute 'colour'" in caplog.text
     assert "in broken" in caplog.text, "the traceback"
+
+
+@pytest.mark.parametrize("fault", [AssertionError(), MemoryError(), OSError(28, "No space left on device")])
+def test_no_fault_in_an_optional_object_costs_the_report(fault: Exception) -> None:
+    with pytest.raises(EncodeError, match=r"^internal error$") as caught, encoding._making("pdf", "key images"):
+        raise fault
+    assert (caught.value.kinds, caught.value.__cause__) == ({"pdf", "key images"}, fault)
+    with pytest.raises(type(fault)), encoding._making("seg"):
+        raise fault
+
+
+def test_a_known_error_in_an_optional_object_stays_what_it_is() -> None:
+    with pytest.raises(TimeLimitError), encoding._making("pdf"):
+        raise TimeLimitError("pdf took longer than 600 s")
 
 
 @pytest.mark.parametrize("encoder", ["encode_sr", "encode_seg", "place_findings"])

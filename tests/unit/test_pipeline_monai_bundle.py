@@ -224,6 +224,25 @@ def test_an_altered_or_missing_bundle_is_refused(tmp_path, damage, message):
         create(weights=path, device="cpu", options={"sha256": digest})
 
 
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        ("[]", "metadata.json: "),
+        ("[" * 100_000, "metadata.json: "),
+        ('{"network_data_format": 1}', "metadata.json.network_data_format: "),
+        ('{"network_data_format": {"inputs": {"image": 1}}}', "network_data_format.inputs.image: "),
+        ('{"network_data_format": {"inputs": {"image": {"num_channels": "two"}}}}', "metadata.json.num_channels: "),
+        ('{"network_data_format": {"outputs": {"pred": {"channel_def": {"one": "spleen"}}}}}', "channel_def.one"),
+        ('{"task": "%a"}', "refers to an id that the bundle does not have"),
+    ],
+)
+def test_metadata_of_another_form_are_named_with_their_place(tmp_path, content, where):
+    path = write_bundle(tmp_path / "b")
+    (path / "configs" / "metadata.json").write_text(content)
+    with pytest.raises(WeightsError, match=where):
+        load(path)
+
+
 def test_a_bundle_without_its_large_files_says_so(tmp_path):
     path = write_bundle(tmp_path / "b")
     (path / "models" / "model.pt").unlink()

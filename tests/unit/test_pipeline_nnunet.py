@@ -73,6 +73,24 @@ def test_plans_name_networks_and_layers_and_no_other_function(tmp_path, key, nam
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("plans.json", "[]", "plans.json cannot be read"),
+        ("plans.json", "[" * 100_000, "plans.json cannot be read"),
+        ("plans.json", '{"configurations": {"3d_fullres": []}}', r"\(configurations.3d_fullres: "),
+        ("dataset.json", "{}", r"\(labels: Field required\)"),
+        ("dataset.json", '{"labels": {"liver": {}}}', r"\(labels.liver"),
+        ("dataset.json", '{"labels": {}, "channel_names": {"CT": "CT"}}', r"\(channel_names.CT"),
+    ],
+)
+def test_plans_and_labels_of_another_form_are_named_with_their_place(tmp_path, name, content, fault):
+    path = plain(tmp_path)
+    (path / name).write_text(content)
+    with pytest.raises(WeightsError, match=fault):
+        read(path)
+
+
+@pytest.mark.parametrize(
     ("options", "fault"),
     [
         ({"sha256": "0" * 64}, "SHA-256"),

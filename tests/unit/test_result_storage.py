@@ -116,7 +116,7 @@ def test_only_files_are_taken(tmp_path: Path, subject: Subject, kind: str) -> No
     else:
         os.mkfifo(path)
     encoded = EncodedFile(name=path.name, kind="sr", description="AI")
-    with pytest.raises((GateError, OSError)):
+    with pytest.raises(GateError, match=r"encoded object 00000\.dcm is"):
         store_result(Spool(tmp_path / "node"), "job", path, encoded, subject)
 
 

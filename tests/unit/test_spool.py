@@ -43,6 +43,25 @@ def test_a_kept_file_is_what_was_given_and_its_digest_is_of_the_whole_file(spool
     assert everything(spool) == [kept.path]
 
 
+def test_a_copy_is_of_a_regular_file_of_bounded_size(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, link, pipe = (tmp_path / name for name in ("file", "link", "pipe"))
+    file.write_bytes(b"abcd")
+    link.symlink_to(file)
+    os.mkfifo(pipe)
+    draft = spool.drafts.new()
+    draft.copy(file)
+    assert (draft.path.read_bytes(), draft.digest) == (b"abcd", f"blake3:{blake3(b'abcd').hexdigest()}")
+    for other, fault in ((link, "link is a link"), (pipe, "pipe is no regular file"), (tmp_path, "no regular file")):
+        with pytest.raises(InputError, match=fault):
+            draft.copy(other)
+    monkeypatch.setattr("node.spool.drafts.LARGEST_OBJECT", 7)
+    with pytest.raises(InputError, match="file has more than 7 bytes"):
+        draft.copy(file)
+    draft.discard()
+
+
 def test_the_same_data_set_again_is_the_same_also_from_another_sender(spool: Spool) -> None:
     first = spool.keep("1.2", "1.2.3", "1.2.3.4", [part10(b"abcd", b"ONE1")])
     again = spool.keep("1.2", "1.2.3", "1.2.3.4", [part10(b"abcd", b"OTHERS")])
@@ -140,10 +159,10 @@ def test_a_killed_writer_leaves_a_temporary_that_is_swept_and_a_living_one_keeps
         assert writer.stdout is not None
         assert writer.stdout.readline() == "half\n"
     rescued: list[list[Path]] = []
-    assert spool.sweep(rescued.append) == 0
+    assert spool.drafts.sweep(rescued.append) == 0
     writers[0].kill()
     writers[0].communicate()
-    assert spool.sweep(rescued.append) == 1
+    assert spool.drafts.sweep(rescued.append) == 1
     assert rescued == []
     writers[1].communicate("")
     assert writers[1].returncode == 0
@@ -154,22 +173,22 @@ def test_a_killed_writer_leaves_a_temporary_that_is_swept_and_a_living_one_keeps
 def test_a_second_name_that_the_rescue_wants_to_keep_stays_for_the_next_sweep(tmp_path: Path) -> None:
     writer, other = Spool(tmp_path), Spool(tmp_path)
     for sop in ("1.1", "1.2"):
-        draft = writer.draft()
+        draft = writer.drafts.new()
         draft.write([part10(b"x")])
         writer.keep("1.2", "1.2.3", sop, draft)
-    assert other.without_row(0.0) == 2
-    assert other.without_row(60.0) == 0
+    assert other.drafts.without_row(0.0) == 2
+    assert other.drafts.without_row(60.0) == 0
     del writer  # as if its process had ended
-    assert other.sweep(lambda names: names[:1]) == 1
-    assert other.without_row(0.0) == 1
-    assert other.sweep(lambda _names: []) == 1
-    assert other.without_row(0.0) == 0
+    assert other.drafts.sweep(lambda names: names[:1]) == 1
+    assert other.drafts.without_row(0.0) == 1
+    assert other.drafts.sweep(lambda _names: []) == 1
+    assert other.drafts.without_row(0.0) == 0
     assert not any((tmp_path / "temporary").iterdir())
 
 
 def test_a_draft_keeps_its_name_until_its_owner_has_written_the_row(tmp_path: Path) -> None:
     writer, other = Spool(tmp_path), Spool(tmp_path)
-    draft = writer.draft()
+    draft = writer.drafts.new()
     draft.write([part10(b"x")])
     kept = writer.keep("1.2", "1.2.3", "1.2.3.4", draft)
     rescued: list[list[Path]] = []
@@ -178,13 +197,13 @@ def test_a_draft_keeps_its_name_until_its_owner_has_written_the_row(tmp_path: Pa
         rescued.append(names)
         return []
 
-    assert other.sweep(rescue) == 0
-    assert other.is_alive(writer.writer)
+    assert other.drafts.sweep(rescue) == 0
+    assert other.drafts.is_alive(writer.drafts.writer)
     assert other.path_of(draft.path, "1.2", "1.2.3", "1.2.3.4") == kept.path
-    name = writer.writer
+    name = writer.drafts.writer
     del writer  # as if its process had ended
-    assert not other.is_alive(name)
-    assert other.sweep(rescue) == 1
+    assert not other.drafts.is_alive(name)
+    assert other.drafts.sweep(rescue) == 1
     assert rescued == [[draft.path]]
     draft.discard()
     assert everything(other) == [kept.path]

@@ -103,5 +103,5 @@ def read(engine: sa.Engine, spool: Spool | None = None, *, queue_minutes: float 
             refused=tuple(refusals(connection)),
             stuck=tuple(stuck_jobs(connection, now() - queue_minutes * 60)),
             undecided=tuple(undecided_series(connection, now() - queue_minutes * 60)),
-            rowless=spool.without_row(ROWLESS_SECONDS) if spool is not None else 0,
+            rowless=spool.drafts.without_row(ROWLESS_SECONDS) if spool is not None else 0,
         )

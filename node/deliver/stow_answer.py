@@ -1,0 +1,90 @@
+"""Answers of a DICOMweb service in DICOM JSON (PS3.18 F.2), read as far as the node needs them."""
+
+from __future__ import annotations
+
+from codecs import BOM_UTF8
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+Valid = TypeVar("Valid")
+
+
+class _Numbers(BaseModel):
+    values: tuple[int, ...] | None = Field(default=None, alias="Value")
+
+
+class _Item(BaseModel):
+    failure: _Numbers = Field(default=_Numbers(), alias="00081197")
+    warning: _Numbers = Field(default=_Numbers(), alias="00081196")
+
+
+class _Sequence(BaseModel):
+    items: tuple[_Item | None, ...] | None = Field(default=None, alias="Value")
+
+    @property
+    def first(self) -> _Item | None:
+        return self.items[0] if self.items else None
+
+
+class _StoreResponse(BaseModel):
+    failed: _Sequence = Field(default=_Sequence(), alias="00081198")
+    stored: _Sequence = Field(default=_Sequence(), alias="00081199")
+
+
+class _Uid(BaseModel):
+    values: tuple[str, ...] = Field(alias="Value", min_length=1)
+
+
+class _Instance(BaseModel):
+    uid: _Uid = Field(alias="00080018")
+
+
+_RESPONSE = TypeAdapter(_StoreResponse)
+_INSTANCES = TypeAdapter(tuple[_Instance, ...])
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreAnswer:
+    """Store Instances Response (PS3.18 10.5.3) to one object."""
+
+    failure: int | None = None
+    """Failure Reason (0008,1197); ``None``: it names no failure."""
+    warning: int | None = None
+    """Warning Reason (0008,1196), 0 when it names none; ``None``: it does not say that the object is stored."""
+
+
+def read_store_answer(content: bytes) -> StoreAnswer:
+    """Read the body of a response, which says nothing when it is no JSON object. Raises ``ValueError``."""
+    try:
+        body = from_json(content.removeprefix(BOM_UTF8))
+    except ValueError:  # XML or HTML
+        return StoreAnswer()
+    if not isinstance(body, dict):
+        return StoreAnswer()
+    response = _validated(_RESPONSE, body)
+    failed, stored = response.failed.first, response.stored.first
+    return StoreAnswer(
+        failure=None if failed is None else _first(failed.failure, 0x0110),
+        warning=None if stored is None else _first(stored.warning, 0x0000),
+    )
+
+
+def read_instances(content: bytes) -> set[str]:
+    """SOP Instance UIDs of the answer to a query for instances. Raises ``ValueError``."""
+    instances = _validated(_INSTANCES, from_json(content.removeprefix(BOM_UTF8)))
+    return {instance.uid.values[0] for instance in instances}
+
+
+def _validated(wanted: TypeAdapter[Valid], body: Any) -> Valid:
+    try:
+        return wanted.validate_python(body)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+
+
+def _first(numbers: _Numbers, default: int) -> int:
+    return numbers.values[0] if numbers.values else default

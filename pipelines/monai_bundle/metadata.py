@@ -1,0 +1,78 @@
+"""The metadata of a MONAI Bundle, ``configs/metadata.json``, as far as the adapter uses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from node.errors import WeightsError
+
+Text = Annotated[str, BeforeValidator(str)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class InputFormat(_Part):
+    """An image that the network takes."""
+
+    modality: Text = "CT"
+    num_channels: int = 1
+    channel_def: dict[str, Text] | None = None
+
+
+class _Output(_Part):
+    channel_def: dict[int, Text] | None = None
+
+
+class _Outputs(_Part):
+    pred: _Output = _Output()
+
+
+class _NetworkFormat(_Part):
+    inputs: dict[str, dict[str, Any]] = {}
+    outputs: _Outputs = _Outputs()
+
+
+class Metadata(_Part):
+    """Who the bundle is, and what its network takes and gives."""
+
+    name: Text = ""
+    version: Text = ""
+    task: Text = ""
+    network_data_format: _NetworkFormat = _NetworkFormat()
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read the file. Raises ``WeightsError``."""
+        try:
+            return cls.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            raise _unusable(error) from None
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Names of the classes of the answer."""
+        return self.network_data_format.outputs.pred.channel_def or {}
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the inputs."""
+        return tuple(self.network_data_format.inputs)
+
+    def input_format(self, key: str) -> InputFormat:
+        """Return the format of the input ``key``, or else of the first one. Raises ``WeightsError``."""
+        inputs = self.network_data_format.inputs
+        try:
+            return InputFormat.model_validate(next((inputs[one] for one in (key, *inputs) if one in inputs), {}))
+        except ValidationError as error:
+            raise _unusable(error) from None
+
+
+def _unusable(error: ValidationError) -> WeightsError:
+    fault = error.errors(include_url=False)[0]
+    where = ".".join(map(str, ("metadata.json", *fault["loc"])))
+    return WeightsError(f"weights: {where}: {fault['msg']}; give the bundle as its author packs it")
