@@ -17,6 +17,7 @@ from node.errors import PlatformError
 
 BACKLOG = 512
 """Connections that may wait to be accepted; limited by ``net.core.somaxconn``."""
+_OCCASION_BYTES = 256
 _ONCE = 1 << 50
 """A byte far beyond the slots."""
 _FIRST_OF_SYSTEMD = 3
@@ -51,21 +52,24 @@ class Listening:
         return self.socket.fileno(), self.slots
 
     @contextmanager
-    def first_process(self) -> Iterator[bool]:
-        """Yield true in exactly one process in the life of the socket, false in the others.
+    def first_process(self, occasion: str) -> Iterator[bool]:
+        """Yield true in one of the processes that share the socket, false in the others, until another occasion.
 
-        A process that is killed within the context does not count.
+        A process that is killed within the context, or leaves it by an exception, does not count.
         """
         try:
             fcntl.lockf(self.slots, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _ONCE)
         except (BlockingIOError, PermissionError):  # another process is at it (fcntl(2))
             yield False
             return
-        first = os.fstat(self.slots).st_size == 0
-        yield first
-        if first:
-            os.ftruncate(self.slots, 1)
-        fcntl.lockf(self.slots, fcntl.LOCK_UN, 1, _ONCE)
+        try:
+            first = os.pread(self.slots, _OCCASION_BYTES, 0) != occasion.encode()
+            yield first
+            if first:
+                os.ftruncate(self.slots, 0)
+                os.pwrite(self.slots, occasion.encode(), 0)
+        finally:
+            fcntl.lockf(self.slots, fcntl.LOCK_UN, 1, _ONCE)
 
     def close(self) -> None:
         """Close the descriptors of this process only."""

@@ -24,16 +24,28 @@ takes them 34 MB; to make them again takes longer than the smaller statements do
 
 
 _CONNECTING = {
-    "connect_timeout": "4",
-    "keepalives_idle": "5",
-    "keepalives_interval": "3",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "12000",
+    "connect_timeout": "3",
+    "keepalives_idle": "3",
+    "keepalives_interval": "2",
+    "keepalives_count": "2",
+    "tcp_user_timeout": "7000",
+    "target_session_attrs": "primary",
 }
-"""libpq's, in seconds and milliseconds: a server that is gone without a word is noticed within 14 s. Without them the
-kernel tries for a quarter of an hour."""
-_SESSION = {"idle_in_transaction_session_timeout": "60s", "lock_timeout": "30s"}
-"""PostgreSQL's: what a process holds that vanished is free again, and nobody waits for it for ever."""
+"""libpq's, in seconds and milliseconds: a server that is gone without a word is noticed within 8 s, where the kernel
+would try for a quarter of an hour, and a replica that is not promoted yet is not taken for the ledger."""
+_SESSION = {
+    "idle_in_transaction_session_timeout": "30s",
+    "lock_timeout": "30s",
+    "statement_timeout": "300s",
+    "tcp_keepalives_idle": "3",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "2",
+    "tcp_user_timeout": "7000",
+    "client_connection_check_interval": "5s",
+}
+"""PostgreSQL's: what a process or machine held that vanished is free again soon, and no wait is endless."""
+_READ_ONLY = "25006"
+"""SQLSTATE of a write to a server that has become a replica, or was made read-only."""
 
 
 def ledger_url(url: str, folder: Path) -> str:
@@ -59,6 +71,7 @@ def open_ledger(url: str) -> sa.Engine:
     else:
         engine = sa.create_engine(_bounded(url), **options, pool_pre_ping=True)
         sa.event.listen(engine, "connect", _session_limits)
+        sa.event.listen(engine, "handle_error", _leave_replica)
     try:
         with engine.connect() as connection:
             current = is_current(connection)
@@ -84,7 +97,8 @@ def _upgrade(engine: sa.Engine) -> None:
     """One process upgrades, in one transaction; those that start at the same time wait for it."""
     with begin_immediate(engine) as connection:
         if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")  # an index of a large ledger takes its time
+            for limit in ("lock_timeout", "statement_timeout"):  # an index of a large ledger takes its time
+                connection.exec_driver_sql(f"SET LOCAL {limit} = 0")
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
         upgrade(connection)
 
@@ -100,11 +114,18 @@ def _bounded(url: str) -> sa.URL:
 
 def _session_limits(connection: Any, _record: Any) -> None:
     stated = connection.info.get_parameters().get("options", "")
+    limits = [(name, value) for name, value in _SESSION.items() if name not in stated]
     autocommit, connection.autocommit = connection.autocommit, True
-    for name, value in _SESSION.items():
-        if name not in stated:
-            connection.execute(f"SET {name} = '{value}'")
+    # In one round trip, and only what this version of the server knows.
+    known = "SELECT set_config(name, %s, false) FROM pg_settings WHERE name = %s"
+    connection.execute(" UNION ALL ".join([known] * len(limits)), [text for pair in limits for text in reversed(pair)])
     connection.autocommit = autocommit
+
+
+def _leave_replica(context: sa.engine.ExceptionContext) -> None:
+    """Drop the connections to a server that takes no more writes; the next ones look for the server that does."""
+    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY:
+        context.is_disconnect = True
 
 
 def _sqlite_pragmas(connection: Any, _record: Any) -> None:
@@ -131,6 +152,19 @@ def snapshot(engine: sa.Engine) -> Iterator[sa.Connection]:
         else:
             connection.execution_options(isolation_level="REPEATABLE READ")
         yield connection
+
+
+def timeline(engine: sa.Engine) -> str:
+    """Name of the history that the ledger follows. It changes when a replica is promoted, which may lack the last rows.
+
+    Empty for SQLite, which has one history.
+    """
+    if engine.dialect.name == "sqlite":
+        return ""
+    # Of the log that is written now: pg_control_checkpoint() follows a promotion only at the next checkpoint.
+    name = "SELECT system_identifier || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
+    with engine.connect() as connection:
+        return str(connection.scalar(sa.text(name)))
 
 
 def integrity_answer(engine: sa.Engine) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel
 from sqlalchemy import Engine
 
-from node.actor import look_every
+from node.actor import look_every, surviving
 from node.config import Config
 from node.ledger import AssociationEnding, NoticeKind
 from node.ledger.association_endings import Ending
@@ -26,7 +26,7 @@ from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.policy import Policy
 from node.receive.procedure_step import ProcedureStepScp
 from node.receive.quota import Quota
-from node.receive.recovery import record_unrecorded, recover
+from node.receive.recovery import Recovery, recover
 from node.receive.refusals import Refusals
 from node.receive.row_writer import RowWriter
 from node.receive.server import Server
@@ -40,8 +40,8 @@ LOGGER = logging.getLogger(__name__)
 _ONE_NOTICE_SECONDS = 60.0
 _NOTICES = 100
 """Addresses in that time."""
-_RECOVER_SECONDS = 300.0
-"""Interval of the search for files without a row that dead receivers left."""
+_LOOK_SECONDS = 5.0
+"""Interval of the search for what dead receivers and a failover of the ledger left."""
 
 
 class Receiver:
@@ -82,10 +82,7 @@ class Receiver:
         self._stopping = threading.Event()
 
     def start(self) -> None:
-        """Recover, then accept. Raises ``PlatformError`` when the address is not available.
-
-        The first receiver of a node also searches the spool for files without a row while it receives.
-        """
+        """Recover, then accept. Raises ``PlatformError`` when the address is not available."""
         recover(self._engine, self._spool)
         listening = self._listening or Listening.open(self._ae.address, self._ae.port)
         self._server = Server(
@@ -106,9 +103,7 @@ class Receiver:
         self._row_writer.start()
         self._refusals.start()
         self._server.start()
-        self._search = threading.Thread(
-            target=self._search_unrecorded, args=(listening,), name="receive-search", daemon=True
-        )
+        self._search = threading.Thread(target=self._recover, args=(listening,), name="receive-search", daemon=True)
         self._search.start()
         LOGGER.info("receiving as %s on %s port %d", self._ae.title.strip(), *listening.socket.getsockname()[:2])
 
@@ -150,15 +145,12 @@ class Receiver:
             self._notified[address] = at
             give_notice(self._engine, NoticeKind.REFUSED, who=calling_ae, address=address, detail=words)
 
-    def _search_unrecorded(self, listening: Listening) -> None:
-        try:
-            with listening.first_process() as first:
-                if first:
-                    record_unrecorded(self._engine, self._spool, self._stopping)
-        except Exception:  # the actor's own loop: receiving must continue
-            LOGGER.exception("search for files without a ledger row failed; it is repeated at the next start")
-        # Files that the ledger rejected at the start, and those of receivers that died since.
-        look_every(_RECOVER_SECONDS, self._stopping, "recovery", lambda _: recover(self._engine, self._spool))
+    def _recover(self, listening: Listening) -> None:
+        """Record what has no row, as soon as it can be recorded; the node receives meanwhile."""
+        recovery = Recovery(self._engine, self._spool, listening, self._stopping)
+        with surviving("recovery"):
+            recovery.look()
+        look_every(_LOOK_SECONDS, self._stopping, "recovery", lambda _: recovery.look())
 
     def _occupied_bytes(self, calling_ae: str) -> int:
         with self._engine.connect() as connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,42 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from node.errors import InputError
 from node.ledger.associations import close_associations_of, open_receivers
-from node.ledger.engine import begin_immediate, now
+from node.ledger.engine import begin_immediate, now, timeline
 from node.ledger.instances import Receipt, known_paths, record_instances
+from node.listening import Listening
 from node.receive.dataset_identity import read_identity
 from node.spool import Spool, dataset_offset, digest_of, sync_folder
 from node.studies.pydicom_errors import NOT_DICOM
 
 LOGGER = logging.getLogger(__name__)
+
+_RECOVER_SECONDS = 300.0
+
+
+class Recovery:
+    """The search for what dead receivers and a failover of the ledger left, of one receiver process."""
+
+    def __init__(self, engine: Engine, spool: Spool, listening: Listening, stop: threading.Event) -> None:
+        self._engine = engine
+        self._spool = spool
+        self._listening = listening
+        self._stop = stop
+        self._recovered = time.monotonic()
+        """Monotonic clock."""
+
+    def look(self) -> None:
+        """Take over from dead receivers, and search the spool once for each history of the ledger.
+
+        One of the processes that share the socket searches: at its start, and when a replica was promoted that may lack
+        rows of files which were acknowledged.
+        """
+        with self._listening.first_process(timeline(self._engine) or "start") as first:
+            if first:
+                record_unrecorded(self._engine, self._spool, self._stop)
+        # Files that the ledger rejected at the start, and those of receivers that died since.
+        if time.monotonic() - self._recovered > _RECOVER_SECONDS:
+            recover(self._engine, self._spool)
+            self._recovered = time.monotonic()
 
 
 def recover(engine: Engine, spool: Spool) -> int:

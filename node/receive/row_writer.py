@@ -43,7 +43,7 @@ _BATCH = 256
 """Maximum rows per transaction; bounds how long a commit locks the ledger."""
 _PATIENCE_SECONDS = 15.0
 """How long ``record`` waits; shorter than the timeouts of senders."""
-_FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 1.0, 8.0
+_FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 1.0, 4.0
 """Pauses between attempts, doubled each time; the longest for a rejected row is ``_LAST_RETRY_SECONDS``."""
 _LAST_RETRY_SECONDS = 300.0
 _LAST_ATTEMPTS = 3

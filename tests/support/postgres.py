@@ -20,7 +20,7 @@ import sqlalchemy as sa
 def _programs() -> Path | None:
     found = shutil.which("initdb")
     if found and shutil.which("pg_ctl"):
-        return Path(found).parent
+        return Path(found).resolve().parent  # where all programs are
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     return versions[-1].parent if versions else None
 
@@ -36,6 +36,50 @@ def cluster(address: str = "", prefix: Sequence[str] = ()) -> Iterator[str]:
 
     With ``address`` the server also listens there; its programs are started by the command ``prefix``.
     """
+    with _server(prefix) as server:
+        server.call("initdb", "-D", server.data, "-A", "trust", "-U", "ainode", "--no-sync")
+        if address:
+            with (server.data / "pg_hba.conf").open("a") as file:
+                file.write("host all all all trust\nhost replication all all trust\n")
+        server.start(address)
+        yield server.url
+
+
+@contextmanager
+def replica(of: str, address: str) -> Iterator[Server]:
+    """A server at ``address`` that follows the one at address ``of`` until its ``promote``."""
+    with _server() as server:
+        server.call("pg_basebackup", "-D", server.data, "-h", of, "-U", "ainode", "-R", "-X", "stream", "-c", "fast")
+        server.start(address)
+        yield server
+
+
+class Server:
+    """The programs and the folder of one server."""
+
+    def __init__(self, programs: Path, folder: Path, account: dict[str, str | int], prefix: Sequence[str]) -> None:
+        self.data = folder / "data"
+        self.url = f"postgresql+psycopg://ainode@/postgres?host={folder}"
+        self._programs, self._folder, self._account, self._prefix = programs, folder, account, prefix
+
+    def call(self, name: str, *arguments: object) -> None:
+        command = [str(self._programs / name), *map(str, arguments)]
+        if self._prefix:  # needs rights that the account has not
+            command = [*self._prefix, *(["runuser", "-u", "postgres", "--"] if self._account else []), *command]
+        given = {} if self._prefix else self._account
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self._folder, check=False, **given)  # type: ignore[call-overload]
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def start(self, address: str) -> None:
+        options = f"-k {self._folder} -c listen_addresses={address} -c fsync=off -c max_connections=200"
+        self.call("pg_ctl", "-D", self.data, "-w", "-l", self._folder / "log", "-o", options, "start")
+
+    def promote(self) -> None:
+        self.call("pg_ctl", "-D", self.data, "-w", "promote")
+
+
+@contextmanager
+def _server(prefix: Sequence[str] = ()) -> Iterator[Server]:
     programs = _programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian package postgresql)")
@@ -45,28 +89,13 @@ def cluster(address: str = "", prefix: Sequence[str] = ()) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="ainode-pg-"))  # short: the path of a Unix socket is limited
     if account:
         shutil.chown(folder, "postgres")
-    data = folder / "data"
-
-    def call(name: str, *arguments: object) -> None:
-        command = [str(programs / name), *map(str, arguments)]
-        if prefix:  # needs rights that the account has not
-            command = [*prefix, *(["runuser", "-u", "postgres", "--"] if account else []), *command]
-        given = {} if prefix else account
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False, **given)  # type: ignore[call-overload]
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    options = f"-k {folder} -c listen_addresses={address} -c fsync=off -c max_connections=200"
+    server = Server(programs, folder, account, prefix)
     try:
-        call("initdb", "-D", data, "-A", "trust", "-U", "ainode", "--no-sync")
-        if address:
-            with (data / "pg_hba.conf").open("a") as file:
-                file.write("host all all all trust\n")
-        call("pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
-        yield f"postgresql+psycopg://ainode@/postgres?host={folder}"
+        yield server
     finally:
-        if data.exists():
+        if server.data.exists():
             subprocess.run(
-                [str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"],
+                [str(programs / "pg_ctl"), "-D", str(server.data), "-m", "immediate", "stop"],
                 capture_output=True,
                 cwd=folder,
                 check=False,
