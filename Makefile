@@ -2,6 +2,8 @@
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
+# The build of PyTorch for CPUs, which has a third of the size, unless the machine has an NVIDIA GPU.
+TORCH_INDEX ?= $(if $(wildcard /proc/driver/nvidia/version),,https://download.pytorch.org/whl/cpu)
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 SUPPLY := build/supply
 SITE_TOOLS := build/site-tools
@@ -94,11 +96,13 @@ $(SUPPLY): constraints.txt Makefile
 install: $(INSTALLED)
 
 # All but PyTorch is checked against requirements.lock. Builds of PyTorch for CPU and CUDA have one version and other
-# hashes, by index: it comes from the index that is configured, of the version in constraints.txt.
+# hashes, by index: it comes from TORCH_INDEX, or from the index that is configured, of the version in constraints.txt.
 $(INSTALLED): pyproject.toml constraints.txt requirements.lock
 	sh .ci/packages storescu=dcmtk Orthanc=orthanc chromium=chromium
 	python3 -m venv .venv
 	$(PIP_INSTALL) --require-hashes --no-deps --requirement requirements.lock
+	$(if $(TORCH_INDEX),$(PIP_INSTALL) --retries 1 --no-deps --index-url $(TORCH_INDEX) "$$(grep ^torch== constraints.txt)" \
+		|| echo "$(TORCH_INDEX) is out of reach: PyTorch comes from the index that is configured")
 	$(PIP_INSTALL) --no-build-isolation --constraint constraints.txt --editable '.[test]'
 	touch $(INSTALLED)
 

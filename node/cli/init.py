@@ -224,9 +224,11 @@ def _address(towards: str) -> str:
 
 def _print_settings(answers: Answers, config: str, config_path: Path) -> None:
     """Print the settings to enter on PACS and scanner."""
+    import torch
     from pydicom.uid import UID
 
     from node.config import parse
+    from node.pytorch_build import build_advice, has_nvidia_gpu
     from node.results.gate.check import SOP_CLASSES
 
     host = _address(answers.pacs_host)
@@ -242,4 +244,6 @@ def _print_settings(answers: Answers, config: str, config_path: Path) -> None:
     echo("\nEnter on the scanner, or as a forwarding rule of the PACS:")
     echo(f"  store destination: AE title {answers.title}, host {host}, port {answers.port}{transport}")
     echo("\nThen:")
+    if advice := build_advice(torch.__version__, torch.version.cuda, has_gpu=has_nvidia_gpu()):
+        echo(f"  {advice}")
     echo(f"  ainode doctor --config {config_path}")
