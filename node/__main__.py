@@ -91,6 +91,7 @@ def run(config_path: Path, only: str | None) -> None:
 def pipelines(*, config_path: Path, as_json: bool) -> None:
     """List the pipelines with input requirements and weights."""
     from node.check import describe_pipelines
+    from node.inference.pipeline_description import needs_text
 
     entries = list(describe_pipelines(load(config_path)))
     if as_json:
@@ -98,9 +99,10 @@ def pipelines(*, config_path: Path, as_json: bool) -> None:
         return
     for entry in entries:
         echo(f"{entry['name']}: {entry.get('error') or entry['algorithm'] + ' ' + entry['version']}")
-        for key in ("needs", "weights_sha256"):
-            if entry.get(key):
-                echo(f"  {key.replace('_', ' ')}: {entry[key]}")
+        if entry.get("needs"):
+            echo(f"  needs: {needs_text(entry['needs'])}")
+        if entry.get("weights_sha256"):
+            echo(f"  weights SHA-256: {entry['weights_sha256']}")
 
 
 @main.command("try")

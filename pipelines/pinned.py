@@ -20,7 +20,8 @@ def pinned_folder(path: Path | None, sha256: str, marker: str, keeper: Any) -> P
     model is missing, altered, or of another kind, and when it has links or is beyond the limits of a model.
     """
     if path is None or not path.exists():
-        raise WeightsError(f"weights: {path} does not exist; set [pipelines.NAME] weights to the model's folder or zip")
+        fault = "[pipelines.NAME] weights is missing" if path is None else f"weights: {path} does not exist"
+        raise WeightsError(f"{fault}; `ainode models add SOURCE` puts a folder or zip there and prints the table")
     if path.is_dir():
         check_folder(path, hard_links=True)
     digest = content_digest(path)

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from node.errors import WeightsError
 
+PACKAGE = Path(__file__).parent
+"""Where the packaged weights are."""
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -29,7 +32,7 @@ def load_weights(path: Path) -> Weights:
     pin = path.with_suffix(".sha256")
     for needed in (path, pin):
         if not needed.is_file():
-            raise WeightsError(f"weights: {needed} does not exist; train them, or set [pipelines.NAME] weights")
+            raise WeightsError(f"weights: {needed} does not exist; {_remedy(path)}")
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     pinned = pin.read_text().split()[0]
@@ -38,6 +41,15 @@ def load_weights(path: Path) -> Weights:
             f"weights: {path} has SHA-256 {digest}, pinned is {pinned}; restore the file or pin the new one"
         )
     return Weights({k: v.float() if v.is_floating_point() else v for k, v in load(content).items()}, digest)
+
+
+def _remedy(path: Path) -> str:
+    if path.is_relative_to(PACKAGE):
+        return "it belongs to the installed package: install ainode again, or name other weights in [pipelines.NAME]"
+    return (
+        f"put the weights at {path} and their digest at {path.with_suffix('.sha256')} "
+        f"(sha256sum {path.name} > {path.with_suffix('.sha256').name}), or correct [pipelines.NAME] weights"
+    )
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -189,7 +189,7 @@ def verify(config: Config) -> Iterator[tuple[str, Path, str]]:
         if not pin and digest_file.is_file():
             pin = digest_file.read_text().split()[0]
         if not table.weights.exists():
-            yield name, table.weights, "does not exist"
+            yield name, table.weights, "does not exist; `ainode models add SOURCE` puts a model in its place"
         elif not pin:
             yield (
                 name,

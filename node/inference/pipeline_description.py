@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from node.errors import PipelineError
 from node.peer_text import escaped, escaped_values
 from node.pipeline import Pipeline
+
+_WORDS = {
+    "modalities": "Modality {}",
+    "body_parts": "Body Part Examined {}, or none",
+    "min_slices": "at least {} slices",
+    "max_slice_spacing_mm": "slice spacing up to {} mm",
+    "max_pixel_spacing_mm": "pixel spacing up to {} mm",
+    "planes": "plane {}",
+    "min_coverage_mm": "at least {} mm from first to last slice",
+    "min_field_mm": "images at least {} mm wide and high",
+    "levels": "grey levels: {}",
+    "regular_grid": "regular slice spacing: {}",
+}
+"""How each field of ``node.pipeline.Needs`` reads; those of a later version are shown by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +60,22 @@ class PipelineDescription:
             raise PipelineError("the process of the pipeline sent no description that can be read: a wrong type")
         algorithm, version, digest = map(escaped, texts)
         return cls(algorithm=algorithm, version=version, weights_sha256=digest or None, needs=escaped_values(needs))
+
+
+def needs_text(needs: Mapping[str, Any]) -> str:
+    """The needs of a description in words."""
+    return "; ".join(_WORDS.get(name, f"{name} {{}}").format(_value_text(value)) for name, value in needs.items())
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "required" if value else "not required"
+    if isinstance(value, list):
+        return " or ".join(map(str, value))
+    if isinstance(value, dict):  # percentile: bounds
+        return ", ".join(f"percentile {name} from {_range_text(bounds)}" for name, bounds in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _range_text(bounds: Any) -> str:
+    return " to ".join(map(_value_text, bounds)) if isinstance(bounds, list | tuple) else _value_text(bounds)

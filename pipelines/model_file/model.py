@@ -26,7 +26,8 @@ def load_model(path: Path | None, sha256: str, device: str) -> Model:
     Raises ``WeightsError`` when the file is missing, another one, or not readable as a model.
     """
     if path is None or not path.is_file():
-        raise WeightsError(f"weights: {path} does not exist; set [pipelines.NAME] weights to the model file")
+        fault = "[pipelines.NAME] weights is missing" if path is None else f"weights: {path} does not exist"
+        raise WeightsError(f"{fault}; `ainode models add SOURCE` puts a model file in its place and prints the table")
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     if digest != sha256.lower():

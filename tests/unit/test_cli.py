@@ -154,6 +154,9 @@ def test_pipelines_lists_what_is_configured_and_what_keeps_one_away(config: str)
     assert entries[0]["algorithm"] == "Bright"
     assert entries[0]["needs"]["modalities"] == ["CT", "MR"]
     assert "no module 'no_such_module'" in entries[1]["error"]
+    words = CliRunner().invoke(main, ["pipelines", "--config", config]).output
+    assert "  needs: Modality CT or MR" in words
+    assert not set("{}[]'") & set(words.partition("absent")[0]), "no Python"
 
 
 def test_check_names_what_fails_and_the_remedy(config: str, free_port: int):

@@ -91,7 +91,7 @@ def test_verify_names_every_model_that_is_not_as_pinned(bundle, tmp_path):
     assert faults["right"] == ""
     assert "pinned is 000" in faults["other"]
     assert "not pinned" in faults["unpinned"]
-    assert faults["gone"] == "does not exist"
+    assert faults["gone"] == "does not exist; `ainode models add SOURCE` puts a model in its place"
     config = tmp_path / "config.toml"
     config.write_text(text)
     answer = CliRunner().invoke(main, ["models", "verify", "--json", "--config", str(config)])
