@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import socket
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,8 @@ from node.config.secret_files import secret_files
 from node.deliver import echo
 from node.errors import NodeError
 from node.inference.pipeline_process import describe
+from node.process.port_lock import bind_error, is_own_port
+from node.pytorch_build import build_advice, has_nvidia_gpu
 from node.service import open_storage
 from node.spool.free_space import space_of
 from node.tls import server_context
@@ -57,6 +58,8 @@ def check(config: Config, pipelines: Iterable[dict[str, Any]] | None = None) -> 
     if config.ae.tls.enabled:
         yield _guarded("tls", lambda: _tls(config))
     yield _port(config)
+    if config.web.enabled:
+        yield _web_port(config)
     yield _device(config)
     for entry in describe_pipelines(config) if pipelines is None else pipelines:
         yield _pipeline(entry)
@@ -146,20 +149,33 @@ def _tls(config: Config) -> Check:
 
 
 def _port(config: Config) -> Check:
-    address, port = config.ae.address, config.ae.port
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            answer = echo("ourselves", Destination.of_node(config.ae), config.ae.title)
-            if answer.ok:
-                return Check(
-                    name="port", good=True, found=f"{address}:{port}: a node answers C-ECHO as {config.ae.title}"
-                )
-            remedy = "stop what uses the port, or change [ae] address and port"
-            return Check(name="port", good=False, found=f"{address}:{port}: {error.strerror}", remedy=remedy)
-    return Check(name="port", good=True, found=f"{address}:{port} is free")
+    title, where = config.ae.title.strip(), f"{config.ae.address}:{config.ae.port}"
+    error = bind_error(config.ae.address, config.ae.port)
+    if error is None:
+        return Check(name="port", good=True, found=f"{where} is free")
+    answer = echo("this node", Destination.of_node(config.ae), config.ae.title)
+    is_dicom = answer.ok or answer.rejected  # [ae] callers need not list the node itself
+    if not is_own_port(config.storage.folder, config.ae.port):
+        who = "another DICOM node answers there" if is_dicom else error.strerror
+        remedy = "stop what uses the port, or change [ae] address and port"
+        return Check(name="port", good=False, found=f"{where}: {who}", remedy=remedy)
+    if not is_dicom:
+        remedy = "its receivers do not answer; their log says why"
+        return Check(name="port", good=False, found=f"{where}: {answer.reason}", remedy=remedy)
+    how = "answers C-ECHO" if answer.ok else f"answers; [ae] callers does not list {title}"
+    return Check(name="port", good=True, found=f"{where}: this node {how}")
+
+
+def _web_port(config: Config) -> Check:
+    web = config.web
+    where = f"{web.address}:{web.port}"
+    error = bind_error(web.address, web.port)
+    if error is None:
+        return Check(name="web port", good=True, found=f"{where} is free")
+    if is_own_port(config.storage.folder, web.port):
+        return Check(name="web port", good=True, found=f"{where}: the dashboard of this node")
+    remedy = "stop what uses the port, or change [web] address and port: the dashboard cannot start"
+    return Check(name="web port", good=False, found=f"{where}: {error.strerror}", remedy=remedy)
 
 
 def _device(config: Config) -> Check:
@@ -167,12 +183,15 @@ def _device(config: Config) -> Check:
 
     wanted = [d for d in config.devices.use if d.startswith("cuda")]
     have = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    advice = build_advice(torch.__version__, torch.version.cuda, has_gpu=has_nvidia_gpu())
     if wanted and not have:
-        remedy = 'install the driver, or set [devices] use = ["cpu"]'
+        remedy = advice or 'install the driver, or set [devices] use = ["cpu"]'
         return Check(
             name="device", good=False, found=f"{', '.join(wanted)} configured, no CUDA device found", remedy=remedy
         )
-    return Check(name="device", good=True, found=", ".join(have) or f"CPU, {os.cpu_count()} cores")
+    build = f"PyTorch {torch.__version__}"
+    found = ", ".join(have) or f"CPU, {os.cpu_count()} cores"
+    return Check(name="device", good=True, found=f"{found}, {build}" if advice else found, remedy=advice)
 
 
 def _pipeline(entry: dict[str, Any]) -> Check:

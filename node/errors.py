@@ -10,6 +10,7 @@ NodeError                 1   base class
 │   └── GateError         5   an encoded object failed validation and is quarantined
 ├── DeliveryError         6   a destination refused objects
 │   └── UnreachableError  6   a destination cannot be reached
+│       └── RejectedError 6   it answers and rejects the association
 ├── LedgerError           7   the ledger cannot be opened or is inconsistent
 ├── NotFoundError         8   a study, job or pipeline is unknown
 ├── PlatformError         9   disk, port, device or an installed package is missing
@@ -112,6 +113,12 @@ class UnreachableError(DeliveryError):
     code = "unreachable"
     until_reached = False
     """Whether the next attempt waits for a probe that reaches the destination, at most ``retry_seconds``."""
+
+
+class RejectedError(UnreachableError):
+    """A destination answers and rejects the association (A-ASSOCIATE-RJ)."""
+
+    code = "rejected"
 
 
 class TimeLimitError(NodeError):

@@ -15,12 +15,14 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from node.config import Ae, Config, parse, read
+from node.config import Config, parse, read
 from node.errors import NodeError
 from node.listening import Listening
 from node.process.children import descriptor_environment
+from node.process.port_lock import PortLock
 from node.process.service_manager import notify
 from node.retry_delay import retry_delay
+from node.spool import Spool
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +112,7 @@ class Supervisor:
         """Roles without a running process when it was last notified; ``None``: not notified since the last start."""
         self._text = -1
         self._listening: Listening | None = None
+        self._port_lock: PortLock | None = None
         self._address: tuple[str, int] | None = None
         self._children: list[_Child] = []
         self._replaced: list[_Child] = []
@@ -162,7 +165,7 @@ class Supervisor:
         text = read(self._path)
         config = parse(text, str(self._path))
         if "receiver" in self._roles:
-            self._listen(config.ae)
+            self._listen(config)
         if self._text >= 0:
             os.close(self._text)
         # A restarted process gets the text that was validated, even if the file has changed since.
@@ -174,13 +177,16 @@ class Supervisor:
         for child in self._children:
             child.start()
 
-    def _listen(self, ae: Ae) -> None:
-        if self._address == (ae.address, ae.port):
+    def _listen(self, config: Config) -> None:
+        address = config.ae.address, config.ae.port
+        if self._address == address:
             return
-        listening = Listening.open(ae.address, ae.port)
-        if self._listening is not None:
+        listening, port_lock = Listening.open(*address), PortLock(Spool(config.storage.folder).folder, config.ae.port)
+        port_lock.share()
+        if self._listening is not None and self._port_lock is not None:
             self._listening.close()
-        self._listening, self._address = listening, (ae.address, ae.port)
+            self._port_lock.close()
+        self._listening, self._port_lock, self._address = listening, port_lock, address
 
     def _reload_configuration(self) -> None:
         """Apply the changed configuration if it is valid."""

@@ -21,7 +21,7 @@ from pynetdicom.presentation import PresentationContext
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.config import Destination, DestinationTls
 from node.deliver.query_audit import OnQuery, audit_query
-from node.errors import ConfigError, DeliveryError, UnreachableError
+from node.errors import ConfigError, DeliveryError, RejectedError, UnreachableError
 from node.tls import client_context
 
 
@@ -90,8 +90,8 @@ def associate(
 
     ``on_event_report`` answers N-EVENT-REPORT requests that arrive on it, ``on_store`` C-STORE requests; ``on_query``
     is called for every query that is sent; ``roles`` are proposed (PS3.7 D.3.3.4).
-    Raises ``UnreachableError`` with the reason when it cannot be opened, ``DeliveryError`` when the peer accepts none
-    of ``contexts``.
+    Raises ``UnreachableError`` or ``RejectedError`` with the reason when it cannot be opened, ``DeliveryError`` when
+    the peer accepts none of ``contexts``.
     """
     connections: list[bool] = []
 
@@ -105,10 +105,8 @@ def associate(
         (evt.EVT_PDU_RECV, _keep_rejection, [rejections]),
         (evt.EVT_ABORTED, lambda event: _close_soon(event.assoc)),
     ]
-    if on_event_report is not None:
-        handlers.append((evt.EVT_N_EVENT_REPORT, on_event_report))
-    if on_store is not None:
-        handlers.append((evt.EVT_C_STORE, on_store))
+    answering = ((evt.EVT_N_EVENT_REPORT, on_event_report), (evt.EVT_C_STORE, on_store))
+    handlers += [(event, handler) for event, handler in answering if handler is not None]
     if on_query is not None:
         handlers.append((evt.EVT_DIMSE_SENT, lambda event: audit_query(event, on_query)))
     entity = AE(ae_title=calling_title)
@@ -139,11 +137,9 @@ def associate(
     if not association.is_established:
         if association.rejected_contexts:
             raise DeliveryError(f"{peer}: {_no_context_accepted(association)}")
-        reason = (
-            _rejection_text(rejections, peer, calling_title)
-            if connections
-            else _connection_failure(peer, timeouts, secured)
-        )
+        if rejections:  # the PDU itself: pynetdicom may report a peer that closes at once as unreachable
+            raise RejectedError(f"{peer}: {_rejection_text(rejections[0], peer, calling_title)}")
+        reason = _no_answer(peer, calling_title) if connections else _connection_failure(peer, timeouts, secured)
         raise UnreachableError(f"{peer}: {reason}")
     try:
         yield association
@@ -195,11 +191,12 @@ def _no_context_accepted(association: Association) -> str:
     return f"it accepts none of the SOP Classes to send ({', '.join(refused)}); ask its administrator to allow them"
 
 
-def _rejection_text(rejections: Sequence[A_ASSOCIATE_RJ], peer: Peer, calling_title: str) -> str:
-    # Read from the PDU: if a peer rejects and closes immediately, pynetdicom may report it as unreachable.
-    for answer in rejections:
-        words = _REJECTIONS.get((answer.source, answer.reason_diagnostic), "no reason given; ask its administrator")
-        return "association rejected: " + words.format(calling=calling_title, called=peer.title, name=peer.name)
+def _rejection_text(answer: A_ASSOCIATE_RJ, peer: Peer, calling_title: str) -> str:
+    words = _REJECTIONS.get((answer.source, answer.reason_diagnostic), "no reason given; ask its administrator")
+    return "association rejected: " + words.format(calling=calling_title, called=peer.title, name=peer.name)
+
+
+def _no_answer(peer: Peer, calling_title: str) -> str:
     remedy = "that it accepts our certificate" if peer.tls.enabled else "that the port is a DICOM port"
     # The rejection is lost if the peer closes the connection before it has read the whole request.
     return (

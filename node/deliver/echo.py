@@ -13,7 +13,7 @@ from node.config import Destination
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.folder import check_folder
 from node.deliver.stow import ping, service
-from node.errors import DeliveryError
+from node.errors import DeliveryError, RejectedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,16 +25,18 @@ class Echo:
     """From opening the connection to its release."""
     reason: str
     """Failure and remedy; empty when ``ok``."""
+    rejected: bool = False
+    """A DICOM node answers there and rejects the association."""
 
 
 def echo(name: str, destination: Destination, calling_title: str, timeouts: Timeouts | None = None) -> Echo:
     """Check ``[destinations.name]`` once, calling as ``calling_title``. Returns failures instead of raising."""
-    start = time.monotonic()
+    start, rejected = time.monotonic(), False
     try:
         reason = _ask(name, destination, calling_title, timeouts or Timeouts())
     except DeliveryError as error:
-        reason = str(error)
-    return Echo(ok=not reason, seconds=time.monotonic() - start, reason=reason)
+        reason, rejected = str(error), isinstance(error, RejectedError)
+    return Echo(ok=not reason, seconds=time.monotonic() - start, reason=reason, rejected=rejected)
 
 
 def _ask(name: str, destination: Destination, calling_title: str, timeouts: Timeouts) -> str:

@@ -19,6 +19,7 @@ from node.operate.account.rows import ROWLESS_SECONDS
 from node.operate.drift import BEFORE, drift
 from node.operate.explain import clock
 from node.operate.status import by_role
+from node.process.port_lock import bind_error, is_own_port
 from node.spool import Spool
 
 
@@ -61,6 +62,7 @@ def current_alerts(config: Config, connection: sa.Connection, spool: Spool, at: 
     _, last = first_and_last_image(connection)
     if wanted.silence_hours and last is not None and last < at - wanted.silence_hours * 3600:
         alerts["silence"] = f"no image came since {clock(last)}"
+    alerts |= _web_port(config, spool)
     roles, jobs = by_role(connection), job_counts(connection)
     for role in ("worker", "sender"):
         if not roles.get(role) and any(count.state in ACTIVE for count in jobs):
@@ -90,6 +92,17 @@ def _discontinued(connection: sa.Connection, since: float) -> dict[str, str]:
         "procedure step was discontinued (MPPS); `ainode account` names their studies"
     )
     return {"discontinued": sentence}
+
+
+def _web_port(config: Config, spool: Spool) -> dict[str, str]:
+    web = config.web
+    if not web.enabled or is_own_port(spool.folder, web.port):
+        return {}
+    error = bind_error(web.address, web.port)
+    if error is None:
+        return {}
+    remedy = "stop what uses the port, or change [web] port"
+    return {"web port": f"the dashboard cannot start, {web.address}:{web.port}: {error.strerror}; {remedy}"}
 
 
 def _waiting(counts: Iterable[DeliveryCount], destination: str) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import socket
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from node.errors import PlatformError
+from node.process.port_lock import PortLock, address_family, bind_error
 
 OF_ADDRESS = 64
 """Open connections of one address: a browser opens six, and a proxy one for each request that it passes on."""
@@ -19,9 +19,9 @@ IN_ALL = 512
 class HttpListening(socket.socket):
     """Accepts connections; those beyond the bounds are closed at once."""
 
-    def __init__(self, address: str, port: int, lock: IO[bytes]) -> None:
-        """``lock``: an open file whose lock is held as long as the socket is open."""
-        super().__init__(_family(address))
+    def __init__(self, address: str, port: int, lock: PortLock) -> None:
+        """``lock``: held as long as the socket is open."""
+        super().__init__(address_family(address))
         self._open: Counter[str] = Counter()
         self._lock = lock
         self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -56,31 +56,20 @@ def listen(address: str, port: int, folder: Path) -> HttpListening:
     first process of a node, which a lock in its storage ``folder`` identifies, needs a port that nobody listens on.
     Raises ``PlatformError`` when the address is not available.
     """
-    lock = (folder / "web.lock").open("ab")
     try:
-        if _is_first(lock):
-            with socket.socket(_family(address)) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((address, port))
-        listener = HttpListening(address, port, lock)
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        lock = PortLock(folder, port)
+        try:
+            if lock.is_first() and (error := bind_error(address, port)) is not None:
+                raise error
+            listener = HttpListening(address, port, lock)
+        except OSError:
+            lock.close()
+            raise
+        lock.share()
     except OSError as error:
-        lock.close()
         fault = f"[web] {address}:{port}: {error.strerror}; stop what uses the port, or change it"
         raise PlatformError(fault) from error
     return listener
-
-
-def _is_first(lock: IO[bytes]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 class _Counted(socket.socket):
