@@ -6,7 +6,7 @@ written by a process that ran a model: whatever the values raise, ``node.inferen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,7 @@ def write_findings(findings: Findings, arrays: Arrays) -> dict[str, Any]:
                 "finding": list(lesion.finding),
                 "site": _maybe(lesion.site),
                 "laterality": _maybe(lesion.laterality),
-                "measurements": [
-                    [list(m.name), float(m.value), list(m.unit), _maybe(m.derivation)] for m in lesion.measurements
-                ],
+                "measurements": _measurements(lesion.measurements),
                 "probability": None if lesion.probability is None else float(lesion.probability),
                 "tracking_uid": lesion.tracking_uid,
                 "evaluations": _evaluations(lesion.evaluations),
@@ -76,10 +74,7 @@ def read_findings(document: dict[str, Any], arrays: Mapping[str, Any]) -> Findin
                 finding=Code(*lesion["finding"]),
                 site=_code(lesion["site"]),
                 laterality=_code(lesion["laterality"]),
-                measurements=tuple(
-                    Measurement(name=Code(*name), value=value, unit=Code(*unit), derivation=_code(derivation))
-                    for name, value, unit, derivation in lesion["measurements"]
-                ),
+                measurements=_measurements_of(lesion["measurements"]),
                 probability=lesion["probability"],
                 tracking_uid=lesion["tracking_uid"],
                 evaluations=_evaluations_of(lesion["evaluations"]),
@@ -125,6 +120,8 @@ def _segment(segment: Segment, arrays: Arrays) -> dict[str, Any]:
         "category": list(segment.category),
         "type": list(segment.type),
         "colour": segment.colour and list(segment.colour),
+        "laterality": _maybe(segment.laterality),
+        "measurements": _measurements(segment.measurements),
         "shape": list(inside.shape),
         "box": [[edge.start, edge.stop] for edge in box],
         "mask": _volume(segment.mask, inside[box], arrays),
@@ -147,6 +144,19 @@ def _segment_of(document: dict[str, Any], arrays: Mapping[str, Any]) -> Segment:
         category=Code(*document["category"]),
         type=Code(*document["type"]),
         colour=tuple(document["colour"]) if document["colour"] else None,
+        laterality=_code(document.get("laterality")),
+        measurements=_measurements_of(document.get("measurements", ())),
+    )
+
+
+def _measurements(measurements: Sequence[Measurement]) -> list[list[Any]]:
+    return [[list(m.name), float(m.value), list(m.unit), _maybe(m.derivation)] for m in measurements]
+
+
+def _measurements_of(document: Sequence[Sequence[Any]]) -> tuple[Measurement, ...]:
+    return tuple(
+        Measurement(name=Code(*name), value=value, unit=Code(*unit), derivation=_code(derivation))
+        for name, value, unit, derivation in document
     )
 
 

@@ -13,30 +13,6 @@ from pydicom.sr.coding import Code
 from node.pipeline.assertion import Assertion, Presence, presence_of
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Segment:
-    """One mask with its meaning (PS3.3 C.8.20.4)."""
-
-    label: str
-    """Unique within the findings, at most 64 characters, for example ``"Nodule 1"``."""
-    mask: Volume
-    """Non-zero = inside, integer or bool ``[slice, row, column]``; any grid in the source's frame of reference."""
-    category: Code
-    """Segmented property category, for example ``codes.SCT.MorphologicallyAbnormalStructure``."""
-    type: Code
-    """Segmented property type, for example ``codes.SCT.Nodule``."""
-    colour: tuple[int, int, int] | None = None
-    """Recommended display colour, sRGB 0-255; ``None``: the node gives each segment one of its own."""
-
-    def __post_init__(self) -> None:
-        if not 0 < len(self.label) <= 64:
-            raise ValueError(f"Segment.label {self.label!r} has {len(self.label)} characters; use 1 to 64")
-        if self.mask.array.ndim != 3:
-            raise ValueError(f"Segment.mask of {self.label!r} is {self.mask.array.shape}; give [slice, row, column]")
-        if self.mask.array.dtype.kind not in "bui":
-            raise ValueError(f"Segment.mask of {self.label!r} is {self.mask.array.dtype}; give bool or integers")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
     """One number with name and unit (TID 300)."""
@@ -51,6 +27,34 @@ class Measurement:
     def __post_init__(self) -> None:
         if not np.isfinite(self.value):
             raise ValueError(f"Measurement {self.name.meaning!r} is {self.value}; leave out what cannot be measured")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Segment:
+    """One mask with its meaning (PS3.3 C.8.20.4)."""
+
+    label: str
+    """Unique within the findings, at most 64 characters, for example ``"Nodule 1"``."""
+    mask: Volume
+    """Non-zero = inside, integer or bool ``[slice, row, column]``; any grid in the source's frame of reference."""
+    category: Code
+    """Segmented property category, for example ``codes.SCT.MorphologicallyAbnormalStructure``."""
+    type: Code
+    """Segmented property type, for example ``codes.SCT.Nodule``."""
+    colour: tuple[int, int, int] | None = None
+    """Recommended display colour, sRGB 0-255; ``None``: the node gives each segment one of its own."""
+    laterality: Code | None = None
+    """Of a structure: ``codes.SCT.Left`` / ``Right`` of the patient. A lesion states its own."""
+    measurements: tuple[Measurement, ...] = ()
+    """Of a structure; a volume stated here goes before the node's own. A lesion states its own."""
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.label) <= 64:
+            raise ValueError(f"Segment.label {self.label!r} has {len(self.label)} characters; use 1 to 64")
+        if self.mask.array.ndim != 3:
+            raise ValueError(f"Segment.mask of {self.label!r} is {self.mask.array.shape}; give [slice, row, column]")
+        if self.mask.array.dtype.kind not in "bui":
+            raise ValueError(f"Segment.mask of {self.label!r} is {self.mask.array.dtype}; give bool or integers")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

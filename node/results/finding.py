@@ -86,7 +86,8 @@ class Finding:
 
     def described(self) -> tuple[str, ...]:
         """Lines of text: finding and site, then evaluations."""
-        place = [code.meaning for code in (self.laterality, self.site) if code is not None]
+        site = None if self.site is None or self.site == self.finding else self.site
+        place = [code.meaning for code in (self.laterality, site) if code is not None]
         return (
             ", ".join([self.finding.meaning, " ".join(place).lower()] if place else [self.finding.meaning]),
             *(f"{name.meaning}: {value.meaning}" for name, value in self.judged.items()),
@@ -151,10 +152,10 @@ def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry,
                 segment=segment,
                 colour=colour,
                 finding=segment.type if lesion is None else lesion.finding,
-                site=None if lesion is None else lesion.site,
-                laterality=None if lesion is None else lesion.laterality,
+                site=(segment.type if segment.laterality else None) if lesion is None else lesion.site,
+                laterality=segment.laterality if lesion is None else lesion.laterality,
                 probability=None if lesion is None else lesion.probability,
-                stated=() if lesion is None else lesion.measurements,
+                stated=segment.measurements if lesion is None else lesion.measurements,
                 judged={} if lesion is None else lesion.evaluations,
                 mask=mask,
                 section=section,

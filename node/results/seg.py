@@ -179,10 +179,13 @@ def _description(finding: Finding, algorithm: AlgorithmIdentificationSequence) -
         algorithm_identification=algorithm,
         tracking_uid=finding.tracking_uid,
         tracking_id=finding.tracking_id,
-        anatomic_regions=None if finding.site is None else [finding.site],
+        anatomic_regions=[finding.site] if finding.lesion and finding.site is not None else None,
         display_color=CIELabColor.from_rgb(*finding.colour),
     )
     if finding.site is not None and finding.laterality is not None:
-        region: Dataset = description.AnatomicRegionSequence[0]
-        region.AnatomicRegionModifierSequence = [CodedConcept.from_code(finding.laterality)]
+        side = [CodedConcept.from_code(finding.laterality)]
+        if finding.lesion:
+            description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = side
+        else:
+            description.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = side
     return description

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def everything() -> Findings:
     )
     return Findings(
         lesions=(lesion, Lesion(segment=segment("Nodule 2", masks[0]), finding=codes.SCT.Nodule)),
-        segments=(segment("Nothing", np.zeros((5, 7, 6), np.uint8)),),
+        segments=(
+            segment("Nothing", np.zeros((5, 7, 6), np.uint8)),
+            replace(segment("Kidney", masks[2]), laterality=codes.SCT.Right, measurements=lesion.measurements),
+        ),
         derived=(derived,),
         remarks=("Motion; größer als üblich",),
         evaluations={codes.DCM.ImageQuality: codes.DCM.PoorImageQuality},
@@ -94,6 +98,7 @@ def test_everything_that_was_found_comes_back(tmp_path: Path) -> None:
     for a, b in zip(sent.findings.all_segments, got.findings.all_segments, strict=True):
         assert same_place(a.mask, b.mask)
         assert (a.label, a.category, a.type, a.colour) == (b.label, b.category, b.type, b.colour)
+        assert (a.laterality, a.measurements) == (b.laterality, b.measurements)
     for x, y in zip(sent.findings.lesions, got.findings.lesions, strict=True):
         assert (x.finding, x.site, x.laterality, x.measurements) == (y.finding, y.site, y.laterality, y.measurements)
         assert (x.probability, x.evaluations) == (y.probability, y.evaluations)

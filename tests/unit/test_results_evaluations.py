@@ -10,7 +10,7 @@ from analyses import analysis, one, source_of, two_lesions
 from dicom_files import ct_series
 from pydicom import Dataset
 
-from node.pipeline import Measurement, codes
+from node.pipeline import Findings, Measurement, codes
 from node.results import check, encode
 from node.results.finding import place_findings
 from pipelines.nodule.appearance import MALIGNANCY, PART_SOLID, SCORES, TEXTURE
@@ -52,6 +52,41 @@ def test_what_a_pipeline_judges_of_a_lesion_is_said_once_beside_its_lobe(tmp_pat
         i.ConceptNameCodeSequence[0].CodeValue for g in groups for i in g.ContentSequence if i.ValueType == "NUM"
     ]
     assert numbers.count("111047") == 1
+
+
+def test_the_side_and_the_measurements_of_a_structure_stand_in_segment_and_report(tmp_path: Path) -> None:
+    source = source_of(tmp_path, ct_series(5, 32))
+    volume = Measurement(name=codes.SCT.Volume, value=3210.0, unit=codes.UCUM.CubicMillimeter)
+    kidneys = tuple(
+        replace(
+            lesion.segment,
+            category=codes.SCT.AnatomicalStructure,
+            type=codes.SCT.Kidney,
+            laterality=side,
+            measurements=(volume,),
+        )
+        for lesion, side in zip(two_lesions(source).lesions, (codes.SCT.Left, codes.SCT.Right), strict=True)
+    )
+    found = Findings(segments=kidneys)
+    objects = encode(analysis(found), source, ["seg", "sr"])
+    check(objects, source)
+    for segment, side in zip(one(objects, "seg").SegmentSequence, ("Left", "Right"), strict=True):
+        (modifier,) = segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence
+        assert modifier.CodeMeaning == side
+        assert "AnatomicRegionSequence" not in segment, "the type of the segment says it already"
+    groups = children(one(objects, "sr"), "126010")
+    sides, volumes = [], []
+    for group in groups:
+        (site,) = [i for i in group.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "363698007"]
+        sides.append(
+            (site.ConceptCodeSequence[0].CodeMeaning, site.ContentSequence[0].ConceptCodeSequence[0].CodeMeaning)
+        )
+        named = [i for i in group.ContentSequence if i.ConceptNameCodeSequence[0].CodeMeaning == "Volume"]
+        volumes += [float(i.MeasuredValueSequence[0].NumericValue) for i in named]
+    assert sorted(set(sides)) == [("Kidney", "Left"), ("Kidney", "Right")]
+    assert volumes == [3210.0, 3210.0], "stated once for each, in place of the node's own"
+    geometry = source.geometry
+    assert place_findings(found, source, geometry, "")[0].described() == ("Kidney, left",)
 
 
 def test_what_is_judged_of_the_images_stands_with_the_outcome(tmp_path: Path) -> None:
