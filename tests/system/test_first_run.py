@@ -65,7 +65,7 @@ def test_questions_are_asked_and_their_defaults_taken(tmp_path: Path):
     assert done.exit_code == 0, done.output
     config = written(tmp_path)
     assert (config.ae.title, config.ae.port) == ("AINODE", 11112)
-    assert set(config.pipelines) == {"nodule", "tumor", "denoise"}
+    assert set(config.pipelines) == {"nodule", "tumor", "denoise", "brain"}
     assert config.destinations["pacs"].commitment
     assert config.web.enabled
     user = read_users(tmp_path / "data" / "web-users")["admin"]
@@ -125,7 +125,7 @@ def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path):
     [
         (("--port", "70000"), "ae.port = 70000"),
         (("--title", "MUCH TOO LONG A TITLE"), "ae.title"),
-        (("--pipelines", "nodul"), "pipelines nodul: not shipped; choose from nodule, tumor, denoise"),
+        (("--pipelines", "nodul"), "pipelines nodul: not shipped; choose from nodule, tumor, denoise, brain"),
         (("--web-user", "admin"), "--web-password-file is needed"),
     ],
 )

@@ -19,6 +19,7 @@ from bundles import write_bundle
 from dicom_files import ct_series
 from nnunet_models import write_results
 
+import pipelines.brain
 import pipelines.denoise
 import pipelines.denoise.pipeline
 import pipelines.model_file
@@ -101,6 +102,9 @@ SUBJECTS = {
     "nodule": built_in(pipelines.nodule, pipelines.nodule.options.Options),
     "tumor": built_in(pipelines.tumor, pipelines.tumor.pipeline.Options),
     "denoise": built_in(pipelines.denoise, pipelines.denoise.pipeline.Options),
+    "brain": Subject(
+        identity=lambda _, table: pipelines.brain.create(weights=None, device="cpu", options=table).algorithm, names=()
+    ),
     "model file": Subject(
         identity=of_model_file,
         names=tuple(f.name for f in dataclasses.fields(pipelines.model_file.options.Options)),
@@ -166,7 +170,7 @@ def test_precision_device_and_versions_are_part_of_the_identity(tmp_path: Path, 
     assert algorithm.weights_sha256
     assert algorithm.version
     assert algorithm.parameters["device"] == "cpu"
-    wanted = {"precision"} if which in ("nodule", "tumor", "denoise") else {"adapter", "library"}
+    wanted = {"precision"} if which in ("nodule", "tumor", "denoise", "brain") else {"adapter", "library"}
     assert wanted <= algorithm.parameters.keys()
 
 

@@ -219,7 +219,7 @@ def test_built_in_pipelines_are_listed_without_importing_them() -> None:
         "sys.exit(any(name.startswith(('torch', 'pipelines')) for name in sys.modules))"
     )
     listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert {"denoise", "nodule", "tumor"} <= set(listed)
+    assert {"brain", "denoise", "nodule", "tumor"} <= set(listed)
     assert list(installed()) == listed
 
 

@@ -1,0 +1,56 @@
+"""What the network labels and what of it is reported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from node.pipeline import Code, codes
+
+CORTEX = tuple(range(16, 50))
+"""Labels of the parcels of the cortex. They are reported as one: single parcels are not reliable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Structure:
+    """One structure of the report."""
+
+    name: str
+    labels: tuple[int, ...]
+    """Of the 50 classes of the network."""
+    code: Code
+    colour: tuple[int, int, int]
+    paired: bool = True
+    """Left and right are measured on their own."""
+    approximate: bool = False
+    """Volumes differ from FreeSurfer's by so much that only their order of magnitude is certain."""
+
+
+STRUCTURES = (
+    Structure(name="hippocampus", labels=(10,), code=codes.SCT.Hippocampus, colour=(240, 228, 66)),
+    Structure(name="amygdala", labels=(11,), code=codes.SCT.Amygdala, colour=(86, 180, 233)),
+    Structure(name="thalamus", labels=(5,), code=codes.SCT.Thalamus, colour=(0, 158, 115)),
+    Structure(name="caudate nucleus", labels=(6,), code=codes.SCT.CaudateNucleus, colour=(213, 94, 0)),
+    Structure(name="putamen", labels=(7,), code=codes.SCT.Putamen, colour=(204, 121, 167)),
+    Structure(name="brain stem", labels=(9,), code=codes.SCT.BrainStem, colour=(160, 160, 160), paired=False),
+    Structure(name="cerebellum", labels=(3, 4), code=codes.SCT.Cerebellum, colour=(230, 159, 0)),
+    Structure(
+        name="cerebral cortex", labels=CORTEX, code=codes.SCT.CerebralCortex, colour=(205, 110, 110), approximate=True
+    ),
+    Structure(
+        name="cerebral white matter",
+        labels=(1,),
+        code=codes.SCT.CerebralWhiteMatter,
+        colour=(220, 220, 220),
+        approximate=True,
+    ),
+    Structure(
+        name="ventricles",
+        labels=(2,),
+        code=codes.SCT.BrainVentricle,
+        colour=(0, 114, 178),
+        paired=False,
+        approximate=True,
+    ),
+)
+FLUID = (2, 12)
+"""Labels that are no tissue: ventricles and other fluid."""
