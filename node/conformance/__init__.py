@@ -54,6 +54,7 @@ NORMALIZED_STATUSES = {
     status.MISSING_ATTRIBUTE: "A required attribute is missing",
     status.NOT_AUTHORIZED: "N-SET by another device than the one that created the procedure step",
     status.NO_SUCH_ACTION: "Another Action Type ID than 1",
+    status.RESOURCE_LIMITATION: "The device has too many procedure steps, images in them, or requests",
     status.UNRECOGNISED_OPERATION: "Another operation than those named here",
 }
 """Statuses of N-ACTION, N-CREATE, N-SET and N-EVENT-REPORT responses (PS3.7 annex C)."""

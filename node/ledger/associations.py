@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from node.ledger.association_endings import Ending
 from node.ledger.states import AssociationEnding
-from node.ledger.tables import association, conflict, instance
+from node.ledger.tables import association, commitment, conflict, instance, refusal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,16 @@ def close_associations_of(connection: sa.Connection, receivers: Collection[str],
     return connection.execute(
         association.update().where(stale).values(closed_at=at, ending=AssociationEnding.KILLED)
     ).rowcount
+
+
+def purge_associations(connection: sa.Connection, closed_before: float) -> None:
+    """Delete associations that were closed before a time and of which no image, conflict or request is left."""
+    columns = (instance.c.association_id, instance.c.repeated_by, conflict.c.association_id)
+    others = (commitment.c.association_id, refusal.c.association_id)
+    named = sa.union(*(sa.select(column).where(column.is_not(None)) for column in (*columns, *others)))
+    connection.execute(
+        sa.delete(association).where(association.c.closed_at < closed_before, association.c.id.not_in(named))
+    )
 
 
 def senders_of(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str) -> list[tuple[str, str]]:

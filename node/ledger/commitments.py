@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from pydicom import Dataset
 
 from node.ledger.clock_steps import is_ahead
 from node.ledger.engine import now
+from node.ledger.peer_bounds import make_room
 from node.ledger.states import CommitmentState
 from node.ledger.tables import commitment, commitment_instance, instance
 
@@ -81,21 +83,30 @@ def record_transaction(
     equipment: str,
     named: Sequence[Named],
     next_at: float,
-) -> None:
-    """Keep a request with its answer; the same request again is answered again. ``equipment``: the device that asks."""
+) -> bool:
+    """Keep a request with its answer; the same request again is answered again. ``equipment``: the device that asks.
+
+    ``False``: it has too many (``node.ledger.peer_bounds``).
+    """
     of = {"calling_ae": calling_ae, "transaction_uid": transaction_uid}
-    for table in (commitment_instance, commitment):
-        connection.execute(sa.delete(table).where(_is(table, calling_ae, transaction_uid)))
+    before = connection.scalar(sa.select(commitment.c.named).where(_is(commitment, calling_ae, transaction_uid)))
+    rows, more = (1, len(named)) if before is None else (0, max(0, len(named) - before))
+    has_ended = commitment.c.state != CommitmentState.SCHEDULED
+    if not make_room(connection, commitment, equipment, rows=rows, named=more, has_ended=has_ended, remove=_remove_row):
+        return False
+    _remove(connection, calling_ae, transaction_uid)
     at = now()
     row = {
         "association_id": association_id,
         "equipment": equipment,
+        "named": len(named),
         "state": CommitmentState.SCHEDULED,
         "attempt": 0,
         "next_at": next_at,
     }
     connection.execute(sa.insert(commitment).values(**of, **row, asked_at=at, updated_at=at))
     connection.execute(sa.insert(commitment_instance), [{**of, **vars(one)} for one in named])
+    return True
 
 
 def due_transactions(connection: sa.Connection, at: float) -> list[Transaction]:
@@ -183,8 +194,16 @@ def purge_transactions(connection: sa.Connection, ended_before: float) -> None:
     """Delete requests that ended before a time."""
     old = sa.and_(commitment.c.state != CommitmentState.SCHEDULED, commitment.c.updated_at < ended_before)
     for row in connection.execute(sa.select(commitment.c.calling_ae, commitment.c.transaction_uid).where(old)).all():
-        for table in (commitment_instance, commitment):
-            connection.execute(sa.delete(table).where(_is(table, row.calling_ae, row.transaction_uid)))
+        _remove(connection, row.calling_ae, row.transaction_uid)
+
+
+def _remove_row(connection: sa.Connection, row: Any) -> None:
+    _remove(connection, row.calling_ae, row.transaction_uid)
+
+
+def _remove(connection: sa.Connection, calling_ae: str, transaction_uid: str) -> None:
+    for table in (commitment_instance, commitment):
+        connection.execute(sa.delete(table).where(_is(table, calling_ae, transaction_uid)))
 
 
 def _is(table: sa.Table, calling_ae: str, transaction_uid: str) -> sa.ColumnElement[bool]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from node.ledger import peer_bounds
 from node.ledger.associations import equipment_of
 from node.ledger.engine import insert_new, now
 from node.ledger.events import EventKind, record_study_event
+from node.ledger.peer_bounds import make_room
 from node.ledger.series import Series
 from node.ledger.states import ACTIVE, DecisionCause, DecisionOutcome, ProcedureStepState
 from node.ledger.tables import candidate, decision, event, job, procedure_step, procedure_step_instance, series
@@ -42,19 +44,24 @@ class Step:
     """The device that says so; "" when it is not known."""
 
 
-def create_step(connection: sa.Connection, new: NewStep) -> bool:
-    """Keep a step that began; ``False`` when its SOP Instance UID is taken."""
+def create_step(connection: sa.Connection, new: NewStep) -> Literal["created", "exists", "too many"]:
+    """Keep a step that began, unless its SOP Instance UID is taken or its device has too many."""
+    taken = sa.select(procedure_step.c.sop_instance_uid).where(
+        procedure_step.c.sop_instance_uid == new.sop_instance_uid
+    )
+    if connection.scalar(taken) is not None:
+        return "exists"
+    if len(new.made) > peer_bounds.MOST_NAMED_OF_ONE or not _has_room(connection, new.equipment, len(new.made)):
+        return "too many"
     at = now()
     row = {name: value for name, value in vars(new).items() if name != "made"}
-    if not insert_new(
-        connection,
-        procedure_step,
-        [{**row, "state": ProcedureStepState.IN_PROGRESS, "created_at": at, "updated_at": at}],
-    ):
-        return False
+    times = {"created_at": at, "updated_at": at}
+    step = {**row, **times, "state": ProcedureStepState.IN_PROGRESS, "named": len(new.made)}
+    if not insert_new(connection, procedure_step, [step]):
+        return "exists"
     _add(connection, new.sop_instance_uid, new.made)
     _record(connection, new, ProcedureStepState.IN_PROGRESS)
-    return True
+    return "created"
 
 
 def state_of_step(connection: sa.Connection, uid: str) -> tuple[str, str] | None:
@@ -64,25 +71,37 @@ def state_of_step(connection: sa.Connection, uid: str) -> tuple[str, str] | None
     return None if row is None else (str(row.state), str(row.equipment or ""))
 
 
-def update_step(connection: sa.Connection, uid: str, state: str, instances: Collection[tuple[str, str]]) -> None:
-    """Keep what an N-SET of a step IN PROGRESS says.
+def update_step(connection: sa.Connection, uid: str, state: str, instances: Collection[tuple[str, str]]) -> bool:
+    """Keep what an N-SET of a step IN PROGRESS says; ``False``, and nothing is kept, when it names too much.
 
     DISCONTINUED stops the unfinished jobs of those of its series that came from the device of the step.
     """
     this = procedure_step.c.sop_instance_uid == uid
-    connection.execute(sa.update(procedure_step).where(this).values(state=state, updated_at=now()))
-    _add(connection, uid, instances)
-    if state == ProcedureStepState.IN_PROGRESS:
-        return
     step = connection.execute(sa.select(procedure_step).where(this)).one()
-    named = procedure_step_instance.c.procedure_step_uid == uid
-    uids = set(connection.scalars(sa.select(procedure_step_instance.c.series_instance_uid).where(named)))
-    images = sa.select(sa.func.count()).where(named, procedure_step_instance.c.sop_instance_uid != "")
+    of_step = procedure_step_instance.c.procedure_step_uid == uid
+    known = connection.execute(
+        sa.select(procedure_step_instance.c.series_instance_uid, procedure_step_instance.c.sop_instance_uid).where(
+            of_step
+        )
+    )
+    added = set(instances) - {(row.series_instance_uid, row.sop_instance_uid) for row in known}
+    named = step.named + len(added)
+    if added and (
+        named > peer_bounds.MOST_NAMED_OF_ONE or not _has_room(connection, step.equipment or "", len(added), uid)
+    ):
+        return False
+    connection.execute(sa.update(procedure_step).where(this).values(state=state, updated_at=now(), named=named))
+    _add(connection, uid, added)
+    if state == ProcedureStepState.IN_PROGRESS:
+        return True
+    uids = set(connection.scalars(sa.select(procedure_step_instance.c.series_instance_uid).where(of_step)))
+    images = sa.select(sa.func.count()).where(of_step, procedure_step_instance.c.sop_instance_uid != "")
     _record(connection, step, state, images=connection.scalar(images), series=len(uids))
     if state == ProcedureStepState.DISCONTINUED:
         study = str(step.study_instance_uid)
         own = [uid for uid in sorted(uids) if step.equipment and equipment_of(connection, study, uid) == step.equipment]
         _stop(connection, study, own, f"{step.calling_ae} discontinued the procedure step")
+    return True
 
 
 def _stop(connection: sa.Connection, study: str, uids: Sequence[str], reason: str) -> None:
@@ -109,10 +128,31 @@ def purge_steps(connection: sa.Connection, updated_before: float) -> None:
     here = sa.exists().where(series.c.study_instance_uid == procedure_step.c.study_instance_uid)
     old = sa.and_(procedure_step.c.updated_at < updated_before, ~here)
     for step in connection.execute(sa.select(procedure_step).where(old)).all():
-        of_step = procedure_step_instance.c.procedure_step_uid == step.sop_instance_uid
-        connection.execute(sa.delete(procedure_step_instance).where(of_step))
-        connection.execute(sa.delete(procedure_step).where(procedure_step.c.sop_instance_uid == step.sop_instance_uid))
-        connection.execute(sa.delete(event).where(event.c.study_instance_uid == step.study_instance_uid))
+        _remove(connection, step)
+
+
+def _has_room(connection: sa.Connection, equipment: str, named: int, updated: str = "") -> bool:
+    """Whether a device may have one step more, or name more in the one that is ``updated``."""
+    has_ended = sa.and_(
+        procedure_step.c.state != ProcedureStepState.IN_PROGRESS, procedure_step.c.sop_instance_uid != updated
+    )
+    return make_room(
+        connection,
+        procedure_step,
+        equipment,
+        rows=0 if updated else 1,
+        named=named,
+        has_ended=has_ended,
+        remove=_remove,
+    )
+
+
+def _remove(connection: sa.Connection, step: Any) -> None:
+    uid, study = step.sop_instance_uid, step.study_instance_uid
+    connection.execute(sa.delete(procedure_step_instance).where(procedure_step_instance.c.procedure_step_uid == uid))
+    connection.execute(sa.delete(procedure_step).where(procedure_step.c.sop_instance_uid == uid))
+    is_here = sa.exists().where(series.c.study_instance_uid == study)
+    connection.execute(sa.delete(event).where(event.c.study_instance_uid == study, ~is_here))
 
 
 def steps_of_series(connection: sa.Connection, of: Series) -> list[Step]:

@@ -21,6 +21,8 @@ SENDING_SECONDS = 60.0
 afterwards: some callers open an association for each image."""
 
 
+MOST_REJECTIONS = 256
+"""Titles of an address whose last rejection is kept: a hostile peer can use any number."""
 _STILL = 1e12
 """The end of what has not ended."""
 _CAME = instance.c.sop_instance_uid == refusal.c.sop_instance_uid
@@ -98,6 +100,10 @@ def record_rejection(connection: sa.Connection, calling_ae: str, peer_address: s
     if not connection.execute(sa.update(rejection).where(this).values(reason=reason, at=at)).rowcount:
         row = {"calling_ae": calling_ae, "peer_address": peer_address, "reason": reason, "at": at}
         insert_new(connection, rejection, [row])
+        of_address = rejection.c.peer_address == peer_address
+        titles = sa.select(rejection.c.calling_ae).where(of_address).order_by(rejection.c.at.desc())
+        older = titles.offset(MOST_REJECTIONS).scalar_subquery()
+        connection.execute(sa.delete(rejection).where(of_address, rejection.c.calling_ae.in_(older)))
 
 
 def refused_of(connection: sa.Connection, study_uid: str, series_uid: str) -> list[Refused]:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from node.actor import look_every, surviving
 from node.config import Config
+from node.ledger.associations import purge_associations
 from node.ledger.clock_steps import AHEAD_SECONDS, Steady
 from node.ledger.commitments import purge_transactions
 from node.ledger.engine import begin_immediate, now
@@ -67,6 +68,8 @@ class Retention:
             purge_steps(connection, before)
             purge_transactions(connection, before)
             purge_refusals(connection, before)
+        with begin_immediate(self._engine) as connection:
+            purge_associations(connection, before)
         for study in logged_studies(self._spool.logs):  # a line that came while its study was purged
             if not self._spool.holds_study(study):
                 delete_study_log(self._spool.logs, study)

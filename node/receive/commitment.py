@@ -22,6 +22,7 @@ from node.receive.status import (
     INVALID_ARGUMENT,
     NO_SUCH_ACTION,
     NO_SUCH_INSTANCE,
+    RESOURCE_LIMITATION,
     SUCCESS,
 )
 from node.spool import Spool, is_uid
@@ -57,7 +58,7 @@ class CommitmentScp:
         recorded = self._recorded(list(requested))
         named = [self._judge(uid, sop_class, recorded.get(uid)) for uid, sop_class in requested.items()]
         with begin_immediate(self._engine) as connection:
-            record_transaction(
+            is_recorded = record_transaction(
                 connection,
                 calling_ae=request.calling_ae,
                 transaction_uid=transaction_uid,
@@ -66,6 +67,9 @@ class CommitmentScp:
                 named=named,
                 next_at=now() + SAME_ASSOCIATION_SECONDS,
             )
+            if not is_recorded:
+                LOGGER.warning("%s at %s has too many requests; it is refused", request.calling_ae, request.address)
+                return NormalizedAnswer(status=RESOURCE_LIMITATION, comment="too many requests of this device")
             event_type, information = report(connection, request.calling_ae, transaction_uid)
         failed = sum(instance.failure is not None for instance in named)
         LOGGER.info("Storage Commitment for %s: %d instances, %d failed", request.calling_ae, len(named), failed)

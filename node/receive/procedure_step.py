@@ -25,6 +25,7 @@ from node.receive.status import (
     NO_SUCH_INSTANCE,
     NOT_AUTHORIZED,
     PROCESSING_FAILURE,
+    RESOURCE_LIMITATION,
     SUCCESS,
 )
 from node.spool import is_uid
@@ -60,8 +61,11 @@ class ProcedureStepScp:
             made=_performed(request.dataset),
         )
         with begin_immediate(self._engine) as connection:
-            if not create_step(connection, step):
-                return NormalizedAnswer(status=DUPLICATE_INSTANCE, comment="procedure step already exists")
+            created = create_step(connection, step)
+        if created == "exists":
+            return NormalizedAnswer(status=DUPLICATE_INSTANCE, comment="procedure step already exists")
+        if created == "too many":
+            return _too_many(request)
         return NormalizedAnswer(status=SUCCESS, sop_instance_uid=uid)
 
     def set(self, request: NormalizedRequest) -> NormalizedAnswer:
@@ -82,8 +86,17 @@ class ProcedureStepScp:
             if before[0] != ProcedureStepState.IN_PROGRESS:
                 comment = "Performed Procedure Step Object may no longer be updated"
                 return NormalizedAnswer(status=PROCESSING_FAILURE, comment=comment, error_id=NO_LONGER_UPDATED)
-            update_step(connection, request.sop_instance_uid, state, _performed(request.dataset))
-        return NormalizedAnswer(status=SUCCESS)
+            updated = update_step(connection, request.sop_instance_uid, state, _performed(request.dataset))
+        return NormalizedAnswer(status=SUCCESS) if updated else _too_many(request)
+
+
+def _too_many(request: NormalizedRequest) -> NormalizedAnswer:
+    LOGGER.warning(
+        "%s at %s has too many procedure steps, or images in them; it is refused", request.calling_ae, request.address
+    )
+    return NormalizedAnswer(
+        status=RESOURCE_LIMITATION, comment="too many procedure steps of this device, or images in them"
+    )
 
 
 def _performed(attributes: Dataset) -> frozenset[tuple[str, str]]:

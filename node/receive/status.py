@@ -28,6 +28,8 @@ NO_LONGER_UPDATED = 0xA710
 """Error ID (0000,0903) of a processing failure: the procedure step is final (PS3.4 F.7.2.2.2)."""
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 """The SOP Class of the request differs from that of its presentation context (PS3.7 C.5.20)."""
+RESOURCE_LIMITATION = 0x0213
+"""A device has too many procedure steps or Storage Commitment requests here (PS3.7 C.5.17)."""
 UNRECOGNISED_OPERATION = 0x0211
 """The node does not provide this service (PS3.7 C.5.24)."""
 OUT_OF_RESOURCES = 0xA700

@@ -49,9 +49,9 @@ class Logins:
 
     def _check(self, name: str, password: str, origin: str, token: str) -> User | None:
         name = name[:64]
-        origin = self._sessions.browser_of(token, name) or origin
+        browser = self._sessions.browser_of(token, name)
         with begin_immediate(self._engine) as connection:
-            seconds = begin_attempt(connection, name, origin, now())
+            seconds = begin_attempt(connection, name, browser or origin, now(), is_known=bool(browser))
         if seconds:
             wait = ceil(seconds)
             raise HTTPException(429, f"Too many failed logins. Wait {wait} s.", {"Retry-After": str(wait)})
@@ -59,7 +59,7 @@ class Logins:
         if not matches(user, password) or user is None:
             return None
         with begin_immediate(self._engine) as connection:
-            attempt_succeeded(connection, name, origin)
+            attempt_succeeded(connection, name, browser or origin, origin, now())
         return user
 
 

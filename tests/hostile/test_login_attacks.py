@@ -81,6 +81,19 @@ def test_the_real_user_gets_in_from_elsewhere_and_from_his_own_browser(dashboard
     assert dashboard.log_in(own, "otto", PASSWORD).status_code == 303, "a browser in which he was logged in before"
 
 
+def test_guesses_from_many_addresses_are_delayed_and_keep_nobody_out(dashboard: Dashboard) -> None:
+    assert dashboard.log_in(browser_at(dashboard, "127.0.0.9"), "otto", PASSWORD).status_code == 303
+    answers = [
+        dashboard.log_in(browser_at(dashboard, f"127.0.{one}.66"), "otto", WRONG).status_code for one in range(1, 31)
+    ]
+    assert answers[0] == 403
+    assert answers.count(403) < 26
+    assert answers[-1] == 429
+    assert dashboard.log_in(browser_at(dashboard, "127.0.0.8"), "otto", PASSWORD).status_code == 429
+    assert dashboard.log_in(browser_at(dashboard, "127.0.0.9"), "otto", PASSWORD).status_code == 303, "known address"
+    assert dashboard.log_in(browser_at(dashboard, "127.0.0.8"), "vera", PASSWORD).status_code == 303, "another name"
+
+
 def test_a_restart_resets_no_delay(serve: Serve, dashboard: Dashboard, tmp_path) -> None:
     attacker = dashboard.browser()
     assert 429 in [dashboard.log_in(attacker, "otto", WRONG).status_code for _ in range(8)]

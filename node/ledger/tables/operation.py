@@ -53,13 +53,14 @@ session = sa.Table(  # a login to the dashboard; an ended one stays for a while,
     sa.Index("session_began", "began_at"),
 )
 
-login_attempt = sa.Table(  # failed attempts in a row to log in with a name; no row: none
+login_attempt = sa.Table(  # failed attempts in a row to log in with a name, and logins; no row: none
     "login_attempt",
     metadata,
     text("name", key=True),
-    text("origin", key=True),  # an address, or a browser that was logged in with the name before
+    text("origin", key=True),  # an address, or a browser that was logged in with the name before; "": all others
     sa.Column("failures", sa.Integer, nullable=False),
     time("last_at"),
+    time("succeeded_at", null=True),  # the last login from there; null: none
 )
 
 notice = sa.Table(  # for the audit trail, which takes the rows away

@@ -71,6 +71,8 @@ commitment = sa.Table(  # Storage Commitment that a peer asked this node for
     time("asked_at"),
     time("updated_at"),
     text("equipment", null=True),  # as in association; null: not known, its list completes no series
+    sa.Column("named", sa.Integer, nullable=False, server_default="0"),  # instances that it names
+    sa.Index("commitment_equipment", "equipment"),
 )
 
 commitment_instance = sa.Table(
@@ -95,7 +97,9 @@ procedure_step = sa.Table(  # Modality Performed Procedure Step
     time("created_at"),
     time("updated_at"),
     text("equipment", null=True),  # as in association; null: not known, it says nothing about any series
+    sa.Column("named", sa.Integer, nullable=False, server_default="0"),  # instances and series that it names
     sa.Index("procedure_step_study", "study_instance_uid"),
+    sa.Index("procedure_step_equipment", "equipment"),
 )
 
 procedure_step_instance = sa.Table(  # what a step says that it made; an empty SOP Instance UID: the series as such
