@@ -6,14 +6,13 @@ Whoever sees that a beat is stale removes its row; the work of an executor witho
 from __future__ import annotations
 
 import os
-import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import Engine
 
 from node.ledger.engine import begin_immediate
 from node.ledger.executors import Beat, Executor, other_beats, remove_executors, renew_beat, shared_clock
+from node.process.presence import process_exists, process_space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,7 @@ class Heartbeat:
     def __init__(self, engine: Engine, executor_id: str, role: str, pace: Pace) -> None:
         self._engine = engine
         self._pace = pace
-        self._executor = Executor(id=executor_id, role=role, host=_host(), pid=os.getpid())
+        self._executor = Executor(id=executor_id, role=role, host=process_space(), pid=os.getpid())
         self._steady_since: float | None = None
         self._last_beat = 0.0
 
@@ -59,26 +58,9 @@ class Heartbeat:
             remove_executors(connection, [self._executor.id])
 
     def _has_died(self, other: Beat, at: float) -> bool:
-        if other.executor.host == self._executor.host and not _exists(other.executor.pid):
+        if other.executor.host == self._executor.host and not process_exists(other.executor.pid):
             return True
         # After an outage of the database every beat is stale, and when the clock was set, every beat is wrong: wait
         # until the others had the time to beat again.
         steady = self._steady_since is not None and at - self._steady_since > self._pace.dead_after_seconds
         return bool(steady and abs(at - other.at) > self._pace.dead_after_seconds)
-
-
-def _exists(pid: int) -> bool:
-    """Also of processes that this user may not see."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _host() -> str:
-    """The process-id space of this machine since it was started: containers may share a name, boots share ids."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{platform.node()}/{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"

@@ -14,7 +14,6 @@ from node.ledger.tables import (
     commitment,
     conflict,
     delivery,
-    executor,
     instance,
     job,
     procedure_step,
@@ -158,11 +157,6 @@ def commitments_by_state(connection: sa.Connection) -> dict[str, int]:
 def procedure_steps_by_state(connection: sa.Connection) -> dict[str, int]:
     """State -> number of procedure steps."""
     return _by(connection, procedure_step.c.state)
-
-
-def processes_by_role(connection: sa.Connection, since: float) -> dict[str, int]:
-    """Role -> number of its processes that have beaten since a time (seconds since 1970 UTC)."""
-    return _by(connection, executor.c.role, executor.c.beat_at > since)
 
 
 def first_and_last_image(connection: sa.Connection) -> tuple[float | None, float | None]:

@@ -26,7 +26,9 @@ from node.ledger.counts import (
 from node.ledger.engine import now
 from node.ledger.operator_switches import stopped_pipelines
 from node.ledger.states import ACTIVE, DeliveryState, JobStage
+from node.ledger.turnaround import arrived_since
 from node.operate.status import by_role
+from node.operate.turnaround import turnarounds
 from node.spool import Spool
 
 BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
@@ -57,7 +59,7 @@ class _Ledger:
         low.add_metric([], self.config.storage.min_free_gib * 2**30)
         yield low
         with self.engine.connect() as connection:
-            for part in (_received, _work, _delivered, _runs):
+            for part in (_received, _work, _delivered, _runs, _turnaround):
                 yield from part(connection, at)
             down = _gauge(
                 "destination_down", "1: its deliveries wait (it does not answer, or is paused)", "destination"
@@ -139,6 +141,19 @@ def _runs(connection: sa.Connection, _at: float) -> Iterator[Metric]:
             if mib is not None:
                 memory.add_metric([of.pipeline, where], mib * 2**20)
     yield from (times, memory)
+
+
+def _turnaround(connection: sa.Connection, at: float) -> Iterator[Metric]:
+    """Of the last hour: a scrape shows what readers wait for now."""
+    times = _gauge(
+        "turnaround_seconds", "From the last image to the proof, last hour", "pipeline", "scanner", "quantile"
+    )
+    number = _gauge("turnaround_analyses", "Analyses that arrived in the last hour", "pipeline", "scanner")
+    for one in turnarounds(arrived_since(connection, at - 3600)):
+        number.add_metric([one.pipeline, one.scanner], one.analyses)
+        for share, seconds in one.quantiles.items():
+            times.add_metric([one.pipeline, one.scanner, f"{share:g}"], seconds)
+    yield from (times, number)
 
 
 def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,25 +20,29 @@ from node.ledger.counts import (
     jobs_by_outcome,
     jobs_by_state,
     procedure_steps_by_state,
-    processes_by_role,
     quarantined_count,
     series_by_state,
 )
 from node.ledger.engine import now, snapshot
+from node.ledger.executors import other_beats
 from node.ledger.held_series import held
 from node.ledger.pending_deliveries import overdue_deliveries
 from node.ledger.progress import StudyProgress
 from node.ledger.states import ConflictKind
 from node.ledger.study_progress import latest_studies, progress_of
+from node.ledger.turnaround import arrived_since
+from node.operate.turnaround import DAY_SECONDS, turnarounds
+from node.process.presence import process_exists, process_space
 from node.spool.free_space import space_of
 
 ALIVE_SECONDS = 30.0
 
 
-def status(engine: sa.Engine, folder: Path, studies: int = 20) -> dict[str, Any]:
-    """Counts by state, the latest ``studies``, processes that beat, and free disk space in GiB."""
+def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -> dict[str, Any]:
+    """Counts by state, the latest ``studies`` (or these), processes that beat, and free disk space in GiB."""
     with snapshot(engine) as connection:
-        latest = progress_of(connection, latest_studies(connection, studies))
+        wanted = latest_studies(connection, studies) if isinstance(studies, int) else studies
+        latest = progress_of(connection, wanted)
         return {
             "images": image_count(connection),
             "conflicts": conflict_count(connection),
@@ -54,20 +60,35 @@ def status(engine: sa.Engine, folder: Path, studies: int = 20) -> dict[str, Any]
             "down": [asdict(one) | {"paused": one.paused} for one in circuits(connection) if one.opened_at is not None],
             "quarantined": quarantined_count(connection),
             "processes": by_role(connection),
+            "turnaround": [asdict(one) for one in turnarounds(arrived_since(connection, now() - DAY_SECONDS))],
             "free_gib": round(space_of(folder).free_gib, 1),
             "studies": [_study(study) for study in latest],
         }
 
 
 def by_role(connection: sa.Connection) -> dict[str, int]:
-    """Return the number of processes of each role with a recent heartbeat."""
-    return processes_by_role(connection, since=now() - ALIVE_SECONDS)
+    """Return the number of processes of each role with a recent heartbeat, without those of this machine that died."""
+    here, since = process_space(), now() - ALIVE_SECONDS
+    return Counter(
+        beat.executor.role
+        for beat in other_beats(connection, "")
+        if beat.at > since and (beat.executor.host != here or process_exists(beat.executor.pid))
+    )
 
 
 def _study(study: StudyProgress) -> dict[str, Any]:
     return {
         "study_instance_uid": study.study_instance_uid,
         "series": len(study.series),
+        "each_series": [
+            {
+                "series_instance_uid": one.series.series_instance_uid,
+                "modality": one.series.modality,
+                "images": one.series.instances,
+                "progress": one.progress,
+            }
+            for one in study.series
+        ],
         "images": study.images,
         "last_at": study.last_at,
         "progress": study.progress,

@@ -18,8 +18,10 @@ from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import has_jobs
 from node.ledger.operator_switches import start_pipeline, stop_pipeline, stopped_pipelines
 from node.ledger.progress import Progress
+from node.ledger.turnaround import DeliveredAnalysis, arrived_since
 from node.operate.alerts import drift_of
 from node.operate.drift import MEASURED
+from node.operate.turnaround import DAY_SECONDS, Turnaround, by_hour, turnarounds
 from node.web import charts
 from node.web import formatting as words
 from node.web.app_context import AppContext, configured
@@ -36,6 +38,7 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
         halted = stopped_pipelines(connection)
         counts = job_counts(connection, recent_after=now() - 86400)
         seconds = latest_run_seconds(connection, _LATEST)
+        arrived = arrived_since(connection, now() - DAY_SECONDS)
     entries = []
     for name in sorted({*context.config.pipelines, *(count.pipeline for count in counts)}):
         own = [count for count in counts if count.pipeline == name]
@@ -53,6 +56,7 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
                 "outcomes": dict(outcomes.most_common()),
                 "mix": charts.mix(dict(outcomes.most_common()), f"Outcomes of {name}"),
                 "seconds": _median(seconds.get(name, ())),
+                "turnaround": _by_scanner([one for one in arrived if one.pipeline == name]),
             }
         )
     return context.page("pipelines.html", user_request, pipelines=entries)
@@ -81,6 +85,7 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
         changed = drift_of(connection, name, latest)
         known = name in context.config.pipelines or has_jobs(connection, name)
         halted = stopped_pipelines(connection).get(name)
+        arrived = [one for one in arrived_since(connection, now() - 7 * DAY_SECONDS) if one.pipeline == name]
     if not known:
         raise HTTPException(404, f"There is no pipeline {name!r}.")
     ends = (words.time(facts[0]["at"]), words.time(facts[-1]["at"])) if facts else ("", "")
@@ -88,6 +93,9 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
     for column, (title, unit) in _DRAWN.items():
         points = [(fact["at"], fact[column]) for fact in facts if fact[column] is not None]
         drawn.append((title, unit, charts.over_time(points, unit, title, ends)))
+    times = [(one.arrived_at, one.seconds) for one in arrived]
+    spans = (words.time(times[0][0]), words.time(times[-1][0])) if times else ("", "")
+    drawn.append(("Turnaround", "s", charts.over_time(times, "s", "Turnaround", spans)))
     scores = [float(score) for fact in facts for score in fact["scores"]]
     outcomes = Counter(fact["outcome"] for fact in facts).most_common()
     levels = [fact["histogram"] for fact in facts if len(fact["histogram"]) == len(range(*HISTOGRAM_HU))]
@@ -98,6 +106,8 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
         stopped=halted,
         configured=name in context.config.pipelines,
         analyses=len(facts),
+        turnaround=_by_scanner(arrived),
+        hours=[(words.time(hour), one) for hour, one in by_hour(arrived) if hour > now() - DAY_SECONDS],
         drift=changed,
         charts=drawn,
         scores=charts.histogram(scores, "", "Scores of findings"),
@@ -131,6 +141,10 @@ def _card(context: AppContext, name: str) -> Markup:
         return Markup()
     reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     return Markup(reader.render(path.read_text(encoding="utf-8")))  # noqa: S704 - rendered with HTML switched off
+
+
+def _by_scanner(arrived: Sequence[DeliveredAnalysis]) -> list[tuple[str, Turnaround]]:
+    return [(one.scanner or "not named", one) for one in turnarounds(arrived)]
 
 
 def _median(values: Sequence[float]) -> float | None:
