@@ -12,19 +12,25 @@ from node.cli.options import config_option, echo, json_option, load, print_json
 @click.command()
 @config_option
 @json_option
-@click.argument("study_uid")
-def explain(*, config_path: Path, as_json: bool, study_uid: str) -> None:
-    """Explain what was done with a study, and why."""
+@click.argument("name", metavar="STUDY")
+def explain(*, config_path: Path, as_json: bool, name: str) -> None:
+    """Explain what was done with a study, and why.
+
+    STUDY is the UID of a study, series, image or result, or the id of a job; with [web] show_patient also an accession
+    number or a patient ID. JSON is a list when it names several studies.
+    """
     from node.operate.explain import describe
     from node.operate.explain import explain as read
+    from node.operate.lookup import find_studies
     from node.service import open_storage
 
-    engine, _ = open_storage(load(config_path))
-    history = read(engine, study_uid)
+    config = load(config_path)
+    engine, spool = open_storage(config)
+    histories = [read(engine, uid) for uid in find_studies(config, engine, spool, name)]
     if as_json:
-        print_json(history)
+        print_json(histories[0] if len(histories) == 1 else histories)
     else:
-        echo(describe(history))
+        echo("\n\n".join(map(describe, histories)))
 
 
 VERBS = (explain,)

@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from node.cli.options import config_option, echo, load
 
+if TYPE_CHECKING:
+    from node.config import Config
+    from node.ledger.jobs import Job
 
-@click.command()
-@config_option
-@click.argument("job_id")
-def retry(config_path: Path, job_id: str) -> None:
-    """Run a failed or cancelled job again."""
-    from node.service import open_jobs
-
-    open_jobs(load(config_path)).retry(job_id)
-    echo(f"job {job_id} is scheduled again")
+_job_argument = click.argument("name", metavar="JOB")
+"""The id of a job, or what names a study with one job: see ``ainode explain --help``."""
 
 
 @click.command()
 @config_option
-@click.argument("job_id")
-def cancel(config_path: Path, job_id: str) -> None:
-    """Cancel a job.
+@_job_argument
+def retry(config_path: Path, name: str) -> None:
+    """Run a failed or cancelled job again.
 
-    Objects that were delivered stay at their destination; `ainode retract` withdraws them.
+    JOB is the id of a job; the UID of a result, a series or a study with one job; with [web] show_patient also an
+    accession number or a patient ID.
     """
     from node.service import open_jobs
 
-    open_jobs(load(config_path)).cancel(job_id)
-    echo(f"job {job_id} is cancelled")
+    config = load(config_path)
+    job = _find(config, name)
+    open_jobs(config).retry(job.id)
+    echo(f"job {job.id} ({job.pipeline}) is scheduled again")
+
+
+@click.command()
+@config_option
+@_job_argument
+def cancel(config_path: Path, name: str) -> None:
+    """Cancel a JOB.
+
+    It is named as for `ainode retry`. Objects that were delivered stay at their destination; `ainode retract` withdraws
+    them.
+    """
+    from node.service import open_jobs
+
+    config = load(config_path)
+    job = _find(config, name)
+    open_jobs(config).cancel(job.id)
+    echo(f"job {job.id} ({job.pipeline}) is cancelled")
 
 
 @click.command()
@@ -42,19 +59,27 @@ def cancel(config_path: Path, job_id: str) -> None:
     required=True,
     help="Poor quality, patient safety, wrong patient or order, or retention period over.",
 )
-@click.argument("job_id")
-def retract(config_path: Path, job_id: str, reason: str) -> None:
-    """Withdraw the delivered results of a job.
+@_job_argument
+def retract(config_path: Path, name: str, reason: str) -> None:
+    """Withdraw the delivered results of a JOB.
 
-    Sends a rejection note to every destination that has them.
+    It is named as for `ainode retry`. Sends a rejection note to every destination that has them.
     """
     from node.inference.retraction import retract as withdraw
     from node.service import open_jobs, open_storage
 
     config = load(config_path)
+    job = _find(config, name)
     engine, spool = open_storage(config)
-    withdraw(open_jobs(config), engine, spool, job_id, reason)
-    echo(f"job {job_id} is retracted; `ainode status` shows when its rejection note was delivered")
+    withdraw(open_jobs(config), engine, spool, job.id, reason)
+    echo(f"job {job.id} ({job.pipeline}) is retracted; `ainode status` shows when its rejection note was delivered")
+
+
+def _find(config: Config, name: str) -> Job:
+    from node.operate.lookup import find_job
+    from node.service import open_storage
+
+    return find_job(config, *open_storage(config), name)
 
 
 VERBS = (retry, cancel, retract)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,16 +15,27 @@ from node.cli.options import config_option, echo, json_option, load, print_json
 @config_option
 @json_option
 @click.option("--studies", default=20, show_default=True, help="Number of latest studies to list.")
-def status(*, config_path: Path, as_json: bool, studies: int) -> None:
-    """Show counts, waiting and failed work, and the latest studies."""
-    from node.ledger import ACTIVE
+@click.argument("name", metavar="[STUDY]", required=False)
+def status(*, config_path: Path, as_json: bool, studies: int, name: str | None) -> None:
+    """Show counts, waiting and failed work, and the latest studies.
+
+    With STUDY, named as for `ainode explain`, list only that one.
+    """
     from node.operate.explain import clock
+    from node.operate.lookup import find_studies, read_labels
     from node.operate.status import status as read
     from node.service import open_storage
 
     config = load(config_path)
-    engine, _ = open_storage(config)
-    summary = read(engine, config.storage.folder, studies)
+    engine, spool = open_storage(config)
+    chosen = studies if name is None else find_studies(config, engine, spool, name)
+    summary = read(engine, config.storage.folder, chosen)
+    labels = read_labels(config, engine, spool, [study["study_instance_uid"] for study in summary["studies"]])
+    for study in summary["studies"]:
+        called = labels[study["study_instance_uid"]]
+        study |= {key: getattr(called, key) for key in ("patient", "patient_id", "accession", "description")}
+        for series in study["each_series"]:
+            series["description"] = called.series.get(series["series_instance_uid"], "")
     if as_json:
         print_json(summary)
         return
@@ -32,6 +45,10 @@ def status(*, config_path: Path, as_json: bool, studies: int) -> None:
     for key in ("series", "jobs", "outcomes", "deliveries", "commitments", "procedure_steps", "processes"):
         label = "workers, senders" if key == "processes" else key.replace("_", " ")
         echo(f"{label:16} " + (", ".join(f"{n} {what}" for what, n in summary[key].items()) or "none"))
+    for one in summary["turnaround"]:
+        median, most, _ = one["quantiles"].values()
+        of = f"{one['pipeline']}, {one['scanner'] or 'unnamed scanner'}: {one['analyses']} analyses"
+        echo(f"turnaround 24 h  {of}, median {median:.0f} s, 90 % within {most:.0f} s, longest {one['longest']:.0f} s")
     for destination in summary["down"]:
         how, until = (
             ("PAUSED", "until it is resumed")
@@ -43,11 +60,23 @@ def status(*, config_path: Path, as_json: bool, studies: int) -> None:
     for destination in summary["overdue"]:
         echo(f"OVERDUE: job {destination['job_id']} to {destination['destination']}: {destination['error']}")
     for study in summary["studies"]:
-        echo(f"\n{clock(study['last_at'])}  {study['study_instance_uid']}")
-        echo(f"  {study['series']} series, {study['images']} images")
-        for job in study["jobs"]:
-            at = job["stage"] if job["state"] in ACTIVE else job["outcome"] or ""
-            echo(f"  {job['pipeline']}: {job['state']} {at}  (job {job['id']})")
+        _echo_study(study)
+
+
+def _echo_study(study: Mapping[str, Any]) -> None:
+    from node.ledger import ACTIVE
+    from node.operate.explain import clock
+
+    echo(f"\n{clock(study['last_at'])}  {study['study_instance_uid']}: {study['progress']}")
+    names = (study["patient"], study["patient_id"], study["accession"], study["description"])
+    if any(names):
+        echo("  " + " · ".join(name for name in names if name))
+    for series in study["each_series"]:
+        called = f" {series['description']!r}" if series["description"] else ""
+        echo(f"  {series['modality'] or 'no modality'}{called}, {series['images']} images: {series['progress']}")
+    for job in study["jobs"]:
+        at = job["stage"] if job["state"] in ACTIVE else job["outcome"] or ""
+        echo(f"  {job['pipeline']}: {job['state']} {at}  (job {job['id']})")
 
 
 VERBS = (status,)

@@ -146,11 +146,11 @@ def _pattern(path: str, text: str) -> Test:
 
 
 def _wildcard(text: str) -> Test:
-    folded = _folded(text).replace("[", "[[]")
-    return lambda value: fnmatchcase(_folded(value), folded)
+    pattern = folded(text).replace("[", "[[]")
+    return lambda value: fnmatchcase(folded(value), pattern)
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
     """Return ``text`` in the form in which values are compared (Unicode compatibility caseless match, D145)."""
     return normalize("NFKC", normalize("NFKC", text).casefold())
 

@@ -36,7 +36,7 @@ class Web(Table):
     proxy_secret_file: Path | None = None
     """File with the secret that the proxy sends in ``X-Ainode-Proxy-Secret``; required with ``proxy_header``."""
     show_patient: bool = False
-    """Show patient name, ID and accession number, read from the files for each page; never stored or logged."""
+    """Show patient name, ID and accession number on pages and in commands, read from the files; never stored."""
 
     @model_validator(mode="before")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -172,9 +172,16 @@ def received_images(connection: sa.Connection, study: str) -> list[ReceivedImage
     return list(records)
 
 
-def any_image_path(connection: sa.Connection, study: str) -> str | None:
-    """Path of one of the study's images; ``None`` when there is none."""
-    return connection.scalar(sa.select(instance.c.path).where(instance.c.study_instance_uid == study).limit(1))
+def image_path_of_series(connection: sa.Connection, studies: Collection[str]) -> dict[tuple[str, str], str]:
+    """Study and series -> path of one of its images, the series that was received first at the beginning."""
+    own = sa.and_(
+        instance.c.study_instance_uid == series.c.study_instance_uid,
+        instance.c.series_instance_uid == series.c.series_instance_uid,
+    )
+    path = sa.select(instance.c.path).where(own).limit(1).scalar_subquery()
+    query = sa.select(series.c.study_instance_uid, series.c.series_instance_uid, path)
+    query = query.where(series.c.study_instance_uid.in_(studies)).order_by(series.c.first_at)
+    return {(study, uid): path for study, uid, path in connection.execute(query) if path}
 
 
 def read_records(

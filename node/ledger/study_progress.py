@@ -13,8 +13,8 @@ from node.ledger.states import DeliveryState
 from node.ledger.tables import decision, delivery, job, series
 
 
-def latest_studies(connection: sa.Connection, limit: int, text: str = "") -> list[str]:
-    """Study Instance UIDs, the study with the latest image first.
+def latest_studies(connection: sa.Connection, limit: int | None, text: str = "") -> list[str]:
+    """Study Instance UIDs, the study with the latest image first; ``limit`` ``None``: all.
 
     With ``text`` only those whose UID, or the UID of one of their series, or the id of one of their jobs contains it.
     """

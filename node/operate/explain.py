@@ -207,6 +207,19 @@ def describe_trace(trace: Iterable[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def _describe_results(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One line for each kind of object: a derived series alone may have hundreds."""
+    sizes: dict[tuple[str, str], list[int]] = {}
+    for result in results:
+        sizes.setdefault((result["description"], result["quarantine"] or ""), []).append(result["size"])
+    lines = []
+    for (description, quarantine), of in sizes.items():
+        held = f" QUARANTINED: {quarantine}" if quarantine else ""
+        number = f"{len(of)} objects" if len(of) > 1 else "1 object"
+        lines.append(f"    result {description}: {number}, {sum(of)} bytes{held}")
+    return lines
+
+
 def _describe_job(work: dict[str, Any]) -> list[str]:
     lines = [f"  job {work['id']}: pipeline {work['pipeline']!r} by rule {work['rule']!r}"]
     at = f", stage {work['stage']}" if work["state"] in ACTIVE else ""
@@ -216,9 +229,7 @@ def _describe_job(work: dict[str, Any]) -> list[str]:
         lines.append(f"    last error: {work['error']}")
     if work["next_at"]:
         lines.append(f"    attempt {work['attempt'] + 1} at {clock(work['next_at'])}")
-    for result in work["results"]:
-        held = f" QUARANTINED: {result['quarantine']}" if result["quarantine"] else ""
-        lines.append(f"    result {result['description']} ({result['size']} bytes){held}")
+    lines += _describe_results(work["results"])
     for sent in work["deliveries"]:
         stored = sum(is_stored(i["status"]) for i in sent["instances"])
         lines.append(

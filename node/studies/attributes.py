@@ -29,17 +29,26 @@ def attributes(path: Path, keywords: Sequence[str]) -> dict[str, str]:
     return values
 
 
+def attributes_of(paths: Sequence[Path], keywords: Sequence[str]) -> list[dict[str, str]]:
+    """``attributes`` of each file; empty values for an unreadable one."""
+    return [_attributes(path, keywords) for path in paths]
+
+
+def _attributes(path: Path, keywords: Sequence[str]) -> dict[str, str]:
+    try:
+        with bounded(path.name, _FILE_SECONDS):
+            return attributes(path, keywords)
+    except InputError:
+        return dict.fromkeys(keywords, "")
+
+
 def series_of(paths: Sequence[Path]) -> list[tuple[str, str]]:
     """Study and Series Instance UID of each file; empty texts for what is no DICOM, or states none."""
     return [_uids(path) for path in paths]
 
 
 def _uids(path: Path) -> tuple[str, str]:
-    try:
-        with bounded(path.name, _FILE_SECONDS):
-            values = attributes(path, ("StudyInstanceUID", "SeriesInstanceUID"))
-    except InputError:
-        return "", ""
+    values = _attributes(path, ("StudyInstanceUID", "SeriesInstanceUID"))
     return values["StudyInstanceUID"], values["SeriesInstanceUID"]
 
 

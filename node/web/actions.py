@@ -53,7 +53,7 @@ def run(context: AppContext, user_request: UserRequest) -> Response:
         )
         if not context.jobs.enqueue(connection, new):
             raise HTTPException(409, f"Pipeline {pipeline!r} has run on this series already; retry its job {new.id}.")
-    _note(context, user_request, f"ran pipeline {pipeline} on series {new.series_instance_uid}")
+    note(context, user_request, f"ran pipeline {pipeline} on series {new.series_instance_uid}")
     return RedirectResponse(f"/study/{uid}", 303)
 
 
@@ -61,11 +61,11 @@ def _recorded(context: AppContext, user_request: UserRequest, job_id: str, what:
     with begin_immediate(context.engine) as connection:
         record_event(connection, job_id, EventKind.OPERATOR_ACTED, operator=user_request.user.name, action=what)
         uid = get_job(connection, job_id).study_instance_uid
-    _note(context, user_request, f"{what} job {job_id}")
+    note(context, user_request, f"{what} job {job_id}")
     return RedirectResponse(f"/study/{uid}", 303)
 
 
-def _note(context: AppContext, user_request: UserRequest, what: str) -> None:
+def note(context: AppContext, user_request: UserRequest, what: str) -> None:
     """For the audit trail."""
     address = user_request.request.client.host if user_request.request.client else ""
     give_notice(context.engine, NoticeKind.ACT, who=user_request.user.name, address=address, detail=what)

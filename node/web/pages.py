@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import date
 
+import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,11 +21,10 @@ from node.ledger.engine import now
 from node.operate.account import report
 from node.operate.account.description import attention
 from node.operate.account.rows import read
-from node.operate.status import by_role
 from node.web.app_context import AppContext
 from node.web.auth import Authenticator, UserRequest, address_of, checked_form
 from node.web.sessions import csrf_of
-from node.web.study_list import STAGES, latest
+from node.web.study_list import STAGES, Study, latest
 
 SHOWN = 100
 """Studies on the first page."""
@@ -35,16 +35,11 @@ def stream(context: AppContext, user_request: UserRequest) -> Response:
     query = user_request.request.query_params
     text, stage = query.get("q", "").strip(), query.get("stage", "")
     with context.engine.connect() as connection:
-        studies = latest(connection)
-        labels = {study.uid: context.label(connection, study.uid) for study in studies}
-        if text:
-            named = {study.uid for study in studies if labels[study.uid].holds(text)}
-            by_uid = latest(connection, text)
-            labels |= {study.uid: context.label(connection, study.uid) for study in by_uid if study.uid not in labels}
-            studies = by_uid + [study for study in studies if study.uid in named - {s.uid for s in by_uid}]
-        roles = by_role(connection)
-    counts = Counter(study.stage for study in studies)
-    chosen = [study for study in studies if not stage or study.stage == stage]
+        studies = _named(context, connection, text) if text else latest(connection)
+        counts = Counter(study.stage for study in studies)
+        chosen = [study for study in studies if not stage or study.stage == stage]
+        labels = context.labels.of(connection, [study.uid for study in chosen[:SHOWN]])
+        health = context.health.line(connection)
     values = {
         "studies": chosen[:SHOWN],
         "more": max(len(chosen) - SHOWN, 0),
@@ -53,9 +48,19 @@ def stream(context: AppContext, user_request: UserRequest) -> Response:
         "stages": STAGES,
         "text": text,
         "stage": stage,
-        "roles": roles,
+        "health": health,
     }
     return context.page("_studies.html" if "part" in query else "studies.html", user_request, **values)
+
+
+def _named(context: AppContext, connection: sa.Connection, text: str) -> list[Study]:
+    """The studies that a search finds: by UID or job, then, where names may be shown, by patient and order."""
+    by_uid = latest(connection, text)
+    if not context.config.web.show_patient:
+        return by_uid
+    known, others = {study.uid for study in by_uid}, latest(connection)
+    labels = context.labels.of(connection, [study.uid for study in others])
+    return by_uid + [study for study in others if study.uid not in known and labels[study.uid].holds(text)]
 
 
 def storage(context: AppContext, user_request: UserRequest) -> Response:

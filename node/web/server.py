@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
 import uvicorn
@@ -24,13 +25,15 @@ from node.config import Config
 from node.confined import Bounds, shared_process
 from node.errors import NodeError, NotFoundError
 from node.jobs.engine import Jobs
+from node.operate.study_labels import StudyLabels
 from node.spool import Spool
-from node.web import actions, destinations_page, pages, pipelines_page, probes
+from node.web import actions, destinations_page, pages, pipelines_page, probes, rules_page
 from node.web import formatting as words
 from node.web import study_page as studies
 from node.web.app_context import AppContext
 from node.web.auth import Authenticator, UserRequest
 from node.web.guarded import Guarded
+from node.web.health import Health
 from node.web.http_connections import listen
 from node.web.strict_http import StrictHttp
 from node.web.tls_reload import LOOK_SECONDS, ReloadingTls
@@ -49,6 +52,7 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ..
     ("/destinations", destinations_page.destinations, "GET"),
     ("/pipelines", pipelines_page.pipelines, "GET"),
     ("/pipelines/{name}", pipelines_page.pipeline, "GET"),
+    ("/rules", rules_page.rules, "GET"),
     ("/storage", pages.storage, "GET"),
     ("/account", pages.account, "GET"),
     ("/job/{job}/retry", actions.retry, "POST"),
@@ -56,6 +60,7 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ..
     ("/study/{uid}/run", actions.run, "POST"),
     ("/destinations/{name}", destinations_page.switch_destination, "POST"),
     ("/pipelines/{name}", pipelines_page.switch_pipeline, "POST"),
+    ("/rules/reroute", rules_page.reroute, "POST"),
 )
 
 
@@ -63,13 +68,16 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Sta
     """Make the application; every page except login and probes needs authentication."""
     tls = config.web.certificate is not None
     authenticator = Authenticator(config.web, config.storage.folder, engine)
+    reader = shared_process("image reader", spool.data_folders, _BOUNDS)
     context = AppContext(
         config=config,
         engine=engine,
         spool=spool,
         jobs=jobs,
         templates=_templates(config),
-        reader=shared_process("image reader", spool.data_folders, _BOUNDS),
+        reader=reader,
+        health=Health(config, spool),
+        labels=StudyLabels(spool, reader, show_patient=config.web.show_patient),
     )
 
     def route(path: str, page: Callable[[AppContext, UserRequest], Response], method: str) -> Route:
@@ -134,10 +142,15 @@ def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
         listener.close()
 
 
+def _flatten(values: Iterable[Any]) -> list[Any]:
+    """Lists and tuples among the values become their elements."""
+    return [one for value in values for one in (value if isinstance(value, list | tuple) else (value,))]
+
+
 def _templates(config: Config) -> Environment:
     loader = PackageLoader("node.web")
     jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     jinja.globals.update(version=__version__, title=config.ae.title, show_patient=config.web.show_patient)
     jinja.globals.update(notice=NOTICE, called=config.title)
-    jinja.filters.update(words.FILTERS)
+    jinja.filters.update(words.FILTERS, called=config.title, flatten=_flatten)
     return jinja

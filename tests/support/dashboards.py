@@ -26,6 +26,7 @@ from node.web.users import make_user, users_path, write_user
 PASSWORD = "a long password"  # noqa: S105 - of nobody
 
 
+RULE = {"name": "all <CT>", "pipelines": ("nodule",), "destinations": ("pacs",), "match": {"Modality": "CT"}}
 Serve = Callable[..., AbstractContextManager["Dashboard"]]
 """Starts a dashboard on a copy of the study, with these keys of ``[web]``."""
 
@@ -42,6 +43,7 @@ class Dashboard:
                 "storage": {"folder": folder, "min_free_gib": 0.0},
                 "web": {"port": free_port(), **web},
                 "pipelines": {"nodule": {}, "other": {}},
+                "rules": (RULE,),
                 "destinations": {"pacs": {"title": "PACS", "host": "127.0.0.1", "port": 104}, **(destinations or {})},
             }
         )

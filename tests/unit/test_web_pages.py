@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dashboards import Dashboard, Serve, paths_of, token
+from dashboards import Dashboard, Serve, dashboard_on, paths_of, token
 from dicom_files import write
 from PIL import Image
 
 from node.ledger import begin_immediate
 from node.ledger.circuits import close, record_failure
 from node.ledger.deliveries import schedule_delivery
+from node.ledger.engine import now
+from node.ledger.executors import Executor, renew_beat
 from node.ledger.jobs import get_job
-from node.ledger.tables import delivery, series
+from node.ledger.tables import decision, delivery, instance, job, notice, series
 from node.log import StudyLog, about
 from node.web.slices import Segments, open_segments, open_series, picture, pixels, window_of
 from node.wording import NOTICE
@@ -136,7 +138,7 @@ def test_measurements_beyond_the_fourth_stand_below_their_finding(standing: Dash
     head, _, body = text.partition("</thead>")
     assert head.count('<th class="number">') == 4
     first = body.partition("</tbody>")[0]
-    assert first.count('<td class="number">') == 4
+    assert first.count('<td class="number"') == 4
     assert first.count("<dt>") >= 1
 
 
@@ -231,3 +233,52 @@ def test_a_series_that_is_no_grid_is_shown_image_by_image(tmp_path: Path):
     shown = open_series(tuple(write(datasets, tmp_path)))
     assert len(shown.places) == 3
     assert Image.open(BytesIO(picture(shown, 0, window_of(shown, "")))).size == (720, 720)
+
+
+def test_an_operator_routes_ignored_series_after_looking_at_them(dashboard: Dashboard):
+    browser, viewer = dashboard.browser("otto"), dashboard.browser("vera")
+    with begin_immediate(dashboard.engine) as connection:
+        connection.execute(job.delete())
+        connection.execute(decision.update().values(outcome="ignored", reason="no rule matches", decided_at=now()))
+        connection.execute(series.update().values(last_at=now()))
+    shown = browser.get("/rules?since=1d").text
+    assert "Route 1 series" in shown
+    assert "all &lt;CT&gt;" in shown
+    assert "no rule matches" in shown
+    with dashboard.engine.connect() as connection:
+        assert connection.scalar(series.select().with_only_columns(series.c.state)) == "COMPLETE", "nothing changed"
+    assert "Route" not in viewer.get("/rules?since=1d").text
+    data = {"since": "1d", "rule": "all <CT>"}
+    assert viewer.post("/rules/reroute", data={**data, "csrf": token(viewer)}).status_code == 403
+    assert browser.post("/rules/reroute", data={"since": "9d", "csrf": token(browser)}).status_code == 400
+    assert browser.post("/rules/reroute", data={**data, "rule": "x", "csrf": token(browser)}).status_code == 404
+    answer = browser.post("/rules/reroute", data={**data, "csrf": token(browser)})
+    assert answer.headers["location"] == "/rules?done=1"
+    with dashboard.engine.connect() as connection:
+        assert connection.scalar(series.select().with_only_columns(series.c.state)) == "RECEIVING"
+        (acted,) = connection.scalars(notice.select().where(notice.c.what == "act").with_only_columns(notice.c.detail))
+    assert acted == "rerouted 1 series ignored in the last 1d by rule 'all <CT>'"
+    assert "decides again on 1 series" in browser.get(answer.headers["location"]).text
+
+
+def test_the_first_page_says_that_all_is_well_or_what_is_wrong(dashboard: Dashboard):
+    browser = dashboard.browser("vera")
+    text = browser.get("/").text
+    assert "No worker is alive" in text
+    with begin_immediate(dashboard.engine) as connection:
+        for role in ("worker", "sender"):
+            renew_beat(connection, Executor(id=role, role=role, host="elsewhere", pid=1), now())
+        connection.execute(instance.update().values(received_at=now()))
+        connection.execute(series.update().values(last_at=now()))
+    with dashboard_on(dashboard.config.storage.folder, dashboard.uid, dashboard.job_id) as fresh:
+        text = fresh.browser("vera").get("/").text
+        assert "All is well." in text
+        assert "1 worker, 1 sender, last image" in text
+        with begin_immediate(fresh.engine) as connection:
+            for _ in range(5):
+                record_failure(connection, "pacs", "pacs (PACS at <10.1.2.9>): refused", now(), now())
+    with dashboard_on(dashboard.config.storage.folder, dashboard.uid, dashboard.job_id) as fresh:
+        text = fresh.browser("vera").get("/").text
+        assert "1 problem" in text
+        assert "destination pacs is down since" in text
+        assert "&lt;10.1.2.9&gt;" in text
