@@ -52,6 +52,10 @@ class Source(Protocol):
         """(row, column) in ``geometry`` of the first pixel of each image; empty when that is (0, 0) for all."""
 
     @property
+    def slices(self) -> tuple[int, ...]:
+        """Slice of ``geometry`` on which each of ``datasets`` lies: a missing image may have been interpolated."""
+
+    @property
     def left_out(self) -> str:
         """Which images of the series were not analysed, and why; empty when all were."""
 

@@ -107,7 +107,7 @@ def encode_derived(
     places = source.offsets or [(0, 0)] * len(source.datasets)
     slices = [
         slice_[top : top + rows, left : left + columns]
-        for slice_, (top, left) in zip(volume.array, places, strict=True)
+        for slice_, (top, left) in zip(volume.array[list(source.slices)], places, strict=True)
     ]
     pixel_type = _type_for(slices, source, series)
     for index, (path, original) in enumerate(zip(source.paths, source.datasets, strict=True)):

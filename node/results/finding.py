@@ -15,7 +15,7 @@ from node.results.analysis import Source
 from node.results.identity import plain
 from node.results.measurements import Section, intensities, largest_section, too_coarse, values_in, volume_mm3
 from node.results.segment_colours import colour_of
-from node.results.source_grid import PlacedMask, on_images, place
+from node.results.source_grid import PlacedMask, on_images, place, with_images
 from node.results.uids import derive_uid
 from node.wording import digits, in_words
 
@@ -130,15 +130,17 @@ def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry,
     Raises ``EncodeError`` for a lesion with an empty mask, and as ``grid.place`` does.
     """
     placed: list[Finding] = []
-    masks = []
+    masks, volumes = [], []
     entries: list[tuple[Segment, Lesion | None]] = [(lesion.segment, lesion) for lesion in findings.lesions]
     entries += [(segment, None) for segment in findings.segments]
     for segment, lesion in entries:
-        mask = place(segment.mask, geometry, segment.label)
-        mask = on_images(mask, source.offsets, int(source.datasets[0].Rows), int(source.datasets[0].Columns))
+        whole = place(segment.mask, geometry, segment.label)
+        imaged = with_images(whole, source.slices)
+        mask = on_images(imaged, source.offsets, int(source.datasets[0].Rows), int(source.datasets[0].Columns))
         if mask.empty and lesion is not None:
             raise EncodeError(f"Lesion {segment.label!r} has an empty mask; return only lesions that have voxels")
         masks.append(mask)
+        volumes.append(volume_mm3(mask, geometry) + volume_mm3(whole, geometry) - volume_mm3(imaged, geometry))
     values = values_in(masks[: len(findings.lesions)], source)
     for number, ((segment, lesion), mask) in enumerate(zip(entries, masks, strict=True)):
         if mask.empty:
@@ -159,7 +161,7 @@ def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry,
                 judged={} if lesion is None else lesion.evaluations,
                 mask=mask,
                 section=section,
-                volume_mm3=volume_mm3(mask, geometry),
+                volume_mm3=volumes[number],
                 intensities=() if lesion is None else intensities(values[number], source.datasets[mask.box[0].start]),
                 image=image_name(source, section.slice_index),
                 rough=too_coarse(section, geometry),

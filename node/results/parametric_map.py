@@ -38,7 +38,7 @@ def encode_map(
     Frames are in the order of ``headers``, along the slice normal: viewers take them in the order of the file.
     Raises ``EncodeError`` for values that are no numbers.
     """
-    values = _of_images(on_source(of.volume, geometry), source)
+    values = _of_images(on_source(of.volume, geometry)[list(source.slices)], source)
     if not np.isfinite(values).all():
         raise EncodeError(f"Map {of.name!r} holds values that are no numbers; fix the pipeline")
     used = np.flatnonzero(values.any(axis=(1, 2)))
@@ -134,7 +134,9 @@ def _of_image(values: NDArray[np.float32], source: Source, index: int) -> NDArra
 
 def on_image(of: Map, source: Source, index: int) -> NDArray[np.float32]:
     """Values of a map on one image ``[row, column]``."""
-    return _of_image(on_source(of.volume, source.geometry[index : index + 1])[0], source, index)
+    return _of_image(
+        on_source(of.volume, source.geometry[source.slices[index] : source.slices[index] + 1])[0], source, index
+    )
 
 
 def on_source(volume: Volume, geometry: VolumeGeometry) -> NDArray[np.float32]:

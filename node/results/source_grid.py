@@ -92,6 +92,16 @@ def on_images(mask: PlacedMask, offsets: Sequence[tuple[int, int]], rows: int, c
     return _clip(moved, (last, rows, columns))
 
 
+def with_images(mask: PlacedMask, slices: Sequence[int]) -> PlacedMask:
+    """From slices of the grid to images, of which image ``i`` lies on ``slices[i]``; a slice without one is dropped."""
+    if mask.empty or slices[-1] + 1 == len(slices):
+        return mask
+    inside = [image for image, at in enumerate(slices) if mask.box[0].start <= at < mask.box[0].stop]
+    voxels = mask.voxels[[slices[image] - mask.box[0].start for image in inside]]
+    start = inside[0] if inside else 0
+    return PlacedMask(box=(slice(start, start + len(inside)), *mask.box[1:]), voxels=voxels)
+
+
 def _inside(values: NDArray[Any]) -> Voxels:
     """Where ``values`` are not zero; a mask of zeros and ones is taken as it lies in memory."""
     if values.dtype == np.uint8 and values.max() == 1:

@@ -17,12 +17,10 @@ from node.studies.frame_of_reference import (
     may_be_shared,
     without_frame_of_reference,
 )
-from node.wording import written
+from node.studies.slice_steps import STEP_TOLERANCE, irregularity, slices_of_images
 
 Floats = NDArray[np.float64]
 
-STEP_TOLERANCE = 0.05
-"""Largest deviation of one slice step from the others, as a fraction of it."""
 POSITION_TOLERANCE_MM = 0.01
 """Slices nearer than this along the normal are at the same position."""
 SHEAR_LIMIT = 0.7
@@ -54,6 +52,9 @@ class Grid:
     offsets: tuple[tuple[int, int], ...] = ()
     """With a tilted gantry: (row, column) of the grid at which each image begins. Whole pixels, so that no value is
     interpolated and every pixel comes back to its image; no image is off by more than half a pixel."""
+
+    slices: tuple[int, ...] = ()
+    """Slice of the grid on which each image lies, when some have none (``slice_steps``). Empty: one by one."""
 
     def spread(self, rows: int, columns: int) -> tuple[int, int]:
         """Rows and columns of the grid for images of this size."""
@@ -184,7 +185,10 @@ def _stack(datasets: Sequence[Dataset], alike: Sequence[int], left_out: list[str
     placed = np.array([positions[i] for i in chosen])
     steps = np.diff(placed @ normal)
     first, last = _longest_run(np.diff(placed, axis=0), steps)
-    words, gap = _irregularity(steps)
+    words, gap = irregularity(steps)
+    slices, bridged = slices_of_images(steps, np.diff(placed, axis=0))
+    if slices:
+        return _regular(datasets, chosen, placed, [*left_out, bridged], gap=gap, slices=slices)
     if last - first + 1 < len(chosen):
         words = words or "the slices are shifted against each other"
         if last - first + 1 <= LEAST_PART * len(alike):
@@ -212,31 +216,23 @@ def _longest_run(vectors: Floats, steps: Floats) -> tuple[int, int]:
     return best
 
 
-def _irregularity(steps: Floats) -> tuple[str, bool]:
-    """What is wrong with the distances of slices, in words, and whether that is images missing in between."""
-    if len(steps) == 0:
-        return "", False
-    usual = float(np.sort(steps)[(len(steps) - 1) // 2])  # lower median: of two steps the narrow one
-    if np.abs(steps - usual).max() <= STEP_TOLERANCE * usual:
-        return "", False
-    wide = steps[steps > (1 + STEP_TOLERANCE) * usual]
-    missing = int((np.rint(wide / usual) - 1).sum())
-    multiples = np.abs(steps / usual - np.maximum(np.rint(steps / usual), 1)) <= STEP_TOLERANCE * 2
-    if missing > 0 and multiples.all():
-        return f"slices are missing: {missing} at {len(wide)} places (step {written(usual)} mm)", True
-    return f"slice steps vary from {written(steps.min())} to {written(steps.max())} mm", False
-
-
 def _regular(
-    datasets: Sequence[Dataset], chosen: Sequence[int], placed: Floats, left_out: Sequence[str], *, gap: bool
+    datasets: Sequence[Dataset],
+    chosen: Sequence[int],
+    placed: Floats,
+    left_out: Sequence[str],
+    *,
+    gap: bool,
+    slices: tuple[int, ...] = (),
 ) -> Grid:
     first = datasets[chosen[0]]
     normal = slice_normal(first)
     cosines = np.asarray([float(v) for v in first.ImageOrientationPatient])
     row_spacing, column_spacing = (float(v) for v in first.PixelSpacing)
-    step = float((placed[-1] - placed[0]) @ normal) / (len(chosen) - 1) if len(chosen) > 1 else _single_step(first)
+    last = slices[-1] if slices else len(chosen) - 1
+    step = float((placed[-1] - placed[0]) @ normal) / last if last else _single_step(first)
     shift = (placed - placed[0]) @ np.stack([cosines[3:], cosines[:3]], axis=1)  # mm along rows and columns
-    if len(chosen) > 1 and np.abs(shift[-1]).max() > SHEAR_LIMIT * step * (len(chosen) - 1):
+    if len(chosen) > 1 and np.abs(shift[-1]).max() > SHEAR_LIMIT * step * last:
         return unplaced(datasets, "the slices are shifted against each other by more than a tilted gantry does")
     pixels = np.rint(shift / [row_spacing, column_spacing]).astype(int)
     pixels -= pixels.min(axis=0)
@@ -251,6 +247,7 @@ def _regular(
         fault="",
         left_out="; ".join(left_out),
         gap=gap,
+        slices=slices,
         offsets=tuple((int(r), int(c)) for r, c in pixels) if pixels.any() else (),
     )
 

@@ -45,6 +45,11 @@ class MinimalSeries:
         return ()
 
     @property
+    def slices(self) -> tuple[int, ...]:
+        """None."""
+        return ()
+
+    @property
     def left_out(self) -> str:
         """Nothing: the report is of a failure."""
         return ""

@@ -142,14 +142,15 @@ class SourceSeries:
     def geometry(self) -> VolumeGeometry:
         """Grid of ``volume()``, slices in the order of ``datasets``. Raises ``Unsuitable`` with the reason.
 
-        Its rows and columns are those of the images, unless the gantry was tilted: see ``offsets``.
+        Its rows and columns are those of the images, unless the gantry was tilted: see ``offsets``; it has more slices
+        where images are missing: see ``slices``.
         """
         if self.grid.affine is None:
             raise Unsuitable(self.grid.fault)
         first = self.datasets[0]
         return VolumeGeometry(
             affine=self.grid.affine,
-            spatial_shape=(len(self.datasets), *self.grid.spread(int(first.Rows), int(first.Columns))),
+            spatial_shape=(self.slices[-1] + 1, *self.grid.spread(int(first.Rows), int(first.Columns))),
             coordinate_system="PATIENT",
             frame_of_reference_uid=str(first.get("FrameOfReferenceUID") or "") or None,
         )
@@ -187,6 +188,11 @@ class SourceSeries:
         """(row, column) in ``geometry`` of the first pixel of each image; empty when that is (0, 0) for all."""
         return self.grid.offsets
 
+    @cached_property
+    def slices(self) -> tuple[int, ...]:
+        """Slice of ``geometry`` on which each image lies."""
+        return self.grid.slices or tuple(range(len(self.datasets)))
+
     def pixels(self) -> Iterator[np.ndarray[Any, Any]]:
         """Values ``[row, column]`` of each image, as stored, Modality LUT applied.
 
@@ -208,11 +214,13 @@ class SourceSeries:
     def _decode(self) -> Volume:
         geometry = self.geometry
         array = np.empty(geometry.spatial_shape, np.float32)
-        for index, values in enumerate(self.pixels()):
+        for index, (slice_, values) in enumerate(zip(self.slices, self.pixels(), strict=True)):
             if self.offsets:
-                array[index] = values.min()  # air, or what the scanner pads with
+                array[slice_] = values.min()  # air, or what the scanner pads with
             row, column = self.offsets[index] if self.offsets else (0, 0)
-            array[index, row : row + values.shape[0], column : column + values.shape[1]] = values
+            array[slice_, row : row + values.shape[0], column : column + values.shape[1]] = values
+        for missing in set(range(len(array))).difference(self.slices):
+            array[missing] = (array[missing - 1] + array[missing + 1]) / 2
         return Volume(
             array,
             geometry.affine,

@@ -159,6 +159,40 @@ def test_a_result_of_a_part_of_the_series_names_the_images_of_that_part_only(tmp
     assert any(source.left_out in str(i.get("TextValue", "")) for i in walk(report))
 
 
+def test_results_across_a_missing_image_lie_on_the_images_that_exist(tmp_path):
+    voxels = np.add.outer(np.arange(120) * 10, np.zeros((12, 12)))
+    images = mr_series(volume=voxels, spacing=(1.0, 1.0, 1.0), orientation=SAGITTAL)
+    del images[60]
+    source = source_of(tmp_path, images)
+    volume = source.volume()
+    assert volume.spatial_shape == (120, 12, 12)
+    assert (volume.array[:, 3, 3] == np.arange(120) * 10).all(), "the missing one is the mean of its neighbours"
+    mask = box(volume, (55, 2, 2), (66, 6, 6))
+    copy = DerivedSeries(volume=volume, description="Copy", derivation=codes.DCM.Smoothing)
+    heat = Map(name="Heat", volume=volume, quantity=codes.DCM.Probability)
+    found = of_part(Findings(segments=(segment(mask),), derived=(copy,), maps=(heat,)), source.left_out)
+    kinds = ["seg", "labelmap", "sr", "derived", "parametric map", "key images", "pdf"]
+    objects = encode(analysis(found, outcome=outcome_of(found), reason=found.partial), source, kinds)
+    check(objects, source)
+    seg = one(objects, "seg")
+    assert seg.NumberOfFrames == 10
+    stored = stored_mask(seg, source)
+    assert [i for i in range(119) if stored[i].any()] == [*range(55, 65)]
+    assert stored[55:65, 2:6, 2:6].all()
+    derived = [one.dataset for one in objects if one.kind == "derived"]
+    assert len(derived) == 119
+    for image, new in zip(source.datasets, derived, strict=True):
+        assert new.ImagePositionPatient == image.ImagePositionPatient
+    assert [int(d.pixel_array[0, 0]) for d in derived] == [k * 10 for k in range(120) if k != 60]
+    volumes = [
+        float(i.MeasuredValueSequence[0].NumericValue)
+        for i in walk(one(objects, "sr"))
+        if i.get("ValueType") == "NUM" and i.ConceptNameCodeSequence[0].CodeMeaning == "Volume"
+    ]
+    assert volumes == [176.0], "with the slice that was interpolated: the report says so"
+    assert any("interpolated between the neighbours" in str(i.get("TextValue", "")) for i in walk(one(objects, "sr")))
+
+
 def test_a_lesion_in_a_frame_is_referred_to_by_its_frame_number(tmp_path):
     source = source_of(tmp_path, enhanced(ct_series(5, 32), shuffle=1))
     objects = encode(analysis(two_lesions(source)), source)

@@ -190,3 +190,37 @@ def test_a_gap_makes_a_series_not_applicable_only_where_a_regular_grid_is_needed
     series = SourceSeries(paths=(), datasets=tuple(datasets), grid=describe(datasets))
     assert "missing" in unmet(Needs(modalities=frozenset({"CT"})), series)
     assert unmet(Needs(modalities=frozenset({"CT"}), regular_grid=False), series) == ""
+
+
+def test_a_single_missing_image_of_a_long_thin_series_is_interpolated_and_named():
+    heights = [k * 1.0 for k in range(150) if k != 70]
+    grid = describe(stack(heights))
+    assert grid.order == tuple(range(149))
+    assert (grid.slices[69], grid.slices[70], grid.slices[-1]) == (69, 71, 149)
+    assert grid.left_out == (
+        "1 image is missing and was interpolated between the neighbours, 149 of 150 images were analysed"
+    )
+    assert grid.gap, "it is still waited for"
+    assert grid.fault == ""
+    np.testing.assert_allclose(grid.affine[:3, 0], (0, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("heights", "why"),
+    [
+        ([k * 1.0 for k in range(150) if k not in (70, 71)], "two in a row"),
+        ([k * 1.0 for k in range(150) if k not in (30, 70)], "two of 150"),
+        ([k * 2.0 for k in range(150) if k != 70], "steps of 2 mm"),
+        ([k * 1.0 for k in range(90) if k != 40], "one of 90"),
+        ([k + 0.3 * (k > 70) for k in range(150)], "a step of 1.3"),
+    ],
+)
+def test_larger_gaps_are_not_interpolated(heights, why):
+    grid = describe(stack(heights))
+    assert grid.slices == (), why
+    assert "the largest regular part" in grid.left_out + grid.fault
+
+
+def test_images_shifted_across_a_missing_one_are_not_interpolated():
+    grid = describe([image((0.4 * (k > 70), 0, k * 1.0)) for k in range(150) if k != 70])
+    assert grid.slices == ()
