@@ -20,7 +20,7 @@ class Structure:
     code: Code
     colour: tuple[int, int, int]
     paired: bool = True
-    """Left and right are measured on their own."""
+    """Left and right are measured on their own. Those of the cerebellum differ from FreeSurfer's by up to 13 points."""
     approximate: bool = False
     """Volumes differ from FreeSurfer's by so much that only their order of magnitude is certain."""
 
@@ -32,7 +32,7 @@ STRUCTURES = (
     Structure(name="caudate nucleus", labels=(6,), code=codes.SCT.CaudateNucleus, colour=(213, 94, 0)),
     Structure(name="putamen", labels=(7,), code=codes.SCT.Putamen, colour=(204, 121, 167)),
     Structure(name="brain stem", labels=(9,), code=codes.SCT.BrainStem, colour=(160, 160, 160), paired=False),
-    Structure(name="cerebellum", labels=(3, 4), code=codes.SCT.Cerebellum, colour=(230, 159, 0)),
+    Structure(name="cerebellum", labels=(3, 4), code=codes.SCT.Cerebellum, colour=(230, 159, 0), paired=False),
     Structure(
         name="cerebral cortex", labels=CORTEX, code=codes.SCT.CerebralCortex, colour=(205, 110, 110), approximate=True
     ),

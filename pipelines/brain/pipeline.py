@@ -28,7 +28,7 @@ SCOPE = (
     "Measures brain structures of adults on native 3D T1-weighted images; looks for no disease and compares with no "
     "norms."
 )
-ASYMMETRY = Code("asymmetry-index", PRIVATE_SCHEME, "Asymmetry index (left minus right, of their mean)")
+ASYMMETRY = Code("asymmetry-index", PRIVATE_SCHEME, "Asymmetry index")
 UNSURE = 0.85
 """Mean probability of the labels below which somebody should look: see MODEL_CARD.md."""
 LEAST_ML = 0.5
@@ -169,7 +169,7 @@ def _segments(
     asymmetry: tuple[Measurement, ...] = ()
     if structure.paired:
         index = asymmetry_index(millilitres["left"], millilitres["right"])
-        asymmetry = (Measurement(name=ASYMMETRY, value=index, unit=codes.UCUM.Percent),)
+        asymmetry = (Measurement(name=ASYMMETRY, value=float(round(index)), unit=codes.UCUM.Percent),)
     for side, mask in masks.items():
         box = box_of(mask, 0)
         yield Segment(
@@ -201,6 +201,10 @@ def _remarks(outlines: Outlines, *, cut: bool) -> Iterator[str]:
         tissue = np.count_nonzero(outlines.labels) - np.count_nonzero(np.isin(outlines.labels, FLUID))
         yield f"Brain tissue without ventricles: {tissue / 1000:.0f} ml."
     yield "Approximate: " + ", ".join(one.name for one in STRUCTURES if one.approximate) + "."
+    yield (
+        "Asymmetry index: left minus right, as a percentage of their mean. It differs from that of FreeSurfer by 5 "
+        "points on average in the hippocampus (up to 9), by 11 in the amygdala (up to 23)."
+    )
     yield "No comparison with norms for age and sex. Not evaluated: atrophy, tumours, infarcts, 1.5 T scanners."
     if outlines.confidence < UNSURE:
         yield (

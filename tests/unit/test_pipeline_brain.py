@@ -108,7 +108,7 @@ def test_the_larger_hippocampus_is_on_its_own_side_in_every_orientation(
     assert sizes[larger] == pytest.approx(4 / 3 * np.pi * 9.5**3, rel=0.15)
     assert sizes[smaller] == pytest.approx(4 / 3 * np.pi * 7.0**3, rel=0.15)
     index = stated(left, ASYMMETRY)
-    assert index == stated(right, ASYMMETRY) == pytest.approx(asymmetry_index(sizes["left"], sizes["right"]))
+    assert index == stated(right, ASYMMETRY) == pytest.approx(asymmetry_index(sizes["left"], sizes["right"]), abs=0.5)
     assert (index > 40) if larger == "left" else (index < -40)
 
 
