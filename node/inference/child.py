@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from node.confined.sandbox import fork_sandboxed, shut_in
-from node.errors import AdmissionError, IdentityError, InputError, NodeError, PipelineError, PlatformError, error_code
+from node.errors import IdentityError, InputError, NodeError, PipelineError, PlatformError, error_code
 from node.inference.child_output import received_tasks, send_reply
 from node.inference.task import CACHES, Bounds, PriorFiles, Reply, Task
 from node.isolation import WRITE, programs
@@ -223,17 +223,11 @@ class _Clock:
 
 
 def _pipeline(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Pipeline:
-    from node.inference.admission import is_lack_of_memory
     from node.inference.plugins import load_pipeline
 
     key = f"{task.pipeline} {task.table!r}"
     if key not in loaded:
-        try:
-            loaded[key] = load_pipeline(task.pipeline, task.table, device)
-        except (MemoryError, RuntimeError) as error:
-            if not is_lack_of_memory(error):
-                raise
-            raise AdmissionError(f"memory: pipeline {task.pipeline} cannot be loaded on {device}: {error}") from error
+        loaded[key] = load_pipeline(task.pipeline, task.table, device)
     loaded.move_to_end(key)
     return loaded[key]
 

@@ -10,11 +10,14 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from node.config import PipelineTable, suggest
-from node.errors import ConfigError, NotFoundError, PlatformError
-from node.pipeline import Factory, Pipeline
+from node.errors import AdmissionError, ConfigError, NodeError, NotFoundError, PipelineError, PlatformError
+from node.inference.admission import is_lack_of_memory
+from node.pipeline import Algorithm, Factory, Needs, Pipeline
 
 GROUP = "ainode.pipelines"
 """Entry point group in which packages announce their factories."""
+_REFUSALS = (TypeError, ValueError)
+"""Of options: the same again the next time."""
 
 
 def installed() -> dict[str, str]:
@@ -48,6 +51,10 @@ def factory_of(name: str, factory: str) -> Factory:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise PlatformError(f"pipeline {name!r}: {module_name} cannot be imported ({error}); install it") from error
+    except BaseException as error:
+        raise PlatformError(
+            f"pipeline {name!r}: {module_name} cannot be imported ({_described(error)}); correct the module"
+        ) from error
     if not hasattr(module, attribute):
         raise NotFoundError(
             f"[pipelines.{name}] factory = {factory!r}: {module_name} has no {attribute!r}{_origin(module_name)}"
@@ -90,15 +97,47 @@ def _origin(module_name: str) -> str:
 def load_pipeline(name: str, table: PipelineTable, device: str) -> Pipeline:
     """Load pipeline ``name`` on ``device``.
 
-    Raises what ``factory_of`` raises, ``WeightsError``, and ``ConfigError`` for options that the factory refuses. What
-    else a factory raises is a fault of the factory.
+    Raises what ``factory_of`` raises, ``WeightsError``, ``AdmissionError`` when memory runs out, ``ConfigError`` for
+    options that the factory refuses and for what is no pipeline, and ``PipelineError`` for anything else.
     """
     factory = factory_of(name, table.factory)
     try:
-        return factory(weights=table.weights, device=device, options=table.options)
-    except (TypeError, ValueError) as error:
-        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise ConfigError(f"[pipelines.{name}] cannot be loaded: {reason}") from error
+        pipeline = factory(weights=table.weights, device=device, options=table.options)
+    except NodeError:
+        raise
+    except BaseException as error:
+        reason = _described(error)
+        if is_lack_of_memory(error):
+            raise AdmissionError(f"memory: pipeline {name} cannot be loaded on {device}: {reason}") from error
+        refused = isinstance(error, _REFUSALS)
+        kind = ConfigError if refused else PipelineError
+        reason = str(error) if isinstance(error, ValueError) else reason
+        raise kind(f"[pipelines.{name}] cannot be loaded: {reason}") from error
+    if fault := _contract_fault(pipeline):
+        raise ConfigError(f"[pipelines.{name}] cannot be loaded: {fault}")
+    return pipeline
+
+
+def _contract_fault(pipeline: object) -> str:
+    """What ``pipeline`` lacks of ``node.pipeline.Pipeline``; empty: nothing."""
+    kind = type(pipeline).__name__
+    missing = [name for name in ("algorithm", "needs") if not hasattr(pipeline, name)]
+    missing += [] if callable(getattr(pipeline, "run", None)) else ["run"]
+    if missing:
+        return f"the factory returned a {kind} without {', '.join(missing)}; see node.pipeline.Pipeline"
+    for name, wanted in (("algorithm", Algorithm), ("needs", Needs)):
+        value = getattr(pipeline, name)
+        if not isinstance(value, wanted):
+            return f"{kind}.{name} is a {type(value).__name__}; use node.pipeline.{wanted.__name__}"
+    return ""
+
+
+def _described(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the exception of a stranger may not even have a text
+        text = ""
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def table_of(name: str, tables: dict[str, PipelineTable]) -> PipelineTable:

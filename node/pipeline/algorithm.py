@@ -47,6 +47,11 @@ class Algorithm:
     """One sentence for the report: what it finds and what it misses, both ends, as measured, for example
     ``"Finds nodules of 6 to 35 mm; larger masses are often missed."``"""
 
+    def __post_init__(self) -> None:
+        for name, value in (("name", self.name), ("version", self.version)):
+            if not isinstance(value, str):
+                raise ValueError(f"Algorithm.{name} is {value!r}; give a text")  # noqa: TRY004 - read as configuration
+
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
@@ -70,6 +75,16 @@ class Needs:
     was made for: ``{5: (-1100, -300)}`` wants air in a chest CT. Beyond lies what no model was trained or tested on."""
     regular_grid: bool = True
     """Equal steps between slices, no gap, no repeated position."""
+
+    def __post_init__(self) -> None:
+        for name in ("modalities", "body_parts", "planes"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise ValueError(f"Needs.{name} is {value!r}; give a set, such as frozenset({{{value!r}}})")  # noqa: TRY004
+            object.__setattr__(self, name, frozenset(value))
+        levels = {int(percent): (float(least), float(greatest)) for percent, (least, greatest) in self.levels.items()}
+        object.__setattr__(self, "levels", levels)
+        object.__setattr__(self, "min_slices", int(self.min_slices))
 
 
 class Pipeline(Protocol):
