@@ -15,6 +15,11 @@ THIS = "this"
 
 def check_inputs(inputs: Sequence[str], wanted: Sequence[str]) -> None:
     """Raises ``ValueError`` unless ``inputs`` names an image for each of the model's channels ``wanted``."""
+    if [name[:1].upper() for name in wanted] == ["R", "G", "B"]:
+        raise ValueError(
+            f"the model takes colour images ({', '.join(wanted)}), and a series of CT or MR has grey levels only; "
+            "it cannot be run"
+        )
     if len(wanted) != max(1, len(inputs)):
         raise ValueError(
             f"option inputs = {list(inputs)!r}: the model takes {len(wanted)} images ({', '.join(wanted)}); name for "

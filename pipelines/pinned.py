@@ -14,7 +14,12 @@ from node.pipeline.model_content import check_folder, unpack
 
 
 def pinned_folder(path: Path | None, sha256: str, marker: str, keeper: Any) -> Path:
-    """The folder below ``path`` that holds ``marker``, a relative path; of several the first by name.
+    """The first by name of ``pinned_folders``; raises as it does."""
+    return pinned_folders(path, sha256, marker, keeper)[0]
+
+
+def pinned_folders(path: Path | None, sha256: str, marker: str, keeper: Any) -> list[Path]:
+    """The folders below ``path`` that hold ``marker``, a relative path; at least one.
 
     A zip file is unpacked to a temporary folder, which goes when ``keeper`` does. Raises ``WeightsError`` when the
     model is missing, altered, or of another kind, and when it has links or is beyond the limits of a model.
@@ -33,7 +38,7 @@ def pinned_folder(path: Path | None, sha256: str, marker: str, keeper: Any) -> P
     markers = sorted(file for file in below.rglob(marker.rpartition("/")[2]) if file.match(marker))
     if not markers:
         raise WeightsError(f"weights: {path} holds no {marker}; give the whole folder as its author packs it")
-    return markers[0].parents[marker.count("/")]
+    return [file.parents[marker.count("/")] for file in markers]
 
 
 def _unpacked(path: Path, keeper: Any) -> Path:

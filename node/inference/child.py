@@ -9,6 +9,7 @@ must be set before numpy and torch load.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import queue
 import sys
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from node.confined.sandbox import fork_sandboxed, shut_in
 from node.errors import IdentityError, InputError, NodeError, PipelineError, PlatformError, error_code
 from node.inference.child_output import received_tasks, send_reply
+from node.inference.sent_tensors import send_tensors_by_value
 from node.inference.task import CACHES, Bounds, PriorFiles, Reply, Task
 from node.isolation import WRITE, programs
 from node.process.limits import THREAD_VARIABLES
@@ -59,6 +61,9 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
         logger.warning("models can read the files of this user: no Landlock, no namespaces; ask ainode doctor")
     os.open(_CLEAR_REFS, os.O_PATH)  # while it is open, the kernel keeps the file that the rule is about
     shut_in(rules)
+    # as outside of the node, so that processes of a pipeline send tensors as this one does; itself, it was spawned
+    multiprocessing.set_start_method("fork", force=True)
+    send_tensors_by_value()
     from node.inference.prefetch import Prefetcher
 
     prefetcher = Prefetcher()

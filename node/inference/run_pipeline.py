@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from node.pipeline import Findings, Pipeline
-from node.results import Outcome, in_order, of_part, outcome_of, plausible, reason_of
+from node.results import Outcome, in_order, of_part, outcome_of, plausible, reason_of, unfit
 from node.results.prior.growth import compare
 from node.studies.preflight import unmet
 from node.studies.source import SourceSeries
@@ -34,6 +34,9 @@ def analyse(
     if admit is not None:
         admit()
     findings = pipeline.run(source)
+    if reason := unfit(findings):
+        logger.error("%s: %s check activation and threshold of the model", pipeline.algorithm.name, reason)
+        return Outcome.FAILED, reason, Findings()
     if source.grid.assumption:
         findings = replace(findings, remarks=(source.grid.assumption, *findings.remarks))
     findings = in_order(of_part(of_part(findings, incomplete), source.left_out))

@@ -72,7 +72,8 @@ class Needs:
     """Shorter side of the images."""
     levels: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     """Percentile of the grey levels (a sample of the images; CT: HU) -> least and greatest value that the pipeline
-    was made for: ``{5: (-1100, -300)}`` wants air in a chest CT. Beyond lies what no model was trained or tested on."""
+    was made for: ``{5: (-1100, -300)}`` wants air in a chest CT. Beyond lies what no model was trained or tested on.
+    Padding does not count: Pixel Padding Value, and in CT what is darker than any air."""
     regular_grid: bool = True
     """Equal steps between slices, no gap, no repeated position."""
 

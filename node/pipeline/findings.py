@@ -11,6 +11,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from node.pipeline.assertion import Assertion, Presence, presence_of
+from node.pipeline.ucum import unit_fault
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +21,15 @@ class Measurement:
     name: Code
     value: float
     unit: Code
-    """UCUM code, for example ``codes.UCUM.Millimeter``."""
+    """UCUM code, for example ``codes.UCUM.Millimeter`` or ``Code("ml", "UCUM", "ml")``."""
     derivation: Code | None = None
     """How it was derived (CID 7464) where ``name`` does not say it, for example ``codes.SCT.Mean``."""
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.value):
             raise ValueError(f"Measurement {self.name.meaning!r} is {self.value}; leave out what cannot be measured")
+        if fault := unit_fault(self.unit.value, self.unit.scheme_designator):
+            raise ValueError(f"Measurement {self.name.meaning!r}: {fault}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,6 +124,8 @@ class Map:
             raise ValueError(f"Map.name {self.name!r} has {len(self.name)} characters; use 1 to 40")
         if self.volume.array.ndim != 3 or self.volume.array.dtype.kind != "f":
             raise ValueError(f"Map.volume of {self.name!r} is {self.volume.array.dtype}; give floats in 3 dimensions")
+        if fault := unit_fault(self.unit.value, self.unit.scheme_designator):
+            raise ValueError(f"Map {self.name!r}: {fault}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

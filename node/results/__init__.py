@@ -4,7 +4,7 @@ from node.config.routing import Outcome
 from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, in_order, of_part, outcome_of, reason_of
 from node.results.encode import encode
 from node.results.gate.check import check
-from node.results.plausibility import plausible
+from node.results.plausibility import plausible, unfit
 from node.results.predecessor import Predecessor
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "outcome_of",
     "plausible",
     "reason_of",
+    "unfit",
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from highdicom import ContributingEquipment, VolumeGeometry
+from highdicom import ContributingEquipment, Volume, VolumeGeometry
 from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread, dcmwrite
@@ -83,21 +83,7 @@ def encode_derived(
     does not hold them all; padding pixels stay padding. Of ``kind`` "derived j2k" they are in JPEG 2000, lossless.
     Raises ``EncodeError`` when the voxels are not the source's or 16 bits cannot hold them.
     """
-    try:
-        # the frame of reference is not compared: a pipeline need not carry it along
-        volume = series.volume.match_geometry(
-            VolumeGeometry(
-                affine=geometry.affine,
-                spatial_shape=geometry.spatial_shape,
-                coordinate_system="PATIENT",
-                frame_of_reference_uid=series.volume.frame_of_reference_uid,
-            ),
-            tol=1e-3,
-        )
-    except RuntimeError as error:
-        raise EncodeError(
-            f"DerivedSeries {series.description!r} is not on the voxels of the source ({error}); resample it back"
-        ) from error
+    volume = _on_source(series, geometry)
     if not np.isfinite(volume.array).all():
         raise EncodeError(f"DerivedSeries {series.description!r} holds values that are no numbers; fix the pipeline")
     description = derived_description(analysis, source, series.description or f"AI {analysis.title} images")
@@ -125,6 +111,46 @@ def encode_derived(
         if kind == "derived j2k" and min(rows, columns) >= _J2K_PIXELS:
             image.compress(JPEG2000Lossless, encoding_plugin="pylibjpeg", generate_instance_uid=False)
         yield EncodedObject(data=finish(image, analysis, identity), kind=kind, description=description)
+
+
+def _on_source(series: DerivedSeries, geometry: VolumeGeometry) -> Volume:
+    """The volume with the axes of the source. Raises ``EncodeError`` unless both grids have the same voxels."""
+    own = series.volume
+    tolerance = 1e-3
+    try:
+        # the frame of reference is not compared: a pipeline need not carry it along
+        volume = own.match_geometry(
+            VolumeGeometry(
+                affine=geometry.affine,
+                spatial_shape=geometry.spatial_shape,
+                coordinate_system="PATIENT",
+                frame_of_reference_uid=own.frame_of_reference_uid,
+            ),
+            tol=tolerance,
+        )
+    except RuntimeError:
+        volume = None
+    # match_geometry also crops, pads with zeros and leaves out every other voxel
+    apart = np.linalg.norm(_centre(own) - _centre(geometry))
+    same_voxels = sorted(own.spatial_shape) == sorted(geometry.spatial_shape) and np.allclose(
+        sorted(own.spacing), sorted(geometry.spacing), rtol=tolerance
+    )
+    if volume is None or not same_voxels or apart > tolerance * min(geometry.spacing):
+        raise EncodeError(
+            f"DerivedSeries {series.description!r} has the grid {_grid_text(own)}, the source {_grid_text(geometry)}; "
+            "resample it to the voxels of series.volume()"
+        )
+    return volume
+
+
+def _centre(grid: Volume | VolumeGeometry) -> NDArray[np.float64]:
+    middle: NDArray[np.float64] = grid.affine @ [*((n - 1) / 2 for n in grid.spatial_shape), 1.0]
+    return middle[:3]
+
+
+def _grid_text(grid: Volume | VolumeGeometry) -> str:
+    shape, spacing = (" x ".join(f"{v:g}" for v in values) for values in (grid.spatial_shape, grid.spacing))
+    return f"{shape} voxels of {spacing} mm around ({', '.join(f'{v:.1f}' for v in _centre(grid))})"
 
 
 def _header(original: Dataset, path: Path) -> Dataset:

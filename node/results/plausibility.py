@@ -21,6 +21,26 @@ LARGEST_SHARE = 0.25
 """Of all voxels, air included: no lesion that is distinct from its surroundings fills more."""
 
 
+UNFIT_SHARE = 0.5
+"""Of all voxels: a lesion that fills more is a fault of the model, such as an activation that was applied twice."""
+UNFIT_STRUCTURE_SHARE = 0.99
+"""The same for any structure: even the outline of a body in a tight field leaves the corners."""
+
+
+def unfit(findings: Findings) -> str:
+    """Return why a result cannot be used at all, in words for a radiologist; empty when it can."""
+    entries = [(lesion.segment, UNFIT_SHARE) for lesion in findings.lesions]
+    entries += [(segment, UNFIT_STRUCTURE_SHARE) for segment in findings.segments]
+    for segment, limit in entries:
+        share = float(np.count_nonzero(segment.mask.array)) / max(1, segment.mask.array.size)
+        if share > limit:
+            return (
+                f"NOT ANALYSED: {segment.label} would fill {100 * share:.0f} % of the images, more than "
+                f"{100 * limit:.0f} %: the model or its settings do not fit these images."
+            )
+    return ""
+
+
 def plausible(findings: Findings, source: SourceSeries) -> Findings:
     """Return ``findings`` with a remark for each reason to question them."""
     poor = tuple(_impairments(source))

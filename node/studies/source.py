@@ -33,6 +33,8 @@ from node.studies.suitability import count_reasons, slice_fault
 
 _SAMPLES = 5
 """Images that the grey levels are taken from."""
+_PADDING_HU = -1500.0
+"""No air and no noise in it is darker: scanners pad with -2000, -2048, -3024 HU and less, and seldom declare it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -173,13 +175,13 @@ class SourceSeries:
 
     @cached_property
     def levels(self) -> np.ndarray[Any, Any]:
-        """A sample of the grey levels, every fourth row and column of five images; empty when they cannot be decoded.
+        """A sample of the grey levels, every fourth row and column of five images, without padding.
 
-        That is for whoever needs all images to complain of.
+        Empty when they cannot be decoded: that is for whoever needs all images to complain of.
         """
         picks = sorted(set(np.linspace(0, len(self.datasets) - 1, _SAMPLES).round().astype(int)))
         try:
-            return np.concatenate([self.image(index)[::4, ::4].ravel() for index in picks])
+            return np.concatenate([*self._read(picks, _sampled)])
         except (InputError, Unsuitable):
             return np.empty(0, np.float32)
 
@@ -227,6 +229,21 @@ class SourceSeries:
             coordinate_system="PATIENT",
             frame_of_reference_uid=geometry.frame_of_reference_uid,
         )
+
+
+def _sampled(pixels: np.ndarray[Any, Any], header: Dataset) -> np.ndarray[Any, Any]:
+    """Values of every fourth row and column, without Pixel Padding Value (PS3.3 C.7.5.1.1.2) and what pads a CT."""
+    stored = pixels[::4, ::4].ravel()
+    values = np.asarray(apply_modality_lut(stored, header))
+    inside = np.ones(values.shape, np.bool_)
+    if header.get("PixelPaddingValue") is not None:
+        limits = [header.PixelPaddingValue, header.get("PixelPaddingRangeLimit") or header.PixelPaddingValue]
+        # as stored: an unsigned value in the header of signed pixels is meant as the same bits
+        low, high = sorted(np.array(limits, np.int64).astype(stored.dtype))
+        inside &= (stored < low) | (stored > high)
+    if header.get("Modality") == "CT":
+        inside &= values > _PADDING_HU
+    return values[inside]
 
 
 def one_patient(source: SourceSeries) -> None:

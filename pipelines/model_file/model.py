@@ -15,6 +15,7 @@ from torch import Tensor
 from node.errors import PlatformError, WeightsError
 
 Model = Callable[[Tensor], Tensor]
+_DIMENSIONS = 5
 _NOT_A_PROGRAM = (AssertionError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile)
 """What torch.export.load and torch.jit.load raise for a file that is damaged, older or of another kind; torch documents
 no exception. AssertionError: the archive has a version of another length (torch 2.13)."""
@@ -70,7 +71,13 @@ def _onnx_model(path: Path, content: bytes, device: str) -> Model:
         raise WeightsError(
             f"weights: {path} is not a model this onnxruntime can read ({error}); export it again"
         ) from error
-    (name,) = [value.name for value in session.get_inputs()]
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or len(inputs[0].shape) != _DIMENSIONS:
+        takes = ", ".join(f"{value.name} {list(value.shape)}" for value in inputs)
+        raise WeightsError(
+            f"weights: {path} takes {takes or 'nothing'}; export it with one input [batch, channel, slice, row, column]"
+        )
+    name = inputs[0].name
 
     def model(x: Tensor) -> Tensor:
         return torch.from_numpy(session.run(None, {name: x.cpu().numpy()})[0]).to(x.device)

@@ -133,8 +133,8 @@ class Bundle:
         return [s for s in steps if not (overlapping and _name(s).startswith("Lambda"))]
 
     def _load(self, *, unpickle: bool) -> None:
-        self.pre = self.part("preprocessing") or Compose([])
-        self.post = self.part("postprocessing") or Compose([])
+        self.pre = _without(self.part("preprocessing") or Compose([]), _READERS)
+        self.post = _without(self.part("postprocessing") or Compose([]), _WRITERS)
         self.network = self._network(unpickle=unpickle).to(self.device).eval()
         self.part("detector_ops")  # a detection bundle sets its box selection here
         self.inferer = self.part("inferer") or SimpleInferer()
@@ -142,8 +142,19 @@ class Bundle:
         if self.detector is not None:
             self.detector.to(self.device).eval()
 
+    def _load_path(self) -> Any:
+        """Where the bundle loads its weights from: the path of its checkpoint loader, alone or among handlers."""
+        if path := self.setting("checkpointloader#load_path"):
+            return path
+        for key in ("handlers", "evaluator#val_handlers"):
+            handlers = self._parser.get(key)
+            for number, handler in enumerate(handlers if isinstance(handlers, list) else ()):
+                if _name(handler) == "CheckpointLoader":
+                    return self.setting(f"{key}#{number}#load_path")
+        return None
+
     def _network(self, *, unpickle: bool) -> nn.Module:
-        file = Path(str(self.setting("checkpointloader#load_path", self.root / "models" / "model.pt")))
+        file = Path(str(self._load_path() or self.root / "models" / "model.pt"))
         scripted = self.root / "models" / "model.ts"
         if not file.is_file() and scripted.is_file():
             loaded: nn.Module = torch.jit.load(str(scripted), map_location=self.device)
@@ -166,6 +177,12 @@ class Bundle:
         except RuntimeError as error:
             raise WeightsError(f"weights: {file} does not fit the bundle's network ({error})") from error
         return network
+
+
+def _without(chain: Compose, unwanted: tuple[str, ...]) -> Compose:
+    """``chain`` itself, without steps of these names: a configuration may give them as an expression."""
+    chain.transforms = tuple(step for step in chain.transforms if not type(step).__name__.startswith(unwanted))
+    return chain
 
 
 def _name(step: Any) -> str:

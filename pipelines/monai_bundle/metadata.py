@@ -22,10 +22,12 @@ class InputFormat(_Part):
     modality: Text = "CT"
     num_channels: int = 1
     channel_def: dict[str, Text] | None = None
+    spatial_shape: tuple[Any, ...] | None = None
 
 
 class _Output(_Part):
     channel_def: dict[int, Text] | None = None
+    label_def: dict[int, Text] | None = None
 
 
 class _Outputs(_Part):
@@ -56,7 +58,8 @@ class Metadata(_Part):
     @property
     def classes(self) -> dict[int, str]:
         """Names of the classes of the answer."""
-        return self.network_data_format.outputs.pred.channel_def or {}
+        output = self.network_data_format.outputs.pred
+        return output.label_def or output.channel_def or {}
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,16 @@ from pipelines.monai_bundle.bundle import Bundle
 from pipelines.options import ModelOptions, library, parameters_of, read_options
 from pipelines.structures import check_looked_for, findings_of, segment_of, structure
 
-ADAPTER = "monai_bundle 2"
+ADAPTER = "monai_bundle 3"
 """Raised when the same options and weights give another result than before."""
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _REVERSED = [2, 1, 0, 3]
 """Column, row, slice: the order in which MONAI's readers give a volume."""
 _LABEL_LENGTH = 64
+_DIMENSIONS = 3
+_MODALITIES = {"CT": "CT", "MRI": "MR", "MR": "MR", "PET": "PT", "PT": "PT", "SPECT": "NM", "NM": "NM", "US": "US"}
+"""What metadata say -> Modality (0008,0060)."""
 
 
 class Options(ModelOptions):
@@ -37,6 +41,16 @@ class Options(ModelOptions):
     config: str = "inference"
     overrides: dict[str, Any] = Field(default_factory=dict)
     min_score: float = Field(default=0.5, ge=0, le=1)
+    modality: str = ""
+
+
+def _modality(stated: object) -> str:
+    """Modality (0008,0060) for what the metadata call it. Raises ``ValueError`` when they name none."""
+    word = re.split(r"[^A-Z0-9]", str(stated).strip().upper())[0]
+    modality = _MODALITIES.get(word, word)
+    if modality not in _MODALITIES.values():
+        raise ValueError(f"option modality is missing: the bundle's metadata say {stated!r}; give CT, MR, ...")
+    return modality
 
 
 class BundlePipeline:
@@ -52,6 +66,10 @@ class BundlePipeline:
         named = [*(self._input.channel_def or {}).values()]
         count = self._input.num_channels
         self._portions = Portions(str(bundle.device), bundle.batches)
+        self._modality = options.modality or _modality(self._input.modality)
+        shape = self._input.spatial_shape
+        if shape and len(shape) != _DIMENSIONS:
+            raise ValueError(f"the bundle takes images of {len(shape)} dimensions; use one of {_DIMENSIONS}")
         check_looked_for(options.looked_for, [*self._classes.values()])
         check_inputs(options.inputs, named if len(named) == count else ["unnamed"] * count)
 
@@ -69,8 +87,8 @@ class BundlePipeline:
 
     @property
     def needs(self) -> Needs:
-        """The metadata's modality on a regular grid."""
-        return Needs(modalities=frozenset({self._input.modality}), min_slices=2)
+        """The modality, as configured or as the metadata say, on a regular grid."""
+        return Needs(modalities=frozenset({self._modality}), min_slices=2)
 
     def run(self, series: Series) -> Findings:
         images = channels(series, self._options.inputs)

@@ -7,6 +7,7 @@
 
     [pipelines.liver.options]
     sha256 = "..."                          # of the whole folder, as `ainode models add` prints it; others are refused
+    # configuration = "3d_fullres"          # of a folder with several; left out: the one that nnU-Net found to be best
     # folds = ["0"]                         # left out: every fold_N that is there; their answers are averaged
     # checkpoint = "checkpoint_final.pth"
     # mirroring = true                      # average over mirrored copies, as the training allows: up to 8 times the
@@ -16,6 +17,7 @@
     # inputs = ["t1", "this"]               # for each channel the companion of the rule, or this series
     # structures = { "liver" = ["10200004", "SCT", "Liver"] }       # other codes for the labels of dataset.json
     # looked_for = ["tumor"]                # labels that are findings; without any outlined: *no findings*
+    # postprocessing = true                 # as postprocessing.json says; false: left out, and the report says so
     # unpickle = false                      # true: also checkpoints that only run as code; never for strangers' files
 
 Needs the extra ``pip install 'ainode[nnunet]'``. Where torch is a build for the CPU, install torchvision from the same

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +15,16 @@ from pydantic import AfterValidator, Field
 from node.errors import PlatformError, WeightsError
 from node.pipeline import Algorithm, Findings, Needs, Pipeline, Series
 from pipelines.channels import channels, check_inputs
+from pipelines.nnunet.postprocessing import apply_postprocessing
 from pipelines.nnunet.results_folder import ResultsFolder
 from pipelines.options import ModelOptions, check_orientation, library, parameters_of, read_options
 from pipelines.structures import check_looked_for, findings_of, segment_of
 
-ADAPTER = "nnunet 2"
+ADAPTER = "nnunet 3"
 """Raised when the same options and weights give another result than before."""
+
+
+_LEFT_OUT = "The postprocessing of the model's author, if there was one, was left out."
 
 
 class Options(ModelOptions):
@@ -30,6 +35,8 @@ class Options(ModelOptions):
     mirroring: bool | None = None
     orientation: Annotated[str, AfterValidator(check_orientation)] = "HPL"
     modality: str = ""
+    configuration: str = ""
+    postprocessing: bool = True
 
 
 def algorithm_of(folder: ResultsFolder, options: Options, *, mirroring: bool, device: str) -> Algorithm:
@@ -42,6 +49,7 @@ def algorithm_of(folder: ResultsFolder, options: Options, *, mirroring: bool, de
         | {
             "folds": ", ".join(folder.folds),
             "mirroring": str(mirroring).lower(),
+            "configuration": folder.configuration,
             "adapter": ADAPTER,
             "library": library("nnunetv2"),
             "device": device,
@@ -78,13 +86,15 @@ class NnunetPipeline:
         array = np.stack([image.array for image in images])
         spacing = {"spacing": [float(mm) for mm in images[0].spacing]}
         answer = np.asarray(self._predictor.predict_single_npy_array(array, spacing))
+        answer = apply_postprocessing(answer, self._folder.postprocessing)
         nothing = images[0].with_array(np.zeros(answer.shape, np.uint8))
         outlined = {}
         for number, (name, members) in enumerate(self._folder.labels()):
             mask = np.isin(answer, members)
             volume = images[0].with_array(mask) if mask.any() else nothing
             outlined[name] = segment_of(volume, name, number, self._options.structures)
-        return findings_of(outlined, self._options.looked_for)
+        findings = findings_of(outlined, self._options.looked_for)
+        return findings if self._options.postprocessing else replace(findings, remarks=(*findings.remarks, _LEFT_OUT))
 
 
 def _predictor(folder: ResultsFolder, device: torch.device, *, mirroring: bool) -> Any:
@@ -140,6 +150,12 @@ def create_pipeline(*, weights: Path | None, device: str, options: Mapping[str, 
     """Load the results folder at ``weights``."""
     read = read_options(Options, options)
     folder = ResultsFolder(
-        weights, sha256=read.sha256, folds=read.folds, checkpoint=read.checkpoint, unpickle=read.unpickle
+        weights,
+        sha256=read.sha256,
+        folds=read.folds,
+        checkpoint=read.checkpoint,
+        unpickle=read.unpickle,
+        configuration=read.configuration,
+        postprocessing=read.postprocessing,
     )
     return NnunetPipeline(folder, read, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ import torch
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from node.errors import WeightsError
-from pipelines.pinned import pinned_folder
+from pipelines.nnunet.postprocessing import read_postprocessing
+from pipelines.pinned import pinned_folders
 
 _NETWORKS = "dynamic_network_architectures."
 _LAYERS = "torch.nn."
@@ -50,10 +52,21 @@ class ResultsFolder:
     """What a training left: plans, labels, channels, and the weights of its folds."""
 
     def __init__(
-        self, path: Path | None, *, sha256: str, folds: Sequence[str], checkpoint: str, unpickle: bool
+        self,
+        path: Path | None,
+        *,
+        sha256: str,
+        folds: Sequence[str],
+        checkpoint: str,
+        unpickle: bool,
+        configuration: str = "",
+        postprocessing: bool = True,
     ) -> None:
-        """Raises ``WeightsError`` when it is missing, altered, incomplete, or of a kind that cannot be run."""
-        self.root = pinned_folder(path, sha256, "plans.json", self)
+        """Raises ``WeightsError`` when it is missing, altered, incomplete, or of a kind that cannot be run.
+
+        ``configuration``: of several in the folder; ``ValueError`` when that leaves a choice.
+        """
+        self.root = _chosen(pinned_folders(path, sha256, "plans.json", self), configuration)
         self.plans, plans = self._json("plans.json", _Plans)
         self.dataset, dataset = self._json("dataset.json", _Dataset)
         self.folds = names = tuple(folds) or tuple(
@@ -75,6 +88,11 @@ class ResultsFolder:
         self.channels = tuple(channels[key] for key in sorted(channels))
         self._labels = dataset.labels
         self._check_plans(plans)
+        if configuration and configuration != self.configuration:
+            raise ValueError(
+                f"option configuration = {configuration!r}: {self.root} holds {self.configuration!r}; correct it"
+            )
+        self.postprocessing = read_postprocessing(self.root, self.folds) if postprocessing else ()
 
     def labels(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Name of each label but the background and the ignored, and the values in the answer that belong to it.
@@ -111,6 +129,29 @@ class ResultsFolder:
             for name, allowed in named.items():
                 if not name.startswith(allowed):
                     raise WeightsError(f"weights: plans.json makes the network of {name!r}; only {allowed}* is allowed")
+
+
+def _chosen(folders: Sequence[Path], configuration: str) -> Path:
+    """The folder of ``configuration``, else the only one, else the one that nnU-Net itself found to be the best."""
+    by_name = {folder.name.rpartition("__")[2]: folder for folder in folders}
+    if len(folders) == 1:
+        return folders[0]
+    if not configuration:
+        configuration = _best(folders[0].parent)
+    if configuration not in by_name:
+        wanted = f"option configuration = {configuration!r}" if configuration else "option configuration is missing"
+        raise ValueError(f"{wanted}: {folders[0].parent} holds {', '.join(sorted(by_name))}; name one of them")
+    return by_name[configuration]
+
+
+def _best(folder: Path) -> str:
+    """What ``nnUNetv2_find_best_configuration`` chose; empty when it was not run, or chose an ensemble."""
+    try:
+        chosen = json.loads((folder / "inference_information.json").read_text())["best_model_or_ensemble"]
+        (model,) = chosen["selected_model_or_models"]
+        return str(model["configuration"])
+    except (OSError, LookupError, TypeError, ValueError):
+        return ""
 
 
 def _read(path: Path, *, unpickle: bool) -> dict[str, Any]:

@@ -39,6 +39,7 @@ _WHAT = {
     "sleep",
     "print",
     "call home",
+    "loader",
     "pry",
     "process",
     "die before rename",
@@ -97,10 +98,8 @@ class Scripted:
                 raise Unsuitable(f"t1c has {t1c.volume().spatial_shape[0]} slices, t2 is {series.companion('t2')}")
             case "raise":
                 raise RuntimeError("the network diverged")
-            case "exit":
-                os._exit(3)
-            case "segv":
-                ctypes.string_at(0)
+            case "exit" | "segv":
+                _ended(does)
             case "hang" | "sleep":
                 time.sleep(float(self._options.get("seconds", 60)))
             case "print":
@@ -112,6 +111,8 @@ class Scripted:
                     pass
             case "die before rename" | "die after rename":
                 _die_at_rename(before=does == "die before rename")
+        if does == "loader":
+            _loaded_by_workers(series.volume())
         return _found(does, series.volume("HPL"))
 
 
@@ -129,6 +130,21 @@ def _found(does: str, volume: Volume) -> Findings:
         label="Nodule 1", mask=mask, category=codes.SCT.MorphologicallyAbnormalStructure, type=codes.SCT.Nodule
     )
     return Findings(lesions=(Lesion(segment=segment, finding=codes.SCT.Nodule, probability=0.9),))
+
+
+def _ended(does: str) -> None:
+    if does == "exit":
+        os._exit(3)
+    ctypes.string_at(0)
+
+
+def _loaded_by_workers(volume: Volume) -> None:
+    import torch
+    from torch.utils.data import DataLoader
+
+    slices = [torch.from_numpy(image.copy()) for image in volume.array]
+    loaded = torch.cat([*DataLoader(slices, batch_size=1, num_workers=2)])  # type: ignore[arg-type]
+    assert torch.equal(loaded, torch.stack(slices))
 
 
 def _halved(volume: Volume) -> DerivedSeries:

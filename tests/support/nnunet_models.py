@@ -81,10 +81,12 @@ def write_results(
     labels: dict[str, Any],
     channels: dict[str, str] | None = None,
     extra: Any = None,
+    configuration: str = "3d_fullres",
 ) -> Path:
     """Write ``folder`` with a fold for each of ``weights``; ``extra`` goes into the checkpoints."""
     channels = channels or {"0": "CT"}
     plans = _plans(channels)
+    plans["configurations"][configuration] = plans["configurations"].pop("3d_fullres")
     dataset = {"channel_names": channels, "labels": labels, "numTraining": 3, "file_ending": ".nii.gz"}
     if any(isinstance(values, list) for values in labels.values()):
         dataset["regions_class_order"] = list(range(1, len(labels)))
@@ -100,7 +102,7 @@ def write_results(
             "logging": {"mean_fg_dice": [np.float64(0.5)], "lrs": [0.01], "train_losses": [np.float32(-0.1)]},
             "_best_ema": np.float64(0.5),
             "current_epoch": 1000,
-            "init_args": {"plans": plans, "configuration": "3d_fullres", "fold": number, "dataset_json": dataset},
+            "init_args": {"plans": plans, "configuration": configuration, "fold": number, "dataset_json": dataset},
             "trainer_name": "nnUNetTrainer",
             "inference_allowed_mirroring_axes": (0, 1, 2),
             **({"extra": extra} if extra is not None else {}),

@@ -36,6 +36,15 @@ def dependencies() -> list[str]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
 
 
+def test_extras_that_import_torchvision_take_that_of_the_pinned_torch() -> None:
+    """The newest brings the newest torch, built for CUDA, in place of the installed one."""
+    (torch,) = (line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
+    minor = int(torch.split(".")[1]) + 15  # torchvision 0.28 is that of torch 2.13
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for name in ("detection", "nnunet"):
+        assert f"torchvision>=0.{minor},<0.{minor + 1}" in extras[name]
+
+
 def private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 

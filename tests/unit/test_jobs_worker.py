@@ -48,6 +48,10 @@ def test_outcome_follows_from_what_was_found(shared: Worker, tmp_path: Path, doe
     assert shared.run(task(tmp_path, does=does), wanted).outcome == outcome
 
 
+def test_workers_of_a_data_loader_return_tensors(shared: Worker, tmp_path: Path) -> None:
+    assert shared.run(task(tmp_path, does="loader"), wanted).outcome == "findings"
+
+
 def test_unsuitable_is_an_outcome_with_its_reason_and_algorithm(shared: Worker, tmp_path: Path) -> None:
     reply = shared.run(task(tmp_path, does="unsuitable"), wanted)
     assert (reply.outcome, reply.reason) == ("not applicable", "the lungs are not in the picture")

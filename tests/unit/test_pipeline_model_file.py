@@ -209,3 +209,25 @@ def test_missing_option_is_named(tmp_path):
     del options["modality"]
     with pytest.raises(ValueError, match="modality is missing"):
         create(weights=tmp_path / "model.ts", device="cpu", options=options)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "named"),
+    [
+        ([("image", 5), ("mask", 5)], "takes image .*, mask .*; export it with one input"),
+        ([("image", 4)], r"takes image \['n', 1, 8, 8\]"),
+    ],
+)
+def test_onnx_model_of_other_inputs_is_refused_in_words(tmp_path, inputs, named):
+    shapes = [["n", 1, 8, 8, 8][:count] for _, count in inputs]
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for (name, _), shape in zip(inputs, shapes, strict=True)
+    ]
+    logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, shapes[0])
+    node = onnx.helper.make_node("Sum", [name for name, _ in inputs], ["logits"])
+    graph = onnx.helper.make_graph([node], "sum", values, [logits])
+    path = tmp_path / "sum.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), path)
+    with pytest.raises(WeightsError, match=named):
+        create(weights=path, device="cpu", options=options_for(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -264,3 +265,88 @@ def test_a_bundle_without_its_large_files_says_so(tmp_path):
 def test_a_bad_option_is_refused_with_a_remedy(bundle, options, message):
     with pytest.raises(ValueError, match=message):
         load(bundle, **options)
+
+
+def rewritten(tmp_path: Path, name: str, change, **settings) -> Path:
+    """A bundle whose file ``configs/NAME.json`` was changed."""
+    path = write_bundle(tmp_path / "bundle", **settings)
+    file = path / "configs" / f"{name}.json"
+    document = json.loads(file.read_text())
+    change(document)
+    file.write_text(json.dumps(document))
+    return path
+
+
+def labels(findings) -> list[str]:
+    return [segment.label for segment in findings.all_segments]
+
+
+def test_weights_that_the_handlers_load_are_used(tmp_path):
+    def change(config):
+        loader = {"_target_": "CheckpointLoader", "load_path": "$@bundle_root + '/models/final.pt'", "load_dict": {}}
+        config["handlers"] = [{"_target_": "StatsHandler"}, loader]
+
+    path = rewritten(tmp_path, "inference", change)
+    (path / "models" / "model.pt").rename(path / "models" / "final.pt")
+    torch.save({"model": {"level": torch.tensor([9.0, 9.0])}}, path / "models" / "model.pt")  # of another epoch
+    assert labels(load(path).run(VolumeSeries(ball_volume()))) == ["spleen"]
+
+
+def test_classes_are_read_from_label_def(tmp_path):
+    def change(metadata):
+        metadata["network_data_format"]["outputs"]["pred"] = {
+            "channel_def": {"0": "image"},
+            "label_def": {"0": "background", "1": "liver"},
+        }
+
+    path = rewritten(tmp_path, "metadata", change)
+    assert labels(load(path).run(VolumeSeries(ball_volume()))) == ["liver"]
+
+
+@pytest.mark.parametrize(("stated", "modality"), [("MRI", "MR"), ("mr", "MR"), ("CT", "CT"), ("PET/CT", "PT")])
+def test_the_modality_is_that_of_dicom(tmp_path, stated, modality):
+    def change(metadata):
+        metadata["network_data_format"]["inputs"]["image"]["modality"] = stated
+
+    assert load(rewritten(tmp_path, "metadata", change)).needs.modalities == {modality}
+
+
+@pytest.mark.parametrize("stated", ["none", "n/a", "", None, "histology"])
+def test_a_modality_that_is_none_is_asked_for(tmp_path, stated):
+    def change(metadata):
+        metadata["network_data_format"]["inputs"]["image"]["modality"] = stated
+
+    path = rewritten(tmp_path, "metadata", change)
+    with pytest.raises(ValueError, match="option modality is missing"):
+        load(path)
+    assert load(path, modality="MR").needs.modalities == {"MR"}
+
+
+def test_transforms_that_are_an_expression_lose_their_loader(tmp_path):
+    def change(config):
+        config["first"] = config["preprocessing"]["transforms"][:2]
+        config["others"] = config["preprocessing"]["transforms"][2:]
+        config["preprocessing"]["transforms"] = "$@first + @others"
+        config["last"] = config["postprocessing"]["transforms"]
+        config["postprocessing"]["transforms"] = "$@last"
+
+    path = rewritten(tmp_path, "inference", change)
+    assert labels(load(path).run(VolumeSeries(ball_volume()))) == ["spleen"]
+    assert not (path / "eval").exists()
+
+
+def test_models_of_colour_images_and_of_flat_ones_are_refused_in_words(tmp_path):
+    def colour(metadata):
+        metadata["network_data_format"]["inputs"]["image"] |= {
+            "num_channels": 3,
+            "channel_def": {"0": "R", "1": "G", "2": "B"},
+        }
+
+    with pytest.raises(ValueError, match=r"takes colour images \(R, G, B\)"):
+        load(rewritten(tmp_path / "colour", "metadata", colour))
+
+    def flat(metadata):
+        metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] = [256, 256]
+
+    with pytest.raises(ValueError, match="images of 2 dimensions"):
+        load(rewritten(tmp_path / "flat", "metadata", flat))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from volume_series import VolumeSeries
 from node.errors import PlatformError, WeightsError
 from node.pipeline import Volume, content_digest
 from pipelines.nnunet import create
+from pipelines.nnunet.postprocessing import apply_postprocessing
 from pipelines.nnunet.results_folder import ResultsFolder
 
 INSTALLED = importlib.util.find_spec("nnunetv2") is not None
@@ -172,3 +174,95 @@ def test_regions_become_overlapping_segments_and_channels_are_companions(tmp_pat
     masks = {s.label: s.mask.array > 0 for s in pipeline.run(series).all_segments}
     assert masks["whole tumor"].any()
     assert not (masks.get("tumor core", np.zeros(1, bool)) & ~masks["whole tumor"]).any()
+
+
+def two_configurations(tmp_path: Path) -> Path:
+    folder = tmp_path / "Dataset900_Balls"
+    for configuration in ("2d", "3d_fullres"):
+        place = folder / f"nnUNetTrainer__nnUNetPlans__{configuration}"
+        write_results(place, weights=[{"w": torch.zeros(1)}], labels=LABELS, configuration=configuration)
+    return folder
+
+
+def test_of_several_configurations_one_is_named_by_the_operator(tmp_path):
+    folder = two_configurations(tmp_path)
+    with pytest.raises(ValueError, match=r"option configuration is missing: .* holds 2d, 3d_fullres; name one of them"):
+        read(folder)
+    assert read(folder, configuration="3d_fullres").configuration == "3d_fullres"
+    assert read(folder, configuration="2d").configuration == "2d"
+    with pytest.raises(ValueError, match=r"configuration = '3d_lowres': .* holds 2d, 3d_fullres"):
+        read(folder, configuration="3d_lowres")
+
+
+def test_a_single_configuration_must_be_the_one_that_the_operator_names(tmp_path):
+    with pytest.raises(ValueError, match=r"configuration = '2d': .* holds '3d_fullres'"):
+        read(plain(tmp_path), configuration="2d")
+
+
+@pytest.mark.parametrize(("best", "works"), [(["3d_fullres"], True), (["2d", "3d_fullres"], False)])
+def test_nnunets_own_choice_is_the_default_unless_it_is_an_ensemble(tmp_path, best, works):
+    folder = two_configurations(tmp_path)
+    models = [{"configuration": name, "trainer": "nnUNetTrainer", "plans_identifier": "nnUNetPlans"} for name in best]
+    document = {"best_model_or_ensemble": {"selected_model_or_models": models}}
+    (folder / "inference_information.json").write_text(json.dumps(document))
+    if works:
+        assert read(folder).configuration == "3d_fullres"
+    else:
+        with pytest.raises(ValueError, match="name one of them"):
+            read(folder)
+
+
+def postprocessed(tmp_path: Path, document: object | None) -> Path:
+    path = plain(tmp_path)
+    folder = path / "crossval_results_folds_0"
+    folder.mkdir()
+    (folder / "postprocessing.pkl").write_bytes(pickle.dumps(Surprise()))
+    if document is not None:
+        (folder / "postprocessing.json").write_text(json.dumps(document))
+    return path
+
+
+def largest(*labels_or_regions) -> dict[str, object]:
+    return {
+        "postprocessing_fns": ["remove_all_but_largest_component_from_segmentation"] * len(labels_or_regions),
+        "postprocessing_kwargs": [{"labels_or_regions": one} for one in labels_or_regions],
+    }
+
+
+def test_a_pickled_postprocessing_is_refused_and_never_read(tmp_path, capsys):
+    path = postprocessed(tmp_path, None)
+    with pytest.raises(WeightsError, match=r"postprocessing.pkl is a pickle, .* postprocessing = false"):
+        read(path)
+    assert read(path, postprocessing=False).postprocessing == ()
+    assert "code of the file" not in capsys.readouterr().out
+
+
+def test_postprocessing_is_read_from_json_and_removes_smaller_components(tmp_path):
+    steps = read(postprocessed(tmp_path, largest([1, 2], [[1, 2]], 2))).postprocessing
+    assert steps == (((1,), (2,)), ((1, 2),), ((2,),))
+    labels = np.zeros((4, 8, 8), np.uint8)
+    labels[0:3, 0:3, 0:3] = 1
+    labels[2, 2, 3] = 2  # touches the block
+    labels[3, 6:8, 6:8] = 2  # lies apart, and is larger than the other 2
+    together = apply_postprocessing(labels, steps[:1])
+    assert (together == 2).sum() == 1
+    assert (together == 1).sum() == 27
+    alone = apply_postprocessing(labels, steps[2:])
+    assert (alone[3] == 2).sum() == 4
+    assert (alone == 2).sum() == 4
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        [],
+        {"postprocessing_fns": ["os.system"], "postprocessing_kwargs": [{"command": "true"}]},
+        {**largest([1]), "postprocessing_kwargs": []},
+        {**largest([1]), "postprocessing_kwargs": [{"labels_or_regions": [1], "background_label": 3}]},
+        largest("one"),
+    ],
+)
+def test_postprocessing_that_is_not_understood_is_refused(tmp_path, document):
+    with pytest.raises(WeightsError, match="postprocessing = false"):
+        read(postprocessed(tmp_path, document))

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from analyses import analysis, box, segment, source_of
 from dicom_files import ct_series
 
-from node.pipeline import Findings, Lesion, Needs, codes
+from node.inference.run_pipeline import analyse
+from node.pipeline import Algorithm, Findings, Lesion, Needs, Series, codes
 from node.results import check, encode, plausible
 from node.studies.preflight import unmet
 from node.studies.source import SourceSeries
@@ -65,3 +67,44 @@ def test_metal_makes_the_image_quality_poor_and_the_report_says_so(tmp_path):
     report = list(objects[-1].dataset.iterall())
     assert "Poor image quality" in [element.value for element in report if element.keyword == "CodeMeaning"]
     assert any("expect artefacts" in element.value for element in report if element.keyword == "TextValue")
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_padding_does_not_count_among_the_grey_levels(tmp_path: Path, *, declared: bool) -> None:
+    images = ct_series(4, 64)
+    for image in images:  # a fifth of a GE image lies outside the field of view
+        pixels = image.pixel_array.astype(np.int16) + int(image.RescaleIntercept)
+        pixels[: 64 // 4] = -2000
+        image.PixelData, image.PixelRepresentation, image.RescaleIntercept = pixels.tobytes(), 1, "0"
+        if declared:
+            image.add_new("PixelPaddingValue", "US", 63536)  # -2000 in a header that calls it unsigned
+    series = source_of(tmp_path, images)
+    assert series.levels.size == 4 * 16 * 12
+    assert series.levels.min() > -1500
+    fifth = float(np.percentile(series.levels, 5))
+    assert unmet(Needs(modalities=frozenset({"CT"}), levels={5: (fifth - 1, fifth + 1)}), series) == ""
+
+
+class Marking:
+    """Outlines everything, as a model does whose activation is applied twice."""
+
+    algorithm = Algorithm(name="Marking", version="1")
+    needs = Needs(modalities=frozenset({"CT"}))
+
+    def __init__(self, *, lesion: bool) -> None:
+        self._lesion = lesion
+
+    def run(self, series: Series) -> Findings:
+        volume = series.volume()
+        mask = volume.with_array(np.ones(volume.spatial_shape, np.uint8))
+        if self._lesion:
+            mask.array[0] = 0
+            return Findings(lesions=(lesion(mask, "Tumour"),))
+        return Findings(segments=(segment(mask, "Liver"),))
+
+
+@pytest.mark.parametrize(("marks", "named"), [(True, "Tumour would fill 75 %"), (False, "Liver would fill 100 %")])
+def test_a_result_that_marks_the_whole_volume_is_no_result(tmp_path: Path, *, marks: bool, named: str) -> None:
+    outcome, reason, findings = analyse(Marking(lesion=marks), source(tmp_path))
+    assert (outcome, findings.all_segments) == ("failed", ())
+    assert named in reason

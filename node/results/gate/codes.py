@@ -9,13 +9,15 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.sr._concepts_dict import concepts
 
+from node.pipeline.ucum import is_ucum
+
 _CONCEPTS: dict[str, Any] = concepts
 _MEANINGS: dict[str, dict[str, frozenset[str]]] = {
     scheme: {
         value: frozenset(c[value][0].casefold() for c in _CONCEPTS[scheme].values() if value in c)
         for value in {v for c in _CONCEPTS[scheme].values() for v in c}
     }
-    for scheme in ("DCM", "UCUM")
+    for scheme in ("DCM",)
 }
 _DESIGNATORS = {scheme.casefold(): scheme for scheme in _CONCEPTS}
 """Coding Scheme Designators (PS3.16 8): readers compare them letter by letter."""
@@ -31,6 +33,8 @@ def code_faults(items: Iterable[Dataset]) -> Iterator[str]:
 
 @cache
 def _faults(value: str, scheme: str, meaning: str) -> tuple[str, ...]:
+    if scheme == "UCUM" and value and not is_ucum(value):
+        return (f"code ({value}, UCUM) is no unit of UCUM",)
     known = _MEANINGS.get(scheme, {})
     if not value or not scheme or not meaning:
         return (f"code ({value}, {scheme}) has no value, scheme or meaning",)
