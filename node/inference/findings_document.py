@@ -13,7 +13,18 @@ import numpy as np
 from highdicom import Volume
 from scipy.ndimage import find_objects
 
-from node.pipeline import Algorithm, Assertion, Code, DerivedSeries, Findings, Lesion, Map, Measurement, Segment
+from node.pipeline import (
+    Algorithm,
+    Assertion,
+    Code,
+    DerivedSeries,
+    Findings,
+    Lesion,
+    Map,
+    Measurement,
+    MeasurementGroup,
+    Segment,
+)
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 """By the name that the document uses."""
@@ -56,8 +67,25 @@ def write_findings(findings: Findings, arrays: Arrays) -> dict[str, Any]:
         "remarks": list(findings.remarks),
         "looked_for": [list(code) for code in findings.looked_for],
         "assertions": [
-            [list(one.finding), one.presence, None if one.probability is None else float(one.probability)]
+            [
+                list(one.finding),
+                one.presence,
+                None if one.probability is None else float(one.probability),
+                one.operating_point and [float(limit) for limit in one.operating_point],
+            ]
             for one in findings.assertions
+        ],
+        "measurements": _measurements(findings.measurements),
+        "groups": [
+            {
+                "label": group.label,
+                "finding": list(group.finding),
+                "site": _maybe(group.site),
+                "laterality": _maybe(group.laterality),
+                "measurements": _measurements(group.measurements),
+                "evaluations": _evaluations(group.evaluations),
+            }
+            for group in findings.groups
         ],
         "evaluations": _evaluations(findings.evaluations),
         "partial": findings.partial,
@@ -102,8 +130,25 @@ def read_findings(document: dict[str, Any], arrays: Mapping[str, Any]) -> Findin
         remarks=tuple(document["remarks"]),
         looked_for=tuple(Code(*code) for code in document["looked_for"]),
         assertions=tuple(
-            Assertion(finding=Code(*finding), presence=presence, probability=probability)
-            for finding, presence, probability in document["assertions"]
+            Assertion(
+                finding=Code(*finding),
+                presence=presence,
+                probability=probability,
+                operating_point=tuple(limits[0]) if limits and limits[0] else None,
+            )
+            for finding, presence, probability, *limits in document["assertions"]
+        ),
+        measurements=_measurements_of(document.get("measurements", ())),  # absent: left by an older version
+        groups=tuple(
+            MeasurementGroup(
+                label=group["label"],
+                finding=Code(*group["finding"]),
+                site=_code(group["site"]),
+                laterality=_code(group["laterality"]),
+                measurements=_measurements_of(group["measurements"]),
+                evaluations=_evaluations_of(group["evaluations"]),
+            )
+            for group in document.get("groups", ())
         ),
         evaluations=_evaluations_of(document["evaluations"]),
         partial=document["partial"],

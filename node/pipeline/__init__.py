@@ -15,7 +15,7 @@ from pydicom.sr.coding import Code
 
 from node.pipeline.algorithm import Algorithm, Factory, Needs, Pipeline, content_digest
 from node.pipeline.assertion import Assertion, Presence
-from node.pipeline.findings import DerivedSeries, Findings, Lesion, Map, Measurement, Segment
+from node.pipeline.findings import DerivedSeries, Findings, Lesion, Map, Measurement, MeasurementGroup, Segment
 from node.pipeline.series import Prior, PriorFinding, Series, Unsuitable
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Lesion",
     "Map",
     "Measurement",
+    "MeasurementGroup",
     "Needs",
     "Pipeline",
     "Presence",

@@ -56,17 +56,42 @@ class Assertion:
     presence: Presence
     probability: float | None = None
     """Of the finding being present, 0 to 1, as the algorithm states it."""
+    operating_point: tuple[float, float] | None = None
+    """Probabilities below which it is absent and from which on it is present; between the two it is indeterminate."""
+
+    @classmethod
+    def at(
+        cls, finding: Code, probability: float, *, present_from: float, absent_below: float | None = None
+    ) -> Assertion:
+        """Return what a probability means at an operating point; ``absent_below``: ``present_from`` when left out."""
+        low = present_from if absent_below is None else absent_below
+        presence: Presence = (
+            "absent" if probability < low else "present" if probability >= present_from else "indeterminate"
+        )
+        return cls(
+            finding=finding, presence=presence, probability=float(probability), operating_point=(low, present_from)
+        )
 
     def __post_init__(self) -> None:
         if self.presence not in get_args(Presence):
             raise ValueError(f"Assertion.presence is {self.presence!r}; use one of {', '.join(get_args(Presence))}")
         if self.probability is not None and not 0 <= self.probability <= 1:
             raise ValueError(f"Assertion.probability is {self.probability}; use 0 to 1")
+        if self.operating_point is not None and not 0 <= self.operating_point[0] <= self.operating_point[1] <= 1:
+            raise ValueError(f"Assertion.operating_point is {self.operating_point}; use two ascending values of 0 to 1")
 
     def in_words(self) -> str:
-        """State it in one sentence, for example ``Hemorrhage: present.`` with the probability in brackets."""
-        certainty = "" if self.probability is None else f" (probability {100 * self.probability:.0f} %)"
+        """State it in one sentence, for example ``Hemorrhage: present.`` with probability and operating point."""
+        parts = [] if self.probability is None else [f"probability {_percent(self.probability)}"]
+        if self.operating_point is not None:
+            low, high = self.operating_point
+            parts += [f"present from {_percent(high)}", *([f"absent below {_percent(low)}"] if low < high else [])]
+        certainty = f" ({', '.join(parts)})" if parts else ""
         return f"{self.finding.meaning}: {self.presence}{certainty}."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def presence_of(value: Code | None) -> Presence | None:

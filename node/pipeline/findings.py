@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +31,44 @@ class Measurement:
             raise ValueError(f"Measurement {self.name.meaning!r} is {self.value}; leave out what cannot be measured")
         if fault := unit_fault(self.unit.value, self.unit.scheme_designator):
             raise ValueError(f"Measurement {self.name.meaning!r}: {fault}")
+
+
+def _check_once(of: str, measurements: Iterable[Measurement]) -> None:
+    """Raise ``ValueError`` when one quantity has two values: viewers show one of them."""
+    counts = Counter(
+        (m.name.scheme_designator, m.name.value, m.derivation and m.derivation.value) for m in measurements
+    )
+    for (_, value, _), count in counts.items():
+        if count > 1:
+            raise ValueError(f"Measurement {value!r} of {of} is given {count} times; tell them apart by derivation")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeasurementGroup:
+    """Measurements and judgements of something without a mask: an organ, a diffuse disease."""
+
+    label: str
+    """Unique within the findings, at most 64 characters, for example ``"Left lung"``."""
+    finding: Code
+    """What was measured, for example ``codes.SCT.Lung`` or ``codes.SCT.Emphysema``; it is not said to be a finding."""
+    site: Code | None = None
+    laterality: Code | None = None
+    measurements: tuple[Measurement, ...] = ()
+    evaluations: Mapping[Code, Code] = field(default_factory=dict)
+    """What was judged, and how, for example a grade; what is present or absent is an ``Assertion``."""
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.label) <= 64:
+            raise ValueError(f"MeasurementGroup.label {self.label!r} has {len(self.label)} characters; use 1 to 64")
+        if not self.measurements and not self.evaluations:
+            raise ValueError(f"MeasurementGroup {self.label!r} says nothing; give measurements or evaluations")
+        _check_once(self.label, self.measurements)
+        for name, value in self.evaluations.items():
+            if presence_of(value) is not None:
+                raise ValueError(
+                    f"MeasurementGroup {self.label!r} says {name.meaning!r} is {value.meaning!r}; use "
+                    "Findings.assertions for what is present, absent or indeterminate"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -148,6 +187,10 @@ class Findings:
     """What the pipeline looked for in these images, for example ``(codes.SCT.Nodule,)``; empty: it only measures."""
     assertions: tuple[Assertion, ...] = ()
     """What a classifier says of the images as a whole: something is present, absent or indeterminate."""
+    measurements: tuple[Measurement, ...] = ()
+    """Of the study as a whole, for example a score; a patient without findings has them as well."""
+    groups: tuple[MeasurementGroup, ...] = ()
+    """Of organs and diseases that have no mask."""
     evaluations: Mapping[Code, Code] = field(default_factory=dict)
     """As of a lesion, of the images as a whole: ``{codes.DCM.ImageQuality: codes.DCM.PoorImageQuality}``. A value such
     as Present, Negative or Indeterminate is an assertion about the name, and counts as one."""
@@ -161,6 +204,10 @@ class Findings:
         labels = [s.label for s in self.all_segments]
         if len(set(labels)) != len(labels):
             raise ValueError(f"Findings: segment labels repeat: {labels}")
+        groups = [group.label for group in self.groups]
+        if len({*groups, *labels}) != len(groups) + len(labels):
+            raise ValueError(f"Findings: labels of groups repeat, or are those of segments: {groups}")
+        _check_once("the study", self.measurements)
         said: dict[Code, Presence] = {lesion.finding: "present" for lesion in self.lesions}
         for one in self.all_assertions:
             if said.setdefault(one.finding, one.presence) != one.presence:

@@ -89,8 +89,8 @@ def outcome_of(findings: Findings) -> Outcome:
 
     ``partial``: a part was not analysed. ``findings``: something is present (``is_positive``). ``indeterminate``: an
     assertion says so. ``no findings``: the pipeline names what it looked for, or asserts that something is absent.
-    ``measured``: there are structures, maps or evaluations. ``derived``: there are new images. Otherwise ``failed``: a
-    result that says nothing is no result.
+    ``measured``: there are structures, maps, measurements or evaluations. ``derived``: there are new images. Otherwise
+    ``failed``: a result that says nothing is no result.
     """
     presences = {one.presence for one in findings.all_assertions}
     if findings.partial or findings.cut_off:
@@ -101,7 +101,8 @@ def outcome_of(findings: Findings) -> Outcome:
         return Outcome.INDETERMINATE
     if findings.looked_for or "absent" in presences:
         return Outcome.NO_FINDINGS
-    if findings.segments or findings.maps or any(name not in _QUALITY for name in findings.evaluations):
+    measured = findings.segments or findings.maps or findings.measurements or findings.groups
+    if measured or any(name not in _QUALITY for name in findings.evaluations):
         return Outcome.MEASURED
     return Outcome.DERIVED if findings.derived else Outcome.FAILED
 

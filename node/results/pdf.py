@@ -35,7 +35,7 @@ from node.results.finding import Finding
 from node.results.headers import by_instance, reference
 from node.results.identity import Identity, noted
 from node.results.naming import series_description, series_number
-from node.results.report_text import headline_of, remarks_of, scope_of, supersession_of
+from node.results.report_text import headline_of, measured_lines, remarks_of, scope_of, supersession_of
 from node.results.uids import derive_uid
 from node.wording import NOTICE, person
 
@@ -128,6 +128,7 @@ def draw_page(
     if findings:
         story += [_findings(findings), Spacer(0, 6)]
     judged = analysis.findings.evaluations if analysis.findings else {}
+    story += [_text(line, 9) for line in measured_lines(analysis.findings)]
     story += [_text(f"{name.meaning}: {value.meaning}", 9) for name, value in judged.items()]
     story += [_text(remark, 9) for remark in remarks_of(analysis)]
     if pictures:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from node.config.routing import Outcome
-from node.pipeline import Findings
+from node.pipeline import Findings, Measurement
 from node.results.analysis import ANALYSED, Analysis, is_positive, outcome_of
+from node.wording import in_words
 
 
 def headline_of(analysis: Analysis) -> str:
@@ -36,6 +37,35 @@ def remarks_of(analysis: Analysis) -> tuple[str, ...]:
         *_looked_for(analysis.findings),
         *analysis.findings.remarks,
         *analysis.withheld,
+    )
+
+
+def measured_lines(findings: Findings | None) -> tuple[str, ...]:
+    """Return what was measured and judged without a mask, one line for the study and one for each group."""
+    if findings is None:
+        return ()
+    study = _measured(findings.measurements)
+    groups = (
+        "; ".join(
+            (
+                group.label,
+                *_measured(group.measurements),
+                *(f"{name.meaning}: {value.meaning}" for name, value in group.evaluations.items()),
+            )
+        )
+        for group in findings.groups
+    )
+    return (*(["; ".join(study)] if study else []), *groups)
+
+
+def _measured(measurements: Iterable[Measurement]) -> tuple[str, ...]:
+    return tuple(
+        in_words(
+            m.name.meaning if m.derivation is None else f"{m.name.meaning} ({m.derivation.meaning.lower()})",
+            m.value,
+            m.unit.value,
+        )
+        for m in measurements
     )
 
 

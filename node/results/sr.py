@@ -36,8 +36,9 @@ from node.results.headers import by_instance
 from node.results.identity import plain
 from node.results.naming import series_description, series_number
 from node.results.root_report import EncodedReference, supplementary_data
-from node.results.sr_groups import STATUSES, SUMMARIES, comments, measurement_groups
+from node.results.sr_groups import measurement_groups
 from node.results.sr_images import evidence_of, image_library
+from node.results.study_groups import STATUSES, SUMMARIES, comments
 from node.results.uids import derive_uid, device_uid
 
 _CONTAINS = RelationshipTypeValues.CONTAINS

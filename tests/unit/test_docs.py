@@ -20,10 +20,12 @@ from pydantic import BaseModel
 import node.errors
 from node import __version__
 from node.__main__ import main
-from node.config import Config, parse
+from node.config import Config, PipelineTable, parse
 from node.inference.plugins import load_pipeline
+from node.inference.run_pipeline import analyse
 from node.ledger import DeliveryState, JobState
 from node.results import Analysis, check, encode
+from node.results.gate.check import walk
 from node.studies.source import SourceSeries
 
 ROOT = Path(__file__).parents[2]
@@ -137,14 +139,14 @@ def test_states_in_the_operators_page_are_those_of_the_ledger():
 
 
 def test_the_plugin_of_the_page_is_as_short_as_promised():
-    (code,) = blocks("write-a-pipeline.md", "python")
+    code, *_ = blocks("write-a-pipeline.md", "python")
     assert sum(bool(line.strip()) for line in code.splitlines()) <= 20
 
 
 def test_the_plugin_of_the_page_loads_by_its_configuration_and_its_result_passes_the_gate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    (code,) = blocks("write-a-pipeline.md", "python")
+    code, *_ = blocks("write-a-pipeline.md", "python")
     (tmp_path / "bone.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     first, _ = blocks("write-a-pipeline.md", "toml")
@@ -169,6 +171,36 @@ def test_the_plugin_of_the_page_loads_by_its_configuration_and_its_result_passes
     (seg,) = [entry.dataset for entry in objects if entry.kind == "seg"]
     volume = highdicom.seg.Segmentation.from_dataset(seg).get_volume(combine_segments=True)
     assert int((volume.array > 0).sum()) == 5 * 12 * 10
+
+
+def test_the_pipeline_of_the_page_without_a_mask_reports_its_numbers_of_a_normal_patient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    _, code = blocks("write-a-pipeline.md", "python")
+    (tmp_path / "emphysema_of_the_page.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    pipeline: Any = load_pipeline("emphysema", PipelineTable(factory="emphysema_of_the_page:create"), "cpu")
+    hu = np.full((12, 32, 32), 40, np.int32)
+    source = SourceSeries.read(dicom_files.write(dicom_files.ct_series(volume=hu), tmp_path / "scan"))
+    outcome, reason, findings = analyse(pipeline, source)
+    assert (outcome, reason) == ("no findings", "")
+    analysis = Analysis(
+        pipeline="emphysema",
+        algorithm=pipeline.algorithm,
+        generation=1,
+        outcome=outcome,
+        findings=findings,
+        analysed_at=datetime.now(UTC),
+    )
+    objects = encode(analysis, source, ("sr", "pdf"))
+    check(objects, source)
+    (report,) = [entry.dataset for entry in objects if entry.kind == "sr"]
+    numbers = {
+        item.ConceptNameCodeSequence[0].CodeMeaning: float(item.MeasuredValueSequence[0].NumericValue)
+        for item in walk(report)
+        if item.get("ValueType") == "NUM"
+    }
+    assert numbers == {"LAA-950 index": 0, "Certainty of Finding": 0, "CAD Operating Point": 20}
 
 
 def test_the_entry_point_of_the_page_has_the_group_that_the_node_reads():

@@ -123,8 +123,9 @@ def _finding(
 ) -> PriorFinding | None:
     volumes = [_number(item) for group in groups for item in _children(group, codes.SCT.Volume)]
     kinds = [_code(item) for group in groups for item in _children(group, codes.DCM.Finding)]
-    if not volumes or volumes[0] is None or not kinds or kinds[0] is None:
-        return None
+    outlined = any(_children(g, name) for g in groups for name in (codes.SCT.LongAxis, codes.DCM.ReferencedSegment))
+    if not outlined or not volumes or volumes[0] is None or not kinds or kinds[0] is None:
+        return None  # the volume of an organ that has no mask is no finding
     outlines = [outline for group in groups for outline in _outlines(group)]
     place = _place(*outlines[0], images) if outlines and images is not None else None
     if place is None and mask is not None:
