@@ -16,6 +16,7 @@ from node.cli import (
     account,
     audit,
     bench,
+    codes,
     conformance,
     doctor,
     explain,
@@ -29,11 +30,12 @@ from node.cli import (
 from node.cli import init as first_run
 from node.cli import web as dashboard
 from node.cli.options import config_option, echo, json_option, load, print_json
-from node.errors import NodeError, PlatformError
+from node.errors import GateError, NodeError, PipelineError, PlatformError
 from node.wording import NOTICE
 
 if TYPE_CHECKING:
     from node.config import PipelineTable
+    from node.inference.try_pipeline import Trial
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +112,13 @@ def pipelines(*, config_path: Path, as_json: bool) -> None:
 @json_option
 @click.option("--out", type=click.Path(path_type=Path), help="Write DICOM objects and key images (PNG) to this folder.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or a CUDA device such as cuda:0.")
+@click.option(
+    "--companion",
+    "companions",
+    multiple=True,
+    metavar="NAME=FOLDER",
+    help="A companion as a rule would give it; may be given several times.",
+)
 @click.argument("pipeline")
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def try_pipeline(
@@ -118,12 +127,14 @@ def try_pipeline(
     as_json: bool,
     out: Path | None,
     device: str,
+    companions: tuple[str, ...],
     pipeline: str,
     folder: Path,
 ) -> None:
     """Run a pipeline on every series of a folder.
 
-    Needs neither network nor ledger. Prints the outcome and, for each finding, its location, size and certainty.
+    Needs neither network nor ledger. Prints the outcome, what was measured and, for each finding, its location, size
+    and certainty. Exits with status 5 if a node would not send a result, and with status 4 if an analysis failed.
 
     PIPELINE is a name in config.toml, an installed pipeline, or module:factory.
     """
@@ -141,10 +152,31 @@ def try_pipeline(
             bar.update(task, description=what, completed=done, total=total)
 
         kinds = (*DEFAULT_OBJECTS, "key images", "pdf")
-        trial = run_trial(name, table, folder, out, device=device, progress=show, kinds=kinds)
+        others = _companions(companions)
+        trial = run_trial(name, table, folder, out, device=device, progress=show, kinds=kinds, companions=others)
     if as_json:
         print_json(asdict(trial))
-        return
+    else:
+        _show_trial(trial)
+    for series in trial.series:
+        if series.fault:
+            raise GateError(f"series {series.series_instance_uid}: its result is not valid and would not be sent")
+        if series.outcome == Outcome.FAILED:
+            raise PipelineError(f"series {series.series_instance_uid}: {series.reason}")
+
+
+def _companions(named: tuple[str, ...]) -> dict[str, Path]:
+    """Folders by name. Raises ``click.BadParameter`` unless each is ``NAME=FOLDER``."""
+    folders = {name: Path(folder) for name, _, folder in (entry.partition("=") for entry in named)}
+    for name, folder in folders.items():
+        if not name or not folder.is_dir():
+            raise click.BadParameter(f"{name}={folder}: no such folder; write --companion NAME=FOLDER")
+    return folders
+
+
+def _show_trial(trial: Trial) -> None:
+    from node.config.routing import Outcome
+
     echo(NOTICE)
     for series in trial.series:
         echo(f"\n{series.modality} {series.description!r}, {series.images} images")
@@ -153,7 +185,7 @@ def try_pipeline(
         for finding in series.findings:
             echo(f"  {finding.label}: {'; '.join(finding.described)}")
             echo(f"    {'; '.join(finding.measured)}")
-        for line in (*series.derived, *series.remarks):
+        for line in (*series.measured, *series.derived, *series.remarks):
             echo(f"  {line}")
         if series.outcome != Outcome.NOT_APPLICABLE:
             echo(f"  {series.seconds:.1f} s on {trial.device}, {len(series.files)} objects written")
@@ -202,6 +234,7 @@ for verb in (
     *reconcile.VERBS,
     *rules.VERBS,
     models.models,
+    codes.codes,
     audit.audit,
     conformance.conformance,
     first_run.first_run,

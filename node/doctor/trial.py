@@ -15,7 +15,7 @@ from node.check import Check
 from node.config import Config
 from node.demo.images import Truth
 from node.demo.phantom import write_brain_flair, write_chest_ct
-from node.errors import NodeError
+from node.errors import GateError, NodeError
 from node.inference.worker import device_names
 
 _PHANTOMS: dict[str, Callable[[Path], Truth]] = {
@@ -56,7 +56,7 @@ def _try(config: Config, config_path: Path, pipeline: dict[str, Any], below: Pat
     except subprocess.TimeoutExpired:
         remedy = "use a faster device, or raise [jobs] run_timeout_seconds"
         return Check(name=line, good=False, found=f"took more than {limit:g} s on {device}", remedy=remedy)
-    if result.returncode:
+    if result.returncode not in (0, GateError.exit_code) or not result.stdout:
         why = (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[-1]
         remedy = f"run `ainode try {name} FOLDER` with your own images; check the pipeline, its weights and memory"
         return Check(name=line, good=False, found=why, remedy=remedy)

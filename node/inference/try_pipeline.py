@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from node.config import DEFAULT_OBJECTS, Devices, JobsTable, PipelineTable
-from node.errors import EncodeError
+from node.errors import EncodeError, InputError
 from node.inference.analysis_statistics import voxels_of
 from node.inference.handover import load
 from node.inference.pipeline_process import loading, pipeline_process
@@ -19,7 +19,7 @@ from node.inference.worker import Worker, thread_count
 from node.pipeline import Findings
 from node.results import Analysis, EncodedObject, Outcome, check, encode
 from node.results.finding import place_findings
-from node.results.report_text import headline_of, remarks_of, scope_of
+from node.results.report_text import headline_of, measured_lines, remarks_of, scope_of
 from node.studies.folder import Progress, series_below
 from node.studies.source import SourceSeries
 
@@ -58,6 +58,8 @@ class SeriesTrial:
     """Labels."""
     findings: tuple[FindingTrial, ...]
     """In the order of the report."""
+    measured: tuple[str, ...]
+    """What was measured without a mask."""
     derived: tuple[str, ...]
     """Descriptions."""
     remarks: tuple[str, ...]
@@ -91,21 +93,24 @@ def run_trial(
     device: str,
     progress: Progress,
     kinds: Collection[str] = DEFAULT_OBJECTS,
+    companions: Mapping[str, Path] | None = None,
 ) -> Trial:
     """Run pipeline ``name`` on every series below ``folder`` that meets its needs; write ``kinds`` to ``out``.
 
-    Raises ``NotFoundError`` when there is no DICOM file, and what ``Worker.run`` raises.
+    ``companions``: folders of one series each, by the name that the rule gives them. Raises ``InputError`` for a folder
+    with several, ``NotFoundError`` when there is no DICOM file, and what ``Worker.run`` raises.
     """
     series, skipped = series_below([folder], progress)
     groups = list(series.values())
     progress(f"loading {name} on {device}", 0, 1)
+    others = {name: _only_series(name, folder, progress) for name, folder in (companions or {}).items()}
     trials = []
     seconds = JobsTable().run_timeout_seconds
     with pipeline_process(table, device, threads=thread_count(Devices()), seconds=seconds) as worker:
         load_seconds = worker.run(loading(name, table), lambda: True).timings["load"]
         for number, paths in enumerate(groups):
             progress(f"series {number + 1} of {len(groups)}, {len(paths)} images", number, len(groups))
-            task = replace(loading(name, table), job_id="trial", paths=tuple(paths), load_only=False)
+            task = replace(loading(name, table), job_id="trial", paths=tuple(paths), companions=others, load_only=False)
             trials.append(_try_series(worker, task, out, kinds))
     progress("done", len(groups), len(groups))
     return Trial(
@@ -115,6 +120,14 @@ def run_trial(
         series=tuple(sorted(trials, key=lambda trial: trial.outcome == Outcome.NOT_APPLICABLE)),
         skipped=skipped,
     )
+
+
+def _only_series(name: str, folder: Path, progress: Progress) -> tuple[Path, ...]:
+    """Files of the only series below ``folder``. Raises ``InputError`` when there are several."""
+    series, _ = series_below([folder], progress)
+    if len(series) != 1:
+        raise InputError(f"companion {name}: {folder} holds {len(series)} series; give the folder of one")
+    return tuple(*series.values())
 
 
 def _try_series(worker: Worker, task: Task, out: Path | None, kinds: Collection[str]) -> SeriesTrial:
@@ -150,6 +163,7 @@ def _try_series(worker: Worker, task: Task, out: Path | None, kinds: Collection[
         lesions=len(findings.lesions),
         segments=tuple(segment.label for segment in findings.all_segments),
         findings=_findings(findings, source) if not fault else (),
+        measured=measured_lines(findings),
         derived=tuple(series.description for series in findings.derived),
         remarks=remarks_of(analysis),
         seconds=reply.timings["run"],

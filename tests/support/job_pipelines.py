@@ -23,7 +23,19 @@ from hostile_neighbours import NEIGHBOURS
 from process_marks import leave_mark
 
 from node.errors import WeightsError
-from node.pipeline import Algorithm, DerivedSeries, Findings, Lesion, Needs, Segment, Series, Unsuitable, codes
+from node.pipeline import (
+    Algorithm,
+    Code,
+    DerivedSeries,
+    Findings,
+    Lesion,
+    Measurement,
+    Needs,
+    Segment,
+    Series,
+    Unsuitable,
+    codes,
+)
 
 _WHAT = {
     "findings",
@@ -40,6 +52,7 @@ _WHAT = {
     "print",
     "call home",
     "loader",
+    "measure",
     "pry",
     "process",
     "die before rename",
@@ -119,6 +132,9 @@ class Scripted:
 def _found(does: str, volume: Volume) -> Findings:
     if does == "none":
         return Findings(looked_for=(codes.SCT.Nodule,), remarks=("A remark.",))
+    if does == "measure":
+        score = Code("AGATSTON", "99TEST", "Agatston score")
+        return Findings(measurements=(Measurement(name=score, value=12, unit=codes.UCUM.NoUnits),))
     if does == "derived":
         return Findings(derived=(_halved(volume),))
     mask = cube(volume)
