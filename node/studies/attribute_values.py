@@ -34,4 +34,4 @@ def _texts(item: Dataset, tag: BaseTag) -> list[str]:
     if isinstance(value, bytes):
         value = value.decode("latin-1").rstrip("\0 ").split("\\")
     values = value if isinstance(value, MutableSequence) else [value]
-    return ["" if one is None else str(one).strip() for one in values]
+    return ["" if one is None or isinstance(one, Dataset) else str(one).strip() for one in values]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
 from node.errors import InputError
 from node.studies.bounded_file import BoundedFile
@@ -12,12 +13,19 @@ from node.studies.pydicom_errors import NOT_DICOM
 
 
 def read_header(path: Path) -> Dataset:
-    """Read one file without its pixel data. Raises ``InputError`` naming the file when it is no DICOM.
+    """Read one file without its pixel data.
 
+    Raises ``InputError`` naming the file when it is no DICOM, or when an attribute is a sequence that must not be one:
+    the text of a sequence may take minutes to make.
     The processes of the node call it on received files in confined processes only: a small file can take any memory.
     """
     try:
         with BoundedFile(path) as file:
-            return dcmread(file, stop_before_pixels=True)
+            header = dcmread(file, stop_before_pixels=True)
     except NOT_DICOM as error:
         raise InputError(f"{path.name}: cannot be read as DICOM ({error}); ask the sender for it again") from error
+    for tag in header.keys():  # noqa: SIM118 - iterating over a data set reads its values
+        is_sequence = header.get_item(tag).VR == "SQ"
+        if is_sequence and dictionary_has_tag(tag) and dictionary_VR(tag) != "SQ":
+            raise InputError(f"{path.name}: {tag} is a sequence, which PS3.6 does not allow; correct it at the sender")
+    return header
