@@ -34,7 +34,7 @@ def analyse(
     if admit is not None:
         admit()
     findings = pipeline.run(source)
-    if reason := unfit(findings):
+    if reason := unfit(findings, source):
         logger.error("%s: %s check activation and threshold of the model", pipeline.algorithm.name, reason)
         return Outcome.FAILED, reason, Findings()
     if source.grid.assumption:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from node.pipeline import Findings, Lesion, codes
+from node.pipeline import Findings, Lesion, Segment, Unsuitable, codes
 from node.studies.source import SourceSeries
 
 METAL_HU = 2500.0
@@ -27,12 +27,12 @@ UNFIT_STRUCTURE_SHARE = 0.99
 """The same for any structure: even the outline of a body in a tight field leaves the corners."""
 
 
-def unfit(findings: Findings) -> str:
+def unfit(findings: Findings, source: SourceSeries) -> str:
     """Return why a result cannot be used at all, in words for a radiologist; empty when it can."""
     entries = [(lesion.segment, UNFIT_SHARE) for lesion in findings.lesions]
     entries += [(segment, UNFIT_STRUCTURE_SHARE) for segment in findings.segments]
     for segment, limit in entries:
-        share = float(np.count_nonzero(segment.mask.array)) / max(1, segment.mask.array.size)
+        share = _share(segment, source)
         if share > limit:
             return (
                 f"NOT ANALYSED: {segment.label} would fill {100 * share:.0f} % of the images, more than "
@@ -41,10 +41,20 @@ def unfit(findings: Findings) -> str:
     return ""
 
 
+def _share(segment: Segment, source: SourceSeries) -> float:
+    """Share of the images that a mask fills, whatever it is cropped to; 0 without a grid."""
+    try:
+        images = source.geometry
+    except Unsuitable:
+        return 0.0
+    voxels = float(np.count_nonzero(segment.mask.array))
+    return voxels * segment.mask.voxel_volume / (images.voxel_volume * float(np.prod(images.spatial_shape)))
+
+
 def plausible(findings: Findings, source: SourceSeries) -> Findings:
     """Return ``findings`` with a remark for each reason to question them."""
     poor = tuple(_impairments(source))
-    reservations = tuple(reservation for lesion in findings.lesions for reservation in _reservations(lesion))
+    reservations = tuple(reservation for lesion in findings.lesions for reservation in _reservations(lesion, source))
     if not poor and not reservations:
         return findings
     quality = {codes.DCM.ImageQuality: codes.DCM.PoorImageQuality} if poor else {}
@@ -62,11 +72,12 @@ def _impairments(source: SourceSeries) -> Iterator[str]:
         yield f"Metal or contrast above {METAL_HU:.0f} HU in {100 * share:.1f} % of the voxels: expect artefacts."
 
 
-def _reservations(lesion: Lesion) -> Iterator[str]:
+def _reservations(lesion: Lesion, source: SourceSeries) -> Iterator[str]:
+    share = _share(lesion.segment, source)
     mask = np.asarray(lesion.segment.mask.array) != 0
     name = lesion.segment.label
-    if mask.mean() > LARGEST_SHARE:
-        yield f"{name} fills {100 * mask.mean():.0f} % of the images, which is hardly plausible."
+    if share > LARGEST_SHARE:
+        yield f"{name} fills {100 * share:.0f} % of the images, which is hardly plausible."
     ends = (mask.take(end, axis).any() for axis in range(3) if mask.shape[axis] > 1 for end in (0, -1))
     if any(ends):
         yield f"{name} reaches the edge of what was analysed: it may be larger than measured."

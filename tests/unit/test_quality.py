@@ -108,3 +108,20 @@ def test_a_result_that_marks_the_whole_volume_is_no_result(tmp_path: Path, *, ma
     outcome, reason, findings = analyse(Marking(lesion=marks), source(tmp_path))
     assert (outcome, findings.all_segments) == ("failed", ())
     assert named in reason
+
+
+class Cropping:
+    """Returns a mask that is cropped to its lesion, as the contract allows."""
+
+    algorithm = Algorithm(name="Cropping", version="1")
+    needs = Needs(modalities=frozenset({"CT"}))
+
+    def run(self, series: Series) -> Findings:
+        mask = box(series.volume(), (1, 5, 5), (3, 15, 15))
+        return Findings(lesions=(lesion(mask[1:3, 5:15, 5:15]),))
+
+
+def test_a_mask_that_is_cropped_to_its_lesion_does_not_fill_the_images(tmp_path: Path) -> None:
+    outcome, _, findings = analyse(Cropping(), source(tmp_path))
+    assert outcome == "findings"
+    assert not any("hardly plausible" in remark for remark in findings.remarks)
