@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import nn
 
 from node.pipeline import Algorithm, Code, Findings, Measurement, Needs, Segment, Series, Unsuitable, Volume, codes
@@ -56,6 +57,15 @@ class Outlines:
         """``side``: ``"left"``, ``"right"`` or ``""`` for both."""
         inside = np.isin(self.labels, structure.labels)
         return inside & (self.left == (side == "left")) if side else inside
+
+    def on_grid_of(self, volume: Volume) -> Outlines:
+        """The nearest label at each voxel of ``volume``: of masks that are resampled one by one, some overlap."""
+        to_box = np.linalg.inv(self.affine) @ volume.affine
+        labels, left, at_edge = (
+            ndimage.affine_transform(one.astype(np.uint8), to_box[:3, :3], to_box[:3, 3], volume.array.shape, order=0)
+            for one in (self.labels, self.left, self.at_edge)
+        )
+        return replace(self, labels=labels, left=left > 0, affine=volume.affine, at_edge=at_edge > 0)
 
 
 class BrainPipeline:
@@ -131,6 +141,7 @@ class BrainPipeline:
         """Volumes and asymmetry of the structures that were seen whole. Raises ``Unsuitable`` for improbable ones."""
         segments: list[Segment] = []
         cut: list[str] = []
+        shown = outlines.on_grid_of(volume)
         for structure in STRUCTURES:
             masks = {side: outlines.mask(structure, side) for side in (_SIDES if structure.paired else ("",))}
             small = min(int(mask.sum()) for mask in masks.values()) / 1000
@@ -142,7 +153,7 @@ class BrainPipeline:
             if any((mask & outlines.at_edge).sum() > CUT_OFF_VOXELS for mask in masks.values()):
                 cut.append(structure.name)
                 continue
-            segments += _segments(structure, masks, outlines, volume)
+            segments += _segments(structure, masks, shown, volume)
         poor = outlines.confidence < UNSURE
         return Findings(
             segments=tuple(segments),
@@ -163,20 +174,21 @@ class BrainPipeline:
 
 
 def _segments(
-    structure: Structure, masks: dict[str, NDArray[np.bool_]], outlines: Outlines, volume: Volume
+    structure: Structure, masks: dict[str, NDArray[np.bool_]], shown: Outlines, volume: Volume
 ) -> Iterator[Segment]:
     millilitres = {side: float(mask.sum()) / 1000 for side, mask in masks.items()}
     asymmetry: tuple[Measurement, ...] = ()
     if structure.paired:
         index = asymmetry_index(millilitres["left"], millilitres["right"])
         asymmetry = (Measurement(name=ASYMMETRY, value=float(round(index)), unit=codes.UCUM.Percent),)
-    for side, mask in masks.items():
+    for side in masks:
+        mask = shown.mask(structure, side)
         box = box_of(mask, 0)
         yield Segment(
             label=f"{side} {structure.name}".strip().capitalize(),
             mask=Volume(
                 mask[box].astype(np.uint8),
-                cropped(outlines.affine, box),
+                cropped(shown.affine, box),
                 coordinate_system="PATIENT",
                 frame_of_reference_uid=volume.frame_of_reference_uid,
             ),

@@ -112,6 +112,18 @@ def test_the_larger_hippocampus_is_on_its_own_side_in_every_orientation(
     assert (index > 40) if larger == "left" else (index < -40)
 
 
+def test_outlines_on_an_oblique_grid_do_not_overlap(pipeline: BrainPipeline) -> None:
+    image, angle = phantom(), np.deg2rad(7)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    oblique = Volume(image.array, turn @ image.affine @ np.diag([1.0, 1.1, 1.1, 1.0]), "PATIENT")
+    findings = pipeline.run(VolumeSeries(oblique, "MR", T1))
+    times = np.zeros(oblique.array.shape, np.uint8)
+    for one in findings.segments:
+        times += one.mask.match_geometry(oblique.get_geometry()).array.astype(np.uint8)
+    assert times.max() == 1, "viewers draw overlapping segments in layers, and OHIF not all of them"
+
+
 def test_unpaired_structures_have_no_side_and_no_asymmetry(pipeline: BrainPipeline) -> None:
     findings = pipeline.run(VolumeSeries(phantom(), "MR", T1))
     stem = by_label(findings)["Brain stem"]
