@@ -144,9 +144,16 @@ def letter(direction: Array) -> str:
 
 
 def draw_letters(
-    picture: Image.Image, rightwards: Array, downwards: Array, box: tuple[int, int, int, int] | None = None
+    picture: Image.Image,
+    rightwards: Array,
+    downwards: Array,
+    box: tuple[int, int, int, int] | None = None,
+    size: int = 17,
 ) -> None:
-    """Orientation letters at the edges of ``box``, by default of the whole picture; LPS vectors of its axes."""
+    """Orientation letters at the edges of ``box``, by default of the whole picture; LPS vectors of its axes.
+
+    ``size``: of the letters, in pixels.
+    """
     left, top, right, bottom = box or (0, 0, picture.width, picture.height)
     draw = ImageDraw.Draw(picture)
     across, down = letter(rightwards), letter(downwards)
@@ -157,7 +164,7 @@ def draw_letters(
         (down, (middle, bottom - 6), "md"),
         (_OPPOSITE[down], (middle, top + 6), "ma"),
     ):
-        draw.text(at, text, fill=LETTER, font=font(17), anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
+        draw.text(at, text, fill=LETTER, font=font(size), anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 def draw_lines(picture: Image.Image, at: tuple[int, int], lines: Iterable[tuple[str, Colour]], size: int) -> None:

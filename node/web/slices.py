@@ -28,6 +28,8 @@ EDGE = 720
 """Longer side of a picture in pixels."""
 LINE = 2
 """Width of an outline in pixels."""
+_LETTER = 30
+"""Height of the orientation letters in pixels: a phone shows a picture at half its size."""
 WINDOWS = {"lung": (-500.0, 1500.0), "soft tissue": (40.0, 400.0), "bone": (400.0, 1800.0)}
 """CT windows: centre and width in HU."""
 _RED = (255, 64, 64)
@@ -155,7 +157,7 @@ def picture(shown: Shown, index: int, window: tuple[float, float], overlays: Seq
     image = Image.fromarray(grey.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC).convert("RGB")
     header = shown.series.datasets[index]
     if header.get("ImageOrientationPatient"):
-        draw_letters(image, axis_of(header, 0), axis_of(header, 1))
+        draw_letters(image, axis_of(header, 0), axis_of(header, 1), size=_LETTER)
     for segments in overlays:
         for piece in segments.pieces.get(shown.places[index], ()):
             image = _outlined(image, piece, grey.shape, segments.colours[piece.segment])

@@ -42,6 +42,7 @@ function makeViewer(figure) {
     stack.style.setProperty("--cut", `${swipe.value}%`);
   }
   slider.addEventListener("input", () => move(Number(slider.value) - 1));
+  stack.addEventListener("pointerdown", () => figure.focus({ preventScroll: true }));
   stack.addEventListener("wheel", (event) => { event.preventDefault(); move(index + Math.sign(event.deltaY)); }, { passive: false });
   figure.addEventListener("keydown", (event) => {
     if (event.target !== figure) return;

@@ -1,0 +1,63 @@
+"""Every page of the dashboard in Chromium: a made-up week, an analysed study, narrow and wide, light and dark."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import pytest
+from dashboards import PASSWORD, Dashboard
+from playwright.sync_api import Browser, Page, sync_playwright
+
+SCREENS: tuple[tuple[int, Literal["light", "dark"]], ...] = (
+    (1440, "light"), (1440, "dark"), (390, "light"), (390, "dark"),
+)  # fmt: skip
+"""Width in pixels and colour scheme."""
+
+
+def pages_of(dashboard: Dashboard) -> dict[str, str]:
+    """Name -> path; the login is shown before these."""
+    return {
+        "studies": "/",
+        "study": f"/study/{dashboard.uid}",
+        "destinations": "/destinations",
+        "pipelines": "/pipelines",
+        "pipeline": "/pipelines/nodule",
+        "rules": "/rules?since=30d",
+        "storage": "/storage",
+        "account": "/account",
+        "error": "/study/1.2.3",
+    }
+
+
+def open_chromium() -> Iterator[Browser]:
+    """For a fixture; skips where no Chromium is installed."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium is installed (Debian package chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def logged_in(
+    browser: Browser, dashboard: Dashboard, width: int, scheme: Literal["light", "dark"], seconds: float = 120.0
+) -> Iterator[Page]:
+    """A page of an operator."""
+    address = f"http://127.0.0.1:{dashboard.config.web.port}"
+    context = browser.new_context(
+        viewport={"width": width, "height": 900 if width > 600 else 844}, color_scheme=scheme, base_url=address
+    )
+    context.set_default_timeout(seconds * 1000)
+    page = context.new_page()
+    page.goto("/login")
+    page.get_by_label("Name").fill("otto")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Studies").wait_for()
+    yield page
+    context.close()
