@@ -15,6 +15,7 @@ from node import __version__, log
 from node.cli import (
     account,
     audit,
+    backup,
     bench,
     codes,
     conformance,
@@ -68,7 +69,7 @@ def main() -> None:
       ainode doctor                   check that machine, configuration and network are ready
       ainode run                      start the node
       ainode status                   show processed, waiting and failed work
-      ainode explain STUDY_UID        show why a study was (or was not) processed
+      ainode explain STUDY            show why a study was (or was not) processed
     """  # noqa: D301 - click wants the character
     level = os.environ.get("AINODE_LOG", "INFO").upper()
     log.set_up(level, os.environ.get("AINODE_LOG_FORMAT", "text"))
@@ -229,6 +230,7 @@ for verb in (
     *account.VERBS,
     *jobs.VERBS,
     *bench.VERBS,
+    *backup.VERBS,
     *doctor.VERBS,
     *phantom.VERBS,
     *reconcile.VERBS,
