@@ -39,7 +39,7 @@ def create(*, weights, device, options):
 ENDS = {
     "raise": "KeyError: 'missing'",
     "raise-escapes": r"cannot be loaded: line\n\x1b[2Jnext",
-    "exit": "ended with status 0",
+    "exit": "cannot be loaded: SystemExit: 0",
     "end": "ended with status 7",
 }
 pytestmark = pytest.mark.skipif(abi() < 1, reason="this kernel has no Landlock")

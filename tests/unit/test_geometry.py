@@ -305,5 +305,5 @@ def test_derived_pixels_of_another_grid_are_refused_with_the_remedy(tmp_path):
     affine[:3, :3] *= 2
     coarse = Volume(np.zeros((2, 4, 4), np.float32), affine, coordinate_system="PATIENT")
     series = DerivedSeries(volume=coarse, description="Coarse", derivation=codes.DCM.Smoothing)
-    with pytest.raises(EncodeError, match="resample it back"):
+    with pytest.raises(EncodeError, match="resample it to the voxels"):
         encode(analysis(Findings(derived=(series,))), source)
