@@ -87,7 +87,7 @@ def step(connection: sa.Connection, uid: str = "8.1", **of: Any) -> bool:
         "equipment": SENDER.equipment,
         **of,
     }
-    created = create_step(connection, NewStep(sop_instance_uid=uid, **new))
+    created = create_step(connection, NewStep(sop_instance_uid=uid, **new)) == "created"
     connection.execute(sa.update(procedure_step).values(created_at=1.0))
     return created
 
