@@ -29,7 +29,8 @@ from scipy import ndimage
 
 from node.bench import instances
 from node.pipeline import Algorithm, Findings, Lesion, Segment, Volume
-from node.results import Analysis, encode, outcome_of
+from node.results.analysis import Analysis, outcome_of
+from node.results.encode import encode
 from node.results.identity import identity_tags
 from node.studies.source import SourceSeries
 

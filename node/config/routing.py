@@ -32,6 +32,11 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+ANALYSED: frozenset[Outcome] = frozenset(
+    {Outcome.FINDINGS, Outcome.NO_FINDINGS, Outcome.INDETERMINATE, Outcome.MEASURED, Outcome.PARTIAL, Outcome.DERIVED}
+)
+"""Outcomes of a pipeline that ran to its end and said something."""
+
 ObjectKind = Literal[
     "seg",
     "labelmap",

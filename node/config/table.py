@@ -19,7 +19,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 class Table(BaseModel):
     """A frozen table that rejects unknown keys and converts no types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from node.config import Config, PriorTable
 from node.deliver.query_audit import query_recorder
 from node.deliver.retrieve import Archive, archive
-from node.results.prior.report import day
+from node.studies.attribute_values import day
 
 _MOST_STUDIES = 10
 """Maximum number of prior studies that are searched, latest first."""

@@ -6,12 +6,15 @@ import gc
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import psutil
 
 from node.config import PipelineTable
 from node.errors import AdmissionError
-from node.pipeline import Pipeline
+
+if TYPE_CHECKING:  # workers import no encoder
+    from node.pipeline import Pipeline
 
 LARGEST_STEP = 2.0
 """An analysis of fewer than half the voxels says nothing of this one: a part of the memory does not grow with them."""

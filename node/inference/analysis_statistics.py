@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from node.ledger.analysis_statistics import HISTOGRAM_HU
 from node.pipeline import Findings
 from node.studies.source import SourceSeries
-
-HISTOGRAM_HU = (-1024, 2048, 64)
-"""First edge, last edge and width of the bins of a CT histogram; what lies outside is in no bin."""
 
 
 def statistics_of(source: SourceSeries, findings: Findings) -> dict[str, Any]:

@@ -16,12 +16,11 @@ import psutil
 
 from node.confined import Bounds, ConfinedProcess
 from node.errors import GateError
-from node.inference.encode_task import EncodedFile, EncodeTask, Encoding
-from node.inference.encoding import encode_analysis, encode_failure, encode_note
+from node.inference.encode_calls import encode_analysis, encode_failure, encode_note
+from node.inference.encode_task import EncodedFile, EncodeTask, Encoding, NoteTask
 from node.inference.result_storage import Subject, store_result
 from node.inference.sandbox_folder import SandboxFolder, linked
 from node.ledger.jobs import Job
-from node.results import Analysis
 from node.spool import Spool
 from node.spool.remove_tree import remove_tree
 
@@ -70,13 +69,22 @@ class EncodeProcess:
         """Encode the report of a failure from UIDs and identity alone; raises as ``analysis``."""
         return self._encode(encode_failure, task)
 
-    def note(self, job: Job, analysis: Analysis, results: Sequence[Path], *, reason: str, replaced_at: str = "") -> Row:
-        """Encode and store a rejection note of a job; see ``encode_note``."""
+    def note(
+        self, job: Job, results: Sequence[Path], *, salt: str, reason: str, stated: str = "", replaced_at: str = ""
+    ) -> Row:
+        """Encode and store a rejection note of a job; see ``NoteTask``."""
         with self._task(job.id) as (process, folders):
-            files = linked(tuple(results), folders.inside / "results")
-            encoded = process.call(
-                f"rejection note of job {job.id}", encode_note, analysis, files, reason, replaced_at, folders.out
+            task = NoteTask(
+                pipeline=job.pipeline,
+                generation=job.generation,
+                reason=reason,
+                stated=stated,
+                replaced_at=replaced_at,
+                salt=salt,
+                results=linked(tuple(results), folders.inside / "results"),
+                out=folders.out,
             )
+            encoded = process.call(f"rejection note of job {job.id}", encode_note, task)
             subject = Subject(
                 study_instance_uid=job.study_instance_uid,
                 images=tuple(results),

@@ -29,6 +29,23 @@ class PreviousFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoteTask:
+    """A rejection note to encode, on results of one job."""
+
+    pipeline: str
+    generation: int
+    reason: str
+    """Key of ``node.results.rejection.REJECTIONS``."""
+    stated: str = ""
+    """The reason in words; empty: those of ``reason``."""
+    replaced_at: str = ""
+    """The destination that holds them, when they are withdrawn because others take their place."""
+    salt: str
+    results: tuple[Path, ...]
+    out: Path
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncodeTask:
     """One analysis to encode."""
 

@@ -9,20 +9,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from node.config.routing import Outcome
+from node.config.routing import ANALYSED, Outcome
 from node.errors import EncodeError, InputError, error_code, not_analysed
-from node.inference.encode_task import EncodedFile, EncodeTask, Encoding, Failure, PreviousFiles
+from node.inference.encode_task import EncodedFile, EncodeTask, Encoding, Failure, NoteTask, PreviousFiles
 from node.inference.handover import Handover, load
 from node.jobs.failure import logged_error
 from node.ledger.incomplete import outcome_of_incomplete
 from node.pipeline import Algorithm
-from node.results import ANALYSED, OPTIONAL, Analysis, EncodedObject, Predecessor, check, encode
+from node.results.analysis import OPTIONAL, Analysis, EncodedObject
+from node.results.encode import encode
 from node.results.failure_report import encode_failure_reports, identity_of, stated_identity
-from node.results.gate.check import check_rejection
+from node.results.gate.check import check, check_rejection
 from node.results.header_repairs import drop_unreadable, repairs_of
 from node.results.identity import Identity
-from node.results.predecessor import superseding
-from node.results.rejection import encode_rejection
+from node.results.predecessor import Predecessor, superseding
+from node.results.rejection import REJECTIONS, encode_rejection
 from node.results.uids import analysis_key
 from node.studies.header import read_header
 from node.studies.minimal_series import MinimalSeries, minimal_header
@@ -88,11 +89,20 @@ def encode_failure(task: EncodeTask) -> Encoding:
     return Encoding(files=files, outcome=analysis.outcome, reason=analysis.reason, withheld=(([], None),))
 
 
-def encode_note(analysis: Analysis, results: tuple[Path, ...], reason: str, replaced_at: str, out: Path) -> EncodedFile:
-    """Encode the rejection note on ``results``; see ``encode_rejection``. Raises ``GateError``."""
-    note = encode_rejection(analysis, results, reason, replaced_at)
-    check_rejection(note, results)
-    return _write(out, 0, note)
+def encode_note(task: NoteTask) -> EncodedFile:
+    """Encode the rejection note of a task; see ``encode_rejection``. Raises ``GateError``."""
+    analysis = Analysis(
+        pipeline=task.pipeline,
+        algorithm=Algorithm(name=task.pipeline, version=""),
+        generation=task.generation,
+        outcome=Outcome.FAILED,
+        reason=task.stated or f"Withdrawn: {REJECTIONS[task.reason].meaning}",
+        analysed_at=datetime.now(UTC),
+        salt=task.salt,
+    )
+    note = encode_rejection(analysis, task.results, task.reason, task.replaced_at)
+    check_rejection(note, task.results)
+    return _write(task.out, 0, note)
 
 
 def _encoded(

@@ -26,10 +26,10 @@ import numpy as np
 from node.errors import InputError
 from node.inference.array_file import arrays_in
 from node.inference.findings_document import Arrays, read_algorithm, read_findings, write_algorithm, write_findings
+from node.inference.task import FINDINGS
 from node.pipeline import Algorithm, Findings
 from node.spool.files import sync_folder
 
-_NAME = "findings.npz"
 _DAMAGED = (
     ArithmeticError, AttributeError, EOFError, InputError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError,
     TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, struct.error,
@@ -80,21 +80,9 @@ def save(folder: Path, handover: Handover) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
         file.flush()
         os.fsync(file.fileno())
-    part.replace(folder / _NAME)
+    part.replace(folder / FINDINGS)
     for changed in (folder, folder.parent):
         sync_folder(changed)
-
-
-def move(source: Path, folder: Path) -> None:
-    """Move a saved handover to another folder durably, replacing an older one; do nothing if there is none.
-
-    Both are on one file system.
-    """
-    if (source / _NAME).is_file():  # the pipeline may have made anything else of that name
-        folder.mkdir(parents=True, exist_ok=True)
-        (source / _NAME).replace(folder / _NAME)
-        for changed in (folder, folder.parent):
-            sync_folder(changed)
 
 
 def load(folder: Path, voxels: int) -> Handover:
@@ -104,7 +92,7 @@ def load(folder: Path, voxels: int) -> Handover:
     """
     try:
         with arrays_in(
-            folder / _NAME,
+            folder / FINDINGS,
             most_bytes=_LEAST_BYTES + _BYTES_PER_VOXEL * voxels,
             most_elements=_LEAST_VOXELS + _FINER * voxels,
         ) as arrays:
@@ -119,7 +107,7 @@ def load(folder: Path, voxels: int) -> Handover:
                 inputs=tuple(document.get("inputs", ())),  # absent: left by an older version
             )
     except _DAMAGED as error:
-        raise InputError(f"{folder / _NAME}: no usable handover ({error}); retry the job from infer") from error
+        raise InputError(f"{folder / FINDINGS}: no usable handover ({error}); retry the job from infer") from error
 
 
 def _document(text: bytes) -> Any:

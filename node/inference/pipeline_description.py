@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from node.errors import PipelineError
 from node.peer_text import escaped, escaped_values
-from node.pipeline import Pipeline
+
+if TYPE_CHECKING:  # workers import no encoder
+    from node.pipeline import Pipeline
 
 _WORDS = {
     "modalities": "Modality {}",

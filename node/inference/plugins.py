@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from node.config import PipelineTable, suggest
 from node.errors import AdmissionError, ConfigError, NodeError, NotFoundError, PipelineError, PlatformError
 from node.inference.admission import is_lack_of_memory
-from node.pipeline import Algorithm, Factory, Needs, Pipeline
+
+if TYPE_CHECKING:  # workers and dashboards import no encoder
+    from node.pipeline import Factory, Pipeline
 
 GROUP = "ainode.pipelines"
 """Entry point group in which packages announce their factories."""
@@ -120,6 +123,8 @@ def load_pipeline(name: str, table: PipelineTable, device: str) -> Pipeline:
 
 def _contract_fault(pipeline: object) -> str:
     """What ``pipeline`` lacks of ``node.pipeline.Pipeline``; empty: nothing."""
+    from node.pipeline import Algorithm, Needs
+
     kind = type(pipeline).__name__
     missing = [name for name in ("algorithm", "needs") if not hasattr(pipeline, name)]
     missing += [] if callable(getattr(pipeline, "run", None)) else ["run"]

@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.results.prior.report import analysed_series, latest_report, referenced_segmentation
 from node.studies.header import read_header
 from node.studies.identity import PRIOR, contradictions
 
@@ -38,6 +37,8 @@ def study_attributes(image: Path) -> dict[str, str]:
 
 def find_report(files: Sequence[Path], names: Collection[str], image: Path) -> PriorReport | None:
     """Return the latest report; see ``latest_report``. ``image``: of the present study."""
+    from node.results.prior.report import analysed_series, latest_report, referenced_segmentation
+
     report = latest_report([read_header(path) for path in files], names)
     if report is None:
         return None

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Engine
 
-from node.config.routing import Outcome
 from node.errors import NodeError
 from node.inference.encode_process import NOTE_SECONDS, EncodeProcess
 from node.inference.node_secret import secret_of
 from node.jobs.engine import Jobs
 from node.ledger.jobs import get_job
 from node.ledger.results import sendable_results
-from node.pipeline import Algorithm
-from node.results import Analysis
-from node.results.rejection import KIND, REJECTIONS
+from node.results.rejection import KIND
 from node.spool import Spool
 
 
@@ -33,19 +29,10 @@ def retract(jobs: Jobs, engine: Engine, spool: Spool, job_id: str, reason: str) 
         raise NodeError(f"job {job_id} is retracted already; `ainode explain` its study to see when")
     if not results:
         raise NodeError(f"job {job_id} has no results to retract; `ainode cancel` it if it must not go on")
-    analysis = Analysis(
-        pipeline=job.pipeline,
-        algorithm=Algorithm(name=job.pipeline, version=""),
-        generation=job.generation,
-        outcome=Outcome.FAILED,
-        reason=f"Withdrawn: {REJECTIONS[reason].meaning}",
-        analysed_at=datetime.now(UTC),
-        salt=secret_of(engine, spool.folder),
-    )
     paths: list[Path] = sorted(spool.absolute(path) for path, _ in results)
     encoder = EncodeProcess(spool, NOTE_SECONDS)
     try:
-        note = encoder.note(job, analysis, paths, reason=reason)
+        note = encoder.note(job, paths, salt=secret_of(engine, spool.folder), reason=reason)
     finally:
         encoder.close()
     jobs.retract(job_id, note, reason)

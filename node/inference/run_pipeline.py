@@ -6,8 +6,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+from node.config.routing import Outcome
 from node.pipeline import Findings, Pipeline
-from node.results import Outcome, in_order, of_part, outcome_of, plausible, reason_of, unfit
+from node.results.analysis import in_order, of_part, outcome_of, reason_of
+from node.results.plausibility import plausible, unfit
 from node.results.prior.growth import compare
 from node.studies.preflight import unmet
 from node.studies.source import SourceSeries

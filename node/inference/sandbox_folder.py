@@ -13,10 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from node.config import PipelineTable
-from node.inference.handover import move
-from node.inference.task import Task
+from node.inference.task import FINDINGS, Task
 from node.isolation import READ, WRITE
-from node.spool.files import new_locked
+from node.spool.files import new_locked, sync_folder
 from node.spool.remove_tree import remove_tree, sweep
 
 
@@ -64,8 +63,16 @@ class SandboxFolder:
         )
 
     def take(self, task: Task) -> None:
-        """Move the handover of ``task``, if there is one, to the folder that the task names."""
-        move(self.out / (task.job_id or "-"), task.folder)
+        """Move the handover of ``task`` durably to the folder that the task names, replacing an older one.
+
+        Nothing happens when there is none. Both folders are on one file system.
+        """
+        made = self.out / (task.job_id or "-") / FINDINGS
+        if made.is_file():  # the pipeline may have made anything else of that name
+            task.folder.mkdir(parents=True, exist_ok=True)
+            made.replace(task.folder / FINDINGS)
+            for changed in (task.folder, task.folder.parent):
+                sync_folder(changed)
 
     def clear(self, task: Task) -> None:
         """Remove the files of a task."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CACHES = ("XDG_CACHE_HOME", "CUDA_CACHE_PATH")
 """Variables that name folders for compiled code; the systemd units set them."""
+FINDINGS = "findings.npz"
+"""Name of the handover in the folder of a task."""
 LONGEST_REASON = 4000
 """Characters of the reason in a reply."""
 LONGEST_LIST = 10_000

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from node.config import DEFAULT_OBJECTS, Devices, JobsTable, PipelineTable
+from node.config.routing import Outcome
 from node.errors import EncodeError, InputError
 from node.inference.analysis_statistics import voxels_of
 from node.inference.handover import load
@@ -17,8 +18,10 @@ from node.inference.pipeline_process import loading, pipeline_process
 from node.inference.task import Task
 from node.inference.worker import Worker, thread_count
 from node.pipeline import Findings
-from node.results import Analysis, EncodedObject, Outcome, check, encode
+from node.results.analysis import Analysis, EncodedObject
+from node.results.encode import encode
 from node.results.finding import place_findings
+from node.results.gate.check import check
 from node.results.report_text import headline_of, measured_lines, remarks_of, scope_of
 from node.studies.folder import Progress, series_below
 from node.studies.source import SourceSeries

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from sqlalchemy import Engine
 
-from node.config.routing import Outcome
 from node.errors import GateError
 from node.inference.encode_process import NOTE_SECONDS, EncodeProcess
 from node.inference.node_secret import secret_of
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Job, get_job
 from node.ledger.replaced_results import give_up_note, note_kind, schedule_note, to_withdraw
-from node.pipeline import Algorithm
-from node.results import Analysis
 from node.spool import Spool
 
 REASON = "quality"
 """Of ``REJECTIONS``: no code of CID 7011 says *replaced*, and archives hide what is rejected with this one."""
+STATED = "Replaced by a newer result of the same series"
 
 
 class ReplacementNotes:
@@ -38,18 +34,16 @@ class ReplacementNotes:
         job, paths = self._replaced(job_id, destination)
         if not paths:
             return
-        analysis = Analysis(
-            pipeline=job.pipeline,
-            algorithm=Algorithm(name=job.pipeline, version=""),
-            generation=job.generation,
-            outcome=Outcome.FAILED,
-            reason="Replaced by a newer result of the same series",
-            analysed_at=datetime.now(UTC),
-            salt=secret_of(self._engine, self._spool.folder),
-        )
         files = [self._spool.absolute(path) for path in paths.values()]
         try:
-            note = self._encoder.note(job, analysis, files, reason=REASON, replaced_at=destination)
+            note = self._encoder.note(
+                job,
+                files,
+                salt=secret_of(self._engine, self._spool.folder),
+                reason=REASON,
+                stated=STATED,
+                replaced_at=destination,
+            )
         except GateError as error:
             self.drop_note(job_id, destination, str(error))
             return

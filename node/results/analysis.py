@@ -14,15 +14,11 @@ from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.sr.codedict import codes
 
-from node.config.routing import ObjectKind, Outcome
+from node.config.routing import ANALYSED, ObjectKind, Outcome
 from node.errors import EncodeError
 from node.pipeline import Algorithm, Assertion, DerivedSeries, Findings
 from node.wording import together
 
-ANALYSED: frozenset[Outcome] = frozenset(
-    {Outcome.FINDINGS, Outcome.NO_FINDINGS, Outcome.INDETERMINATE, Outcome.MEASURED, Outcome.PARTIAL, Outcome.DERIVED}
-)
-"""Outcomes of a pipeline that ran to its end and said something."""
 NO_STATEMENT = "NOT ANALYSED: the analysis ended without a result and does not say what it looked for."
 """Reason of an outcome that must not be taken for *no findings*."""
 _QUALITY = (codes.DCM.ImageQuality, codes.DCM.QualityAssessment)

@@ -13,10 +13,10 @@ from highdicom.seg import Segmentation
 from pydicom import Dataset
 
 from node.config import DEFAULT_OBJECTS
-from node.config.routing import Outcome
+from node.config.routing import ANALYSED, Outcome
 from node.errors import EncodeError, NodeError
 from node.pipeline import Findings, Unsuitable
-from node.results.analysis import ANALYSED, OPTIONAL, Analysis, EncodedObject, Kind, Source, outcome_of
+from node.results.analysis import OPTIONAL, Analysis, EncodedObject, Kind, Source, outcome_of
 from node.results.derived import encode_derived
 from node.results.finding import Finding, place_findings
 from node.results.headers import headers_for_highdicom, restore_references

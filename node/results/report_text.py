@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from node.config.routing import Outcome
+from node.config.routing import ANALYSED, Outcome
 from node.pipeline import Findings, Measurement
-from node.results.analysis import ANALYSED, Analysis, is_positive, outcome_of
+from node.results.analysis import Analysis, is_positive, outcome_of
 from node.wording import in_words
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import MutableSequence, Sequence
+from datetime import date
 
 from pydicom import Dataset
 from pydicom.tag import BaseTag
@@ -35,3 +36,11 @@ def _texts(item: Dataset, tag: BaseTag) -> list[str]:
         value = value.decode("latin-1").rstrip("\0 ").split("\\")
     values = value if isinstance(value, MutableSequence) else [value]
     return ["" if one is None or isinstance(one, Dataset) else str(one).strip() for one in values]
+
+
+def day(value: object) -> date | None:
+    """Parse a DA value; ``None`` when it is absent or invalid."""
+    try:
+        return date.fromisoformat(str(value or ""))
+    except ValueError:
+        return None

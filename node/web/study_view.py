@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from node.errors import NotFoundError
-from node.results.finding import image_name
-from node.web import slices
 from node.web.report_table import Row, comments_in, findings_in
+
+if TYPE_CHECKING:  # the confined process alone imports what reads pixels
+    from node.web import slices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,8 @@ class View:
 
 def view_of(files: JobFiles) -> View:
     """Return what the viewer of a job shows. Raises ``InputError`` when a file cannot be read or decoded."""
+    from node.web import slices
+
     shown, segments, derived = _opened(files)
     places = {place: index for index, place in enumerate(shown.places)}
     keys = tuple(_keys(segments, places, shown))
@@ -79,6 +83,8 @@ def slice_picture(files: JobFiles, index: int, window: str, *, outlined: bool, d
 
     Raises ``NotFoundError`` when the series has fewer images, ``InputError`` when a file cannot be read or decoded.
     """
+    from node.web import slices
+
     shown, segments, after = _opened(files)
     base = after if derived and after is not None else shown
     if index >= len(base.places):
@@ -88,12 +94,16 @@ def slice_picture(files: JobFiles, index: int, window: str, *, outlined: bool, d
 
 
 def _opened(files: JobFiles) -> tuple[slices.Shown, tuple[slices.Segments, ...], slices.Shown | None]:
+    from node.web import slices
+
     shown = slices.open_series(files.source)
     segments = tuple(map(slices.open_segments, files.segmentations))
     return shown, segments, slices.open_series(files.derived) if len(files.derived) == len(shown.places) else None
 
 
 def _keys(segments: Sequence[slices.Segments], places: Mapping[tuple[str, int], int], shown: slices.Shown) -> list[Key]:
+    from node.results.finding import image_name
+
     keys = []
     for seg in segments:
         for number, label in seg.labels.items():

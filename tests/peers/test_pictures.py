@@ -22,7 +22,8 @@ from node.demo.pictures import LINE, PANEL, comparison, overlay
 from node.demo.report import measurements
 from node.errors import InputError, PlatformError
 from node.pipeline import Algorithm, DerivedSeries, Findings, Lesion, Segment, Volume, codes
-from node.results import Analysis, encode
+from node.results.analysis import Analysis
+from node.results.encode import encode
 from node.results.rendering import FAINT, draw_lines
 from node.studies.source import SourceSeries
 

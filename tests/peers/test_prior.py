@@ -27,8 +27,9 @@ from node.inference.prior_files import PriorFinder
 from node.inference.task import PriorFiles
 from node.ledger.jobs import source_paths
 from node.pipeline import DerivedSeries, Findings, Lesion, Prior, PriorFinding, Segment, Volume, codes
-from node.results import EncodedObject, check, encode
-from node.results.analysis import Kind
+from node.results.analysis import EncodedObject, Kind
+from node.results.encode import encode
+from node.results.gate.check import check
 from node.results.prior.growth import CHANGE, DOUBLING_TIME, EARLIER_VOLUME, compare
 from node.results.prior.growth_text import MAY_HAVE_BEEN
 from node.results.prior.masks import middle_mm, prior_masks

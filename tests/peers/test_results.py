@@ -17,7 +17,9 @@ from pydicom import Dataset
 
 from node.errors import EncodeError
 from node.pipeline import Algorithm, Findings, Lesion, Measurement, Volume, codes
-from node.results import EncodedObject, check, encode
+from node.results.analysis import EncodedObject
+from node.results.encode import encode
+from node.results.gate.check import check
 
 
 def dciodvfy(folder: Path, objects: tuple[EncodedObject, ...]) -> list[str]:

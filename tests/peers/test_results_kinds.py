@@ -23,9 +23,10 @@ from node.config import Destination
 from node.config.routing import ObjectKind
 from node.errors import EncodeError, GateError
 from node.pipeline import Findings, Map, Volume, codes
-from node.results import EncodedObject, check, encode
-from node.results.analysis import Kind
+from node.results.analysis import EncodedObject, Kind
+from node.results.encode import encode
 from node.results.fonts import can_show, marked_up
+from node.results.gate.check import check
 from node.studies.source import SourceSeries
 from node.wording import NOTICE
 

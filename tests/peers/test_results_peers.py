@@ -15,7 +15,7 @@ from dicom_files import ct_series
 from every_object import EVERY, everything, notes
 from pydicom import dcmread
 
-from node.results import encode
+from node.results.encode import encode
 
 Start = Callable[..., AbstractContextManager[Any]]
 

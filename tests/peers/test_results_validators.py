@@ -18,7 +18,9 @@ from pydicom import dcmread
 from volume_series import points, same_places
 
 from node.pipeline import Volume
-from node.results import EncodedObject, check, encode
+from node.results.analysis import EncodedObject
+from node.results.encode import encode
+from node.results.gate.check import check
 from node.studies.source import SourceSeries
 
 LIMITS = {

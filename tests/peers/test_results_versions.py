@@ -18,8 +18,10 @@ from node.inference.retraction import retract
 from node.jobs.engine import Jobs
 from node.ledger.pending_deliveries import deliveries_of
 from node.pipeline import Findings, Lesion, Segment, codes
-from node.results import EncodedObject, Predecessor, check, encode
-from node.results.gate.check import check_rejection, identity_faults
+from node.results.analysis import EncodedObject
+from node.results.encode import encode
+from node.results.gate.check import check, check_rejection, identity_faults
+from node.results.predecessor import Predecessor
 from node.results.rejection import REJECTIONS, encode_rejection
 from node.results.uids import analysis_key, derive_uid
 from node.studies.source import SourceSeries

@@ -22,7 +22,8 @@ from node.inference.node_secret import FILE, secret_of
 from node.ledger import begin_immediate, open_ledger
 from node.ledger.jobs import update_job
 from node.pipeline import Findings, codes
-from node.results import Analysis, encode
+from node.results.analysis import Analysis
+from node.results.encode import encode
 from node.results.rejection import encode_rejection
 from node.studies.source import SourceSeries
 

@@ -14,7 +14,8 @@ from dicom_files import ct_series, write
 from pydicom import Dataset, FileDataset
 
 from node.pipeline import Algorithm, Assertion, Code, DerivedSeries, Findings, Lesion, Segment, Volume, codes
-from node.results import Analysis, EncodedObject, encode, outcome_of, reason_of
+from node.results.analysis import Analysis, EncodedObject, outcome_of, reason_of
+from node.results.encode import encode
 from node.studies.source import SourceSeries
 
 Change = Callable[[FileDataset], None]

@@ -24,9 +24,9 @@ from pydicom import FileDataset
 from node.config.routing import ObjectKind
 from node.errors import InputError
 from node.pipeline import Code, DerivedSeries, Findings, Lesion, Map, Segment, Unsuitable, Volume, codes
-from node.results import EncodedObject, check, encode, of_part
-from node.results.analysis import Kind
-from node.results.gate.check import check_rejection
+from node.results.analysis import EncodedObject, Kind, of_part
+from node.results.encode import encode
+from node.results.gate.check import check, check_rejection
 from node.results.rejection import REJECTIONS, encode_rejection
 from node.studies.folder import series_below
 from node.studies.source import SourceSeries

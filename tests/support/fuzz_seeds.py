@@ -24,7 +24,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 
 from node.inference.handover import Handover, save
 from node.pipeline import Findings
-from node.results import encode
+from node.results.encode import encode
 from node.studies.source import SourceSeries
 
 PIXELS = 8

@@ -11,8 +11,9 @@ import numpy as np
 
 from node.errors import NodeError
 from node.pipeline import Algorithm, DerivedSeries, Findings, Segment, Unsuitable, Volume, codes
-from node.results import Analysis, check, encode, of_part, outcome_of
-from node.results.analysis import Source
+from node.results.analysis import Analysis, Source, of_part, outcome_of
+from node.results.encode import encode
+from node.results.gate.check import check
 from node.studies.source import SourceSeries
 
 ALGORITHM = Algorithm(name="Threshold", version="1")

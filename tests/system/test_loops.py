@@ -26,7 +26,7 @@ from node.ledger.tables import decision
 from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.pipeline import Findings
-from node.results import encode
+from node.results.encode import encode
 from node.routing.rules import Origin, decide
 from node.studies.result_mark import result_mark
 

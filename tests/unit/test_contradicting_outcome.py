@@ -11,7 +11,7 @@ from dicom_files import ct_series
 from node.config.routing import Outcome
 from node.errors import EncodeError
 from node.pipeline import Findings, codes
-from node.results import encode
+from node.results.encode import encode
 
 NOTHING = Findings(looked_for=(codes.SCT.Nodule,))
 WITH_LESIONS = {Outcome.FINDINGS, Outcome.PARTIAL}

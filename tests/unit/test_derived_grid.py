@@ -9,7 +9,7 @@ from dicom_files import ct_series
 
 from node.errors import EncodeError
 from node.pipeline import DerivedSeries, Findings, Volume, codes
-from node.results import encode
+from node.results.encode import encode
 from node.studies.source import SourceSeries
 
 

@@ -24,8 +24,9 @@ from node.config import Config, PipelineTable, parse
 from node.inference.plugins import load_pipeline
 from node.inference.run_pipeline import analyse
 from node.ledger import DeliveryState, JobState
-from node.results import Analysis, check, encode
-from node.results.gate.check import walk
+from node.results.analysis import Analysis
+from node.results.encode import encode
+from node.results.gate.check import check, walk
 from node.studies.source import SourceSeries
 
 ROOT = Path(__file__).parents[2]

@@ -24,7 +24,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from node.config import DEFAULT_OBJECTS
 from node.errors import IdentityError, InputError, not_analysed
 from node.pipeline import Algorithm
-from node.results import Analysis
+from node.results.analysis import Analysis
 from node.results.failure_report import encode_failure_reports, stated_identity
 from node.studies.element_bytes import top_elements
 from node.studies.minimal_series import MinimalSeries, minimal_header

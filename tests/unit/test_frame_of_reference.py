@@ -13,7 +13,8 @@ from pydicom import FileDataset
 
 from node.inference.run_pipeline import analyse
 from node.pipeline import Algorithm, Findings, Needs, Series, Unsuitable
-from node.results import check, encode
+from node.results.encode import encode
+from node.results.gate.check import check
 from node.studies.grid import describe
 from node.studies.source import SourceSeries
 from pipelines.channels import channels

@@ -15,7 +15,9 @@ from pydicom import Dataset, dcmread
 from pydicom.datadict import keyword_for_tag
 
 from node.pipeline import Algorithm, Findings, Segment, codes
-from node.results import Analysis, check, encode
+from node.results.analysis import Analysis
+from node.results.encode import encode
+from node.results.gate.check import check
 from node.results.identity import identity_tags
 from node.studies.frames import _MACROS, split_frames
 from node.studies.source import SourceSeries

@@ -23,9 +23,9 @@ from volume_series import points, same_places
 
 from node.errors import EncodeError
 from node.pipeline import DerivedSeries, Findings, Map, Volume, codes
-from node.results import check, encode, of_part, outcome_of
-from node.results.analysis import Kind
-from node.results.gate.check import walk
+from node.results.analysis import Kind, of_part, outcome_of
+from node.results.encode import encode
+from node.results.gate.check import check, walk
 from node.results.headers import frame_key
 from node.results.source_grid import place
 from node.studies.source import SourceSeries

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +21,7 @@ from node.inference.infer import Infer
 from node.jobs.stage import Stage
 from node.ledger.tables import instance
 from node.ledger.transitions import record_outcome
-
-encoding = sys.modules["node.results.encode"]
-"""The package has a function of that name."""
+from node.results import encode as encoding
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from highdicom import Volume
 from volume_series import VolumeSeries
 
 from node.demo.phantom import write_chest_ct
-from node.results import outcome_of, reason_of
+from node.results.analysis import outcome_of, reason_of
 from node.studies.folder import series_below
 from node.studies.source import SourceSeries
 from pipelines import nodule

@@ -12,10 +12,12 @@ from analyses import JUDGED, MOMENT, NOTHING, UNCLEAR, analysis, halved, one, so
 from dicom_files import ct_series
 from highdicom import Volume
 
-from node.config.routing import Destination, Outcome
+from node.config.routing import ANALYSED, Destination, Outcome
 from node.inference.run_pipeline import analyse
 from node.pipeline import Algorithm, Assertion, Code, Findings, Lesion, Map, Needs, Presence, Segment, codes
-from node.results import ANALYSED, Analysis, check, encode, of_part, outcome_of, reason_of
+from node.results.analysis import Analysis, of_part, outcome_of, reason_of
+from node.results.encode import encode
+from node.results.gate.check import check
 from node.results.report_text import remarks_of
 
 BLEEDING, NODULE = codes.SCT.Hemorrhage, codes.SCT.Nodule

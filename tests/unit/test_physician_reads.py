@@ -20,7 +20,8 @@ from node import errors
 from node.config import Config
 from node.errors import NodeError, not_analysed
 from node.pipeline import Findings, codes
-from node.results import check, encode
+from node.results.encode import encode
+from node.results.gate.check import check
 from node.wording import NOTICE
 
 PYTHON = re.compile(r"Error\b|Exception|Traceback|NoneType|object has no|0x[0-9a-f]{6}|line \d+|<class")

@@ -13,7 +13,7 @@ from volume_series import VolumeSeries
 
 from node.errors import WeightsError
 from node.pipeline import Unsuitable, Volume
-from node.results import outcome_of
+from node.results.analysis import outcome_of
 from pipelines.model_file import create
 
 BALL = {

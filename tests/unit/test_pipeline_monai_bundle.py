@@ -18,7 +18,7 @@ from volume_series import VolumeSeries
 
 from node.errors import WeightsError
 from node.pipeline import Unsuitable, Volume, content_digest
-from node.results import outcome_of
+from node.results.analysis import outcome_of
 from pipelines.monai_bundle import create
 
 CENTRE = (4.0, -6.0, 10.0)

@@ -12,7 +12,9 @@ from dicom_files import ct_series
 
 from node.inference.run_pipeline import analyse
 from node.pipeline import Algorithm, Findings, Lesion, Needs, Series, codes
-from node.results import check, encode, plausible
+from node.results.encode import encode
+from node.results.gate.check import check
+from node.results.plausibility import plausible
 from node.studies.preflight import unmet
 from node.studies.source import SourceSeries
 

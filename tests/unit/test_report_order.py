@@ -13,8 +13,9 @@ from highdicom.color import CIELabColor
 from node.inference.handover import Handover, load, save
 from node.inference.run_pipeline import analyse
 from node.pipeline import Findings, Lesion, Needs, Series, codes
-from node.results import check, encode
+from node.results.encode import encode
 from node.results.finding import place_findings
+from node.results.gate.check import check
 from node.results.key_image import draw_key_image
 from node.results.segment_colours import colour_of
 

@@ -11,8 +11,9 @@ from dicom_files import ct_series
 from pydicom import Dataset
 
 from node.pipeline import Findings, Measurement, codes
-from node.results import check, encode
+from node.results.encode import encode
 from node.results.finding import place_findings
+from node.results.gate.check import check
 from pipelines.nodule.appearance import MALIGNANCY, PART_SOLID, SCORES, TEXTURE
 
 

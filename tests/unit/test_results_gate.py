@@ -12,7 +12,9 @@ from pydicom import Dataset, FileDataset
 from pydicom.uid import generate_uid
 
 from node.errors import GateError
-from node.results import EncodedObject, check, encode
+from node.results.analysis import EncodedObject
+from node.results.encode import encode
+from node.results.gate.check import check
 from node.studies.source import SourceSeries
 
 

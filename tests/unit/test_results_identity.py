@@ -20,7 +20,9 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from node import IMPLEMENTATION_CLASS_UID
 from node.pipeline import Findings
-from node.results import EncodedObject, check, encode
+from node.results.analysis import EncodedObject
+from node.results.encode import encode
+from node.results.gate.check import check
 from node.results.header_repairs import repairs_of
 from node.studies.source import SourceSeries
 

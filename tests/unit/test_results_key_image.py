@@ -14,7 +14,9 @@ from pydicom import FileDataset
 
 from node.errors import GateError
 from node.pipeline import Findings, Lesion, Map, Volume, codes
-from node.results import EncodedObject, check, encode
+from node.results.analysis import EncodedObject
+from node.results.encode import encode
+from node.results.gate.check import check
 from node.results.key_image import COLUMN, EDGE, KEY_IMAGES
 from node.results.measurements import largest_section
 from node.results.rendering import font

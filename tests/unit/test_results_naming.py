@@ -15,11 +15,13 @@ from pydicom import Dataset
 
 from node.config.routing import Outcome
 from node.pipeline import Findings, Map, codes
-from node.results import Analysis, EncodedObject, Predecessor, check, encode
+from node.results.analysis import Analysis, EncodedObject
+from node.results.encode import encode
+from node.results.gate.check import check
 from node.results.identity import Identity
 from node.results.naming import OUTCOMES as WORDS
 from node.results.naming import series_description, series_number
-from node.results.predecessor import superseding
+from node.results.predecessor import Predecessor, superseding
 from node.studies.source import SourceSeries
 
 

@@ -12,7 +12,7 @@ from analyses import analysis, source_of
 from dicom_files import ct_series
 
 from node.pipeline import Findings, Segment, codes
-from node.results import encode
+from node.results.encode import encode
 from node.results.finding import place_findings
 from node.results.measurements import Statistics
 from node.results.seg_frames import frames_of, packed

@@ -13,7 +13,8 @@ from dicom_files import ct_series, secondary_capture
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from node.pipeline import DerivedSeries, Findings, codes
-from node.results import check, encode
+from node.results.encode import encode
+from node.results.gate.check import check
 
 DOCUMENTED = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
 

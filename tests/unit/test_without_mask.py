@@ -11,7 +11,9 @@ from pydicom import Dataset
 
 from node.inference.findings_document import read_findings, write_findings
 from node.pipeline import Assertion, Code, Findings, Measurement, MeasurementGroup, codes
-from node.results import Analysis, EncodedObject, check, encode, outcome_of
+from node.results.analysis import Analysis, EncodedObject, outcome_of
+from node.results.encode import encode
+from node.results.gate.check import check
 from node.results.prior.report import read_prior
 from node.results.report_text import measured_lines
 from node.studies.source import SourceSeries

@@ -12,13 +12,18 @@ from pydicom.sr._concepts_dict import concepts
 from node.pipeline.ucum import is_ucum
 
 _CONCEPTS: dict[str, Any] = concepts
-_MEANINGS: dict[str, dict[str, frozenset[str]]] = {
-    scheme: {
-        value: frozenset(c[value][0].casefold() for c in _CONCEPTS[scheme].values() if value in c)
-        for value in {v for c in _CONCEPTS[scheme].values() for v in c}
-    }
-    for scheme in ("DCM",)
-}
+
+
+def _meanings(scheme: str) -> dict[str, set[str]]:
+    """Return the meanings of every value of a scheme, in lower case."""
+    meanings: dict[str, set[str]] = {}
+    for concept in _CONCEPTS[scheme].values():
+        for value, (meaning, _) in concept.items():
+            meanings.setdefault(value, set()).add(meaning.casefold())
+    return meanings
+
+
+_MEANINGS = {scheme: _meanings(scheme) for scheme in ("DCM",)}
 _DESIGNATORS = {scheme.casefold(): scheme for scheme in _CONCEPTS}
 """Coding Scheme Designators (PS3.16 8): readers compare them letter by letter."""
 

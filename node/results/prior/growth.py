@@ -21,8 +21,8 @@ from node.pipeline import Algorithm, Findings, Lesion, Measurement, Prior, Prior
 from node.results.analysis import outcome_of
 from node.results.prior import growth_text as words
 from node.results.prior.masks import middle_mm
-from node.results.prior.report import day
 from node.studies.alignment import Array, shift_mm
+from node.studies.attribute_values import day
 from node.wording import quantity
 
 EARLIER_VOLUME = Code("volume-before", "99AINODE", "Volume in the earlier study")

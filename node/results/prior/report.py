@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import date
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -21,6 +20,7 @@ from node.results.headers import frame_key
 from node.results.identity import plain
 from node.results.prior.growth_text import parameters_of
 from node.results.prior.masks import middle_mm
+from node.studies.attribute_values import day
 from node.studies.pydicom_errors import UNREADABLE
 from node.studies.source import SourceSeries
 
@@ -30,7 +30,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _DEVICE_NAME = codes.DCM.DeviceObserverName
-SEGMENTATIONS = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
+_SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage, Label Map Segmentation Storage."""
 _MEASURED = (codes.DCM.ImagingMeasurements, codes.DCM.MeasurementGroup)
 
@@ -113,7 +113,7 @@ def referenced_segmentation(report: Dataset) -> tuple[str, str]:
     for study in report.get("CurrentRequestedProcedureEvidenceSequence") or []:
         for series in study.ReferencedSeriesSequence:
             for one in series.ReferencedSOPSequence:
-                if one.ReferencedSOPClassUID in SEGMENTATIONS:
+                if one.ReferencedSOPClassUID in _SEGMENTATIONS:
                     return str(series.SeriesInstanceUID), str(one.ReferencedSOPInstanceUID)
     return "", ""
 
@@ -163,14 +163,6 @@ def _place(image: Dataset, outline: Dataset, images: SourceSeries) -> tuple[floa
     above, left = images.offsets[index] if images.offsets else (0, 0)
     x, y, z, _ = images.grid.affine @ (float(index), row + above, column + left, 1.0)
     return float(x), float(y), float(z)
-
-
-def day(value: object) -> date | None:
-    """Parse a DA value; ``None`` when it is absent or invalid."""
-    try:
-        return date.fromisoformat(str(value or ""))
-    except ValueError:
-        return None
 
 
 def _is_usable(report: Dataset, names: Collection[str]) -> bool:
