@@ -12,16 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine
-
 from node.actor import running
 from node.compat import missing_packages
 from node.config import Config, load
 from node.errors import ConfigError, PlatformError
-from node.ledger import JobStage, NoticeKind
-from node.ledger.audit_events import give_notice
-from node.ledger.engine import ledger_url, open_ledger
-from node.ledger.jobs import Retries
+from node.ledger.states import JobStage, NoticeKind
 from node.listening import Listening
 from node.log import StudyLog, log_uncaught
 from node.process.children import die_with_parent, inherited_descriptors
@@ -29,24 +24,27 @@ from node.process.control_group import prepare_delegated_group
 from node.process.limits import close_to_others
 from node.process.service_manager import notify
 from node.process.shutdown import ShutdownSignals
-from node.spool import Spool
 from node.supervisor import Supervisor
 
-if TYPE_CHECKING:  # each process imports what its own role needs
+if TYPE_CHECKING:  # each process imports what its own role needs; the supervisor no database
+    from sqlalchemy import Engine
+
     from node.jobs.engine import Jobs
     from node.jobs.stage import Stage
+    from node.spool import Spool
 
 logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 DELIVERIES_AT_ONCE = 8
 """Parallel attempts of one sender process; a destination that hangs must not block the others."""
-DELIVERY_RETRIES = Retries(max_attempts=None, first_seconds=5.0, max_seconds=900.0)
-"""Delays after failures that are not a destination's, which has its own delays."""
 
 
 def open_storage(config: Config) -> tuple[Engine, Spool]:
     """Open ledger and spool of a configuration; create them if necessary."""
+    from node.ledger.engine import ledger_url, open_ledger
+    from node.spool import Spool
+
     spool = Spool(config.storage.folder, synced=config.storage.durability == "full")
     return open_ledger(ledger_url(config.storage.ledger_url, config.storage.folder)), spool
 
@@ -116,6 +114,8 @@ def _heartbeat() -> Iterator[None]:
 @contextmanager
 def _audited(config: Config, engine: Engine, role: str) -> Iterator[None]:
     """Record start and stop of the role in the audit trail."""
+    from node.ledger.audit_events import give_notice
+
     us = f"{config.ae.title.strip()} {role}"
     give_notice(engine, NoticeKind.START, who=us)
     yield
@@ -185,6 +185,7 @@ def _worker(context: RoleContext) -> Iterator[None]:
 @contextmanager
 def _sender(context: RoleContext) -> Iterator[None]:
     from node.deliver import Deliverer, Reports, Watch
+    from node.deliver.deliverer import RETRIES
     from node.inference.withdrawal import ReplacementNotes
     from node.jobs.stage import Stage
 
@@ -196,7 +197,7 @@ def _sender(context: RoleContext) -> Iterator[None]:
     stage = Stage(
         name=JobStage.DELIVER,
         handler=deliver,
-        retries=DELIVERY_RETRIES,
+        retries=RETRIES,
         seconds=deliverer.longest_seconds,
         slots=DELIVERIES_AT_ONCE,
     )

@@ -27,7 +27,7 @@ from node.errors import DeliveryError, NodeError, NotFoundError, TimeLimitError,
 from node.ledger import DeliveryState, circuits, deliveries
 from node.ledger.deliveries import Claim
 from node.ledger.engine import begin_immediate, now
-from node.ledger.jobs import REJECTION
+from node.ledger.jobs import REJECTION, Retries
 from node.ledger.pending_deliveries import PendingObject, instances_to_store, is_stored
 from node.ledger.replaced_results import note_kind
 from node.retry_delay import retry_delay
@@ -35,6 +35,8 @@ from node.spool import LARGEST_OBJECT, Spool
 
 logger = logging.getLogger(__name__)
 
+RETRIES = Retries(max_attempts=None, first_seconds=5.0, max_seconds=900.0)
+"""Delays after failures that are not a destination's, which has its own delays."""
 REFUSED_SECONDS = 86400.0
 """Longest delay while a destination refuses these objects, which lasts until its configuration changes."""
 

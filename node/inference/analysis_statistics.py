@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from node.ledger.analysis_statistics import HISTOGRAM_HU
+from node.inference.task import HISTOGRAM_HU
 from node.pipeline import Findings
 from node.studies.source import SourceSeries
 

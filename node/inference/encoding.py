@@ -14,7 +14,6 @@ from node.errors import EncodeError, InputError, error_code, not_analysed
 from node.inference.encode_task import EncodedFile, EncodeTask, Encoding, Failure, NoteTask, PreviousFiles
 from node.inference.handover import Handover, load
 from node.jobs.failure import logged_error
-from node.ledger.incomplete import outcome_of_incomplete
 from node.pipeline import Algorithm
 from node.results.analysis import OPTIONAL, Analysis, EncodedObject
 from node.results.encode import encode
@@ -49,6 +48,8 @@ def encode_analysis(task: EncodeTask) -> Encoding:
     refused = fault
     if fault is not None and analysis.outcome != Outcome.FAILED:
         logger.warning("job %s: encode failed: %s", task.job_id, fault, exc_info=logged_error(fault))
+        from node.ledger.incomplete import outcome_of_incomplete
+
         _, reason = outcome_of_incomplete(Outcome.FAILED, not_analysed(fault, task.job_id), task.incomplete)
         analysis = replace(analysis, outcome=Outcome.FAILED, reason=reason, findings=None)
         files, withheld, fault = _encoded(task, analysis, source, files)

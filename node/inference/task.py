@@ -22,6 +22,8 @@ CACHES = ("XDG_CACHE_HOME", "CUDA_CACHE_PATH")
 """Variables that name folders for compiled code; the systemd units set them."""
 FINDINGS = "findings.npz"
 """Name of the handover in the folder of a task."""
+HISTOGRAM_HU = (-1024, 2048, 64)
+"""First edge, last edge and width of the bins of a CT histogram; what lies outside is in no bin."""
 LONGEST_REASON = 4000
 """Characters of the reason in a reply."""
 LONGEST_LIST = 10_000

@@ -1,6 +1,5 @@
 """The ledger: received instances, decisions, jobs and deliveries (SQLAlchemy Core; SQLite or PostgreSQL)."""
 
-from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.states import (
     ACTIVE,
     AssociationEnding,
@@ -17,7 +16,6 @@ from node.ledger.states import (
     SeriesState,
     WithoutAnalysis,
 )
-from node.ledger.tables import metadata
 
 __all__ = [
     "ACTIVE",
@@ -34,7 +32,4 @@ __all__ = [
     "ProcedureStepState",
     "SeriesState",
     "WithoutAnalysis",
-    "begin_immediate",
-    "metadata",
-    "open_ledger",
 ]

@@ -11,9 +11,6 @@ import sqlalchemy as sa
 from node.ledger.engine import now
 from node.ledger.tables import job_fact
 
-HISTOGRAM_HU = (-1024, 2048, 64)
-"""First edge, last edge and width of the bins of a CT histogram; what lies outside is in no bin."""
-
 
 def record_statistics(connection: sa.Connection, job_id: str, pipeline: str, facts: dict[str, Any]) -> None:
     """Keep what one analysis was like; a later run of the job replaces it."""

@@ -11,7 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from node.inference.plugins import card_of, installed
-from node.ledger.analysis_statistics import HISTOGRAM_HU, latest_run_seconds, latest_statistics
+from node.inference.task import HISTOGRAM_HU
+from node.ledger.analysis_statistics import latest_run_seconds, latest_statistics
 from node.ledger.counts import JobCount, job_counts
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import has_jobs

@@ -16,7 +16,7 @@ from pydicom import dcmread
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from node.config import Config
-from node.ledger import begin_immediate
+from node.ledger.engine import begin_immediate
 from node.ledger.tables import instance
 from node.receive.part10 import file_header
 

@@ -14,9 +14,8 @@ from dashboards import analysed
 
 from node.__main__ import main
 from node.errors import InputError, LedgerError, PlatformError
-from node.ledger import begin_immediate, open_ledger
 from node.ledger.copying import copy_ledger
-from node.ledger.engine import now
+from node.ledger.engine import begin_immediate, now, open_ledger
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.tables import event, instance, job, metadata, series
 from node.operate.audit.trail import Trail

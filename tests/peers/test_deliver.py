@@ -27,8 +27,8 @@ from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
 from node.deliver import Watch, echo
 from node.deliver.association import Timeouts
 from node.errors import DeliveryError, NotFoundError, UnreachableError
-from node.ledger import begin_immediate
 from node.ledger.deliveries import cancel_deliveries
+from node.ledger.engine import begin_immediate
 from node.ledger.pending_deliveries import is_overdue
 from node.ledger.tables import delivery_instance
 from node.spool import dataset_offset
@@ -201,7 +201,8 @@ import os, signal, sys
 from pathlib import Path
 import delivery_jobs as jobs
 from node.deliver.deliverer import Deliverer
-from node.ledger import deliveries, open_ledger
+from node.ledger import deliveries
+from node.ledger.engine import open_ledger
 from node.spool import Spool
 
 folder, title, host, port, at = sys.argv[1:]

@@ -22,7 +22,7 @@ from scanner import ELSEWHERE, HERE
 from node.config import Config
 from node.deliver.association import Timeouts
 from node.errors import DeliveryError
-from node.ledger import begin_immediate
+from node.ledger.engine import begin_immediate
 from node.ledger.tables import delivery_instance, notice
 from node.receive.receiver import Receiver
 

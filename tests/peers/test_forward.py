@@ -16,7 +16,8 @@ from pydicom.dataset import FileDataset
 from node.config import FORWARD, Config, Rule, parse
 from node.deliver.deliverer import Deliverer
 from node.errors import ConfigError, NodeError
-from node.ledger import JobStage, begin_immediate
+from node.ledger import JobStage
+from node.ledger.engine import begin_immediate
 from node.ledger.jobs import NewJob, due_of, get_job
 from node.ledger.pending_deliveries import all_deliveries, deliveries_of, instances_to_store
 from node.ledger.retry_transitions import retry_job

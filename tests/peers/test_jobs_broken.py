@@ -18,7 +18,8 @@ from timeline import timeline
 from node.errors import EncodeError, PipelineError
 from node.jobs.engine import Jobs
 from node.jobs.stage import Done, Stage
-from node.ledger import JobStage, begin_immediate, open_ledger
+from node.ledger import JobStage
+from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.jobs import Job, NewJob, get_job
 from node.ledger.operator_switches import stop_pipeline
 from node.ledger.tables import job, result

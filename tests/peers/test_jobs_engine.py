@@ -25,7 +25,8 @@ from node.errors import DeliveryError, InputError, not_analysed
 from node.jobs.engine import Jobs
 from node.jobs.heartbeat import Heartbeat, Pace
 from node.jobs.stage import Done, Stage
-from node.ledger import JobStage, begin_immediate, open_ledger
+from node.ledger import JobStage
+from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.jobs import Job, NewJob, get_job
 from node.ledger.tables import executor, job
 from node.ledger.transitions import record_outcome, schedule_results

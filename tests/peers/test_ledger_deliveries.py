@@ -12,10 +12,11 @@ from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 from timeline import timeline
 
 from node.errors import DeliveryError
-from node.ledger import DeliveryState, begin_immediate, open_ledger
+from node.ledger import DeliveryState
 from node.ledger import deliveries as d
 from node.ledger import pending_deliveries as o
 from node.ledger.delivery_proof import record_commitment, record_query_result, record_request
+from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.jobs import Retries, due_of, get_job
 from node.ledger.retry_transitions import retry_job
 from node.ledger.tables import delivery_instance, job, metadata, result

@@ -23,8 +23,8 @@ from click.testing import CliRunner
 
 from node.__main__ import main
 from node.errors import LedgerError
-from node.ledger import migrations, open_ledger
-from node.ledger.engine import ledger_url
+from node.ledger import migrations
+from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.tables import metadata
 
 NEXT = '''"""A change of tomorrow."""
@@ -180,7 +180,8 @@ def test_an_upgrade_that_is_interrupted_changes_nothing_and_can_be_repeated(
     engine.dispose()
     folder = tomorrow(failure)
     code = (
-        "import sys; from pathlib import Path; from node.ledger import migrations, open_ledger\n"
+        "import sys; from pathlib import Path; from node.ledger import migrations\n"
+        "from node.ledger.engine import open_ledger\n"
         "migrations.FOLDER = Path(sys.argv[2]); open_ledger(sys.argv[1])"
     )
     done = subprocess.run([sys.executable, "-c", code, url, folder], capture_output=True, text=True, check=False)
@@ -222,7 +223,7 @@ def test_a_ledger_from_before_the_first_version_is_refused(url: str) -> None:
 def test_a_ledger_that_is_up_to_date_is_opened_without_alembic(tmp_path: Path) -> None:
     open_ledger(ledger_url("", tmp_path)).dispose()
     code = (
-        "import sys; from node.ledger import open_ledger; open_ledger(sys.argv[1])\n"
+        "import sys; from node.ledger.engine import open_ledger; open_ledger(sys.argv[1])\n"
         "assert 'alembic' not in sys.modules and 'mako' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, ledger_url("", tmp_path)], check=True, env=dict(os.environ))

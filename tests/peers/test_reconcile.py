@@ -17,7 +17,7 @@ from node.__main__ import main
 from node.config import Rule
 from node.deliver.reconcile import is_wanted, reconcile
 from node.errors import DeliveryError, NotFoundError
-from node.ledger import begin_immediate
+from node.ledger.engine import begin_immediate
 from node.ledger.tables import delivery, job, series
 
 

@@ -19,7 +19,7 @@ from node import __version__
 from node.inference.encode import Encode
 from node.inference.handover import Handover, save
 from node.inference.node_secret import FILE, secret_of
-from node.ledger import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.jobs import update_job
 from node.pipeline import Findings, codes
 from node.results.analysis import Analysis

@@ -15,7 +15,7 @@ from real_peers import free_port
 
 from node.config import Config
 from node.jobs.engine import Jobs
-from node.ledger import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.instances import Receipt, record_instances
 from node.ledger.jobs import NewJob
 from node.ledger.tables import decision, job, result, series

@@ -13,15 +13,14 @@ from pydicom.dataset import FileDataset
 
 from node.config import Config
 from node.deliver.association import Timeouts
-from node.deliver.deliverer import Deliverer
+from node.deliver.deliverer import RETRIES, Deliverer
 from node.errors import NodeError
-from node.ledger import begin_immediate, open_ledger
 from node.ledger.deliveries import schedule_delivery
+from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.jobs import due_of, get_job
 from node.ledger.pending_deliveries import DeliveryStatus, deliveries_of
 from node.ledger.tables import delivery_instance, job, result
 from node.ledger.transitions import fail_attempt
-from node.service import DELIVERY_RETRIES
 from node.spool import Spool
 
 JOB = "job-1"
@@ -91,9 +90,7 @@ class FinishedJob:
             with begin_immediate(self.engine) as connection:
                 for attempt in due_of(connection, get_job(connection, JOB)):
                     if attempt.subject == name:
-                        fail_attempt(
-                            connection, attempt, str(error), 0.0, DELIVERY_RETRIES, permanent=False, failure=error
-                        )
+                        fail_attempt(connection, attempt, str(error), 0.0, RETRIES, permanent=False, failure=error)
             raise
 
     def status(self, name: str = "pacs") -> DeliveryStatus:

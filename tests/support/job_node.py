@@ -24,8 +24,9 @@ from node.inference.infer import Infer
 from node.jobs.engine import Jobs
 from node.jobs.heartbeat import Pace
 from node.jobs.stage import Stage
-from node.ledger import JobStage, begin_immediate, open_ledger
+from node.ledger import JobStage
 from node.ledger.deliveries import begin_delivery, record_status, settle_delivery
+from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.jobs import Job, NewJob, Retries, get_job
 from node.ledger.pending_deliveries import instances_to_store
 from node.ledger.tables import instance, result

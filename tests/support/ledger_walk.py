@@ -8,9 +8,10 @@ import sqlalchemy as sa
 from pydicom import Dataset
 
 from node.config import Config
-from node.ledger import ACTIVE, JobStage, begin_immediate, open_ledger
+from node.ledger import ACTIVE, JobStage
 from node.ledger.deliveries import begin_delivery, record_status, settle_delivery
 from node.ledger.delivery_proof import record_commitment, record_request
+from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.instances import Receipt, record_instances
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import Attempt, Job, NewJob, Retries, due_of, get_job, list_jobs

@@ -16,9 +16,9 @@ from pydicom import FileDataset
 from pydicom.uid import generate_uid
 
 from node.config import Config, parse
-from node.ledger import begin_immediate
 from node.ledger.association_endings import Ending
 from node.ledger.associations import OpenAssociation, close_associations
+from node.ledger.engine import begin_immediate
 from node.ledger.instances import Receipt, record_instances
 from node.ledger.jobs import Job, list_jobs
 from node.ledger.states import AssociationEnding

@@ -19,9 +19,9 @@ from analysis_facts import facts
 from dashboards import PASSWORD, Dashboard, analysed, dashboard_on
 from playwright.sync_api import sync_playwright
 
-from node.ledger import begin_immediate
 from node.ledger.analysis_statistics import record_statistics
 from node.ledger.circuits import record_failure
+from node.ledger.engine import begin_immediate
 from node.ledger.tables import decision, delivery, executor, job, job_fact, series
 
 PAGES = {

@@ -21,7 +21,7 @@ from pynetdicom.sop_class import Verification
 from node.deliver import echo
 from node.deliver.association import Timeouts
 from node.errors import DeliveryError, TimeLimitError
-from node.ledger import begin_immediate
+from node.ledger.engine import begin_immediate
 from node.ledger.tables import delivery
 
 

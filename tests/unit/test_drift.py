@@ -9,9 +9,8 @@ import pytest
 from analysis_facts import facts
 
 from node.config import Config
-from node.ledger import begin_immediate, open_ledger
 from node.ledger.analysis_statistics import record_statistics
-from node.ledger.engine import now
+from node.ledger.engine import begin_immediate, now, open_ledger
 from node.operate.alerts import current_alerts
 from node.operate.drift import drift
 from node.spool import Spool

@@ -29,9 +29,10 @@ from node.config import parse
 from node.errors import InputError
 from node.inference.run_pipeline import analyse
 from node.jobs.engine import Jobs
-from node.ledger import AssociationEnding, EndingPoint, ProcedureStepState, begin_immediate, open_ledger
+from node.ledger import AssociationEnding, EndingPoint, ProcedureStepState
 from node.ledger.association_endings import Ending
 from node.ledger.associations import OpenAssociation, close_associations
+from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.instances import Receipt, record_instances
 from node.ledger.jobs import Job, get_job, source_paths
 from node.ledger.procedure_steps import NewStep, create_step, update_step

@@ -14,7 +14,7 @@ from node.__main__ import main
 from node.config import Config
 from node.errors import NodeError, NotFoundError
 from node.jobs.engine import Jobs
-from node.ledger import begin_immediate
+from node.ledger.engine import begin_immediate
 from node.ledger.jobs import NewJob
 from node.ledger.tables import decision, instance, job, result, series
 from node.operate.explain import describe, explain

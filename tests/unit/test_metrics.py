@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from ledger_walk import CONFIG, Walk
 from prometheus_client.parser import text_string_to_metric_families
 
-from node.ledger import begin_immediate, open_ledger
 from node.ledger.analysis_statistics import record_statistics
+from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.operator_switches import pause_destination, stop_pipeline
 from node.ledger.tables import delivery, instance, job
 from node.log import Json, about

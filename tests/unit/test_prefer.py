@@ -11,7 +11,8 @@ from dicom_files import ct_series
 from routing_scene import Scene
 
 from node.config import Config, Rule, SeriesTable, parse
-from node.ledger import ProcedureStepState, begin_immediate
+from node.ledger import ProcedureStepState
+from node.ledger.engine import begin_immediate
 from node.ledger.procedure_steps import NewStep, create_step, update_step
 from node.ledger.tables import association, instance
 from node.operate.explain import describe, explain

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from node.ledger import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.executors import Executor, renew_beat, shared_clock
 from node.operate.status import ALIVE_SECONDS, by_role
 from node.process.presence import process_space

@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from node.config import FORWARD
-from node.ledger import begin_immediate, open_ledger, tables
+from node.ledger import tables
+from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.jobs import Job
 from node.ledger.progress import (
     OPEN,

@@ -1,4 +1,4 @@
-"""Most of the start of a role is import: what decodes, computes or encodes is imported by confined processes only."""
+"""Most of the start of a process is import: each kind of process imports what it needs and nothing else."""
 
 from __future__ import annotations
 
@@ -7,19 +7,37 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import node.service
 
-CONFINED = ("highdicom", "monai", "pipelines", "pydicom.sr", "reportlab", "scipy", "torch")
-"""Imported by the confined processes that read, run models and encode."""
+ENCODERS = ("highdicom", "monai", "pipelines", "pydicom.sr", "reportlab", "scipy", "torch")
+"""What decodes, computes or encodes, in confined processes only."""
+LEDGER = ("alembic", "dbos", "psycopg", "sqlalchemy")
+TREE = ast.parse(Path(node.service.__file__).read_text())
+ROLES = {one.module for one in ast.walk(TREE) if isinstance(one, ast.ImportFrom) and one.module}
+"""What the roles import when they start."""
 
 
-def test_no_role_imports_what_only_confined_processes_need():
-    tree = ast.parse(Path(node.service.__file__).read_text())
-    modules = {one.module for one in ast.walk(tree) if isinstance(one, ast.ImportFrom) and one.module}
-    assert {"node.web", "node.deliver", "node.inference.encode", "node.inference.infer"} <= modules
+def test_the_modules_of_all_roles_are_known():
+    assert {"node.web", "node.deliver", "node.inference.encode", "node.inference.infer"} <= ROLES
+
+
+@pytest.mark.parametrize(
+    ("modules", "not_needed"),
+    [
+        (ROLES, ENCODERS),
+        ({"node.supervisor", "node.service"}, (*ENCODERS, *LEDGER)),
+        ({"node.confined.child", "node.routing.series_examination"}, (*ENCODERS, *LEDGER)),
+        ({"node.inference.child", "node.inference.run_pipeline", "node.inference.handover"}, (*LEDGER, "torch")),
+        ({"node.confined.child", "node.inference.encoding"}, (*LEDGER, "torch")),
+    ],
+    ids=["roles", "supervisor", "header reader", "models", "encoder"],
+)
+def test_a_process_imports_only_what_it_needs(modules: set[str], not_needed: tuple[str, ...]):
     program = (
         f"import sys, {', '.join(sorted(modules))}\n"
-        f"sys.exit(' '.join(name for name in sys.modules if name in {CONFINED!r}) or 0)"
+        f"sys.exit(' '.join(name for name in sys.modules if name in {not_needed!r}) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -14,8 +14,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from node.config import Config, parse
 from node.errors import ConfigError
-from node.ledger import JobStage, begin_immediate, open_ledger
+from node.ledger import JobStage
 from node.ledger.deliveries import begin_delivery
+from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import Attempt, NewJob, Retries
 from node.ledger.tables import series

@@ -11,8 +11,8 @@ from analysis_facts import facts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.ledger import begin_immediate, open_ledger
 from node.ledger.analysis_statistics import record_statistics
+from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.tables import delivery, job, series
 from node.ledger.turnaround import DeliveredAnalysis, arrived_since
 from node.operate.turnaround import by_hour, turnarounds
