@@ -11,8 +11,9 @@ LOWEST := build/lowest
 LOWEST_TESTS := $(addprefix tests/*/test_,$(addsuffix .py,cli compat completeness config deliver frames geometry jobs_engine \
 	ledger_arrival ledger_deliveries ledger_instances pipeline_tumor receive_wire results results_gate results_identity rules studies web_pages))
 
-# The tests wait more than they work. One thread for each test: the workers share the cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(or $(WORKERS),4) --dist loadscope --no-loadscope-reorder --durations 30
+# The tests wait more than they work. One thread for each test: the workers share the cores. What is compiled is kept, also
+# where the environment says otherwise: the tests start hundreds of processes.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses $(or $(WORKERS),4) --dist loadscope --no-loadscope-reorder --durations 30
 
 .PHONY: demo test test-all test-rest test-lowest bench docs lint install lock fuzz sbom audit reuse release clean
 

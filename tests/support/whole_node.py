@@ -93,6 +93,7 @@ class WholeNode:
 [ae]
 address = "127.0.0.1"
 port = {self.port}
+processes = 2
 [storage]
 folder = "{self.folder}"
 min_free_gib = 0.0

@@ -43,6 +43,15 @@ def test_every_verb_says_what_it_does(verb: str):
     assert len(told.output.splitlines()) > 4
 
 
+@pytest.fixture
+def in_folder(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The folder of a series is the working directory."""
+    write(ct_series(), tmp_path)
+    monkeypatch.setenv("AINODE_CONFIG", config)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("in_folder")
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
@@ -55,22 +64,20 @@ def test_every_verb_says_what_it_does(verb: str):
     ],
 )
 def test_an_error_is_one_message_with_the_exit_status_of_its_class(
-    config: str, tmp_path: Path, arguments: list[str], kind: type[errors.NodeError], message: str
+    arguments: list[str], kind: type[errors.NodeError], message: str
 ):
-    write(ct_series(), tmp_path)
-    environment = {**os.environ, "AINODE_CONFIG": config, "PYTHONPATH": str(Path(__file__).parents[1] / "support")}
-    done = subprocess.run(
-        [sys.executable, "-m", "node", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=tmp_path,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == kind.exit_code, done.stderr
+    done = CliRunner().invoke(main, arguments)
+    assert isinstance(done.exception, SystemExit), done.exception
+    assert done.exit_code == kind.exit_code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_process_that_fails_ends_with_the_message_and_the_exit_status(config: str, tmp_path: Path):
+    done = run_with(tmp_path, "explain", "1.2.3", "--config", config)
+    assert done.returncode == errors.NotFoundError.exit_code
+    assert done.stderr.startswith("ainode: study 1.2.3: not in the ledger")
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
 
 
 def test_the_list_of_verbs_of_every_group_cuts_no_line():
