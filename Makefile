@@ -15,14 +15,17 @@ LOWEST_TESTS := $(addprefix tests/*/test_,$(addsuffix .py,cli compat completenes
 # where the environment says otherwise: the tests start hundreds of processes.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses $(or $(WORKERS),4) --dist loadscope --no-loadscope-reorder --durations 30
 
-.PHONY: demo test test-all test-rest test-lowest bench docs lint install lock fuzz sbom audit reuse release clean
+.PHONY: demo test test-quick test-all test-rest test-lowest bench docs lint install lock fuzz sbom audit reuse release clean
 
 demo: install
 	$(BIN)/ainode demo $(if $(STUDIES),--studies "$(STUDIES)")
 
-# Lint, types, layers, unit tests, and one study that dcmtk sends through a whole node to Orthanc.
-test: install lint
-	$(PYTEST) --hypothesis-profile quick -m "walk or (unit and not thorough)"
+# Lint, types, layers, unit tests, and one study that dcmtk sends through a whole node to Orthanc. mypy works on one core.
+test: install
+	+@$(MAKE) --no-print-directory --jobs 2 lint test-quick
+
+test-quick: install
+	$(PYTEST) --hypothesis-profile quick -m "walk or (unit and not thorough)" tests/unit tests/system/test_end_to_end.py
 
 # Everything: then what `make test` has left out, and ten times as many drawn examples.
 test-all: test test-rest

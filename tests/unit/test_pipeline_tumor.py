@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,9 @@ def pipeline() -> TumorPipeline:
     return create(weights=None, device="cpu", options={"mirror": False})
 
 
+@cache
 def head(*, lesion: bool = True) -> Volume:
-    """Axial phantom of a head in FLAIR: scalp, skull, brain, ventricles and, if asked, a bright sphere."""
+    """Axial phantom of a head in FLAIR, made once: scalp, skull, brain, ventricles and, if asked, a bright sphere."""
     spacing, shape = np.array([5.0, 0.9, 0.9]), (30, 230, 200)
     affine = np.zeros((4, 4))
     affine[[2, 1, 0], [0, 1, 2]] = spacing
