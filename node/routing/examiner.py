@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 
 from node.config import Rule
 from node.confined import Bounds, shared_process
 from node.errors import InputError, NodeError
 from node.retry_delay import retry_delay
-from node.routing.series_examination import Examination, SeriesQuestion, examine, ignored
+from node.routing.series_examination import Examination, SeriesQuestion, examine_quickly, ignored
+from node.routing.slow_examinations import Key, SlowExaminations
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
 
-BOUNDS = Bounds(memory_mib=2048, cpu_seconds=60, wall_seconds=180.0)
-"""20,000 headers take 20 s; a bomb ends at the first of these bounds, and no other series waits longer than that."""
+BOUNDS = Bounds(memory_mib=2048, cpu_seconds=15, wall_seconds=180.0)
+"""Of a quick examination, which stops by itself unless a library does not return."""
+SLOW_BOUNDS = Bounds(memory_mib=2048, cpu_seconds=60, wall_seconds=180.0)
+"""20,000 headers take 20 s; a bomb ends at the first of these bounds."""
+_PROBATION_SECONDS = 600.0
+"""A sender of a series that took long; meanwhile its series are examined apart, which delays honest ones little."""
 _FIRST_SECONDS, _MAX_SECONDS = 30.0, 3600.0
 """Before a series that reached the bounds, or ended the process, is examined again."""
+_APART = "its headers, or those of other series of its sender, take long to read: they are read apart from others"
 _LOGGED = 20
 """Unreadable files of a series that the log names."""
-
-Key = tuple[str, str]
-"""Study and Series Instance UID."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,13 @@ class Examiner:
     def __init__(self, spool: Spool, rules: Sequence[Rule]) -> None:
         self._rules = tuple(rules)
         self._process = shared_process("header reader", spool.data_folders, BOUNDS)
+        self._slow = SlowExaminations(
+            shared_process("slow header reader", spool.data_folders, SLOW_BOUNDS), self._rules
+        )
         self._answers: dict[Key, tuple[SeriesQuestion, Examination]] = {}
         self._pending: dict[Key, PendingExamination] = {}
+        self._probation: dict[str, float] = {}
+        """Until when, by sender."""
 
     def examined(self, key: Key) -> int:
         """How many files of a series have been looked at."""
@@ -54,8 +64,9 @@ class Examiner:
     def examine(self, key: Key, question: SeriesQuestion, at: float) -> Examination | PendingExamination:
         """Examine a series at ``at``.
 
-        A series whose headers take more than the bounds is ignored, with the bound as its reason. If more of its
-        images come, it is examined again, but ever later: each time costs the others that time.
+        A series that takes long is examined apart from others, and so are the next ones of its sender: an honest sender
+        waits for no series of another. One whose headers take more than the bounds is ignored, with the bound as its
+        reason. If more of its images come, it is examined again, but ever later.
         """
         asked, answer = self._answers.get(key, (None, None))
         if answer is not None and asked == question:
@@ -64,7 +75,7 @@ class Examiner:
         if before is not None and at < before.until:
             return before
         try:
-            answer = self._process.call(f"series {key[1]}", examine, question, self._rules)
+            answer = self._examined(key, question, at)
         except NodeError as error:
             failures = 1 + (before.failures if before is not None else 0)
             seconds = retry_delay(failures, _FIRST_SECONDS, _MAX_SECONDS)
@@ -75,11 +86,31 @@ class Examiner:
                 return pending
             answer = Examination(decision=ignored(f"its headers cannot be read: {error}"))
         else:
+            if answer is None:
+                return PendingExamination(_APART, inf, inf, 0)
             self._pending.pop(key, None)
         for reason in answer.unreadable[:_LOGGED]:
             logger.warning("router: %s", reason)
         self._answers[key] = (question, answer)
         return answer
+
+    def _examined(self, key: Key, question: SeriesQuestion, at: float) -> Examination | None:
+        """Return the answer; ``None``: it is examined apart. Raises ``NodeError``."""
+        asked, outcome = self._slow.take(key) or (None, None)
+        if isinstance(outcome, NodeError):
+            raise outcome
+        if asked == question:
+            return outcome
+        sender = ", ".join(sorted({address for _, address in question.origin.senders}))
+        if not self._slow.has(key) and self._probation.get(sender, 0.0) <= at:
+            with suppress(InputError):  # it ended the process
+                answer = self._process.call(f"series {key[1]}", examine_quickly, question, self._rules)
+                if answer is not None:
+                    return answer
+        self._probation = {one: until for one, until in self._probation.items() if until > at}
+        self._probation[sender] = at + _PROBATION_SECONDS
+        self._slow.submit(sender, key, question)
+        return None
 
     def discard(self, key: Key) -> None:
         """Discard the answer on a series that is complete; what it cost is remembered for ``_MAX_SECONDS`` more."""

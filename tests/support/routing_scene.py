@@ -43,6 +43,7 @@ class Scene:
         self,
         images: Iterable[FileDataset] | None = None,
         contents: Mapping[int, bytes] = MappingProxyType({}),
+        address: str = "10.1.2.3",
         **attributes: Any,
     ) -> str:
         """A CT series of 4 images comes from CT1 now; its Series Instance UID. All series show one region.
@@ -56,7 +57,7 @@ class Scene:
             receiver="r",
             calling_ae="CT1",
             called_ae="AINODE",
-            peer_address="10.1.2.3",
+            peer_address=address,
             opened_at=self.at,
         )
         receipts = []

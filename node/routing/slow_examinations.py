@@ -1,0 +1,83 @@
+"""Examinations that take long: one at a time, in a thread and a process of their own, while the router goes on.
+
+Senders take turns, so one whose series cost a minute each delays the slow series of others by one of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from node.config import Rule
+from node.confined import ConfinedProcess
+from node.errors import NodeError
+from node.routing.series_examination import Examination, SeriesQuestion, examine
+
+Key = tuple[str, str]
+"""Study and Series Instance UID."""
+
+
+class SlowResult(NamedTuple):
+    """How an examination ended."""
+
+    question: SeriesQuestion
+    outcome: Examination | NodeError
+
+
+class SlowExaminations:
+    """Series that wait to be examined, by sender, and what came of those before."""
+
+    def __init__(self, process: ConfinedProcess, rules: Sequence[Rule]) -> None:
+        self._process = process
+        self._rules = rules
+        self._lock = threading.Lock()
+        self._waiting: dict[str, dict[Key, SeriesQuestion]] = {}
+        """The sender whose turn it is comes first, and so does its oldest series."""
+        self._running: Key | None = None
+        self._results: dict[Key, SlowResult] = {}
+
+    def has(self, key: Key) -> bool:
+        """Whether the series waits, or is being examined."""
+        with self._lock:
+            return key == self._running or any(key in of_sender for of_sender in self._waiting.values())
+
+    def submit(self, sender: str, key: Key, question: SeriesQuestion) -> None:
+        """Examine a series in its turn; a question about it that waits is replaced."""
+        with self._lock:
+            begins = self._running is None and not self._waiting
+            self._waiting.setdefault(sender, {})[key] = question
+            if begins:
+                threading.Thread(target=self._run, name="slow examinations", daemon=True).start()
+
+    def take(self, key: Key) -> SlowResult | None:
+        """Return what came of the last examination of a series, once; ``None``: nothing yet."""
+        with self._lock:
+            return self._results.pop(key, None)
+
+    def _run(self) -> None:
+        while (following := self._next()) is not None:
+            key, question = following
+            try:
+                outcome: Examination | NodeError = self._process.call(
+                    f"series {key[1]}", examine, question, self._rules
+                )
+            except NodeError as error:
+                outcome = error
+            except OSError:  # the router's process ends, and has closed what it had open
+                return
+            with self._lock:
+                self._results[key] = SlowResult(question, outcome)
+
+    def _next(self) -> tuple[Key, SeriesQuestion] | None:
+        with self._lock:
+            self._running = None
+            if not self._waiting:
+                return None
+            sender = next(iter(self._waiting))
+            of_sender = self._waiting.pop(sender)
+            self._running = next(iter(of_sender))
+            question = of_sender.pop(self._running)
+            if of_sender:
+                self._waiting[sender] = of_sender
+            return self._running, question
