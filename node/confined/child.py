@@ -12,21 +12,19 @@ import pickle
 import resource
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from node.confined.bounds import Bounds
 from node.confined.reply import error_line, result_line, send_line
+from node.confined.sandbox import fork_sandboxed, shut_in
 from node.errors import InputError, InternalError, NodeError, error_code
-from node.isolation import confine, programs, refuse_calls
+from node.isolation import programs
 from node.isolation.files import DEVICE, LIST, READ
-from node.process.children import leave_signals_to_parent
-from node.process.limits import set_limits
-from node.process.memory import end_before_parent, return_freed_memory
-from node.process.subreaper import fork_below
+from node.process.memory import return_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -56,17 +54,17 @@ class Call(NamedTuple):
 def main() -> None:
     """Answer calls until the socket is closed: ``python -c ... DESCRIPTOR PARENT``."""
     descriptor, parent = map(int, sys.argv[1:])
-    leave_signals_to_parent()
-    set_limits()
-    fork_below(parent, lambda: os.close(descriptor))
-    end_before_parent()
+    calls = os.fdopen(os.dup(descriptor), "rb")
+    confinement: Confinement = pickle.load(calls)  # noqa: S301 - from our parent
+    rules = (*_program_files(), *confinement.rules)
+    sandbox = fork_sandboxed(parent, lambda: _close(descriptor, calls), rules)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("pydicom").setLevel(logging.ERROR)  # its warnings repeat values of the files
     warnings.simplefilter("ignore")
     return_freed_memory()
-    calls = os.fdopen(os.dup(descriptor), "rb")
-    confinement: Confinement = pickle.load(calls)  # noqa: S301 - from our parent
-    _confine(confinement.rules)
+    if sandbox.shows_other_files:
+        logger.warning("this process can read the files of its user: no Landlock, no namespaces; ask ainode doctor")
+    shut_in(rules)
     memory = confinement.bounds.memory_mib << 20
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     with suppress(EOFError):
@@ -77,10 +75,9 @@ def main() -> None:
                 return
 
 
-def _confine(rules: Collection[tuple[Path, int]]) -> None:
-    if confine((*_program_files(), *rules)) == 0:
-        logger.warning("this kernel has no Landlock: this process can read the files of its user; ask ainode doctor")
-    refuse_calls()
+def _close(descriptor: int, calls: BinaryIO) -> None:
+    os.close(descriptor)
+    calls.close()
 
 
 def _program_files() -> Iterator[tuple[Path, int]]:

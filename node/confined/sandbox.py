@@ -19,7 +19,15 @@ from node.isolation import WRITE, abi, confine, programs, refuse_calls
 from node.isolation.namespaces import Level, levels, unshare
 from node.isolation.needs import device_groups
 from node.isolation.own_root import enter_own_root
-from node.isolation.own_user import become, can_change_user, own_user, set_capabilities
+from node.isolation.own_user import (
+    DAC_OVERRIDE,
+    DAC_READ_SEARCH,
+    become,
+    can_change_user,
+    capabilities,
+    own_user,
+    set_capabilities,
+)
 from node.process.children import leave_signals_to_parent
 from node.process.control_group import ControlGroup, prepare_delegated_group
 from node.process.limits import limit_own_processes, set_limits
@@ -50,18 +58,19 @@ class Sandbox:
         return not (self.landlock or self.level.namespaces)
 
 
-def fork_sandboxed(parent: int, release: Callable[[], None], rules: Rules, own: Sequence[Path]) -> Sandbox:
+def fork_sandboxed(parent: int, release: Callable[[], None], rules: Rules, own: Sequence[Path] = ()) -> Sandbox:
     """Return in a new process that has namespaces, user, group and root of its own; then call ``shut_in``.
 
     ``rules``: files, as for ``node.isolation.confine``. ``own``: folders of which its user becomes the owner; the first
-    one, which may outlive the process, decides which user. For ``parent`` and ``release`` see
+    one, which may outlive the process, decides which user. Without any it has namespaces and a root of its own, and
+    keeps its user: it reads files of others and its memory has a limit already. For ``parent`` and ``release`` see
     ``node.process.subreaper.fork_below``. Call it before there are threads.
     """
     leave_signals_to_parent()
     set_limits()
-    level = next(level for level in levels() if _works(level, rules))
-    group = ControlGroup.create(f"sandbox-{os.getpid()}")
-    user = own_user(own[0])
+    level = next(level for level in levels(own_user=bool(own)) if _works(level, rules))
+    group = ControlGroup.create(f"sandbox-{os.getpid()}") if own else None
+    user = own_user(own[0]) if own else os.geteuid()
     if level.own_user:
         for folder in own:
             os.chown(folder, user, user)
@@ -105,6 +114,8 @@ def _set_apart(level: Level, rules: Rules, user: int) -> None:
         become(user, groups)
     elif level.users and os.geteuid() != 0:
         set_capabilities(0)  # those of the namespace have done their work
+    elif level.namespaces and not level.users:
+        set_capabilities(capabilities() & (DAC_OVERRIDE | DAC_READ_SEARCH))
     if level.own_user or level.users:
         limit_own_processes()
 

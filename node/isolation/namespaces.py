@@ -36,8 +36,11 @@ class Level:
         return f"own user: {'yes' if self.own_user else 'no'}; namespaces: {namespaces}"
 
 
-def levels() -> list[Level]:
-    """Return the levels worth trying, the best first; the last one always works."""
+def levels(*, own_user: bool) -> list[Level]:
+    """Return the levels worth trying, the best first; the last one always works.
+
+    Without ``own_user`` root stays root, in no user namespace: there it could not read the files of other users.
+    """
     alone = [
         Level(namespaces=True, processes=True, users=True),
         Level(namespaces=True, users=True),
@@ -45,13 +48,8 @@ def levels() -> list[Level]:
     ]
     if os.geteuid() != 0:
         return alone
-    return [
-        Level(own_user=True, namespaces=True, processes=True),
-        Level(own_user=True, namespaces=True),
-        *alone[:2],
-        Level(own_user=True),
-        Level(),
-    ]
+    as_root = [Level(own_user=own_user, namespaces=True, processes=True), Level(own_user=own_user, namespaces=True)]
+    return [*as_root, *alone[:2], Level(own_user=True), Level()] if own_user else [*as_root, Level()]
 
 
 def unshare(level: Level) -> None:

@@ -76,7 +76,7 @@ def _show(wanted: list[tuple[Path, Path, int]]) -> None:
     for name, source, rights in wanted:
         if any(name.is_relative_to(place) and rights & ~(given | EXECUTE) == 0 for place, given in shown.items()):
             continue
-        if name == SHARED_MEMORY:
+        if name == SHARED_MEMORY and rights == WRITE:
             name.mkdir(parents=True)
             call("mount", "tmpfs", str(name), "tmpfs", _NOSUID | _NODEV, f"mode=1777,size={_SHARED_MEMORY_SIZE}")
         elif rights == LIST:

@@ -8,8 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from process_marks import mark
 
 from node.confined import bounded
 from node.errors import IdentityError, InputError
@@ -26,12 +29,45 @@ def values(number: int) -> Values:
     return Values(number=number, data=b"\0\xff\n", parts=(1.5, float("inf")))
 
 
-def process() -> int:
-    return os.getpid()
+def process() -> str:
+    return mark()
 
 
 def text(path: Path) -> str:
     return path.read_text()
+
+
+def escapes(ledger: Path, image: Path, shared: Path, parent: int) -> dict[str, bool]:
+    """What works that a process that reads images must not do."""
+    attempts = {
+        "read the ledger": ledger.read_bytes,
+        "list the storage folder": lambda: os.listdir(ledger.parent).index(ledger.name),  # noqa: PTH208
+        "change an image": lambda: image.write_bytes(b"changed"),
+        "remove an image": image.unlink,
+        "write elsewhere": lambda: (ledger.parent / "left").write_bytes(b"left"),
+        "read another process's shared memory": shared.read_bytes,
+        "see another process": Path(f"/proc/{parent}").stat,
+        "read its parent's environment": lambda: Path(f"/proc/{parent}/environ").read_bytes(),
+        "signal its parent": lambda: os.kill(parent, 0),
+        "see the network's interfaces": _foreign_interfaces,
+        "call a socket": lambda: socket.socket().close(),
+        "have a program read for it": lambda: subprocess.run(["cat", ledger], check=True, capture_output=True),
+    }
+    return {name: _works(attempt) for name, attempt in attempts.items()}
+
+
+def _works(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return False
+    return True
+
+
+def _foreign_interfaces() -> None:
+    lines = Path("/proc/net/dev").read_text().splitlines()[2:]
+    if not any(int(line.split()[1]) for line in lines):
+        raise OSError("none that has received anything")
 
 
 def write(path: Path) -> int:
@@ -109,9 +145,9 @@ def connect(port: int) -> int:
     return 0
 
 
-def start_daemon() -> int:
+def start_daemon() -> str:
     code = "import os, time; os.setsid(); time.sleep(3600)"
-    return subprocess.Popen([sys.executable, "-c", code]).pid
+    return mark(subprocess.Popen([sys.executable, "-c", code]).pid)
 
 
 def reply_with(data: bytes) -> int:

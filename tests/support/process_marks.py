@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 
-def mark() -> str:
-    """Of this process: its own number, and when it started."""
-    return f"{os.getpid()}:{_stat(Path('/proc/self'))[19]}"
+def mark(number: int | None = None) -> str:
+    """Of this process, or of one that it sees under a number: that number, and when it started."""
+    number = number or os.getpid()
+    return f"{number}:{_stat(Path(f'/proc/{number}'))[19]}"
 
 
 def leave_mark(log: Path) -> None:

@@ -1,7 +1,7 @@
 """Escapes that a model tries, on machines that lack some of what confines it: a table of what holds where.
 
-``python sandbox_matrix.py`` prints the table of docs/development/sandbox.md; ``python sandbox_matrix.py FOLDER`` tries
-the escapes once, here, and prints the outcomes.
+``python sandbox_matrix.py`` prints the tables of docs/development/sandbox.md; ``python sandbox_matrix.py model FOLDER``
+tries the escapes once, here, and prints the outcomes; with ``reader`` those of a confined process that reads images.
 """
 
 from __future__ import annotations
@@ -45,12 +45,15 @@ MAY = {
 """What every model needs."""
 
 
-def outcomes(command: tuple[str, ...]) -> dict[str, Any]:
-    """Try the escapes behind ``command``: ``sandbox``, what holds there, and ``tried``, attempt -> outcome."""
+def outcomes(command: tuple[str, ...], who: str = "model") -> dict[str, Any]:
+    """Try the escapes behind ``command``: ``sandbox``, what holds there, and ``tried``, attempt -> outcome.
+
+    ``who``: a ``"model"``, or a ``"reader"`` of images.
+    """
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
-            [*command, sys.executable, "-P", str(Path(__file__)), folder],
+            [*command, sys.executable, "-P", str(Path(__file__)), who, folder],
             capture_output=True, text=True, check=False, env=environment,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
@@ -83,6 +86,24 @@ def try_here(folder: Path) -> dict[str, Any]:
     return {"sandbox": next(line for line in lines if "own user: " in line), "tried": tried}
 
 
+def read_here(folder: Path) -> dict[str, Any]:
+    """Let a confined process that reads images try what it must not do, in a folder like a node's."""
+    import confined_functions
+
+    from node.confined import ConfinedProcess
+
+    for name in ("images", "images/image.dcm", "ledger.sqlite"):
+        (folder / name).write_text(name) if "." in name else (folder / name).mkdir()
+    reader = ConfinedProcess("reader", readable=[folder / "images"])
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as shared:
+        tried = reader.call(
+            "the escapes", confined_functions.escapes, folder / "ledger.sqlite", folder / "images" / "image.dcm",
+            Path(shared.name), os.getpid(),
+        )  # fmt: skip
+    reader.close()
+    return {"tried": {name: "done" if works else "held" for name, works in tried.items()}}
+
+
 def table(machines: dict[str, dict[str, Any]]) -> str:
     """Return the outcomes as a Markdown table: what holds, and what does not."""
     names = list(machines)
@@ -102,8 +123,11 @@ def escaped(machine: dict[str, Any], attempt: str) -> bool:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        sys.stdout.write(json.dumps(try_here(Path(sys.argv[1]))) + "\n")
+        try_it = {"model": try_here, "reader": read_here}[sys.argv[1]]
+        sys.stdout.write(json.dumps(try_it(Path(sys.argv[2]))) + "\n")
     else:
         results = {name: outcomes(command) for name, command in MACHINES.items()}
         sys.stdout.write(f"{table(results)}\n\n")
         sys.stdout.writelines(f"- {name}: {result['sandbox']}\n" for name, result in results.items())
+        readers = {name: outcomes(command, "reader") for name, command in MACHINES.items()}
+        sys.stdout.write(f"\n{table(readers)}\n")
