@@ -11,8 +11,10 @@ import hashlib
 import logging
 import os
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,8 +24,14 @@ from node.inference.admission import RESERVE_MIB, free_mib, loading_mib
 from node.inference.sandbox_folder import models
 from node.inference.task import CACHES, Reply, Task
 from node.inference.worker import TaskAborted, Worker
+from node.spool.remove_tree import remove_tree
 
 logger = logging.getLogger(__name__)
+
+_CACHE_NAME = 16
+"""Characters of a definition that name its cache."""
+_CACHE_SECONDS = 86400.0
+"""A cache stays this long after the last start of a process: another node may use it."""
 
 
 @dataclass
@@ -48,6 +56,7 @@ class ModelProcesses:
         self._lock = threading.Lock()
         self._processes: OrderedDict[tuple[str, str], _ModelProcess] = OrderedDict()
         self._closed = False
+        remove_old_caches(self._definitions(), time.time())
 
     def run(self, device: str, task: Task, wanted: Callable[[], bool]) -> Reply:
         """Run a task in the process of its pipeline.
@@ -116,6 +125,13 @@ class ModelProcesses:
         members = {name: table for name, table in self._tables.items() if table.trust_group == group}
         return (device, f"group {group}"), members | {task.pipeline: task.table}
 
+    def _definitions(self) -> set[str]:
+        groups: dict[str, dict[str, PipelineTable]] = {}
+        for name, table in self._tables.items():
+            group = f"group {table.trust_group}" if table.trust_group else f"pipeline {name}"
+            groups.setdefault(group, {})[name] = table
+        return {definition_of(tables) for tables in groups.values()}
+
     def _worker(self, device: str, tables: Mapping[str, PipelineTable], definition: str) -> Worker:
         rules, folder = tuple(models(tables.values())), _cache(definition)
         return Worker(device, self._threads, self._timeout, self._sandbox_folders, rules=rules, cache=folder)
@@ -169,9 +185,27 @@ def _versions(table: PipelineTable) -> Iterator[tuple[str, int, int, int]]:
 
 def _cache(definition: str) -> Path | None:
     """Folder for compiled code, of this definition alone: what one model leaves there is never loaded by another."""
-    base = next((Path(os.environ[name]) for name in CACHES if os.environ.get(name)), None)
+    base = _caches()
     if base is None:
         return None
-    folder = base / "models" / definition[:16]
+    folder = base / definition[:_CACHE_NAME]
     folder.mkdir(parents=True, exist_ok=True)
+    os.utime(folder)
     return folder
+
+
+def _caches() -> Path | None:
+    base = next((Path(os.environ[name]) for name in CACHES if os.environ.get(name)), None)
+    return None if base is None else base / "models"
+
+
+def remove_old_caches(definitions: Collection[str], at: float) -> None:
+    """Remove the folders of definitions that are not among these and had no new process for a day."""
+    folder, used = _caches(), {definition[:_CACHE_NAME] for definition in definitions}
+    if folder is None or not folder.is_dir():
+        return
+    for cache in folder.iterdir():
+        with suppress(OSError):
+            if cache.name not in used and cache.stat().st_mtime < at - _CACHE_SECONDS:
+                remove_tree(cache)
+                logger.info("removed the compiled code of a model that is no longer configured: %s", cache)

@@ -24,10 +24,12 @@ from node.confined.output import ChildOutput
 from node.errors import PipelineError, PlatformError, error_of
 from node.inference import child
 from node.inference.child_output import receive_reply, send_task
+from node.inference.folder_watch import FolderWatch, excess
 from node.inference.sandbox_folder import SandboxFolder
 from node.inference.task import Bounds, PriorFiles, Reply, Task
 from node.log import subject
 from node.process import subreaper
+from node.spool.remove_tree import remove_tree
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -80,17 +82,19 @@ class Worker:
     def run(self, task: Task, wanted: Callable[[], bool]) -> Reply:
         """Run a task; its outcome is one of ``node.config.routing.Outcome``.
 
-        Raises ``TaskAborted`` when ``wanted`` returns false, ``PipelineError`` when the child died or ran too long, and
-        the ``NodeError`` that the child reports. The child is then gone, except after ``AdmissionError``; the next task
-        gets a new one.
+        Raises ``TaskAborted`` when ``wanted`` returns false, ``PipelineError`` when the child died, ran too long or
+        wrote too much, and the ``NodeError`` that the child reports. The child is then gone, except after
+        ``AdmissionError``; the next task gets a new one.
         """
         process, tasks, sandbox_folder = self._ready()
         laid = sandbox_folder.link_task(task)
         self._output.begin(subject())
         deadline = time.monotonic() + self._timeout
+        watch = FolderWatch([sandbox_folder.out, *([self._cache] if self._cache else [])])
 
         def look() -> None:
             self._look(process, task, deadline, wanted)
+            watch.look(f"pipeline {task.pipeline!r}")
 
         try:
             self._send(tasks, laid, look)
@@ -102,6 +106,9 @@ class Worker:
             raise PipelineError(f"pipeline {task.pipeline!r}: {_death(process.exitcode)}") from None
         except BaseException:
             self._kill()
+            if self._cache and excess(self._cache):
+                remove_tree(self._cache)
+                self._cache.mkdir()
             raise
         else:
             if not reply.error:

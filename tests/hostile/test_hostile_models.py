@@ -19,6 +19,7 @@ from process_marks import alive
 from worker_tasks import task, wanted
 
 from node.errors import PipelineError
+from node.inference import folder_watch
 from node.inference.task import LONGEST_REASON, Task
 from node.inference.worker import TaskAborted, Worker
 
@@ -160,3 +161,13 @@ def test_the_child_imports_nothing_from_the_working_directory(tmp_path: Path) ->
     )
     assert not (tmp_path / "imported").exists()
     assert done.returncode == 0, done.stderr
+
+
+def test_a_model_that_fills_its_folder_ends_and_nothing_of_it_stays(
+    shared: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_watch, "MOST_BYTES", 32 << 20)
+    with pytest.raises(PipelineError, match="wrote more than 0 GiB and was killed"):
+        shared.run(task(tmp_path, does="fill the disk", mib=64), wanted)
+    assert not list(shared._sandbox_folders.rglob("*"))
+    assert shared.run(task(tmp_path, does="print"), wanted)

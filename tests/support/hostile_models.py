@@ -71,6 +71,13 @@ def _stop_reading() -> None:
     ctypes.PyDLL(None).sleep(60)
 
 
+def _fill_the_disk(mib: int) -> None:
+    folder = Path(os.environ["TMPDIR"])
+    for number in range(mib):
+        (folder / str(number)).write_bytes(os.urandom(1 << 20))
+    time.sleep(120)
+
+
 def _report_limits() -> None:
     names = ("RLIMIT_CORE", "RLIMIT_NOFILE", "RLIMIT_FSIZE", "RLIMIT_NPROC")
     raise Unsuitable(json.dumps({name: resource.getrlimit(getattr(resource, name)) for name in names}))
@@ -86,5 +93,6 @@ HOSTILE: dict[str, Callable[[Mapping[str, Any]], None]] = {
     "daemon": lambda options: _leave_a_daemon(options["daemons"], 0),
     "daemon and hang": lambda options: _leave_a_daemon(options["daemons"], 60),
     "stop reading": lambda _: _stop_reading(),
+    "fill the disk": lambda options: _fill_the_disk(options["mib"]),
     "limits": lambda _: _report_limits(),
 }

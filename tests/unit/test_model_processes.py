@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from node.config import PipelineTable
 from node.errors import AdmissionError, PipelineError
 from node.inference.admission import MemoryPeak
 from node.inference.model_processes import ModelProcesses, definition_of
-from node.inference.task import Task
+from node.inference.task import CACHES, Task
 from node.inference.worker import TaskAborted, Worker
 
 
@@ -163,3 +164,23 @@ def test_a_job_gets_the_memory_of_idle_models_before_it_is_refused(processes, ma
     with pytest.raises(AdmissionError, match="memory: pipeline c will take about 1000000000 MiB"):
         processes.run("cpu", replace(task(tmp_path, "c"), seen=(seen,)), wanted)
     assert pipelines(processes) == ["c"]
+
+
+def test_compiled_code_of_models_that_are_not_configured_any_more_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHES[0], str(tmp_path))
+    tables = {
+        "one": PipelineTable(factory="job_pipelines:create"),
+        "two": PipelineTable(factory="job_pipelines:create", trust_group="a"),
+        "three": PipelineTable(factory="job_pipelines:create", trust_group="a"),
+    }
+    used = {definition_of({"one": tables["one"]}), definition_of({name: tables[name] for name in ("two", "three")})}
+    names = {"removed", "fresh", *(definition[:16] for definition in used)}
+    for name in names:
+        (tmp_path / "models" / name / "inner").mkdir(parents=True)
+        (tmp_path / "models" / name / "inner" / "code").touch()
+        if name != "fresh":
+            os.utime(tmp_path / "models" / name, (1.0, 1.0))
+    ModelProcesses(1, 240.0, tmp_path / "trays", tables).close()
+    assert {path.name for path in (tmp_path / "models").iterdir()} == names - {"removed"}
