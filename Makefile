@@ -81,10 +81,14 @@ sbom: install $(SUPPLY)
 audit: install $(SUPPLY)
 	$(BIN)/python .ci/audit $(BIN)/python $(SUPPLY)/bin/pip-audit
 
-# Copyright and licence of every file (REUSE.toml). The texts of the licences are not repeated in a folder LICENSES.
+# Copyright and licence of every file (REUSE.toml). The REUSE specification also wants the texts in a folder LICENSES,
+# which this project does not have: they are where these licences are used (docs/security.md). Another licence fails.
+TEXTS := {"Apache-2.0", "0BSD", "CC-BY-NC-SA-4.0"}
 reuse: $(SUPPLY)
-	$(SUPPLY)/bin/reuse lint --json | python3 -c "import json, sys; found = json.load(sys.stdin)['non_compliant']; \
-		found.pop('missing_licenses'); sys.exit(f'reuse: {found}' if any(found.values()) else 0)"
+	$(SUPPLY)/bin/reuse lint --json | python3 -c 'import json, sys; found = json.load(sys.stdin)["non_compliant"]; \
+		others = set(found.pop("missing_licenses")) ^ $(TEXTS); faults = {k: v for k, v in found.items() if v}; \
+		sys.exit(f"reuse: {faults}, licences: {others}") if faults or others else \
+		print("reuse: every file has copyright and licence; the texts are not in a folder LICENSES")'
 
 # Source archive, wheel, constraints, bill of materials and checksums in dist/, of the commit that is checked out. Built
 # twice and compared; the wheel is installed into an empty environment, where `ainode init` and `ainode demo` must work.

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing with atheris of the readers in ``fuzz_readers.py``: ``make fuzz MINUTES=24 TARGET=header``.
+"""Coverage-guided fuzzing with atheris of the readers in ``fuzz_targets.py``: ``make fuzz MINUTES=24 TARGET=header``.
 
 Each target runs in a process of its own for that much CPU time, from the stored examples and from what earlier runs
 have added in ``build/fuzz/TARGET``. The first input of each kind of finding is printed with its traceback and put in
@@ -109,6 +109,8 @@ def main() -> int:
     parser.add_argument("--inside", action="store_true", help="in this process")
     parser.add_argument("targets", nargs="*")
     options = parser.parse_args()
+    if unknown := set(options.targets) - set(TARGETS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; targets are {', '.join(TARGETS)}")
     if options.inside:
         _fuzz(options.targets[0], options.minutes, options.seed)
     targets = options.targets or list(TARGETS)
