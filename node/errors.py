@@ -178,10 +178,10 @@ def error_of(code: str, message: str) -> NodeError:
     return _BY_CODE.get(code, InternalError)(message)
 
 
-def not_analysed(error: BaseException | None, reference: str) -> str:
-    """Return the sentence of a report on an analysis that failed with ``error``; ``None``: the error is not known.
+def not_analysed(code: str, reference: str) -> str:
+    """Return the sentence of a report on an analysis that failed with an error of this code.
 
     Only the class decides. The message, which may contain paths and names, is in the log under ``reference``, the job.
     """
-    why = error.for_radiologist if isinstance(error, NodeError) else NodeError.for_radiologist
+    why = _BY_CODE.get(code, NodeError).for_radiologist
     return f"NOT ANALYSED: {why}. Details are in the log of the AI node, job {reference}."

@@ -34,6 +34,11 @@ def together(*parts: str) -> str:
     return text
 
 
+def count_of(number: int, noun: str) -> str:
+    """Return ``"1 image"`` or ``"2 images"``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def timings_text(timings: Mapping[str, float], peak_memory_mib: Mapping[str, float], device: str) -> str:
     """Seconds of each step of an analysis, and its peak memory on each side."""
     parts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in timings.items())

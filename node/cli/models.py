@@ -63,7 +63,7 @@ def list_models(*, config_path: Path, as_json: bool) -> None:
 def verify(*, config_path: Path, as_json: bool) -> None:
     """Compare every configured model with its pinned SHA-256.
 
-    Exits with status 4 if entry differs.
+    Exits with status 4 if any of them differs.
     """
     from node.inference.model_store import verify as look
 

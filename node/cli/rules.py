@@ -129,7 +129,7 @@ def replay(*, config_path: Path, as_json: bool, since: float, new_config: Path) 
 @click.option("--rule", metavar="NAME", help="Only series that this rule matches.")
 @click.option("--apply", is_flag=True, help="Route the series; without it they are only listed.")
 def reroute(*, config_path: Path, since: float, rule: str | None, apply: bool) -> None:
-    """Route series that were ignored by the present rules.
+    """Apply the present rules to series that were ignored.
 
     Series that were routed before are left as they are; so are series whose files retention has deleted. Reload the
     node first: its router decides by the rules that it has loaded.

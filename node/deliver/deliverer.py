@@ -30,6 +30,7 @@ from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import REJECTION, Retries
 from node.ledger.pending_deliveries import PendingObject, instances_to_store, is_stored
 from node.ledger.replaced_results import note_kind
+from node.reasons import Reason, ReasonCode, reason
 from node.retry_delay import retry_delay
 from node.spool import LARGEST_OBJECT, Spool
 
@@ -47,7 +48,7 @@ class Notes(Protocol):
     def add_note(self, job_id: str, destination: str) -> None:
         """Create the note for the destination, if one is needed."""
 
-    def drop_note(self, job_id: str, destination: str, why: str) -> None:
+    def drop_note(self, job_id: str, destination: str, why: Reason) -> None:
         """Cancel the note for the destination."""
 
 
@@ -150,7 +151,8 @@ class Deliverer:
         except DeliveryError as error:
             if wanted != "auto" or (isinstance(error, _RefusedObjectsError) and not error.class_refused):
                 raise
-            self._notes.drop_note(claim.job_id, claim.destination, f"it does not accept rejection notes ({error})")
+            why = reason(ReasonCode.NOTES_REFUSED, error_code=error.code, explanation=str(error))
+            self._notes.drop_note(claim.job_id, claim.destination, why)
 
     def _store(
         self, claim: Claim, destination: Destination, which: Callable[[PendingObject], bool], deadline: float

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from node.demo.scanner import DicomFile
 from node.ledger.progress import OPEN, JobProgress, Progress, SeriesProgress
 from node.ledger.study_progress import progress_of
+from node.reasons import reason_text
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ def _rows(sent: Sent, received: SeriesProgress | None) -> Iterator[ProgressRow]:
         yield _job(head, work, received.series.last_at)
     if not received.current_jobs:
         yield ProgressRow(
-            *head, over=received.progress not in OPEN, reason=received.decision.reason if received.decision else ""
+            *head,
+            over=received.progress not in OPEN,
+            reason=reason_text(received.decision.reason) if received.decision else "",
         )
 
 
@@ -92,7 +95,7 @@ def _job(head: tuple[str, str, str], work: JobProgress, last_at: float) -> Progr
         outcome=job.outcome or "",
         delivered=", ".join(sorted({one.state for one in work.deliveries})),
         seconds=job.updated_at - last_at if over else None,
-        reason=job.reason or "",
+        reason=reason_text(job.reason),
         over=over,
         good=work.progress not in (Progress.FAILED, Progress.CANCELLED, Progress.HELD),
     )

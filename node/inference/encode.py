@@ -23,6 +23,7 @@ from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import Job, PreviousResult, get_job, previous_results, source_images
 from node.ledger.replaced_results import to_withdraw
 from node.ledger.transitions import record_outcome, record_results, schedule_results
+from node.reasons import ReasonCode, reason, reason_text
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -92,9 +93,9 @@ class Encode:
             title=self._config.title(job.pipeline),
             generation=job.generation,
             outcome=job.outcome or "",
-            reason=job.reason or "",
-            incomplete=job.incomplete or "",
-            caveat=job.caveat or "",
+            reason=reason_text(job.reason),
+            incomplete=reason_text(job.incomplete),
+            caveat=reason_text(job.caveat),
             created_at=job.created_at,
             salt=self._salt,
             kinds=self._wanted(job),
@@ -135,8 +136,9 @@ class Encode:
             for withheld, why in encoding.withheld:
                 error: dict[str, Any] = {} if why is None else {"error_code": why.code, "error": why.message}
                 record_event(connection, job_id, EventKind.OBJECTS_WITHHELD, kinds=withheld, **error)
-            if encoding.outcome != job.outcome:
-                record_outcome(connection, job_id, encoding.outcome, encoding.reason)
+            if refused is not None and encoding.outcome != job.outcome:
+                failure = reason(ReasonCode.NOT_ANALYSED, error_code=refused.code, job=job_id)
+                record_outcome(connection, job_id, encoding.outcome, failure)
             schedule_results(connection, job_id, self._kinds_by_destination(connection, job, encoding.outcome, kinds))
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job_id), ignore_errors=True))

@@ -101,7 +101,6 @@ class Encoding:
 
     files: tuple[EncodedFile, ...]
     outcome: str
-    reason: str
     refused: Failure | None = None
     """Why the objects of the analysis were refused; the files then report a failure."""
     withheld: tuple[tuple[list[str], Failure | None], ...] = ()

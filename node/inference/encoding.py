@@ -27,6 +27,7 @@ from node.results.uids import analysis_key
 from node.studies.header import read_header
 from node.studies.minimal_series import MinimalSeries, minimal_header
 from node.studies.source import SourceSeries
+from node.wording import together
 
 logger = logging.getLogger(__name__)
 _LARGEST_IMAGE = 1 << 22
@@ -48,9 +49,7 @@ def encode_analysis(task: EncodeTask) -> Encoding:
     refused = fault
     if fault is not None and analysis.outcome != Outcome.FAILED:
         logger.warning("job %s: encode failed: %s", task.job_id, fault, exc_info=logged_error(fault))
-        from node.ledger.incomplete import outcome_of_incomplete
-
-        _, reason = outcome_of_incomplete(Outcome.FAILED, not_analysed(fault, task.job_id), task.incomplete)
+        reason = together(not_analysed(error_code(fault), task.job_id), task.incomplete)
         analysis = replace(analysis, outcome=Outcome.FAILED, reason=reason, findings=None)
         files, withheld, fault = _encoded(task, analysis, source, files)
     if fault is not None:
@@ -58,7 +57,6 @@ def encode_analysis(task: EncodeTask) -> Encoding:
     return Encoding(
         files=files,
         outcome=analysis.outcome,
-        reason=analysis.reason,
         refused=None if refused is None else _fault(refused),
         withheld=tuple((kinds, _fault(why)) for kinds, why in withheld),
         repairs=repairs,
@@ -87,7 +85,7 @@ def encode_failure(task: EncodeTask) -> Encoding:
     objects = encode_failure_reports(analysis, source, task.kinds, stated)
     made_by = {"analysis": analysis_key(analysis, source, identity_of(stated)), "version": analysis.version}
     files = tuple(_write(task.out, number, one, **made_by) for number, one in enumerate(objects))
-    return Encoding(files=files, outcome=analysis.outcome, reason=analysis.reason, withheld=(([], None),))
+    return Encoding(files=files, outcome=analysis.outcome, withheld=(([], None),))
 
 
 def encode_note(task: NoteTask) -> EncodedFile:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.config import Config
+from node.config.routing import Outcome
 from node.errors import NodeError
 from node.inference.admission import MemoryPeak
 from node.inference.model_processes import ModelProcesses
@@ -26,6 +27,7 @@ from node.ledger.analysis_statistics import latest_statistics, record_statistics
 from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import Job, get_job, is_active, source_paths
 from node.ledger.transitions import record_outcome
+from node.reasons import Reason, ReasonCode, reason, reason_text
 from node.spool import Spool
 from node.wording import timings_text
 
@@ -86,7 +88,7 @@ class Infer:
             companions={name: tuple(map(self._spool.absolute, of)) for name, of in companions.items()},
             prior=self._prior(job, paths),
             seen=seen,
-            incomplete=job.incomplete or "",
+            incomplete=reason_text(job.incomplete),
             folder=self._spool.work(job_id),
         )
         try:
@@ -107,7 +109,7 @@ class Infer:
                 peak_memory_mib=dict(reply.peak_memory_mib),
                 device=device,
             )
-            record_outcome(connection, job_id, reply.outcome, reply.reason)
+            record_outcome(connection, job_id, reply.outcome, _reason(reply))
             if reply.facts:
                 record_statistics(connection, job_id, job.pipeline, _statistics(reply, device))
 
@@ -184,6 +186,13 @@ def _seen(facts: Sequence[dict[str, Any]]) -> tuple[MemoryPeak, ...]:
         for one in facts
         if one["voxels"] and one["host_mib"] is not None
     )
+
+
+def _reason(reply: Reply) -> Reason | None:
+    """Why the outcome is what it is: what the process of the pipeline stated, which ran a model, is a quotation."""
+    if reply.outcome == Outcome.FAILED:
+        return reason(ReasonCode.NO_STATEMENT)
+    return reason(ReasonCode.STATED, text=reply.reason) if reply.reason else None
 
 
 def _statistics(reply: Reply, device: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from node.results.plausibility import plausible, unfit
 from node.results.prior.growth import compare
 from node.studies.preflight import unmet
 from node.studies.source import SourceSeries
+from node.wording import together
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,8 @@ def analyse(
     """Outcome, its reason and the findings.
 
     ``admit`` is called once the needs are met, before the run; ``without_prior``: see ``compare``; ``incomplete``: what
-    is known to be missing from the series. Raises what the pipeline raises, ``Unsuitable`` too.
+    is known to be missing from the series, which the reason does not repeat. Raises what the pipeline raises,
+    ``Unsuitable`` too.
     """
     reason = unmet(pipeline.needs, source)
     if reason:
@@ -41,6 +43,7 @@ def analyse(
         return Outcome.FAILED, reason, Findings()
     if source.grid.assumption:
         findings = replace(findings, remarks=(source.grid.assumption, *findings.remarks))
+    stated = of_part(findings, source.left_out).partial
     findings = in_order(of_part(of_part(findings, incomplete), source.left_out))
     findings = plausible(compare(findings, source, pipeline.algorithm, without_prior), source)
     outcome = outcome_of(findings)
@@ -50,4 +53,5 @@ def analyse(
             "nothing means *no findings*, or Findings(assertions=...)",
             pipeline.algorithm.name,
         )
-    return outcome, reason_of(findings), findings
+    reason = together(stated, findings.cut_off) if outcome == Outcome.PARTIAL else reason_of(findings)
+    return outcome, reason, findings

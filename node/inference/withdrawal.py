@@ -10,6 +10,7 @@ from node.inference.node_secret import secret_of
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Job, get_job
 from node.ledger.replaced_results import give_up_note, note_kind, schedule_note, to_withdraw
+from node.reasons import Reason, ReasonCode, reason
 from node.spool import Spool
 
 REASON = "quality"
@@ -45,13 +46,13 @@ class ReplacementNotes:
                 replaced_at=destination,
             )
         except GateError as error:
-            self.drop_note(job_id, destination, str(error))
+            self.drop_note(job_id, destination, reason(ReasonCode.ERROR, error_code=error.code, explanation=str(error)))
             return
         row = note | {"kind": note_kind(destination)}
         with begin_immediate(self._engine) as connection:
             schedule_note(connection, job, destination, row, paths)
 
-    def drop_note(self, job_id: str, destination: str, why: str) -> None:
+    def drop_note(self, job_id: str, destination: str, why: Reason) -> None:
         """Give up the note of this job, so that its stored results are not affected."""
         job, paths = self._replaced(job_id, destination)
         with begin_immediate(self._engine) as connection:

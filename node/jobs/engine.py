@@ -32,6 +32,7 @@ from node.ledger.engine import begin_immediate, now
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import Attempt, NewJob, delivered_jobs, due_attempts
 from node.log import about
+from node.reasons import ReasonCode, reason
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +82,13 @@ class Jobs:
         self._enqueue(connection, due)
         return bool(due)
 
-    def cancel(self, job_id: str, reason: str = "cancelled by the operator") -> None:
-        """Stop a job; a running pipeline is killed. Raises ``NotFoundError``, ``NodeError`` when it has ended."""
+    def cancel(self, job_id: str, operator: str = "") -> None:
+        """Stop a job; a running pipeline is killed. ``operator``: a user of the dashboard.
+
+        Raises ``NotFoundError``, ``NodeError`` when it has ended.
+        """
         with begin_immediate(self._engine) as connection:
-            transitions.cancel_job(connection, job_id, reason)
+            transitions.cancel_job(connection, job_id, reason(ReasonCode.CANCELLED, operator=operator))
 
     def retry(self, job_id: str, stage: str | None = None) -> None:
         """Retry a job; see ``node.ledger.retry_transitions.retry_job``."""

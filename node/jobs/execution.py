@@ -94,7 +94,7 @@ class AttemptExecution:
 
         def change(connection: Connection) -> bool:
             if isinstance(error, IdentityError):
-                transitions.withhold_attempt(connection, attempt, text)
+                transitions.withhold_attempt(connection, attempt, text, error)
                 return True
             news = transitions.is_news(connection, attempt, text)
             due = transitions.fail_attempt(

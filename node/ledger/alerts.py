@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from node.config.routing import Outcome
 from node.ledger.engine import insert_new
 from node.ledger.jobs import PROGRESS
 from node.ledger.states import ACTIVE, DecisionCause
@@ -34,7 +35,7 @@ def jobs_without_progress(connection: sa.Connection, before: float) -> list[Name
 def failed_jobs(connection: sa.Connection, since: float) -> list[NamedCount]:
     """Jobs that have failed since then, by pipeline."""
     query = sa.select(job.c.pipeline, sa.func.count(), sa.func.min(job.c.updated_at)).group_by(job.c.pipeline)
-    rows = connection.execute(query.where(job.c.outcome == "failed", job.c.updated_at >= since))
+    rows = connection.execute(query.where(job.c.outcome == Outcome.FAILED, job.c.updated_at >= since))
     return [NamedCount(name=pipeline, number=number, oldest=oldest) for pipeline, number, oldest in rows]
 
 

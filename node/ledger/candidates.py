@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from node.ledger.states import SeriesState
 from node.ledger.tables import candidate, series
+from node.reasons import Reason
 
 
 class WaitingRule(NamedTuple):
@@ -27,7 +28,7 @@ class StoredCandidate:
     generation: int
     companion: str
     """Name of the companion; ``""``: it matches the rule itself."""
-    marks: tuple[tuple[float, str], ...]
+    marks: tuple[tuple[float, Reason | str], ...]
     region: Mapping[str, Any] | None
     urgent: bool
     complete_at: float
@@ -87,7 +88,7 @@ def candidates_of(connection: sa.Connection, study: str, rule: str) -> list[Stor
             series_instance_uid=row.series_instance_uid,
             generation=row.generation,
             companion=row.companion,
-            marks=tuple((float(number), str(words)) for number, words in row.marks),
+            marks=tuple((float(number), what) for number, what in row.marks),
             region=row.region,
             urgent=row.urgent,
             complete_at=row.complete_at,

@@ -14,6 +14,7 @@ from node.ledger.events import EventKind, record_study_event
 from node.ledger.states import ACTIVE, ConflictKind
 from node.ledger.tables import conflict, instance, job
 from node.ledger.transitions import cancel_active
+from node.reasons import ReasonCode, reason
 
 _MOVED = frozenset(("StudyInstanceUID", "SeriesInstanceUID"))
 """Of an image under a UID that was used before: no correction of the first one."""
@@ -158,8 +159,7 @@ def begun_meanwhile(connection: sa.Connection) -> list[tuple[str, str, str]]:
 def hold(connection: sa.Connection, study: str, series: str, changed: str) -> None:
     """Hold the jobs of a series whose identity is being corrected."""
     theirs = sa.and_(job.c.study_instance_uid == study, job.c.series_instance_uid == series)
-    reason = f"its images were received again with different {changed}; when all of them have, the new identity counts"
-    cancel_active(connection, theirs, reason)
+    cancel_active(connection, theirs, reason(ReasonCode.RECEIVED_AGAIN, keywords=changed))
 
 
 def latest_conflicts(connection: sa.Connection, limit: int) -> list[ConflictRecord]:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.states import DecisionCause, DecisionOutcome
 from node.ledger.tables import decision, job, result, series
+from node.reasons import Reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,15 +22,15 @@ class NewDecision:
     series_instance_uid: str
     generation: int
     outcome: DecisionOutcome
-    reason: str
+    reason: Reason
     trace: Sequence[dict[str, Any]]
     decided_at: float
     cause: DecisionCause | None
     """What decided in place of the rules."""
-    incomplete: str | None
-    """What is known to be missing, in words for a radiologist."""
-    caveat: str | None
-    """What may be missing, likewise."""
+    incomplete: Reason | None
+    """What is known to be missing."""
+    caveat: Reason | None
+    """What may be missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class ReplaySeries:
     instances: int
     first_at: float
     generation: int
-    reason: str
+    reason: Reason | str
 
 
 def record_decision(connection: sa.Connection, new: NewDecision) -> None:
@@ -72,7 +73,7 @@ def revise_decision(
     generation: int,
     *,
     outcome: DecisionOutcome,
-    reason: str,
+    reason: Reason,
     trace: Sequence[dict[str, Any]],
     at: float,
 ) -> None:

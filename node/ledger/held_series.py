@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from node.ledger.states import ConflictKind, DecisionOutcome, WithoutAnalysis
 from node.ledger.tables import conflict, decision, instance, job, series
+from node.reasons import Reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Held:
     series_instance_uid: str
     job_id: str
     """``""``: the series as such; no job was made of it."""
-    reason: str
+    reason: Reason | str
     """Names attributes, never values."""
 
 

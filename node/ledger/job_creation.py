@@ -22,10 +22,10 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
         series.c.series_instance_uid.in_((new.series_instance_uid, *new.companions.values())),
     )
     at = max(now(), connection.scalar(came) or 0.0)  # a receiver's clock may be ahead
-    incomplete, caveat = ("", "") if forwards else incomplete_of(connection, new)
-    outcome, reason = new.outcome, new.reason
+    incomplete, caveat = (None, None) if forwards else incomplete_of(connection, new)
+    outcome, why = new.outcome, new.reason
     if outcome is not None:
-        outcome, reason = outcome_of_incomplete(outcome, reason or "", incomplete)
+        outcome, why = outcome_of_incomplete(outcome, why, incomplete)
     row = {
         "id": new.id,
         "study_instance_uid": new.study_instance_uid,
@@ -41,9 +41,9 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
         "run": 0,
         "attempt": 0,
         "outcome": WithoutAnalysis.FORWARDED if forwards else outcome,
-        "reason": reason,
-        "incomplete": incomplete or None,
-        "caveat": caveat or None,
+        "reason": why,
+        "incomplete": incomplete,
+        "caveat": caveat,
         "created_at": at,
         "updated_at": at,
         "progress_at": at,

@@ -14,6 +14,7 @@ from node.ledger.clock_steps import passed
 from node.ledger.engine import now
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState
 from node.ledger.tables import delivery, instance, job, result, stopped
+from node.reasons import Reason
 from node.retry_delay import retry_delay
 
 REJECTION = "rejection"
@@ -42,7 +43,7 @@ class NewJob:
     """1 high, 2 medium, 3 low."""
     outcome: str | None = None
     """``"not applicable"`` when that is known before inference; the job then begins with encode."""
-    reason: str | None = None
+    reason: Reason | None = None
     companions: Mapping[str, str] = field(default_factory=dict)
     """Other series of the study that the pipeline may look at: Series Instance UID by name."""
 
@@ -91,14 +92,15 @@ class Job:
     attempt: int
     next_at: float | None
     outcome: str | None
-    reason: str | None
+    reason: Reason | str | None
+    """Of the outcome or of the cancellation; a sentence where version 1.0.0 wrote it."""
     error: str | None
     created_at: float
     updated_at: float
-    incomplete: str | None
-    """What is known to be missing from its series, in words for a radiologist."""
-    caveat: str | None
-    """What may be missing, likewise."""
+    incomplete: Reason | str | None
+    """What is known to be missing from its series."""
+    caveat: Reason | str | None
+    """What may be missing."""
     progress_at: float | None
     """When it entered its stage; attempts that fail or are repeated change nothing of it."""
 

@@ -17,6 +17,7 @@ from node.ledger.series import Series
 from node.ledger.states import ACTIVE, DecisionCause, DecisionOutcome, ProcedureStepState
 from node.ledger.tables import candidate, decision, event, job, procedure_step, procedure_step_instance, series
 from node.ledger.transitions import cancel_active
+from node.reasons import Reason, ReasonCode, reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +101,11 @@ def update_step(connection: sa.Connection, uid: str, state: str, instances: Coll
     if state == ProcedureStepState.DISCONTINUED:
         study = str(step.study_instance_uid)
         own = [uid for uid in sorted(uids) if step.equipment and equipment_of(connection, study, uid) == step.equipment]
-        _stop(connection, study, own, f"{step.calling_ae} discontinued the procedure step")
+        _stop(connection, study, own, reason(ReasonCode.STEP_DISCONTINUED, calling_ae=step.calling_ae))
     return True
 
 
-def _stop(connection: sa.Connection, study: str, uids: Sequence[str], reason: str) -> None:
+def _stop(connection: sa.Connection, study: str, uids: Sequence[str], why: Reason) -> None:
     """Neither jobs nor decisions that wait for other series go on."""
     jobs, candidates, decisions = (
         sa.and_(table.c.study_instance_uid == study, table.c.series_instance_uid.in_(uids))
@@ -115,9 +116,9 @@ def _stop(connection: sa.Connection, study: str, uids: Sequence[str], reason: st
         decisions, decision.c.series_instance_uid.in_(unfinished), decision.c.outcome == DecisionOutcome.ROUTED
     )
     connection.execute(sa.update(decision).where(stopped).values(cause=DecisionCause.DISCONTINUED))
-    cancel_active(connection, jobs, reason)
+    cancel_active(connection, jobs, why)
     connection.execute(sa.delete(candidate).where(candidates))
-    ignored = {"outcome": DecisionOutcome.IGNORED, "reason": reason, "trace": [], "cause": DecisionCause.DISCONTINUED}
+    ignored = {"outcome": DecisionOutcome.IGNORED, "reason": why, "trace": [], "cause": DecisionCause.DISCONTINUED}
     connection.execute(
         sa.update(decision).where(decisions, decision.c.outcome == DecisionOutcome.WAITING).values(**ignored)
     )

@@ -11,9 +11,11 @@ from enum import StrEnum
 from operator import attrgetter
 
 from node.config import FORWARD
+from node.config.routing import Outcome
 from node.ledger.jobs import Job
 from node.ledger.series import Series
 from node.ledger.states import ACTIVE, DecisionOutcome, DeliveryState, JobStage, JobState, SeriesState, WithoutAnalysis
+from node.reasons import Reason
 
 
 class Progress(StrEnum):
@@ -115,7 +117,7 @@ def progress_of_job(
     if state == JobState.CANCELED:
         return Progress.HELD if outcome == WithoutAnalysis.HELD else Progress.CANCELLED
     if state == JobState.COMPLETED:
-        if outcome == "failed":
+        if outcome == Outcome.FAILED:
             return Progress.FAILED
         states = set(deliveries)
         if not states:
@@ -134,7 +136,7 @@ class Decision:
     series_instance_uid: str
     generation: int
     outcome: str
-    reason: str
+    reason: Reason | str
     cause: str | None
     """``"discontinued"``: a procedure step stopped it; ``None``: the rules decided."""
 

@@ -16,6 +16,7 @@ from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import REJECTION, Job
 from node.ledger.pending_deliveries import HELD, kinds_of
 from node.ledger.tables import delivery_instance, job, replaced, result
+from node.reasons import Reason
 
 
 def note_kind(destination: str) -> str:
@@ -84,7 +85,7 @@ def schedule_note(
     record_event(connection, of.id, EventKind.RESULTS_WITHDRAWN, destination=destination, objects=len(paths))
 
 
-def give_up_note(connection: sa.Connection, of: Job, destination: str, paths: Mapping[str, str], why: str) -> None:
+def give_up_note(connection: sa.Connection, of: Job, destination: str, paths: Mapping[str, str], why: Reason) -> None:
     """Owe no note on these results: what the job has replaced there stays as it is."""
     kind = note_kind(destination)
     connection.execute(sa.delete(result).where(result.c.job_id == of.id, result.c.kind == kind))

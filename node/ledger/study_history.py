@@ -14,6 +14,7 @@ from node.ledger.progress import Decision, DeliveryProgress, StudyProgress, proj
 from node.ledger.results import Result, results_of_study
 from node.ledger.series import Series
 from node.ledger.tables import decision, delivery, delivery_instance, delivery_kind, event, instance, job, series
+from node.reasons import Reason
 
 _Row = TypeVar("_Row")
 
@@ -36,10 +37,10 @@ class DecisionRecord(Decision):
     trace: list[dict[str, Any]]
     """As ``node.routing.rules.trace_entry`` makes it."""
     decided_at: float
-    incomplete: str | None
-    """What is known to be missing, in words for a radiologist."""
-    caveat: str | None
-    """What may be missing, likewise."""
+    incomplete: Reason | str | None
+    """What is known to be missing."""
+    caveat: Reason | str | None
+    """What may be missing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from node.config import FORWARD
 from node.config.routing import Outcome
-from node.errors import NodeError, UnreachableError, error_code, not_analysed
+from node.errors import NodeError, UnreachableError, error_code
 from node.ledger.circuits import open_circuit
 from node.ledger.deliveries import cancel_deliveries, release_delivery, schedule_delivery
 from node.ledger.engine import now
@@ -26,6 +26,7 @@ from node.ledger.incomplete import outcome_of_incomplete
 from node.ledger.jobs import Attempt, Job, Retries, delivered_jobs, due_of, get_job, is_stopped, update_job
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState, WithoutAnalysis
 from node.ledger.tables import delivery, event, job, result
+from node.reasons import Reason, ReasonCode, failed, reason
 
 Write = Callable[[sa.Connection], None]
 """What a stage adds to the transaction that ends it."""
@@ -98,12 +99,12 @@ def fail_attempt(
     return [replace(attempt, number=failed, delay_seconds=delay)]
 
 
-def withhold_attempt(connection: sa.Connection, attempt: Attempt, reason: str) -> None:
-    """Nothing may leave, a report of the failure neither: end the job with ``reason``, for an operator to see."""
+def withhold_attempt(connection: sa.Connection, attempt: Attempt, error: str, failure: NodeError) -> None:
+    """Nothing may leave, a report of the failure neither: end the job with ``error``, for an operator to see."""
     current = _locked(connection, attempt)
     if current is not None:
         update_job(connection, current.id, outcome=WithoutAnalysis.HELD)
-        _cancel(connection, current.id, reason)
+        _cancel(connection, current.id, reason(ReasonCode.ERROR, error_code=failure.code, explanation=error))
 
 
 def is_news(connection: sa.Connection, attempt: Attempt, error: str) -> bool:
@@ -125,26 +126,26 @@ def is_news(connection: sa.Connection, attempt: Attempt, error: str) -> bool:
     return last is None or bool(last["error"] != error)
 
 
-def cancel_job(connection: sa.Connection, job_id: str, reason: str) -> None:
+def cancel_job(connection: sa.Connection, job_id: str, why: Reason) -> None:
     """Stop a job for good. Raises ``NotFoundError``, or ``NodeError`` when it has ended already."""
     current = get_job(connection, job_id)
     if current.state not in ACTIVE:
         raise NodeError(f"job {job_id} is {current.state}; only SCHEDULED or IN PROGRESS jobs can be cancelled")
-    _cancel(connection, job_id, reason)
+    _cancel(connection, job_id, why)
 
 
 def supersede_jobs(connection: sa.Connection, study: str, series: str, generation: int) -> None:
     """Stop the unfinished jobs of earlier generations of a series: their input is no longer all there is."""
     of_series = sa.and_(job.c.study_instance_uid == study, job.c.series_instance_uid == series)
     earlier = sa.and_(of_series, job.c.generation < generation)
-    cancel_active(connection, earlier, f"superseded by generation {generation} of its series")
+    cancel_active(connection, earlier, reason(ReasonCode.SUPERSEDED, generation=generation))
 
 
-def cancel_active(connection: sa.Connection, which: sa.ColumnElement[bool], reason: str) -> None:
+def cancel_active(connection: sa.Connection, which: sa.ColumnElement[bool], why: Reason) -> None:
     """Stop those of the analyses that have not ended; the forwarding of images continues."""
     analyses = sa.and_(which, job.c.state.in_(ACTIVE), job.c.pipeline != FORWARD)
     for job_id in connection.scalars(sa.select(job.c.id).where(analyses).order_by(job.c.id)).all():
-        _cancel(connection, job_id, reason)
+        _cancel(connection, job_id, why)
 
 
 def renew_attempts(connection: sa.Connection, attempt: Attempt) -> list[Attempt]:
@@ -167,18 +168,18 @@ def complete_delivered(connection: sa.Connection, job_id: str) -> None:
         .order_by(delivery.c.destination)
     ).all()
     if refused:
-        _cancel(connection, job_id, "; ".join(f"delivery to {name}: {error}" for name, error in refused))
+        why = reason(ReasonCode.DELIVERIES_REFUSED, deliveries={name: error or "" for name, error in refused})
+        _cancel(connection, job_id, why)
         return
     update_job(connection, job_id, state=JobState.COMPLETED, next_at=None, error=None)
     record_event(connection, job_id, EventKind.JOB_COMPLETED)
 
 
-def record_outcome(connection: sa.Connection, job_id: str, outcome: str, reason: str) -> None:
+def record_outcome(connection: sa.Connection, job_id: str, outcome: str, why: Reason | None) -> None:
     """Keep what the analysis came to, with the reason where there is one: not more than its images allow."""
-    incomplete = get_job(connection, job_id).incomplete or ""
-    outcome, reason = outcome_of_incomplete(outcome, reason, incomplete)
-    update_job(connection, job_id, outcome=outcome, reason=reason or None)
-    record_event(connection, job_id, EventKind.OUTCOME, outcome=outcome, reason=reason)
+    outcome, why = outcome_of_incomplete(outcome, why, get_job(connection, job_id).incomplete)
+    update_job(connection, job_id, outcome=outcome, reason=why)
+    record_event(connection, job_id, EventKind.OUTCOME, outcome=outcome, reason=why)
 
 
 def record_results(connection: sa.Connection, job_id: str, rows: Sequence[dict[str, object]]) -> None:
@@ -203,19 +204,20 @@ def _give_up(
         _update_delivery(connection, attempt, state=DeliveryState.CANCELED, error=error, next_at=None, ended_at=now())
         complete_delivered(connection, current.id)
         return []
+    why = failed(failure, current.id)
     if attempt.stage == JobStage.ENCODE and current.outcome == Outcome.FAILED:
-        _cancel(connection, current.id, f"No report could be made. {not_analysed(failure, current.id)}")
+        _cancel(connection, current.id, reason(ReasonCode.NO_REPORT, why=why))
         return []
-    record_outcome(connection, current.id, Outcome.FAILED, not_analysed(failure, current.id))
+    record_outcome(connection, current.id, Outcome.FAILED, why)
     fresh = {"attempt": 0, "next_at": None, "error": error, "progress_at": now()}
     update_job(connection, current.id, stage=JobStage.ENCODE, run=current.run + 1, **fresh)
     return due_of(connection, get_job(connection, current.id))
 
 
-def _cancel(connection: sa.Connection, job_id: str, reason: str) -> None:
-    update_job(connection, job_id, state=JobState.CANCELED, next_at=None, reason=reason)
+def _cancel(connection: sa.Connection, job_id: str, why: Reason) -> None:
+    update_job(connection, job_id, state=JobState.CANCELED, next_at=None, reason=why)
     cancel_deliveries(connection, job_id)
-    record_event(connection, job_id, EventKind.JOB_CANCELED, reason=reason)
+    record_event(connection, job_id, EventKind.JOB_CANCELED, reason=why)
 
 
 def _locked(connection: sa.Connection, attempt: Attempt) -> Job | None:

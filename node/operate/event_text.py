@@ -19,6 +19,8 @@ _Text = str | Callable[[Mapping[str, Any]], str]
 def event_text(row: Mapping[str, Any]) -> tuple[str, str]:
     """Heading and detail of a row of ``event``; the detail may be empty."""
     values = {**row["parameters"], **{name: value for name, value in row.items() if name != "parameters"}}
+    if isinstance(values.get("reason"), Mapping):
+        values["reason"] = reason_text(values["reason"])
     heading, detail = _TEXTS[Kind(row["kind"])]
     return _fill(heading, values), _fill(detail, values)
 

@@ -14,11 +14,12 @@ from node.ledger.corrections import Outdated, half_corrected, outdated_deliverie
 from node.ledger.engine import snapshot
 from node.ledger.events import EventKind
 from node.ledger.held_series import held
+from node.ledger.jobs import Job
 from node.ledger.pending_deliveries import is_stored
 from node.ledger.progress import SeriesProgress
 from node.ledger.refusals import refused_of
 from node.ledger.states import ACTIVE, SeriesState
-from node.ledger.study_history import StudyHistory, study_history
+from node.ledger.study_history import DecisionRecord, StudyHistory, study_history
 from node.operate.account.description import describe_half_corrected, describe_held
 from node.operate.account.refusals import Refusals, describe_refusals, refusals
 from node.operate.event_text import event_text
@@ -69,7 +70,7 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
 
 def _series(history: StudyHistory, progress: SeriesProgress, jobs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     uid = progress.series.series_instance_uid
-    decisions = [vars(one) for one in history.decisions if one.series_instance_uid == uid]
+    decisions = [_decision(one) for one in history.decisions if one.series_instance_uid == uid]
     return {
         **vars(progress.series),
         "progress": progress.progress,
@@ -79,6 +80,15 @@ def _series(history: StudyHistory, progress: SeriesProgress, jobs: Mapping[str, 
         "bytes": history.sizes.get(uid, 0),
         "jobs": [{**jobs[one.job.id], "progress": one.progress} for one in progress.jobs],
     }
+
+
+def _decision(of: DecisionRecord) -> dict[str, Any]:
+    trace = [entry | {"note": reason_text(entry["note"])} if "note" in entry else entry for entry in of.trace]
+    return {**vars(of), **_reasons(of), "trace": trace}
+
+
+def _reasons(of: DecisionRecord | Job) -> dict[str, str | None]:
+    return {name: reason_text(vars(of)[name]) or None for name in ("reason", "incomplete", "caveat")}
 
 
 def _signal(history: StudyHistory, uid: str) -> str:
@@ -92,7 +102,7 @@ def _signal(history: StudyHistory, uid: str) -> str:
 def _jobs(history: StudyHistory, outdated: Iterable[Outdated]) -> dict[str, dict[str, Any]]:
     """By id, each with its results and deliveries."""
     jobs: dict[str, dict[str, Any]] = {
-        job.id: {**vars(job), "outdated": {}, "results": [], "deliveries": []} for job in history.jobs
+        job.id: {**vars(job), **_reasons(job), "outdated": {}, "results": [], "deliveries": []} for job in history.jobs
     }
     for one in outdated:
         jobs[one.job_id]["outdated"][one.destination] = one.changed
@@ -197,7 +207,7 @@ def describe_trace(trace: Iterable[Mapping[str, Any]]) -> list[str]:
     lines = []
     for entry in trace:
         of = f"companion {entry['companion']!r} of rule" if "companion" in entry else "rule"
-        note = f": {entry['note']}" if entry.get("note") else ""
+        note = f": {reason_text(entry['note'])}" if entry.get("note") else ""
         lines.append(f"    {of} {entry['rule']!r} {'matches' if entry['matched'] else 'does not match'}{note}")
         for condition in entry["conditions"]:
             is_or_not = "yes" if condition["matched"] else "NO "

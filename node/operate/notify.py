@@ -106,7 +106,7 @@ class Notifier:
         more = f" (and {len(begun) + len(over) - 1} more)" if len(begun) + len(over) > 1 else ""
         message["Subject"] = f"[{title}] {'' if begun else 'over: '}{first[:80]}{more}"
         lines = [f"PROBLEM: {text}" for text in begun.values()] + [f"OVER: {text}" for text in over.values()]
-        message.set_content("\n".join(lines) + f"\n\nAI node {title}; `ainode status` and the dashboard tell more.\n")
+        message.set_content("\n".join(lines) + f"\n\nAI node {title}; `ainode status` and the dashboard show more.\n")
         with smtplib.SMTP(wanted.smtp_host, wanted.smtp_port, timeout=_TIMEOUT_SECONDS) as server:
             if wanted.smtp_starttls:
                 server.starttls(context=ssl.create_default_context())

@@ -17,11 +17,13 @@ import sqlalchemy as sa
 from node import __version__
 from node.actor import look_every
 from node.config import Config
+from node.config.routing import Outcome
 from node.errors import PlatformError
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind
 from node.ledger.job_traces import JobTrace, mark_traced, untraced_jobs
 from node.ledger.study_history import Event
+from node.reasons import reason_text
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -75,7 +77,7 @@ def spans_of(trace: JobTrace) -> list[Span]:
             "generation": job.generation,
             "outcome": job.outcome or "",
         },
-        error=(job.reason or "failed") if job.outcome == "failed" else "",
+        error=(reason_text(job.reason) or Outcome.FAILED) if job.outcome == Outcome.FAILED else "",
     )
     return [root, *steps]
 

@@ -17,9 +17,10 @@ from pydicom.sr.codedict import codes
 from node.config.routing import ANALYSED, ObjectKind, Outcome
 from node.errors import EncodeError
 from node.pipeline import Algorithm, Assertion, DerivedSeries, Findings
+from node.reasons import ReasonCode, reason, reason_text
 from node.wording import together
 
-NO_STATEMENT = "NOT ANALYSED: the analysis ended without a result and does not say what it looked for."
+NO_STATEMENT = reason_text(reason(ReasonCode.NO_STATEMENT))
 """Reason of an outcome that must not be taken for *no findings*."""
 _QUALITY = (codes.DCM.ImageQuality, codes.DCM.QualityAssessment)
 """Evaluations of the images, not of what they show."""
@@ -70,7 +71,7 @@ class Source(Protocol):
 
 def of_part(findings: Findings, left_out: str) -> Findings:
     """Return the findings with a remark on images that were left out of the series or are known to be missing."""
-    if not left_out or left_out in findings.partial:
+    if not left_out:
         return findings
     return replace(findings, partial=together(findings.partial, left_out))
 

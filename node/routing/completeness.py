@@ -30,7 +30,7 @@ from math import inf
 from pydicom import Dataset
 
 from node.config import SeriesTable
-from node.reasons import Reason, ReasonCode, reason, reason_text
+from node.reasons import Reason, ReasonCode, reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +136,10 @@ class Completion:
     """``None``: it is not complete."""
     deferrals: tuple[Deferral, ...] = ()
     """What is waited for: the end of the quiet period, then everything in particular that is."""
-    incomplete: str = ""
-    """Complete, but with images that are known to be missing: which, in words for a radiologist."""
-    caveat: str = ""
-    """Complete, but images may be missing: a sentence for a radiologist."""
+    incomplete: Reason | None = None
+    """Complete, but with images that are known to be missing."""
+    caveat: Reason | None = None
+    """Complete, but images may be missing."""
 
     @property
     def complete(self) -> bool:
@@ -219,47 +219,39 @@ def _interruptions(arrival: Arrival) -> tuple[Interruption, ...]:
     return () if arrival.is_listed_whole else arrival.interruptions
 
 
-def _incomplete(arrival: Arrival) -> str:
-    """Return what is known to be missing, in words for a radiologist."""
+def _incomplete(arrival: Arrival) -> Reason | None:
+    """Return what is known to be missing."""
     absent = arrival.absent
-    counts = [
-        f"{count} {what}"
-        for count, what in (
-            (absent.refused, "refused"),
-            (absent.cut_off, "cut off in transfer"),
-            (absent.collided, "not used because the UID was that of another image"),
-            (arrival.unreadable, "unreadable"),
-        )
-        if count
-    ]
     strong = [one for one in _interruptions(arrival) if one.strong]
-    sentences = [reason_text(one) for one in _lacking(arrival)]
-    if any(not one.rejected for one in strong):
-        sentences.append("the sender broke off in the middle of the transfer")
-    if any(one.rejected for one in strong):
-        sentences.append("the sender was turned away in the middle of the transfer")
-    if not counts and not sentences:
-        return ""
-    first = ", ".join((_images(arrival.instances) + " received", *counts))
-    return "; ".join((f"{first}: {absent.unseen}" if absent.unseen else first, *sentences))
+    counts = {
+        "refused": absent.refused,
+        "cut_off": absent.cut_off,
+        "collided": absent.collided,
+        "unreadable": arrival.unreadable,
+    }
+    lacking = _lacking(arrival)
+    if not (any(counts.values()) or lacking or strong):
+        return None
+    return reason(
+        ReasonCode.INCOMPLETE,
+        images=arrival.instances,
+        **counts,
+        unseen=absent.unseen,
+        lacking=lacking,
+        broke_off=any(not one.rejected for one in strong),
+        rejected=any(one.rejected for one in strong),
+    )
 
 
-def _caveat(arrival: Arrival) -> str:
-    """Return what may be missing, in sentences for a radiologist."""
-    sentences = []
-    if any(not one.strong for one in _interruptions(arrival)):
-        sentences.append("The sender broke off; the series may be incomplete.")
-    if arrival.in_progress and not arrival.is_listed_whole:
-        sentences.append("The scanner has not reported the end of the acquisition; the series may be incomplete.")
-    if arrival.absent.changed:
-        again = _images(arrival.absent.changed)
-        sentences.append(f"{again} received again with different content; the first version was analysed.")
-    return " ".join(sentences)
+def _caveat(arrival: Arrival) -> Reason | None:
+    """Return what may be missing."""
+    facts = {
+        "broke_off": any(not one.strong for one in _interruptions(arrival)),
+        "in_progress": arrival.in_progress is not None and not arrival.is_listed_whole,
+        "changed": arrival.absent.changed,
+    }
+    return reason(ReasonCode.CAVEAT, **facts) if any(facts.values()) else None
 
 
 def _complete(arrival: Arrival, signal: Reason) -> Completion:
     return Completion(signal=signal, incomplete=_incomplete(arrival), caveat=_caveat(arrival))
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"

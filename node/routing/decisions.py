@@ -13,6 +13,7 @@ from node.ledger.candidates import record_candidates
 from node.ledger.decisions import NewDecision, record_decision
 from node.ledger.jobs import NewJob
 from node.ledger.results import is_of_result
+from node.reasons import ReasonCode, reason
 from node.routing.completeness import Completion
 from node.routing.rules import Origin
 from node.routing.series_examination import SeriesDecision, ignored
@@ -34,7 +35,7 @@ class Decider:
     def of_result(self, series_uid: str) -> SeriesDecision | None:
         """Return the decision on a series that this node has made itself; ``None`` for all others."""
         with self._engine.connect() as connection:
-            return ignored("it is a result of this node") if is_of_result(connection, series_uid) else None
+            return ignored(reason(ReasonCode.OWN_RESULT)) if is_of_result(connection, series_uid) else None
 
     def record(
         self,
@@ -60,8 +61,8 @@ class Decider:
                 trace=decision.trace,
                 decided_at=at,
                 cause=decided.cause,
-                incomplete=completion.incomplete or None,
-                caveat=completion.caveat or None,
+                incomplete=completion.incomplete,
+                caveat=completion.caveat,
             ),
         )
         weights = [asdict(weight) for weight in decided.weights]

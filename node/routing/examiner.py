@@ -11,6 +11,7 @@ from math import inf
 from node.config import Rule
 from node.confined import Bounds, shared_process
 from node.errors import InputError, NodeError
+from node.reasons import ReasonCode, reason
 from node.retry_delay import retry_delay
 from node.routing.series_examination import Examination, SeriesQuestion, examine_quickly, ignored
 from node.routing.slow_examinations import Key, SlowExaminations
@@ -84,13 +85,13 @@ class Examiner:
             self._pending[key] = pending
             if not isinstance(error, InputError):  # not the fault of its files
                 return pending
-            answer = Examination(decision=ignored(f"its headers cannot be read: {error}"))
+            answer = Examination(decision=ignored(reason(ReasonCode.HEADERS_REFUSED, explanation=str(error))))
         else:
             if answer is None:
                 return PendingExamination(_APART, inf, inf, 0)
             self._pending.pop(key, None)
-        for reason in answer.unreadable[:_LOGGED]:
-            logger.warning("router: %s", reason)
+        for why in answer.unreadable[:_LOGGED]:
+            logger.warning("router: %s", why)
         self._answers[key] = (question, answer)
         return answer
 

@@ -100,8 +100,8 @@ def decide_study(study: Mapping[str, StudySeries], rules: Sequence[Rule]) -> dic
             routes = {route.pipeline: route for route in decisions[uid].routes}
             for route in routes_of(rule, urgent=is_urgent(study[uid].header)) if result.chosen else ():
                 routes[route.pipeline] = merged(routes.get(route.pipeline), route)
-            outcome, reason = sum_up(trace)
+            outcome, why = sum_up(trace)
             decisions[uid] = replace(
-                decisions[uid], outcome=outcome, reason=reason, routes=tuple(routes.values()), trace=tuple(trace)
+                decisions[uid], outcome=outcome, reason=why, routes=tuple(routes.values()), trace=tuple(trace)
             )
     return decisions

@@ -114,7 +114,9 @@ class Router:
             self._record_waiting(study_uid, series_uid, completion.deferrals, at)
             return False
         if known.discontinued:
-            decided = ignored(f"{reason_text(known.discontinued)} made it", DecisionCause.DISCONTINUED)
+            decided = ignored(
+                reason(ReasonCode.OF_DISCONTINUED_STEP, step=known.discontinued), DecisionCause.DISCONTINUED
+            )
         generation = series.generation + 1
         with begin_immediate(self._engine) as connection:
             if not complete_series(connection, series, completion.signal, at):
@@ -141,7 +143,7 @@ class Router:
             series_uid,
             reason_text(completion.signal),
             decision.outcome,
-            decision.reason,
+            reason_text(decision.reason),
         )
         return True
 

@@ -14,13 +14,14 @@ from pydicom import Dataset
 from node.addresses import plain_address
 from node.config import FORWARD, Condition, Destination, Rule, Selection, parse_condition, parse_hours
 from node.ledger import DecisionOutcome
+from node.reasons import Reason, ReasonCode, reason
 from node.studies.attribute_values import values_at, values_of
 from node.studies.result_mark import result_mark
 
 PRIORITIES = {"high": 1, "medium": 2, "low": 3}
 WITHHELD = "(not shown)"
 """Stands in traces for values that may tell who the patient is."""
-_ONLY_BACK = "it would only be sent back to where it came from"
+_ONLY_BACK = reason(ReasonCode.ONLY_BACK)
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -62,7 +63,7 @@ class Decision:
     """The decision on a series, its reason, and the trace of every evaluated condition."""
 
     outcome: DecisionOutcome
-    reason: str
+    reason: Reason
     routes: tuple[Route, ...]
     trace: tuple[dict[str, Any], ...]
     """Per rule, and per companion of a rule, what ``trace_entry`` describes."""
@@ -102,10 +103,11 @@ def decide(header: Dataset, rules: Sequence[Rule], origin: Origin) -> Decision:
                     "conditions": conditions,
                 }
             )
-    outcome, reason = sum_up(trace)
+    outcome, why = sum_up(trace)
     if refused:
-        reason = f"{reason}; not analysed: {refused}" if outcome == DecisionOutcome.ROUTED else refused
-    return Decision(outcome=outcome, reason=reason, routes=tuple(routes.values()), trace=tuple(trace))
+        sent_on = outcome == DecisionOutcome.ROUTED
+        why = reason(ReasonCode.SENT_ON_ONLY, routed=why, why=refused) if sent_on else refused
+    return Decision(outcome=outcome, reason=why, routes=tuple(routes.values()), trace=tuple(trace))
 
 
 def representative(headers: Sequence[Dataset]) -> Dataset:
@@ -119,9 +121,10 @@ def representative(headers: Sequence[Dataset]) -> Dataset:
 def trace_entry(header: Dataset, rule: Rule, origin: Origin) -> dict[str, Any]:
     """Return the trace entry of one rule for a series.
 
-    ``{"rule", "pipelines", "matched", "chosen", "conditions": [{"attribute", "wanted", "found", "matched"}]}``;
-    ``chosen``: ``True`` routed, ``False`` not, ``None`` as long as other series of the study are waited for. A
-    condition of ``unless`` has ``"unless": True`` and is ``matched`` when it does not forbid the series.
+    ``{"rule", "pipelines", "matched", "chosen", "conditions": [{"attribute", "wanted", "found", "matched"}]}``, and
+    ``"note"``, a reason, once something else decided. ``chosen``: ``True`` routed, ``False`` not, ``None`` as long as
+    other series of the study are waited for. A condition of ``unless`` has ``"unless": True`` and is ``matched`` when
+    it does not forbid the series.
     """
     conditions = [*_origin_conditions(rule, origin), *_conditions(header, rule)]
     matched = all(c["matched"] for c in conditions)
@@ -152,26 +155,22 @@ def routes_of(rule: Rule, *, urgent: bool) -> list[Route]:
     return [Route(pipeline=p, rule=rule.name, destinations=names, priority=priority) for p, names in to.items()]
 
 
-def sum_up(trace: Sequence[Mapping[str, Any]]) -> tuple[DecisionOutcome, str]:
+def sum_up(trace: Sequence[Mapping[str, Any]]) -> tuple[DecisionOutcome, Reason]:
     """Outcome and reason of a decision by its trace."""
     matching = [entry for entry in trace if entry["matched"]]
     own = [entry for entry in matching if "companion" not in entry]
-    if chosen := [repr(entry["rule"]) for entry in own if entry["chosen"]]:
-        return DecisionOutcome.ROUTED, f"matches {', '.join(chosen)}"
-    if waiting := [repr(entry["rule"]) for entry in own if entry["chosen"] is None]:
-        return DecisionOutcome.WAITING, f"for other series of the study, by {', '.join(waiting)}"
+    if chosen := [entry["rule"] for entry in own if entry["chosen"]]:
+        return DecisionOutcome.ROUTED, reason(ReasonCode.MATCHES, rules=chosen)
+    if waiting := [entry["rule"] for entry in own if entry["chosen"] is None]:
+        return DecisionOutcome.WAITING, reason(ReasonCode.WAITS_FOR_STUDY, rules=waiting)
     if own and not any(entry["pipelines"] for entry in own):
         return DecisionOutcome.IGNORED, _ONLY_BACK
     if own:
-        return (
-            DecisionOutcome.IGNORED,
-            f"another series of the study was chosen by {', '.join(repr(e['rule']) for e in own)}",
-        )
+        return DecisionOutcome.IGNORED, reason(ReasonCode.ANOTHER_CHOSEN, rules=[entry["rule"] for entry in own])
     if matching:
-        return DecisionOutcome.IGNORED, "only looked at with others: " + ", ".join(
-            f"{entry['companion']!r} of {entry['rule']!r}" for entry in matching
-        )
-    return DecisionOutcome.IGNORED, "no rule matches"
+        companions = [[entry["companion"], entry["rule"]] for entry in matching]
+        return DecisionOutcome.IGNORED, reason(ReasonCode.ONLY_COMPANION, companions=companions)
+    return DecisionOutcome.IGNORED, reason(ReasonCode.NO_RULE)
 
 
 def is_urgent(header: Dataset) -> bool:
@@ -200,16 +199,16 @@ def merged(before: Route | None, route: Route) -> Route:
     )
 
 
-def _never_analysed(header: Dataset) -> str:
+def _never_analysed(header: Dataset) -> Reason | None:
     if mark := result_mark(header):
-        return f"it is a result of an AI node ({mark})"
+        return reason(ReasonCode.AI_RESULT, mark=mark)
     if "Rows" not in header:
-        return "its objects are no images"
+        return reason(ReasonCode.NO_IMAGES)
     if "LOCALIZER" in (value.upper() for value in values_of(header, "ImageType")):
-        return "it is a localizer (ImageType)"
+        return reason(ReasonCode.LOCALIZER)
     if str(header.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE):
-        return "its images are secondary captures"
-    return ""
+        return reason(ReasonCode.SECONDARY_CAPTURE)
+    return None
 
 
 def _conditions(header: Dataset, selection: Selection) -> list[dict[str, Any]]:

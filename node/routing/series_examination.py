@@ -16,6 +16,7 @@ from node.config import Rule
 from node.confined import bounded
 from node.errors import InputError
 from node.ledger import DecisionCause, DecisionOutcome
+from node.reasons import Reason, ReasonCode, reason
 from node.routing.completeness import missing_parts, stated_count
 from node.routing.missing_positions import unseen
 from node.routing.region import region_of
@@ -117,7 +118,9 @@ def _decision(
     headers: Sequence[Dataset], rules: Sequence[Rule], origin: Origin, unreadable: Sequence[str]
 ) -> SeriesDecision:
     if not headers:
-        return ignored(f"none of its files can be read: {unreadable[0]}" if unreadable else "it has no files")
+        if unreadable:
+            return ignored(reason(ReasonCode.NO_READABLE_FILE, explanation=unreadable[0]))
+        return ignored(reason(ReasonCode.NO_FILES))
     try:
         if keywords := contradictions(headers):
             return _held(keywords)
@@ -138,16 +141,16 @@ def _missing(headers: Sequence[Dataset]) -> str:
 
 def _held(keywords: Sequence[str]) -> SeriesDecision:
     """Hold a series whose images contradict one another on identity."""
-    reason = f"its images contradict one another on {', '.join(keywords)}; nothing of it is analysed or sent on"
-    return SeriesDecision(decision=Decision(outcome=DecisionOutcome.HELD, reason=reason, routes=(), trace=()))
+    why = reason(ReasonCode.CONTRADICTION, keywords=list(keywords))
+    return SeriesDecision(decision=Decision(outcome=DecisionOutcome.HELD, reason=why, routes=(), trace=()))
 
 
 def _not_understood(error: Exception) -> SeriesDecision:
-    return ignored(f"its headers cannot be understood ({type(error).__name__})")
+    return ignored(reason(ReasonCode.HEADERS_NOT_UNDERSTOOD, error=type(error).__name__))
 
 
-def ignored(reason: str, cause: DecisionCause | None = None) -> SeriesDecision:
-    """Return the decision that ignores a series for ``reason``."""
+def ignored(why: Reason, cause: DecisionCause | None = None) -> SeriesDecision:
+    """Return the decision that ignores a series."""
     return SeriesDecision(
-        decision=Decision(outcome=DecisionOutcome.IGNORED, reason=reason, routes=(), trace=()), cause=cause
+        decision=Decision(outcome=DecisionOutcome.IGNORED, reason=why, routes=(), trace=()), cause=cause
     )

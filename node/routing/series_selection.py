@@ -10,14 +10,14 @@ from pydicom import Dataset
 
 from node.config import Rule
 from node.config.routing import Preference
+from node.reasons import Reason, ReasonCode, reason
 from node.routing.region import Region, same_region
 from node.routing.rules import Decision, matches
 from node.studies.attribute_values import values_of
 from node.studies.grid import plane_name
-from node.wording import written
 
-Mark = tuple[float, str]
-"""How well a series does by one preference: smaller is better; and the words for it."""
+Mark = tuple[float, Reason | str]
+"""How well a series does by one preference: smaller is better; and what it is like."""
 _SHARED = "SharedFunctionalGroupsSequence"
 _UNKNOWN = 1e9
 """Mark of a value that the headers do not state; finite, because marks are kept as JSON."""
@@ -49,11 +49,11 @@ class SelectionResult:
     series_instance_uid: str
     generation: int
     chosen: bool
-    note: str
-    """Why (not), in words for the trace."""
+    note: Reason | None
+    """Why (not), for the trace."""
     companions: Mapping[str, str] = field(default_factory=dict)
     """Series Instance UID by name."""
-    unsuitable: str = ""
+    unsuitable: Reason | None = None
     """Why the outcome is *not applicable*: a required companion did not come."""
     chosen_before: tuple[str, ...] = ()
     """Series Instance UIDs of worse series of the region that were chosen before this one came."""
@@ -87,16 +87,17 @@ def weigh(
 
 def marks(prefer: Sequence[Preference], header: Dataset, images: int) -> tuple[Mark, ...]:
     """Marks of a series by every preference, and by what settles a tie: more images, a lower Series Number."""
-    series_number = (_number(header, "SeriesNumber"), f"series number {header.get('SeriesNumber') or '(none)'}")
+    number = str(header.get("SeriesNumber") or "")
+    series_number = (_number(header, "SeriesNumber"), reason(ReasonCode.SERIES_NUMBER, number=number))
     return (*(_mark(one, header, images) for one in prefer), _mark("most images", header, images), series_number)
 
 
 def settle(
-    rule: Rule, candidates: Sequence[Candidate], *, ready: bool, at: float, because: str = ""
+    rule: Rule, candidates: Sequence[Candidate], *, ready: bool, at: float, because: Reason | None = None
 ) -> tuple[SelectionResult, ...]:
     """Decide the candidates of a study that match ``rule`` and are not decided; empty while the rule has to wait.
 
-    Only series of the same region compete. ``ready``: no better series is expected; ``because``: why, in words.
+    Only series of the same region compete. ``ready``: no better series is expected; ``because``: why.
     """
     own = [c for c in candidates if not c.companion]
     open_ones = [c for c in own if not c.decided]
@@ -121,11 +122,7 @@ def settle(
                 chosen_before=before,
                 note=_note(rule, len(rivals), before, others, because),
                 companions={name: other.series_instance_uid for name, other in others.items() if other is not None},
-                unsuitable="; ".join(
-                    f"series {name!r} did not come within {rule.deadline_seconds:g} s"
-                    for name in missing
-                    if rule.companions[name].required
-                ),
+                unsuitable=_unsuitable(rule, missing),
             )
         )
     return tuple(results)
@@ -154,42 +151,49 @@ def _rank(candidate: Candidate) -> tuple[tuple[float, ...], str]:
     return tuple(number for number, _ in candidate.marks), candidate.series_instance_uid
 
 
+def _unsuitable(rule: Rule, missing: Sequence[str]) -> Reason | None:
+    required = [name for name in missing if rule.companions[name].required]
+    if not required:
+        return None
+    return reason(ReasonCode.COMPANIONS_ABSENT, companions=required, seconds=rule.deadline_seconds)
+
+
 def _refusal(one: Candidate, best: Candidate) -> SelectionResult:
-    words = ((b, o) for (number, b), (other, o) in zip(best.marks, one.marks, strict=False) if number != other)
-    better, worse = next(words, ("a lower Series Instance UID", "a higher one"))
+    marks = ((b, o) for (number, b), (other, o) in zip(best.marks, one.marks, strict=False) if number != other)
+    better, worse = next(marks, (reason(ReasonCode.LOWER_UID), reason(ReasonCode.HIGHER_UID)))
     return SelectionResult(
         series_instance_uid=one.series_instance_uid,
         generation=one.generation,
         chosen=False,
-        note=f"not chosen: series {best.series_instance_uid} has {better}, this one {worse}",
+        note=reason(ReasonCode.WORSE, best=best.series_instance_uid, better=better, worse=worse),
     )
 
 
-def _note(rule: Rule, rivals: int, before: Sequence[str], others: Mapping[str, Candidate | None], because: str) -> str:
-    parts = []
-    if rule.prefer:
-        parts.append(f"the best of {rivals} series" + (f" ({because})" if because else ""))
-        parts += [f"series {uid} was chosen before this one came" for uid in before]
-    for name, other in others.items():
-        parts.append(
-            f"{name!r} is series {other.series_instance_uid}"
-            if other
-            else f"{name!r} did not come within {rule.deadline_seconds:g} s"
-        )
-    return "; ".join(parts)
+def _note(
+    rule: Rule, rivals: int, before: Sequence[str], others: Mapping[str, Candidate | None], because: Reason | None
+) -> Reason:
+    return reason(
+        ReasonCode.CHOSEN,
+        series=rivals if rule.prefer else None,
+        because=because,
+        before=list(before) if rule.prefer else [],
+        companions={name: other.series_instance_uid if other else None for name, other in others.items()},
+        seconds=rule.deadline_seconds,
+    )
 
 
 def _mark(preference: Preference, header: Dataset, images: int) -> Mark:
     if isinstance(preference, dict):
-        names = " and ".join(preference)
-        return (0, f"a preferred {names}") if matches(header, preference) else (1, f"another {names}")
+        preferred = matches(header, preference)
+        code = ReasonCode.PREFERRED if preferred else ReasonCode.NOT_PREFERRED
+        return (0 if preferred else 1, reason(code, attributes=list(preference)))
     if preference == "most images":
-        return (-images, f"{images} images")
+        return (-images, reason(ReasonCode.IMAGES, images=images))
     if preference == "thinnest":
         thickness = _number(header, "SliceThickness", f"{_SHARED}.PixelMeasuresSequence.SliceThickness")
-        return (thickness, f"{written(thickness)} mm slices" if thickness < _UNKNOWN else "no slice thickness")
+        return (thickness, reason(ReasonCode.SLICE_THICKNESS, mm=thickness if thickness < _UNKNOWN else None))
     plane = _plane(header)
-    return (0 if plane == preference else 1, f"{plane} slices")
+    return (0 if plane == preference else 1, reason(ReasonCode.PLANE, plane=plane))
 
 
 def _plane(header: Dataset) -> str:

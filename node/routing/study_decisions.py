@@ -19,7 +19,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.jobs import NewJob
 from node.log import about
-from node.reasons import Reason
+from node.reasons import Reason, ReasonCode, reason
 from node.routing.region import Region
 from node.routing.rules import routes_of, sum_up
 from node.routing.series_selection import Candidate, SelectionResult, settle
@@ -57,7 +57,7 @@ class StudyDecider:
                     series_instance_uid=one.series_instance_uid,
                     generation=one.generation,
                     chosen=False,
-                    note="not chosen: the rule is no longer in config.toml",
+                    note=reason(ReasonCode.RULE_REMOVED),
                 )
                 for one in candidates
                 if not one.companion and not one.decided
@@ -92,8 +92,8 @@ class StudyDecider:
             for entry in trace:
                 if entry["rule"] == name and "companion" not in entry:
                     entry |= {"chosen": result.chosen, "note": result.note}
-            outcome, reason = sum_up(trace)
-            revise_decision(connection, *key, generation, outcome=outcome, reason=reason, trace=trace, at=at)
+            outcome, why = sum_up(trace)
+            revise_decision(connection, *key, generation, outcome=outcome, reason=why, trace=trace, at=at)
             record_study_event(
                 connection,
                 EventKind.DECIDED,
@@ -101,7 +101,7 @@ class StudyDecider:
                 study_instance_uid=study_uid,
                 series_instance_uid=result.series_instance_uid,
                 outcome=outcome,
-                reason=result.note or reason,
+                reason=result.note or why,
             )
             for uid in result.chosen_before:
                 record_study_event(
@@ -121,7 +121,7 @@ class StudyDecider:
                     **asdict(route),
                     companions=result.companions,
                     outcome=Outcome.NOT_APPLICABLE if result.unsuitable else None,
-                    reason=result.unsuitable or None,
+                    reason=result.unsuitable,
                 )
                 self._jobs.enqueue(connection, new)
         with about(study_uid, series=result.series_instance_uid):

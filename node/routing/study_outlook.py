@@ -31,7 +31,7 @@ def outlook_of(connection: Connection, study_uid: str, modalities: Collection[st
         else _open_association(connection, study_uid),
         whole=_all_here(connection, [step for step in steps if step.state == ProcedureStepState.COMPLETED], complete)
         if running is None
-        else "",
+        else None,
     )
 
 
@@ -41,12 +41,12 @@ def _open_association(connection: Connection, study_uid: str) -> Reason | None:
     return reason(ReasonCode.STUDY_ASSOCIATION, calling_ae=title) if title is not None else None
 
 
-def _all_here(connection: Connection, steps: Sequence[Step], complete: Collection[str]) -> str:
+def _all_here(connection: Connection, steps: Sequence[Step], complete: Collection[str]) -> Reason | None:
     """Who says that all series are here: completed steps that name series, each of which is complete."""
     if not steps:
-        return ""
+        return None
     named = named_series(connection, steps)
     titles = sorted({step.calling_ae for step in steps})
     if named and named <= set(complete):
-        return f"all series that the COMPLETED procedure step of {', '.join(titles)} names are here"
-    return ""
+        return reason(ReasonCode.STEP_COMPLETED, calling_aes=titles)
+    return None

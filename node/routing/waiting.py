@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from node.config import Rule, SeriesTable
-from node.reasons import Reason, reason_text
+from node.reasons import Reason, ReasonCode, reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,16 +22,16 @@ class Outlook:
     """When the last image of the study was stored, seconds since 1970 UTC."""
     expected: Reason | None = None
     """Who may send another series; ``None`` when nobody is known to."""
-    whole: str = ""
-    """Who says that every series is here, in words; empty when nobody does."""
+    whole: Reason | None = None
+    """Who says that every series is here; ``None`` when nobody does."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Readiness:
-    """Whether a rule may choose among the series of a study, and the reason in words."""
+    """Whether a rule may choose among the series of a study, and why."""
 
     ready: bool
-    reason: str
+    reason: Reason
     awaited: Reason | None = None
     """Which sender or procedure step is waited for; ``None`` when only time has to pass."""
 
@@ -67,18 +67,17 @@ def may_choose(rule: Rule, outlook: Outlook, settings: SeriesTable, at: float, *
     after the last image. A hurried rule waits only for what is being received.
     """
     if outlook.receiving:
-        return Readiness(ready=False, reason=f"{outlook.receiving} series of the study are being received")
+        return Readiness(ready=False, reason=reason(ReasonCode.SERIES_RECEIVING, series=outlook.receiving))
     silence = at - outlook.last_at
     if outlook.whole:
         return Readiness(ready=True, reason=outlook.whole)
     hurried = is_hurried(rule, urgent=urgent)
     if outlook.expected and not hurried and silence < settings.study_quiet_seconds:
         awaited = {**outlook.expected, "seconds": settings.study_quiet_seconds}
-        return Readiness(ready=False, reason=reason_text(awaited), awaited=awaited)
+        return Readiness(ready=False, reason=awaited, awaited=awaited)
     quiet = quiet_seconds(rule, settings, urgent=urgent) if rule.prefer_seconds is None else rule.prefer_seconds
     if hurried:
         quiet = min(quiet, settings.stat_quiet_seconds)
     if silence < quiet:
-        return Readiness(ready=False, reason=f"last image of the study {silence:.0f} s ago, waiting for {quiet:g} s")
-    although = f", although {reason_text(outlook.expected)}" if outlook.expected else ""
-    return Readiness(ready=True, reason=f"no image of the study for {quiet:g} s{although}")
+        return Readiness(ready=False, reason=reason(ReasonCode.STUDY_SILENT, silence=silence, seconds=quiet))
+    return Readiness(ready=True, reason=reason(ReasonCode.STUDY_QUIET, seconds=quiet, although=outlook.expected))

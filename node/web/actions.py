@@ -25,7 +25,7 @@ def retry(context: AppContext, user_request: UserRequest) -> Response:
 def cancel(context: AppContext, user_request: UserRequest) -> Response:
     """Stop a job."""
     job_id = user_request.request.path_params["job"]
-    context.jobs.cancel(job_id, f"cancelled by {user_request.user.name}")
+    context.jobs.cancel(job_id, user_request.user.name)
     return _recorded(context, user_request, job_id, "cancelled")
 
 

@@ -13,6 +13,7 @@ from node.errors import InputError, InternalError, PlatformError
 from node.ledger.jobs import get_job, source_paths
 from node.ledger.progress import OPEN
 from node.ledger.results import Result, results_of_job
+from node.ledger.states import ACTIVE, DecisionOutcome
 from node.log import about, study_lines
 from node.operate.explain import describe_deferrals, explain
 from node.web.app_context import AppContext
@@ -54,6 +55,8 @@ def study(context: AppContext, user_request: UserRequest) -> Response:
         "jobs": jobs,
         "label": label,
         "active": active,
+        "working": ACTIVE,
+        "ignored": DecisionOutcome.IGNORED,
         "made": result_count,
         "pipelines": sorted(context.config.pipelines),
         "destinations": sorted(context.config.destinations),

@@ -18,6 +18,7 @@ from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, Explicit
 from node.config import Config
 from node.ledger.engine import begin_immediate
 from node.ledger.tables import instance
+from node.reasons import reason_text
 from node.receive.part10 import file_header
 
 LIMIT_SECONDS = 100.0
@@ -76,6 +77,6 @@ def test_a_bomb_costs_its_own_job_only_and_its_reason_is_shown(tmp_path: Path, k
         assert ended.outcome in ("failed", "not applicable"), "it may be read within the limits"
         [report] = node.results(bomb)
         assert f"Outcome: {ended.outcome}".encode() in node.spool.absolute(report.path).read_bytes()
-        assert str(ended.reason) in str(node.events(bomb))
+        assert reason_text(ended.reason) in str(node.events(bomb))
         assert sum(node.delivered().values()) == 2 * len(honest) + 1
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10 < 300

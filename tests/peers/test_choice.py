@@ -13,6 +13,7 @@ from pydicom.uid import generate_uid
 from routing_scene import BRAIN, CHEST, Scene
 
 from node.operate.explain import describe, explain
+from node.reasons import reason_text
 from node.routing.router import Router
 from node.routing.series_selection import marks
 from node.web.study_list import latest
@@ -107,7 +108,7 @@ def test_after_the_deadline_the_rule_says_whether_the_pipeline_runs_without(tmp_
     assert job.series_instance_uid == main
     assert job.companions == {}
     if required:
-        assert (job.stage, job.outcome, job.reason) == (
+        assert (job.stage, job.outcome, reason_text(job.reason)) == (
             "encode",
             "not applicable",
             "series 't1c' did not come within 600 s",
@@ -158,7 +159,7 @@ def test_a_pipeline_reads_the_companion(tmp_path: Path):
     node.jobs.serve("worker", node.stages())
     try:
         job_id = node.enqueue_for(study, main, destinations=(), pipeline="scripted", companions={"t1c": other})
-        assert (node.wait(job_id).outcome, node.job(job_id).reason) == (
+        assert (node.wait(job_id).outcome, reason_text(node.job(job_id).reason)) == (
             "not applicable",
             "t1c has 3 slices, t2 is None",
         )

@@ -25,6 +25,7 @@ from node.ledger.tables import job, series
 from node.ledger.transitions import begin_attempt, cancel_job, finish_attempt, supersede_jobs
 from node.operate.account.report import account
 from node.operate.account.rows import read
+from node.reasons import ReasonCode, reason, reason_text
 from node.routing.rules import Origin, decide
 from node.spool import dataset_offset
 
@@ -45,7 +46,7 @@ def test_what_is_never_analysed_is_sent_on_all_the_same(what: str) -> None:
     header.Modality, header.ImageType = "CT", ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     verdict = decide(header, [RULE], Origin())
     assert [(r.pipeline, r.destinations) for r in verdict.routes] == [(FORWARD, ("archive",))]
-    assert verdict.reason.startswith("matches 'CT'; not analysed: it")
+    assert reason_text(verdict.reason).startswith("matches 'CT'; not analysed: it")
     assert decide(header, [RULE.model_copy(update={"send": ()})], Origin()).outcome == "ignored"
 
 
@@ -134,7 +135,7 @@ def test_images_that_wait_stay_owed_when_more_of_their_series_come_and_after_a_r
     late = router.forward(2, images[2:])
     assert len(router.owed(first, "pacs")) == len(router.owed(late, "pacs")) == 2
     with begin_immediate(router.engine) as connection:
-        cancel_job(connection, first, "not wanted")
+        cancel_job(connection, first, reason(ReasonCode.CANCELLED, operator=""))
         with pytest.raises(NodeError, match="it sends images on; retry it from deliver"):
             retry_job(connection, first, JobStage.INFER)
         assert [attempt.stage for attempt in retry_job(connection, first)] == [JobStage.DELIVER]

@@ -31,6 +31,7 @@ from node.operate.account.rows import read
 from node.operate.explain import describe, explain
 from node.operate.status import status
 from node.operate.verify import verify
+from node.reasons import reason_text
 from node.routing.conflicts import Conflicts
 from node.routing.instance_comparison import Difference, compare
 
@@ -43,7 +44,7 @@ def test_a_late_image_makes_a_generation_whose_jobs_supersede_the_unfinished_one
     send(node, images[3:])
     first, second = route(node)
     assert status(node.engine, node.spool.folder)["outcomes"] == {}  # of jobs that have one
-    assert (first.state, first.reason) == ("CANCELED", "superseded by generation 2 of its series")
+    assert (first.state, reason_text(first.reason)) == ("CANCELED", "superseded by generation 2 of its series")
     assert (second.generation, second.state) == (2, "SCHEDULED")
     (row,) = node.rows(series)
     assert (row.state, row.generation, row.instances) == ("COMPLETE", 2, 4)
@@ -108,7 +109,7 @@ def test_nothing_more_is_made_under_an_identity_that_is_being_corrected(node: No
     Conflicts(node.engine, node.spool).step()
     (job,) = route(node)
     assert job.state == "CANCELED"
-    assert job.reason == (
+    assert reason_text(job.reason) == (
         "its images were received again with different AccessionNumber, PatientName, PatientID; "
         "when all of them have, the new identity counts"
     )

@@ -27,6 +27,7 @@ from node.ledger.transitions import record_outcome, record_results, schedule_res
 from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.operate.alerts import current_alerts
+from node.reasons import reason_text
 
 Handler = Callable[[str, str], Done | None]
 LIMIT = 30.0
@@ -59,7 +60,7 @@ def nothing(_job_id: str, _subject: str) -> None: ...
 
 
 def found(job_id: str, _subject: str) -> Done:
-    return Done(write=lambda connection: record_outcome(connection, job_id, "findings", ""))
+    return Done(write=lambda connection: record_outcome(connection, job_id, "findings", None))
 
 
 def to_pacs(job_id: str, _subject: str) -> Done:
@@ -149,7 +150,7 @@ def test_a_fault_of_our_own_is_an_internal_error_to_readers_and_a_traceback_in_t
     words = " ".join(detail for _, detail in told(engine, job_id))
     assert f"internal error; the log of job {job_id} has the details" in words
     assert "operand" not in words
-    assert "TypeError" not in words + (last.error or "") + (last.reason or "")
+    assert "TypeError" not in words + (last.error or "") + reason_text(last.reason)
     assert "TypeError: unsupported operand" in caplog.text
     assert "TypeError: a bug in an encoder" in caplog.text
 
@@ -312,7 +313,7 @@ def test_what_an_abandoned_handler_returns_too_late_changes_nothing(engine: sa.E
         if not released.is_set():
             released.wait(300)
             returned.set()
-            return Done(write=lambda connection: record_outcome(connection, job_id, "derived", ""))
+            return Done(write=lambda connection: record_outcome(connection, job_id, "derived", None))
         return found(job_id, "")
 
     limits = {JobStage.INFER: (late, 1.0), JobStage.ENCODE: (nothing, LIMIT), JobStage.DELIVER: (nothing, LIMIT)}

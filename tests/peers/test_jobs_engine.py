@@ -30,6 +30,7 @@ from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.jobs import Job, NewJob, get_job
 from node.ledger.tables import executor, job
 from node.ledger.transitions import record_outcome, schedule_results
+from node.reasons import reason_text
 
 Handler = Callable[[str, str], Done | None]
 
@@ -122,7 +123,7 @@ def test_stages_follow_one_another_and_commit_what_they_leave(engine: sa.Engine,
     after: list[str] = []
 
     def infer(job_id: str, _: str) -> Done:
-        return Done(write=lambda c: record_outcome(c, job_id, "findings", ""), then=lambda: after.append(job_id))
+        return Done(write=lambda c: record_outcome(c, job_id, "findings", None), then=lambda: after.append(job_id))
 
     def encode(job_id: str, _: str) -> Done:
         return Done(write=lambda c: schedule_results(c, job_id, {"pacs": None, "archive": None}))
@@ -182,9 +183,9 @@ def test_permanent_error_is_not_tried_again(engine: sa.Engine, jobs: Jobs) -> No
     jobs.serve("worker", stages(refuses))
     until(completed(engine, job_id))
     assert tries == [job_id]
-    assert (read(engine, job_id).outcome, read(engine, job_id).reason) == (
+    assert (read(engine, job_id).outcome, reason_text(read(engine, job_id).reason)) == (
         "failed",
-        not_analysed(InputError("no pixels"), job_id),
+        not_analysed(InputError.code, job_id),
     )
 
 
@@ -252,11 +253,11 @@ def test_process_executes_only_the_stages_it_serves(engine: sa.Engine, jobs: Job
 def test_cancelled_job_is_not_begun(engine: sa.Engine, jobs: Jobs) -> None:
     calls: list[str] = []
     cancelled, other = enqueue(engine, jobs, 1), enqueue(engine, jobs, 2)
-    jobs.cancel(cancelled, "wrong patient")
+    jobs.cancel(cancelled, "anna")
     jobs.serve("worker", stages(lambda job_id, _: calls.append(job_id)))
     until(completed(engine, other))
     assert calls == [other]
-    assert read(engine, cancelled).reason == "wrong patient"
+    assert reason_text(read(engine, cancelled).reason) == "cancelled by anna"
     jobs.retry(cancelled)
     until(completed(engine, cancelled))
 

@@ -41,6 +41,7 @@ from node.ledger.tables import (
     series,
 )
 from node.ledger.transitions import supersede_jobs
+from node.reasons import ReasonCode, reason
 from node.routing.completeness import Listing
 from node.routing.series_state import Known, known_of
 
@@ -162,7 +163,8 @@ def test_a_discontinued_step_stops_the_jobs_and_the_waiting_decisions_of_its_ser
     )
     create_job(connection, new)
     waiting = {"study_instance_uid": "1.1", "series_instance_uid": "1.1.1", "generation": 1, "decided_at": 1.0}
-    connection.execute(sa.insert(decision).values(**waiting, outcome="waiting", reason="", trace=[]))
+    why = reason(ReasonCode.WAITS_FOR_STUDY, rules=["r"])
+    connection.execute(sa.insert(decision).values(**waiting, outcome="waiting", reason=why, trace=[]))
     step(connection)
     step(connection, "8.2", equipment="10.0.0.66")
     update_step(connection, "8.2", "DISCONTINUED", made())

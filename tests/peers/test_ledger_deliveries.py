@@ -21,6 +21,7 @@ from node.ledger.jobs import Retries, due_of, get_job
 from node.ledger.retry_transitions import retry_job
 from node.ledger.tables import delivery_instance, job, metadata, result
 from node.ledger.transitions import cancel_job, fail_attempt
+from node.reasons import ReasonCode, reason
 
 JOB, PACS = "job-1", "pacs"
 
@@ -247,7 +248,7 @@ def test_a_report_does_not_vouch_for_instances_outside_its_request(connection: s
 def test_a_sender_that_a_retry_overtook_may_say_nothing(connection: sa.Connection) -> None:
     overtaken = d.begin_delivery(connection, JOB, PACS)
     assert overtaken is not None
-    cancel_job(connection, JOB, "")
+    cancel_job(connection, JOB, reason(ReasonCode.CANCELLED, operator=""))
     for stage, rows in (("deliver", 2), ("infer", 0)):
         retry_job(connection, JOB, stage)
         assert not d.record_status(connection, overtaken, "1.2.3.1", status=0, comment="")

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from node.__main__ import main
 from node.errors import LedgerError
 from node.ledger import migrations
 from node.ledger.engine import ledger_url, open_ledger
+from node.ledger.jobs import get_job
 from node.ledger.tables import metadata
+from node.operate.explain import describe, explain
 
 NEXT = '''"""A change of tomorrow."""
 import os
@@ -91,13 +93,11 @@ def value_of(column: sa.Column[Any], number: int) -> Any:
     return {str: f"{column.name} {number} é", int: number, float: number + 0.25, bool: True}[kind.python_type]
 
 
-def fill(engine: sa.Engine, names: Container[str] = metadata.tables) -> dict[str, list[dict[str, Any]]]:
-    """Two rows in every table of these names, in the columns that the database has."""
+def fill(engine: sa.Engine, of: sa.MetaData = metadata) -> dict[str, list[dict[str, Any]]]:
+    """Two rows in every table."""
     with engine.begin() as connection:
-        for table in (table for table in metadata.sorted_tables if table.name in names):
-            there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
-            columns = [column for column in table.columns if column.name in there]
-            rows = [{column.name: value_of(column, number) for column in columns} for number in (1, 2)]
+        for table in (table for table in of.sorted_tables if table.name != "alembic_version"):
+            rows = [{column.name: value_of(column, number) for column in table.columns} for number in (1, 2)]
             connection.execute(sa.insert(table), rows)
     return content(engine)
 
@@ -149,16 +149,23 @@ def test_an_upgrade_keeps_the_rows_of_every_table(url: str, tomorrow: Any) -> No
     engine.dispose()
 
 
-def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_path: Path, monkeypatch: Any) -> None:
+def first_version(tmp_path: Path) -> Path:
+    """Folder with the migrations of version 1.0.0."""
     first = tmp_path / "first"
     shutil.copytree(migrations.FOLDER, first)
     for path in (first / "versions").glob("v*.py"):
         if not path.name.startswith("v0001"):
             path.unlink()
+    return first
+
+
+def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_path: Path, monkeypatch: Any) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(migrations, "FOLDER", first)
+        patched.setattr(migrations, "FOLDER", first_version(tmp_path))
         engine = open_ledger(url)
-        before = fill(engine, set(sa.inspect(engine).get_table_names()))
+        tables = sa.MetaData()
+        tables.reflect(engine)
+        before = fill(engine, tables)
         engine.dispose()
     assert before.pop("alembic_version") == [{"version_num": "0001"}]
     engine = open_ledger(url)
@@ -169,6 +176,39 @@ def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_p
         assert [row.pop("named") for row in after[table]] == [0, 0]
     assert {name: after.pop(name) for name in before} == before
     assert after == {"login_attempt": [], "session": []}
+
+
+def test_sentences_of_version_1_0_0_are_shown_as_they_were_written(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentence = """matches "chest", 'lung' \\ 12 {rule} é; 100 %"""
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "FOLDER", first_version(tmp_path))
+        engine = open_ledger(url)
+        series = {"study_instance_uid": "1.2", "series_instance_uid": "1.2.3", "generation": 1}
+        reasons = {"reason": sentence, "incomplete": "12", "caveat": None}
+        rows = {
+            "series": {"modality": "CT", "instances": 1, "first_at": 1, "last_at": 2, "state": "COMPLETE"},
+            "decision": {"outcome": "routed", "trace": '[{"rule": "r", "matched": true, "note": "not chosen", '
+                         '"conditions": []}]', "decided_at": 3, **reasons},
+            "job": {"id": "j", "pipeline": "p", "rule": "r", "destinations": "[]", "priority": 2, "state": "CANCELED",
+                    "stage": "infer", "run": 0, "attempt": 0, "created_at": 4, "updated_at": 5, **reasons},
+        }  # fmt: skip
+        with engine.begin() as connection:
+            for table, values in rows.items():
+                row = series | values
+                names = ", ".join(row)
+                marks = ", ".join(f":{name}" for name in row)
+                connection.execute(sa.text(f"INSERT INTO {table} ({names}) VALUES ({marks})"), row)  # noqa: S608
+        engine.dispose()
+    engine = open_ledger(url)
+    shown = describe(explain(engine, "1.2"))
+    with engine.connect() as connection:
+        job = get_job(connection, "j")
+    engine.dispose()
+    assert (job.reason, job.incomplete, job.caveat) == (sentence, "12", None)
+    for line in (f"routed: {sentence}", f"CANCELED: {sentence}", "INCOMPLETE: 12", "matches: not chosen"):
+        assert line in shown
 
 
 @pytest.mark.parametrize("failure", [RAISES, DIES])

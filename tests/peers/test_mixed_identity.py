@@ -25,6 +25,7 @@ from node.operate.account.rows import read
 from node.operate.alerts import current_alerts
 from node.operate.explain import describe, explain
 from node.operate.status import status
+from node.reasons import ReasonCode, reason, reason_text
 from node.routing.conflicts import Conflicts
 from node.studies.identity import PATIENT, PRIOR, contradictions
 from node.web.study_list import latest
@@ -233,12 +234,15 @@ def test_an_image_of_another_patient_that_joins_an_analysis_late_stops_it_and_no
     node, job = ended(tmp_path, patients(ct_series(5, 16), 2))
     assert (job.state, job.outcome) == ("CANCELED", "held")
     assert job.reason is not None
-    assert job.reason.startswith("PatientID, PatientName: the images contradict one another")
+    assert reason_text(job.reason).startswith("PatientID, PatientName: the images contradict one another")
     assert (node.results(job.id), node.delivered()) == ([], {})
 
 
 def test_not_even_a_report_that_nothing_was_analysed_leaves_with_images_of_two_patients(tmp_path: Path) -> None:
-    unsuitable = {"outcome": "not applicable", "reason": "series 't2' did not come"}
+    unsuitable = {
+        "outcome": "not applicable",
+        "reason": reason(ReasonCode.COMPANIONS_ABSENT, companions=["t2"], seconds=60.0),
+    }
     node, job = ended(tmp_path, patients(ct_series(5, 16), 2), **unsuitable)
     assert (job.state, job.outcome) == ("CANCELED", "held")
     assert (node.results(job.id), node.delivered()) == ([], {})
@@ -249,5 +253,5 @@ def test_a_companion_of_another_patient_stops_the_analysis_and_nothing_leaves(tm
     companion = ct_series(4, 16, study=images[0].StudyInstanceUID)
     node, job = ended(tmp_path, images, patients(companion, 0, 1, 2, 3)[:1])
     assert (job.state, job.outcome) == ("CANCELED", "held")
-    assert "companion 't2'" in str(job.reason)
+    assert "companion 't2'" in reason_text(job.reason)
     assert (node.results(job.id), node.delivered()) == ([], {})

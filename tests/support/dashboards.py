@@ -19,6 +19,7 @@ from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.instances import Receipt, record_instances
 from node.ledger.jobs import NewJob
 from node.ledger.tables import decision, job, result, series
+from node.reasons import ReasonCode, reason
 from node.spool import Spool
 from node.web.server import _PAGES, serving
 from node.web.users import make_user, users_path, write_user
@@ -116,7 +117,7 @@ def analysed(folder: Path) -> tuple[str, str]:
         connection.execute(
             decision.insert().values(
                 study_instance_uid=study, series_instance_uid=uid, generation=1, outcome="routed",
-                reason="matches 'chest'", trace=trace, decided_at=1001.0,
+                reason=reason(ReasonCode.MATCHES, rules=["chest"]), trace=trace, decided_at=1001.0,
             )
         )  # fmt: skip
         jobs.enqueue(connection, new)

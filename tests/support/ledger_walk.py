@@ -27,6 +27,7 @@ from node.ledger.transitions import (
     record_results,
     schedule_results,
 )
+from node.reasons import ReasonCode, reason
 from node.routing.rules import Origin, decide
 
 _PEER = {"host": "127.0.0.1", "port": 104}
@@ -117,7 +118,7 @@ class Walk:
             fail_attempt(connection, attempt, "broken", 1.0, RETRIES, permanent=choice % 8 == 7)
         elif attempt.stage == JobStage.INFER:
             outcome = ("findings", "no findings", "not applicable")[choice % 3]
-            finish_attempt(connection, attempt, 1.0, lambda c: record_outcome(c, job.id, outcome, ""))
+            finish_attempt(connection, attempt, 1.0, lambda c: record_outcome(c, job.id, outcome, None))
         else:
             finish_attempt(
                 connection, attempt, 1.0, lambda c: _encode(c, job) if attempt.stage == JobStage.ENCODE else None
@@ -126,7 +127,7 @@ class Walk:
     def cancel(self, connection: sa.Connection, choice: int, _at: float) -> None:
         active = [job.id for job in list_jobs(connection) if job.state in ACTIVE]
         if active:
-            cancel_job(connection, active[choice % len(active)], "cancelled by the operator")
+            cancel_job(connection, active[choice % len(active)], reason(ReasonCode.CANCELLED, operator=""))
 
     def retry(self, connection: sa.Connection, choice: int, _at: float) -> None:
         ended = [job.id for job in list_jobs(connection) if job.state not in ACTIVE]

@@ -14,6 +14,7 @@ from dicom_files import ct_series
 from job_node import JobNode
 from pydicom import FileDataset
 from pydicom.uid import generate_uid
+from stored_reasons import codes_of
 
 from node.config import Config, parse
 from node.ledger.association_endings import Ending
@@ -25,6 +26,7 @@ from node.ledger.states import AssociationEnding
 from node.ledger.tables import decision
 from node.operate.account.report import account
 from node.operate.account.rows import read
+from node.reasons import reason_text
 from node.routing.router import Router
 
 
@@ -99,10 +101,11 @@ class Scene:
             return list_jobs(connection)
 
     def decided(self) -> dict[str, tuple[str, str]]:
-        """Outcome and reason by series."""
+        """Outcome and reason by series; nothing that the router wrote is a sentence."""
+        codes_of(self.node.engine)
         with self.node.engine.connect() as connection:
             rows = connection.execute(sa.select(decision).order_by(decision.c.generation))
-            return {row.series_instance_uid: (row.outcome, row.reason) for row in rows}
+            return {row.series_instance_uid: (row.outcome, reason_text(row.reason)) for row in rows}
 
     def differences(self) -> tuple[str, ...]:
         return account(read(self.node.engine), self.config.is_recipient).differences

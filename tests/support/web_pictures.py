@@ -23,6 +23,7 @@ from node.ledger.analysis_statistics import record_statistics
 from node.ledger.circuits import record_failure
 from node.ledger.engine import begin_immediate
 from node.ledger.tables import decision, delivery, executor, job, job_fact, series
+from node.reasons import ReasonCode, reason
 
 PAGES = {
     "web-studies": "/",
@@ -77,7 +78,13 @@ def _study(connection: sa.Connection, number: int, at: float, entry: tuple[str, 
     )
     if work is None:
         return
-    ruling = {"generation": 1, "outcome": "routed", "reason": "", "trace": [], "decided_at": last}
+    ruling = {
+        "generation": 1,
+        "outcome": "routed",
+        "reason": reason(ReasonCode.NO_RULE),
+        "trace": [],
+        "decided_at": last,
+    }
     connection.execute(decision.insert().values(**of, **ruling))
     name, (status, stage, outcome, sent) = f"{number:016x}", work
     row = {"generation": 1, "pipeline": "nodule" if modality == "CT" else "tumor", "rule": "chest CT", "run": 0}

@@ -26,6 +26,7 @@ from whole_node import WholeNode
 from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.tables import decision, job, result
 from node.pipeline import Findings, Needs, Series
+from node.reasons import reason_text
 
 _config.STORE_SEND_CHUNKED_DATASET = True  # the bytes of the file, not what pydicom makes of them
 _SAME = ("cornerstone3d__CTImage", "dicom-test-files__pydicom__rtdose")
@@ -94,7 +95,7 @@ def _became(engine: sa.Engine, uid: str) -> str:
                 return f"ignored | {ignored} |"
             if row is not None and row.state in ("COMPLETED", "CANCELED"):
                 kinds = connection.scalars(sa.select(result.c.kind).where(result.c.job_id == row.id)).all()
-                reason = " ".join((row.reason or "").split())
+                reason = " ".join(reason_text(row.reason).split())
                 return f"{row.outcome} | {reason} | {', '.join(sorted(set(kinds)))}"
         time.sleep(0.5)
     return "nothing within five minutes | |"

@@ -22,6 +22,7 @@ from node.config import parse
 from node.jobs.engine import Jobs
 from node.ledger.engine import now
 from node.ledger.tables import association, conflict, decision, instance
+from node.reasons import reason_text
 from node.routing.conflicts import Conflicts
 from node.routing.router import Router
 from node.studies.preflight import unmet
@@ -159,7 +160,7 @@ def outcome(node: Node) -> str:
     assert Router(config, node.engine, node.spool, Jobs(node.engine)).step(now() + 3600.0) == 1
     (row,) = node.rows(decision)
     if row.outcome != "routed":
-        return f"{row.outcome}: {row.reason}"
+        return f"{row.outcome}: {reason_text(row.reason)}"
     source = SourceSeries.read(node.spool.absolute(image.path) for image in node.rows(instance))
     reason = unmet(Bright.needs, source)
     return f"not applicable: {reason}" if reason else "analysed"

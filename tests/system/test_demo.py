@@ -16,6 +16,7 @@ from node.demo.scanner import find
 from node.errors import PlatformError
 from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.tables import decision, delivery, job, series
+from node.reasons import ReasonCode, reason
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_each_step_of_a_series_is_told_from_the_ledger(engine: sa.Engine, tmp_pa
     insert(engine, series, **uids, **state, generation=1)
     (row,) = rows_of(engine, tmp_path / "scan")
     assert (row.images, row.state, row.over) == ("3/3", "complete", False)
-    verdict = {"generation": 1, "reason": "matches", "trace": [], "decided_at": 111.0}
+    verdict = {"generation": 1, "reason": reason(ReasonCode.MATCHES, rules=["brain"]), "trace": [], "decided_at": 111.0}
     insert(engine, decision, **uids, **verdict, outcome="routed")
     work = {"rule": "r", "destinations": ["pacs"], "priority": 2, "run": 0, "attempt": 1, "created_at": 111.0}
     for name, doing, outcome in (
@@ -70,7 +71,7 @@ def test_each_step_of_a_series_is_told_from_the_ledger(engine: sa.Engine, tmp_pa
             state=doing,
             stage="infer",
             outcome=outcome,
-            reason="why",
+            reason=reason(ReasonCode.STATED, text="why"),
             updated_at=130.0,
         )
     insert(
@@ -95,7 +96,7 @@ def test_a_series_that_no_rule_wants_does_not_keep_the_demo_waiting(engine: sa.E
     uids = {"study_instance_uid": images[0].StudyInstanceUID, "series_instance_uid": images[0].SeriesInstanceUID}
     state = {"modality": "MR", "instances": 3, "first_at": 1.0, "last_at": 1.0, "state": "COMPLETE", "generation": 1}
     insert(engine, series, **uids, **state)
-    verdict = {"generation": 1, "reason": "no rule matches", "trace": [], "decided_at": 2.0}
+    verdict = {"generation": 1, "reason": reason(ReasonCode.NO_RULE), "trace": [], "decided_at": 2.0}
     insert(engine, decision, **uids, **verdict, outcome="ignored")
     (row,) = rows_of(engine, tmp_path / "scan")
     assert (row.state, row.reason, row.over, row.good) == ("ignored", "no rule matches", True, True)

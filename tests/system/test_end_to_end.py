@@ -10,13 +10,16 @@ import highdicom as hd
 import numpy as np
 import pytest
 import real_peers
+import sqlalchemy as sa
 from dicom_files import ct_series, mr_series, secondary_capture, text_report, write
 from lesion_studies import SR3D, results, store, with_lesion
 from pydicom import FileDataset
 from pydicom.uid import CTImageStorage, MRImageStorage, SegmentationStorage, generate_uid
 from receivers import until
+from stored_reasons import codes_of
 from whole_node import BRIGHT, WholeNode, whole_node
 
+from node.ledger.engine import ledger_url
 from node.log import study_lines
 
 
@@ -224,3 +227,10 @@ def test_check_finds_every_part_ready(node: WholeNode, pacs: real_peers.Orthanc)
     assert checked.returncode == 0, checked.stdout
     assert "a node answers C-ECHO as AINODE" in checked.stdout
     assert f"ORTHANC at 127.0.0.1:{pacs.dicom_port} answers in" in checked.stdout
+
+
+def test_after_all_this_the_ledger_has_codes_where_reasons_belong(node: WholeNode) -> None:
+    engine = sa.create_engine(ledger_url("", node.folder))
+    codes = codes_of(engine)
+    engine.dispose()
+    assert codes >= {"matches", "own result", "localizer", "stated", "not analysed", "incomplete", "together"}

@@ -26,6 +26,7 @@ from node.ledger.tables import decision
 from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.pipeline import Findings
+from node.reasons import reason_text
 from node.results.encode import encode
 from node.routing.rules import Origin, decide
 from node.studies.result_mark import result_mark
@@ -55,7 +56,7 @@ class LoopNode(WholeNode):
         with engine.connect() as connection:
             rows = connection.execute(decision.select().order_by(decision.c.decided_at)).all()
         engine.dispose()
-        return [(row.outcome, row.reason) for row in rows]
+        return [(row.outcome, reason_text(row.reason)) for row in rows]
 
     def differences(self) -> tuple[str, ...]:
         engine = open_ledger(ledger_url("", self.folder))
@@ -227,7 +228,7 @@ def test_a_result_is_known_by_any_mark_that_is_left(derived: FileDataset, how: s
     COERCED[how](dataset)
     verdict = decide(dataset, [RULE], Origin())
     assert (verdict.outcome, verdict.routes) == ("ignored", ())
-    assert verdict.reason.startswith("it is a result of an AI node (")
+    assert reason_text(verdict.reason).startswith("it is a result of an AI node (")
     sent = RULE.model_copy(update={"send": ("archive",)})
     assert [route.pipeline for route in decide(dataset, [sent], Origin()).routes] == [FORWARD]
 
@@ -268,8 +269,8 @@ def test_images_are_not_sent_back_to_where_they_came_from() -> None:
     back = decide(image, [rule], Origin(destinations=frozenset({"pacs"})))
     assert [(route.pipeline, route.destinations) for route in back.routes] == [(FORWARD, ("archive",))]
     only = decide(image, [rule], Origin(destinations=frozenset({"pacs", "archive"})))
-    assert (only.outcome, only.reason) == ("ignored", "it would only be sent back to where it came from")
+    assert (only.outcome, reason_text(only.reason)) == ("ignored", "it would only be sent back to where it came from")
     assert only.routes == ()
     both = decide(image, [RULE, rule], Origin(destinations=frozenset({"pacs", "archive"})))
-    assert (both.outcome, both.reason) == ("routed", "matches 'CT'")
+    assert (both.outcome, reason_text(both.reason)) == ("routed", "matches 'CT'")
     assert [entry["pipelines"] for entry in both.trace if entry["chosen"]] == [["one"]]

@@ -16,6 +16,7 @@ from node.demo.images import Truth
 from node.demo.phantom import write_brain_flair, write_chest_ct
 from node.inference.plugins import load_pipeline
 from node.pipeline import Findings, Volume
+from node.reasons import reason_text
 from node.routing.rules import Origin, decide
 from node.studies.source import SourceSeries
 
@@ -113,7 +114,7 @@ def test_the_shipped_rules_route_the_phantoms_to_their_pipelines(chest: Truth, b
     for truth, pipelines in wanted.items():
         decision = decide(pydicom.dcmread(truth.paths[0], stop_before_pixels=True), rules, Origin())
         matching = {entry["rule"] for entry in decision.trace if entry["matched"]}
-        assert {name for rule in rules if rule.name in matching for name in rule.pipelines} == pipelines, (
+        assert {name for rule in rules if rule.name in matching for name in rule.pipelines} == pipelines, reason_text(
             decision.reason
         )
 

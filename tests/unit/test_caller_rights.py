@@ -26,6 +26,7 @@ from node.operate.account.rows import read
 from node.operate.alerts import current_alerts
 from node.operate.explain import describe as describe_study
 from node.operate.explain import explain
+from node.reasons import reason_text
 from node.routing.router import Router
 
 
@@ -165,7 +166,7 @@ def test_what_a_discontinued_step_stops_is_an_alarm_and_in_account_and_explanati
     assert "ignored: the DISCONTINUED procedure step of CT1 made it" in words
     with node.engine.connect() as connection:
         (job,) = list_jobs(connection)
-    assert (job.state, job.reason) == ("CANCELED", "CT1 discontinued the procedure step")
+    assert (job.state, reason_text(job.reason)) == ("CANCELED", "CT1 discontinued the procedure step")
 
 
 RIGHTS = """callers = [

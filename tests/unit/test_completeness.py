@@ -112,10 +112,10 @@ def test_what_is_missing_when_its_time_has_run_out_is_said_for_a_radiologist(
 ) -> None:
     completion = judge(replace(PLAIN, **changes), SETTINGS, now=10_000)
     assert completion.complete
-    assert completion.incomplete.endswith(incomplete)
+    assert reason_text(completion.incomplete).endswith(incomplete)
     assert bool(completion.incomplete) is bool(incomplete)
-    assert completion.incomplete.startswith("3 images received") or not incomplete
-    assert completion.caveat == caveat
+    assert reason_text(completion.incomplete).startswith("3 images received") or not incomplete
+    assert reason_text(completion.caveat) == caveat
 
 
 def test_every_doubt_names_its_deadline() -> None:
@@ -185,7 +185,7 @@ def test_a_stated_count_is_believed_when_all_say_it_and_it_is_possible(
 def test_images_are_counted_in_singular_and_plural() -> None:
     for instances, words in ((1, "1 image received"), (2, "2 images received")):
         arrival = replace(PLAIN, instances=instances, unreadable=1)
-        assert judge(arrival, SETTINGS, now=10_000).incomplete == f"{words}, 1 unreadable"
+        assert reason_text(judge(arrival, SETTINGS, now=10_000).incomplete) == f"{words}, 1 unreadable"
 
 
 def test_a_concatenation_without_all_its_parts_is_missing_them() -> None:
@@ -310,11 +310,11 @@ def test_a_discontinued_step_has_its_series_ignored_and_their_unfinished_jobs_ca
     assert say(node, uid, "DISCONTINUED", [*images, *others]).Status == 0x0000
     assert routed(node, 60.0) == 1
     with node.engine.connect() as connection:
-        assert [(j.state, j.reason) for j in list_jobs(connection)] == [
+        assert [(j.state, reason_text(j.reason)) for j in list_jobs(connection)] == [
             ("CANCELED", "CT1 discontinued the procedure step")
         ]
     (ignored,) = [row for row in node.rows(decision) if row.outcome == "ignored"]
-    assert (ignored.series_instance_uid, ignored.reason) == (
+    assert (ignored.series_instance_uid, reason_text(ignored.reason)) == (
         others[0].SeriesInstanceUID,
         "the DISCONTINUED procedure step of CT1 made it",
     )
@@ -348,7 +348,7 @@ def test_a_series_whose_headers_make_no_sense_is_ignored_and_holds_up_no_other(n
         image.NumberOfSeriesRelatedInstances = [2, 3]
     send(node, [*strange, *sound])
     assert routed(node, 60.0) == 2
-    assert sorted(row.reason for row in node.rows(decision)) == [
+    assert sorted(reason_text(row.reason) for row in node.rows(decision)) == [
         "its headers cannot be understood (TypeError)",
         "matches 'ct'",
     ]

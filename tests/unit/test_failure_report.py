@@ -145,7 +145,7 @@ def failed() -> Analysis:
         algorithm=Algorithm(name="nodule", version=""),
         generation=1,
         outcome="failed",
-        reason=not_analysed(InputError("secret of Python"), "0123"),
+        reason=not_analysed(InputError.code, "0123"),
         analysed_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
     )
 

@@ -33,7 +33,9 @@ from node.ledger.transitions import (
     renew_attempts,
     schedule_results,
 )
+from node.reasons import ReasonCode, reason, reason_text
 
+CANCELLED = reason(ReasonCode.CANCELLED, operator="anna")
 NEW = NewJob(
     study_instance_uid="1.2",
     series_instance_uid="1.2.3",
@@ -59,7 +61,7 @@ def nothing(_connection: sa.Connection) -> None: ...
 
 
 def found(connection: sa.Connection) -> None:
-    record_outcome(connection, NEW.id, "findings", "")
+    record_outcome(connection, NEW.id, "findings", None)
 
 
 def owing(*destinations: str) -> Write:
@@ -121,9 +123,11 @@ def test_same_decision_twice_is_one_job(ledger: sa.Connection) -> None:
 
 
 def test_not_applicable_by_the_router_begins_with_encode(ledger: sa.Connection) -> None:
-    [first] = create_job(ledger, replace(NEW, outcome="not applicable", reason="no chest"))
+    [first] = create_job(
+        ledger, replace(NEW, outcome="not applicable", reason=reason(ReasonCode.STATED, text="no chest"))
+    )
     assert first.stage == JobStage.ENCODE
-    assert (job(ledger).outcome, job(ledger).reason) == ("not applicable", "no chest")
+    assert (job(ledger).outcome, reason_text(job(ledger).reason)) == ("not applicable", "no chest")
 
 
 def test_job_without_destination_ends_with_its_results_kept(ledger: sa.Connection) -> None:
@@ -150,9 +154,9 @@ def test_inference_that_finally_fails_becomes_the_outcome_failed(ledger: sa.Conn
     [encode] = fail_attempt(ledger, attempt, "broke again", 0.1, RETRIES, permanent=permanent)
     assert encode.stage == JobStage.ENCODE
     assert encode.run == 1
-    assert (job(ledger).outcome, job(ledger).reason, job(ledger).state) == (
+    assert (job(ledger).outcome, reason_text(job(ledger).reason), job(ledger).state) == (
         "failed",
-        not_analysed(None, NEW.id),
+        not_analysed(NodeError.code, NEW.id),
         "SCHEDULED",
     )
 
@@ -163,9 +167,9 @@ def test_encoding_that_finally_fails_is_reported_and_then_cancels(ledger: sa.Con
     [again] = fail_attempt(ledger, encode, "no grid", 0.1, RETRIES, permanent=True)
     assert (again.stage, job(ledger).outcome) == (JobStage.ENCODE, "failed")
     assert fail_attempt(ledger, again, "no disk", 0.1, RETRIES, permanent=True) == []
-    assert (job(ledger).state, job(ledger).reason) == (
+    assert (job(ledger).state, reason_text(job(ledger).reason)) == (
         "CANCELED",
-        f"No report could be made. {not_analysed(None, NEW.id)}",
+        f"No report could be made. {not_analysed(NodeError.code, NEW.id)}",
     )
 
 
@@ -256,7 +260,7 @@ def test_destination_that_is_given_up_cancels_the_job_with_its_reason(ledger: sa
     settle(ledger, "a", "STORED")
     walk(ledger, to_a)
     fail_attempt(ledger, to_b, "not configured", 0.1, FOR_EVER, permanent=True)
-    assert (job(ledger).state, job(ledger).reason) == ("CANCELED", "delivery to b: not configured")
+    assert (job(ledger).state, reason_text(job(ledger).reason)) == ("CANCELED", "delivery to b: not configured")
 
 
 def test_job_waits_for_a_stored_delivery_whose_proof_is_still_to_come(ledger: sa.Connection) -> None:
@@ -275,14 +279,14 @@ def test_job_waits_for_a_stored_delivery_whose_proof_is_still_to_come(ledger: sa
 def test_cancelled_job_takes_no_report_and_owes_nothing(ledger: sa.Connection) -> None:
     to_a, to_b = to_delivery(ledger, "a", "b")
     settle(ledger, "a", "STORED")
-    cancel_job(ledger, NEW.id, "wrong patient")
-    assert (job(ledger).state, job(ledger).reason) == ("CANCELED", "wrong patient")
+    cancel_job(ledger, NEW.id, CANCELLED)
+    assert (job(ledger).state, reason_text(job(ledger).reason)) == ("CANCELED", "cancelled by anna")
     assert begin_attempt(ledger, to_b) is None
     assert finish_attempt(ledger, to_a, 1.0, nothing) is None
     states = {row.destination: row.state for row in ledger.execute(sa.select(delivery))}
     assert states == {"a": "STORED", "b": "CANCELED"}
     with pytest.raises(NodeError, match="is CANCELED; only SCHEDULED or IN PROGRESS"):
-        cancel_job(ledger, NEW.id, "again")
+        cancel_job(ledger, NEW.id, CANCELLED)
 
 
 def test_retry_begins_a_new_run_that_sends_everything_again(ledger: sa.Connection) -> None:
@@ -301,9 +305,9 @@ def test_retry_begins_a_new_run_that_sends_everything_again(ledger: sa.Connectio
 
 def test_retry_of_a_cancelled_delivery_goes_on_with_it_and_of_all_else_with_inference(ledger: sa.Connection) -> None:
     to_delivery(ledger, "a")
-    cancel_job(ledger, NEW.id, "")
+    cancel_job(ledger, NEW.id, CANCELLED)
     assert [a.stage for a in retry_job(ledger, NEW.id)] == [JobStage.DELIVER]
-    cancel_job(ledger, NEW.id, "")
+    cancel_job(ledger, NEW.id, CANCELLED)
     retry_job(ledger, NEW.id, JobStage.INFER)
     assert [a.stage for a in retry_job(ledger, NEW.id)] == [JobStage.INFER]
 

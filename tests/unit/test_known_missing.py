@@ -40,6 +40,7 @@ from node.ledger.refusals import Refused, record_refusals
 from node.ledger.tables import job
 from node.ledger.transitions import record_outcome
 from node.pipeline import Unsuitable
+from node.reasons import ReasonCode, reason, reason_text
 from node.routing.router import Router
 from node.spool import Spool
 from node.studies.source import SourceSeries
@@ -229,13 +230,16 @@ class Losses:
                 one = get_job(connection, job_id)
                 paths = tuple(sorted(Path(path) for path in source_paths(connection, one)))
             try:
-                outcome, reason, _ = analyse(Scripted({"does": does}), _read(paths), incomplete=one.incomplete or "")
+                outcome, why, _ = analyse(
+                    Scripted({"does": does}), _read(paths), incomplete=reason_text(one.incomplete)
+                )
             except Unsuitable as unsuitable:
-                outcome, reason = "not applicable", str(unsuitable)
+                outcome, why = "not applicable", str(unsuitable)
             except InputError as error:
-                outcome, reason = "failed", str(error)
+                outcome, why = "failed", str(error)
             with begin_immediate(self.engine) as connection:
-                record_outcome(connection, job_id, outcome, reason)
+                stated = reason(ReasonCode.STATED, text=why) if why else None
+                record_outcome(connection, job_id, outcome, stated)
                 yield get_job(connection, job_id)
 
 
@@ -266,7 +270,7 @@ def says_no_more_than_it_saw(met: list[tuple[Job, bool]], loss: Loss) -> None:
             assert one.outcome in EXPLAINED, (loss, one)
             assert one.incomplete
             assert one.reason
-            assert one.incomplete in one.reason
+            assert reason_text(one.incomplete) in reason_text(one.reason)
         assert one.outcome == SAID[loss.does] or one.outcome in EXPLAINED
     if loss.is_sound:
         assert [(one.outcome, one.incomplete, one.caveat) for one, _ in met] == [(SAID[loss.does], None, None)]
@@ -319,9 +323,12 @@ def test_a_sender_that_broke_off_is_named_and_surely_partial_in_the_middle(
     ((one, _),) = node.meet(loss)
     if ending.amid:
         assert one.outcome in EXPLAINED
-        assert "broke off in the middle" in str(one.reason)
+        assert "broke off in the middle" in reason_text(one.reason)
     else:
-        assert (one.outcome, one.caveat) == (SAID[does], "The sender broke off; the series may be incomplete.")
+        assert (one.outcome, reason_text(one.caveat)) == (
+            SAID[does],
+            "The sender broke off; the series may be incomplete.",
+        )
     ((listed, _),) = node.meet(replace(loss, listed=True))  # somebody who knows says that all of it is here
     assert (listed.outcome, listed.incomplete, listed.caveat) == (SAID[does], None, None)
 

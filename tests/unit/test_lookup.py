@@ -19,6 +19,7 @@ from node.ledger.jobs import NewJob
 from node.ledger.tables import decision, instance, job, result, series
 from node.operate.explain import describe, explain
 from node.operate.lookup import find_job, find_studies, read_labels
+from node.reasons import ReasonCode, reason
 
 
 def allowing(config: Config) -> Config:
@@ -100,7 +101,7 @@ def test_status_shows_ignored_series_with_their_descriptions_and_the_order(serve
     with serve() as dashboard:
         with begin_immediate(dashboard.engine) as connection:
             connection.execute(job.delete())
-            connection.execute(decision.update().values(outcome="ignored", reason="no rule matches"))
+            connection.execute(decision.update().values(outcome="ignored", reason=reason(ReasonCode.NO_RULE)))
         shown = verb(dashboard, tmp_path, "status", "A1").output
         described = read_description(dashboard)
     assert f"{dashboard.uid}: ignored" in shown, shown

@@ -20,6 +20,7 @@ from node import errors
 from node.config import Config
 from node.errors import NodeError, not_analysed
 from node.pipeline import Findings, codes
+from node.reasons import failed, reason_text
 from node.results.encode import encode
 from node.results.gate.check import check
 from node.wording import NOTICE
@@ -114,20 +115,20 @@ def all_errors() -> list[type[NodeError]]:
 @pytest.mark.parametrize("kind", [*all_errors(), TypeError, MemoryError, None])
 def test_a_failure_is_told_by_its_class_alone(tmp_path: Path, kind: type[BaseException] | None):
     message = "'NoneType' object has no attribute 'Rows' in /var/lib/x.py"
-    sentence = not_analysed(kind(message) if kind else None, "0195-job")
+    sentence = reason_text(failed(kind(message) if kind else None, "0195-job"))
     assert sentence.startswith("NOT ANALYSED: ")
     assert "0195-job" in sentence, "who runs the node finds the message in the log"
     assert message not in sentence
-    failed = analysis(outcome="failed", reason=sentence)
+    report = analysis(outcome="failed", reason=sentence)
     source = source_of(tmp_path, SYNTHETIC["axial"]())
-    for made in encode(failed, source, ["sr", "pdf"]):
+    for made in encode(report, source, ["sr", "pdf"]):
         said = " ".join(" ".join(texts(made.dataset)).split())
         assert "NOT ANALYSED: " in said
         assert not PYTHON.search(said), PYTHON.search(said)
 
 
 def test_an_image_that_cannot_be_read_is_told_so():
-    assert not_analysed(errors.InputError("x"), "7").startswith("NOT ANALYSED: one image cannot be read.")
+    assert not_analysed(errors.InputError.code, "7").startswith("NOT ANALYSED: one image cannot be read.")
 
 
 SCOPE = "Finds nodules of 6 to 35 mm; larger masses are often missed."

@@ -16,6 +16,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.procedure_steps import NewStep, create_step, update_step
 from node.ledger.tables import association, instance
 from node.operate.explain import describe, explain
+from node.reasons import ReasonCode, reason
 from node.routing.region import Region, region_of, same_region
 from node.routing.replay_decisions import StudySeries, decide_study
 from node.routing.rules import Origin
@@ -254,7 +255,13 @@ def test_a_rule_may_wait_longer_for_a_better_series_and_stat_does_not():
     assert may_choose(patient, quiet, SETTINGS, 90.0, urgent=False).ready
     assert may_choose(patient, quiet, SETTINGS, 10.0, urgent=True).ready
     assert not may_choose(patient, Outlook(receiving=1, last_at=0.0), SETTINGS, 900.0, urgent=True).ready
-    assert may_choose(patient, Outlook(receiving=0, last_at=0.0, whole="all"), SETTINGS, 0.0, urgent=False).ready
+    assert may_choose(
+        patient,
+        Outlook(receiving=0, last_at=0.0, whole=reason(ReasonCode.STEP_COMPLETED, calling_aes=["CT1"])),
+        SETTINGS,
+        0.0,
+        urgent=False,
+    ).ready
 
 
 def test_a_wait_that_is_no_time_is_refused():

@@ -29,6 +29,7 @@ from node.ledger.series import Series
 from node.ledger.states import DecisionOutcome, DeliveryState, JobStage, JobState, SeriesState
 from node.operate.account.balance import Count, balance
 from node.operate.account.rows import read
+from node.reasons import ReasonCode, reason
 from node.web.study_list import latest
 
 
@@ -172,6 +173,7 @@ def test_rows_are_put_together_by_series_generation_and_job() -> None:
     assert (study.images, study.first_at, study.last_at) == (6, 1.0, 2.0)
 
 
+NO_RULE = reason(ReasonCode.NO_RULE)
 SERIES = {"study_instance_uid": "1", "series_instance_uid": "1.1"}
 
 
@@ -187,7 +189,7 @@ def ledger_with(*jobs: dict[str, Any], generation: int = 1, outcome: str = "rout
             sa.insert(tables.instance).values(**SERIES, **image, path="p", digest="d", size=1, received_at=1.0)
         )
         for number in range(1, generation + 1):
-            decision = {"generation": number, "outcome": outcome, "reason": "", "trace": [], "decided_at": 3.0}
+            decision = {"generation": number, "outcome": outcome, "reason": NO_RULE, "trace": [], "decided_at": 3.0}
             connection.execute(sa.insert(tables.decision).values(**SERIES, **decision))
         for job in jobs:
             deliveries = job.pop("deliveries", {})
@@ -267,7 +269,7 @@ def test_an_ignored_series_hides_no_other_one_and_studies_are_counted_once() -> 
             of = {**SERIES, "series_instance_uid": uid}
             row = {**of, "first_at": 0.5, "last_at": 2.0, "modality": "CT", "instances": 0, "state": "COMPLETE"}
             connection.execute(sa.insert(tables.series).values(**row, generation=1))
-            decision = {"generation": 1, "outcome": outcome, "reason": "", "trace": [], "decided_at": 3.0}
+            decision = {"generation": 1, "outcome": outcome, "reason": NO_RULE, "trace": [], "decided_at": 3.0}
             connection.execute(sa.insert(tables.decision).values(**of, **decision))
     of = balance(read(engine))
     assert of.received.total == Count(studies=1, entries=3, instances=1)

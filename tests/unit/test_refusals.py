@@ -14,6 +14,7 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from receivers import Node, associate, configuration, encode, receiving, send, send_dataset, until
 from scanner import RULE
+from stored_reasons import codes_of
 
 from node.config import parse
 from node.jobs.engine import Jobs
@@ -26,7 +27,7 @@ from node.operate.account import description, report
 from node.operate.account.rows import read
 from node.operate.explain import describe, explain
 from node.operate.retention import Retention
-from node.reasons import reason_text
+from node.reasons import ReasonCode, reason, reason_text
 from node.routing.conflicts import Conflicts
 from node.routing.router import Router
 
@@ -47,12 +48,13 @@ def jobs_of(node: Node) -> list[Job]:
         return list_jobs(connection)[::-1]
 
 
-def outcome_of(node: Node, said: str) -> tuple[str | None, str | None]:
+def outcome_of(node: Node, said: str) -> tuple[str | None, str]:
     """What the newest job may say when its pipeline says ``said``."""
     job = jobs_of(node)[-1]
     with begin_immediate(node.engine) as connection:
-        record_outcome(connection, job.id, said, "")
-    return jobs_of(node)[-1].outcome, jobs_of(node)[-1].reason
+        record_outcome(connection, job.id, said, None)
+    codes_of(node.engine)
+    return jobs_of(node)[-1].outcome, reason_text(jobs_of(node)[-1].reason)
 
 
 def closed(node: Node) -> None:
@@ -89,10 +91,10 @@ def test_a_quota_that_is_used_up_in_the_middle_makes_the_outcome_partial(tmp_pat
         assert 290.0 < row.doubts[0]["until"] - now() < 301.0
         assert routed(node, 310.0) == 1
         (job,) = jobs_of(node)
-        assert job.incomplete == (
+        assert reason_text(job.incomplete) == (
             f"{kept} images received, {refused} refused: the upper {2.5 * refused:.0f} mm were not analysed"
         )
-        assert outcome_of(node, "no findings") == ("partial", job.incomplete)
+        assert outcome_of(node, "no findings") == ("partial", reason_text(job.incomplete))
 
 
 @pytest.mark.parametrize(
@@ -109,8 +111,8 @@ def test_the_side_is_named_where_it_is_known(node: Node, missing: list[int], sai
     store(node, images, damaged=[images[index] for index in missing])
     assert routed(node, 310.0) == 1
     (job,) = jobs_of(node)
-    assert str(job.incomplete).startswith(said)
-    assert ("not analysed" in str(job.incomplete)) is ("not analysed" in said)
+    assert reason_text(job.incomplete).startswith(said)
+    assert ("not analysed" in reason_text(job.incomplete)) is ("not analysed" in said)
 
 
 def test_what_was_refused_and_comes_later_is_missing_no_more(node: Node) -> None:
@@ -119,11 +121,11 @@ def test_what_was_refused_and_comes_later_is_missing_no_more(node: Node) -> None
     assert routed(node, 310.0) == 1
     store(node, images[4:])
     assert routed(node, 40.0) == 1
-    assert [(job.generation, job.incomplete) for job in jobs_of(node)] == [
+    assert [(job.generation, reason_text(job.incomplete)) for job in jobs_of(node)] == [
         (1, "4 images received, 2 refused: the upper 5 mm were not analysed"),
-        (2, None),
+        (2, ""),
     ]
-    assert outcome_of(node, "no findings") == ("no findings", None)
+    assert outcome_of(node, "no findings") == ("no findings", "")
     assert [job.state for job in jobs_of(node)] == ["CANCELED", "SCHEDULED"]
 
 
@@ -134,8 +136,8 @@ def test_a_refusal_after_the_series_was_complete_opens_it_again(node: Node) -> N
     store(node, images[4:], damaged=images[4:])
     assert routed(node, 40.0) == 0
     assert routed(node, 310.0) == 1
-    assert [(job.generation, job.incomplete) for job in jobs_of(node)] == [
-        (1, None),
+    assert [(job.generation, reason_text(job.incomplete)) for job in jobs_of(node)] == [
+        (1, ""),
         (2, "4 images received, 2 refused: the upper 5 mm were not analysed"),
     ]
 
@@ -159,7 +161,7 @@ def test_a_refusal_of_which_nothing_is_known_belongs_to_what_its_caller_sends(no
     closed(node)
     assert routed(node, 60.0) == 0
     assert routed(node, 310.0) == 1
-    assert jobs_of(node)[0].incomplete == "4 images received, 1 refused"
+    assert reason_text(jobs_of(node)[0].incomplete) == "4 images received, 1 refused"
 
 
 def test_two_series_of_one_association_keep_their_refusals_apart(node: Node) -> None:
@@ -208,7 +210,7 @@ def test_an_image_that_is_cut_off_is_missing_until_it_comes(node: Node) -> None:
     )
     assert routed(node, 60.0) == 0
     assert routed(node, 310.0) == 1
-    assert jobs_of(node)[0].incomplete == (
+    assert reason_text(jobs_of(node)[0].incomplete) == (
         "3 images received, 1 cut off in transfer: the upper 2 mm were not analysed; "
         "the sender broke off in the middle of the transfer"
     )
@@ -232,7 +234,7 @@ def test_a_sender_that_breaks_off_between_two_messages_is_waited_for_and_named(n
     assert routed(node, 60.0) == 0
     assert routed(node, 310.0) == 1
     (job,) = jobs_of(node)
-    assert (job.incomplete, job.caveat) == (None, "The sender broke off; the series may be incomplete.")
+    assert (job.incomplete, reason_text(job.caveat)) == (None, "The sender broke off; the series may be incomplete.")
 
 
 def test_a_sender_that_broke_off_and_comes_back_is_waited_for_no_more(node: Node) -> None:
@@ -262,7 +264,7 @@ def test_a_caller_that_is_rejected_in_the_middle_of_a_series_makes_it_doubtful_u
         closed(node)
         assert routed(node, 60.0) == 0
         assert routed(node, 310.0) == 1
-        assert jobs_of(node)[0].incomplete == (
+        assert reason_text(jobs_of(node)[0].incomplete) == (
             "1 image received; the sender was turned away in the middle of the transfer"
         )
         store_as(node, images[1:], "RAW")
@@ -281,7 +283,7 @@ def test_another_image_under_the_same_uid_is_missing(node: Node) -> None:
     assert routed(node, 60.0) == 0
     assert routed(node, 310.0) == 1
     (job,) = jobs_of(node)
-    assert job.incomplete == "4 images received, 2 not used because the UID was that of another image"
+    assert reason_text(job.incomplete) == "4 images received, 2 not used because the UID was that of another image"
 
 
 def test_another_version_of_an_image_is_named_and_not_missing(node: Node) -> None:
@@ -292,7 +294,7 @@ def test_another_version_of_an_image_is_named_and_not_missing(node: Node) -> Non
     assert Conflicts(node.engine, node.spool).step() == 1
     assert routed(node, 60.0) == 1
     (job,) = jobs_of(node)
-    assert (job.incomplete, job.caveat) == (
+    assert (job.incomplete, reason_text(job.caveat)) == (
         None,
         "1 image received again with different content; the first version was analysed.",
     )
@@ -344,7 +346,7 @@ def test_what_was_refused_of_a_study_goes_with_it(node: Node) -> None:
     routed(node, 310.0)
     with begin_immediate(node.engine) as connection:
         for job in list_jobs(connection):
-            cancel_job(connection, job.id, "no longer wanted")
+            cancel_job(connection, job.id, reason(ReasonCode.CANCELLED, operator="anna"))
         record_rejection(connection, "CT1", "10.0.0.1", "too many", now())
     Retention(node.config, node.engine, node.spool).step(now() + 400 * 86400.0)
     assert node.rows(series) == node.rows(refusal) == node.rows(rejection) == []

@@ -18,6 +18,7 @@ from node.config import Companion, PriorTable, Rule, parse
 from node.config.condition import parse_condition
 from node.config.routing import FORWARD, PREFERENCES
 from node.errors import ConfigError
+from node.reasons import reason_text
 from node.routing.rules import Decision, Origin, decide, sum_up
 
 TABLES = '[pipelines.p]\n[pipelines.q]\n[destinations.a]\ntitle = "A"\nhost = "h"\nport = 1\n'
@@ -247,17 +248,17 @@ def test_a_localizer_is_sent_on_but_not_analysed():
     decision = decide(localizer, to_send, Origin())
     assert decision.outcome == "routed"
     assert [(route.pipeline, route.destinations) for route in decision.routes] == [(FORWARD, ("b",))]
-    assert re.search("r0.*not analysed.*localizer", decision.reason)
+    assert re.search("r0.*not analysed.*localizer", reason_text(decision.reason))
     back = decide(localizer, to_send, Origin(destinations=frozenset({"b"})))
     assert (back.outcome, back.routes) == ("ignored", ())
-    assert back.reason == "it is a localizer (ImageType)"
+    assert reason_text(back.reason) == "it is a localizer (ImageType)"
 
 
 def test_a_rule_that_could_only_send_images_back_says_so_and_is_not_chosen():
     only_back = parse(TABLES + '[[rules]]\nname = "r"\nsend = ["b"]\nmatch = { Modality = "CT" }').rules
     (entry,) = decide(header(), only_back, Origin(destinations=frozenset({"b"}))).trace
     assert (entry["matched"], entry["chosen"]) == (True, False)
-    assert "sent back" in entry["note"]
+    assert "sent back" in reason_text(entry["note"])
     other = decide(header(Modality="MR"), only_back, Origin(destinations=frozenset({"b"}))).trace[0]
     assert (other["matched"], "note" in other) == (False, False)
 
@@ -281,12 +282,14 @@ def test_a_priority_is_the_number_that_orders_the_queues(word: str, number: int)
 
 def test_localizers_captures_and_non_images_are_ignored_with_the_reason():
     everything = rules("")
-    assert "localizer" in decide(header(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), everything, Origin()).reason
+    assert "localizer" in reason_text(
+        decide(header(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), everything, Origin()).reason
+    )
     capture = header(SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
-    assert "secondary captures" in decide(capture, everything, Origin()).reason
+    assert "secondary captures" in reason_text(decide(capture, everything, Origin()).reason)
     report = Dataset()
     report.Modality = "SR"
-    assert "no images" in decide(report, everything, Origin()).reason
+    assert "no images" in reason_text(decide(report, everything, Origin()).reason)
 
 
 @pytest.mark.parametrize(
@@ -366,4 +369,5 @@ OWN = {"rule": "r1", "matched": True, "chosen": True, "pipelines": ["p"]}
     ],
 )  # fmt: skip
 def test_a_decision_says_in_words_what_its_trace_holds(trace: list[dict[str, Any]], outcome: str, reason: str):
-    assert sum_up(trace) == (outcome, reason)
+    decided, why = sum_up(trace)
+    assert (decided, reason_text(why)) == (outcome, reason)

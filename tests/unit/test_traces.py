@@ -86,7 +86,9 @@ def ledger(tmp_path: Path) -> Iterator[sa.Engine]:
         begin_attempt(connection, attempt(JobStage.INFER))
         fail_attempt(connection, attempt(JobStage.INFER), "the network diverged", 2.0, RETRIES, permanent=False)
         begin_attempt(connection, attempt(JobStage.INFER, 1))
-        finish_attempt(connection, attempt(JobStage.INFER, 1), 3.0, lambda c: record_outcome(c, new.id, "findings", ""))
+        finish_attempt(
+            connection, attempt(JobStage.INFER, 1), 3.0, lambda c: record_outcome(c, new.id, "findings", None)
+        )
         begin_attempt(connection, attempt(JobStage.ENCODE))
         finish_attempt(connection, attempt(JobStage.ENCODE), 1.0, lambda c: schedule_results(c, new.id, {"pacs": ""}))
         begin_attempt(connection, attempt(JobStage.DELIVER, subject="pacs"))

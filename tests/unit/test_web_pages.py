@@ -23,6 +23,7 @@ from node.ledger.executors import Executor, renew_beat
 from node.ledger.jobs import get_job
 from node.ledger.tables import decision, delivery, instance, job, notice, series
 from node.log import StudyLog, about
+from node.reasons import ReasonCode, reason, reason_text
 from node.web.slices import Segments, open_segments, open_series, picture, pixels, window_of
 from node.wording import NOTICE
 
@@ -53,7 +54,7 @@ def test_an_operator_retries_and_the_timeline_names_who(dashboard: Dashboard):
     assert line in browser.get(f"/study/{dashboard.uid}").text
     browser.post(f"/job/{dashboard.job_id}/cancel", data={"csrf": token(browser)})
     with dashboard.engine.connect() as connection:
-        assert get_job(connection, dashboard.job_id).reason == "cancelled by otto"
+        assert reason_text(get_job(connection, dashboard.job_id).reason) == "cancelled by otto"
 
 
 def test_an_operator_runs_another_pipeline_on_a_series_once(dashboard: Dashboard):
@@ -238,7 +239,9 @@ def test_an_operator_routes_ignored_series_after_looking_at_them(dashboard: Dash
     browser, viewer = dashboard.browser("otto"), dashboard.browser("vera")
     with begin_immediate(dashboard.engine) as connection:
         connection.execute(job.delete())
-        connection.execute(decision.update().values(outcome="ignored", reason="no rule matches", decided_at=now()))
+        connection.execute(
+            decision.update().values(outcome="ignored", reason=reason(ReasonCode.NO_RULE), decided_at=now())
+        )
         connection.execute(series.update().values(last_at=now()))
     shown = browser.get("/rules?since=1d").text
     assert "Route 1 series" in shown

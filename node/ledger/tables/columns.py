@@ -31,6 +31,17 @@ class EscapedJson(sa.types.TypeDecorator[Any]):
         return escaped_values(value)
 
 
+class StoredReason(EscapedJson):
+    """A reason as ``node.reasons`` makes it. Sentences are only read, where version 1.0.0 wrote them."""
+
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        if isinstance(value, str):
+            raise TypeError(f"{value!r} is a sentence; write a reason of node.reasons")
+        return super().process_bind_param(value, dialect)
+
+
 def text(name: str, *, null: bool = False, key: bool = False) -> sa.Column[str]:
     """A column of text."""
     return sa.Column(name, EscapedText, nullable=null, primary_key=key)
@@ -39,6 +50,11 @@ def text(name: str, *, null: bool = False, key: bool = False) -> sa.Column[str]:
 def json(name: str, *, null: bool = False) -> sa.Column[Any]:
     """A column of JSON."""
     return sa.Column(name, EscapedJson, nullable=null)
+
+
+def reason(name: str, *, null: bool = False) -> sa.Column[Any]:
+    """A column of a reason."""
+    return sa.Column(name, StoredReason(none_as_null=True), nullable=null)
 
 
 def number(name: str, *, null: bool = False) -> sa.Column[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from node.ledger.tables.columns import json, metadata, number, text, time
+from node.ledger.tables.columns import json, metadata, number, reason, text, time
 
 decision = sa.Table(  # one per generation of a series: what was decided and the trace that explains it
     "decision",
@@ -13,12 +13,12 @@ decision = sa.Table(  # one per generation of a series: what was decided and the
     text("series_instance_uid", key=True),
     sa.Column("generation", sa.Integer, primary_key=True),
     text("outcome"),  # DecisionOutcome
-    text("reason"),
+    reason("reason"),
     json("trace"),
     time("decided_at"),
     text("cause", null=True),  # DecisionCause; null: the rules decided
-    text("incomplete", null=True),  # what of this generation is known to be missing, in words for a radiologist
-    text("caveat", null=True),  # what may be missing, likewise
+    reason("incomplete", null=True),  # what of this generation is known to be missing
+    reason("caveat", null=True),  # what may be missing
 )
 
 candidate = sa.Table(  # a series that a rule of studies weighs against others, or a companion that it looks for
@@ -29,7 +29,7 @@ candidate = sa.Table(  # a series that a rule of studies weighs against others, 
     text("rule", key=True),
     text("companion", key=True),  # its name; "": the series matches the rule itself
     sa.Column("generation", sa.Integer, nullable=False),
-    json("marks"),  # [number, words] by each preference of the rule; smaller is better
+    json("marks"),  # [number, reason] by each preference of the rule; smaller is better
     json("region", null=True),  # as node.routing.region; null: not known
     sa.Column("urgent", sa.Boolean, nullable=False),
     time("complete_at"),
@@ -56,13 +56,13 @@ job = sa.Table(  # one per pipeline and generation of a series
     sa.Column("attempt", sa.Integer, nullable=False),
     time("next_at", null=True),
     text("outcome", null=True),  # of node.config.routing.Outcome, or WithoutAnalysis
-    text("reason", null=True),  # of the outcome or of the cancellation, in words
+    reason("reason", null=True),  # of the outcome or of the cancellation
     text("error", null=True),  # of the last attempt
     time("created_at"),
     time("updated_at"),
     time("traced_at", null=True),  # when its trace was sent to a collector
-    text("incomplete", null=True),  # as of its generation's decision: no outcome says more than *partial* then
-    text("caveat", null=True),
+    reason("incomplete", null=True),  # as of its generation's decision: no outcome says more than *partial* then
+    reason("caveat", null=True),
     time("progress_at", null=True),  # when it entered its stage; null: before this was kept
     sa.Index("job_study", "study_instance_uid"),
     sa.Index("job_state", "state", "updated_at"),

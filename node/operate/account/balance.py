@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from node.config import FORWARD
+from node.config.routing import Outcome
 from node.ledger.progress import IN_WORK, DeliveryStep, JobProgress, Progress, project
 from node.operate.account.rows import AccountRows
 
@@ -120,7 +121,7 @@ def _analysis(one: JobProgress) -> str:
         return str(progress)
     if one.job.pipeline == FORWARD:
         return "sent on as they are"
-    return one.job.outcome if one.job.outcome in ("not applicable", "failed") else "processed"
+    return one.job.outcome if one.job.outcome in (Outcome.NOT_APPLICABLE, Outcome.FAILED) else "processed"
 
 
 def _delivery_of(current: Sequence[JobProgress]) -> str:

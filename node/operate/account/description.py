@@ -10,6 +10,7 @@ from node.ledger.held_series import Held
 from node.operate.account.balance import Balance, Sum
 from node.operate.account.refusals import Refusals, describe_refusals
 from node.operate.account.report import Account
+from node.reasons import reason_text
 
 
 def describe(account: Account) -> str:
@@ -109,5 +110,5 @@ def describe_held(one: Held) -> str:
     of = f", job {one.job_id}" if one.job_id else ""
     return (
         f"CONTRADICTING IDENTITY: series {one.series_instance_uid} of study {one.study_instance_uid}{of}: "
-        f"{one.reason}; correct it at the sender and send the images again under one identity"
+        f"{reason_text(one.reason)}; correct it at the sender and send the images again under one identity"
     )

@@ -7,7 +7,7 @@ counts in each part that has something of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 
 from node.config import FORWARD
@@ -23,6 +23,7 @@ from node.operate.account.balance import Balance, Sum, add_up, balance
 from node.operate.account.differences import Recipient, differences, result_kinds
 from node.operate.account.refusals import Refusals
 from node.operate.account.rows import AccountRows
+from node.reasons import reason_text
 
 _PARTS: dict[str, str] = {
     JobState.SCHEDULED: "waiting",
@@ -110,8 +111,8 @@ def account(rows: AccountRows, is_recipient: Recipient, day: date | None = None)
         overdue=tuple(d for d in chosen.deliveries if is_overdue(d)),
         outdated=chosen.outdated,
         half_corrected=chosen.half_corrected,
-        discontinued=tuple(s for s in chosen.series if _is_discontinued(s)),
-        held=chosen.held,
+        discontinued=tuple(_in_words(s) for s in chosen.series if _is_discontinued(s)),
+        held=tuple(replace(one, reason=reason_text(one.reason)) for one in chosen.held),
         differences=tuple(differences(rows, chosen, is_recipient)),
     )
 
@@ -136,8 +137,13 @@ def bounds(day: date) -> tuple[float, float]:
 def _part_of_series(series: AccountSeries) -> str:
     routing = routing_of(series, series.decision)
     if series.decision is not None and routing in (Progress.IGNORED, Progress.HELD):
-        return f"{routing}: {series.decision.reason}"
+        return f"{routing}: {reason_text(series.decision.reason)}"
     return str(routing)
+
+
+def _in_words(series: AccountSeries) -> AccountSeries:
+    decisions = {at: replace(one, reason=reason_text(one.reason)) for at, one in series.decisions.items()}
+    return replace(series, decisions=decisions)
 
 
 def _is_discontinued(series: AccountSeries) -> bool:

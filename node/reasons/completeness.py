@@ -1,68 +1,16 @@
-"""Reasons of the router as data, and the sentences that show them: why a series is, or is not yet, complete.
-
-The ledger keeps reasons (``event.parameters``, ``series.doubts``); ``reason_text`` puts them into words when they are
-shown. To translate them is to translate the table at the end.
-"""
+"""How reasons read that are about the completeness of a series."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Mapping
 from typing import Any
 
-Reason = Mapping[str, Any]
-"""``{"code": ReasonCode, **parameters}``: JSON values only; a parameter may be a reason or a list of them."""
-
-
-class ReasonCode(StrEnum):
-    """What a reason is about. Values are stored: a code may be added, but none is renamed."""
-
-    LISTED = "listed"
-    STATED_COUNT = "stated count"
-    QUIET_PERIOD = "quiet period"
-    LAST_IMAGE = "last image"
-    OPEN_ASSOCIATIONS = "open associations"
-    PROCEDURE_STEP = "procedure step"
-    COMMITMENT_REQUEST = "commitment request"
-    LISTED_ABSENT = "listed absent"
-    COUNT_NOT_REACHED = "count not reached"
-    GAP = "gap"
-    REFUSED = "refused"
-    CUT_OFF = "cut off"
-    COLLIDED = "collided"
-    ASSOCIATION_ENDED = "association ended"
-    ASSOCIATION_REJECTED = "association rejected"
-    UNREAD_HEADERS = "unread headers"
-    STUDY_STEP = "study step"
-    STUDY_ASSOCIATION = "study association"
-
-
-def reason(code: ReasonCode, **parameters: object) -> Reason:
-    """Return a reason with its parameters, which the sentence of the code names."""
-    return {"code": code, **parameters}
-
-
-def reason_text(of: Reason | str) -> str:
-    """Return the sentence, or the part of one, that shows a reason; version 1.0.0 kept it as that sentence."""
-    if isinstance(of, str):
-        return of
-    text = _TEXTS[ReasonCode(of["code"])]
-    values = {name: reason_text(value) if isinstance(value, Mapping) else value for name, value in of.items()}
-    return text.format_map(values) if isinstance(text, str) else text(values)
-
-
-def deferrals_text(deferrals: Sequence[Mapping[str, Any]]) -> str:
-    """Return what a series waits for: ``deferrals`` as ``series.doubts`` has them, those that wait alike together."""
-    groups: dict[str, list[str]] = {}
-    for one in deferrals:
-        awaited = _AWAITED.get(one["about"]["code"], "the missing images")
-        how = "" if one["until"] is None else f"; waiting {one['seconds']:g} s for {awaited}"
-        groups.setdefault(how, []).append(reason_text(one["about"]))
-    return "; ".join("; ".join(texts) + how for how, texts in groups.items())
+from node.reasons.codes import ReasonCode, Text
+from node.wording import count_of
 
 
 def _quiet(values: Mapping[str, Any]) -> str:
-    expired = [f"; {reason_text(one['about'])} even after {one['seconds']:g} s" for one in values["expired"]]
+    expired = [f"; {one['about']} even after {one['seconds']:g} s" for one in values["expired"]]
     quiet = f"{values['images']} images, none for {values['seconds']:g} s, no open association sending it"
     return "".join((quiet, *expired))
 
@@ -104,19 +52,53 @@ def _series(values: Mapping[str, Any]) -> str:
     return f"; waiting {values['seconds']:g} s for its series" if "seconds" in values else ""
 
 
+def _incomplete(values: Mapping[str, Any]) -> str:
+    """What is known to be missing, for a radiologist."""
+    counts = [f"{values[name]} {how}" for name, how in _NOT_USED.items() if values[name]]
+    first = ", ".join((f"{count_of(values['images'], 'image')} received", *counts))
+    sentences = [*values["lacking"]]
+    if values["broke_off"]:
+        sentences.append("the sender broke off in the middle of the transfer")
+    if values["rejected"]:
+        sentences.append("the sender was turned away in the middle of the transfer")
+    return "; ".join((f"{first}: {values['unseen']}" if values["unseen"] else first, *sentences))
+
+
+def _incomplete_companions(values: Mapping[str, Any]) -> str:
+    of = (f"companion series {name}: {missing}" for name, missing in values["companions"].items())
+    return "; ".join(filter(None, (values["own"], *of)))
+
+
+def _caveat(values: Mapping[str, Any]) -> str:
+    """What may be missing, in sentences for a radiologist."""
+    sentences = []
+    if values["broke_off"]:
+        sentences.append("The sender broke off; the series may be incomplete.")
+    if values["in_progress"]:
+        sentences.append("The scanner has not reported the end of the acquisition; the series may be incomplete.")
+    if values["changed"]:
+        again = count_of(values["changed"], "image")
+        sentences.append(f"{again} received again with different content; the first version was analysed.")
+    return " ".join(sentences)
+
+
+def _caveat_companions(values: Mapping[str, Any]) -> str:
+    of = (f"Companion series {name}: {caveat}" for name, caveat in values["companions"].items())
+    return " ".join(filter(None, (values["own"], *of)))
+
+
+_NOT_USED = {
+    "refused": "refused",
+    "cut_off": "cut off in transfer",
+    "collided": "not used because the UID was that of another image",
+    "unreadable": "unreadable",
+}
 _AMID = {
     "message": "in the middle of a message",
     "refusal": "right after a refusal",
     None: "between two messages",
 }
-_AWAITED = {
-    ReasonCode.LAST_IMAGE: "more images",
-    ReasonCode.PROCEDURE_STEP: "its end",
-    ReasonCode.UNREAD_HEADERS: "the next attempt",
-    ReasonCode.ASSOCIATION_ENDED: "the sender",
-    ReasonCode.ASSOCIATION_REJECTED: "the sender",
-}
-_TEXTS: Mapping[ReasonCode, str | Callable[[Mapping[str, Any]], str]] = {
+TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.LISTED: "{images} images, all that {by} names",
     ReasonCode.STATED_COUNT: "{images} images, as NumberOfSeriesRelatedInstances says",
     ReasonCode.QUIET_PERIOD: _quiet,
@@ -135,4 +117,8 @@ _TEXTS: Mapping[ReasonCode, str | Callable[[Mapping[str, Any]], str]] = {
     ReasonCode.ASSOCIATION_REJECTED: "{calling_ae} was rejected ({explanation})",
     ReasonCode.STUDY_STEP: _study_step,
     ReasonCode.STUDY_ASSOCIATION: _study_association,
+    ReasonCode.INCOMPLETE: _incomplete,
+    ReasonCode.INCOMPLETE_COMPANIONS: _incomplete_companions,
+    ReasonCode.CAVEAT: _caveat,
+    ReasonCode.CAVEAT_COMPANIONS: _caveat_companions,
 }

@@ -1,0 +1,63 @@
+"""Reasons as data, and the sentences that show them.
+
+Why a series is complete or not yet, why it was routed or ignored, why a job ended: the ledger keeps codes with
+parameters, and ``reason_text`` puts them into words when they are shown. To translate them is to translate the tables
+in this package. A ledger of version 1.0.0 holds sentences, which are shown as they were written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from node.reasons import completeness, outcomes, routing
+from node.reasons.codes import Reason, ReasonCode, reason
+from node.reasons.outcomes import failed
+
+__all__ = ["Reason", "ReasonCode", "deferrals_text", "failed", "reason", "reason_text"]
+
+_TEXTS = {**completeness.TEXTS, **routing.TEXTS, **outcomes.TEXTS}
+_AWAITED = {
+    ReasonCode.LAST_IMAGE: "more images",
+    ReasonCode.PROCEDURE_STEP: "its end",
+    ReasonCode.UNREAD_HEADERS: "the next attempt",
+    ReasonCode.ASSOCIATION_ENDED: "the sender",
+    ReasonCode.ASSOCIATION_REJECTED: "the sender",
+}
+
+
+def reason_text(of: Reason | str | None) -> str:
+    """Return the sentence, or the part of one, that shows a reason; empty when there is none.
+
+    One of another form, which only a process that reads hostile files could have made, is shown as it is.
+    """
+    if of is None or isinstance(of, str):
+        return of or ""
+    try:
+        text = _TEXTS[ReasonCode(of["code"])]
+        values = {name: _shown(value) for name, value in of.items()}
+        return text.format_map(values) if isinstance(text, str) else text(values)
+    except (LookupError, TypeError, ValueError):
+        return json.dumps(of, default=str)
+
+
+def _shown(value: Any) -> Any:
+    """A parameter with every reason in it as text."""
+    if isinstance(value, Mapping):
+        return (
+            reason_text(value)
+            if value.get("code") in _TEXTS
+            else {name: _shown(entry) for name, entry in value.items()}
+        )
+    return [_shown(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def deferrals_text(deferrals: Sequence[Mapping[str, Any]]) -> str:
+    """Return what a series waits for: ``deferrals`` as ``series.doubts`` has them, those that wait alike together."""
+    groups: dict[str, list[str]] = {}
+    for one in deferrals:
+        awaited = _AWAITED.get(one["about"]["code"], "the missing images")
+        how = "" if one["until"] is None else f"; waiting {one['seconds']:g} s for {awaited}"
+        groups.setdefault(how, []).append(reason_text(one["about"]))
+    return "; ".join("; ".join(texts) + how for how, texts in groups.items())

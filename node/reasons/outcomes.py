@@ -1,0 +1,45 @@
+"""How reasons read that are about the end of a job: its outcome, its cancellation, what was not sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from node.errors import NodeError, error_code, not_analysed
+from node.reasons.codes import Reason, ReasonCode, Text, reason
+from node.wording import together
+
+
+def failed(error: BaseException | None, job_id: str) -> Reason:
+    """Why a job has no result: the class of ``error``; ``None``: the error is not known."""
+    code = NodeError.code if error is None else error_code(error)
+    return reason(ReasonCode.NOT_ANALYSED, error_code=code, job=job_id)
+
+
+def _not_analysed(values: Mapping[str, Any]) -> str:
+    return not_analysed(values["error_code"], values["job"])
+
+
+def _cancelled(values: Mapping[str, Any]) -> str:
+    return f"cancelled by {values['operator'] or 'the operator'}"
+
+
+def _deliveries(values: Mapping[str, Any]) -> str:
+    return "; ".join(f"delivery to {name}: {error}" for name, error in values["deliveries"].items())
+
+
+TEXTS: Mapping[ReasonCode, Text] = {
+    ReasonCode.NOT_ANALYSED: _not_analysed,
+    ReasonCode.NO_STATEMENT: ("NOT ANALYSED: the analysis ended without a result and does not say what it looked for."),
+    ReasonCode.NO_REPORT: "No report could be made. {why}",
+    ReasonCode.STATED: "{text}",
+    ReasonCode.TOGETHER: lambda values: together(*values["parts"]),
+    ReasonCode.SUPERSEDED: "superseded by generation {generation} of its series",
+    ReasonCode.CANCELLED: _cancelled,
+    ReasonCode.RECEIVED_AGAIN: (
+        "its images were received again with different {keywords}; when all of them have, the new identity counts"
+    ),
+    ReasonCode.ERROR: "{explanation}",
+    ReasonCode.DELIVERIES_REFUSED: _deliveries,
+    ReasonCode.NOTES_REFUSED: "it does not accept rejection notes ({explanation})",
+}
