@@ -173,10 +173,10 @@ def _worker(context: RoleContext) -> Iterator[None]:
     from node.inference.infer import Infer
     from node.inference.prior_files import PriorFinder
 
-    earlier = PriorFinder(
+    priors = PriorFinder(
         studies=PriorStudies(context.config, context.engine), engine=context.engine, spool=context.spool
     )
-    infer = Infer(context.config, context.engine, context.spool, earlier)
+    infer = Infer(context.config, context.engine, context.spool, priors)
     stages = [infer.stage(), Encode(context.config, context.engine, context.spool).stage()]
     with _serving(context, "worker", stages):
         yield

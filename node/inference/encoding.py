@@ -127,16 +127,16 @@ def _encoded(
         objects: tuple[EncodedObject, ...] = ()
         fault: EncodeError | None = None
         bad = kinds
-        earlier = _predecessor(task.previous, analysis, source)
-        analysis = superseding(analysis, earlier, Identity.read(source).local(analysis.analysed_at))
+        predecessor = _predecessor(task.previous, analysis, source)
+        analysis = superseding(analysis, predecessor, Identity.read(source).local(analysis.analysed_at))
         made_by = {
             "analysis": analysis_key(analysis, source),
             "version": analysis.version,
-            "replaces": earlier.made if earlier is not None else None,
+            "replaces": predecessor.made if predecessor is not None else None,
         }
         try:
-            objects = encode(analysis, source, kinds, earlier, profiles=task.profiles)
-            check(objects, source, earlier)
+            objects = encode(analysis, source, kinds, predecessor, profiles=task.profiles)
+            check(objects, source, predecessor)
         except EncodeError as error:
             fault, bad = error, error.kinds & kinds & OPTIONAL
         if fault is None or not bad:

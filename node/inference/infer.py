@@ -44,11 +44,11 @@ _REMEMBERED = 50
 class Infer:
     """Runs pipelines, one at a time on each device."""
 
-    def __init__(self, config: Config, engine: Engine, spool: Spool, earlier: PriorFinder | None = None) -> None:
+    def __init__(self, config: Config, engine: Engine, spool: Spool, priors: PriorFinder | None = None) -> None:
         self._config = config
         self._engine = engine
         self._spool = spool
-        self._predecessor = earlier
+        self._priors = priors
         self._processes = ModelProcesses(
             thread_count(config.devices), config.jobs.run_timeout_seconds, spool.sandbox_folders, config.pipelines
         )
@@ -121,9 +121,9 @@ class Infer:
 
     def _prior(self, job: Job, paths: Sequence[str]) -> PriorFiles:
         wanted = next((rule.prior for rule in self._config.rules if rule.name == job.rule), None)
-        if wanted is None or self._predecessor is None:
+        if wanted is None or self._priors is None:
             return PriorFiles()
-        return self._predecessor.files(
+        return self._priors.files(
             wanted,
             dict.fromkeys((self._config.title(job.pipeline), job.pipeline)),
             self._spool.absolute(paths[0]),

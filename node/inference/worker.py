@@ -52,19 +52,21 @@ class Worker:
         device: str,
         threads: int,
         timeout_seconds: float,
-        trays: Path,
+        sandbox_folders: Path,
         *,
         rules: tuple[tuple[Path, int], ...] = (),
         cache: Path | None = None,
         level: int = logging.INFO,
     ) -> None:
-        """``trays``: where its folder is made, best on the file system of the images; ``rules``: files it may read.
+        """``sandbox_folders``: where its folder is made, best on the file system of the images.
+
+        ``rules``: files it may read.
 
         ``level``: of what it prints, in the log.
         """
         self.device = device
         self._threads = threads
-        self._sandbox_folders = trays
+        self._sandbox_folders = sandbox_folders
         self._rules = rules
         self._cache = cache
         self._timeout = timeout_seconds

@@ -61,7 +61,7 @@ def encode(
     analysis: Analysis,
     source: Source,
     kinds: Collection[str] = DEFAULT_OBJECTS,
-    earlier: Predecessor | None = None,
+    predecessor: Predecessor | None = None,
     *,
     profiles: Iterable[Collection[str]] = (),
 ) -> tuple[EncodedObject, ...]:
@@ -69,7 +69,7 @@ def encode(
 
     A pure function: the same analysis of the same images gives the same bytes. The SEG holds every mask that is not
     empty. A report is there for each outcome but *derived*; it names the other objects that go wherever it goes
-    itself, as ``profiles``, the kinds that each destination gets, say. With ``earlier`` it takes the place of that
+    itself, as ``profiles``, the kinds that each destination gets, say. With ``predecessor`` it takes the place of that
     result; ``analysis`` is then as ``superseding`` makes it.
 
     Raises ``EncodeError`` when findings cannot become valid objects; it names the kinds that cannot be made.
@@ -92,8 +92,8 @@ def encode(
     if analysis.outcome == Outcome.DERIVED:
         return tuple(objects)
     findings = place_findings(results, source, geometry, key) if geometry is not None else ()
-    if earlier is not None and earlier.seg is not None:
-        findings = keep_tracking(findings, earlier.seg, source.datasets)
+    if predecessor is not None and predecessor.seg is not None:
+        findings = keep_tracking(findings, predecessor.seg, source.datasets)
     work = _Work(
         analysis=analysis,
         source=source,
@@ -107,8 +107,8 @@ def encode(
     )
     for kind, dataset in _objects(work, [describe_object(encoded) for encoded in objects]):
         restore_references(dataset, source)
-        if earlier is not None and kind in earlier.reports:
-            name_predecessor(dataset, earlier.reports[kind])
+        if predecessor is not None and kind in predecessor.reports:
+            name_predecessor(dataset, predecessor.reports[kind])
         data = finish(dataset, analysis, identity)
         objects.append(EncodedObject(data=data, kind=kind, description=str(dataset.SeriesDescription)))
     return tuple(objects)

@@ -64,11 +64,11 @@ class Predecessor:
         )
 
 
-def superseding(analysis: Analysis, earlier: Predecessor | None, moment: datetime) -> Analysis:
-    """The analysis as one that takes the place of ``earlier``; ``moment``: of the analysis, on the study's clock."""
-    if earlier is None or not earlier.version:
+def superseding(analysis: Analysis, predecessor: Predecessor | None, moment: datetime) -> Analysis:
+    """The analysis as one that replaces ``predecessor``; ``moment``: of the analysis, on the study's clock."""
+    if predecessor is None or not predecessor.version:
         return analysis
-    return replace(analysis, version=earlier.version + 1, replaces=earlier.named(moment))
+    return replace(analysis, version=predecessor.version + 1, replaces=predecessor.named(moment))
 
 
 def keep_tracking(findings: Sequence[Finding], seg: Dataset, images: Sequence[Dataset]) -> tuple[Finding, ...]:
@@ -99,12 +99,15 @@ def keep_tracking(findings: Sequence[Finding], seg: Dataset, images: Sequence[Da
     return tuple(replace(f, tracking_uid=uids.get(f.number, f.tracking_uid)) for f in findings)
 
 
-def name_predecessor(report: Dataset, earlier: Dataset) -> None:
+def name_predecessor(report: Dataset, predecessor: Dataset) -> None:
     """Predecessor Documents Sequence (PS3.3 C.17.2): the report that this one takes the place of."""
     instance, series, study = Dataset(), Dataset(), Dataset()
-    instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = earlier.SOPClassUID, earlier.SOPInstanceUID
-    series.ReferencedSOPSequence, series.SeriesInstanceUID = [instance], earlier.SeriesInstanceUID
-    study.ReferencedSeriesSequence, study.StudyInstanceUID = [series], earlier.StudyInstanceUID
+    instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = (
+        predecessor.SOPClassUID,
+        predecessor.SOPInstanceUID,
+    )
+    series.ReferencedSOPSequence, series.SeriesInstanceUID = [instance], predecessor.SeriesInstanceUID
+    study.ReferencedSeriesSequence, study.StudyInstanceUID = [series], predecessor.StudyInstanceUID
     report.PredecessorDocumentsSequence = [study]
 
 

@@ -53,7 +53,7 @@ def test_a_report_names_the_one_it_follows_and_lesions_that_overlap_keep_their_t
     )
     lesions = tuple(Lesion(segment=s, finding=codes.SCT.Nodule) for s in (new, moved))
     following = analysis(Findings(lesions=lesions, segments=(organ,)), generation=2)
-    objects = encode(following, source, earlier=earlier)
+    objects = encode(following, source, predecessor=earlier)
     check(objects, source, earlier)
     then, now = tracking(earlier_seg), tracking(one(objects, "seg"))
     assert now["Nodule 2"] == then["Nodule 1"]
@@ -70,7 +70,7 @@ def test_a_report_names_the_one_it_follows_and_lesions_that_overlap_keep_their_t
 def test_a_report_that_names_another_predecessor_than_its_own_is_caught(tmp_path):
     source = source_of(tmp_path / "now", ct_series(5, 32))
     earlier, _, _ = earlier_of(tmp_path, source, two_lesions(source))
-    objects = encode(analysis(two_lesions(source), generation=2), source, earlier=earlier)
+    objects = encode(analysis(two_lesions(source), generation=2), source, predecessor=earlier)
     check(objects, source, earlier)
     with pytest.raises(GateError, match="which is no predecessor"):
         check(objects, source)
