@@ -115,4 +115,4 @@ def test_ainode_check_speaks_tls_with_the_running_node(tmp_path: Path, authority
         answers = {one.name: one for one in islice(check(node.config), 7)}
     assert answers["tls"].good
     assert answers["port"].good
-    assert "a node answers C-ECHO" in answers["port"].found
+    assert "this node answers C-ECHO" in answers["port"].found
