@@ -5,21 +5,37 @@ nnU-Net writes it twice, as ``postprocessing.pkl`` and as ``postprocessing.json`
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy import ndimage
 
 from node.errors import WeightsError
 
 Labels = tuple[tuple[int, ...], ...]
 """Labels, and regions of several, that are one component together."""
-_LARGEST = "remove_all_but_largest_component_from_segmentation"
 _REMEDY = "or set the option postprocessing = false, which the report then states"
+
+
+class _Step(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    labels_or_regions: int | tuple[int | tuple[int, ...], ...]
+    background_label: Literal[0] = 0
+
+    @property
+    def labels(self) -> Labels:
+        named = (self.labels_or_regions,) if isinstance(self.labels_or_regions, int) else self.labels_or_regions
+        return tuple((one,) if isinstance(one, int) else one for one in named)
+
+
+class _Document(BaseModel):
+    postprocessing_fns: tuple[Literal["remove_all_but_largest_component_from_segmentation"], ...]
+    postprocessing_kwargs: tuple[_Step, ...]
 
 
 def read_postprocessing(root: Path, folds: Sequence[str]) -> tuple[Labels, ...]:
@@ -37,11 +53,13 @@ def read_postprocessing(root: Path, folds: Sequence[str]) -> tuple[Labels, ...]:
             f"postprocessing.json that nnU-Net writes next to it, {_REMEDY}"
         )
     try:
-        document = json.loads(file.read_text())
-        names, settings = document["postprocessing_fns"], document["postprocessing_kwargs"]
-        return tuple(_step(name, dict(arguments)) for name, arguments in zip(names, settings, strict=True))
-    except (OSError, LookupError, TypeError, ValueError) as error:
+        document = _Document.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
         raise WeightsError(f"weights: {file} cannot be used ({error}); restore it, {_REMEDY}") from error
+    steps = document.postprocessing_kwargs
+    if len(steps) != len(document.postprocessing_fns):
+        raise WeightsError(f"weights: {file} states other settings than steps; restore it, {_REMEDY}")
+    return tuple(step.labels for step in steps)
 
 
 def apply_postprocessing(labels: NDArray[Any], steps: Sequence[Labels]) -> NDArray[Any]:
@@ -60,17 +78,3 @@ def _folder(root: Path, folds: Sequence[str]) -> Path | None:
     holding = sorted({file.parent for file in root.rglob("postprocessing.*") if file.suffix in (".pkl", ".json")})
     numbers = "_".join(sorted(folds))
     return next((folder for folder in holding if folder.name.endswith(f"_{numbers}")), holding[0] if holding else None)
-
-
-def _step(name: str, arguments: dict[str, Any]) -> Labels:
-    if name != _LARGEST or not arguments.keys() <= {"labels_or_regions", "background_label"}:
-        raise ValueError(f"the step {name} is not known")
-    if arguments.get("background_label", 0) != 0:
-        raise ValueError("its background is not 0")
-    named = arguments["labels_or_regions"]
-    return tuple(_members(named if isinstance(named, list) else [named]))
-
-
-def _members(named: list[Any]) -> Iterator[tuple[int, ...]]:
-    for entry in named:
-        yield tuple(int(value) for value in entry) if isinstance(entry, list) else (int(entry),)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +37,20 @@ class _Configuration(BaseModel):
 
 class _Plans(BaseModel):
     configurations: dict[str, _Configuration] = {}
+
+
+class _Selected(BaseModel):
+    configuration: str
+
+
+class _Best(BaseModel):
+    selected_model_or_models: tuple[_Selected]
+
+
+class _Information(BaseModel):
+    """``inference_information.json`` when one model, no ensemble, was the best."""
+
+    best_model_or_ensemble: _Best
 
 
 class _Dataset(BaseModel):
@@ -147,11 +160,10 @@ def _chosen(folders: Sequence[Path], configuration: str) -> Path:
 def _best(folder: Path) -> str:
     """What ``nnUNetv2_find_best_configuration`` chose; empty when it was not run, or chose an ensemble."""
     try:
-        chosen = json.loads((folder / "inference_information.json").read_text())["best_model_or_ensemble"]
-        (model,) = chosen["selected_model_or_models"]
-        return str(model["configuration"])
-    except (OSError, LookupError, TypeError, ValueError):
+        chosen = _Information.model_validate_json((folder / "inference_information.json").read_bytes())
+    except (OSError, ValidationError):
         return ""
+    return chosen.best_model_or_ensemble.selected_model_or_models[0].configuration
 
 
 def _read(path: Path, *, unpickle: bool) -> dict[str, Any]:
