@@ -20,7 +20,7 @@ def series_below(places: Iterable[Path], progress: Progress) -> tuple[dict[tuple
 
     Raises ``NotFoundError`` when there is none.
     """
-    given = list(places)
+    given = [place.absolute() for place in places]
     files = [f for p in given for f in (sorted(one for one in p.rglob("*") if one.is_file()) if p.is_dir() else [p])]
     groups: dict[tuple[str, str], list[Path]] = {}
     with closing(file_reader(files)) as reader:
@@ -38,4 +38,9 @@ def series_below(places: Iterable[Path], progress: Progress) -> tuple[dict[tuple
 
 def file_reader(files: Iterable[Path]) -> ConfinedProcess:
     """Return a process that can read these files, also where they are links, and what is next to them."""
-    return ConfinedProcess("header reader", readable={path.resolve().parent for path in files})
+    return ConfinedProcess("header reader", readable=folders_of(files))
+
+
+def folders_of(files: Iterable[Path]) -> set[Path]:
+    """Return the folders that a process must see to open these files: where they are, and where links lead."""
+    return {folder for path in files for folder in (path.absolute().parent, path.resolve().parent)}

@@ -39,18 +39,18 @@ class _Plans(BaseModel):
     configurations: dict[str, _Configuration] = {}
 
 
-class _Selected(BaseModel):
+class _Model(BaseModel):
     configuration: str
 
 
-class _Best(BaseModel):
-    selected_model_or_models: tuple[_Selected]
+class _Selection(BaseModel):
+    selected_model_or_models: tuple[_Model]
 
 
-class _Information(BaseModel):
+class _Inference(BaseModel):
     """``inference_information.json`` when one model, no ensemble, was the best."""
 
-    best_model_or_ensemble: _Best
+    best_model_or_ensemble: _Selection
 
 
 class _Dataset(BaseModel):
@@ -160,7 +160,7 @@ def _chosen(folders: Sequence[Path], configuration: str) -> Path:
 def _best(folder: Path) -> str:
     """What ``nnUNetv2_find_best_configuration`` chose; empty when it was not run, or chose an ensemble."""
     try:
-        chosen = _Information.model_validate_json((folder / "inference_information.json").read_bytes())
+        chosen = _Inference.model_validate_json((folder / "inference_information.json").read_bytes())
     except (OSError, ValidationError):
         return ""
     return chosen.best_model_or_ensemble.selected_model_or_models[0].configuration
