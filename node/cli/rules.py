@@ -54,6 +54,7 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
     from node.config import FORWARD
     from node.ledger.engine import now
     from node.operate.explain import describe_trace
+    from node.reasons import reason_text, trace_in_words
     from node.routing.replay_decisions import SeriesFiles, decide_files
     from node.routing.rules import PRIORITIES, Origin
     from node.studies.attributes import attributes
@@ -75,6 +76,7 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
         answers: list[dict[str, Any]] = [
             {"study_instance_uid": study_uid, "series_instance_uid": uid, "images": len(groups[study_uid, uid])}
             | asdict(decision)
+            | {"reason": reason_text(decision.reason), "trace": trace_in_words(decision.trace)}
             for study_uid, study in studies.items()
             for uid, decision in reader.call(f"study {study_uid}", decide_files, study, config.rules).items()
         ]

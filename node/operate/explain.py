@@ -23,7 +23,7 @@ from node.ledger.study_history import DecisionRecord, StudyHistory, study_histor
 from node.operate.account.description import describe_half_corrected, describe_held
 from node.operate.account.refusals import Refusals, describe_refusals, refusals
 from node.operate.event_text import event_text
-from node.reasons import ReasonCode, reason_text
+from node.reasons import ReasonCode, reason_text, trace_in_words
 
 
 def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
@@ -83,8 +83,7 @@ def _series(history: StudyHistory, progress: SeriesProgress, jobs: Mapping[str, 
 
 
 def _decision(of: DecisionRecord) -> dict[str, Any]:
-    trace = [entry | {"note": reason_text(entry["note"])} if "note" in entry else entry for entry in of.trace]
-    return {**vars(of), **_reasons(of), "trace": trace}
+    return {**vars(of), **_reasons(of), "trace": trace_in_words(of.trace)}
 
 
 def _reasons(of: DecisionRecord | Job) -> dict[str, str | None]:
@@ -203,11 +202,11 @@ def _describe_decision(decision: dict[str, Any], one: dict[str, Any]) -> list[st
 
 
 def describe_trace(trace: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The trace of a decision (``node.routing.rules.trace_entry``), one line for each rule and each condition."""
+    """The trace of a decision in words (``node.reasons.trace_in_words``), one line for each rule and each condition."""
     lines = []
     for entry in trace:
         of = f"companion {entry['companion']!r} of rule" if "companion" in entry else "rule"
-        note = f": {reason_text(entry['note'])}" if entry.get("note") else ""
+        note = f": {entry['note']}" if entry.get("note") else ""
         lines.append(f"    {of} {entry['rule']!r} {'matches' if entry['matched'] else 'does not match'}{note}")
         for condition in entry["conditions"]:
             is_or_not = "yes" if condition["matched"] else "NO "

@@ -8,14 +8,14 @@ in this package. A ledger of version 1.0.0 holds sentences, which are shown as t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from node.reasons import completeness, outcomes, routing
 from node.reasons.codes import Reason, ReasonCode, reason
 from node.reasons.outcomes import failed
 
-__all__ = ["Reason", "ReasonCode", "deferrals_text", "failed", "reason", "reason_text"]
+__all__ = ["Reason", "ReasonCode", "deferrals_text", "failed", "reason", "reason_text", "trace_in_words"]
 
 _TEXTS = {**completeness.TEXTS, **routing.TEXTS, **outcomes.TEXTS}
 _AWAITED = {
@@ -61,3 +61,8 @@ def deferrals_text(deferrals: Sequence[Mapping[str, Any]]) -> str:
         how = "" if one["until"] is None else f"; waiting {one['seconds']:g} s for {awaited}"
         groups.setdefault(how, []).append(reason_text(one["about"]))
     return "; ".join("; ".join(texts) + how for how, texts in groups.items())
+
+
+def trace_in_words(trace: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a trace with its notes as sentences."""
+    return [{**entry, "note": reason_text(entry["note"])} if "note" in entry else dict(entry) for entry in trace]

@@ -16,7 +16,7 @@ from node.ledger.associations import senders_of
 from node.ledger.decisions import ReplaySeries, decided_series, routes_taken, studies_since
 from node.ledger.engine import snapshot
 from node.ledger.instances import series_files
-from node.reasons import reason_text
+from node.reasons import reason_text, trace_in_words
 from node.routing.replay_decisions import SeriesFiles, decide_files
 from node.routing.rules import Decision, Origin
 from node.spool import Spool
@@ -105,7 +105,7 @@ def _changes(connection: Connection, study: Sequence[ReplaySeries], decisions: M
                     before_reason=reason_text(series.reason),
                     after=after,
                     after_reason=reason_text(decision.reason),
-                    trace=decision.trace,
+                    trace=tuple(trace_in_words(decision.trace)),
                 )
             )
     return changes

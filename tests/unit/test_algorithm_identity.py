@@ -51,7 +51,7 @@ class Subject:
     given: dict[str, Any] = dataclasses.field(default_factory=dict)
     others: dict[str, Any] = dataclasses.field(default_factory=dict)
     elsewhere: tuple[str, ...] = ()
-    """Not in the parameters: the digest of the weights has its own place in the identity."""
+    """Not in the parameters: the digest of the weights and, by the version, a configuration of nnU-Net."""
 
 
 def built_in(package: Any, options: type, **others: Any) -> Subject:
@@ -122,7 +122,7 @@ SUBJECTS = {
         others={
             "config": "other", "overrides": {"preprocessing#transforms#4#a_max": 201}, "min_score": 0.6,
             "inputs": ["t1", "this"], "structures": {"spleen": ["1", "99TEST", "My spleen"]}, "unpickle": True,
-            "looked_for": ["spleen"],
+            "looked_for": ["spleen"], "modality": "MR",
         },
         elsewhere=("sha256",),
     ),
@@ -132,9 +132,9 @@ SUBJECTS = {
         others={
             "folds": ["1"], "checkpoint": "checkpoint_best.pth", "mirroring": True, "orientation": "FPL",
             "modality": "CT", "inputs": ["t1"], "structures": {"liver": SPLEEN}, "unpickle": True,
-            "looked_for": ["liver"],
+            "looked_for": ["liver"], "postprocessing": False,
         },
-        elsewhere=("sha256",),
+        elsewhere=("sha256", "configuration"),
     ),
 }  # fmt: skip
 EVERY = [

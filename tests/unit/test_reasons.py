@@ -11,8 +11,7 @@ import sqlalchemy as sa
 import node
 from node import reasons
 from node.errors import not_analysed
-from node.ledger import open_ledger
-from node.ledger.engine import ledger_url
+from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.tables import decision
 from node.reasons import ReasonCode, deferrals_text, reason, reason_text
 
