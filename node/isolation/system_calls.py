@@ -1,4 +1,4 @@
-"""System calls of Linux that Python has no function for."""
+"""System calls of Linux that Python has no function for. Those of models are in ``node.isolation.call_rules``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Conflicts: instances received again with different bytes."""
+"""Rows of conflicts: instances received again with different bytes.
+
+``node.spool`` keeps both files, ``node.ledger.instances`` makes the row, ``node.routing.conflicts`` compares them.
+"""
 
 from __future__ import annotations
 

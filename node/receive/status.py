@@ -1,4 +1,7 @@
-"""Status codes of the receiver's responses (PS3.4 table B.2-1 and F.7.2, PS3.7 annex C)."""
+"""Status codes of the receiver's responses (PS3.4 table B.2-1 and F.7.2, PS3.7 annex C).
+
+``node.receive.storage`` and ``node.receive.normalized`` decide which one is answered.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Free space of the disk that keeps the files, and when it is too little to receive."""
+"""Free space of the disk that keeps the files, and when it is too little to receive.
+
+``node.receive.storage`` refuses images by it, with A700.
+"""
 
 from __future__ import annotations
 

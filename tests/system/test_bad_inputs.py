@@ -147,7 +147,7 @@ def _series() -> dict[str, list[Dataset]]:
             *some[2:],
         ],
         "single image": [one()],
-        "secondary capture, whatever its Modality": [changed(secondary_capture(), Modality="CT")],
+        "secondary capture of any Modality": [changed(secondary_capture(), Modality="CT")],
         "structured report, waveform, any object without pixels": [changed(text_report(), Modality="CT")],
         "text in no valid encoding": list(ct_series(4, 16)),
         "headers that make no sense": mixed(NumberOfSeriesRelatedInstances=[4, 5]),

@@ -33,6 +33,7 @@ from node.operate.audit.trail import verify as verify_trail
 from node.operate.retention import Retention
 from node.operate.verify import verify
 from node.pipeline import Findings
+from node.reasons import ReasonCode, reason
 from node.routing.router import Router
 
 ROOM_MIB = 48
@@ -144,7 +145,7 @@ def test_a_stage_that_finds_no_room_is_done_once_when_there_is_some(disk: Disk, 
     stages = [
         replace(one, handler=with_full_disk(one.handler)) if one.name == stage else one for one in node.stages()[1:]
     ]
-    why = {"outcome": "not applicable", "reason": "too few slices"}
+    why = {"outcome": "not applicable", "reason": reason(ReasonCode.STATED, text="too few slices")}
     job_id = node.enqueue_for(*node.receive(), destinations=("pacs",), pipeline="scripted", **why)
     node.jobs.serve("worker", stages)
     try:

@@ -89,7 +89,7 @@ def other_distribution(folder: Path, package: str) -> Path:
 def test_help_of_the_installed_wheel_loads_no_library_but_the_one_that_prints_it(site: Path):
     done = ainode("--help", path=(site,), script=HELP)
     assert done.returncode == 0, done.stderr
-    assert "STUDY_UID" in done.stdout
+    assert "ainode explain STUDY " in done.stdout
     loaded = json.loads(done.stderr)
     assert {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names == {"ainode", "click", "node"}
     assert not {"node.bench", "node.config", "node.demo", "node.service"} & set(loaded)
