@@ -14,6 +14,7 @@ from worker_tasks import task, wanted
 
 from node.inference.worker import Worker
 from node.isolation import SIGNALS_ABI, abi
+from node.reasons import reason_text
 
 ATTACKS = ("patch-class", "patch-library", "patch-node", "leave-files")
 PIPELINES = {"honest": {}, "look-around": {"does": "look around"}} | {
@@ -40,7 +41,7 @@ def test_findings_of_a_pipeline_are_its_own_whatever_another_one_patches(node: J
 def test_nothing_that_a_pipeline_leaves_is_seen_by_another_one(node: JobNode) -> None:
     assert node.wait(node.enqueue(pipeline="leave-files")).outcome == "findings"
     onlooker = node.wait(node.enqueue(pipeline="look-around"))
-    assert json.loads(onlooker.reason) == []
+    assert json.loads(reason_text(onlooker.reason)) == []
 
 
 @pytest.mark.skipif(abi() < SIGNALS_ABI, reason="this kernel has no Landlock of ABI 6")
