@@ -115,11 +115,17 @@ def _bounded(url: str) -> sa.URL:
 def _session_limits(connection: Any, _record: Any) -> None:
     stated = connection.info.get_parameters().get("options", "")
     limits = [(name, value) for name, value in _SESSION.items() if name not in stated]
-    autocommit, connection.autocommit = connection.autocommit, True
     # In one round trip, and only what this version of the server knows.
     known = "SELECT set_config(name, %s, false) FROM pg_settings WHERE name = %s"
-    connection.execute(" UNION ALL ".join([known] * len(limits)), [text for pair in limits for text in reversed(pair)])
-    connection.autocommit = autocommit
+    autocommit, connection.autocommit = connection.autocommit, True
+    try:
+        connection.execute(
+            " UNION ALL ".join([known] * len(limits)), [text for pair in limits for text in reversed(pair)]
+        )
+        connection.autocommit = autocommit
+    except BaseException:
+        connection.close()  # the pool has it only after this
+        raise
 
 
 def _leave_replica(context: sa.engine.ExceptionContext) -> None:
