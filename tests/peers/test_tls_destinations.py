@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from node.config import DestinationTls, parse
 from node.config.routing import Destination
 from node.deliver import echo
 from node.errors import ConfigError
+from node.process.port_lock import PortLock
 from node.tls import ServerTls, client_context, server_context
 
 
@@ -111,7 +113,11 @@ def test_a_name_without_slash_is_a_credential_of_the_service(
 
 
 def test_ainode_check_speaks_tls_with_the_running_node(tmp_path: Path, authority: Authority) -> None:
-    with receiving(tmp_path / "node", ae=tls(authority)) as node:
+    with (
+        receiving(tmp_path / "node", ae=tls(authority)) as node,
+        closing(PortLock(node.config.storage.folder, node.config.ae.port)) as lock,
+    ):
+        lock.share()  # as the supervisor does
         answers = {one.name: one for one in islice(check(node.config), 7)}
     assert answers["tls"].good
     assert answers["port"].good
