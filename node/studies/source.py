@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from node.studies.suitability import count_reasons, slice_fault
 
 _SAMPLES = 5
 """Images that the grey levels are taken from."""
+_MOST_VOXELS = 1 << 36
+"""256 GiB as float32; a few bytes of a header can state any size."""
 _PADDING_HU = -1500.0
 """No air and no noise in it is darker: scanners pad with -2000, -2048, -3024 HU and less, and seldom declare it."""
 
@@ -150,12 +153,18 @@ class SourceSeries:
         if self.grid.affine is None:
             raise Unsuitable(self.grid.fault)
         first = self.datasets[0]
-        return VolumeGeometry(
-            affine=self.grid.affine,
-            spatial_shape=(self.slices[-1] + 1, *self.grid.spread(int(first.Rows), int(first.Columns))),
-            coordinate_system="PATIENT",
-            frame_of_reference_uid=str(first.get("FrameOfReferenceUID") or "") or None,
-        )
+        shape = (self.slices[-1] + 1, *self.grid.spread(int(first.Rows), int(first.Columns)))
+        if prod(shape) > _MOST_VOXELS:
+            raise Unsuitable(f"a volume of {' x '.join(map(str, shape))} voxels is larger than any memory")
+        try:
+            return VolumeGeometry(
+                affine=self.grid.affine,
+                spatial_shape=shape,
+                coordinate_system="PATIENT",
+                frame_of_reference_uid=str(first.get("FrameOfReferenceUID") or "") or None,
+            )
+        except ValueError as error:  # highdicom measures more closely whether the axes are at right angles
+            raise Unsuitable(f"the images are on no regular grid: {error}") from error
 
     def image(self, index: int) -> np.ndarray[Any, Any]:
         """Values ``[row, column]`` of one of ``datasets``; raises as ``volume`` does."""

@@ -100,7 +100,7 @@ def frames(folder: Path) -> Iterator[Reader]:
         path.write_bytes(data)
         with suppress(NodeError, Unsuitable):
             series = SourceSeries.read([path])
-            if series.datasets[0].file_meta.get("TransferSyntaxUID") in _DECODED_HERE:
+            if str(series.datasets[0].file_meta.get("TransferSyntaxUID")) in _DECODED_HERE:
                 assert series.levels is not None
                 series.volume()
 
