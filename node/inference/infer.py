@@ -13,7 +13,6 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.config import Config
-from node.config.routing import Outcome
 from node.errors import NodeError
 from node.inference.admission import MemoryPeak
 from node.inference.model_processes import ModelProcesses
@@ -190,8 +189,6 @@ def _seen(facts: Sequence[dict[str, Any]]) -> tuple[MemoryPeak, ...]:
 
 def _reason(reply: Reply) -> Reason | None:
     """Why the outcome is what it is: what the process of the pipeline stated, which ran a model, is a quotation."""
-    if reply.outcome == Outcome.FAILED:
-        return reason(ReasonCode.NO_STATEMENT)
     return reason(ReasonCode.STATED, text=reply.reason) if reply.reason else None
 
 

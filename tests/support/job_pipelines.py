@@ -42,6 +42,8 @@ _WHAT = {
     "none",
     "derived",
     "outside",
+    "everything",
+    "nothing",
     "unsuitable",
     "companion",
     "raise",
@@ -137,7 +139,9 @@ def _found(does: str, volume: Volume) -> Findings:
         return Findings(measurements=(Measurement(name=score, value=12, unit=codes.UCUM.NoUnits),))
     if does == "derived":
         return Findings(derived=(_halved(volume),))
-    mask = cube(volume)
+    if does == "nothing":
+        return Findings()
+    mask = volume.with_array(np.ones(volume.spatial_shape, np.uint8)) if does == "everything" else cube(volume)
     if does == "outside":  # cannot become a SEG: not one voxel of it is on the source's grid
         affine = volume.affine.copy()
         affine[:3, 3] += 10_000

@@ -92,3 +92,19 @@ def test_a_cause_that_may_be_a_fault_of_our_own_is_logged_and_a_plain_refusal_is
 def caused_by(error: Exception, cause: Exception) -> Exception:
     error.__cause__ = cause
     return error
+
+
+@pytest.mark.parametrize(
+    ("does", "why"),
+    [
+        ("everything", b"Nodule 1 would fill 100 % of the images"),
+        ("nothing", b"the analysis ended without a result and does not say what it looked for"),
+    ],
+)
+def test_a_result_that_cannot_be_used_is_reported_with_its_own_reason(tmp_path: Path, does: str, why: bytes) -> None:
+    with JobNode(config_of(tmp_path, does=does)).working() as node:
+        job_id = node.enqueue()
+        job = node.wait(job_id)
+        assert (job.state, job.outcome) == ("COMPLETED", "failed")
+        (row,) = node.results(job_id)
+        assert why in node.spool.absolute(row.path).read_bytes()
