@@ -41,7 +41,7 @@ class PriorFinder:
         self._spool = spool
         self._reader = ConfinedProcess(
             "reader of prior studies",
-            readable=[spool.folder / name for name in ("incoming", "conflicts", "results", "work")],
+            readable=[*spool.data_folders, spool.folder / "work"],
         )
 
     def files(self, wanted: PriorTable, names: Collection[str], first: Path, folder: Path) -> PriorFiles:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
 
 from node.ledger.jobs import Job, jobs_of
@@ -33,9 +35,8 @@ def studies_named(connection: sa.Connection, name: str) -> list[str]:
     return sorted(connection.scalars(sa.union(*queries)))
 
 
-def jobs_named(connection: sa.Connection, name: str) -> list[Job]:
-    """Jobs that ``name`` belongs to: of a result, of one series, or of a whole study; a job id names its own."""
-    studies = studies_named(connection, name)
+def jobs_named(connection: sa.Connection, studies: Collection[str], name: str) -> list[Job]:
+    """Those jobs of ``studies`` that ``name`` means: of a result, of one series, or all; a job id names its own."""
     jobs = jobs_of(connection, studies)
     of_result = sa.or_(result.c.sop_instance_uid == name, result.c.series_instance_uid == name)
     makers = set(connection.scalars(sa.select(result.c.job_id).where(of_result)))

@@ -26,11 +26,9 @@ from node.config.secret_files import secret_files
 from node.errors import InputError, PlatformError
 from node.ledger.copying import copy_ledger, infer_again, recorded_paths
 from node.ledger.engine import begin_immediate, ledger_url, open_ledger
-from node.spool import Spool
+from node.spool import DATA_FOLDERS, Spool
 
 _MANIFEST, _LEDGER, _CONFIG, _FILES = "manifest.json", "ledger.sqlite", "config.toml", "files"
-_ROOTS = ("incoming", "conflicts", "results")
-"""Folders of DICOM files, see ``node.spool``."""
 _KEPT = {"[audit] file": "audit.log", "[web] users_file": "web-users"}
 """Name in the backup by key of ``config.toml``."""
 _OWN = "[storage] folder"
@@ -172,7 +170,7 @@ def _close(engine: sa.Engine) -> None:
 
 def _files(folder: Path) -> set[str]:
     """Relative paths of all DICOM files of a storage folder."""
-    below = (path for root in _ROOTS for path in (folder / root).rglob("*"))
+    below = (path for root in DATA_FOLDERS for path in (folder / root).rglob("*"))
     return {str(path.relative_to(folder)) for path in below if path.is_file()}
 
 

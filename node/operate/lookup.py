@@ -12,7 +12,7 @@ from node.errors import NodeError, NotFoundError
 from node.ledger.engine import snapshot
 from node.ledger.jobs import Job
 from node.ledger.names import jobs_named, studies_named
-from node.ledger.study_progress import latest_studies, progress_of
+from node.ledger.study_progress import latest_studies
 from node.operate.study_labels import Label, StudyLabels
 from node.spool import Spool
 
@@ -45,9 +45,7 @@ def find_job(config: Config, engine: sa.Engine, spool: Spool, name: str) -> Job:
     except NotFoundError as error:
         raise NotFoundError(f"job {name!r} is not in the ledger, and names no study: {error}") from None
     with snapshot(engine) as connection:
-        jobs = jobs_named(connection, name) or [
-            work.job for study in progress_of(connection, studies) for work in study.jobs
-        ]
+        jobs = jobs_named(connection, studies, name)
     if not jobs:
         raise NotFoundError(f"{name}: the study has no job; `ainode explain` says why")
     if len(jobs) > 1:

@@ -33,6 +33,12 @@ class Measurement:
             raise ValueError(f"Measurement {self.name.meaning!r}: {fault}")
 
 
+def _check_label(of: str, label: str) -> None:
+    """Raise ``ValueError`` for a label that no Segment Label or tracking identifier can hold."""
+    if not 0 < len(label) <= 64:
+        raise ValueError(f"{of}.label {label!r} has {len(label)} characters; use 1 to 64")
+
+
 def _check_once(of: str, measurements: Iterable[Measurement]) -> None:
     """Raise ``ValueError`` when one quantity has two values: viewers show one of them."""
     counts = Counter(
@@ -58,8 +64,7 @@ class MeasurementGroup:
     """What was judged, and how, for example a grade; what is present or absent is an ``Assertion``."""
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.label) <= 64:
-            raise ValueError(f"MeasurementGroup.label {self.label!r} has {len(self.label)} characters; use 1 to 64")
+        _check_label("MeasurementGroup", self.label)
         if not self.measurements and not self.evaluations:
             raise ValueError(f"MeasurementGroup {self.label!r} says nothing; give measurements or evaluations")
         _check_once(self.label, self.measurements)
@@ -91,8 +96,7 @@ class Segment:
     """Of a structure; a volume stated here goes before the node's own. A lesion states its own."""
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.label) <= 64:
-            raise ValueError(f"Segment.label {self.label!r} has {len(self.label)} characters; use 1 to 64")
+        _check_label("Segment", self.label)
         if self.mask.array.ndim != 3:
             raise ValueError(f"Segment.mask of {self.label!r} is {self.mask.array.shape}; give [slice, row, column]")
         if self.mask.array.dtype.kind not in "bui":

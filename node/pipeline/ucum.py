@@ -85,11 +85,12 @@ def _component(text: str, at: int) -> int:
 
 
 @cache
-def _units() -> tuple[frozenset[str], frozenset[str]]:
+def _units() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Prefixes, units that may have one, and all units."""
     metric = frozenset(_METRIC.split())
-    return metric, metric | frozenset(_OTHERS.split()) | _LISTED
+    return frozenset(_PREFIXES.split()), metric, metric | frozenset(_OTHERS.split()) | _LISTED
 
 
 def _exists(atom: str) -> bool:
-    metric, known = _units()
-    return atom in known or any(atom[:n] in _PREFIXES.split() and atom[n:] in metric for n in (1, 2))
+    prefixes, metric, known = _units()
+    return atom in known or any(atom[:n] in prefixes and atom[n:] in metric for n in (1, 2))

@@ -140,7 +140,8 @@ def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry,
         if mask.empty and lesion is not None:
             raise EncodeError(f"Lesion {segment.label!r} has an empty mask; return only lesions that have voxels")
         masks.append(mask)
-        volumes.append(volume_mm3(mask, geometry) + volume_mm3(whole, geometry) - volume_mm3(imaged, geometry))
+        between = 0.0 if imaged is whole else volume_mm3(whole, geometry) - volume_mm3(imaged, geometry)
+        volumes.append(volume_mm3(mask, geometry) + between)
     values = values_in(masks[: len(findings.lesions)], source)
     for number, ((segment, lesion), mask) in enumerate(zip(entries, masks, strict=True)):
         if mask.empty:

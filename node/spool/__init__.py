@@ -17,7 +17,17 @@ file under a final name. Limit: hard links on one file system are needed (ext4, 
 from node.spool.digest import digest_of
 from node.spool.drafts import LARGEST_OBJECT, Draft
 from node.spool.files import dataset_offset, sync_folder
-from node.spool.spool import Spool, StoredFile
+from node.spool.spool import DATA_FOLDERS, Spool, StoredFile
 from node.spool.uid import is_uid
 
-__all__ = ["LARGEST_OBJECT", "Draft", "Spool", "StoredFile", "dataset_offset", "digest_of", "is_uid", "sync_folder"]
+__all__ = [
+    "DATA_FOLDERS",
+    "LARGEST_OBJECT",
+    "Draft",
+    "Spool",
+    "StoredFile",
+    "dataset_offset",
+    "digest_of",
+    "is_uid",
+    "sync_folder",
+]

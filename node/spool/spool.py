@@ -17,6 +17,8 @@ from node.spool.files import same_dataset, sync_folder
 from node.spool.free_space import Space, space_of
 from node.spool.uid import is_uid
 
+DATA_FOLDERS = ("incoming", "conflicts", "results")
+"""Of all DICOM files, in the storage folder."""
 MOST_CONFLICTS = 16
 """Contents of one SOP Instance UID, besides the first: a peer that makes ever new ones must not fill the disk."""
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -50,7 +52,7 @@ class Spool:
         self._durable: set[str] = set()
         try:
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-            for name in ("incoming", "conflicts", "results", "work", "temporary"):
+            for name in (*DATA_FOLDERS, "work", "temporary"):
                 (folder / name).mkdir(mode=0o750, exist_ok=True)
             sync_folder(folder)
         except OSError as error:
@@ -105,7 +107,7 @@ class Spool:
     @property
     def data_folders(self) -> tuple[Path, ...]:
         """Folders of all DICOM files."""
-        return tuple(self.folder / name for name in ("incoming", "conflicts", "results"))
+        return tuple(self.folder / name for name in DATA_FOLDERS)
 
     @property
     def logs(self) -> Path:

@@ -11,6 +11,8 @@ from node.studies.header import read_header
 from node.studies.identity import contradictions
 from node.studies.pydicom_errors import UNREADABLE
 
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""Segmentation Storage, Label Map Segmentation Storage."""
 _LONGEST = 1024
 """Characters of a value; longer ones are cut."""
 _FILE_SECONDS = 10.0

@@ -24,8 +24,9 @@ def read_header(path: Path) -> Dataset:
             header = dcmread(file, stop_before_pixels=True)
     except NOT_DICOM as error:
         raise InputError(f"{path.name}: cannot be read as DICOM ({error}); ask the sender for it again") from error
-    for tag in header.keys():  # noqa: SIM118 - iterating over a data set reads its values
-        is_sequence = header.get_item(tag).VR == "SQ"
-        if is_sequence and dictionary_has_tag(tag) and dictionary_VR(tag) != "SQ":
-            raise InputError(f"{path.name}: {tag} is a sequence, which PS3.6 does not allow; correct it at the sender")
+    for element in header.values():
+        if element.VR == "SQ" and dictionary_has_tag(element.tag) and dictionary_VR(element.tag) != "SQ":
+            raise InputError(
+                f"{path.name}: {element.tag} is a sequence, which PS3.6 does not allow; correct it at the sender"
+            )
     return header

@@ -16,6 +16,7 @@ from node.ledger.results import Result, results_of_job
 from node.ledger.states import ACTIVE, DecisionOutcome
 from node.log import about, study_lines
 from node.operate.explain import describe_deferrals, explain
+from node.studies.attributes import SEGMENTATIONS
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
 from node.web.evidence import bundle
@@ -23,8 +24,6 @@ from node.web.study_view import JobFiles, slice_picture, view_of
 
 logger = logging.getLogger(__name__)
 
-_SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-"""Segmentation Storage, Label Map Segmentation Storage."""
 _SR = "1.2.840.10008.5.1.4.1.1.88."
 _LINES = 200
 """Of the log, the newest."""
@@ -119,7 +118,7 @@ def _files(context: AppContext, job_id: str) -> tuple[JobFiles, str]:
     first = images[0] if images else None
     files = JobFiles(
         source=tuple(map(context.spool.absolute, source)),
-        segmentations=_paths(context, (one for one in results if one.sop_class_uid in _SEGMENTATIONS)),
+        segmentations=_paths(context, (one for one in results if one.sop_class_uid in SEGMENTATIONS)),
         derived=_paths(
             context, (one for one in images if first and one.series_instance_uid == first.series_instance_uid)
         ),

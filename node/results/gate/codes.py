@@ -23,7 +23,7 @@ def _meanings(scheme: str) -> dict[str, set[str]]:
     return meanings
 
 
-_MEANINGS = {scheme: _meanings(scheme) for scheme in ("DCM",)}
+_MEANINGS = {"DCM": _meanings("DCM")}
 _DESIGNATORS = {scheme.casefold(): scheme for scheme in _CONCEPTS}
 """Coding Scheme Designators (PS3.16 8): readers compare them letter by letter."""
 

@@ -21,6 +21,7 @@ from node.results.identity import plain
 from node.results.prior.growth_text import parameters_of
 from node.results.prior.masks import middle_mm
 from node.studies.attribute_values import day
+from node.studies.attributes import SEGMENTATIONS
 from node.studies.pydicom_errors import UNREADABLE
 from node.studies.source import SourceSeries
 
@@ -30,8 +31,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _DEVICE_NAME = codes.DCM.DeviceObserverName
-_SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-"""Segmentation Storage, Label Map Segmentation Storage."""
 _MEASURED = (codes.DCM.ImagingMeasurements, codes.DCM.MeasurementGroup)
 
 
@@ -113,7 +112,7 @@ def referenced_segmentation(report: Dataset) -> tuple[str, str]:
     for study in report.get("CurrentRequestedProcedureEvidenceSequence") or []:
         for series in study.ReferencedSeriesSequence:
             for one in series.ReferencedSOPSequence:
-                if one.ReferencedSOPClassUID in _SEGMENTATIONS:
+                if one.ReferencedSOPClassUID in SEGMENTATIONS:
                     return str(series.SeriesInstanceUID), str(one.ReferencedSOPInstanceUID)
     return "", ""
 
