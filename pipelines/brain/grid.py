@@ -60,13 +60,3 @@ def cropped(affine: NDArray[np.float64], box: Box) -> NDArray[np.float64]:
     moved = affine.copy()
     moved[:3, 3] = (affine @ [*(side.start for side in box), 1.0])[:3]
     return moved
-
-
-def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest connected part (26 neighbours) of a mask."""
-    labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
-    if count < 2:
-        return mask
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return np.asarray(labels == sizes.argmax())

@@ -15,11 +15,12 @@ from torch import nn
 from node.pipeline import Algorithm, Code, Findings, Measurement, Needs, Segment, Series, Unsuitable, Volume, codes
 from pipelines.brain.anatomy import FLUID, STRUCTURES, Structure
 from pipelines.brain.contrast import THICKEST_MM, why_not_native_t1
-from pipelines.brain.grid import box_of, cropped, largest_part
+from pipelines.brain.grid import box_of, cropped
 from pipelines.brain.midline import mid_plane
 from pipelines.brain.network import MeshNet
 from pipelines.brain.prepare import find_brain
 from pipelines.device import Portions, to_device
+from pipelines.largest_part import largest_part
 from pipelines.structures import PRIVATE_SCHEME
 from pipelines.weights import fill, load_weights
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from node.pipeline import Unsuitable
-from pipelines.brain.grid import box_of, cropped, largest_part, patient_affine, resample
+from pipelines.brain.grid import box_of, cropped, patient_affine, resample
+from pipelines.largest_part import largest_part
 
 Floats = NDArray[np.float32]
 Labeller = Callable[[Floats], NDArray[np.uint8]]

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
-from scipy import ndimage
 
 from node.errors import WeightsError
+from pipelines.largest_part import largest_part
 
 Labels = tuple[tuple[int, ...], ...]
 """Labels, and regions of several, that are one component together."""
@@ -66,10 +66,7 @@ def apply_postprocessing(labels: NDArray[Any], steps: Sequence[Labels]) -> NDArr
     """``labels`` [slice, row, column] without the smaller components, which touch by a corner at least."""
     for together in steps:
         inside = np.isin(labels, [value for values in together for value in values])
-        components, count = ndimage.label(inside, np.ones((3, 3, 3)))
-        if count > 1:
-            largest = int(np.bincount(components.ravel())[1:].argmax()) + 1
-            labels = np.where(inside & (components != largest), 0, labels)
+        labels = np.where(inside & ~largest_part(inside), 0, labels)
     return labels
 
 
