@@ -169,8 +169,8 @@ def _router(context: RoleContext) -> Iterator[None]:
 @contextmanager
 def _worker(context: RoleContext) -> Iterator[None]:
     from node.deliver.prior_studies import PriorStudies
-    from node.inference.encode import Encode
-    from node.inference.infer import Infer
+    from node.inference.encode_stage import Encode
+    from node.inference.infer_stage import Infer
     from node.inference.prior_files import PriorFinder
 
     priors = PriorFinder(
@@ -186,7 +186,7 @@ def _worker(context: RoleContext) -> Iterator[None]:
 def _sender(context: RoleContext) -> Iterator[None]:
     from node.deliver import Deliverer, Reports, Watch
     from node.deliver.deliverer import RETRIES
-    from node.inference.withdrawal import ReplacementNotes
+    from node.inference.replacement_notes import ReplacementNotes
     from node.jobs.stage import Stage
 
     def deliver(job_id: str, destination: str) -> None:

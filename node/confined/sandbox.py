@@ -85,7 +85,7 @@ def fork_sandboxed(parent: int, release: Callable[[], None], rules: Rules, own: 
 
 
 def shut_in(rules: Rules) -> None:
-    """Confine this process to ``rules`` and to the calls of ``node.isolation.call_rules``, for good."""
+    """Confine this process to ``rules`` and to the calls of ``node.isolation.allowed_system_calls``, for good."""
     confine(rules)
     refuse_calls()
 

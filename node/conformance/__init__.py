@@ -23,7 +23,7 @@ from node.config import Config
 from node.config.routing import ObjectKind
 from node.deliver.association import Timeouts
 from node.deliver.transcode import UNCOMPRESSED
-from node.receive import status
+from node.receive import status_codes
 from node.receive.element_walk import MOST_NESTED
 from node.receive.negotiation import MAXIMUM_PDU
 from node.receive.policy import PLAIN, SERVICES, STANDARD_STORAGE, TRANSFER_SYNTAXES
@@ -31,31 +31,32 @@ from node.results.gate.check import SOP_CLASSES
 from node.results.iod import required_of
 
 STORE_STATUSES = {
-    status.SUCCESS: "File and ledger entry are durable; also for the same instance again, byte for byte",
-    status.OUT_OF_RESOURCES: "Disk or ledger cannot take it now; the sender should try again",
-    status.DOES_NOT_MATCH_SOP_CLASS: "The data set is of another SOP Class than the request says",
-    status.CANNOT_UNDERSTAND: "There is no data set, it cannot be read to its end, or it exceeds a limit of 2.6, which "
-    "the Error Comment names",
-    status.UID_UNUSABLE: "A UID of the request or of the data set is missing or malformed (PS3.5 9.1)",
-    status.INSTANCE_MISMATCH: "The data set is another SOP Instance than the request says",
-    status.SOP_CLASS_NOT_SUPPORTED: "The request names another SOP Class than its presentation context",
-    status.PROCESSING_FAILURE: "A fault of the node; the sender should try again",
+    status_codes.SUCCESS: "File and ledger entry are durable; also for the same instance again, byte for byte",
+    status_codes.OUT_OF_RESOURCES: "Disk or ledger cannot take it now; the sender should try again",
+    status_codes.DOES_NOT_MATCH_SOP_CLASS: "The data set is of another SOP Class than the request says",
+    status_codes.CANNOT_UNDERSTAND: "There is no data set, it cannot be read to its end, or it exceeds a limit of 2.6, "
+    "which the Error Comment names",
+    status_codes.UID_UNUSABLE: "A UID of the request or of the data set is missing or malformed (PS3.5 9.1)",
+    status_codes.INSTANCE_MISMATCH: "The data set is another SOP Instance than the request says",
+    status_codes.SOP_CLASS_NOT_SUPPORTED: "The request names another SOP Class than its presentation context",
+    status_codes.PROCESSING_FAILURE: "A fault of the node; the sender should try again",
 }
 """Statuses of a C-STORE response (PS3.4 B.2.3) and when they are given."""
 NORMALIZED_STATUSES = {
-    status.SUCCESS: "The request is durable",
-    status.INVALID_ATTRIBUTE_VALUE: "An attribute has a value that the service does not allow",
-    status.PROCESSING_FAILURE: "A fault of the node, or (Error ID A710) the procedure step is final",
-    status.DUPLICATE_INSTANCE: "N-CREATE of a procedure step that exists",
-    status.NO_SUCH_INSTANCE: "N-SET of a procedure step that does not exist; N-ACTION on another instance; "
+    status_codes.SUCCESS: "The request is durable",
+    status_codes.INVALID_ATTRIBUTE_VALUE: "An attribute has a value that the service does not allow",
+    status_codes.PROCESSING_FAILURE: "A fault of the node, or (Error ID A710) the procedure step is final",
+    status_codes.DUPLICATE_INSTANCE: "N-CREATE of a procedure step that exists",
+    status_codes.NO_SUCH_INSTANCE: "N-SET of a procedure step that does not exist; N-ACTION on another instance; "
     "N-EVENT-REPORT by another system than the one that was asked",
-    status.INVALID_ARGUMENT: "The Transaction UID or the list of instances cannot be used; more than 400000 elements",
-    status.INVALID_INSTANCE: "The SOP Instance UID is malformed",
-    status.MISSING_ATTRIBUTE: "A required attribute is missing",
-    status.NOT_AUTHORIZED: "N-SET by another device than the one that created the procedure step",
-    status.NO_SUCH_ACTION: "Another Action Type ID than 1",
-    status.RESOURCE_LIMITATION: "The device has too many procedure steps, images in them, or requests",
-    status.UNRECOGNISED_OPERATION: "Another operation than those named here",
+    status_codes.INVALID_ARGUMENT: "The Transaction UID or the list of instances cannot be used; "
+    "more than 400000 elements",
+    status_codes.INVALID_INSTANCE: "The SOP Instance UID is malformed",
+    status_codes.MISSING_ATTRIBUTE: "A required attribute is missing",
+    status_codes.NOT_AUTHORIZED: "N-SET by another device than the one that created the procedure step",
+    status_codes.NO_SUCH_ACTION: "Another Action Type ID than 1",
+    status_codes.RESOURCE_LIMITATION: "The device has too many procedure steps, images in them, or requests",
+    status_codes.UNRECOGNISED_OPERATION: "Another operation than those named here",
 }
 """Statuses of N-ACTION, N-CREATE, N-SET and N-EVENT-REPORT responses (PS3.7 annex C)."""
 _ASKED = (

@@ -24,7 +24,7 @@ from node.deliver.proof import Proof
 from node.deliver.store import SLOWEST_BYTES_PER_SECOND, cstore_store
 from node.deliver.stow import stow_store
 from node.errors import DeliveryError, NodeError, NotFoundError, TimeLimitError, UnreachableError
-from node.ledger import DeliveryState, circuits, deliveries
+from node.ledger import DeliveryState, deliveries, destination_circuits
 from node.ledger.deliveries import Claim
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import REJECTION, Retries
@@ -98,7 +98,7 @@ class Deliverer:
                 f"add [destinations.{destination_name}] and retry, or cancel the job"
             )
         with begin_immediate(self._engine) as connection:
-            down = circuits.open_circuit(connection, destination_name)
+            down = destination_circuits.open_circuit(connection, destination_name)
             claim = None if down else deliveries.begin_delivery(connection, job_id, destination_name)
         if down is not None:
             since = datetime.fromtimestamp(down.opened_at or 0.0).astimezone()
@@ -132,8 +132,10 @@ class Deliverer:
         """Count the failure; return whether the circuit of the destination is open now."""
         at = now()
         with begin_immediate(self._engine) as connection:
-            opened = circuits.record_failure(connection, name, error, at, at + destination.first_retry_seconds)
-            is_open = circuits.open_circuit(connection, name) is not None
+            opened = destination_circuits.record_failure(
+                connection, name, error, at, at + destination.first_retry_seconds
+            )
+            is_open = destination_circuits.open_circuit(connection, name) is not None
         if opened:
             logger.error("%s is down; its deliveries wait until it answers C-ECHO: %s", name, error)
         return is_open
@@ -196,7 +198,7 @@ class Deliverer:
     def _record(self, claim: Claim, instance: PendingObject, answer: Answer) -> bool:
         with begin_immediate(self._engine) as connection:
             if not answer.lost:
-                circuits.reset_failures(connection, claim.destination)
+                destination_circuits.reset_failures(connection, claim.destination)
             return deliveries.record_status(
                 connection,
                 claim,

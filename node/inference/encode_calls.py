@@ -6,21 +6,21 @@ from node.inference.encode_task import EncodedFile, EncodeTask, Encoding, NoteTa
 
 
 def encode_analysis(task: EncodeTask) -> Encoding:
-    """Encode the analysis of a task; see ``node.inference.encoding``."""
-    from node.inference import encoding
+    """Encode the analysis of a task; see ``node.inference.confined_encoding``."""
+    from node.inference import confined_encoding
 
-    return encoding.encode_analysis(task)
+    return confined_encoding.encode_analysis(task)
 
 
 def encode_failure(task: EncodeTask) -> Encoding:
-    """Encode the report of a failure; see ``node.inference.encoding``."""
-    from node.inference import encoding
+    """Encode the report of a failure; see ``node.inference.confined_encoding``."""
+    from node.inference import confined_encoding
 
-    return encoding.encode_failure(task)
+    return confined_encoding.encode_failure(task)
 
 
 def encode_note(task: NoteTask) -> EncodedFile:
-    """Encode a rejection note; see ``node.inference.encoding``."""
-    from node.inference import encoding
+    """Encode a rejection note; see ``node.inference.confined_encoding``."""
+    from node.inference import confined_encoding
 
-    return encoding.encode_note(task)
+    return confined_encoding.encode_note(task)

@@ -2,7 +2,7 @@
 
 A model may change anything in its process, so no other one runs there, except those of one trust group, which the
 operator named. Processes stay while the memory of the machine suffices; the one not used for the longest time makes
-room. ``node.inference.infer`` decides how many jobs of a device run at once.
+room. ``node.inference.infer_stage`` decides how many jobs of a device run at once.
 """
 
 from __future__ import annotations

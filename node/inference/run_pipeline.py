@@ -10,7 +10,7 @@ from node.config.routing import Outcome
 from node.pipeline import Findings, Pipeline
 from node.results.analysis import in_order, of_part, outcome_of, reason_of
 from node.results.plausibility import plausible, unfit
-from node.results.prior.growth import compare
+from node.results.prior.lesion_matching import compare
 from node.studies.preflight import unmet
 from node.studies.source import SourceSeries
 from node.wording import together

@@ -2,7 +2,7 @@
 
 What is not named cannot be read, written, listed, made or removed any more. From Linux 6.12 on no process outside can
 be signalled either, nor a socket of the abstract namespace be reached. Files that were open before stay open. Modes,
-owners and times of files are not governed by it: see ``node.isolation.calls``.
+owners and times of files are not governed by it: see ``node.isolation.system_call_filter``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from node.errors import PlatformError
-from node.isolation.calls import renounce_privileges
+from node.isolation.system_call_filter import renounce_privileges
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 """System calls, the same on every architecture."""

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.isolation.system_calls import call
+from node.isolation.libc import call
 
 _MOUNTS, _NAMES, _IPC, _USERS, _PROCESSES, _NETWORK = (
     0x00020000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000,

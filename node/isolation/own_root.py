@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from node.isolation.files import DEVICE, EXECUTE, LIST, WRITE
-from node.isolation.system_calls import call
+from node.isolation.libc import call
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not a file of ours: POSIX shared memory lives there
 _SHARED_MEMORY_SIZE = "25%"

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Collection
 from pathlib import Path
 
-from node.isolation.system_calls import call
+from node.isolation.libc import call
 
 _FIRST_USER, _USERS = 60600, 512
 """Numbers that no system gives to anybody (systemd: UIDs and GIDs)."""

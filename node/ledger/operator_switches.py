@@ -9,7 +9,7 @@ from node.ledger.tables import circuit, stopped
 
 
 def pause_destination(connection: sa.Connection, destination: str, who: str) -> None:
-    """Its deliveries wait, without a probe, until ``node.ledger.circuits.close``."""
+    """Its deliveries wait, without a probe, until ``node.ledger.destination_circuits.close``."""
     error = f"paused by {who}"
     insert_new(connection, circuit, [{"destination": destination, "failures": 0, "error": error}])
     connection.execute(

@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from node.config import FORWARD
 from node.config.routing import Outcome
 from node.errors import NodeError, UnreachableError, error_code
-from node.ledger.circuits import open_circuit
 from node.ledger.deliveries import cancel_deliveries, release_delivery, schedule_delivery
+from node.ledger.destination_circuits import open_circuit
 from node.ledger.engine import now
 from node.ledger.events import EventKind, record_event
 from node.ledger.incomplete import outcome_of_incomplete

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from node.config import Config
 from node.ledger.alerts import discontinued_series, failed_jobs, jobs_without_progress
 from node.ledger.analysis_statistics import latest_statistics
-from node.ledger.circuits import circuits
 from node.ledger.counts import DeliveryCount, delivery_counts, first_and_last_image, job_counts
+from node.ledger.destination_circuits import circuits
 from node.ledger.held_series import held
 from node.ledger.states import ACTIVE
 from node.ledger.undecided import undecided_series

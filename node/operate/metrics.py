@@ -12,7 +12,6 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 
 from node.config import Config
 from node.ledger.analysis_statistics import run_times
-from node.ledger.circuits import circuits
 from node.ledger.counts import (
     conflict_count,
     delivery_counts,
@@ -23,6 +22,7 @@ from node.ledger.counts import (
     received_files,
     series_by_state,
 )
+from node.ledger.destination_circuits import circuits
 from node.ledger.engine import now
 from node.ledger.operator_switches import stopped_pipelines
 from node.ledger.states import ACTIVE, DeliveryState, JobStage

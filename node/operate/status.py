@@ -10,7 +10,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from node.ledger.circuits import circuits
 from node.ledger.corrections import half_corrected, outdated_deliveries
 from node.ledger.counts import (
     commitments_by_state,
@@ -23,6 +22,7 @@ from node.ledger.counts import (
     quarantined_count,
     series_by_state,
 )
+from node.ledger.destination_circuits import circuits
 from node.ledger.engine import now, snapshot
 from node.ledger.executors import other_beats
 from node.ledger.held_series import held

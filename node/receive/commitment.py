@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 from node.ledger.commitments import Named, Recorded, end_transaction, record_transaction, recorded_instances, report
 from node.ledger.engine import begin_immediate, now
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest, Notification
-from node.receive.status import (
+from node.receive.status_codes import (
     INVALID_ARGUMENT,
     NO_SUCH_ACTION,
     NO_SUCH_INSTANCE,

@@ -18,7 +18,7 @@ from node.ledger.delivery_proof import asked_destinations, record_report
 from node.ledger.engine import begin_immediate
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.policy import Policy
-from node.receive.status import NO_SUCH_INSTANCE, SUCCESS
+from node.receive.status_codes import NO_SUCH_INSTANCE, SUCCESS
 
 LOGGER = logging.getLogger(__name__)
 

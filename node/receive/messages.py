@@ -16,7 +16,7 @@ from node.receive.negotiation import Context
 from node.receive.normalized import LONGEST_DATA_SET, Normalized, NormalizedAnswer, NormalizedRequest
 from node.receive.pdu import INVALID_PARAMETER, PDV, PROVIDER, USER, AbortError, p_data_pdus
 from node.receive.pdu_stream import PduStream
-from node.receive.status import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, UNRECOGNISED_OPERATION, Refusal
+from node.receive.status_codes import CANNOT_UNDERSTAND, PROCESSING_FAILURE, SUCCESS, UNRECOGNISED_OPERATION, Refusal
 
 LOGGER = logging.getLogger(__name__)
 

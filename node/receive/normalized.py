@@ -22,7 +22,7 @@ from node.receive.command import Command, event_report_request
 from node.receive.dataset_stream import DeflatedStream, PlainStream
 from node.receive.dataset_structure import DatasetLimits, structure_of
 from node.receive.negotiation import Context
-from node.receive.status import INVALID_ARGUMENT, PROCESSING_FAILURE
+from node.receive.status_codes import INVALID_ARGUMENT, PROCESSING_FAILURE
 
 LOGGER = logging.getLogger(__name__)
 

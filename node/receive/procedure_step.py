@@ -16,7 +16,7 @@ from node.ledger import ProcedureStepState
 from node.ledger.engine import begin_immediate
 from node.ledger.procedure_steps import NewStep, create_step, state_of_step, update_step
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
-from node.receive.status import (
+from node.receive.status_codes import (
     DUPLICATE_INSTANCE,
     INVALID_ATTRIBUTE_VALUE,
     INVALID_INSTANCE,

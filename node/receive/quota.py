@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from node.receive.status import OUT_OF_RESOURCES, Refusal
+from node.receive.status_codes import OUT_OF_RESOURCES, Refusal
 
 LOGGER = logging.getLogger(__name__)
 

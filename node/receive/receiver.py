@@ -30,7 +30,7 @@ from node.receive.recovery import Recovery, recover
 from node.receive.refusals import Refusals
 from node.receive.row_writer import RowWriter
 from node.receive.server import Server
-from node.receive.status import UNRECOGNISED_OPERATION
+from node.receive.status_codes import UNRECOGNISED_OPERATION
 from node.receive.storage import Storage
 from node.spool import Spool
 from node.tls import ServerTls

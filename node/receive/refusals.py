@@ -19,7 +19,7 @@ from node.ledger.refusals import Refused, record_refusals, record_rejection
 from node.log import about
 from node.receive.dataset_identity import PartialIdentity, identity_of_beginning
 from node.receive.messages import StoreRequest
-from node.receive.status import Refusal
+from node.receive.status_codes import Refusal
 from node.spool import is_uid
 
 LOGGER = logging.getLogger(__name__)

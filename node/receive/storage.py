@@ -22,7 +22,7 @@ from node.receive.part10 import file_header
 from node.receive.policy import Policy
 from node.receive.quota import Quota
 from node.receive.row_writer import RowWriter
-from node.receive.status import (
+from node.receive.status_codes import (
     CANNOT_UNDERSTAND,
     DOES_NOT_MATCH_SOP_CLASS,
     INSTANCE_MISMATCH,

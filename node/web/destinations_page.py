@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import RedirectResponse, Response
 
-from node.ledger import circuits
+from node.ledger import destination_circuits
 from node.ledger.counts import delivery_counts
 from node.ledger.engine import begin_immediate, now
 from node.ledger.operator_switches import pause_destination
@@ -17,7 +17,7 @@ def destinations(context: AppContext, user_request: UserRequest) -> Response:
     """Show every destination with its health and its pending deliveries."""
     with context.engine.connect() as connection:
         counts = delivery_counts(connection)
-        broken = {one.destination: one for one in circuits.circuits(connection)}
+        broken = {one.destination: one for one in destination_circuits.circuits(connection)}
     entries = []
     for name in sorted({*context.config.destinations, *(count.destination for count in counts)}):
         table, circuit = context.config.destinations.get(name), broken.get(name)
@@ -42,7 +42,7 @@ def destinations(context: AppContext, user_request: UserRequest) -> Response:
     return context.page("destinations.html", user_request, destinations=entries)
 
 
-def _health(circuit: circuits.Circuit | None, error: str, latest: float | None) -> str:
+def _health(circuit: destination_circuits.Circuit | None, error: str, latest: float | None) -> str:
     """Return the health in one word. ``idle``: nothing was sent there, so the health is unknown."""
     if circuit is not None and circuit.opened_at is not None:
         return "paused" if circuit.paused else "down"
@@ -56,7 +56,7 @@ def switch_destination(context: AppContext, user_request: UserRequest) -> Respon
         if user_request.form.get("to") == "pause":
             pause_destination(connection, name, user_request.user.name)
         else:
-            circuits.close(connection, name)
+            destination_circuits.close(connection, name)
     if user_request.form.get("to") != "pause":
         context.jobs.make_due(name)
     return RedirectResponse("/destinations", 303)

@@ -22,7 +22,7 @@ from volume_series import VolumeSeries, points, same_places
 from node.config import Config, Destination, PriorTable, Rule
 from node.deliver.prior_studies import PriorStudies
 from node.errors import DeliveryError, InputError
-from node.inference.infer import Infer
+from node.inference.infer_stage import Infer
 from node.inference.prior_files import PriorFinder
 from node.inference.task import PriorFiles
 from node.ledger.jobs import source_paths
@@ -30,8 +30,8 @@ from node.pipeline import DerivedSeries, Findings, Lesion, Prior, PriorFinding, 
 from node.results.analysis import EncodedObject, Kind
 from node.results.encode import encode
 from node.results.gate.check import check
-from node.results.prior.growth import CHANGE, DOUBLING_TIME, EARLIER_VOLUME, compare
 from node.results.prior.growth_text import MAY_HAVE_BEEN
+from node.results.prior.lesion_matching import CHANGE, DOUBLING_TIME, EARLIER_VOLUME, compare
 from node.results.prior.masks import middle_mm, prior_masks
 from node.results.prior.report import analysed_series, latest_report, read_prior, referenced_segmentation
 from node.studies.alignment import shift_mm

@@ -30,7 +30,7 @@ from receivers import (
 
 from node.errors import InputError
 from node.ledger.tables import instance
-from node.receive.status import Refusal
+from node.receive.status_codes import Refusal
 from node.spool import dataset_offset
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(UI|UID|AE|Invalid value).*:UserWarning")

@@ -20,8 +20,8 @@ from pynetdicom import AE, evt
 
 from node.config import Config
 from node.deliver.deliverer import Deliverer
+from node.inference.replacement_notes import ReplacementNotes
 from node.inference.retraction import retract
-from node.inference.withdrawal import ReplacementNotes
 from node.jobs.stage import Stage
 from node.ledger import JobStage
 from node.ledger.engine import begin_immediate

@@ -16,7 +16,7 @@ from dicom_files import ct_series
 from job_node import JobNode, config_of
 
 from node import __version__
-from node.inference.encode import Encode
+from node.inference.encode_stage import Encode
 from node.inference.handover import Handover, save
 from node.inference.node_secret import FILE, secret_of
 from node.ledger.engine import begin_immediate, open_ledger

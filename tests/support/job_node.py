@@ -19,8 +19,8 @@ from timeline import timeline
 
 from node.config import Config
 from node.confined import ConfinedProcess
-from node.inference.encode import Encode
-from node.inference.infer import Infer
+from node.inference.encode_stage import Encode
+from node.inference.infer_stage import Infer
 from node.jobs.engine import Jobs
 from node.jobs.heartbeat import Pace
 from node.jobs.stage import Stage

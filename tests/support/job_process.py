@@ -24,7 +24,9 @@ from node.ledger.jobs import Attempt
 from node.spool import Spool
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["node.inference.infer", "node.inference.encode", "node.jobs.engine", "dicom_files"])
+_CONTEXT.set_forkserver_preload(
+    ["node.inference.infer_stage", "node.inference.encode_stage", "node.jobs.engine", "dicom_files"]
+)
 
 
 class WorkerProcess:

@@ -20,7 +20,7 @@ from dashboards import PASSWORD, Dashboard, analysed, dashboard_on
 from playwright.sync_api import sync_playwright
 
 from node.ledger.analysis_statistics import record_statistics
-from node.ledger.circuits import record_failure
+from node.ledger.destination_circuits import record_failure
 from node.ledger.engine import begin_immediate
 from node.ledger.tables import decision, delivery, executor, job, job_fact, series
 from node.reasons import ReasonCode, reason

@@ -90,9 +90,12 @@ def test_a_jpeg_lossless_ct_from_storescu_comes_back_as_seg_sr_and_derived_serie
         theirs = source.pixel_array * source.RescaleSlope + source.RescaleIntercept
         np.testing.assert_allclose(ours, theirs / 2, atol=1.0)
     lines = study_lines(node.folder / "logs", str(series[0].StudyInstanceUID), 100)
-    assert {"node.routing.router", "node.inference.infer", "node.inference.encode", "node.deliver.deliverer"} <= {
-        line["logger"] for line in lines
-    }
+    assert {
+        "node.routing.router",
+        "node.inference.infer_stage",
+        "node.inference.encode_stage",
+        "node.deliver.deliverer",
+    } <= {line["logger"] for line in lines}
     assert "Jürgen" not in str(lines)
 
 

@@ -19,7 +19,7 @@ from pydicom.sr.codedict import codes
 from whole_node import WholeNode
 
 from node.results.identity import plain
-from node.results.prior.growth import CHANGE, DOUBLING_TIME, EARLIER_VOLUME
+from node.results.prior.lesion_matching import CHANGE, DOUBLING_TIME, EARLIER_VOLUME
 from node.wording import quantity
 
 VOXELS = 0.08

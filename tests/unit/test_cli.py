@@ -19,7 +19,7 @@ from pydicom import dcmread
 
 from node import errors
 from node.__main__ import main
-from node.ledger.circuits import record_failure
+from node.ledger.destination_circuits import record_failure
 from node.ledger.engine import begin_immediate, ledger_url, open_ledger
 from node.ledger.operator_switches import pause_destination
 from node.wording import NOTICE

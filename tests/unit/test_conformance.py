@@ -6,7 +6,7 @@ from pathlib import Path
 
 from node import conformance
 from node.config import load
-from node.receive import status
+from node.receive import status_codes
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "conformance.md"
@@ -17,7 +17,7 @@ def test_the_page_is_what_the_verb_prints_for_the_shipped_configuration():
 
 
 def test_every_status_that_the_receiver_can_answer_is_told():
-    codes = {value for name, value in vars(status).items() if name.isupper()}
+    codes = {value for name, value in vars(status_codes).items() if name.isupper()}
     told = {*conformance.STORE_STATUSES, *conformance.NORMALIZED_STATUSES}
-    assert codes - told == {status.NO_LONGER_UPDATED}  # an Error ID beside a status
-    assert f"{status.NO_LONGER_UPDATED:04X}" in PAGE.read_text()
+    assert codes - told == {status_codes.NO_LONGER_UPDATED}  # an Error ID beside a status
+    assert f"{status_codes.NO_LONGER_UPDATED:04X}" in PAGE.read_text()

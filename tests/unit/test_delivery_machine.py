@@ -10,9 +10,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 from ledger_walk import CONFIG, Walk
 
 from node.ledger import ACTIVE
-from node.ledger.circuits import close, open_circuit, record_failure
 from node.ledger.deliveries import Claim, begin_delivery, record_status, release_delivery
 from node.ledger.delivery_proof import record_query_result
+from node.ledger.destination_circuits import close, open_circuit, record_failure
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import due_of, get_job, list_jobs
 from node.ledger.pending_deliveries import (

@@ -19,7 +19,7 @@ from node.errors import PipelineError
 from node.inference.sandbox_folder import SandboxFolder
 from node.inference.worker import Worker
 from node.isolation import abi
-from node.isolation.call_rules import ABSENT, ALLOWED_ONLY, LATEST, REFUSED_WHEN, allowed_calls
+from node.isolation.allowed_system_calls import ABSENT, ALLOWED_ONLY, LATEST, REFUSED_WHEN, allowed_calls
 
 
 def inside(code: str) -> str:

@@ -13,8 +13,8 @@ from timeline import timeline
 
 from node.errors import NodeError, NotFoundError, UnreachableError, not_analysed
 from node.ledger import JobStage
-from node.ledger.circuits import FAILURES, close, record_failure
 from node.ledger.deliveries import begin_delivery
+from node.ledger.destination_circuits import FAILURES, close, record_failure
 from node.ledger.engine import open_ledger
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import Attempt, Job, NewJob, Retries, due_attempts, due_of, get_job, list_jobs, source_paths

@@ -15,9 +15,9 @@ from notes import shared_notes
 from pydicom import FileDataset, dcmread
 
 from node.errors import ConfigError, EncodeError, GateError, InputError, PipelineError, not_analysed
-from node.inference import encoding as confined_encoding
-from node.inference.encode import Encode
-from node.inference.infer import Infer
+from node.inference import confined_encoding
+from node.inference.encode_stage import Encode
+from node.inference.infer_stage import Infer
 from node.jobs.stage import Stage
 from node.ledger.tables import instance
 from node.ledger.transitions import record_outcome
@@ -213,7 +213,7 @@ def test_one_line_says_which_headers_were_mended_and_nothing_of_the_patient(
         image.PatientName = "Unlogged^Name"
     job_id = idle.enqueue(images)
     encode = inferred(idle, job_id)
-    with caplog.at_level("INFO", "node.inference.encode"):
+    with caplog.at_level("INFO", "node.inference.encode_stage"):
         encode.handler(job_id, "")
     [line] = [text for record in caplog.records if ": headers of series " in (text := record.getMessage())]
     assert line.startswith(f"job {job_id}: headers of series {images[0].SeriesInstanceUID}: PatientSex is missing")

@@ -18,7 +18,7 @@ from certificates import Authority
 from real_peers import free_port
 
 from node.config import Config
-from node.ledger.circuits import close, record_failure
+from node.ledger.destination_circuits import close, record_failure
 from node.ledger.engine import begin_immediate, now, open_ledger
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import NewJob

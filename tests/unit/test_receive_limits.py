@@ -17,7 +17,7 @@ from node.ledger.tables import instance
 from node.receive import rate_limit as rate
 from node.receive.association_slots import AssociationSlots
 from node.receive.rate_limit import RateLimit
-from node.receive.status import OUT_OF_RESOURCES
+from node.receive.status_codes import OUT_OF_RESOURCES
 
 CT = [(CTImageStorage, ExplicitVRLittleEndian)]
 

@@ -20,7 +20,7 @@ ROLES = {one.module for one in ast.walk(TREE) if isinstance(one, ast.ImportFrom)
 
 
 def test_the_modules_of_all_roles_are_known():
-    assert {"node.web", "node.deliver", "node.inference.encode", "node.inference.infer"} <= ROLES
+    assert {"node.web", "node.deliver", "node.inference.encode_stage", "node.inference.infer_stage"} <= ROLES
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_the_modules_of_all_roles_are_known():
         ({"node.supervisor", "node.service"}, (*ENCODERS, *LEDGER)),
         ({"node.confined.child", "node.routing.series_examination"}, (*ENCODERS, *LEDGER)),
         ({"node.inference.child", "node.inference.run_pipeline", "node.inference.handover"}, (*LEDGER, "torch")),
-        ({"node.confined.child", "node.inference.encoding"}, (*LEDGER, "torch")),
+        ({"node.confined.child", "node.inference.confined_encoding"}, (*LEDGER, "torch")),
     ],
     ids=["roles", "supervisor", "header reader", "models", "encoder"],
 )

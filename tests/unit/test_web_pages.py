@@ -16,8 +16,8 @@ from dashboards import Dashboard, Serve, dashboard_on, paths_of, token
 from dicom_files import write
 from PIL import Image
 
-from node.ledger.circuits import close, record_failure
 from node.ledger.deliveries import schedule_delivery
+from node.ledger.destination_circuits import close, record_failure
 from node.ledger.engine import begin_immediate, now
 from node.ledger.executors import Executor, renew_beat
 from node.ledger.jobs import get_job

@@ -13,7 +13,7 @@ from node.actor import surviving
 from node.config import Config
 from node.deliver.association import Timeouts
 from node.deliver.echo import echo
-from node.ledger import circuits
+from node.ledger import destination_circuits
 from node.ledger.deliveries import mark_overdue, not_done
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import get_job
@@ -52,7 +52,11 @@ class Watch:
     def probe(self, at: float) -> None:
         """Probe every destination that is down and due. ``at``: now, in seconds since 1970 UTC."""
         with self._engine.connect() as connection:
-            down = [circuit.destination for circuit in circuits.circuits(connection) if circuit.opened_at is not None]
+            down = [
+                circuit.destination
+                for circuit in destination_circuits.circuits(connection)
+                if circuit.opened_at is not None
+            ]
         for name in down:
             self._probe(name, at)
 
@@ -88,13 +92,13 @@ class Watch:
         destination = self._config.destinations.get(name)
         next_at = at + (destination.first_retry_seconds if destination else 60.0)
         with begin_immediate(self._engine) as connection:
-            ours = circuits.take_probe(connection, name, at, next_at)
+            ours = destination_circuits.take_probe(connection, name, at, next_at)
         if not ours:
             return
         # A destination that is no longer configured counts as up: its deliveries report that.
         answer = echo(name, destination, self._config.ae.title, self._timeouts) if destination else None
         if answer is None or answer.ok:
             with begin_immediate(self._engine) as connection:
-                circuits.close(connection, name)
+                destination_circuits.close(connection, name)
             self._make_due(name)
             logger.info("%s answers again; its deliveries continue", name)

@@ -1,4 +1,4 @@
-"""System calls that a process that runs models may make, by purpose, as data for ``node.isolation.calls``.
+"""System calls that a process that runs models may make, by purpose, as data for ``node.isolation.system_call_filter``.
 
 They are those of systemd's group ``@system-service`` without what reaches past the process: sockets, other processes,
 objects that all processes of a user share, modes and owners of files, namespaces, the clock, the kernel. PyTorch, ONNX

@@ -1,4 +1,7 @@
-"""System calls of Linux that Python has no function for. Those of models are in ``node.isolation.call_rules``."""
+"""System calls of Linux that Python has no function for.
+
+Those that models may make are in ``node.isolation.allowed_system_calls``.
+"""
 
 from __future__ import annotations
 

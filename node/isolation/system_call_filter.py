@@ -1,7 +1,7 @@
 """Leaves this process and its children only the system calls of a list (seccomp(2)): no network, no other process.
 
-It needs no privilege. ``node.isolation.call_rules`` lists the calls. Sockets that were open before stay open, and a
-pair of connected ones can still be made: pipes of multiprocessing.
+It needs no privilege. ``node.isolation.allowed_system_calls`` lists the calls. Sockets that were open before stay
+open, and a pair of connected ones can still be made: pipes of multiprocessing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import Any
 
 from node.errors import PlatformError
-from node.isolation.call_rules import ABSENT, ALLOWED_ONLY, LATEST, REFUSED_WHEN, Argument, allowed_calls
+from node.isolation.allowed_system_calls import ABSENT, ALLOWED_ONLY, LATEST, REFUSED_WHEN, Argument, allowed_calls
 from node.isolation.own_user import DAC_OVERRIDE, DAC_READ_SEARCH, capabilities, set_capabilities
 
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 22, 38, 2
