@@ -142,8 +142,8 @@ def try_pipeline(
     from rich.progress import Progress
 
     from node.config import DEFAULT_OBJECTS
-    from node.config.routing import Outcome
     from node.inference.try_pipeline import run_trial
+    from node.outcome import Outcome
 
     name, table = _named_pipeline(pipeline, config_path)
     with Progress(transient=True, disable=as_json) as bar:
@@ -176,7 +176,7 @@ def _companions(named: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _show_trial(trial: Trial) -> None:
-    from node.config.routing import Outcome
+    from node.outcome import Outcome
 
     echo(NOTICE)
     for series in trial.series:

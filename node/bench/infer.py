@@ -12,9 +12,9 @@ from rich import box
 from rich.table import Table
 
 from node.config import PipelineTable
-from node.config.routing import Outcome
 from node.inference.model_processes import ModelProcesses
 from node.inference.task import Reply, Task
+from node.outcome import Outcome
 from node.studies.folder import series_below
 
 LIMIT_SECONDS = 1800.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
@@ -11,31 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from node.config.condition import Option, parse_condition, parse_hours
 from node.config.network import Ae, AeTls
 from node.config.table import AeTitle, Name, Table, suggest
-
-
-class Outcome(StrEnum):
-    """Outcomes of an analysis, as in reports, dashboard and ledger."""
-
-    FINDINGS = "findings"
-    """Something is present."""
-    NO_FINDINGS = "no findings"
-    """Nothing that was looked for is present."""
-    INDETERMINATE = "indeterminate"
-    """The pipeline cannot decide."""
-    MEASURED = "measured"
-    """Structures were outlined without a claim."""
-    PARTIAL = "partial"
-    """Only a part was analysed, with or without findings."""
-    DERIVED = "derived"
-    """Only new images were made."""
-    NOT_APPLICABLE = "not applicable"
-    FAILED = "failed"
-
-
-ANALYSED: frozenset[Outcome] = frozenset(
-    {Outcome.FINDINGS, Outcome.NO_FINDINGS, Outcome.INDETERMINATE, Outcome.MEASURED, Outcome.PARTIAL, Outcome.DERIVED}
-)
-"""Outcomes of a pipeline that ran to its end and said something."""
+from node.outcome import Outcome
 
 ObjectKind = Literal[
     "seg",

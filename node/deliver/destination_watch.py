@@ -1,4 +1,7 @@
-"""Probes destinations that are down and reports overdue deliveries."""
+"""Probes destinations that are down and reports overdue deliveries.
+
+``node.ledger.destination_circuits`` decides when a destination is down.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from node.config.routing import Outcome
 from node.demo import pacs as archive
 from node.demo import scanner
 from node.demo.gallery import compare, draw_all
@@ -28,6 +27,7 @@ from node.demo.phantom import write_brain_flair, write_chest_ct
 from node.demo.progress import ProgressRow, progress, sent_series, table
 from node.errors import PlatformError
 from node.ledger.engine import ledger_url, open_ledger
+from node.outcome import Outcome
 from node.process.children import bound_to_parent
 from node.process.loopback import free_port
 

@@ -104,12 +104,12 @@ def _receive(tasks: Connection, runs: queue.SimpleQueue[Task | None], prefetcher
 
 def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetcher: Prefetcher) -> Reply:
     """Run one task. The handover is durable before this returns; after *not applicable* it holds no findings."""
-    from node.config.routing import Outcome
-    from node.inference.admission import admit, room_on
     from node.inference.analysis_statistics import statistics_of, voxels_of
     from node.inference.handover import Handover, save
+    from node.inference.memory_admission import admit, room_on
     from node.inference.pipeline_description import PipelineDescription
     from node.inference.run_pipeline import analyse
+    from node.outcome import Outcome
     from node.pipeline import Findings, Unsuitable
     from node.studies.source import SourceSeries, one_patient
 

@@ -6,21 +6,21 @@ from node.inference.encode_task import EncodedFile, EncodeTask, Encoding, NoteTa
 
 
 def encode_analysis(task: EncodeTask) -> Encoding:
-    """Encode the analysis of a task; see ``node.inference.confined_encoding``."""
-    from node.inference import confined_encoding
+    """Encode the analysis of a task; see ``node.inference.encode_and_check``."""
+    from node.inference import encode_and_check
 
-    return confined_encoding.encode_analysis(task)
+    return encode_and_check.encode_analysis(task)
 
 
 def encode_failure(task: EncodeTask) -> Encoding:
-    """Encode the report of a failure; see ``node.inference.confined_encoding``."""
-    from node.inference import confined_encoding
+    """Encode the report of a failure; see ``node.inference.encode_and_check``."""
+    from node.inference import encode_and_check
 
-    return confined_encoding.encode_failure(task)
+    return encode_and_check.encode_failure(task)
 
 
 def encode_note(task: NoteTask) -> EncodedFile:
-    """Encode a rejection note; see ``node.inference.confined_encoding``."""
-    from node.inference import confined_encoding
+    """Encode a rejection note; see ``node.inference.encode_and_check``."""
+    from node.inference import encode_and_check
 
-    return confined_encoding.encode_note(task)
+    return encode_and_check.encode_note(task)

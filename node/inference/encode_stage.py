@@ -1,4 +1,8 @@
-"""The stage encode: turns the handover of a pipeline into DICOM objects that pass the gate."""
+"""The stage encode: has the handover of a pipeline turned into DICOM objects that pass the gate.
+
+``node.results.encode`` makes the objects; ``node.inference.encode_and_check`` decides what is withheld or reported as
+failed. This module says which kinds are wanted, and what is stored when that process fails.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.config import DEFAULT_OBJECTS, Config
-from node.config.routing import Outcome
 from node.errors import IdentityError, NotFoundError
 from node.inference.encode_process import EncodeProcess, Row
 from node.inference.encode_task import EncodeTask, Encoding, ImageFile, PreviousFiles
@@ -23,6 +26,7 @@ from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import Job, PreviousResult, get_job, previous_results, source_images
 from node.ledger.replaced_results import to_withdraw
 from node.ledger.transitions import record_outcome, record_results, schedule_results
+from node.outcome import Outcome
 from node.reasons import ReasonCode, reason, reason_text
 from node.spool import Spool
 

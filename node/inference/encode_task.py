@@ -1,4 +1,7 @@
-"""A task for the process that encodes, and what it returns: plain values and files, no data sets."""
+"""A task for the process that encodes, and what it returns: plain values and files, no data sets.
+
+``node.inference.encode_and_check`` decides what is made of it.
+"""
 
 from __future__ import annotations
 

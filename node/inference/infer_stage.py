@@ -14,12 +14,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from node.config import Config
 from node.errors import NodeError
-from node.inference.admission import MemoryPeak
+from node.inference.memory_admission import MemoryPeak
+from node.inference.model_process import TaskAborted, device_names, thread_count
 from node.inference.model_processes import ModelProcesses
 from node.inference.plugins import table_of
 from node.inference.prior_files import PriorFinder
 from node.inference.task import PriorFiles, Reply, Task
-from node.inference.worker import TaskAborted, device_names, thread_count
 from node.jobs.stage import Done, Stage, retries
 from node.ledger import JobStage
 from node.ledger.analysis_statistics import latest_statistics, record_statistics

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from node.config import PipelineTable
 from node.errors import AdmissionError
-from node.inference.admission import RESERVE_MIB, free_mib, loading_mib
+from node.inference.memory_admission import RESERVE_MIB, free_mib, loading_mib
+from node.inference.model_process import ModelProcess, TaskAborted
 from node.inference.sandbox_folder import models
 from node.inference.task import CACHES, Reply, Task
-from node.inference.worker import TaskAborted, Worker
 from node.spool.remove_tree import remove_tree
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _CACHE_SECONDS = 86400.0
 
 @dataclass
 class _ModelProcess:
-    worker: Worker
+    worker: ModelProcess
     definition: str
     """See ``definition_of``."""
     busy: bool = False
@@ -61,8 +61,8 @@ class ModelProcesses:
     def run(self, device: str, task: Task, wanted: Callable[[], bool]) -> Reply:
         """Run a task in the process of its pipeline.
 
-        Raises as ``Worker.run`` does, and ``AdmissionError`` when memory does not suffice although the other processes
-        have ended. To load a model in advance (``load_only``) none is ended.
+        Raises as ``ModelProcess.run`` does, and ``AdmissionError`` when memory does not suffice although the
+        other processes have ended. To load a model in advance (``load_only``) none is ended.
         """
         process = self._begin(device, task)
         try:
@@ -132,9 +132,9 @@ class ModelProcesses:
             groups.setdefault(group, {})[name] = table
         return {definition_of(tables) for tables in groups.values()}
 
-    def _worker(self, device: str, tables: Mapping[str, PipelineTable], definition: str) -> Worker:
+    def _worker(self, device: str, tables: Mapping[str, PipelineTable], definition: str) -> ModelProcess:
         rules, folder = tuple(models(tables.values())), _cache(definition)
-        return Worker(device, self._threads, self._timeout, self._sandbox_folders, rules=rules, cache=folder)
+        return ModelProcess(device, self._threads, self._timeout, self._sandbox_folders, rules=rules, cache=folder)
 
     def _make_room(self, device: str, task: Task, tables: Mapping[str, PipelineTable]) -> None:
         """End processes until a new one fits; it is started as well when there is no other left to end."""

@@ -1,4 +1,4 @@
-"""One pipeline in a confined process, for commands.
+"""One pipeline in a confined process, for commands; ``node.inference.infer_stage`` is for jobs.
 
 Loading a model runs code of its author: no process of the node but a confined one imports a factory.
 """
@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from node.config import Config, PipelineTable
+from node.inference.model_process import ModelProcess, device_names, thread_count
 from node.inference.pipeline_description import PipelineDescription
 from node.inference.sandbox_folder import models
 from node.inference.task import Task
-from node.inference.worker import Worker, device_names, thread_count
 
 LOADING_SECONDS = 300.0
 """Longest time in which a pipeline may load here."""
@@ -41,10 +41,10 @@ def loading(name: str, table: PipelineTable) -> Task:
 @contextmanager
 def pipeline_process(
     table: PipelineTable, device: str, *, threads: int, seconds: float, level: int = logging.INFO
-) -> Iterator[Worker]:
+) -> Iterator[ModelProcess]:
     """Return a worker for one pipeline, which ends with the context; ``level`` of what it prints in the log."""
     with TemporaryDirectory(prefix="ainode-") as folder:
-        worker = Worker(device, threads, seconds, Path(folder), rules=tuple(models([table])), level=level)
+        worker = ModelProcess(device, threads, seconds, Path(folder), rules=tuple(models([table])), level=level)
         try:
             yield worker
         finally:

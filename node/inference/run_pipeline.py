@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from node.config.routing import Outcome
+from node.outcome import Outcome
 from node.pipeline import Findings, Pipeline
 from node.results.analysis import in_order, of_part, outcome_of, reason_of
 from node.results.plausibility import plausible, unfit

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from node.config import PipelineTable
-from node.config.routing import Outcome
 from node.errors import AdmissionError, PipelineError
+from node.outcome import Outcome
 from node.peer_text import escaped
 
 if TYPE_CHECKING:
-    from node.inference.admission import MemoryPeak
+    from node.inference.memory_admission import MemoryPeak
 
 
 CACHES = ("XDG_CACHE_HOME", "CUDA_CACHE_PATH")

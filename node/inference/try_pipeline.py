@@ -10,13 +10,13 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from node.config import DEFAULT_OBJECTS, Devices, JobsTable, PipelineTable
-from node.config.routing import Outcome
 from node.errors import EncodeError, InputError
 from node.inference.analysis_statistics import voxels_of
 from node.inference.handover import load
+from node.inference.model_process import ModelProcess, thread_count
 from node.inference.pipeline_process import loading, pipeline_process
 from node.inference.task import Task
-from node.inference.worker import Worker, thread_count
+from node.outcome import Outcome
 from node.pipeline import Findings
 from node.results.analysis import Analysis, EncodedObject
 from node.results.encode import encode
@@ -101,7 +101,7 @@ def run_trial(
     """Run pipeline ``name`` on every series below ``folder`` that meets its needs; write ``kinds`` to ``out``.
 
     ``companions``: folders of one series each, by the name that the rule gives them. Raises ``InputError`` for a folder
-    with several, ``NotFoundError`` when there is no DICOM file, and what ``Worker.run`` raises.
+    with several, ``NotFoundError`` when there is no DICOM file, and what ``ModelProcess.run`` raises.
     """
     series, skipped = series_below([folder], progress)
     groups = list(series.values())
@@ -133,7 +133,7 @@ def _only_series(name: str, folder: Path, progress: Progress) -> tuple[Path, ...
     return tuple(*series.values())
 
 
-def _try_series(worker: Worker, task: Task, out: Path | None, kinds: Collection[str]) -> SeriesTrial:
+def _try_series(worker: ModelProcess, task: Task, out: Path | None, kinds: Collection[str]) -> SeriesTrial:
     with TemporaryDirectory(prefix="ainode-") as folder:
         task = replace(task, folder=Path(folder) / "trial")
         reply = worker.run(task, lambda: True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from node.config.routing import Outcome
 from node.ledger.engine import insert_new
 from node.ledger.jobs import PROGRESS
 from node.ledger.states import ACTIVE, DecisionCause
 from node.ledger.tables import alarm, decision, job, stopped
+from node.outcome import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)

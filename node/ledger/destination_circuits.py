@@ -1,6 +1,7 @@
 """Circuits: one per destination, open after repeated connection failures, closed when a probe succeeds.
 
-While it is open the deliveries wait, and one probe at a time asks for all of them, whichever process makes it.
+While it is open the deliveries wait, and one probe at a time asks for all of them, whichever process makes it
+(``node.deliver.destination_watch``).
 """
 
 from __future__ import annotations

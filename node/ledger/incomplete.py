@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from node.config.routing import Outcome
 from node.ledger.jobs import NewJob
 from node.ledger.tables import decision
+from node.outcome import Outcome
 from node.reasons import Reason, ReasonCode, reason
 
 _EXPLAINED = frozenset({Outcome.NOT_APPLICABLE, Outcome.FAILED})

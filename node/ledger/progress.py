@@ -11,10 +11,10 @@ from enum import StrEnum
 from operator import attrgetter
 
 from node.config import FORWARD
-from node.config.routing import Outcome
 from node.ledger.jobs import Job
 from node.ledger.series import Series
 from node.ledger.states import ACTIVE, DecisionOutcome, DeliveryState, JobStage, JobState, SeriesState, WithoutAnalysis
+from node.outcome import Outcome
 from node.reasons import Reason
 
 

@@ -51,7 +51,7 @@ class JobStage(StrEnum):
 
 
 class WithoutAnalysis(StrEnum):
-    """Outcome of a job that has no outcome of an analysis (``node.config.routing.Outcome``)."""
+    """Outcome of a job that has no outcome of an analysis (``node.outcome.Outcome``)."""
 
     FORWARDED = "forwarded"
     """It sends on images as they were received."""

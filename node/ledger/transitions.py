@@ -16,7 +16,6 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from node.config import FORWARD
-from node.config.routing import Outcome
 from node.errors import NodeError, UnreachableError, error_code
 from node.ledger.deliveries import cancel_deliveries, release_delivery, schedule_delivery
 from node.ledger.destination_circuits import open_circuit
@@ -26,6 +25,7 @@ from node.ledger.incomplete import outcome_of_incomplete
 from node.ledger.jobs import Attempt, Job, Retries, delivered_jobs, due_of, get_job, is_stopped, update_job
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState, WithoutAnalysis
 from node.ledger.tables import delivery, event, job, result
+from node.outcome import Outcome
 from node.reasons import Reason, ReasonCode, failed, reason
 
 Write = Callable[[sa.Connection], None]

@@ -1,4 +1,7 @@
-"""Retention: purges files and rows of old studies; undelivered data is always kept."""
+"""Retention: purges files and rows of old studies; undelivered data is always kept.
+
+``node.ledger.retention`` says which studies may go, and which rows go with them.
+"""
 
 from __future__ import annotations
 

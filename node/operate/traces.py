@@ -17,12 +17,12 @@ import sqlalchemy as sa
 from node import __version__
 from node.actor import look_every
 from node.config import Config
-from node.config.routing import Outcome
 from node.errors import PlatformError
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind
 from node.ledger.job_traces import JobTrace, mark_traced, untraced_jobs
 from node.ledger.study_history import Event
+from node.outcome import Outcome
 from node.reasons import reason_text
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.sr.codedict import codes
 
-from node.config.routing import ANALYSED, ObjectKind, Outcome
+from node.config.routing import ObjectKind
 from node.errors import EncodeError
+from node.outcome import ANALYSED, Outcome
 from node.pipeline import Algorithm, Assertion, DerivedSeries, Findings
 from node.reasons import ReasonCode, reason, reason_text
 from node.wording import together

@@ -13,8 +13,8 @@ from highdicom.seg import Segmentation
 from pydicom import Dataset
 
 from node.config import DEFAULT_OBJECTS
-from node.config.routing import ANALYSED, Outcome
 from node.errors import EncodeError, NodeError
+from node.outcome import ANALYSED, Outcome
 from node.pipeline import Findings, Unsuitable
 from node.results.analysis import OPTIONAL, Analysis, EncodedObject, Kind, Source, outcome_of
 from node.results.derived import encode_derived

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from node.config.routing import Outcome
+from node.outcome import Outcome
 from node.pipeline import Map
 from node.results.analysis import Analysis, Source
 from node.results.equipment import MANUFACTURER

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from node.config.routing import Outcome
 from node.errors import EncodeError
+from node.outcome import Outcome
 from node.results.analysis import Analysis, Source
 from node.results.identity import plain
 

@@ -1,10 +1,13 @@
-"""Text of reports: outcome, reason, scope, remarks and the superseded report, as sentences for a radiologist."""
+"""Text of reports: outcome, reason, scope, remarks and the superseded report, as sentences for a radiologist.
+
+The words of the outcomes are those of ``node.outcome``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from node.config.routing import ANALYSED, Outcome
+from node.outcome import ANALYSED, Outcome
 from node.pipeline import Findings, Measurement
 from node.results.analysis import Analysis, is_positive, outcome_of
 from node.wording import in_words

@@ -31,7 +31,7 @@ from pydicom.sr.coding import Code
 from pydicom.valuerep import DS
 
 from node import pipeline
-from node.config.routing import Outcome
+from node.outcome import Outcome
 from node.pipeline import Assertion, Findings, MeasurementGroup
 from node.pipeline.assertion import CODES
 from node.results.analysis import Analysis

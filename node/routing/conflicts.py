@@ -2,6 +2,7 @@
 
 A series that was received again completely with another identity (patient merge, corrected order) takes that identity.
 A series that was held because its images had several identities takes one as soon as all of its images have it.
+``node.spool`` keeps both files, and the sender gets Success (``node.receive.storage``).
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from sqlalchemy import Engine
 
 from node.config import Config, Rule
-from node.config.routing import Outcome
 from node.jobs.engine import Jobs
 from node.ledger.candidates import StoredCandidate, candidates_of, decide_candidate, waiting_rules
 from node.ledger.decisions import revise_decision, trace_of
@@ -19,6 +18,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.jobs import NewJob
 from node.log import about
+from node.outcome import Outcome
 from node.reasons import Reason, ReasonCode, reason
 from node.routing.region import Region
 from node.routing.rules import routes_of, sum_up

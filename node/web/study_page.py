@@ -8,7 +8,6 @@ from pathlib import Path
 
 from starlette.responses import Response
 
-from node.config.routing import ANALYSED
 from node.errors import InputError, InternalError, PlatformError
 from node.ledger.jobs import get_job, source_paths
 from node.ledger.progress import OPEN
@@ -16,6 +15,7 @@ from node.ledger.results import Result, results_of_job
 from node.ledger.states import ACTIVE, DecisionOutcome
 from node.log import about, study_lines
 from node.operate.explain import describe_deferrals, explain
+from node.outcome import ANALYSED
 from node.studies.attributes import SEGMENTATIONS
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest

@@ -20,19 +20,21 @@ from worker_tasks import task, wanted
 
 from node.errors import PipelineError
 from node.inference import folder_watch
+from node.inference.model_process import ModelProcess, TaskAborted
 from node.inference.task import LONGEST_REASON, Task
-from node.inference.worker import TaskAborted, Worker
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelProcess]:
     """One worker for all: what ends its child must not hurt the next test."""
-    worker = Worker("cpu", 1, 240.0, tmp_path_factory.mktemp("trays"), cache=NOTES)
+    worker = ModelProcess("cpu", 1, 240.0, tmp_path_factory.mktemp("trays"), cache=NOTES)
     yield worker
     worker.close()
 
 
-def test_output_of_a_pipeline_is_bounded(shared: Worker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_output_of_a_pipeline_is_bounded(
+    shared: ModelProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """300 MiB without a line break filled the parent; so many lines would fill the disk."""
     caplog.set_level(logging.INFO, "node")
     peak = _peak_mib()
@@ -58,7 +60,7 @@ def test_output_of_a_pipeline_is_bounded(shared: Worker, tmp_path: Path, caplog:
     ],
 )
 def test_a_reply_that_is_none_fails_the_job_in_bounded_memory_and_time(tmp_path: Path, does: str, message: str) -> None:
-    worker = Worker("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
+    worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     worker.run(replace(task(tmp_path), load_only=True), wanted)
     if does == "reply half":
         worker._timeout = 2.0
@@ -73,7 +75,7 @@ def test_a_reply_that_is_none_fails_the_job_in_bounded_memory_and_time(tmp_path:
 
 def test_a_process_that_reads_no_tasks_is_killed_in_time_and_delays_nobody(tmp_path: Path) -> None:
     """A task that did not fit into the pipe blocked whoever sent it, and with it the end of the process."""
-    worker = Worker("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
+    worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     worker.run(replace(task(tmp_path), load_only=True), wanted)
     worker._timeout = 4.0
     large = replace(task(tmp_path, note="x" * (1 << 20)), job_id="next")
@@ -100,7 +102,7 @@ def test_a_process_that_reads_no_tasks_is_killed_in_time_and_delays_nobody(tmp_p
         worker.close()
 
 
-def test_a_long_reason_is_cut(shared: Worker, tmp_path: Path) -> None:
+def test_a_long_reason_is_cut(shared: ModelProcess, tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="'scripted' broke: RuntimeError: xxx") as caught:
         shared.run(task(tmp_path, does="long reason"), wanted)
     assert len(str(caught.value)) == LONGEST_REASON
@@ -112,7 +114,7 @@ def _peak_mib() -> float:
 
 @pytest.mark.parametrize("does", ["daemon", "daemon and hang"])
 def test_what_a_pipeline_leaves_running_ends_with_it(tmp_path: Path, notes: Path, does: str) -> None:
-    worker = Worker("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
+    worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     log = notes / "daemons"
     try:
         with pytest.raises((PipelineError, TaskAborted), match=r"status 3|not wanted"):
@@ -125,7 +127,7 @@ def test_what_a_pipeline_leaves_running_ends_with_it(tmp_path: Path, notes: Path
         worker.close()
 
 
-def test_limits_of_a_pipeline_hold_without_a_service_manager(shared: Worker, tmp_path: Path) -> None:
+def test_limits_of_a_pipeline_hold_without_a_service_manager(shared: ModelProcess, tmp_path: Path) -> None:
     limits = json.loads(shared.run(task(tmp_path, does="limits"), wanted).reason)
     assert limits["RLIMIT_CORE"] == [0, 0]
     assert 0 < limits["RLIMIT_NOFILE"][1] <= 8192
@@ -142,9 +144,9 @@ def test_the_child_imports_nothing_from_the_working_directory(tmp_path: Path) ->
         "from pathlib import Path, PosixPath\n"
         "from node.config import PipelineTable\n"
         "from node.inference.task import PriorFiles, Task\n"
-        "from node.inference.worker import Worker\n"
+        "from node.inference.model_process import ModelProcess\n"
         "if __name__ == '__main__':\n"
-        f"    worker = Worker('cpu', 1, 240.0, Path({str(tmp_path / 'trays')!r}))\n"
+        f"    worker = ModelProcess('cpu', 1, 240.0, Path({str(tmp_path / 'trays')!r}))\n"
         f"    worker.run({replace(task(tmp_path), load_only=True)!r}, lambda: True)\n"
         "    worker.close()\n"
         "    import os\n"
@@ -164,7 +166,7 @@ def test_the_child_imports_nothing_from_the_working_directory(tmp_path: Path) ->
 
 
 def test_a_model_that_fills_its_folder_ends_and_nothing_of_it_stays(
-    shared: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared: ModelProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder_watch, "MOST_BYTES", 32 << 20)
     with pytest.raises(PipelineError, match="wrote more than 0 GiB and was killed"):

@@ -12,7 +12,7 @@ import pytest
 from job_node import JobNode, config_of
 from worker_tasks import task, wanted
 
-from node.inference.worker import Worker
+from node.inference.model_process import ModelProcess
 from node.isolation import SIGNALS_ABI, abi
 from node.reasons import reason_text
 
@@ -46,7 +46,7 @@ def test_nothing_that_a_pipeline_leaves_is_seen_by_another_one(node: JobNode) ->
 
 @pytest.mark.skipif(abi() < SIGNALS_ABI, reason="this kernel has no Landlock of ABI 6")
 def test_a_pipeline_cannot_signal_see_into_or_read_the_folder_of_another_ones_process(tmp_path: Path) -> None:
-    worker, other = (Worker("cpu", 1, 240.0, tmp_path / "sandboxes") for _ in range(2))
+    worker, other = (ModelProcess("cpu", 1, 240.0, tmp_path / "sandboxes") for _ in range(2))
     try:
         worker.run(task(tmp_path, does="none"), wanted)
         [folder] = (tmp_path / "sandboxes").iterdir()

@@ -65,7 +65,7 @@ def try_here(folder: Path) -> dict[str, Any]:
     import prying
     from worker_tasks import task, wanted
 
-    from node.inference.worker import Worker
+    from node.inference.model_process import ModelProcess
 
     lines: list[str] = []
     logging.getLogger("node.inference").setLevel("INFO")
@@ -77,7 +77,7 @@ def try_here(folder: Path) -> dict[str, Any]:
         tempfile.NamedTemporaryFile(dir="/dev/shm") as shared,
         prying.laid_out(folder, Path(shared.name)) as (storage, pry),
     ):
-        worker = Worker("cpu", 1, 240.0, storage / "sandboxes")
+        worker = ModelProcess("cpu", 1, 240.0, storage / "sandboxes")
         try:
             reply = worker.run(task(folder, **pry), wanted)
         finally:

@@ -8,8 +8,8 @@ import pytest
 from analyses import analysis, source_of, two_lesions
 from dicom_files import ct_series
 
-from node.config.routing import Outcome
 from node.errors import EncodeError
+from node.outcome import Outcome
 from node.pipeline import Findings, codes
 from node.results.encode import encode
 

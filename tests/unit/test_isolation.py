@@ -16,8 +16,8 @@ import pytest
 from worker_tasks import task, wanted
 
 from node.errors import PipelineError
+from node.inference.model_process import ModelProcess
 from node.inference.sandbox_folder import SandboxFolder
-from node.inference.worker import Worker
 from node.isolation import abi
 from node.isolation.allowed_system_calls import ABSENT, ALLOWED_ONLY, LATEST, REFUSED_WHEN, allowed_calls
 
@@ -42,7 +42,7 @@ def works(family, kind):
 
 
 def test_a_pipeline_that_calls_home_fails_and_nobody_is_called(tmp_path: Path) -> None:
-    worker = Worker("cpu", 1, 240.0, tmp_path / "trays")
+    worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays")
     with socket.create_server(("127.0.0.1", 0)) as home:
         home.settimeout(0.2)
         with pytest.raises(PipelineError, match="Permission denied"):
@@ -88,7 +88,7 @@ for number in {calls}:
 @pytest.mark.skipif(abi() < 6, reason="this kernel has no Landlock of ABI 6")
 def test_a_hostile_pipeline_reaches_nothing_of_the_node(tmp_path: Path) -> None:
     with prying.laid_out(tmp_path) as (storage, pry):
-        worker = Worker("cpu", 1, 240.0, storage / "trays")
+        worker = ModelProcess("cpu", 1, 240.0, storage / "trays")
         try:
             reply = worker.run(task(tmp_path, **pry), wanted)
         finally:

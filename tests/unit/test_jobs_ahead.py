@@ -11,9 +11,9 @@ from dicom_files import ct_series, write
 
 from node.config import PipelineTable
 from node.errors import InputError
+from node.inference.model_process import ModelProcess
 from node.inference.prefetch import Prefetcher
 from node.inference.task import Task
-from node.inference.worker import Worker
 from node.studies.source import SourceSeries
 
 
@@ -61,7 +61,7 @@ def test_a_worker_prepares_the_next_task_while_it_runs_one(tmp_path: Path):
         paths = files(tmp_path / name)
         return Task(job_id=name, pipeline="scripted", table=table, paths=paths, folder=tmp_path / f"{name} out")
 
-    worker = Worker("cpu", 1, 240.0, tmp_path / "trays")
+    worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays")
     outcomes = []
     try:
         next_one = task("next")

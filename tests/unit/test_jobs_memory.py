@@ -13,8 +13,8 @@ from job_pipelines import create
 
 from node.config import PipelineTable
 from node.errors import AdmissionError
-from node.inference.admission import MemoryPeak, admit, expected_mib
 from node.inference.child import execute
+from node.inference.memory_admission import MemoryPeak, admit, expected_mib
 from node.inference.prefetch import Prefetcher
 from node.inference.task import Task
 

@@ -15,7 +15,7 @@ from notes import shared_notes
 from pydicom import FileDataset, dcmread
 
 from node.errors import ConfigError, EncodeError, GateError, InputError, PipelineError, not_analysed
-from node.inference import confined_encoding
+from node.inference import encode_and_check
 from node.inference.encode_stage import Encode
 from node.inference.infer_stage import Infer
 from node.jobs.stage import Stage
@@ -131,9 +131,9 @@ def test_object_the_gate_refuses_is_kept_in_quarantine_and_a_failure_is_sent(
         if any(one.kind == "seg" for one in objects):
             raise GateError("1 faults, not sent: SEG is mirrored")
 
-    check = confined_encoding.check
+    check = encode_and_check.check
     encode_here(monkeypatch)
-    monkeypatch.setattr(confined_encoding, "check", strict)
+    monkeypatch.setattr(encode_and_check, "check", strict)
     job_id = node.enqueue(pipeline="findings")
     job = node.wait(job_id)
     assert (job.state, job.outcome, reason_text(job.reason)) == (

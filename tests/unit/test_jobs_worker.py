@@ -21,19 +21,19 @@ from worker_tasks import task, wanted
 from node.config import Devices, PipelineTable
 from node.errors import ConfigError, NotFoundError, PipelineError, PlatformError, WeightsError
 from node.inference import handover
+from node.inference.model_process import ModelProcess, TaskAborted, device_names, thread_count
 from node.inference.plugins import factory_of, installed, load_pipeline, table_of
-from node.inference.worker import TaskAborted, Worker, device_names, thread_count
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelProcess]:
     """One worker for all: what ends its child must not hurt the next test."""
-    worker = Worker("cpu", 1, 240.0, tmp_path_factory.mktemp("trays"), cache=NOTES)
+    worker = ModelProcess("cpu", 1, 240.0, tmp_path_factory.mktemp("trays"), cache=NOTES)
     yield worker
     worker.close()
 
 
-def test_findings_come_back_through_the_handover(shared: Worker, tmp_path: Path) -> None:
+def test_findings_come_back_through_the_handover(shared: ModelProcess, tmp_path: Path) -> None:
     reply = shared.run(task(tmp_path), wanted)
     assert (reply.outcome, reply.reason) == ("findings", "")
     assert {"load", "read", "run"} <= reply.timings.keys()
@@ -44,27 +44,27 @@ def test_findings_come_back_through_the_handover(shared: Worker, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("does", "outcome"), [("none", "no findings"), ("derived", "derived")])
-def test_outcome_follows_from_what_was_found(shared: Worker, tmp_path: Path, does: str, outcome: str) -> None:
+def test_outcome_follows_from_what_was_found(shared: ModelProcess, tmp_path: Path, does: str, outcome: str) -> None:
     assert shared.run(task(tmp_path, does=does), wanted).outcome == outcome
 
 
-def test_workers_of_a_data_loader_return_tensors(shared: Worker, tmp_path: Path) -> None:
+def test_workers_of_a_data_loader_return_tensors(shared: ModelProcess, tmp_path: Path) -> None:
     assert shared.run(task(tmp_path, does="loader"), wanted).outcome == "findings"
 
 
-def test_unsuitable_is_an_outcome_with_its_reason_and_algorithm(shared: Worker, tmp_path: Path) -> None:
+def test_unsuitable_is_an_outcome_with_its_reason_and_algorithm(shared: ModelProcess, tmp_path: Path) -> None:
     reply = shared.run(task(tmp_path, does="unsuitable"), wanted)
     assert (reply.outcome, reply.reason) == ("not applicable", "the lungs are not in the picture")
     assert handover.load(tmp_path / "out", 4 * 16 * 16).algorithm.version == "1.2"
 
 
-def test_unmet_needs_are_found_before_the_pipeline_runs(shared: Worker, tmp_path: Path, notes: Path) -> None:
+def test_unmet_needs_are_found_before_the_pipeline_runs(shared: ModelProcess, tmp_path: Path, notes: Path) -> None:
     reply = shared.run(task(tmp_path, mr_series(n=3, size=16), log=str(notes / "log")), wanted)
     assert (reply.outcome, reply.reason) == ("not applicable", "Modality is MR, needed is CT")
     assert not (notes / "log").exists()
 
 
-def test_model_stays_loaded_between_jobs(shared: Worker, tmp_path: Path, notes: Path) -> None:
+def test_model_stays_loaded_between_jobs(shared: ModelProcess, tmp_path: Path, notes: Path) -> None:
     one = task(tmp_path, log=str(notes / "log"))
     shared.run(one, wanted)
     assert shared.run(one, wanted).timings["load"] < 1.0
@@ -73,7 +73,7 @@ def test_model_stays_loaded_between_jobs(shared: Worker, tmp_path: Path, notes: 
 
 
 def test_output_of_a_pipeline_goes_to_the_log(
-    shared: Worker, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    shared: ModelProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.INFO, "node")
     shared.run(task(tmp_path, does="print"), wanted)
@@ -85,7 +85,9 @@ def test_output_of_a_pipeline_goes_to_the_log(
     assert "from python" not in "".join(capfd.readouterr())
 
 
-def test_exception_is_a_failure_that_may_be_retried_in_a_new_child(shared: Worker, tmp_path: Path, notes: Path) -> None:
+def test_exception_is_a_failure_that_may_be_retried_in_a_new_child(
+    shared: ModelProcess, tmp_path: Path, notes: Path
+) -> None:
     failing = task(tmp_path, does="raise", log=str(notes / "log"), once=str(notes / "once"))
     with pytest.raises(PipelineError, match="'scripted' broke: RuntimeError: the network diverged") as caught:
         shared.run(failing, wanted)
@@ -99,21 +101,21 @@ def test_exception_is_a_failure_that_may_be_retried_in_a_new_child(shared: Worke
     ("does", "reason"), [("segv", "killed by SIGSEGV"), ("exit", "ended with status 3")], ids=["segv", "exit"]
 )
 def test_death_of_the_child_is_a_failure_with_its_reason(
-    shared: Worker, tmp_path: Path, does: str, reason: str
+    shared: ModelProcess, tmp_path: Path, does: str, reason: str
 ) -> None:
     with pytest.raises(PipelineError, match=reason) as caught:
         shared.run(task(tmp_path, does=does), wanted)
     assert not caught.value.permanent
 
 
-def test_killed_child_is_explained_by_lack_of_memory(shared: Worker, tmp_path: Path) -> None:
+def test_killed_child_is_explained_by_lack_of_memory(shared: ModelProcess, tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"killed by SIGKILL, most often by the kernel for lack of memory"):
         shared.run(task(tmp_path, does="die before rename"), wanted)
     assert not (tmp_path / "out" / "findings.npz").exists()
 
 
 def test_pipeline_that_runs_too_long_is_killed(tmp_path: Path, notes: Path) -> None:
-    worker = Worker("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
+    worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     worker.run(replace(task(tmp_path), load_only=True), wanted)
     worker._timeout = 1.0
     started = time.monotonic()
@@ -126,7 +128,7 @@ def test_pipeline_that_runs_too_long_is_killed(tmp_path: Path, notes: Path) -> N
     assert not alive((notes / "log").read_text().strip())
 
 
-def test_pipeline_of_a_cancelled_job_is_killed(shared: Worker, tmp_path: Path, notes: Path) -> None:
+def test_pipeline_of_a_cancelled_job_is_killed(shared: ModelProcess, tmp_path: Path, notes: Path) -> None:
     log = notes / "log"
     with pytest.raises(TaskAborted):
         shared.run(task(tmp_path, does="hang", log=str(log)), lambda: not log.exists())
@@ -134,7 +136,7 @@ def test_pipeline_of_a_cancelled_job_is_killed(shared: Worker, tmp_path: Path, n
 
 
 def test_closing_interrupts_a_running_pipeline(tmp_path: Path, notes: Path) -> None:
-    worker = Worker("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
+    worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     log = notes / "log"
     raised: list[BaseException] = []
 
@@ -165,9 +167,9 @@ def test_child_dies_with_its_parent(tmp_path: Path, notes: Path) -> None:
         "from pathlib import Path, PosixPath\n"
         "from node.config import PipelineTable\n"
         "from node.inference.task import PriorFiles, Task\n"
-        "from node.inference.worker import Worker\n"
+        "from node.inference.model_process import ModelProcess\n"
         "if __name__ == '__main__':\n"
-        f"    worker = Worker('cpu', 1, 240.0, Path({str(tmp_path / 'trays')!r}), cache=Path({str(NOTES)!r}))\n"
+        f"    worker = ModelProcess('cpu', 1, 240.0, Path({str(tmp_path / 'trays')!r}), cache=Path({str(NOTES)!r}))\n"
         f"    worker.run({one!r}, lambda: True)\n"
     )
     (tmp_path / "parent.py").write_text(script)
@@ -187,7 +189,7 @@ def test_child_dies_with_its_parent(tmp_path: Path, notes: Path) -> None:
         time.sleep(0.05)
 
 
-def test_wrong_options_and_weights_are_permanent(shared: Worker, tmp_path: Path) -> None:
+def test_wrong_options_and_weights_are_permanent(shared: ModelProcess, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\[pipelines.scripted\].*options.does = 'jump' is unknown; use") as caught:
         shared.run(task(tmp_path, does="jump"), wanted)
     assert caught.value.permanent

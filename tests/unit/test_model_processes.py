@@ -15,10 +15,10 @@ from worker_tasks import wanted
 
 from node.config import PipelineTable
 from node.errors import AdmissionError, PipelineError
-from node.inference.admission import MemoryPeak
+from node.inference.memory_admission import MemoryPeak
+from node.inference.model_process import ModelProcess, TaskAborted
 from node.inference.model_processes import ModelProcesses, definition_of
 from node.inference.task import CACHES, Task
-from node.inference.worker import TaskAborted, Worker
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def run(processes: ModelProcesses, one: Task) -> dict[str, Any]:
     return answer
 
 
-def serving(processes: ModelProcesses, one: Task) -> Worker:
+def serving(processes: ModelProcesses, one: Task) -> ModelProcess:
     """The worker that would run a task next."""
     process = processes._begin("cpu", one)
     process.busy = False

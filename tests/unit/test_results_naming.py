@@ -13,7 +13,7 @@ from dicom_files import ct_series
 from every_object import EVERY
 from pydicom import Dataset
 
-from node.config.routing import Outcome
+from node.outcome import Outcome
 from node.pipeline import Findings, Map, codes
 from node.results.analysis import Analysis, EncodedObject
 from node.results.encode import encode

@@ -30,7 +30,7 @@ def test_the_modules_of_all_roles_are_known():
         ({"node.supervisor", "node.service"}, (*ENCODERS, *LEDGER)),
         ({"node.confined.child", "node.routing.series_examination"}, (*ENCODERS, *LEDGER)),
         ({"node.inference.child", "node.inference.run_pipeline", "node.inference.handover"}, (*LEDGER, "torch")),
-        ({"node.confined.child", "node.inference.confined_encoding"}, (*LEDGER, "torch")),
+        ({"node.confined.child", "node.inference.encode_and_check"}, (*LEDGER, "torch")),
     ],
     ids=["roles", "supervisor", "header reader", "models", "encoder"],
 )

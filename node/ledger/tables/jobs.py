@@ -55,7 +55,7 @@ job = sa.Table(  # one per pipeline and generation of a series
     sa.Column("run", sa.Integer, nullable=False),  # grows with retry and re-enqueue; part of the workflow id
     sa.Column("attempt", sa.Integer, nullable=False),
     time("next_at", null=True),
-    text("outcome", null=True),  # of node.config.routing.Outcome, or WithoutAnalysis
+    text("outcome", null=True),  # of node.outcome.Outcome, or WithoutAnalysis
     reason("reason", null=True),  # of the outcome or of the cancellation
     text("error", null=True),  # of the last attempt
     time("created_at"),

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from node.config import FORWARD
-from node.config.routing import Outcome
 from node.ledger.progress import IN_WORK, DeliveryStep, JobProgress, Progress, project
 from node.operate.account.rows import AccountRows
+from node.outcome import Outcome
 
 _RECEIVED = (
     Progress.ROUTED,

@@ -14,8 +14,8 @@ from highdicom import Volume
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from node.config.routing import Outcome
 from node.errors import InputError
+from node.outcome import Outcome
 from node.pipeline import Algorithm, Findings, Lesion, Measurement, Prior, PriorFinding, Series, Unsuitable
 from node.results.analysis import outcome_of
 from node.results.prior import growth_text as words

@@ -1,4 +1,8 @@
-"""Encoding of one analysis and its gate, as ``node.inference.encode_process`` runs it: no ledger, no spool."""
+"""Encodes one analysis and passes it through the gate.
+
+An optional object with a fault is withheld; any other fault becomes a report of failure. ``node.results.encode`` says
+which objects are made. It runs in ``node.inference.encode_process``, without ledger and spool.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from node.config.routing import ANALYSED, Outcome
 from node.errors import EncodeError, InputError, error_code, not_analysed
 from node.inference.encode_task import EncodedFile, EncodeTask, Encoding, Failure, NoteTask, PreviousFiles
 from node.inference.handover import Handover, load
 from node.jobs.failure import logged_error
+from node.outcome import ANALYSED, Outcome
 from node.pipeline import Algorithm
 from node.results.analysis import OPTIONAL, Analysis, EncodedObject
 from node.results.encode import encode

@@ -1,4 +1,7 @@
-"""Admission by memory: what an analysis needs, from earlier analyses of similar series, and what is free."""
+"""Admission by memory: what an analysis needs, from earlier analyses of similar series, and what is free.
+
+How many jobs run at once on a device is decided in ``node.inference.infer_stage``.
+"""
 
 from __future__ import annotations
 

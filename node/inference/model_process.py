@@ -1,4 +1,7 @@
-"""Worker: starts a child process that runs pipelines, gives it tasks, and kills it when it must stop."""
+"""ModelProcess: starts a child process that runs pipelines, gives it tasks, and kills it.
+
+It is killed when its time limit is over, and when its job is not wanted any more.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ class TaskAborted(Exception):  # noqa: N818 - nothing went wrong
     """The job was cancelled, or the service stops, while the pipeline ran."""
 
 
-class Worker:
+class ModelProcess:
     """One child process. ``run`` is called by one thread at a time."""
 
     def __init__(
@@ -82,7 +85,7 @@ class Worker:
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"start {device}")
 
     def run(self, task: Task, wanted: Callable[[], bool]) -> Reply:
-        """Run a task; its outcome is one of ``node.config.routing.Outcome``.
+        """Run a task; its outcome is one of ``node.outcome.Outcome``.
 
         Raises ``TaskAborted`` when ``wanted`` returns false, ``PipelineError`` when the child died, ran too long or
         wrote too much, and the ``NodeError`` that the child reports. The child is then gone, except after
