@@ -23,6 +23,7 @@ ObjectKind = Literal[
     "presentation state",
     "key object selection",
     "parametric map",
+    "rtstruct",
 ]
 DEFAULT_OBJECTS: tuple[ObjectKind, ...] = ("seg", "sr", "derived")
 

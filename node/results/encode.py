@@ -28,6 +28,7 @@ from node.results.pdf import encode_pdf
 from node.results.predecessor import Predecessor, keep_tracking, name_predecessor
 from node.results.presentation import encode_key_objects, encode_presentation_states
 from node.results.root_report import EncodedReference, describe_object
+from node.results.rtstruct import encode_rtstruct
 from node.results.seg import encode_seg
 from node.results.sr import encode_sr
 from node.results.uids import analysis_key
@@ -117,7 +118,7 @@ def encode(
 def _objects(work: _Work, encoded: list[EncodedReference]) -> Iterator[EncodedReference]:
     """Everything on the findings, without identity; ``encoded``: what there is already. The reports name it all."""
     segmentations: dict[str, Segmentation] = {}
-    for kind, dataset in chain(_segmentations(work), _shown(work), _maps(work)):
+    for kind, dataset in chain(_segmentations(work), _structure_set(work), _shown(work), _maps(work)):
         if isinstance(dataset, Segmentation):
             segmentations[kind] = dataset
         yield kind, dataset
@@ -146,6 +147,13 @@ def _segmentations(work: _Work) -> Iterator[EncodedReference]:
                     work.analysis, work.source, work.headers, findings=work.findings, key=work.key, kind=kind
                 )
             yield kind, seg
+
+
+def _structure_set(work: _Work) -> Iterator[EncodedReference]:
+    if work.findings and "rtstruct" in work.kinds:
+        with _making("rtstruct"):
+            contours = encode_rtstruct(work.analysis, work.source, work.headers, findings=work.findings, key=work.key)
+        yield "rtstruct", contours
 
 
 def _shown(work: _Work) -> Iterator[EncodedReference]:

@@ -62,7 +62,7 @@ def _last(analysis: Analysis, source: Source) -> str:
 def series_number(analysis: Analysis, source: Source, place: int) -> int:
     """Series Number next to the source's: its number times 10,000, plus 100 for each later version, plus ``place``.
 
-    The objects of one analysis have places 1, 2 and 90 to 94; derived series and maps, which can be many, the others.
+    The objects of one analysis have places 1, 2 and 90 to 95; derived series and maps, which can be many, the others.
     """
     number = int(source.datasets[0].get("SeriesNumber") or 0)
     later = 100 * (min(analysis.version, _VERSIONS) - 1)

@@ -20,7 +20,7 @@ def finish(dataset: Dataset, analysis: Analysis, identity: Identity) -> bytes:
     """Stamp identity, equipment and time on a built object and return it as a Part 10 file."""
     moment = identity.local(analysis.analysed_at)
     date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")
-    content = "PresentationCreation" if "PresentationCreationDate" in dataset else "Content"
+    content = next((of for of in ("PresentationCreation", "StructureSet") if f"{of}Date" in dataset), "Content")
     for prefix in ("InstanceCreation", content, "Series"):
         setattr(dataset, f"{prefix}Date", date)
         setattr(dataset, f"{prefix}Time", time)

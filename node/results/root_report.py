@@ -25,8 +25,9 @@ _NAMES: Mapping[str, Code] = {
     "pdf": codes.DCM.Document,
     "presentation state": codes.DCM.PresentationState,
     "key object selection": codes.DCM.KeyObjectSelection,
+    "rtstruct": codes.DCM.RTStructureSet,
 }
-_WITHOUT_PIXELS = frozenset({"pdf", "presentation state", "key object selection"})
+_WITHOUT_PIXELS = frozenset({"pdf", "presentation state", "key object selection", "rtstruct"})
 
 
 def describe_object(encoded: EncodedObject) -> EncodedReference:

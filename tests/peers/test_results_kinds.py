@@ -189,7 +189,7 @@ def test_series_of_one_analysis_have_different_numbers_however_many(tmp_path: Pa
             header = made_object.dataset
             numbers.setdefault(int(header.SeriesNumber), set()).add(str(header.SeriesInstanceUID))
     assert {len(uids) for uids in numbers.values()} == {1}
-    assert len(numbers) == 7 + 87
+    assert len(numbers) == 8 + 87
     one_more = Findings(segments=(mask,), derived=derived, maps=(*maps, replace(maps[0], name="one more")))
     with pytest.raises(EncodeError, match="more than 87"):
         encode(analysis(one_more), source, ["parametric map"])

@@ -23,6 +23,7 @@ from pydicom.uid import (
     KeyObjectSelectionDocumentStorage,
     ParametricMapStorage,
     RLELossless,
+    RTStructureSetStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
@@ -37,6 +38,7 @@ from node.results.gate.pdf import pdf_faults
 from node.results.gate.presentation import graphic_faults
 from node.results.gate.references import received, reference_faults
 from node.results.gate.rejection import rejection_faults
+from node.results.gate.rtstruct import contour_faults
 from node.results.gate.seg import label_faults, seg_faults
 from node.results.gate.sr import report_faults
 from node.results.headers import by_instance
@@ -154,6 +156,7 @@ SOP_CLASSES = {
     "presentation state": GrayscaleSoftcopyPresentationStateStorage,
     "key object selection": KeyObjectSelectionDocumentStorage,
     "parametric map": ParametricMapStorage,
+    "rtstruct": RTStructureSetStorage,
     "rejection": KeyObjectSelectionDocumentStorage,
 }
 """Of each kind of object; derived images are of the source's class, a label map may have to be a BINARY SEG."""
@@ -181,6 +184,7 @@ _IMAGE_FAULTS = {
     "key images": key_image_faults,
     "parametric map": map_faults,
     "presentation state": graphic_faults,
+    "rtstruct": contour_faults,
 }
 
 

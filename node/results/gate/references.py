@@ -16,8 +16,8 @@ _FOREIGN = frozenset({
 })  # fmt: skip
 _PREDECESSORS = "PredecessorDocumentsSequence"
 _IDENTIFYING = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "NumberOfFrames"]
-_INSTANCES = ("ReferencedSOPSequence", "ReferencedInstanceSequence", "ReferencedImageSequence")
-"""Lists of instances, of a report, of an object with frames and of a presentation state."""
+_INSTANCES = ("ReferencedSOPSequence", "ReferencedInstanceSequence", "ReferencedImageSequence", "ContourImageSequence")
+"""Lists of instances, of a report, of an object with frames, of a presentation state and of a structure set."""
 
 
 def received(paths: Sequence[Path]) -> dict[str, Dataset]:
@@ -45,6 +45,10 @@ def reference_faults(
 def _instance_faults(keyword: str, item: Dataset, targets: Mapping[str, Dataset]) -> Iterator[str]:
     uid = item.get("ReferencedSOPInstanceUID")
     if uid is None:
+        return
+    if "RTReferencedSeriesSequence" in item:  # it names the study of its series (PS3.3 C.8.8.5)
+        if uid not in {one.get("StudyInstanceUID") for one in targets.values()}:
+            yield f"{keyword} refers to another study, {uid}"
         return
     target = targets.get(str(uid))
     if target is None:
