@@ -21,6 +21,7 @@ from node.cli import (
     conformance,
     doctor,
     explain,
+    fleet,
     jobs,
     models,
     phantom,
@@ -227,6 +228,7 @@ def demo(*, studies: Path | None, folder: Path, keep: bool) -> None:
 for verb in (
     *explain.VERBS,
     *status.VERBS,
+    *fleet.VERBS,
     *account.VERBS,
     *jobs.VERBS,
     *bench.VERBS,

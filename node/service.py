@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from node.actor import running
+from node.actor import running, surviving
 from node.compat import missing_packages
 from node.config import Config, load
 from node.errors import ConfigError, PlatformError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # each process imports what its own role needs; the superviso
 
     from node.jobs.engine import Jobs
     from node.jobs.stage import Stage
+    from node.membership import Membership
     from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -85,20 +86,23 @@ def _run_role(config: Config, role: str, descriptors: tuple[int, ...]) -> None:
     engine, spool = open_storage(config)
     logging.getLogger().addHandler(StudyLog(spool.logs, spool.holds_study))
     with (
-        _heartbeat(),
+        _watchdog(),
         _audited(config, engine, role),
-        ROLES[role](RoleContext(config, engine, spool, shutdown, descriptors)),
+        _member(engine, spool, role) as membership,
+        ROLES[role](RoleContext(config, engine, spool, shutdown, descriptors, membership)),
     ):
         notify("READY=1")
         logger.info("%s ready, process %d", role, os.getpid())
         shutdown.requested.wait()
         notify("STOPPING=1")
+        with surviving("membership"):
+            membership.drain()
     logger.info("%s ended, process %d", role, os.getpid())
     engine.dispose()
 
 
 @contextmanager
-def _heartbeat() -> Iterator[None]:
+def _watchdog() -> Iterator[None]:
     """Send WATCHDOG=1 regularly, also while the role drains."""
     ended = threading.Event()
 
@@ -109,6 +113,19 @@ def _heartbeat() -> Iterator[None]:
     threading.Thread(target=beat, name="beat", daemon=True).start()
     yield
     ended.set()
+
+
+@contextmanager
+def _member(engine: Engine, spool: Spool, role: str) -> Iterator[Membership]:
+    """Make this process a member of the fleet until the role has ended."""
+    from node.membership import Membership, new_member
+    from node.spool.machine import machine_id
+
+    membership = Membership(engine, new_member(role, machine_id(spool.folder)))
+    membership.begin()
+    yield membership
+    with surviving("membership"):
+        membership.leave()
 
 
 @contextmanager
@@ -132,6 +149,7 @@ class RoleContext:
     shutdown: ShutdownSignals
     descriptors: tuple[int, ...]
     """Descriptors from the supervisor: for receivers, those of ``Listening``."""
+    membership: Membership
 
 
 @contextmanager
@@ -177,6 +195,7 @@ def _worker(context: RoleContext) -> Iterator[None]:
         studies=PriorStudies(context.config, context.engine), engine=context.engine, spool=context.spool
     )
     infer = Infer(context.config, context.engine, context.spool, priors)
+    context.membership.offer(tuple(context.config.pipelines), infer.devices)
     stages = [infer.stage(), Encode(context.config, context.engine, context.spool).stage()]
     with _serving(context, "worker", stages):
         yield
@@ -220,7 +239,7 @@ def _serving(context: RoleContext, role: str, stages: list[Stage]) -> Iterator[J
     from node.jobs.engine import Jobs
 
     jobs = Jobs(context.engine)
-    jobs.serve(role, stages)
+    jobs.serve(role, stages, context.membership)
     yield jobs
     jobs.finish(context.shutdown.forced)
 

@@ -43,8 +43,7 @@ def status(*, config_path: Path, as_json: bool, studies: int, name: str | None) 
     for key in ("images", *conflicts, "quarantined", "free_gib"):
         echo(f"{'free GiB' if key == 'free_gib' else key.replace('_', ' '):16} {summary[key]}")
     for key in ("series", "jobs", "outcomes", "deliveries", "commitments", "procedure_steps", "processes"):
-        label = "workers, senders" if key == "processes" else key.replace("_", " ")
-        echo(f"{label:16} " + (", ".join(f"{n} {what}" for what, n in summary[key].items()) or "none"))
+        echo(f"{key.replace('_', ' '):16} " + (", ".join(f"{n} {what}" for what, n in summary[key].items()) or "none"))
     for one in summary["turnaround"]:
         median, most, _ = one["quantiles"].values()
         of = f"{one['pipeline']}, {one['scanner'] or 'unnamed scanner'}: {one['analyses']} analyses"

@@ -55,6 +55,11 @@ class Infer:
         self._choosing = threading.Lock()
         self._jobs = dict.fromkeys(self._turns, 0)
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of the devices that run pipelines."""
+        return tuple(self._turns)
+
     def stage(self) -> Stage:
         """Return the stage for the engine."""
         return Stage(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,8 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from node.actor import surviving
 from node.jobs.execution import AttemptExecution
-from node.jobs.heartbeat import Heartbeat, Pace
 from node.jobs.ledger_writes import LedgerWrites
+from node.jobs.pace import Pace
 from node.jobs.stage import Stage
 from node.ledger import JobStage, transitions
 from node.ledger import retry_transitions as reopening
@@ -32,6 +31,7 @@ from node.ledger.engine import begin_immediate, now
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import Attempt, NewJob, delivered_jobs, due_attempts
 from node.log import about
+from node.membership import Membership, new_member
 from node.reasons import ReasonCode, reason
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Jobs:
         self._stopping = threading.Event()
         self._execution = AttemptExecution(LedgerWrites(engine, self._stopping), self._stopping, self._enqueue)
         self._watch: threading.Thread | None = None
-        self._heart: Heartbeat | None = None
+        self._membership: Membership | None = None
 
     def enqueue(self, connection: Connection, job: NewJob) -> bool:
         """Schedule a job inside the caller's transaction; ``False`` when it is there already."""
@@ -122,13 +122,15 @@ class Jobs:
         ):
             self._client.set_workflow_delay(workflow.workflow_id, delay_seconds=0.0)
 
-    def serve(self, role: str, stages: Sequence[Stage]) -> None:
-        """Execute ``stages`` in this process until ``stop``."""
+    def serve(self, role: str, stages: Sequence[Stage], membership: Membership | None = None) -> None:
+        """Execute ``stages`` in this process until ``stop``, as the member that it is or else becomes for that time."""
         self._execution.stages = {stage.name: stage for stage in stages}
         self._stopping.clear()
-        executor_id = f"{role}-{uuid.uuid4().hex}"
-        self._heart = Heartbeat(self._engine, executor_id, role, self._pace)
-        self._heart.beat()
+        if membership is None:
+            pace = self._pace
+            membership = Membership(self._engine, new_member(role), pace.beat_seconds, pace.dead_after_seconds)
+            membership.begin()
+        self._membership = membership
         for stage in stages:
             stage.begin()
         DBOS(
@@ -137,7 +139,7 @@ class Jobs:
                 "system_database_url": self._engine.url.render_as_string(hide_password=False),
                 "system_database_engine": self._engine,
                 "application_version": _VERSION,
-                "executor_id": executor_id,
+                "executor_id": membership.id,
                 "log_level": "ERROR",
             }
         )
@@ -153,7 +155,7 @@ class Jobs:
         DBOS.launch()
         self._watch = threading.Thread(target=self._watch_over, name="jobs-watch", daemon=True)
         self._watch.start()
-        logger.info("%s executes %s", executor_id, ", ".join(self._execution.stages))
+        logger.info("%s executes %s", membership.id, ", ".join(self._execution.stages))
 
     def stop(self, seconds: float = 10.0) -> None:
         """Take no more work, interrupt what runs, wait up to ``seconds`` for it; the rest is left to be recovered."""
@@ -163,9 +165,9 @@ class Jobs:
 
     def finish(self, forced: threading.Event, seconds: float = 10.0) -> None:
         """Take no more work and let what runs end; as ``stop`` from the moment when ``forced`` is set."""
-        if self._watch is None or self._heart is None:
+        if self._watch is None or self._membership is None:
             return
-        # It stops looking into the queues, waits for what runs, then closes; the heart goes on beating meanwhile.
+        # It stops looking into the queues, waits for what runs, then closes; the process beats meanwhile.
         ending = threading.Thread(
             target=DBOS.destroy,
             kwargs={"destroy_registry": True, "workflow_completion_timeout_sec": _FINISH_SECONDS},
@@ -182,8 +184,8 @@ class Jobs:
         self._watch.join()
         if ending.ident is None:
             DBOS.destroy(destroy_registry=True)
-        self._heart.leave()
-        self._watch = self._heart = None
+        self._membership.leave()
+        self._watch = self._membership = None
 
     def reconcile(self, before: float) -> None:
         """Put every job back that is due, in no queue and untouched since ``before``: no job is ever lost."""
@@ -224,7 +226,7 @@ class Jobs:
 
     def _watch_over(self) -> None:
         reconciled = time.monotonic()
-        while not self._stopping.wait(self._pace.beat_seconds):
+        while not self._stopping.wait(self._pace.look_seconds):
             try:
                 self._look()
                 self.make_stranded_due()
@@ -234,15 +236,15 @@ class Jobs:
                     reconciled = time.monotonic()
             except Exception as error:
                 trace = None if isinstance(error, SQLAlchemyError) else error
-                logger.warning("jobs: heartbeat missed (%s); trying again", error, exc_info=trace)
+                logger.warning("jobs: look missed (%s); trying again", error, exc_info=trace)
 
     def _look(self) -> None:
-        """Beat, put back the work of executors that are gone, and end jobs whose last proof came in."""
-        if self._heart is None:
+        """Put back the work of executors that are gone, and end jobs whose last proof came in."""
+        if self._membership is None:
             return
         # In this order: an executor that starts in between must not look like one that is gone.
         pending = self._client.list_workflows(status="PENDING", load_input=False, load_output=False)
-        alive = self._heart.beat()
+        alive = self._membership.alive()
         dead = sorted({w.executor_id for w in pending if w.executor_id} - alive)
         if dead:
             logger.warning("jobs: putting back the work of %s", ", ".join(dead))

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from node.errors import LedgerError
 from node.ledger.engine import begin_immediate, snapshot
 from node.ledger.states import ACTIVE, JobStage, JobState
-from node.ledger.tables import conflict, executor, instance, job, login_attempt, metadata, result, session
+from node.ledger.tables import conflict, instance, job, login_attempt, member, metadata, result, session
 
-_OF_PROCESSES = {executor.name, login_attempt.name, session.name}
+_OF_PROCESSES = {login_attempt.name, member.name, session.name}
 _ROWS = 1000
 """In memory at a time."""
 

@@ -125,6 +125,14 @@ class EndingPoint(StrEnum):
     """The last message had been refused."""
 
 
+class MemberState(StrEnum):
+    """What a process of the fleet does."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+    """It begins nothing more and ends when what it has begun is finished."""
+
+
 class NoticeKind(StrEnum):
     """What a notice for the audit trail is about."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from node.ledger.clock import ledger_clock
 from node.ledger.corrections import half_corrected, outdated_deliveries
 from node.ledger.counts import (
     commitments_by_state,
@@ -24,8 +25,8 @@ from node.ledger.counts import (
 )
 from node.ledger.destination_circuits import circuits
 from node.ledger.engine import now, snapshot
-from node.ledger.executors import other_beats
 from node.ledger.held_series import held
+from node.ledger.members import beats
 from node.ledger.pending_deliveries import overdue_deliveries
 from node.ledger.progress import StudyProgress
 from node.ledger.states import ConflictKind
@@ -68,11 +69,11 @@ def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -
 
 def by_role(connection: sa.Connection) -> dict[str, int]:
     """Return the number of processes of each role with a recent heartbeat, without those of this machine that died."""
-    here, since = process_space(), now() - ALIVE_SECONDS
+    here, since = process_space(), ledger_clock(connection) - ALIVE_SECONDS
     return Counter(
-        beat.executor.role
-        for beat in other_beats(connection, "")
-        if beat.at > since and (beat.executor.host != here or process_exists(beat.executor.pid))
+        beat.member.role
+        for beat in beats(connection)
+        if beat.at > since and (beat.member.host != here or process_exists(beat.member.pid))
     )
 
 

@@ -23,13 +23,14 @@ from timeline import timeline
 
 from node.errors import DeliveryError, InputError, not_analysed
 from node.jobs.engine import Jobs
-from node.jobs.heartbeat import Heartbeat, Pace
 from node.jobs.stage import Done, Stage
 from node.ledger import JobStage
 from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.jobs import Job, NewJob, get_job
-from node.ledger.tables import executor, job
+from node.ledger.members import Member, beats, renew_beat
+from node.ledger.tables import job
 from node.ledger.transitions import record_outcome, schedule_results
+from node.membership import Membership, new_member
 from node.reasons import reason_text
 
 Handler = Callable[[str, str], Done | None]
@@ -310,7 +311,7 @@ def test_stop_interrupts_and_leaves_the_attempt_to_the_next_process(engine: sa.E
     assert begun.wait(30)
     jobs.stop()
     with engine.connect() as connection:
-        assert connection.execute(sa.select(executor)).all() == []
+        assert beats(connection) == []
     assert told(engine, job_id) == ["job scheduled", "infer started"]
     jobs.serve("worker", stages())
     until(completed(engine, job_id))
@@ -339,23 +340,20 @@ def test_workflows_that_ended_long_ago_are_forgotten(engine: sa.Engine, jobs: Jo
 
 @BOTH
 def test_executor_silent_on_another_host_is_dead_only_after_its_time(engine: sa.Engine) -> None:
-    pace = Pace(beat_seconds=0.1, dead_after_seconds=0.6)
-    ours = Heartbeat(engine, "ours", "worker", pace)
+    ours = Membership(engine, new_member("worker"), dead_seconds=0.6)
     ours.beat()
-    row = {"id": "theirs", "role": "worker", "host": "elsewhere", "pid": 1}
     with begin_immediate(engine) as connection:
-        connection.execute(sa.insert(executor).values(**row, beat_at=time.time() - 3600.0))
-    assert ours.beat() == {"ours", "theirs"}  # the database may have been away: it gets the time to beat again
-    until(lambda: ours.beat() == {"ours"} or time.sleep(0.1))
+        renew_beat(connection, Member(id="theirs", role="worker", host="elsewhere", pid=1), time.time() - 3600.0)
+    assert ours.beat() == {ours.id, "theirs"}  # the database may have been away: it gets the time to beat again
+    until(lambda: ours.beat() == {ours.id} or time.sleep(0.1))
 
 
 def test_executor_whose_process_is_gone_is_dead_at_once(engine: sa.Engine) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    ours, theirs = (Heartbeat(engine, name, "worker", PACE) for name in ("ours", "theirs"))
-    theirs._executor = replace(theirs._executor, pid=process.pid)
-    theirs.beat()
-    assert ours.beat() == {"ours"}
+    ours, theirs = new_member("worker"), replace(new_member("worker"), pid=process.pid)
+    Membership(engine, theirs).beat()
+    assert Membership(engine, ours).beat() == {ours.id}
 
 
 def test_dbos_is_silent_and_opens_no_port(

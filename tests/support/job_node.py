@@ -22,7 +22,7 @@ from node.confined import ConfinedProcess
 from node.inference.encode_stage import Encode
 from node.inference.infer_stage import Infer
 from node.jobs.engine import Jobs
-from node.jobs.heartbeat import Pace
+from node.jobs.pace import Pace
 from node.jobs.stage import Stage
 from node.ledger import JobStage
 from node.ledger.deliveries import begin_delivery, record_status, settle_delivery
@@ -32,7 +32,7 @@ from node.ledger.pending_deliveries import instances_to_store
 from node.ledger.tables import instance, result
 from node.spool import Spool
 
-PACE = Pace(beat_seconds=0.2, dead_after_seconds=4.0, poll_seconds=0.1, reconcile_seconds=1.0)
+PACE = Pace(beat_seconds=0.2, look_seconds=0.2, dead_after_seconds=4.0, poll_seconds=0.1, reconcile_seconds=1.0)
 RETRIES = Retries(max_attempts=3, first_seconds=0.2, max_seconds=1.0)
 
 

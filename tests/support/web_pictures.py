@@ -22,7 +22,8 @@ from playwright.sync_api import sync_playwright
 from node.ledger.analysis_statistics import record_statistics
 from node.ledger.destination_circuits import record_failure
 from node.ledger.engine import begin_immediate
-from node.ledger.tables import decision, delivery, executor, job, job_fact, series
+from node.ledger.members import Member, renew_beat
+from node.ledger.tables import decision, delivery, job, job_fact, series
 from node.reasons import ReasonCode, reason
 
 PAGES = {
@@ -51,7 +52,7 @@ def fill(dashboard: Dashboard) -> None:
         for number, one in enumerate(STUDIES):
             _study(connection, number, at, one)
         for role in ("receiver", "router", "worker", "sender"):
-            connection.execute(executor.insert().values(id=role, role=role, host="node", pid=1, beat_at=at + 3600))
+            renew_beat(connection, Member(id=role, role=role, host="node", pid=1), at + 3600)
         for _ in range(5):
             record_failure(connection, "archive", "archive (ARCHIVE at 10.1.2.9:104): refused", at - 900, at + 60)
         chance = random.Random(4)

@@ -17,14 +17,15 @@ from timeline import timeline
 from node.config import FORWARD, parse
 from node.errors import DeliveryError
 from node.jobs.engine import Jobs
-from node.jobs.heartbeat import Heartbeat, Pace
 from node.jobs.stage import Stage
 from node.ledger import JobStage, commitments, deliveries
 from node.ledger import pending_deliveries as owed
 from node.ledger.delivery_proof import record_query_result, record_request
 from node.ledger.engine import begin_immediate, now, open_ledger
 from node.ledger.jobs import Job, Retries, get_job, source_paths
-from node.ledger.tables import association, commitment, delivery_instance, executor, job, metadata, series
+from node.ledger.members import Member, renew_beat
+from node.ledger.tables import association, commitment, delivery_instance, job, metadata, series
+from node.membership import Membership, new_member
 from node.routing.router import Router
 
 DAY = 86400.0
@@ -133,15 +134,14 @@ def test_a_commitment_report_that_is_due_tomorrow_is_sent_today(tmp_path: Path) 
 
 def test_an_executor_of_another_machine_that_last_beat_tomorrow_is_dead_when_it_beats_no_more(tmp_path: Path) -> None:
     engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    heart = Heartbeat(engine, "mine", "worker", Pace(dead_after_seconds=0.4))
-    silent = {"id": "silent", "role": "worker", "host": "elsewhere", "pid": 1, "beat_at": now() + DAY}
+    mine = Membership(engine, new_member("worker"), dead_seconds=0.4)
     with begin_immediate(engine) as connection:
-        connection.execute(sa.insert(executor).values(silent))
-    assert heart.beat() == {"mine", "silent"}  # it may beat again in a moment
+        renew_beat(connection, Member(id="silent", role="worker", host="elsewhere", pid=1), now() + DAY)
+    assert mine.beat() == {mine.id, "silent"}  # it may beat again in a moment
     for _ in range(6):
         time.sleep(0.1)
-        alive = heart.beat()
-    assert alive == {"mine"}
+        alive = mine.beat()
+    assert alive == {mine.id}
     engine.dispose()
 
 

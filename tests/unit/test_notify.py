@@ -22,8 +22,9 @@ from node.ledger.destination_circuits import close, record_failure
 from node.ledger.engine import begin_immediate, now, open_ledger
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import NewJob
+from node.ledger.members import Member, renew_beat
 from node.ledger.operator_switches import pause_destination, stop_pipeline
-from node.ledger.tables import executor, job, series
+from node.ledger.tables import job, series
 from node.operate.alerts import current_alerts
 from node.operate.notify import Notifier
 from node.spool import Spool
@@ -185,7 +186,7 @@ def test_a_job_that_does_not_move_is_a_problem_but_not_when_an_operator_stopped_
     node = Node(tmp_path, queue_minutes=10.0)
     with begin_immediate(node.engine) as connection:
         for role in ("worker", "sender"):
-            connection.execute(sa.insert(executor).values(id=role, role=role, host="h", pid=1, beat_at=now()))
+            renew_beat(connection, Member(id=role, role=role, host="h", pid=1), now())
     _job(node, progress_at=now() - 540)
     assert node.current_alerts() == set()
     assert node.current_alerts(now() + 120) == {"queue infer"}

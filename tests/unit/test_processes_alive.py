@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate, open_ledger
-from node.ledger.executors import Executor, renew_beat, shared_clock
+from node.ledger.members import Member, renew_beat
 from node.operate.status import ALIVE_SECONDS, by_role
 from node.process.presence import process_space
 
@@ -16,13 +17,13 @@ def test_a_killed_process_is_not_alive_and_one_of_another_machine_is_until_it_is
     engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     with begin_immediate(engine) as connection:
-        at = shared_clock(connection)
+        at = ledger_clock(connection)
         for name, host, pid, ago in (
             ("own", process_space(), process.pid, 0.0),
             ("elsewhere", "other/boot/1", process.pid, 0.0),
             ("silent", "other/boot/1", 1, ALIVE_SECONDS + 1),
         ):
-            renew_beat(connection, Executor(id=name, role="worker", host=host, pid=pid), at - ago)
+            renew_beat(connection, Member(id=name, role="worker", host=host, pid=pid), at - ago)
     with engine.connect() as connection:
         assert by_role(connection) == {"worker": 2}
         process.kill()

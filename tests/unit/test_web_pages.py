@@ -19,8 +19,8 @@ from PIL import Image
 from node.ledger.deliveries import schedule_delivery
 from node.ledger.destination_circuits import close, record_failure
 from node.ledger.engine import begin_immediate, now
-from node.ledger.executors import Executor, renew_beat
 from node.ledger.jobs import get_job
+from node.ledger.members import Member, renew_beat
 from node.ledger.tables import decision, delivery, instance, job, notice, series
 from node.log import StudyLog, about
 from node.reasons import ReasonCode, reason, reason_text
@@ -269,7 +269,7 @@ def test_the_first_page_says_that_all_is_well_or_what_is_wrong(dashboard: Dashbo
     assert "No worker is alive" in text
     with begin_immediate(dashboard.engine) as connection:
         for role in ("worker", "sender"):
-            renew_beat(connection, Executor(id=role, role=role, host="elsewhere", pid=1), now())
+            renew_beat(connection, Member(id=role, role=role, host="elsewhere", pid=1), now())
         connection.execute(instance.update().values(received_at=now()))
         connection.execute(series.update().values(last_at=now()))
     with dashboard_on(dashboard.config.storage.folder, dashboard.uid, dashboard.job_id) as fresh:

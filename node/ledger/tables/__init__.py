@@ -6,7 +6,7 @@ The words of states are in ``node.ledger.states``. Nobody outside the ledger see
 from node.ledger.tables.columns import metadata
 from node.ledger.tables.deliveries import circuit, delivery, delivery_instance, delivery_kind
 from node.ledger.tables.jobs import candidate, decision, job, job_fact, original, replaced, result
-from node.ledger.tables.operation import alarm, event, executor, login_attempt, notice, secret, session, stopped
+from node.ledger.tables.operation import alarm, event, login_attempt, member, notice, secret, session, stopped
 from node.ledger.tables.received import (
     association,
     commitment,
@@ -33,11 +33,11 @@ __all__ = [
     "delivery_instance",
     "delivery_kind",
     "event",
-    "executor",
     "instance",
     "job",
     "job_fact",
     "login_attempt",
+    "member",
     "metadata",
     "notice",
     "original",

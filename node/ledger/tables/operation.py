@@ -74,14 +74,20 @@ notice = sa.Table(  # for the audit trail, which takes the rows away
     sa.Column("detail", sa.Text, nullable=False),  # also a query as JSON; the audit message escapes what it shows
 )
 
-executor = sa.Table(  # heartbeat of every process that executes stages
-    "executor",
+member = sa.Table(  # heartbeat of every process of every machine
+    "member",
     metadata,
     text("id", key=True),
     text("role"),
-    text("host"),
+    text("machine"),  # id of the storage folder
+    text("host"),  # the space in which the pid counts
     sa.Column("pid", sa.Integer, nullable=False),
-    time("beat_at"),
+    text("version"),
+    text("revision"),  # of the tables
+    json("pipelines"),  # that a worker can run
+    json("devices"),
+    text("state"),  # of node.ledger.states.MemberState
+    time("beat_at"),  # by the ledger's clock
 )
 
 secret = sa.Table(  # one row, "salt": what makes UIDs of results unpredictable; see node.inference.node_secret

@@ -1,0 +1,78 @@
+"""Members: the processes of all machines that share this ledger, each with the heartbeat that it renews."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+
+import sqlalchemy as sa
+
+from node.ledger.engine import insert_new
+from node.ledger.states import MemberState
+from node.ledger.tables import member
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One process of the node."""
+
+    id: str
+    """Never used again: a process that starts is another member."""
+    role: str
+    machine: str = ""
+    """The storage folder's id (``node.spool.machine``); machines that share one have the same."""
+    host: str
+    """The process-id space in which ``pid`` counts; begins with the name of the machine."""
+    pid: int
+    version: str = ""
+    """Of the node."""
+    revision: str = ""
+    """Of the tables that this version works with."""
+    pipelines: tuple[str, ...] = ()
+    """That it can run; of workers only."""
+    devices: tuple[str, ...] = ()
+    """That it runs them on; of workers only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beat:
+    """A member and when it renewed its heartbeat, by the ledger's clock."""
+
+    member: Member
+    at: float
+    state: MemberState = MemberState.ACTIVE
+
+
+def renew_beat(connection: sa.Connection, of: Member, at: float, state: MemberState = MemberState.ACTIVE) -> None:
+    """Record that a member is alive at ``at``."""
+    beat = {"beat_at": at, "state": state, "pipelines": of.pipelines, "devices": of.devices}
+    if not connection.execute(sa.update(member).where(member.c.id == of.id).values(**beat)).rowcount:
+        insert_new(connection, member, [{**asdict(of), **beat}])
+
+
+def beats(connection: sa.Connection) -> list[Beat]:
+    """The heartbeats of all members that have not left."""
+    return [
+        Beat(
+            member=Member(
+                id=row.id,
+                role=row.role,
+                machine=row.machine,
+                host=row.host,
+                pid=row.pid,
+                version=row.version,
+                revision=row.revision,
+                pipelines=tuple(row.pipelines),
+                devices=tuple(row.devices),
+            ),
+            at=row.beat_at,
+            state=MemberState(row.state),
+        )
+        for row in connection.execute(sa.select(member).order_by(member.c.role, member.c.id))
+    ]
+
+
+def remove_members(connection: sa.Connection, ids: Collection[str]) -> None:
+    """Remove members that have left or died: what they left undone is free."""
+    if ids:
+        connection.execute(sa.delete(member).where(member.c.id.in_(ids)))

@@ -1,0 +1,127 @@
+"""Membership: every process of the node renews a row of the ledger under its own id for as long as it lives.
+
+Whoever sees that a beat is stale removes its row. What belonged to a member without a row is taken over: stages of
+jobs, associations, files. Beats are compared by the ledger's clock, so machines need not agree on the time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+from dataclasses import replace
+
+from sqlalchemy import Engine
+
+from node import __version__
+from node.actor import look_every
+from node.ledger.clock import ledger_clock
+from node.ledger.engine import begin_immediate
+from node.ledger.members import Beat, Member, beats, remove_members, renew_beat
+from node.ledger.migrations import revisions
+from node.ledger.states import MemberState
+from node.process.presence import process_exists, process_space
+
+logger = logging.getLogger(__name__)
+
+BEAT_SECONDS = 5.0
+"""Between two beats."""
+DEAD_SECONDS = 15.0
+"""A member that was silent for this long has died."""
+
+
+def new_member(role: str, machine: str = "") -> Member:
+    """Return this process as a member that never was."""
+    return Member(
+        id=f"{role}-{uuid.uuid4().hex}",
+        role=role,
+        machine=machine,
+        host=process_space(),
+        pid=os.getpid(),
+        version=__version__,
+        revision=revisions()[-1],
+    )
+
+
+class Membership:
+    """The heartbeat of one member, and who else is alive. For any thread."""
+
+    def __init__(
+        self, engine: Engine, member: Member, beat_seconds: float = BEAT_SECONDS, dead_seconds: float = DEAD_SECONDS
+    ) -> None:
+        self._engine = engine
+        self._member = member
+        self._beat_seconds = beat_seconds
+        self._dead_seconds = dead_seconds
+        self._lock = threading.Lock()
+        self._state = MemberState.ACTIVE
+        self._steady_since: float | None = None
+        """Since when the own beats came in time, by the ledger's clock."""
+        self._last_beat = 0.0
+        self._left = threading.Event()
+        self._beating: threading.Thread | None = None
+
+    @property
+    def id(self) -> str:
+        """Of this member."""
+        return self._member.id
+
+    def begin(self) -> None:
+        """Become a member and beat until ``leave``."""
+        self.beat()
+        arguments = (self._beat_seconds, self._left, "heartbeat", lambda _: self.beat())
+        self._beating = threading.Thread(target=look_every, args=arguments, name="membership", daemon=True)
+        self._beating.start()
+
+    def beat(self) -> frozenset[str]:
+        """Renew the own row, remove the rows of the dead, and return the ids of those alive."""
+        with self._lock, begin_immediate(self._engine) as connection:
+            at = ledger_clock(connection)
+            renew_beat(connection, self._member, at, self._state)
+            if not self._is_steady(at):
+                self._steady_since = at
+            self._last_beat = at
+            alive, dead = self._judged(beats(connection), at)
+            remove_members(connection, dead)
+        return alive
+
+    def offer(self, pipelines: tuple[str, ...], devices: tuple[str, ...]) -> None:
+        """Show what this member, a worker, can run, and on what."""
+        self._member = replace(self._member, pipelines=pipelines, devices=devices)
+        self.beat()
+
+    def alive(self) -> frozenset[str]:
+        """Return the ids of the members that are alive, without writing."""
+        with self._lock, self._engine.connect() as connection:
+            return self._judged(beats(connection), ledger_clock(connection))[0]
+
+    def drain(self) -> None:
+        """Show that this member begins nothing more."""
+        self._state = MemberState.DRAINING
+        self.beat()
+
+    def leave(self) -> None:
+        """Remove the own row: what this member left undone is free at once."""
+        self._left.set()
+        if self._beating is not None:
+            self._beating.join()
+        with begin_immediate(self._engine) as connection:
+            remove_members(connection, [self.id])
+
+    def _judged(self, members: list[Beat], at: float) -> tuple[frozenset[str], frozenset[str]]:
+        """Who is alive, this member always, and who is dead."""
+        dead = frozenset(of.member.id for of in members if of.member.id != self.id and self._has_died(of, at))
+        return frozenset({self.id, *(of.member.id for of in members)}) - dead, dead
+
+    def _has_died(self, other: Beat, at: float) -> bool:
+        if other.member.host == self._member.host and not process_exists(other.member.pid):
+            return True
+        # After an outage of the database every beat is stale, and when the clock was set, every beat is wrong: wait
+        # until the others had the time to beat again.
+        steady = self._is_steady(at) and at - (self._steady_since or 0.0) > self._dead_seconds
+        return steady and abs(at - other.at) > self._dead_seconds
+
+    def _is_steady(self, at: float) -> bool:
+        """Whether this member has beaten in time, by which it knows that the others could."""
+        return self._steady_since is not None and 0 <= at - self._last_beat <= self._dead_seconds / 2

@@ -1,0 +1,75 @@
+"""Members: every process has a heartbeat that others read, by the clock of the ledger."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+
+from node import __version__
+from node.__main__ import main
+from node.ledger.engine import begin_immediate, ledger_url, open_ledger
+from node.ledger.members import beats
+from node.ledger.migrations import revisions
+from node.membership import Membership, new_member
+from node.spool.machine import machine_id
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> sa.Engine:
+    return open_ledger(ledger_url("", tmp_path))
+
+
+def test_a_machine_has_one_id_whoever_asks_first(tmp_path: Path):
+    with ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(lambda _: machine_id(tmp_path), range(32)))
+    assert len(ids) == 1
+    assert machine_id(tmp_path) in ids
+    assert [path.name for path in tmp_path.iterdir()] == ["machine-id"]
+
+
+def test_fleet_lists_machine_role_version_pipelines_devices_beat_and_state(engine: sa.Engine, tmp_path: Path):
+    config = tmp_path / "config.toml"
+    config.write_text(f'[storage]\nfolder = "{tmp_path}"\n')
+    assert "no process is running" in CliRunner().invoke(main, ["fleet", "--config", str(config)]).output
+    worker = Membership(engine, new_member("worker", machine_id(tmp_path)))
+    worker.begin()
+    worker.offer(("nodule", "tumor"), ("cuda:0",))
+    receiver = Membership(engine, new_member("receiver", machine_id(tmp_path)))
+    receiver.begin()
+    receiver.drain()
+    shown = CliRunner().invoke(main, ["fleet", "--config", str(config)]).output
+    for words in (
+        "worker",
+        machine_id(tmp_path)[:8],
+        __version__,
+        "nodule, tumor on cuda:0",
+        "draining",
+        "beat 0 s ago",
+    ):
+        assert words in shown
+    listed = json.loads(CliRunner().invoke(main, ["fleet", "--config", str(config), "--json"]).output)
+    assert [(one["role"], one["state"]) for one in listed] == [("receiver", "draining"), ("worker", "active")]
+    assert {one["revision"] for one in listed} == {revisions()[-1]}
+    for member in (worker, receiver):
+        member.leave()
+    with engine.connect() as connection:
+        assert beats(connection) == []
+
+
+def test_a_member_that_could_not_beat_itself_holds_nobody_for_dead(engine: sa.Engine):
+    """After an outage of the ledger all beats are old, and the first to look again must not take over from the rest."""
+    ours = Membership(engine, new_member("receiver"), dead_seconds=10.0)
+    theirs = Membership(engine, replace(new_member("receiver"), host="elsewhere"), dead_seconds=10.0)
+    theirs.beat()
+    ours.beat()
+    with begin_immediate(engine) as connection:
+        connection.execute(sa.text("UPDATE member SET beat_at = beat_at - 60"))
+    ours._steady_since, ours._last_beat = (ours._steady_since or 0.0) - 120, ours._last_beat - 60
+    assert theirs.id in ours.alive()
+    assert theirs.id in ours.beat()
