@@ -275,7 +275,7 @@ def test_the_first_page_says_that_all_is_well_or_what_is_wrong(dashboard: Dashbo
     with dashboard_on(dashboard.config.storage.folder, dashboard.uid, dashboard.job_id) as fresh:
         text = fresh.browser("vera").get("/").text
         assert "All is well." in text
-        assert "1 worker, 1 sender, last image" in text
+        assert "1 sender, 1 worker, last image" in text
         with begin_immediate(fresh.engine) as connection:
             for _ in range(5):
                 record_failure(connection, "pacs", "pacs (PACS at <10.1.2.9>): refused", now(), now())
