@@ -178,6 +178,12 @@ def error_of(code: str, message: str) -> NodeError:
     return _BY_CODE.get(code, InternalError)(message)
 
 
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether memory of the host or of a device ran out; not all libraries have a class of their own for it."""
+    words = ("out of memory", "can't allocate memory", "allocate memory for requested buffer", "STATUS_ALLOC_FAILED")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
+
+
 def not_analysed(code: str, reference: str) -> str:
     """Return the sentence of a report on an analysis that failed with an error of this code.
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from node.errors import PipelineError
+from node.errors import PipelineError, is_lack_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -43,43 +43,58 @@ def to_device(tensor: torch.Tensor, device: str) -> torch.Tensor:
 class Portions:
     """Runs work in the largest batch or window that fits into the device's memory, and remembers it.
 
-    The ladder: each of the sizes, largest first; then the smallest on the CPU; then ``PipelineError``.
+    The ladder: each of the sizes, largest first; then the smallest on the CPU; then ``PipelineError``. What memory a
+    device has for one analysis depends on what else runs there: the CPU is for the rest of that analysis only.
     """
 
     def __init__(self, device: str, sizes: Sequence[int]) -> None:
         """``sizes``: items at once, or voxels of a window; descending."""
-        self._rungs = [(size, device) for size in sizes]
+        self._ladder = [(size, device) for size in sizes]
         if device != "cpu":
-            self._rungs.append((sizes[-1], "cpu"))
+            self._ladder.append((sizes[-1], "cpu"))
+        self._rung = 0
+        self._used: list[str] = []
+
+    def begin(self) -> None:
+        """Begin an analysis on the device, with the portions that fitted; with the largest when none did."""
+        if self._ladder[self._rung][1] != self._ladder[0][1]:
+            self._rung = 0
+        self._used = []
 
     @property
     def device(self) -> str:
-        """``"cuda"`` or ``"cpu"``: where the work runs, or ran the last time."""
-        return self._rungs[0][1].partition(":")[0]
+        """``"cuda"`` or ``"cpu"``, or ``"cuda, cpu"``: where the work of the analysis ran, or will run."""
+        used = self._used or [self._ladder[self._rung][1]]
+        return ", ".join(dict.fromkeys(device.partition(":")[0] for device in used))
 
     def run(self, work: Callable[[int, str], Answer]) -> Answer:
-        """What ``work(size, device)`` returns; it is called anew, from the start, when memory ran out.
+        """What ``work(size, device)`` returns; it is called again, from the start, when memory ran out.
 
         ``work`` moves its network to ``device``, which may be another one than the last time.
         """
         while True:
-            size, device = self._rungs[0]
+            size, device = self._ladder[self._rung]
             try:
-                return work(size, device)
-            except (torch.OutOfMemoryError, MemoryError) as error:
+                answer = work(size, device)
+            except Exception as error:
+                if not isinstance(error, torch.OutOfMemoryError) and not is_lack_of_memory(error):
+                    raise
                 reason = str(error).partition("\n")[0]
+            else:
+                self._used.append(device)
+                return answer
             # Out of the handler: its traceback held the tensors that filled the memory.
             if device.startswith("cuda"):
                 torch.cuda.empty_cache()
-            if len(self._rungs) == 1:
+            if self._rung + 1 == len(self._ladder):
                 raise PipelineError(
                     f"memory of {device} does not suffice even for portions of {size} ({reason}); "
                     "free memory, or give the node a larger device"
                 )
-            del self._rungs[0]
+            self._rung += 1
             logger.warning(
-                "memory of %s does not suffice for portions of %d; going on with %d on %s",
+                "memory of %s does not suffice for portions of %d; continuing with %d on %s",
                 device,
                 size,
-                *self._rungs[0],
+                *self._ladder[self._rung],
             )

@@ -90,11 +90,6 @@ def loading_mib(tables: Iterable[PipelineTable]) -> float:
     return PROCESS_MIB + 2 * sum(file.stat().st_size for file in files if file.is_file()) / _MIB
 
 
-def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether memory of the host or of a CUDA device has run out; the latter has no class of its own everywhere."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "out of memory" in str(error))
-
-
 def room_on(device: str) -> float:
     """MiB that one analysis may take on a CUDA device: what is free there, and what this process holds already.
 

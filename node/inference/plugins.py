@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node.config import PipelineTable, suggest
-from node.errors import AdmissionError, ConfigError, NodeError, NotFoundError, PipelineError, PlatformError
-from node.inference.memory_admission import is_lack_of_memory
+from node.errors import (
+    AdmissionError,
+    ConfigError,
+    NodeError,
+    NotFoundError,
+    PipelineError,
+    PlatformError,
+    is_lack_of_memory,
+)
 
 if TYPE_CHECKING:  # workers and dashboards import no encoder
     from node.pipeline import Factory, Pipeline

@@ -110,6 +110,7 @@ class BrainPipeline:
         )
 
     def run(self, series: Series) -> Findings:
+        self._portions.begin()
         reason = why_not_native_t1(series)
         if reason:
             raise Unsuitable(f"Series is not a native 3D T1 of an adult: {reason}")

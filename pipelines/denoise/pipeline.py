@@ -101,6 +101,7 @@ class DenoisePipeline:
 
     def run(self, series: Series) -> Findings:
         """Denoise slice by slice as acquired, each with its two neighbours."""
+        self._portions.begin()
         rescale_type = series.attribute("RescaleType")
         if rescale_type not in (None, "", "HU", "US"):  # US: unspecified, as some scanners write it for HU
             raise Unsuitable(f"Pixel values are {rescale_type}, not Hounsfield units (Rescale Type)")

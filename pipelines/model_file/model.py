@@ -16,6 +16,8 @@ from node.errors import PlatformError, WeightsError
 
 Model = Callable[[Tensor], Tensor]
 _DIMENSIONS = 5
+_ON_GPU = "CUDAExecutionProvider"
+_ON_CPU = 'or set [devices] use = ["cpu"]'
 _NOT_A_PROGRAM = (AssertionError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile)
 """What torch.export.load and torch.jit.load raise for a file that is damaged, older or of another kind; torch documents
 no exception. AssertionError: the archive has a version of another length (torch 2.13)."""
@@ -24,7 +26,8 @@ no exception. AssertionError: the archive has a version of another length (torch
 def load_model(path: Path | None, sha256: str, device: str) -> Model:
     """The model on ``device``, read only when the file's digest is ``sha256``.
 
-    Raises ``WeightsError`` when the file is missing, another one, or not readable as a model.
+    Raises ``WeightsError`` when the file is missing, another one, or not readable as a model, and ``PlatformError``
+    when ONNX Runtime is missing or cannot use ``device``.
     """
     if path is None or not path.is_file():
         fault = "[pipelines.NAME] weights is missing" if path is None else f"weights: {path} does not exist"
@@ -63,14 +66,25 @@ def _onnx_model(path: Path, content: bytes, device: str) -> Model:
     )
     providers: list[Any] = ["CPUExecutionProvider"]
     if device.startswith("cuda"):
+        if _ON_GPU not in onnxruntime.get_available_providers():
+            raise PlatformError(
+                f"weights: {path} cannot run on {device}: this onnxruntime has no {_ON_GPU}; "
+                f"pip uninstall onnxruntime, pip install onnxruntime-gpu, {_ON_CPU}"
+            )
         _, _, number = device.partition(":")
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(number or 0)}))
+        providers.insert(0, (_ON_GPU, {"device_id": int(number or 0)}))
     try:
         session = onnxruntime.InferenceSession(content, settings, providers=providers)
     except onnx_errors as error:
         raise WeightsError(
             f"weights: {path} is not a model this onnxruntime can read ({error}); export it again"
         ) from error
+    if device.startswith("cuda") and session.get_providers()[0] != _ON_GPU:
+        raise PlatformError(
+            f"weights: {path} cannot run on {device}: onnxruntime {onnxruntime.__version__} did not start its "
+            f"{_ON_GPU}; the log says why: install the CUDA and cuDNN versions that it needs, {_ON_CPU}"
+        )
+    session.disable_fallback()  # to the CPU, when the device fails during a run
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != _DIMENSIONS:
         takes = ", ".join(f"{value.name} {list(value.shape)}" for value in inputs)
@@ -80,6 +94,10 @@ def _onnx_model(path: Path, content: bytes, device: str) -> Model:
     name = inputs[0].name
 
     def model(x: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {name: x.cpu().numpy()})[0]).to(x.device)
+        try:
+            answer = session.run(None, {name: x.cpu().numpy()})[0]
+        except onnx_errors as error:
+            raise RuntimeError(str(error)) from error  # as PyTorch raises what goes wrong, such as lack of memory
+        return torch.from_numpy(answer).to(x.device)
 
     return model

@@ -53,6 +53,7 @@ class ModelFilePipeline:
         return Needs(modalities=frozenset({self.options.modality}), min_slices=2)
 
     def run(self, series: Series) -> Findings:
+        self._portions.begin()
         volume = series.volume(self.options.orientation)
         spacing = tuple(float(mm) for mm in volume.spacing)
         labels = self._portions.run(lambda _, device: self._segment(volume.array, spacing, device))

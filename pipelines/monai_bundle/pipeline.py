@@ -91,6 +91,7 @@ class BundlePipeline:
         return Needs(modalities=frozenset({self._modality}), min_slices=2)
 
     def run(self, series: Series) -> Findings:
+        self._portions.begin()
         images = channels(series, self._options.inputs)
         volume, image = series.volume(), _image(images)
         with self._bundle.own_code(), torch.inference_mode():

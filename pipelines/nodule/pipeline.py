@@ -56,13 +56,16 @@ class NodulePipeline:
 
     @property
     def algorithm(self) -> Algorithm:
-        device = self.networks.portions.device
+        candidates, others = self.networks.portions.device, self.networks.device.partition(":")[0]
         return Algorithm(
             name="ainode nodule",
             version=VERSION,
             weights_sha256=self._digest,
             parameters=parameters_of(asdict(self.options))
-            | {"precision": f"{native_precision(device)} (candidates), fp32 (the others)", "device": device},
+            | {
+                "precision": f"{native_precision(candidates)} (candidates), fp32 (the others)",
+                "device": others if candidates == others else f"{candidates} (candidates), {others} (the others)",
+            },
             scope=SCOPE,
         )
 
@@ -78,6 +81,7 @@ class NodulePipeline:
         )
 
     def run(self, series: Series) -> Findings:
+        self.networks.portions.begin()
         volume = series.volume("HPL")
         spacing = tuple(float(s) for s in volume.spacing)
         if max(spacing) > COARSEST_MM:

@@ -147,6 +147,7 @@ class TumorPipeline:
         )
 
     def run(self, series: Series) -> Findings:
+        self._portions.begin()
         doubt = why_not_flair(series)
         if doubt and not self.options.any_contrast:
             raise Unsuitable(f"Series is not T2-weighted FLAIR: {doubt}")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from bundles import write_bundle
 from volume_series import VolumeSeries
 
-from node.errors import PipelineError
+from node.config import PipelineTable
+from node.errors import PipelineError, is_lack_of_memory
+from node.inference.plugins import load_pipeline
 from node.pipeline import Volume, content_digest
 from pipelines.denoise.pipeline import DenoisePipeline, Options
 from pipelines.device import Portions, autocast, native_precision
@@ -49,6 +53,63 @@ def test_after_the_smallest_portion_comes_the_cpu_and_then_a_failure_with_its_re
         portions.run(work)
     with pytest.raises(PipelineError, match="memory of cpu"):
         Portions("cpu", (1,)).run(work)
+
+
+def test_the_cpu_is_for_one_analysis_only():
+    portions, work = Portions("meta", (8, 4)), Memory(meta=0, cpu=4)
+    portions.begin()
+    assert (portions.run(work), portions.device) == (4, "cpu")
+    assert portions.run(work) == 4
+    assert work.asked[-1] == (4, "cpu"), "the rest of this analysis stays where there is memory"
+    work.room["meta"] = 8
+    portions.begin()
+    assert portions.device == "meta"
+    assert (portions.run(work), portions.device) == (8, "meta")
+
+
+def test_a_smaller_portion_that_fitted_is_where_the_next_analysis_begins():
+    portions, work = Portions("meta", (8, 4)), Memory(meta=4, cpu=4)
+    for _ in range(2):
+        portions.begin()
+        portions.run(work)
+    assert work.asked == [(8, "meta"), (4, "meta"), (4, "meta")]
+
+
+def test_every_device_of_an_analysis_is_named():
+    portions, work = Portions("meta", (8, 4)), Memory(meta=8, cpu=8)
+    portions.begin()
+    portions.run(work)
+    work.room["meta"] = 0
+    portions.run(work)
+    assert portions.device == "meta, cpu"
+    portions.begin()
+    assert portions.device == "meta"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["torch", "python", "cpu", "cudnn", "cublas"],
+)
+def test_lack_of_memory_is_recognised_whatever_reports_it(error):
+    def work(size: int, _: str) -> int:
+        if size > 4:
+            raise error
+        return size
+
+    assert Portions("cpu", (8, 4)).run(work) == 4
+
+
+def test_the_allocator_of_the_cpu_words_a_lack_as_it_is_recognised():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert is_lack_of_memory(caught.value)
 
 
 def test_what_is_no_lack_of_memory_is_not_tried_again():
@@ -121,6 +182,56 @@ def test_denoised_slices_are_the_same_one_by_one_and_together():
     assert np.std(alone[0][2]) < 0.8 * np.std(noisy[2])
 
 
+class OnFullDevice(torch.nn.Module):
+    """A network on a fake accelerator, ``cpu:0``, that another process fills for a while."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.at = ""
+        self.full = True
+
+    def to(self, device):
+        self.at = str(device)
+        return self
+
+    def forward(self, *x):
+        if self.full and self.at != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.network(*x)
+
+
+def test_an_analysis_that_ended_on_the_cpu_leaves_the_device_to_the_next_one():
+    affine = np.array([[0, 0, 1.0, 0], [0, 1.0, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]])
+    noisy = np.random.default_rng(2).normal(40, 30, (3, 96, 96)).astype(np.float32)
+    series = VolumeSeries(Volume(noisy, affine, coordinate_system="PATIENT"))
+    pipeline = DenoisePipeline(weights=None, device="cpu:0", options=Options(strength=1.0, reference_noise_hu=5.0))
+    pipeline.network = network = OnFullDevice(pipeline.network)
+    pipeline.run(series)
+    assert network.at == "cpu"
+    network.full = False
+    pipeline.run(series)
+    assert network.at == "cpu:0"
+
+
+class Begun(Portions):
+    """Says that an analysis began."""
+
+    def begin(self) -> None:
+        raise StopIteration
+
+
+@pytest.mark.parametrize("name", ["nodule", "tumor", "denoise", "brain"])
+def test_every_analysis_begins_on_its_device(name):
+    pipeline = load_pipeline(name, PipelineTable(), "cpu")
+    if name == "nodule":
+        pipeline.networks = replace(pipeline.networks, portions=Begun("cpu", (1,)))
+    else:
+        pipeline._portions = Begun("cpu", (1,))
+    with pytest.raises(StopIteration):
+        pipeline.run(VolumeSeries(Volume(np.zeros((2, 2, 2), np.float32), np.eye(4), coordinate_system="PATIENT")))
+
+
 def test_a_bundle_takes_fewer_windows_at_once_when_memory_runs_out(tmp_path):
     path = write_bundle(tmp_path / "spleen")
     affine = np.array([[0, 0, 1.0, 0], [0, 1.0, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]])
@@ -133,4 +244,7 @@ def test_a_bundle_takes_fewer_windows_at_once_when_memory_runs_out(tmp_path):
     pipeline._bundle.network = Hungry(pipeline._bundle.network, 1)
     (found,) = pipeline.run(VolumeSeries(volume)).segments
     assert pipeline._bundle.inferer.sw_batch_size == 1
+    pipeline._portions = Begun("cpu", (1,))
+    with pytest.raises(StopIteration):
+        pipeline.run(VolumeSeries(volume))
     np.testing.assert_array_equal(found.mask.array, expected.mask.array)

@@ -7,11 +7,12 @@ import zipfile
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from volume_series import VolumeSeries
 
-from node.errors import WeightsError
+from node.errors import PipelineError, PlatformError, WeightsError
 from node.pipeline import Unsuitable, Volume
 from node.results.analysis import outcome_of
 from pipelines.model_file import create
@@ -231,3 +232,47 @@ def test_onnx_model_of_other_inputs_is_refused_in_words(tmp_path, inputs, named)
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), path)
     with pytest.raises(WeightsError, match=named):
         create(weights=path, device="cpu", options=options_for(path))
+
+
+def one_node(operator, values, tensors=(), outputs=("logits",)):
+    """A model of one operator on ``image`` of any shape, as bytes of an ONNX file."""
+    image, logits = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 1, "z", "y", "x"])
+        for name in ("image", "logits")
+    )
+    node = onnx.helper.make_node(operator, values, list(outputs))
+    graph = onnx.helper.make_graph([node], "one", [image], [logits], list(tensors))
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.fixture
+def same_onnx(tmp_path):
+    path = tmp_path / "same.onnx"
+    onnx.save(one_node("Identity", ["image"]), path)
+    return path
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="built for CUDA")
+def test_onnx_never_runs_on_the_cpu_where_a_gpu_is_configured(same_onnx):
+    with pytest.raises(PlatformError, match=r"cuda:0: this onnxruntime has no CUDA.*pip install onnxruntime-gpu.*cpu"):
+        create(weights=same_onnx, device="cuda:0", options=options_for(same_onnx))
+
+
+def test_onnx_whose_cuda_provider_does_not_start_is_refused(same_onnx, monkeypatch):
+    """ONNX Runtime built for CUDA returns such a session, on the CPU, when libraries of CUDA are missing."""
+    available = [*onnxruntime.get_available_providers(), "CUDAExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    with (
+        pytest.warns(UserWarning, match="CUDAExecutionProvider"),
+        pytest.raises(PlatformError, match=r"did not start its CUDAExecutionProvider.*CUDA and cuDNN"),
+    ):
+        create(weights=same_onnx, device="cuda:0", options=options_for(same_onnx))
+
+
+def test_onnx_that_needs_more_memory_than_there_is_is_said_to(tmp_path):
+    shape = onnx.numpy_helper.from_array(np.array([1, 1, 1 << 14, 1 << 14, 1 << 14]), "shape")
+    path = tmp_path / "greedy.onnx"
+    onnx.save(one_node("Expand", ["image", "shape"], [shape]), path)
+    pipeline = create(weights=path, device="cpu", options=options_for(path, roi=[1, 1, 1], spacing_mm=[48, 48, 48]))
+    with pytest.raises(PipelineError, match="memory of cpu does not suffice"):
+        pipeline.run(VolumeSeries(ball_volume()[0]))
