@@ -21,6 +21,7 @@ from node.errors import NodeError
 from node.inference.pipeline_process import describe
 from node.process.port_lock import bind_error, is_own_port
 from node.pytorch_build import build_advice, has_nvidia_gpu
+from node.receive.policy import Policy
 from node.service import open_storage
 from node.spool.free_space import space_of
 from node.tls import server_context
@@ -153,9 +154,13 @@ def _port(config: Config) -> Check:
     error = bind_error(config.ae.address, config.ae.port)
     if error is None:
         return Check(name="port", good=True, found=f"{where} is free")
-    answer = echo("this node", Destination.of_node(config.ae), config.ae.title)
+    us, is_ours = Destination.of_node(config.ae), is_own_port(config.storage.folder, config.ae.port)
+    if is_ours and Policy.of(config.ae).is_proxy(us.host):
+        found = f"{where}: this node; C-ECHO is not tried, because only a proxy may connect from {us.host}"
+        return Check(name="port", good=True, found=found)
+    answer = echo("this node", us, config.ae.title)
     is_dicom = answer.ok or answer.rejected  # [ae] callers need not list the node itself
-    if not is_own_port(config.storage.folder, config.ae.port):
+    if not is_ours:
         who = "another DICOM node answers there" if is_dicom else error.strerror
         remedy = "stop what uses the port, or change [ae] address and port"
         return Check(name="port", good=False, found=f"{where}: {who}", remedy=remedy)

@@ -44,9 +44,12 @@ class Caller(Table):
     @field_validator("address")
     @classmethod
     def _address(cls, value: str) -> str:
-        if value:
-            ipaddress.ip_network(value, strict=False)
-        return value
+        return value and _network(value)
+
+
+def _network(value: str) -> str:
+    ipaddress.ip_network(value, strict=False)
+    return value
 
 
 class AeTls(Table):
@@ -93,6 +96,9 @@ class Ae(Table):
     connections_per_address: Annotated[int, Field(ge=0, le=1000)] = 32
     """Maximum open connections from one address (IPv6: /64 network), with an association or before it; more are closed.
     0: no limit."""
+    proxies: tuple[str, ...] = ()
+    """Addresses or networks of load balancers. Connections from them must begin with a header of the PROXY protocol,
+    version 2; callers, limits and records take the address that it states."""
     processes: Annotated[int, Field(ge=0, le=64)] = 0
     """Receiver processes; 0: two per core, at most four."""
     association_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
@@ -102,6 +108,11 @@ class Ae(Table):
     transfer_timeout_seconds: Annotated[float, Field(gt=0)] = 3600.0
     """Longest time of one message, for example the transfer of one instance; then the association is aborted."""
     tls: AeTls = AeTls()
+
+    @field_validator("proxies")
+    @classmethod
+    def _proxies(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_network, values))
 
     @model_validator(mode="after")
     def _certificates_are_looked_at(self) -> Ae:

@@ -92,6 +92,12 @@ class AssociationServer(Protocol):
     @property
     def stopping(self) -> bool: ...
 
+    def is_proxy(self, address: str) -> bool:
+        """Return whether connections from ``address`` begin with a header that states their peer."""
+
+    def identified(self, association: Association) -> bool:
+        """Return whether the peer that a proxy stated may have one more connection."""
+
     def admit(self, association: Association) -> Rejection | None:
         """Admit an association, or return why it is rejected."""
 
@@ -134,7 +140,7 @@ class Association(threading.Thread):
         """Serve until the association ends; always report its end and close the connection."""
         linger = False
         try:
-            linger = self._secure() and self._associate() and self._serve()
+            linger = self._identify() and self._secure() and self._associate() and self._serve()
         except AbortError as error:
             self._ending = AssociationEnding.STOPPED if self._server.stopping else AssociationEnding.ABORTED
             linger = self._send_last(error.pdu)
@@ -164,6 +170,20 @@ class Association(threading.Thread):
         """End the association from another thread by interrupting its wait for the peer."""
         self._stream.interrupt()
         self.join(timeout=5.0)
+
+    def _identify(self) -> bool:
+        """Behind a proxy, read who the peer is; return whether the connection goes on."""
+        if not self._server.is_proxy(proxy := self.peer_address):
+            return True
+        try:
+            stated = self._stream.proxied_address(self._server.acse_timeout)
+        except (OSError, ValueError) as error:
+            LOGGER.warning("connection of the proxy %s closed: %s; let it send one (send-proxy-v2)", proxy, error)
+            return False
+        if not stated:
+            return True
+        self.peer_address = stated
+        return self._server.identified(self)
 
     def _secure(self) -> bool:
         """Do the TLS handshake if TLS is enabled; return whether it succeeded. The ARTIM timer is running."""

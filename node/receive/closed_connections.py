@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 LOGGER = logging.getLogger(__name__)
@@ -13,21 +14,23 @@ _ADDRESSES = 1000
 
 
 class ClosedConnections:
-    """Counts them by address, for one thread."""
+    """Counts them by address, for any thread."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._counted: dict[str, tuple[int, float]] = {}
         """Connections that no line counts yet, and the time of the last line, by address."""
 
     def add(self, address: str, reason: str) -> None:
         """Count a closed connection; log at most one line a minute and address."""
         at = time.monotonic()
-        count, logged_at = self._counted.get(address, (0, float("-inf")))
-        if at - logged_at < _LINE_SECONDS:
-            self._counted[address] = count + 1, logged_at
-            return
-        if len(self._counted) >= _ADDRESSES:
-            self._counted.clear()
-        self._counted[address] = 0, at
+        with self._lock:
+            count, logged_at = self._counted.get(address, (0, float("-inf")))
+            if at - logged_at < _LINE_SECONDS:
+                self._counted[address] = count + 1, logged_at
+                return
+            if len(self._counted) >= _ADDRESSES:
+                self._counted.clear()
+            self._counted[address] = 0, at
         more = f", and {count} before" if count else ""
         LOGGER.warning("connection from %s closed%s: %s", address, more, reason)

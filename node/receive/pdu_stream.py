@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from node.receive.pdu import HEADER
+from node.receive.proxy_header import read_peer_address
 from node.tls import PeerCertificate
 
 BUFFER_BYTES = 1 << 18
@@ -45,10 +46,18 @@ class PduStream:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
 
+    def proxied_address(self, seconds: float) -> str:
+        """Read the header of a proxy, which precedes TLS; see ``read_peer_address``."""
+        try:
+            return read_peer_address(self._socket, seconds)
+        finally:
+            self._socket.setblocking(True)
+
     def secure(self, context: ssl.SSLContext, seconds: float) -> PeerCertificate | None:
         """Start TLS with a handshake of at most ``seconds``; return the peer's certificate."""
         self._socket.settimeout(seconds)
         self._timeout = seconds
+        self._socket.getpeername()  # raises for a reset connection: wrap_socket would leave its socket open
         self._socket = secured = context.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
         secured.do_handshake()
         return PeerCertificate.of(secured)

@@ -78,6 +78,7 @@ class Policy:
     max_associations: int
     associations_per_minute: int
     connections_per_address: int
+    proxies: tuple[str, ...]
     callers: tuple[Caller, ...]
 
     @classmethod
@@ -89,6 +90,7 @@ class Policy:
             max_associations=ae.max_associations,
             associations_per_minute=ae.associations_per_minute,
             connections_per_address=ae.connections_per_address,
+            proxies=ae.proxies,
             callers=ae.callers,
         )
 
@@ -148,6 +150,11 @@ class Policy:
             return [Limit(Kind.CONNECTIONS, "", _STRANGERS)]
         most = self.connections_per_address
         return [Limit(Kind.CONNECTIONS, network_of(address), most)] if most else []
+
+    def is_proxy(self, address: str) -> bool:
+        """Return whether ``address`` is a load balancer's, which states the addresses of its peers."""
+        host = plain_address(address)
+        return any(host in ipaddress.ip_network(proxy, strict=False) for proxy in self.proxies)
 
     def is_address_of_caller(self, address: str) -> bool:
         """Return whether a caller may have this address; without ``callers``, every address may be one."""

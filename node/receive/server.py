@@ -79,6 +79,17 @@ class Server:
         """Begin to accept."""
         self._thread.start()
 
+    def is_proxy(self, address: str) -> bool:
+        """Return whether connections from ``address`` begin with a header that states their peer."""
+        return self._policy.is_proxy(address)
+
+    def identified(self, association: Association) -> bool:
+        """Take the slots of the peer that a proxy stated; return whether it has room for one more connection."""
+        slots = self._take_connection(association.peer_address)
+        with self._lock:
+            self._connected[association] = slots or ()
+        return slots is not None
+
     def admit(self, association: Association) -> Rejection | None:
         """Admit an association and take its slots, or return why it is rejected."""
         calling, address = association.calling_ae, association.peer_address
@@ -164,9 +175,8 @@ class Server:
             self._closed.add(address, "too many connections without an association")
             connection.close()
             return
-        slots = self._slots.take(self._policy.connection_limits(address))
-        if isinstance(slots, Limit):
-            self._closed.add(address, f"{slots.size} are open from {slots.owner or 'addresses of no caller'}")
+        slots = () if self.is_proxy(address) else self._take_connection(address)
+        if slots is None:
             connection.close()
             return
         association = Association(self, connection, address)
@@ -177,6 +187,14 @@ class Server:
         except RuntimeError:
             self.connection_closed(association)
             raise
+
+    def _take_connection(self, address: str) -> tuple[int, ...] | None:
+        """Take the slots of a connection, or log the limit that is reached and return ``None``."""
+        slots = self._slots.take(self._policy.connection_limits(address))
+        if isinstance(slots, Limit):
+            self._closed.add(address, f"{slots.size} are open from {slots.owner or 'addresses of no caller'}")
+            return None
+        return slots
 
 
 def _wait_while(condition: Callable[[], bool], seconds: float | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,5 @@ def paths_of(dashboard: Dashboard, method: str) -> list[str]:
 def dashboard_on(folder: Path, uid: str, job_id: str, **web: Any) -> Iterator[Dashboard]:
     """Serves what ``analysed`` left in ``folder``."""
     made = Dashboard(folder, uid, job_id, **web)
-    with serving(made.config, made.engine, made.spool):
+    with serving(made.config, made.engine, made.spool), closing(made):
         yield made
-        made.close()

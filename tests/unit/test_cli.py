@@ -153,6 +153,7 @@ def test_status_of_a_new_node_is_empty_in_words_and_json(config: str):
     assert found["studies"] == []
 
 
+@pytest.mark.thorough
 def test_pipelines_lists_what_is_configured_and_what_keeps_one_away(config: str):
     with Path(config).open("a") as file:
         file.write('[pipelines.absent]\nfactory = "no_such_module:create"\n')

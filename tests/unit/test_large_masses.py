@@ -109,6 +109,7 @@ def test_a_nodule_explains_the_region_that_it_fills_and_no_small_one_in_it_does(
     assert unexplained(lungs, shape, [nodule_at(far, 50)]) != ""
 
 
+@pytest.mark.thorough
 def test_an_unexplained_mass_is_partial_and_never_no_findings(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     series = SourceSeries.read(write_chest_ct(tmp_path, matrix=128).paths)
