@@ -19,14 +19,18 @@ def explain(*, config_path: Path, as_json: bool, name: str) -> None:
     STUDY is the UID of a study, series, image or result, or the id of a job; with [web] show_patient also an accession
     number or a patient ID. JSON is a list when it names several studies.
     """
-    from node.operate.explain import describe
+    from node.operate.explain import describe, name_series
     from node.operate.explain import explain as read
-    from node.operate.lookup import find_studies
+    from node.operate.lookup import find_studies, read_labels
     from node.service import open_storage
 
     config = load(config_path)
     engine, spool = open_storage(config)
-    histories = [read(engine, uid) for uid in find_studies(config, engine, spool, name)]
+    studies = find_studies(config, engine, spool, name)
+    labels = read_labels(config, engine, spool, studies)
+    histories = [read(engine, uid) for uid in studies]
+    for history in histories:
+        name_series(history, labels[history["study_instance_uid"]])
     if as_json:
         print_json(histories[0] if len(histories) == 1 else histories)
     else:

@@ -17,7 +17,7 @@ from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import Attempt, due_of, get_job, update_job
 from node.ledger.pending_deliveries import HELD, kinds_of
 from node.ledger.replaced_results import remember_delivered
-from node.ledger.states import JobStage, JobState
+from node.ledger.states import ACTIVE, JobStage, JobState
 from node.ledger.tables import delivery, delivery_instance, result
 from node.ledger.transitions import schedule_results
 
@@ -27,9 +27,15 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
 
     Everything is sent again. What infer hands over is kept only until encode is through.
 
-    Raises ``NotFoundError``, or ``NodeError`` when the stage does not exist or has nothing to begin with.
+    Raises ``NotFoundError``, or ``NodeError`` when the job has not ended, or the stage does not exist or has nothing to
+    begin with.
     """
     current = get_job(connection, job_id)
+    if current.state in ACTIVE:
+        raise NodeError(
+            f"job {job_id} is {current.state} in stage {current.stage}; only COMPLETED or CANCELED jobs can be "
+            "retried. Wait for its end, or cancel it first"
+        )
     if current.pipeline == FORWARD:
         stage = stage or JobStage.DELIVER
     stage = stage or (

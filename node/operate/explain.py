@@ -23,6 +23,7 @@ from node.ledger.study_history import DecisionRecord, StudyHistory, study_histor
 from node.operate.account.description import describe_half_corrected, describe_held
 from node.operate.account.refusals import Refusals, describe_refusals, refusals
 from node.operate.event_text import event_text
+from node.operate.study_labels import Label
 from node.reasons import ReasonCode, reason_text, trace_in_words
 
 
@@ -68,11 +69,20 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
     }
 
 
+def name_series(explanation: dict[str, Any], label: Label) -> None:
+    """Add Series Number and Series Description to each series; both come from files, so ``explain`` lacks them."""
+    for entry in explanation["series"]:
+        uid = entry["series_instance_uid"]
+        entry |= {"number": label.numbers.get(uid, ""), "description": label.series.get(uid, "")}
+
+
 def _series(history: StudyHistory, progress: SeriesProgress, jobs: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     uid = progress.series.series_instance_uid
     decisions = [_decision(one) for one in history.decisions if one.series_instance_uid == uid]
     return {
         **vars(progress.series),
+        "number": "",
+        "description": "",
         "progress": progress.progress,
         "completed_by": _signal(history, uid),
         "decisions": decisions,
@@ -148,7 +158,7 @@ def describe(explanation: dict[str, Any]) -> str:
     for one in explanation["series"]:
         lines.append("")
         counts = f"{one['instances']} images," + (f" {one['refused']} refused," if one["refused"] else "")
-        lines.append(f"Series {one['series_instance_uid']}: {one['modality'] or 'no modality'}, {counts}")
+        lines.append(f"Series {_named(one)}: {one['modality'] or 'no modality'}, {counts}")
         lines.append(f"  received {clock(one['first_at'])} to {clock(one['last_at'])}")
         if one["state"] == SeriesState.RECEIVING:
             lines += [f"  not complete: {sentence}" for sentence in describe_deferrals(one) or ["receiving images"]]
@@ -162,6 +172,13 @@ def describe(explanation: dict[str, Any]) -> str:
     lines += ["", "Timeline"]
     lines += [_describe_event(line) for line in explanation["timeline"]]
     return "\n".join(lines)
+
+
+def _named(one: Mapping[str, Any]) -> str:
+    """Return number, description and UID of a series, as far as they are known."""
+    names = [one["number"], repr(one["description"]) if one["description"] else ""]
+    names = [name for name in names if name]
+    return f"{' '.join(names)} ({one['series_instance_uid']})" if names else one["series_instance_uid"]
 
 
 def describe_deferrals(one: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,8 @@ from node.spool import Spool
 from node.studies.attributes import attributes_of
 from node.wording import person
 
-_KEYWORDS = ("StudyDate", "PatientName", "PatientID", "AccessionNumber", "StudyDescription", "SeriesDescription")
+_OF_STUDY = ("StudyDate", "PatientName", "PatientID", "AccessionNumber", "StudyDescription")
+_KEYWORDS = (*_OF_STUDY, "SeriesDescription", "SeriesNumber")
 _KEPT = 20_000
 """Headers in memory, of one series each."""
 
@@ -32,6 +33,8 @@ class Label:
     date: str = ""
     series: Mapping[str, str] = field(default_factory=dict)
     """Series Instance UID -> Series Description, in the order of arrival."""
+    numbers: Mapping[str, str] = field(default_factory=dict)
+    """Series Instance UID -> Series Number."""
 
     def holds(self, text: str) -> bool:
         """Return whether a search for ``text`` matches this study, regardless of case and width."""
@@ -79,8 +82,9 @@ class StudyLabels:
 
     def _labelled(self, headers: Mapping[str, Mapping[str, str]]) -> Label:
         series = {uid: values["SeriesDescription"] for uid, values in headers.items()}
+        numbers = {uid: values["SeriesNumber"] for uid, values in headers.items()}
         if not (self._show_patient and headers):
-            return Label(series=series)
+            return Label(series=series, numbers=numbers)
         values = next(iter(headers.values()))
         date = values["StudyDate"]
         return Label(
@@ -90,4 +94,5 @@ class StudyLabels:
             description=values["StudyDescription"],
             date=f"{date[:4]}-{date[4:6]}-{date[6:8]}" if len(date) == 8 else "",
             series=series,
+            numbers=numbers,
         )

@@ -62,6 +62,7 @@ def test_an_outage_and_a_killed_sender_end_with_every_instance_in_the_pacs_once(
         table = jobs.destination(pacs, first_retry_seconds=0.5, max_retry_seconds=600.0)
         job = jobs.FinishedJob(tmp_path / "node", ct_series(n=IMAGES, size=32), {"pacs": table})
         pacs.kill()
+        Jobs(job.engine).cancel(jobs.JOB)
         Jobs(job.engine).retry(jobs.JOB, "deliver")
 
         first = sender(job)

@@ -94,6 +94,7 @@ def test_only_results_of_the_kinds_a_destination_wants_are_owed_also_after_a_ret
     d.schedule_delivery(connection, JOB, PACS, ["seg", "sr"])
     assert owed(connection) == ["1.2.3.1"]
     assert status(connection).instances == 1
+    cancel_job(connection, JOB, reason(ReasonCode.CANCELLED, operator=""))
     retry_job(connection, JOB, "deliver")
     assert owed(connection) == ["1.2.3.1"]
     answer(connection, "1.2.3.1", 0x0000)
@@ -248,8 +249,8 @@ def test_a_report_does_not_vouch_for_instances_outside_its_request(connection: s
 def test_a_sender_that_a_retry_overtook_may_say_nothing(connection: sa.Connection) -> None:
     overtaken = d.begin_delivery(connection, JOB, PACS)
     assert overtaken is not None
-    cancel_job(connection, JOB, reason(ReasonCode.CANCELLED, operator=""))
     for stage, rows in (("deliver", 2), ("infer", 0)):
+        cancel_job(connection, JOB, reason(ReasonCode.CANCELLED, operator=""))
         retry_job(connection, JOB, stage)
         assert not d.record_status(connection, overtaken, "1.2.3.1", status=0, comment="")
         record_query_result(connection, overtaken, ["1.2.3.1"], ["1.2.3.2"], 1e12)

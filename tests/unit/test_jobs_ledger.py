@@ -299,6 +299,8 @@ def test_retry_begins_a_new_run_that_sends_everything_again(ledger: sa.Connectio
     assert ledger.scalar(sa.select(sa.func.count()).select_from(delivery_instance)) == 0
     assert begin_attempt(ledger, to_a) is None
     assert begin_attempt(ledger, again) is not None
+    settle(ledger, "a", "STORED")
+    walk(ledger, again)
     [infer] = retry_job(ledger, NEW.id, JobStage.INFER)
     assert (infer.stage, job(ledger).outcome) == (JobStage.INFER, None)
 
@@ -309,7 +311,18 @@ def test_retry_of_a_cancelled_delivery_goes_on_with_it_and_of_all_else_with_infe
     assert [a.stage for a in retry_job(ledger, NEW.id)] == [JobStage.DELIVER]
     cancel_job(ledger, NEW.id, CANCELLED)
     retry_job(ledger, NEW.id, JobStage.INFER)
+    cancel_job(ledger, NEW.id, CANCELLED)
     assert [a.stage for a in retry_job(ledger, NEW.id)] == [JobStage.INFER]
+
+
+def test_retry_of_a_job_that_has_not_ended_is_refused_and_changes_nothing(ledger: sa.Connection) -> None:
+    for infer in create_job(ledger, NEW):
+        for state, stage in (("SCHEDULED", "infer"), ("IN PROGRESS", "infer")):
+            before = job(ledger)
+            with pytest.raises(NodeError, match=f"is {state} in stage {stage}; only COMPLETED or CANCELED .*cancel it"):
+                retry_job(ledger, NEW.id)
+            assert job(ledger) == before
+            begin_attempt(ledger, infer)
 
 
 @pytest.mark.parametrize(
@@ -317,6 +330,7 @@ def test_retry_of_a_cancelled_delivery_goes_on_with_it_and_of_all_else_with_infe
 )
 def test_retry_of_a_stage_with_nothing_to_begin_with_is_refused(ledger: sa.Connection, stage: str, words: str) -> None:
     create_job(ledger, NEW)
+    cancel_job(ledger, NEW.id, CANCELLED)
     with pytest.raises(NodeError, match=words):
         retry_job(ledger, NEW.id, stage)
 

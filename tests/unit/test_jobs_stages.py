@@ -240,7 +240,8 @@ def test_a_new_version_of_the_model_follows_the_earlier_report_and_keeps_trackin
         if version == "1":
             job_id = node.enqueue()
         else:
-            node.jobs.retry(job_id)
+            node.jobs.cancel(job_id)
+            node.jobs.retry(job_id, "infer")
         done = inferred(node, job_id).handler(job_id, "")
         assert done is not None
         with node.engine.begin() as connection:
@@ -265,7 +266,8 @@ def test_a_result_that_is_made_again_keeps_its_version_and_one_that_comes_back_i
     for version in ("1", "1", "2", "2", "1"):
         node = JobNode(config_of(tmp_path, version=version))
         if made:
-            node.jobs.retry(job_id)
+            node.jobs.cancel(job_id)
+            node.jobs.retry(job_id, "infer")
         else:
             job_id = node.enqueue()
         done = inferred(node, job_id).handler(job_id, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -120,3 +121,13 @@ def test_explain_has_one_line_for_each_kind_of_object(standing: Dashboard, tmp_p
     assert len(lines) == len(kinds) < number
     assert any(" objects, " in line for line in lines)
     assert verb(standing, tmp_path, "explain", "A1").output.startswith(f"Study {standing.uid}")
+
+
+def test_explain_names_a_series_by_number_and_description(standing: Dashboard, tmp_path: Any):
+    uid, called = one(standing, series.c.series_instance_uid), read_description(standing)
+    assert f"Series 1 '{called}' ({uid}): CT, " in verb(standing, tmp_path, "explain", standing.uid).output
+    (entry,) = json.loads(verb(standing, tmp_path, "explain", "--json", standing.uid).output)["series"]
+    assert (entry["number"], entry["description"]) == ("1", called)
+    page = standing.browser("vera").get(f"/study/{standing.uid}").text
+    assert "<h2>CT 1 <small>" in page
+    assert f"<b>{called}</b>" in page

@@ -52,6 +52,10 @@ def test_an_operator_retries_and_the_timeline_names_who(dashboard: Dashboard):
         assert get_job(connection, dashboard.job_id).state == "SCHEDULED"
     line = '<span class="faint">nodule</span><b>operator</b><span>otto retried the job</span>'
     assert line in browser.get(f"/study/{dashboard.uid}").text
+    refused = browser.post(f"/job/{dashboard.job_id}/retry", data={"csrf": token(browser)})  # of a page that is old
+    assert refused.status_code == 400
+    assert "is SCHEDULED in stage infer; only COMPLETED or CANCELED jobs can be retried" in refused.text
+    assert browser.get(f"/study/{dashboard.uid}").text.count("otto retried the job") == 1
     browser.post(f"/job/{dashboard.job_id}/cancel", data={"csrf": token(browser)})
     with dashboard.engine.connect() as connection:
         assert reason_text(get_job(connection, dashboard.job_id).reason) == "cancelled by otto"
