@@ -8,6 +8,7 @@ must be set before numpy and torch load.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import multiprocessing
 import os
@@ -17,20 +18,19 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from node.confined.sandbox import fork_sandboxed, shut_in
-from node.errors import IdentityError, InputError, NodeError, PipelineError, PlatformError, error_code
+from node.errors import AdmissionError, IdentityError, InputError, NodeError, PipelineError, error_code
 from node.inference.child_output import received_tasks, send_reply
+from node.inference.device_memory import CLEAR_REFS, peak_mib, release_unused, reset_peak, room_on, works
 from node.inference.sent_tensors import send_tensors_by_value
-from node.inference.task import CACHES, Bounds, PriorFiles, Reply, Task
+from node.inference.task import CACHES, COMPILERS, Bounds, PriorFiles, Reply, Task
 from node.isolation import WRITE, programs
 from node.process.limits import THREAD_VARIABLES
-from node.process.memory import keep_freed_memory, trim_freed_memory
+from node.process.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from node.inference.prefetch import Prefetcher
@@ -39,14 +39,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CLEAR_REFS = "/proc/self/clear_refs"
-"""Resets the peak of memory (proc(5))."""
-
 
 def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> None:
     """Run tasks from the pipe until it is closed. What the process prints goes to ``output``."""
     own = (bounds.cache, bounds.out) if bounds.cache else (bounds.out,)
-    rules = (*programs(), *bounds.rules, *((folder, WRITE) for folder in own), (Path(_CLEAR_REFS), WRITE))
+    rules = (*programs(), *bounds.rules, *((folder, WRITE) for folder in own), (CLEAR_REFS, WRITE))
     sandbox = fork_sandboxed(parent, lambda: _close(tasks, output), rules, own)
     keep_freed_memory()
     for descriptor in (1, 2):
@@ -55,11 +52,12 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
     os.environ |= {"TMPDIR": str(bounds.out), "HOME": str(bounds.out)}
     os.environ |= dict.fromkeys(("LOGNAME", "USER"), "ainode-model")  # its user may have no entry in /etc/passwd
     os.environ |= dict.fromkeys(CACHES, str(bounds.cache or bounds.out))
+    os.environ |= {name: str((bounds.cache or bounds.out) / folder) for name, folder in COMPILERS.items()}
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
     logger.info("%s", sandbox)
     if sandbox.shows_other_files:
         logger.warning("models can read the files of this user: no Landlock, no namespaces; ask ainode doctor")
-    os.open(_CLEAR_REFS, os.O_PATH)  # while it is open, the kernel keeps the file that the rule is about
+    os.open(CLEAR_REFS, os.O_PATH)  # while it is open, the kernel keeps the file that the rule is about
     shut_in(rules)
     # as outside of the node, so that processes of a pipeline send tensors as this one does; itself, it was spawned
     multiprocessing.set_start_method("fork", force=True)
@@ -75,16 +73,7 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
         send_reply(tasks, reply)
         if reply.ends_process:
             return
-        _release_memory(bounds.device)
-
-
-def _release_memory(device: str) -> None:
-    """Leave to other processes what the last task needed, as far as it is not the model."""
-    trim_freed_memory()
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.empty_cache()
+        release_unused(bounds.device)
 
 
 def _close(*connections: Connection) -> None:
@@ -103,10 +92,13 @@ def _receive(tasks: Connection, runs: queue.SimpleQueue[Task | None], prefetcher
 
 
 def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetcher: Prefetcher) -> Reply:
-    """Run one task. The handover is durable before this returns; after *not applicable* it holds no findings."""
+    """Run one task. The handover is durable before this returns; after *not applicable* it holds no findings.
+
+    A model that failed is unloaded, the others stay; images that cannot be read cost no model.
+    """
     from node.inference.analysis_statistics import statistics_of, voxels_of
     from node.inference.handover import Handover, save
-    from node.inference.memory_admission import admit, room_on
+    from node.inference.memory_admission import admit
     from node.inference.pipeline_description import PipelineDescription
     from node.inference.run_pipeline import analyse
     from node.outcome import Outcome
@@ -116,12 +108,12 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
     timings: dict[str, float] = {}
     clock = _Clock(timings)
     try:
-        _reset_peak(device)
+        reset_peak(device)
         pipeline = _pipeline(task, loaded, device)
         clock.lap("load")
         if task.load_only:
             return Reply(
-                timings=timings, peak_memory_mib=_peak(device), description=asdict(PipelineDescription.of(pipeline))
+                timings=timings, peak_memory_mib=peak_mib(device), description=asdict(PipelineDescription.of(pipeline))
             )
         outcome: Outcome = Outcome.NOT_APPLICABLE
         reason, findings = "", Findings()
@@ -147,7 +139,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
         except Unsuitable as unsuitable:
             reason = str(unsuitable) or "the pipeline gave no reason"
         clock.lap("run")
-        peak = _peak(device)
+        peak = peak_mib(device)
         handover = Handover(
             findings=findings,
             algorithm=pipeline.algorithm,
@@ -160,12 +152,18 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
         save(task.folder, handover)
         clock.lap("hand over")
     except NodeError as error:
-        return Reply(error=error_code(error), reason=str(error))
+        failed = Reply(error=error_code(error), reason=str(error))
+        at_fault = not isinstance(error, InputError | AdmissionError)
     except Exception as error:  # the actor's own loop: whatever a pipeline raises is a failed attempt
         logger.exception("job %s: pipeline %s broke", task.job_id, task.pipeline)
         broke = f"pipeline {task.pipeline!r} broke: {type(error).__name__}: {error}"
-        return Reply(error=PipelineError.code, reason=broke)
-    return Reply(outcome=outcome, reason=reason, timings=timings, peak_memory_mib=peak, facts=facts)
+        failed, at_fault = Reply(error=PipelineError.code, reason=broke), True
+    else:
+        return Reply(outcome=outcome, reason=reason, timings=timings, peak_memory_mib=peak, facts=facts)
+    if not at_fault:
+        return failed
+    loaded.pop(_key(task), None)
+    return replace(failed, ends_process=not (loaded and works(device)))
 
 
 def _prior(job_id: str, files: PriorFiles) -> Prior | None:
@@ -230,29 +228,14 @@ class _Clock:
 def _pipeline(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Pipeline:
     from node.inference.plugins import load_pipeline
 
-    key = f"{task.pipeline} {task.table!r}"
+    key = _key(task)
     if key not in loaded:
+        importlib.invalidate_caches()  # a package may have been installed since
         loaded[key] = load_pipeline(task.pipeline, task.table, device)
     loaded.move_to_end(key)
     return loaded[key]
 
 
-def _reset_peak(device: str) -> None:
-    with suppress(OSError):  # a hardened kernel may forbid it: the peak is then that of the process
-        Path(_CLEAR_REFS).write_text("5")
-    if device.startswith("cuda"):
-        import torch
-
-        if not torch.cuda.is_available():
-            raise PlatformError(f"device {device}: PyTorch has no CUDA device; install its driver or change [devices]")
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def _peak(device: str) -> dict[str, float]:
-    status = Path("/proc/self/status").read_text()
-    peak = {"host": int(status.partition("VmHWM:")[2].split()[0]) / 1024}
-    if device.startswith("cuda"):
-        import torch
-
-        peak["device"] = torch.cuda.max_memory_allocated(device) / 2**20
-    return peak
+def _key(task: Task) -> str:
+    """Of a pipeline with its table among those that are loaded."""
+    return f"{task.pipeline} {task.table!r}"

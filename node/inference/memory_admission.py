@@ -88,14 +88,3 @@ def loading_mib(tables: Iterable[PipelineTable]) -> float:
     """Host memory (MiB) that a new process will take with the models of ``tables``: each file, and its tensors."""
     files = (file for table in tables if table.weights for file in (table.weights, *table.weights.rglob("*")))
     return PROCESS_MIB + 2 * sum(file.stat().st_size for file in files if file.is_file()) / _MIB
-
-
-def room_on(device: str) -> float:
-    """MiB that one analysis may take on a CUDA device: what is free there, and what this process holds already.
-
-    The contexts of all processes (about 0.5 GiB each) are not free: the device itself is asked.
-    """
-    import torch
-
-    torch.cuda.empty_cache()
-    return (torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_allocated(device)) / _MIB

@@ -30,6 +30,7 @@ from node.inference.child_output import receive_reply, send_task
 from node.inference.folder_watch import FolderWatch, excess
 from node.inference.sandbox_folder import SandboxFolder
 from node.inference.task import Bounds, PriorFiles, Reply, Task
+from node.isolation.device_files import prepare_nvidia_devices
 from node.log import subject
 from node.process import subreaper
 from node.spool.remove_tree import remove_tree
@@ -88,8 +89,8 @@ class ModelProcess:
         """Run a task; its outcome is one of ``node.outcome.Outcome``.
 
         Raises ``TaskAborted`` when ``wanted`` returns false, ``PipelineError`` when the child died, ran too long or
-        wrote too much, and the ``NodeError`` that the child reports. The child is then gone, except after
-        ``AdmissionError``; the next task gets a new one.
+        wrote too much, ``PlatformError`` when devices are missing, and the ``NodeError`` that the child reports. Where
+        the child is then gone, the next task gets a new one.
         """
         process, tasks, sandbox_folder = self._ready()
         laid = sandbox_folder.link_task(task)
@@ -196,6 +197,8 @@ class ModelProcess:
             return self._process, self._tasks, self._sandbox_folder
 
     def _start(self, sandbox_folder: SandboxFolder) -> tuple[SpawnProcess, Connection]:
+        if self.device.startswith("cuda"):
+            prepare_nvidia_devices()
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         printed, output = context.Pipe(duplex=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from node.config import PipelineTable
-from node.errors import AdmissionError, PipelineError
+from node.errors import PipelineError
 from node.outcome import Outcome
 from node.peer_text import escaped
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CACHES = ("XDG_CACHE_HOME", "CUDA_CACHE_PATH")
 """Variables that name folders for compiled code; the systemd units set them."""
+COMPILERS = {"TORCHINDUCTOR_CACHE_DIR": "torchinductor", "TRITON_CACHE_DIR": "triton"}
+"""Variables of compilers that keep their code elsewhere, with folders below the same place."""
 FINDINGS = "findings.npz"
 """Name of the handover in the folder of a task."""
 HISTOGRAM_HU = (-1024, 2048, 64)
@@ -88,11 +90,8 @@ class Reply:
     """See ``node.inference.analysis_statistics``."""
     description: dict[str, Any] = field(default_factory=dict)
     """After loading only: see ``node.inference.pipeline_description``, which checks it."""
-
-    @property
-    def ends_process(self) -> bool:
-        """Whether the process ends after this reply: a CUDA context may be broken, memory fragmented."""
-        return self.error not in ("", AdmissionError.code)
+    ends_process: bool = False
+    """The process ends after this reply: it holds no model that worked, or its device is broken."""
 
     def to_bytes(self) -> bytes:
         """Return one line of JSON. A long reason is cut: the exception of a library may hold a whole array."""

@@ -54,6 +54,7 @@ _WHAT = {
     "print",
     "call home",
     "loader",
+    "compile",
     "measure",
     "pry",
     "process",
@@ -124,10 +125,10 @@ class Scripted:
             case "call home":
                 with socket.create_connection(("127.0.0.1", int(self._options["port"])), timeout=5.0):
                     pass
+            case "loader" | "compile":
+                _compiled() if does == "compile" else _loaded_by_workers(series.volume())
             case "die before rename" | "die after rename":
                 _die_at_rename(before=does == "die before rename")
-        if does == "loader":
-            _loaded_by_workers(series.volume())
         return _found(does, series.volume("HPL"))
 
 
@@ -165,6 +166,14 @@ def _loaded_by_workers(volume: Volume) -> None:
     slices = [torch.from_numpy(image.copy()) for image in volume.array]
     loaded = torch.cat([*DataLoader(slices, batch_size=1, num_workers=2)])  # type: ignore[arg-type]
     assert torch.equal(loaded, torch.stack(slices))
+
+
+def _compiled() -> None:
+    import torch
+
+    ramp = torch.arange(64.0)
+    doubled = torch.compile(lambda x: (2 * x).relu())(ramp)  # type: ignore[no-untyped-call]
+    assert torch.equal(doubled, 2 * ramp)
 
 
 def _halved(volume: Volume) -> DerivedSeries:

@@ -19,7 +19,7 @@ from process_marks import alive
 from worker_tasks import task, wanted
 
 from node.config import Devices, PipelineTable
-from node.errors import ConfigError, NotFoundError, PipelineError, PlatformError, WeightsError
+from node.errors import ConfigError, InputError, NotFoundError, PipelineError, PlatformError, WeightsError
 from node.inference import handover
 from node.inference.model_process import ModelProcess, TaskAborted, device_names, thread_count
 from node.inference.plugins import factory_of, installed, load_pipeline, table_of
@@ -85,16 +85,65 @@ def test_output_of_a_pipeline_goes_to_the_log(
     assert "from python" not in "".join(capfd.readouterr())
 
 
-def test_exception_is_a_failure_that_may_be_retried_in_a_new_child(
-    shared: ModelProcess, tmp_path: Path, notes: Path
-) -> None:
+def test_exception_is_a_failure_that_may_be_retried_in_a_new_child(tmp_path: Path, notes: Path) -> None:
+    worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
     failing = task(tmp_path, does="raise", log=str(notes / "log"), once=str(notes / "once"))
     with pytest.raises(PipelineError, match="'scripted' broke: RuntimeError: the network diverged") as caught:
-        shared.run(failing, wanted)
+        worker.run(failing, wanted)
     assert not caught.value.permanent
-    assert shared.run(failing, wanted).outcome == "findings"
+    assert worker.run(failing, wanted).outcome == "findings"
+    worker.close()
     first, second = (notes / "log").read_text().split()
     assert first != second
+
+
+def test_a_model_that_fails_does_not_unload_the_others(shared: ModelProcess, tmp_path: Path, notes: Path) -> None:
+    """Pipelines of one trust group share a process."""
+    other = task(tmp_path / "other", log=str(notes / "other"))
+    failing = task(
+        tmp_path, does="raise", log=str(notes / "log"), once=str(notes / "once"), births=str(notes / "births")
+    )
+    shared.run(other, wanted)
+    with pytest.raises(PipelineError, match="the network diverged"):
+        shared.run(failing, wanted)
+    assert shared.run(failing, wanted).outcome == "findings"
+    assert shared.run(other, wanted).timings["load"] < 1.0
+    assert len({*(notes / "other").read_text().split(), *(notes / "log").read_text().split()}) == 1, "one process"
+    assert len((notes / "births").read_text().split()) == 2, "what failed was loaded again"
+
+
+def test_a_model_that_cannot_be_loaded_does_not_unload_the_others(
+    shared: ModelProcess, tmp_path: Path, notes: Path
+) -> None:
+    other = task(tmp_path, births=str(notes / "births"))
+    shared.run(other, wanted)
+    for broken in (task(tmp_path, weights=tmp_path / "none"), task(tmp_path, does="jump")):
+        with pytest.raises((WeightsError, ConfigError)):
+            shared.run(broken, wanted)
+    shared.run(other, wanted)
+    assert len((notes / "births").read_text().split()) == 1
+
+
+def test_images_that_cannot_be_read_unload_no_model(shared: ModelProcess, tmp_path: Path, notes: Path) -> None:
+    good = task(tmp_path, births=str(notes / "births"))
+    shared.run(good, wanted)
+    broken = replace(good, paths=(*good.paths, tmp_path / "broken"))
+    (tmp_path / "broken").write_bytes(b"no DICOM")
+    with pytest.raises(InputError):
+        shared.run(broken, wanted)
+    shared.run(good, wanted)
+    assert len((notes / "births").read_text().split()) == 1
+
+
+def test_compiled_code_is_there_for_the_next_process(tmp_path: Path) -> None:
+    compiled = []
+    for _ in range(2):
+        worker = ModelProcess("cpu", 1, 240.0, tmp_path / "trays", cache=NOTES)
+        assert worker.run(task(tmp_path, does="compile"), wanted).outcome == "findings"
+        worker.close()
+        compiled.append({path: path.stat().st_mtime_ns for path in NOTES.rglob("*.so")})
+    assert compiled[0]
+    assert compiled[0] == compiled[1]
 
 
 @pytest.mark.parametrize(
