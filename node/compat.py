@@ -24,7 +24,7 @@ class Internals:
     """First version that is not allowed."""
     module: str
     names: tuple[str, ...]
-    """In the module; of a class as ``Class.name``."""
+    """In the module; of a class as ``Class.name``, also what its instances have."""
     purpose: str
 
 
@@ -35,6 +35,13 @@ INTERNALS = (
         module="dbos",
         names=("DBOS._recover_pending_workflows",),
         purpose="put back the work of a process that died",
+    ),
+    Internals(
+        library="dbos",
+        below="3.5",
+        module="dbos._dbos",
+        names=("_get_or_create_dbos_registry", "DBOSRegistry._register_internal_queue", "Queue._worker_concurrency"),
+        purpose="queues whose limits are those of one process",
     ),
     Internals(
         library="highdicom",
@@ -98,7 +105,7 @@ def _exists(module: str, name: str) -> bool:
         return False
     for part in name.split("."):
         if not hasattr(found, part):
-            return False
+            return isinstance(found, type) and part in found.__init__.__code__.co_names  # type: ignore[misc]
         found = getattr(found, part)
     return True
 

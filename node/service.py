@@ -195,7 +195,7 @@ def _worker(context: RoleContext) -> Iterator[None]:
         studies=PriorStudies(context.config, context.engine), engine=context.engine, spool=context.spool
     )
     infer = Infer(context.config, context.engine, context.spool, priors)
-    context.membership.offer(tuple(context.config.pipelines), infer.devices)
+    context.membership.offer(infer.pipelines, infer.devices)
     stages = [infer.stage(), Encode(context.config, context.engine, context.spool).stage()]
     with _serving(context, "worker", stages):
         yield

@@ -17,7 +17,7 @@ from node.errors import NodeError
 from node.inference.memory_admission import MemoryPeak
 from node.inference.model_process import TaskAborted, device_names, thread_count
 from node.inference.model_processes import ModelProcesses
-from node.inference.plugins import table_of
+from node.inference.plugins import offered, table_of
 from node.inference.prior_files import PriorFinder
 from node.inference.task import PriorFiles, Reply, Task
 from node.jobs.stage import Done, Stage, retries
@@ -53,6 +53,8 @@ class Infer:
         )
         self._turns = {name: threading.Lock() for name in device_names(config.devices)}
         self._choosing = threading.Lock()
+        self.pipelines = offered(config.pipelines)
+        """Names of the pipelines that run here."""
         self._jobs = dict.fromkeys(self._turns, 0)
 
     @property
@@ -67,13 +69,16 @@ class Infer:
             handler=self.infer,
             retries=retries(self._config.jobs),
             seconds=_LONGEST_WAIT + _RUNS_WAITED_FOR * self._config.jobs.run_timeout_seconds,
+            pipelines=self.pipelines,
             slots=sum(map(_jobs_at, self._turns)),
             begin=self.warm,
             interrupt=self.close,
         )
 
     def warm(self) -> None:
-        """Load every configured pipeline on every device in the background, before the first job."""
+        """Load every pipeline on every device in the background, before the first job."""
+        for name in self._config.pipelines.keys() - set(self.pipelines):
+            logger.warning("pipeline %s is not installed here; its jobs wait for a worker that has it", name)
         for device in self._turns:
             threading.Thread(target=self._warm_one, args=(device,), name="warm", daemon=True).start()
 
@@ -158,7 +163,8 @@ class Infer:
 
     def _warm_one(self, device: str) -> None:
         try:
-            for name, table in self._config.pipelines.items():
+            for name in self.pipelines:
+                table = self._config.pipelines[name]
                 task = Task(job_id="", pipeline=name, table=table, paths=(), folder=self._spool.folder, load_only=True)
                 try:
                     with self._turns[device]:

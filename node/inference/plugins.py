@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -72,6 +72,13 @@ def factory_of(name: str, factory: str) -> Factory:
         )
     loaded: Factory = getattr(module, attribute)
     return loaded
+
+
+def offered(tables: Mapping[str, PipelineTable]) -> tuple[str, ...]:
+    """Names of the pipelines whose module is on this machine, found without running anything of it."""
+    known = installed()
+    modules = {name: (table.factory or known.get(name, "")).partition(":")[0] for name, table in tables.items()}
+    return tuple(name for name, module in modules.items() if module and spec_of(module) is not None)
 
 
 def spec_of(module_name: str) -> ModuleSpec | None:

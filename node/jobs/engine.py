@@ -1,9 +1,10 @@
 """Durable execution: attempts of stages as DBOS workflows, in the same database as the ledger.
 
-One attempt is one workflow on the queue of its stage's resource. Its body asks the ledger whether it is still due, runs
-the stage's handler and commits the transition together with the workflows that follow from it. A workflow that is run
-again after a crash therefore either finds its transition made, or makes it: nothing is lost and nothing counts twice.
-A retry is a new workflow with a persisted delay. Recovery only puts workflows back into their queues.
+One attempt is one workflow on the queue of its stage, or of its pipeline (``node.jobs.queues``). Its body asks the
+ledger whether it is still due, runs the stage's handler and commits the transition together with the workflows that
+follow from it. A workflow that is run again after a crash therefore either finds its transition made, or makes it:
+nothing is lost and nothing counts twice. A retry is a new workflow with a persisted delay. Recovery only puts workflows
+back into their queues.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from node.actor import surviving
 from node.jobs.execution import AttemptExecution
 from node.jobs.ledger_writes import LedgerWrites
 from node.jobs.pace import Pace
+from node.jobs.queues import SHARED, LocalQueue, pipeline_queue, queue_of, stage_queue, waiting_attempts
 from node.jobs.stage import Stage
+from node.jobs.turns import Turns, Waiting
 from node.ledger import JobStage, transitions
 from node.ledger import retry_transitions as reopening
 from node.ledger.clock_steps import AHEAD_SECONDS
@@ -36,8 +39,6 @@ from node.reasons import ReasonCode, reason
 
 logger = logging.getLogger(__name__)
 
-QUEUES = {JobStage.INFER: "gpu", JobStage.ENCODE: "cpu", JobStage.DELIVER: "deliver"}
-"""The resource each stage waits for."""
 _APPLICATION = "ainode"
 _VERSION = "1"
 """Never changes: what an older release enqueued must be executed by a newer one. Stage names change instead."""
@@ -73,7 +74,8 @@ class Jobs:
         self._client = DBOSClient(system_database_engine=engine, application_name=_APPLICATION)
         self._stopping = threading.Event()
         self._execution = AttemptExecution(LedgerWrites(engine, self._stopping), self._stopping, self._enqueue)
-        self._watch: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
+        """Those that end with ``stop``; empty while this process serves nothing."""
         self._membership: Membership | None = None
 
     def enqueue(self, connection: Connection, job: NewJob) -> bool:
@@ -108,7 +110,7 @@ class Jobs:
     def make_due(self, destination: str) -> None:
         """Make every attempt that waits to deliver to ``destination`` due now."""
         waiting = self._client.list_workflows(
-            status="DELAYED", queue_name=QUEUES[JobStage.DELIVER], load_input=False, load_output=False
+            status="DELAYED", queue_name=stage_queue(JobStage.DELIVER), load_input=False, load_output=False
         )
         for workflow in waiting:
             if workflow.workflow_id.split("/")[3] == destination:
@@ -143,18 +145,12 @@ class Jobs:
                 "log_level": "ERROR",
             }
         )
-        DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_DEATHS)(_workflow(self._execution.execute))
-        DBOS.listen_queues([QUEUES[name] for name in self._execution.stages])
-        for stage in stages:  # before the launch, which looks for queues at once and then only every second
-            self._client.register_queue(
-                QUEUES[stage.name],
-                worker_concurrency=stage.slots,
-                polling_interval_sec=self._pace.poll_seconds,
-                on_conflict="always_update",
-            )
+        DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_DEATHS)(self._execution.workflow())
+        DBOS.listen_queues([])  # to none of those that are rows of the database
+        for stage in stages:
+            self._listen(stage)
         DBOS.launch()
-        self._watch = threading.Thread(target=self._watch_over, name="jobs-watch", daemon=True)
-        self._watch.start()
+        self._begin("jobs-watch", self._watch_over)
         logger.info("%s executes %s", membership.id, ", ".join(self._execution.stages))
 
     def stop(self, seconds: float = 10.0) -> None:
@@ -165,7 +161,7 @@ class Jobs:
 
     def finish(self, forced: threading.Event, seconds: float = 10.0) -> None:
         """Take no more work and let what runs end; as ``stop`` from the moment when ``forced`` is set."""
-        if self._watch is None or self._membership is None:
+        if not self._threads or self._membership is None:
             return
         # It stops looking into the queues, waits for what runs, then closes; the process beats meanwhile.
         ending = threading.Thread(
@@ -181,11 +177,12 @@ class Jobs:
         for stage in self._execution.stages.values():
             stage.interrupt()
         self._execution.wait_until_idle(seconds)
-        self._watch.join()
+        for thread in self._threads:
+            thread.join()
         if ending.ident is None:
             DBOS.destroy(destroy_registry=True)
         self._membership.leave()
-        self._watch = self._membership = None
+        self._threads, self._membership = [], None
 
     def reconcile(self, before: float) -> None:
         """Put every job back that is due, in no queue and untouched since ``before``: no job is ever lost."""
@@ -217,12 +214,36 @@ class Jobs:
             options = {
                 "workflow_name": _WORKFLOW,
                 "workflow_id": f"{a.key}/{a.number}",
-                "queue_name": QUEUES[a.stage],
+                "queue_name": queue_of(a),
                 "priority": a.priority,
                 "serialization_type": WorkflowSerializationFormat.PORTABLE,  # JSON; never pickle from a database
                 **({"delay_seconds": a.delay_seconds} if a.delay_seconds else {}),
             }
-            self._client.enqueue_in_transaction(connection, options, a.job_id, a.run, a.stage, a.subject, a.number)
+            of_infer = (a.pipeline,) if a.stage == JobStage.INFER else ()
+            arguments = (a.job_id, a.run, a.stage, a.subject, a.number, *of_infer)
+            self._client.enqueue_in_transaction(connection, options, *arguments)
+
+    def _listen(self, stage: Stage) -> None:
+        """Take attempts of a stage from their queues, as many as its slots allow."""
+        poll_seconds = self._pace.poll_seconds
+        if stage.name != JobStage.INFER:
+            LocalQueue(stage_queue(stage.name), poll_seconds, stage.slots)
+            return
+        LocalQueue(SHARED, poll_seconds, stage.slots)
+        names = {pipeline_queue(name): name for name in stage.pipelines}
+        # Each gives its attempt shortly after the turn, and asks the database only then.
+        queues = {name: LocalQueue(queue, poll_seconds / 2, 0) for queue, name in names.items()}
+
+        def waiting() -> Waiting:
+            with self._engine.connect() as connection:
+                return waiting_attempts(connection, names)
+
+        self._execution.turns = turns = Turns(queues, stage.slots, waiting, self._stopping)
+        self._begin("turns", lambda: turns.run(poll_seconds))
+
+    def _begin(self, name: str, function: Callable[[], None]) -> None:
+        self._threads.append(threading.Thread(target=function, name=name, daemon=True))
+        self._threads[-1].start()
 
     def _watch_over(self) -> None:
         reconciled = time.monotonic()
@@ -268,12 +289,3 @@ class Jobs:
             else:
                 due = transitions.renew_attempts(connection, attempt)
             self._enqueue(connection, due)
-
-
-def _workflow(execute: Callable[[Attempt], None]) -> Callable[[str, int, str, str, int], None]:
-    """The function DBOS calls, also for workflows that an older release enqueued: strings and integers only."""
-
-    def attempt(job_id: str, run: int, stage: str, subject: str, number: int) -> None:
-        execute(Attempt(job_id=job_id, run=run, stage=JobStage(stage), subject=subject, number=number))
-
-    return attempt

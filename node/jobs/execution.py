@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -16,6 +15,7 @@ from node.jobs.failure import logged_error, shown_message
 from node.jobs.ledger_writes import AttemptAbandoned, LedgerWrites
 from node.jobs.stage import Done, Stage
 from node.jobs.time_limit import call_within
+from node.jobs.turns import Turns
 from node.ledger import JobStage, transitions
 from node.ledger.jobs import Attempt
 from node.log import about
@@ -31,6 +31,8 @@ class AttemptExecution:
     def __init__(self, ledger: LedgerWrites, stopping: threading.Event, enqueue: Enqueue) -> None:
         """``enqueue``: puts attempts into their queues, in the transaction that makes them due."""
         self.stages: dict[JobStage, Stage] = {}
+        self.turns: Turns | None = None
+        """Of the stage infer."""
         self._ledger = ledger
         self._stopping = stopping
         self._enqueue = enqueue
@@ -42,8 +44,32 @@ class AttemptExecution:
         with self._idle:
             self._idle.wait_for(lambda: self._running == 0, seconds)
 
+    def workflow(self) -> Callable[..., None]:
+        """Return the function DBOS calls, also for workflows of older releases: strings and integers only."""
+
+        def attempt(job_id: str, run: int, stage: str, subject: str, number: int, *pipeline: str) -> None:
+            name = pipeline[0] if pipeline else ""  # only infer has one
+            self.execute(
+                Attempt(job_id=job_id, run=run, stage=JobStage(stage), subject=subject, number=number, pipeline=name)
+            )
+
+        return attempt
+
     def execute(self, attempt: Attempt) -> None:
         """Execute an attempt if it is still due."""
+        if attempt.stage != JobStage.INFER or self.turns is None:
+            self._execute(attempt)
+        elif attempt.pipeline:
+            with self.turns.turn(attempt.pipeline):
+                self._execute(attempt)
+        else:
+            self._ledger.commit(lambda connection: self._requeue(connection, attempt))
+
+    def _requeue(self, connection: Connection, attempt: Attempt) -> None:
+        """Put an attempt that an older release enqueued for all workers into the queue of its pipeline."""
+        self._enqueue(connection, transitions.requeue_attempt(connection, attempt))
+
+    def _execute(self, attempt: Attempt) -> None:
         stage = self.stages[attempt.stage]
         try:
             job = self._ledger.commit(lambda connection: transitions.begin_attempt(connection, attempt))
@@ -55,7 +81,7 @@ class AttemptExecution:
             return
         if job is not None:
             with about(job.study_instance_uid, series=job.series_instance_uid, job=job.id):
-                self._run(replace(attempt, priority=job.priority), stage)
+                self._run(attempt, stage)
 
     def _run(self, attempt: Attempt, stage: Stage) -> None:
         """Run the handler. Any error in it, or while its outcome is written, is a failed attempt."""

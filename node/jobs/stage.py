@@ -33,6 +33,8 @@ class Stage:
     retries: Retries
     seconds: float
     """Longest duration of one attempt; a longer one fails, and its slot is free for another job."""
+    pipelines: tuple[str, ...] = ()
+    """For infer: pipelines that this process can run; it leaves the jobs of others to other processes."""
     slots: int = 1
     """Attempts executed at the same time by one process."""
     begin: Callable[[], None] = _nothing

@@ -64,6 +64,8 @@ class Attempt:
     subject: str = ""
     """Destination for deliver, ``""`` else."""
     number: int = 0
+    pipeline: str = ""
+    """Of the job; ``""`` when an older release enqueued it."""
     priority: int = 2
     delay_seconds: float = 0.0
 
@@ -154,11 +156,6 @@ def has_jobs(connection: sa.Connection, pipeline: str) -> bool:
 def is_active(connection: sa.Connection, job_id: str) -> bool:
     """Return whether the job is neither finished nor cancelled."""
     return connection.scalar(sa.select(job.c.state).where(job.c.id == job_id)) in ACTIVE
-
-
-def is_stopped(connection: sa.Connection, pipeline: str) -> bool:
-    """Whether an operator has stopped the pipeline."""
-    return connection.scalar(sa.select(stopped.c.pipeline).where(stopped.c.pipeline == pipeline)) is not None
 
 
 def result_path(connection: sa.Connection, sop_instance_uid: str) -> list[str]:
@@ -273,7 +270,7 @@ def due_of(connection: sa.Connection, of: Job) -> list[Attempt]:
     """What is due of one job: its stage, or a delivery to each destination with pending objects."""
     if of.state not in ACTIVE:
         return []
-    first = Attempt(job_id=of.id, run=of.run, stage=of.stage, priority=of.priority)
+    first = Attempt(job_id=of.id, run=of.run, stage=of.stage, pipeline=of.pipeline, priority=of.priority)
     if of.stage != JobStage.DELIVER:
         return [replace(first, number=of.attempt)]
     query = sa.select(delivery.c.destination).where(delivery.c.job_id == of.id, DELIVERY_OPEN)

@@ -32,3 +32,8 @@ def start_pipeline(connection: sa.Connection, pipeline: str) -> None:
 def stopped_pipelines(connection: sa.Connection) -> dict[str, tuple[float, str]]:
     """Name -> since when (seconds since 1970 UTC), and by whom."""
     return {row.pipeline: (row.at, row.who) for row in connection.execute(sa.select(stopped))}
+
+
+def is_stopped(connection: sa.Connection, pipeline: str) -> bool:
+    """Whether an operator has stopped the pipeline."""
+    return connection.scalar(sa.select(stopped.c.pipeline).where(stopped.c.pipeline == pipeline)) is not None

@@ -22,7 +22,8 @@ from node.ledger.destination_circuits import open_circuit
 from node.ledger.engine import now
 from node.ledger.events import EventKind, record_event
 from node.ledger.incomplete import outcome_of_incomplete
-from node.ledger.jobs import Attempt, Job, Retries, delivered_jobs, due_of, get_job, is_stopped, update_job
+from node.ledger.jobs import Attempt, Job, Retries, delivered_jobs, due_of, get_job, update_job
+from node.ledger.operator_switches import is_stopped
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState, WithoutAnalysis
 from node.ledger.tables import delivery, event, job, result
 from node.outcome import Outcome
@@ -96,7 +97,8 @@ def fail_attempt(
         delay = _postpone_delivery(connection, attempt, error, delay, failure)
     else:
         update_job(connection, current.id, attempt=failed, next_at=now() + delay, error=error)
-    return [replace(attempt, number=failed, delay_seconds=delay)]
+    next_one = replace(attempt, number=failed, delay_seconds=delay)
+    return [replace(next_one, pipeline=current.pipeline, priority=current.priority)]
 
 
 def withhold_attempt(connection: sa.Connection, attempt: Attempt, error: str, failure: NodeError) -> None:
@@ -155,6 +157,15 @@ def renew_attempts(connection: sa.Connection, attempt: Attempt) -> list[Attempt]
         return []
     update_job(connection, current.id, run=current.run + 1)
     _record_attempt(connection, EventKind.JOB_RECOVERED, attempt)
+    return due_of(connection, get_job(connection, current.id))
+
+
+def requeue_attempt(connection: sa.Connection, attempt: Attempt) -> list[Attempt]:
+    """The attempt is due, and in a queue that is not its own: the same stage in a new run."""
+    current = _locked(connection, attempt)
+    if current is None:
+        return []
+    update_job(connection, current.id, run=current.run + 1)
     return due_of(connection, get_job(connection, current.id))
 
 

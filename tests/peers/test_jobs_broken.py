@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def to_pacs(job_id: str, _subject: str) -> Done:
 def stages(infer: Handler = found, encode: Handler = nothing, deliver: Handler = nothing) -> list[Stage]:
     handlers = {JobStage.INFER: infer, JobStage.ENCODE: encode, JobStage.DELIVER: deliver}
     return [
-        Stage(name=name, handler=handler, retries=RETRIES, seconds=LIMIT, slots=4) for name, handler in handlers.items()
+        Stage(name=name, handler=handler, retries=RETRIES, seconds=LIMIT, slots=4, pipelines=("p",))
+        for name, handler in handlers.items()
     ]
 
 
@@ -295,7 +297,7 @@ def test_a_handler_that_does_not_return_is_a_failed_attempt_and_its_slot_is_free
     handlers[stuck] = hang
     jobs.serve(
         "test",
-        [Stage(name=name, handler=of, retries=RETRIES, seconds=2.0, slots=1) for name, of in handlers.items()],
+        [replace(stage, handler=handlers[stage.name], seconds=2.0, slots=1) for stage in stages()],
     )
     one, other = enqueue(engine, jobs), enqueue(engine, jobs, 2)
     try:
@@ -317,7 +319,7 @@ def test_what_an_abandoned_handler_returns_too_late_changes_nothing(engine: sa.E
         return found(job_id, "")
 
     limits = {JobStage.INFER: (late, 1.0), JobStage.ENCODE: (nothing, LIMIT), JobStage.DELIVER: (nothing, LIMIT)}
-    jobs.serve("test", [Stage(name=n, handler=of, retries=RETRIES, seconds=limit) for n, (of, limit) in limits.items()])
+    jobs.serve("test", [replace(one, handler=limits[one.name][0], seconds=limits[one.name][1]) for one in stages()])
     job_id = enqueue(engine, jobs)
     deadline = time.monotonic() + 60
     while "infer failed" not in [what for what, _ in told(engine, job_id)]:

@@ -62,7 +62,10 @@ def nothing(_job_id: str, _subject: str) -> None: ...
 
 def stages(infer: Handler = nothing, encode: Handler = nothing, deliver: Handler = nothing) -> list[Stage]:
     handlers = {JobStage.INFER: infer, JobStage.ENCODE: encode, JobStage.DELIVER: deliver}
-    return [Stage(name=name, handler=handler, retries=RETRIES, seconds=60.0) for name, handler in handlers.items()]
+    return [
+        Stage(name=name, handler=handler, retries=RETRIES, seconds=60.0, pipelines=("p",))
+        for name, handler in handlers.items()
+    ]
 
 
 def new_job(number: int = 1, priority: int = 2) -> NewJob:
@@ -306,7 +309,9 @@ def test_stop_interrupts_and_leaves_the_attempt_to_the_next_process(engine: sa.E
         raise RuntimeError("interrupted")
 
     job_id = enqueue(engine, jobs)
-    long = Stage(name=JobStage.INFER, handler=infer, retries=RETRIES, seconds=60.0, interrupt=interrupted.set)
+    long = Stage(
+        name=JobStage.INFER, handler=infer, retries=RETRIES, seconds=60.0, interrupt=interrupted.set, pipelines=("p",)
+    )
     jobs.serve("worker", [long, *stages()[1:]])
     assert begun.wait(30)
     jobs.stop()
@@ -323,7 +328,7 @@ def test_arguments_are_stored_as_json(engine: sa.Engine, jobs: Jobs) -> None:
     table = dbos(engine, "workflow_input", "inputs")
     with engine.connect() as connection:
         [inputs] = connection.scalars(sa.select(table.c.inputs))
-    assert json.loads(inputs)["positionalArgs"] == [job_id, 0, "infer", "", 0]
+    assert json.loads(inputs)["positionalArgs"] == [job_id, 0, "infer", "", 0, "p"]
 
 
 def test_workflows_that_ended_long_ago_are_forgotten(engine: sa.Engine, jobs: Jobs) -> None:

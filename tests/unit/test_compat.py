@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from dbos import DBOS
+from dbos._dbos import DBOSRegistry
+from dbos._queue import queue_worker_thread
 from highdicom import _standard_utils
 from pydicom import Dataset
 from pydicom.sr._concepts_dict import concepts
@@ -22,6 +25,9 @@ from pynetdicom import _config, _globals
 from node.check import check
 from node.compat import INTERNALS, Internals, missing
 from node.config import parse
+from node.jobs.engine import Jobs
+from node.jobs.queues import waiting_attempts
+from node.ledger.engine import open_ledger
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTED = {
@@ -109,6 +115,32 @@ def test_a_name_that_moved_is_reported_with_its_purpose_and_the_remedy(monkeypat
 def test_dbos_recovers_the_workflows_of_named_executors():
     parameters = inspect.signature(DBOS._recover_pending_workflows).parameters
     assert list(parameters) == ["executor_ids"]
+
+
+def test_dbos_takes_queues_of_one_process_whose_limit_is_read_at_each_poll():
+    parameters = inspect.signature(DBOSRegistry._register_internal_queue).parameters
+    assert list(parameters) == ["self", "name", "limits"]
+    queue = DBOSRegistry()._register_internal_queue("gpu/p", worker_concurrency=1, polling_interval_sec=0.5)
+    assert (queue.name, queue._worker_concurrency, queue.database_backed_queue) == ("gpu/p", 1, False)
+    poll = inspect.getsource(queue_worker_thread)
+    assert "if queue.database_backed_queue:" in poll
+    assert "worker_budget(queue, worker_load())" in poll
+
+
+def test_dbos_counts_what_waits_by_its_own_index(tmp_path: Path) -> None:
+    engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    Jobs(engine)
+    plans = []
+
+    def explain(connection: sa.Connection, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("SELECT workflow_status"):
+            plans.append(str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()))
+
+    sa.event.listen(engine, "after_cursor_execute", explain)
+    with engine.connect() as connection:
+        assert waiting_attempts(connection, {"gpu/p": "p"}) == {}
+    engine.dispose()
+    assert "USING COVERING INDEX idx_workflow_status_in_flight" in plans[0]
 
 
 def test_highdicom_has_the_tables_of_ps3_3():

@@ -1,0 +1,75 @@
+"""Queues of attempts: one for each pipeline in the stage infer, one for each of the other stages.
+
+The rows of DBOS's own queues hold for every process that shares the database, so the last one to start would decide how
+much all others do at once. These queues are objects of this process, with limits of its own; the database holds only
+the attempts that are enqueued under their names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+from dbos._dbos import _get_or_create_dbos_registry
+
+from node.ledger import JobStage
+from node.ledger.jobs import Attempt
+
+SHARED = "gpu"
+"""Older releases enqueued the attempts of all pipelines here."""
+_STAGES = {JobStage.ENCODE: "cpu", JobStage.DELIVER: "deliver"}
+_COLUMNS = ("queue_name", "status", "priority")
+
+
+class LocalQueue:
+    """A queue from which this process takes attempts, by priority, then in the order in which they were enqueued."""
+
+    def __init__(self, name: str, poll_seconds: float, limit: int) -> None:
+        """``limit``: attempts of this queue that this process executes at the same time."""
+        registry = _get_or_create_dbos_registry()
+        self._queue = registry._register_internal_queue(  # noqa: SLF001 - contract-tested, version pinned
+            name, worker_concurrency=limit, polling_interval_sec=poll_seconds
+        )
+
+    def allow(self, limit: int) -> None:
+        """Change the limit; attempts that are being executed count, and continue."""
+        self._queue._worker_concurrency = limit  # noqa: SLF001 - read at each poll; contract-tested, version pinned
+
+
+def queue_of(attempt: Attempt) -> str:
+    """Name of the queue of an attempt."""
+    return _STAGES[attempt.stage] if attempt.stage in _STAGES else pipeline_queue(attempt.pipeline)
+
+
+def stage_queue(stage: JobStage) -> str:
+    """Name of the queue of encode or deliver."""
+    return _STAGES[stage]
+
+
+def pipeline_queue(pipeline: str) -> str:
+    """Name of the queue of a pipeline's attempts to infer."""
+    return f"{SHARED}/{pipeline}"
+
+
+def waiting_attempts(connection: sa.Connection, queues: Mapping[str, str]) -> dict[str, Counter[int]]:
+    """Count the attempts that any process may take now, by priority. ``queues``: keys by name of the queue.
+
+    Reads DBOS's table of workflows by an index that holds nothing else; keys without a waiting attempt are left out.
+    """
+    schema = "dbos" if connection.dialect.name == "postgresql" else None
+    workflow = sa.table("workflow_status", *map(sa.column, _COLUMNS), schema=schema)
+    rows = connection.execute(
+        sa.select(workflow.c.queue_name, workflow.c.priority, sa.func.count())
+        .where(
+            workflow.c.queue_name.in_(list(queues)),
+            workflow.c.status == sa.literal_column("'ENQUEUED'"),
+            # Of the index; SQLite's planner wants it word for word.
+            workflow.c.status.in_([sa.literal_column("'ENQUEUED'"), sa.literal_column("'PENDING'")]),
+        )
+        .group_by(workflow.c.queue_name, workflow.c.priority)
+    )
+    waiting: dict[str, Counter[int]] = {}
+    for queue, priority, number in rows:
+        waiting.setdefault(queues[queue], Counter())[priority] += number
+    return waiting

@@ -1,0 +1,240 @@
+"""Turns on a real DBOS: pipelines share the slots of a process, and every process has slots of its own."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import postgres
+import pytest
+import sqlalchemy as sa
+from dbos import WorkflowSerializationFormat
+from job_node import PACE, RETRIES
+from timeline import timeline
+
+from node.jobs.engine import Jobs
+from node.jobs.stage import Stage
+from node.jobs.turns import next_pipeline
+from node.ledger import JobStage
+from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.job_creation import create_job
+from node.ledger.jobs import NewJob, get_job
+
+WORKER = Path(__file__).parents[1] / "support" / "slot_worker.py"
+STAT, ROUTINE = 1, 2
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
+    """SQLite, or PostgreSQL when asked for."""
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    if getattr(request, "param", "sqlite") == "postgresql":
+        url = postgres.new_database(request.getfixturevalue("postgres_server"), tmp_path.name.lower())
+    opened = open_ledger(url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def jobs(engine: sa.Engine) -> Iterator[Jobs]:
+    made = Jobs(engine, PACE)
+    yield made
+    made.stop()
+
+
+BOTH = pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
+ON_POSTGRESQL = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+NUMBERS = itertools.count(1)
+
+
+class Device:
+    """A handler of infer that records whose turn it was; it works while ``open`` is not set."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self.turns: list[str] = []
+        self.open = threading.Event()
+
+    def __call__(self, job_id: str, _subject: str) -> None:
+        with self._engine.connect() as connection:
+            job = get_job(connection, job_id)
+        self.turns.append(f"{job.pipeline}{job.priority}")
+        assert self.open.wait(60)
+
+    def stage(self, *pipelines: str) -> Stage:
+        return Stage(name=JobStage.INFER, handler=self, retries=RETRIES, seconds=60.0, pipelines=pipelines)
+
+
+def new_job(pipeline: str, priority: int = ROUTINE) -> NewJob:
+    return NewJob(
+        study_instance_uid="1.2",
+        series_instance_uid=f"1.2.{next(NUMBERS)}",
+        generation=1,
+        pipeline=pipeline,
+        rule="r",
+        destinations=("pacs",),
+        priority=priority,
+    )
+
+
+def enqueue(engine: sa.Engine, jobs: Jobs, pipeline: str, priority: int = ROUTINE) -> str:
+    new = new_job(pipeline, priority)
+    with begin_immediate(engine) as connection:
+        assert jobs.enqueue(connection, new)
+    return new.id
+
+
+def stage_of(engine: sa.Engine, job_id: str) -> str:
+    with engine.connect() as connection:
+        return get_job(connection, job_id).stage
+
+
+def wait_until_analysed(engine: sa.Engine, job_ids: Sequence[str], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while waiting := [job_id for job_id in job_ids if stage_of(engine, job_id) == JobStage.INFER]:
+        assert time.monotonic() < deadline, f"{len(waiting)} of {len(job_ids)} wait"
+        time.sleep(0.05)
+
+
+def test_the_most_urgent_comes_first_and_pipelines_of_equal_urgency_in_turn() -> None:
+    waiting = {"a": Counter({ROUTINE: 9}), "b": Counter({ROUTINE: 1, 3: 1}), "c": Counter({3: 5}), "d": Counter()}
+    assert next_pipeline(waiting, {}) == ("a", ROUTINE)
+    assert next_pipeline(waiting, {"a": 1}) == ("b", ROUTINE)
+    assert next_pipeline(waiting, {"a": 1, "b": 2}) == ("a", ROUTINE)
+    assert next_pipeline({"b": Counter({3: 1}), "c": Counter({3: 5})}, {"c": 1}) == ("b", 3)
+    assert next_pipeline({**waiting, "c": Counter({STAT: 1, 3: 5})}, {"c": 7}) == ("c", STAT)
+    assert next_pipeline({"d": Counter()}, {}) is None
+
+
+@BOTH
+def test_a_pipeline_with_many_jobs_shares_the_device_with_one_that_has_few(engine: sa.Engine, jobs: Jobs) -> None:
+    device = Device(engine)
+    device.open.set()
+    waiting = [enqueue(engine, jobs, pipeline) for pipeline in "aaaaaabb"]
+    jobs.serve("worker", [device.stage("a", "b")])
+    wait_until_analysed(engine, waiting)
+    assert sorted(device.turns) == ["a2"] * 6 + ["b2"] * 2
+    assert device.turns.index("b2") <= 1
+    assert [turn for turn in device.turns[:4] if turn == "b2"] == ["b2", "b2"]
+
+
+@BOTH
+def test_an_urgent_job_overtakes_the_routine_jobs_of_its_own_pipeline_and_of_others(
+    engine: sa.Engine, jobs: Jobs
+) -> None:
+    device = Device(engine)
+    jobs.serve("worker", [device.stage("a", "b")])
+    waiting = [enqueue(engine, jobs, "a")]
+    while not device.turns:
+        time.sleep(0.02)
+    waiting += [enqueue(engine, jobs, pipeline) for pipeline in "aabb"]
+    time.sleep(3 * PACE.poll_seconds)  # nothing that waits may have been taken meanwhile
+    waiting += [enqueue(engine, jobs, pipeline, STAT) for pipeline in "ab"]
+    device.open.set()
+    wait_until_analysed(engine, waiting)
+    assert sorted(device.turns[1:3]) == ["a1", "b1"]
+
+
+@BOTH
+def test_a_worker_leaves_the_jobs_of_a_pipeline_that_it_lacks(engine: sa.Engine, jobs: Jobs) -> None:
+    device = Device(engine)
+    device.open.set()
+    lacking, own = enqueue(engine, jobs, "other"), enqueue(engine, jobs, "own")
+    jobs.serve("worker", [device.stage("own")])
+    wait_until_analysed(engine, [own])
+    time.sleep(3 * PACE.poll_seconds)
+    assert [line.what for line in timeline(engine, lacking)] == ["job scheduled"]
+    jobs.stop()
+    jobs.serve("worker", [device.stage("own", "other")])  # as after a reload with the pipeline
+    wait_until_analysed(engine, [lacking])
+    assert device.turns == ["own2", "other2"]
+
+
+@BOTH
+def test_what_an_older_release_enqueued_for_all_workers_is_executed(engine: sa.Engine, jobs: Jobs) -> None:
+    device = Device(engine)
+    device.open.set()
+    new = new_job("own")
+    with begin_immediate(engine) as connection:
+        [first] = create_job(connection, new)
+        options = {
+            "workflow_name": "attempt",
+            "workflow_id": f"{first.key}/0",
+            "queue_name": "gpu",
+            "priority": ROUTINE,
+            "serialization_type": WorkflowSerializationFormat.PORTABLE,
+        }
+        jobs._client.enqueue_in_transaction(connection, options, new.id, 0, "infer", "", 0)
+    jobs.serve("worker", [device.stage("own")])
+    wait_until_analysed(engine, [new.id])
+    assert device.turns == ["own2"]
+    assert "infer failed" not in [line.what for line in timeline(engine, new.id)]
+
+
+class SlotWorker:
+    """A process with slots of its own that notes when it begins and ends each analysis."""
+
+    def __init__(self, engine: sa.Engine, folder: Path, name: str, slots: int, *pipelines: str) -> None:
+        self.slots = slots
+        self._log = folder / name
+        url = engine.url.render_as_string(hide_password=False)
+        self._process = subprocess.Popen(
+            [sys.executable, str(WORKER), url, str(self._log), str(slots), *pipelines], stdin=subprocess.PIPE
+        )
+
+    def wait_until_ready(self) -> None:
+        while not self._log.exists():
+            assert self._process.poll() is None
+            time.sleep(0.05)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """What happened in this process: begin or end, and the pipeline."""
+        words = (line.split() for line in self._log.read_text().splitlines())
+        return [(what, pipeline) for what, pipeline in words]
+
+    def most_at_once(self) -> int:
+        running = itertools.accumulate(1 if what == "begin" else -1 for what, _ in self.lines())
+        return max(running, default=0)
+
+    def end(self) -> None:
+        self._process.communicate()
+        assert self._process.returncode == 0
+
+
+@ON_POSTGRESQL
+@pytest.mark.parametrize("slots", [(2,), (1, 3), (3, 1), (2, 1, 4, 1)])
+def test_workers_started_in_any_order_keep_their_own_slots(
+    engine: sa.Engine, jobs: Jobs, tmp_path: Path, slots: tuple[int, ...]
+) -> None:
+    workers = []
+    for number, of_one in enumerate(slots):
+        workers.append(SlotWorker(engine, tmp_path, f"worker {number}", of_one, "p"))
+        workers[-1].wait_until_ready()
+    job_ids = [enqueue(engine, jobs, "p") for _ in range(8 * sum(slots))]
+    wait_until_analysed(engine, job_ids, 120.0)
+    for worker in workers:
+        worker.end()
+    assert [worker.most_at_once() for worker in workers] == list(slots)
+
+
+@ON_POSTGRESQL
+def test_each_of_two_workers_runs_its_own_pipelines_and_fails_nothing(
+    engine: sa.Engine, jobs: Jobs, tmp_path: Path
+) -> None:
+    one = SlotWorker(engine, tmp_path, "one", 1, "shared", "first")
+    other = SlotWorker(engine, tmp_path, "other", 2, "shared", "second")
+    job_ids = [enqueue(engine, jobs, pipeline) for pipeline in ["shared", "first", "second"] * 6]
+    wait_until_analysed(engine, job_ids, 120.0)
+    for worker in (one, other):
+        worker.end()
+    assert {pipeline for _, pipeline in one.lines()} <= {"shared", "first"}
+    assert {pipeline for _, pipeline in other.lines()} <= {"shared", "second"}
+    happened = {line.what for job_id in job_ids for line in timeline(engine, job_id)}
+    assert "infer failed" not in happened
+    assert "recovered" not in happened
