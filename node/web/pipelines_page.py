@@ -140,7 +140,8 @@ def _card(context: AppContext, name: str) -> Markup:
     if path is None:
         return Markup()
     reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
-    return Markup(reader.render(path.read_text(encoding="utf-8")))  # noqa: S704 - rendered with HTML switched off
+    rendered = reader.render(path.read_text(encoding="utf-8")).replace("<th></th>", "<td></td>")  # no header at all
+    return Markup(rendered)  # noqa: S704 - rendered with HTML switched off
 
 
 def _by_scanner(arrived: Sequence[DeliveredAnalysis]) -> list[tuple[str, Turnaround]]:

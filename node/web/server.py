@@ -83,12 +83,13 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Sta
     def route(path: str, page: Callable[[AppContext, UserRequest], Response], method: str) -> Route:
         return Route(path, authenticator.let_in(lambda user_request: page(context, user_request)), methods=[method])
 
-    async def gone_wrong(request: Request, error: Exception) -> Response:
+    async def gone_wrong(_request: Request, error: Exception) -> Response:
         status = 404 if isinstance(error, NotFoundError) else 400
         if isinstance(error, HTTPException):
             status = error.status_code
         text = error.detail if isinstance(error, HTTPException) else str(error)
-        return HTMLResponse(context.render("error.html", None, text=text, path=request.url.path), status)
+        heading = "Not found" if status == 404 else "The action failed"
+        return HTMLResponse(context.render("error.html", None, text=text, heading=heading), status)
 
     async def gone_away(_request: Request, _error: Exception) -> Response:
         return Response(status_code=400)

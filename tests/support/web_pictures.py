@@ -26,6 +26,8 @@ from node.ledger.members import Member, renew_beat
 from node.ledger.tables import decision, delivery, job, job_fact, series
 from node.reasons import ReasonCode, reason
 
+ARCHIVE = {"archive": {"title": "ARCHIVE", "host": "10.1.2.9", "port": 104}}
+"""A destination that is down."""
 PAGES = {
     "web-studies": "/",
     "web-destinations": "/destinations",
@@ -105,23 +107,25 @@ def _levels(chance: random.Random) -> list[float]:
 def main(out: Path) -> None:
     """Write the pictures to a folder."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
-    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
-        more = {"archive": {"title": "ARCHIVE", "host": "10.1.2.9", "port": 104}}
-        with dashboard_on(Path(name), *analysed(Path(name)), destinations=more) as dashboard:
-            fill(dashboard)
-            browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1280, "height": 860})
-            page.set_default_timeout(300_000)
-            page.goto(f"http://127.0.0.1:{dashboard.config.web.port}/login")
-            page.screenshot(path=out / "web-login.png")
-            page.get_by_label("Name").fill("otto")
-            page.get_by_label("Password").fill(PASSWORD)
-            page.keyboard.press("Enter")
-            page.get_by_role("heading", name="Studies").wait_for()
-            for picture, path in PAGES.items():
-                page.goto(f"http://127.0.0.1:{dashboard.config.web.port}{path}")
-                page.screenshot(path=out / f"{picture}.png")
-            browser.close()
+    with (
+        tempfile.TemporaryDirectory() as name,
+        sync_playwright() as playwright,
+        dashboard_on(Path(name), *analysed(Path(name)), destinations=ARCHIVE) as dashboard,
+    ):
+        fill(dashboard)
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        page.set_default_timeout(300_000)
+        page.goto(f"http://127.0.0.1:{dashboard.config.web.port}/login")
+        page.screenshot(path=out / "web-login.png")
+        page.get_by_label("Name").fill("otto")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name="Studies").wait_for()
+        for picture, path in PAGES.items():
+            page.goto(f"http://127.0.0.1:{dashboard.config.web.port}{path}")
+            page.screenshot(path=out / f"{picture}.png")
+        browser.close()
 
 
 if __name__ == "__main__":

@@ -10,9 +10,8 @@ import pytest
 from dashboards import Dashboard, analysed, dashboard_on
 from every_page import SCREENS, logged_in, open_chromium, pages_of
 from playwright.sync_api import Browser
-from web_pictures import fill
+from web_pictures import ARCHIVE, fill
 
-ARCHIVE = {"archive": {"title": "ARCHIVE", "host": "10.1.2.9", "port": 104}}
 OVERLAPS = """() => {
     const shown = [...document.querySelectorAll("a, button, input, select, summary, h1, h2, h3")].filter(e => {
         const box = e.getBoundingClientRect();
