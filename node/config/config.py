@@ -82,6 +82,9 @@ class Config(Table):
                             f"rule {rule.name!r}: {kind} names {name!r}, which is not defined{suggest(name, known)}; "
                             f"add [{kind}.{name}]"
                         )
+            for name in rule.send:
+                if self.destinations[name].hl7:
+                    raise ValueError(f"rule {rule.name!r}: send names {name!r}, which takes HL7 messages and no images")
             if rule.prior is not None and not self.destinations[rule.prior.source].host:
                 raise ValueError(
                     f"rule {rule.name!r}: prior.source names {rule.prior.source!r}, which has no host; "

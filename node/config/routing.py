@@ -65,7 +65,10 @@ class DestinationTls(Table):
 
 
 class Destination(Table):
-    """A receiver of objects: a Storage SCP (``host``), a STOW-RS service (``url``) or a folder (``folder``)."""
+    """A receiver of results: a Storage SCP, a STOW-RS service, a folder, or a system that takes HL7 messages.
+
+    One of ``host``, ``url``, ``folder`` and ``hl7`` says which.
+    """
 
     title: AeTitle = ""
     """AE title of a Storage SCP."""
@@ -81,6 +84,12 @@ class Destination(Table):
     """PEM file with the authority of the certificate of ``url``; empty: the system's authorities."""
     folder: str = ""
     """An existing folder; objects are written to ``STUDY/SERIES/SOP.dcm`` in it."""
+    hl7: str = ""
+    """``HOST:PORT`` of an HL7 version 2 receiver (MLLP), which gets each report as a message ORU^R01."""
+    application: str = ""
+    """Receiving application of HL7 messages (MSH-5)."""
+    facility: str = ""
+    """Receiving facility of HL7 messages (MSH-6)."""
     tls: DestinationTls = DestinationTls()
     commitment: bool = False
     """Request Storage Commitment; a delivery is *confirmed* by its report only."""
@@ -111,25 +120,45 @@ class Destination(Table):
     @property
     def place(self) -> str:
         """Description of the place, for messages."""
-        return self.url or self.folder or f"{self.title} at {self.host}:{self.port}"
+        return self.url or self.folder or self.hl7 or f"{self.title} at {self.host}:{self.port}"
+
+    @property
+    def hl7_address(self) -> tuple[str, int]:
+        """Host and port of ``hl7``. Raises ``ValueError`` when it is not ``HOST:PORT``."""
+        host, _, port = self.hl7.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ValueError(f"hl7 = {self.hl7!r}: give HOST:PORT")
+        return host.strip("[]"), int(port)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Destination:
-        if [bool(self.host), bool(self.url), bool(self.folder)].count(True) != 1:
-            raise ValueError("give one of host (C-STORE), url (STOW-RS) and folder")
+        if [bool(self.host), bool(self.url), bool(self.folder), bool(self.hl7)].count(True) != 1:
+            raise ValueError("give one of host (C-STORE), url (STOW-RS), folder and hl7 (HL7 version 2)")
         if self.host and not (self.title and self.port):
             raise ValueError("title and port are required with host")
         if self.url and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url = {self.url!r}: give an address that begins with https:// or http://")
-        if self.tls.enabled and not self.host:
-            raise ValueError("tls.enabled is for host (C-STORE); for url write https://")
-        if (self.commitment and not self.host) or (self.find and self.folder):
+        if self.tls.enabled and not (self.host or self.hl7):
+            raise ValueError("tls.enabled is for host (C-STORE) and hl7; for url write https://")
+        if (self.commitment and not self.host) or (self.find and not (self.host or self.url)):
             raise ValueError("commitment needs host; find needs host or url; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _hl7_takes_reports(self) -> Destination:
+        if self.hl7:
+            _ = self.hl7_address
+            if "objects" in self.model_fields_set and self.objects != ("sr",):
+                raise ValueError('objects: an HL7 receiver gets reports only; remove the key, or write ["sr"]')
+        elif self.application or self.facility:
+            raise ValueError("application and facility are for hl7; remove them")
         return self
 
     @property
     def kinds(self) -> frozenset[str]:
         """``objects`` by the names of ``node.results``; the report refers to the segmentation that is sent with it."""
+        if self.hl7:
+            return frozenset({"sr alone"})
         report = "sr" if "seg" in self.objects else "sr on labelmap" if "labelmap" in self.objects else "sr alone"
         return frozenset(report if kind == "sr" else kind for kind in self.objects)
 

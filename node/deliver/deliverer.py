@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from node.config import Config, Destination
 from node.deliver.association import Peer, Timeouts
 from node.deliver.folder import folder_store
+from node.deliver.mllp import mllp_store
 from node.deliver.object_result import Answer, Store
 from node.deliver.proof import Proof
 from node.deliver.store import SLOWEST_BYTES_PER_SECOND, cstore_store
@@ -28,7 +29,7 @@ from node.ledger import DeliveryState, deliveries, destination_circuits
 from node.ledger.deliveries import Claim
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import REJECTION, Retries
-from node.ledger.pending_deliveries import PendingObject, instances_to_store, is_stored
+from node.ledger.pending_deliveries import PendingObject, instances_to_store, is_held, is_stored
 from node.ledger.replaced_results import note_kind
 from node.reasons import Reason, ReasonCode, reason
 from node.retry_delay import retry_delay
@@ -191,9 +192,22 @@ class Deliverer:
     def _open(self, name: str, destination: Destination, pending: list[PendingObject]) -> AbstractContextManager[Store]:
         if destination.folder:
             return folder_store(name, Path(destination.folder), self._spool)
+        if destination.hl7:
+            return mllp_store(
+                name,
+                destination,
+                self._config.ae.title,
+                self._spool,
+                timeouts=self._timeouts,
+                is_held=self._is_held,
+            )
         if destination.url:
             return stow_store(name, destination, self._spool, self._timeouts)
         return cstore_store(Peer.of(name, destination), self._config.ae.title, pending, self._spool, self._timeouts)
+
+    def _is_held(self, destination: str, sop_instance_uid: str) -> bool:
+        with self._engine.connect() as connection:
+            return is_held(connection, destination, sop_instance_uid)
 
     def _record(self, claim: Claim, instance: PendingObject, answer: Answer) -> bool:
         with begin_immediate(self._engine) as connection:

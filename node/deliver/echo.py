@@ -1,4 +1,4 @@
-"""Check that a destination is usable: C-ECHO, a request to the DICOMweb service, or access to the folder."""
+"""Check that a destination is usable: C-ECHO, a request to the DICOMweb service, access to the folder, a connection."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pynetdicom.sop_class import Verification
 from node.config import Destination
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.folder import check_folder
+from node.deliver.mllp import connected
 from node.deliver.stow import ping, service
 from node.errors import DeliveryError, RejectedError
 
@@ -44,6 +45,9 @@ def _ask(name: str, destination: Destination, calling_title: str, timeouts: Time
     if destination.folder:
         check_folder(name, Path(destination.folder))
         return ""
+    if destination.hl7:
+        with connected(name, destination, timeouts):
+            return ""
     if destination.url:
         with service(name, destination, timeouts) as client:
             fault = ping(client)

@@ -15,7 +15,7 @@ from node.deliver.association import Peer, Timeouts
 from node.deliver.find import find_association, query
 from node.deliver.inventory import inventory
 from node.deliver.query_audit import OnQuery, query_recorder
-from node.errors import NotFoundError
+from node.errors import DeliveryError, NotFoundError
 from node.ledger.pending_deliveries import Stored, stored_since
 from node.ledger.results import result_series
 from node.ledger.series import instance_counts
@@ -62,6 +62,8 @@ def reconcile(
     destination = config.destinations.get(name)
     if destination is None:
         raise NotFoundError(f"destination {name!r} is not configured; there are: {', '.join(config.destinations)}")
+    if destination.hl7:
+        raise DeliveryError(f"{name} takes HL7 messages, which cannot be queried; ask its administrator what it holds")
     limits, since = timeouts or Timeouts(), at - timedelta(days=days)
     with engine.connect() as connection:
         here, ours = instance_counts(connection), result_series(connection)

@@ -37,9 +37,13 @@ _REFUSED = {1: "user rejection", 2: "no reason", 3: "SOP Class not supported", 4
 """Result of a presentation context, PS3.8 table 9-18."""
 
 
+def _host_of(to: Destination) -> str | None:
+    return to.hl7_address[0] if to.hl7 else urlsplit(to.url).hostname
+
+
 def host_names(config: Config) -> Iterator[Check]:
     """Check that every host name in the configuration resolves."""
-    named = {f"[destinations.{n}]": to.host or urlsplit(to.url).hostname for n, to in config.destinations.items()}
+    named = {f"[destinations.{n}]": to.host or _host_of(to) for n, to in config.destinations.items()}
     named |= {f"[ae] callers, {caller.title}": caller.host for caller in config.ae.callers}
     named |= {"[audit] syslog": urlsplit(config.audit.syslog).hostname}
     named |= {"[storage] ledger_url": urlsplit(config.storage.ledger_url).hostname}
@@ -158,7 +162,8 @@ def their_clock(config: Config, name: str) -> Check:
     """Compare the clock of a DICOMweb service with ours; DICOM does not report the time."""
     to, line = config.destinations[name], f"clock of {name}"
     if not to.url:
-        return Check(name=line, good=True, found="a folder has none" if to.folder else "DICOM does not report it")
+        found = "a folder has none" if to.folder else f"{'HL7' if to.hl7 else 'DICOM'} does not report it"
+        return Check(name=line, good=True, found=found)
     try:
         with service(name, to, Timeouts()) as client:
             before = time.time()

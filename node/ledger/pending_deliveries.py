@@ -156,6 +156,15 @@ def instances_to_confirm(
     return _pending(connection, which, _answer_of(which), open_)
 
 
+def is_held(connection: sa.Connection, destination: str, sop_instance_uid: str) -> bool:
+    """Whether a destination has stored a result of any job, of which this may be an earlier version."""
+    jobs = [sa.select(t.c.job_id).where(t.c.sop_instance_uid == sop_instance_uid) for t in (result, replaced)]
+    columns = delivery_instance.c
+    there = sa.and_(columns.destination == destination, columns.sop_instance_uid == sop_instance_uid, HELD)
+    query = sa.select(columns.job_id).where(columns.job_id.in_(sa.union(*jobs)), there)
+    return connection.scalar(query.limit(1)) is not None
+
+
 def is_overdue(one: DeliveryStatus) -> bool:
     """Whether a delivery was reported as overdue and is still not done."""
     return (

@@ -1,0 +1,241 @@
+"""A report (TID 1500) as an HL7 version 2 message: ORU^R01 of version 2.5.1, with the codes and numbers of the SR.
+
+Fields are those of IHE RAD-128 where it has them. Every result is preliminary (OBR-25, OBX-11 = P): nobody has verified
+it. The same report always gives the same message, so that a receiver can tell a repetition by its control ID (MSH-10).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+from pydicom import Dataset
+from pydicom.multival import MultiValue
+from pydicom.uid import KeyObjectSelectionDocumentStorage
+from pydicom.valuerep import PersonName
+
+_PRELIMINARY, _CANCELLED, _WRONG = "P", "X", "W"
+"""Result status (tables 0123 and 0085)."""
+_ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
+_SCHEMES = {"UMLS": "UML"}
+"""Coding schemes with another name in table 0396."""
+_LONGEST_ID = 20
+"""Characters of a control ID."""
+_REPORT_CLASSES = "1.2.840.10008.5.1.4.1.1.88."
+_GROUP, _TRACKING_ID, _FINDING, _DERIVATION = "125007", "112039", "121071", "121401"
+_LIBRARY, _SUPPLEMENT = "111028", "111414"
+_ALGORITHM = ("111001", "111003")
+"""Name and version: said once, before the groups."""
+_TECHNICAL = {"111000", "111002", "111065", "122405", "112040", *_ALGORITHM}
+"""Of an algorithm, and UIDs: in the SR only."""
+_OBSERVED = {"NUM": "NM", "CODE": "CWE", "TEXT": "TX"}
+_PROCEDURE, _ANY_PROCEDURE = "121058", "18748-4^Diagnostic imaging study^LN"
+_STUDY = "113014^DICOM Study^DCM"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Addressee:
+    """Who sends the message and who receives it (MSH-3, 5 and 6)."""
+
+    sender: str
+    """AE title of this node."""
+    application: str = ""
+    facility: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Observation:
+    """One OBX segment, its fields encoded."""
+
+    type: str
+    concept: str
+    value: str
+    unit: str = ""
+    group: str = ""
+    """Number of the measurement group; empty for what is said of the whole series."""
+    method: str = ""
+
+
+def report_message(report: Dataset, to: Addressee) -> bytes:
+    """Encode a report as ORU^R01 in UTF-8, segments ended by carriage returns."""
+    body = [_study(report), *_observations(report)]
+    segments = [_head(report, to), _patient(report), _request(report, report.SOPInstanceUID, _PRELIMINARY, to)]
+    return _encoded([*segments, *(_result(n, one, _PRELIMINARY) for n, one in enumerate(body, 1))])
+
+
+def withdrawn_reports(note: Dataset) -> tuple[str, ...]:
+    """Return the SOP Instance UIDs of the reports that a rejection note withdraws."""
+    return tuple(
+        str(instance.ReferencedSOPInstanceUID)
+        for study in note.get("CurrentRequestedProcedureEvidenceSequence", ())
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+        if instance.ReferencedSOPClassUID.startswith(_REPORT_CLASSES)
+        and instance.ReferencedSOPClassUID != KeyObjectSelectionDocumentStorage
+    )
+
+
+def withdrawal_message(note: Dataset, report_uid: str, to: Addressee) -> bytes:
+    """Encode that a report, which ``report_message`` has sent, is wrong or replaced."""
+    said = (item.TextValue for item in note.get("ContentSequence", ()) if item.ValueType == "TEXT")
+    why = _Observation(type="TX", concept=_concept(note), value=_lines(str(note.SeriesDescription), *said))
+    head = _head(note, to, also=report_uid)
+    return _encoded([head, _patient(note), _request(note, report_uid, _CANCELLED, to), _result(1, why, _WRONG)])
+
+
+def _head(dataset: Dataset, to: Addressee, also: str = "") -> str:
+    control = hashlib.sha256(f"{dataset.SOPInstanceUID}{also}".encode()).hexdigest()[:_LONGEST_ID]
+    parties = f"{_text(to.sender)}||{_text(to.application)}|{_text(to.facility)}"
+    return rf"MSH|^~\&|{parties}|{_time(dataset, 'Content')}||ORU^R01^ORU_R01|{control}|P|2.5.1||||||UNICODE UTF-8"
+
+
+def _patient(dataset: Dataset) -> str:
+    number = f"{_string(dataset, 'PatientID')}^^^{_string(dataset, 'IssuerOfPatientID')}".rstrip("^")
+    born = _digits(dataset.get("PatientBirthDate"))
+    return f"PID|1||{number}||{_name(dataset.get('PatientName'))}||{born}|{_string(dataset, 'PatientSex')}"
+
+
+def _request(dataset: Dataset, report_uid: str, status: str, to: Addressee) -> str:
+    request = next(iter(dataset.get("ReferencedRequestSequence", ())), Dataset())
+    placer = _string(request, "PlacerOrderNumberImagingServiceRequest")
+    procedure = next(iter(request.get("RequestedProcedureCodeSequence", ())), None)
+    service = _code(procedure) if procedure is not None else _reported(dataset)
+    accession = _string(dataset, "AccessionNumber")
+    fields = dict.fromkeys(range(1, 26), "")
+    fields |= {1: "1", 2: placer, 3: f"{report_uid}^{_text(to.sender)}", 4: service, 7: _time(dataset, "Study")}
+    fields |= {18: accession, 22: _time(dataset, "Content"), 24: "RAD", 25: status}
+    return "|".join(["OBR", *fields.values()])
+
+
+def _result(number: int, one: _Observation, status: str) -> str:
+    fields = [str(number), one.type, one.concept, one.group, one.value, one.unit, "", "", "", "", status]
+    return "|".join(["OBX", *fields, *(["", "", "", "", "", one.method] if one.method else [])])
+
+
+def _study(report: Dataset) -> _Observation:
+    return _Observation(type="ST", concept=_STUDY, value=str(report.StudyInstanceUID))
+
+
+def _observations(report: Dataset) -> Iterator[_Observation]:
+    """First what is said of the whole series, then group after group; nothing twice."""
+    whole = [one for item in _outside_groups(report) for one in _of_item(item, "")]
+    groups = [group.ContentSequence for group in _groups(report)]
+    algorithm = [one for item in (groups[0] if groups else ()) if _value(item) in _ALGORITHM for one in _plain(item)]
+    yield from dict.fromkeys([*whole, *algorithm])
+    said, values = set(whole), {one.value for one in whole if one.type == "CWE"}
+    number = 0
+    for group in groups:
+        found = [one for item in group if _value(item) not in _TECHNICAL for one in _of_item(item, "")]
+        news = [one for one in found if one not in said and not (_is_finding(one) and one.value in values)]
+        if any(not one.concept.startswith(f"{_TRACKING_ID}^") for one in news):
+            number += 1
+            yield from (replace(one, group=str(number)) for one in news)
+
+
+def _is_finding(one: _Observation) -> bool:
+    return one.concept.startswith(f"{_FINDING}^")
+
+
+def _outside_groups(item: Dataset) -> Iterator[Dataset]:
+    """Items of what the report contains, other than measurement groups and lists of objects."""
+    for child in item.get("ContentSequence", ()):
+        if child.ValueType == "CONTAINER" and _value(child) not in (_GROUP, _LIBRARY, _SUPPLEMENT):
+            yield from _outside_groups(child)
+        elif child.ValueType in _OBSERVED and child.RelationshipType == "CONTAINS" and _value(child) not in _TECHNICAL:
+            yield child
+
+
+def _groups(item: Dataset) -> Iterator[Dataset]:
+    for child in item.get("ContentSequence", ()):
+        if child.ValueType == "CONTAINER" and _value(child) == _GROUP:
+            yield child
+        else:
+            yield from _groups(child)
+
+
+def _of_item(item: Dataset, group: str) -> Iterator[_Observation]:
+    """An item, then what modifies it; a derivation such as the mean is the method of its number."""
+    inner = list(item.get("ContentSequence", ()))
+    method = next((_code(one.ConceptCodeSequence[0]) for one in inner if _value(one) == _DERIVATION), "")
+    for one in _plain(item):
+        yield replace(one, group=group, method=method)
+    for child in inner:
+        if child.ValueType in _OBSERVED and _value(child) != _DERIVATION:
+            yield from _of_item(child, group)
+
+
+def _plain(item: Dataset) -> Iterator[_Observation]:
+    kind = _OBSERVED.get(item.ValueType)
+    if kind == "NM" and item.get("MeasuredValueSequence"):
+        measured = item.MeasuredValueSequence[0]
+        unit = _code(measured.MeasurementUnitsCodeSequence[0])
+        yield _Observation(type=kind, concept=_concept(item), value=str(measured.NumericValue), unit=unit)
+    elif kind == "CWE":
+        yield _Observation(type=kind, concept=_concept(item), value=_code(item.ConceptCodeSequence[0]))
+    elif kind == "TX":
+        yield _Observation(type=kind, concept=_concept(item), value=_lines(str(item.TextValue)))
+
+
+def _reported(report: Dataset) -> str:
+    """The procedure that the report is about; a rejection note names none."""
+    procedures = (item for item in report.get("ContentSequence", ()) if _value(item) == _PROCEDURE)
+    procedure = next(procedures, None)
+    return _ANY_PROCEDURE if procedure is None else _code(procedure.ConceptCodeSequence[0])
+
+
+def _value(item: Dataset) -> str:
+    names = item.get("ConceptNameCodeSequence")
+    return str(names[0].get("CodeValue", "")) if names else ""
+
+
+def _concept(item: Dataset) -> str:
+    return _code(item.ConceptNameCodeSequence[0])
+
+
+def _code(item: Dataset) -> str:
+    scheme = str(item.get("CodingSchemeDesignator", ""))
+    value = item.get("CodeValue") or item.get("LongCodeValue") or item.get("URNCodeValue") or ""
+    return "^".join(map(_text, (str(value), str(item.get("CodeMeaning", "")), _SCHEMES.get(scheme, scheme))))
+
+
+def _name(value: PersonName | None) -> str:
+    """XPN with one repetition for each representation; DICOM has prefix and suffix the other way round."""
+    names = []
+    groups = () if value is None else (value.alphabetic, value.ideographic, value.phonetic)
+    for representation, group in zip("AIP", groups, strict=False):
+        if group:
+            family, given, middle, prefix, suffix = (group.split("^") + [""] * 5)[:5]
+            names.append("^".join([*map(_text, (family, given, middle, suffix, prefix)), "", "L", representation]))
+    return "~".join(names)
+
+
+def _time(dataset: Dataset, which: str) -> str:
+    date, time = dataset.get(f"{which}Date"), dataset.get(f"{which}Time")
+    zone = str(dataset.get("TimezoneOffsetFromUTC") or "") if date and time else ""
+    return (_digits(date) + _digits(time)[:6] if date else "") + zone
+
+
+def _digits(value: object) -> str:
+    return "".join(re.findall(r"\d+", str(value or "").partition(".")[0]))
+
+
+def _string(dataset: Dataset, keyword: str) -> str:
+    """A value of one line; a backslash in it looks like several values."""
+    value = dataset.get(keyword)
+    return _text("\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value or ""))
+
+
+def _lines(*texts: str) -> str:
+    """Lines as repetitions of a field."""
+    return "~".join(_text(line) for text in texts for line in text.splitlines() if line.strip())
+
+
+def _text(value: str) -> str:
+    """Escape delimiters; control characters become spaces."""
+    return "".join(_ESCAPES.get(c, c if c.isprintable() else " ") for c in value).strip()
+
+
+def _encoded(segments: Collection[str]) -> bytes:
+    return "".join(f"{segment}\r" for segment in segments).encode("utf-8", "replace")
