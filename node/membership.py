@@ -1,7 +1,8 @@
 """Membership: every process of the node renews a row of the ledger under its own id for as long as it lives.
 
 Whoever sees that a beat is stale removes its row. What belonged to a member without a row is taken over: stages of
-jobs, associations, files. Beats are compared by the ledger's clock, so machines need not agree on the time.
+jobs, associations, files. The row of a receiver stays, as *lost*, until its files are taken over: they may be on a disk
+that no other machine sees. Beats are compared by the ledger's clock, so machines need not agree on the time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from node import __version__
 from node.actor import look_every
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate
-from node.ledger.members import Beat, Member, beats, remove_members, renew_beat
+from node.ledger.members import Beat, Member, beats, remove_dead, remove_members, renew_beat
 from node.ledger.migrations import revisions
 from node.ledger.states import MemberState
 from node.process.presence import process_exists, process_space
@@ -29,6 +30,8 @@ BEAT_SECONDS = 5.0
 """Between two beats."""
 DEAD_SECONDS = 15.0
 """A member that was silent for this long has died."""
+RECEIVER = "receiver"
+"""The role whose files only its own machine may see."""
 
 
 def new_member(role: str, machine: str = "") -> Member:
@@ -67,6 +70,11 @@ class Membership:
         """Of this member."""
         return self._member.id
 
+    @property
+    def machine(self) -> str:
+        """The id of the storage folder of this member."""
+        return self._member.machine
+
     def begin(self) -> None:
         """Become a member and beat until ``leave``."""
         self.beat()
@@ -83,7 +91,7 @@ class Membership:
                 self._steady_since = at
             self._last_beat = at
             alive, dead = self._judged(beats(connection), at)
-            remove_members(connection, dead)
+            remove_dead(connection, dead, RECEIVER)
         return alive
 
     def offer(self, pipelines: tuple[str, ...], devices: tuple[str, ...]) -> None:
@@ -110,9 +118,10 @@ class Membership:
             remove_members(connection, [self.id])
 
     def _judged(self, members: list[Beat], at: float) -> tuple[frozenset[str], frozenset[str]]:
-        """Who is alive, this member always, and who is dead."""
-        dead = frozenset(of.member.id for of in members if of.member.id != self.id and self._has_died(of, at))
-        return frozenset({self.id, *(of.member.id for of in members)}) - dead, dead
+        """Who is alive, this member always, and who has died and is not known as lost."""
+        others = [of for of in members if of.member.id != self.id and of.state != MemberState.LOST]
+        dead = frozenset(of.member.id for of in others if self._has_died(of, at))
+        return frozenset({self.id, *(of.member.id for of in others)}) - dead, dead
 
     def _has_died(self, other: Beat, at: float) -> bool:
         if other.member.host == self._member.host and not process_exists(other.member.pid):

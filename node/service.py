@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # each process imports what its own role needs; the superviso
 
     from node.jobs.engine import Jobs
     from node.jobs.stage import Stage
+    from node.ledger.members import Member
     from node.membership import Membership
     from node.spool import Spool
 
@@ -41,12 +42,12 @@ DELIVERIES_AT_ONCE = 8
 """Parallel attempts of one sender process; a destination that hangs must not block the others."""
 
 
-def open_storage(config: Config) -> tuple[Engine, Spool]:
-    """Open ledger and spool of a configuration; create them if necessary."""
+def open_storage(config: Config, writer: str = "") -> tuple[Engine, Spool]:
+    """Open ledger and spool of a configuration; create them if necessary. ``writer``: this process as a member."""
     from node.ledger.engine import ledger_url, open_ledger
     from node.spool import Spool
 
-    spool = Spool(config.storage.folder, synced=config.storage.durability == "full")
+    spool = Spool(config.storage.folder, synced=config.storage.durability == "full", writer=writer)
     return open_ledger(ledger_url(config.storage.ledger_url, config.storage.folder)), spool
 
 
@@ -80,15 +81,18 @@ def run_node(config_path: Path, only: str | None = None) -> None:
 
 def _run_role(config: Config, role: str, descriptors: tuple[int, ...]) -> None:
     """Run one role in this process until a shutdown is requested."""
+    from node.membership import new_member
+
     die_with_parent(signal.SIGTERM)
     shutdown = ShutdownSignals()
     shutdown.install()
-    engine, spool = open_storage(config)
+    member = new_member(role)
+    engine, spool = open_storage(config, member.id)
     logging.getLogger().addHandler(StudyLog(spool.logs, spool.holds_study))
     with (
         _watchdog(),
         _audited(config, engine, role),
-        _member(engine, spool, role) as membership,
+        _joined(engine, spool, member) as membership,
         ROLES[role](RoleContext(config, engine, spool, shutdown, descriptors, membership)),
     ):
         notify("READY=1")
@@ -116,12 +120,12 @@ def _watchdog() -> Iterator[None]:
 
 
 @contextmanager
-def _member(engine: Engine, spool: Spool, role: str) -> Iterator[Membership]:
+def _joined(engine: Engine, spool: Spool, member: Member) -> Iterator[Membership]:
     """Make this process a member of the fleet until the role has ended."""
-    from node.membership import Membership, new_member
+    from node.membership import Membership
     from node.spool.machine import machine_id
 
-    membership = Membership(engine, new_member(role, machine_id(spool.folder)))
+    membership = Membership(engine, replace(member, machine=machine_id(spool.folder)))
     membership.begin()
     yield membership
     with surviving("membership"):
@@ -156,7 +160,8 @@ class RoleContext:
 def _receiver(context: RoleContext) -> Iterator[None]:
     from node.receive import Receiver
 
-    receiver = Receiver(context.config, context.engine, context.spool, Listening.from_descriptors(context.descriptors))
+    listening = Listening.from_descriptors(context.descriptors)
+    receiver = Receiver(context.config, context.engine, context.spool, context.membership, listening)
     receiver.start()
     yield
     receiver.finish(context.shutdown.forced)

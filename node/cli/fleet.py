@@ -15,15 +15,22 @@ _MACHINE = 8
 @click.command()
 @config_option
 @json_option
-def fleet(*, config_path: Path, as_json: bool) -> None:
+@click.option("--abandon", metavar="MACHINE", help="No longer wait for the disk of this machine (name or id).")
+def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
     """List the processes of all machines that share this ledger.
 
-    Shows for each its machine, version, pipelines and devices, whether it drains, and how long ago it last beat.
+    Shows for each its machine, version, pipelines and devices, whether it drains, and how long ago it last beat. A
+    receiver that died is *lost* until a receiver of its machine has recorded the images that it left.
     """
+    from node.operate.fleet import abandon_machine
     from node.operate.fleet import fleet as read
     from node.service import open_storage
 
     engine, _ = open_storage(load(config_path))
+    if abandon is not None:
+        count = abandon_machine(engine, abandon)
+        echo(f"{count} lost receivers of {abandon} are not waited for any more; what their disk holds is not recorded")
+        return
     members = read(engine)
     if as_json:
         print_json(members)

@@ -56,10 +56,19 @@ def status(*, config_path: Path, as_json: bool, studies: int, name: str | None) 
         )
         echo(f"{how} since {clock(destination['opened_at'])}: {destination['destination']}, {until}")
         echo(f"  {destination['error']}")
-    for destination in summary["overdue"]:
-        echo(f"OVERDUE: job {destination['job_id']} to {destination['destination']}: {destination['error']}")
+    _echo_late(summary)
     for study in summary["studies"]:
         _echo_study(study)
+
+
+def _echo_late(summary: Mapping[str, Any]) -> None:
+    from node.operate.explain import clock
+
+    for receiver in summary["lost"]:
+        echo(f"LOST since {clock(receiver['last_beat_at'])}: a receiver on {receiver['host']}")
+        echo("  images that it acknowledged may wait on its disk; start a receiver there")
+    for destination in summary["overdue"]:
+        echo(f"OVERDUE: job {destination['job_id']} to {destination['destination']}: {destination['error']}")
 
 
 def _echo_study(study: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ class OpenAssociation:
 
     id: str
     receiver: str
-    """The receiver process that serves it (``Drafts.writer``); when that is dead, another one closes it."""
+    """The member that serves it, as named in the spool (``Drafts.writer``); when it is dead, another one closes it."""
     calling_ae: str
     called_ae: str
     peer_address: str

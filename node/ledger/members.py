@@ -73,6 +73,25 @@ def beats(connection: sa.Connection) -> list[Beat]:
 
 
 def remove_members(connection: sa.Connection, ids: Collection[str]) -> None:
-    """Remove members that have left or died: what they left undone is free."""
+    """Remove members that have left: what they left undone is free."""
     if ids:
         connection.execute(sa.delete(member).where(member.c.id.in_(ids)))
+
+
+def remove_dead(connection: sa.Connection, ids: Collection[str], receiver: str) -> None:
+    """Remove members that have died, but keep those of the role ``receiver`` as lost until their files are recorded."""
+    if ids:
+        dead = member.c.id.in_(ids)
+        connection.execute(sa.delete(member).where(dead, member.c.role != receiver))
+        connection.execute(sa.update(member).where(dead).values(state=MemberState.LOST))
+
+
+def lost_members(connection: sa.Connection) -> list[Beat]:
+    """Receivers that died and whose files nobody has taken over, with their last heartbeats."""
+    return [beat for beat in beats(connection) if beat.state == MemberState.LOST]
+
+
+def remove_lost(connection: sa.Connection, ids: Collection[str]) -> int:
+    """Remove lost members, whose files are recorded or are not awaited any more; return how many."""
+    lost = member.c.id.in_(ids), member.c.state == MemberState.LOST
+    return connection.execute(sa.delete(member).where(*lost)).rowcount

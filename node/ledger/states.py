@@ -131,6 +131,8 @@ class MemberState(StrEnum):
     ACTIVE = "active"
     DRAINING = "draining"
     """It begins nothing more and ends when what it has begun is finished."""
+    LOST = "lost"
+    """A receiver that died; a receiver that sees its temporary files has not taken them over yet."""
 
 
 class NoticeKind(StrEnum):

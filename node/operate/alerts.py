@@ -18,7 +18,7 @@ from node.operate.account.description import describe_held
 from node.operate.account.rows import ROWLESS_SECONDS
 from node.operate.drift import BEFORE, drift
 from node.operate.explain import clock
-from node.operate.status import by_role
+from node.operate.status import by_role, lost_receivers
 from node.process.port_lock import bind_error, is_own_port
 from node.spool import Spool
 
@@ -59,6 +59,7 @@ def current_alerts(config: Config, connection: sa.Connection, spool: Spool, at: 
         alerts["rows"] = (
             f"{rowless} received images have no row in the ledger and are not analysed; the receiver's log says why"
         )
+    alerts |= _lost(connection)
     _, last = first_and_last_image(connection)
     if wanted.silence_hours and last is not None and last < at - wanted.silence_hours * 3600:
         alerts["silence"] = f"no image came since {clock(last)}"
@@ -92,6 +93,17 @@ def _discontinued(connection: sa.Connection, since: float) -> dict[str, str]:
         "procedure step was discontinued (MPPS); `ainode account` names their studies"
     )
     return {"discontinued": sentence}
+
+
+def _lost(connection: sa.Connection) -> dict[str, str]:
+    """By machine, of which several receivers may have died."""
+    return {
+        f"machine {receiver['machine'][:8]}": (
+            f"a receiver on {receiver['host']} died, its last heartbeat was at {clock(receiver['last_beat_at'])}; "
+            "images that it acknowledged may wait on its disk without a row in the ledger; start a receiver there"
+        )
+        for receiver in lost_receivers(connection)
+    }
 
 
 def _web_port(config: Config, spool: Spool) -> dict[str, str]:

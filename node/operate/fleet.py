@@ -7,8 +7,26 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from node.errors import NotFoundError
 from node.ledger.clock import ledger_clock
-from node.ledger.members import beats
+from node.ledger.engine import begin_immediate
+from node.ledger.members import beats, lost_members, remove_lost
+
+
+def abandon_machine(engine: sa.Engine, machine: str) -> int:
+    """Stop waiting for receivers that died on a machine, named by its host name or the beginning of its id.
+
+    Returns how many. Raises ``NotFoundError`` when none of them is lost.
+    """
+    with begin_immediate(engine) as connection:
+        lost = [
+            beat.member.id
+            for beat in lost_members(connection)
+            if beat.member.host.partition("/")[0] == machine or (machine and beat.member.machine.startswith(machine))
+        ]
+        if not lost:
+            raise NotFoundError(f"no receiver of {machine!r} is lost; `ainode fleet` lists names and ids")
+        return remove_lost(connection, lost)
 
 
 def fleet(engine: sa.Engine) -> list[dict[str, Any]]:

@@ -26,10 +26,10 @@ from node.ledger.counts import (
 from node.ledger.destination_circuits import circuits
 from node.ledger.engine import now, snapshot
 from node.ledger.held_series import held
-from node.ledger.members import beats
+from node.ledger.members import beats, lost_members
 from node.ledger.pending_deliveries import overdue_deliveries
 from node.ledger.progress import StudyProgress
-from node.ledger.states import ConflictKind
+from node.ledger.states import ConflictKind, MemberState
 from node.ledger.study_progress import latest_studies, progress_of
 from node.ledger.turnaround import arrived_since
 from node.operate.turnaround import DAY_SECONDS, turnarounds
@@ -37,6 +37,8 @@ from node.process.presence import process_exists, process_space
 from node.spool.free_space import space_of
 
 ALIVE_SECONDS = 30.0
+LOST_SECONDS = 30.0
+"""A receiver that died is taken over in less time where another receiver sees its files."""
 
 
 def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -> dict[str, Any]:
@@ -61,10 +63,26 @@ def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -
             "down": [asdict(one) | {"paused": one.paused} for one in circuits(connection) if one.opened_at is not None],
             "quarantined": quarantined_count(connection),
             "processes": by_role(connection),
+            "lost": lost_receivers(connection),
             "turnaround": [asdict(one) for one in turnarounds(arrived_since(connection, now() - DAY_SECONDS))],
             "free_gib": round(space_of(folder).free_gib, 1),
             "studies": [_study(study) for study in latest],
         }
+
+
+def lost_receivers(connection: sa.Connection) -> list[dict[str, Any]]:
+    """Receivers that died and whose files wait for their machine, with the time of their last heartbeat."""
+    before = ledger_clock(connection) - LOST_SECONDS
+    return [
+        {
+            "machine": beat.member.machine,
+            "host": beat.member.host.partition("/")[0],
+            "process": beat.member.pid,
+            "last_beat_at": beat.at,
+        }
+        for beat in lost_members(connection)
+        if beat.at < before
+    ]
 
 
 def by_role(connection: sa.Connection) -> dict[str, int]:
@@ -73,7 +91,9 @@ def by_role(connection: sa.Connection) -> dict[str, int]:
     return Counter(
         beat.member.role
         for beat in beats(connection)
-        if beat.at > since and (beat.member.host != here or process_exists(beat.member.pid))
+        if beat.at > since
+        and beat.state != MemberState.LOST
+        and (beat.member.host != here or process_exists(beat.member.pid))
     )
 
 

@@ -17,6 +17,7 @@ from node.ledger.association_endings import Ending
 from node.ledger.associations import occupied_bytes
 from node.ledger.audit_events import give_notice
 from node.listening import Listening
+from node.membership import Membership
 from node.receive.association import Association, Handlers
 from node.receive.command import N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_SET_RQ
 from node.receive.commitment import CommitmentScp
@@ -47,7 +48,9 @@ _LOOK_SECONDS = 5.0
 class Receiver:
     """Receives in threads of the calling process. Call ``start`` once, then ``stop`` or ``finish`` once."""
 
-    def __init__(self, config: Config, engine: Engine, spool: Spool, listening: Listening | None = None) -> None:
+    def __init__(
+        self, config: Config, engine: Engine, spool: Spool, membership: Membership, listening: Listening | None = None
+    ) -> None:
         """``listening``: shared with other receivers; ``None``: this one listens alone.
 
         Raises ``ConfigError`` when a file of ``[ae.tls]`` cannot be used.
@@ -56,6 +59,7 @@ class Receiver:
         self._ae = config.ae
         self._engine = engine
         self._spool = spool
+        self._membership = membership
         self._listening = listening
         self._row_writer = RowWriter(engine)
         self._refusals = Refusals(engine)
@@ -83,7 +87,7 @@ class Receiver:
 
     def start(self) -> None:
         """Recover, then accept. Raises ``PlatformError`` when the address is not available."""
-        recover(self._engine, self._spool)
+        recover(self._engine, self._spool, self._membership.alive)
         listening = self._listening or Listening.open(self._ae.address, self._ae.port)
         self._server = Server(
             listening,
@@ -147,7 +151,7 @@ class Receiver:
 
     def _recover(self, listening: Listening) -> None:
         """Record what has no row, as soon as it can be recorded; the node receives meanwhile."""
-        recovery = Recovery(self._engine, self._spool, listening, self._stopping)
+        recovery = Recovery(self._engine, self._spool, self._membership, listening, self._stopping)
         with surviving("recovery"):
             recovery.look()
         look_every(_LOOK_SECONDS, self._stopping, "recovery", lambda _: recovery.look())

@@ -1,13 +1,18 @@
-"""Recovery of what killed receivers left: open associations, temporary files, files without a row."""
+"""Recovery of what dead receivers left: open associations, temporary files, files without a row.
+
+Every receiver looks every few seconds, so nothing has to start for it. Associations of any machine are closed in the
+ledger; files are taken over by the receivers that see them.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from pydicom.filereader import read_file_meta_info
 from sqlalchemy import Engine
@@ -17,25 +22,33 @@ from node.errors import InputError
 from node.ledger.associations import close_associations_of, open_receivers
 from node.ledger.engine import begin_immediate, now, timeline
 from node.ledger.instances import Receipt, known_paths, record_instances
+from node.ledger.members import lost_members, remove_lost
 from node.listening import Listening
+from node.membership import Membership
 from node.receive.dataset_identity import read_identity
 from node.spool import Spool, dataset_offset, digest_of, sync_folder
 from node.studies.pydicom_errors import NOT_DICOM
 
 LOGGER = logging.getLogger(__name__)
 
-_RECOVER_SECONDS = 300.0
+_RETRY_SECONDS = 300.0
+"""Between two attempts to record files whose rows the ledger rejected."""
 
 
 class Recovery:
     """The search for what dead receivers and a failover of the ledger left, of one receiver process."""
 
-    def __init__(self, engine: Engine, spool: Spool, listening: Listening, stop: threading.Event) -> None:
+    def __init__(
+        self, engine: Engine, spool: Spool, membership: Membership, listening: Listening, stop: threading.Event
+    ) -> None:
         self._engine = engine
         self._spool = spool
+        self._membership = membership
         self._listening = listening
         self._stop = stop
-        self._recovered = time.monotonic()
+        self._left: frozenset[str] = frozenset()
+        """Folders with files whose rows the ledger rejected."""
+        self._retried = time.monotonic()
         """Monotonic clock."""
 
     def look(self) -> None:
@@ -47,36 +60,70 @@ class Recovery:
         with self._listening.first_process(timeline(self._engine) or "start") as first:
             if first:
                 record_unrecorded(self._engine, self._spool, self._stop)
-        # Files that the ledger rejected at the start, and those of receivers that died since.
-        if time.monotonic() - self._recovered > _RECOVER_SECONDS:
-            recover(self._engine, self._spool)
-            self._recovered = time.monotonic()
+        if time.monotonic() - self._retried > _RETRY_SECONDS:
+            self._retried, self._left = time.monotonic(), frozenset()
+        self._left |= recover(self._engine, self._spool, lambda: self._membership.alive() | self._left).left
+        self._release_lost()
+
+    def _release_lost(self) -> None:
+        """Remove the rows of receivers of this machine whose files have all been taken over."""
+        with self._engine.connect() as connection:
+            lost = [
+                beat.member.id for beat in lost_members(connection) if beat.member.machine == self._membership.machine
+            ]
+        taken_over = set(lost) - self._spool.drafts.writers() if lost else set()
+        if taken_over:
+            with begin_immediate(self._engine) as connection:
+                remove_lost(connection, taken_over)
 
 
-def recover(engine: Engine, spool: Spool) -> int:
-    """Close the associations of dead receivers and record their files without a row; return how many files.
+class RecoveryResult(NamedTuple):
+    """What one search for the files of dead receivers came to."""
+
+    files: int
+    """That got their rows."""
+    left: frozenset[str]
+    """Folders with files whose rows the ledger rejects."""
+
+
+def recover(engine: Engine, spool: Spool, spared: Callable[[], Collection[str]]) -> RecoveryResult:
+    """Record the files of dead receivers that have no row, then close their associations.
 
     Fast for a spool of any size: a file keeps a link among its writer's temporary files until its row is durable.
-    Safe while other receivers run.
+    Safe while other receivers run. ``spared``: the living members, and folders that are left alone.
     """
-    with begin_immediate(engine) as connection:
-        dead = [receiver for receiver in open_receivers(connection) if not spool.drafts.is_alive(receiver)]
-        stale = close_associations_of(connection, dead, now())
     count = 0
+    left: set[str] = set()
 
     def rescue(names: list[Path]) -> set[Path]:
         nonlocal count
         receipts = _receipts(spool, names)
         recorded = _record(engine, list(receipts.values()))
         count += len(recorded)
-        return {name for name, receipt in receipts.items() if receipt.path not in recorded}
+        unrecorded = {name for name, receipt in receipts.items() if receipt.path not in recorded}
+        left.update(name.parent.name for name in unrecorded)
+        return unrecorded
 
-    swept = spool.drafts.sweep(rescue)
-    if stale or swept:
+    swept = spool.drafts.sweep(rescue, spared)
+    # After the rows, so that a series is not complete without them.
+    closed = _close_associations(engine, spool, spared)
+    if closed or swept:
         LOGGER.warning(
-            "recovered: %d associations closed, %d temporary files deleted, %d files recorded", stale, swept, count
+            "recovered: %d associations closed, %d temporary files deleted, %d files recorded", closed, swept, count
         )
-    return count
+    return RecoveryResult(count, frozenset(left))
+
+
+def _close_associations(engine: Engine, spool: Spool, spared: Callable[[], Collection[str]]) -> int:
+    """Close what dead receivers of any machine left open; return how many associations."""
+    with engine.connect() as connection:
+        receivers = open_receivers(connection)
+    alive = spared() if receivers else ()  # after that: a process is a member before it serves an association
+    dead = [receiver for receiver in receivers if receiver not in alive and not spool.drafts.is_locked(receiver)]
+    if not dead:
+        return 0
+    with begin_immediate(engine) as connection:
+        return close_associations_of(connection, dead, now())
 
 
 def record_unrecorded(engine: Engine, spool: Spool, stop: threading.Event) -> int:

@@ -1,7 +1,8 @@
 """Drafts: temporary files of the processes that write to the spool, living and dead.
 
-Each process has a folder of its own and holds its lock, so that a sweep knows the drafts of the dead. After
-``Spool.keep`` a draft is a second link of the stored file, and marks it as one that may have no row yet.
+Each process has a folder of its own. A sweep takes the folder over when its process is no living member of the fleet
+and does not hold the folder's lock, which other machines may not see. After ``Spool.keep`` a draft is a second link of
+the stored file, and marks it as one that may have no row yet.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import stat
 import threading
 import time
+import uuid
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -26,6 +28,8 @@ from node.spool.files import locked, new_locked
 LARGEST_OBJECT = 2**31 - 1
 """Bytes of a result: many archives and toolkits count those of an object in 31 bits."""
 _BLOCK = 1 << 20
+_TAKEN = "~"
+"""Between the name of a writer and what makes the name of its folder unique once that was taken over."""
 
 
 class Draft:
@@ -100,21 +104,18 @@ class Draft:
 class Drafts:
     """The temporary files of one spool. Any number of processes and threads may use the same folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """``folder``: of all processes; it exists."""
+    def __init__(self, folder: Path, writer: str = "") -> None:
+        """``folder``: of all processes; it exists. ``writer``: the id of this process as a member of the fleet."""
         self._folder = folder
+        self.writer = writer or f"{os.getpid()}-{uuid.uuid4().hex}"
+        """Name of this process as a writer, and of its folder."""
         self._lock = threading.Lock()
         self._own = ""
         """Folder of this process; empty before its first draft."""
         self._numbers = itertools.count()
 
-    @property
-    def writer(self) -> str:
-        """Name of this process as a writer; see ``is_alive``."""
-        return self._own_folder().rpartition("/")[2]
-
-    def is_alive(self, writer: str) -> bool:
-        """Return whether the process of this name still runs, on any machine that shares the folder."""
+    def is_locked(self, writer: str) -> bool:
+        """Return whether the process of this name holds its folder; other machines that share it may not see that."""
         descriptor = locked(self._folder / writer)
         if descriptor is not None:
             os.close(descriptor)
@@ -122,42 +123,64 @@ class Drafts:
 
     def new(self) -> Draft:
         """Create a temporary file for an instance that is being received."""
-        name = f"{self._own or self._own_folder()}/{next(self._numbers)}"
-        return Draft(name, os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640))
+        while True:
+            name = f"{self._own or self._own_folder()}/{next(self._numbers)}"
+            try:
+                return Draft(name, os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640))
+            except FileNotFoundError:  # another machine held this process for dead and took its folder over
+                with self._lock:
+                    self._own = ""
 
     def _own_folder(self) -> str:
         with self._lock:
             if not self._own:
-                folder, descriptor = new_locked(self._folder)
+                folder, descriptor = new_locked(self._folder, self.writer)
                 self._own = str(folder)
                 weakref.finalize(self, os.close, descriptor)
         return self._own
 
-    def sweep(self, rescue: Callable[[list[Path]], Collection[Path]]) -> int:
-        """Delete temporary files of dead writers; return how many. Safe while other processes write.
+    def sweep(
+        self, rescue: Callable[[list[Path]], Collection[Path]], spared: Callable[[], Collection[str]] = frozenset
+    ) -> int:
+        """Delete temporary files of dead writers; return how many. Safe while other processes write and sweep.
 
         ``rescue`` first gets those that are second links of stored files, whose rows may be missing. Files that it
-        returns are left for a later sweep.
+        returns are left for a later sweep. ``spared``: names of folders that are left alone, such as those of living
+        members.
         """
+        folders = list(self._folder.iterdir())
+        left_alone = spared()  # after the folders were listed: a process is a member before it has one
+        return sum(self._sweep_folder(path, rescue) for path in folders if path.name not in left_alone)
+
+    def _sweep_folder(self, path: Path, rescue: Callable[[list[Path]], Collection[Path]]) -> int:
+        if not path.is_dir():  # written by an old release, or swept by another process
+            path.unlink(missing_ok=True)
+            return 1
+        descriptor = locked(path)
+        if descriptor is None:
+            return 0
         swept = 0
-        for path in self._folder.iterdir():
-            if not path.is_dir():  # written by an old release
-                path.unlink(missing_ok=True)
-                swept += 1
-            elif (descriptor := locked(path)) is not None:
-                try:
-                    files = list(path.iterdir())
-                    linked = [file for file in files if file.stat().st_nlink > 1]
-                    left = rescue(linked) if linked else ()
-                    for file in files:
-                        if file not in left:
-                            file.unlink()
-                            swept += 1
-                    if not left:
-                        path.rmdir()
-                finally:
-                    os.close(descriptor)
+        try:
+            with suppress(FileNotFoundError):  # another machine sweeps it too
+                if _TAKEN not in path.name:
+                    # From now on its writer, should it live after all, links none of these files any more.
+                    path = path.rename(path.with_name(f"{path.name}{_TAKEN}{uuid.uuid4().hex}"))
+                files = list(path.iterdir())
+                linked = [file for file in files if file.stat().st_nlink > 1]
+                left = rescue(linked) if linked else ()
+                for file in files:
+                    if file not in left:
+                        file.unlink()
+                        swept += 1
+                if not left:
+                    path.rmdir()
+        finally:
+            os.close(descriptor)
         return swept
+
+    def writers(self) -> set[str]:
+        """Return the names of all processes, living and dead, that have a folder."""
+        return {path.name.partition(_TAKEN)[0] for path in self._folder.iterdir()}
 
     def without_row(self, seconds: float) -> int:
         """Count received files without a row for this long, by their temporary links."""

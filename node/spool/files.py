@@ -26,16 +26,24 @@ def locked(folder: Path) -> int | None:
     return descriptor
 
 
-def new_locked(below: Path) -> tuple[Path, int]:
-    """Create and lock a folder of this process; return it and the descriptor. Retries if a sweep removed it."""
+def new_locked(below: Path, name: str = "") -> tuple[Path, int]:
+    """Create and lock a folder of this process; return it and the descriptor. Retries if a sweep took it."""
+    folder = below / (name or f"{os.getpid()}-{uuid.uuid4().hex}")
     while True:
-        folder = below / f"{os.getpid()}-{uuid.uuid4().hex}"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         descriptor = locked(folder)
-        if descriptor is not None and os.fstat(descriptor).st_nlink:
+        if descriptor is not None and _is_at(descriptor, folder):
             return folder, descriptor
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _is_at(descriptor: int, folder: Path) -> bool:
+    """Whether an open folder still has its name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
 
 
 def sync_folder(folder: str | Path) -> None:

@@ -40,14 +40,15 @@ class StoredFile(NamedTuple):
 class Spool:
     """The files of one node. Any number of processes and threads may use the same folder."""
 
-    def __init__(self, folder: Path, *, synced: bool = True) -> None:
+    def __init__(self, folder: Path, *, synced: bool = True, writer: str = "") -> None:
         """Create missing folders. Raises ``PlatformError`` when that is not possible.
 
-        ``synced=False``: received files survive a crash of the process, but not of the machine.
+        ``synced=False``: received files survive a crash of the process, but not of the machine. ``writer``: the id of
+        this process as a member of the fleet; "": it is none.
         """
         self.folder = folder
         self._synced = synced
-        self.drafts = Drafts(folder / "temporary")
+        self.drafts = Drafts(folder / "temporary", writer)
         self._lock = threading.Lock()
         self._durable: set[str] = set()
         try:

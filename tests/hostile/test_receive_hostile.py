@@ -29,6 +29,7 @@ from receivers import (
     associate,
     associate_rq,
     encode,
+    member,
     nothing_kept,
     receiving,
     send_dataset,
@@ -243,7 +244,7 @@ def test_a_store_under_way_is_answered_before_the_receiver_stops(tmp_path: Path)
     with receiving(tmp_path / "first") as other:
         config = other.config
     engine, spool = Node(config).engine, Spool(config.storage.folder)
-    receiver = Receiver(config, engine, spool)
+    receiver = Receiver(config, engine, spool, member(engine, spool))
     receiver.start()
     node = Node(config)
     dataset = ct_series(1, 64)[0]

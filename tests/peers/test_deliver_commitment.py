@@ -17,6 +17,7 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+from receivers import member
 from scanner import ELSEWHERE, HERE
 
 from node.config import Config
@@ -30,7 +31,7 @@ from node.receive.receiver import Receiver
 @contextmanager
 def receiver(job: jobs.FinishedJob) -> Iterator[None]:
     """Our own SCP, where the PACS calls back."""
-    ours = Receiver(job.config, job.engine, job.spool)
+    ours = Receiver(job.config, job.engine, job.spool, member(job.engine, job.spool))
     ours.start()
     try:
         yield

@@ -14,7 +14,7 @@ import postgres
 import sqlalchemy as sa
 from dicom_files import ct_series
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from receivers import associate, configuration, send_dataset
+from receivers import associate, configuration, member, send_dataset
 from vanishing import HERE, THERE, call, network
 
 from node.config import parse
@@ -58,7 +58,8 @@ def main(folder: Path) -> None:
     with network() as prefix, postgres.cluster(THERE, prefix) as at_primary, postgres.replica(THERE, HERE) as replica:
         url = f"postgresql+psycopg://ainode@/postgres?host={THERE}:5432&host={HERE}:5432"
         config = parse(configuration(folder, PORT, "", f'min_free_gib = 0.0\nledger_url = "{url}"'))
-        receiver = Receiver(config, open_ledger(url), Spool(folder))
+        engine, spool = open_ledger(url), Spool(folder)
+        receiver = Receiver(config, engine, spool, member(engine, spool))
         receiver.start()
         primary, following = sa.create_engine(at_primary), sa.create_engine(replica.url)
         seconds_until_rows(following, send(1))

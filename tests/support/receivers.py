@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from node.config import Config, parse
 from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.tables import association as associations
 from node.ledger.tables import instance
+from node.membership import Membership, new_member
 from node.receive import Receiver
 from node.spool import Spool
 
@@ -52,6 +54,11 @@ folder = "{folder}"
 """
 
 
+def member(engine: sa.Engine, spool: Spool) -> Membership:
+    """A receiver's membership without a heartbeat: others know from the lock of its folder that it is alive."""
+    return Membership(engine, replace(new_member("receiver"), id=spool.drafts.writer))
+
+
 class Node:
     """What a receiver left behind, read from its folder."""
 
@@ -59,7 +66,7 @@ class Node:
         self.config = config
         self.port = config.ae.port
         self.spool = Spool(config.storage.folder)
-        self.engine = open_ledger(ledger_url("", config.storage.folder))
+        self.engine = open_ledger(ledger_url(config.storage.ledger_url, config.storage.folder))
 
     def rows(self, table: sa.Table) -> list[Any]:
         """Rows, after those that follow their files have come."""
@@ -90,7 +97,7 @@ class Node:
 def receiving(folder: Path, ae: str = "", storage: str = "min_free_gib = 0.0", port: int = 0) -> Iterator[Node]:
     """A receiver in this process, on a free port unless one is given."""
     node = Node(parse(configuration(folder, port or free_port(), ae, storage)))
-    receiver = Receiver(node.config, node.engine, node.spool)
+    receiver = Receiver(node.config, node.engine, node.spool, member(node.engine, node.spool))
     receiver.start()
     try:
         yield node
@@ -279,7 +286,7 @@ def _main(config_file: str, limit_file_bytes: str) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit_file_bytes),) * 2)
     node = Node(parse(Path(config_file).read_text()))
-    receiver = Receiver(node.config, node.engine, node.spool)
+    receiver = Receiver(node.config, node.engine, node.spool, member(node.engine, node.spool))
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     receiver.start()

@@ -129,7 +129,7 @@ def each_line(
 def check(folder: Path, *, acknowledged: bool) -> int:
     """All is well after recovery; return how many instances there are."""
     spool, engine = Spool(folder), open_ledger(url(folder))
-    recover(engine, spool)
+    recover(engine, spool, frozenset)
     assert record_unrecorded(engine, spool, threading.Event()) == 0, (
         "recovery left a file to the search of the whole spool"
     )
@@ -167,7 +167,7 @@ def test_a_recovery_killed_at_any_line_is_done_by_the_next_one(tmp_path: Path) -
             acknowledge_and_die(folder, lambda: None)
         os.waitpid(died, 0)
         told()
-        recover(open_ledger(url(folder)), Spool(folder))
+        recover(open_ledger(url(folder)), Spool(folder), frozenset)
 
     for folder, told in each_line(tmp_path, RECOVERING, work):
         check(folder, acknowledged=told)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +15,9 @@ from click.testing import CliRunner
 
 from node import __version__
 from node.__main__ import main
+from node.errors import NotFoundError
 from node.ledger.engine import begin_immediate, ledger_url, open_ledger
-from node.ledger.members import beats
+from node.ledger.members import beats, remove_dead
 from node.ledger.migrations import revisions
 from node.membership import Membership, new_member
 from node.spool.machine import machine_id
@@ -60,6 +63,36 @@ def test_fleet_lists_machine_role_version_pipelines_devices_beat_and_state(engin
         member.leave()
     with engine.connect() as connection:
         assert beats(connection) == []
+
+
+def test_a_receiver_that_died_is_lost_until_its_machine_is_given_up_and_another_member_is_just_gone(
+    engine: sa.Engine, tmp_path: Path
+):
+    config = tmp_path / "config.toml"
+    config.write_text(f'[storage]\nfolder = "{tmp_path}"\n')
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    for role in ("receiver", "worker"):
+        Membership(engine, replace(new_member(role, "f00d"), pid=process.pid)).beat()
+    ours = Membership(engine, new_member("receiver", "cafe"))
+    assert ours.beat() == ours.alive() == {ours.id}
+    verb = ["fleet", "--config", str(config)]
+    listed = json.loads(CliRunner().invoke(main, [*verb, "--json"]).output)
+    assert sorted((one["machine"], one["state"]) for one in listed) == [("cafe", "active"), ("f00d", "lost")]
+    assert CliRunner().invoke(main, [*verb, "--abandon", "cafe"]).exit_code == NotFoundError.exit_code
+    assert "1 lost receivers" in CliRunner().invoke(main, [*verb, "--abandon", "f00d"]).output
+    assert [one["machine"] for one in json.loads(CliRunner().invoke(main, [*verb, "--json"]).output)] == ["cafe"]
+
+
+def test_a_lost_receiver_that_lives_after_all_is_active_again(engine: sa.Engine):
+    theirs = Membership(engine, replace(new_member("receiver"), host="elsewhere"))
+    theirs.beat()
+    with begin_immediate(engine) as connection:
+        remove_dead(connection, [theirs.id], "receiver")
+    ours = Membership(engine, new_member("receiver"))
+    assert ours.beat() == {ours.id}
+    theirs.beat()
+    assert ours.alive() == {ours.id, theirs.id}
 
 
 def test_a_member_that_could_not_beat_itself_holds_nobody_for_dead(engine: sa.Engine):

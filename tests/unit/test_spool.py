@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -198,15 +199,40 @@ def test_a_draft_keeps_its_name_until_its_owner_has_written_the_row(tmp_path: Pa
         return []
 
     assert other.drafts.sweep(rescue) == 0
-    assert other.drafts.is_alive(writer.drafts.writer)
+    assert other.drafts.is_locked(writer.drafts.writer)
     assert other.path_of(draft.path, "1.2", "1.2.3", "1.2.3.4") == kept.path
     name = writer.drafts.writer
     del writer  # as if its process had ended
-    assert not other.drafts.is_alive(name)
+    assert not other.drafts.is_locked(name)
     assert other.drafts.sweep(rescue) == 1
-    assert rescued == [[draft.path]]
+    assert [[path.name for path in paths] for paths in rescued] == [[draft.path.name]]
     draft.discard()
     assert everything(other) == [kept.path]
+
+
+def test_a_writer_that_was_held_for_dead_acknowledges_nothing_of_what_was_taken_and_writes_on(tmp_path: Path) -> None:
+    writer, other = Spool(tmp_path, writer="receiver-1"), Spool(tmp_path, writer="receiver-2")
+    taken = writer.drafts.new()
+    taken.write([part10(b"x")])
+    unlock(tmp_path / "temporary" / "receiver-1")
+    assert other.drafts.sweep(lambda _names: [], lambda: {"receiver-1"}) == 0
+    assert other.drafts.sweep(lambda _names: [], lambda: {"receiver-2"}) == 1
+    with pytest.raises(FileNotFoundError):
+        writer.keep("1.2", "1.2.3", "1.2.3.4", taken)
+    assert everything(other) == []
+    draft = writer.drafts.new()
+    draft.write([part10(b"y")])
+    kept = writer.keep("1.2", "1.2.3", "1.2.3.4", draft)
+    assert other.drafts.writers() == {"receiver-1"}
+    draft.discard()
+    assert everything(other) == [kept.path]
+
+
+def unlock(folder: Path) -> None:
+    """Drop the lock of this process, as a file system does that does not show other machines' locks."""
+    for entry in Path("/proc/self/fd").iterdir():
+        if entry.resolve() == folder:
+            fcntl.flock(int(entry.name), fcntl.LOCK_UN)
 
 
 def test_every_received_file_is_found_again_study_by_study(spool: Spool) -> None:

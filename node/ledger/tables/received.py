@@ -6,11 +6,13 @@ import sqlalchemy as sa
 
 from node.ledger.tables.columns import json, metadata, text, time
 
+_OPEN = sa.text("closed_at IS NULL")
+
 association = sa.Table(
     "association",
     metadata,
     text("id", key=True),
-    text("receiver"),  # process that serves it: a name in the spool; when it is dead, another one closes it
+    text("receiver"),  # member that serves it; when it is dead, another one closes it
     text("calling_ae"),
     text("called_ae"),
     text("peer_address"),
@@ -20,6 +22,7 @@ association = sa.Table(
     text("equipment", null=True),  # which device calls (receive.policy); null: an older version kept its address only
     text("ending", null=True),  # AssociationEnding; null: open, or closed by an older version
     text("ended_amid", null=True),  # EndedAmid
+    sa.Index("association_open", "receiver", sqlite_where=_OPEN, postgresql_where=_OPEN),
 )
 
 instance = sa.Table(
