@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from node.pipeline import Code, Findings, Lesion, Segment, Volume, codes
+from node.pipeline.label_map import boxes_of
 
 PRIVATE_SCHEME = "99AINODE"
 """Coding Scheme Designator of names without a standard code (PS3.16 8: private designators begin with 99)."""
@@ -117,7 +118,8 @@ def findings_of(outlined: Mapping[str, Segment], looked_for: Sequence[str]) -> F
     structures. Only with ``looked_for`` can the outcome be *no findings*: without it a model that outlines no lesion
     has measured, and claims nothing.
     """
-    seen = {name: segment for name, segment in outlined.items() if segment.mask.array.any()}
+    boxes = boxes_of([*outlined.values()])
+    seen = {name: segment for (name, segment), box in zip(outlined.items(), boxes, strict=True) if box is not None}
     lesions = {name: s for name, s in seen.items() if name in looked_for or s.category == _ALTERED}
     others = [segment for name, segment in (seen or outlined).items() if name not in lesions]
     return Findings(
@@ -127,12 +129,18 @@ def findings_of(outlined: Mapping[str, Segment], looked_for: Sequence[str]) -> F
     )
 
 
-def segment_of(mask: Volume, name: str, number: int, structures: Mapping[str, Sequence[str]]) -> Segment:
-    """The segment of class ``number``, which the model calls ``name``; ``structures`` gives other codes by name."""
+def segment_of(
+    mask: Volume, name: str, number: int, structures: Mapping[str, Sequence[str]], value: int | None = None
+) -> Segment:
+    """The segment of class ``number``, which the model calls ``name``; ``structures`` gives other codes by name.
+
+    ``value``: of the class in ``mask`` where that is a label map; see ``Segment``.
+    """
     category, kind = structure(name)
     return Segment(
         label=name.replace("_", " ")[:_LABEL_LENGTH],
-        mask=mask.with_array(mask.array.astype(np.uint8)),
+        mask=mask if value is not None else mask.with_array(mask.array.astype(np.uint8)),
+        value=value,
         category=category,
         type=Code(*structures[name]) if name in structures else kind,
         colour=_PALETTE[number % len(_PALETTE)],

@@ -25,7 +25,8 @@ import numpy as np
 
 from node.errors import InputError
 from node.inference.array_file import arrays_in
-from node.inference.findings_document import Arrays, read_algorithm, read_findings, write_algorithm, write_findings
+from node.inference.document_values import Arrays
+from node.inference.findings_document import read_algorithm, read_findings, write_algorithm, write_findings
 from node.inference.task import FINDINGS
 from node.pipeline import Algorithm, Findings
 from node.spool.files import sync_folder

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from highdicom import Volume
+from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from node.pipeline.assertion import Assertion, Presence, presence_of
+from node.pipeline.label_map import LARGEST_VALUE, boxes_of, inside
 from node.pipeline.ucum import unit_fault
 
 
@@ -84,6 +86,8 @@ class Segment:
     """Unique within the findings, at most 64 characters, for example ``"Nodule 1"``."""
     mask: Volume
     """Non-zero = inside, integer or bool ``[slice, row, column]``; any grid in the source's frame of reference."""
+    value: int | None = None
+    """Inside is where ``mask``, a label map that segments share, has this value, 1 to 65535."""
     category: Code
     """Segmented property category, for example ``codes.SCT.MorphologicallyAbnormalStructure``."""
     type: Code
@@ -101,6 +105,27 @@ class Segment:
             raise ValueError(f"Segment.mask of {self.label!r} is {self.mask.array.shape}; give [slice, row, column]")
         if self.mask.array.dtype.kind not in "bui":
             raise ValueError(f"Segment.mask of {self.label!r} is {self.mask.array.dtype}; give bool or integers")
+        if self.value is not None and (self.mask.array.dtype.kind == "b" or not 1 <= self.value <= LARGEST_VALUE):
+            raise ValueError(
+                f"Segment.value of {self.label!r} is {self.value} in {self.mask.array.dtype}; "
+                f"use 1 to {LARGEST_VALUE} in a mask of integers"
+            )
+
+    @property
+    def voxels(self) -> NDArray[np.bool_]:
+        """What is inside, of the whole array of ``mask``."""
+        return inside(np.asarray(self.mask.array), self.value)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no voxel is inside."""
+        return boxes_of([self]) == [None]
+
+    @property
+    def voxel_count(self) -> int:
+        """Number of voxels of ``mask`` inside."""
+        (box,) = boxes_of([self])
+        return 0 if box is None else int(np.count_nonzero(inside(self.mask.array[box], self.value)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,8 +157,8 @@ class Lesion:
     def rank(self) -> tuple[int, float]:
         """Lesions are reported in this order: certain ones (80 % and more), likely ones (50 %), others; large first."""
         sure = -1.0 if self.probability is None else self.probability
-        mask = self.segment.mask
-        return sum(sure < limit for limit in (0.8, 0.5, 0.0)), -float(np.count_nonzero(mask.array) * mask.voxel_volume)
+        volume = self.segment.voxel_count * self.segment.mask.voxel_volume
+        return sum(sure < limit for limit in (0.8, 0.5, 0.0)), -float(volume)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

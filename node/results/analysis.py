@@ -122,7 +122,7 @@ def is_positive(findings: Findings) -> bool:
     return (
         bool(findings.lesions)
         or any(one.presence == "present" for one in findings.all_assertions)
-        or any({s.category, s.type} & set(sought) and s.mask.array.any() for s in findings.segments)
+        or any({s.category, s.type} & set(sought) and not s.empty for s in findings.segments)
     )
 
 

@@ -11,6 +11,7 @@ from pydicom.sr.coding import Code
 
 from node.errors import EncodeError
 from node.pipeline import Findings, Lesion, Measurement, Segment
+from node.pipeline.label_map import boxes_of
 from node.results.analysis import Source
 from node.results.identity import plain
 from node.results.measurements import Section, intensities, largest_section, too_coarse, values_in, volume_mm3
@@ -133,8 +134,8 @@ def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry,
     masks, volumes = [], []
     entries: list[tuple[Segment, Lesion | None]] = [(lesion.segment, lesion) for lesion in findings.lesions]
     entries += [(segment, None) for segment in findings.segments]
-    for segment, lesion in entries:
-        whole = place(segment.mask, geometry, segment.label)
+    for (segment, lesion), box in zip(entries, boxes_of([segment for segment, _ in entries]), strict=True):
+        whole = place(segment.mask, geometry, segment.label, value=segment.value, box=box)
         imaged = with_images(whole, source.slices)
         mask = on_images(imaged, source.offsets, int(source.datasets[0].Rows), int(source.datasets[0].Columns))
         if mask.empty and lesion is not None:

@@ -154,7 +154,7 @@ def _explanation(analysis: Analysis) -> Map | None:
 def on_slice(finding: Finding, index: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """The mask of a finding on one image, ``[row, column]``."""
     mask = np.zeros(shape, np.bool_)
-    mask[finding.mask.box[1:]] = finding.mask.voxels[index - finding.mask.box[0].start]
+    mask[finding.mask.box[1:]] = finding.mask.plane(index)
     return mask
 
 

@@ -88,8 +88,8 @@ def values_in(masks: Sequence[PlacedMask], source: Source) -> list[Statistics]:
     for index, stored in zip(slices, source.stored(slices), strict=True):
         for number, mask in enumerate(masks):
             at = index - mask.box[0].start
-            if 0 <= at < len(mask.voxels) and mask.areas[at]:
-                inside = stored[mask.box[1:]][mask.voxels[at]]  # their LUT alone: that of all takes ten times as long
+            if 0 <= at < len(mask.areas) and mask.areas[at]:
+                inside = stored[mask.box[1:]][mask.plane(index)]  # their LUT alone: that of all takes ten times as long
                 values = apply_modality_lut(inside, source.datasets[index])
                 statistics[number] = statistics[number].with_values(values.astype(np.float64, copy=False))
     return statistics
@@ -121,7 +121,7 @@ def largest_section(mask: PlacedMask, geometry: VolumeGeometry) -> Section:
     centres of exactly the mask's pixels are inside.
     """
     index = int(mask.areas.argmax())
-    padded = np.pad(mask.voxels[index].astype(np.float64), 1)
+    padded = np.pad(mask.plane(mask.box[0].start + index).astype(np.float64), 1)
     lines: list[Floats] = [np.asarray(line) for line in contour_generator(z=padded).lines(0.5)]
     line = max(lines, key=_area)
     # centre of padded pixel (1, 1) = centre of the box's first pixel = half a pixel from its outer corner

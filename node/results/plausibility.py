@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from node.pipeline import Findings, Lesion, Segment, Unsuitable, codes
+from node.pipeline.label_map import Box, boxes_of, inside
 from node.studies.source import SourceSeries
 
 METAL_HU = 2500.0
@@ -31,8 +32,9 @@ def unfit(findings: Findings, source: SourceSeries) -> str:
     """Return why a result cannot be used at all, in words for a radiologist; empty when it can."""
     entries = [(lesion.segment, UNFIT_SHARE) for lesion in findings.lesions]
     entries += [(segment, UNFIT_STRUCTURE_SHARE) for segment in findings.segments]
-    for segment, limit in entries:
-        share = _share(segment, source)
+    boxes = boxes_of([segment for segment, _ in entries])
+    for (segment, limit), box in zip(entries, boxes, strict=True):
+        share = _share(segment, box, source)
         if share > limit:
             return (
                 f"NOT ANALYSED: {segment.label} would fill {100 * share:.0f} % of the images, more than "
@@ -41,13 +43,13 @@ def unfit(findings: Findings, source: SourceSeries) -> str:
     return ""
 
 
-def _share(segment: Segment, source: SourceSeries) -> float:
-    """Share of the images that a mask fills, whatever it is cropped to; 0 without a grid."""
+def _share(segment: Segment, box: Box | None, source: SourceSeries) -> float:
+    """Share of the images that a mask fills, whatever it is cropped to; 0 without a grid. ``box``: of ``boxes_of``."""
     try:
         images = source.geometry
     except Unsuitable:
         return 0.0
-    voxels = float(np.count_nonzero(segment.mask.array))
+    voxels = 0.0 if box is None else float(np.count_nonzero(inside(segment.mask.array[box], segment.value)))
     return voxels * segment.mask.voxel_volume / (images.voxel_volume * float(np.prod(images.spatial_shape)))
 
 
@@ -73,11 +75,12 @@ def _impairments(source: SourceSeries) -> Iterator[str]:
 
 
 def _reservations(lesion: Lesion, source: SourceSeries) -> Iterator[str]:
-    share = _share(lesion.segment, source)
-    mask = np.asarray(lesion.segment.mask.array) != 0
+    (box,) = boxes_of([lesion.segment])
+    share = _share(lesion.segment, box, source)
+    shape = lesion.segment.mask.array.shape
     name = lesion.segment.label
     if share > LARGEST_SHARE:
         yield f"{name} fills {100 * share:.0f} % of the images, which is hardly plausible."
-    ends = (mask.take(end, axis).any() for axis in range(3) if mask.shape[axis] > 1 for end in (0, -1))
+    ends = ((part.start == 0 or part.stop == size) for part, size in zip(box or (), shape, strict=False) if size > 1)
     if any(ends):
         yield f"{name} reaches the edge of what was analysed: it may be larger than measured."

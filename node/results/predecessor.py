@@ -89,7 +89,7 @@ def keep_tracking(findings: Sequence[Finding], seg: Dataset, images: Sequence[Da
             if index is None or not box[0].start <= index < box[0].stop:
                 continue
             if types[number] == (kind.value, kind.scheme_designator):
-                mask = finding.mask.voxels[index - box[0].start]
+                mask = finding.mask.plane(index)
                 common[finding.number, number] += int(np.count_nonzero(pixels[box[1], box[2]][mask]))
     uids: dict[int, str] = {}
     for (ours, theirs), voxels in common.most_common():

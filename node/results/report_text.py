@@ -81,7 +81,7 @@ def _looked_for(findings: Findings) -> Iterator[str]:
     if findings.looked_for and not is_positive(findings):
         names = ", ".join(dict.fromkeys(code.meaning for code in findings.looked_for))
         yield f"Looked for: {names}; none was found in what was analysed."
-    elif outcome_of(findings) == Outcome.MEASURED and not any(s.mask.array.any() for s in findings.segments):
+    elif outcome_of(findings) == Outcome.MEASURED and all(s.empty for s in findings.segments):
         names = ", ".join(segment.label for segment in findings.segments)
         if names:
             yield f"Not seen in these images: {names}."

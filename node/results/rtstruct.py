@@ -113,9 +113,9 @@ def _contours(finding: Finding, source: Source, headers: Sequence[Dataset]) -> b
 
 
 def _on_image(finding: Finding, index: int) -> Iterator[Points]:
-    images, rows, columns = finding.mask.box
+    _, rows, columns = finding.mask.box
     corner = [columns.start, rows.start]
-    return (c + corner for c in closed_contours(finding.mask.voxels[index - images.start], _MOST_POINTS))
+    return (c + corner for c in closed_contours(finding.mask.plane(index), _MOST_POINTS))
 
 
 def _in_patient(points: Points, image: Dataset) -> Points:

@@ -98,7 +98,7 @@ class _Packed(RawIOBase):
         self._image[:] = False
         for target, (finding, index) in zip(self._image, self._frames[8 * number : 8 * number + 8], strict=False):
             box = finding.mask.box
-            target[box[1], box[2]] = finding.mask.voxels[index - box[0].start]
+            target[box[1], box[2]] = finding.mask.plane(index)
         return np.packbits(self._image, axis=None, bitorder="little").tobytes()
 
 
@@ -111,7 +111,7 @@ def overlap(findings: Sequence[Finding], shape: tuple[int, int]) -> bool:
         taken = np.zeros(shape, np.bool_)
         for mask in masks:
             region = taken[mask.box[1], mask.box[2]]
-            np.logical_or(region, mask.voxels[index - mask.box[0].start], out=region)
+            np.logical_or(region, mask.plane(index), out=region)
         if np.count_nonzero(taken) < sum(mask.areas[index - mask.box[0].start] for mask in masks):
             return True
     return False

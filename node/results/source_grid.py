@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from node.errors import EncodeError
+from node.pipeline.label_map import Box, box_of, inside
 
-Box = tuple[slice, slice, slice]
 Voxels = NDArray[np.bool_]
 
 ALIGNMENT_TOLERANCE = 1e-3
@@ -26,8 +26,19 @@ class PlacedMask:
     """The part of the source grid that holds a mask."""
 
     box: Box
-    """Where ``voxels`` lie: image, row, column of the source; empty slices for an empty mask."""
-    voxels: Voxels
+    """Where ``labels`` lie: image, row, column of the source; empty slices for an empty mask."""
+    labels: NDArray[Any]
+    """True inside, or with ``value`` inside where a label map has it: that of all segments is kept in memory once."""
+    value: int | None = None
+
+    @property
+    def voxels(self) -> Voxels:
+        """What is inside, of the whole box."""
+        return inside(self.labels, self.value)
+
+    def plane(self, image: int) -> Voxels:
+        """What is inside on one image of the source, within the rows and columns of the box."""
+        return inside(self.labels[image - self.box[0].start], self.value)
 
     @property
     def empty(self) -> bool:
@@ -37,7 +48,7 @@ class PlacedMask:
     @cached_property
     def areas(self) -> NDArray[np.int64]:
         """Number of voxels on each image of the box."""
-        return np.array([np.count_nonzero(plane) for plane in self.voxels], np.int64)
+        return np.array([np.count_nonzero(inside(plane, self.value)) for plane in self.labels], np.int64)
 
     @property
     def images(self) -> list[int]:
@@ -46,8 +57,12 @@ class PlacedMask:
         return [first + index for index in np.flatnonzero(self.areas).tolist()]
 
 
-def place(mask: Volume, geometry: VolumeGeometry, name: str) -> PlacedMask:
+def place(
+    mask: Volume, geometry: VolumeGeometry, name: str, *, value: int | None = None, box: Box | None = None
+) -> PlacedMask:
     """Put a mask of any grid of the same frame of reference on the source grid.
+
+    ``value``: see ``Segment``; ``box``: where the mask is not empty, ``None``: nowhere, or not known without a value.
 
     A grid that is the source's own, permuted, flipped, cropped or padded, keeps its voxels exactly. Any other is
     sampled at the source's voxel centres: linear interpolation, inside where it is at least one half. A mask that
@@ -59,15 +74,15 @@ def place(mask: Volume, geometry: VolumeGeometry, name: str) -> PlacedMask:
     if len(uids) > 1:
         raise EncodeError(f"Segment.mask of {name!r} is in another frame of reference; use the affine of the series")
     values = np.asarray(mask.array)
-    bounds = _bounds(values)
+    bounds = box_of(values) if value is None else box
     if bounds is None:
-        return PlacedMask(box=(slice(0, 0),) * 3, voxels=np.zeros((0, 0, 0), np.bool_))
+        return PlacedMask(box=(slice(0, 0),) * 3, labels=np.zeros((0, 0, 0), np.bool_))
     # index in the mask -> index in the source
     to_source = np.linalg.inv(geometry.affine) @ mask.affine
-    part = _inside(values[bounds])
+    part = values[bounds] if value is not None else inside(values[bounds], None)
     offset = to_source[:3, :3] @ [s.start for s in bounds] + to_source[:3, 3]
     matrix = to_source[:3, :3]
-    placed = _align(part, matrix, offset) or _sample(part, matrix, offset, geometry.spatial_shape)
+    placed = _align(part, value, matrix, offset) or _sample(inside(part, value), matrix, offset, geometry.spatial_shape)
     clipped = _clip(placed, geometry.spatial_shape)
     if clipped.empty:
         raise EncodeError(f"Segment.mask of {name!r} lies outside the source images; check its affine (LPS, mm)")
@@ -88,7 +103,7 @@ def on_images(mask: PlacedMask, offsets: Sequence[tuple[int, int]], rows: int, c
     for index, image in enumerate(mask.voxels):
         top, left = (mask.box[axis].start - offsets[first + index][axis - 1] - begin[axis - 1] for axis in (1, 2))
         voxels[index, top : top + image.shape[0], left : left + image.shape[1]] = image
-    moved = PlacedMask(box=_box((first, *begin), voxels.shape), voxels=voxels)
+    moved = PlacedMask(box=_box((first, *begin), voxels.shape), labels=voxels)
     return _clip(moved, (last, rows, columns))
 
 
@@ -96,32 +111,15 @@ def with_images(mask: PlacedMask, slices: Sequence[int]) -> PlacedMask:
     """From slices of the grid to images, of which image ``i`` lies on ``slices[i]``; a slice without one is dropped."""
     if mask.empty or slices[-1] + 1 == len(slices):
         return mask
-    inside = [image for image, at in enumerate(slices) if mask.box[0].start <= at < mask.box[0].stop]
-    voxels = mask.voxels[[slices[image] - mask.box[0].start for image in inside]]
-    start = inside[0] if inside else 0
-    return PlacedMask(box=(slice(start, start + len(inside)), *mask.box[1:]), voxels=voxels)
+    on = [image for image, at in enumerate(slices) if mask.box[0].start <= at < mask.box[0].stop]
+    voxels = mask.voxels[[slices[image] - mask.box[0].start for image in on]]
+    start = on[0] if on else 0
+    return PlacedMask(box=(slice(start, start + len(on)), *mask.box[1:]), labels=voxels)
 
 
-def _inside(values: NDArray[Any]) -> Voxels:
-    """Where ``values`` are not zero; a mask of zeros and ones is taken as it lies in memory."""
-    if values.dtype == np.uint8 and values.max() == 1:
-        return values.view(np.bool_)
-    return values != 0
-
-
-def _bounds(values: NDArray[Any]) -> Box | None:
-    """The box of what is not zero, axis by axis on what is left: a large empty rest is read once."""
-    box = [slice(None)] * 3
-    for axis in range(3):
-        part = values[tuple(box)]
-        hit = np.flatnonzero(part.any(axis=tuple({0, 1, 2} - {axis})))
-        if hit.size == 0:
-            return None
-        box[axis] = slice(int(hit[0]), int(hit[-1]) + 1)
-    return box[0], box[1], box[2]
-
-
-def _align(part: Voxels, matrix: NDArray[np.float64], offset: NDArray[np.float64]) -> PlacedMask | None:
+def _align(
+    part: NDArray[Any], value: int | None, matrix: NDArray[np.float64], offset: NDArray[np.float64]
+) -> PlacedMask | None:
     """Permute and flip when the grids agree; ``None`` when they do not."""
     whole, start = np.rint(matrix), np.rint(offset)
     permutation = np.abs(whole).sum(axis=0).tolist() == [1, 1, 1] and np.abs(whole).sum(axis=1).tolist() == [1, 1, 1]
@@ -134,7 +132,7 @@ def _align(part: Voxels, matrix: NDArray[np.float64], offset: NDArray[np.float64
     signs = whole[np.arange(3), axes]
     turned = turned[tuple(slice(None, None, int(s)) for s in signs)]
     first = [int(start[a]) - (turned.shape[a] - 1 if signs[a] < 0 else 0) for a in range(3)]
-    return PlacedMask(box=_box(first, turned.shape), voxels=turned)
+    return PlacedMask(box=_box(first, turned.shape), labels=turned, value=value)
 
 
 def _sample(part: Voxels, matrix: NDArray[np.float64], offset: NDArray[np.float64], shape: Iterable[int]) -> PlacedMask:
@@ -144,7 +142,7 @@ def _sample(part: Voxels, matrix: NDArray[np.float64], offset: NDArray[np.float6
     low = np.maximum(np.floor(reached.min(axis=1)).astype(int), 0)
     high = np.minimum(np.ceil(reached.max(axis=1)).astype(int) + 1, np.array(tuple(shape)))
     if (high <= low).any():
-        return PlacedMask(box=(slice(0, 0),) * 3, voxels=np.zeros((0, 0, 0), np.bool_))
+        return PlacedMask(box=(slice(0, 0),) * 3, labels=np.zeros((0, 0, 0), np.bool_))
     to_mask = np.linalg.inv(matrix)
     values = ndimage.affine_transform(
         part.astype(np.float32),
@@ -156,9 +154,9 @@ def _sample(part: Voxels, matrix: NDArray[np.float64], offset: NDArray[np.float6
     )
     voxels = values >= 0.5 - 1e-4  # half, less the rounding of float32
     if voxels.any():
-        return PlacedMask(box=_box(low.tolist(), voxels.shape), voxels=voxels)
+        return PlacedMask(box=_box(low.tolist(), voxels.shape), labels=voxels)
     nearest = np.rint(matrix @ [float(i.mean()) for i in np.nonzero(part)] + offset).astype(int)
-    return PlacedMask(box=_box(nearest.tolist(), (1, 1, 1)), voxels=np.ones((1, 1, 1), np.bool_))
+    return PlacedMask(box=_box(nearest.tolist(), (1, 1, 1)), labels=np.ones((1, 1, 1), np.bool_))
 
 
 def _box(first: Iterable[int], shape: Iterable[int]) -> Box:
@@ -170,5 +168,5 @@ def _clip(placed: PlacedMask, shape: tuple[int, ...]) -> PlacedMask:
     starts = [max(s.start, 0) for s in placed.box]
     stops = [min(s.stop, n) for s, n in zip(placed.box, shape, strict=True)]
     inner = tuple(slice(a - s.start, max(b - s.start, 0)) for a, b, s in zip(starts, stops, placed.box, strict=True))
-    voxels = placed.voxels[inner]
-    return PlacedMask(box=_box(starts, voxels.shape), voxels=voxels)
+    labels = placed.labels[inner]
+    return PlacedMask(box=_box(starts, labels.shape), labels=labels, value=placed.value)

@@ -22,6 +22,8 @@ from pipelines.structures import findings_of
 
 ADAPTER = "model_file 2"
 """Raised when the same options and weights give another result than before."""
+Mask = tuple[NDArray[Any], int | None]
+"""Array and value, as ``Segment`` has them."""
 OVERLAP = 0.25
 """Fraction by which neighbouring windows overlap."""
 
@@ -56,14 +58,14 @@ class ModelFilePipeline:
         self._portions.begin()
         volume = series.volume(self.options.orientation)
         spacing = tuple(float(mm) for mm in volume.spacing)
-        labels = self._portions.run(lambda _, device: self._segment(volume.array, spacing, device))
+        masks = self._portions.run(lambda _, device: self._segment(volume.array, spacing, device))
         segments = {
-            s.label: Segment(label=s.label, mask=volume.with_array(mask), category=s.category, type=s.type)
-            for s, mask in zip(self.options.segments, labels, strict=True)
+            s.label: Segment(label=s.label, mask=volume.with_array(mask), value=value, category=s.category, type=s.type)
+            for s, (mask, value) in zip(self.options.segments, masks, strict=True)
         }
         return findings_of(segments, self.options.looked_for)
 
-    def _segment(self, array: NDArray[np.float32], spacing: tuple[float, ...], device: str) -> list[NDArray[np.bool_]]:
+    def _segment(self, array: NDArray[np.float32], spacing: tuple[float, ...], device: str) -> list[Mask]:
         """One mask per configured segment on the grid of ``array``; both grids cover the same box."""
         if device not in self._loaded:  # the other one's memory did not suffice
             self._loaded = {device: load_model(self._weights, self.options.sha256, device)}
@@ -84,16 +86,17 @@ class ModelFilePipeline:
                 )
             if self.options.activation == "sigmoid":
                 return [
-                    self._back(logits[:, s.channel : s.channel + 1], array.shape) > 0 for s in self.options.segments
+                    (self._back(logits[:, s.channel : s.channel + 1], array.shape) > 0, None)
+                    for s in self.options.segments
                 ]
             # Channel by channel, for memory: at full resolution each costs as much as the series itself.
             strongest = self._back(logits[:, :1], array.shape)
-            winner = np.zeros(array.shape, np.uint8)
+            winner = np.zeros(array.shape, np.uint8 if logits.shape[1] < 257 else np.uint16)
             for channel in range(1, logits.shape[1]):
                 values = self._back(logits[:, channel : channel + 1], array.shape)
                 winner[values > strongest] = channel
                 np.maximum(strongest, values, out=strongest)
-        return [winner == s.channel for s in self.options.segments]
+        return [(winner, s.channel) if s.channel else (winner == 0, None) for s in self.options.segments]
 
     def _normalised(self, x: Tensor) -> Tensor:
         if self.options.window:

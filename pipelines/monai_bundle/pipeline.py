@@ -17,6 +17,7 @@ from pydantic import Field
 
 from node.errors import WeightsError
 from node.pipeline import Algorithm, Code, Findings, Lesion, Needs, Pipeline, Segment, Series, Volume, codes
+from node.pipeline.label_map import label_array, values_of
 from pipelines.channels import channels, check_inputs
 from pipelines.device import Portions
 from pipelines.monai_bundle.bundle import Bundle
@@ -130,17 +131,17 @@ class BundlePipeline:
     def _segments(self, volume: Volume, label_map: NDArray[Any]) -> dict[str, Segment]:
         """One segment per class, empty where it is not seen: of a label map, or of overlapping channels."""
         whole = label_map.shape[0] == 1
-        labels = np.rint(label_map[0]).astype(np.int32) if whole else label_map
-        present = {int(n) for n in np.unique(labels)} if whole else set(range(label_map.shape[0]))
-        nothing = volume.with_array(np.zeros(volume.array.shape, np.uint8))
+        labels = volume.with_array(label_array(label_map[0]) if whole else np.zeros(volume.array.shape, np.uint8))
+        present = set(values_of(labels.array)) if whole else set(range(label_map.shape[0]))
         segments = {}
         for number in sorted(present | self._classes.keys()):
             name = self._classes.get(number, f"class {number}")
             if name.lower() == "background" or (whole and number == 0):
                 continue
-            mask = None if number not in present else labels == number if whole else labels[number] > 0
-            outlined = nothing if mask is None else volume.with_array(mask)
-            segments[name] = segment_of(outlined, name, number, self._options.structures)
+            overlapping = number in present and not whole
+            mask = volume.with_array(label_map[number] > 0) if overlapping else labels
+            value = None if not number or overlapping else number
+            segments[name] = segment_of(mask, name, number, self._options.structures, value)
         return segments
 
     def _boxes(self, volume: Volume, prepared: MetaTensor) -> Findings:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 
 from node.errors import PlatformError, WeightsError
 from node.pipeline import Algorithm, Findings, Needs, Pipeline, Series
+from node.pipeline.label_map import label_array
 from pipelines.channels import channels, check_inputs
 from pipelines.nnunet.postprocessing import apply_postprocessing
 from pipelines.nnunet.results_folder import ResultsFolder
@@ -87,12 +88,12 @@ class NnunetPipeline:
         spacing = {"spacing": [float(mm) for mm in images[0].spacing]}
         answer = np.asarray(self._predictor.predict_single_npy_array(array, spacing))
         answer = apply_postprocessing(answer, self._folder.postprocessing)
-        nothing = images[0].with_array(np.zeros(answer.shape, np.uint8))
+        labels = images[0].with_array(label_array(answer))
         outlined = {}
         for number, (name, members) in enumerate(self._folder.labels()):
-            mask = np.isin(answer, members)
-            volume = images[0].with_array(mask) if mask.any() else nothing
-            outlined[name] = segment_of(volume, name, number, self._options.structures)
+            value = members[0] if len(members) == 1 else None
+            mask = labels if value is not None else images[0].with_array(np.isin(labels.array, members))
+            outlined[name] = segment_of(mask, name, number, self._options.structures, value)
         findings = findings_of(outlined, self._options.looked_for)
         return findings if self._options.postprocessing else replace(findings, remarks=(*findings.remarks, _LEFT_OUT))
 

@@ -177,7 +177,7 @@ def test_the_plugin_of_the_page_loads_by_its_configuration_and_its_result_passes
 def test_the_pipeline_of_the_page_without_a_mask_reports_its_numbers_of_a_normal_patient(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    _, code = blocks("write-a-pipeline.md", "python")
+    _, code, _ = blocks("write-a-pipeline.md", "python")
     (tmp_path / "emphysema_of_the_page.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     pipeline: Any = load_pipeline("emphysema", PipelineTable(factory="emphysema_of_the_page:create"), "cpu")
@@ -202,6 +202,31 @@ def test_the_pipeline_of_the_page_without_a_mask_reports_its_numbers_of_a_normal
         if item.get("ValueType") == "NUM"
     }
     assert numbers == {"LAA-950 index": 0, "Certainty of Finding": 0, "CAD Operating Point": 20}
+
+
+def test_the_label_map_of_the_page_becomes_a_seg_of_its_structures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    *_, code = blocks("write-a-pipeline.md", "python")
+    (tmp_path / "tissues_of_the_page.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    pipeline: Any = load_pipeline("tissues", PipelineTable(factory="tissues_of_the_page:create"), "cpu")
+    hu = np.full((12, 32, 32), -1000, np.int32)
+    hu[2:10, 4:28, 4:28], hu[4:9, 8:20, 5:15], hu[5:6, 9:11, 6:8] = -700, 40, 700
+    source = SourceSeries.read(dicom_files.write(dicom_files.ct_series(volume=hu), tmp_path / "scan"))
+    outcome, _, findings = analyse(pipeline, source)
+    analysis = Analysis(
+        pipeline="tissues",
+        algorithm=pipeline.algorithm,
+        generation=1,
+        outcome=outcome,
+        findings=findings,
+        analysed_at=datetime.now(UTC),
+    )
+    objects = encode(analysis, source)
+    check(objects, source)
+    (seg,) = [highdicom.seg.Segmentation.from_dataset(o.dataset) for o in objects if o.kind == "seg"]
+    assert [segment.SegmentLabel for segment in seg.SegmentSequence] == ["Lung", "Soft tissue", "Bone"]
+    labels = seg.get_volume(combine_segments=True).array
+    assert np.bincount(labels.ravel())[1:].tolist() == [8 * 24 * 24 - 5 * 12 * 10, 5 * 12 * 10 - 4, 4]
 
 
 def test_the_entry_point_of_the_page_has_the_group_that_the_node_reads():

@@ -110,7 +110,7 @@ def test_overlapping_classes_become_overlapping_segments(tmp_path):
     findings = load(path).run(VolumeSeries(ball_volume()))
     segments = [lesion.segment for lesion in findings.lesions]
     assert [s.label for s in segments] == ["Whole tumor", "Enhancing tumor"]
-    whole, enhancing = (s.mask.array > 0 for s in segments)
+    whole, enhancing = (s.voxels for s in segments)
     assert enhancing.any()
     assert not (enhancing & ~whole).any()
     assert {s.type.meaning for s in segments} == {"Neoplasm"}
@@ -178,7 +178,7 @@ def test_running_a_bundle_leaves_its_digest_as_it_was(bundle):
 
 def test_an_override_changes_the_bundles_configuration(bundle):
     level = load(bundle, overrides={"preprocessing#transforms#4#a_max": 2000}).run(VolumeSeries(ball_volume()))
-    assert not any(segment.mask.array.any() for segment in level.segments)
+    assert not any(segment.voxels.any() for segment in level.segments)
 
 
 def test_identity_and_needs_come_from_the_metadata(bundle):

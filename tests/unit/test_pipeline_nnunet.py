@@ -155,7 +155,7 @@ def test_the_masks_equal_those_of_nnunets_own_chain_of_files(tmp_path, mirroring
 
     found = np.zeros_like(expected)
     for segment in load(path, mirroring=mirroring).run(VolumeSeries(volume)).all_segments:
-        found[segment.mask.array > 0] = LABELS[segment.label.replace(" ", "_")]
+        found[segment.voxels] = LABELS[segment.label.replace(" ", "_")]
 
     assert len(np.unique(expected)) > 1
     assert (found == expected).mean() >= 0.9999
@@ -171,7 +171,7 @@ def test_regions_become_overlapping_segments_and_channels_are_companions(tmp_pat
     pipeline = load(path, inputs=["this", "t1"])
     assert pipeline.needs.modalities == {"MR"}
     series = VolumeSeries(noisy_ball(), modality="MR", companions={"t1": VolumeSeries(noisy_ball())})
-    masks = {s.label: s.mask.array > 0 for s in pipeline.run(series).all_segments}
+    masks = {s.label: s.voxels for s in pipeline.run(series).all_segments}
     assert masks["whole tumor"].any()
     assert not (masks.get("tumor core", np.zeros(1, bool)) & ~masks["whole tumor"]).any()
 

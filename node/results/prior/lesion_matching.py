@@ -17,6 +17,7 @@ from pydicom.sr.coding import Code
 from node.errors import InputError
 from node.outcome import Outcome
 from node.pipeline import Algorithm, Findings, Lesion, Measurement, Prior, PriorFinding, Series, Unsuitable
+from node.pipeline.label_map import own_masks
 from node.results.analysis import outcome_of
 from node.results.prior import growth_text as words
 from node.results.prior.masks import middle_mm
@@ -51,7 +52,8 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
     others = {segment.type for segment in findings.segments}
     then = [one for one in prior.findings if one.finding not in others]
     days = (study_date - prior.study_date).days
-    volumes = [_volume_mm3(lesion.segment.mask) for lesion in findings.lesions]
+    masks = own_masks([lesion.segment for lesion in findings.lesions])
+    volumes = [_volume_mm3(mask) for mask in masks]
     differ = words.differences(prior, series, algorithm)
     remarks = [words.summary(prior, then, volumes, days), *words.limits(prior, findings, differ)]
     lesions = list(findings.lesions)
@@ -67,7 +69,7 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
             lesions[now] = _followed(lesions[now], before, growth)
             remarks.append(words.followed(lesions[now], volume, before, _in_words(growth)))
         else:
-            covered = shift is None or _shows(prior.series, middle_mm(lesions[now].segment.mask) - shift)
+            covered = shift is None or _shows(prior.series, middle_mm(masks[now]) - shift)
             remarks.append(words.not_reported_before(lesions[now], covered=covered))
     if len(pairs) < len(lesions):
         remarks.append(words.MAY_HAVE_BEEN)
@@ -99,11 +101,12 @@ def _shift(series: Series, prior: Prior) -> Array | None:
 def _pairs(lesions: Sequence[Lesion], then: Sequence[PriorFinding], shift: Array) -> dict[int, int]:
     """Index now -> index then, of lesions of one kind that lie together; all distances together are least."""
     far = 1e6
+    places = [middle_mm(mask) for mask in own_masks([lesion.segment for lesion in lesions])]
     costs = np.full((len(lesions), len(then)), far)
     for column, one in enumerate(then):
         for row, lesion in enumerate(lesions):
             if one.place_mm is not None and lesion.finding == one.finding:
-                costs[row, column] = np.linalg.norm(middle_mm(lesion.segment.mask) - (np.array(one.place_mm) + shift))
+                costs[row, column] = np.linalg.norm(places[row] - (np.array(one.place_mm) + shift))
     from scipy.optimize import linear_sum_assignment  # 0.2 s that no analysis without a prior needs
 
     costs[costs > _APART_MM] = far

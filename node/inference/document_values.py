@@ -1,0 +1,72 @@
+"""Codes, measurements and voxels in the document of a handover, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from highdicom import Volume
+
+from node.pipeline import Code, Measurement
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+"""By the name that the document uses."""
+
+
+def write_measurements(measurements: Sequence[Measurement]) -> list[list[Any]]:
+    """Return the document of measurements."""
+    return [[list(m.name), float(m.value), list(m.unit), write_code(m.derivation)] for m in measurements]
+
+
+def read_measurements(document: Sequence[Sequence[Any]]) -> tuple[Measurement, ...]:
+    """Read what ``write_measurements`` wrote."""
+    return tuple(
+        Measurement(name=Code(*name), value=value, unit=Code(*unit), derivation=read_code(derivation))
+        for name, value, unit, derivation in document
+    )
+
+
+def write_volume(volume: Volume, array: np.ndarray[Any, Any], arrays: Arrays) -> dict[str, Any]:
+    """Where and how the voxels lie; ``array``, which may be a part of them, joins ``arrays``."""
+    name = f"array{len(arrays)}"
+    arrays[name] = array
+    return {
+        "array": name,
+        "affine": np.asarray(volume.affine, float).tolist(),
+        "coordinate_system": volume.coordinate_system.value,
+        "frame_of_reference_uid": volume.frame_of_reference_uid and str(volume.frame_of_reference_uid),
+    }
+
+
+def read_volume(document: dict[str, Any], array: np.ndarray[Any, Any]) -> Volume:
+    """Read what ``write_volume`` wrote, with the voxels in ``array``."""
+    affine = np.array(document["affine"], float)
+    if not np.isfinite(affine).all():
+        raise ValueError("an affine holds values that are no numbers")
+    return Volume(
+        array,
+        affine,
+        coordinate_system=document["coordinate_system"],
+        frame_of_reference_uid=document["frame_of_reference_uid"],
+    )
+
+
+def write_evaluations(evaluations: Mapping[Code, Code]) -> list[list[list[str | None]]]:
+    """Return the document of evaluations."""
+    return [[list(name), list(value)] for name, value in evaluations.items()]
+
+
+def read_evaluations(document: list[Any]) -> dict[Code, Code]:
+    """Read what ``write_evaluations`` wrote."""
+    return {Code(*name): Code(*value) for name, value in document}
+
+
+def write_code(code: Code | None) -> list[str | None] | None:
+    """Return the document of a code."""
+    return None if code is None else list(code)
+
+
+def read_code(document: list[Any] | None) -> Code | None:
+    """Read what ``write_code`` wrote."""
+    return None if document is None else Code(*document)
