@@ -48,6 +48,7 @@ def status(*, config_path: Path, as_json: bool, studies: int, name: str | None) 
         median, most, _ = one["quantiles"].values()
         of = f"{one['pipeline']}, {one['scanner'] or 'unnamed scanner'}: {one['analyses']} analyses"
         echo(f"turnaround 24 h  {of}, median {median:.0f} s, 90 % within {most:.0f} s, longest {one['longest']:.0f} s")
+    _echo_waiting(summary)
     for destination in summary["down"]:
         how, until = (
             ("PAUSED", "until it is resumed")
@@ -69,6 +70,17 @@ def _echo_late(summary: Mapping[str, Any]) -> None:
         echo("  images that it acknowledged may wait on its disk; start a receiver there")
     for destination in summary["overdue"]:
         echo(f"OVERDUE: job {destination['job_id']} to {destination['destination']}: {destination['error']}")
+
+
+def _echo_waiting(summary: Mapping[str, Any]) -> None:
+    """Pipelines whose jobs wait for more than their turn."""
+    from node.operate.explain import clock
+
+    for one in summary["failing"]:
+        echo(f"FAILING since {clock(one['since'])}: pipeline {one['pipeline']}, {one['failures']} jobs in a row")
+        echo(f"  next attempt after {clock(one['until'])}")
+    for one in summary["without_worker"]:
+        echo(f"NO WORKER: {one['number']} jobs wait for pipeline {one['name']}, which no live worker has")
 
 
 def _echo_study(study: Mapping[str, Any]) -> None:

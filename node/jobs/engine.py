@@ -24,7 +24,7 @@ from node.actor import surviving
 from node.jobs.execution import AttemptExecution
 from node.jobs.ledger_writes import LedgerWrites
 from node.jobs.pace import Pace
-from node.jobs.queues import SHARED, LocalQueue, pipeline_queue, queue_of, stage_queue, waiting_attempts
+from node.jobs.queues import SHARED, LocalQueue, attempts_in_turn, pipeline_queue, queue_of, stage_queue
 from node.jobs.stage import Stage
 from node.jobs.turns import Turns, Waiting
 from node.ledger import JobStage, transitions
@@ -236,7 +236,7 @@ class Jobs:
 
         def waiting() -> Waiting:
             with self._engine.connect() as connection:
-                return waiting_attempts(connection, names)
+                return attempts_in_turn(connection, names)
 
         self._execution.turns = turns = Turns(queues, stage.slots, waiting, self._stopping)
         self._begin("turns", lambda: turns.run(poll_seconds))

@@ -14,7 +14,10 @@ import sqlalchemy as sa
 from dbos._dbos import _get_or_create_dbos_registry
 
 from node.ledger import JobStage
+from node.ledger.clock import ledger_clock
 from node.ledger.jobs import Attempt
+from node.ledger.operator_switches import stopped_pipelines
+from node.ledger.pipeline_failures import failing_pipelines
 
 SHARED = "gpu"
 """Older releases enqueued the attempts of all pipelines here."""
@@ -50,6 +53,21 @@ def stage_queue(stage: JobStage) -> str:
 def pipeline_queue(pipeline: str) -> str:
     """Name of the queue of a pipeline's attempts to infer."""
     return f"{SHARED}/{pipeline}"
+
+
+def attempts_in_turn(connection: sa.Connection, queues: Mapping[str, str]) -> dict[str, Counter[int]]:
+    """Count the attempts of pipelines that may have a turn now, by priority. ``queues``: pipelines by queue name.
+
+    None of a pipeline that an operator has stopped or that is paused, one of a pipeline that keeps failing.
+    """
+    waiting = waiting_attempts(connection, queues)
+    if not waiting:
+        return {}
+    stopped, failing, at = stopped_pipelines(connection), failing_pipelines(connection), ledger_clock(connection)
+    for pipeline in waiting.keys() & failing.keys():
+        paused = failing[pipeline].is_paused(at)
+        waiting[pipeline] = Counter() if paused else Counter({min(waiting[pipeline]): 1})
+    return {pipeline: of for pipeline, of in waiting.items() if pipeline not in stopped}
 
 
 def waiting_attempts(connection: sa.Connection, queues: Mapping[str, str]) -> dict[str, Counter[int]]:

@@ -1,7 +1,8 @@
 """Turns: which pipeline's attempt this process takes next, when one of its slots is free.
 
 The most urgent first; of equally urgent ones that of the pipeline whose last turn was longest ago, so that pipelines
-share the devices in turn, however many jobs of each wait. Until its turn an attempt stays in its queue: any process may
+share the devices in turn, however many jobs of each wait. A pipeline whose jobs fail one after the other gets a turn
+only after a pause (``node.ledger.pipeline_failures``). Until its turn an attempt stays in its queue: any process may
 take it, a more urgent one of the same pipeline overtakes it, and no time limit runs.
 """
 

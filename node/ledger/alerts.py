@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from node.ledger.engine import insert_new
 from node.ledger.jobs import PROGRESS
-from node.ledger.states import ACTIVE, DecisionCause
+from node.ledger.states import ACTIVE, DecisionCause, JobStage
 from node.ledger.tables import alarm, decision, job, stopped
 from node.outcome import Outcome
 
@@ -30,6 +30,14 @@ def jobs_without_progress(connection: sa.Connection, before: float) -> list[Name
     query = sa.select(job.c.stage, sa.func.count(), sa.func.min(PROGRESS)).group_by(job.c.stage)
     rows = connection.execute(query.where(job.c.state.in_(ACTIVE), before > PROGRESS, ~waits_for_operator))
     return [NamedCount(name=stage, number=number, oldest=oldest) for stage, number, oldest in rows]
+
+
+def jobs_to_infer(connection: sa.Connection) -> list[NamedCount]:
+    """Jobs that have to be analysed, by pipeline; without those of pipelines that an operator stopped."""
+    query = sa.select(job.c.pipeline, sa.func.count(), sa.func.min(PROGRESS)).group_by(job.c.pipeline)
+    to_infer = (job.c.state.in_(ACTIVE), job.c.stage == JobStage.INFER)
+    rows = connection.execute(query.where(*to_infer, job.c.pipeline.not_in(sa.select(stopped.c.pipeline))))
+    return [NamedCount(name=pipeline, number=number, oldest=oldest) for pipeline, number, oldest in rows]
 
 
 def failed_jobs(connection: sa.Connection, since: float) -> list[NamedCount]:

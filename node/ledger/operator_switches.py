@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from node.ledger.engine import insert_new, now
+from node.ledger.pipeline_failures import reset_failures
 from node.ledger.tables import circuit, stopped
 
 
@@ -25,7 +26,8 @@ def stop_pipeline(connection: sa.Connection, pipeline: str, who: str) -> None:
 
 
 def start_pipeline(connection: sa.Connection, pipeline: str) -> None:
-    """Its jobs are due again; ``Jobs.reconcile`` puts them into the queue."""
+    """Its jobs are due again; ``Jobs.reconcile`` puts those into the queue that are in none."""
+    reset_failures(connection, pipeline)
     connection.execute(sa.delete(stopped).where(stopped.c.pipeline == pipeline))
 
 

@@ -16,6 +16,7 @@ from node.ledger.engine import now
 from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import Attempt, due_of, get_job, update_job
 from node.ledger.pending_deliveries import HELD, kinds_of
+from node.ledger.pipeline_failures import reset_failures
 from node.ledger.replaced_results import remember_delivered
 from node.ledger.states import ACTIVE, JobStage, JobState
 from node.ledger.tables import delivery, delivery_instance, result
@@ -56,6 +57,7 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     if stage == JobStage.DELIVER:
         schedule_results(connection, job_id, kinds)
     if stage == JobStage.INFER:
+        reset_failures(connection, current.pipeline)
         update_job(connection, job_id, outcome=None, reason=None)
     fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": now()}
     update_job(connection, job_id, state=JobState.SCHEDULED, stage=stage, run=current.run + 1, **fresh)

@@ -24,6 +24,7 @@ from node.ledger.events import EventKind, record_event
 from node.ledger.incomplete import outcome_of_incomplete
 from node.ledger.jobs import Attempt, Job, Retries, delivered_jobs, due_of, get_job, update_job
 from node.ledger.operator_switches import is_stopped
+from node.ledger.pipeline_failures import begin_probe, record_failure, reset_failures
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState, WithoutAnalysis
 from node.ledger.tables import delivery, event, job, result
 from node.outcome import Outcome
@@ -40,6 +41,8 @@ def begin_attempt(connection: sa.Connection, attempt: Attempt) -> Job | None:
         return None  # it stays due; whoever starts the pipeline puts it back into the queue
     if current is not None:
         update_job(connection, current.id, state=JobState.IN_PROGRESS, next_at=None)
+        if attempt.stage == JobStage.INFER:
+            begin_probe(connection, current.pipeline)
         if attempt.stage == JobStage.DELIVER:
             _update_delivery(connection, attempt, next_at=None)
         if attempt.stage != JobStage.DELIVER or not attempt.number:
@@ -61,6 +64,8 @@ def finish_attempt(connection: sa.Connection, attempt: Attempt, seconds: float, 
         _update_delivery(connection, attempt, ended_at=now(), next_at=None)
         complete_delivered(connection, current.id)
         return []
+    if attempt.stage == JobStage.INFER:
+        reset_failures(connection, current.pipeline)
     stage = JobStage.ENCODE if attempt.stage == JobStage.INFER else JobStage.DELIVER
     update_job(connection, current.id, stage=stage, attempt=0, error=None, progress_at=now())
     complete_delivered(connection, current.id)
@@ -85,6 +90,8 @@ def fail_attempt(
     if current is None:
         return []
     failed = attempt.number + 1
+    if attempt.stage == JobStage.INFER:
+        record_failure(connection, current.pipeline, current.id, seconds, failure)
     if is_news(connection, attempt, error):
         code = None if failure is None else error_code(failure)
         _record_attempt(connection, EventKind.ATTEMPT_FAILED, attempt, seconds=seconds, error_code=code, error=error)

@@ -12,12 +12,14 @@ from node.ledger.analysis_statistics import latest_statistics
 from node.ledger.counts import DeliveryCount, delivery_counts, first_and_last_image, job_counts
 from node.ledger.destination_circuits import circuits
 from node.ledger.held_series import held
+from node.ledger.pipeline_failures import failing_pipelines
 from node.ledger.states import ACTIVE
 from node.ledger.undecided import undecided_series
 from node.operate.account.description import describe_held
 from node.operate.account.rows import ROWLESS_SECONDS
 from node.operate.drift import BEFORE, drift
 from node.operate.explain import clock
+from node.operate.pipeline_obstacles import offered_pipelines, without_worker
 from node.operate.status import by_role, lost_receivers
 from node.process.port_lock import bind_error, is_own_port
 from node.spool import Spool
@@ -36,6 +38,7 @@ def current_alerts(config: Config, connection: sa.Connection, spool: Spool, at: 
         alerts[f"failed {failed.name}"] = (
             f"{failed.number} jobs of pipeline {failed.name} failed since {clock(failed.oldest)}"
         )
+    alerts |= _pipelines(connection)
     alerts |= _discontinued(connection, at - wanted.failed_hours * 3600)
     deliveries = delivery_counts(connection)
     for one in circuits(connection):
@@ -82,6 +85,24 @@ def _undecided(connection: sa.Connection, before: float) -> dict[str, str]:
         return {}
     since = clock(waiting[0].last_at)
     return {"router": f"{len(waiting)} series have no decision, the oldest since {since}; the router's log says why"}
+
+
+def _pipelines(connection: sa.Connection) -> dict[str, str]:
+    failing = {
+        f"failing {one.pipeline}": (
+            f"pipeline {one.pipeline} has failed on {one.failures} jobs in a row since {clock(one.since)}; its others "
+            f"wait and are tried one by one, after pauses. `ainode explain {one.job_id}` shows the last failure"
+        )
+        for one in failing_pipelines(connection).values()
+    }
+    lacking = {
+        f"no worker for {one.name}": (
+            f"{one.number} jobs wait for pipeline {one.name} since {clock(one.oldest)}, and no live worker has it; "
+            "install it on a worker, or cancel the jobs"
+        )
+        for one in (without_worker(connection) if offered_pipelines(connection) else ())  # else none is alive at all
+    }
+    return failing | lacking
 
 
 def _discontinued(connection: sa.Connection, since: float) -> dict[str, str]:

@@ -18,11 +18,12 @@ from node.ledger.jobs import Job
 from node.ledger.pending_deliveries import is_stored
 from node.ledger.progress import SeriesProgress
 from node.ledger.refusals import refused_of
-from node.ledger.states import ACTIVE, SeriesState
+from node.ledger.states import ACTIVE, JobStage, SeriesState
 from node.ledger.study_history import DecisionRecord, StudyHistory, study_history
 from node.operate.account.description import describe_half_corrected, describe_held
 from node.operate.account.refusals import Refusals, describe_refusals, refusals
 from node.operate.event_text import event_text
+from node.operate.pipeline_obstacles import obstacle
 from node.operate.study_labels import Label
 from node.reasons import ReasonCode, reason_text, trace_in_words
 
@@ -38,6 +39,9 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
         if not (history.series or history.conflicts or not_taken):
             raise NotFoundError(f"study {study_uid}: not in the ledger; `ainode status` lists the latest studies")
         jobs = _jobs(history, outdated_deliveries(connection, study_uid))
+        for work in jobs.values():
+            waits = work["state"] in ACTIVE and work["stage"] == JobStage.INFER
+            work["obstacle"] = obstacle(connection, work["pipeline"]) if waits else None
         half, contradicting = half_corrected(connection, study_uid), held(connection, study_uid)
         series = []
         for progress in history.progress().series if history.series else ():
@@ -255,6 +259,9 @@ def _describe_job(work: dict[str, Any]) -> list[str]:
         lines.append(f"    last error: {work['error']}")
     if work["next_at"]:
         lines.append(f"    attempt {work['attempt'] + 1} at {clock(work['next_at'])}")
+    if (waits := work["obstacle"]) is not None:
+        until = f"; next attempt after {clock(waits['until'])}" if waits["until"] else ""
+        lines.append(f"    waits: {waits['reason']}{until}")
     lines += _describe_results(work["results"])
     for sent in work["deliveries"]:
         stored = sum(is_stored(i["status"]) for i in sent["instances"])

@@ -10,7 +10,12 @@ import sqlalchemy as sa
 from node.errors import NotFoundError
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate
-from node.ledger.members import beats, lost_members, remove_lost
+from node.ledger.members import Member, beats, lost_members, remove_lost
+from node.ledger.states import MemberState
+from node.process.presence import process_exists, process_space
+
+ALIVE_SECONDS = 30.0
+"""A member that was silent for longer is not counted."""
 
 
 def abandon_machine(engine: sa.Engine, machine: str) -> int:
@@ -41,4 +46,16 @@ def fleet(engine: sa.Engine) -> list[dict[str, Any]]:
             "beat_age_seconds": round(max(at - beat.at, 0.0), 1),
         }
         for beat in members
+    ]
+
+
+def live_members(connection: sa.Connection) -> list[Member]:
+    """Return the processes with a recent heartbeat, without those of this machine that died."""
+    here, since = process_space(), ledger_clock(connection) - ALIVE_SECONDS
+    return [
+        beat.member
+        for beat in beats(connection)
+        if beat.at > since
+        and beat.state != MemberState.LOST
+        and (beat.member.host != here or process_exists(beat.member.pid))
     ]

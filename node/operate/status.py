@@ -26,17 +26,18 @@ from node.ledger.counts import (
 from node.ledger.destination_circuits import circuits
 from node.ledger.engine import now, snapshot
 from node.ledger.held_series import held
-from node.ledger.members import beats, lost_members
+from node.ledger.members import lost_members
 from node.ledger.pending_deliveries import overdue_deliveries
+from node.ledger.pipeline_failures import failing_pipelines
 from node.ledger.progress import StudyProgress
-from node.ledger.states import ConflictKind, MemberState
+from node.ledger.states import ConflictKind
 from node.ledger.study_progress import latest_studies, progress_of
 from node.ledger.turnaround import arrived_since
+from node.operate.fleet import live_members
+from node.operate.pipeline_obstacles import without_worker
 from node.operate.turnaround import DAY_SECONDS, turnarounds
-from node.process.presence import process_exists, process_space
 from node.spool.free_space import space_of
 
-ALIVE_SECONDS = 30.0
 LOST_SECONDS = 30.0
 """A receiver that died is taken over in less time where another receiver sees its files."""
 
@@ -61,6 +62,8 @@ def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -
             "procedure_steps": procedure_steps_by_state(connection),
             "overdue": [asdict(delivery) for delivery in overdue_deliveries(connection)],
             "down": [asdict(one) | {"paused": one.paused} for one in circuits(connection) if one.opened_at is not None],
+            "failing": [asdict(one) for one in failing_pipelines(connection).values()],
+            "without_worker": [asdict(one) for one in without_worker(connection)],
             "quarantined": quarantined_count(connection),
             "processes": by_role(connection),
             "lost": lost_receivers(connection),
@@ -86,15 +89,8 @@ def lost_receivers(connection: sa.Connection) -> list[dict[str, Any]]:
 
 
 def by_role(connection: sa.Connection) -> dict[str, int]:
-    """Return the number of processes of each role with a recent heartbeat, without those of this machine that died."""
-    here, since = process_space(), ledger_clock(connection) - ALIVE_SECONDS
-    return Counter(
-        beat.member.role
-        for beat in beats(connection)
-        if beat.at > since
-        and beat.state != MemberState.LOST
-        and (beat.member.host != here or process_exists(beat.member.pid))
-    )
+    """Return the number of live processes of each role."""
+    return Counter(member.role for member in live_members(connection))
 
 
 def _study(study: StudyProgress) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import postgres
@@ -18,6 +19,7 @@ from dbos import WorkflowSerializationFormat
 from job_node import PACE, RETRIES
 from timeline import timeline
 
+from node.errors import PipelineError
 from node.jobs.engine import Jobs
 from node.jobs.stage import Stage
 from node.jobs.turns import next_pipeline
@@ -25,6 +27,7 @@ from node.ledger import JobStage
 from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import NewJob, get_job
+from node.ledger.pipeline_failures import failing_pipelines
 
 WORKER = Path(__file__).parents[1] / "support" / "slot_worker.py"
 STAT, ROUTINE = 1, 2
@@ -175,6 +178,41 @@ def test_what_an_older_release_enqueued_for_all_workers_is_executed(engine: sa.E
     wait_until_analysed(engine, [new.id])
     assert device.turns == ["own2"]
     assert "infer failed" not in [line.what for line in timeline(engine, new.id)]
+
+
+@BOTH
+def test_a_pipeline_that_fails_again_and_again_gets_one_turn_after_each_pause_until_it_succeeds(
+    engine: sa.Engine, jobs: Jobs
+) -> None:
+    turns: list[str] = []
+    repaired = threading.Event()
+
+    def infer(job_id: str, _subject: str) -> None:
+        with engine.connect() as connection:
+            pipeline = get_job(connection, job_id).pipeline
+        turns.append(pipeline)
+        if pipeline == "bad" and not repaired.is_set():
+            raise PipelineError("its process was killed by SIGSEGV")
+
+    good, bad = Device(engine).stage("good", "bad"), [enqueue(engine, jobs, "bad") for _ in range(6)]
+    jobs.serve("worker", [replace(good, handler=infer, slots=4)])
+    while "bad" not in paused(engine):
+        time.sleep(0.02)
+    tried = turns.count("bad")
+    wait_until_analysed(engine, [enqueue(engine, jobs, "good") for _ in range(6)])
+    assert turns.count("bad") <= tried + 3  # those that had begun, with four slots
+    tried = turns.count("bad")
+    time.sleep(1.0)
+    assert "bad" in paused(engine)
+    assert turns.count("bad") <= tried + 1
+    repaired.set()
+    wait_until_analysed(engine, bad)
+    assert paused(engine) == []
+
+
+def paused(engine: sa.Engine) -> list[str]:
+    with engine.connect() as connection:
+        return list(failing_pipelines(connection))
 
 
 class SlotWorker:

@@ -9,7 +9,8 @@ from pathlib import Path
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.members import Member, renew_beat
-from node.operate.status import ALIVE_SECONDS, by_role
+from node.operate.fleet import ALIVE_SECONDS
+from node.operate.status import by_role
 from node.process.presence import process_space
 
 

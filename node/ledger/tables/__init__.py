@@ -6,7 +6,17 @@ The words of states are in ``node.ledger.states``. Nobody outside the ledger see
 from node.ledger.tables.columns import metadata
 from node.ledger.tables.deliveries import circuit, delivery, delivery_instance, delivery_kind
 from node.ledger.tables.jobs import candidate, decision, job, job_fact, original, replaced, result
-from node.ledger.tables.operation import alarm, event, login_attempt, member, notice, secret, session, stopped
+from node.ledger.tables.operation import (
+    alarm,
+    event,
+    login_attempt,
+    member,
+    notice,
+    pipeline_failure,
+    secret,
+    session,
+    stopped,
+)
 from node.ledger.tables.received import (
     association,
     commitment,
@@ -41,6 +51,7 @@ __all__ = [
     "metadata",
     "notice",
     "original",
+    "pipeline_failure",
     "procedure_step",
     "procedure_step_instance",
     "refusal",

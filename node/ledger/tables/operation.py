@@ -32,6 +32,16 @@ stopped = sa.Table(  # pipelines whose jobs wait because an operator wants it
     text("who"),
 )
 
+pipeline_failure = sa.Table(  # jobs in a row that a pipeline failed on; no row: the last one succeeded
+    "pipeline_failure",
+    metadata,
+    text("pipeline", key=True),
+    sa.Column("failures", sa.Integer, nullable=False),
+    text("job_id"),  # the last of them
+    time("since"),
+    time("until", null=True),  # no attempt gets a turn before; null: they are not enough for that
+)
+
 alarm = sa.Table(  # an alert that was notified and is not over
     "alarm",
     metadata,
