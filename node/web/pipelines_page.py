@@ -21,6 +21,7 @@ from node.ledger.progress import Progress
 from node.ledger.turnaround import DeliveredAnalysis, arrived_since
 from node.operate.alerts import drift_of
 from node.operate.drift import MEASURED
+from node.operate.pipeline_obstacles import obstacle
 from node.operate.turnaround import DAY_SECONDS, Turnaround, by_hour, turnarounds
 from node.web import charts
 from node.web import formatting as words
@@ -36,6 +37,7 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
     """Show all pipelines."""
     with context.engine.connect() as connection:
         halted = stopped_pipelines(connection)
+        obstacles = {name: obstacle(connection, name) for name in context.config.pipelines}
         counts = job_counts(connection, recent_after=now() - 86400)
         seconds = latest_run_seconds(connection, _LATEST)
         arrived = arrived_since(connection, now() - DAY_SECONDS)
@@ -48,6 +50,7 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
                 "name": name,
                 "configured": name in context.config.pipelines,
                 "stopped": halted.get(name),
+                "obstacle": obstacles.get(name) if name not in halted and progress[Progress.QUEUED] else None,
                 "jobs": sum(count.jobs for count in own),
                 "day": sum(count.recent for count in own),
                 "waiting": progress[Progress.QUEUED],

@@ -21,6 +21,7 @@ from node.ledger.destination_circuits import close, record_failure
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import get_job
 from node.ledger.members import Member, renew_beat
+from node.ledger.pipeline_failures import record_failure as record_pipeline_failure
 from node.ledger.tables import decision, delivery, instance, job, notice, series
 from node.log import StudyLog, about
 from node.reasons import ReasonCode, reason, reason_text
@@ -70,6 +71,19 @@ def test_an_operator_runs_another_pipeline_on_a_series_once(dashboard: Dashboard
     assert browser.post(f"/study/{dashboard.uid}/run", data=data).status_code == 409
     assert browser.post(f"/study/{dashboard.uid}/run", data={**data, "pipeline": "none"}).status_code == 400
     assert browser.post("/study/1.2.3/run", data=data).status_code == 409
+
+
+def test_the_page_of_the_pipelines_says_what_holds_up_their_jobs(dashboard: Dashboard):
+    browser = dashboard.browser("otto")
+    assert "no live worker" not in browser.get("/pipelines").text, "nothing waits"
+    browser.post(f"/job/{dashboard.job_id}/retry", data={"csrf": token(browser)})
+    assert "no live worker has the pipeline" in browser.get("/pipelines").text
+    worker = Member(id="w", role="worker", host="elsewhere", pid=1, pipelines=("nodule", "other"))
+    with begin_immediate(dashboard.engine) as connection:
+        renew_beat(connection, worker, now())
+        for job_id in "123":
+            record_pipeline_failure(connection, "nodule", job_id, 0.0, None)
+    assert "the pipeline has failed on 3 jobs in a row; next attempt after" in browser.get("/pipelines").text
 
 
 def test_pages_carry_no_inline_script_and_no_inline_style(standing: Dashboard):
