@@ -40,6 +40,11 @@ def jobs_to_infer(connection: sa.Connection) -> list[NamedCount]:
     return [NamedCount(name=pipeline, number=number, oldest=oldest) for pipeline, number, oldest in rows]
 
 
+def has_active_jobs(connection: sa.Connection) -> bool:
+    """Whether any job has not ended."""
+    return connection.scalar(sa.select(job.c.id).where(job.c.state.in_(ACTIVE)).limit(1)) is not None
+
+
 def failed_jobs(connection: sa.Connection, since: float) -> list[NamedCount]:
     """Jobs that have failed since then, by pipeline."""
     query = sa.select(job.c.pipeline, sa.func.count(), sa.func.min(job.c.updated_at)).group_by(job.c.pipeline)

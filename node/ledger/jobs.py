@@ -289,7 +289,7 @@ def delivered_jobs(connection: sa.Connection) -> list[str]:
 
 def job_of_row(row: sa.Row[tuple[Any, ...]]) -> Job:
     """A whole row of ``job`` as a value."""
-    fields = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+    fields: dict[str, Any] = dict(zip(row._fields, row, strict=True))
     del fields["traced_at"]  # the tracer's own
     fields["destinations"] = tuple(fields["destinations"])
     fields["companions"] = fields["companions"] or {}

@@ -86,6 +86,27 @@ def results_of_study(connection: sa.Connection, study: str) -> list[Result]:
     return [Result(**row) for row in rows.mappings()]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Quarantined:
+    """A result that the gate holds back."""
+
+    study_instance_uid: str
+    description: str
+    reason: str
+
+
+def quarantined_results(connection: sa.Connection) -> list[Quarantined]:
+    """All results that the gate holds back, by study."""
+    query = (
+        sa.select(job.c.study_instance_uid, result.c.description, result.c.quarantine)
+        .join(job, result.c.job_id == job.c.id)
+        .where(result.c.quarantine.is_not(None))
+        .order_by(job.c.study_instance_uid, result.c.created_at)
+    )
+    rows = connection.execute(query)
+    return [Quarantined(study_instance_uid=uid, description=of, reason=why) for uid, of, why in rows]
+
+
 def quarantined_by_study(connection: sa.Connection, studies: Collection[str]) -> dict[str, int]:
     """How many results of each of ``studies`` the gate holds back; without those of which it holds none."""
     query = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any
@@ -158,5 +158,7 @@ def _is(study: str, series_uid: str) -> sa.ColumnElement[bool]:
 
 
 def _series(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[Series]:
-    query = sa.select(*(series.c[field.name] for field in fields(Series))).where(where)
-    return [Series(**{**row, "state": SeriesState(row["state"])}) for row in connection.execute(query).mappings()]
+    names = tuple(field.name for field in fields(Series))
+    rows: Iterable[Any] = connection.execute(sa.select(*series.c[names]).where(where))
+    values = (dict(zip(names, row, strict=True)) for row in rows)
+    return [Series(**row | {"state": SeriesState(row["state"])}) for row in values]

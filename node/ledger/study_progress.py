@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -47,9 +48,10 @@ def progress_of(connection: sa.Connection, studies: Collection[str]) -> list[Stu
 
 
 def _decisions(connection: sa.Connection, studies: Collection[str]) -> Iterator[Decision]:
-    query = sa.select(*decision.c[tuple(Decision.__dataclass_fields__)])
-    rows = connection.execute(query.where(decision.c.study_instance_uid.in_(studies))).mappings()
-    return (Decision(**row) for row in rows)
+    names = tuple(Decision.__dataclass_fields__)
+    query = sa.select(*decision.c[names]).where(decision.c.study_instance_uid.in_(studies))
+    rows: Iterable[Any] = connection.execute(query)
+    return (Decision(**dict(zip(names, row, strict=True))) for row in rows)
 
 
 def _deliveries(connection: sa.Connection, studies: Collection[str]) -> Iterator[DeliveryProgress]:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from node.config import Config
-from node.ledger.alerts import discontinued_series, failed_jobs, jobs_without_progress
+from node.ledger.alerts import discontinued_series, failed_jobs, has_active_jobs, jobs_without_progress
 from node.ledger.analysis_statistics import latest_statistics
-from node.ledger.counts import DeliveryCount, delivery_counts, first_and_last_image, job_counts
+from node.ledger.counts import DeliveryCount, delivery_counts, first_and_last_image
 from node.ledger.destination_circuits import circuits
 from node.ledger.held_series import held
 from node.ledger.pipeline_failures import failing_pipelines
@@ -40,14 +40,13 @@ def current_alerts(config: Config, connection: sa.Connection, spool: Spool, at: 
         )
     alerts |= _pipelines(connection)
     alerts |= _discontinued(connection, at - wanted.failed_hours * 3600)
-    deliveries = delivery_counts(connection)
-    for one in circuits(connection):
-        if one.opened_at is not None and not one.paused:
-            waiting = _waiting(deliveries, one.destination)
-            alerts[f"destination {one.destination}"] = (
-                f"destination {one.destination} is down since {clock(one.opened_at)}, "
-                f"{waiting} deliveries wait: {one.error}"
-            )
+    down = [one for one in circuits(connection) if one.opened_at is not None and not one.paused]
+    deliveries = delivery_counts(connection) if down else ()
+    for one in down:
+        alerts[f"destination {one.destination}"] = (
+            f"destination {one.destination} is down since {clock(one.opened_at)}, "
+            f"{_waiting(deliveries, one.destination)} deliveries wait: {one.error}"
+        )
     alerts |= {f"identity {one.job_id or one.series_instance_uid}": describe_held(one) for one in held(connection)}
     drifted = {name: drift_of(connection, name, wanted.drift_analyses) for name in config.pipelines}
     alerts |= {
@@ -67,9 +66,9 @@ def current_alerts(config: Config, connection: sa.Connection, spool: Spool, at: 
     if wanted.silence_hours and last is not None and last < at - wanted.silence_hours * 3600:
         alerts["silence"] = f"no image came since {clock(last)}"
     alerts |= _web_port(config, spool)
-    roles, jobs = by_role(connection), job_counts(connection)
+    roles = by_role(connection)
     for role in ("worker", "sender"):
-        if not roles.get(role) and any(count.state in ACTIVE for count in jobs):
+        if not roles.get(role) and has_active_jobs(connection):
             alerts[f"no {role}"] = f"no {role} is alive, and jobs wait"
     return alerts
 

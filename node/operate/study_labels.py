@@ -60,11 +60,10 @@ class StudyLabels:
             key: self._spool.absolute(path) for key, path in image_path_of_series(connection, list(studies)).items()
         }
         self._read([path for path in dict.fromkeys(paths.values()) if path not in self._headers])
-        labels = {}
-        for study in studies:
-            own = {series: self._headers[path] for (of, series), path in paths.items() if of == study}
-            labels[study] = self._labelled(own)
-        return labels
+        own: dict[str, dict[str, dict[str, str]]] = {study: {} for study in studies}
+        for (study, series), path in paths.items():
+            own[study][series] = self._headers[path]
+        return {study: self._labelled(headers) for study, headers in own.items()}
 
     def _read(self, paths: Sequence[Path]) -> None:
         while self._headers and len(self._headers) + len(paths) > _KEPT:

@@ -18,13 +18,15 @@ from node.ledger.audit_events import give_notice
 from node.ledger.conflicts import latest_conflicts
 from node.ledger.counts import first_and_last_image, received_files, result_files
 from node.ledger.engine import now
+from node.ledger.results import quarantined_results
+from node.ledger.study_progress import latest_studies
 from node.operate.account import report
 from node.operate.account.description import attention
 from node.operate.account.rows import read
 from node.web.app_context import AppContext
 from node.web.auth import Authenticator, UserRequest, address_of, checked_form
 from node.web.sessions import csrf_of
-from node.web.study_list import STAGES, Study, latest
+from node.web.study_list import LOOKED_AT, STAGES, Study, latest, listed
 
 SHOWN = 100
 """Studies on the first page."""
@@ -49,6 +51,7 @@ def stream(context: AppContext, user_request: UserRequest) -> Response:
         "text": text,
         "stage": stage,
         "health": health,
+        "looked_at": LOOKED_AT,
     }
     return context.page("_studies.html" if "part" in query else "studies.html", user_request, **values)
 
@@ -58,9 +61,9 @@ def _named(context: AppContext, connection: sa.Connection, text: str) -> list[St
     by_uid = latest(connection, text)
     if not context.config.web.show_patient:
         return by_uid
-    known, others = {study.uid for study in by_uid}, latest(connection)
-    labels = context.labels.of(connection, [study.uid for study in others])
-    return by_uid + [study for study in others if study.uid not in known and labels[study.uid].holds(text)]
+    known = {study.uid for study in by_uid}
+    labels = context.labels.of(connection, latest_studies(connection, LOOKED_AT))
+    return by_uid + listed(connection, [uid for uid, label in labels.items() if uid not in known and label.holds(text)])
 
 
 def storage(context: AppContext, user_request: UserRequest) -> Response:
@@ -73,7 +76,7 @@ def storage(context: AppContext, user_request: UserRequest) -> Response:
         last_day = received_files(connection, after=since).size
         oldest, _ = first_and_last_image(connection)
         conflicts = latest_conflicts(connection, SHOWN)
-    quarantined = _account(context).quarantined
+        quarantined = quarantined_results(connection)
     usable = disk.free - context.config.storage.min_free_gib * 2**30
     return context.page(
         "storage.html",

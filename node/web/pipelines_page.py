@@ -96,7 +96,7 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
     for column, (title, unit) in _DRAWN.items():
         points = [(fact["at"], fact[column]) for fact in facts if fact[column] is not None]
         drawn.append((title, unit, charts.over_time(points, unit, title, ends)))
-    times = [(one.arrived_at, one.seconds) for one in arrived]
+    times = [(one.arrived_at, one.seconds) for one in arrived[-_LATEST:]]
     spans = (words.time(times[0][0]), words.time(times[-1][0])) if times else ("", "")
     drawn.append(("Turnaround", "s", charts.over_time(times, "s", "Turnaround", spans)))
     scores = [float(score) for fact in facts for score in fact["scores"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -29,8 +30,8 @@ STAGES = {
 """In the order of the walk, with what each means."""
 _SHOWN_AS = {Progress.UNDECIDED: Progress.RECEIVING, Progress.ROUTED: Progress.QUEUED}
 """What the router is about to change is not shown as a stage of its own."""
-_LOOKED_AT = 500
-"""Latest studies among which stages are counted."""
+LOOKED_AT = 500
+"""Latest studies among which stages are counted and names are searched."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,11 @@ class Study:
 
 def latest(connection: sa.Connection, text: str = "") -> list[Study]:
     """The latest studies, newest first; only those whose UID (or the UID of a series, or a job id) holds ``text``."""
-    uids = latest_studies(connection, _LOOKED_AT, text)
+    return listed(connection, latest_studies(connection, LOOKED_AT, text))
+
+
+def listed(connection: sa.Connection, uids: Collection[str]) -> list[Study]:
+    """These studies, in their order."""
     conflicts, quarantined = conflicts_by_study(connection, uids), quarantined_by_study(connection, uids)
     return [
         Study(

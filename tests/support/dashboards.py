@@ -71,9 +71,9 @@ class Dashboard:
         self.engine.dispose()
 
 
-def analysed(folder: Path) -> tuple[str, str]:
+def analysed(folder: Path, ledger_url: str = "") -> tuple[str, str]:
     """One CT series with a SEG, an SR and a derived series, as receiver, router and worker leave it."""
-    spool, engine = Spool(folder), open_ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
+    spool, engine = Spool(folder), open_ledger(ledger_url or f"sqlite:///{folder / 'ledger.sqlite'}")
     for name, role in (("vera", "view"), ("otto", "operate")):
         write_user(folder / "web-users", make_user(name, role, PASSWORD))  # type: ignore[arg-type]
     source, objects = encoded(folder / "made")
