@@ -26,6 +26,7 @@ from node.cli import (
     models,
     phantom,
     reconcile,
+    retention,
     rules,
     status,
 )
@@ -236,6 +237,7 @@ for verb in (
     *doctor.VERBS,
     *phantom.VERBS,
     *reconcile.VERBS,
+    *retention.VERBS,
     *rules.VERBS,
     models.models,
     codes.codes,

@@ -18,11 +18,13 @@ from node.ledger.audit_events import give_notice
 from node.ledger.conflicts import latest_conflicts
 from node.ledger.counts import first_and_last_image, received_files, result_files
 from node.ledger.engine import now
+from node.ledger.planned_purges import stored_studies
 from node.ledger.results import quarantined_results
 from node.ledger.study_progress import latest_studies
 from node.operate.account import report
 from node.operate.account.description import attention
 from node.operate.account.rows import read
+from node.operate.purge_plan import purge_plan
 from node.web.app_context import AppContext
 from node.web.auth import Authenticator, UserRequest, address_of, checked_form
 from node.web.sessions import csrf_of
@@ -92,6 +94,16 @@ def storage(context: AppContext, user_request: UserRequest) -> Response:
         quarantined=quarantined,
         config=context.config,
     )
+
+
+def retention(context: AppContext, user_request: UserRequest) -> Response:
+    """Show what will be purged when, and what holds studies back."""
+    days = context.config.retention.days
+    with context.engine.connect() as connection:
+        plan = purge_plan(stored_studies(connection), days, now())
+        shown = [one.study_instance_uid for one in (*plan.held[:SHOWN], *plan.due[:SHOWN])]
+        labels = context.labels.of(connection, shown)
+    return context.page("retention.html", user_request, plan=plan, days=days, labels=labels, shown=SHOWN)
 
 
 def account(context: AppContext, user_request: UserRequest) -> Response:

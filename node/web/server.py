@@ -54,6 +54,7 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ..
     ("/pipelines/{name}", pipelines_page.pipeline, "GET"),
     ("/rules", rules_page.rules, "GET"),
     ("/storage", pages.storage, "GET"),
+    ("/storage/retention", pages.retention, "GET"),
     ("/account", pages.account, "GET"),
     ("/job/{job}/retry", actions.retry, "POST"),
     ("/job/{job}/cancel", actions.cancel, "POST"),

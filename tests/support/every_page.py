@@ -27,6 +27,7 @@ def pages_of(dashboard: Dashboard) -> dict[str, str]:
         "pipeline": "/pipelines/nodule",
         "rules": "/rules?since=30d",
         "storage": "/storage",
+        "retention": "/storage/retention",
         "account": "/account",
         "error": "/study/1.2.3",
     }

@@ -161,6 +161,7 @@ def pages(studies: int, analysed_uid: str, job_id: str) -> dict[str, str]:
         "pipelines": "/pipelines",
         "pipeline": "/pipelines/nodule",
         "storage": "/storage",
+        "retention": "/storage/retention",
     }
 
 

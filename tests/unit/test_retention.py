@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,13 @@ from receivers import Node, associate, receiving, send_dataset
 from scanner import begin
 
 from node.jobs.engine import Jobs
+from node.ledger.deliveries import schedule_delivery
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import NewJob
+from node.ledger.planned_purges import stored_studies
 from node.ledger.tables import conflict, event, instance, job, metadata, procedure_step, series
 from node.log import StudyLog, about
+from node.operate.purge_plan import PurgePlan, describe, purge_plan
 from node.operate.retention import Retention
 
 MONTH = 30 * 86400.0
@@ -170,3 +174,43 @@ def test_a_forgotten_study_that_is_sent_again_is_received_anew(tmp_path: Path):
             with begin_immediate(node.engine) as connection:
                 connection.execute(sa.update(series).values(state="COMPLETE", generation=1))
             assert len(retention(node).step(now() + MONTH)) == 1
+
+
+def test_the_plan_names_the_time_at_which_a_study_goes_and_what_holds_it_back(node: Node, study: str):
+    days = node.config.retention.days
+
+    def plan(at: float) -> PurgePlan:
+        with node.engine.connect() as connection:
+            return purge_plan(stored_studies(connection), days, at)
+
+    (planned,) = plan(now()).due
+    assert planned.study_instance_uid == study
+    assert planned.size == sum(row.size for row in node.rows(instance))
+    assert retention(node).step(planned.at - 1.0) == []
+    (day,) = plan(now()).days
+    assert (day.studies, day.size) == (1, planned.size)
+    job_id = schedule(node, study)
+    (held,) = plan(now() + MONTH).held
+    assert held.held_by == ("1 job not ended",)
+    assert retention(node).step(now() + MONTH) == []
+    with begin_immediate(node.engine) as connection:
+        connection.execute(sa.update(job).values(stage="deliver", state="IN PROGRESS"))
+        schedule_delivery(connection, job_id, "pacs")
+        connection.execute(sa.update(series).values(state="RECEIVING"))
+    (held,) = plan(now()).held
+    assert held.held_by == ("1 series not complete", "1 job not ended, deliveries to pacs pending")
+    assert "1 series not complete; 1 job not ended" in describe(plan(now()), days, 20)
+    with begin_immediate(node.engine) as connection:
+        connection.execute(sa.update(job).values(state="COMPLETED", updated_at=now()))
+        connection.execute(sa.update(series).values(state="COMPLETE"))
+    (planned,) = plan(now()).due
+    assert retention(node).step(planned.at - 1.0) == []
+    assert retention(node).step(planned.at + 1.0) == [study]
+    assert plan(now()) == PurgePlan(days=(), due=(), held=())
+
+
+def test_a_study_that_is_overdue_is_planned_for_today(node: Node, study: str):
+    with node.engine.connect() as connection:
+        plan = purge_plan(stored_studies(connection), node.config.retention.days, now() + MONTH)
+    assert plan.due[0].at < now() + MONTH
+    assert [one.day for one in plan.days] == [datetime.fromtimestamp(now() + MONTH, UTC).astimezone().date()]
