@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,9 @@ class Web(Table):
     show_patient: bool = False
     """Show patient name, ID and accession number on pages and in commands, read from the files; never stored."""
 
+    viewer_url: str = ""
+    """Address that opens a study in a viewer, with ``{study}`` for its UID; empty: pages have no such link."""
+
     @model_validator(mode="before")
     @classmethod
     def _address_is_no_proof(cls, values: Any) -> Any:
@@ -48,6 +52,17 @@ class Web(Table):
                 "header X-Ainode-Proxy-Secret"
             )
         return values
+
+    @field_validator("viewer_url")
+    @classmethod
+    def _opens_a_study(cls, value: str) -> str:
+        if not value:
+            return value
+        if not re.match(r"(https?|weasis)://\S+\Z", value):
+            raise ValueError("viewer_url must be one address that begins with https://, http:// or weasis://")
+        if "{study}" not in value or set(value.replace("{study}", "")) & {"{", "}"}:
+            raise ValueError("viewer_url must contain {study}, for the Study Instance UID, and no other braces")
+        return value
 
     @field_validator("certificate", "key", "users_file", "proxy_secret_file", mode="before")
     @classmethod

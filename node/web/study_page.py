@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import quote
 
 from starlette.responses import Response
 
@@ -48,6 +49,7 @@ def study(context: AppContext, user_request: UserRequest) -> Response:
         label = context.label(connection, uid)
     values = {
         "uid": uid,
+        "viewer": context.config.web.viewer_url.replace("{study}", quote(uid, safe="")),
         "lines": study_lines(context.spool.logs, uid, _LINES),
         "found": explanation,
         "waits_for": describe_deferrals,

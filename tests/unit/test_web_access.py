@@ -148,6 +148,19 @@ def test_a_proxy_that_an_address_identified_is_refused_with_the_remedy(lines: st
 
 
 @pytest.mark.parametrize(
+    ("address", "fault"),
+    [
+        ("javascript:alert({study})", "must be one address that begins with https://"),
+        ("https://ohif.example.org/", "must contain {study}"),
+        ("https://ohif.example.org/{study}/{patient}", "and no other braces"),
+    ],
+)
+def test_an_address_that_opens_no_study_in_a_viewer_is_refused(address: str, fault: str):
+    with pytest.raises(ConfigError, match=fault):
+        parse(f'[web]\nviewer_url = "{address}"\n')
+
+
+@pytest.mark.parametrize(
     ("host", "status"),
     [
         ("127.0.0.1:8080", 303),

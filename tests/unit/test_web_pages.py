@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 import re
@@ -84,6 +85,29 @@ def test_the_page_of_the_pipelines_says_what_holds_up_their_jobs(dashboard: Dash
         for job_id in "123":
             record_pipeline_failure(connection, "nodule", job_id, 0.0, None)
     assert "the pipeline has failed on 3 jobs in a row; next attempt after" in browser.get("/pipelines").text
+
+
+@pytest.mark.parametrize(
+    ("template", "begins"),
+    [
+        ("https://ohif.example.org/viewer?StudyInstanceUIDs={study}", "https://ohif.example.org/viewer?Study"),
+        (
+            'https://pacs.example.org/?a="><b>&amp;study={study}',
+            "https://pacs.example.org/?a=&#34;&gt;&lt;b&gt;&amp;amp;",
+        ),
+        ("weasis://%24dicom%3Ars%20-r%20%22studyUID%3D{study}%22", "weasis://%24dicom%3Ars%20-r%20%22studyUID%3D"),
+    ],
+)
+def test_a_study_opens_in_the_configured_viewer(serve: Serve, template: str, begins: str):
+    with serve(viewer_url=template) as dashboard:
+        page = dashboard.browser("vera").get(f"/study/{dashboard.uid}").text
+    (address,) = re.findall(r'<a class="button" href="([^"]*)" target="_blank" rel="noopener noreferrer">', page)
+    assert address.startswith(begins)
+    assert html.unescape(address) == template.replace("{study}", dashboard.uid)
+
+
+def test_a_study_has_no_link_to_a_viewer_unless_one_is_configured(standing: Dashboard):
+    assert "Open in viewer" not in standing.browser("vera").get(f"/study/{standing.uid}").text
 
 
 def test_pages_carry_no_inline_script_and_no_inline_style(standing: Dashboard):
