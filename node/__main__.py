@@ -21,6 +21,7 @@ from node.cli import (
     conformance,
     doctor,
     explain,
+    fetch,
     fleet,
     jobs,
     models,
@@ -229,6 +230,7 @@ def demo(*, studies: Path | None, folder: Path, keep: bool) -> None:
 for verb in (
     *explain.VERBS,
     *status.VERBS,
+    *fetch.VERBS,
     *fleet.VERBS,
     *account.VERBS,
     *jobs.VERBS,

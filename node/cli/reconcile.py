@@ -49,7 +49,7 @@ def reconcile(*, config_path: Path, as_json: bool, days: int, send_again: bool, 
         raise DeliveryError(
             f"{destination}: {len(reconciliation.never_received)} series never received, "
             f"{len(reconciliation.lost)} objects lost; "
-            "send the series to the node from there, and use --send-again for the objects"
+            f"use `ainode fetch {destination}` for the series and --send-again for the objects"
         )
 
 

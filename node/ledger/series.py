@@ -54,6 +54,12 @@ def instance_counts(connection: sa.Connection) -> dict[str, int]:
     }
 
 
+def instance_count(connection: sa.Connection, study_uid: str, series_uid: str) -> int:
+    """How many instances of a series are here."""
+    which = sa.and_(series.c.study_instance_uid == study_uid, series.c.series_instance_uid == series_uid)
+    return int(connection.scalar(sa.select(series.c.instances).where(which)) or 0)
+
+
 def listed_series(connection: sa.Connection) -> set[tuple[str, str]]:
     """Study and Series Instance UID of the series being received for which a list of instances exists."""
     key = (series.c.study_instance_uid, series.c.series_instance_uid)

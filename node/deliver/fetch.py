@@ -1,0 +1,155 @@
+"""Fetches series from an archive: C-FIND, then C-MOVE to this node's receiver, which takes them as from any sender.
+
+What is here already is not fetched, so a list that was interrupted is simply given again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pydicom import Dataset
+from pynetdicom import build_context
+from pynetdicom.association import Association
+from pynetdicom.sop_class import (
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelMove,
+)
+from sqlalchemy import Engine
+
+from node.config import Config
+from node.deliver.association import Peer, Timeouts, associate
+from node.deliver.find import query
+from node.deliver.query_audit import query_recorder
+from node.deliver.reconcile import IncompleteSeries, is_wanted
+from node.errors import DeliveryError, NotFoundError
+from node.ledger.results import result_series
+from node.ledger.series import instance_count
+
+KEYS = {"accession": "AccessionNumber", "patient": "PatientID", "study": "StudyInstanceUID", "dates": "StudyDate"}
+"""What studies can be named by, and the attribute that is matched."""
+_MOVE_SECONDS = 3600.0
+"""Longest silence of an archive while it sends a series; some report only at the end."""
+_ROW_SECONDS = 30.0
+"""How long the rows of images that were acknowledged may take."""
+_POLL_SECONDS = 0.2
+_MOST_STUDIES = 10_000
+_PENDING, _SUCCESS, _SOME_FAILED, _DESTINATION_UNKNOWN = (0xFF00, 0xFF01), 0x0000, 0xB000, 0xA801
+"""Status of C-MOVE (PS3.4 C.4.2.1.5)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchedSeries:
+    """The result for one series."""
+
+    series: IncompleteSeries
+    here: int
+    """Images on the node now."""
+    error: str
+    """Why images are missing, and the remedy; empty when all are here."""
+
+
+class Fetcher:
+    """An open association to an archive."""
+
+    def __init__(self, config: Config, engine: Engine, peer: Peer, association: Association) -> None:
+        self._config = config
+        self._engine = engine
+        self._peer = peer
+        self._association = association
+
+    def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[IncompleteSeries]:
+        """Find the series of which the archive has more images than the node, of studies that match ``keys``.
+
+        ``keys``: keyword and value; ``modalities``: empty for those that a rule matches. Results of this node are left
+        out. Raises ``NotFoundError`` when no study matches, ``DeliveryError`` when the archive does not answer.
+        """
+        studies = []
+        for study in query(self._association, self._peer, "STUDY", **{"StudyInstanceUID": "", **keys}):
+            studies.append(str(study.StudyInstanceUID))
+            if len(studies) > _MOST_STUDIES:
+                raise DeliveryError(f"{self._peer}: more than {_MOST_STUDIES} studies match; ask for fewer")
+        if not studies:
+            shown = ", ".join(f"{keyword} {value}" for keyword, value in keys.items())
+            raise NotFoundError(f"{self._peer} has no study with {shown}")
+        with self._engine.connect() as connection:
+            ours = result_series(connection)
+        found = [one for study in studies for one in self._series(study) if one.series_instance_uid not in ours]
+        return [one for one in found if self._is_wanted(one.modality, modalities) and one.here < max(one.there, 1)]
+
+    def fetch(self, series: IncompleteSeries) -> FetchedSeries:
+        """Have the archive send a series to this node, and wait for its images."""
+        error = self._move(series)
+        deadline = time.monotonic() + (0.0 if error else _ROW_SECONDS)
+        uids, complete = (series.study_instance_uid, series.series_instance_uid), max(series.there, 1)
+        while (here := self._count(*uids)) < complete and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        if not error and here < complete:
+            error = f"{self._peer} says that it has sent everything; `ainode status` and the log show what was refused"
+        return FetchedSeries(series=series, here=here, error=error)
+
+    def _series(self, study: str) -> Iterator[IncompleteSeries]:
+        keys = {"SeriesInstanceUID": "", "Modality": "", "NumberOfSeriesRelatedInstances": ""}
+        for match in query(self._association, self._peer, "SERIES", StudyInstanceUID=study, **keys):
+            uid = str(match.SeriesInstanceUID)
+            yield IncompleteSeries(
+                study_instance_uid=study,
+                series_instance_uid=uid,
+                modality=str(match.get("Modality") or ""),
+                there=int(match.get("NumberOfSeriesRelatedInstances") or 0),
+                here=self._count(study, uid),
+            )
+
+    def _is_wanted(self, modality: str, modalities: Collection[str]) -> bool:
+        return modality in modalities if modalities else is_wanted(modality, self._config.rules)
+
+    def _count(self, study_uid: str, series_uid: str) -> int:
+        with self._engine.connect() as connection:
+            return instance_count(connection, study_uid, series_uid)
+
+    def _move(self, series: IncompleteSeries) -> str:
+        """Return why not every image was sent."""
+        wanted, title = Dataset(), self._config.ae.title.strip()
+        wanted.QueryRetrieveLevel = "SERIES"
+        wanted.StudyInstanceUID, wanted.SeriesInstanceUID = series.study_instance_uid, series.series_instance_uid
+        self._association.dimse_timeout = self._association.network_timeout = _MOVE_SECONDS
+        status = Dataset()
+        try:
+            for status, _ in self._association.send_c_move(wanted, title, StudyRootQueryRetrieveInformationModelMove):
+                if status.get("Status") not in _PENDING:
+                    break
+        except (RuntimeError, ValueError) as error:
+            raise DeliveryError(f"{self._peer}: C-MOVE is not possible ({error}); ask its administrator") from error
+        code = status.get("Status")
+        if code is None:
+            raise DeliveryError(f"{self._peer}: no response to C-MOVE; check its log")
+        port = self._config.ae.port
+        if code == _DESTINATION_UNKNOWN:
+            raise DeliveryError(
+                f"{self._peer}: does not know {title}; register it there with this host and port {port}"
+            )
+        failed = int(status.get("NumberOfFailedSuboperations") or 0)
+        if code in (_SUCCESS, _SOME_FAILED) and not failed:
+            return ""
+        ended = f"C-MOVE ended with status 0x{code:04X}, {failed} images were not sent"
+        return f"{self._peer}: {ended}; check that it knows {title} and can connect to it at port {port}, and its log"
+
+
+@contextmanager
+def fetcher(config: Config, engine: Engine, name: str, timeouts: Timeouts | None = None) -> Iterator[Fetcher]:
+    """Open an association to ``[destinations.name]`` for C-FIND and C-MOVE.
+
+    Raises ``NotFoundError`` when it is not configured, ``DeliveryError`` when it is no Storage SCP or refuses.
+    """
+    destination = config.destinations.get(name)
+    if destination is None:
+        raise NotFoundError(f"destination {name!r} is not configured; there are: {', '.join(config.destinations)}")
+    if not destination.host:
+        raise DeliveryError(f"{name} has no host; C-FIND and C-MOVE need a destination with host, port and title")
+    peer, on_query = Peer.of(name, destination), query_recorder(engine, destination)
+    models = (StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove)
+    contexts = [build_context(model) for model in models]
+    with associate(peer, config.ae.title, contexts, timeouts or Timeouts(), on_query=on_query) as association:
+        yield Fetcher(config, engine, peer, association)
