@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -24,11 +23,11 @@ def surviving(what: str) -> Iterator[None]:
         logger.exception("%s failed; trying again", what)
 
 
-def look_every(seconds: float, stop: threading.Event, name: str, look: Callable[[float], object]) -> None:
-    """Call ``look`` with the time (seconds since 1970 UTC) every ``seconds``, until ``stop`` is set."""
+def look_every(seconds: float, stop: threading.Event, name: str, look: Callable[[], object]) -> None:
+    """Call ``look`` every ``seconds``, until ``stop`` is set."""
     while not stop.wait(seconds):
         with surviving(name):
-            look(time.time())
+            look()
 
 
 @contextmanager

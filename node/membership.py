@@ -78,7 +78,7 @@ class Membership:
     def begin(self) -> None:
         """Become a member and beat until ``leave``."""
         self.beat()
-        arguments = (self._beat_seconds, self._left, "heartbeat", lambda _: self.beat())
+        arguments = (self._beat_seconds, self._left, "heartbeat", self.beat)
         self._beating = threading.Thread(target=look_every, args=arguments, name="membership", daemon=True)
         self._beating.start()
 

@@ -10,6 +10,7 @@ import click
 
 from node.cli.options import config_option, echo, json_option, load, print_json
 from node.errors import LedgerError
+from node.ledger.clock import clock_of
 
 
 @click.command()
@@ -55,7 +56,6 @@ def verify(*, config_path: Path, as_json: bool) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from node.ledger.engine import now
     from node.operate import verify as verification
     from node.service import open_storage
 
@@ -63,7 +63,7 @@ def verify(*, config_path: Path, as_json: bool) -> None:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("studies and jobs", total=None)
         verified = verification.verify(
-            engine, spool, now(), lambda done, total: bar.update(task, completed=done, total=total)
+            engine, spool, clock_of(engine), lambda done, total: bar.update(task, completed=done, total=total)
         )
     if as_json:
         print_json(asdict(verified))

@@ -16,7 +16,8 @@ from node.cli.options import config_option, echo, json_option, load, print_json
 @click.option("--studies", default=20, show_default=True, help="Number of studies to list.")
 def retention(*, config_path: Path, as_json: bool, studies: int) -> None:
     """Show which studies will be purged when, and what holds others back."""
-    from node.ledger.engine import now, snapshot
+    from node.ledger.clock import ledger_clock
+    from node.ledger.engine import snapshot
     from node.ledger.planned_purges import stored_studies
     from node.operate.purge_plan import describe, purge_plan
     from node.service import open_storage
@@ -24,7 +25,7 @@ def retention(*, config_path: Path, as_json: bool, studies: int) -> None:
     config = load(config_path)
     engine, _ = open_storage(config)
     with snapshot(engine) as connection:
-        plan = purge_plan(stored_studies(connection), config.retention.days, now())
+        plan = purge_plan(stored_studies(connection), config.retention.days, ledger_clock(connection))
     if as_json:
         print_json(asdict(plan))
     else:

@@ -137,7 +137,7 @@ def reroute(*, config_path: Path, since: float, rule: str | None, apply: bool) -
     node first: its router decides by the rules that it has loaded.
     """
     from node.errors import NotFoundError
-    from node.ledger.engine import now
+    from node.ledger.clock import clock_of
     from node.routing.reroute import newly_routed
     from node.routing.reroute import reroute as reopen
     from node.service import open_storage
@@ -150,7 +150,7 @@ def reroute(*, config_path: Path, since: float, rule: str | None, apply: bool) -
         _echo_change(change)
     if apply:
         engine, _ = open_storage(config)
-        echo(f"{reopen(engine, changes, now())} series are decided on again; `ainode explain` shows how")
+        echo(f"{reopen(engine, changes, clock_of(engine))} series are decided on again; `ainode explain` shows how")
     else:
         echo(f"{len(changes)} series would be routed; nothing was changed, --apply routes them")
 
@@ -160,7 +160,7 @@ def _replayed(config: Config, rules: Config, since: float) -> Replay:
     from rich.console import Console
     from rich.progress import Progress
 
-    from node.ledger.engine import now
+    from node.ledger.clock import clock_of
     from node.routing.replay import replay as look_back
     from node.service import open_storage
 
@@ -171,7 +171,7 @@ def _replayed(config: Config, rules: Config, since: float) -> Replay:
             engine,
             spool,
             rules,
-            now() - since,
+            clock_of(engine) - since,
             lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
 

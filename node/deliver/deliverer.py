@@ -26,8 +26,9 @@ from node.deliver.store import SLOWEST_BYTES_PER_SECOND, cstore_store
 from node.deliver.stow import stow_store
 from node.errors import DeliveryError, NodeError, NotFoundError, TimeLimitError, UnreachableError
 from node.ledger import DeliveryState, deliveries, destination_circuits
+from node.ledger.clock import ledger_clock
 from node.ledger.deliveries import Claim
-from node.ledger.engine import begin_immediate, now
+from node.ledger.engine import begin_immediate
 from node.ledger.jobs import REJECTION, Retries
 from node.ledger.pending_deliveries import PendingObject, instances_to_store, is_held, is_stored
 from node.ledger.replaced_results import note_kind
@@ -131,8 +132,8 @@ class Deliverer:
 
     def _record_failure(self, name: str, destination: Destination, error: str) -> bool:
         """Count the failure; return whether the circuit of the destination is open now."""
-        at = now()
         with begin_immediate(self._engine) as connection:
+            at = ledger_clock(connection)
             opened = destination_circuits.record_failure(
                 connection, name, error, at, at + destination.first_retry_seconds
             )

@@ -17,8 +17,9 @@ from node.config import Config
 from node.deliver.association import Timeouts
 from node.deliver.echo import echo
 from node.ledger import destination_circuits
+from node.ledger.clock import clock_of
 from node.ledger.deliveries import mark_overdue, not_done
-from node.ledger.engine import begin_immediate, now
+from node.ledger.engine import begin_immediate
 from node.ledger.jobs import get_job
 from node.log import about
 
@@ -47,10 +48,10 @@ class Watch:
         looked_at = 0.0
         while not stop.wait(POLL_SECONDS):
             with surviving("watch of the destinations"):
-                self.probe(now())
+                self.probe(clock_of(self._engine))
                 if time.monotonic() - looked_at > OVERDUE_SECONDS:
                     looked_at = time.monotonic()
-                    self.alarm(now(), looked_at)
+                    self.alarm(clock_of(self._engine), looked_at)
 
     def probe(self, at: float) -> None:
         """Probe every destination that is down and due. ``at``: now, in seconds since 1970 UTC."""

@@ -17,9 +17,10 @@ from node.deliver.inventory import inventory
 from node.deliver.query_audit import query_recorder
 from node.errors import DeliveryError
 from node.ledger import DeliveryState
+from node.ledger.clock import clock_of, ledger_clock
 from node.ledger.deliveries import Claim
 from node.ledger.delivery_proof import record_query_result, record_report, record_request, withdraw_request
-from node.ledger.engine import begin_immediate, now
+from node.ledger.engine import begin_immediate
 from node.ledger.pending_deliveries import PendingObject, deliveries_of, instances_to_confirm, is_unanswered
 
 _POLL_SECONDS = 0.1
@@ -42,7 +43,7 @@ class Proof:
             if destination.find:
                 self._find(claim, destination)
             return
-        asked_before = now() - destination.commitment_timeout_seconds
+        asked_before = clock_of(self._engine) - destination.commitment_timeout_seconds
         with self._engine.connect() as connection:
             late = is_unanswered(connection, claim.job_id, claim.destination, asked_before)
             unconfirmed = instances_to_confirm(connection, claim.job_id, claim.destination, asked_before)
@@ -100,7 +101,7 @@ class Proof:
         missing = sorted({instance.sop_instance_uid for instance in pending} - set(confirmed))
         patience = destination.commitment_timeout_seconds
         with begin_immediate(self._engine) as connection:
-            record_query_result(connection, claim, confirmed, missing, now() - patience)
+            record_query_result(connection, claim, confirmed, missing, ledger_clock(connection) - patience)
         if missing:
             raise DeliveryError(
                 f"{claim.destination}: {len(missing)} of {len(pending)} stored objects are not found there, first "

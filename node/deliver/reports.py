@@ -18,6 +18,7 @@ from node.config import Config, DestinationTls
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.commitment import commitment_context
 from node.errors import DeliveryError
+from node.ledger.clock import clock_of
 from node.ledger.commitments import (
     Transaction,
     due_transactions,
@@ -48,7 +49,7 @@ class Reports:
 
     def run(self, stop: threading.Event) -> None:
         """Check every second until ``stop`` is set."""
-        look_every(POLL_SECONDS, stop, "commitment reports", self.step)
+        look_every(POLL_SECONDS, stop, "commitment reports", lambda: self.step(clock_of(self._engine)))
 
     def step(self, at: float) -> int:
         """Send all reports that are due at ``at``; return how many were accepted."""

@@ -29,8 +29,9 @@ from node.jobs.stage import Stage
 from node.jobs.turns import Turns, Waiting
 from node.ledger import JobStage, transitions
 from node.ledger import retry_transitions as reopening
+from node.ledger.clock import clock_of
 from node.ledger.clock_steps import AHEAD_SECONDS
-from node.ledger.engine import begin_immediate, now
+from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import Attempt, NewJob, delivered_jobs, due_attempts
 from node.log import about
@@ -118,7 +119,7 @@ class Jobs:
 
     def make_stranded_due(self) -> None:
         """Make every retry due now whose delay began in the future: the clock was set back since."""
-        began = datetime.fromtimestamp(now() + AHEAD_SECONDS, UTC).isoformat()
+        began = datetime.fromtimestamp(clock_of(self._engine) + AHEAD_SECONDS, UTC).isoformat()
         for workflow in self._client.list_workflows(
             status="DELAYED", start_time=began, load_input=False, load_output=False
         ):
@@ -252,7 +253,7 @@ class Jobs:
                 self._look()
                 self.make_stranded_due()
                 if time.monotonic() - reconciled > self._pace.reconcile_seconds:
-                    self.reconcile(now() - self._pace.reconcile_seconds)
+                    self.reconcile(clock_of(self._engine) - self._pace.reconcile_seconds)
                     self.purge_workflows(datetime.now(UTC) - _KEPT)
                     reconciled = time.monotonic()
             except Exception as error:

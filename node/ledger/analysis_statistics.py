@@ -8,14 +8,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from node.ledger.engine import now
+from node.ledger.clock import ledger_clock
 from node.ledger.tables import job_fact
 
 
 def record_statistics(connection: sa.Connection, job_id: str, pipeline: str, facts: dict[str, Any]) -> None:
     """Keep what one analysis was like; a later run of the job replaces it."""
     connection.execute(sa.delete(job_fact).where(job_fact.c.job_id == job_id))
-    connection.execute(sa.insert(job_fact).values(job_id=job_id, pipeline=pipeline, at=now(), **facts))
+    connection.execute(
+        sa.insert(job_fact).values(job_id=job_id, pipeline=pipeline, at=ledger_clock(connection), **facts)
+    )
 
 
 def latest_statistics(connection: sa.Connection, pipeline: str, most: int) -> list[dict[str, Any]]:

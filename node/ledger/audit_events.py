@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 
-from node.ledger.engine import begin_immediate, now
+from node.ledger.clock import ledger_clock
+from node.ledger.engine import begin_immediate
 from node.ledger.states import NoticeKind
 from node.ledger.tables import notice
 
@@ -34,5 +35,5 @@ class Question:
 def give_notice(engine: sa.Engine, what: NoticeKind, *, who: str, address: str = "", detail: str = "") -> None:
     """Record an event for the audit trail, which removes it."""
     with begin_immediate(engine) as connection:
-        row = {"at": now(), "what": what, "who": who, "address": address, "detail": detail}
+        row = {"at": ledger_clock(connection), "what": what, "who": who, "address": address, "detail": detail}
         connection.execute(sa.insert(notice).values(row))

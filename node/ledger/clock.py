@@ -1,17 +1,50 @@
-"""The clock of the ledger: the one that all machines share."""
+"""The clock of the ledger: the one that all machines share. Every time in the ledger is by it."""
 
 from __future__ import annotations
 
-import sqlalchemy as sa
+from typing import Any
 
-from node.ledger.engine import now
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+
+from node.ledger.engine import CLOCK, ServerClock, now
 
 
 def ledger_clock(connection: sa.Connection) -> float:
     """Return now, in seconds since 1970 UTC: by PostgreSQL's own clock, on SQLite by that of the machine.
 
-    What is compared with times of other machines is compared with this.
+    Costs a query every few seconds.
     """
-    if connection.dialect.name == "postgresql":
-        return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
-    return now()
+    if connection.dialect.name != "postgresql":
+        return now()
+    clock: ServerClock = connection.get_execution_options().get(CLOCK) or ServerClock()
+    return clock.read(connection)
+
+
+def clock_of(engine: sa.Engine) -> float:
+    """Return now by the clock of the ledger, for whoever has no connection."""
+    with engine.connect() as connection:
+        return ledger_clock(connection)
+
+
+def ahead_of_machine(connection: sa.Connection) -> float:
+    """Return by how many seconds the ledger's clock is ahead of this machine's; 0 where they agree to a second."""
+    seconds = ledger_clock(connection) - now()
+    return seconds if abs(seconds) > 1.0 else 0.0
+
+
+class LedgerTime(sa.ColumnElement[float]):
+    """The clock of the ledger inside a statement."""
+
+    type = sa.Double()
+    inherit_cache = True
+
+
+@compiles(LedgerTime)
+def _of_machine(*_of: Any, **_options: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"  # SQLite: days since noon of 4714 BC
+
+
+@compiles(LedgerTime, "postgresql")
+def _of_server(*_of: Any, **_options: Any) -> str:
+    return "CAST(extract(epoch FROM statement_timestamp()) AS double precision)"

@@ -6,7 +6,8 @@ import time
 
 import sqlalchemy as sa
 
-from node.ledger.engine import begin_immediate, now
+from node.ledger.clock import LedgerTime
+from node.ledger.engine import begin_immediate
 from node.ledger.tables import candidate, instance, series
 
 AHEAD_SECONDS = 60.0
@@ -25,7 +26,7 @@ class Steady:
 
 def is_ahead(column: sa.Column[float]) -> sa.ColumnElement[bool]:
     """The moment of something that has happened lies in the future: the clock was set back since."""
-    return column > now() + AHEAD_SECONDS
+    return column > LedgerTime() + AHEAD_SECONDS
 
 
 def passed(column: sa.Column[float], before: float) -> sa.ColumnElement[bool]:

@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from pydicom import Dataset
 
+from node.ledger.clock import ledger_clock
 from node.ledger.clock_steps import is_ahead
-from node.ledger.engine import now
 from node.ledger.peer_bounds import make_room
 from node.ledger.states import CommitmentState
 from node.ledger.tables import commitment, commitment_instance, instance
@@ -95,7 +95,7 @@ def record_transaction(
     if not make_room(connection, commitment, equipment, rows=rows, named=more, has_ended=has_ended, remove=_remove_row):
         return False
     _remove(connection, calling_ae, transaction_uid)
-    at = now()
+    at = ledger_clock(connection)
     row = {
         "association_id": association_id,
         "equipment": equipment,
@@ -177,7 +177,7 @@ def end_transaction(connection: sa.Connection, calling_ae: str, transaction_uid:
         "state": CommitmentState.CANCELED if error else CommitmentState.COMPLETED,
         "next_at": None,
         "error": error,
-        "updated_at": now(),
+        "updated_at": ledger_clock(connection),
     }
     connection.execute(sa.update(commitment).where(_is(commitment, calling_ae, transaction_uid)).values(**values))
 
@@ -186,7 +186,12 @@ def postpone_transaction(
     connection: sa.Connection, calling_ae: str, transaction_uid: str, error: str, next_at: float
 ) -> None:
     """Postpone a report that could not be delivered until ``next_at``."""
-    values = {"attempt": commitment.c.attempt + 1, "error": error, "next_at": next_at, "updated_at": now()}
+    values = {
+        "attempt": commitment.c.attempt + 1,
+        "error": error,
+        "next_at": next_at,
+        "updated_at": ledger_clock(connection),
+    }
     connection.execute(sa.update(commitment).where(_is(commitment, calling_ae, transaction_uid)).values(**values))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.config import FORWARD
-from node.ledger.engine import now
+from node.ledger.clock import ledger_clock
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.states import ACTIVE, ConflictKind
 from node.ledger.tables import conflict, instance, job
@@ -131,7 +131,7 @@ def record_differences(connection: sa.Connection, differences: Sequence[tuple[Pa
         record_study_event(
             connection,
             EventKind.IMAGES_CHANGED,
-            at=now(),
+            at=ledger_clock(connection),
             study_instance_uid=study,
             series_instance_uid=series,
             change=kind,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from node.ledger.engine import insert_new, now
+from node.ledger.clock import ledger_clock
+from node.ledger.engine import insert_new
 from node.ledger.events import EventKind, record_event
 from node.ledger.pending_deliveries import statuses
 from node.ledger.states import DeliveryState
@@ -48,7 +49,7 @@ def schedule_delivery(
 
     Harmless when nothing is new.
     """
-    at = now()
+    at = ledger_clock(connection)
     row = {
         "job_id": job_id,
         "destination": destination,
@@ -88,7 +89,14 @@ def reopen_delivery(connection: sa.Connection, job_id: str, destination: str, lo
         which = sa.and_(_is(delivery_instance, job_id, destination), delivery_instance.c.sop_instance_uid == uid)
         again = {**PENDING_AGAIN, "comment": "lost by the destination"}
         connection.execute(sa.update(delivery_instance).where(which).values(**again))
-    fresh = {"attempt": 0, "next_at": None, "ended_at": None, "alarmed_at": None, "created_at": now(), "error": None}
+    fresh = {
+        "attempt": 0,
+        "next_at": None,
+        "ended_at": None,
+        "alarmed_at": None,
+        "created_at": ledger_clock(connection),
+        "error": None,
+    }
     _update(connection, job_id, destination, state=DeliveryState.SCHEDULED, **fresh)
     record_event(connection, job_id, EventKind.DELIVERY_REOPENED, destination=destination, objects=len(lost))
 
@@ -124,7 +132,7 @@ def record_status(
     values = {
         "status": status,
         "comment": comment,
-        "sent_at": now(),
+        "sent_at": ledger_clock(connection),
         "sent_syntax_uid": sent and sent.transfer_syntax_uid,
         "sent_digest": sent and sent.digest,
     }
@@ -194,7 +202,7 @@ def cancel_deliveries(connection: sa.Connection, job_id: str) -> None:
     connection.execute(
         sa.update(delivery)
         .where(delivery.c.job_id == job_id, delivery.c.state.in_((DeliveryState.SCHEDULED, DeliveryState.IN_PROGRESS)))
-        .values(state=DeliveryState.CANCELED, next_at=None, updated_at=now())
+        .values(state=DeliveryState.CANCELED, next_at=None, updated_at=ledger_clock(connection))
     )
 
 
@@ -208,4 +216,8 @@ def locked_delivery(connection: sa.Connection, job_id: str, destination: str) ->
 
 
 def _update(connection: sa.Connection, job_id: str, destination: str, **values: object) -> None:
-    connection.execute(sa.update(delivery).where(_is(delivery, job_id, destination)).values(**values, updated_at=now()))
+    connection.execute(
+        sa.update(delivery)
+        .where(_is(delivery, job_id, destination))
+        .values(**values, updated_at=ledger_clock(connection))
+    )

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 from pydicom import Dataset
 
+from node.ledger.clock import ledger_clock
 from node.ledger.clock_steps import passed
 from node.ledger.deliveries import PENDING_AGAIN, Claim, locked_delivery, settle_delivery
-from node.ledger.engine import now
 from node.ledger.tables import delivery_instance
 
 _FAILURES = {
@@ -27,7 +27,7 @@ def record_request(
     connection: sa.Connection, job_id: str, destination: str, sop_instance_uids: Sequence[str], transaction_uid: str
 ) -> None:
     """Keep, before it is sent, that Storage Commitment of these instances is asked for under ``transaction_uid``."""
-    values = {"transaction_uid": transaction_uid, "asked_at": now()}
+    values = {"transaction_uid": transaction_uid, "asked_at": ledger_clock(connection)}
     for uid in sop_instance_uids:
         which = sa.and_(_is(job_id, destination), delivery_instance.c.sop_instance_uid == uid)
         connection.execute(sa.update(delivery_instance).where(which).values(**values))
@@ -66,7 +66,7 @@ def record_commitment(
     ).all()
     for job_id, destination in ours:
         locked_delivery(connection, job_id, destination)
-        at = now()
+        at = ledger_clock(connection)
         for uid in committed:
             _answer(connection, transaction_uid, uid, {"committed_at": at})
         for uid, reason in failed:
@@ -87,7 +87,7 @@ def record_query_result(
     row = locked_delivery(connection, claim.job_id, claim.destination)
     if row is None or row.created_at != claim.since or row.ended_at is not None:
         return
-    at, ours = now(), _is(claim.job_id, claim.destination)
+    at, ours = ledger_clock(connection), _is(claim.job_id, claim.destination)
     for uid in found:
         which = sa.and_(ours, delivery_instance.c.sop_instance_uid == uid)
         connection.execute(sa.update(delivery_instance).where(which).values(committed_at=at))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from node.ledger.engine import insert_new, now
+from node.ledger.clock import ledger_clock
+from node.ledger.engine import insert_new
 from node.ledger.tables import circuit, delivery
 
 FAILURES = 3
@@ -62,7 +63,7 @@ def close(connection: sa.Connection, destination: str) -> None:
     """Close the circuit and make pending deliveries due now."""
     connection.execute(sa.delete(circuit).where(circuit.c.destination == destination))
     waiting = sa.and_(delivery.c.destination == destination, delivery.c.next_at.is_not(None))
-    connection.execute(sa.update(delivery).where(waiting).values(next_at=now(), error=None))
+    connection.execute(sa.update(delivery).where(waiting).values(next_at=ledger_clock(connection), error=None))
 
 
 def open_circuit(connection: sa.Connection, destination: str) -> Circuit | None:

@@ -48,6 +48,31 @@ _READ_ONLY = "25006"
 """SQLSTATE of a write to a server that has become a replica, or was made read-only."""
 
 
+CLOCK = "ledger_clock"
+"""The execution option of an engine that holds its ``ServerClock``."""
+_ASKED_SECONDS = 5.0
+
+
+class ServerClock:
+    """PostgreSQL's clock: asked every few seconds, and continued by the time since the start of this machine.
+
+    All connections of an engine share one, so what one process records is in the order in which it happened.
+    """
+
+    def __init__(self) -> None:
+        self._asked: tuple[float, float] | None = None
+        """What the server said, and when."""
+
+    def read(self, connection: sa.Connection) -> float:
+        """Return now, in seconds since 1970 UTC."""
+        asked, since_start = self._asked, time.clock_gettime(time.CLOCK_BOOTTIME)
+        if asked is None or since_start - asked[1] > _ASKED_SECONDS:
+            at = connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())"))
+            since_start = time.clock_gettime(time.CLOCK_BOOTTIME)
+            self._asked = asked = (float(at or 0.0), since_start)
+        return asked[0] + since_start - asked[1]
+
+
 def ledger_url(url: str, folder: Path) -> str:
     """``[storage] ledger_url``, or the SQLite file in ``folder`` when that is empty, with its driver named."""
     if not url:
@@ -69,6 +94,7 @@ def open_ledger(url: str) -> sa.Engine:
         _create_closed(engine.url.database)
         sa.event.listen(engine, "connect", _sqlite_pragmas)
     else:
+        options["execution_options"] = {CLOCK: ServerClock()}
         engine = sa.create_engine(_bounded(url), **options, pool_pre_ping=True)
         sa.event.listen(engine, "connect", _session_limits)
         sa.event.listen(engine, "handle_error", _leave_replica)
@@ -200,5 +226,5 @@ def insert_if_new(dialect_name: str, table: sa.Table) -> Any:
 
 
 def now() -> float:
-    """Seconds since 1970 UTC, the unit of every ``*_at`` column."""
+    """Seconds since 1970 UTC by this machine; times in the ledger are by ``node.ledger.clock``."""
     return time.time()

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
-from node.ledger.engine import now
+from node.ledger.clock import ledger_clock
 from node.ledger.tables import event, job
 
 
@@ -67,7 +67,7 @@ def record_event(
     ``attempt``: from 1; ``parameters``: what else the kind's sentence needs, as JSON values.
     """
     values = {
-        "at": now(),
+        "at": ledger_clock(connection),
         "kind": kind,
         "stage": stage,
         "attempt": attempt,

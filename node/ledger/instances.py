@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from node.ledger.association_endings import BROKEN
 from node.ledger.associations import OpenAssociation
+from node.ledger.clock import ahead_of_machine
 from node.ledger.engine import begin_immediate, insert_if_new, insert_new
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.states import SeriesState
@@ -55,8 +56,11 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> 
     and was received again, from a sender whose AE title its File Meta Information names: the row follows it.
 
     A new image puts its series into RECEIVING again. A file whose SOP Instance UID is already recorded with another
-    file becomes a conflict, also when it names another study or series.
+    file becomes a conflict, also when it names another study or series. Times are of this machine's clock; the rows
+    have them by the ledger's.
     """
+    if ahead := ahead_of_machine(connection):
+        receipts = [_later(receipt, ahead) for receipt in receipts]
     opened = {r.association.id: r.association for r in receipts if r.association is not None}
     insert_new(connection, association, [asdict(one) for one in opened.values()])
     wanted: dict[str, Receipt] = {}
@@ -76,6 +80,15 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> 
     # A conflict whose first file has no row yet can only come from a spool that is being recovered; one that is the
     # file that counts has taken the place of the first.
     _record_conflicts(connection, [r for r in receipts if paths.get(r.sop_instance_uid) != r.path])
+
+
+def _later(receipt: Receipt, seconds: float) -> Receipt:
+    by = receipt.association
+    return replace(
+        receipt,
+        received_at=receipt.received_at + seconds,
+        association=by and replace(by, opened_at=by.opened_at + seconds),
+    )
 
 
 def hold_receipts(connection: sa.Connection) -> None:

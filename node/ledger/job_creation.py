@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from node.config import FORWARD
-from node.ledger.engine import insert_new, now
+from node.ledger.clock import ledger_clock
+from node.ledger.engine import insert_new
 from node.ledger.events import EventKind, record_event
 from node.ledger.incomplete import incomplete_of, outcome_of_incomplete
 from node.ledger.jobs import Attempt, NewJob, due_of, get_job
@@ -21,7 +22,7 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
         series.c.study_instance_uid == new.study_instance_uid,
         series.c.series_instance_uid.in_((new.series_instance_uid, *new.companions.values())),
     )
-    at = max(now(), connection.scalar(came) or 0.0)  # a receiver's clock may be ahead
+    at = max(ledger_clock(connection), connection.scalar(came) or 0.0)  # a receiver's clock may be ahead
     incomplete, caveat = (None, None) if forwards else incomplete_of(connection, new)
     outcome, why = new.outcome, new.reason
     if outcome is not None:

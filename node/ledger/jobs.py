@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.errors import NotFoundError
+from node.ledger.clock import ledger_clock
 from node.ledger.clock_steps import passed
-from node.ledger.engine import now
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState
 from node.ledger.tables import delivery, instance, job, result, stopped
 from node.reasons import Reason
@@ -131,7 +131,7 @@ def get_job(connection: sa.Connection, job_id: str) -> Job:
 
 def update_job(connection: sa.Connection, job_id: str, **values: object) -> None:
     """Change columns of a job; for the transitions."""
-    connection.execute(sa.update(job).where(job.c.id == job_id).values(**values, updated_at=now()))
+    connection.execute(sa.update(job).where(job.c.id == job_id).values(**values, updated_at=ledger_clock(connection)))
 
 
 def list_jobs(connection: sa.Connection, *, study: str | None = None, limit: int | None = 100) -> list[Job]:

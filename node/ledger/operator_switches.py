@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from node.ledger.engine import insert_new, now
+from node.ledger.clock import ledger_clock
+from node.ledger.engine import insert_new
 from node.ledger.pipeline_failures import reset_failures
 from node.ledger.tables import circuit, stopped
 
@@ -16,13 +17,13 @@ def pause_destination(connection: sa.Connection, destination: str, who: str) -> 
     connection.execute(
         sa.update(circuit)
         .where(circuit.c.destination == destination)
-        .values(opened_at=now(), probe_at=None, error=error)
+        .values(opened_at=ledger_clock(connection), probe_at=None, error=error)
     )
 
 
 def stop_pipeline(connection: sa.Connection, pipeline: str, who: str) -> None:
     """Its jobs wait before inference; what runs goes on."""
-    insert_new(connection, stopped, [{"pipeline": pipeline, "at": now(), "who": who}])
+    insert_new(connection, stopped, [{"pipeline": pipeline, "at": ledger_clock(connection), "who": who}])
 
 
 def start_pipeline(connection: sa.Connection, pipeline: str) -> None:

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from node.ledger import peer_bounds
 from node.ledger.associations import equipment_of
-from node.ledger.engine import insert_new, now
+from node.ledger.clock import ledger_clock
+from node.ledger.engine import insert_new
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.peer_bounds import make_room
 from node.ledger.series import Series
@@ -54,7 +55,7 @@ def create_step(connection: sa.Connection, new: NewStep) -> Literal["created", "
         return "exists"
     if len(new.made) > peer_bounds.MOST_NAMED_OF_ONE or not _has_room(connection, new.equipment, len(new.made)):
         return "too many"
-    at = now()
+    at = ledger_clock(connection)
     row = {name: value for name, value in vars(new).items() if name != "made"}
     times = {"created_at": at, "updated_at": at}
     step = {**row, **times, "state": ProcedureStepState.IN_PROGRESS, "named": len(new.made)}
@@ -91,7 +92,9 @@ def update_step(connection: sa.Connection, uid: str, state: str, instances: Coll
         named > peer_bounds.MOST_NAMED_OF_ONE or not _has_room(connection, step.equipment or "", len(added), uid)
     ):
         return False
-    connection.execute(sa.update(procedure_step).where(this).values(state=state, updated_at=now(), named=named))
+    connection.execute(
+        sa.update(procedure_step).where(this).values(state=state, updated_at=ledger_clock(connection), named=named)
+    )
     _add(connection, uid, added)
     if state == ProcedureStepState.IN_PROGRESS:
         return True
@@ -231,7 +234,7 @@ def _record(
     record_study_event(
         connection,
         EventKind.PROCEDURE_STEP,
-        at=now(),
+        at=ledger_clock(connection),
         study_instance_uid=step.study_instance_uid,
         state=state.lower(),
         modality=step.modality,

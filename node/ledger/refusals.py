@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
+from node.ledger.clock import ahead_of_machine
 from node.ledger.engine import insert_new
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.states import SeriesState
@@ -62,8 +63,11 @@ class Refused:
 def record_refusals(connection: sa.Connection, refused: Sequence[Refused]) -> None:
     """Record images that were not taken, in the caller's write transaction; a series that was complete is open again.
 
-    An image that was refused several times is one row; an image that is here already is not missing.
+    An image that was refused several times is one row; an image that is here already is not missing. Times are of this
+    machine's clock; the rows have them by the ledger's.
     """
+    ahead = ahead_of_machine(connection)
+    refused = [replace(one, at=one.at + ahead) for one in refused] if ahead else refused
     for one in refused:
         row = {**vars(one), "position": None if one.position is None else list(one.position)}
         if one.sop_instance_uid:
@@ -95,7 +99,8 @@ def reopen(connection: sa.Connection, study_uid: str, series_uid: str, at: float
 
 
 def record_rejection(connection: sa.Connection, calling_ae: str, peer_address: str, reason: str, at: float) -> None:
-    """Keep when an association of this caller was rejected last."""
+    """Keep when an association of this caller was rejected last, by this machine's clock."""
+    at += ahead_of_machine(connection)
     this = sa.and_(rejection.c.calling_ae == calling_ae, rejection.c.peer_address == peer_address)
     if not connection.execute(sa.update(rejection).where(this).values(reason=reason, at=at)).rowcount:
         row = {"calling_ae": calling_ae, "peer_address": peer_address, "reason": reason, "at": at}

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from node.config import FORWARD
 from node.errors import NodeError
+from node.ledger.clock import ledger_clock
 from node.ledger.deliveries import delete_deliveries, reopen_delivery, schedule_delivery
-from node.ledger.engine import now
 from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import Attempt, due_of, get_job, update_job
 from node.ledger.pending_deliveries import HELD, kinds_of
@@ -59,7 +59,7 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     if stage == JobStage.INFER:
         reset_failures(connection, current.pipeline)
         update_job(connection, job_id, outcome=None, reason=None)
-    fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": now()}
+    fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": ledger_clock(connection)}
     update_job(connection, job_id, state=JobState.SCHEDULED, stage=stage, run=current.run + 1, **fresh)
     record_event(connection, job_id, EventKind.JOB_RETRIED, stage=stage)
     return due_of(connection, get_job(connection, job_id))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from node.ledger.engine import insert_new, now
+from node.ledger.clock import ledger_clock
+from node.ledger.engine import insert_new
 from node.ledger.tables import secret
 
 
 def keep_secret(connection: sa.Connection, name: str, value: str) -> tuple[str, bool]:
     """Keep a secret unless there is one of this name; return the one that counts, and whether it is new."""
-    is_new = bool(insert_new(connection, secret, [{"name": name, "value": value, "made_at": now()}]))
+    is_new = bool(insert_new(connection, secret, [{"name": name, "value": value, "made_at": ledger_clock(connection)}]))
     return str(connection.scalar(sa.select(secret.c.value).where(secret.c.name == name))), is_new

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 
 from node.config import FORWARD
 from node.errors import NodeError, UnreachableError, error_code
+from node.ledger.clock import ledger_clock
 from node.ledger.deliveries import cancel_deliveries, release_delivery, schedule_delivery
 from node.ledger.destination_circuits import open_circuit
-from node.ledger.engine import now
 from node.ledger.events import EventKind, record_event
 from node.ledger.incomplete import outcome_of_incomplete
 from node.ledger.jobs import Attempt, Job, Retries, delivered_jobs, due_of, get_job, update_job
@@ -61,13 +61,13 @@ def finish_attempt(connection: sa.Connection, attempt: Attempt, seconds: float, 
     write(connection)
     _record_attempt(connection, EventKind.ATTEMPT_FINISHED, attempt, seconds=seconds)
     if attempt.stage == JobStage.DELIVER:
-        _update_delivery(connection, attempt, ended_at=now(), next_at=None)
+        _update_delivery(connection, attempt, ended_at=ledger_clock(connection), next_at=None)
         complete_delivered(connection, current.id)
         return []
     if attempt.stage == JobStage.INFER:
         reset_failures(connection, current.pipeline)
     stage = JobStage.ENCODE if attempt.stage == JobStage.INFER else JobStage.DELIVER
-    update_job(connection, current.id, stage=stage, attempt=0, error=None, progress_at=now())
+    update_job(connection, current.id, stage=stage, attempt=0, error=None, progress_at=ledger_clock(connection))
     complete_delivered(connection, current.id)
     return due_of(connection, get_job(connection, current.id))
 
@@ -103,7 +103,7 @@ def fail_attempt(
     if attempt.stage == JobStage.DELIVER:
         delay = _postpone_delivery(connection, attempt, error, delay, failure)
     else:
-        update_job(connection, current.id, attempt=failed, next_at=now() + delay, error=error)
+        update_job(connection, current.id, attempt=failed, next_at=ledger_clock(connection) + delay, error=error)
     next_one = replace(attempt, number=failed, delay_seconds=delay)
     return [replace(next_one, pipeline=current.pipeline, priority=current.priority)]
 
@@ -219,7 +219,8 @@ def _give_up(
     connection: sa.Connection, current: Job, attempt: Attempt, error: str, failure: BaseException | None
 ) -> list[Attempt]:
     if attempt.stage == JobStage.DELIVER:
-        _update_delivery(connection, attempt, state=DeliveryState.CANCELED, error=error, next_at=None, ended_at=now())
+        at = ledger_clock(connection)
+        _update_delivery(connection, attempt, state=DeliveryState.CANCELED, error=error, next_at=None, ended_at=at)
         complete_delivered(connection, current.id)
         return []
     why = failed(failure, current.id)
@@ -227,7 +228,7 @@ def _give_up(
         _cancel(connection, current.id, reason(ReasonCode.NO_REPORT, why=why))
         return []
     record_outcome(connection, current.id, Outcome.FAILED, why)
-    fresh = {"attempt": 0, "next_at": None, "error": error, "progress_at": now()}
+    fresh = {"attempt": 0, "next_at": None, "error": error, "progress_at": ledger_clock(connection)}
     update_job(connection, current.id, stage=JobStage.ENCODE, run=current.run + 1, **fresh)
     return due_of(connection, get_job(connection, current.id))
 
@@ -265,7 +266,7 @@ def _postpone_delivery(
     reached = waits and open_circuit(connection, attempt.subject) is None
     confirmed = release_delivery(connection, attempt.job_id, attempt.subject) == DeliveryState.CONFIRMED
     delay = 0.0 if reached or confirmed else delay
-    _update_delivery(connection, attempt, error=None if confirmed else error, next_at=now() + delay)
+    _update_delivery(connection, attempt, error=None if confirmed else error, next_at=ledger_clock(connection) + delay)
     return delay
 
 
@@ -274,7 +275,7 @@ def _of(attempt: Attempt) -> sa.ColumnElement[bool]:
 
 
 def _update_delivery(connection: sa.Connection, attempt: Attempt, **values: object) -> None:
-    connection.execute(sa.update(delivery).where(_of(attempt)).values(**values, updated_at=now()))
+    connection.execute(sa.update(delivery).where(_of(attempt)).values(**values, updated_at=ledger_clock(connection)))
 
 
 def _record_attempt(

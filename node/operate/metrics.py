@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 
 from node.config import Config
 from node.ledger.analysis_statistics import run_times
+from node.ledger.clock import clock_of
 from node.ledger.counts import (
     conflict_count,
     delivery_counts,
@@ -23,7 +24,6 @@ from node.ledger.counts import (
     series_by_state,
 )
 from node.ledger.destination_circuits import circuits
-from node.ledger.engine import now
 from node.ledger.operator_switches import stopped_pipelines
 from node.ledger.states import ACTIVE, DeliveryState, JobStage
 from node.ledger.turnaround import arrived_since
@@ -51,7 +51,7 @@ class _Ledger:
     spool: Spool
 
     def collect(self) -> Iterator[Metric]:
-        at = now()
+        at = clock_of(self.engine)
         disk = _gauge("disk_free_bytes", "Free space of the storage folder")
         disk.add_metric([], self.spool.space().free)
         yield disk

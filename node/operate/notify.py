@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from node.actor import look_every
 from node.config import Config
 from node.ledger.alerts import raised_alerts, record_alerts
+from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
 from node.operate.account.report import account
 from node.operate.account.rows import read
@@ -55,7 +56,7 @@ class Notifier:
 
     def run(self, stop: threading.Event) -> None:
         """Look every half minute until ``stop`` is set."""
-        look_every(POLL_SECONDS, stop, "notifications", self.step)
+        look_every(POLL_SECONDS, stop, "notifications", lambda: self.step(clock_of(self._engine)))
 
     def step(self, at: float) -> None:
         """Notify every channel of alerts that began or ended since its last notification."""

@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from node.actor import look_every, surviving
 from node.config import Config
 from node.ledger.associations import purge_associations
+from node.ledger.clock import clock_of
 from node.ledger.clock_steps import AHEAD_SECONDS, Steady
 from node.ledger.commitments import purge_transactions
-from node.ledger.engine import begin_immediate, now
+from node.ledger.engine import begin_immediate
 from node.ledger.procedure_steps import purge_steps
 from node.ledger.refusals import purge_refusals
 from node.ledger.retention import purge_study, studies_without_event_since
@@ -35,12 +36,12 @@ class Retention:
         self._days = config.retention.days
         self._engine = engine
         self._spool = spool
-        self._steady = Steady(now())
+        self._steady = Steady(clock_of(engine))
         self._set_forward_at: float | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Look every hour until ``stop`` is set."""
-        look_every(POLL_SECONDS, stop, "retention", self.look)
+        look_every(POLL_SECONDS, stop, "retention", lambda: self.look(clock_of(self._engine)))
 
     def look(self, at: float) -> list[str]:
         """``step``, but no study is purged because the clock was set forward: it is as old as it was before.

@@ -24,7 +24,7 @@ from node.ledger.counts import (
     series_by_state,
 )
 from node.ledger.destination_circuits import circuits
-from node.ledger.engine import now, snapshot
+from node.ledger.engine import snapshot
 from node.ledger.held_series import held
 from node.ledger.members import lost_members
 from node.ledger.pending_deliveries import overdue_deliveries
@@ -67,7 +67,9 @@ def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -
             "quarantined": quarantined_count(connection),
             "processes": by_role(connection),
             "lost": lost_receivers(connection),
-            "turnaround": [asdict(one) for one in turnarounds(arrived_since(connection, now() - DAY_SECONDS))],
+            "turnaround": [
+                asdict(one) for one in turnarounds(arrived_since(connection, ledger_clock(connection) - DAY_SECONDS))
+            ],
             "free_gib": round(space_of(folder).free_gib, 1),
             "studies": [_study(study) for study in latest],
         }

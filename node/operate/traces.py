@@ -18,6 +18,7 @@ from node import __version__
 from node.actor import look_every
 from node.config import Config
 from node.errors import PlatformError
+from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind
 from node.ledger.job_traces import JobTrace, mark_traced, untraced_jobs
@@ -110,7 +111,7 @@ class Tracer:
     def run(self, stop: threading.Event) -> None:
         """Look every five seconds until ``stop`` is set; not at all without an endpoint."""
         if self._out is not None:
-            look_every(POLL_SECONDS, stop, "traces", self.step)
+            look_every(POLL_SECONDS, stop, "traces", lambda: self.step(clock_of(self._engine)))
             self._out.close()
 
     def step(self, at: float) -> int:

@@ -15,8 +15,9 @@ from pydicom.dataset import Dataset
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 from sqlalchemy import Engine
 
+from node.ledger.clock import ledger_clock
 from node.ledger.commitments import Named, Recorded, end_transaction, record_transaction, recorded_instances, report
-from node.ledger.engine import begin_immediate, now
+from node.ledger.engine import begin_immediate
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest, Notification
 from node.receive.status_codes import (
     INVALID_ARGUMENT,
@@ -65,7 +66,7 @@ class CommitmentScp:
                 association_id=request.association_id,
                 equipment=request.equipment,
                 named=named,
-                next_at=now() + SAME_ASSOCIATION_SECONDS,
+                next_at=ledger_clock(connection) + SAME_ASSOCIATION_SECONDS,
             )
             if not is_recorded:
                 LOGGER.warning("%s at %s has too many requests; it is refused", request.calling_ae, request.address)

@@ -154,7 +154,7 @@ class Receiver:
         recovery = Recovery(self._engine, self._spool, self._membership, listening, self._stopping)
         with surviving("recovery"):
             recovery.look()
-        look_every(_LOOK_SECONDS, self._stopping, "recovery", lambda _: recovery.look())
+        look_every(_LOOK_SECONDS, self._stopping, "recovery", recovery.look)
 
     def _occupied_bytes(self, calling_ae: str) -> int:
         with self._engine.connect() as connection:

@@ -20,7 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from node.errors import InputError
 from node.ledger.associations import close_associations_of, open_receivers
-from node.ledger.engine import begin_immediate, now, timeline
+from node.ledger.clock import ledger_clock
+from node.ledger.engine import begin_immediate, timeline
 from node.ledger.instances import Receipt, known_paths, record_instances
 from node.ledger.members import lost_members, remove_lost
 from node.listening import Listening
@@ -123,7 +124,7 @@ def _close_associations(engine: Engine, spool: Spool, spared: Callable[[], Colle
     if not dead:
         return 0
     with begin_immediate(engine) as connection:
-        return close_associations_of(connection, dead, now())
+        return close_associations_of(connection, dead, ledger_clock(connection))
 
 
 def record_unrecorded(engine: Engine, spool: Spool, stop: threading.Event) -> int:

@@ -26,7 +26,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from node.errors import LedgerError
 from node.ledger.association_endings import Ending
 from node.ledger.associations import close_associations
-from node.ledger.engine import begin_immediate, now
+from node.ledger.clock import ledger_clock
+from node.ledger.engine import begin_immediate
 from node.ledger.instances import Receipt, record_instances, try_row
 from node.retry_delay import retry_delay
 from node.spool import Draft
@@ -265,7 +266,7 @@ class RowWriter:
             with begin_immediate(self._engine) as connection:
                 for ending in {self._closing[association_id] for association_id in ended}:
                     ids = [association_id for association_id in ended if self._closing[association_id] == ending]
-                    close_associations(connection, ids, now(), ending)
+                    close_associations(connection, ids, ledger_clock(connection), ending)
         except Exception as error:  # noqa: BLE001 - as above
             LOGGER.warning("%d associations not yet marked closed: %s", len(ended), error)
             return False

@@ -17,9 +17,10 @@ from node.actor import look_every
 from node.confined import Bounds, shared_process
 from node.errors import NodeError
 from node.ledger import ConflictKind
+from node.ledger.clock import ledger_clock
 from node.ledger.conflicts import begun_meanwhile, hold, pairs_to_compare, record_differences
 from node.ledger.corrections import adopt, corrected_series
-from node.ledger.engine import begin_immediate, now
+from node.ledger.engine import begin_immediate
 from node.ledger.held_series import sent_again
 from node.log import about
 from node.routing.instance_comparison import compare_files
@@ -43,7 +44,7 @@ class Conflicts:
 
     def run(self, stop: threading.Event) -> None:
         """Look every two seconds until ``stop`` is set."""
-        look_every(POLL_SECONDS, stop, "comparison of conflicts", lambda _at: self.step())
+        look_every(POLL_SECONDS, stop, "comparison of conflicts", self.step)
 
     def step(self) -> int:
         """Compare what is due; return how many pairs."""
@@ -62,7 +63,7 @@ class Conflicts:
                 hold(connection, study, series, changed)
         for study, series in corrected:
             with begin_immediate(self._engine) as connection:
-                adopt(connection, study, series, now())
+                adopt(connection, study, series, ledger_clock(connection))
             with about(study, series=series):
                 logger.warning("series %s was received again with another identity, which is used now", series)
         return len(found)

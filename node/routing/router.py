@@ -18,6 +18,7 @@ from node.actor import look_every, surviving
 from node.config import Config
 from node.jobs.engine import Jobs
 from node.ledger import DecisionCause
+from node.ledger.clock import clock_of
 from node.ledger.clock_steps import pull_back
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_study_event
@@ -57,7 +58,7 @@ class Router:
 
     def run(self, stop: threading.Event) -> None:
         """Look every second until ``stop`` is set."""
-        look_every(POLL_SECONDS, stop, "router", self.step)
+        look_every(POLL_SECONDS, stop, "router", lambda: self.step(clock_of(self._engine)))
 
     def step(self, at: float) -> int:
         """Complete and route every series that is due at ``at``, decide what waited for others; return how many."""

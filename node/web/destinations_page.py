@@ -5,8 +5,9 @@ from __future__ import annotations
 from starlette.responses import RedirectResponse, Response
 
 from node.ledger import destination_circuits
+from node.ledger.clock import clock_of
 from node.ledger.counts import delivery_counts
-from node.ledger.engine import begin_immediate, now
+from node.ledger.engine import begin_immediate
 from node.ledger.operator_switches import pause_destination
 from node.ledger.states import DeliveryState
 from node.web.app_context import AppContext, configured
@@ -35,7 +36,7 @@ def destinations(context: AppContext, user_request: UserRequest) -> Response:
                 "error": error,
                 "counts": {state: count.deliveries for state, count in own.items()},
                 "waiting": sum(count.deliveries for count in waiting),
-                "age": now() - min(count.oldest for count in waiting) if waiting else None,
+                "age": clock_of(context.engine) - min(count.oldest for count in waiting) if waiting else None,
                 "latest": latest,
             }
         )

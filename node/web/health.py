@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.config import Config
+from node.ledger.clock import ledger_clock
 from node.ledger.counts import first_and_last_image
-from node.ledger.engine import now
 from node.operate.alerts import current_alerts
 from node.operate.status import by_role
 from node.spool import Spool
@@ -46,7 +46,9 @@ class Health:
         with self._turn:
             if self._line is None or time.monotonic() > self._until:
                 self._line = HealthLine(
-                    problems=tuple(current_alerts(self._config, connection, self._spool, now()).values()),
+                    problems=tuple(
+                        current_alerts(self._config, connection, self._spool, ledger_clock(connection)).values()
+                    ),
                     roles=by_role(connection),
                     last_image_at=first_and_last_image(connection)[1],
                     free_gib=self._spool.space().free_gib,

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from starlette.exceptions import HTTPException
 
 from node.addresses import network_of
-from node.ledger.engine import begin_immediate, now
+from node.ledger.clock import ledger_clock
+from node.ledger.engine import begin_immediate
 from node.ledger.login_attempts import attempt_succeeded, begin_attempt
 from node.web.sessions import Sessions
 from node.web.users import User, matches, read_users
@@ -51,7 +52,9 @@ class Logins:
         name = name[:64]
         browser = self._sessions.browser_of(token, name)
         with begin_immediate(self._engine) as connection:
-            seconds = begin_attempt(connection, name, browser or origin, now(), is_known=bool(browser))
+            seconds = begin_attempt(
+                connection, name, browser or origin, ledger_clock(connection), is_known=bool(browser)
+            )
         if seconds:
             wait = ceil(seconds)
             raise HTTPException(429, f"Too many failed logins. Wait {wait} s.", {"Retry-After": str(wait)})
@@ -59,7 +62,7 @@ class Logins:
         if not matches(user, password) or user is None:
             return None
         with begin_immediate(self._engine) as connection:
-            attempt_succeeded(connection, name, browser or origin, origin, now())
+            attempt_succeeded(connection, name, browser or origin, origin, ledger_clock(connection))
         return user
 
 

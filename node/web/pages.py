@@ -15,9 +15,9 @@ from starlette.routing import Route
 
 from node.ledger import NoticeKind
 from node.ledger.audit_events import give_notice
+from node.ledger.clock import clock_of, ledger_clock
 from node.ledger.conflicts import latest_conflicts
 from node.ledger.counts import first_and_last_image, received_files, result_files
-from node.ledger.engine import now
 from node.ledger.planned_purges import stored_studies
 from node.ledger.results import quarantined_results
 from node.ledger.study_progress import latest_studies
@@ -72,7 +72,7 @@ def storage(context: AppContext, user_request: UserRequest) -> Response:
     """Show disk space, retention, conflicts and quarantined results."""
     folder = context.config.storage.folder
     disk = context.spool.space()
-    since = now() - 86400
+    since = clock_of(context.engine) - 86400
     with context.engine.connect() as connection:
         received, results = received_files(connection), result_files(connection)
         last_day = received_files(connection, after=since).size
@@ -100,7 +100,7 @@ def retention(context: AppContext, user_request: UserRequest) -> Response:
     """Show what will be purged when, and what holds studies back."""
     days = context.config.retention.days
     with context.engine.connect() as connection:
-        plan = purge_plan(stored_studies(connection), days, now())
+        plan = purge_plan(stored_studies(connection), days, ledger_clock(connection))
         shown = [one.study_instance_uid for one in (*plan.held[:SHOWN], *plan.due[:SHOWN])]
         labels = context.labels.of(connection, shown)
     return context.page("retention.html", user_request, plan=plan, days=days, labels=labels, shown=SHOWN)

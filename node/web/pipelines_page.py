@@ -13,8 +13,9 @@ from starlette.responses import RedirectResponse, Response
 from node.inference.plugins import card_of, installed
 from node.inference.task import HISTOGRAM_HU
 from node.ledger.analysis_statistics import latest_run_seconds, latest_statistics
+from node.ledger.clock import clock_of, ledger_clock
 from node.ledger.counts import JobCount, job_counts
-from node.ledger.engine import begin_immediate, now
+from node.ledger.engine import begin_immediate
 from node.ledger.jobs import has_jobs
 from node.ledger.operator_switches import start_pipeline, stop_pipeline, stopped_pipelines
 from node.ledger.progress import Progress
@@ -38,9 +39,9 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
     with context.engine.connect() as connection:
         halted = stopped_pipelines(connection)
         obstacles = {name: obstacle(connection, name) for name in context.config.pipelines}
-        counts = job_counts(connection, recent_after=now() - 86400)
+        counts = job_counts(connection, recent_after=ledger_clock(connection) - 86400)
         seconds = latest_run_seconds(connection, _LATEST)
-        arrived = arrived_since(connection, now() - DAY_SECONDS)
+        arrived = arrived_since(connection, ledger_clock(connection) - DAY_SECONDS)
     entries = []
     for name in sorted({*context.config.pipelines, *(count.pipeline for count in counts)}):
         own = [count for count in counts if count.pipeline == name]
@@ -88,7 +89,8 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
         changed = drift_of(connection, name, latest)
         known = name in context.config.pipelines or has_jobs(connection, name)
         halted = stopped_pipelines(connection).get(name)
-        arrived = [one for one in arrived_since(connection, now() - 7 * DAY_SECONDS) if one.pipeline == name]
+        at = ledger_clock(connection)
+        arrived = [one for one in arrived_since(connection, at - 7 * DAY_SECONDS) if one.pipeline == name]
     if not known:
         raise HTTPException(404, f"There is no pipeline {name!r}.")
     ends = (words.time(facts[0]["at"]), words.time(facts[-1]["at"])) if facts else ("", "")
@@ -110,7 +112,7 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
         configured=name in context.config.pipelines,
         analyses=len(facts),
         turnaround=_by_scanner(arrived),
-        hours=[(words.time(hour), one) for hour, one in by_hour(arrived) if hour > now() - DAY_SECONDS],
+        hours=[(words.time(hour), one) for hour, one in by_hour(arrived) if hour > at - DAY_SECONDS],
         drift=changed,
         charts=drawn,
         scores=charts.histogram(scores, "", "Scores of findings"),
@@ -131,7 +133,7 @@ def switch_pipeline(context: AppContext, user_request: UserRequest) -> Response:
         else:
             start_pipeline(connection, name)
     if user_request.form.get("to") != "stop":
-        context.jobs.reconcile(now())
+        context.jobs.reconcile(clock_of(context.engine))
     return RedirectResponse("/pipelines", 303)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from node.ledger.engine import now
+from node.ledger.clock import clock_of
 from node.routing.replay import Change, replay
 from node.routing.reroute import newly_routed
 from node.routing.reroute import reroute as reopen
@@ -46,7 +46,7 @@ def rules(context: AppContext, user_request: UserRequest) -> Response:
 def reroute(context: AppContext, user_request: UserRequest) -> Response:
     """Have the router decide again on these series."""
     form = user_request.form
-    count = reopen(context.engine, _ignored(context, form), now())
+    count = reopen(context.engine, _ignored(context, form), clock_of(context.engine))
     by = f" by rule {form['rule']!r}" if form.get("rule") else ""
     note(context, user_request, f"rerouted {count} series ignored in the last {form['since']}{by}")
     return RedirectResponse(f"/rules?done={count}", 303)
@@ -61,7 +61,7 @@ def _ignored(context: AppContext, asked: Mapping[str, str]) -> list[Change]:
     if not context.looking_back.acquire(blocking=False):
         raise HTTPException(409, "The rules are being tried on past series already; try again in a moment.")
     try:
-        from_time = now() - _SPANS[since] * 86400.0
+        from_time = clock_of(context.engine) - _SPANS[since] * 86400.0
         found = replay(context.engine, context.spool, context.config, from_time, lambda *_: None)
     finally:
         context.looking_back.release()

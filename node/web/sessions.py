@@ -17,7 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from node.config import Web
-from node.ledger.engine import begin_immediate, now
+from node.ledger.clock import ledger_clock
+from node.ledger.engine import begin_immediate
 from node.ledger.sessions import Session, begin_session, end_session, mark_seen, purge_sessions, session_of
 from node.web.users import User
 
@@ -56,9 +57,8 @@ class Sessions:
 
     def find(self, token: str, *, is_used: bool) -> Session | None:
         """Return the session of a token unless it is over. ``is_used``: the user asked for something."""
-        at = now()
         with self._engine.connect() as connection:
-            session = session_of(connection, _hash(token))
+            session, at = session_of(connection, _hash(token)), ledger_clock(connection)
         if session is None or session.ended_at is not None:
             return None
         if at - session.began_at > self._longest or at - session.seen_at > self._idle:
@@ -77,8 +77,9 @@ class Sessions:
 
     def begin(self, user: User) -> str:
         """Begin a session; return its token."""
-        token, at = secrets.token_urlsafe(32), now()
+        token = secrets.token_urlsafe(32)
         with begin_immediate(self._engine) as connection:
+            at = ledger_clock(connection)
             purge_sessions(connection, at - max(_REMEMBERED_SECONDS, self._longest))
             begin_session(connection, _hash(token), user.name, user.stamp, at)
         return token
@@ -86,7 +87,7 @@ class Sessions:
     def end(self, token: str) -> None:
         """End the session of a token."""
         with begin_immediate(self._engine) as connection:
-            end_session(connection, _hash(token), now())
+            end_session(connection, _hash(token), ledger_clock(connection))
 
 
 def csrf_of(token: str) -> str:

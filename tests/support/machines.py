@@ -29,10 +29,14 @@ class Machine:
         self.node = Node(parse(self.config.read_text()))
         """What it leaves behind, read from outside."""
 
-    def start(self, role: str = "receiver") -> None:
+    def start(self, role: str = "receiver", clock_seconds: float = 0.0) -> None:
+        """``clock_seconds``: how far its clock is ahead."""
         own_space = ["unshare", *(["-Ur"] if os.geteuid() else []), "--pid", "--fork", "--mount-proc", "--kill-child"]
         command = [*own_space, sys.executable, "-m", "node", "run", "--only", role, "--config", str(self.config)]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        path = [str(Path(__file__).parents[2])]
+        if clock_seconds:
+            path.insert(0, str(Path(__file__).with_name("shifted")))
+        environment = {**os.environ, "PYTHONPATH": ":".join(path), "SHIFT_SECONDS": str(clock_seconds)}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 

@@ -14,9 +14,10 @@ from node.ledger.account_rows import (
     account_series,
     rows_without_origin,
 )
+from node.ledger.clock import ledger_clock
 from node.ledger.conflicts import ConflictRecord, all_conflicts
 from node.ledger.corrections import HalfCorrected, Outdated, half_corrected, outdated_deliveries
-from node.ledger.engine import now, snapshot
+from node.ledger.engine import snapshot
 from node.ledger.held_series import Held, held
 from node.ledger.jobs import Job, list_jobs, stuck_jobs
 from node.ledger.pending_deliveries import DeliveryStatus, all_deliveries
@@ -101,7 +102,7 @@ def read(engine: sa.Engine, spool: Spool | None = None, *, queue_minutes: float 
             held=tuple(held(connection)),
             without_origin=rows_without_origin(connection),
             refused=tuple(refusals(connection)),
-            stuck=tuple(stuck_jobs(connection, now() - queue_minutes * 60)),
-            undecided=tuple(undecided_series(connection, now() - queue_minutes * 60)),
+            stuck=tuple(stuck_jobs(connection, ledger_clock(connection) - queue_minutes * 60)),
+            undecided=tuple(undecided_series(connection, ledger_clock(connection) - queue_minutes * 60)),
             rowless=spool.drafts.without_row(ROWLESS_SECONDS) if spool is not None else 0,
         )

@@ -35,6 +35,7 @@ from node.ledger.audit_queue import (
     unaudited_associations,
     unaudited_deliveries,
 )
+from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate, now
 from node.operate.audit import message as m
 from node.operate.audit.message import AuditEvent, Participant, Study, message
@@ -71,9 +72,9 @@ class Auditor:
 
     def run(self, stop: threading.Event) -> None:
         """Look every two seconds until ``stop`` is set, and once more then."""
-        look_every(POLL_SECONDS, stop, "audit", self.step)
+        look_every(POLL_SECONDS, stop, "audit", lambda: self.step(clock_of(self._engine)))
         with surviving("audit"):
-            self.step(now())
+            self.step(clock_of(self._engine))
         self.close()
 
     def close(self) -> None:
