@@ -29,6 +29,7 @@ def pages_of(dashboard: Dashboard) -> dict[str, str]:
         "storage": "/storage",
         "retention": "/storage/retention",
         "account": "/account",
+        "audit": "/audit",
         "error": "/study/1.2.3",
     }
 

@@ -24,6 +24,19 @@ from node.ledger.destination_circuits import record_failure
 from node.ledger.engine import begin_immediate
 from node.ledger.members import Member, renew_beat
 from node.ledger.tables import decision, delivery, job, job_fact, series
+from node.operate.audit.auditor import trail_path
+from node.operate.audit.message import (
+    APPLICATION_ACTIVITY,
+    INSTANCES_TRANSFERRED,
+    LOGIN,
+    SERIOUS_FAILURE,
+    USER_AUTHENTICATION,
+    AuditEvent,
+    Participant,
+    Study,
+    message,
+)
+from node.operate.audit.trail import Trail
 from node.reasons import ReasonCode, reason
 
 ARCHIVE = {"archive": {"title": "ARCHIVE", "host": "10.1.2.9", "port": 104}}
@@ -50,6 +63,7 @@ STUDIES = (  # modality, images, minutes ago, job: state, stage, outcome, state 
 def fill(dashboard: Dashboard) -> None:
     """Studies at every stage, processes that beat, a destination that is down, three hundred analyses."""
     at = time.time()
+    audited(dashboard, at)
     with begin_immediate(dashboard.engine) as connection:
         for number, one in enumerate(STUDIES):
             _study(connection, number, at, one)
@@ -69,6 +83,19 @@ def fill(dashboard: Dashboard) -> None:
             when = at - (len(week) - number) * 2000.0
             mine = job_fact.c.job_id == f"fact {number}"
             connection.execute(sa.update(job_fact).where(mine).values(at=when, histogram=_levels(chance)))
+
+
+def audited(dashboard: Dashboard, at: float) -> None:
+    """A trail of a transfer, an action and a failed login."""
+    uid = dashboard.uid
+    sent = Study(study_instance_uid=uid, patient_id="TEST-1", classes={"1.2.840.10008.5.1.4.1.1.2": 5})
+    scanner, operator = Participant(user="CT1", address="10.1.2.3"), Participant(user="otto", address="10.1.7.20")
+    events = (
+        AuditEvent(event=INSTANCES_TRANSFERRED, at=at - 90, participants=[scanner], studies=[sent]),
+        AuditEvent(event=USER_AUTHENTICATION, type=LOGIN, at=at - 60, outcome=SERIOUS_FAILURE, participants=[operator]),
+        AuditEvent(event=APPLICATION_ACTIVITY, at=at - 30, detail=f"ran pipeline on {uid}.2", participants=[operator]),
+    )
+    Trail(trail_path(dashboard.config)).append([message(event, "AINODE") for event in events])
 
 
 def _study(connection: sa.Connection, number: int, at: float, entry: tuple[str, int, float, Any]) -> None:

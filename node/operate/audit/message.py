@@ -32,7 +32,7 @@ DESTINATION: Coded = ("110152", "DCM", "Destination Role ID")
 SOURCE: Coded = ("110153", "DCM", "Source Role ID")
 SOP_CLASS: Coded = ("110181", "DCM", "SOP Class UID")
 URI: Coded = ("12", "RFC-3881", "URI")
-_STUDY: Coded = ("110180", "DCM", "Study Instance UID")
+STUDY: Coded = ("110180", "DCM", "Study Instance UID")
 _PATIENT: Coded = ("2", "RFC-3881", "Patient Number")
 _NODE: Coded = ("110182", "DCM", "Node ID")
 
@@ -116,7 +116,7 @@ def message(happening: AuditEvent, source: str) -> str:
     origin = ET.SubElement(root, "AuditSourceIdentification", AuditSourceID=source)
     ET.SubElement(origin, "AuditSourceTypeCode", {"csd-code": "4"})
     for study in happening.studies:
-        thing = _thing(root, study.study_instance_uid, _STUDY, kind="2", role="3")
+        thing = _thing(root, study.study_instance_uid, STUDY, kind="2", role="3")
         described = _named(thing, "study")
         for sop_class, count in sorted(study.classes.items()):
             ET.SubElement(described, "SOPClass", UID=sop_class, NumberOfInstances=str(count))
