@@ -122,12 +122,14 @@ def _observations(report: Dataset) -> Iterator[_Observation]:
     """First what is said of the whole series, then group after group; nothing twice."""
     whole = [one for item in _outside_groups(report) for one in _of_item(item, "")]
     groups = [group.ContentSequence for group in _groups(report)]
-    algorithm = [one for item in (groups[0] if groups else ()) if _value(item) in _ALGORITHM for one in _plain(item)]
+    algorithm = [
+        one for item in (groups[0] if groups else ()) if _concept_value(item) in _ALGORITHM for one in _plain(item)
+    ]
     yield from dict.fromkeys([*whole, *algorithm])
     said, values = set(whole), {one.value for one in whole if one.type == "CWE"}
     number = 0
     for group in groups:
-        found = [one for item in group if _value(item) not in _TECHNICAL for one in _of_item(item, "")]
+        found = [one for item in group if _concept_value(item) not in _TECHNICAL for one in _of_item(item, "")]
         news = [one for one in found if one not in said and not (_is_finding(one) and one.value in values)]
         if any(not one.concept.startswith(f"{_TRACKING_ID}^") for one in news):
             number += 1
@@ -141,15 +143,19 @@ def _is_finding(one: _Observation) -> bool:
 def _outside_groups(item: Dataset) -> Iterator[Dataset]:
     """Items of what the report contains, other than measurement groups and lists of objects."""
     for child in item.get("ContentSequence", ()):
-        if child.ValueType == "CONTAINER" and _value(child) not in (_GROUP, _LIBRARY, _SUPPLEMENT):
+        if child.ValueType == "CONTAINER" and _concept_value(child) not in (_GROUP, _LIBRARY, _SUPPLEMENT):
             yield from _outside_groups(child)
-        elif child.ValueType in _OBSERVED and child.RelationshipType == "CONTAINS" and _value(child) not in _TECHNICAL:
+        elif (
+            child.ValueType in _OBSERVED
+            and child.RelationshipType == "CONTAINS"
+            and _concept_value(child) not in _TECHNICAL
+        ):
             yield child
 
 
 def _groups(item: Dataset) -> Iterator[Dataset]:
     for child in item.get("ContentSequence", ()):
-        if child.ValueType == "CONTAINER" and _value(child) == _GROUP:
+        if child.ValueType == "CONTAINER" and _concept_value(child) == _GROUP:
             yield child
         else:
             yield from _groups(child)
@@ -158,11 +164,11 @@ def _groups(item: Dataset) -> Iterator[Dataset]:
 def _of_item(item: Dataset, group: str) -> Iterator[_Observation]:
     """An item, then what modifies it; a derivation such as the mean is the method of its number."""
     inner = list(item.get("ContentSequence", ()))
-    method = next((_code(one.ConceptCodeSequence[0]) for one in inner if _value(one) == _DERIVATION), "")
+    method = next((_code(one.ConceptCodeSequence[0]) for one in inner if _concept_value(one) == _DERIVATION), "")
     for one in _plain(item):
         yield replace(one, group=group, method=method)
     for child in inner:
-        if child.ValueType in _OBSERVED and _value(child) != _DERIVATION:
+        if child.ValueType in _OBSERVED and _concept_value(child) != _DERIVATION:
             yield from _of_item(child, group)
 
 
@@ -180,12 +186,13 @@ def _plain(item: Dataset) -> Iterator[_Observation]:
 
 def _reported(report: Dataset) -> str:
     """The procedure that the report is about; a rejection note names none."""
-    procedures = (item for item in report.get("ContentSequence", ()) if _value(item) == _PROCEDURE)
+    procedures = (item for item in report.get("ContentSequence", ()) if _concept_value(item) == _PROCEDURE)
     procedure = next(procedures, None)
     return _ANY_PROCEDURE if procedure is None else _code(procedure.ConceptCodeSequence[0])
 
 
-def _value(item: Dataset) -> str:
+def _concept_value(item: Dataset) -> str:
+    """Code value of the concept name."""
     names = item.get("ConceptNameCodeSequence")
     return str(names[0].get("CodeValue", "")) if names else ""
 
