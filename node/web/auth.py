@@ -82,10 +82,15 @@ class Authenticator:
         """Return the user of a session, or the one named by the reverse proxy (default role *view*)."""
         users = read_users(self._path)
         if name := proxied_user(self._web, request):
-            return users.get(name) or User(name=name, role="view")
+            proxied = users.get(name) or User(name=name, role="view")
+            if proxied.is_expired:
+                raise HTTPException(403, f"User {name!r} has expired; `ainode web expire` sets another day.")
+            return proxied
         session = self._sessions.find(request.state.token, is_used="part" not in request.query_params)
         user = users.get(session.user) if session is not None else None
-        return user if user is not None and session is not None and session.stamp == user.stamp else None
+        if user is None or session is None or session.stamp != user.stamp or user.is_expired:
+            return None
+        return user
 
     async def log_in(self, request: Request, name: str, password: str) -> bool:
         """Begin a session; return whether name and password are right. Raises as ``Logins.log_in``."""

@@ -59,7 +59,7 @@ class Logins:
             wait = ceil(seconds)
             raise HTTPException(429, f"Too many failed logins. Wait {wait} s.", {"Retry-After": str(wait)})
         user = read_users(self._users).get(name)
-        if not matches(user, password) or user is None:
+        if not matches(user, password) or user is None or user.is_expired:
             return None
         with begin_immediate(self._engine) as connection:
             attempt_succeeded(connection, name, browser or origin, origin, ledger_clock(connection))

@@ -27,7 +27,7 @@ from node.errors import NodeError, NotFoundError
 from node.jobs.engine import Jobs
 from node.operate.study_labels import StudyLabels
 from node.spool import Spool
-from node.web import actions, audit_page, destinations_page, pages, pipelines_page, probes, rules_page
+from node.web import actions, destinations_page, operator_pages, pages, pipelines_page, probes, rules_page
 from node.web import formatting as words
 from node.web import study_page as studies
 from node.web.app_context import AppContext
@@ -56,7 +56,8 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ..
     ("/storage", pages.storage, "GET"),
     ("/storage/retention", pages.retention, "GET"),
     ("/account", pages.account, "GET"),
-    ("/audit", audit_page.audit, "GET"),
+    ("/audit", operator_pages.audit, "GET"),
+    ("/users", operator_pages.users, "GET"),
     ("/job/{job}/retry", actions.retry, "POST"),
     ("/job/{job}/cancel", actions.cancel, "POST"),
     ("/study/{uid}/run", actions.run, "POST"),

@@ -1,4 +1,7 @@
-"""The users file: one line per user, ``name:role:hash``, with an scrypt hash (RFC 7914)."""
+"""The users file: one line per user, ``name:role:hash`` or ``name:role:hash:expires``, with an scrypt hash (RFC 7914).
+
+``expires`` is the last day on which the user may log in, as 2026-12-31.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ import os
 import re
 import secrets
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
 from node.config import Web
-from node.errors import ConfigError
+from node.errors import ConfigError, NotFoundError
 
 Role = Literal["view", "operate"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -34,11 +39,24 @@ class User:
     role: Role
     password: str = ""
     """``scrypt$SALT$KEY`` in base64; empty: only a reverse proxy can vouch for this user."""
+    expires: date | None = None
+    """The last day, local; ``None``: the user does not expire."""
 
     @property
     def stamp(self) -> str:
         """Changes with password or role: a session made before is over then."""
         return hashlib.sha256(f"{self.name}:{self.role}:{self.password}".encode()).hexdigest()[:16]
+
+    @property
+    def line(self) -> str:
+        """Of the users file."""
+        expires = f":{self.expires.isoformat()}" if self.expires else ""
+        return f"{self.name}:{self.role}:{self.password}{expires}"
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the last day is over."""
+        return self.expires is not None and datetime.now(UTC).astimezone().date() > self.expires
 
 
 def users_path(web: Web, folder: Path) -> Path:
@@ -81,21 +99,37 @@ def read_users(path: Path) -> dict[str, User]:
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        name, role, password = (*line.strip().split(":"), "", "")[:3]
+        name, role, password, expires = (*line.strip().split(":"), "", "", "")[:4]
         if not _NAME.fullmatch(name) or role not in ROLES:
             raise ConfigError(f"{path}, line {number}: is not NAME:ROLE:HASH with a role of {', '.join(ROLES)}")
-        users[name] = User(name=name, role=role, password=password)
+        try:
+            last = date.fromisoformat(expires) if expires else None
+        except ValueError:
+            raise ConfigError(f"{path}, line {number}: {expires!r} is no day; write it as 2026-12-31") from None
+        users[name] = User(name=name, role=role, password=password, expires=last)
     return users
 
 
 def write_user(path: Path, user: User) -> None:
     """Add or replace a user; the file is replaced in one step and readable by its owner only."""
-    users = {**read_users(path), user.name: user}
+    _write_users(path, {**read_users(path), user.name: user})
+
+
+def remove_user(path: Path, name: str) -> None:
+    """Remove a user. Raises ``NotFoundError``."""
+    users = read_users(path)
+    if name not in users:
+        raise NotFoundError(f"user {name!r} is not in {path}; `ainode web users` lists all")
+    del users[name]
+    _write_users(path, users)
+
+
+def _write_users(path: Path, users: Mapping[str, User]) -> None:
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.writelines(f"{u.name}:{u.role}:{u.password}\n" for u in users.values())
+        file.writelines(f"{user.line}\n" for user in users.values())
     part.replace(path)
 
 

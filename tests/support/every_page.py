@@ -30,6 +30,7 @@ def pages_of(dashboard: Dashboard) -> dict[str, str]:
         "retention": "/storage/retention",
         "account": "/account",
         "audit": "/audit",
+        "users": "/users",
         "error": "/study/1.2.3",
     }
 

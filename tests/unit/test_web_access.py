@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import httpx
@@ -13,7 +15,7 @@ from node.config import parse
 from node.errors import ConfigError
 from node.ledger.jobs import get_job
 from node.web.proxy import SECRET_HEADER
-from node.web.users import make_user, write_user
+from node.web.users import make_user, read_users, write_user
 
 
 def test_without_a_login_every_page_leads_to_the_login_and_nothing_is_told(standing: Dashboard):
@@ -128,6 +130,10 @@ def test_a_proxy_is_believed_with_the_shared_secret_alone(serve: Serve, tmp_path
             answer = get(*forged)
             assert answer.status_code == 403, forged
             assert "<small>" not in answer.text
+        otto = read_users(dashboard.users)["otto"]
+        write_user(dashboard.users, replace(otto, expires=date(2020, 1, 1)))
+        assert "has expired" in get(name, secret).text, "although the proxy vouches"
+        write_user(dashboard.users, otto)
         file.write_text("fedcba9876543210" * 2)
         assert get(name, secret).status_code == 403, "a renewed secret counts at once"
         file.write_text("short")

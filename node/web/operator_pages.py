@@ -1,4 +1,4 @@
-"""The page of the audit trail, for operators; reading it is an event of the trail."""
+"""Pages for operators alone: the audit trail, which records that it was read, and the users."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from node.operate.audit.reading import read_page
 from node.web.actions import note
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
+from node.web.users import read_users, users_path
 
 _SHOWN = 100
 """Messages on a page."""
@@ -17,8 +18,7 @@ _SHOWN = 100
 
 def audit(context: AppContext, user_request: UserRequest) -> Response:
     """Show who did what with which study, newest first; ``before=N`` for an older page, ``q`` for a search."""
-    if not user_request.operates:
-        raise HTTPException(403, "Your role is 'view'; the audit trail needs the role 'operate'.")
+    _for_operators(user_request)
     query = user_request.request.query_params
     text, before = query.get("q", "").strip(), query.get("before", "")
     if before and not (before.isascii() and before.isdigit() and len(before) < 16):
@@ -27,3 +27,16 @@ def audit(context: AppContext, user_request: UserRequest) -> Response:
     page = read_page(path, text, int(before) if before else None, _SHOWN)
     note(context, user_request, "read the audit trail")
     return context.page("audit.html", user_request, page=page, path=path, text=text, before=before)
+
+
+def users(context: AppContext, user_request: UserRequest) -> Response:
+    """Show who may log in. Users are made on the node alone: with an operator's session nobody makes operators."""
+    _for_operators(user_request)
+    web = context.config.web
+    listed = sorted(read_users(users_path(web, context.config.storage.folder)).values(), key=lambda user: user.name)
+    return context.page("users.html", user_request, users=listed, proxied=bool(web.proxy_header))
+
+
+def _for_operators(user_request: UserRequest) -> None:
+    if not user_request.operates:
+        raise HTTPException(403, "Your role is 'view'; this page needs the role 'operate'.")
