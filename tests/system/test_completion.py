@@ -1,8 +1,9 @@
-"""Bash completes the command line of ``ainode``."""
+"""Shells complete the command line of ``ainode``."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,3 +46,36 @@ def test_bash_completes_commands_options_and_values(command: str, line: str, off
     )
     assert offered in done.stdout.splitlines(), done.stdout + done.stderr
     assert "_ainode_completion" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("shell", "asked", "offered"),
+    [
+        ("zsh", {"COMP_WORDS": "ainode rero", "COMP_CWORD": "1"}, "reroute"),
+        ("zsh", {"COMP_WORDS": "ainode retract --reason sa", "COMP_CWORD": "3"}, "safety"),
+        ("fish", {"COMP_WORDS": "ainode rero", "COMP_CWORD": "rero"}, "reroute"),
+        ("fish", {"COMP_WORDS": "ainode retract --reason sa", "COMP_CWORD": "sa"}, "safety"),
+    ],
+)
+def test_the_command_answers_what_the_scripts_of_zsh_and_fish_ask(
+    command: str, shell: str, asked: dict[str, str], offered: str
+):
+    def answer(instruction: str, **more: str) -> str:
+        environment = {**os.environ, "PATH": command, "_AINODE_COMPLETE": f"{shell}_{instruction}", **more}
+        return subprocess.run(["ainode"], env=environment, capture_output=True, text=True, check=True).stdout
+
+    script = answer("source")
+    assert f"_AINODE_COMPLETE={shell}_complete" in script
+    assert all(name in script for name in asked)
+    assert offered in re.split(r"[\n\t,]", answer("complete", **asked))
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_the_script_is_one_that_the_shell_can_read(command: str, shell: str, tmp_path: Path):
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    environment = {**os.environ, "PATH": command, "_AINODE_COMPLETE": f"{shell}_source"}
+    script = tmp_path / "script"
+    script.write_text(subprocess.run(["ainode"], env=environment, capture_output=True, text=True, check=True).stdout)
+    subprocess.run([program, "-n", str(script)], check=True)
