@@ -24,9 +24,9 @@ from node.actor import surviving
 from node.jobs.execution import AttemptExecution
 from node.jobs.ledger_writes import LedgerWrites
 from node.jobs.pace import Pace
-from node.jobs.queues import SHARED, LocalQueue, attempts_in_turn, pipeline_queue, queue_of, stage_queue
+from node.jobs.queues import SHARED, LocalQueue, Waiting, attempts_in_turn, pipeline_queue, queue_of, stage_queue
 from node.jobs.stage import Stage
-from node.jobs.turns import Turns, Waiting
+from node.jobs.turns import Turns
 from node.ledger import JobStage, transitions
 from node.ledger import retry_transitions as reopening
 from node.ledger.clock import clock_of

@@ -8,7 +8,8 @@ the attempts that are enqueued under their names.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from dbos._dbos import _get_or_create_dbos_registry
@@ -17,7 +18,7 @@ from node.ledger import JobStage
 from node.ledger.clock import ledger_clock
 from node.ledger.jobs import Attempt
 from node.ledger.operator_switches import stopped_pipelines
-from node.ledger.pipeline_failures import failing_pipelines
+from node.ledger.pipeline_failures import failed_pipelines
 
 SHARED = "gpu"
 """Older releases enqueued the attempts of all pipelines here."""
@@ -55,19 +56,31 @@ def pipeline_queue(pipeline: str) -> str:
     return f"{SHARED}/{pipeline}"
 
 
-def attempts_in_turn(connection: sa.Connection, queues: Mapping[str, str]) -> dict[str, Counter[int]]:
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """The attempts that wait for a turn."""
+
+    attempts: Mapping[str, Counter[int]]
+    """How many, by pipeline and priority."""
+    failed: Collection[str] = ()
+    """Pipelines whose last job failed."""
+
+
+def attempts_in_turn(connection: sa.Connection, queues: Mapping[str, str]) -> Waiting:
     """Count the attempts of pipelines that may have a turn now, by priority. ``queues``: pipelines by queue name.
 
     None of a pipeline that an operator has stopped or that is paused, one of a pipeline that keeps failing.
     """
     waiting = waiting_attempts(connection, queues)
     if not waiting:
-        return {}
-    stopped, failing, at = stopped_pipelines(connection), failing_pipelines(connection), ledger_clock(connection)
-    for pipeline in waiting.keys() & failing.keys():
-        paused = failing[pipeline].is_paused(at)
-        waiting[pipeline] = Counter() if paused else Counter({min(waiting[pipeline]): 1})
-    return {pipeline: of for pipeline, of in waiting.items() if pipeline not in stopped}
+        return Waiting(attempts={})
+    stopped, failed, at = stopped_pipelines(connection), failed_pipelines(connection), ledger_clock(connection)
+    for pipeline in waiting.keys() & failed.keys():
+        of = failed[pipeline]
+        if of.until is not None:
+            waiting[pipeline] = Counter() if of.is_paused(at) else Counter({min(waiting[pipeline]): 1})
+    attempts = {pipeline: of for pipeline, of in waiting.items() if pipeline not in stopped}
+    return Waiting(attempts=attempts, failed=failed.keys())
 
 
 def waiting_attempts(connection: sa.Connection, queues: Mapping[str, str]) -> dict[str, Counter[int]]:

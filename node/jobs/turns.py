@@ -1,8 +1,9 @@
 """Turns: which pipeline's attempt this process takes next, when one of its slots is free.
 
-The most urgent first; of equally urgent ones that of the pipeline whose last turn was longest ago, so that pipelines
-share the devices in turn, however many jobs of each wait. A pipeline whose jobs fail one after the other gets a turn
-only after a pause (``node.ledger.pipeline_failures``). Until its turn an attempt stays in its queue: any process may
+The most urgent first; of equally urgent ones that of the pipeline that has used the devices for the shortest time, so
+that pipelines share their time, however many jobs of each wait and however long one takes (fair queueing). Pipelines
+whose last job failed share what one pipeline gets, a tenth of it. One that fails again and again gets a turn only after
+a pause (``node.ledger.pipeline_failures``). Until its turn an attempt stays in its queue: any process may
 take it, a more urgent one of the same pipeline overtakes it, and no time limit runs.
 """
 
@@ -12,18 +13,20 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from node.jobs.ledger_writes import AttemptAbandoned
-from node.jobs.queues import LocalQueue
+from node.jobs.queues import LocalQueue, Waiting
 
 logger = logging.getLogger(__name__)
 
-Waiting = Mapping[str, Counter[int]]
-"""Pipeline -> priority -> attempts that wait for a turn."""
-
+_FAILED_ACCOUNT = ""
+_SHORTEST = 1.0
+"""Seconds that an attempt counts at least: pipelines with short ones take turns."""
+_FAILED = 10.0
+"""How many times the attempts of pipelines whose last job failed count."""
 _LOOK_SECONDS = 0.5
 _TAKING_SECONDS = 5.0
 """An attempt that is not taken within this time loses its turn."""
@@ -31,16 +34,31 @@ _TAKEN_SECONDS = 1.0
 """The same, when none waits any more: another process took it, unless this one is about to begin it."""
 
 
-def next_pipeline(waiting: Waiting, last_turns: Mapping[str, int]) -> tuple[str, int] | None:
-    """The pipeline whose turn it is, and the priority of its attempt; ``None`` when nothing waits.
+class Shares:
+    """How long each pipeline has used the slots; those whose last job failed have one account together."""
 
-    ``last_turns``: the number of the last turn of each pipeline; without one it had none.
-    """
-    urgent = {name: min(priority for priority in of if of[priority] > 0) for name, of in waiting.items() if +of}
-    if not urgent:
-        return None
-    name = min(urgent, key=lambda name: (urgent[name], last_turns.get(name, 0), name))
-    return name, urgent[name]
+    def __init__(self) -> None:
+        self._used: dict[str, float] = {}
+        self._least = 0.0
+        """What the one had used that had used least of those that waited last."""
+
+    def next_pipeline(self, waiting: Waiting) -> tuple[str, int] | None:
+        """The pipeline whose turn it is, and the priority of its attempt; ``None`` when nothing waits."""
+        urgent = {name: min(+of) for name, of in waiting.attempts.items() if +of}
+        accounts = {name: _FAILED_ACCOUNT if name in waiting.failed else name for name in urgent}
+        if not urgent:
+            return None
+        # Who did not wait for a while has saved nothing: it begins with what others had used at least.
+        self._used |= {one: max(self._used.get(one, 0.0), self._least) for one in accounts.values()}
+        self._least = min(self._used[one] for one in accounts.values())
+        name = min(urgent, key=lambda name: (urgent[name], self._used[accounts[name]], self._used.get(name, 0.0), name))
+        return name, urgent[name]
+
+    def charge(self, pipeline: str, seconds: float, *, failed: bool) -> None:
+        """Count what an attempt has used."""
+        self._used[pipeline] = self._used.get(pipeline, 0.0) + seconds
+        if failed:
+            self._used[_FAILED_ACCOUNT] = self._used.get(_FAILED_ACCOUNT, 0.0) + _FAILED * seconds
 
 
 @dataclass
@@ -76,8 +94,8 @@ class Turns:
         self._ended = threading.Condition(self._lock)
         self._changed = threading.Event()
         self._executing = 0
-        self._last_turns: dict[str, int] = {}
-        self._number = 0
+        self._shares = Shares()
+        self._failed: Collection[str] = ()
 
     @contextmanager
     def turn(self, pipeline: str) -> Iterator[None]:
@@ -93,10 +111,13 @@ class Turns:
                 its.turns.pop(0)
         try:
             self._occupy()
+            begun = time.monotonic()
             try:
                 yield
             finally:
                 with self._lock:
+                    more = max(time.monotonic() - begun - _SHORTEST, 0.0)
+                    self._shares.charge(pipeline, more, failed=pipeline in self._failed)
                     self._executing -= 1
                     self._ended.notify()
         finally:
@@ -118,18 +139,19 @@ class Turns:
         with self._lock:
             if self._free() <= 0 and not any(its.turns for its in self._pipelines.values()):
                 return
-        waiting = {name: Counter(of) for name, of in self._waiting().items()}
+        read = self._waiting()
+        waiting = replace(read, attempts={name: Counter(of) for name, of in read.attempts.items()})
         at = time.monotonic()
         with self._lock:
+            self._failed = waiting.failed
             for name, its in self._pipelines.items():
-                self._withdraw(name, its, waiting, at)
-            while self._free() > 0 and (chosen := next_pipeline(waiting, self._last_turns)) is not None:
+                self._withdraw(its, waiting.attempts.get(name, Counter()), at)
+            while self._free() > 0 and (chosen := self._shares.next_pipeline(waiting)) is not None:
                 name, priority = chosen
-                waiting[name][priority] -= 1
+                waiting.attempts[name][priority] -= 1
+                self._shares.charge(name, _SHORTEST, failed=name in self._failed)
                 self._pipelines[name].turns.append(at)
                 self._pipelines[name].allow()
-                self._number += 1
-                self._last_turns[name] = self._number
 
     def run(self, seconds: float) -> None:
         """Give turns until this process ends: when a slot gets free, and at least this often."""
@@ -142,14 +164,13 @@ class Turns:
             self._changed.wait(seconds)
             self._changed.clear()
 
-    def _withdraw(self, name: str, its: _PipelineTurns, waiting: dict[str, Counter[int]], at: float) -> None:
+    def _withdraw(self, its: _PipelineTurns, waiting: Counter[int], at: float) -> None:
         """Take back turns that no attempt took, and leave those that are about to be taken out of ``waiting``."""
-        left = waiting.get(name, Counter())
-        patience = _TAKING_SECONDS if +left else _TAKEN_SECONDS
+        patience = _TAKING_SECONDS if +waiting else _TAKEN_SECONDS
         its.turns = [since for since in its.turns if at - since < patience]
         for _ in its.turns:
-            if +left:
-                left[min(+left)] -= 1
+            if +waiting:
+                waiting[min(+waiting)] -= 1
         its.allow()
 
     def _free(self) -> int:

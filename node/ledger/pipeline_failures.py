@@ -49,10 +49,15 @@ class PipelineFailures:
         return self.until is not None and at < self.until <= at + LONGEST_PAUSE
 
 
+def failed_pipelines(connection: sa.Connection) -> dict[str, PipelineFailures]:
+    """Those whose last job failed, by name."""
+    rows = connection.execute(sa.select(pipeline_failure)).mappings()
+    return {row["pipeline"]: PipelineFailures(**row) for row in rows}
+
+
 def failing_pipelines(connection: sa.Connection) -> dict[str, PipelineFailures]:
     """Those with ``FAILURES`` or more, by name: one attempt at a time, after each pause."""
-    rows = connection.execute(sa.select(pipeline_failure).where(pipeline_failure.c.until.is_not(None))).mappings()
-    return {row["pipeline"]: PipelineFailures(**row) for row in rows}
+    return {name: of for name, of in failed_pipelines(connection).items() if of.until is not None}
 
 
 def record_failure(

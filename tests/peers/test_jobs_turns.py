@@ -21,8 +21,9 @@ from timeline import timeline
 
 from node.errors import PipelineError
 from node.jobs.engine import Jobs
+from node.jobs.queues import Waiting
 from node.jobs.stage import Stage
-from node.jobs.turns import next_pipeline
+from node.jobs.turns import Shares
 from node.ledger import JobStage
 from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.job_creation import create_job
@@ -105,14 +106,51 @@ def wait_until_analysed(engine: sa.Engine, job_ids: Sequence[str], seconds: floa
         time.sleep(0.05)
 
 
-def test_the_most_urgent_comes_first_and_pipelines_of_equal_urgency_in_turn() -> None:
-    waiting = {"a": Counter({ROUTINE: 9}), "b": Counter({ROUTINE: 1, 3: 1}), "c": Counter({3: 5}), "d": Counter()}
-    assert next_pipeline(waiting, {}) == ("a", ROUTINE)
-    assert next_pipeline(waiting, {"a": 1}) == ("b", ROUTINE)
-    assert next_pipeline(waiting, {"a": 1, "b": 2}) == ("a", ROUTINE)
-    assert next_pipeline({"b": Counter({3: 1}), "c": Counter({3: 5})}, {"c": 1}) == ("b", 3)
-    assert next_pipeline({**waiting, "c": Counter({STAT: 1, 3: 5})}, {"c": 7}) == ("c", STAT)
-    assert next_pipeline({"d": Counter()}, {}) is None
+def served(attempts: dict[str, Counter[int]], cost: dict[str, float], number: int, failed: str = "") -> Counter[str]:
+    """How many of ``number`` turns each pipeline gets when all of ``attempts`` wait all the time."""
+    shares, turns = Shares(), Counter[str]()
+    for _ in range(number):
+        chosen = shares.next_pipeline(Waiting(attempts=attempts, failed=failed))
+        assert chosen is not None
+        turns[chosen[0]] += 1
+        shares.charge(chosen[0], cost[chosen[0]], failed=chosen[0] in failed)
+    return turns
+
+
+def test_the_most_urgent_comes_first() -> None:
+    waiting = {"a": Counter({ROUTINE: 9}), "b": Counter({ROUTINE: 1, STAT: 1}), "c": Counter({3: 5}), "d": Counter()}
+    shares = Shares()
+    shares.charge("b", 1000.0, failed=True)
+    assert shares.next_pipeline(Waiting(attempts=waiting, failed="b")) == ("b", STAT)
+    assert shares.next_pipeline(Waiting(attempts={"d": Counter()})) is None
+
+
+def test_pipelines_share_the_time_and_not_the_number_of_turns() -> None:
+    both = {"a": Counter({ROUTINE: 9}), "b": Counter({ROUTINE: 9})}
+    assert served(both, {"a": 2.0, "b": 2.0}, 100) == {"a": 50, "b": 50}
+    assert served(both, {"a": 1.0, "b": 30.0}, 310) == {"a": 300, "b": 10}
+
+
+def test_pipelines_whose_last_job_failed_share_a_tenth_of_what_one_gets() -> None:
+    cost = dict.fromkeys("abcd", 1.0)
+    turns = served({name: Counter({ROUTINE: 9}) for name in "abcd"}, cost, 1100, failed="bcd")
+    assert abs(turns["a"] - 1000) <= 1
+    assert all(abs(turns[name] - 33) <= 1 for name in "bcd")
+
+
+def test_a_pipeline_that_did_not_wait_for_long_has_saved_no_time() -> None:
+    shares, alone = Shares(), Waiting(attempts={"a": Counter({ROUTINE: 9})})
+    for _ in range(100):
+        assert shares.next_pipeline(alone) == ("a", ROUTINE)
+        shares.charge("a", 10.0, failed=False)
+    both = Waiting(attempts={name: Counter({ROUTINE: 9}) for name in "ab"})
+    turns = Counter[str]()
+    for _ in range(20):
+        chosen = shares.next_pipeline(both)
+        assert chosen is not None
+        turns[chosen[0]] += 1
+        shares.charge(chosen[0], 10.0, failed=False)
+    assert abs(turns["a"] - turns["b"]) <= 1
 
 
 @BOTH
