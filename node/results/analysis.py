@@ -195,6 +195,10 @@ OPTIONAL: frozenset[str] = frozenset(
 """Kinds without which the rest of a result is still whole; the others go together or not at all."""
 
 
+_LARGE = 1 << 20
+"""Bytes of a value of which a parsed object has no copy: the pixels of a SEG with a hundred structures."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedObject:
     """One DICOM object ready to be stored and sent; its bytes are authoritative."""
@@ -207,5 +211,5 @@ class EncodedObject:
 
     @property
     def dataset(self) -> FileDataset:
-        """A freshly parsed data set; changing it does not change this object."""
-        return dcmread(BytesIO(self.data))
+        """A freshly parsed data set; changing it does not change this object. Large values are read when looked up."""
+        return dcmread(BytesIO(self.data), defer_size=_LARGE)

@@ -14,6 +14,7 @@ from dicom_files import ct_series
 from node.pipeline import Findings, Segment, codes
 from node.results.encode import encode
 from node.results.finding import place_findings
+from node.results.gate.check import check
 from node.results.measurements import Statistics
 from node.results.seg_frames import frames_of, packed
 from node.studies.source import SourceSeries
@@ -48,6 +49,20 @@ def test_a_seg_is_held_in_memory_once_while_it_is_made(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert len(seg.data) > 12 * 24 * 256 * 256 // 8
     assert peak < 1.5 * len(seg.data) + 2_000_000
+
+
+def test_the_gate_copies_no_pixels_of_a_seg(tmp_path: Path) -> None:
+    source = source_of(tmp_path, ct_series(4, 1536))
+    check(encode(analysis(_segments(source, 1)), source, ["seg"]), source)  # tables of the standard are loaded once
+    objects = encode(analysis(_segments(source, 8)), source, ["seg"])
+    tracemalloc.start()
+    try:
+        check(objects, source)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(objects[0].data) > 8 * 4 * 1536 * 1536 // 8
+    assert peak < len(objects[0].data) / 2
 
 
 @pytest.mark.parametrize(("frames", "size"), [(3, 5), (8, 5), (11, 7), (16, 8)])

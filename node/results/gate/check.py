@@ -226,11 +226,11 @@ def uid_faults(dataset: Dataset) -> Iterator[str]:
 
 def _nested(dataset: Dataset) -> Iterator[tuple[str, Dataset]]:
     """Yield every nested item with the keyword of its top-level sequence, except copied identity."""
-    for tag in dataset.keys() - identity_tags():
-        raw = dataset.get_item(tag)
-        if isinstance(raw, RawDataElement) and raw.VR not in (None, "SQ", "UN"):
-            continue  # no sequence, and decoding it may fail
-        element = dataset[tag]
+    identity = identity_tags()
+    for raw in list(dataset.values()):
+        if raw.tag in identity or (isinstance(raw, RawDataElement) and raw.VR not in (None, "SQ", "UN")):
+            continue  # no sequence: decoding it may fail, and pixels are not read
+        element = dataset[raw.tag]
         if element.VR == "SQ":
             yield from ((element.keyword, item) for top in element.value for item in walk(top))
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 
 from node.results.analysis import Source
 from node.results.gate.planes import DIRECTION_TOLERANCE, POSITION_TOLERANCE_MM, far, plane_faults
 from node.results.headers import by_frame, frame_key
 
+_PIXEL_DATA = 0x7FE00010
 Images = dict[tuple[str, int | None], Dataset]
 
 
@@ -31,8 +33,8 @@ def seg_faults(seg: Dataset, source: Source) -> Iterator[str]:
     if int(seg.NumberOfFrames) != len(frames):
         yield f"NumberOfFrames is {seg.NumberOfFrames}, the functional groups have {len(frames)}"
     expected = (int(seg.Rows) * int(seg.Columns) * len(frames) + 7) // 8
-    if len(seg.PixelData) != expected + expected % 2:
-        yield f"PixelData has {len(seg.PixelData)} bytes, {len(frames)} frames need {expected + expected % 2}"
+    if (stored := _stored_bytes(seg)) != expected + expected % 2:
+        yield f"PixelData has {stored} bytes, {len(frames)} frames need {expected + expected % 2}"
     shared = seg.SharedFunctionalGroupsSequence[0]
     cosines = shared.PlaneOrientationSequence[0].ImageOrientationPatient
     if far(cosines, first.ImageOrientationPatient, DIRECTION_TOLERANCE):
@@ -40,6 +42,14 @@ def seg_faults(seg: Dataset, source: Source) -> Iterator[str]:
     if far(shared.PixelMeasuresSequence[0].PixelSpacing, first.PixelSpacing, DIRECTION_TOLERANCE):
         yield "PixelSpacing is not the source's"
     yield from _frame_faults(seg, shared, numbers, by_frame(source.datasets))
+
+
+def _stored_bytes(seg: Dataset) -> int:
+    """Length of Pixel Data (7FE0,0010), which is not read; 0 without it."""
+    pixels = next((element for element in seg.values() if element.tag == _PIXEL_DATA), None)
+    if isinstance(pixels, RawDataElement):
+        return pixels.length
+    return 0 if pixels is None else len(pixels.value)
 
 
 def _frame_faults(seg: Dataset, shared: Dataset, numbers: Sequence[int], images: Images) -> Iterator[str]:
