@@ -15,7 +15,7 @@ from node.cli.options import config_option, echo, json_option, load, print_json
 @json_option
 @click.option("--studies", default=20, show_default=True, help="Number of studies to list.")
 def retention(*, config_path: Path, as_json: bool, studies: int) -> None:
-    """Show which studies will be purged when, and what holds others back."""
+    """Show what will be purged when, and what is held back."""
     from node.ledger.clock import ledger_clock
     from node.ledger.engine import snapshot
     from node.ledger.planned_purges import stored_studies
