@@ -88,7 +88,10 @@ def remove(*, config_path: Path, name: str) -> None:
 @click.argument("name")
 @click.argument("day", type=click.DateTime(["%Y-%m-%d"]), required=False)
 def expire(*, config_path: Path, name: str, day: datetime | None) -> None:
-    """Set the last DAY on which a user may log in; without DAY the user does not expire."""
+    """Set the last day of a user.
+
+    Without DAY the user does not expire.
+    """
     from node.web.users import read_users, write_user
 
     path = _users_path(config_path)
