@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.actor import surviving
+from node.jobs import queues as attempt_queues
 from node.jobs.execution import AttemptExecution
 from node.jobs.ledger_writes import LedgerWrites
 from node.jobs.pace import Pace
@@ -33,7 +34,9 @@ from node.ledger.clock import clock_of
 from node.ledger.clock_steps import AHEAD_SECONDS
 from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
-from node.ledger.jobs import Attempt, NewJob, delivered_jobs, due_attempts
+from node.ledger.jobs import Attempt, NewJob
+from node.ledger.leadership import Leadership
+from node.ledger.pending_attempts import delivered_jobs, due_attempts
 from node.log import about
 from node.membership import Membership, new_member
 from node.reasons import ReasonCode, reason
@@ -44,7 +47,6 @@ _APPLICATION = "ainode"
 _VERSION = "1"
 """Never changes: what an older release enqueued must be executed by a newer one. Stage names change instead."""
 _WORKFLOW = "attempt"
-_LIVE = ["ENQUEUED", "DELAYED", "PENDING"]
 _KEPT = timedelta(days=7)
 """How long workflows are kept after their end; the timeline of a job is in the ledger."""
 _MAX_DEATHS = 5
@@ -185,18 +187,13 @@ class Jobs:
         self._membership.leave()
         self._threads, self._membership = [], None
 
-    def reconcile(self, before: float) -> None:
+    def reconcile(self, before: float, stages: Collection[JobStage] = tuple(JobStage)) -> None:
         """Put every job back that is due, in no queue and untouched since ``before``: no job is ever lost."""
         with self._engine.connect() as connection:
-            due = due_attempts(connection, before)
-        if not due:
-            return
-        alive = self._client.list_workflows(status=_LIVE, load_input=False, load_output=False)
-        queued = {workflow.workflow_id.rpartition("/")[0] for workflow in alive}
+            due = due_attempts(connection, before, attempt_queues.queued_keys(connection), stages)
         for attempt in due:
-            if attempt.key not in queued:
-                with about(job=attempt.job_id), surviving(f"job {attempt.job_id}: putting {attempt.stage} back"):
-                    self._put_back(attempt)
+            with about(job=attempt.job_id), surviving(f"job {attempt.job_id}: putting {attempt.stage} back"):
+                self._put_back(attempt)
 
     def purge_workflows(self, ended_before: datetime) -> int:
         """Delete workflows that ended before a time, at most some hundreds of them; return how many."""
@@ -248,20 +245,28 @@ class Jobs:
 
     def _watch_over(self) -> None:
         reconciled = time.monotonic()
+        # Only who serves a stage knows how often it is tried; the end of a delivery anybody can record.
+        stages = self._execution.stages.keys()
+        of_stages, of_all = (Leadership(self._engine, work) for work in (f"jobs {sorted(stages)}", "jobs"))
         while not self._stopping.wait(self._pace.look_seconds):
             try:
                 self._look()
-                self.make_stranded_due()
+                if of_all.is_ours():
+                    self._end_delivered()
+                    self.make_stranded_due()
                 if time.monotonic() - reconciled > self._pace.reconcile_seconds:
-                    self.reconcile(clock_of(self._engine) - self._pace.reconcile_seconds)
-                    self.purge_workflows(datetime.now(UTC) - _KEPT)
                     reconciled = time.monotonic()
+                    if of_stages.is_ours():
+                        self.reconcile(clock_of(self._engine) - self._pace.reconcile_seconds, stages)
+                        self.purge_workflows(datetime.now(UTC) - _KEPT)
             except Exception as error:
                 trace = None if isinstance(error, SQLAlchemyError) else error
                 logger.warning("jobs: look missed (%s); trying again", error, exc_info=trace)
+        of_stages.release()
+        of_all.release()
 
     def _look(self) -> None:
-        """Put back the work of executors that are gone, and end jobs whose last proof came in."""
+        """Put back the work of executors that are gone."""
         if self._membership is None:
             return
         # In this order: an executor that starts in between must not look like one that is gone.
@@ -271,6 +276,9 @@ class Jobs:
         if dead:
             logger.warning("jobs: putting back the work of %s", ", ".join(dead))
             DBOS._recover_pending_workflows(dead)  # noqa: SLF001 - no public call; contract-tested, version pinned
+
+    def _end_delivered(self) -> None:
+        """End jobs whose last proof came in."""
         with self._engine.connect() as connection:
             delivered = delivered_jobs(connection)
         for job_id in delivered:

@@ -23,7 +23,7 @@ from node.ledger.pipeline_failures import failed_pipelines
 SHARED = "gpu"
 """Older releases enqueued the attempts of all pipelines here."""
 _STAGES = {JobStage.ENCODE: "cpu", JobStage.DELIVER: "deliver"}
-_COLUMNS = ("queue_name", "status", "priority")
+_COLUMNS = ("workflow_uuid", "queue_name", "status", "priority")
 
 
 class LocalQueue:
@@ -83,13 +83,25 @@ def attempts_in_turn(connection: sa.Connection, queues: Mapping[str, str]) -> Wa
     return Waiting(attempts=attempts, failed=failed.keys())
 
 
+def queued_keys(connection: sa.Connection) -> sa.Select[tuple[str]]:
+    """Select the key of every attempt that is queued, waits for its time or runs, with a slash at its end."""
+    workflow = _workflows(connection)
+    key = sa.func.rtrim(workflow.c.workflow_uuid, "0123456789")  # without the number of the attempt
+    return sa.select(key.label("key")).where(workflow.c.status.in_(("ENQUEUED", "DELAYED", "PENDING")))
+
+
+def _workflows(connection: sa.Connection) -> sa.TableClause:
+    """DBOS's table of workflows."""
+    schema = "dbos" if connection.dialect.name == "postgresql" else None
+    return sa.table("workflow_status", *map(sa.column, _COLUMNS), schema=schema)
+
+
 def waiting_attempts(connection: sa.Connection, queues: Mapping[str, str]) -> dict[str, Counter[int]]:
     """Count the attempts that any process may take now, by priority. ``queues``: keys by name of the queue.
 
     Reads DBOS's table of workflows by an index that holds nothing else; keys without a waiting attempt are left out.
     """
-    schema = "dbos" if connection.dialect.name == "postgresql" else None
-    workflow = sa.table("workflow_status", *map(sa.column, _COLUMNS), schema=schema)
+    workflow = _workflows(connection)
     rows = connection.execute(
         sa.select(workflow.c.queue_name, workflow.c.priority, sa.func.count())
         .where(

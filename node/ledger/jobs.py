@@ -11,7 +11,6 @@ import sqlalchemy as sa
 
 from node.errors import NotFoundError
 from node.ledger.clock import ledger_clock
-from node.ledger.clock_steps import passed
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState
 from node.ledger.tables import delivery, instance, job, result, stopped
 from node.reasons import Reason
@@ -244,16 +243,6 @@ def previous_results(connection: sa.Connection, of: Job) -> list[PreviousResult]
     ]
 
 
-def due_attempts(connection: sa.Connection, before: float) -> list[Attempt]:
-    """Every attempt due, or waiting for its time, of jobs that nothing has touched since ``before``.
-
-    Not of those that an operator holds up by having stopped their pipeline.
-    """
-    held = sa.and_(job.c.stage == JobStage.INFER, job.c.pipeline.in_(sa.select(stopped.c.pipeline)))
-    rows = connection.execute(sa.select(job).where(job.c.state.in_(ACTIVE), passed(job.c.updated_at, before), ~held))
-    return [attempt for row in rows.all() for attempt in due_of(connection, job_of_row(row))]
-
-
 def stuck_jobs(connection: sa.Connection, before: float) -> list[Job]:
     """Jobs that have not moved on since ``before`` and that nothing holds up.
 
@@ -275,16 +264,6 @@ def due_of(connection: sa.Connection, of: Job) -> list[Attempt]:
         return [replace(first, number=of.attempt)]
     query = sa.select(delivery.c.destination).where(delivery.c.job_id == of.id, DELIVERY_OPEN)
     return [replace(first, subject=name) for name in connection.scalars(query.order_by(delivery.c.destination))]
-
-
-def delivered_jobs(connection: sa.Connection) -> list[str]:
-    """Jobs in delivery without a pending object."""
-    still_open = sa.exists().where(delivery.c.job_id == job.c.id, DELIVERY_OPEN)
-    return list(
-        connection.scalars(
-            sa.select(job.c.id).where(job.c.state.in_(ACTIVE), job.c.stage == JobStage.DELIVER, ~still_open)
-        )
-    )
 
 
 def job_of_row(row: sa.Row[tuple[Any, ...]]) -> Job:

@@ -22,8 +22,9 @@ from node.ledger.deliveries import cancel_deliveries, release_delivery, schedule
 from node.ledger.destination_circuits import open_circuit
 from node.ledger.events import EventKind, record_event
 from node.ledger.incomplete import outcome_of_incomplete
-from node.ledger.jobs import Attempt, Job, Retries, delivered_jobs, due_of, get_job, update_job
+from node.ledger.jobs import Attempt, Job, Retries, due_of, get_job, update_job
 from node.ledger.operator_switches import is_stopped
+from node.ledger.pending_attempts import is_delivered
 from node.ledger.pipeline_failures import begin_probe, record_failure, reset_failures
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState, WithoutAnalysis
 from node.ledger.tables import delivery, event, job, result
@@ -178,7 +179,7 @@ def requeue_attempt(connection: sa.Connection, attempt: Attempt) -> list[Attempt
 
 def complete_delivered(connection: sa.Connection, job_id: str) -> None:
     """COMPLETED when no object is pending; CANCELED when a destination was given up."""
-    if job_id not in delivered_jobs(connection):
+    if not is_delivered(connection, job_id):
         return
     refused = connection.execute(
         sa.select(delivery.c.destination, delivery.c.error)

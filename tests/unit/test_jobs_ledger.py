@@ -17,7 +17,8 @@ from node.ledger.deliveries import begin_delivery
 from node.ledger.destination_circuits import FAILURES, close, record_failure
 from node.ledger.engine import open_ledger
 from node.ledger.job_creation import create_job
-from node.ledger.jobs import Attempt, Job, NewJob, Retries, due_attempts, due_of, get_job, list_jobs, source_paths
+from node.ledger.jobs import Attempt, Job, NewJob, Retries, due_of, get_job, list_jobs, source_paths
+from node.ledger.pending_attempts import due_attempts
 from node.ledger.pending_deliveries import DeliveryStatus, deliveries_of
 from node.ledger.retry_transitions import retry_job
 from node.ledger.tables import delivery, delivery_instance, instance, result
@@ -346,8 +347,11 @@ def test_renewed_delivery_keeps_only_what_is_still_owed(ledger: sa.Connection) -
     walk(ledger, to_a)
     [again] = renew_attempts(ledger, to_b)
     assert (again.subject, again.run) == ("b", 1)
-    assert [a.key for a in due_attempts(ledger, time.time() + 1)] == [again.key]
-    assert due_attempts(ledger, time.time() - 60) == []
+    nothing = sa.select(sa.literal("").label("key")).where(sa.false())
+    assert [a.key for a in due_attempts(ledger, time.time() + 1, nothing)] == [again.key]
+    assert due_attempts(ledger, time.time() - 60, nothing) == []
+    assert due_attempts(ledger, time.time() + 1, nothing, [JobStage.INFER]) == []
+    assert due_attempts(ledger, time.time() + 1, sa.select(sa.literal(f"{again.key}/").label("key"))) == []
 
 
 def test_image_that_arrives_after_the_job_was_made_is_not_its_input(ledger: sa.Connection) -> None:
