@@ -10,7 +10,6 @@ import click
 
 from node.cli.options import config_option, echo, json_option, load, print_json
 from node.errors import LedgerError
-from node.ledger.clock import clock_of
 
 
 @click.command()
@@ -56,6 +55,7 @@ def verify(*, config_path: Path, as_json: bool) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
+    from node.ledger.clock import clock_of
     from node.operate import verify as verification
     from node.service import open_storage
 
