@@ -249,9 +249,8 @@ def _locked(connection: sa.Connection, attempt: Attempt) -> Job | None:
     if attempt.stage != JobStage.DELIVER:
         return current if current.attempt == attempt.number else None
     # Deliveries are fenced by their workflow id instead: the sender counts attempts in a way of its own.
-    where = _of(attempt)
     wanted = sa.select(delivery.c.state).where(
-        where, delivery.c.ended_at.is_(None), delivery.c.state != DeliveryState.CANCELED
+        _of(attempt), delivery.c.ended_at.is_(None), delivery.c.state != DeliveryState.CANCELED
     )
     return current if connection.scalar(wanted) is not None else None
 
