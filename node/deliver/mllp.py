@@ -10,17 +10,20 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from node.config import Destination
+from node.confined import Bounds, shared_process
 from node.deliver.association import Timeouts
 from node.deliver.object_result import Answer, Store
-from node.errors import ConfigError, PlatformError, UnreachableError
+from node.errors import ConfigError, InputError, PlatformError, UnreachableError
 from node.ledger.jobs import REJECTION
 from node.ledger.pending_deliveries import PendingObject
 from node.results.hl7_report import Addressee, report_message, withdrawal_message, withdrawn_reports
 from node.spool import Spool
+from node.studies.pydicom_errors import NOT_DICOM
 from node.tls import client_context
 
 _BEGIN, _END = b"\x0b", b"\x1c\r"
@@ -78,13 +81,36 @@ def mllp_store(
 
 
 def _messages(instance: PendingObject, spool: Spool, to: Addressee, is_held: Callable[[str], bool]) -> list[bytes]:
+    process, path = shared_process("HL7 encoder", spool.data_folders, Bounds()), spool.absolute(instance.path)
     try:
-        dataset = dcmread(spool.absolute(instance.path))
-    except OSError as error:
+        if not instance.kind.startswith(REJECTION):
+            return [process.call(instance.path, message_of, path, to).encode("utf-8")]
+        wrong = [uid for uid in process.call(instance.path, reports_withdrawn_by, path) if is_held(uid)]
+        return [process.call(instance.path, withdrawal_of, path, uid, to).encode("utf-8") for uid in wrong]
+    except InputError as error:
         raise PlatformError(f"{instance.path} cannot be read ({error}); check the disk, or retry the job") from error
-    if not instance.kind.startswith(REJECTION):
-        return [report_message(dataset, to)]
-    return [withdrawal_message(dataset, uid, to) for uid in withdrawn_reports(dataset) if is_held(uid)]
+
+
+def message_of(path: Path, to: Addressee) -> str:
+    """Encode a report in a confined process."""
+    return report_message(_read_object(path), to).decode("utf-8")
+
+
+def reports_withdrawn_by(path: Path) -> list[str]:
+    """Read a rejection note in a confined process; see ``withdrawn_reports``."""
+    return list(withdrawn_reports(_read_object(path)))
+
+
+def withdrawal_of(path: Path, report_uid: str, to: Addressee) -> str:
+    """Encode a withdrawal in a confined process."""
+    return withdrawal_message(_read_object(path), report_uid, to).decode("utf-8")
+
+
+def _read_object(path: Path) -> Dataset:
+    try:
+        return dcmread(path)
+    except NOT_DICOM as error:
+        raise InputError(str(error)) from error
 
 
 def _exchange(connection: socket.socket, message: bytes, seconds: float) -> Answer:

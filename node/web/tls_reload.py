@@ -25,7 +25,7 @@ class ReloadingTls:
         """``current`` is what the next handshake gets; ``context`` is what the server was started with."""
         self.context.sni_callback = self._show
 
-    def look(self, _at: float) -> None:
+    def look(self) -> None:
         """Take the files again when they have changed; while they cannot be used, the old ones stay in force.
 
         Such files are tried at every look, as somebody may be writing them, and warned of once.

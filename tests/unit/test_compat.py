@@ -32,6 +32,7 @@ from node.ledger.engine import open_ledger
 ROOT = Path(__file__).parents[2]
 DOCUMENTED = {
     "_exit",  # os
+    "_fields",  # sqlalchemy.Row, as of collections.namedtuple
     "_mapping",  # sqlalchemy.Row
     "_replace",  # collections.namedtuple
 }

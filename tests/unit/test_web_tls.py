@@ -72,13 +72,13 @@ def test_files_that_do_not_fit_are_warned_of_once_a_change_and_taken_when_they_d
     for written, warned in ((whole[:100], 1), (whole[:200], 2)):
         pem.write_bytes(written)
         for _ in range(3):
-            secured.look(0.0)
+            secured.look()
         assert caplog.text.count("the old certificate is shown") == warned
     stamps = pem.stat()
     pem.write_bytes(whole)
     os.utime(pem, ns=(stamps.st_atime_ns, stamps.st_mtime_ns))  # a clock too coarse to tell the two writings apart
     before = secured.current
-    secured.look(0.0)
+    secured.look()
     assert secured.current is not before
 
 
