@@ -16,6 +16,8 @@ from pydicom.multival import MultiValue
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 from pydicom.valuerep import PersonName
 
+from node.results.report_items import MEASUREMENT_GROUP, concept_value, measurement_groups
+
 _PRELIMINARY, _CANCELLED, _WRONG = "P", "X", "W"
 """Result status (tables 0123 and 0085)."""
 _ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
@@ -24,7 +26,7 @@ _SCHEMES = {"UMLS": "UML"}
 _LONGEST_ID = 20
 """Characters of a control ID."""
 _REPORT_CLASSES = "1.2.840.10008.5.1.4.1.1.88."
-_GROUP, _TRACKING_ID, _FINDING, _DERIVATION = "125007", "112039", "121071", "121401"
+_TRACKING_ID, _FINDING, _DERIVATION, _SUMMARY = "112039", "121071", "121401", "111017"
 _LIBRARY, _SUPPLEMENT = "111028", "111414"
 _ALGORITHM = ("111001", "111003")
 """Name and version: said once, before the groups."""
@@ -120,17 +122,17 @@ def _study(report: Dataset) -> _Observation:
 
 def _observations(report: Dataset) -> Iterator[_Observation]:
     """First what is said of the whole series, then group after group; nothing twice."""
-    whole = [one for item in _outside_groups(report) for one in _of_item(item, "")]
-    groups = [group.ContentSequence for group in _groups(report)]
+    whole = [one for item in _outside_groups(report) for one in _of_item(item)]
+    groups = [group.ContentSequence for group in measurement_groups(report)]
     algorithm = [
-        one for item in (groups[0] if groups else ()) if _concept_value(item) in _ALGORITHM for one in _plain(item)
+        one for item in (groups[0] if groups else ()) if concept_value(item) in _ALGORITHM for one in _plain(item)
     ]
     yield from dict.fromkeys([*whole, *algorithm])
-    said, values = set(whole), {one.value for one in whole if one.type == "CWE"}
+    said, outcome = set(whole), {one.value for one in whole if one.concept.startswith(f"{_SUMMARY}^")}
     number = 0
     for group in groups:
-        found = [one for item in group if _concept_value(item) not in _TECHNICAL for one in _of_item(item, "")]
-        news = [one for one in found if one not in said and not (_is_finding(one) and one.value in values)]
+        found = [one for item in group if concept_value(item) not in _TECHNICAL for one in _of_item(item)]
+        news = [one for one in found if one not in said and not (_is_finding(one) and one.value in outcome)]
         if any(not one.concept.startswith(f"{_TRACKING_ID}^") for one in news):
             number += 1
             yield from (replace(one, group=str(number)) for one in news)
@@ -143,33 +145,25 @@ def _is_finding(one: _Observation) -> bool:
 def _outside_groups(item: Dataset) -> Iterator[Dataset]:
     """Items of what the report contains, other than measurement groups and lists of objects."""
     for child in item.get("ContentSequence", ()):
-        if child.ValueType == "CONTAINER" and _concept_value(child) not in (_GROUP, _LIBRARY, _SUPPLEMENT):
+        if child.ValueType == "CONTAINER" and concept_value(child) not in (MEASUREMENT_GROUP, _LIBRARY, _SUPPLEMENT):
             yield from _outside_groups(child)
         elif (
             child.ValueType in _OBSERVED
             and child.RelationshipType == "CONTAINS"
-            and _concept_value(child) not in _TECHNICAL
+            and concept_value(child) not in _TECHNICAL
         ):
             yield child
 
 
-def _groups(item: Dataset) -> Iterator[Dataset]:
-    for child in item.get("ContentSequence", ()):
-        if child.ValueType == "CONTAINER" and _concept_value(child) == _GROUP:
-            yield child
-        else:
-            yield from _groups(child)
-
-
-def _of_item(item: Dataset, group: str) -> Iterator[_Observation]:
+def _of_item(item: Dataset) -> Iterator[_Observation]:
     """An item, then what modifies it; a derivation such as the mean is the method of its number."""
     inner = list(item.get("ContentSequence", ()))
-    method = next((_code(one.ConceptCodeSequence[0]) for one in inner if _concept_value(one) == _DERIVATION), "")
+    method = next((_code(one.ConceptCodeSequence[0]) for one in inner if concept_value(one) == _DERIVATION), "")
     for one in _plain(item):
-        yield replace(one, group=group, method=method)
+        yield replace(one, method=method)
     for child in inner:
-        if child.ValueType in _OBSERVED and _concept_value(child) != _DERIVATION:
-            yield from _of_item(child, group)
+        if child.ValueType in _OBSERVED and concept_value(child) != _DERIVATION:
+            yield from _of_item(child)
 
 
 def _plain(item: Dataset) -> Iterator[_Observation]:
@@ -186,15 +180,9 @@ def _plain(item: Dataset) -> Iterator[_Observation]:
 
 def _reported(report: Dataset) -> str:
     """The procedure that the report is about; a rejection note names none."""
-    procedures = (item for item in report.get("ContentSequence", ()) if _concept_value(item) == _PROCEDURE)
+    procedures = (item for item in report.get("ContentSequence", ()) if concept_value(item) == _PROCEDURE)
     procedure = next(procedures, None)
     return _ANY_PROCEDURE if procedure is None else _code(procedure.ConceptCodeSequence[0])
-
-
-def _concept_value(item: Dataset) -> str:
-    """Code value of the concept name."""
-    names = item.get("ConceptNameCodeSequence")
-    return str(names[0].get("CodeValue", "")) if names else ""
 
 
 def _concept(item: Dataset) -> str:

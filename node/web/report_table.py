@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
 from node.errors import InputError
+from node.results.report_items import concept_value, measurement_groups
 from node.studies.header import read_header
 from node.studies.pydicom_errors import UNREADABLE
 from node.wording import quantity
 
-_MEASUREMENT_GROUP, _TRACKING_ID, _TRACKING_UID = "125007", "112039", "112040"
+_TRACKING_ID, _TRACKING_UID = "112039", "112040"
 _FINDING, _FINDING_SITE, _LATERALITY = "121071", "363698007", "272741003"
 _DERIVATION = "121401"
 _QUALITATIVE_EVALUATIONS, _COMMENT = "C0034375", "121106"
@@ -47,9 +47,9 @@ def findings_in(path: Path) -> list[Row]:
 
 def _rows(report: Dataset) -> list[Row]:
     rows: dict[str, Row] = {}
-    for group in _groups(report):
+    for group in measurement_groups(report):
         items = list(group.get("ContentSequence", ()))
-        uid = next((str(i.UID) for i in items if _code(i) == _TRACKING_UID), "")
+        uid = next((str(i.UID) for i in items if concept_value(i) == _TRACKING_UID), "")
         row = rows.setdefault(uid, Row(tracking_uid=uid))
         for item in items:
             _take(row, item)
@@ -62,41 +62,34 @@ def comments_in(path: Path) -> tuple[str, ...]:
     Raises ``InputError`` when the file cannot be read.
     """
     try:
-        judged = (c for c in read_header(path).get("ContentSequence", ()) if _code(c) == _QUALITATIVE_EVALUATIONS)
+        judged = (
+            c for c in read_header(path).get("ContentSequence", ()) if concept_value(c) == _QUALITATIVE_EVALUATIONS
+        )
         items = (item for container in judged for item in container.get("ContentSequence", ()))
-        return tuple(str(item.TextValue) for item in items if _code(item) == _COMMENT and item.ValueType == "TEXT")
+        return tuple(
+            str(item.TextValue) for item in items if concept_value(item) == _COMMENT and item.ValueType == "TEXT"
+        )
     except UNREADABLE as error:
         raise InputError(f"{path.name}: {_NO_REPORT} ({type(error).__name__})") from error
 
 
 def _take(row: Row, item: Dataset) -> None:
-    code = _code(item)
+    code = concept_value(item)
     if code == _TRACKING_ID:
         row.label = str(item.TextValue)
     elif code == _FINDING and item.ValueType == "CODE":
         row.finding = _meaning(item)
     elif code == _FINDING_SITE:
-        sides = [_meaning(inner) for inner in item.get("ContentSequence", ()) if _code(inner) == _LATERALITY]
+        sides = [_meaning(inner) for inner in item.get("ContentSequence", ()) if concept_value(inner) == _LATERALITY]
         row.site = ", ".join([_meaning(item), *(side.lower() for side in sides)])
     elif item.ValueType == "NUM" and item.get("MeasuredValueSequence"):
         measured = item.MeasuredValueSequence[0]
         unit = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)
-        how = [_meaning(inner).lower() for inner in item.get("ContentSequence", ()) if _code(inner) == _DERIVATION]
+        how = [
+            _meaning(inner).lower() for inner in item.get("ContentSequence", ()) if concept_value(inner) == _DERIVATION
+        ]
         name = ", ".join([str(item.ConceptNameCodeSequence[0].CodeMeaning), *how])
         row.measurements[name] = quantity(float(measured.NumericValue), unit)
-
-
-def _groups(item: Dataset) -> Iterator[Dataset]:
-    for child in item.get("ContentSequence", ()):
-        if child.ValueType == "CONTAINER" and _code(child) == _MEASUREMENT_GROUP:
-            yield child
-        else:
-            yield from _groups(child)
-
-
-def _code(item: Dataset) -> str:
-    names = item.get("ConceptNameCodeSequence")
-    return str(names[0].get("CodeValue", "")) if names else ""
 
 
 def _meaning(item: Dataset) -> str:

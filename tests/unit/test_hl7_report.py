@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.valuerep import PersonName
 
+from node.pipeline import Code, codes
 from node.results.encode import encode
 from node.results.hl7_report import Addressee, report_message, withdrawal_message, withdrawn_reports
 from node.results.rejection import encode_rejection
@@ -92,6 +94,12 @@ def test_each_lesion_has_its_numbers_in_a_group_of_its_own(source: SourceSeries)
     sides = {f[4]: f[5].split("^")[1] for f in found if f[3].startswith("272741003^")}
     assert sides == {"1": "Left", "2": "Right"}
     assert {f[11] for f in found} == {"P"}, "nobody has verified it"
+
+
+def test_a_finding_is_said_of_each_lesion_although_the_whole_series_is_judged_alike(source: SourceSeries) -> None:
+    judged = replace(two_lesions(source), evaluations={Code("29308-4", "LN", "Diagnosis"): codes.SCT.Nodule})
+    found = observations(report_message(one(encode(analysis(judged), source, ["sr alone"]), "sr alone"), TO))
+    assert [f[4] for f in found if f[3].startswith("121071^")] == ["1", "2"]
 
 
 def test_patient_study_and_order_are_those_of_the_images(report: Dataset) -> None:
