@@ -36,7 +36,7 @@ def fetch(
 
     Exits with status 6 if anything is missing afterwards.
     """
-    from node.deliver.fetch import KEYS, fetcher
+    from node.deliver.fetch import KEYS, FetchedSeries, fetcher
     from node.service import open_storage
 
     config = load(config_path)
@@ -57,14 +57,13 @@ def fetch(
                 echo(str(error), err=as_json)
                 continue
             for series in found:
-                fetched = None if dry_run else archive.fetch(series)
-                results.append(asdict(series) if fetched is None else {**asdict(fetched.series), "here": fetched.here})
-                if fetched is not None and fetched.error:
-                    faults.append(fetched.error)
-                line = f"{series.modality} {series.series_instance_uid}: {results[-1]['here']} of {series.there} images"
-                echo(f"{line}{f'; {fetched.error}' if fetched is not None and fetched.error else ''}", err=as_json)
+                fetched = FetchedSeries(series=series) if dry_run else archive.fetch(series)
+                results.append(fetched.series)
+                faults += filter(None, [fetched.error])
+                line = f"{series.modality} {series.series_instance_uid}: {fetched.series.here} of {series.there} images"
+                echo("; ".join(filter(None, [line, fetched.error])), err=as_json)
     if as_json:
-        print_json(results)
+        print_json([asdict(series) for series in results])
     else:
         echo(f"{len(results)} series {'to fetch' if dry_run else 'fetched'}")
     if faults:

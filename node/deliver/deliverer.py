@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -200,7 +201,7 @@ class Deliverer:
                 self._config.ae.title,
                 self._spool,
                 timeouts=self._timeouts,
-                is_held=self._is_held,
+                is_held=partial(self._is_held, name),
             )
         if destination.url:
             return stow_store(name, destination, self._spool, self._timeouts)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from pydicom import Dataset
 from pynetdicom import build_context
@@ -23,7 +24,7 @@ from node.config import Config
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.find import query
 from node.deliver.query_audit import query_recorder
-from node.deliver.reconcile import IncompleteSeries, is_wanted
+from node.deliver.reconcile import ArchivedSeries, configured_destination, is_wanted, series_of_study
 from node.errors import DeliveryError, NotFoundError
 from node.ledger.results import result_series
 from node.ledger.series import instance_count
@@ -44,11 +45,10 @@ _PENDING, _SUCCESS, _SOME_FAILED, _DESTINATION_UNKNOWN = (0xFF00, 0xFF01), 0x000
 class FetchedSeries:
     """The result for one series."""
 
-    series: IncompleteSeries
-    here: int
-    """Images on the node now."""
-    error: str
-    """Why images are missing, and the remedy; empty when all are here."""
+    series: ArchivedSeries
+    """As it is now."""
+    error: str = ""
+    """Why images are missing although they were fetched, and the remedy."""
 
 
 class Fetcher:
@@ -60,7 +60,7 @@ class Fetcher:
         self._peer = peer
         self._association = association
 
-    def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[IncompleteSeries]:
+    def incomplete(self, keys: Mapping[str, str], modalities: Collection[str] = ()) -> list[ArchivedSeries]:
         """Find the series of which the archive has more images than the node, of studies that match ``keys``.
 
         ``keys``: keyword and value; ``modalities``: empty for those that a rule matches. Results of this node are left
@@ -76,31 +76,26 @@ class Fetcher:
             raise NotFoundError(f"{self._peer} has no study with {shown}")
         with self._engine.connect() as connection:
             ours = result_series(connection)
-        found = [one for study in studies for one in self._series(study) if one.series_instance_uid not in ours]
-        return [one for one in found if self._is_wanted(one.modality, modalities) and one.here < max(one.there, 1)]
+        found = [
+            series
+            for study in studies
+            for series in series_of_study(self._association, self._peer, study, partial(self._count, study))
+            if series.series_instance_uid not in ours
+        ]
+        return [one for one in found if not one.is_complete and self._is_wanted(one.modality, modalities)]
 
-    def fetch(self, series: IncompleteSeries) -> FetchedSeries:
+    def fetch(self, series: ArchivedSeries) -> FetchedSeries:
         """Have the archive send a series to this node, and wait for its images."""
         error = self._move(series)
         deadline = time.monotonic() + (0.0 if error else _ROW_SECONDS)
-        uids, complete = (series.study_instance_uid, series.series_instance_uid), max(series.there, 1)
-        while (here := self._count(*uids)) < complete and time.monotonic() < deadline:
+        while True:
+            now = replace(series, here=self._count(series.study_instance_uid, series.series_instance_uid))
+            if now.is_complete or time.monotonic() > deadline:
+                break
             time.sleep(_POLL_SECONDS)
-        if not error and here < complete:
+        if not error and not now.is_complete:
             error = f"{self._peer} says that it has sent everything; `ainode status` and the log show what was refused"
-        return FetchedSeries(series=series, here=here, error=error)
-
-    def _series(self, study: str) -> Iterator[IncompleteSeries]:
-        keys = {"SeriesInstanceUID": "", "Modality": "", "NumberOfSeriesRelatedInstances": ""}
-        for match in query(self._association, self._peer, "SERIES", StudyInstanceUID=study, **keys):
-            uid = str(match.SeriesInstanceUID)
-            yield IncompleteSeries(
-                study_instance_uid=study,
-                series_instance_uid=uid,
-                modality=str(match.get("Modality") or ""),
-                there=int(match.get("NumberOfSeriesRelatedInstances") or 0),
-                here=self._count(study, uid),
-            )
+        return FetchedSeries(series=now, error=error)
 
     def _is_wanted(self, modality: str, modalities: Collection[str]) -> bool:
         return modality in modalities if modalities else is_wanted(modality, self._config.rules)
@@ -109,7 +104,7 @@ class Fetcher:
         with self._engine.connect() as connection:
             return instance_count(connection, study_uid, series_uid)
 
-    def _move(self, series: IncompleteSeries) -> str:
+    def _move(self, series: ArchivedSeries) -> str:
         """Return why not every image was sent."""
         wanted, title = Dataset(), self._config.ae.title.strip()
         wanted.QueryRetrieveLevel = "SERIES"
@@ -143,9 +138,7 @@ def fetcher(config: Config, engine: Engine, name: str, timeouts: Timeouts | None
 
     Raises ``NotFoundError`` when it is not configured, ``DeliveryError`` when it is no Storage SCP or refuses.
     """
-    destination = config.destinations.get(name)
-    if destination is None:
-        raise NotFoundError(f"destination {name!r} is not configured; there are: {', '.join(config.destinations)}")
+    destination = configured_destination(config, name)
     if not destination.host:
         raise DeliveryError(f"{name} has no host; C-FIND and C-MOVE need a destination with host, port and title")
     peer, on_query = Peer.of(name, destination), query_recorder(engine, destination)

@@ -33,8 +33,8 @@ _ACCEPTED, _ERROR = ("AA", "CA"), ("AE", "CE")
 _SUCCESS, _CANNOT_UNDERSTAND, _PROCESSING_FAILURE = 0x0000, 0xC000, 0x0110
 """The equivalent status of C-STORE (PS3.4 B.2.3, PS3.7 C.5.7)."""
 
-IsHeld = Callable[[str, str], bool]
-"""Whether a destination, by its name, has accepted the report with this SOP Instance UID."""
+IsHeld = Callable[[str], bool]
+"""Whether the destination has accepted the report with this SOP Instance UID."""
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def mllp_store(
 
         def store(instance: PendingObject) -> Answer:
             answer = Answer(status=_SUCCESS, comment="nothing that was sent there is withdrawn")
-            for message in _messages(instance, spool, to, lambda uid: is_held(name, uid)):
+            for message in _messages(instance, spool, to, is_held):
                 answer = _exchange(connection, message, timeouts.answer_seconds)
                 if answer.status != _SUCCESS:
                     break
@@ -80,13 +80,13 @@ def mllp_store(
         yield store
 
 
-def _messages(instance: PendingObject, spool: Spool, to: Addressee, is_held: Callable[[str], bool]) -> list[bytes]:
+def _messages(instance: PendingObject, spool: Spool, to: Addressee, is_held: IsHeld) -> list[bytes]:
     process, path = shared_process("HL7 encoder", spool.data_folders, Bounds()), spool.absolute(instance.path)
     try:
         if not instance.kind.startswith(REJECTION):
             return [process.call(instance.path, message_of, path, to).encode("utf-8")]
-        wrong = [uid for uid in process.call(instance.path, reports_withdrawn_by, path) if is_held(uid)]
-        return [process.call(instance.path, withdrawal_of, path, uid, to).encode("utf-8") for uid in wrong]
+        withdrawn = process.call(instance.path, withdrawals_by, path, to)
+        return [message.encode("utf-8") for uid, message in withdrawn.items() if is_held(uid)]
     except InputError as error:
         raise PlatformError(f"{instance.path} cannot be read ({error}); check the disk, or retry the job") from error
 
@@ -96,14 +96,10 @@ def message_of(path: Path, to: Addressee) -> str:
     return report_message(_read_object(path), to).decode("utf-8")
 
 
-def reports_withdrawn_by(path: Path) -> list[str]:
-    """Read a rejection note in a confined process; see ``withdrawn_reports``."""
-    return list(withdrawn_reports(_read_object(path)))
-
-
-def withdrawal_of(path: Path, report_uid: str, to: Addressee) -> str:
-    """Encode a withdrawal in a confined process."""
-    return withdrawal_message(_read_object(path), report_uid, to).decode("utf-8")
+def withdrawals_by(path: Path, to: Addressee) -> dict[str, str]:
+    """Encode the withdrawal of each report that a rejection note names, by its UID, in a confined process."""
+    note = _read_object(path)
+    return {uid: withdrawal_message(note, uid, to).decode("utf-8") for uid in withdrawn_reports(note)}
 
 
 def _read_object(path: Path) -> Dataset:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import groupby
 
 from pydicom import Dataset
+from pynetdicom.association import Association
 from sqlalchemy import Engine
 
 from node.config import Config, Destination, Rule, parse_condition
@@ -22,8 +23,8 @@ from node.ledger.series import instance_counts
 
 
 @dataclass(frozen=True, kw_only=True)
-class IncompleteSeries:
-    """A series of which the destination holds more images than the node."""
+class ArchivedSeries:
+    """A series at a destination, and how much of it the node has."""
 
     study_instance_uid: str
     series_instance_uid: str
@@ -32,6 +33,11 @@ class IncompleteSeries:
     """Images at the destination; 0: it does not report the number."""
     here: int
     """Images on the node."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the node has all images."""
+        return self.here >= max(self.there, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +49,7 @@ class Reconciliation:
     """First study date and first day of delivery that are compared."""
     series: int
     """Series of these days at the destination whose modality matches a rule, without results of this node."""
-    never_received: tuple[IncompleteSeries, ...]
+    never_received: tuple[ArchivedSeries, ...]
     """Those of which the node does not have all images."""
     delivered: int
     """Objects that were stored there in these days."""
@@ -59,9 +65,7 @@ def reconcile(
     Only a Storage SCP can be queried for studies. Raises ``NotFoundError`` for an unknown destination,
     ``DeliveryError`` when it does not answer.
     """
-    destination = config.destinations.get(name)
-    if destination is None:
-        raise NotFoundError(f"destination {name!r} is not configured; there are: {', '.join(config.destinations)}")
+    destination = configured_destination(config, name)
     if destination.hl7:
         raise DeliveryError(f"{name} takes HL7 messages, which cannot be queried; ask its administrator what it holds")
     limits, since = timeouts or Timeouts(), at - timedelta(days=days)
@@ -69,7 +73,7 @@ def reconcile(
         here, ours = instance_counts(connection), result_series(connection)
         delivered = stored_since(connection, name, since.timestamp())
     on_query = query_recorder(engine, destination)
-    candidates: list[IncompleteSeries] = []
+    candidates: list[ArchivedSeries] = []
     if destination.host:
         there = _series_there(Peer.of(name, destination), config, since.date(), here, limits, on_query=on_query)
         candidates = [candidate for candidate in there if candidate.series_instance_uid not in ours]
@@ -77,10 +81,18 @@ def reconcile(
         destination=name,
         since=since.date(),
         series=len(candidates),
-        never_received=tuple(c for c in candidates if c.here < max(c.there, 1)),
+        never_received=tuple(c for c in candidates if not c.is_complete),
         delivered=len(delivered),
         lost=tuple(_lost_objects(name, destination, config, delivered, limits, on_query=on_query)),
     )
+
+
+def configured_destination(config: Config, name: str) -> Destination:
+    """Return ``[destinations.name]``. Raises ``NotFoundError``."""
+    destination = config.destinations.get(name)
+    if destination is None:
+        raise NotFoundError(f"destination {name!r} is not configured; there are: {', '.join(config.destinations)}")
+    return destination
 
 
 def is_wanted(modality: str, rules: Sequence[Rule]) -> bool:
@@ -91,7 +103,7 @@ def is_wanted(modality: str, rules: Sequence[Rule]) -> bool:
 
 def _series_there(
     peer: Peer, config: Config, since: date, here: Mapping[str, int], limits: Timeouts, *, on_query: OnQuery
-) -> Iterator[IncompleteSeries]:
+) -> Iterator[ArchivedSeries]:
     """Yield the peer's series of a wanted modality, using one association."""
     dates = f"{since:%Y%m%d}-"
     with find_association(peer, config.ae.title, limits, on_query) as association:
@@ -101,17 +113,24 @@ def _series_there(
             if of_study and not any(is_wanted(modality, config.rules) for modality in of_study):
                 continue
             uid = str(study.StudyInstanceUID)
-            keys = {"SeriesInstanceUID": "", "Modality": "", "NumberOfSeriesRelatedInstances": ""}
-            for match in query(association, peer, "SERIES", StudyInstanceUID=uid, **keys):
-                modality = "".join(_values(match, "Modality"))
-                if is_wanted(modality, config.rules):
-                    yield IncompleteSeries(
-                        study_instance_uid=uid,
-                        series_instance_uid=str(match.SeriesInstanceUID),
-                        modality=modality,
-                        there=int(match.get("NumberOfSeriesRelatedInstances") or 0),
-                        here=here.get(str(match.SeriesInstanceUID), 0),
-                    )
+            found = series_of_study(association, peer, uid, lambda series: here.get(series, 0))
+            yield from (series for series in found if is_wanted(series.modality, config.rules))
+
+
+def series_of_study(
+    association: Association, peer: Peer, study: str, count: Callable[[str], int]
+) -> Iterator[ArchivedSeries]:
+    """Yield the peer's series of a study; ``count``: images on the node of a series."""
+    keys = {"SeriesInstanceUID": "", "Modality": "", "NumberOfSeriesRelatedInstances": ""}
+    for match in query(association, peer, "SERIES", StudyInstanceUID=study, **keys):
+        uid = str(match.SeriesInstanceUID)
+        yield ArchivedSeries(
+            study_instance_uid=study,
+            series_instance_uid=uid,
+            modality="".join(_values(match, "Modality")),
+            there=int(match.get("NumberOfSeriesRelatedInstances") or 0),
+            here=count(uid),
+        )
 
 
 def _lost_objects(
