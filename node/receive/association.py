@@ -92,9 +92,6 @@ class AssociationServer(Protocol):
     @property
     def stopping(self) -> bool: ...
 
-    def is_proxy(self, address: str) -> bool:
-        """Return whether connections from ``address`` begin with a header that states their peer."""
-
     def identified(self, association: Association) -> bool:
         """Return whether the peer that a proxy stated may have one more connection."""
 
@@ -111,7 +108,10 @@ class AssociationServer(Protocol):
 class Association(threading.Thread):
     """Serves one connection from its A-ASSOCIATE-RQ to its end."""
 
-    def __init__(self, server: AssociationServer, connection: socket.socket, peer_address: str) -> None:
+    def __init__(
+        self, server: AssociationServer, connection: socket.socket, peer_address: str, *, is_proxied: bool = False
+    ) -> None:
+        """``is_proxied``: the connection begins with a header of a proxy, which states its peer."""
         self.id = uuid.uuid4().hex
         super().__init__(name=f"association-{self.id}", daemon=True)
         self.peer_address = peer_address
@@ -121,6 +121,7 @@ class Association(threading.Thread):
         """What the peer presented in the TLS handshake."""
         self.admission = Admission()
         self._server = server
+        self._is_proxied = is_proxied
         self._stream = PduStream(connection, server.network_timeout)
         self._messages = Messages(self, self._stream, server.handlers.services, server.transfer_timeout)
         self._last_message_at = time.monotonic()
@@ -173,8 +174,9 @@ class Association(threading.Thread):
 
     def _identify(self) -> bool:
         """Behind a proxy, read who the peer is; return whether the connection goes on."""
-        if not self._server.is_proxy(proxy := self.peer_address):
+        if not self._is_proxied:
             return True
+        proxy = self.peer_address
         try:
             stated = self._stream.proxied_address(self._server.acse_timeout)
         except (OSError, ValueError) as error:

@@ -79,10 +79,6 @@ class Server:
         """Begin to accept."""
         self._thread.start()
 
-    def is_proxy(self, address: str) -> bool:
-        """Return whether connections from ``address`` begin with a header that states their peer."""
-        return self._policy.is_proxy(address)
-
     def identified(self, association: Association) -> bool:
         """Take the slots of the peer that a proxy stated; return whether it has room for one more connection."""
         slots = self._take_connection(association.peer_address)
@@ -175,11 +171,12 @@ class Server:
             self._closed.add(address, "too many connections without an association")
             connection.close()
             return
-        slots = () if self.is_proxy(address) else self._take_connection(address)
+        is_proxied = self._policy.is_proxy(address)
+        slots = () if is_proxied else self._take_connection(address)
         if slots is None:
             connection.close()
             return
-        association = Association(self, connection, address)
+        association = Association(self, connection, address, is_proxied=is_proxied)
         with self._lock:
             self._connected[association] = slots
         try:
