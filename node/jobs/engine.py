@@ -21,11 +21,10 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.actor import surviving
-from node.jobs import queues as attempt_queues
+from node.jobs import queues
 from node.jobs.execution import AttemptExecution
 from node.jobs.ledger_writes import LedgerWrites
 from node.jobs.pace import Pace
-from node.jobs.queues import SHARED, LocalQueue, Waiting, attempts_in_turn, pipeline_queue, queue_of, stage_queue
 from node.jobs.stage import Stage
 from node.jobs.turns import Turns
 from node.ledger import JobStage, transitions
@@ -113,7 +112,7 @@ class Jobs:
     def make_due(self, destination: str) -> None:
         """Make every attempt that waits to deliver to ``destination`` due now."""
         waiting = self._client.list_workflows(
-            status="DELAYED", queue_name=stage_queue(JobStage.DELIVER), load_input=False, load_output=False
+            status="DELAYED", queue_name=queues.stage_queue(JobStage.DELIVER), load_input=False, load_output=False
         )
         for workflow in waiting:
             if workflow.workflow_id.split("/")[3] == destination:
@@ -190,7 +189,7 @@ class Jobs:
     def reconcile(self, before: float, stages: Collection[JobStage] = tuple(JobStage)) -> None:
         """Put every job back that is due, in no queue and untouched since ``before``: no job is ever lost."""
         with self._engine.connect() as connection:
-            due = due_attempts(connection, before, attempt_queues.queued_keys(connection), stages)
+            due = due_attempts(connection, before, queues.queued_keys(connection), stages)
         for attempt in due:
             with about(job=attempt.job_id), surviving(f"job {attempt.job_id}: putting {attempt.stage} back"):
                 self._put_back(attempt)
@@ -212,7 +211,7 @@ class Jobs:
             options = {
                 "workflow_name": _WORKFLOW,
                 "workflow_id": f"{a.key}/{a.number}",
-                "queue_name": queue_of(a),
+                "queue_name": queues.queue_of(a),
                 "priority": a.priority,
                 "serialization_type": WorkflowSerializationFormat.PORTABLE,  # JSON; never pickle from a database
                 **({"delay_seconds": a.delay_seconds} if a.delay_seconds else {}),
@@ -225,18 +224,18 @@ class Jobs:
         """Take attempts of a stage from their queues, as many as its slots allow."""
         poll_seconds = self._pace.poll_seconds
         if stage.name != JobStage.INFER:
-            LocalQueue(stage_queue(stage.name), poll_seconds, stage.slots)
+            queues.LocalQueue(queues.stage_queue(stage.name), poll_seconds, stage.slots)
             return
-        LocalQueue(SHARED, poll_seconds, stage.slots)
-        names = {pipeline_queue(name): name for name in stage.pipelines}
+        queues.LocalQueue(queues.SHARED, poll_seconds, stage.slots)
+        names = {queues.pipeline_queue(name): name for name in stage.pipelines}
         # Each gives its attempt shortly after the turn, and asks the database only then.
-        queues = {name: LocalQueue(queue, poll_seconds / 2, 0) for queue, name in names.items()}
+        own = {name: queues.LocalQueue(queue, poll_seconds / 2, 0) for queue, name in names.items()}
 
-        def waiting() -> Waiting:
+        def waiting() -> queues.Waiting:
             with self._engine.connect() as connection:
-                return attempts_in_turn(connection, names)
+                return queues.attempts_in_turn(connection, names)
 
-        self._execution.turns = turns = Turns(queues, stage.slots, waiting, self._stopping)
+        self._execution.turns = turns = Turns(own, stage.slots, waiting, self._stopping)
         self._begin("turns", lambda: turns.run(poll_seconds))
 
     def _begin(self, name: str, function: Callable[[], None]) -> None:

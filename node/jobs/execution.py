@@ -67,7 +67,7 @@ class AttemptExecution:
 
     def _requeue(self, connection: Connection, attempt: Attempt) -> None:
         """Put an attempt that an older release enqueued for all workers into the queue of its pipeline."""
-        self._enqueue(connection, transitions.requeue_attempt(connection, attempt))
+        self._enqueue(connection, transitions.renew_attempts(connection, attempt, was_lost=False))
 
     def _execute(self, attempt: Attempt) -> None:
         stage = self.stages[attempt.stage]

@@ -33,6 +33,11 @@ class Member:
     devices: tuple[str, ...] = ()
     """That it runs them on; of workers only."""
 
+    @property
+    def host_name(self) -> str:
+        """Name of its machine."""
+        return self.host.partition("/")[0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Beat:

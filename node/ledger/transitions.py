@@ -158,22 +158,14 @@ def cancel_active(connection: sa.Connection, which: sa.ColumnElement[bool], why:
         _cancel(connection, job_id, why)
 
 
-def renew_attempts(connection: sa.Connection, attempt: Attempt) -> list[Attempt]:
-    """The attempt is due but in nobody's queue: the same stage in a new run."""
+def renew_attempts(connection: sa.Connection, attempt: Attempt, *, was_lost: bool = True) -> list[Attempt]:
+    """The same stage in a new run: the attempt is due but in nobody's queue, or else in one that is not its own."""
     current = _locked(connection, attempt)
     if current is None:
         return []
     update_job(connection, current.id, run=current.run + 1)
-    _record_attempt(connection, EventKind.JOB_RECOVERED, attempt)
-    return due_of(connection, get_job(connection, current.id))
-
-
-def requeue_attempt(connection: sa.Connection, attempt: Attempt) -> list[Attempt]:
-    """The attempt is due, and in a queue that is not its own: the same stage in a new run."""
-    current = _locked(connection, attempt)
-    if current is None:
-        return []
-    update_job(connection, current.id, run=current.run + 1)
+    if was_lost:
+        _record_attempt(connection, EventKind.JOB_RECOVERED, attempt)
     return due_of(connection, get_job(connection, current.id))
 
 

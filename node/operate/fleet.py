@@ -27,7 +27,7 @@ def abandon_machine(engine: sa.Engine, machine: str) -> int:
         lost = [
             beat.member.id
             for beat in lost_members(connection)
-            if beat.member.host.partition("/")[0] == machine or (machine and beat.member.machine.startswith(machine))
+            if beat.member.host_name == machine or (machine and beat.member.machine.startswith(machine))
         ]
         if not lost:
             raise NotFoundError(f"no receiver of {machine!r} is lost; `ainode fleet` lists names and ids")
@@ -41,7 +41,7 @@ def fleet(engine: sa.Engine) -> list[dict[str, Any]]:
     return [
         {
             **asdict(beat.member),
-            "host": beat.member.host.partition("/")[0],
+            "host": beat.member.host_name,
             "state": beat.state,
             "beat_age_seconds": round(max(at - beat.at, 0.0), 1),
         }

@@ -81,7 +81,7 @@ def lost_receivers(connection: sa.Connection) -> list[dict[str, Any]]:
     return [
         {
             "machine": beat.member.machine,
-            "host": beat.member.host.partition("/")[0],
+            "host": beat.member.host_name,
             "process": beat.member.pid,
             "last_beat_at": beat.at,
         }
