@@ -61,7 +61,8 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
     if then and lesions and (shift is None or any(one.place_mm is None for one in then)):
         remarks.append("Findings are not matched one to one: the images of both studies could not be aligned.")
         return replace(findings, remarks=(*findings.remarks, *remarks))
-    pairs = _pairs(lesions, then, shift) if then and lesions and shift is not None else {}
+    places = [middle_mm(mask) for mask in masks] if shift is not None else []
+    pairs = _pairs(lesions, places, then, shift) if then and lesions and shift is not None else {}
     for now, volume in enumerate(volumes):
         if now in pairs:
             before = then[pairs[now]]
@@ -69,7 +70,7 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
             lesions[now] = _followed(lesions[now], before, growth)
             remarks.append(words.followed(lesions[now], volume, before, _in_words(growth)))
         else:
-            covered = shift is None or _shows(prior.series, middle_mm(masks[now]) - shift)
+            covered = shift is None or _shows(prior.series, places[now] - shift)
             remarks.append(words.not_reported_before(lesions[now], covered=covered))
     if len(pairs) < len(lesions):
         remarks.append(words.MAY_HAVE_BEEN)
@@ -98,10 +99,11 @@ def _shift(series: Series, prior: Prior) -> Array | None:
         return None
 
 
-def _pairs(lesions: Sequence[Lesion], then: Sequence[PriorFinding], shift: Array) -> dict[int, int]:
+def _pairs(
+    lesions: Sequence[Lesion], places: Sequence[Array], then: Sequence[PriorFinding], shift: Array
+) -> dict[int, int]:
     """Index now -> index then, of lesions of one kind that lie together; all distances together are least."""
     far = 1e6
-    places = [middle_mm(mask) for mask in own_masks([lesion.segment for lesion in lesions])]
     costs = np.full((len(lesions), len(then)), far)
     for column, one in enumerate(then):
         for row, lesion in enumerate(lesions):
