@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any
 import postgres
 import pytest
 import real_peers
+import sqlalchemy as sa
 from certificates import Authority
 from hypothesis import settings
 from notes import shared_notes
 from receivers import Node, ReceiverProcess, receiving
 from xdist.scheduler import LoadScopeScheduling
 
+from node.ledger.engine import open_ledger
+
 if TYPE_CHECKING:
     from dashboards import Dashboard, Serve
+
+    from node.jobs.engine import Jobs
 
 ROOMS = ("system", "hostile", "peers", "unit")
 """The folders of tests, which are also their markers, in the order in which several workers take them."""
@@ -129,6 +134,29 @@ def postgres_server() -> Iterator[str]:
     """URL of a PostgreSQL server of our own; ``postgres.new_database`` makes a database for one test."""
     with postgres.cluster() as url:
         yield url
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
+    """A ledger: on SQLite, or on PostgreSQL where ``postgres.BOTH`` says so."""
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    if getattr(request, "param", "sqlite") == "postgresql":
+        url = postgres.new_database(request.getfixturevalue("postgres_server"), tmp_path.name.lower())
+    opened = open_ledger(url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def jobs(engine: sa.Engine) -> Iterator[Jobs]:
+    """The jobs of that ledger, at a pace for tests; they serve nothing any more at the end."""
+    from job_node import PACE
+
+    from node.jobs.engine import Jobs
+
+    made = Jobs(engine, PACE)
+    yield made
+    made.stop()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pathlib import Path
 import postgres
 import pytest
 import sqlalchemy as sa
-from job_node import PACE, RETRIES, JobNode, config_of
+from job_node import RETRIES, JobNode, config_of
 from timeline import timeline
 
 from node.errors import EncodeError, PipelineError
@@ -48,13 +48,6 @@ def engine(url: str) -> Iterator[sa.Engine]:
     opened = open_ledger(url)
     yield opened
     opened.dispose()
-
-
-@pytest.fixture
-def jobs(engine: sa.Engine) -> Iterator[Jobs]:
-    made = Jobs(engine, PACE)
-    yield made
-    made.stop()
 
 
 def nothing(_job_id: str, _subject: str) -> None: ...

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,27 +34,6 @@ from node.membership import Membership, new_member
 from node.reasons import reason_text
 
 Handler = Callable[[str, str], Done | None]
-
-
-@pytest.fixture
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    """SQLite, or what ``BOTH`` says."""
-    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
-    if getattr(request, "param", "sqlite") == "postgresql":
-        url = postgres.new_database(request.getfixturevalue("postgres_server"), tmp_path.name.lower())
-    opened = open_ledger(url)
-    yield opened
-    opened.dispose()
-
-
-BOTH = pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
-
-
-@pytest.fixture
-def jobs(engine: sa.Engine) -> Iterator[Jobs]:
-    made = Jobs(engine, PACE)
-    yield made
-    made.stop()
 
 
 def nothing(_job_id: str, _subject: str) -> None: ...
@@ -121,7 +100,7 @@ def workflows(engine: sa.Engine) -> list[tuple[str, str]]:
     return [(str(row.workflow_uuid).partition("/")[2], str(row.status)) for row in rows]
 
 
-@BOTH
+@postgres.BOTH
 def test_stages_follow_one_another_and_commit_what_they_leave(engine: sa.Engine, jobs: Jobs) -> None:
     calls: list[tuple[str, str]] = []
     after: list[str] = []
@@ -149,7 +128,7 @@ def test_stages_follow_one_another_and_commit_what_they_leave(engine: sa.Engine,
     }
 
 
-@BOTH
+@postgres.BOTH
 def test_row_and_workflow_are_committed_together_or_not_at_all(engine: sa.Engine, jobs: Jobs) -> None:
     with engine.connect() as connection, connection.begin() as transaction:
         assert jobs.enqueue(connection, new_job())
@@ -193,7 +172,7 @@ def test_permanent_error_is_not_tried_again(engine: sa.Engine, jobs: Jobs) -> No
     )
 
 
-@BOTH
+@postgres.BOTH
 def test_waiting_attempt_survives_a_restart_and_keeps_its_time(engine: sa.Engine, jobs: Jobs) -> None:
     tries: list[float] = []
 
@@ -266,7 +245,7 @@ def test_cancelled_job_is_not_begun(engine: sa.Engine, jobs: Jobs) -> None:
     until(completed(engine, cancelled))
 
 
-@BOTH
+@postgres.BOTH
 def test_job_that_is_in_no_queue_is_put_back(engine: sa.Engine, jobs: Jobs) -> None:
     job_id = enqueue(engine, jobs)
     with begin_immediate(engine) as connection:
@@ -287,7 +266,7 @@ def test_workflow_that_killed_its_process_too_often_becomes_a_failed_attempt(eng
     assert "the process died 6 times in this attempt" in detail
 
 
-@BOTH
+@postgres.BOTH
 def test_work_of_an_executor_without_a_beat_is_recovered_by_the_private_call(engine: sa.Engine, jobs: Jobs) -> None:
     """Contract with the pinned DBOS: ``_recover_pending_workflows`` takes executor ids and only enqueues again."""
     job_id = enqueue(engine, jobs)
@@ -343,7 +322,7 @@ def test_workflows_that_ended_long_ago_are_forgotten(engine: sa.Engine, jobs: Jo
     assert read(engine, job_id).state == "IN PROGRESS"
 
 
-@BOTH
+@postgres.BOTH
 def test_executor_silent_on_another_host_is_dead_only_after_its_time(engine: sa.Engine) -> None:
     ours = Membership(engine, new_member("worker"), dead_seconds=0.6)
     ours.beat()

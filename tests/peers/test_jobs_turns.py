@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from node.jobs.queues import Waiting
 from node.jobs.stage import Stage
 from node.jobs.turns import Shares
 from node.ledger import JobStage
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.pipeline_failures import failing_pipelines
@@ -34,25 +34,6 @@ WORKER = Path(__file__).parents[1] / "support" / "slot_worker.py"
 STAT, ROUTINE = 1, 2
 
 
-@pytest.fixture
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    """SQLite, or PostgreSQL when asked for."""
-    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
-    if getattr(request, "param", "sqlite") == "postgresql":
-        url = postgres.new_database(request.getfixturevalue("postgres_server"), tmp_path.name.lower())
-    opened = open_ledger(url)
-    yield opened
-    opened.dispose()
-
-
-@pytest.fixture
-def jobs(engine: sa.Engine) -> Iterator[Jobs]:
-    made = Jobs(engine, PACE)
-    yield made
-    made.stop()
-
-
-BOTH = pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
 ON_POSTGRESQL = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
 NUMBERS = itertools.count(1)
 
@@ -153,7 +134,7 @@ def test_a_pipeline_that_did_not_wait_for_long_has_saved_no_time() -> None:
     assert abs(turns["a"] - turns["b"]) <= 1
 
 
-@BOTH
+@postgres.BOTH
 def test_a_pipeline_with_many_jobs_shares_the_device_with_one_that_has_few(engine: sa.Engine, jobs: Jobs) -> None:
     device = Device(engine)
     device.open.set()
@@ -165,7 +146,7 @@ def test_a_pipeline_with_many_jobs_shares_the_device_with_one_that_has_few(engin
     assert [turn for turn in device.turns[:4] if turn == "b2"] == ["b2", "b2"]
 
 
-@BOTH
+@postgres.BOTH
 def test_an_urgent_job_overtakes_the_routine_jobs_of_its_own_pipeline_and_of_others(
     engine: sa.Engine, jobs: Jobs
 ) -> None:
@@ -182,7 +163,7 @@ def test_an_urgent_job_overtakes_the_routine_jobs_of_its_own_pipeline_and_of_oth
     assert sorted(device.turns[1:3]) == ["a1", "b1"]
 
 
-@BOTH
+@postgres.BOTH
 def test_a_worker_leaves_the_jobs_of_a_pipeline_that_it_lacks(engine: sa.Engine, jobs: Jobs) -> None:
     device = Device(engine)
     device.open.set()
@@ -197,7 +178,7 @@ def test_a_worker_leaves_the_jobs_of_a_pipeline_that_it_lacks(engine: sa.Engine,
     assert device.turns == ["own2", "other2"]
 
 
-@BOTH
+@postgres.BOTH
 def test_what_an_older_release_enqueued_for_all_workers_is_executed(engine: sa.Engine, jobs: Jobs) -> None:
     device = Device(engine)
     device.open.set()
@@ -218,7 +199,7 @@ def test_what_an_older_release_enqueued_for_all_workers_is_executed(engine: sa.E
     assert "infer failed" not in [line.what for line in timeline(engine, new.id)]
 
 
-@BOTH
+@postgres.BOTH
 def test_a_pipeline_that_fails_again_and_again_gets_one_turn_after_each_pause_until_it_succeeds(
     engine: sa.Engine, jobs: Jobs
 ) -> None:

@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+BOTH = pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
+"""The fixture ``engine`` on SQLite, then on PostgreSQL."""
+
 
 @cache
 def _programs() -> Path | None:

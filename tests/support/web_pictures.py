@@ -11,6 +11,8 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,14 @@ def _levels(chance: random.Random) -> list[float]:
     """Shares of a chest CT: air, lung, soft tissue."""
     samples = [chance.gauss(*chance.choice(((-1000, 30), (-850, 60), (-850, 60), (30, 70)))) for _ in range(400)]
     return [sum(low <= s < low + 64 for s in samples) / 400 for low in range(-1024, 2048, 64)]
+
+
+@contextmanager
+def filled_dashboard(folder: Path) -> Iterator[Dashboard]:
+    """A dashboard on that week, which shows patients."""
+    with dashboard_on(folder, *analysed(folder), destinations=ARCHIVE, show_patient=True) as made:
+        fill(made)
+        yield made
 
 
 def main(out: Path) -> None:

@@ -7,10 +7,10 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from dashboards import Dashboard, analysed, dashboard_on
+from dashboards import Dashboard
 from every_page import SCREENS, logged_in, open_chromium, pages_of
 from playwright.sync_api import Browser, Page
-from web_pictures import ARCHIVE, fill
+from web_pictures import filled_dashboard
 
 pytest.importorskip("axe_playwright_python", reason="axe-core is not installed: pip install axe-playwright-python")
 
@@ -25,9 +25,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    folder = tmp_path_factory.mktemp("dashboard")
-    with dashboard_on(folder, *analysed(folder), destinations=ARCHIVE, show_patient=True) as made:
-        fill(made)
+    with filled_dashboard(tmp_path_factory.mktemp("dashboard")) as made:
         yield made
 
 

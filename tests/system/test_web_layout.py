@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dashboards import Dashboard, analysed, dashboard_on
+from dashboards import Dashboard
 from every_page import SCREENS, logged_in, open_chromium, pages_of
 from playwright.sync_api import Browser
-from web_pictures import ARCHIVE, fill
+from web_pictures import filled_dashboard
 
 OVERLAPS = """() => {
     const shown = [...document.querySelectorAll("a, button, input, select, summary, h1, h2, h3")].filter(e => {
@@ -39,9 +39,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    folder = tmp_path_factory.mktemp("dashboard")
-    with dashboard_on(folder, *analysed(folder), destinations=ARCHIVE, show_patient=True) as made:
-        fill(made)
+    with filled_dashboard(tmp_path_factory.mktemp("dashboard")) as made:
         yield made
 
 
