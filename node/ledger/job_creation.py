@@ -22,7 +22,7 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
         series.c.study_instance_uid == new.study_instance_uid,
         series.c.series_instance_uid.in_((new.series_instance_uid, *new.companions.values())),
     )
-    at = max(ledger_clock(connection), connection.scalar(came) or 0.0)  # a receiver's clock may be ahead
+    at = max(ledger_clock(connection), connection.scalar(came) or 0.0)  # a receiver's clock may be up to a second ahead
     incomplete, caveat = (None, None) if forwards else incomplete_of(connection, new)
     outcome, why = new.outcome, new.reason
     if outcome is not None:
