@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackagePath, distribution
@@ -99,7 +100,7 @@ def _as_recorded(file: PackagePath) -> bool:
 def _storage(config: Config) -> Check:
     folder = config.storage.folder
     open_storage(config)
-    probe = folder / f".probe-{os.getpid()}"
+    probe = folder / f".probe-{uuid.uuid4().hex}"
     started = time.perf_counter()
     with probe.open("wb") as file:
         file.write(b"\0" * 4096)

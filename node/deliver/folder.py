@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ def folder_store(name: str, folder: Path, spool: Spool) -> Iterator[Store]:
 
 def _file(instance: PendingObject, folder: Path, spool: Spool) -> Answer:
     target = folder / instance.study_instance_uid / instance.series_instance_uid / f"{instance.sop_instance_uid}.dcm"
-    part = target.with_suffix(f".{os.getpid()}.part")
+    part = target.with_suffix(f".{uuid.uuid4().hex}.part")  # processes of two machines may have one number
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -21,6 +21,7 @@ from node.errors import DeliveryError
 from node.ledger.clock import clock_of
 from node.ledger.commitments import (
     Transaction,
+    claim_transaction,
     due_transactions,
     end_transaction,
     postpone_transaction,
@@ -36,10 +37,12 @@ FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 3600.0
 GIVE_UP_SECONDS = 3 * 86400.0
 """After three days the report is dropped; a scanner that still needs it asks again."""
+_CLAIM_SECONDS = 300.0
+"""A sender that dies while it sends a report leaves it to another one after this long; every timeout is shorter."""
 
 
 class Reports:
-    """Sends pending reports and retries until the requestors accept them."""
+    """Sends pending reports and retries until the requestors accept them. Of several senders one sends each report."""
 
     def __init__(self, config: Config, engine: Engine, timeouts: Timeouts | None = None) -> None:
         self._config = config
@@ -59,7 +62,9 @@ class Reports:
 
     def _try(self, of: Transaction, at: float) -> bool:
         key = (of.calling_ae, of.transaction_uid)
-        with self._engine.connect() as connection:
+        with begin_immediate(self._engine) as connection:
+            if not claim_transaction(connection, *key, at, _CLAIM_SECONDS):
+                return False
             event_type, information = report(connection, *key)
         try:
             self._send_report(of.calling_ae, event_type, information)

@@ -111,15 +111,18 @@ def record_transaction(
 
 def due_transactions(connection: sa.Connection, at: float) -> list[Transaction]:
     """Return requests whose answer is due, oldest first."""
-    query = (
-        sa.select(*commitment.c[tuple(Transaction.__dataclass_fields__)])
-        .where(
-            commitment.c.state == CommitmentState.SCHEDULED,
-            sa.or_(commitment.c.next_at <= at, is_ahead(commitment.c.updated_at)),
-        )
-        .order_by(commitment.c.asked_at)
-    )
+    columns = commitment.c[tuple(Transaction.__dataclass_fields__)]
+    query = sa.select(*columns).where(_is_due(at)).order_by(commitment.c.asked_at)
     return [Transaction(**row) for row in connection.execute(query).mappings()]
+
+
+def claim_transaction(
+    connection: sa.Connection, calling_ae: str, transaction_uid: str, at: float, seconds: float
+) -> bool:
+    """Keep an answer that is due at ``at`` from other senders for a time; ``False``: one of them was faster."""
+    due = sa.update(commitment).where(_is(commitment, calling_ae, transaction_uid), _is_due(at))
+    now = ledger_clock(connection)
+    return connection.execute(due.values(next_at=max(at, now) + seconds, updated_at=now)).rowcount == 1
 
 
 def report(connection: sa.Connection, calling_ae: str, transaction_uid: str) -> tuple[int, Dataset]:
@@ -209,6 +212,13 @@ def _remove_row(connection: sa.Connection, row: Any) -> None:
 def _remove(connection: sa.Connection, calling_ae: str, transaction_uid: str) -> None:
     for table in (commitment_instance, commitment):
         connection.execute(sa.delete(table).where(_is(table, calling_ae, transaction_uid)))
+
+
+def _is_due(at: float) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        commitment.c.state == CommitmentState.SCHEDULED,
+        sa.or_(commitment.c.next_at <= at, is_ahead(commitment.c.updated_at)),
+    )
 
 
 def _is(table: sa.Table, calling_ae: str, transaction_uid: str) -> sa.ColumnElement[bool]:

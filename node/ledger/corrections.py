@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from node.config import FORWARD
 from node.ledger.conflicts import SAME_IMAGE
 from node.ledger.events import EventKind, record_study_event
+from node.ledger.instances import update_size
 from node.ledger.pending_deliveries import HELD
 from node.ledger.states import ConflictKind, JobState, SeriesState
 from node.ledger.tables import conflict, delivery, delivery_instance, instance, job, result, series
@@ -91,6 +92,7 @@ def adopt(connection: sa.Connection, study: str, of: str, at: float) -> None:
     connection.execute(sa.update(conflict).where(this, conflict.c.kind == ConflictKind.IDENTITY).values(replaced_at=at))
     same = sa.and_(*(series.c[name] == uid for name, uid in where.items()))
     connection.execute(sa.update(series).where(same).values(state=SeriesState.RECEIVING, last_at=at))
+    update_size(connection, study, of)
     changed = ", ".join(sorted({keyword for row in rows for keyword in row["changed"].split(", ")}))
     record_study_event(connection, EventKind.IDENTITY_CORRECTED, at=at, **where, keywords=changed)
 

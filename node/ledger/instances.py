@@ -119,6 +119,14 @@ def series_files(connection: sa.Connection, study_instance_uid: str, series_inst
     return {row.sop_instance_uid: row.path for row in connection.execute(query)}
 
 
+def update_size(connection: sa.Connection, study_instance_uid: str, series_instance_uid: str) -> None:
+    """Sum up the size of a series again: files have taken the place of others."""
+    this = {"study": study_instance_uid, "series": series_instance_uid}
+    of_series = sa.and_(*(instance.c[name] == series.c[name] for name in ("study_instance_uid", "series_instance_uid")))
+    size = sa.select(sa.func.coalesce(sa.func.sum(instance.c.size), 0)).where(of_series).scalar_subquery()
+    connection.execute(series.update().where(_THIS_SERIES).values(size=size), this)
+
+
 def all_paths(connection: sa.Connection) -> list[str]:
     """Paths of the images of all series; without those of conflicts."""
     return list(connection.scalars(sa.select(instance.c.path)))
@@ -173,6 +181,7 @@ _TOUCH = (
     .where(_THIS_SERIES)
     .values(
         instances=series.c.instances + sa.bindparam("more", type_=sa.Integer),
+        size=series.c.size + sa.bindparam("bytes", type_=sa.BigInteger),
         last_at=sa.case(
             (series.c.last_at > sa.bindparam("at", type_=sa.Double), series.c.last_at),
             else_=sa.bindparam("at", type_=sa.Double),
@@ -212,7 +221,8 @@ def _touch_series(connection: sa.Connection, receipts: list[Receipt]) -> None:
                 state = connection.scalar(_STATE, this)
         if state not in {None, SeriesState.RECEIVING}:
             _record(connection, group[0], EventKind.LATE_IMAGES, images=len(group), sender=_sender(group[0]))
-        connection.execute(_TOUCH, {**this, "more": len(group), "at": last_at, "said": modality})
+        more = {"more": len(group), "bytes": sum(r.size for r in group)}
+        connection.execute(_TOUCH, {**this, **more, "at": last_at, "said": modality})
 
 
 def _note_repetitions(connection: sa.Connection, receipts: list[Receipt]) -> None:
@@ -231,6 +241,7 @@ def _replace(connection: sa.Connection, receipt: Receipt, *, lost: bool) -> None
     file = {"digest": receipt.digest, "size": receipt.size, "transfer_syntax_uid": receipt.transfer_syntax_uid}
     this = instance.c.sop_instance_uid == receipt.sop_instance_uid
     connection.execute(instance.update().where(this).values(**file))
+    update_size(connection, receipt.study_instance_uid, receipt.series_instance_uid)
     if not lost:
         return
     uid = receipt.sop_instance_uid

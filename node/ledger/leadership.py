@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import zlib
+from contextlib import suppress
 
 import sqlalchemy as sa
 
@@ -35,10 +36,7 @@ class Leadership:
     def release(self) -> None:
         """Let another process lead."""
         with self._lock:
-            if self._held is not None:
-                self._held.invalidate()  # ends the session, and with it the lock
-                self._held.close()
-                self._held = None
+            self._end_session()
 
     def _is_still_ours(self) -> bool:
         if self._held is None:
@@ -46,16 +44,22 @@ class Leadership:
         try:
             self._held.execute(sa.text("SELECT 1"))
         except sa.exc.SQLAlchemyError:
-            self._held.invalidate()
-            self._held.close()
-            self._held = None
+            self._end_session()
         return self._held is not None
+
+    def _end_session(self) -> None:
+        """End the session of the server, and with it the lock."""
+        if self._held is not None:
+            with suppress(sa.exc.SQLAlchemyError):
+                self._held.close()
+            self._held = None
 
     def _take(self) -> bool:
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
             lock = sa.select(sa.func.pg_try_advisory_lock(_SPACE, self._key))
             if connection.scalar(lock):
+                connection.detach()  # what is held for hours takes no place in the pool
                 self._held = connection
                 return True
         finally:

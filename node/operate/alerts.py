@@ -26,7 +26,24 @@ from node.spool import Spool
 
 
 def current_alerts(config: Config, connection: sa.Connection, spool: Spool, at: float) -> dict[str, str]:
-    """Name -> sentence. ``at``: now, in seconds since 1970 UTC."""
+    """Return all alerts that this machine can see: name -> sentence. ``at``: now, in seconds since 1970 UTC."""
+    return ledger_alerts(config, connection, at) | machine_alerts(config, spool)
+
+
+def machine_alerts(config: Config, spool: Spool) -> dict[str, str]:
+    """Return what only a machine with this storage folder can see."""
+    alerts, space, least = {}, spool.space(), config.storage.min_free_gib
+    if space.is_below(least * config.notify.disk_factor):
+        alerts["disk"] = f"{space.free_gib:.1f} GiB are free; images are refused below {least:g} GiB"
+    if rowless := spool.drafts.without_row(ROWLESS_SECONDS):
+        alerts["rows"] = (
+            f"{rowless} received images have no row in the ledger and are not analysed; the receiver's log says why"
+        )
+    return alerts | _web_port(config, spool)
+
+
+def ledger_alerts(config: Config, connection: sa.Connection, at: float) -> dict[str, str]:
+    """Return what every machine sees in the ledger."""
     wanted, alerts = config.notify, {}
     for stage in jobs_without_progress(connection, at - wanted.queue_minutes * 60):
         since = clock(stage.oldest)
@@ -54,18 +71,10 @@ def current_alerts(config: Config, connection: sa.Connection, spool: Spool, at: 
         for name, changed in drifted.items()
         if changed
     }
-    space, least = spool.space(), config.storage.min_free_gib
-    if space.is_below(least * wanted.disk_factor):
-        alerts["disk"] = f"{space.free_gib:.1f} GiB are free; images are refused below {least:g} GiB"
-    if rowless := spool.drafts.without_row(ROWLESS_SECONDS):
-        alerts["rows"] = (
-            f"{rowless} received images have no row in the ledger and are not analysed; the receiver's log says why"
-        )
     alerts |= _lost(connection)
     _, last = first_and_last_image(connection)
     if wanted.silence_hours and last is not None and last < at - wanted.silence_hours * 3600:
         alerts["silence"] = f"no image came since {clock(last)}"
-    alerts |= _web_port(config, spool)
     roles = by_role(connection)
     for role in ("worker", "sender"):
         if not roles.get(role) and has_active_jobs(connection):

@@ -1,13 +1,15 @@
 """Notification of alerts by log, mail and webhook: once when one begins, once when it ends.
 
 The ledger records what each channel was sent: a restart repeats nothing, and a channel that was down gets what it
-missed at the next look.
+missed at the next look. Of several machines one sends what all of them see in the ledger, and one of those with the
+same storage folder what only they can see.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import platform
 import smtplib
 import ssl
 import threading
@@ -23,11 +25,13 @@ from node.config import Config
 from node.ledger.alerts import raised_alerts, record_alerts
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
+from node.ledger.leadership import Leadership
 from node.operate.account.report import account
 from node.operate.account.rows import read
-from node.operate.alerts import current_alerts
+from node.operate.alerts import ledger_alerts, machine_alerts
 from node.peer_text import escaped
 from node.spool import Spool
+from node.spool.machine import machine_id
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +44,14 @@ Alerts = Mapping[str, str]
 
 
 class Notifier:
-    """Sends notifications. One runs per node; a second one may repeat them."""
+    """Sends notifications, as long as no other machine does."""
 
     def __init__(self, config: Config, engine: sa.Engine, spool: Spool) -> None:
         self._config = config
         self._engine = engine
         self._spool = spool
+        self._machine = machine_id(spool.folder)
+        self._of_ledger, self._of_machine = (Leadership(engine, of) for of in ("alerts", f"alerts {self._machine}"))
         self._accounted_at = -ACCOUNT_SECONDS
         self._unexplained: Alerts = {}
         self._channels: dict[str, Callable[[Alerts, Alerts], None]] = {"log": _log}
@@ -57,15 +63,25 @@ class Notifier:
     def run(self, stop: threading.Event) -> None:
         """Look every half minute until ``stop`` is set."""
         look_every(POLL_SECONDS, stop, "notifications", lambda: self.step(clock_of(self._engine)))
+        for leadership in (self._of_ledger, self._of_machine):
+            leadership.release()
 
     def step(self, at: float) -> None:
         """Notify every channel of alerts that began or ended since its last notification."""
-        with self._engine.connect() as connection:
-            current = {**current_alerts(self._config, connection, self._spool, at), **self._account()}
+        if self._of_ledger.is_ours():
+            with self._engine.connect() as connection:
+                alerts = ledger_alerts(self._config, connection, at)
+            self._notify("", {**alerts, **self._account()}, at)
+        if self._of_machine.is_ours():
+            own = machine_alerts(self._config, self._spool)
+            self._notify(f" {self._machine}", {name: f"{platform.node()}: {text}" for name, text in own.items()}, at)
+
+    def _notify(self, of: str, current: Alerts, at: float) -> None:
+        """``of``: appended to the names of channels in the ledger, so that machines know their own alerts."""
         alerts = {name: escaped(text) for name, text in current.items()}
         for name, send in self._channels.items():
             with self._engine.connect() as connection:
-                known = raised_alerts(connection, name)
+                known = raised_alerts(connection, name + of)
             begun = {problem: text for problem, text in alerts.items() if problem not in known}
             over = {problem: text for problem, text in known.items() if problem not in alerts}
             if not begun and not over:
@@ -76,7 +92,7 @@ class Notifier:
                 logger.warning("notifications by %s failed (%s); trying again", name, error)
                 continue
             with begin_immediate(self._engine) as connection:
-                record_alerts(connection, name, begun, over, at)
+                record_alerts(connection, name + of, begun, over, at)
 
     def _account(self) -> Alerts:
         """Return the discrepancies of the account, at most an hour old."""

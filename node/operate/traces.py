@@ -22,6 +22,7 @@ from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind
 from node.ledger.job_traces import JobTrace, mark_traced, untraced_jobs
+from node.ledger.leadership import Leadership
 from node.ledger.study_history import Event
 from node.outcome import Outcome
 from node.reasons import reason_text
@@ -99,11 +100,15 @@ def _attempts(events: Sequence[Event]) -> Iterator[Span]:
 
 
 class Tracer:
-    """Sends the traces of ended jobs to ``[trace] endpoint``; what the collector did not take is sent again."""
+    """Sends the traces of ended jobs to ``[trace] endpoint``; what the collector did not take is sent again.
+
+    Of several machines one does.
+    """
 
     def __init__(self, config: Config, engine: sa.Engine) -> None:
         """Raises ``PlatformError`` when traces are wanted and OpenTelemetry is not installed."""
         self._engine = engine
+        self._leadership = Leadership(engine, "traces")
         self._out: _Out | None = None
         if config.trace.endpoint:
             self._out = _Out(config.trace.endpoint, config.ae.title.strip())
@@ -112,10 +117,13 @@ class Tracer:
         """Look every five seconds until ``stop`` is set; not at all without an endpoint."""
         if self._out is not None:
             look_every(POLL_SECONDS, stop, "traces", lambda: self.step(clock_of(self._engine)))
+            self._leadership.release()
             self._out.close()
 
     def step(self, at: float) -> int:
         """Send what has ended and was not sent; return how many jobs."""
+        if not self._leadership.is_ours():
+            return 0
         with self._engine.connect() as connection:
             jobs = untraced_jobs(connection, _AT_ONCE)
         traces = [(one.job.study_instance_uid, spans_of(one)) for one in jobs]

@@ -107,7 +107,7 @@ class Drafts:
     def __init__(self, folder: Path, writer: str = "") -> None:
         """``folder``: of all processes; it exists. ``writer``: the id of this process as a member of the fleet."""
         self._folder = folder
-        self.writer = writer or f"{os.getpid()}-{uuid.uuid4().hex}"
+        self.writer = writer or uuid.uuid4().hex
         """Name of this process as a writer, and of its folder."""
         self._lock = threading.Lock()
         self._own = ""

@@ -28,7 +28,7 @@ def locked(folder: Path) -> int | None:
 
 def new_locked(below: Path, name: str = "") -> tuple[Path, int]:
     """Create and lock a folder of this process; return it and the descriptor. Retries if a sweep took it."""
-    folder = below / (name or f"{os.getpid()}-{uuid.uuid4().hex}")
+    folder = below / (name or uuid.uuid4().hex)
     while True:
         folder.mkdir(exist_ok=True)
         descriptor = locked(folder)

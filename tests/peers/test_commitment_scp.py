@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import postgres
 import pytest
 import real_peers
 from dicom_files import ct_series, write
@@ -17,9 +20,11 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from receivers import Node, ReceiverProcess, associate, drop, receiving, send_dataset, until
 from scanner import ask, names
 
+from node.config import Config
 from node.deliver.association import Timeouts
 from node.deliver.reports import GIVE_UP_SECONDS, Reports
-from node.ledger.engine import now
+from node.ledger.commitments import Named, record_transaction
+from node.ledger.engine import begin_immediate, ledger_url, now, open_ledger
 from node.ledger.tables import commitment, commitment_instance, instance
 from node.operate.retention import Retention
 
@@ -166,3 +171,31 @@ def test_a_request_of_any_size_is_answered(node: Node, count: int) -> None:
     until(lambda: told.reports)
     peer.release()
     assert list(told.answers.values()) == [0x0112] * count
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_of_two_senders_one_sends_the_report(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = ledger_url("", tmp_path)
+    if database == "postgresql":
+        url = postgres.new_database(request.getfixturevalue("postgres_server"), "reports")
+    engines, told = [open_ledger(url) for _ in range(2)], Told()
+    asks = {"association_id": "a", "equipment": "e", "next_at": 0.0}
+    named = Named(sop_instance_uid="1.2.3", sop_class_uid=CTImageStorage, failure=None)
+    with listening(told) as port:
+        callers = ({"title": "CT1", "host": "127.0.0.1", "port": port},)
+        config = Config.model_validate({"ae": {"callers": callers}, "storage": {"folder": tmp_path}})
+        senders = [Reports(config, engine, QUICK) for engine in engines]
+        for number in range(8):
+            with begin_immediate(engines[0]) as connection:
+                record_transaction(connection, calling_ae="CT1", transaction_uid=f"1.{number}", named=[named], **asks)
+            both = threading.Barrier(2)
+
+            def step(sender: Reports, both: threading.Barrier = both) -> int:
+                both.wait()
+                return sender.step(now())
+
+            with ThreadPoolExecutor(2) as pool:
+                assert sum(pool.map(step, senders)) == 1
+    assert len(told.reports) == 8
+    for engine in engines:
+        engine.dispose()

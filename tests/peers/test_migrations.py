@@ -25,6 +25,7 @@ from node.__main__ import main
 from node.errors import LedgerError
 from node.ledger import migrations
 from node.ledger.engine import ledger_url, open_ledger
+from node.ledger.events import EventKind, record_study_event
 from node.ledger.jobs import get_job
 from node.ledger.tables import metadata
 from node.operate.explain import describe, explain
@@ -174,9 +175,10 @@ def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_p
     assert after.pop("alembic_version") == [{"version_num": migrations.revisions()[-1]}]
     for table in ("procedure_step", "commitment"):
         assert [row.pop("named") for row in after[table]] == [0, 0]
+    assert [row.pop("size") for row in after["series"]] == [1, 2]
     before.pop("executor")  # heartbeats: every process writes its own again
     assert {name: after.pop(name) for name in before} == before
-    assert after == {"login_attempt": [], "member": [], "pipeline_failure": [], "session": []}
+    assert after == {"drained": [], "login_attempt": [], "member": [], "pipeline_failure": [], "session": []}
 
 
 def test_sentences_of_version_1_0_0_are_shown_as_they_were_written(
@@ -268,3 +270,31 @@ def test_a_ledger_that_is_up_to_date_is_opened_without_alembic(tmp_path: Path) -
         "assert 'alembic' not in sys.modules and 'mako' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, ledger_url("", tmp_path)], check=True, env=dict(os.environ))
+
+
+def test_series_of_before_get_the_size_of_their_images_and_events_go_on_beyond_32_bits(
+    url: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "FOLDER", first_version(tmp_path))
+        engine = open_ledger(url)
+        tables = sa.MetaData()
+        tables.reflect(engine)
+        fill(engine, tables)
+        with engine.begin() as connection:
+            connection.execute(sa.text("UPDATE instance SET study_instance_uid = 's', series_instance_uid = 't'"))
+            connection.execute(
+                sa.text("UPDATE series SET study_instance_uid = 's', series_instance_uid = 't' WHERE instances = 2")
+            )
+        engine.dispose()
+    engine = open_ledger(url)
+    assert sorted(row["size"] for row in content(engine)["series"]) == [0, 3]
+    last = 2**31 - 1
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.text("SELECT setval('event_id_seq', :last)"), {"last": last})
+        else:
+            connection.execute(sa.text("UPDATE event SET id = :last WHERE id = 2"), {"last": last})
+        record_study_event(connection, EventKind.REROUTED, at=1.0, study_instance_uid="s", series_instance_uid="t")
+    assert max(row["id"] for row in content(engine)["event"]) == last + 1
+    engine.dispose()

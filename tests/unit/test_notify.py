@@ -74,10 +74,10 @@ def hook() -> Iterator[tuple[str, list[dict[str, Any]], list[int]]]:
 
 
 class Node:
-    def __init__(self, folder: Path, **notify: Any) -> None:
+    def __init__(self, folder: Path, ledger: str = "", **notify: Any) -> None:
         self.config = Config.model_validate({"storage": {"folder": folder, "min_free_gib": 0.0}, "notify": notify})
         self.spool = Spool(folder)
-        self.engine = open_ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
+        self.engine = open_ledger(ledger or f"sqlite:///{folder / 'ledger.sqlite'}")
         self.notifier = Notifier(self.config, self.engine, self.spool)
 
     def break_destination(self) -> None:

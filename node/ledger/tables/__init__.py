@@ -8,6 +8,7 @@ from node.ledger.tables.deliveries import circuit, delivery, delivery_instance, 
 from node.ledger.tables.jobs import candidate, decision, job, job_fact, original, replaced, result
 from node.ledger.tables.operation import (
     alarm,
+    drained,
     event,
     login_attempt,
     member,
@@ -42,6 +43,7 @@ __all__ = [
     "delivery",
     "delivery_instance",
     "delivery_kind",
+    "drained",
     "event",
     "instance",
     "job",

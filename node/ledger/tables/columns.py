@@ -47,6 +47,12 @@ def text(name: str, *, null: bool = False, key: bool = False) -> sa.Column[str]:
     return sa.Column(name, EscapedText, nullable=null, primary_key=key)
 
 
+def serial(name: str) -> sa.Column[int]:
+    """A key that the database counts up, in 64 bits: 32 are used up by a year of 1 million studies."""
+    kind = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite counts only INTEGER, which has 64 bits there
+    return sa.Column(name, kind, primary_key=True, autoincrement=True)
+
+
 def json(name: str, *, null: bool = False) -> sa.Column[Any]:
     """A column of JSON."""
     return sa.Column(name, EscapedJson, nullable=null)

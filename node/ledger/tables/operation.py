@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from node.ledger.tables.columns import json, metadata, number, text, time
+from node.ledger.tables.columns import json, metadata, number, serial, text, time
 
 event = sa.Table(  # the timeline that `explain` and the dashboard show
     "event",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    serial("id"),
     time("at"),
     text("study_instance_uid"),
     text("series_instance_uid", null=True),
@@ -45,7 +45,7 @@ pipeline_failure = sa.Table(  # jobs in a row that a pipeline failed on; no row:
 alarm = sa.Table(  # an alert that was notified and is not over
     "alarm",
     metadata,
-    text("channel", key=True),  # mail, webhook
+    text("channel", key=True),  # log, mail or webhook; for what one machine sees with its id
     text("problem", key=True),
     text("text"),
     time("at"),
@@ -76,7 +76,7 @@ login_attempt = sa.Table(  # failed attempts in a row to log in with a name, and
 notice = sa.Table(  # for the audit trail, which takes the rows away
     "notice",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    serial("id"),
     time("at"),
     text("what"),
     text("who"),
@@ -98,6 +98,14 @@ member = sa.Table(  # heartbeat of every process of every machine
     json("devices"),
     text("state"),  # of node.ledger.states.MemberState
     time("beat_at"),  # by the ledger's clock
+)
+
+drained = sa.Table(  # machines whose processes begin nothing, because an operator wants it
+    "drained",
+    metadata,
+    text("machine", key=True),  # as in member
+    text("host_name", key=True),
+    time("at"),
 )
 
 secret = sa.Table(  # one row, "salt": what makes UIDs of results unpredictable; see node.inference.node_secret

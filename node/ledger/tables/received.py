@@ -127,6 +127,7 @@ series = sa.Table(
     text("completed_by", null=True),  # code of the signal, which is an event
     time("completed_at", null=True),
     time("refused_at", null=True),  # when the node last learned that an image of it was not taken
+    sa.Column("size", sa.BigInteger, nullable=False, server_default="0"),  # of its instances, bytes
     json("doubts", null=True),  # why it is not complete yet: {"about", "seconds", "until"}
     sa.Index("series_state", "state", "last_at"),
 )

@@ -37,11 +37,13 @@ from node.ledger.audit_queue import (
 )
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate, now
+from node.ledger.leadership import Leadership
 from node.operate.audit import message as m
 from node.operate.audit.message import AuditEvent, Participant, Study, message
 from node.operate.audit.syslog import Syslog
 from node.operate.audit.trail import Trail
 from node.spool import Spool
+from node.spool.machine import machine_id
 from node.studies.attributes import attributes
 
 logger = logging.getLogger(__name__)
@@ -57,12 +59,14 @@ def trail_path(config: Config) -> Path:
 
 
 class Auditor:
-    """One per node; with several, one of them writes each message; after a crash it may be written twice."""
+    """Of several machines one writes, to its own file; a message that a crash interrupts may be written twice."""
 
     def __init__(self, config: Config, engine: sa.Engine, spool: Spool) -> None:
         self._title = config.ae.title.strip()
         self._destinations = config.destinations
         self._engine = engine
+        self._writing = Leadership(engine, "audit")
+        self._sending = Leadership(engine, f"audit {machine_id(spool.folder)}")
         self._spool = spool
         self._reader = shared_process("audit reader", spool.data_folders, _BOUNDS)
         self._path = trail_path(config)
@@ -78,14 +82,18 @@ class Auditor:
         self.close()
 
     def close(self) -> None:
-        """End the connection to the syslog server."""
+        """Leave the work to others, and end the connection to the syslog server."""
+        self._writing.release()
+        self._sending.release()
         if self._syslog is not None:
             self._syslog.close()
 
     def step(self, at: float) -> int:
-        """Write new messages; return how many."""
-        written = self._notices() + self._received(at) + self._delivered(at)
-        if self._syslog is not None:
+        """Write new messages; return how many. A machine also sends what it has written before."""
+        written = 0
+        if self._writing.is_ours():
+            written = self._notices() + self._received(at) + self._delivered(at)
+        if self._syslog is not None and self._sending.is_ours():
             self._forward(self._syslog)
         return written
 

@@ -1,0 +1,105 @@
+"""Two machines share a ledger: what only one of them has to do happens once, and goes on when that one is gone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import postgres
+import pytest
+import sqlalchemy as sa
+
+from node.config import Config
+from node.ledger.audit_events import give_notice
+from node.ledger.destination_circuits import record_failure
+from node.ledger.engine import begin_immediate, now, open_ledger
+from node.ledger.states import NoticeKind
+from node.operate.audit.auditor import Auditor, trail_path
+from node.operate.notify import Notifier
+from node.spool import Spool
+
+
+class Machine:
+    """Its own storage folder and connections."""
+
+    def __init__(self, folder: Path, url: str, **config: dict[str, object]) -> None:
+        folder.mkdir()
+        storage = {"folder": folder, "min_free_gib": 0.0, "ledger_url": url}
+        self.config = Config.model_validate({**config, "storage": storage})
+        self.spool, self.engine = Spool(folder), open_ledger(url)
+        self.notifier = Notifier(self.config, self.engine, self.spool)
+        self.auditor = Auditor(self.config, self.engine, self.spool)
+
+    def die(self) -> None:
+        """Its server processes end, and nothing of it is released."""
+        with self.engine.connect() as connection:  # of the database of this test
+            ours = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database = "
+            ours += "(SELECT oid FROM pg_database WHERE datname = current_database())"
+            connection.execute(sa.text(ours))
+
+
+@pytest.fixture
+def machines(tmp_path: Path, postgres_server: str) -> Iterator[list[Machine]]:
+    url = postgres.new_database(postgres_server, tmp_path.name[-40:].lower())
+    both = [Machine(tmp_path / name, url) for name in ("a", "b")]
+    yield both
+    for machine in both:
+        machine.auditor.close()
+        for leadership in (machine.notifier._of_ledger, machine.notifier._of_machine):
+            leadership.release()
+        machine.engine.dispose()
+
+
+def alarms(caplog: pytest.LogCaptureFixture) -> list[str]:
+    said = [record.getMessage() for record in caplog.records if record.name == "node.operate.notify"]
+    caplog.clear()
+    return said
+
+
+def test_an_alert_of_the_ledger_is_notified_by_one_machine(
+    machines: list[Machine], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(3):
+        with begin_immediate(machines[0].engine) as connection:
+            record_failure(connection, "pacs", "nobody answers", 1000.0, 1001.0)
+    for machine in machines:
+        machine.notifier.step(now())
+    (alarm,) = alarms(caplog)
+    assert "destination pacs is down" in alarm
+
+
+def test_a_full_disk_is_an_alert_of_its_own_machine_only(
+    machines: list[Machine], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two machines that judge the disk of each other by their own would say "full" and "over" in turn."""
+    caplog.set_level(logging.INFO)
+    full, _ = machines
+    roomy = full.config
+    full.notifier._config = roomy.model_copy(update={"storage": roomy.storage.model_copy(update={"min_free_gib": 1e9})})
+    for _ in range(2):
+        for machine in machines:
+            machine.notifier.step(now())
+    (alarm,) = alarms(caplog)
+    assert "GiB are free" in alarm
+    full.notifier._config = roomy
+    for machine in machines:
+        machine.notifier.step(now())
+    (over,) = alarms(caplog)
+    assert over.startswith("over:")
+
+
+def test_the_audit_trail_has_each_message_once_and_goes_on_when_the_writing_machine_dies(
+    machines: list[Machine],
+) -> None:
+    first, second = machines
+    for number in range(3):
+        give_notice(first.engine, NoticeKind.ACT, who=f"user{number}")
+    assert [machine.auditor.step(now()) for machine in machines] == [3, 0]
+    give_notice(first.engine, NoticeKind.ACT, who="later")
+    assert second.auditor.step(now()) == 0
+    first.die()
+    assert second.auditor.step(now()) == 1
+    assert "later" in trail_path(second.config).read_text()
+    assert first.auditor.step(now()) == 0
