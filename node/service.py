@@ -169,6 +169,7 @@ def _receiver(context: RoleContext) -> Iterator[None]:
 
 @contextmanager
 def _router(context: RoleContext) -> Iterator[None]:
+    from node.feedback.collector import Collector
     from node.jobs.engine import Jobs
     from node.operate.audit.auditor import Auditor
     from node.operate.notify import Notifier
@@ -180,6 +181,7 @@ def _router(context: RoleContext) -> Iterator[None]:
     loops = [
         Router(context.config, context.engine, context.spool, Jobs(context.engine)).run,
         Conflicts(context.engine, context.spool).run,
+        Collector(context.engine, context.spool).run,
         Retention(context.config, context.engine, context.spool).run,
         Auditor(context.config, context.engine, context.spool).run,
         Notifier(context.config, context.engine, context.spool).run,

@@ -135,7 +135,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
                 without_prior=task.prior.without,
                 incomplete=task.incomplete,
             )
-            facts = statistics_of(source, findings)
+            facts = statistics_of(source, findings) | {"version": pipeline.algorithm.version}
         except Unsuitable as unsuitable:
             reason = str(unsuitable) or "the pipeline gave no reason"
         clock.lap("run")

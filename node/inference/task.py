@@ -118,7 +118,7 @@ _REPLY = TypeAdapter(Reply)
 
 def _is_fact(name: str, value: Any) -> bool:
     """Whether a value has the form of ``node.inference.analysis_statistics``."""
-    if name == "scanner":
+    if name in ("scanner", "version"):
         return isinstance(value, str)
     if name in ("histogram", "scores"):
         listed = isinstance(value, list) and len(value) <= LONGEST_LIST and all(map(_is_number, value))

@@ -48,6 +48,8 @@ class EventKind(StrEnum):
     DELIVERY_REOPENED = "delivery reopened"
     RESULTS_WITHDRAWN = "replaced results withdrawn"
     RESULTS_NOT_WITHDRAWN = "replaced results not withdrawn"
+    VERDICTS = "verdicts"
+    NO_VERDICT = "no verdict"
 
 
 def record_event(

@@ -19,6 +19,7 @@ from node.ledger.tables import (
     instance,
     job,
     original,
+    reader_object,
     refusal,
     replaced,
     result,
@@ -63,7 +64,7 @@ def purge_study(connection: sa.Connection, study: str, before: float) -> StudyPu
     purged = StudyPurge(jobs=tuple(connection.scalars(jobs)), paths=tuple(connection.scalars(files)))
     for table in (delivery_instance, delivery_kind, delivery, original, replaced, result):
         connection.execute(sa.delete(table).where(table.c.job_id.in_(jobs)))
-    for table in (job, decision, candidate, event, conflict, refusal, instance, series):
+    for table in (job, decision, candidate, event, conflict, refusal, reader_object, instance, series):
         connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))
     return purged
 

@@ -101,6 +101,10 @@ def _retracted(values: Mapping[str, Any]) -> str:
     return f"{values['reason']}; to {', '.join(values['destinations'])}"
 
 
+def _verdicts(values: Mapping[str, Any]) -> str:
+    return f"{values['source']}: " + ", ".join(f"{number} {name}" for name, number in values["verdicts"].items())
+
+
 _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
     Kind.RECEIVING: ("receiving", _first),
     Kind.LATE_IMAGES: ("late image", _late),
@@ -146,4 +150,6 @@ _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
     Kind.DELIVERY_REOPENED: ("delivery reopened", "{destination} lost {objects} objects"),
     Kind.RESULTS_WITHDRAWN: ("replaced results withdrawn", "{destination}: a note on {objects} objects"),
     Kind.RESULTS_NOT_WITHDRAWN: ("replaced results not withdrawn", "{destination}: {reason}"),
+    Kind.VERDICTS: ("verdicts of a reader", _verdicts),
+    Kind.NO_VERDICT: ("no verdict", "{sop_instance_uid}: {reason}"),
 }

@@ -11,13 +11,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from node.reasons import completeness, outcomes, routing
+from node.reasons import completeness, feedback, outcomes, routing
 from node.reasons.codes import Reason, ReasonCode, reason
 from node.reasons.outcomes import failed
 
 __all__ = ["Reason", "ReasonCode", "deferrals_text", "failed", "reason", "reason_text", "trace_in_words"]
 
-_TEXTS = {**completeness.TEXTS, **routing.TEXTS, **outcomes.TEXTS}
+_TEXTS = {**completeness.TEXTS, **routing.TEXTS, **outcomes.TEXTS, **feedback.TEXTS}
 _AWAITED = {
     ReasonCode.LAST_IMAGE: "more images",
     ReasonCode.PROCEDURE_STEP: "its end",

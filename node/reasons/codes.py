@@ -91,6 +91,14 @@ class ReasonCode(StrEnum):
     DELIVERIES_REFUSED = "deliveries refused"
     NOTES_REFUSED = "notes refused"
 
+    # objects that hold no verdict of a reader
+    OF_THIS_SOFTWARE = "of this software"
+    OF_AN_ALGORITHM = "of an algorithm"
+    OF_ANOTHER_PATIENT = "of another patient"
+    OF_OTHER_IMAGES = "of other images"
+    OF_OTHER_FINDINGS = "of other findings"
+    UNREADABLE_OBJECT = "unreadable object"
+
 
 def reason(code: ReasonCode, **parameters: object) -> Reason:
     """Return a reason with its parameters, which the sentence of the code names."""

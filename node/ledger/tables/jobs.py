@@ -90,7 +90,9 @@ job_fact = sa.Table(  # what an analysis was like; names nobody and outlives its
     number("run_seconds"),
     number("host_mib", null=True),  # peak memory
     number("device_mib", null=True),
+    text("version", null=True),  # of the algorithm; null: before this was kept
     sa.Index("job_fact_pipeline", "pipeline", "at"),
+    sa.Index("job_fact_quality", "at", "pipeline", "version", "scanner", "outcome", "findings", "job_id"),
 )
 
 result = sa.Table(  # an encoded object; stored before it is sent

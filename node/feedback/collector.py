@@ -1,0 +1,125 @@
+"""Collects verdicts of readers from objects that the node receives, most often forwarded by the PACS.
+
+An object is read once. What it says is recorded with the hash of whom it names; the object is neither changed nor sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import secrets
+import threading
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from node.actor import look_every, surviving
+from node.confined import Bounds, ConfinedProcess
+from node.errors import InputError
+from node.feedback.confined_reading import read_segmentation
+from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
+from node.ledger.clock import clock_of
+from node.ledger.engine import begin_immediate
+from node.ledger.jobs import get_job, source_paths
+from node.ledger.lesion_verdicts import SourceKind
+from node.ledger.secrets import keep_secret
+from node.ledger.verdicts import (
+    ReaderObject,
+    analyses_before,
+    record_no_verdict,
+    record_verdicts,
+    unread_objects,
+)
+from node.log import about
+from node.reasons import ReasonCode, reason
+from node.spool import Spool
+from node.studies.attributes import SEGMENTATIONS
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 5.0
+_BACK_SECONDS = 600.0
+"""How far back every look goes: rows of stored files may come late, and a process that failed is asked again."""
+_WHOLE_SECONDS = 3600.0
+"""Between two looks at everything."""
+_BOUNDS = Bounds(memory_mib=4096, cpu_seconds=120, wall_seconds=300.0)
+_MODALITIES = ("SEG",)
+_KEY = "readers"
+
+
+class Collector:
+    """Looks for objects that nobody has read; a second one does no harm, because each is recorded once."""
+
+    def __init__(self, engine: Engine, spool: Spool) -> None:
+        self._engine = engine
+        self._spool = spool
+        self._process = ConfinedProcess("reader of verdicts", readable=spool.data_folders, bounds=_BOUNDS)
+        self._whole_at = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Look every five seconds until ``stop`` is set."""
+        look_every(POLL_SECONDS, stop, "collection of verdicts", self.step)
+
+    def step(self) -> int:
+        """Read what is new; return how many objects were read."""
+        at = clock_of(self._engine)
+        is_whole = at - self._whole_at >= _WHOLE_SECONDS
+        with self._engine.connect() as connection:
+            objects = unread_objects(
+                connection, SEGMENTATIONS, _MODALITIES, since=0.0 if is_whole else at - _BACK_SECONDS
+            )
+        for one in objects:
+            if not self._spool.absolute(one.path).exists():
+                continue  # another machine has it
+            with about(one.study_instance_uid), surviving(f"verdicts of {one.sop_instance_uid}"):
+                self._collect(one)
+        if is_whole:
+            self._whole_at = at
+        return len(objects)
+
+    def _collect(self, of: ReaderObject) -> None:
+        try:
+            reading = self._read(of)
+        except InputError as error:
+            reading = refused(reason(ReasonCode.UNREADABLE_OBJECT, explanation=str(error)))
+        with begin_immediate(self._engine) as connection:
+            if reading.refused is not None:
+                record_no_verdict(connection, of, reading.refused)
+                return
+            key, _ = keep_secret(connection, _KEY, secrets.token_hex(32))
+            record_verdicts(
+                connection,
+                of,
+                reading.verdicts,
+                kind=SourceKind.SEGMENTATION,
+                reader=reader_hash(key, reading.reader),
+                stated_at=reading.stated_at,
+            )
+        logger.info("object %s holds verdicts on %d lesions", of.sop_instance_uid, len(reading.verdicts))
+
+    def _read(self, of: ReaderObject) -> ObjectReading:
+        with self._engine.connect() as connection:
+            analyses = [
+                AnalysisFiles(
+                    job_id=one.job_id,
+                    pipeline=one.pipeline,
+                    series_instance_uid=one.series_instance_uid,
+                    images=self._paths(source_paths(connection, get_job(connection, one.job_id))),
+                    segmentation=self._spool.absolute(one.segmentations[0]),
+                    objects=one.objects,
+                )
+                for one in analyses_before(connection, of.study_instance_uid, SEGMENTATIONS, of.received_at)
+                if one.segmentations
+            ]
+        return self._process.call(
+            f"object {of.sop_instance_uid}", read_segmentation, self._spool.absolute(of.path), analyses
+        )
+
+    def _paths(self, paths: list[str]) -> tuple[Path, ...]:
+        return tuple(map(self._spool.absolute, paths))
+
+
+def reader_hash(key: str, name: str) -> str:
+    """Keyed hash of who gave a verdict, 16 hexadecimal digits; ``""`` for nobody."""
+    return hmac.digest(key.encode(), name.encode(), hashlib.sha256).hex()[:16] if name else ""

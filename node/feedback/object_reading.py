@@ -1,0 +1,40 @@
+"""Reading of a received object as verdicts: what the confined process is asked, and its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.ledger.lesion_verdicts import LesionVerdict
+from node.reasons import Reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisFiles:
+    """An analysis of this node as files."""
+
+    job_id: str
+    pipeline: str
+    series_instance_uid: str
+    images: tuple[Path, ...]
+    segmentation: Path
+    objects: tuple[str, ...]
+    """SOP Instance UIDs of its objects."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectReading:
+    """What a reader's object says."""
+
+    verdicts: tuple[LesionVerdict, ...] = ()
+    refused: dict[str, str] | None = None
+    """Why it holds no verdict: a reason of ``node.reasons``."""
+    reader: str = ""
+    """Whom it names."""
+    stated_at: str = ""
+    """Content Date and Time."""
+
+
+def refused(why: Reason) -> ObjectReading:
+    """Return the answer on an object without a verdict."""
+    return ObjectReading(refused={name: str(value) for name, value in why.items()})

@@ -1,0 +1,200 @@
+"""Reads a Segmentation as a reader's answer to analyses of this node: kept, changed, missing and new lesions.
+
+Runs in a confined process. An object is an answer when it says that a person had a part in it, and names or shows a
+lesion that was reported; what it says of other structures is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pydicom import Dataset
+
+from node import MAKER
+from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
+from node.feedback.segment_masks import SegmentedObject, hd95_mm, masks_on, read_object, voxel_mm3
+from node.ledger.lesion_verdicts import LesionVerdict, MatchedBy, Verdict
+from node.reasons import ReasonCode, reason
+from node.studies.identity import PRIOR, contradictions
+from node.studies.source import SourceSeries
+
+LEAST_DICE = 0.1
+"""Segments without a common Tracking UID that agree less are different lesions."""
+_ANATOMY = {("123037004", "SCT"), ("91723000", "SCT")}
+"""Segmented Property Categories of body structures (CID 7150, and as older objects write it): they are no lesions."""
+
+
+def answers(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReading:
+    """Return what a Segmentation says about ``analyses``, the latest first."""
+    if str(dataset.get("Manufacturer", "")) == MAKER:
+        return refused(reason(ReasonCode.OF_THIS_SOFTWARE))
+    if not _is_of_person(dataset):
+        return refused(reason(ReasonCode.OF_AN_ALGORITHM))
+    named = _named_instances(dataset)
+    series = {str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ()}
+    candidates = _one_per_pipeline(
+        [one for one in analyses if not series or one.series_instance_uid in series or named & set(one.objects)], named
+    )
+    if not candidates:
+        return refused(reason(ReasonCode.OF_OTHER_IMAGES))
+    compared = []
+    for images in {one.images: None for one in candidates}:
+        source = SourceSeries.read(images)
+        if keywords := contradictions([source.datasets[0], dataset], PRIOR):
+            return refused(reason(ReasonCode.OF_ANOTHER_PATIENT, keywords=", ".join(keywords)))
+        theirs = masks_on(dataset, source)
+        for one in candidates:
+            if one.images == images:
+                ours = masks_on(read_object(one.segmentation), source)
+                compared.append(_Answer(one, ours, theirs, source, is_named=bool(named & set(one.objects))))
+    related = [answer for answer in compared if answer.is_related]
+    if not related:
+        return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
+    operator = dataset.get("OperatorsName") or dataset.get("ContentCreatorName") or ""
+    return ObjectReading(
+        verdicts=tuple(verdict for answer in related for verdict in (*answer.verdicts(), *_added(answer, related))),
+        reader=str(operator),
+        stated_at=f"{dataset.get('ContentDate') or ''}{dataset.get('ContentTime') or ''}",
+    )
+
+
+def _is_of_person(dataset: Dataset) -> bool:
+    """Whether it says that a person had a part in it: in a segment, or as the operator of the equipment."""
+    types = {str(item.get("SegmentAlgorithmType", "")) for item in dataset.SegmentSequence if item.SegmentNumber}
+    return bool(types & {"MANUAL", "SEMIAUTOMATIC"}) or bool(dataset.get("OperatorsName"))
+
+
+def _named_instances(dataset: Dataset) -> set[str]:
+    """SOP Instance UIDs that it names as what it was made from or replaces, images of its frames aside."""
+    items = [*(dataset.get("SourceImageSequence") or ()), *(dataset.get("ReferencedInstanceSequence") or ())]
+    for series in dataset.get("ReferencedSeriesSequence") or ():
+        items += series.get("ReferencedInstanceSequence") or ()
+    for study in dataset.get("PredecessorDocumentsSequence") or ():
+        for series in study.get("ReferencedSeriesSequence") or ():
+            items += series.get("ReferencedSOPSequence") or ()
+    return {str(item.get("ReferencedSOPInstanceUID", "")) for item in items}
+
+
+def _one_per_pipeline(analyses: Sequence[AnalysisFiles], named: set[str]) -> list[AnalysisFiles]:
+    """Of each pipeline the analysis that is named, else the latest."""
+    chosen: dict[tuple[str, str], AnalysisFiles] = {}
+    for one in sorted(analyses, key=lambda one: not named & set(one.objects)):
+        chosen.setdefault((one.pipeline, one.series_instance_uid), one)
+    return list(chosen.values())
+
+
+class _Answer:
+    """A reader's segments compared with those of one analysis."""
+
+    def __init__(
+        self,
+        analysis: AnalysisFiles,
+        ours: SegmentedObject,
+        theirs: SegmentedObject,
+        source: SourceSeries,
+        *,
+        is_named: bool,
+    ) -> None:
+        self.analysis = analysis
+        self.ours = ours
+        self.theirs = theirs
+        self._source = source
+        self._voxel = voxel_mm3(source)
+        self.pairs = _pairs(ours, theirs)
+        self.is_related = is_named or bool(self.pairs)
+        self.types = {_type(item) for item in ours.segments.values()}
+
+    def verdicts(self) -> list[LesionVerdict]:
+        """One for each of our lesions."""
+        return [self._verdict(number) for number in sorted(self.ours.segments)]
+
+    def added(self, number: int) -> LesionVerdict:
+        """For a segment of theirs that is none of ours."""
+        return LesionVerdict(
+            job_id=self.analysis.job_id,
+            lesion=str(self.theirs.segments[number].get("TrackingUID") or f"segment {number}"),
+            verdict=Verdict.ADDED,
+            reader_volume_mm3=self.theirs.masks[number].voxels * self._voxel,
+        )
+
+    def _verdict(self, number: int) -> LesionVerdict:
+        mask, lesion = self.ours.masks[number], str(self.ours.segments[number].TrackingUID)
+        volume = mask.voxels * self._voxel
+        if number not in self.pairs:
+            return LesionVerdict(
+                job_id=self.analysis.job_id, lesion=lesion, verdict=Verdict.REJECTED, volume_mm3=volume
+            )
+        other, how = self.pairs[number]
+        theirs = self.theirs.masks[other]
+        dice = mask.dice(theirs)
+        changed = dice < 1.0
+        return LesionVerdict(
+            job_id=self.analysis.job_id,
+            lesion=lesion,
+            verdict=Verdict.EDITED if changed else Verdict.ACCEPTED,
+            matched_by=how,
+            dice=dice if changed else None,
+            hd95_mm=hd95_mm(mask, theirs, self._source) if changed else None,
+            volume_mm3=volume,
+            reader_volume_mm3=theirs.voxels * self._voxel,
+        )
+
+
+def _added(answer: _Answer, answers: Sequence[_Answer]) -> list[LesionVerdict]:
+    """Segments that are none of ours and that a person outlined as a lesion of the kind that the analysis reports.
+
+    With one analysis only, a kind that no analysis reports is taken for its own: workstations lose the codes.
+    """
+    numbers = []
+    for number, item in answer.theirs.segments.items():
+        is_known = any(number == other for one in answers for other, _ in one.pairs.values())
+        is_ours = str(item.get("TrackingUID", "")) in {
+            str(own.TrackingUID) for one in answers for own in one.ours.segments.values()
+        }
+        if (
+            is_known
+            or is_ours
+            or not answer.theirs.masks[number].voxels
+            or item.get("SegmentAlgorithmType") == "AUTOMATIC"
+        ):
+            continue
+        alike = [one for one in answers if _type(item) in one.types]
+        if answer in alike[:1] or (not alike and len(answers) == 1 and _category(item) not in _ANATOMY):
+            numbers.append(number)
+    return [answer.added(number) for number in numbers]
+
+
+def _pairs(ours: SegmentedObject, theirs: SegmentedObject) -> dict[int, tuple[int, MatchedBy]]:
+    """Our segment -> theirs, each once: by Tracking UID, then by overlap, so that the sum of Dice is greatest."""
+    full = [number for number, mask in theirs.masks.items() if mask.voxels]
+    tracked = {str(theirs.segments[number].get("TrackingUID") or ""): number for number in full}
+    pairs = {
+        number: (tracked[str(item.TrackingUID)], MatchedBy.TRACKING_UID)
+        for number, item in ours.segments.items()
+        if str(item.get("TrackingUID") or "-") in tracked
+    }
+    taken = {number for number, _ in pairs.values()}
+    rows = [number for number in ours.segments if number not in pairs]
+    columns = [number for number in full if number not in taken]
+    if rows and columns:
+        from scipy.optimize import linear_sum_assignment
+
+        dice = np.array([[ours.masks[row].dice(theirs.masks[column]) for column in columns] for row in rows])
+        dice[dice < LEAST_DICE] = 0.0
+        for row, column in zip(*linear_sum_assignment(dice, maximize=True), strict=True):
+            if dice[row, column]:
+                pairs[rows[row]] = columns[column], MatchedBy.OVERLAP
+    return pairs
+
+
+def _type(item: Dataset) -> tuple[str, str]:
+    return _code(item.get("SegmentedPropertyTypeCodeSequence"))
+
+
+def _category(item: Dataset) -> tuple[str, str]:
+    return _code(item.get("SegmentedPropertyCategoryCodeSequence"))
+
+
+def _code(sequence: Sequence[Mapping[str, object]] | None) -> tuple[str, str]:
+    return (str(sequence[0].get("CodeValue")), str(sequence[0].get("CodingSchemeDesignator"))) if sequence else ("", "")

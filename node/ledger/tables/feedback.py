@@ -1,0 +1,40 @@
+"""What readers say about results: objects that were looked at, and verdicts. Verdicts outlive their study."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from node.ledger.tables.columns import metadata, number, reason, text, time
+
+_CURRENT = sa.text("superseded_at IS NULL")
+
+reader_object = sa.Table(  # a received object that may hold verdicts, and what was read in it
+    "reader_object",
+    metadata,
+    text("sop_instance_uid", key=True),
+    text("study_instance_uid"),
+    sa.Column("verdicts", sa.Integer, nullable=False),
+    reason("reason", null=True),  # why it holds none; null: it holds some
+    time("read_at"),
+    sa.Index("reader_object_study", "study_instance_uid"),
+)
+
+verdict = sa.Table(  # names nobody and outlives its study, as job_fact does
+    "verdict",
+    metadata,
+    text("source", key=True),  # SOP Instance UID of the object; of a click "click" and the reader
+    text("job_id", key=True),
+    text("lesion", key=True),  # Tracking UID; of an added lesion its own name; "": the whole analysis
+    text("kind"),  # of node.ledger.verdicts.SourceKind
+    text("verdict"),  # of node.ledger.verdicts.Verdict
+    text("matched_by", null=True),  # of node.ledger.verdicts.MatchedBy; null: nothing had to be matched
+    text("reader"),  # keyed hash; "": the object names nobody
+    time("given_at"),  # when it was received
+    text("stated_at", null=True),  # Content Date and Time, as the object has them
+    number("dice", null=True),  # of an edited lesion
+    number("hd95_mm", null=True),
+    number("volume_mm3", null=True),  # of the node's mask
+    number("reader_volume_mm3", null=True),
+    time("superseded_at", null=True),  # since when a later verdict counts in its place
+    sa.Index("verdict_current", "job_id", sqlite_where=_CURRENT, postgresql_where=_CURRENT),
+)

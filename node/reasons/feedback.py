@@ -1,0 +1,16 @@
+"""How reasons read that are about objects without a verdict of a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from node.reasons.codes import ReasonCode, Text
+
+TEXTS: Mapping[ReasonCode, Text] = {
+    ReasonCode.OF_THIS_SOFTWARE: "it says that this software made it: a result is no verdict",
+    ReasonCode.OF_AN_ALGORITHM: "it says that an algorithm made all of it and names no operator",
+    ReasonCode.OF_ANOTHER_PATIENT: "its {keywords} are not those of the images",
+    ReasonCode.OF_OTHER_IMAGES: "it refers to no images for which this node had a result with segments at that time",
+    ReasonCode.OF_OTHER_FINDINGS: "it neither names nor shows any finding that this node reported on these images",
+    ReasonCode.UNREADABLE_OBJECT: "{explanation}",
+}
