@@ -1,0 +1,46 @@
+"""``ainode quality``: what readers say about the results of each pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from node.cli.options import config_option, echo, json_option, load, print_json
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of text.")
+@click.option(
+    "--months", default=12, show_default=True, type=click.IntRange(1, 120), help="Months to count, with this one."
+)
+@click.option(
+    "--by",
+    multiple=True,
+    type=click.Choice(["version", "scanner", "month"]),
+    help="One row for each of these; may be given several times. Default: all three.",
+)
+def quality(*, config_path: Path, as_json: bool, as_csv: bool, months: int, by: tuple[str, ...]) -> None:
+    """Count readers' verdicts on each pipeline.
+
+    Shows positive predictive value, false reports, sensitivity against readers, Dice and volume agreement of edited
+    lesions and the share of analyses with a verdict, with 95 % intervals, by version, scanner model and month (UTC). No
+    rate is shown for fewer than 20 verdicts.
+    """
+    from node.feedback import quality_report as report
+    from node.service import open_storage
+
+    engine, _ = open_storage(load(config_path))
+    rows = report.read_quality(engine, by or report.BY, months)
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    elif as_csv:
+        echo(report.as_csv(rows), nl=False)
+    else:
+        echo(report.as_text(rows))
+
+
+VERBS = (quality,)

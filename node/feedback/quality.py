@@ -1,0 +1,171 @@
+"""What verdicts say about pipelines: rates with intervals, by version, scanner and month. Pure.
+
+A lesion counts once, with its last verdict. Lesions of one study are taken as independent, which makes intervals a
+little too narrow where studies have many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from node.ledger.lesion_verdicts import SourceKind, Verdict
+from node.ledger.verdict_counts import AnalysisGroup, CountedVerdict
+from node.outcome import ANALYSED, Outcome
+
+LEAST = 20
+"""No rate, mean or agreement of fewer."""
+REPORTED = tuple(sorted(ANALYSED - {Outcome.DERIVED}))
+"""Outcomes of analyses that a reader can judge."""
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+    of: int
+    """Lesions or analyses that it rests on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """What readers said of one group of analyses. An estimate of fewer than ``LEAST`` is ``None``."""
+
+    pipeline: str
+    version: str
+    scanner: str
+    month: str
+    """As ``2026-11``."""
+    analyses: int
+    judged: int
+    """Analyses with a verdict; the others are silence."""
+    accepted: int
+    edited: int
+    rejected: int
+    added: int
+    share_judged: Estimate | None
+    """Of the analyses, Wilson."""
+    ppv: Estimate | None
+    """Positive predictive value: accepted and edited lesions among all that were judged, Wilson."""
+    false_per_analysis: Estimate | None
+    """Rejected lesions for each judged analysis, exact Poisson."""
+    sensitivity: Estimate | None
+    """Accepted and edited among these and the added lesions, Wilson; of analyses in which readers could add some."""
+    dice: Estimate | None
+    """Mean of edited lesions, t."""
+    volume_difference: Estimate | None
+    """Mean of (node - reader) over the mean of both, of edited lesions, in per cent; t (Bland and Altman, 1986)."""
+    limits_of_agreement: tuple[float, float] | None
+    """1.96 standard deviations round it, in per cent."""
+
+
+def quality(
+    analyses: Mapping[AnalysisGroup, int], verdicts: Iterable[CountedVerdict], months: Sequence[str]
+) -> list[Quality]:
+    """One row for each group with an analysis, the latest month first; ``months``: names of the spans."""
+    of: dict[AnalysisGroup, list[CountedVerdict]] = {group: [] for group in analyses}
+    for one in verdicts:
+        if one.group in of:
+            of[one.group].append(one)
+    rows = [_quality(group, analyses[group], given, months[group.span]) for group, given in of.items()]
+    rows.sort(key=lambda row: (row.version, row.scanner))
+    rows.sort(key=lambda row: row.month, reverse=True)
+    return sorted(rows, key=lambda row: row.pipeline)
+
+
+def merged(
+    analyses: Mapping[AnalysisGroup, int], verdicts: Iterable[CountedVerdict], by: Sequence[str]
+) -> tuple[dict[AnalysisGroup, int], list[CountedVerdict]]:
+    """Put groups together that differ only in what ``by`` does not name: "version", "scanner", "month"."""
+
+    def group(of: AnalysisGroup) -> AnalysisGroup:
+        return AnalysisGroup(
+            pipeline=of.pipeline,
+            version=of.version if "version" in by else "",
+            scanner=of.scanner if "scanner" in by else "",
+            span=of.span if "month" in by else 0,
+        )
+
+    sums: dict[AnalysisGroup, int] = {}
+    for one, number in analyses.items():
+        sums[group(one)] = sums.get(group(one), 0) + number
+    return sums, [CountedVerdict(**{**vars(one), "group": group(one.group)}) for one in verdicts]
+
+
+def _quality(group: AnalysisGroup, analyses: int, given: Sequence[CountedVerdict], month: str) -> Quality:
+    number = {name: sum(one.verdict == name for one in given) for name in Verdict}
+    judged = len({one.job_id for one in given})
+    confirmed = number[Verdict.ACCEPTED] + number[Verdict.EDITED]
+    whole = {one.job_id for one in given if one.kind == SourceKind.SEGMENTATION or one.verdict == Verdict.ADDED}
+    searched = [one.verdict for one in given if one.job_id in whole]
+    seen = searched.count(Verdict.ACCEPTED) + searched.count(Verdict.EDITED)
+    edited = [one for one in given if one.verdict == Verdict.EDITED and one.dice is not None]
+    differences = [
+        200.0 * (one.volume_mm3 - one.reader_volume_mm3) / (one.volume_mm3 + one.reader_volume_mm3)
+        for one in edited
+        if one.volume_mm3 and one.reader_volume_mm3
+    ]
+    spread = float(np.std(differences, ddof=1)) if len(differences) >= LEAST else None
+    middle = mean(differences)
+    return Quality(
+        pipeline=group.pipeline,
+        version=group.version,
+        scanner=group.scanner,
+        month=month,
+        analyses=analyses,
+        judged=judged,
+        accepted=number[Verdict.ACCEPTED],
+        edited=number[Verdict.EDITED],
+        rejected=number[Verdict.REJECTED],
+        added=number[Verdict.ADDED],
+        share_judged=share(judged, analyses),
+        ppv=share(confirmed, confirmed + number[Verdict.REJECTED]),
+        false_per_analysis=rate(number[Verdict.REJECTED], judged),
+        sensitivity=share(seen, seen + searched.count(Verdict.ADDED)),
+        dice=mean([one.dice for one in edited if one.dice is not None]),
+        volume_difference=middle,
+        limits_of_agreement=None
+        if middle is None or spread is None
+        else (middle.value - 1.96 * spread, middle.value + 1.96 * spread),
+    )
+
+
+def share(part: int, whole: int) -> Estimate | None:
+    """A proportion with its Wilson interval (1927)."""
+    if whole < LEAST:
+        return None
+    from scipy.special import ndtri
+
+    z = float(ndtri((1 + _LEVEL) / 2))
+    p, weight = part / whole, 1 + z * z / whole
+    centre = (p + z * z / (2 * whole)) / weight
+    half = z / weight * sqrt(p * (1 - p) / whole + z * z / (4 * whole * whole))
+    return Estimate(value=p, low=max(centre - half, 0.0), high=min(centre + half, 1.0), of=whole)
+
+
+def rate(events: int, of: int) -> Estimate | None:
+    """Events for each of ``of``, with the exact interval of a Poisson count (Garwood, 1936)."""
+    if of < LEAST:
+        return None
+    from scipy.special import gammaincinv
+
+    low = float(gammaincinv(events, (1 - _LEVEL) / 2)) if events else 0.0
+    return Estimate(value=events / of, low=low / of, high=float(gammaincinv(events + 1, (1 + _LEVEL) / 2)) / of, of=of)
+
+
+def mean(values: Sequence[float]) -> Estimate | None:
+    """A mean with the interval of Student's t."""
+    if len(values) < LEAST:
+        return None
+    from scipy.special import stdtrit
+
+    middle = float(np.mean(values))
+    half = float(stdtrit(len(values) - 1, (1 + _LEVEL) / 2)) * float(np.std(values, ddof=1)) / sqrt(len(values))
+    return Estimate(value=middle, low=middle - half, high=middle + half, of=len(values))
