@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from node.ledger.progress import Decision
 from node.ledger.series import Series
 from node.ledger.states import DecisionOutcome
-from node.ledger.tables import decision, delivery_instance, instance, original, result, series
+from node.ledger.tables import decision, delivery, delivery_instance, instance, job, original, result, series
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +55,34 @@ class RowsWithoutOrigin:
     rows: int
 
 
-def account_series(connection: sa.Connection) -> tuple[AccountSeries, ...]:
-    """Every series, in the order of its first image."""
+@dataclass(frozen=True, kw_only=True)
+class MissingOrigin:
+    """A row whose origin has none."""
+
+    what: str
+    origin: str
+
+
+def study_portions(
+    connection: sa.Connection, size: int, period: tuple[float, float] | None = None
+) -> Iterator[list[str]]:
+    """All studies, ``size`` at a time; with a period, those with a series whose first image came in it."""
+    study, last = series.c.study_instance_uid, ""
+    query = sa.select(study).distinct().order_by(study).limit(size)
+    if period is not None:
+        query = query.where(series.c.first_at >= period[0], series.c.first_at < period[1])
+    while portion := list(connection.scalars(query.where(study > last))):
+        yield portion
+        last = portion[-1]
+
+
+def account_series(connection: sa.Connection, studies: Collection[str]) -> tuple[AccountSeries, ...]:
+    """Every series of some studies, in the order of its first image."""
     decisions: dict[tuple[str, str], dict[int, AccountDecision]] = {}
     # Only a routed series has chosen pipelines; decoding the traces of all others would take longest of everything.
     chosen_by = sa.case((decision.c.outcome == DecisionOutcome.ROUTED, decision.c.trace))
     query = sa.select(*decision.c[tuple(Decision.__dataclass_fields__)], chosen_by)
-    for *row, trace in connection.execute(query):
+    for *row, trace in connection.execute(query.where(decision.c.study_instance_uid.in_(studies))).all():
         study, uid, generation, outcome, reason, cause = row
         chosen = [name for entry in trace or () if entry.get("chosen", entry["matched"]) for name in entry["pipelines"]]
         decisions.setdefault((study, uid), {})[generation] = AccountDecision(
@@ -74,15 +95,18 @@ def account_series(connection: sa.Connection) -> tuple[AccountSeries, ...]:
             pipelines=tuple(dict.fromkeys(chosen)),
         )
     key = ("study_instance_uid", "series_instance_uid")
-    images = sa.select(*instance.c[key], sa.func.count().label("recorded")).group_by(*instance.c[key]).subquery()
+    of_these = instance.c.study_instance_uid.in_(studies)
+    counted = sa.select(*instance.c[key], sa.func.count().label("recorded")).where(of_these)
+    images = counted.group_by(*instance.c[key]).subquery()
     rows = connection.execute(
         sa.select(
             *series.c[tuple(Series.__dataclass_fields__)],
             sa.func.coalesce(images.c.recorded, 0).label("recorded"),
         )
         .outerjoin(images, sa.and_(*(series.c[name] == images.c[name] for name in key)))
+        .where(series.c.study_instance_uid.in_(studies))
         .order_by(series.c.first_at)
-    )
+    ).all()
     names = (*Series.__dataclass_fields__, "recorded")
     return tuple(
         AccountSeries(
@@ -93,12 +117,32 @@ def account_series(connection: sa.Connection) -> tuple[AccountSeries, ...]:
     )
 
 
-def account_results(connection: sa.Connection) -> tuple[AccountResult, ...]:
-    """Every result, oldest first."""
+def account_results(connection: sa.Connection, studies: Collection[str]) -> tuple[AccountResult, ...]:
+    """Every result of some studies, oldest first."""
     query = sa.select(*result.c[tuple(AccountResult.__dataclass_fields__)]).order_by(result.c.created_at)
+    of_studies = sa.select(job.c.id).where(job.c.study_instance_uid.in_(studies))
+    rows = connection.execute(query.where(result.c.job_id.in_(of_studies))).all()
     return tuple(
         AccountResult(job_id=job_id, sop_instance_uid=uid, description=description, quarantine=quarantine, kind=kind)
-        for job_id, uid, description, quarantine, kind in connection.execute(query)
+        for job_id, uid, description, quarantine, kind in rows
+    )
+
+
+def missing_origins(connection: sa.Connection) -> tuple[MissingOrigin, ...]:
+    """Jobs without their series; results and deliveries without their job."""
+    of_series = sa.and_(
+        series.c.study_instance_uid == job.c.study_instance_uid,
+        series.c.series_instance_uid == job.c.series_instance_uid,
+    )
+    jobs = sa.select(job.c.id, job.c.series_instance_uid).where(~sa.exists().where(of_series))
+    results, deliveries = (
+        sa.select(of.c[name], of.c.job_id).where(~sa.exists().where(job.c.id == of.c.job_id))
+        for of, name in ((result, "sop_instance_uid"), (delivery, "destination"))
+    )
+    return tuple(
+        MissingOrigin(what=f"{what} {name}", origin=f"{of} {origin}")
+        for what, of, query in (("job", "series", jobs), ("result", "job", results), ("delivery to", "job", deliveries))
+        for name, origin in connection.execute(query)
     )
 
 

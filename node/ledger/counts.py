@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from node.ledger.jobs import PROGRESS
 from node.ledger.progress import Progress, progress_of_job
-from node.ledger.states import ConflictKind, DeliveryState
+from node.ledger.states import ConflictKind, DeliveryState, SeriesState
 from node.ledger.tables import (
     association,
     commitment,
@@ -99,19 +99,25 @@ class FileCount:
     """Bytes."""
 
 
-def received_files(connection: sa.Connection, after: float | None = None) -> FileCount:
-    """Images that are kept; those received after a time (seconds since 1970 UTC)."""
-    return _files(connection, instance, sa.true() if after is None else instance.c.received_at > after)
+def received_files(connection: sa.Connection) -> FileCount:
+    """Images that are kept, as their series count them: a series has hundreds."""
+    files, size = connection.execute(sa.select(_sum(series.c.instances), _sum(series.c.size))).one()
+    return FileCount(files=int(files), size=int(size))
+
+
+def files_received_since(connection: sa.Connection, after: float) -> FileCount:
+    """Images received after a time (seconds since 1970 UTC); only series that got one are looked at."""
+    states = series.c.state.in_(tuple(SeriesState))  # the index begins with it
+    of_series = (instance.c[name] == series.c[name] for name in ("study_instance_uid", "series_instance_uid"))
+    query = sa.select(sa.func.count(), _sum(instance.c.size)).join_from(series, instance, sa.and_(*of_series))
+    row = connection.execute(query.where(states, series.c.last_at > after, instance.c.received_at > after)).one()
+    return FileCount(files=row[0], size=int(row[1]))
 
 
 def result_files(connection: sa.Connection) -> FileCount:
     """Results that are kept."""
-    return _files(connection, result, sa.true())
-
-
-def image_count(connection: sa.Connection) -> int:
-    """Images that are kept."""
-    return _count(connection, instance, sa.true())
+    files, size = connection.execute(sa.select(sa.func.count(), _sum(result.c.size))).one()
+    return FileCount(files=files, size=int(size))
 
 
 def conflict_count(connection: sa.Connection, kind: ConflictKind | None = None) -> int:
@@ -165,10 +171,8 @@ def first_and_last_image(connection: sa.Connection) -> tuple[float | None, float
     return row[0], row[1]
 
 
-def _files(connection: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> FileCount:
-    query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(table.c.size), 0)).select_from(table)
-    files, size = connection.execute(query.where(where)).one()
-    return FileCount(files=files, size=int(size))
+def _sum(column: sa.Column[int]) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(sa.func.sum(column), 0)
 
 
 def _count(connection: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> int:

@@ -5,6 +5,7 @@ A job delivers its results (``result``), or the images that it forwards (``origi
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -215,9 +216,10 @@ def overdue_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
     return statuses(connection, OVERDUE)
 
 
-def all_deliveries(connection: sa.Connection) -> list[DeliveryStatus]:
-    """Every delivery, oldest first."""
-    return statuses(connection, sa.true())
+def deliveries_of_studies(connection: sa.Connection, studies: Collection[str]) -> list[DeliveryStatus]:
+    """Every delivery of some studies, oldest first."""
+    of_studies = sa.select(job.c.id).where(job.c.study_instance_uid.in_(studies))
+    return statuses(connection, delivery.c.job_id.in_(of_studies))
 
 
 def statuses(connection: sa.Connection, where: sa.ColumnElement[bool]) -> list[DeliveryStatus]:

@@ -16,6 +16,7 @@ from node.ledger.clock import clock_of
 from node.ledger.counts import (
     conflict_count,
     delivery_counts,
+    files_received_since,
     first_and_last_image,
     job_counts,
     open_association_count,
@@ -81,7 +82,7 @@ class _Ledger:
 
 
 def _received(connection: sa.Connection, at: float) -> Iterator[Metric]:
-    received, last_hour = received_files(connection), received_files(connection, after=at - 3600)
+    received, last_hour = received_files(connection), files_received_since(connection, at - 3600)
     yield _scalar("associations_open", "Associations that are open", open_association_count(connection))
     yield _scalar("instances", "Images received and kept", received.files)
     yield _scalar("instances_last_hour", "Images of the last hour", last_hour.files)

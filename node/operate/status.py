@@ -16,11 +16,11 @@ from node.ledger.counts import (
     commitments_by_state,
     conflict_count,
     deliveries_by_state,
-    image_count,
     jobs_by_outcome,
     jobs_by_state,
     procedure_steps_by_state,
     quarantined_count,
+    received_files,
     series_by_state,
 )
 from node.ledger.destination_circuits import circuits
@@ -48,7 +48,7 @@ def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -
         wanted = latest_studies(connection, studies) if isinstance(studies, int) else studies
         latest = progress_of(connection, wanted)
         return {
-            "images": image_count(connection),
+            "images": received_files(connection).files,
             "conflicts": conflict_count(connection),
             "identity_changed": conflict_count(connection, ConflictKind.IDENTITY),
             "outdated_results": len(outdated_deliveries(connection)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, datetime
 
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
@@ -17,7 +17,7 @@ from node.ledger import NoticeKind
 from node.ledger.audit_events import give_notice
 from node.ledger.clock import clock_of, ledger_clock
 from node.ledger.conflicts import latest_conflicts
-from node.ledger.counts import first_and_last_image, received_files, result_files
+from node.ledger.counts import files_received_since, first_and_last_image, received_files, result_files
 from node.ledger.planned_purges import stored_studies
 from node.ledger.results import quarantined_results
 from node.ledger.study_progress import latest_studies
@@ -32,6 +32,8 @@ from node.web.study_list import LOOKED_AT, STAGES, Study, latest, listed
 
 SHOWN = 100
 """Studies on the first page."""
+EVERYTHING = "everything"
+"""In place of a day."""
 
 
 def stream(context: AppContext, user_request: UserRequest) -> Response:
@@ -75,7 +77,7 @@ def storage(context: AppContext, user_request: UserRequest) -> Response:
     since = clock_of(context.engine) - 86400
     with context.engine.connect() as connection:
         received, results = received_files(connection), result_files(connection)
-        last_day = received_files(connection, after=since).size
+        last_day = files_received_since(connection, since).size
         oldest, _ = first_and_last_image(connection)
         conflicts = latest_conflicts(connection, SHOWN)
         quarantined = quarantined_results(connection)
@@ -107,10 +109,11 @@ def retention(context: AppContext, user_request: UserRequest) -> Response:
 
 
 def account(context: AppContext, user_request: UserRequest) -> Response:
-    """Show the account of all studies or of one day."""
-    chosen = user_request.request.query_params.get("day", "")
+    """Show the account of a day, by default of today, or of everything."""
+    today = datetime.fromtimestamp(clock_of(context.engine)).astimezone().date()
+    chosen = user_request.request.query_params.get("day") or today.isoformat()
     try:
-        day = date.fromisoformat(chosen) if chosen else None
+        day = None if chosen == EVERYTHING else date.fromisoformat(chosen)
     except ValueError:
         raise HTTPException(400, f"{chosen!r} is no day; write it as 2026-01-31.") from None
     report = _account(context, day)
@@ -121,11 +124,11 @@ def account(context: AppContext, user_request: UserRequest) -> Response:
         ("Deliveries", "deliveries", "objects", report.deliveries),
     )
     return context.page(
-        "account.html", user_request, account=report, attention=attention(report), sums=sums, day=chosen
+        "account.html", user_request, account=report, attention=attention(report), sums=sums, day=day or ""
     )
 
 
-def _account(context: AppContext, day: date | None = None) -> report.Account:
+def _account(context: AppContext, day: date | None) -> report.Account:
     rows = read(context.engine, context.spool, queue_minutes=context.config.notify.queue_minutes)
     return report.account(rows, context.config.is_recipient, day)
 

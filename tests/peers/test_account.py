@@ -36,7 +36,7 @@ from node.ledger.tables import (
     series,
 )
 from node.operate.account.balance import Count, Sum
-from node.operate.account.report import Account, account, bounds
+from node.operate.account.report import Account, account, account_of, bounds
 from node.operate.account.rows import read
 from node.routing.router import Router
 
@@ -180,7 +180,7 @@ def test_conflicts_and_quarantined_results_are_named_and_are_no_difference() -> 
 @given(walks, st.floats(0, 60))
 def test_every_series_belongs_to_one_day(steps: list[Step], midnight: float) -> None:
     rows = read(Walk(steps).engine)
-    days = [account(rows.between(*day), CONFIG.is_recipient) for day in ((-1.0, midnight), (midnight, 61.0))]
+    days = [account_of(rows.portions(day), CONFIG.is_recipient) for day in ((-1.0, midnight), (midnight, 61.0))]
     whole = account(rows, CONFIG.is_recipient)
     for name in ("received", "jobs", "deliveries"):
         totals = [getattr(day, name).total for day in days]

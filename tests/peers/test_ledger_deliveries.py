@@ -256,7 +256,7 @@ def test_a_sender_that_a_retry_overtook_may_say_nothing(connection: sa.Connectio
         record_query_result(connection, overtaken, ["1.2.3.1"], ["1.2.3.2"], 1e12)
         assert connection.scalar(sa.select(sa.func.count()).select_from(delivery_instance)) == 0
         assert len(owed(connection)) == rows
-        assert all(one.error is None for one in o.all_deliveries(connection))
+        assert all(one.error is None for one in o.statuses(connection, sa.true()))
 
 
 def test_what_is_found_is_confirmed_and_what_is_not_there_in_time_is_sent_again(connection: sa.Connection) -> None:

@@ -68,7 +68,7 @@ def _rows(number: int, at: float) -> Iterator[tuple[sa.Table, dict[str, object]]
         key = {"study_instance_uid": study, "series_instance_uid": f"{study}.{of}"}
         yield series, {
             **key, "modality": "CT", "instances": IMAGES, "first_at": at, "last_at": at + of, "state": "COMPLETE",
-            "generation": 1, "completed_by": "quiet", "completed_at": at + of,
+            "size": IMAGES * 526_000, "generation": 1, "completed_by": "quiet", "completed_at": at + of,
         }  # fmt: skip
         yield decision, {
             **key, "generation": 1, "outcome": "routed", "reason": reason(ReasonCode.MATCHES, rules=["chest"]),
@@ -162,6 +162,9 @@ def pages(studies: int, analysed_uid: str, job_id: str) -> dict[str, str]:
         "pipeline": "/pipelines/nodule",
         "storage": "/storage",
         "retention": "/storage/retention",
+        "account, today": "/account",
+        "account, everything": "/account?day=everything",
+        "metrics": "/metrics",
     }
 
 

@@ -16,10 +16,10 @@ from node.ledger.destination_circuits import close, open_circuit, record_failure
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import due_of, get_job, list_jobs
 from node.ledger.pending_deliveries import (
-    all_deliveries,
     instances_to_confirm,
     instances_to_store,
     is_stored,
+    statuses,
     stored_since,
 )
 from node.ledger.retry_transitions import send_again
@@ -51,7 +51,7 @@ class Deliveries(RuleBasedStateMachine):
     @rule(target=claims, choice=CHOICE)
     def sender_begins(self, choice: int) -> object:
         with begin_immediate(self.engine) as connection:
-            rows = all_deliveries(connection)
+            rows = statuses(connection, sa.true())
             if not rows:
                 return multiple()
             one = rows[choice % len(rows)]
@@ -113,7 +113,7 @@ class Deliveries(RuleBasedStateMachine):
     @invariant()
     def what_is_done_is_proved_and_what_is_owed_is_due(self) -> None:
         with self.engine.connect() as connection:
-            for one in all_deliveries(connection):
+            for one in statuses(connection, sa.true()):
                 of = get_job(connection, one.job_id)
                 assert one.state not in ("STORED", "CONFIRMED") or one.stored == one.instances, one
                 assert one.state != "CONFIRMED" or one.committed == one.instances, one

@@ -16,6 +16,7 @@ from ledger_walk import CONFIG, Walk
 from prometheus_client.parser import text_string_to_metric_families
 
 from node.ledger.analysis_statistics import record_statistics
+from node.ledger.counts import files_received_since
 from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.operator_switches import pause_destination, stop_pipeline
 from node.ledger.tables import delivery, instance, job
@@ -47,6 +48,9 @@ def test_whatever_has_happened_the_metrics_add_up_to_the_rows(tmp_path_factory, 
             return connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
 
         assert found["ainode_instances",] == count(instance)
+        size, late = sa.func.coalesce(sa.func.sum(instance.c.size), 0), instance.c.received_at > 30.0
+        assert found["ainode_instance_bytes",] == connection.scalar(sa.select(size))
+        assert files_received_since(connection, 30.0).size == connection.scalar(sa.select(size).where(late))
         assert sum(value for key, value in found.items() if key[0] == "ainode_jobs") == count(job)
         assert sum(value for key, value in found.items() if key[0] == "ainode_deliveries") == count(delivery)
     walk.engine.dispose()

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import zipfile
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,14 @@ def test_what_is_not_there_is_not_found_and_says_so(standing: Dashboard):
     for path in ("/study/1.2.3", "/slice/none/0.jpg", f"/slice/{standing.job_id}/99.jpg", "/static/../server.py"):
         assert browser.get(path).status_code == 404, path
     assert browser.get("/account?day=yesterday").status_code == 400
+
+
+def test_the_account_is_of_today_of_another_day_or_of_everything(standing: Dashboard):
+    browser = standing.browser("vera")
+    today = datetime.now().astimezone().date()
+    assert f"Everything of {today} is accounted for" in browser.get("/account").text
+    assert "Everything of 2020-02-29 is accounted for" in browser.get("/account?day=2020-02-29").text
+    assert "Everything is accounted for" in browser.get("/account?day=everything").text
 
 
 def test_the_page_of_a_study_shows_its_lines_of_the_log(standing: Dashboard):

@@ -45,6 +45,17 @@ class Count:
     instances: int
     """Images received; objects made; objects to deliver."""
 
+    def __add__(self, other: Count) -> Count:
+        """Of other studies as well."""
+        return Count(
+            studies=self.studies + other.studies,
+            entries=self.entries + other.entries,
+            instances=self.instances + other.instances,
+        )
+
+
+NOTHING = Count(studies=0, entries=0, instances=0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sum:
@@ -52,6 +63,13 @@ class Sum:
 
     total: Count
     parts: dict[str, Count]
+
+    def plus(self, other: Sum, order: Sequence[str] = ()) -> Sum:
+        """Return the sum of these and of other studies; parts in an order, others by name."""
+        places = {name: place for place, name in enumerate(order)}
+        names = sorted({*self.parts, *other.parts}, key=lambda name: (places.get(name, len(order)), name))
+        parts = {name: self.parts.get(name, NOTHING) + other.parts.get(name, NOTHING) for name in names}
+        return Sum(total=self.total + other.total, parts=parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +82,14 @@ class Balance:
     """Of what was routed: processed, not applicable, failed, cancelled, held, in work, sent on without analysis."""
     delivered: Sum
     """Of what was routed and is not in work any more: confirmed, stored, waiting, cancelled, kept here only."""
+
+    def __add__(self, other: Balance) -> Balance:
+        """Of other studies as well."""
+        return Balance(
+            received=self.received.plus(other.received, _RECEIVED),
+            analysed=self.analysed.plus(other.analysed, _ANALYSED),
+            delivered=self.delivered.plus(other.delivered, _DELIVERED),
+        )
 
 
 def balance(rows: AccountRows) -> Balance:

@@ -14,13 +14,13 @@ Recipient = Callable[[str, str, Collection[str]], bool]
 _STORED = (DeliveryState.STORED, DeliveryState.CONFIRMED)
 
 
-def differences(every: AccountRows, chosen: AccountRows, is_recipient: Recipient) -> Iterator[str]:
-    """Of the ``chosen`` series; rows that belong to nothing are looked for among ``every`` row."""
-    yield from _rows_without_origin(every)
-    yield from _of_series(chosen)
-    yield from _of_jobs(chosen, is_recipient)
-    yield from _stuck(chosen)
-    yield from _of_deliveries(chosen)
+def differences(rows: AccountRows, is_recipient: Recipient) -> Iterator[str]:
+    """Of some studies, and of what belongs to none."""
+    yield from _rows_without_origin(rows)
+    yield from _of_series(rows)
+    yield from _of_jobs(rows, is_recipient)
+    yield from _stuck(rows)
+    yield from _of_deliveries(rows)
 
 
 def result_kinds(rows: AccountRows) -> dict[str, list[str]]:
@@ -33,21 +33,12 @@ def result_kinds(rows: AccountRows) -> dict[str, list[str]]:
 
 
 def _rows_without_origin(rows: AccountRows) -> Iterator[str]:
-    series = {(s.study_instance_uid, s.series_instance_uid) for s in rows.series}
-    jobs = {job.id for job in rows.jobs}
     if rows.rowless:
         yield f"{rows.rowless} received images have no row; the receiver's log says why"
     for row in rows.without_origin:
         yield f"{row.rows} {row.of}: there is no row of these"
-    for job in rows.jobs:
-        if (job.study_instance_uid, job.series_instance_uid) not in series:
-            yield f"job {job.id}: its series {job.series_instance_uid} has no row"
-    for one in rows.results:
-        if one.job_id not in jobs:
-            yield f"result {one.sop_instance_uid}: its job {one.job_id} has no row"
-    for delivery in rows.deliveries:
-        if delivery.job_id not in jobs:
-            yield f"delivery to {delivery.destination}: its job {delivery.job_id} has no row"
+    for missing in rows.missing_origins:
+        yield f"{missing.what}: its {missing.origin} has no row"
 
 
 def _of_series(rows: AccountRows) -> Iterator[str]:

@@ -6,9 +6,12 @@ counts in each part that has something of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, time, timedelta
+from functools import reduce
+from operator import add
+from typing import Any
 
 from node.config import FORWARD
 from node.ledger.account_rows import AccountSeries
@@ -22,7 +25,7 @@ from node.ledger.states import DecisionCause, JobState, WithoutAnalysis
 from node.operate.account.balance import Balance, Sum, add_up, balance
 from node.operate.account.differences import Recipient, differences, result_kinds
 from node.operate.account.refusals import Refusals
-from node.operate.account.rows import AccountRows
+from node.operate.account.rows import AccountReader, AccountRows
 from node.reasons import reason_text
 
 _PARTS: dict[str, str] = {
@@ -76,18 +79,37 @@ class Account:
     differences: tuple[str, ...]
     """What should not be, one sentence each; empty when everything is explained."""
 
+    def __add__(self, other: Account) -> Account:
+        """Of other studies as well."""
+        changes: dict[str, Any] = {"balance": self.balance + other.balance}
+        for name in ("sent", "received", "jobs", "deliveries"):
+            changes[name] = getattr(self, name).plus(getattr(other, name))
+        for field in fields(self):
+            if isinstance(getattr(self, field.name), tuple):
+                changes[field.name] = getattr(self, field.name) + getattr(other, field.name)
+        return replace(self, **changes)
 
-def account(rows: AccountRows, is_recipient: Recipient, day: date | None = None) -> Account:
+
+def account(reader: AccountReader, is_recipient: Recipient, day: date | None = None) -> Account:
     """Return the account of everything, or of a day: of the series whose first image came then (local time).
 
     Rows that belong to nothing are differences of every day.
     """
-    chosen = rows.between(*bounds(day)) if day else rows
-    studies = {job.id: job.study_instance_uid for job in rows.jobs}
+    portions = reader.portions(bounds(day) if day else None)
+    return replace(account_of(portions, is_recipient), day=day)
+
+
+def account_of(portions: Iterable[AccountRows], is_recipient: Recipient) -> Account:
+    """Return the account of all portions; each study is in one of them."""
+    return reduce(add, (_account(rows, is_recipient) for rows in portions))
+
+
+def _account(chosen: AccountRows, is_recipient: Recipient) -> Account:
+    studies = {job.id: job.study_instance_uid for job in chosen.jobs}
     kinds = result_kinds(chosen)
     sent_on = {d.job_id: d.instances for d in chosen.deliveries}
     return Account(
-        day=day,
+        day=None,
         balance=balance(chosen),
         sent=add_up(_sent(chosen)),
         refused=chosen.refused,
@@ -113,7 +135,7 @@ def account(rows: AccountRows, is_recipient: Recipient, day: date | None = None)
         half_corrected=chosen.half_corrected,
         discontinued=tuple(_in_words(s) for s in chosen.series if _is_discontinued(s)),
         held=tuple(replace(one, reason=reason_text(one.reason)) for one in chosen.held),
-        differences=tuple(differences(rows, chosen, is_recipient)),
+        differences=tuple(differences(chosen, is_recipient)),
     )
 
 

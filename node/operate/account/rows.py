@@ -1,26 +1,32 @@
-"""The rows that the account is made of, all of one moment, as values."""
+"""The rows that the account is made of, all of one moment, as values of some studies at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 
 from node.ledger.account_rows import (
     AccountResult,
     AccountSeries,
+    MissingOrigin,
     RowsWithoutOrigin,
     account_results,
     account_series,
+    missing_origins,
     rows_without_origin,
+    study_portions,
 )
 from node.ledger.clock import ledger_clock
 from node.ledger.conflicts import ConflictRecord, all_conflicts
 from node.ledger.corrections import HalfCorrected, Outdated, half_corrected, outdated_deliveries
 from node.ledger.engine import snapshot
 from node.ledger.held_series import Held, held
-from node.ledger.jobs import Job, list_jobs, stuck_jobs
-from node.ledger.pending_deliveries import DeliveryStatus, all_deliveries
+from node.ledger.jobs import Job, jobs_of, stuck_jobs
+from node.ledger.pending_deliveries import DeliveryStatus, deliveries_of_studies
+from node.ledger.series import series_of_studies
 from node.ledger.undecided import Undecided, undecided_series
 from node.operate.account.refusals import Refusals, refusals
 from node.spool import Spool
@@ -29,40 +35,44 @@ QUEUE_MINUTES = 60.0
 """The default of ``[notify] queue_minutes``."""
 ROWLESS_SECONDS = 60.0
 """A received image without a row for this long is a problem; most rows follow within a second."""
+_STUDIES_AT_ONCE = 400
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccountRows:
-    """The ledger as the account needs it."""
+    """The ledger as the account needs it, of some studies."""
 
-    series: tuple[AccountSeries, ...]
-    jobs: tuple[Job, ...]
-    results: tuple[AccountResult, ...]
-    deliveries: tuple[DeliveryStatus, ...]
-    conflicts: tuple[ConflictRecord, ...]
-    outdated: tuple[Outdated, ...]
+    series: tuple[AccountSeries, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    results: tuple[AccountResult, ...] = ()
+    deliveries: tuple[DeliveryStatus, ...] = ()
+    conflicts: tuple[ConflictRecord, ...] = ()
+    outdated: tuple[Outdated, ...] = ()
     """Results sent for images received again with another identity."""
-    half_corrected: tuple[HalfCorrected, ...]
+    half_corrected: tuple[HalfCorrected, ...] = ()
     """Series of which only some images did; they wait for people."""
-    held: tuple[Held, ...]
+    held: tuple[Held, ...] = ()
     """Series and jobs whose images contradict one another on whose they are."""
-    without_origin: tuple[RowsWithoutOrigin, ...]
-    refused: tuple[Refusals, ...]
+    refused: tuple[Refusals, ...] = ()
     """Images that were sent and not taken."""
-    stuck: tuple[Job, ...]
+    stuck: tuple[Job, ...] = ()
     """Jobs that have made no progress for too long, whatever was tried; none that an operator holds up."""
-    undecided: tuple[Undecided, ...]
+    undecided: tuple[Undecided, ...] = ()
     """Series that wait for nothing, and have not been decided on for too long."""
-    rowless: int
+    without_origin: tuple[RowsWithoutOrigin, ...] = ()
+    missing_origins: tuple[MissingOrigin, ...] = ()
+    rowless: int = 0
     """Received images that should have a row by now."""
 
-    def between(self, start: float, end: float) -> AccountRows:
-        """Of the series whose first image came in [``start``, ``end``): every series belongs to one day."""
+    def between(self, start: float, end: float, known: Collection[tuple[str, str]]) -> AccountRows:
+        """Of the series whose first image came in [``start``, ``end``): every series belongs to one day.
+
+        A refused image whose series is not among ``known`` belongs to the day when it was refused.
+        """
         chosen = tuple(s for s in self.series if start <= s.first_at < end)
         keys = {(s.study_instance_uid, s.series_instance_uid) for s in chosen}
         jobs = tuple(j for j in self.jobs if (j.study_instance_uid, j.series_instance_uid) in keys)
         ids = {j.id for j in jobs}
-        known = {(s.study_instance_uid, s.series_instance_uid) for s in self.series}
         return replace(
             self,
             series=chosen,
@@ -84,25 +94,77 @@ class AccountRows:
         )
 
 
-def read(engine: sa.Engine, spool: Spool | None = None, *, queue_minutes: float = QUEUE_MINUTES) -> AccountRows:
-    """All of it; images are counted by the database, everything else is a few rows per series.
+@dataclass(frozen=True)
+class AccountReader:
+    """Reads the ledger some studies at a time: memory does not grow with their number."""
+
+    engine: sa.Engine
+    spool: Spool | None
+    queue_minutes: float
+
+    def portions(self, period: tuple[float, float] | None = None) -> Iterator[AccountRows]:
+        """Every study in one portion, all of one moment; the last portion has what belongs to no series.
+
+        ``period``: of the series whose first image came in it, in seconds since 1970 UTC. Images are counted by the
+        database, everything else is a few rows per series.
+        """
+        with snapshot(self.engine) as connection:
+            exceptions = _StudyRows(connection, ledger_clock(connection) - self.queue_minutes * 60)
+            for studies in study_portions(connection, _STUDIES_AT_ONCE, period):
+                rows = AccountRows(
+                    series=account_series(connection, studies),
+                    jobs=tuple(jobs_of(connection, studies)),
+                    results=account_results(connection, studies),
+                    deliveries=tuple(deliveries_of_studies(connection, studies)),
+                    **exceptions.take(studies),
+                )
+                known = {(s.study_instance_uid, s.series_instance_uid) for s in rows.series}
+                yield rows.between(*period, known) if period else rows
+            others = exceptions.studies()
+            rest = AccountRows(
+                without_origin=rows_without_origin(connection),
+                missing_origins=missing_origins(connection),
+                rowless=self.spool.drafts.without_row(ROWLESS_SECONDS) if self.spool is not None else 0,
+                **exceptions.take(others),
+            )
+            known = {(s.study_instance_uid, s.series_instance_uid) for s in series_of_studies(connection, others)}
+            yield rest.between(*period, known) if period else rest
+
+
+class _StudyRows:
+    """What few studies have, read at once and handed out by study."""
+
+    def __init__(self, connection: sa.Connection, before: float) -> None:
+        self._rows: dict[str, dict[str, list[Any]]] = {}
+        for name, rows in (
+            ("conflicts", all_conflicts(connection)),
+            ("outdated", outdated_deliveries(connection)),
+            ("half_corrected", half_corrected(connection)),
+            ("held", held(connection)),
+            ("refused", refusals(connection)),
+            ("stuck", stuck_jobs(connection, before)),
+            ("undecided", undecided_series(connection, before)),
+        ):
+            for row in rows:
+                self._rows.setdefault(row.study_instance_uid, {}).setdefault(name, []).append(row)
+
+    def studies(self) -> list[str]:
+        """Those of which nothing was taken yet."""
+        return list(self._rows)
+
+    def take(self, studies: Collection[str]) -> dict[str, Any]:
+        """Fields of ``AccountRows``, once."""
+        fields: dict[str, list[Any]] = {}
+        for study in studies:
+            for name, rows in self._rows.pop(study, {}).items():
+                fields.setdefault(name, []).extend(rows)
+        return {name: tuple(rows) for name, rows in fields.items()}
+
+
+def read(engine: sa.Engine, spool: Spool | None = None, *, queue_minutes: float = QUEUE_MINUTES) -> AccountReader:
+    """Return a reader of the ledger.
 
     ``spool``: where received images without a row are looked for. A job without progress, or a series
     without a decision, for ``queue_minutes`` is stuck.
     """
-    with snapshot(engine) as connection:
-        return AccountRows(
-            series=account_series(connection),
-            jobs=tuple(list_jobs(connection, limit=None)),
-            results=account_results(connection),
-            deliveries=tuple(all_deliveries(connection)),
-            conflicts=tuple(all_conflicts(connection)),
-            outdated=tuple(outdated_deliveries(connection)),
-            half_corrected=tuple(half_corrected(connection)),
-            held=tuple(held(connection)),
-            without_origin=rows_without_origin(connection),
-            refused=tuple(refusals(connection)),
-            stuck=tuple(stuck_jobs(connection, ledger_clock(connection) - queue_minutes * 60)),
-            undecided=tuple(undecided_series(connection, ledger_clock(connection) - queue_minutes * 60)),
-            rowless=spool.drafts.without_row(ROWLESS_SECONDS) if spool is not None else 0,
-        )
+    return AccountReader(engine, spool, queue_minutes)
