@@ -15,7 +15,7 @@ LOWEST_TESTS := $(addprefix tests/*/test_,$(addsuffix .py,cli compat completenes
 # where the environment says otherwise: the tests start hundreds of processes.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses $(or $(WORKERS),4) --dist loadscope --no-loadscope-reorder --durations 30
 
-.PHONY: demo test test-quick test-all test-rest test-lowest bench docs lint install lock fuzz sbom audit reuse release clean
+.PHONY: demo test test-quick test-all test-rest test-lowest bench docs lint install lock fuzz sbom audit reuse release deb clean
 
 demo: install
 	$(BIN)/ainode demo $(if $(STUDIES),--studies "$(STUDIES)")
@@ -94,6 +94,12 @@ reuse: $(SUPPLY)
 # twice and compared; the wheel is installed into an empty environment, where `ainode init` and `ainode demo` must work.
 release: $(SUPPLY)
 	python3 .ci/release $(SUPPLY)/bin
+
+# The Debian package in dist/: an environment with all that the node needs, so that it installs without a network. As
+# root it is then installed, upgraded and purged under a systemd of its own; the machine itself stays as it is.
+deb: install
+	.ci/deb $(TORCH_INDEX)
+	AINODE_DEB="$$(ls dist/ainode_*.deb)" $(BIN)/pytest tests/system/test_debian_package.py
 
 $(SUPPLY): constraints.txt Makefile
 	python3 -m venv $(SUPPLY)

@@ -15,11 +15,12 @@ from node.errors import ConfigError, PlatformError
 from node.init.files import (
     SYSTEMD,
     install_units,
+    keep_edited,
     make_request,
     make_test_authority,
     reachable_by_units,
     shipped,
-    write_new,
+    write_config,
 )
 from node.init.settings import Answers, filled_in, offered
 
@@ -80,8 +81,8 @@ def first_run(*, config_path: Path, force: bool, **options: Any) -> None:
 
     Existing files are replaced only with --force.
     """
-    if config_path.exists() and not force:
-        raise ConfigError(f"{config_path} exists and was not changed; use --force to replace it, or another --config")
+    if not force:
+        keep_edited(config_path)
     text = shipped("config.toml").read_text(encoding="utf-8")
     _ask(options, text)
     user = _first_user(options)
@@ -98,7 +99,7 @@ def first_run(*, config_path: Path, force: bool, **options: Any) -> None:
         request = make_request(certificate, host, force=force)
         echo(f"created {request}: have it signed, save the certificate as {certificate} and its authority")
         echo("  as ca.pem in the same folder, then set [ae.tls] enabled = true")
-    write_new(config_path, config, force=force)
+    write_config(config_path, config)
     echo(f"wrote {config_path}")
     if user is not None:
         _write_user(user, answers.folder)

@@ -15,6 +15,8 @@ import node
 from node.errors import ConfigError, PlatformError
 
 SYSTEMD = Path("/etc/systemd/system")
+PACKAGED = Path("/lib/systemd/system")
+"""Where the Debian package has its units."""
 _USER = "ainode"
 _HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user")))
 """What ProtectHome=yes of the units hides from the service (systemd.exec(5))."""
@@ -33,10 +35,14 @@ def shipped(name: str) -> Path:
     raise PlatformError(f"{name} is missing from this installation; reinstall the package, or use a checkout")
 
 
-def write_new(path: Path, text: str, *, force: bool) -> None:
-    """Write a new file. Raises ``ConfigError`` if it exists, ``PlatformError`` if it cannot be written."""
-    if path.exists() and not force:
+def keep_edited(path: Path) -> None:
+    """Raise ``ConfigError`` if a configuration exists, unless it is the shipped one (Debian package)."""
+    if path.exists() and path.read_bytes() != shipped("config.toml").read_bytes():
         raise ConfigError(f"{path} exists and was not changed; use --force to replace it, or another --config")
+
+
+def write_config(path: Path, text: str) -> None:
+    """Write or replace the configuration. Raises ``PlatformError`` if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
@@ -118,8 +124,10 @@ def install_units(folder: Path, config_path: Path, storage: Path, port: int) -> 
             text = unit.read_text(encoding="utf-8")
             text = text.replace("/opt/ainode/.venv/bin/ainode", str(program))
             text = text.replace("/etc/ainode/config.toml", str(config_path.absolute()))
-            (folder / unit.name).write_text(text, encoding="utf-8")
-            yield f"wrote {folder / unit.name}"
+            packaged = PACKAGED / unit.name
+            if not packaged.exists() or packaged.read_text(encoding="utf-8") != text:
+                (folder / unit.name).write_text(text, encoding="utf-8")
+                yield f"wrote {folder / unit.name}"
             if len(service) > 1:
                 more = folder / f"{unit.name}.d" / "init.conf"
                 more.parent.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
-"""A systemd of our own, process 1 of its own namespaces, that runs a unit of the node on a copy of ``/etc``.
+"""A systemd of our own, process 1 of its own namespaces, that runs a unit of the node.
 
-Needs root. Nothing of the machine changes: ``/run``, ``/var/lib`` and ``/var/cache`` are empty, ``/etc`` is covered by
-an overlay, and all of it ends with the process.
+Needs root. Nothing of the machine changes: ``/etc``, or all folders, are covered by an overlay in memory, ``/run`` is
+empty, and all of it ends with the process.
 """
 
 from __future__ import annotations
@@ -28,6 +28,27 @@ useradd --system --user-group --home-dir /var/lib/ainode --shell /usr/sbin/nolog
 install -d -o ainode -g ainode /var/lib/ainode /var/lib/ainode/out
 install -D -m 0640 -g ainode "$1/config.toml" /etc/ainode/config.toml
 export container=unshare SYSTEMD_UNIT_PATH="$1"
+exec /usr/lib/systemd/systemd --system --unit=idle.target --log-target=console --show-status=0
+"""
+_WHOLE_SCRIPT = """
+set -e
+mount --make-rprivate /
+mkdir "$1/over"
+mount -t tmpfs tmpfs "$1/over"
+cd "$1/over"
+mkdir upper work root
+mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work overlay root
+mount --rbind /dev root/dev
+mount -t sysfs sysfs root/sys
+mount -t cgroup2 cgroup2 root/sys/fs/cgroup
+mount -t proc proc root/proc
+mount -t tmpfs -o mode=755 tmpfs root/run
+mkdir root/run/lock root/run/old
+rm -f root/usr/sbin/policy-rc.d
+pivot_root root root/run/old
+cd /
+umount -l /run/old
+export container=unshare SYSTEMD_UNIT_PATH="/etc/systemd/system:/lib/systemd/system:$1"
 exec /usr/lib/systemd/systemd --system --unit=idle.target --log-target=console --show-status=0
 """
 _TARGETS = ("idle", "sysinit", "basic", "shutdown", "exit", "network-online", "time-sync", "multi-user")
@@ -74,8 +95,6 @@ def systemd(folder: Path, unit: str, config: str) -> Iterator[Systemd]:
     text = (ROOT / "systemd" / unit).read_text().replace("/opt/ainode/.venv/bin/ainode", f"{sys.executable} -m node")
     (folder / unit).write_text(text)
     (folder / "config.toml").write_text(config)
-    for name in _TARGETS:
-        (folder / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
     # Only what a checkout in a home or temporary folder needs; there is no journal here.
     shown = " ".join(sorted({sys.prefix, sys.base_prefix, str(ROOT)}))
     (folder / f"{unit}.d").mkdir()
@@ -84,9 +103,24 @@ def systemd(folder: Path, unit: str, config: str) -> Iterator[Systemd]:
         f"Environment=PYTHONPATH={ROOT}:{ROOT / 'tests' / 'support'} OMP_NUM_THREADS=1\n"
         "StandardOutput=append:/run/ainode.log\nStandardError=inherit\n"
     )
+    with _booted(folder, _SCRIPT) as running:
+        yield running
+
+
+@contextmanager
+def whole_machine(folder: Path) -> Iterator[Systemd]:
+    """With every folder of this machine, all of which may be written; packages may be installed and removed."""
+    with _booted(folder, _WHOLE_SCRIPT) as running:
+        yield running
+
+
+@contextmanager
+def _booted(folder: Path, script: str) -> Iterator[Systemd]:
+    for name in _TARGETS:
+        (folder / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
     apart = ["unshare", "--fork", "--kill-child", "--pid", "--mount", "--mount-proc", "--cgroup", "--ipc", "--uts"]
     with (folder / "systemd.log").open("wb") as log:
-        process = subprocess.Popen([*apart, "bash", "-c", _SCRIPT, "bash", str(folder)], stdout=log, stderr=log)
+        process = subprocess.Popen([*apart, "bash", "-c", script, "bash", str(folder)], stdout=log, stderr=log)
     try:
         yield Systemd(folder, _ready(process, folder))
     finally:

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from node.__main__ import main
 from node.config import AeTls, Config, load
+from node.init.files import shipped
 from node.tls import server_context
 from node.web.users import matches, read_users
 
@@ -178,6 +179,30 @@ def test_units_are_written_for_this_program_and_configuration(tmp_path: Path, mo
     assert f"ReadWritePaths={tmp_path / 'data'}" in more
     assert "CAP_NET_BIND_SERVICE" in more
     assert f"wrote {units / 'ainode.service'}" in done.output
+
+
+def test_the_configuration_of_the_debian_package_is_replaced_until_it_is_edited(tmp_path: Path):
+    (tmp_path / "config.toml").write_bytes(shipped("config.toml").read_bytes())
+    assert init(tmp_path).exit_code == 0
+    before = (tmp_path / "config.toml").read_bytes()
+    assert init(tmp_path).exit_code == 2
+    assert (tmp_path / "config.toml").read_bytes() == before
+
+
+def test_units_of_the_debian_package_are_adapted_and_not_covered_by_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.executable", "/srv/ainode/bin/python")
+    packaged, units = tmp_path / "lib", tmp_path / "units"
+    packaged.mkdir()
+    units.mkdir()
+    monkeypatch.setattr("node.init.files.PACKAGED", packaged)
+    assert init(tmp_path, "--install-units", "--unit-folder", str(units)).exit_code == 0
+    for unit in list(units.glob("*.service")):
+        unit.rename(packaged / unit.name)
+    assert init(tmp_path, "--force", "--port", "104", "--install-units", "--unit-folder", str(units)).exit_code == 0
+    assert not list(units.glob("*.service"))
+    assert "CAP_NET_BIND_SERVICE" in (units / "ainode.service.d" / "init.conf").read_text()
 
 
 @pytest.mark.parametrize(
