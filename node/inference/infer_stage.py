@@ -28,6 +28,7 @@ from node.ledger.jobs import Job, get_job, is_active, source_paths
 from node.ledger.transitions import record_outcome
 from node.reasons import Reason, ReasonCode, reason, reason_text
 from node.spool import Spool
+from node.spool.remove_tree import sweep_members
 from node.wording import timings_text
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Infer:
             pipelines=self.pipelines,
             slots=sum(map(_jobs_at, self._turns)),
             begin=self.warm,
+            tidy=lambda alive: sweep_members(self._spool.sandbox_folders.parent, alive),
             interrupt=self.close,
         )
 

@@ -16,15 +16,17 @@ from node.config import PipelineTable
 from node.inference.task import FINDINGS, Task
 from node.isolation import READ, WRITE
 from node.spool.files import new_locked, sync_folder
-from node.spool.remove_tree import remove_tree, sweep
+from node.spool.remove_tree import remove_tree
 
 
 class SandboxFolder:
-    """Folder of one process; any other process removes it after its owner has ended."""
+    """Folder of one confined process, below a folder of the process that started it.
+
+    When that one has died, a living worker removes it (``node.spool.remove_tree.sweep_members``).
+    """
 
     def __init__(self, below: Path) -> None:
         below.mkdir(parents=True, exist_ok=True)
-        sweep(below)
         self._folder, self._lock = new_locked(below)
         for name in ("in", "out"):
             (self._folder / name).mkdir()

@@ -26,6 +26,7 @@ from node.jobs.execution import AttemptExecution
 from node.jobs.ledger_writes import LedgerWrites
 from node.jobs.pace import Pace
 from node.jobs.stage import Stage
+from node.jobs.takeover import take_over_dead
 from node.jobs.turns import Turns
 from node.ledger import JobStage, transitions
 from node.ledger import retry_transitions as reopening
@@ -152,7 +153,7 @@ class Jobs:
         for stage in stages:
             self._listen(stage)
         DBOS.launch()
-        self._begin("jobs-watch", self._watch_over)
+        self._begin("jobs-watch", lambda: self._watch_over(membership))
         logger.info("%s executes %s", membership.id, ", ".join(self._execution.stages))
 
     def stop(self, seconds: float = 10.0) -> None:
@@ -242,19 +243,21 @@ class Jobs:
         self._threads.append(threading.Thread(target=function, name=name, daemon=True))
         self._threads[-1].start()
 
-    def _watch_over(self) -> None:
+    def _watch_over(self, membership: Membership) -> None:
         reconciled = time.monotonic()
         # Only who serves a stage knows how often it is tried; the end of a delivery anybody can record.
         stages = self._execution.stages.keys()
         of_stages, of_all = (Leadership(self._engine, work) for work in (f"jobs {sorted(stages)}", "jobs"))
         while not self._stopping.wait(self._pace.look_seconds):
             try:
-                self._look()
+                take_over_dead(self._client, membership)
                 if of_all.is_ours():
                     self._end_delivered()
                     self.make_stranded_due()
                 if time.monotonic() - reconciled > self._pace.reconcile_seconds:
                     reconciled = time.monotonic()
+                    for stage in self._execution.stages.values():
+                        stage.tidy(membership.alive())
                     if of_stages.is_ours():
                         self.reconcile(clock_of(self._engine) - self._pace.reconcile_seconds, stages)
                         self.purge_workflows(datetime.now(UTC) - _KEPT)
@@ -263,18 +266,6 @@ class Jobs:
                 logger.warning("jobs: look missed (%s); trying again", error, exc_info=trace)
         of_stages.release()
         of_all.release()
-
-    def _look(self) -> None:
-        """Put back the work of executors that are gone."""
-        if self._membership is None:
-            return
-        # In this order: an executor that starts in between must not look like one that is gone.
-        pending = self._client.list_workflows(status="PENDING", load_input=False, load_output=False)
-        alive = self._membership.alive()
-        dead = sorted({w.executor_id for w in pending if w.executor_id} - alive)
-        if dead:
-            logger.warning("jobs: putting back the work of %s", ", ".join(dead))
-            DBOS._recover_pending_workflows(dead)  # noqa: SLF001 - no public call; contract-tested, version pinned
 
     def _end_delivered(self) -> None:
         """End jobs whose last proof came in."""

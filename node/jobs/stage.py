@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from node.config import JobsTable
@@ -10,7 +10,7 @@ from node.ledger import JobStage, transitions
 from node.ledger.jobs import Retries
 
 
-def _nothing() -> None: ...
+def _nothing(_alive: Collection[str] = ()) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,8 @@ class Stage:
     """Attempts executed at the same time by one process."""
     begin: Callable[[], None] = _nothing
     """Called once, before the first attempt."""
+    tidy: Callable[[Collection[str]], None] = _nothing
+    """Called now and then with the living members: removes what those that died have left."""
     interrupt: Callable[[], None] = _nothing
     """Makes running handlers return soon, by any exception: the process is about to end."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,11 +37,26 @@ def remove_tree(folder: Path) -> None:
 
 
 def sweep(below: Path) -> None:
-    """Remove the folders of ``node.spool.files.new_locked`` whose processes have ended."""
+    """Remove the folders of ``node.spool.files.new_locked`` whose processes have ended. Of this machine's only."""
     for folder in below.iterdir():
         descriptor = locked(folder)
         if descriptor is not None:
             remove_tree(folder)
+            os.close(descriptor)
+
+
+def sweep_members(below: Path, alive: Collection[str]) -> None:
+    """Remove the folders of members that have died; each is named like its member.
+
+    Locks alone would not do: other machines that share the file system may not see them.
+    """
+    for folder in list(below.iterdir()) if below.is_dir() else ():
+        descriptor = None if folder.name in alive else locked(folder)
+        if descriptor is not None:
+            with suppress(FileNotFoundError):  # another machine sweeps it too
+                sweep(folder)
+            with suppress(OSError):
+                folder.rmdir()
             os.close(descriptor)
 
 

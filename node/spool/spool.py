@@ -117,8 +117,8 @@ class Spool:
 
     @property
     def sandbox_folders(self) -> Path:
-        """Folder of the files that processes which run models can see; see ``node.inference.sandbox_folder``."""
-        return self.folder / "trays"
+        """Folder of what the confined processes of this one can see; see ``node.inference.sandbox_folder``."""
+        return self.folder / "trays" / self.drafts.writer
 
     def absolute(self, path: str) -> Path:
         """Return the absolute path of a file from its path in the ledger."""

@@ -20,6 +20,7 @@ from node.inference.model_process import ModelProcess
 from node.inference.sandbox_folder import SandboxFolder
 from node.isolation import abi
 from node.isolation.allowed_system_calls import ABSENT, ALLOWED_ONLY, LATEST, REFUSED_WHEN, allowed_calls
+from node.spool.remove_tree import sweep_members
 
 
 def inside(code: str) -> str:
@@ -209,10 +210,8 @@ except PermissionError:
     assert inside(code).splitlines() == ["w l", "not written"]
 
 
-def test_a_tray_shows_the_files_of_its_jobs_and_is_swept_when_its_maker_is_gone(tmp_path: Path) -> None:
+def test_a_tray_shows_the_files_of_its_jobs_alone(tmp_path: Path) -> None:
     one = task(tmp_path, does="none")
-    left = tmp_path / "trays" / "of a process that was killed"
-    (left / "in").mkdir(parents=True)
     sandbox_folder = SandboxFolder(tmp_path / "trays")
     other = SandboxFolder(tmp_path / "trays")
     assert len(list((tmp_path / "trays").iterdir())) == 2
@@ -230,7 +229,7 @@ def test_a_tray_shows_the_files_of_its_jobs_and_is_swept_when_its_maker_is_gone(
 
 def test_folders_of_any_depth_and_mode_are_swept(tmp_path: Path) -> None:
     """3,000 levels stopped the sweep: deeper than Python's stack, longer than PATH_MAX."""
-    left = tmp_path / "trays" / "of a process that was killed" / "out"
+    left = tmp_path / "trays" / "worker that was killed" / "tray" / "out"
     left.mkdir(parents=True)
     folder = os.open(left, os.O_RDONLY)
     for level in range(3000):
@@ -245,11 +244,23 @@ def test_folders_of_any_depth_and_mode_are_swept(tmp_path: Path) -> None:
     os.close(folder)
     (left / "deeper" / "beside" / "beside").mkdir(parents=True)
     (tmp_path / "kept").touch()
-    sandbox_folder = SandboxFolder(tmp_path / "trays")
-    assert [path.name for path in (tmp_path / "trays").iterdir()] == [sandbox_folder.out.parent.name]
-    sandbox_folder.close()
+    sweep_members(tmp_path / "trays", ())
     assert (tmp_path / "kept").exists()
     assert list((tmp_path / "trays").iterdir()) == []
+
+
+def test_trays_of_living_workers_stay_whether_or_not_their_locks_can_be_seen(tmp_path: Path) -> None:
+    """Locks of folders do not reach from one machine to another over NFS: workers removed one another's trays."""
+    trays = tmp_path / "trays"
+    elsewhere = trays / "worker elsewhere" / "tray" / "in"
+    elsewhere.mkdir(parents=True)
+    here = SandboxFolder(trays / "worker here")
+    sweep_members(trays, {"worker elsewhere"})
+    assert elsewhere.is_dir()
+    assert here.inside.is_dir(), "locked, though no member: ainode try"
+    here.close()
+    sweep_members(trays, ())
+    assert list(trays.iterdir()) == []
 
 
 def test_a_folder_in_the_place_of_the_handover_is_not_taken(tmp_path: Path) -> None:
