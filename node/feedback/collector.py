@@ -5,10 +5,7 @@ An object is read once. What it says is recorded with the hash of whom it names;
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
-import secrets
 import threading
 from pathlib import Path
 
@@ -23,7 +20,7 @@ from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import get_job, source_paths
 from node.ledger.lesion_verdicts import SourceKind
-from node.ledger.secrets import keep_secret
+from node.ledger.reader_hash import reader_hash
 from node.ledger.verdicts import (
     ReaderObject,
     analyses_before,
@@ -45,7 +42,6 @@ _WHOLE_SECONDS = 3600.0
 """Between two looks at everything."""
 _BOUNDS = Bounds(memory_mib=4096, cpu_seconds=120, wall_seconds=300.0)
 _MODALITIES = ("SEG",)
-_KEY = "readers"
 
 
 class Collector:
@@ -87,13 +83,12 @@ class Collector:
             if reading.refused is not None:
                 record_no_verdict(connection, of, reading.refused)
                 return
-            key, _ = keep_secret(connection, _KEY, secrets.token_hex(32))
             record_verdicts(
                 connection,
                 of,
                 reading.verdicts,
                 kind=SourceKind.SEGMENTATION,
-                reader=reader_hash(key, reading.reader),
+                reader=reader_hash(connection, reading.reader),
                 stated_at=reading.stated_at,
             )
         logger.info("object %s holds verdicts on %d lesions", of.sop_instance_uid, len(reading.verdicts))
@@ -118,8 +113,3 @@ class Collector:
 
     def _paths(self, paths: list[str]) -> tuple[Path, ...]:
         return tuple(map(self._spool.absolute, paths))
-
-
-def reader_hash(key: str, name: str) -> str:
-    """Keyed hash of who gave a verdict, 16 hexadecimal digits; ``""`` for nobody."""
-    return hmac.digest(key.encode(), name.encode(), hashlib.sha256).hex()[:16] if name else ""

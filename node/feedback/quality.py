@@ -103,7 +103,8 @@ def _quality(group: AnalysisGroup, analyses: int, given: Sequence[CountedVerdict
     number = {name: sum(one.verdict == name for one in given) for name in Verdict}
     judged = len({one.job_id for one in given})
     confirmed = number[Verdict.ACCEPTED] + number[Verdict.EDITED]
-    whole = {one.job_id for one in given if one.kind == SourceKind.SEGMENTATION or one.verdict == Verdict.ADDED}
+    complete = (Verdict.ADDED, Verdict.NOTHING_MISSED)
+    whole = {one.job_id for one in given if one.kind == SourceKind.SEGMENTATION or one.verdict in complete}
     searched = [one.verdict for one in given if one.job_id in whole]
     seen = searched.count(Verdict.ACCEPTED) + searched.count(Verdict.EDITED)
     edited = [one for one in given if one.verdict == Verdict.EDITED and one.dice is not None]

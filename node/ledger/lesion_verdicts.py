@@ -14,12 +14,15 @@ class Verdict(StrEnum):
     REJECTED = "rejected"
     ADDED = "added"
     """A lesion that the analysis did not report."""
+    NOTHING_MISSED = "nothing missed"
+    """Of the whole analysis: the reader knows of no lesion that it did not report."""
 
 
 class SourceKind(StrEnum):
     """What a verdict was read in. Values are stored."""
 
     SEGMENTATION = "segmentation"
+    CLICK = "click"
 
 
 class MatchedBy(StrEnum):

@@ -156,7 +156,7 @@ def record_verdicts(
         return
     for job_id in sorted({one.job_id for one in verdicts}):
         own = [one for one in verdicts if one.job_id == job_id]
-        _supersede(connection, job_id, {one.lesion for one in own}, of.received_at)
+        _supersede(connection, job_id, of.received_at)
         rows = [
             asdict(one)
             | {
@@ -189,11 +189,7 @@ def _record_read(connection: sa.Connection, of: ReaderObject, verdicts: int, why
     return bool(insert_new(connection, reader_object, [row]))
 
 
-def _supersede(connection: sa.Connection, job_id: str, lesions: set[str], at: float) -> None:
-    """Let no earlier verdict on these lesions count, and none of an earlier object on the whole analysis."""
-    earlier = sa.or_(verdict.c.lesion.in_(lesions), verdict.c.kind == SourceKind.SEGMENTATION)
-    connection.execute(
-        sa.update(verdict)
-        .where(verdict.c.job_id == job_id, verdict.c.superseded_at.is_(None), earlier)
-        .values(superseded_at=at)
-    )
+def _supersede(connection: sa.Connection, job_id: str, at: float) -> None:
+    """Let no earlier verdict on the analysis count: an object shows all of its lesions."""
+    earlier = verdict.c.job_id == job_id, verdict.c.superseded_at.is_(None)
+    connection.execute(sa.update(verdict).where(*earlier).values(superseded_at=at))

@@ -17,7 +17,7 @@ from node.config import Web
 from node.web.logins import Logins
 from node.web.proxy import proxied_user
 from node.web.sessions import Sessions, csrf_of
-from node.web.users import User, read_users, users_path
+from node.web.users import Role, User, read_users, users_path
 
 MAX_FORM_BYTES = 65536
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -38,6 +38,11 @@ class UserRequest:
         """Whether buttons that change something are shown."""
         return self.user.role == "operate"
 
+    @property
+    def reads(self) -> bool:
+        """Whether buttons for verdicts are shown: an operator is no reader."""
+        return self.user.role == "read"
+
 
 class Authenticator:
     """Authenticates requests by their session or their reverse proxy. A user removed from the file is out at once."""
@@ -48,8 +53,8 @@ class Authenticator:
         self._sessions = Sessions(web, engine)
         self._logins = Logins(self._path, engine, self._sessions)
 
-    def let_in(self, page: Callable[[UserRequest], Response]) -> Endpoint:
-        """Return an endpoint that shows ``page`` to authorised users. POST needs the role *operate* and the token."""
+    def let_in(self, page: Callable[[UserRequest], Response], role: Role = "operate") -> Endpoint:
+        """Return an endpoint that shows ``page`` to authorised users. POST needs ``role`` and the token."""
 
         async def endpoint(request: Request) -> Response:
             user = await run_in_threadpool(self.user_of, request)
@@ -60,8 +65,8 @@ class Authenticator:
             form: dict[str, str] = {}
             if request.method == "POST":
                 form = await checked_form(request)
-                if user.role != "operate":
-                    raise HTTPException(403, "Your role is 'view'; this needs the role 'operate'.")
+                if user.role != role:
+                    raise HTTPException(403, f"Your role is {user.role!r}; this needs the role {role!r}.")
             csrf = csrf_of(request.state.token)
             return await run_in_threadpool(page, UserRequest(request=request, user=user, csrf=csrf, form=form))
 

@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 from node.wording import written
 
 NOTHING = Markup('<p class="faint">Nothing recorded yet.</p>')
+TOO_FEW = Markup('<p class="faint">Too few verdicts.</p>')
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 520, 150, 46, 22, 10
 
 
@@ -33,6 +34,28 @@ def over_time(points: Sequence[tuple[float, float]], unit: str, name: str, clock
     body = f'<polyline points="{line}"/><g class="dots">{dots}</g>'
     label = f"{name}: {len(values)} analyses, median {written(float(np.median(values)))} {unit}"
     return _framed(body, (low, high), unit, label, clock)
+
+
+def intervals(
+    points: Sequence[tuple[str, tuple[float, float, float] | None]], most: float, unit: str, name: str
+) -> Markup:
+    """Value, low and high end of an interval for each label, as a dot on a bar from 0 to ``most``.
+
+    ``None`` leaves its place empty.
+    """
+    known = [(place, label, of) for place, (label, of) in enumerate(points) if of is not None]
+    if not known:
+        return TOO_FEW
+    ends = np.array([of for _, _, of in known])
+    step = (WIDTH - LEFT - 10) / len(points)
+    body, words = "", []
+    for (place, label, of), (y, bottom, top) in zip(known, _scaled(ends, 0.0, most), strict=True):
+        x = LEFT + (place + 0.5) * step
+        body += f'<path class="interval" d="M{x:.1f} {bottom:.1f}V{top:.1f}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
+        middle, low, high = (written(round(value, 1 if unit else 2)) for value in of)
+        words.append(f"{label} {middle} ({low} to {high}) {unit}".strip())
+    first_and_last = (points[0][0], points[-1][0] if len(points) > 1 else "")
+    return _framed(f'<g class="dots">{body}</g>', (0.0, most), unit, f"{name}: {'; '.join(words)}", first_and_last)
 
 
 def histogram(values: Sequence[float], unit: str, name: str, bins: int = 20) -> Markup:

@@ -39,4 +39,4 @@ def users(context: AppContext, user_request: UserRequest) -> Response:
 
 def _for_operators(user_request: UserRequest) -> None:
     if not user_request.operates:
-        raise HTTPException(403, "Your role is 'view'; this page needs the role 'operate'.")
+        raise HTTPException(403, f"Your role is {user_request.user.role!r}; this page needs the role 'operate'.")

@@ -35,8 +35,11 @@ from node.web.auth import Authenticator, UserRequest
 from node.web.guarded import Guarded
 from node.web.health import Health
 from node.web.http_connections import listen
+from node.web.quality_page import quality
 from node.web.strict_http import StrictHttp
 from node.web.tls_reload import LOOK_SECONDS, ReloadingTls
+from node.web.users import Role
+from node.web.verdict_clicks import give_verdict
 from node.wording import NOTICE
 
 logger = logging.getLogger(__name__)
@@ -52,6 +55,7 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ..
     ("/destinations", destinations_page.destinations, "GET"),
     ("/pipelines", pipelines_page.pipelines, "GET"),
     ("/pipelines/{name}", pipelines_page.pipeline, "GET"),
+    ("/quality", quality, "GET"),
     ("/rules", rules_page.rules, "GET"),
     ("/storage", pages.storage, "GET"),
     ("/storage/retention", pages.retention, "GET"),
@@ -64,7 +68,10 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ..
     ("/destinations/{name}", destinations_page.switch_destination, "POST"),
     ("/pipelines/{name}", pipelines_page.switch_pipeline, "POST"),
     ("/rules/reroute", rules_page.reroute, "POST"),
+    ("/job/{job}/verdict", give_verdict, "POST"),
 )
+_OF_READERS = (give_verdict,)
+"""What needs the role *read*."""
 
 
 def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Starlette:
@@ -84,7 +91,10 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Sta
     )
 
     def route(path: str, page: Callable[[AppContext, UserRequest], Response], method: str) -> Route:
-        return Route(path, authenticator.let_in(lambda user_request: page(context, user_request)), methods=[method])
+        role: Role = "read" if page in _OF_READERS else "operate"
+        return Route(
+            path, authenticator.let_in(lambda user_request: page(context, user_request), role), methods=[method]
+        )
 
     async def gone_wrong(_request: Request, error: Exception) -> Response:
         status = 404 if isinstance(error, NotFoundError) else 400

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from node.errors import InputError, InternalError, PlatformError
+from node.ledger.clicked_verdicts import current_verdicts
 from node.ledger.jobs import get_job, source_paths
 from node.ledger.progress import OPEN
 from node.ledger.results import Result, results_of_job
@@ -77,7 +78,9 @@ def study(context: AppContext, user_request: UserRequest) -> Response:
                 with about(uid, job=job["id"]):
                     logger.warning("job %s: no picture: %s", job["id"], error)
                 job["picture_error"] = error.for_radiologist
-    return context.page("study.html", user_request, views=views, derived=names, **values)
+    with context.engine.connect() as connection:
+        given = current_verdicts(connection, list(views))
+    return context.page("study.html", user_request, views=views, derived=names, given=given, **values)
 
 
 def picture(context: AppContext, user_request: UserRequest) -> Response:

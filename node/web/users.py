@@ -20,9 +20,9 @@ from typing import Literal, get_args
 from node.config import Web
 from node.errors import ConfigError, NotFoundError
 
-Role = Literal["view", "operate"]
+Role = Literal["view", "read", "operate"]
 ROLES: tuple[Role, ...] = get_args(Role)
-"""``view`` sees everything; ``operate`` may also retry, cancel, pause and stop."""
+"""``view`` sees everything; ``read`` may also give verdicts on results, ``operate`` retry, cancel, pause and stop."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
 _N, _R, _P = 2**15, 8, 1

@@ -74,7 +74,7 @@ class Dashboard:
 def analysed(folder: Path, ledger_url: str = "") -> tuple[str, str]:
     """One CT series with a SEG, an SR and a derived series, as receiver, router and worker leave it."""
     spool, engine = Spool(folder), open_ledger(ledger_url or f"sqlite:///{folder / 'ledger.sqlite'}")
-    for name, role in (("vera", "view"), ("otto", "operate")):
+    for name, role in (("vera", "view"), ("rita", "read"), ("otto", "operate")):
         write_user(folder / "web-users", make_user(name, role, PASSWORD))  # type: ignore[arg-type]
     source, objects = encoded(folder / "made")
     study, uid = source.study_instance_uid, source.series_instance_uid

@@ -25,6 +25,7 @@ def pages_of(dashboard: Dashboard) -> dict[str, str]:
         "destinations": "/destinations",
         "pipelines": "/pipelines",
         "pipeline": "/pipelines/nodule",
+        "quality": "/quality",
         "rules": "/rules?since=30d",
         "storage": "/storage",
         "retention": "/storage/retention",

@@ -22,8 +22,10 @@ function makeViewer(figure) {
     }
     return kept.get(url);
   }
+  const missed = figure.closest("section").querySelector(".missed");
   function show() {
     slider.value = index + 1;
+    if (missed) missed.value = index + 1;
     output.textContent = `${index + 1} / ${count}`;
     before.alt = `Slice ${index + 1} of ${count}`;
     for (const [image, derived] of after ? [[before, false], [after, true]] : [[before, false]]) {

@@ -1,0 +1,56 @@
+"""Clicks of readers: what they say of a lesion, and of what the analysis missed."""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+
+from node.ledger.clicked_verdicts import WHOLE, record_click, withdraw_click
+from node.ledger.engine import begin_immediate
+from node.ledger.jobs import get_job
+from node.ledger.lesion_verdicts import LesionVerdict, Verdict
+from node.ledger.results import results_of_job
+from node.outcome import ANALYSED, Outcome
+from node.web.actions import note
+from node.web.app_context import AppContext
+from node.web.auth import UserRequest
+from node.web.report_table import findings_in
+
+_SR = "1.2.840.10008.5.1.4.1.1.88."
+WITHDRAWN = "withdrawn"
+_OF_LESIONS = (Verdict.ACCEPTED, Verdict.REJECTED)
+_MOST_SLICES = 100_000
+
+
+def give_verdict(context: AppContext, user_request: UserRequest) -> Response:
+    """Record a verdict on a lesion (``lesion``), on the whole analysis, or on a slice (``slice``, from 1)."""
+    job_id, form, user = user_request.request.path_params["job"], user_request.form, user_request.user
+    with context.engine.connect() as connection:
+        job = get_job(connection, job_id)
+        reports = [one.path for one in results_of_job(connection, job_id) if one.sop_class_uid.startswith(_SR)]
+    if job.outcome not in ANALYSED - {Outcome.DERIVED}:
+        raise HTTPException(409, "This job has no result that a reader could judge.")
+    said, lesion = form.get("verdict", ""), form.get("lesion", WHOLE)
+    if said == Verdict.ADDED:
+        lesion = f"slice {_slice(form.get('slice', ''))}"
+    elif said in _OF_LESIONS:
+        paths = (context.spool.absolute(path) for path in reports)
+        rows = (row for path in paths for row in context.reader.call(f"job {job_id}", findings_in, path))
+        if lesion not in {row.tracking_uid for row in rows}:
+            raise HTTPException(400, "The report of this analysis has no such lesion.")
+    elif said not in (WITHDRAWN, Verdict.NOTHING_MISSED) or (said != WITHDRAWN and lesion != WHOLE):
+        raise HTTPException(400, f"{said!r} is no verdict.")
+    with begin_immediate(context.engine) as connection:
+        if said != WITHDRAWN:
+            record_click(connection, LesionVerdict(job_id=job_id, lesion=lesion, verdict=Verdict(said)), user.name)
+        elif not withdraw_click(connection, job_id, lesion, user.name):
+            raise HTTPException(409, "A verdict is withdrawn by the reader who clicked it, once.")
+    note(context, user_request, f"gave the verdict {said!r} on {lesion or 'the analysis'} of job {job_id}")
+    return RedirectResponse(f"/study/{job.study_instance_uid}#view-{job_id}", 303)
+
+
+def _slice(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
+    if not 0 < number <= _MOST_SLICES:
+        raise HTTPException(400, "Give the number of the slice on which the lesion is missing.")
+    return number
