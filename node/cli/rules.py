@@ -53,9 +53,10 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
 
     from node.config import FORWARD
     from node.ledger.engine import now
+    from node.operate.characteristics import characteristic_lines
     from node.operate.explain import describe_trace
     from node.reasons import reason_text, trace_in_words
-    from node.routing.replay_decisions import SeriesFiles, decide_files
+    from node.routing.replay_decisions import SeriesFiles, characteristics_of_files, decide_files
     from node.routing.rules import PRIORITIES, Origin
     from node.studies.attributes import attributes
     from node.studies.folder import file_reader, series_below
@@ -80,10 +81,19 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
             for study_uid, study in studies.items()
             for uid, decision in reader.call(f"study {study_uid}", decide_files, study, config.rules).items()
         ]
+        shown = {
+            key: {
+                name: asdict(one)
+                for name, one in reader.call(f"series {key[1]}", characteristics_of_files, paths).items()
+            }
+            for key, paths in groups.items()
+        }
         headers = {
             key: reader.call(f"series {key[1]}", attributes, paths[0], ("Modality", "SeriesDescription"))
             for key, paths in groups.items()
         }
+    for answer in answers:
+        answer["characteristics"] = shown[answer["study_instance_uid"], answer["series_instance_uid"]]
     if as_json:
         print_json(answers)
         return
@@ -92,6 +102,8 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
         header = headers[answer["study_instance_uid"], answer["series_instance_uid"]]
         echo(f"series {answer['series_instance_uid']}, {answer['images']} images")
         echo(f"  {header['Modality']} {header['SeriesDescription']!r}")
+        for line in characteristic_lines(answer["characteristics"]):
+            echo(f"  {line}")
         echo(f"  {answer['outcome']}: {answer['reason']}")
         for route in answer["routes"]:
             what = "images" if route["pipeline"] == FORWARD else f"{route['pipeline']}, results"

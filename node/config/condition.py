@@ -1,4 +1,4 @@
-"""Conditions of rules: which values of one DICOM attribute match; documented in docs/rules.md.
+"""Conditions of rules: which values of one DICOM attribute, or of a characteristic, match; see docs/rules.md.
 
 Single value, list, wildcard and range as in PS3.4 C.2.2.2, and regular expressions. Unlike a query, a match ignores
 case and full or half width of letters: scanners do not agree on them, and a series missed for its case is a patient
@@ -19,6 +19,7 @@ import re2
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_dict, keyword_for_tag, tag_for_keyword
 from pydicom.tag import BaseTag, Tag
 
+from node.config.characteristics import CHARACTERISTICS, UNKNOWN
 from node.config.table import suggest
 
 Option = str | int | float
@@ -49,10 +50,11 @@ class Condition:
     """Values that match one attribute; created by ``parse_condition``."""
 
     path: str
-    """Keyword, keywords of sequences and attribute joined by ``.``, or ``gggg,eeee`` of a private attribute."""
+    """Keyword, keywords of sequences and attribute joined by ``.``, ``gggg,eeee`` of a private attribute, or the name
+    of a characteristic."""
     wanted: tuple[Option, ...]
     tags: tuple[BaseTag, ...]
-    """Tags of the path: sequences first, the attribute last."""
+    """Tags of the path: sequences first, the attribute last; none of a characteristic."""
     tests: tuple[Test, ...]
     """One test for each of ``wanted``; its argument is a value as text, ``""`` for an absent or empty attribute."""
 
@@ -63,6 +65,8 @@ class Condition:
     @property
     def identifies(self) -> bool:
         """Whether the value may identify the patient and must not be shown."""
+        if not self.tags:
+            return False
         tag = self.tags[-1]
         keyword = keyword_for_tag(tag)
         if tag.is_private or keyword in _NUMBERS_OF_A_CASE or dictionary_VR(tag) == "PN":
@@ -76,6 +80,9 @@ def parse_condition(path: str, wanted: Option | tuple[Option, ...]) -> Condition
     options = wanted if isinstance(wanted, tuple) else (wanted,)
     if not options:
         raise ValueError(f"{path} = []: give at least one value; '*' takes everything")
+    if path in CHARACTERISTICS:
+        tests = tuple(_characteristic_test(path, str(option)) for option in options)
+        return Condition(path=path, wanted=options, tags=(), tests=tests)
     tags = _tags(path)
     vr = "" if tags[-1].is_private else dictionary_VR(tags[-1])
     return Condition(path=path, wanted=options, tags=tags, tests=tuple(_test(path, o, vr) for o in options))
@@ -104,7 +111,7 @@ def _tags(path: str) -> tuple[BaseTag, ...]:
         else:
             known = tag_for_keyword(part)
             if known is None:
-                hint = suggest(part, keyword_dict)
+                hint = suggest(part, (*keyword_dict, *CHARACTERISTICS))
                 raise ValueError(f"{part!r} is no DICOM attribute keyword{hint}; see PS3.6")
             tag = Tag(known)
             is_sequence, is_last = dictionary_VR(tag) == "SQ", number == len(parts) - 1
@@ -130,6 +137,17 @@ def _test(path: str, option: Option, vr: str) -> Test:
     if vr == "AS":
         return _age(path, text)
     return _wildcard(text)
+
+
+def _characteristic_test(name: str, text: str) -> Test:
+    """Create the test for one wanted value of a characteristic."""
+    known = CHARACTERISTICS[name]
+    if not known and text != UNKNOWN:
+        return _number(name, text)
+    if text not in (*known, UNKNOWN):
+        values = ", ".join(map(repr, (*known, UNKNOWN)))
+        raise ValueError(f"{name} = {text!r}{suggest(text, known)}: give one of {values}")
+    return lambda value: value == text
 
 
 def _pattern(path: str, text: str) -> Test:

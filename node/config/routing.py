@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from node.config.characteristics import CHARACTERISTICS
 from node.config.condition import Option, parse_condition, parse_hours
 from node.config.network import Ae, AeTls
 from node.config.table import AeTitle, Name, Table, suggest
@@ -173,6 +174,12 @@ class Selection(Table):
     prefer: tuple[Preference, ...] = ()
     """Criteria by which only the best of several matching series of a study is taken, the most important first."""
 
+    @property
+    def asks_for_characteristics(self) -> bool:
+        """Whether a condition is on what the whole series shows, and not on one attribute."""
+        tables = (self.match, self.unless, *(one for one in self.prefer if isinstance(one, dict)))
+        return any(path in CHARACTERISTICS for table in tables for path in table)
+
     @field_validator("match", "unless")
     @classmethod
     def _conditions(cls, table: dict[str, Wanted]) -> dict[str, Wanted]:
@@ -245,6 +252,12 @@ class Rule(Selection):
     """``[series] quiet_seconds`` for series that match this rule; the longest of several rules applies."""
     prefer_seconds: Annotated[float, Field(ge=0)] | None = None
     """Wait of ``prefer`` after the study's last image when no other series is expected; absent: the quiet period."""
+
+    @property
+    def asks_for_characteristics(self) -> bool:
+        """Also of its companions."""
+        companions = any(one.asks_for_characteristics for one in self.companions.values())
+        return companions or super().asks_for_characteristics
 
     @model_validator(mode="after")
     def _does_something(self) -> Rule:

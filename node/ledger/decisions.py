@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ class NewDecision:
     """What is known to be missing."""
     caveat: Reason | None
     """What may be missing."""
+    characteristics: Mapping[str, Mapping[str, Any]] | None
+    """What the headers showed, as ``node.studies.characteristics`` has it; ``None``: they were not read."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,8 @@ class DecisionRecord(Decision):
     """What is known to be missing."""
     caveat: Reason | str | None
     """What may be missing."""
+    characteristics: dict[str, Any] | None
+    """What the headers of the series showed; ``None``: they were not read, or before this was kept."""
 
 
 @dataclass(frozen=True, kw_only=True)

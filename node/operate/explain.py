@@ -22,6 +22,7 @@ from node.ledger.states import ACTIVE, JobStage, SeriesState
 from node.ledger.study_history import DecisionRecord, StudyHistory, study_history
 from node.operate.account.description import describe_half_corrected, describe_held
 from node.operate.account.refusals import Refusals, describe_refusals, refusals
+from node.operate.characteristics import characteristic_lines
 from node.operate.event_text import event_text
 from node.operate.pipeline_obstacles import obstacle
 from node.operate.study_labels import Label
@@ -218,6 +219,7 @@ def _describe_decision(decision: dict[str, Any], one: dict[str, Any]) -> list[st
         lines.append(f"  INCOMPLETE: {decision['incomplete']}")
     if decision["caveat"]:
         lines.append(f"  {decision['caveat']}")
+    lines += [f"  {line}" for line in characteristic_lines(decision["characteristics"] or {})]
     lines.append(f"  {decision['outcome']}: {decision['reason']}")
     return lines + describe_trace(decision["trace"])
 

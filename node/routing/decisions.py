@@ -63,6 +63,7 @@ class Decider:
                 cause=decided.cause,
                 incomplete=completion.incomplete,
                 caveat=completion.caveat,
+                characteristics={name: asdict(one) for name, one in (decided.characteristics or {}).items()} or None,
             ),
         )
         weights = [asdict(weight) for weight in decided.weights]

@@ -14,9 +14,10 @@ from node.config import Rule
 from node.confined import bounded
 from node.errors import InputError
 from node.routing.region import Region, region_of
-from node.routing.rules import Decision, Origin, decide, is_urgent, merged, representative, routes_of, sum_up
+from node.routing.rules import Decision, Origin, SeriesHeader, decide, is_urgent, merged, routes_of, sum_up
 from node.routing.series_examination import FILE_SECONDS
 from node.routing.series_selection import Candidate, settle, weigh
+from node.studies.characteristics import Characteristics, characteristics_of
 from node.studies.header import read_header
 
 
@@ -24,8 +25,7 @@ from node.studies.header import read_header
 class StudySeries:
     """One complete series of a study."""
 
-    header: Dataset
-    """Of its first image."""
+    series: SeriesHeader
     images: int
     origin: Origin
     region: Region | None = None
@@ -44,20 +44,25 @@ class SeriesFiles:
 def decide_files(study: Sequence[SeriesFiles], rules: Sequence[Rule]) -> dict[str, Decision]:
     """Decisions on the series of one study, by Series Instance UID, without those of which no file can be read.
 
-    Every image is read only where a rule asks for the region of a series.
+    Every image is read only where a rule asks for the region or a characteristic of a series.
     """
-    whole = any(rule.prefer for rule in rules)
+    whole = any(rule.prefer or rule.asks_for_characteristics for rule in rules)
     readable = {}
     for series in study:
         headers = list(islice(_headers(series.paths), None if whole else 1))
         if headers:
             readable[series.series_instance_uid] = StudySeries(
-                header=representative(headers),
+                series=SeriesHeader.of(headers),
                 images=len(series.paths),
                 origin=series.origin,
                 region=region_of(headers) if whole else None,
             )
     return decide_study(readable, rules)
+
+
+def characteristics_of_files(paths: Sequence[Path]) -> Characteristics:
+    """Return the characteristics of the series in these files, of those that can be read."""
+    return characteristics_of(list(_headers(paths)))
 
 
 def _headers(paths: Sequence[Path]) -> Iterator[Dataset]:
@@ -72,7 +77,7 @@ def _headers(paths: Sequence[Path]) -> Iterator[Dataset]:
 
 def decide_study(study: Mapping[str, StudySeries], rules: Sequence[Rule]) -> dict[str, Decision]:
     """Decisions on the series of one study, by Series Instance UID. A route counts although a companion is missing."""
-    decisions = {uid: decide(one.header, rules, one.origin) for uid, one in study.items()}
+    decisions = {uid: decide(one.series, rules, one.origin) for uid, one in study.items()}
     for rule in rules:
         candidates = [
             Candidate(
@@ -86,7 +91,7 @@ def decide_study(study: Mapping[str, StudySeries], rules: Sequence[Rule]) -> dic
                 region=weight.region,
             )
             for uid, one in study.items()
-            for weight in weigh(one.header, one.images, one.region, decisions[uid], rules)
+            for weight in weigh(one.series, one.images, one.region, decisions[uid], rules)
             if weight.rule == rule.name
         ]
         for result in settle(rule, candidates, ready=True, at=inf):
@@ -98,7 +103,7 @@ def decide_study(study: Mapping[str, StudySeries], rules: Sequence[Rule]) -> dic
                 for entry in decisions[uid].trace
             ]
             routes = {route.pipeline: route for route in decisions[uid].routes}
-            for route in routes_of(rule, urgent=is_urgent(study[uid].header)) if result.chosen else ():
+            for route in routes_of(rule, urgent=is_urgent(study[uid].series.header)) if result.chosen else ():
                 routes[route.pipeline] = merged(routes.get(route.pipeline), route)
             outcome, why = sum_up(trace)
             decisions[uid] = replace(

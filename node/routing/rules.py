@@ -13,9 +13,11 @@ from pydicom import Dataset
 
 from node.addresses import plain_address
 from node.config import FORWARD, Condition, Destination, Rule, Selection, parse_condition, parse_hours
+from node.config.characteristics import UNKNOWN
 from node.ledger import DecisionOutcome
 from node.reasons import Reason, ReasonCode, reason
 from node.studies.attribute_values import values_at, values_of
+from node.studies.characteristics import Characteristics, characteristics_of
 from node.studies.result_mark import result_mark
 
 PRIORITIES = {"high": 1, "medium": 2, "low": 3}
@@ -69,13 +71,40 @@ class Decision:
     """Per rule, and per companion of a rule, what ``trace_entry`` describes."""
 
 
-def decide(header: Dataset, rules: Sequence[Rule], origin: Origin) -> Decision:
-    """Route one complete series by its ``representative`` header. Every matching rule applies.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeriesHeader:
+    """What conditions are evaluated on."""
+
+    header: Dataset
+    """See ``representative``."""
+    characteristics: Characteristics
+    """Of the whole series."""
+
+    @classmethod
+    def of(cls, headers: Sequence[Dataset]) -> SeriesHeader:
+        """Return it for the headers of a series. Raises one of ``UNREADABLE``."""
+        return cls(header=representative(headers), characteristics=characteristics_of(headers))
+
+    def values(self, condition: Condition) -> Sequence[str]:
+        """Return the values of the attribute or characteristic of a condition."""
+        if not condition.tags:
+            known = self.characteristics.get(condition.path)
+            return known.values if known is not None else (UNKNOWN,)
+        return values_at(self.header, condition.tags)
+
+    def matches(self, conditions: Mapping[str, Any]) -> bool:
+        """Return whether every condition of a table holds."""
+        parsed = (parse_condition(path, wanted) for path, wanted in conditions.items())
+        return all(condition.matches(self.values(condition)) for condition in parsed)
+
+
+def decide(series: SeriesHeader, rules: Sequence[Rule], origin: Origin) -> Decision:
+    """Route one complete series. Every matching rule applies.
 
     A rule that looks at the whole study leaves its entry of the trace open (``chosen`` is ``None``); what becomes of it
     is for ``node.routing.series_selection``.
     """
-    refused = _never_analysed(header)
+    refused = _never_analysed(series.header)
     if refused:  # which does not keep it from being sent on
         rules = [rule.model_copy(update={"pipelines": ()}) for rule in rules if rule.send]
         if not rules:
@@ -83,15 +112,15 @@ def decide(header: Dataset, rules: Sequence[Rule], origin: Origin) -> Decision:
     trace = []
     routes: dict[str, Route] = {}
     for rule in (_not_back(rule, origin) for rule in rules):
-        entry = trace_entry(header, rule, origin)
+        entry = trace_entry(series, rule, origin)
         if entry["matched"] and not entry["pipelines"]:
             entry |= {"chosen": False, "note": _ONLY_BACK}
         trace.append(entry)
         if entry["chosen"]:
-            for route in routes_of(rule, urgent=is_urgent(header)):
+            for route in routes_of(rule, urgent=is_urgent(series.header)):
                 routes[route.pipeline] = merged(routes.get(route.pipeline), route)
         for name, companion in rule.companions.items():
-            conditions = _conditions(header, companion)
+            conditions = _conditions(series, companion)
             matched = all(c["matched"] for c in conditions)
             trace.append(
                 {
@@ -118,7 +147,7 @@ def representative(headers: Sequence[Dataset]) -> Dataset:
     return next((header for header in headers if not _never_analysed(header)), headers[0])
 
 
-def trace_entry(header: Dataset, rule: Rule, origin: Origin) -> dict[str, Any]:
+def trace_entry(series: SeriesHeader, rule: Rule, origin: Origin) -> dict[str, Any]:
     """Return the trace entry of one rule for a series.
 
     ``{"rule", "pipelines", "matched", "chosen", "conditions": [{"attribute", "wanted", "found", "matched"}]}``, and
@@ -126,7 +155,7 @@ def trace_entry(header: Dataset, rule: Rule, origin: Origin) -> dict[str, Any]:
     other series of the study are waited for. A condition of ``unless`` has ``"unless": True`` and is ``matched`` when
     it does not forbid the series.
     """
-    conditions = [*_origin_conditions(rule, origin), *_conditions(header, rule)]
+    conditions = [*_origin_conditions(rule, origin), *_conditions(series, rule)]
     matched = all(c["matched"] for c in conditions)
     chosen = None if matched and of_study(rule) else matched
     return {
@@ -182,11 +211,6 @@ def is_urgent(header: Dataset) -> bool:
     return any(parse_condition(path, ("STAT", "HIGH")).matches(values_of(header, path)) for path in paths)
 
 
-def matches(header: Dataset, conditions: Mapping[str, Any]) -> bool:
-    """Whether every condition of a table holds."""
-    return all(parse_condition(path, wanted).matches(values_of(header, path)) for path, wanted in conditions.items())
-
-
 def merged(before: Route | None, route: Route) -> Route:
     """A pipeline that two rules want runs once, for all destinations, with the higher priority."""
     if before is None:
@@ -211,23 +235,23 @@ def _never_analysed(header: Dataset) -> Reason | None:
     return None
 
 
-def _conditions(header: Dataset, selection: Selection) -> list[dict[str, Any]]:
+def _conditions(series: SeriesHeader, selection: Selection) -> list[dict[str, Any]]:
     entries = []
     for table, forbids in ((selection.match, False), (selection.unless, True)):
         for path, wanted in table.items():
             condition = parse_condition(path, wanted)
-            values = values_at(header, condition.tags)
+            values = series.values(condition)
             entries.append(_entry(condition, values, holds=condition.matches(values), forbids=forbids))
     return entries
 
 
-def _entry(condition: Condition, values: list[str], *, holds: bool, forbids: bool) -> dict[str, Any]:
+def _entry(condition: Condition, values: Sequence[str], *, holds: bool, forbids: bool) -> dict[str, Any]:
     hidden = condition.identifies
     wanted = list(condition.wanted) if len(condition.wanted) > 1 else condition.wanted[0]
     return {
         "attribute": condition.path,
         "wanted": WITHHELD if hidden else wanted,
-        "found": [WITHHELD] if hidden else values,
+        "found": [WITHHELD] if hidden else list(values),
         "matched": holds != forbids,
         **({"unless": True} if forbids else {}),
     }

@@ -20,8 +20,9 @@ from node.reasons import Reason, ReasonCode, reason
 from node.routing.completeness import missing_parts, stated_count
 from node.routing.missing_positions import unseen
 from node.routing.region import region_of
-from node.routing.rules import Decision, Origin, decide, is_urgent, representative
+from node.routing.rules import Decision, Origin, SeriesHeader, decide, is_urgent
 from node.routing.series_selection import Weight, weigh
+from node.studies.characteristics import Characteristics
 from node.studies.grid import describe
 from node.studies.header import read_header
 from node.studies.identity import contradictions
@@ -45,6 +46,8 @@ class SeriesDecision:
     urgent: bool = False
     cause: DecisionCause | None = None
     """What ignored it where no rule did."""
+    characteristics: Characteristics | None = None
+    """``None``: its headers were not read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +127,16 @@ def _decision(
     try:
         if keywords := contradictions(headers):
             return _held(keywords)
-        header = representative(headers)
-        decision = decide(header, rules, origin)
+        series = SeriesHeader.of(headers)
+        decision = decide(series, rules, origin)
         region = region_of(headers) if any(rule.prefer for rule in rules) else None
-        weights = weigh(header, len(headers), region, decision, rules)
-        return SeriesDecision(decision=decision, weights=tuple(weights), urgent=is_urgent(header))
+        weights = weigh(series, len(headers), region, decision, rules)
+        return SeriesDecision(
+            decision=decision,
+            weights=tuple(weights),
+            urgent=is_urgent(series.header),
+            characteristics=series.characteristics,
+        )
     except UNREADABLE as error:
         return _not_understood(error)
 

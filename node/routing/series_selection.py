@@ -12,7 +12,7 @@ from node.config import Rule
 from node.config.routing import Preference
 from node.reasons import Reason, ReasonCode, reason
 from node.routing.region import Region, same_region
-from node.routing.rules import Decision, matches
+from node.routing.rules import Decision, SeriesHeader
 from node.studies.attribute_values import values_of
 from node.studies.grid import plane_name
 
@@ -71,25 +71,25 @@ class Weight:
 
 
 def weigh(
-    header: Dataset, images: int, region: Region | None, decision: Decision, rules: Sequence[Rule]
+    series: SeriesHeader, images: int, region: Region | None, decision: Decision, rules: Sequence[Rule]
 ) -> list[Weight]:
-    """What a decision leaves open for the study; ``header``: of the first image; ``images``: their number."""
+    """What a decision leaves open for the study; ``images``: their number."""
     by_name = {rule.name: rule for rule in rules}
     weights = []
     for entry in decision.trace:
         rule, companion = by_name[entry["rule"]], entry.get("companion", "")
         if entry["matched"] and (companion or entry["chosen"] is None):
             prefer = rule.companions[companion].prefer if companion else rule.prefer
-            own_marks = marks(prefer, header, images)
+            own_marks = marks(prefer, series, images)
             weights.append(Weight(rule=rule.name, companion=companion, marks=own_marks, region=region))
     return weights
 
 
-def marks(prefer: Sequence[Preference], header: Dataset, images: int) -> tuple[Mark, ...]:
+def marks(prefer: Sequence[Preference], series: SeriesHeader, images: int) -> tuple[Mark, ...]:
     """Marks of a series by every preference, and by what settles a tie: more images, a lower Series Number."""
-    number = str(header.get("SeriesNumber") or "")
-    series_number = (_number(header, "SeriesNumber"), reason(ReasonCode.SERIES_NUMBER, number=number))
-    return (*(_mark(one, header, images) for one in prefer), _mark("most images", header, images), series_number)
+    number = str(series.header.get("SeriesNumber") or "")
+    series_number = (_number(series.header, "SeriesNumber"), reason(ReasonCode.SERIES_NUMBER, number=number))
+    return (*(_mark(one, series, images) for one in prefer), _mark("most images", series, images), series_number)
 
 
 def settle(
@@ -182,17 +182,17 @@ def _note(
     )
 
 
-def _mark(preference: Preference, header: Dataset, images: int) -> Mark:
+def _mark(preference: Preference, series: SeriesHeader, images: int) -> Mark:
     if isinstance(preference, dict):
-        preferred = matches(header, preference)
+        preferred = series.matches(preference)
         code = ReasonCode.PREFERRED if preferred else ReasonCode.NOT_PREFERRED
         return (0 if preferred else 1, reason(code, attributes=list(preference)))
     if preference == "most images":
         return (-images, reason(ReasonCode.IMAGES, images=images))
     if preference == "thinnest":
-        thickness = _number(header, "SliceThickness", f"{_SHARED}.PixelMeasuresSequence.SliceThickness")
+        thickness = _number(series.header, "SliceThickness", f"{_SHARED}.PixelMeasuresSequence.SliceThickness")
         return (thickness, reason(ReasonCode.SLICE_THICKNESS, mm=thickness if thickness < _UNKNOWN else None))
-    plane = _plane(header)
+    plane = _plane(series.header)
     return (0 if plane == preference else 1, reason(ReasonCode.PLANE, plane=plane))
 
 

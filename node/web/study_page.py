@@ -16,6 +16,7 @@ from node.ledger.progress import OPEN
 from node.ledger.results import Result, results_of_job
 from node.ledger.states import ACTIVE, DecisionOutcome
 from node.log import about, study_lines
+from node.operate.characteristics import characteristic_lines
 from node.operate.explain import describe_deferrals, explain
 from node.outcome import ANALYSED
 from node.studies.attributes import SEGMENTATIONS
@@ -54,6 +55,7 @@ def study(context: AppContext, user_request: UserRequest) -> Response:
         "lines": study_lines(context.spool.logs, uid, _LINES),
         "found": explanation,
         "waits_for": describe_deferrals,
+        "characteristic_lines": characteristic_lines,
         "jobs": jobs,
         "label": label,
         "active": active,

@@ -26,7 +26,7 @@ from node.ledger.transitions import begin_attempt, cancel_job, finish_attempt, s
 from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.reasons import ReasonCode, reason, reason_text
-from node.routing.rules import Origin, decide
+from node.routing.rules import Origin, SeriesHeader, decide
 from node.spool import dataset_offset
 
 RULE = Rule.model_validate(
@@ -35,7 +35,7 @@ RULE = Rule.model_validate(
 
 
 def test_a_series_is_analysed_and_sent_on_by_one_rule() -> None:
-    verdict = decide(ct_series(n=1)[0], [RULE], Origin())
+    verdict = decide(SeriesHeader.of([ct_series(n=1)[0]]), [RULE], Origin())
     assert [(r.pipeline, r.destinations) for r in verdict.routes] == [("one", ("pacs",)), (FORWARD, ("archive",))]
     assert verdict.trace[0]["pipelines"] == ["one", FORWARD]
 
@@ -44,10 +44,10 @@ def test_a_series_is_analysed_and_sent_on_by_one_rule() -> None:
 def test_what_is_never_analysed_is_sent_on_all_the_same(what: str) -> None:
     header = ct_series(n=1)[0] if what == "localizer" else text_report(study="1.2")
     header.Modality, header.ImageType = "CT", ["ORIGINAL", "PRIMARY", "LOCALIZER"]
-    verdict = decide(header, [RULE], Origin())
+    verdict = decide(SeriesHeader.of([header]), [RULE], Origin())
     assert [(r.pipeline, r.destinations) for r in verdict.routes] == [(FORWARD, ("archive",))]
     assert reason_text(verdict.reason).startswith("matches 'CT'; not analysed: it")
-    assert decide(header, [RULE.model_copy(update={"send": ()})], Origin()).outcome == "ignored"
+    assert decide(SeriesHeader.of([header]), [RULE.model_copy(update={"send": ()})], Origin()).outcome == "ignored"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from node.routing.completeness import missing_parts, stated_count
 from node.routing.instance_comparison import compare
 from node.routing.missing_positions import unseen
 from node.routing.region import region_of
-from node.routing.rules import Origin, decide
+from node.routing.rules import Origin, SeriesHeader, decide
 from node.studies.element_bytes import top_elements
 from node.studies.grid import describe
 from node.studies.header import read_header
@@ -81,7 +81,7 @@ def header(folder: Path) -> Iterator[Reader]:
             region_of([dataset])
             contradictions([dataset, dataset])
             with suppress(*UNREADABLE):  # as the router: the series is ignored, with the reason
-                decide(dataset, rules, Origin())
+                decide(SeriesHeader.of([dataset]), rules, Origin())
                 stated_count([dataset])
                 describe([dataset])
                 missing_parts([dataset])
@@ -116,7 +116,7 @@ def config(folder: Path) -> Iterator[Reader]:
     def read(data: bytes) -> None:
         with suppress(ConfigError):
             rules = parse(data.decode("utf-8", "replace")).rules
-            decide(dataset, rules, Origin())
+            decide(SeriesHeader.of([dataset]), rules, Origin())
 
     yield read
 

@@ -20,7 +20,7 @@ from pydicom import Dataset
 
 from node.config import parse
 from node.errors import ConfigError
-from node.routing.rules import Origin, decide
+from node.routing.rules import Origin, SeriesHeader, decide
 
 SLOW_SECONDS = 5.0
 _SIGNS = "*?-.,:;[](){}|+^$0123456789aCTre \u00e4\u4e00"
@@ -58,7 +58,7 @@ def try_rule(condition: bytes) -> bool:
     begun = time.thread_time()
     with suppress(ConfigError):
         rules = parse(RULE + condition.decode("utf-8", "replace")).rules
-        assert decide(header(), rules, Origin()).outcome in ("routed", "ignored", "waiting")
+        assert decide(SeriesHeader.of([header()]), rules, Origin()).outcome in ("routed", "ignored", "waiting")
         assert time.thread_time() - begun < SLOW_SECONDS, condition
         return True
     return False

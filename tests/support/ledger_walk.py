@@ -28,7 +28,7 @@ from node.ledger.transitions import (
     schedule_results,
 )
 from node.reasons import ReasonCode, reason
-from node.routing.rules import Origin, decide
+from node.routing.rules import Origin, SeriesHeader, decide
 
 _PEER = {"host": "127.0.0.1", "port": 104}
 CONFIG = Config.model_validate(
@@ -93,7 +93,7 @@ class Walk:
         row = waiting[choice % len(waiting)]
         header = Dataset()
         header.Modality, header.Rows = row.modality, 1
-        verdict = decide(header, CONFIG.rules, Origin())
+        verdict = decide(SeriesHeader.of([header]), CONFIG.rules, Origin())
         key = {"study_instance_uid": row.study_instance_uid, "series_instance_uid": row.series_instance_uid}
         generation = row.generation + 1
         this = sa.and_(*(series.c[name] == value for name, value in key.items()))

@@ -28,7 +28,7 @@ from node.operate.account.rows import read
 from node.pipeline import Findings
 from node.reasons import reason_text
 from node.results.encode import encode
-from node.routing.rules import Origin, decide
+from node.routing.rules import Origin, SeriesHeader, decide
 from node.studies.result_mark import result_mark
 
 SETTLED_SECONDS = 12.0
@@ -226,11 +226,11 @@ def test_a_result_is_known_by_any_mark_that_is_left(derived: FileDataset, how: s
     dataset = Dataset()
     dataset.update(derived)
     COERCED[how](dataset)
-    verdict = decide(dataset, [RULE], Origin())
+    verdict = decide(SeriesHeader.of([dataset]), [RULE], Origin())
     assert (verdict.outcome, verdict.routes) == ("ignored", ())
     assert reason_text(verdict.reason).startswith("it is a result of an AI node (")
     sent = RULE.model_copy(update={"send": ("archive",)})
-    assert [route.pipeline for route in decide(dataset, [sent], Origin()).routes] == [FORWARD]
+    assert [route.pipeline for route in decide(SeriesHeader.of([dataset]), [sent], Origin()).routes] == [FORWARD]
 
 
 def contributor(**values: str) -> Dataset:
@@ -260,17 +260,17 @@ def test_images_of_scanners_are_analysed_whatever_equipment_they_name(which: str
     image = ct_series(1, 16)[0]
     SCANNERS[which](image)
     assert result_mark(image) == ""
-    assert decide(image, [RULE], Origin()).outcome == "routed"
+    assert decide(SeriesHeader.of([image]), [RULE], Origin()).outcome == "routed"
 
 
 def test_images_are_not_sent_back_to_where_they_came_from() -> None:
     image = ct_series(1, 16)[0]
     rule = Rule.model_validate({"name": "on", "send": ("pacs", "archive")})
-    back = decide(image, [rule], Origin(destinations=frozenset({"pacs"})))
+    back = decide(SeriesHeader.of([image]), [rule], Origin(destinations=frozenset({"pacs"})))
     assert [(route.pipeline, route.destinations) for route in back.routes] == [(FORWARD, ("archive",))]
-    only = decide(image, [rule], Origin(destinations=frozenset({"pacs", "archive"})))
+    only = decide(SeriesHeader.of([image]), [rule], Origin(destinations=frozenset({"pacs", "archive"})))
     assert (only.outcome, reason_text(only.reason)) == ("ignored", "it would only be sent back to where it came from")
     assert only.routes == ()
-    both = decide(image, [RULE, rule], Origin(destinations=frozenset({"pacs", "archive"})))
+    both = decide(SeriesHeader.of([image]), [RULE, rule], Origin(destinations=frozenset({"pacs", "archive"})))
     assert (both.outcome, reason_text(both.reason)) == ("routed", "matches 'CT'")
     assert [entry["pipelines"] for entry in both.trace if entry["chosen"]] == [["one"]]

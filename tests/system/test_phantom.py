@@ -17,7 +17,7 @@ from node.demo.phantom import write_brain_flair, write_chest_ct
 from node.inference.plugins import load_pipeline
 from node.pipeline import Findings, Volume
 from node.reasons import reason_text
-from node.routing.rules import Origin, decide
+from node.routing.rules import Origin, SeriesHeader, decide
 from node.studies.source import SourceSeries
 
 CONFIG = Path(__file__).parents[2] / "config.toml"
@@ -112,7 +112,7 @@ def test_the_shipped_rules_route_the_phantoms_to_their_pipelines(chest: Truth, b
     rules = load(CONFIG).rules
     wanted = {chest: {"nodule", "denoise"}, brain: {"tumor"}}
     for truth, pipelines in wanted.items():
-        decision = decide(pydicom.dcmread(truth.paths[0], stop_before_pixels=True), rules, Origin())
+        decision = decide(SeriesHeader.of([pydicom.dcmread(truth.paths[0], stop_before_pixels=True)]), rules, Origin())
         matching = {entry["rule"] for entry in decision.trace if entry["matched"]}
         assert {name for rule in rules if rule.name in matching for name in rule.pipelines} == pipelines, reason_text(
             decision.reason

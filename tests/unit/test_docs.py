@@ -21,6 +21,7 @@ import node.errors
 from node import __version__
 from node.__main__ import main
 from node.config import Config, PipelineTable, parse
+from node.config.characteristics import CHARACTERISTICS
 from node.inference.plugins import load_pipeline
 from node.inference.run_pipeline import analyse
 from node.ledger import DeliveryState, JobState
@@ -123,7 +124,7 @@ def test_exit_statuses_are_those_of_the_error_classes():
 
 def test_configuration_keys_in_the_pages_exist():
     known = dict(tables_of(Config))
-    keys = {key for names in known.values() for key in names}
+    keys = {key for names in known.values() for key in names} | set(CHARACTERISTICS)
     for name, text in TEXT.items():
         for table, key in re.findall(r"`\[([a-zA-Z.]+)\] ([a-z_]+)", text):
             assert table in known, f"{name}: [{table}]"
@@ -132,6 +133,12 @@ def test_configuration_keys_in_the_pages_exist():
             assert table in known, f"{name}: [{table}]"
         for key in re.findall(r"`(?!test_)([a-z]+(?:_[a-z]+)+)(?: = [^`]*)?`", text):
             assert key in keys, f"{name}: {key}"
+
+
+def test_characteristics_in_the_page_of_rules_are_those_that_rules_know():
+    rows = dict(re.findall(r"^\| `([a-z_]+)`[^|]*\| ([^|]*) \|", TEXT["rules.md"], re.MULTILINE))
+    for name, values in CHARACTERISTICS.items():
+        assert re.findall(r"`([^`]+)`", rows[name]) == list(values)
 
 
 def test_states_in_the_operators_page_are_those_of_the_ledger():

@@ -19,7 +19,7 @@ from node.operate.explain import describe, explain
 from node.reasons import ReasonCode, reason
 from node.routing.region import Region, region_of, same_region
 from node.routing.replay_decisions import StudySeries, decide_study
-from node.routing.rules import Origin
+from node.routing.rules import Origin, SeriesHeader
 from node.routing.waiting import Outlook, longest_quiet_seconds, may_choose, quiet_seconds, shortest_quiet_seconds
 
 CHEST = """
@@ -278,7 +278,9 @@ def test_shipped_rules_analyse_and_denoise_one_reconstruction_of_a_study(kernels
         images = ct_series(n=6, size=16, study="1.2.3", series=f"1.2.3.{number}")
         for image in images:
             image.FrameOfReferenceUID, image.ConvolutionKernel, image.SliceThickness = "1.2.4", kernel, "1.0"
-        study[f"1.2.3.{number}"] = StudySeries(header=images[0], images=6, origin=Origin(), region=region_of(images))
+        study[f"1.2.3.{number}"] = StudySeries(
+            series=SeriesHeader.of(images), images=6, origin=Origin(), region=region_of(images)
+        )
     decisions = decide_study(study, rules)
     routed = {uid: [route.pipeline for route in one.routes] for uid, one in decisions.items() if one.routes}
     assert routed == {f"1.2.3.{best}": ["nodule", "denoise"]}, "SEG, SR and denoised images: three series"

@@ -19,7 +19,7 @@ from node.config.condition import parse_condition
 from node.config.routing import FORWARD, PREFERENCES
 from node.errors import ConfigError
 from node.reasons import reason_text
-from node.routing.rules import Decision, Origin, decide, sum_up
+from node.routing.rules import Decision, Origin, SeriesHeader, decide, sum_up
 
 TABLES = '[pipelines.p]\n[pipelines.q]\n[destinations.a]\ntitle = "A"\nhost = "h"\nport = 1\n'
 TABLES += '[destinations.b]\ntitle = "B"\nhost = "h"\nport = 2\n'
@@ -63,7 +63,7 @@ def chest() -> Dataset:
 
 
 def says(of: Dataset, condition: str, table: str = "match", origin: Origin | None = None) -> Decision:
-    return decide(of, rules(f"{table} = {{ {condition} }}"), origin or Origin())
+    return decide(SeriesHeader.of([of]), rules(f"{table} = {{ {condition} }}"), origin or Origin())
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_any_condition_of_unless_excludes_and_the_trace_says_which():
 )
 def test_a_rule_can_ask_who_sent_the_images(senders: str, *, matched: bool):
     origin = Origin(senders=(("MR7", "10.7.0.1"), ("CT1", "::ffff:10.1.2.3")))
-    assert (decide(header(), rules(f"senders = {senders}"), origin).outcome == "routed") is matched
-    assert decide(header(), rules(f"senders = {senders}"), Origin()).outcome == "ignored"
+    assert (decide(SeriesHeader.of([header()]), rules(f"senders = {senders}"), origin).outcome == "routed") is matched
+    assert decide(SeriesHeader.of([header()]), rules(f"senders = {senders}"), Origin()).outcome == "ignored"
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_rule_can_ask_who_sent_the_images(senders: str, *, matched: bool):
 )
 def test_a_rule_can_ask_for_the_time_of_day_also_across_midnight(hours: str, at: str, *, matched: bool):
     origin = Origin(received_at=datetime.fromisoformat(f"2026-01-02T{at}:00+01:00"))
-    decision = decide(header(), rules(f'hours = "{hours}"'), origin)
+    decision = decide(SeriesHeader.of([header()]), rules(f'hours = "{hours}"'), origin)
     assert (decision.outcome == "routed") is matched
     assert decision.trace[0]["conditions"][0]["found"] == [at]
 
@@ -222,7 +222,7 @@ def test_every_matching_rule_applies_and_one_pipeline_runs_once_with_all_destina
     pipelines = ["p", "q"]
     destinations = ["b"]
     """
-    routes = decide(header(), parse(TABLES + text).rules, Origin()).routes
+    routes = decide(SeriesHeader.of([header()]), parse(TABLES + text).rules, Origin()).routes
     assert [(r.pipeline, r.rule, r.destinations, r.priority) for r in routes] == [
         ("p", "first", ("a", "b"), 2),
         ("q", "second", ("b",), 2),
@@ -239,57 +239,57 @@ def test_a_stat_request_comes_first_wherever_it_is_written():
     ):
         assert says(urgent, 'Modality = "CT"').routes[0].priority == 1
     assert says(header(RequestedProcedurePriority="ROUTINE"), 'Modality = "CT"').routes[0].priority == 2
-    assert decide(header(), rules('priority = "high"'), Origin()).routes[0].priority == 1
+    assert decide(SeriesHeader.of([header()]), rules('priority = "high"'), Origin()).routes[0].priority == 1
 
 
 def test_a_localizer_is_sent_on_but_not_analysed():
     localizer = header(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     to_send = rules('send = ["b"]')
-    decision = decide(localizer, to_send, Origin())
+    decision = decide(SeriesHeader.of([localizer]), to_send, Origin())
     assert decision.outcome == "routed"
     assert [(route.pipeline, route.destinations) for route in decision.routes] == [(FORWARD, ("b",))]
     assert re.search("r0.*not analysed.*localizer", reason_text(decision.reason))
-    back = decide(localizer, to_send, Origin(destinations=frozenset({"b"})))
+    back = decide(SeriesHeader.of([localizer]), to_send, Origin(destinations=frozenset({"b"})))
     assert (back.outcome, back.routes) == ("ignored", ())
     assert reason_text(back.reason) == "it is a localizer (ImageType)"
 
 
 def test_a_rule_that_could_only_send_images_back_says_so_and_is_not_chosen():
     only_back = parse(TABLES + '[[rules]]\nname = "r"\nsend = ["b"]\nmatch = { Modality = "CT" }').rules
-    (entry,) = decide(header(), only_back, Origin(destinations=frozenset({"b"}))).trace
+    (entry,) = decide(SeriesHeader.of([header()]), only_back, Origin(destinations=frozenset({"b"}))).trace
     assert (entry["matched"], entry["chosen"]) == (True, False)
     assert "sent back" in reason_text(entry["note"])
-    other = decide(header(Modality="MR"), only_back, Origin(destinations=frozenset({"b"}))).trace[0]
+    other = decide(SeriesHeader.of([header(Modality="MR")]), only_back, Origin(destinations=frozenset({"b"}))).trace[0]
     assert (other["matched"], "note" in other) == (False, False)
 
 
 @pytest.mark.parametrize(("modality", "chosen"), [("CT", None), ("MR", False)])
 def test_only_a_rule_that_matches_leaves_its_choice_to_the_study(modality: str, chosen: object):
     of_study = rules('match = { Modality = "CT" }\nprefer = ["thinnest"]')
-    assert decide(header(Modality=modality), of_study, Origin()).trace[0]["chosen"] is chosen
+    assert decide(SeriesHeader.of([header(Modality=modality)]), of_study, Origin()).trace[0]["chosen"] is chosen
 
 
 def test_a_trace_shows_one_value_as_a_value_and_several_as_a_list():
     for written, shown in (('"CT"', "CT"), ('["CT", "MR"]', ["CT", "MR"])):
-        entry = decide(header(), rules(f"match = {{ Modality = {written} }}"), Origin()).trace[0]
+        entry = decide(SeriesHeader.of([header()]), rules(f"match = {{ Modality = {written} }}"), Origin()).trace[0]
         assert entry["conditions"][0]["wanted"] == shown
 
 
 @pytest.mark.parametrize(("word", "number"), [("high", 1), ("medium", 2), ("low", 3)])
 def test_a_priority_is_the_number_that_orders_the_queues(word: str, number: int):
-    assert decide(header(), rules(f'priority = "{word}"'), Origin()).routes[0].priority == number
+    assert decide(SeriesHeader.of([header()]), rules(f'priority = "{word}"'), Origin()).routes[0].priority == number
 
 
 def test_localizers_captures_and_non_images_are_ignored_with_the_reason():
     everything = rules("")
     assert "localizer" in reason_text(
-        decide(header(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), everything, Origin()).reason
+        decide(SeriesHeader.of([header(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])]), everything, Origin()).reason
     )
     capture = header(SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
-    assert "secondary captures" in reason_text(decide(capture, everything, Origin()).reason)
+    assert "secondary captures" in reason_text(decide(SeriesHeader.of([capture]), everything, Origin()).reason)
     report = Dataset()
     report.Modality = "SR"
-    assert "no images" in reason_text(decide(report, everything, Origin()).reason)
+    assert "no images" in reason_text(decide(SeriesHeader.of([report]), everything, Origin()).reason)
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_every_example_of_the_page_is_a_rule_that_loads():
     page = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
     peers = "[pipelines.nodule]\n[pipelines.tumor]\n[destinations.pacs]\ntitle = 'P'\nhost = 'h'\nport = 1\n"
     examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    assert len(parse(peers + "".join(examples)).rules) == len(examples) == 6
+    assert len(parse(peers + "".join(examples)).rules) == len(examples) == 7
 
 
 def test_every_key_of_a_rule_and_every_preference_is_on_the_page():

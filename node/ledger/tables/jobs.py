@@ -19,6 +19,7 @@ decision = sa.Table(  # one per generation of a series: what was decided and the
     text("cause", null=True),  # DecisionCause; null: the rules decided
     reason("incomplete", null=True),  # what of this generation is known to be missing
     reason("caveat", null=True),  # what may be missing
+    json("characteristics", null=True),  # as node.studies.characteristics; null: its headers were not read
 )
 
 candidate = sa.Table(  # a series that a rule of studies weighs against others, or a companion that it looks for

@@ -1,0 +1,21 @@
+"""Characteristics of a series as lines of text, each with its certainty and the attributes that it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def characteristic_lines(characteristics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return one line for each, as ``plane axial (certain: ImageOrientationPatient of all images)``.
+
+    ``characteristics``: values of ``node.studies.characteristics``, as the ledger keeps them.
+    """
+    return [_line(name, one) for name, one in characteristics.items()]
+
+
+def _line(name: str, one: Mapping[str, Any]) -> str:
+    value, certainty = ", ".join(one["values"]), str(one["certainty"])
+    basis = "; ".join(f"{keyword} {found or 'absent'}" for keyword, found in one["basis"])
+    known = f"{certainty}: " if certainty != value else ""
+    return f"{name} {value} ({known}{basis})"
