@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count, cycle
 from statistics import median
 
 import httpx
@@ -24,6 +26,21 @@ def browser_at(dashboard: Dashboard, address: str) -> httpx.Client:
     browser._transport = httpx.HTTPTransport(local_address=address)
     browser._mounts = {}
     return browser
+
+
+def delayed(dashboard: Dashboard, name: str, addresses: Iterator[str]) -> tuple[httpx.Client, httpx.Response]:
+    """The answer to the right password while the delay after a wrong one runs, also on a busy machine; and its browser.
+
+    ``addresses``: of who guesses and of who knows it, in turn.
+    """
+    while True:
+        begun = time.monotonic()
+        guess = dashboard.log_in(browser_at(dashboard, next(addresses)), name, WRONG)
+        knows = browser_at(dashboard, next(addresses))
+        if guess.status_code == 429:
+            right = dashboard.log_in(knows, name, PASSWORD)
+            if time.monotonic() - begun < int(guess.headers["retry-after"]):
+                return knows, right
 
 
 def test_parallel_guesses_are_no_more_than_sequential_ones(dashboard: Dashboard, monkeypatch) -> None:
@@ -70,10 +87,8 @@ def test_the_real_user_gets_in_from_elsewhere_and_from_his_own_browser(dashboard
     own = dashboard.browser("otto")
     own.post("/logout", data={"csrf": token(own)})
     attacker, elsewhere = dashboard.browser(), browser_at(dashboard, "127.0.0.7")
-    answers = [dashboard.log_in(attacker, "otto", WRONG).status_code for _ in range(8)]
-    assert answers[0] == 403
-    assert answers[-1] == 429
-    refused = dashboard.log_in(attacker, "otto", PASSWORD)
+    assert dashboard.log_in(attacker, "otto", WRONG).status_code == 403
+    _, refused = delayed(dashboard, "otto", cycle(["127.0.0.1"]))
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) >= 1
     assert dashboard.log_in(dashboard.browser(), "vera", PASSWORD).status_code == 303, "others behind the same address"
@@ -87,18 +102,19 @@ def test_guesses_from_many_addresses_are_delayed_and_keep_nobody_out(dashboard: 
         dashboard.log_in(browser_at(dashboard, f"127.0.{one}.66"), "otto", WRONG).status_code for one in range(1, 31)
     ]
     assert answers[0] == 403
-    assert answers.count(403) < 26
-    assert answers[-1] == 429
-    assert dashboard.log_in(browser_at(dashboard, "127.0.0.8"), "otto", PASSWORD).status_code == 429
+    assert 429 in answers[20:]
+    knows, refused = delayed(dashboard, "otto", (f"127.0.{two}.8" for two in count(100)))
+    assert refused.status_code == 429
     assert dashboard.log_in(browser_at(dashboard, "127.0.0.9"), "otto", PASSWORD).status_code == 303, "known address"
-    assert dashboard.log_in(browser_at(dashboard, "127.0.0.8"), "vera", PASSWORD).status_code == 303, "another name"
+    assert dashboard.log_in(knows, "vera", PASSWORD).status_code == 303, "another name"
 
 
 def test_a_restart_resets_no_delay(serve: Serve, dashboard: Dashboard, tmp_path) -> None:
     attacker = dashboard.browser()
     assert 429 in [dashboard.log_in(attacker, "otto", WRONG).status_code for _ in range(8)]
     with dashboard_on(dashboard.spool.folder, dashboard.uid, dashboard.job_id) as again:
-        assert again.log_in(again.browser(), "otto", PASSWORD).status_code == 429
+        # One delay may have passed meanwhile; without what was remembered five guesses would be free.
+        assert 429 in [again.log_in(again.browser(), "otto", WRONG).status_code for _ in range(3)]
 
 
 def test_an_unknown_user_takes_as_long_as_a_wrong_password(dashboard: Dashboard) -> None:
