@@ -24,6 +24,7 @@ from node.ledger.engine import open_ledger
 
 if TYPE_CHECKING:
     from dashboards import Dashboard, Serve
+    from reader_site import Site
 
     from node.jobs.engine import Jobs
 
@@ -187,6 +188,25 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
         return dashboard_on(folder, uid, job_id, **web)
 
     return started
+
+
+@pytest.fixture(scope="session")
+def analysed_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """Folder of a node, and study and job of the one CT that it has analysed."""
+    from dashboards import analysed
+
+    folder = tmp_path_factory.mktemp("analysed")
+    return folder, *analysed(folder)
+
+
+@pytest.fixture
+def site(analysed_study: tuple[Path, str, str], tmp_path: Path) -> Site:
+    """A copy of that node, to which readers' objects come back."""
+    from reader_site import Site
+
+    folder, study, job_id = analysed_study
+    shutil.copytree(folder, tmp_path / "node")
+    return Site(tmp_path / "node", study, job_id)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -14,7 +15,7 @@ from sqlalchemy import Engine
 from node.actor import look_every, surviving
 from node.confined import Bounds, ConfinedProcess
 from node.errors import InputError
-from node.feedback.confined_reading import read_segmentation
+from node.feedback.confined_reading import read_reader_object
 from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
@@ -22,6 +23,7 @@ from node.ledger.jobs import get_job, source_paths
 from node.ledger.lesion_verdicts import SourceKind
 from node.ledger.reader_hash import reader_hash
 from node.ledger.verdicts import (
+    AnalysisOfStudy,
     ReaderObject,
     analyses_before,
     record_no_verdict,
@@ -41,7 +43,15 @@ _BACK_SECONDS = 600.0
 _WHOLE_SECONDS = 3600.0
 """Between two looks at everything."""
 _BOUNDS = Bounds(memory_mib=4096, cpu_seconds=120, wall_seconds=300.0)
-_MODALITIES = ("SEG",)
+_MODALITIES = ("SEG", "SR", "KO")
+_REPORTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{end}" for end in ("22", "33", "34"))
+"""Enhanced, Comprehensive and Comprehensive 3D SR, which TID 1500 is written as."""
+_KINDS = {
+    **dict.fromkeys(SEGMENTATIONS, SourceKind.SEGMENTATION),
+    **dict.fromkeys(_REPORTS, SourceKind.REPORT),
+    "1.2.840.10008.5.1.4.1.1.88.59": SourceKind.REJECTION_NOTE,
+}
+"""By SOP class."""
 
 
 class Collector:
@@ -62,9 +72,7 @@ class Collector:
         at = clock_of(self._engine)
         is_whole = at - self._whole_at >= _WHOLE_SECONDS
         with self._engine.connect() as connection:
-            objects = unread_objects(
-                connection, SEGMENTATIONS, _MODALITIES, since=0.0 if is_whole else at - _BACK_SECONDS
-            )
+            objects = unread_objects(connection, tuple(_KINDS), _MODALITIES, 0.0 if is_whole else at - _BACK_SECONDS)
         for one in objects:
             if not self._spool.absolute(one.path).exists():
                 continue  # another machine has it
@@ -87,9 +95,10 @@ class Collector:
                 connection,
                 of,
                 reading.verdicts,
-                kind=SourceKind.SEGMENTATION,
+                kind=_KINDS[of.sop_class_uid],
                 reader=reader_hash(connection, reading.reader),
                 stated_at=reading.stated_at,
+                is_whole=reading.is_whole,
             )
         logger.info("object %s holds verdicts on %d lesions", of.sop_instance_uid, len(reading.verdicts))
 
@@ -101,15 +110,22 @@ class Collector:
                     pipeline=one.pipeline,
                     series_instance_uid=one.series_instance_uid,
                     images=self._paths(source_paths(connection, get_job(connection, one.job_id))),
-                    segmentation=self._spool.absolute(one.segmentations[0]),
-                    objects=one.objects,
+                    segmentation=next(iter(self._objects(one, SEGMENTATIONS)), None),
+                    reports=self._objects(one, _REPORTS),
+                    objects=tuple(own.sop_instance_uid for own in one.objects),
                 )
-                for one in analyses_before(connection, of.study_instance_uid, SEGMENTATIONS, of.received_at)
-                if one.segmentations
+                for one in analyses_before(connection, of.study_instance_uid, of.received_at)
             ]
         return self._process.call(
-            f"object {of.sop_instance_uid}", read_segmentation, self._spool.absolute(of.path), analyses
+            f"object {of.sop_instance_uid}",
+            read_reader_object,
+            self._spool.absolute(of.path),
+            _KINDS[of.sop_class_uid],
+            analyses,
         )
+
+    def _objects(self, of: AnalysisOfStudy, classes: Sequence[str]) -> tuple[Path, ...]:
+        return self._paths([one.path for one in of.objects if one.sop_class_uid in classes])
 
     def _paths(self, paths: list[str]) -> tuple[Path, ...]:
         return tuple(map(self._spool.absolute, paths))

@@ -7,18 +7,24 @@ from pathlib import Path
 
 from node.errors import InputError
 from node.feedback.object_reading import AnalysisFiles, ObjectReading
+from node.ledger.lesion_verdicts import SourceKind
 from node.studies.pydicom_errors import UNREADABLE
 
 
-def read_segmentation(path: Path, analyses: Sequence[AnalysisFiles]) -> ObjectReading:
-    """Read a received Segmentation; ``analyses``: of its study, the latest first.
+def read_reader_object(path: Path, kind: SourceKind, analyses: Sequence[AnalysisFiles]) -> ObjectReading:
+    """Read a received object of a kind; ``analyses``: of its study, the latest first.
 
-    Raises ``InputError`` when it cannot be read, or lies on a grid of its own.
+    Raises ``InputError`` when it cannot be read, or is a segmentation on a grid of its own.
     """
+    from node.feedback import report_reader, segmentation_reader
     from node.feedback.segment_masks import read_object
-    from node.feedback.segmentation_reader import answers
 
+    read = {
+        SourceKind.SEGMENTATION: segmentation_reader.answers,
+        SourceKind.REPORT: report_reader.read_report,
+        SourceKind.REJECTION_NOTE: report_reader.read_rejection_note,
+    }[kind]
     try:
-        return answers(read_object(path), analyses)
+        return read(read_object(path), analyses)
     except UNREADABLE as error:
         raise InputError(f"{path.name}: cannot be understood ({type(error).__name__}: {error})") from error

@@ -17,7 +17,8 @@ class AnalysisFiles:
     pipeline: str
     series_instance_uid: str
     images: tuple[Path, ...]
-    segmentation: Path
+    segmentation: Path | None
+    reports: tuple[Path, ...]
     objects: tuple[str, ...]
     """SOP Instance UIDs of its objects."""
 
@@ -27,6 +28,8 @@ class ObjectReading:
     """What a reader's object says."""
 
     verdicts: tuple[LesionVerdict, ...] = ()
+    is_whole: bool = True
+    """Whether it shows all lesions of the analyses that it is about."""
     refused: dict[str, str] | None = None
     """Why it holds no verdict: a reason of ``node.reasons``."""
     reader: str = ""

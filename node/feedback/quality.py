@@ -21,6 +21,7 @@ LEAST = 20
 REPORTED = tuple(sorted(ANALYSED - {Outcome.DERIVED}))
 """Outcomes of analyses that a reader can judge."""
 _LEVEL = 0.95
+_COULD_ADD = (SourceKind.SEGMENTATION, SourceKind.REPORT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ def _quality(group: AnalysisGroup, analyses: int, given: Sequence[CountedVerdict
     judged = len({one.job_id for one in given})
     confirmed = number[Verdict.ACCEPTED] + number[Verdict.EDITED]
     complete = (Verdict.ADDED, Verdict.NOTHING_MISSED)
-    whole = {one.job_id for one in given if one.kind == SourceKind.SEGMENTATION or one.verdict in complete}
+    whole = {one.job_id for one in given if one.kind in _COULD_ADD or one.verdict in complete}
     searched = [one.verdict for one in given if one.job_id in whole]
     seen = searched.count(Verdict.ACCEPTED) + searched.count(Verdict.EDITED)
     edited = [one for one in given if one.verdict == Verdict.EDITED and one.dice is not None]

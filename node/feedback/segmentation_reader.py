@@ -13,6 +13,7 @@ from pydicom import Dataset
 
 from node import MAKER
 from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
+from node.feedback.references import named_instances, one_per_pipeline
 from node.feedback.segment_masks import SegmentedObject, hd95_mm, masks_on, read_object, voxel_mm3
 from node.ledger.lesion_verdicts import LesionVerdict, MatchedBy, Verdict
 from node.reasons import ReasonCode, reason
@@ -31,10 +32,12 @@ def answers(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReadin
         return refused(reason(ReasonCode.OF_THIS_SOFTWARE))
     if not _is_of_person(dataset):
         return refused(reason(ReasonCode.OF_AN_ALGORITHM))
-    named = _named_instances(dataset)
+    named = named_instances(dataset)
     series = {str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ()}
-    candidates = _one_per_pipeline(
-        [one for one in analyses if not series or one.series_instance_uid in series or named & set(one.objects)], named
+    with_masks = [one for one in analyses if one.segmentation is not None]
+    candidates = one_per_pipeline(
+        [one for one in with_masks if not series or one.series_instance_uid in series or named & set(one.objects)],
+        named,
     )
     if not candidates:
         return refused(reason(ReasonCode.OF_OTHER_IMAGES))
@@ -45,7 +48,7 @@ def answers(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReadin
             return refused(reason(ReasonCode.OF_ANOTHER_PATIENT, keywords=", ".join(keywords)))
         theirs = masks_on(dataset, source)
         for one in candidates:
-            if one.images == images:
+            if one.images == images and one.segmentation is not None:
                 ours = masks_on(read_object(one.segmentation), source)
                 compared.append(_Answer(one, ours, theirs, source, is_named=bool(named & set(one.objects))))
     related = [answer for answer in compared if answer.is_related]
@@ -63,25 +66,6 @@ def _is_of_person(dataset: Dataset) -> bool:
     """Whether it says that a person had a part in it: in a segment, or as the operator of the equipment."""
     types = {str(item.get("SegmentAlgorithmType", "")) for item in dataset.SegmentSequence if item.SegmentNumber}
     return bool(types & {"MANUAL", "SEMIAUTOMATIC"}) or bool(dataset.get("OperatorsName"))
-
-
-def _named_instances(dataset: Dataset) -> set[str]:
-    """SOP Instance UIDs that it names as what it was made from or replaces, images of its frames aside."""
-    items = [*(dataset.get("SourceImageSequence") or ()), *(dataset.get("ReferencedInstanceSequence") or ())]
-    for series in dataset.get("ReferencedSeriesSequence") or ():
-        items += series.get("ReferencedInstanceSequence") or ()
-    for study in dataset.get("PredecessorDocumentsSequence") or ():
-        for series in study.get("ReferencedSeriesSequence") or ():
-            items += series.get("ReferencedSOPSequence") or ()
-    return {str(item.get("ReferencedSOPInstanceUID", "")) for item in items}
-
-
-def _one_per_pipeline(analyses: Sequence[AnalysisFiles], named: set[str]) -> list[AnalysisFiles]:
-    """Of each pipeline the analysis that is named, else the latest."""
-    chosen: dict[tuple[str, str], AnalysisFiles] = {}
-    for one in sorted(analyses, key=lambda one: not named & set(one.objects)):
-        chosen.setdefault((one.pipeline, one.series_instance_uid), one)
-    return list(chosen.values())
 
 
 class _Answer:

@@ -22,6 +22,8 @@ class SourceKind(StrEnum):
     """What a verdict was read in. Values are stored."""
 
     SEGMENTATION = "segmentation"
+    REPORT = "report"
+    REJECTION_NOTE = "rejection note"
     CLICK = "click"
 
 

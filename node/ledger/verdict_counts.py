@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -41,11 +42,13 @@ def analyses_by_group(
     connection: sa.Connection, starts: Sequence[float], outcomes: Sequence[str]
 ) -> dict[AnalysisGroup, int]:
     """How many analyses ended with one of ``outcomes``; ``starts``: of each span, ascending, the last has no end."""
-    columns = (job_fact.c.pipeline, *_VERSION_AND_SCANNER, _span(starts))
-    query = sa.select(*columns, sa.func.count()).where(job_fact.c.at >= starts[0], job_fact.c.outcome.in_(outcomes))
+    columns: list[sa.ColumnElement[Any]] = [job_fact.c.pipeline, *_VERSION_AND_SCANNER, _span(starts)]
+    # A subquery: PostgreSQL takes an expression with parameters in GROUP BY for another one than in SELECT.
+    counted = sa.select(*columns).where(job_fact.c.at >= starts[0], job_fact.c.outcome.in_(outcomes)).subquery()
+    rows: Iterable[Any] = connection.execute(sa.select(*counted.c, sa.func.count()).group_by(*counted.c))
     return {
         AnalysisGroup(pipeline=pipeline, version=version, scanner=scanner, span=int(span)): int(number)
-        for pipeline, version, scanner, span, number in connection.execute(query.group_by(*columns))
+        for pipeline, version, scanner, span, number in rows
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -34,6 +35,14 @@ class ReaderObject:
     received_at: float
 
 
+class ResultObject(NamedTuple):
+    """An object of an analysis."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    path: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class AnalysisOfStudy:
     """A job whose objects a reader may have seen."""
@@ -42,10 +51,8 @@ class AnalysisOfStudy:
     pipeline: str
     series_instance_uid: str
     """Of the images."""
-    segmentations: tuple[str, ...]
-    """Paths of its SEG objects, those of the kind that is sent by default first."""
-    objects: tuple[str, ...]
-    """SOP Instance UIDs of all its objects."""
+    objects: tuple[ResultObject, ...]
+    """Those of the kind that is sent by default first: "seg" before "labelmap"."""
 
 
 def unread_objects(
@@ -53,7 +60,7 @@ def unread_objects(
 ) -> list[ReaderObject]:
     """Objects of these SOP classes that nobody has looked at, in series that got an image since; the oldest first.
 
-    Without this node's own results and without studies in which it has none.
+    Without this node's own results, and without studies in which it has none.
     """
     is_read = sa.exists().where(reader_object.c.sop_instance_uid == instance.c.sop_instance_uid)
     is_own = sa.exists().where(result.c.sop_instance_uid == instance.c.sop_instance_uid)
@@ -83,19 +90,11 @@ def unread_objects(
     return [ReaderObject(**row) for row in connection.execute(query).mappings()]
 
 
-def analyses_before(
-    connection: sa.Connection, study: str, segmentations: Sequence[str], at: float
-) -> list[AnalysisOfStudy]:
-    """Analyses of a study with objects made before ``at``, the latest first; ``segmentations``: classes of SEG."""
+def analyses_before(connection: sa.Connection, study: str, at: float) -> list[AnalysisOfStudy]:
+    """Analyses of a study with the objects that they had made before ``at``, the latest first."""
+    objects = (result.c[name] for name in ResultObject._fields)
     query = (
-        sa.select(
-            job.c.id,
-            job.c.pipeline,
-            job.c.series_instance_uid,
-            result.c.path,
-            result.c.sop_class_uid,
-            result.c.sop_instance_uid,
-        )
+        sa.select(job.c.id, job.c.pipeline, job.c.series_instance_uid, *objects)
         .join(result, result.c.job_id == job.c.id)
         .where(
             job.c.study_instance_uid == study,
@@ -103,24 +102,14 @@ def analyses_before(
             result.c.quarantine.is_(None),
             sa.func.coalesce(result.c.kind, "").not_like(f"{REJECTION}%"),
         )
-        .order_by(job.c.created_at.desc(), job.c.id, result.c.kind.desc())  # "seg" before "labelmap"
+        .order_by(job.c.created_at.desc(), job.c.id, result.c.kind.desc())
     )
     analyses: dict[str, AnalysisOfStudy] = {}
-    for row in connection.execute(query):
+    for job_id, pipeline, series_uid, *of_object in connection.execute(query):
         one = analyses.setdefault(
-            row.id,
-            AnalysisOfStudy(
-                job_id=row.id,
-                pipeline=row.pipeline,
-                series_instance_uid=row.series_instance_uid,
-                segmentations=(),
-                objects=(),
-            ),
+            job_id, AnalysisOfStudy(job_id=job_id, pipeline=pipeline, series_instance_uid=series_uid, objects=())
         )
-        masks = (row.path,) if row.sop_class_uid in segmentations else ()
-        analyses[row.id] = replace(
-            one, segmentations=(*one.segmentations, *masks), objects=(*one.objects, row.sop_instance_uid)
-        )
+        analyses[job_id] = replace(one, objects=(*one.objects, ResultObject(*of_object)))
     return list(analyses.values())
 
 
@@ -147,16 +136,18 @@ def record_verdicts(
     kind: SourceKind,
     reader: str,
     stated_at: str,
+    is_whole: bool,
 ) -> None:
     """Record what a reader's object says; nothing when it was read before.
 
-    ``reader``: keyed hash, ``""`` when the object names nobody.
+    ``reader``: keyed hash, ``""`` when the object names nobody. ``is_whole``: it shows all lesions of its analyses, so
+    that nothing that was said of them before counts.
     """
     if not _record_read(connection, of, len(verdicts), None):
         return
     for job_id in sorted({one.job_id for one in verdicts}):
         own = [one for one in verdicts if one.job_id == job_id]
-        _supersede(connection, job_id, of.received_at)
+        _supersede(connection, job_id, None if is_whole else {one.lesion for one in own}, of.received_at)
         rows = [
             asdict(one)
             | {
@@ -189,7 +180,8 @@ def _record_read(connection: sa.Connection, of: ReaderObject, verdicts: int, why
     return bool(insert_new(connection, reader_object, [row]))
 
 
-def _supersede(connection: sa.Connection, job_id: str, at: float) -> None:
-    """Let no earlier verdict on the analysis count: an object shows all of its lesions."""
-    earlier = verdict.c.job_id == job_id, verdict.c.superseded_at.is_(None)
+def _supersede(connection: sa.Connection, job_id: str, lesions: set[str] | None, at: float) -> None:
+    """Let no earlier verdict on these lesions of an analysis count; ``None``: on any."""
+    earlier = [verdict.c.job_id == job_id, verdict.c.superseded_at.is_(None)]
+    earlier += [] if lesions is None else [verdict.c.lesion.in_(lesions)]
     connection.execute(sa.update(verdict).where(*earlier).values(superseded_at=at))

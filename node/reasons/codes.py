@@ -97,6 +97,8 @@ class ReasonCode(StrEnum):
     OF_ANOTHER_PATIENT = "of another patient"
     OF_OTHER_IMAGES = "of other images"
     OF_OTHER_FINDINGS = "of other findings"
+    OF_NO_READER = "of no reader"
+    OF_OTHER_REASON = "of other reason"
     UNREADABLE_OBJECT = "unreadable object"
 
 

@@ -12,5 +12,7 @@ TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.OF_ANOTHER_PATIENT: "its {keywords} are not those of the images",
     ReasonCode.OF_OTHER_IMAGES: "it refers to no images for which this node had a result with segments at that time",
     ReasonCode.OF_OTHER_FINDINGS: "it neither names nor shows any finding that this node reported on these images",
+    ReasonCode.OF_NO_READER: "it is neither verified nor observed by a person",
+    ReasonCode.OF_OTHER_REASON: "its title, {title}, does not reject an object for what it shows",
     ReasonCode.UNREADABLE_OBJECT: "{explanation}",
 }

@@ -2,116 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from dashboards import analysed
 from dicom_files import ct_series
 from monai.metrics import compute_hausdorff_distance
-from pydicom import Dataset, FileDataset, dcmread
+from pydicom import Dataset, FileDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
-from reader_edits import arrays_of, cube, tracking_of, workstation_seg
+from reader_edits import cube, workstation_seg
+from reader_site import Site
 
-from node.feedback.collector import Collector
-from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.events import EventKind
-from node.ledger.instances import Receipt, record_instances
-from node.ledger.jobs import get_job, source_paths
-from node.ledger.tables import event, reader_object, result, verdict
+from node.ledger.tables import event, verdict
 from node.operate.explain import describe, explain
-from node.reasons import ReasonCode, reason_text
-from node.spool import Spool
+from node.reasons import ReasonCode
 from node.studies.source import SourceSeries
-
-SEG = "1.2.840.10008.5.1.4.1.1.66.4"
-
-
-class Site:
-    """A node with one analysed CT of two lesions, "Nodule 1" and "Nodule 2"."""
-
-    def __init__(self, folder: Path, study: str, job_id: str) -> None:
-        self.study, self.job_id = study, job_id
-        self.engine = open_ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
-        self.spool = Spool(folder)
-        with self.engine.connect() as connection:
-            paths = connection.scalars(sa.select(result.c.path).where(result.c.sop_class_uid == SEG)).all()
-        self.seg = dcmread(self.spool.absolute(paths[0]))
-        with self.engine.connect() as connection:
-            images = source_paths(connection, get_job(connection, job_id))
-        self.source = SourceSeries.read(map(self.spool.absolute, images))
-        self.masks = arrays_of(self.seg, self.source)
-        self.tracking = tracking_of(self.seg)
-
-    def receive(self, dataset: FileDataset, at: float = 5000.0) -> str:
-        """As the receiver keeps and records it; return its SOP Instance UID."""
-        buffer = BytesIO()
-        dataset.save_as(buffer, enforce_file_format=True)
-        study, series, uid = (
-            str(dataset[k].value) for k in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-        )
-        kept = self.spool.keep(study, series, uid, [buffer.getvalue()])
-        receipt = Receipt(
-            sop_instance_uid=uid,
-            sop_class_uid=str(dataset.SOPClassUID),
-            transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID),
-            study_instance_uid=study,
-            series_instance_uid=series,
-            modality=str(dataset.Modality),
-            path=kept.path,
-            digest=kept.digest,
-            size=kept.size,
-            conflict=False,
-            association=None,
-            received_at=at,
-        )
-        with begin_immediate(self.engine) as connection:
-            record_instances(connection, [receipt])
-        return uid
-
-    def look(self) -> int:
-        return Collector(self.engine, self.spool).step()
-
-    def collect(self, dataset: FileDataset, at: float = 5000.0) -> dict[str, Dataset]:
-        """Receive an object and let the node read it; return the verdicts that count, by label or name."""
-        self.receive(dataset, at)
-        assert self.look() == 1
-        return self.verdicts()
-
-    def verdicts(self) -> dict[str, sa.Row]:
-        labels = {uid: label for label, uid in self.tracking.items()}
-        with self.engine.connect() as connection:
-            rows = connection.execute(sa.select(verdict).where(verdict.c.superseded_at.is_(None))).all()
-        return {labels.get(row.lesion, row.lesion): row for row in rows}
-
-    def refusal(self, dataset: FileDataset) -> ReasonCode:
-        """Why an object holds no verdict."""
-        uid = self.receive(dataset)
-        assert self.look() == 1
-        assert self.verdicts() == {}
-        with self.engine.connect() as connection:
-            row = connection.execute(sa.select(reader_object).where(reader_object.c.sop_instance_uid == uid)).one()
-        assert row.verdicts == 0
-        assert reason_text(row.reason)
-        return ReasonCode(row.reason["code"])
-
-
-@pytest.fixture(scope="module")
-def analysed_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    folder = tmp_path_factory.mktemp("analysed")
-    return folder, *analysed(folder)
-
-
-@pytest.fixture
-def site(analysed_once: tuple[Path, str, str], tmp_path: Path) -> Site:
-    folder, study, job_id = analysed_once
-    shutil.copytree(folder, tmp_path / "node")
-    return Site(tmp_path / "node", study, job_id)
 
 
 def edited(site: Site, **options: object) -> FileDataset:

@@ -1,0 +1,46 @@
+"""References of a reader's object to objects of this node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydicom import Dataset
+
+from node.feedback.object_reading import AnalysisFiles
+
+
+def named_instances(dataset: Dataset) -> set[str]:
+    """SOP Instance UIDs that it names as what it was made from or replaces, images of its frames aside."""
+    items = [*(dataset.get("SourceImageSequence") or ()), *(dataset.get("ReferencedInstanceSequence") or ())]
+    for series in dataset.get("ReferencedSeriesSequence") or ():
+        items += series.get("ReferencedInstanceSequence") or ()
+    return {str(item.get("ReferencedSOPInstanceUID", "")) for item in items} | predecessor_instances(dataset)
+
+
+def predecessor_instances(dataset: Dataset) -> set[str]:
+    """SOP Instance UIDs of the documents that it takes the place of (PS3.3 C.17.2)."""
+    return {
+        str(item.get("ReferencedSOPInstanceUID", ""))
+        for study in dataset.get("PredecessorDocumentsSequence") or ()
+        for series in study.get("ReferencedSeriesSequence") or ()
+        for item in series.get("ReferencedSOPSequence") or ()
+    }
+
+
+def one_per_pipeline(analyses: Sequence[AnalysisFiles], named: set[str]) -> list[AnalysisFiles]:
+    """Of each pipeline the analysis that is named, else the latest."""
+    chosen: dict[tuple[str, str], AnalysisFiles] = {}
+    for one in sorted(analyses, key=lambda one: not named & set(one.objects)):
+        chosen.setdefault((one.pipeline, one.series_instance_uid), one)
+    return list(chosen.values())
+
+
+def evidence_instances(dataset: Dataset) -> dict[str, str]:
+    """SOP Instance UID -> SOP Class UID of what a document refers to (PS3.3 C.17.2.3)."""
+    return {
+        str(item.get("ReferencedSOPInstanceUID", "")): str(item.get("ReferencedSOPClassUID", ""))
+        for keyword in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
+        for study in dataset.get(keyword) or ()
+        for series in study.get("ReferencedSeriesSequence") or ()
+        for item in series.get("ReferencedSOPSequence") or ()
+    }

@@ -1,0 +1,169 @@
+"""Reads structured reports and rejection notes of readers as answers to analyses of this node. Runs confined.
+
+A report (PS3.16 TID 1500) that names ours as its predecessor takes its place: what it no longer has was rejected. One
+that only refers to ours says nothing of lesions that it leaves out. Lesions are told by Tracking UID alone, so that a
+report whose program gave all of them new ones is no verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydicom import Dataset
+
+from node import MAKER
+from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
+from node.feedback.references import evidence_instances, one_per_pipeline, predecessor_instances
+from node.ledger.lesion_verdicts import LesionVerdict, MatchedBy, Verdict
+from node.reasons import ReasonCode, reason
+from node.results.report_items import concept_value, measurement_groups
+from node.studies.header import read_header
+from node.studies.identity import PRIOR, contradictions
+
+_IMAGING_MEASUREMENT_REPORT = "126000"
+_TRACKING_UID, _PERSON_NAME, _VOLUME = "112040", "121008", ("118565006", "G-D705")
+"""Code values of DCM, SCT and SRT (PS3.16 TID 1003, 1410, 1411)."""
+_OUTLINES = ("111030", "121191", "121214")
+"""Image Region, Referenced Segment, Referenced Segmentation Frame (DCM)."""
+_REJECTED_FOR_CONTENT = {"113001": "Rejected for Quality Reasons", "113037": "Rejected for Patient Safety Reasons"}
+"""CID 7011; a wrong worklist entry and an expired retention say nothing of what an object shows."""
+_WITH_LESIONS = ("1.2.840.10008.5.1.4.1.1.66.", "1.2.840.10008.5.1.4.1.1.88.")
+"""Beginnings of the classes of our objects that hold lesions: masks and reports."""
+_TOLERANCE = 1e-3
+"""Relative: how much a copied value may be rounded."""
+
+Values = dict[tuple[str, str], float]
+"""Of a lesion: by code of the measurement and unit."""
+
+
+def read_report(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReading:
+    """Return what a structured report says about ``analyses``, the latest first."""
+    reader = _verifier(dataset)
+    if str(dataset.get("Manufacturer", "")) == MAKER and not reader:
+        return refused(reason(ReasonCode.OF_THIS_SOFTWARE))
+    reader = reader or _observer(dataset)
+    if not reader:
+        return refused(reason(ReasonCode.OF_NO_READER))
+    predecessors, evidence = predecessor_instances(dataset), evidence_instances(dataset)
+    named = predecessors | set(evidence)
+    candidates = one_per_pipeline([one for one in analyses if named & set(one.objects) and one.reports], named)
+    if concept_value(dataset) != _IMAGING_MEASUREMENT_REPORT or not candidates:
+        return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
+    if why := _other_patient(dataset, candidates):
+        return why
+    theirs = lesions_in(dataset)
+    verdicts: list[LesionVerdict] = []
+    own = {uid for one in candidates for uid in _reported(one)}
+    is_whole = True
+    for one in candidates:
+        ours, is_successor = _reported(one), bool(predecessors & set(one.objects))
+        if not ours.keys() & theirs.keys() and not (is_successor and ours and not theirs):
+            continue
+        is_whole = is_whole and is_successor
+        verdicts += [_verdict(one, uid, ours[uid], theirs[uid]) for uid in ours if uid in theirs]
+        if is_successor:
+            verdicts += [_rejected(one, uid, ours[uid]) for uid in ours.keys() - theirs.keys()]
+        if len(candidates) == 1:
+            verdicts += [
+                LesionVerdict(
+                    job_id=one.job_id, lesion=uid, verdict=Verdict.ADDED, reader_volume_mm3=_volume(theirs[uid])
+                )
+                for uid in theirs.keys() - own
+            ]
+    if not verdicts:
+        return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
+    return ObjectReading(verdicts=tuple(verdicts), is_whole=is_whole, reader=reader, stated_at=_stated_at(dataset))
+
+
+def read_rejection_note(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReading:
+    """Return what a Key Object Selection says: every lesion of a result that it rejects for what it shows."""
+    if str(dataset.get("Manufacturer", "")) == MAKER:
+        return refused(reason(ReasonCode.OF_THIS_SOFTWARE))
+    if concept_value(dataset) not in _REJECTED_FOR_CONTENT:
+        title = dataset.get("ConceptNameCodeSequence") or [Dataset()]
+        return refused(reason(ReasonCode.OF_OTHER_REASON, title=str(title[0].get("CodeMeaning", "none"))))
+    classes = evidence_instances(dataset)
+    named = {uid for uid, of_class in classes.items() if of_class.startswith(_WITH_LESIONS)}
+    candidates = [one for one in analyses if named & set(one.objects) and one.reports]
+    if why := _other_patient(dataset, candidates):
+        return why
+    verdicts = tuple(_rejected(one, uid, values) for one in candidates for uid, values in _reported(one).items())
+    if not verdicts:
+        return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
+    return ObjectReading(verdicts=verdicts, reader=_observer(dataset), stated_at=_stated_at(dataset))
+
+
+def lesions_in(report: Dataset) -> dict[str, Values]:
+    """Measurements of each lesion of a report, by Tracking UID; a group that outlines nothing is of no lesion."""
+    values: dict[str, Values] = {}
+    outlined = set()
+    for group in measurement_groups(report):
+        items = list(group.get("ContentSequence") or ())
+        uid = next((str(item.UID) for item in items if concept_value(item) == _TRACKING_UID), "")
+        values.setdefault(uid, {}).update(
+            (
+                (concept_value(item), str(measured[0].MeasurementUnitsCodeSequence[0].CodeValue)),
+                measured[0].NumericValue,
+            )
+            for item in items
+            if item.get("ValueType") == "NUM" and (measured := item.get("MeasuredValueSequence"))
+        )
+        if uid and any(concept_value(item) in _OUTLINES or item.get("ValueType") == "SCOORD3D" for item in items):
+            outlined.add(uid)
+    return {uid: {key: float(value) for key, value in of.items()} for uid, of in values.items() if uid in outlined}
+
+
+def _reported(analysis: AnalysisFiles) -> dict[str, Values]:
+    """Our lesions."""
+    lesions: dict[str, Values] = {}
+    for path in analysis.reports:
+        lesions |= lesions_in(read_header(path))
+    return lesions
+
+
+def _verdict(analysis: AnalysisFiles, uid: str, ours: Values, theirs: Values) -> LesionVerdict:
+    """Edited when a measurement that both have differs."""
+    both = [(ours[key], theirs[key]) for key in ours.keys() & theirs.keys()]
+    is_changed = any(abs(one - other) > _TOLERANCE * max(abs(one), abs(other)) for one, other in both)
+    return LesionVerdict(
+        job_id=analysis.job_id,
+        lesion=uid,
+        verdict=Verdict.EDITED if is_changed else Verdict.ACCEPTED,
+        matched_by=MatchedBy.TRACKING_UID,
+        volume_mm3=_volume(ours),
+        reader_volume_mm3=_volume(theirs),
+    )
+
+
+def _rejected(analysis: AnalysisFiles, uid: str, values: Values) -> LesionVerdict:
+    return LesionVerdict(job_id=analysis.job_id, lesion=uid, verdict=Verdict.REJECTED, volume_mm3=_volume(values))
+
+
+def _volume(values: Values) -> float | None:
+    return next((value for (code, unit), value in values.items() if code in _VOLUME and unit == "mm3"), None)
+
+
+def _other_patient(dataset: Dataset, candidates: Sequence[AnalysisFiles]) -> ObjectReading | None:
+    for path in {one.images[0]: None for one in candidates if one.images}:
+        if keywords := contradictions([read_header(Path(path)), dataset], PRIOR):
+            return refused(reason(ReasonCode.OF_ANOTHER_PATIENT, keywords=", ".join(keywords)))
+    return None
+
+
+def _verifier(dataset: Dataset) -> str:
+    """Who verified a report; ``""`` when nobody did."""
+    observers = dataset.get("VerifyingObserverSequence") or ()
+    if str(dataset.get("VerificationFlag", "")) != "VERIFIED" or not observers:
+        return ""
+    return str(observers[-1].get("VerifyingObserverName") or "")
+
+
+def _observer(dataset: Dataset) -> str:
+    """The person who observed what the object says (TID 1003); ``""`` when it names none."""
+    items = (item for item in dataset.get("ContentSequence") or () if concept_value(item) == _PERSON_NAME)
+    return next((str(item.get("PersonName") or "") for item in items), "")
+
+
+def _stated_at(dataset: Dataset) -> str:
+    return f"{dataset.get('ContentDate') or ''}{dataset.get('ContentTime') or ''}"
