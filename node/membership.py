@@ -12,12 +12,14 @@ import os
 import threading
 import uuid
 from dataclasses import replace
+from hashlib import blake2b
 
 from sqlalchemy import Engine
 
 from node import __version__
 from node.actor import look_every
 from node.ledger.clock import ledger_clock
+from node.ledger.drained_machines import drained_machines
 from node.ledger.engine import begin_immediate
 from node.ledger.members import Beat, Member, beats, remove_dead, remove_members, renew_beat
 from node.ledger.migrations import revisions
@@ -59,9 +61,12 @@ class Membership:
         self._dead_seconds = dead_seconds
         self._lock = threading.Lock()
         self._state = MemberState.ACTIVE
+        self._drained = False
         self._steady_since: float | None = None
         """Since when the own beats came in time, by the ledger's clock."""
         self._last_beat = 0.0
+        self._colleagues: frozenset[str] = frozenset()
+        """Active members with this role at the last beat, this one among them unless it drains."""
         self._left = threading.Event()
         self._beating: threading.Thread | None = None
 
@@ -75,6 +80,11 @@ class Membership:
         """The id of the storage folder of this member."""
         return self._member.machine
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether an operator drains this machine, as of the last beat."""
+        return self._drained
+
     def begin(self) -> None:
         """Become a member and beat until ``leave``."""
         self.beat()
@@ -86,18 +96,31 @@ class Membership:
         """Renew the own row, remove the rows of the dead, and return the ids of those alive."""
         with self._lock, begin_immediate(self._engine) as connection:
             at = ledger_clock(connection)
-            renew_beat(connection, self._member, at, self._state)
+            self._drained = (self._member.machine, self._member.host_name) in drained_machines(connection)
+            renew_beat(connection, self._member, at, MemberState.DRAINING if self._drained else self._state)
             if not self._is_steady(at):
                 self._steady_since = at
             self._last_beat = at
-            alive, dead = self._judged(beats(connection), at)
+            members = beats(connection)
+            alive, dead = self._judged(members, at)
             remove_dead(connection, dead, RECEIVER)
+            of_role = (of for of in members if of.member.role == self._member.role and of.state == MemberState.ACTIVE)
+            self._colleagues = frozenset(of.member.id for of in of_role if of.member.id in alive)
         return alive
 
     def offer(self, pipelines: tuple[str, ...], devices: tuple[str, ...]) -> None:
         """Show what this member, a worker, can run, and on what."""
         self._member = replace(self._member, pipelines=pipelines, devices=devices)
         self.beat()
+
+    def is_responsible(self, key: str) -> bool:
+        """Whether the work on ``key`` falls to this one of all active members with its role.
+
+        Each has a share. A member that joins or leaves changes the shares within two beats, and of other keys nothing
+        (rendezvous hashing). Until all members have noticed, two may be responsible, or none.
+        """
+        weights = {blake2b(f"{of} {key}".encode(), digest_size=8).digest(): of for of in self._colleagues}
+        return bool(weights) and weights[max(weights)] == self.id
 
     def alive(self) -> frozenset[str]:
         """Return the ids of the members that are alive, without writing."""

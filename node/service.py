@@ -178,9 +178,10 @@ def _router(context: RoleContext) -> Iterator[None]:
     from node.routing.conflicts import Conflicts
     from node.routing.router import Router
 
+    is_responsible = context.membership.is_responsible
     loops = [
-        Router(context.config, context.engine, context.spool, Jobs(context.engine)).run,
-        Conflicts(context.engine, context.spool).run,
+        Router(context.config, context.engine, context.spool, Jobs(context.engine), is_responsible).run,
+        Conflicts(context.engine, context.spool, is_responsible).run,
         Collector(context.engine, context.spool).run,
         Retention(context.config, context.engine, context.spool).run,
         Auditor(context.config, context.engine, context.spool).run,

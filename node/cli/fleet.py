@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -39,7 +40,7 @@ def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
         parts = (
             f"{member['role']:9} {member['host']} ({member['machine'][:_MACHINE]}), process {member['pid']}",
             f"version {member['version']}, tables {member['revision']}",
-            f"{member['state']}, beat {member['beat_age_seconds']:.0f} s ago",
+            f"{member['state']}{_busy(member)}, beat {member['beat_age_seconds']:.0f} s ago",
         )
         echo("; ".join(parts))
         if member["devices"]:
@@ -49,4 +50,31 @@ def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
         echo("no process is running")
 
 
-VERBS = (fleet,)
+def _busy(member: dict[str, Any]) -> str:
+    what = {"receiver": "open associations", "worker": "running attempts", "sender": "running attempts"}
+    return f", {member['busy']} {what[member['role']]}" if member["role"] in what else ""
+
+
+@click.command()
+@config_option
+@click.argument("machine")
+@click.option("--undo", is_flag=True, help="Let the machine work again.")
+def drain(*, config_path: Path, machine: str, undo: bool) -> None:
+    """Have a machine finish its work and begin nothing.
+
+    MACHINE is a host name or the beginning of an id, as `ainode fleet` lists them. Within seconds, its receivers reject
+    new associations as temporary congestion and serve the open ones to their end, its workers and senders finish what
+    they have begun, and other machines do the rest. It stays like this, also after a restart, until `--undo`.
+    """
+    from node.operate import fleet as machines
+    from node.service import open_storage
+
+    engine, _ = open_storage(load(config_path))
+    if undo:
+        echo(f"{', '.join(machines.end_drain(engine, machine))}: works again")
+        return
+    names = ", ".join(machines.drain(engine, machine))
+    echo(f"{names}: finishes its work and begins nothing; `ainode fleet` shows what is left")
+
+
+VERBS = (fleet, drain)

@@ -132,8 +132,8 @@ class Jobs:
         self._execution.stages = {stage.name: stage for stage in stages}
         self._stopping.clear()
         if membership is None:
-            pace = self._pace
-            membership = Membership(self._engine, new_member(role), pace.beat_seconds, pace.dead_after_seconds)
+            of = self._pace
+            membership = Membership(self._engine, new_member(role), of.beat_seconds, of.dead_after_seconds)
             membership.begin()
         self._membership = membership
         for stage in stages:
@@ -150,10 +150,9 @@ class Jobs:
         )
         DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_DEATHS)(self._execution.workflow())
         DBOS.listen_queues([])  # to none of those that are rows of the database
-        for stage in stages:
-            self._listen(stage)
+        own = [self._listen(stage, membership) for stage in stages]
         DBOS.launch()
-        self._begin("jobs-watch", lambda: self._watch_over(membership))
+        self._begin("jobs-watch", lambda: self._watch_over(own, membership))
         logger.info("%s executes %s", membership.id, ", ".join(self._execution.stages))
 
     def stop(self, seconds: float = 10.0) -> None:
@@ -221,35 +220,39 @@ class Jobs:
             arguments = (a.job_id, a.run, a.stage, a.subject, a.number, *of_infer)
             self._client.enqueue_in_transaction(connection, options, *arguments)
 
-    def _listen(self, stage: Stage) -> None:
-        """Take attempts of a stage from their queues, as many as its slots allow."""
+    def _listen(self, stage: Stage, membership: Membership) -> queues.LocalQueue:
+        """Take attempts of a stage from their queues, as many as its slots allow; return the one without turns."""
         poll_seconds = self._pace.poll_seconds
+        queue = queues.LocalQueue(queues.stage_queue(stage.name), poll_seconds, stage.slots)
+        queue.pause(paused=membership.is_drained)
         if stage.name != JobStage.INFER:
-            queues.LocalQueue(queues.stage_queue(stage.name), poll_seconds, stage.slots)
-            return
-        queues.LocalQueue(queues.SHARED, poll_seconds, stage.slots)
+            return queue
         names = {queues.pipeline_queue(name): name for name in stage.pipelines}
         # Each gives its attempt shortly after the turn, and asks the database only then.
-        own = {name: queues.LocalQueue(queue, poll_seconds / 2, 0) for queue, name in names.items()}
+        own = {name: queues.LocalQueue(of, poll_seconds / 2, 0) for of, name in names.items()}
 
         def waiting() -> queues.Waiting:
+            if membership.is_drained:
+                return queues.Waiting(attempts={})
             with self._engine.connect() as connection:
                 return queues.attempts_in_turn(connection, names)
 
         self._execution.turns = turns = Turns(own, stage.slots, waiting, self._stopping)
         self._begin("turns", lambda: turns.run(poll_seconds))
+        return queue
 
     def _begin(self, name: str, function: Callable[[], None]) -> None:
         self._threads.append(threading.Thread(target=function, name=name, daemon=True))
         self._threads[-1].start()
 
-    def _watch_over(self, membership: Membership) -> None:
+    def _watch_over(self, own: Sequence[queues.LocalQueue], membership: Membership) -> None:
         reconciled = time.monotonic()
         # Only who serves a stage knows how often it is tried; the end of a delivery anybody can record.
         stages = self._execution.stages.keys()
         of_stages, of_all = (Leadership(self._engine, work) for work in (f"jobs {sorted(stages)}", "jobs"))
         while not self._stopping.wait(self._pace.look_seconds):
             try:
+                queues.pause_all(own, paused=membership.is_drained)
                 take_over_dead(self._client, membership)
                 if of_all.is_ours():
                     self._end_delivered()

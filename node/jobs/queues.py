@@ -8,7 +8,7 @@ the attempts that are enqueued under their names.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -23,7 +23,8 @@ from node.ledger.pipeline_failures import failed_pipelines
 SHARED = "gpu"
 """Older releases enqueued the attempts of all pipelines here."""
 _STAGES = {JobStage.ENCODE: "cpu", JobStage.DELIVER: "deliver"}
-_COLUMNS = ("workflow_uuid", "queue_name", "status", "priority")
+_TABLE = "workflow_status"
+_COLUMNS = ("workflow_uuid", "queue_name", "status", "priority", "executor_id")
 
 
 class LocalQueue:
@@ -31,6 +32,7 @@ class LocalQueue:
 
     def __init__(self, name: str, poll_seconds: float, limit: int) -> None:
         """``limit``: attempts of this queue that this process executes at the same time."""
+        self._limit = limit
         registry = _get_or_create_dbos_registry()
         self._queue = registry._register_internal_queue(  # noqa: SLF001 - contract-tested, version pinned
             name, worker_concurrency=limit, polling_interval_sec=poll_seconds
@@ -38,7 +40,19 @@ class LocalQueue:
 
     def allow(self, limit: int) -> None:
         """Change the limit; attempts that are being executed count, and continue."""
-        self._queue._worker_concurrency = limit  # noqa: SLF001 - read at each poll; contract-tested, version pinned
+        self._limit = limit
+        self.pause(paused=False)
+
+    def pause(self, *, paused: bool) -> None:
+        """Take no attempt, or again as many as the limit allows."""
+        # Read at each poll; contract-tested, version pinned.
+        self._queue._worker_concurrency = 0 if paused else self._limit  # noqa: SLF001
+
+
+def pause_all(queues: Sequence[LocalQueue], *, paused: bool) -> None:
+    """Take no attempt from any of the queues, or again as many as their limits allow."""
+    for queue in queues:
+        queue.pause(paused=paused)
 
 
 def queue_of(attempt: Attempt) -> str:
@@ -47,8 +61,8 @@ def queue_of(attempt: Attempt) -> str:
 
 
 def stage_queue(stage: JobStage) -> str:
-    """Name of the queue of encode or deliver."""
-    return _STAGES[stage]
+    """Name of the queue of a stage; in infer the pipelines have queues of their own as well."""
+    return _STAGES.get(stage, SHARED)
 
 
 def pipeline_queue(pipeline: str) -> str:
@@ -90,10 +104,22 @@ def queued_keys(connection: sa.Connection) -> sa.Select[tuple[str]]:
     return sa.select(key.label("key")).where(workflow.c.status.in_(("ENQUEUED", "DELAYED", "PENDING")))
 
 
+def running_attempts(connection: sa.Connection) -> dict[str, int]:
+    """Count the attempts that each executor has taken and not ended, by its id as a member."""
+    if not sa.inspect(connection).has_table(_TABLE, schema=_schema(connection)):  # nothing was ever enqueued
+        return {}
+    workflow = _workflows(connection)
+    query = sa.select(workflow.c.executor_id, sa.func.count()).where(workflow.c.status == "PENDING")
+    return dict(connection.execute(query.group_by(workflow.c.executor_id)).all())
+
+
 def _workflows(connection: sa.Connection) -> sa.TableClause:
     """DBOS's table of workflows."""
-    schema = "dbos" if connection.dialect.name == "postgresql" else None
-    return sa.table("workflow_status", *map(sa.column, _COLUMNS), schema=schema)
+    return sa.table(_TABLE, *map(sa.column, _COLUMNS), schema=_schema(connection))
+
+
+def _schema(connection: sa.Connection) -> str | None:
+    return "dbos" if connection.dialect.name == "postgresql" else None
 
 
 def waiting_attempts(connection: sa.Connection, queues: Mapping[str, str]) -> dict[str, Counter[int]]:

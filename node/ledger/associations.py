@@ -137,3 +137,9 @@ def last_calls(connection: sa.Connection, titles: Collection[str]) -> dict[str, 
         .order_by(association.c.opened_at)
     )
     return {row.calling_ae.strip(): Call(row.peer_address, row.opened_at) for row in connection.execute(query)}
+
+
+def open_by_receiver(connection: sa.Connection) -> dict[str, int]:
+    """Count the open associations that have brought images, by the receiver that serves them."""
+    query = sa.select(association.c.receiver, sa.func.count()).where(association.c.closed_at.is_(None))
+    return dict(connection.execute(query.group_by(association.c.receiver)).all())

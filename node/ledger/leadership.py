@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import zlib
-from contextlib import suppress
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -24,6 +24,8 @@ class Leadership:
         self._engine = engine
         self._key = zlib.crc32(work.encode()) - 2**31
         self._held: sa.Connection | None = None
+        self._session: Any = None
+        """The driver's connection, which nobody else closes when it is broken."""
         self._lock = threading.Lock()
 
     def is_ours(self) -> bool:
@@ -49,10 +51,9 @@ class Leadership:
 
     def _end_session(self) -> None:
         """End the session of the server, and with it the lock."""
-        if self._held is not None:
-            with suppress(sa.exc.SQLAlchemyError):
-                self._held.close()
-            self._held = None
+        if self._session is not None:
+            self._session.close()
+        self._held = self._session = None
 
     def _take(self) -> bool:
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -60,7 +61,7 @@ class Leadership:
             lock = sa.select(sa.func.pg_try_advisory_lock(_SPACE, self._key))
             if connection.scalar(lock):
                 connection.detach()  # what is held for hours takes no place in the pool
-                self._held = connection
+                self._held, self._session = connection, connection.connection.dbapi_connection
                 return True
         finally:
             if self._held is None:

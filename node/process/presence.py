@@ -21,4 +21,9 @@ def process_exists(pid: int) -> bool:
 def process_space() -> str:
     """The process-id space of this machine since it was started: containers may share a name, boots share ids."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{platform.node()}/{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    return f"{host_name()}/{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+
+
+def host_name() -> str:
+    """Return the name of this machine, with which its process-id space begins."""
+    return platform.node()

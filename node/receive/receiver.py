@@ -103,6 +103,7 @@ class Receiver:
                 refused=self._refused,
             ),
             tls=self._tls,
+            is_drained=lambda: self._membership.is_drained,
         )
         self._row_writer.start()
         self._refusals.start()

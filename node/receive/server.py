@@ -50,8 +50,9 @@ class Server:
         transfer_timeout: float,
         handlers: Handlers,
         tls: ServerTls | None = None,
+        is_drained: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Connections are accepted after ``start``."""
+        """Connections are accepted after ``start``. ``is_drained``: whether associations are rejected for now."""
         self.tls = tls
         self.acse_timeout = acse_timeout
         """ARTIM timer (PS3.8 9.1.4), seconds."""
@@ -68,6 +69,7 @@ class Server:
         self._listening = listening
         self._slots = AssociationSlots(listening.slots)
         self._rate = RateLimit(self._slots, policy.associations_per_minute)
+        self._is_drained = is_drained
         self._accepting = True
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         prepare()
@@ -90,6 +92,8 @@ class Server:
         """Admit an association and take its slots, or return why it is rejected."""
         calling, address = association.calling_ae, association.peer_address
         shown = association.certificate
+        if self._is_drained():
+            return Rejection(2, 3, 1, "this machine is being drained, call again or call another: temporary congestion")
         if not self._rate.allows(network_of(address)):
             return Rejection(2, 3, 1, f"too many associations from {address} within a minute: temporary congestion")
         rejection = self._policy.rejection(

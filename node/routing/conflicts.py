@@ -24,6 +24,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.held_series import sent_again
 from node.log import about
 from node.routing.instance_comparison import compare_files
+from node.routing.study_decisions import Responsible, for_everything
 from node.spool import Spool
 from node.studies.attributes import contradictory
 
@@ -36,9 +37,10 @@ _BOUNDS = Bounds(cpu_seconds=60, wall_seconds=180.0)
 class Conflicts:
     """Work of the router, because a merged patient comes with thousands of images and no sender should wait for it."""
 
-    def __init__(self, engine: Engine, spool: Spool) -> None:
+    def __init__(self, engine: Engine, spool: Spool, is_responsible: Responsible = for_everything) -> None:
         self._engine = engine
         self._spool = spool
+        self._is_responsible = is_responsible
         self._reader = shared_process("conflict reader", spool.data_folders, _BOUNDS)
         self._looked_at: set[frozenset[str]] = set()
 
@@ -49,14 +51,16 @@ class Conflicts:
     def step(self) -> int:
         """Compare what is due; return how many pairs."""
         with self._engine.connect() as connection:
-            pairs = pairs_to_compare(connection)
+            pairs = [pair for pair in pairs_to_compare(connection) if self._is_responsible(pair.study_instance_uid)]
         found = [(pair, *self._difference(pair.first, pair.second)) for pair in pairs]
         if found:
             with begin_immediate(self._engine) as connection:
                 record_differences(connection, found)
         with self._engine.connect() as connection:
-            begun, corrected = begun_meanwhile(connection), corrected_series(connection)
-            again = sent_again(connection)
+            begun = [row for row in begun_meanwhile(connection) if self._is_responsible(row[0])]
+            corrected = [key for key in corrected_series(connection) if self._is_responsible(key[0])]
+            again = {key: files for key, files in sent_again(connection).items() if self._is_responsible(key[0])}
+        self._looked_at &= {frozenset(files.values()) for files in again.values()}
         corrected += [key for key, files in again.items() if key not in corrected and self._is_of_one_patient(files)]
         for study, series, changed in begun:
             with begin_immediate(self._engine) as connection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -113,6 +113,7 @@ class Examiner:
         self._slow.submit(sender, key, question)
         return None
 
-    def discard(self, key: Key) -> None:
-        """Discard the answer on a series that is complete; what it cost is remembered for ``_MAX_SECONDS`` more."""
-        self._answers.pop(key, None)
+    def keep(self, keys: Collection[Key]) -> None:
+        """Discard the answers on all other series; what they cost is remembered for ``_MAX_SECONDS`` more."""
+        self._answers = {key: answer for key, answer in self._answers.items() if key in keys}
+        self._slow.keep(keys)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from math import inf
 
@@ -31,7 +31,7 @@ from node.routing.decisions import Decider
 from node.routing.examiner import Examiner, PendingExamination
 from node.routing.series_examination import SeriesDecision, SeriesQuestion, ignored
 from node.routing.series_state import known_of
-from node.routing.study_decisions import StudyDecider
+from node.routing.study_decisions import Responsible, StudyDecider, for_everything
 from node.routing.waiting import longest_quiet_seconds, shortest_quiet_seconds
 from node.spool import Spool
 
@@ -43,14 +43,18 @@ SETTLED_SECONDS = 3.0
 
 
 class Router:
-    """One per node; a second one does no harm, because the guard lets one of them win."""
+    """Routes the studies that it is responsible for; where two routers are, the guard lets one of them win."""
 
-    def __init__(self, config: Config, engine: Engine, spool: Spool, jobs: Jobs) -> None:
+    def __init__(
+        self, config: Config, engine: Engine, spool: Spool, jobs: Jobs, is_responsible: Responsible = for_everything
+    ) -> None:
+        """``is_responsible``: for a study, by its Study Instance UID."""
         self._config = config
         self._engine = engine
         self._spool = spool
         self._decider = Decider(config, engine, jobs)
-        self._chooser = StudyDecider(config, engine, jobs)
+        self._chooser = StudyDecider(config, engine, jobs, is_responsible)
+        self._is_responsible = is_responsible
         self._shortest = shortest_quiet_seconds(config.rules, config.series)
         self._examiner = Examiner(spool, config.rules)
         self._deferrals: dict[tuple[str, str], Sequence[Deferral]] = {}
@@ -64,8 +68,10 @@ class Router:
         """Complete and route every series that is due at ``at``, decide what waited for others; return how many."""
         pull_back(self._engine, at)
         with self._engine.connect() as connection:
-            receiving = receiving_series(connection)
+            every = receiving_series(connection)
+            receiving = [series for series in every if self._is_responsible(series.study_instance_uid)]
             listed = listed_series(connection) if receiving else set()
+        self._discard_others({(series.study_instance_uid, series.series_instance_uid) for series in receiving})
         completed = 0
         for series in receiving:
             if not self._is_due(series, at, listed):
@@ -74,6 +80,12 @@ class Router:
             with of, surviving(f"router: series {series.series_instance_uid}"):
                 completed += self._complete(series, at)
         return completed + self._chooser.step(at)
+
+    def _discard_others(self, receiving: Collection[tuple[str, str]]) -> None:
+        """Discard what is known of series that are complete, or that another router has completed or now routes."""
+        self._examiner.keep(receiving)
+        self._deferrals = {key: of for key, of in self._deferrals.items() if key in receiving}
+        self._awaited = {key: of for key, of in self._awaited.items() if key in receiving}
 
     def _is_due(self, series: Series, at: float, listed: set[tuple[str, str]]) -> bool:
         """Quiet for the shortest time that any rule has, on somebody's list, or just settled: it may state a count."""
@@ -135,9 +147,6 @@ class Router:
             self._decider.record(
                 connection, study_uid, series_uid, generation=generation, decided=decided, completion=completion, at=at
             )
-        self._examiner.discard((study_uid, series_uid))
-        for of_series in (self._deferrals, self._awaited):
-            of_series.pop((study_uid, series_uid), None)
         decision = decided.decision
         logger.info(
             "series %s complete (%s), %s: %s",

@@ -6,7 +6,7 @@ Senders take turns, so one whose series cost a minute each delays the slow serie
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from node.config import Rule
@@ -54,6 +54,11 @@ class SlowExaminations:
         """Return what came of the last examination of a series, once; ``None``: nothing yet."""
         with self._lock:
             return self._results.pop(key, None)
+
+    def keep(self, keys: Collection[Key]) -> None:
+        """Discard what came of the examinations of other series."""
+        with self._lock:
+            self._results = {key: result for key, result in self._results.items() if key in keys}
 
     def _run(self) -> None:
         while (following := self._next()) is not None:

@@ -6,6 +6,7 @@ The router leaves such series as rows of ``candidate``; here they wait until the
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 
 from sqlalchemy import Engine
@@ -29,20 +30,34 @@ from node.routing.waiting import may_choose
 logger = logging.getLogger(__name__)
 
 
-class StudyDecider:
-    """Settles what waits; a second one does no harm, because the guard lets one of them win."""
+Responsible = Callable[[str], bool]
+"""Whether this router is responsible for a study: ``node.membership.Membership.is_responsible``."""
 
-    def __init__(self, config: Config, engine: Engine, jobs: Jobs) -> None:
+
+def for_everything(_study_uid: str) -> bool:
+    """Return that a router is responsible, as the only one is."""
+    return True
+
+
+class StudyDecider:
+    """Settles what waits in the studies of this router; of two the guard would let one win."""
+
+    def __init__(
+        self, config: Config, engine: Engine, jobs: Jobs, is_responsible: Responsible = for_everything
+    ) -> None:
         self._config = config
         self._engine = engine
         self._jobs = jobs
+        self._is_responsible = is_responsible
         self._awaited: dict[tuple[str, str], Reason] = {}
 
     def step(self, at: float) -> int:
         """Decide on every waiting series whose rule has what it waits for at ``at``; return how many."""
         rules = {rule.name: rule for rule in self._config.rules}
         with self._engine.connect() as connection:
-            waiting = waiting_rules(connection)
+            waiting = [one for one in waiting_rules(connection) if self._is_responsible(one.study_instance_uid)]
+        known = {(one.study_instance_uid, one.rule) for one in waiting}
+        self._awaited = {key: awaited for key, awaited in self._awaited.items() if key in known}
         return sum(self._settle(one.study_instance_uid, one.rule, rules.get(one.rule), at) for one in waiting)
 
     def _settle(self, study_uid: str, name: str, rule: Rule | None, at: float) -> int:

@@ -11,8 +11,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from node.ledger.instances import try_row
+from node.operate.fleet import is_machine_drained
 from node.operate.metrics import exposition
 from node.operate.status import by_role
+from node.spool.machine import machine_id
 from node.web.app_context import AppContext
 
 PROBES = ("/metrics", "/healthz", "/readyz")
@@ -41,8 +43,10 @@ def faults_of(context: AppContext) -> list[str]:
     if fault := ledger_fault(context.engine):
         return [fault]
     with context.engine.connect() as connection:
-        roles = by_role(connection)
+        roles, drained = by_role(connection), is_machine_drained(connection, machine_id(context.spool.folder))
     faults = [f"no {role} is alive" for role in ("worker", "sender") if not roles.get(role)]
+    if drained:
+        faults.append("this machine is being drained; `ainode drain --undo` ends that")
     space = context.spool.space()
     if space.is_below(context.config.storage.min_free_gib):
         faults.append(

@@ -31,6 +31,7 @@ from node.ledger.members import Member, beats, renew_beat
 from node.ledger.tables import job
 from node.ledger.transitions import record_outcome, schedule_results
 from node.membership import Membership, new_member
+from node.operate.fleet import drain, end_drain, fleet
 from node.reasons import reason_text
 
 Handler = Callable[[str, str], Done | None]
@@ -389,3 +390,36 @@ def test_work_finished_while_the_ledger_is_away_is_kept(postgres_server: str, tm
         admin.dispose()
         engine.dispose()
     assert calls == [job_id]
+
+
+@postgres.BOTH
+def test_a_drained_machine_finishes_its_attempt_and_takes_no_other_until_that_is_undone(
+    engine: sa.Engine, jobs: Jobs
+) -> None:
+    begun, finish, calls = threading.Event(), threading.Event(), list[str]()
+
+    def infer(job_id: str, _: str) -> None:
+        calls.append(job_id)
+        begun.set()
+        finish.wait(60.0)
+
+    machine = Membership(engine, new_member("worker", "f00d"), PACE.beat_seconds, PACE.dead_after_seconds)
+    machine.begin()
+    jobs.serve("worker", stages(infer), machine)
+    first = enqueue(engine, jobs)
+    assert begun.wait(60.0)
+    assert [one["busy"] for one in fleet(engine)] == [1]
+    drain(engine, "f00d")
+    until(lambda: machine.is_drained)
+    second = enqueue(engine, jobs, 2)
+    time.sleep(1.0)  # some looks into the queues
+    finish.set()
+    until(lambda: read(engine, first).stage == JobStage.ENCODE)
+    time.sleep(1.0)
+    assert calls == [first]
+    assert [(one["state"], one["busy"]) for one in fleet(engine)] == [("draining", 0)]
+    assert read(engine, second).stage == JobStage.INFER
+    end_drain(engine, "f00d")
+    until(completed(engine, first))
+    until(completed(engine, second))
+    assert calls == [first, second]

@@ -61,7 +61,7 @@ def examine(examined: Examiner, key: Key, asked: SeriesQuestion, at: float) -> E
 def test_a_series_beyond_the_bounds_is_ignored_and_waits_longer_each_time(examined: Examiner, process: Bounded) -> None:
     answer = examine(examined, ("1", "2"), question(1), 0.0)
     assert isinstance(answer, Examination)
-    examined.discard(("1", "2"))
+    examined.keep(())
     waits = examine(examined, ("1", "2"), question(2), 29.0)
     assert isinstance(waits, PendingExamination)
     examine(examined, ("1", "2"), question(2), 30.0)
@@ -75,7 +75,7 @@ def test_what_a_complete_series_cost_is_discarded_when_it_has_been_quiet_for_lon
 ) -> None:
     for number in range(50):
         examine(examined, ("1", str(number)), question(1), float(number))
-        examined.discard(("1", str(number)))
+        examined.keep(())
     assert len(examined._pending) == 50
     examine(examined, ("1", "late"), question(1), 10_000.0)
     assert set(examined._pending) == {("1", "late")}

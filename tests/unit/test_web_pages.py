@@ -20,13 +20,16 @@ from PIL import Image
 
 from node.ledger.deliveries import schedule_delivery
 from node.ledger.destination_circuits import close, record_failure
+from node.ledger.drained_machines import drain_machines
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import get_job
 from node.ledger.members import Member, renew_beat
 from node.ledger.pipeline_failures import record_failure as record_pipeline_failure
 from node.ledger.tables import decision, delivery, instance, job, notice, series
 from node.log import StudyLog, about
+from node.process.presence import host_name
 from node.reasons import ReasonCode, reason, reason_text
+from node.spool.machine import machine_id
 from node.web.slices import Segments, open_segments, open_series, picture, pixels, window_of
 from node.wording import NOTICE
 
@@ -273,6 +276,14 @@ def test_readyz_names_what_is_missing_and_healthz_only_answers(standing: Dashboa
     answer = browser.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["faults"] == ["no worker is alive", "no sender is alive"]
+
+
+def test_a_machine_that_is_drained_is_not_ready(dashboard: Dashboard):
+    with begin_immediate(dashboard.engine) as connection:
+        drain_machines(connection, [(machine_id(dashboard.spool.folder), host_name())])
+    answer = dashboard.browser().get("/readyz")
+    assert answer.status_code == 503
+    assert "this machine is being drained" in answer.text
 
 
 def test_a_series_that_is_no_grid_is_shown_image_by_image(tmp_path: Path):
