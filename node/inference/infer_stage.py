@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from node.config import Config
 from node.errors import NodeError
+from node.inference.device_slots import DeviceSlots
 from node.inference.memory_admission import MemoryPeak
 from node.inference.model_process import TaskAborted, device_names, thread_count
 from node.inference.model_processes import ModelProcesses
@@ -52,16 +53,14 @@ class Infer:
         self._processes = ModelProcesses(
             thread_count(config.devices), config.jobs.run_timeout_seconds, spool.sandbox_folders, config.pipelines
         )
-        self._turns = {name: threading.Lock() for name in device_names(config.devices)}
-        self._choosing = threading.Lock()
+        self._slots = DeviceSlots(device_names(config.devices))
         self.pipelines = offered(config.pipelines)
         """Names of the pipelines that run here."""
-        self._jobs = dict.fromkeys(self._turns, 0)
 
     @property
     def devices(self) -> tuple[str, ...]:
         """Names of the devices that run pipelines."""
-        return tuple(self._turns)
+        return self._slots.devices
 
     def stage(self) -> Stage:
         """Return the stage for the engine."""
@@ -71,7 +70,7 @@ class Infer:
             retries=retries(self._config.jobs),
             seconds=_LONGEST_WAIT + _RUNS_WAITED_FOR * self._config.jobs.run_timeout_seconds,
             pipelines=self.pipelines,
-            slots=sum(map(_jobs_at, self._turns)),
+            slots=self._slots.number,
             begin=self.warm,
             tidy=lambda alive: sweep_members(self._spool.sandbox_folders.parent, alive),
             interrupt=self.close,
@@ -81,7 +80,7 @@ class Infer:
         """Load every pipeline on every device in the background, before the first job."""
         for name in self._config.pipelines.keys() - set(self.pipelines):
             logger.warning("pipeline %s is not installed here; its jobs wait for a worker that has it", name)
-        for device in self._turns:
+        for device in self._slots.devices:
             threading.Thread(target=self._warm_one, args=(device,), name="warm", daemon=True).start()
 
     def infer(self, job_id: str, _subject: str) -> Done:
@@ -147,21 +146,14 @@ class Infer:
 
         While it runs another job, it decodes the series of this one.
         """
-        with self._choosing:
-            device = min(self._jobs, key=lambda name: self._jobs[name])
-            self._jobs[device] += 1
-            waits = self._jobs[device] > 1
-        try:
-            if waits:
+        with self._slots.chosen() as (device, is_busy):
+            if is_busy:
                 self._processes.prepare(device, task)
-            with self._turns[device]:
-                if waits and not self._wanted(task.job_id):
+            with self._slots.running(device):
+                if is_busy and not self._wanted(task.job_id):
                     self._processes.discard(device, task)
                     raise TaskAborted(f"job {task.job_id} is not wanted any more")
                 yield device
-        finally:
-            with self._choosing:
-                self._jobs[device] -= 1
 
     def _warm_one(self, device: str) -> None:
         try:
@@ -169,7 +161,7 @@ class Infer:
                 table = self._config.pipelines[name]
                 task = Task(job_id="", pipeline=name, table=table, paths=(), folder=self._spool.folder, load_only=True)
                 try:
-                    with self._turns[device]:
+                    with self._slots.running(device):
                         seconds = self._processes.run(device, task, lambda: True).timings["load"]
                 except NodeError as error:  # jobs that need it will fail for the same reason, which is then theirs
                     logger.warning("pipeline %s cannot be loaded on %s: %s", name, device, error)
@@ -185,11 +177,6 @@ class Infer:
         except SQLAlchemyError as error:
             logger.warning("job %s: the ledger does not answer (%s); the pipeline goes on", job_id, error)
             return True
-
-
-def _jobs_at(device: str) -> int:
-    """On a GPU one runs and the next is decoded; a CPU would only share its cores between the two."""
-    return 2 if device.startswith("cuda") else 1
 
 
 def _seen(facts: Sequence[dict[str, Any]]) -> tuple[MemoryPeak, ...]:

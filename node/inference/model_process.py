@@ -27,7 +27,7 @@ from node.confined.output import ChildOutput
 from node.errors import PipelineError, PlatformError, error_of
 from node.inference import child
 from node.inference.child_output import receive_reply, send_task
-from node.inference.folder_watch import FolderWatch, excess
+from node.inference.disk_limit import FolderWatch, excess
 from node.inference.sandbox_folder import SandboxFolder
 from node.inference.task import Bounds, PriorFiles, Reply, Task
 from node.isolation.device_files import prepare_nvidia_devices

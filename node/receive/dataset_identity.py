@@ -16,8 +16,9 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from node.errors import InputError
+from node.receive.dataset_limits import DatasetLimits
 from node.receive.dataset_stream import DeflatedStream, PlainStream
-from node.receive.dataset_structure import DatasetLimits, structure_of
+from node.receive.dataset_structure import structure_of
 from node.receive.element_walk import WINDOW, scan
 from node.studies.bounded_file import BoundedFile
 from node.studies.pydicom_errors import UNREADABLE

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection
-from dataclasses import dataclass
-from math import inf
 from typing import NamedTuple
 
-from node.config import Storage
 from node.errors import InputError
+from node.receive.dataset_limits import DatasetLimits
 from node.receive.dataset_stream import DatasetStream
 from node.receive.element_walk import HEADER_SIZES, LONGEST_VALUE, MOST_NESTED, UNDEFINED, WINDOW
 
@@ -23,27 +21,6 @@ _PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _TO_DELIMITER = -1
 """End of a container of undefined length."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetLimits:
-    """What one data set may hold."""
-
-    elements: float = inf
-    """Elements, items and fragments of pixel data."""
-    header_bytes: float = inf
-    """Bytes outside the pixel data, after inflation."""
-    inflated_bytes: float = inf
-    """Bytes of a deflated data set after inflation."""
-
-    @classmethod
-    def of(cls, storage: Storage) -> DatasetLimits:
-        """Take the limits from a configuration."""
-        return cls(
-            elements=storage.max_elements,
-            header_bytes=storage.max_header_mib * 2**20,
-            inflated_bytes=storage.max_inflated_mib * 2**20,
-        )
 
 
 class Structure(NamedTuple):

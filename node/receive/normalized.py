@@ -19,8 +19,9 @@ from pynetdicom.dsutils import decode, encode
 from node.errors import InputError
 from node.receive.association_info import AssociationInfo
 from node.receive.command import Command, event_report_request
+from node.receive.dataset_limits import DatasetLimits
 from node.receive.dataset_stream import DeflatedStream, PlainStream
-from node.receive.dataset_structure import DatasetLimits, structure_of
+from node.receive.dataset_structure import structure_of
 from node.receive.negotiation import Context
 from node.receive.status_codes import INVALID_ARGUMENT, PROCESSING_FAILURE
 

@@ -15,7 +15,7 @@ from node.ledger.engine import now
 from node.ledger.instances import Receipt
 from node.receive.association_info import AssociationInfo
 from node.receive.dataset_identity import DatasetIdentity, identity_of_file
-from node.receive.dataset_structure import DatasetLimits
+from node.receive.dataset_limits import DatasetLimits
 from node.receive.element_walk import WINDOW
 from node.receive.messages import StoreRequest
 from node.receive.part10 import file_header

@@ -19,7 +19,7 @@ from process_marks import alive
 from worker_tasks import task, wanted
 
 from node.errors import PipelineError
-from node.inference import folder_watch
+from node.inference import disk_limit
 from node.inference.model_process import ModelProcess, TaskAborted
 from node.inference.task import LONGEST_REASON, Task
 
@@ -168,7 +168,7 @@ def test_the_child_imports_nothing_from_the_working_directory(tmp_path: Path) ->
 def test_a_model_that_fills_its_folder_ends_and_nothing_of_it_stays(
     shared: ModelProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_watch, "MOST_BYTES", 32 << 20)
+    monkeypatch.setattr(disk_limit, "MOST_BYTES", 32 << 20)
     with pytest.raises(PipelineError, match="wrote more than 0 GiB and was killed"):
         shared.run(task(tmp_path, does="fill the disk", mib=64), wanted)
     assert not list(shared._sandbox_folders.rglob("*"))

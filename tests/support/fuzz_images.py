@@ -24,7 +24,7 @@ from node.errors import ConfigError, InputError, NodeError
 from node.pipeline import Unsuitable
 from node.receive.command import Command
 from node.receive.dataset_identity import identity_of_beginning, identity_of_file, read_identity
-from node.receive.dataset_structure import DatasetLimits
+from node.receive.dataset_limits import DatasetLimits
 from node.receive.negotiation import Proposal, prepare
 from node.routing.completeness import missing_parts, stated_count
 from node.routing.instance_comparison import compare

@@ -24,7 +24,7 @@ from receivers import encode
 from node.errors import InputError
 from node.receive.command import N_EVENT_REPORT_RQ, Command
 from node.receive.dataset_identity import identity_of_file, read_identity
-from node.receive.dataset_structure import DatasetLimits
+from node.receive.dataset_limits import DatasetLimits
 from node.receive.negotiation import Context, Proposal, prepare
 from node.receive.normalized import Normalized
 from node.receive.policy import Admission

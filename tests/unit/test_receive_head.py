@@ -25,7 +25,7 @@ from receivers import deflate, encode
 
 from node.errors import InputError
 from node.receive.dataset_identity import DatasetIdentity, read_identity
-from node.receive.dataset_structure import DatasetLimits
+from node.receive.dataset_limits import DatasetLimits
 from node.receive.element_walk import scan
 
 DATASET = ct_series(1, 16)[0]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from node.errors import PipelineError
-from node.inference import folder_watch
-from node.inference.folder_watch import FolderWatch, excess
+from node.inference import disk_limit
+from node.inference.disk_limit import FolderWatch, excess
 
 
 def test_bytes_entries_and_levels_are_bounded_and_links_are_not_followed(tmp_path: Path, monkeypatch):
@@ -18,10 +18,10 @@ def test_bytes_entries_and_levels_are_bounded_and_links_are_not_followed(tmp_pat
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     assert excess(tmp_path) == ""
     with monkeypatch.context() as patch:
-        patch.setattr(folder_watch, "MOST_BYTES", 1 << 19)
+        patch.setattr(disk_limit, "MOST_BYTES", 1 << 19)
         assert excess(tmp_path) == "more than 0 GiB"
     with monkeypatch.context() as patch:
-        patch.setattr(folder_watch, "MOST_ENTRIES", 3)
+        patch.setattr(disk_limit, "MOST_ENTRIES", 3)
         assert excess(tmp_path) == "more than 3 files and folders"
     deep = tmp_path.joinpath(*"d" * 80)
     deep.mkdir(parents=True)
@@ -37,8 +37,8 @@ def test_a_file_that_only_states_a_size_takes_none(tmp_path: Path):
 
 def test_a_watch_looks_now_and_then_and_names_the_pipeline(tmp_path: Path, monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr(folder_watch.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(folder_watch, "MOST_ENTRIES", 1)
+    monkeypatch.setattr(disk_limit.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(disk_limit, "MOST_ENTRIES", 1)
     watch = FolderWatch([tmp_path])
     for name in ("one", "two"):
         (tmp_path / name).touch()

@@ -1,0 +1,43 @@
+"""Slots of the devices of one worker: how many jobs each has at once, and which device a job gets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+class DeviceSlots:
+    """Shared by the threads of a worker."""
+
+    def __init__(self, devices: Iterable[str]) -> None:
+        self._running = {name: threading.Lock() for name in devices}
+        self._jobs = dict.fromkeys(self._running, 0)
+        self._choosing = threading.Lock()
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Names of the devices."""
+        return tuple(self._running)
+
+    @property
+    def number(self) -> int:
+        """Jobs at once. On a GPU one runs and the next is decoded; a CPU would only share its cores between the two."""
+        return sum(2 if device.startswith("cuda") else 1 for device in self._running)
+
+    @contextmanager
+    def chosen(self) -> Iterator[tuple[str, bool]]:
+        """The device with the fewest jobs, and whether it has another job already."""
+        with self._choosing:
+            device = min(self._jobs, key=lambda name: self._jobs[name])
+            self._jobs[device] += 1
+            is_busy = self._jobs[device] > 1
+        try:
+            yield device, is_busy
+        finally:
+            with self._choosing:
+                self._jobs[device] -= 1
+
+    def running(self, device: str) -> threading.Lock:
+        """Held by the job that runs on the device."""
+        return self._running[device]
