@@ -34,7 +34,7 @@ def quality(*, config_path: Path, as_json: bool, as_csv: bool, months: int, by: 
     from node.service import open_storage
 
     engine, _ = open_storage(load(config_path))
-    rows = report.read_quality(engine, by or report.BY, months)
+    rows = report.VerdictCounts.read(engine, months).rows(by or report.BY)
     if as_json:
         print_json([asdict(row) for row in rows])
     elif as_csv:

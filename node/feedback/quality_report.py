@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from node.feedback.quality import LEAST, REPORTED, Estimate, Quality, merged, quality
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import snapshot
-from node.ledger.verdict_counts import analyses_by_group, counted_verdicts
+from node.ledger.verdict_counts import AnalysisGroup, CountedVerdict, analyses_by_group, counted_verdicts
 
 MONTHS = 12
 """How far back the table goes, with the present month."""
@@ -22,12 +22,26 @@ BY = ("version", "scanner", "month")
 """What a row may be one of, beside the pipeline."""
 
 
-def read_quality(engine: sa.Engine, by: Sequence[str] = BY, months: int = MONTHS) -> list[Quality]:
-    """Read the rows of the latest ``months`` (UTC)."""
-    with snapshot(engine) as connection:
-        starts, names = month_starts(ledger_clock(connection), months)
-        counted = merged(analyses_by_group(connection, starts, REPORTED), counted_verdicts(connection, starts), by)
-    return quality(*counted, names if "month" in by else [f"{names[0]} to {names[-1]}"])
+@dataclass(frozen=True, kw_only=True)
+class VerdictCounts:
+    """What the ledger has of the latest months (UTC)."""
+
+    analyses: Mapping[AnalysisGroup, int]
+    verdicts: Sequence[CountedVerdict]
+    months: Sequence[str]
+
+    @classmethod
+    def read(cls, engine: sa.Engine, months: int = MONTHS) -> VerdictCounts:
+        """Read the latest ``months`` with the present one."""
+        with snapshot(engine) as connection:
+            starts, names = month_starts(ledger_clock(connection), months)
+            analyses = analyses_by_group(connection, starts, REPORTED)
+            return cls(analyses=analyses, verdicts=counted_verdicts(connection, starts), months=names)
+
+    def rows(self, by: Sequence[str] = BY) -> list[Quality]:
+        """One row for each pipeline and each of ``by``."""
+        counted = merged(self.analyses, self.verdicts, by)
+        return quality(*counted, self.months if "month" in by else [f"{self.months[0]} to {self.months[-1]}"])
 
 
 def month_starts(at: float, months: int) -> tuple[list[float], list[str]]:

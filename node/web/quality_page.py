@@ -7,7 +7,7 @@ from itertools import groupby
 from starlette.responses import Response
 
 from node.feedback.quality import LEAST, Estimate, Quality
-from node.feedback.quality_report import BY, MONTHS, read_quality, written
+from node.feedback.quality_report import MONTHS, VerdictCounts, written
 from node.web import charts
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
@@ -15,9 +15,10 @@ from node.web.auth import UserRequest
 
 def quality(context: AppContext, user_request: UserRequest) -> Response:
     """Charts by month, and a table by version, scanner and month, of each pipeline."""
-    by_month = {name: list(rows) for name, rows in groupby(read_quality(context.engine, ("month",)), _pipeline)}
+    counts = VerdictCounts.read(context.engine)
+    by_month = {name: list(rows) for name, rows in groupby(counts.rows(("month",)), _pipeline)}
     pipelines = []
-    for name, rows in groupby(read_quality(context.engine, BY), _pipeline):
+    for name, rows in groupby(counts.rows(), _pipeline):
         months = by_month[name][::-1]
         drawn = [
             (

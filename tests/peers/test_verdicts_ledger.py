@@ -9,7 +9,7 @@ import postgres
 import pytest
 import sqlalchemy as sa
 
-from node.feedback.quality_report import read_quality
+from node.feedback.quality_report import VerdictCounts
 from node.ledger.clicked_verdicts import current_verdicts, record_click, withdraw_click
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate, ledger_url, open_ledger
@@ -103,7 +103,7 @@ def test_verdicts_are_recorded_once_clicked_withdrawn_and_counted(engine: sa.Eng
         assert not withdraw_click(connection, "j", "7.1", "somebody else")
         assert withdraw_click(connection, "j", "7.1", "rita")
         assert current_verdicts(connection, ["j"])["j"]["7.1"].verdict == "edited"
-    (row,) = read_quality(engine)
+    (row,) = VerdictCounts.read(engine).rows()
     assert (row.pipeline, row.version, row.scanner, row.analyses, row.judged, row.edited) == (
         "nodule",
         "1",

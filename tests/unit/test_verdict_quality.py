@@ -18,7 +18,7 @@ from scipy import stats
 
 from node.__main__ import main
 from node.feedback.quality import LEAST, mean, rate, share
-from node.feedback.quality_report import as_csv, as_text, month_starts, read_quality
+from node.feedback.quality_report import VerdictCounts, as_csv, as_text, month_starts
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.tables import job_fact, verdict
@@ -108,7 +108,7 @@ def test_verdicts_and_silence_are_counted_by_version_scanner_and_month(engine: s
         *given(second[:2], "rejected"),
     ]
     store(engine, facts, verdicts)
-    rows = {(row.version, row.scanner, row.month): row for row in read_quality(engine)}
+    rows = {(row.version, row.scanner, row.month): row for row in VerdictCounts.read(engine).rows()}
     months = month_starts(at, 2)[1]
     assert set(rows) == {("1.0", "A One", months[1]), ("0.9", "A One", months[0]), ("1.0", "B Two", months[1])}
     row = rows["1.0", "A One", months[1]]
@@ -124,9 +124,9 @@ def test_verdicts_and_silence_are_counted_by_version_scanner_and_month(engine: s
     silent, few = rows["1.0", "B Two", months[1]], rows["0.9", "A One", months[0]]
     assert (silent.analyses, silent.judged, silent.ppv, silent.share_judged) == (1, 0, None, None)
     assert (few.rejected, few.ppv, few.false_per_analysis) == (2, None, None)
-    (whole,) = read_quality(engine, by=())
+    (whole,) = VerdictCounts.read(engine).rows(by=())
     assert (whole.analyses, whole.rejected, whole.month) == (55, 13, f"{month_starts(at, 12)[1][0]} to {months[1]}")
-    text = as_text(read_quality(engine))
+    text = as_text(VerdictCounts.read(engine).rows())
     assert "80.0 % [67.6 to 88.4], n = 55" in text
     assert "too few verdicts (under 20)" in text
 
@@ -168,6 +168,6 @@ def test_ten_thousand_verdicts_are_counted_in_a_second(engine: sa.Engine):
     store(engine, facts, verdicts)
     share(10, 20)  # imports
     began = time.process_time()
-    rows = read_quality(engine)
+    rows = VerdictCounts.read(engine).rows()
     assert time.process_time() - began < 1.0
     assert sum(row.analyses for row in rows) > 49_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from pydicom.uid import generate_uid
 from reader_edits import cube, workstation_seg
 from reader_site import Site
 
+from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind
-from node.ledger.tables import event, verdict
+from node.ledger.retention import purge_study
+from node.ledger.tables import event, reader_object, series, verdict
 from node.operate.explain import describe, explain
 from node.reasons import ReasonCode
 from node.studies.source import SourceSeries
@@ -191,3 +194,14 @@ def test_a_segmentation_in_a_study_without_results_is_not_looked_at(site: Site, 
     source = SourceSeries.read(paths)
     site.receive(workstation_seg(source, {"A": cube((4, 32, 32), (0, 3, 3), (2, 8, 8))}))
     assert site.look() == 0
+
+
+def test_verdicts_outlive_their_study_and_what_was_read_does_not(site: Site):
+    site.collect(edited(site))
+    with begin_immediate(site.engine) as connection:
+        connection.execute(series.update().values(state="COMPLETE"))
+        assert purge_study(connection, site.study, math.inf) is not None
+        assert connection.scalar(sa.select(sa.func.count()).select_from(reader_object)) == 0
+    assert len(site.verdicts()) == 3
+    with site.engine.connect() as connection:
+        assert site.study not in str(connection.execute(sa.select(verdict)).all())
