@@ -100,10 +100,10 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
     from node.inference.handover import Handover, save
     from node.inference.memory_admission import admit
     from node.inference.pipeline_description import PipelineDescription
-    from node.inference.run_pipeline import analyse
+    from node.inference.run_pipeline import analyse, one_patient
     from node.outcome import Outcome
     from node.pipeline import Findings, Unsuitable
-    from node.studies.source import SourceSeries, one_patient
+    from node.studies.source import SourceSeries
 
     timings: dict[str, float] = {}
     clock = _Clock(timings)
@@ -121,8 +121,10 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
         inputs: tuple[str, ...] = ()
         try:
             others = {name: SourceSeries.read(paths) for name, paths in task.companions.items()}
-            inputs = _inputs(others, task.prior)
             source = replace(prefetcher.take(task.paths), companions=others, prior=_prior(task.job_id, task.prior))
+            volumes = source.parts[1:] if pipeline.needs.volumes_by else ()
+            named = {f"volume {number}": of for number, (_, of) in enumerate(volumes, 2)}
+            inputs = _inputs({**others, **named}, task.prior)
             one_patient(source)
             clock.lap("read")
             seen = [one for one in task.seen if one.device == device]
@@ -148,6 +150,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
             timings=timings,
             peak_memory_mib=peak,
             inputs=inputs,
+            of_volumes=bool(pipeline.needs.volumes_by),
         )
         save(task.folder, handover)
         clock.lap("hand over")
@@ -196,7 +199,7 @@ def _prior(job_id: str, files: PriorFiles) -> Prior | None:
 
 
 def _inputs(companions: Mapping[str, SourceSeries], prior: PriorFiles) -> tuple[str, ...]:
-    """``Analysis.inputs``: companions' images by name, the earlier report and how much there was of its study."""
+    """``Analysis.inputs``: other images by the name of companion or volume, the earlier report and its study."""
     from node.studies.header import read_header
 
     named = [f"{name} {image.SOPInstanceUID}" for name, of in companions.items() for image in of.datasets]

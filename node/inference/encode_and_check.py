@@ -49,6 +49,8 @@ def encode_analysis(task: EncodeTask) -> Encoding:
     analysis = _analysis(
         task, sum(int(image.Rows) * int(image.Columns) for image in source.datasets if "Rows" in image)
     )
+    if analysis.of_volumes:
+        source = source.first_volume
     files, withheld, fault = _encoded(task, analysis, source, ())
     refused = fault
     if fault is not None and analysis.outcome != Outcome.FAILED:
@@ -171,6 +173,7 @@ def _analysis(task: EncodeTask, voxels: int) -> Analysis:
         analysed_at=handover.analysed_at if handover else datetime.fromtimestamp(task.created_at, UTC),
         timings=handover.timings if handover else {},
         inputs=handover.inputs if handover else (),
+        of_volumes=handover is not None and handover.of_volumes and outcome in ANALYSED,
         salt=task.salt,
         caveat=task.caveat,
     )

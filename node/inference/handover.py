@@ -58,6 +58,8 @@ class Handover:
     """``host`` and, on a CUDA device, ``device``."""
     inputs: tuple[str, ...] = ()
     """See ``Analysis.inputs``."""
+    of_volumes: bool = False
+    """The pipeline took all volumes of the series; the findings lie on the first."""
 
 
 def save(folder: Path, handover: Handover) -> None:
@@ -72,6 +74,7 @@ def save(folder: Path, handover: Handover) -> None:
         "timings": dict(handover.timings),
         "peak_memory_mib": dict(handover.peak_memory_mib),
         "inputs": list(handover.inputs),
+        "of_volumes": handover.of_volumes,
     }
     arrays["document"] = np.frombuffer(json.dumps(document).encode(), np.uint8)
     for left in folder.glob("*.part"):  # of a worker that was killed
@@ -106,6 +109,7 @@ def load(folder: Path, voxels: int) -> Handover:
                 timings=document["timings"],
                 peak_memory_mib=document["peak_memory_mib"],
                 inputs=tuple(document.get("inputs", ())),  # absent: left by an older version
+                of_volumes=document.get("of_volumes", False) is True,
             )
     except _DAMAGED as error:
         raise InputError(f"{folder / FINDINGS}: no usable handover ({error}); retry the job from infer") from error

@@ -22,6 +22,7 @@ _WORDS = {
     "min_coverage_mm": "at least {} mm from first to last slice",
     "min_field_mm": "images at least {} mm wide and high",
     "levels": "grey levels: {}",
+    "volumes_by": "volumes that differ in {} alone",
     "regular_grid": "regular slice spacing: {}",
 }
 """How each field of ``node.pipeline.Needs`` reads; those of a later version are shown by name."""
@@ -40,7 +41,7 @@ class PipelineDescription:
     @classmethod
     def of(cls, pipeline: Pipeline) -> PipelineDescription:
         """Describe a pipeline, in its own process."""
-        needs = {k: v for k, v in asdict(pipeline.needs).items() if v not in (None, frozenset(), {}, 1)}
+        needs = {k: v for k, v in asdict(pipeline.needs).items() if v not in (None, frozenset(), {}, "", 1)}
         return cls(
             algorithm=pipeline.algorithm.name,
             version=pipeline.algorithm.version,

@@ -6,13 +6,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+from node.errors import IdentityError
 from node.outcome import Outcome
 from node.pipeline import Findings, Pipeline
 from node.results.analysis import in_order, of_part, outcome_of, reason_of
 from node.results.plausibility import plausible, unfit
 from node.results.prior.lesion_matching import compare
+from node.studies.identity import PATIENT, contradictions
 from node.studies.preflight import unmet
 from node.studies.source import SourceSeries
+from node.studies.volumes import differences
 from node.wording import together
 
 logger = logging.getLogger(__name__)
@@ -38,6 +41,11 @@ def analyse(
     if admit is not None:
         admit()
     findings = pipeline.run(source)
+    if pipeline.needs.volumes_by:
+        keys = [key for key, _ in source.parts]
+        given = f"The {len(keys)} volumes of the series were analysed together: {differences(keys)}."
+        findings = replace(findings, remarks=(given, *findings.remarks))
+        source = source.first_volume
     if reason := unfit(findings, source):
         logger.error("%s: %s check activation and threshold of the model", pipeline.algorithm.name, reason)
         return Outcome.FAILED, reason, Findings()
@@ -55,3 +63,10 @@ def analyse(
         )
     reason = together(stated, findings.cut_off) if outcome == Outcome.PARTIAL else reason_of(findings)
     return outcome, reason, findings
+
+
+def one_patient(source: SourceSeries) -> None:
+    """Raise ``IdentityError`` when a companion is of another patient than ``source``."""
+    for name, companion in source.companions.items():
+        if keywords := contradictions((*source.datasets, *companion.datasets), PATIENT):
+            raise IdentityError(f"{', '.join(keywords)}: companion {name!r} contradicts the series; nothing is sent")

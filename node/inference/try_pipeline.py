@@ -139,6 +139,8 @@ def _try_series(worker: ModelProcess, task: Task, out: Path | None, kinds: Colle
         reply = worker.run(task, lambda: True)
         source = SourceSeries.read(task.paths)
         handed_over = load(task.folder, voxels_of(source))
+    if handed_over.of_volumes:
+        source = source.first_volume
     outcome, reason, findings = Outcome(reply.outcome), reply.reason, handed_over.findings
     analysed = outcome != Outcome.NOT_APPLICABLE
     analysis = Analysis(

@@ -16,9 +16,10 @@ from pydicom.sr.coding import Code
 from node.pipeline.algorithm import Algorithm, Factory, Needs, Pipeline, content_digest
 from node.pipeline.assertion import Assertion, Presence
 from node.pipeline.findings import DerivedSeries, Findings, Lesion, Map, Measurement, MeasurementGroup, Segment
-from node.pipeline.series import Prior, PriorFinding, Series, Unsuitable
+from node.pipeline.series import VOLUME_KEYS, Prior, PriorFinding, Series, SeriesVolume, Unsuitable
 
 __all__ = [
+    "VOLUME_KEYS",
     "Algorithm",
     "Assertion",
     "Code",
@@ -36,6 +37,7 @@ __all__ = [
     "PriorFinding",
     "Segment",
     "Series",
+    "SeriesVolume",
     "Unsuitable",
     "Volume",
     "codes",

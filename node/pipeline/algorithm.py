@@ -12,7 +12,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from node.pipeline.findings import Findings
-from node.pipeline.series import Series
+from node.pipeline.series import VOLUME_KEYS, Series
 
 
 def content_digest(path: Path) -> str:
@@ -76,6 +76,9 @@ class Needs:
     Padding does not count: Pixel Padding Value, and in CT what is darker than any air."""
     regular_grid: bool = True
     """Equal steps between slices, no gap, no repeated position."""
+    volumes_by: str = ""
+    """Of ``VOLUME_KEYS``, for example ``"b_value"``: the series holds several volumes that differ in this alone, for
+    ``series.volumes()``. Empty: one volume."""
 
     def __post_init__(self) -> None:
         for name in ("modalities", "body_parts", "planes"):
@@ -83,6 +86,8 @@ class Needs:
             if isinstance(value, str):
                 raise ValueError(f"Needs.{name} is {value!r}; give a set, such as frozenset({{{value!r}}})")  # noqa: TRY004
             object.__setattr__(self, name, frozenset(value))
+        if self.volumes_by and self.volumes_by not in VOLUME_KEYS:
+            raise ValueError(f"Needs.volumes_by is {self.volumes_by!r}; give one of {', '.join(VOLUME_KEYS)}")
         levels = {int(percent): (float(least), float(greatest)) for percent, (least, greatest) in self.levels.items()}
         object.__setattr__(self, "levels", levels)
         object.__setattr__(self, "min_slices", int(self.min_slices))

@@ -10,9 +10,28 @@ from typing import Any, Protocol
 from highdicom import Volume
 from pydicom.sr.coding import Code
 
+VOLUME_KEYS: Mapping[str, str] = {
+    "b_value": "b-value (s/mm2)",
+    "echo_time_ms": "echo time (ms)",
+    "inversion_time_ms": "inversion time (ms)",
+    "temporal_position": "temporal position",
+    "cardiac_phase_percent": "cardiac phase (%)",
+    "acquisition": "acquisition number",
+}
+"""What tells the volumes of one series apart, with its name in reports."""
+
 
 class Unsuitable(Exception):  # noqa: N818 - an outcome, not an error
     """Raised by ``run`` when the images cannot be analysed; the text is the reason the radiologist reads."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeriesVolume:
+    """One of several volumes of a series."""
+
+    key: Mapping[str, float]
+    """What tells it from the others, by names of ``VOLUME_KEYS``: ``{"b_value": 1000.0}``; empty of the only one."""
+    volume: Volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,5 +101,13 @@ class Series(Protocol):
         With a tilted gantry the images are shifted by whole pixels and the rest is filled with their least value.
 
         When most of the images form one regular grid it is of these, and the node makes the outcome *partial*.
-        Raises ``Unsuitable`` when they do not.
+        Raises ``Unsuitable`` when they do not, and for a series of several volumes.
+        """
+
+    def volumes(self, orientation: str | None = None) -> tuple[SeriesVolume, ...]:
+        """The volumes of a series that holds several, on one grid, by ascending keys; ``orientation`` as above.
+
+        Diffusion with several b-values, echoes, inversion times, time points, cardiac phases. Results lie on the images
+        of the first one. ``Needs.volumes_by`` lets such a series through. One volume without a key for a plain series.
+        Raises ``Unsuitable`` as ``volume`` does, and where the attributes do not account for every image.
         """

@@ -153,7 +153,10 @@ class Analysis:
     withheld: tuple[str, ...] = ()
     """Sentences for the report: objects that could not be made, and why."""
     inputs: tuple[str, ...] = ()
-    """What the pipeline was given besides the series: images of companions, the report of a prior analysis."""
+    """What the pipeline was given besides the series: images of companions and of other volumes, the report of a prior
+    analysis."""
+    of_volumes: bool = False
+    """The findings are of all volumes of the series, and lie on the first."""
     salt: str = field(default="", repr=False)
     """Secret of the node (``node.inference.node_secret``) that makes UIDs unpredictable; empty without a node."""
     caveat: str = ""

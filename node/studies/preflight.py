@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from node.pipeline import Needs
+from node.pipeline import VOLUME_KEYS, Needs
 from node.studies.grid import plane_name
 from node.studies.source import SourceSeries
 from node.wording import written
@@ -12,8 +12,15 @@ from node.wording import written
 
 def unmet(needs: Needs, series: SourceSeries) -> str:
     """The reason why ``series`` is not applicable, in words for the radiologist; empty when every need is met."""
-    if reason := _wrong_kind(needs, series):
+    images = series.first_volume if needs.volumes_by else series
+    if reason := _wrong_kind(needs, images):
         return reason
+    if needs.volumes_by:
+        key = series.parts[0][0] if series.parts else {}
+        if set(key) != {needs.volumes_by}:
+            wanted = f"volumes that differ in {VOLUME_KEYS[needs.volumes_by]} alone are needed"
+            return f"{series.grid.fault or 'the series holds one volume'}; {wanted}"
+        series = images
     if series.grid.affine is None:
         return series.grid.fault if needs.regular_grid else ""
     plane = plane_name(series.datasets[0].ImageOrientationPatient)

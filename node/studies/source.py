@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,16 +22,17 @@ from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import iter_pixels, pixel_array
 
 from node.errors import IdentityError, InputError
-from node.pipeline import Prior, Unsuitable
+from node.pipeline import Prior, SeriesVolume, Unsuitable
 from node.studies.bounded_file import BoundedFile
 from node.studies.frame_of_reference import shared_uid
 from node.studies.frames import split_frames
 from node.studies.grid import LEAST_PART, Grid, describe, unplaced
 from node.studies.header import read_header
-from node.studies.identity import PATIENT, contradictions
+from node.studies.identity import contradictions
 from node.studies.pixel_size import check_pixel_size
 from node.studies.pydicom_errors import NOT_DICOM, UNDECODABLE, UNREADABLE
 from node.studies.suitability import count_reasons, slice_fault
+from node.studies.volumes import described, volumes_of
 
 _SAMPLES = 5
 """Images that the grey levels are taken from."""
@@ -61,6 +63,8 @@ class SourceSeries:
     """The earlier analysis to compare with."""
     decoded: Volume | None = None
     """``volume()`` of it, where somebody decoded it ahead."""
+    parts: tuple[tuple[Mapping[str, float], SourceSeries], ...] = ()
+    """Its volumes with their keys, where it holds several; it has no geometry then."""
 
     @classmethod
     def read(cls, paths: Iterable[Path]) -> SourceSeries:
@@ -107,13 +111,15 @@ class SourceSeries:
         else:
             fault = Counter(filter(None, reasons)).most_common(1)[0][0]
             grid = unplaced([frame for _, frame in frames], fault)
-        return cls(
-            paths=tuple(frames[i][0] for i in grid.order),
-            datasets=tuple(frames[i][1] for i in grid.order),
-            grid=grid,
-            unsuitable=fault,
-            set_aside="" if fault else left_out,
-        )
+        several = volumes_of([frame for _, frame in frames]) if grid.affine is None and not fault else ()
+        parts = tuple((one.key, cls._sorted(frames, one.grid)) for one in several)
+        whole = cls._sorted(frames, described(grid, several))
+        return replace(whole, unsuitable=fault, set_aside="" if fault else left_out, parts=parts)
+
+    @classmethod
+    def _sorted(cls, frames: Sequence[tuple[Path, Dataset]], grid: Grid) -> SourceSeries:
+        paths, datasets = zip(*(frames[i] for i in grid.order), strict=True)
+        return cls(paths=paths, datasets=datasets, grid=grid)
 
     @property
     def study_instance_uid(self) -> str:
@@ -222,6 +228,18 @@ class SourceSeries:
         volume = volume.to_patient_orientation(orientation)
         return volume.with_array(np.ascontiguousarray(volume.array))
 
+    def volumes(self, orientation: str | None = None) -> tuple[SeriesVolume, ...]:
+        """Decode all volumes; see ``node.pipeline.Series.volumes``. Raises as ``volume`` does."""
+        parts = self.parts or ((MappingProxyType({}), self),)
+        return tuple(SeriesVolume(key=key, volume=part.volume(orientation)) for key, part in parts)
+
+    @property
+    def first_volume(self) -> SourceSeries:
+        """The series without its other volumes."""
+        if not self.parts:
+            return self
+        return replace(self.parts[0][1], set_aside=self.set_aside, companions=self.companions, prior=self.prior)
+
     def _decode(self) -> Volume:
         geometry = self.geometry
         array = np.empty(geometry.spatial_shape, np.float32)
@@ -253,13 +271,6 @@ def _sampled(pixels: np.ndarray[Any, Any], header: Dataset) -> np.ndarray[Any, A
     if header.get("Modality") == "CT":
         inside &= values > _PADDING_HU
     return values[inside]
-
-
-def one_patient(source: SourceSeries) -> None:
-    """Raise ``IdentityError`` when a companion is of another patient than ``source``."""
-    for name, companion in source.companions.items():
-        if keywords := contradictions((*source.datasets, *companion.datasets), PATIENT):
-            raise IdentityError(f"{', '.join(keywords)}: companion {name!r} contradicts the series; nothing is sent")
 
 
 def _pixels(path: Path, headers: Sequence[Dataset], lut: Callable[..., Any]) -> Iterator[np.ndarray[Any, Any]]:

@@ -25,6 +25,7 @@ from node.config.characteristics import CHARACTERISTICS
 from node.inference.plugins import load_pipeline
 from node.inference.run_pipeline import analyse
 from node.ledger import DeliveryState, JobState
+from node.pipeline import VOLUME_KEYS
 from node.results.analysis import Analysis
 from node.results.encode import encode
 from node.results.gate.check import check, walk
@@ -124,7 +125,7 @@ def test_exit_statuses_are_those_of_the_error_classes():
 
 def test_configuration_keys_in_the_pages_exist():
     known = dict(tables_of(Config))
-    keys = {key for names in known.values() for key in names} | set(CHARACTERISTICS)
+    keys = {key for names in known.values() for key in names} | {*CHARACTERISTICS, *VOLUME_KEYS}
     for name, text in TEXT.items():
         for table, key in re.findall(r"`\[([a-zA-Z.]+)\] ([a-z_]+)", text):
             assert table in known, f"{name}: [{table}]"
@@ -139,6 +140,11 @@ def test_characteristics_in_the_page_of_rules_are_those_that_rules_know():
     rows = dict(re.findall(r"^\| `([a-z_]+)`[^|]*\| ([^|]*) \|", TEXT["rules.md"], re.MULTILINE))
     for name, values in CHARACTERISTICS.items():
         assert re.findall(r"`([^`]+)`", rows[name]) == list(values)
+
+
+def test_every_key_of_volumes_is_in_the_page():
+    rows = re.findall(r"^\| (`[^|]*) \|", PLUGIN, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) >= set(VOLUME_KEYS)
 
 
 def test_states_in_the_operators_page_are_those_of_the_ledger():
@@ -184,7 +190,7 @@ def test_the_plugin_of_the_page_loads_by_its_configuration_and_its_result_passes
 def test_the_pipeline_of_the_page_without_a_mask_reports_its_numbers_of_a_normal_patient(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    _, code, _ = blocks("write-a-pipeline.md", "python")
+    _, code, *_ = blocks("write-a-pipeline.md", "python")
     (tmp_path / "emphysema_of_the_page.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     pipeline: Any = load_pipeline("emphysema", PipelineTable(factory="emphysema_of_the_page:create"), "cpu")
@@ -212,7 +218,7 @@ def test_the_pipeline_of_the_page_without_a_mask_reports_its_numbers_of_a_normal
 
 
 def test_the_label_map_of_the_page_becomes_a_seg_of_its_structures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    *_, code = blocks("write-a-pipeline.md", "python")
+    *_, code, _ = blocks("write-a-pipeline.md", "python")
     (tmp_path / "tissues_of_the_page.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     pipeline: Any = load_pipeline("tissues", PipelineTable(factory="tissues_of_the_page:create"), "cpu")

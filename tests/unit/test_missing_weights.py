@@ -46,9 +46,11 @@ def test_needs_are_described_in_words():
         "max_slice_spacing_mm": 6.5,
         "levels": {"5": [-4096.0, -300.0]},
         "regular_grid": False,
+        "volumes_by": "b_value",
         "from_a_later_version": ["x"],
     }
     assert needs_text(needs) == (
         "Modality CT; Body Part Examined CHEST or THORAX, or none; at least 16 slices; slice spacing up to 6.5 mm; "
-        "grey levels: percentile 5 from -4096 to -300; regular slice spacing: not required; from_a_later_version x"
+        "grey levels: percentile 5 from -4096 to -300; regular slice spacing: not required; "
+        "volumes that differ in b_value alone; from_a_later_version x"
     )

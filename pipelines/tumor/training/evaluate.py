@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from rich.progress import track
 
-from node.pipeline import Unsuitable, Volume
+from node.pipeline import SeriesVolume, Unsuitable, Volume
 from pipelines.tumor import create
 from pipelines.tumor.grid import PIXEL_MM
 from pipelines.tumor.lesions import side_of
@@ -55,6 +55,9 @@ class DicomSeries:
         source = get_volume_from_series(self.images, apply_real_world_transform=False, atol=0.01)
         turned = source if orientation is None else source.to_patient_orientation(orientation)
         return turned.with_array(np.ascontiguousarray(turned.array, np.float32))
+
+    def volumes(self, orientation: str | None = None) -> tuple[SeriesVolume, ...]:
+        return (SeriesVolume(key={}, volume=self.volume(orientation)),)
 
 
 def read_series(folder: Path) -> DicomSeries:

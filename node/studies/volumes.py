@@ -1,0 +1,123 @@
+"""Several volumes in one series: which images form each of them, and by which attribute they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+from pydicom import Dataset
+
+from node.pipeline.series import VOLUME_KEYS
+from node.studies.characteristics.b_value import b_value_of
+from node.studies.grid import Grid, describe, numbers
+from node.wording import written
+
+_Read = Callable[[Dataset], float | None]
+_Place = tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VolumeImages:
+    """The images of one volume of a series."""
+
+    key: Mapping[str, float]
+    """By names of ``VOLUME_KEYS``, those that tell the volumes of the series apart."""
+    grid: Grid
+    """``order``: indices of all images of the series."""
+
+
+def volumes_of(images: Sequence[Dataset]) -> tuple[VolumeImages, ...]:
+    """Return the volumes of a series, by ascending keys; empty unless its attributes account for every image.
+
+    All volumes must have the same positions, each of them once, and be one whole regular grid: what is not certain to
+    belong together is not put together.
+    """
+    places = [_place(image) for image in images]
+    groups: dict[tuple[float, ...], list[int]] = {(): list(range(len(images)))}
+    names: list[str] = []
+    for name, read in _READERS.items():
+        values = [read(image) for image in images]
+        finer: dict[tuple[float, ...], list[int]] = {}
+        for key, indices in groups.items():
+            for index in indices:
+                value = values[index]
+                if value is not None:
+                    finer.setdefault((*key, value), []).append(index)
+        known = sum(map(len, finer.values())) == len(images)
+        if known and len(finer) > len(groups) and _have_the_same_places(finer, places):
+            groups, names = finer, [*names, name]
+    if len(groups) < 2 or any(len(indices) != len({places[i] for i in indices}) for indices in groups.values()):
+        return ()
+    found = [_volume(images, groups[key], dict(zip(names, key, strict=True))) for key in sorted(groups)]
+    return tuple(found) if all(_is_whole(one.grid) and _alike(images, one, found[0]) for one in found) else ()
+
+
+def described(grid: Grid, volumes: Sequence[VolumeImages]) -> Grid:
+    """Return the grid with a fault that says by which attributes the volumes differ."""
+    if not volumes:
+        return grid
+    differ = differences([one.key for one in volumes])
+    return replace(
+        grid, fault=f"slice positions occur more than once: {len(volumes)} volumes in one series, by {differ}"
+    )
+
+
+def differences(keys: Sequence[Mapping[str, float]]) -> str:
+    """Return in words what tells volumes apart: ``b-value (s/mm2) 0, 500, 1000``."""
+    return " and ".join(
+        f"{VOLUME_KEYS[name]} {', '.join(written(value) for value in sorted({key[name] for key in keys}))}"
+        for name in keys[0]
+    )
+
+
+def _volume(images: Sequence[Dataset], indices: Sequence[int], key: Mapping[str, float]) -> VolumeImages:
+    grid = describe([images[i] for i in indices])
+    return VolumeImages(
+        key=MappingProxyType(dict(key)), grid=replace(grid, order=tuple(indices[i] for i in grid.order))
+    )
+
+
+def _is_whole(grid: Grid) -> bool:
+    return grid.affine is not None and not (grid.left_out or grid.assumption)
+
+
+def _alike(images: Sequence[Dataset], one: VolumeImages, other: VolumeImages) -> bool:
+    """Whether two volumes have the same voxels."""
+    ours, theirs = (images[of.grid.order[0]] for of in (one, other))
+    same = all(ours.get(keyword) == theirs.get(keyword) for keyword in ("Rows", "Columns", "FrameOfReferenceUID"))
+    return same and np.allclose(np.asarray(one.grid.affine), np.asarray(other.grid.affine), atol=1e-3)
+
+
+def _have_the_same_places(groups: Mapping[tuple[float, ...], Sequence[int]], places: Sequence[_Place]) -> bool:
+    return len({frozenset(places[i] for i in indices) for indices in groups.values()}) == 1
+
+
+def _place(image: Dataset) -> _Place:
+    position = numbers(image, "ImagePositionPatient", 3)
+    return () if position is None else tuple(position.round(2).tolist())
+
+
+def _b_value(image: Dataset) -> float | None:
+    found = b_value_of(image)
+    return None if found is None else float(round(found[0]))
+
+
+def _of(*keywords: str) -> _Read:
+    def read(image: Dataset) -> float | None:
+        values = (numbers(image, keyword, 1) for keyword in keywords)
+        return next((float(value[0]) for value in values if value is not None), None)
+
+    return read
+
+
+_READERS: Mapping[str, _Read] = {
+    "b_value": _b_value,
+    "echo_time_ms": _of("EchoTime", "EffectiveEchoTime"),
+    "inversion_time_ms": _of("InversionTime", "InversionTimes"),
+    "temporal_position": _of("TemporalPositionIdentifier", "TemporalPositionIndex"),
+    "cardiac_phase_percent": _of("NominalPercentageOfCardiacPhase"),
+    "acquisition": _of("AcquisitionNumber", "FrameAcquisitionNumber"),
+}
+"""By the names of ``VOLUME_KEYS``; earlier ones are tried first."""
