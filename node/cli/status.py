@@ -68,6 +68,9 @@ def _echo_late(summary: Mapping[str, Any]) -> None:
     for receiver in summary["lost"]:
         echo(f"LOST since {clock(receiver['last_beat_at'])}: a receiver on {receiver['host']}")
         echo("  images that it acknowledged may wait on its disk; start a receiver there")
+    for machine in summary["drained"]:
+        echo(f"DRAINED since {clock(machine['since'])}: {machine['host']} begins nothing")
+        echo(f"  `ainode drain --undo {machine['host']}` lets it work again")
     for destination in summary["overdue"]:
         echo(f"OVERDUE: job {destination['job_id']} to {destination['destination']}: {destination['error']}")
 

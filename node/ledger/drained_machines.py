@@ -26,6 +26,6 @@ def undo_drain(connection: sa.Connection, machines: Collection[MachineKey]) -> N
         connection.execute(sa.delete(drained).where(drained.c.machine == of, drained.c.host_name == name))
 
 
-def drained_machines(connection: sa.Connection) -> frozenset[MachineKey]:
-    """Return every machine that is drained."""
-    return frozenset((row.machine, row.host_name) for row in connection.execute(sa.select(drained)))
+def drained_machines(connection: sa.Connection) -> dict[MachineKey, float]:
+    """Return every machine that is drained, and since when, in seconds since 1970 UTC."""
+    return {(row.machine, row.host_name): row.at for row in connection.execute(sa.select(drained))}

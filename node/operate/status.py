@@ -24,6 +24,7 @@ from node.ledger.counts import (
     series_by_state,
 )
 from node.ledger.destination_circuits import circuits
+from node.ledger.drained_machines import drained_machines
 from node.ledger.engine import snapshot
 from node.ledger.held_series import held
 from node.ledger.members import lost_members
@@ -67,6 +68,10 @@ def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -
             "quarantined": quarantined_count(connection),
             "processes": by_role(connection),
             "lost": lost_receivers(connection),
+            "drained": [
+                {"host": host, "machine": machine, "since": at}
+                for (machine, host), at in sorted(drained_machines(connection).items())
+            ],
             "turnaround": [
                 asdict(one) for one in turnarounds(arrived_since(connection, ledger_clock(connection) - DAY_SECONDS))
             ],

@@ -52,6 +52,7 @@ def test_open_associations_end_well_and_new_ones_are_rejected_as_a_temporary_con
         elsewhere.beat()
         assert elsewhere.is_drained == (name == "host")  # two storage folders of one host; two hosts of one folder
         until(lambda: "draining, 1 open associations" in verb("fleet"))
+        assert f"`ainode drain --undo {host_name()}` lets it work again" in verb("status")
         rejected = associate(node, CT)
         assert rejected.is_rejected
         answer = rejected.acceptor.primitive
@@ -60,6 +61,7 @@ def test_open_associations_end_well_and_new_ones_are_rejected_as_a_temporary_con
         peer.release()
         until(lambda: "draining, 0 open associations" in verb("fleet"))
         assert "works again" in verb("drain", "--undo", machine)
+        assert "DRAINED" not in verb("status")
         membership.beat()
         peer = associate(node, CT)
         assert send_dataset(peer, first).Status == 0x0000
