@@ -141,13 +141,16 @@ def record_verdicts(
     """Record what a reader's object says; nothing when it was read before.
 
     ``reader``: keyed hash, ``""`` when the object names nobody. ``is_whole``: it shows all lesions of its analyses, so
-    that nothing that was said of them before counts.
+    that nothing that was said of them before counts. Another one counts only where no segmentation does, which says
+    more and may show the same added lesion under another name.
     """
     if not _record_read(connection, of, len(verdicts), None):
         return
     for job_id in sorted({one.job_id for one in verdicts}):
         own = [one for one in verdicts if one.job_id == job_id]
-        _supersede(connection, job_id, None if is_whole else {one.lesion for one in own}, of.received_at)
+        counts = is_whole or not _has_segmentation(connection, job_id)
+        if counts:
+            _supersede(connection, job_id, None if is_whole else {one.lesion for one in own}, of.received_at)
         rows = [
             asdict(one)
             | {
@@ -156,6 +159,7 @@ def record_verdicts(
                 "reader": reader,
                 "given_at": of.received_at,
                 "stated_at": stated_at or None,
+                "superseded_at": None if counts else of.received_at,
             }
             for one in own
         ]
@@ -178,6 +182,12 @@ def _record_read(connection: sa.Connection, of: ReaderObject, verdicts: int, why
         "read_at": ledger_clock(connection),
     }
     return bool(insert_new(connection, reader_object, [row]))
+
+
+def _has_segmentation(connection: sa.Connection, job_id: str) -> bool:
+    """Whether a verdict that counts was read in a segmentation."""
+    current = verdict.c.job_id == job_id, verdict.c.superseded_at.is_(None), verdict.c.kind == SourceKind.SEGMENTATION
+    return connection.scalar(sa.select(sa.exists().where(*current))) is True
 
 
 def _supersede(connection: sa.Connection, job_id: str, lesions: set[str] | None, at: float) -> None:

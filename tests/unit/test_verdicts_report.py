@@ -6,12 +6,15 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from pydicom import Dataset, FileDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
+from reader_edits import cube, workstation_seg
 from reader_site import Site
 
+from node.ledger.tables import verdict
 from node.reasons import ReasonCode
 from node.results.predecessor import name_predecessor
 from node.results.report_items import concept_value, measurement_groups
@@ -107,6 +110,23 @@ def test_a_report_that_only_refers_to_ours_says_nothing_of_what_it_leaves_out(si
     del report.PredecessorDocumentsSequence
     edit(site, report)
     assert verdicts_of(site.collect(report)) == {"Nodule 1": "edited", "1.2.3.4": "added"}
+
+
+def test_a_report_beside_a_segmentation_takes_nothing_from_it_and_adds_no_lesion_twice(site: Site):
+    masks = {**site.masks, "New": cube(site.masks["Nodule 1"].shape, (0, 24, 24), (3, 28, 29))}
+    masks["Nodule 1"] = masks["Nodule 1"].copy()
+    masks["Nodule 1"][:, 10, :] = 0
+    before = site.collect(workstation_seg(site.source, masks))
+    report = successor(site)
+    report.PertinentOtherEvidenceSequence = report.PredecessorDocumentsSequence
+    del report.PredecessorDocumentsSequence
+    edit(site, report)
+    after = site.collect(report, at=6000.0)
+    assert verdicts_of(after) == {"Nodule 1": "edited", "Nodule 2": "accepted", "segment 3": "added"}
+    assert after["Nodule 1"].dice == before["Nodule 1"].dice
+    assert {row.kind for row in after.values()} == {"segmentation"}
+    with site.engine.connect() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).where(verdict.c.kind == "report")) == 2
 
 
 def test_a_report_with_tracking_uids_of_its_own_is_no_verdict(site: Site):
