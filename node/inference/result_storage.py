@@ -14,7 +14,6 @@ from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
 from node.errors import GateError, InputError
 from node.inference.encode_task import EncodedFile
-from node.ledger.engine import now
 from node.spool import Spool, is_uid
 from node.studies.element_bytes import top_elements
 
@@ -69,7 +68,7 @@ class Subject:
 
 
 def store_result(spool: Spool, job_id: str, file: Path, encoded: EncodedFile, subject: Subject) -> dict[str, object]:
-    """Copy one object durably; return the values of its ``result`` row.
+    """Copy one object durably; return the values of its ``result`` row, but for its time.
 
     Raises ``InputError`` when it is no object, ``GateError`` when it is not about the subject.
     """
@@ -97,7 +96,6 @@ def store_result(spool: Spool, job_id: str, file: Path, encoded: EncodedFile, su
         "digest": stored.digest,
         "size": stored.size,
         "quarantine": encoded.quarantine,
-        "created_at": now(),
         "kind": encoded.kind,
         "analysis": encoded.analysis,
         "version": encoded.version,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
 
+from node.ledger.clock import ledger_clock
 from node.ledger.deliveries import set_kinds
 from node.ledger.engine import insert_new
 from node.ledger.events import EventKind, record_event
@@ -78,7 +79,7 @@ def schedule_note(
     connection: sa.Connection, of: Job, destination: str, note: dict[str, object], paths: Mapping[str, str]
 ) -> None:
     """Owe a destination the note that withdraws these results, as one more object of the job that replaces them."""
-    if not insert_new(connection, result, [note]):
+    if not insert_new(connection, result, [{**note, "created_at": ledger_clock(connection)}]):
         return
     _mark(connection, of.id, destination, paths, str(note["sop_instance_uid"]))
     _set_kinds(connection, of.id, destination, lambda kinds: kinds | {note_kind(destination)})

@@ -94,7 +94,7 @@ def retract_job(connection: sa.Connection, job_id: str, note: dict[str, object],
         raise NodeError(f"no destination holds anything of job {job_id}; `ainode cancel` it if it must not go on")
     kinds = kinds_of(connection, job_id)
     delete_deliveries(connection, job_id, kinds.keys() - holders)
-    connection.execute(sa.insert(result), [note])
+    connection.execute(sa.insert(result), [{**note, "created_at": ledger_clock(connection)}])
     for destination in sorted(holders):
         of = kinds[destination]
         schedule_delivery(connection, job_id, destination, None if of is None else {*of, str(note["kind"])})

@@ -197,7 +197,7 @@ def record_results(connection: sa.Connection, job_id: str, rows: Sequence[dict[s
     """Replace the job's ``result`` rows: a repeated encoding makes the same instances again."""
     connection.execute(sa.delete(result).where(result.c.job_id == job_id))
     if rows:
-        connection.execute(sa.insert(result), list(rows))
+        connection.execute(sa.insert(result), [{**row, "created_at": ledger_clock(connection)} for row in rows])
 
 
 def schedule_results(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from node.ledger.audit_events import give_notice
 from node.ledger.destination_circuits import record_failure
 from node.ledger.engine import begin_immediate, now, open_ledger
 from node.ledger.states import NoticeKind
+from node.ledger.transitions import record_results
 from node.operate.audit.auditor import Auditor, trail_path
 from node.operate.notify import Notifier
 from node.spool import Spool
@@ -103,3 +105,16 @@ def test_the_audit_trail_has_each_message_once_and_goes_on_when_the_writing_mach
     assert second.auditor.step(now()) == 1
     assert "later" in trail_path(second.config).read_text()
     assert first.auditor.step(now()) == 0
+
+
+def test_results_of_a_worker_whose_clock_is_an_hour_ahead_are_dated_by_the_ledger(
+    machines: list[Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = time.time
+    monkeypatch.setattr(time, "time", lambda: true() + 3600.0)
+    names = ("sop_class_uid", "transfer_syntax_uid", "series_instance_uid", "description", "path", "digest")
+    row = {"sop_instance_uid": "1.2", "job_id": "j", "size": 1, **dict.fromkeys(names, "x")}
+    with begin_immediate(machines[0].engine) as connection:
+        record_results(connection, "j", [row])
+        (made_at,) = connection.scalars(sa.text("SELECT created_at FROM result"))
+    assert abs(made_at - true()) < 60.0
