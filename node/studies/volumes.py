@@ -11,9 +11,13 @@ from pydicom import Dataset
 
 from node.pipeline.series import VOLUME_KEYS
 from node.studies.characteristics.b_value import b_value_of
+from node.studies.characteristics.image_kind import kind_of, words_of
 from node.studies.grid import Grid, describe, numbers
 from node.wording import written
 
+_SLICES = frozenset({"original", "derived", "reformatted"})
+_COMPONENTS = frozenset({"M", "P", "R", "I", "MAGNITUDE", "PHASE", "REAL", "IMAGINARY", "MIXED", "VELOCITY"})
+"""Values of Image Type and Complex Image Component (PS3.3 C.8.13.3.1.1)."""
 _Read = Callable[[Dataset], float | None]
 _Place = tuple[float, ...]
 
@@ -31,9 +35,11 @@ class VolumeImages:
 def volumes_of(images: Sequence[Dataset]) -> tuple[VolumeImages, ...]:
     """Return the volumes of a series, by ascending keys; empty unless its attributes account for every image.
 
-    All volumes must have the same positions, each of them once, and be one whole regular grid: what is not certain to
-    belong together is not put together.
+    All volumes must have the same positions, each of them once, and be one whole regular grid, of one kind of images:
+    what is not certain to belong together is not put together.
     """
+    if len({_content(image) for image in images}) > 1:  # whatever else differs: a phase image is no echo
+        return ()
     places = [_place(image) for image in images]
     groups: dict[tuple[float, ...], list[int]] = {(): list(range(len(images)))}
     names: list[str] = []
@@ -97,6 +103,12 @@ def _have_the_same_places(groups: Mapping[tuple[float, ...], Sequence[int]], pla
 def _place(image: Dataset) -> _Place:
     position = numbers(image, "ImagePositionPatient", 3)
     return () if position is None else tuple(position.round(2).tolist())
+
+
+def _content(image: Dataset) -> tuple[str, frozenset[str]]:
+    """What the values of an image are of: magnitude, phase, a map computed of other images."""
+    kind = kind_of(image)
+    return "" if kind in _SLICES else kind, words_of(image) & _COMPONENTS
 
 
 def _b_value(image: Dataset) -> float | None:

@@ -92,35 +92,49 @@ def test_two_attributes_together_may_tell_volumes_apart_and_a_pipeline_for_one_r
     assert unmet(B_VALUES, source).endswith("volumes that differ in b-value (s/mm2) alone are needed")
 
 
-def spoiled(name: str) -> list[Any]:
-    images = diffusion_series()
-    if name == "an image is missing":
-        return images[1:]
-    if name == "directions of one b-value":
+def _set(keyword: str, of_one: Any, of_others: Any, *, b_value: int) -> Any:
+    """Change an attribute of the images, to one value of one b-value and to another of the others."""
+
+    def change(images: list[Any]) -> list[Any]:
         for image in images:
-            image.DiffusionBValue = min(image.DiffusionBValue, 500)
-    if name == "an image without b-value":
-        del images[4].DiffusionBValue
-    if name == "another pixel spacing":
-        for image in images:
-            image.PixelSpacing = [1.0, 1.0] if image.DiffusionBValue == 500 else image.PixelSpacing
-    if name == "other frames of reference":
-        for image in images:
-            image.FrameOfReferenceUID = f"1.2.{int(image.DiffusionBValue) + 1}"
-    if name == "b-values in no order of the slices":
-        images[0].DiffusionBValue = 500
+            setattr(image, keyword, of_one if int(image.DiffusionBValue) == b_value else of_others)
+        return images
+
+    return change
+
+
+def _without_b_value(images: list[Any]) -> list[Any]:
+    del images[4].DiffusionBValue
     return images
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "an image is missing", "directions of one b-value", "an image without b-value", "another pixel spacing",
-        "other frames of reference", "b-values in no order of the slices",
-    ],
-)  # fmt: skip
+def _misplaced(images: list[Any]) -> list[Any]:
+    images[0].DiffusionBValue = 500
+    return images
+
+
+def _directions(images: list[Any]) -> list[Any]:
+    for image in images:
+        image.DiffusionBValue = min(image.DiffusionBValue, 500)
+    return images
+
+
+SPOILED = {
+    "an image is missing": lambda images: images[1:],
+    "an image without b-value": _without_b_value,
+    "an image with the b-value of another": _misplaced,
+    "directions of one b-value": _directions,
+    "another pixel spacing": _set("PixelSpacing", [1.0, 1.0], [0.9, 0.9], b_value=500),
+    "other frames of reference": _set("FrameOfReferenceUID", "1.2.3", "1.2.4", b_value=500),
+    "phase images": _set("ImageType", ["ORIGINAL", "PRIMARY", "P"], ["ORIGINAL", "PRIMARY", "M"], b_value=500),
+    "real parts": _set("ComplexImageComponent", "REAL", "MAGNITUDE", b_value=0),
+    "a map of the others": _set("ImageType", ["DERIVED", "PRIMARY", "ADC"], ["DERIVED", "PRIMARY"], b_value=1000),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
 def test_what_attributes_do_not_account_for_is_refused(tmp_path, name):
-    source = source_of(spoiled(name), tmp_path)
+    source = source_of(SPOILED[name](diffusion_series()), tmp_path)
     assert source.parts == ()
     assert unmet(B_VALUES, source)
     with pytest.raises(Unsuitable):

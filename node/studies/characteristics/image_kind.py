@@ -33,7 +33,7 @@ _REFORMATTED = ("MPR", "CURVED_MPR", "CSA_MPR", "REFORMATTED")
 
 def image_kind_of(evidence: Evidence) -> Characteristic:
     """Return the kind of most of the images."""
-    counted = Counter(_kind(image) for image in evidence.images)
+    counted = Counter(kind_of(image) for image in evidence.images)
     kind, count = counted.most_common(1)[0]
     basis = evidence.basis(*evidence.present("SOPClassUID") if kind in ("capture", "map") else (), _TYPE)
     basis += evidence.basis(*evidence.present(_TECHNIQUE, _COMPONENT))
@@ -45,7 +45,7 @@ def image_kind_of(evidence: Evidence) -> Characteristic:
 
 def is_slice(image: Dataset) -> bool:
     """Return whether an image is no localizer, projection or screenshot, which may stand among the slices."""
-    return _kind(image) not in ("localizer", "MIP", "MinIP", "rendering", "capture")
+    return kind_of(image) not in ("localizer", "MIP", "MinIP", "rendering", "capture")
 
 
 def words_of(image: Dataset) -> frozenset[str]:
@@ -59,7 +59,8 @@ def _words(image: Dataset) -> Iterator[str]:
             yield "_".join(re.findall("[A-Z0-9]+", value.upper()))
 
 
-def _kind(image: Dataset) -> str:
+def kind_of(image: Dataset) -> str:
+    """Return the kind of one image; empty when it is not known."""
     sop_class = str(image.get("SOPClassUID") or "")
     words = words_of(image)
     if sop_class.startswith(_SECONDARY_CAPTURE):
