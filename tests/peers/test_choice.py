@@ -15,6 +15,7 @@ from routing_scene import BRAIN, CHEST, Scene
 from node.operate.explain import describe, explain
 from node.reasons import reason_text
 from node.routing.router import Router
+from node.routing.rules import SeriesHeader
 from node.routing.series_selection import marks
 from node.web.study_list import latest
 
@@ -144,7 +145,7 @@ def test_what_settles_a_tie_is_fixed():
         images = ct_series(n=n, size=16)
         for keyword, value in attributes.items():
             setattr(images[0], keyword, value)
-        return tuple(number for number, _ in marks((), images[0], len(images)))
+        return tuple(number for number, _ in marks((), SeriesHeader.of(images[:1]), len(images)))
 
     assert numbers(5) < numbers(4)
     assert numbers(4, SeriesNumber=2) < numbers(4, SeriesNumber=3) < numbers(4, SeriesNumber=None)
