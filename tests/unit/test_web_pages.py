@@ -297,6 +297,14 @@ def test_a_series_that_is_no_grid_is_shown_image_by_image(tmp_path: Path):
     assert Image.open(BytesIO(picture(shown, 0, window_of(shown, "")))).size == (720, 720)
 
 
+def test_the_page_of_a_study_shows_what_the_headers_of_a_series_show(dashboard: Dashboard):
+    plane = {"values": ["axial"], "certainty": "certain", "basis": [["ImageOrientationPatient", "<of all images>"]]}
+    with begin_immediate(dashboard.engine) as connection:
+        connection.execute(decision.update().values(characteristics={"plane": plane}))
+    shown = dashboard.browser("vera").get(f"/study/{dashboard.uid}").text
+    assert "<li>plane axial (certain: ImageOrientationPatient &lt;of all images&gt;)</li>" in shown
+
+
 def test_an_operator_routes_ignored_series_after_looking_at_them(dashboard: Dashboard):
     browser, viewer = dashboard.browser("otto"), dashboard.browser("vera")
     with begin_immediate(dashboard.engine) as connection:
