@@ -97,7 +97,7 @@ class Collector:
                 reading.verdicts,
                 kind=_KINDS[of.sop_class_uid],
                 reader=reader_hash(connection, reading.reader),
-                stated_at=reading.stated_at,
+                content_time=reading.content_time,
                 is_whole=reading.is_whole,
             )
         logger.info("object %s holds verdicts on %d lesions", of.sop_instance_uid, len(reading.verdicts))

@@ -34,7 +34,7 @@ class ObjectReading:
     """Why it holds no verdict: a reason of ``node.reasons``."""
     reader: str = ""
     """Whom it names."""
-    stated_at: str = ""
+    content_time: str = ""
     """Content Date and Time."""
 
 

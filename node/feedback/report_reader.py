@@ -73,7 +73,9 @@ def read_report(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectRe
             ]
     if not verdicts:
         return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
-    return ObjectReading(verdicts=tuple(verdicts), is_whole=is_whole, reader=reader, stated_at=_stated_at(dataset))
+    return ObjectReading(
+        verdicts=tuple(verdicts), is_whole=is_whole, reader=reader, content_time=_content_time(dataset)
+    )
 
 
 def read_rejection_note(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReading:
@@ -91,7 +93,7 @@ def read_rejection_note(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> 
     verdicts = tuple(_rejected(one, uid, values) for one in candidates for uid, values in _reported(one).items())
     if not verdicts:
         return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
-    return ObjectReading(verdicts=verdicts, reader=_observer(dataset), stated_at=_stated_at(dataset))
+    return ObjectReading(verdicts=verdicts, reader=_observer(dataset), content_time=_content_time(dataset))
 
 
 def lesions_in(report: Dataset) -> dict[str, Values]:
@@ -165,5 +167,5 @@ def _observer(dataset: Dataset) -> str:
     return next((str(item.get("PersonName") or "") for item in items), "")
 
 
-def _stated_at(dataset: Dataset) -> str:
+def _content_time(dataset: Dataset) -> str:
     return f"{dataset.get('ContentDate') or ''}{dataset.get('ContentTime') or ''}"

@@ -58,7 +58,7 @@ def answers(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReadin
     return ObjectReading(
         verdicts=tuple(verdict for answer in related for verdict in (*answer.verdicts(), *_added(answer, related))),
         reader=str(operator),
-        stated_at=f"{dataset.get('ContentDate') or ''}{dataset.get('ContentTime') or ''}",
+        content_time=f"{dataset.get('ContentDate') or ''}{dataset.get('ContentTime') or ''}",
     )
 
 

@@ -135,7 +135,7 @@ def record_verdicts(
     *,
     kind: SourceKind,
     reader: str,
-    stated_at: str,
+    content_time: str,
     is_whole: bool,
 ) -> None:
     """Record what a reader's object says; nothing when it was read before.
@@ -158,7 +158,7 @@ def record_verdicts(
                 "kind": kind,
                 "reader": reader,
                 "given_at": of.received_at,
-                "stated_at": stated_at or None,
+                "content_time": content_time or None,
                 "superseded_at": None if counts else of.received_at,
             }
             for one in own

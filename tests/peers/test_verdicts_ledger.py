@@ -89,7 +89,7 @@ def test_verdicts_are_recorded_once_clicked_withdrawn_and_counted(engine: sa.Eng
     def record(of: ReaderObject) -> None:
         with begin_immediate(engine) as connection:
             record_verdicts(
-                connection, of, [edited], kind=SourceKind.SEGMENTATION, reader="", stated_at="2026", is_whole=True
+                connection, of, [edited], kind=SourceKind.SEGMENTATION, reader="", content_time="2026", is_whole=True
             )
 
     for _ in range(2):

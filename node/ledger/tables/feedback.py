@@ -30,7 +30,7 @@ verdict = sa.Table(  # names nobody and outlives its study, as job_fact does
     text("matched_by", null=True),  # of node.ledger.verdicts.MatchedBy; null: nothing had to be matched
     text("reader"),  # keyed hash; "": the object names nobody
     time("given_at"),  # when it was received
-    text("stated_at", null=True),  # Content Date and Time, as the object has them
+    text("content_time", null=True),  # Content Date and Time, as the object has them
     number("dice", null=True),  # of an edited lesion
     number("hd95_mm", null=True),
     number("volume_mm3", null=True),  # of the node's mask

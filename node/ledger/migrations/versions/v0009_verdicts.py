@@ -32,7 +32,7 @@ def upgrade() -> None:
         sa.Column("matched_by", sa.Text(), nullable=True),
         sa.Column("reader", sa.Text(), nullable=False),
         sa.Column("given_at", sa.Double(), nullable=False),
-        sa.Column("stated_at", sa.Text(), nullable=True),
+        sa.Column("content_time", sa.Text(), nullable=True),
         sa.Column("dice", sa.Double(), nullable=True),
         sa.Column("hd95_mm", sa.Double(), nullable=True),
         sa.Column("volume_mm3", sa.Double(), nullable=True),
