@@ -12,7 +12,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC = ctypes.PyDLL(None, use_errno=True)
+"""It keeps the interpreter locked: a clone of a process with several threads has nobody else who could unlock it."""
 _NUMBERS = {
     "x86_64": {"add_key": 248, "keyctl": 250, "io_setup": 206, "ioprio_set": 251, "clone": 56, "kcmp": 312},
     "aarch64": {"add_key": 217, "keyctl": 219, "io_setup": 0, "ioprio_set": 30, "clone": 220, "kcmp": 272},
