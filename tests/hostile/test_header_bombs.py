@@ -47,7 +47,7 @@ def test_a_header_costs_the_router_neither_memory_nor_other_series(scene: Scene,
     sound = scene.receive()
     reset_peak()
     before, began = peak_mib(), time.process_time()
-    scene.wait(60.0)
+    wait_for(scene, sound, 60.0)
     assert scene.decided()[sound][0] == "routed"
     wait_for(scene, bomb, 600.0)  # past the time that missing images are waited for
     assert peak_mib() - before < PEAK_MIB
@@ -135,12 +135,13 @@ def test_slow_series_of_several_senders_take_turns() -> None:
 
 
 def wait_for(scene: Scene, series: str, seconds: float = 1.0, generation: int = 1) -> None:
-    """Let the router look until it has decided on a series."""
+    """Let the router look, ever more seldom, until it has decided on a series."""
     scene.wait(seconds)
-    end = time.monotonic() + 200.0
+    end, pause = time.monotonic() + 200.0, 0.1
     while generations(scene, series) < generation:
         assert time.monotonic() < end
-        time.sleep(0.1)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 3.0)
         scene.wait(0.1)
 
 
