@@ -65,8 +65,9 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "inputs": {"inputs": ("t1c 1.2.3",)},
     "salt": {"salt": "another"},
 }
-NOT_IN_UIDS = {"findings", "analysed_at", "timings", "replaces"}
-"""What the same pipeline finds, and when: a repeat makes the same instances. ``replaces`` follows from ``version``."""
+NOT_IN_UIDS = {"findings", "analysed_at", "timings", "replaces", "of_volumes"}
+"""What the same pipeline finds, and when: a repeat makes the same instances. ``replaces`` follows from ``version``,
+``of_volumes`` from ``inputs``, where the images of the other volumes are."""
 
 
 def test_every_field_of_an_analysis_is_looked_at():
