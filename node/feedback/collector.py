@@ -33,7 +33,7 @@ from node.ledger.verdicts import (
 from node.log import about
 from node.reasons import ReasonCode, reason
 from node.spool import Spool
-from node.studies.attributes import SEGMENTATIONS
+from node.studies.attributes import SEGMENTATIONS, STRUCTURED_REPORTS
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +44,12 @@ _WHOLE_SECONDS = 3600.0
 """Between two looks at everything."""
 _BOUNDS = Bounds(memory_mib=4096, cpu_seconds=120, wall_seconds=300.0)
 _MODALITIES = ("SEG", "SR", "KO")
-_REPORTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{end}" for end in ("22", "33", "34"))
+_REPORTS = tuple(f"{STRUCTURED_REPORTS}{end}" for end in ("22", "33", "34"))
 """Enhanced, Comprehensive and Comprehensive 3D SR, which TID 1500 is written as."""
 _KINDS = {
     **dict.fromkeys(SEGMENTATIONS, SourceKind.SEGMENTATION),
     **dict.fromkeys(_REPORTS, SourceKind.REPORT),
-    "1.2.840.10008.5.1.4.1.1.88.59": SourceKind.REJECTION_NOTE,
+    f"{STRUCTURED_REPORTS}59": SourceKind.REJECTION_NOTE,
 }
 """By SOP class."""
 

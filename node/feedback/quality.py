@@ -7,7 +7,7 @@ little too narrow where studies have many.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -97,7 +97,7 @@ def merged(
     sums: dict[AnalysisGroup, int] = {}
     for one, number in analyses.items():
         sums[group(one)] = sums.get(group(one), 0) + number
-    return sums, [CountedVerdict(**{**vars(one), "group": group(one.group)}) for one in verdicts]
+    return sums, [replace(one, group=group(one.group)) for one in verdicts]
 
 
 def _quality(group: AnalysisGroup, analyses: int, given: Sequence[CountedVerdict], month: str) -> Quality:

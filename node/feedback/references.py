@@ -19,12 +19,12 @@ def named_instances(dataset: Dataset) -> set[str]:
 
 def predecessor_instances(dataset: Dataset) -> set[str]:
     """SOP Instance UIDs of the documents that it takes the place of (PS3.3 C.17.2)."""
-    return {
-        str(item.get("ReferencedSOPInstanceUID", ""))
-        for study in dataset.get("PredecessorDocumentsSequence") or ()
-        for series in study.get("ReferencedSeriesSequence") or ()
-        for item in series.get("ReferencedSOPSequence") or ()
-    }
+    return set(_instances(dataset, "PredecessorDocumentsSequence"))
+
+
+def evidence_instances(dataset: Dataset) -> dict[str, str]:
+    """SOP Instance UID -> SOP Class UID of what a document refers to (PS3.3 C.17.2.3)."""
+    return _instances(dataset, "CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
 
 
 def one_per_pipeline(analyses: Sequence[AnalysisFiles], named: set[str]) -> list[AnalysisFiles]:
@@ -35,11 +35,16 @@ def one_per_pipeline(analyses: Sequence[AnalysisFiles], named: set[str]) -> list
     return list(chosen.values())
 
 
-def evidence_instances(dataset: Dataset) -> dict[str, str]:
-    """SOP Instance UID -> SOP Class UID of what a document refers to (PS3.3 C.17.2.3)."""
+def content_time(dataset: Dataset) -> str:
+    """When its content was made, as the object says: date and time in one, each may be missing."""
+    return f"{dataset.get('ContentDate') or ''}{dataset.get('ContentTime') or ''}"
+
+
+def _instances(dataset: Dataset, *keywords: str) -> dict[str, str]:
+    """SOP Instance UID -> SOP Class UID of the instances in hierarchical references (PS3.3 C.17.2.1)."""
     return {
         str(item.get("ReferencedSOPInstanceUID", "")): str(item.get("ReferencedSOPClassUID", ""))
-        for keyword in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
+        for keyword in keywords
         for study in dataset.get(keyword) or ()
         for series in study.get("ReferencedSeriesSequence") or ()
         for item in series.get("ReferencedSOPSequence") or ()

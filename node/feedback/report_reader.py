@@ -14,10 +14,11 @@ from pydicom import Dataset
 
 from node import MAKER
 from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
-from node.feedback.references import evidence_instances, one_per_pipeline, predecessor_instances
+from node.feedback.references import content_time, evidence_instances, one_per_pipeline, predecessor_instances
 from node.ledger.lesion_verdicts import LesionVerdict, MatchedBy, Verdict
 from node.reasons import ReasonCode, reason
 from node.results.report_items import concept_value, measurement_groups
+from node.studies.attributes import SEGMENTATIONS, STRUCTURED_REPORTS
 from node.studies.header import read_header
 from node.studies.identity import PRIOR, contradictions
 
@@ -28,7 +29,7 @@ _OUTLINES = ("111030", "121191", "121214")
 """Image Region, Referenced Segment, Referenced Segmentation Frame (DCM)."""
 _REJECTED_FOR_CONTENT = {"113001": "Rejected for Quality Reasons", "113037": "Rejected for Patient Safety Reasons"}
 """CID 7011; a wrong worklist entry and an expired retention say nothing of what an object shows."""
-_WITH_LESIONS = ("1.2.840.10008.5.1.4.1.1.66.", "1.2.840.10008.5.1.4.1.1.88.")
+_WITH_LESIONS = (*SEGMENTATIONS, STRUCTURED_REPORTS)
 """Beginnings of the classes of our objects that hold lesions: masks and reports."""
 _TOLERANCE = 1e-3
 """Relative: how much a copied value may be rounded."""
@@ -54,10 +55,11 @@ def read_report(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectRe
         return why
     theirs = lesions_in(dataset)
     verdicts: list[LesionVerdict] = []
-    own = {uid for one in candidates for uid in _reported(one)}
+    reported = {one.job_id: _reported(one) for one in candidates}
+    own = {uid for lesions in reported.values() for uid in lesions}
     is_whole = True
     for one in candidates:
-        ours, is_successor = _reported(one), bool(predecessors & set(one.objects))
+        ours, is_successor = reported[one.job_id], bool(predecessors & set(one.objects))
         if not ours.keys() & theirs.keys() and not (is_successor and ours and not theirs):
             continue
         is_whole = is_whole and is_successor
@@ -73,9 +75,7 @@ def read_report(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectRe
             ]
     if not verdicts:
         return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
-    return ObjectReading(
-        verdicts=tuple(verdicts), is_whole=is_whole, reader=reader, content_time=_content_time(dataset)
-    )
+    return ObjectReading(verdicts=tuple(verdicts), is_whole=is_whole, reader=reader, content_time=content_time(dataset))
 
 
 def read_rejection_note(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReading:
@@ -93,7 +93,7 @@ def read_rejection_note(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> 
     verdicts = tuple(_rejected(one, uid, values) for one in candidates for uid, values in _reported(one).items())
     if not verdicts:
         return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
-    return ObjectReading(verdicts=verdicts, reader=_observer(dataset), content_time=_content_time(dataset))
+    return ObjectReading(verdicts=verdicts, reader=_observer(dataset), content_time=content_time(dataset))
 
 
 def lesions_in(report: Dataset) -> dict[str, Values]:
@@ -165,7 +165,3 @@ def _observer(dataset: Dataset) -> str:
     """The person who observed what the object says (TID 1003); ``""`` when it names none."""
     items = (item for item in dataset.get("ContentSequence") or () if concept_value(item) == _PERSON_NAME)
     return next((str(item.get("PersonName") or "") for item in items), "")
-
-
-def _content_time(dataset: Dataset) -> str:
-    return f"{dataset.get('ContentDate') or ''}{dataset.get('ContentTime') or ''}"

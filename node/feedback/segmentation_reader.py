@@ -13,7 +13,7 @@ from pydicom import Dataset
 
 from node import MAKER
 from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
-from node.feedback.references import named_instances, one_per_pipeline
+from node.feedback.references import content_time, named_instances, one_per_pipeline
 from node.feedback.segment_masks import SegmentedObject, hd95_mm, masks_on, read_object, voxel_mm3
 from node.ledger.lesion_verdicts import LesionVerdict, MatchedBy, Verdict
 from node.reasons import ReasonCode, reason
@@ -58,7 +58,7 @@ def answers(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReadin
     return ObjectReading(
         verdicts=tuple(verdict for answer in related for verdict in (*answer.verdicts(), *_added(answer, related))),
         reader=str(operator),
-        content_time=f"{dataset.get('ContentDate') or ''}{dataset.get('ContentTime') or ''}",
+        content_time=content_time(dataset),
     )
 
 

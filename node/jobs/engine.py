@@ -132,8 +132,8 @@ class Jobs:
         self._execution.stages = {stage.name: stage for stage in stages}
         self._stopping.clear()
         if membership is None:
-            of = self._pace
-            membership = Membership(self._engine, new_member(role), of.beat_seconds, of.dead_after_seconds)
+            pace = self._pace
+            membership = Membership(self._engine, new_member(role), pace.beat_seconds, pace.dead_after_seconds)
             membership.begin()
         self._membership = membership
         for stage in stages:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import smtplib
 import ssl
 import threading
@@ -30,6 +29,7 @@ from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.operate.alerts import ledger_alerts, machine_alerts
 from node.peer_text import escaped
+from node.process.presence import host_name
 from node.spool import Spool
 from node.spool.machine import machine_id
 
@@ -74,7 +74,7 @@ class Notifier:
             self._notify("", {**alerts, **self._account()}, at)
         if self._of_machine.is_ours():
             own = machine_alerts(self._config, self._spool)
-            self._notify(f" {self._machine}", {name: f"{platform.node()}: {text}" for name, text in own.items()}, at)
+            self._notify(f" {self._machine}", {name: f"{host_name()}: {text}" for name, text in own.items()}, at)
 
     def _notify(self, of: str, current: Alerts, at: float) -> None:
         """``of``: appended to the names of channels in the ledger, so that machines know their own alerts."""

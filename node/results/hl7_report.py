@@ -17,6 +17,7 @@ from pydicom.uid import KeyObjectSelectionDocumentStorage
 from pydicom.valuerep import PersonName
 
 from node.results.report_items import MEASUREMENT_GROUP, concept_value, measurement_groups
+from node.studies.attributes import STRUCTURED_REPORTS
 
 _PRELIMINARY, _CANCELLED, _WRONG = "P", "X", "W"
 """Result status (tables 0123 and 0085)."""
@@ -25,7 +26,6 @@ _SCHEMES = {"UMLS": "UML"}
 """Coding schemes with another name in table 0396."""
 _LONGEST_ID = 20
 """Characters of a control ID."""
-_REPORT_CLASSES = "1.2.840.10008.5.1.4.1.1.88."
 _TRACKING_ID, _FINDING, _DERIVATION, _SUMMARY = "112039", "121071", "121401", "111017"
 _LIBRARY, _SUPPLEMENT = "111028", "111414"
 _ALGORITHM = ("111001", "111003")
@@ -74,7 +74,7 @@ def withdrawn_reports(note: Dataset) -> tuple[str, ...]:
         for study in note.get("CurrentRequestedProcedureEvidenceSequence", ())
         for series in study.ReferencedSeriesSequence
         for instance in series.ReferencedSOPSequence
-        if instance.ReferencedSOPClassUID.startswith(_REPORT_CLASSES)
+        if instance.ReferencedSOPClassUID.startswith(STRUCTURED_REPORTS)
         and instance.ReferencedSOPClassUID != KeyObjectSelectionDocumentStorage
     )
 

@@ -19,7 +19,7 @@ from node.log import about, study_lines
 from node.operate.characteristics import characteristic_lines
 from node.operate.explain import describe_deferrals, explain
 from node.outcome import ANALYSED
-from node.studies.attributes import SEGMENTATIONS
+from node.studies.attributes import SEGMENTATIONS, STRUCTURED_REPORTS
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
 from node.web.evidence import bundle
@@ -27,7 +27,6 @@ from node.web.study_view import JobFiles, slice_picture, view_of
 
 logger = logging.getLogger(__name__)
 
-_SR = "1.2.840.10008.5.1.4.1.1.88."
 _LINES = 200
 """Of the log, the newest."""
 _NO_PICTURE = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("66", "88.", "11", "104", "7", "30"))
@@ -129,7 +128,7 @@ def _files(context: AppContext, job_id: str) -> tuple[JobFiles, str]:
         derived=_paths(
             context, (one for one in images if first and one.series_instance_uid == first.series_instance_uid)
         ),
-        reports=_paths(context, (one for one in results if one.sop_class_uid.startswith(_SR))),
+        reports=_paths(context, (one for one in results if one.sop_class_uid.startswith(STRUCTURED_REPORTS))),
     )
     return files, first.description if first else ""
 

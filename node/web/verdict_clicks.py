@@ -11,12 +11,12 @@ from node.ledger.jobs import get_job
 from node.ledger.lesion_verdicts import LesionVerdict, Verdict
 from node.ledger.results import results_of_job
 from node.outcome import ANALYSED, Outcome
+from node.studies.attributes import STRUCTURED_REPORTS
 from node.web.actions import note
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
 from node.web.report_table import findings_in
 
-_SR = "1.2.840.10008.5.1.4.1.1.88."
 WITHDRAWN = "withdrawn"
 _OF_LESIONS = (Verdict.ACCEPTED, Verdict.REJECTED)
 _MOST_SLICES = 100_000
@@ -27,7 +27,8 @@ def give_verdict(context: AppContext, user_request: UserRequest) -> Response:
     job_id, form, user = user_request.request.path_params["job"], user_request.form, user_request.user
     with context.engine.connect() as connection:
         job = get_job(connection, job_id)
-        reports = [one.path for one in results_of_job(connection, job_id) if one.sop_class_uid.startswith(_SR)]
+        results = results_of_job(connection, job_id)
+        reports = [one.path for one in results if one.sop_class_uid.startswith(STRUCTURED_REPORTS)]
     if job.outcome not in ANALYSED - {Outcome.DERIVED}:
         raise HTTPException(409, "This job has no result that a reader could judge.")
     said, lesion = form.get("verdict", ""), form.get("lesion", WHOLE)

@@ -47,6 +47,15 @@ def open_chromium() -> Iterator[Browser]:
         browser.close()
 
 
+def sign_in(page: Page, name: str, password: str = PASSWORD) -> None:
+    """Give a name and a password on the login page, until the list of studies is shown."""
+    page.goto("/login")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(password)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Studies").wait_for()
+
+
 @contextmanager
 def logged_in(
     browser: Browser, dashboard: Dashboard, width: int, scheme: Literal["light", "dark"], seconds: float = 120.0
@@ -58,10 +67,6 @@ def logged_in(
     )
     context.set_default_timeout(seconds * 1000)
     page = context.new_page()
-    page.goto("/login")
-    page.get_by_label("Name").fill("otto")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.keyboard.press("Enter")
-    page.get_by_role("heading", name="Studies").wait_for()
+    sign_in(page, "otto")
     yield page
     context.close()

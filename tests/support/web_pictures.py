@@ -18,7 +18,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from analysis_facts import facts
-from dashboards import PASSWORD, Dashboard, analysed, dashboard_on
+from dashboards import Dashboard, analysed, dashboard_on
+from every_page import sign_in
 from playwright.sync_api import sync_playwright
 
 from node.ledger.analysis_statistics import record_statistics
@@ -151,16 +152,14 @@ def main(out: Path) -> None:
     ):
         fill(dashboard)
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        address = f"http://127.0.0.1:{dashboard.config.web.port}"
+        page = browser.new_page(viewport={"width": 1280, "height": 860}, base_url=address)
         page.set_default_timeout(300_000)
-        page.goto(f"http://127.0.0.1:{dashboard.config.web.port}/login")
+        page.goto("/login")
         page.screenshot(path=out / "web-login.png")
-        page.get_by_label("Name").fill("otto")
-        page.get_by_label("Password").fill(PASSWORD)
-        page.keyboard.press("Enter")
-        page.get_by_role("heading", name="Studies").wait_for()
+        sign_in(page, "otto")
         for picture, path in PAGES.items():
-            page.goto(f"http://127.0.0.1:{dashboard.config.web.port}{path}")
+            page.goto(path)
             page.screenshot(path=out / f"{picture}.png")
         browser.close()
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 import pytest
-from dashboards import PASSWORD, Dashboard, analysed, dashboard_on
-from every_page import open_chromium
+from dashboards import Dashboard, analysed, dashboard_on
+from every_page import open_chromium, sign_in
 from playwright.sync_api import Browser, Page, expect
 
 from node.ledger.clicked_verdicts import current_verdicts
@@ -41,11 +41,7 @@ def page(chromium: Browser, site: Dashboard) -> Iterator[Page]:
     faults: list[str] = []
     page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
-    page.goto("/login")
-    page.get_by_label("Name").fill("rita")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Studies")).to_be_visible()
+    sign_in(page, "rita")
     yield page
     context.close()
     assert faults == []

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import real_peers
 from dicom_files import ct_series, write
+from every_page import sign_in
 from lesion_studies import with_lesion
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from pydicom.uid import generate_uid
@@ -77,10 +78,7 @@ def page(chromium: Browser, node: WholeNode, web_port: int) -> Iterator[Page]:
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.goto("/")
     expect(page).to_have_url(f"http://127.0.0.1:{web_port}/login")
-    page.get_by_label("Name").fill("anna")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Studies")).to_be_visible()
+    sign_in(page, "anna", PASSWORD)
     yield page
     context.close()
     assert faults == []
