@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import socketserver
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -70,25 +71,26 @@ def trickling(port: int) -> Iterator[int]:
                 here.sendall(byte)
                 stop.wait(1.0)
 
-    def forth(here: socket.socket, there: socket.socket) -> None:
-        with suppress(OSError):
-            while data := here.recv(1 << 16):
-                there.sendall(data)
+    class Relay(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection(("127.0.0.1", port)) as there, suppress(OSError):
+                returning = threading.Thread(target=back, args=(there, self.request))
+                returning.start()
+                while data := self.request.recv(1 << 16):
+                    there.sendall(data)
+                stop.set()
+                there.shutdown(socket.SHUT_RDWR)
+                returning.join()
 
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                here = listener.accept()[0]
-                there = socket.create_connection(("127.0.0.1", port))
-                threading.Thread(target=back, args=(there, here), daemon=True).start()
-                threading.Thread(target=forth, args=(here, there), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=serve, daemon=True).start()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.1,))
+        serving.start()
         try:
-            yield int(listener.getsockname()[1])
+            yield server.server_address[1]
         finally:
             stop.set()
+            server.shutdown()
+            serving.join()
 
 
 def finished(folder: Path, peer: object, n: int = 3) -> jobs.FinishedJob:
