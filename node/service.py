@@ -170,6 +170,7 @@ def _receiver(context: RoleContext) -> Iterator[None]:
 @contextmanager
 def _router(context: RoleContext) -> Iterator[None]:
     from node.feedback.collector import Collector
+    from node.feedback.stop_watch import StopWatch
     from node.jobs.engine import Jobs
     from node.operate.audit.auditor import Auditor
     from node.operate.notify import Notifier
@@ -183,6 +184,7 @@ def _router(context: RoleContext) -> Iterator[None]:
         Router(context.config, context.engine, context.spool, Jobs(context.engine), is_responsible).run,
         Conflicts(context.engine, context.spool, is_responsible).run,
         Collector(context.engine, context.spool).run,
+        StopWatch(context.config, context.engine).run,
         Retention(context.config, context.engine, context.spool).run,
         Auditor(context.config, context.engine, context.spool).run,
         Notifier(context.config, context.engine, context.spool).run,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,14 @@ config_option = click.option(
     help="Configuration file. Default: $AINODE_CONFIG, ./config.toml or /etc/ainode/config.toml.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def local_user() -> str:
+    """Return the login name of whoever runs the command, for the audit trail; a number where there is no name."""
+    try:
+        return getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def load(path: Path) -> Config:

@@ -1,4 +1,4 @@
-"""``ainode quality``: what readers say about the results of each pipeline."""
+"""``ainode quality`` and ``resume``: what readers say about the results of pipelines, and what followed from it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, print_json
+from node.cli.options import config_option, echo, json_option, load, local_user, print_json
 
 
 @click.command()
@@ -43,4 +43,22 @@ def quality(*, config_path: Path, as_json: bool, as_csv: bool, months: int, by: 
         echo(report.as_text(rows))
 
 
-VERBS = (quality,)
+@click.command()
+@config_option
+@click.option("--reason", required=True, help="Why its results may be sent again; it is kept in the audit trail.")
+@click.argument("pipeline")
+def resume(*, config_path: Path, reason: str, pipeline: str) -> None:
+    """Send results of a PIPELINE again after its stop rule.
+
+    Applies to analyses that are encoded from now on. Earlier results stay in shadow; `ainode retry JOB` analyses one
+    again and sends it. Verdicts on earlier analyses count no more for the stop rule.
+    """
+    from node.operate.stop_rules import resume_pipeline
+    from node.service import open_storage
+
+    engine, _ = open_storage(load(config_path))
+    resume_pipeline(engine, pipeline, reason=reason, who=local_user())
+    echo(f"results of pipeline {pipeline} are sent again")
+
+
+VERBS = (quality, resume)

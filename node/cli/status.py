@@ -76,12 +76,15 @@ def _echo_late(summary: Mapping[str, Any]) -> None:
 
 
 def _echo_waiting(summary: Mapping[str, Any]) -> None:
-    """Pipelines whose jobs wait for more than their turn."""
+    """Pipelines whose jobs wait for more than their turn, or whose results are not sent."""
     from node.operate.explain import clock
 
     for one in summary["failing"]:
         echo(f"FAILING since {clock(one['since'])}: pipeline {one['pipeline']}, {one['failures']} jobs in a row")
         echo(f"  next attempt after {clock(one['until'])}")
+    for one in summary["in_shadow"]:
+        echo(f"IN SHADOW since {clock(one['since'])}: pipeline {one['pipeline']}, its results are sent nowhere")
+        echo(f"  {one['reason']}; `ainode resume {one['pipeline']} --reason ...` sends them again")
     for one in summary["without_worker"]:
         echo(f"NO WORKER: {one['number']} jobs wait for pipeline {one['name']}, which no live worker has")
 
@@ -99,7 +102,8 @@ def _echo_study(study: Mapping[str, Any]) -> None:
         echo(f"  {series['modality'] or 'no modality'}{called}, {series['images']} images: {series['progress']}")
     for job in study["jobs"]:
         at = job["stage"] if job["state"] in ACTIVE else job["outcome"] or ""
-        echo(f"  {job['pipeline']}: {job['state']} {at}  (job {job['id']})")
+        kept = f", in shadow: {job['shadow']}" if job["shadow"] else ""
+        echo(f"  {job['pipeline']}: {job['state']} {at}{kept}  (job {job['id']})")
 
 
 VERBS = (status,)

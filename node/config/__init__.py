@@ -5,7 +5,7 @@ from node.config.config import Config
 from node.config.loader import load, parse, read
 from node.config.network import Ae, AeTls, Caller
 from node.config.notify import Notify
-from node.config.processing import Devices, JobsTable, PipelineTable, SeriesTable
+from node.config.processing import Devices, JobsTable, PipelineTable, SeriesTable, StopRule
 from node.config.routing import (
     DEFAULT_OBJECTS,
     FORWARD,
@@ -40,6 +40,7 @@ __all__ = [
     "Rule",
     "Selection",
     "SeriesTable",
+    "StopRule",
     "Storage",
     "Web",
     "load",

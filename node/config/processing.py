@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from node.config.table import Table
 
@@ -55,6 +55,23 @@ _TITLES = dict.fromkeys(("tumor", "pipelines.tumor:create"), "FLAIR abnormality"
 """Titles of packaged pipelines whose name would promise too much, by entry point and factory."""
 
 
+class StopRule(Table):
+    """When verdicts of readers end the sending of a pipeline's results; ``node.feedback.stop_rule`` is the test."""
+
+    expected_ppv: Annotated[float, Field(gt=0, lt=1)]
+    """Positive predictive value, as ``ainode quality`` counts it, of a pipeline that works as it should."""
+    stop_ppv: Annotated[float, Field(gt=0, lt=1)]
+    """Positive predictive value at which its results must not be sent any more."""
+    analyses_between_false_stops: Annotated[int, Field(ge=100)] = 20000
+    """Judged analyses of a pipeline at ``expected_ppv`` between two false stops: on average this many, or more."""
+
+    @model_validator(mode="after")
+    def _falls(self) -> StopRule:
+        if self.stop_ppv >= self.expected_ppv:
+            raise ValueError(f"stop_ppv = {self.stop_ppv:g} has to be less than expected_ppv = {self.expected_ppv:g}")
+        return self
+
+
 class PipelineTable(Table):
     """One pipeline; its key is the name that rules use."""
 
@@ -68,6 +85,8 @@ class PipelineTable(Table):
     """Pipelines of the same group share one process on each device; empty: a process of its own."""
     title: Annotated[str, Field(max_length=24)] = ""
     """Title in reports, series descriptions and on the dashboard; empty: the pipeline's own title or its name."""
+    stop: StopRule | None = None
+    """When verdicts of readers end the sending of its results; absent: never."""
 
     @field_validator("weights", mode="before")
     @classmethod

@@ -25,6 +25,7 @@ from node.ledger import JobStage
 from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import Job, PreviousResult, get_job, previous_results, source_images
 from node.ledger.replaced_results import to_withdraw
+from node.ledger.shadow import stays_in_shadow
 from node.ledger.transitions import record_outcome, record_results, schedule_results
 from node.outcome import Outcome
 from node.reasons import ReasonCode, reason, reason_text
@@ -143,7 +144,9 @@ class Encode:
             if refused is not None and encoding.outcome != job.outcome:
                 failure = reason(ReasonCode.NOT_ANALYSED, error_code=refused.code, job=job_id)
                 record_outcome(connection, job_id, encoding.outcome, failure)
-            schedule_results(connection, job_id, self._kinds_by_destination(connection, job, encoding.outcome, kinds))
+            if not stays_in_shadow(connection, job):
+                to = self._kinds_by_destination(connection, job, encoding.outcome, kinds)
+                schedule_results(connection, job_id, to)
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job_id), ignore_errors=True))
 

@@ -11,7 +11,13 @@ from pathlib import Path
 from node.errors import ConfigError
 
 _HEADER = re.compile(r"^\[+([A-Za-z.]+)\]+", re.MULTILINE)
-_EXAMPLES = ("destinations.cloud", "destinations.archive", "destinations.ris", "destinations.pacs.tls")
+_EXAMPLES = (
+    "destinations.cloud",
+    "destinations.archive",
+    "destinations.ris",
+    "destinations.pacs.tls",
+    "pipelines.nodule.stop",
+)
 Value = str | int | bool | list[str]
 
 

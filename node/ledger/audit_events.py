@@ -35,5 +35,10 @@ class Question:
 def give_notice(engine: sa.Engine, what: NoticeKind, *, who: str, address: str = "", detail: str = "") -> None:
     """Record an event for the audit trail, which removes it."""
     with begin_immediate(engine) as connection:
-        row = {"at": ledger_clock(connection), "what": what, "who": who, "address": address, "detail": detail}
-        connection.execute(sa.insert(notice).values(row))
+        add_notice(connection, what, who=who, address=address, detail=detail)
+
+
+def add_notice(connection: sa.Connection, what: NoticeKind, *, who: str, address: str = "", detail: str = "") -> None:
+    """Record an event for the audit trail in the transaction of what it is about."""
+    row = {"at": ledger_clock(connection), "what": what, "who": who, "address": address, "detail": detail}
+    connection.execute(sa.insert(notice).values(row))

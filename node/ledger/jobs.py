@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from node.errors import NotFoundError
 from node.ledger.clock import ledger_clock
-from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState
+from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState, ShadowCause
 from node.ledger.tables import delivery, instance, job, result, stopped
 from node.reasons import Reason
 from node.retry_delay import retry_delay
@@ -104,6 +104,8 @@ class Job:
     """What may be missing."""
     progress_at: float | None
     """When it entered its stage; attempts that fail or are repeated change nothing of it."""
+    shadow: ShadowCause | None = None
+    """Why its results are sent to no destination."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +225,7 @@ def previous_results(connection: sa.Connection, of: Job) -> list[PreviousResult]
             job.c.series_instance_uid == of.series_instance_uid,
             job.c.pipeline == of.pipeline,
             job.c.generation <= of.generation,
+            sa.or_(job.c.id == of.id, job.c.shadow.is_(None)),  # no destination has what was kept in shadow
             result.c.quarantine.is_(None),
             result.c.kind.is_not(None),
             ~result.c.kind.startswith(REJECTION),
@@ -273,4 +276,5 @@ def job_of_row(row: sa.Row[tuple[Any, ...]]) -> Job:
     fields["destinations"] = tuple(fields["destinations"])
     fields["companions"] = fields["companions"] or {}
     fields["state"], fields["stage"] = JobState(row.state), JobStage(row.stage)
+    fields["shadow"] = row.shadow and ShadowCause(row.shadow)
     return Job(**fields)

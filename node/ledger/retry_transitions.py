@@ -18,7 +18,7 @@ from node.ledger.jobs import Attempt, due_of, get_job, update_job
 from node.ledger.pending_deliveries import HELD, kinds_of
 from node.ledger.pipeline_failures import reset_failures
 from node.ledger.replaced_results import remember_delivered
-from node.ledger.states import ACTIVE, JobStage, JobState
+from node.ledger.states import ACTIVE, JobStage, JobState, ShadowCause
 from node.ledger.tables import delivery, delivery_instance, result
 from node.ledger.transitions import schedule_results
 
@@ -59,6 +59,8 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     if stage == JobStage.INFER:
         reset_failures(connection, current.pipeline)
         update_job(connection, job_id, outcome=None, reason=None)
+    if current.shadow == ShadowCause.STOP_RULE:  # encode decides again
+        update_job(connection, job_id, shadow=None)
     fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": ledger_clock(connection)}
     update_job(connection, job_id, state=JobState.SCHEDULED, stage=stage, run=current.run + 1, **fresh)
     record_event(connection, job_id, EventKind.JOB_RETRIED, stage=stage)

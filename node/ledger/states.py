@@ -59,6 +59,15 @@ class WithoutAnalysis(StrEnum):
     """Its images contradict one another on whose they are; an operator decides."""
 
 
+class ShadowCause(StrEnum):
+    """Why the results of a job are kept here and sent to no destination."""
+
+    TRIAL = "trial"
+    """Its pipeline is tried beside the one whose results are sent."""
+    STOP_RULE = "stop rule"
+    """The stop rule of its pipeline has tripped."""
+
+
 class DeliveryState(StrEnum):
     """State of the objects that one job sends to one destination."""
 

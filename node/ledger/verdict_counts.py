@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,7 @@ def analyses_by_group(
     """How many analyses ended with one of ``outcomes``; ``starts``: of each span, ascending, the last has no end."""
     columns: list[sa.ColumnElement[Any]] = [job_fact.c.pipeline, *_VERSION_AND_SCANNER, _span(starts)]
     # A subquery: PostgreSQL takes an expression with parameters in GROUP BY for another one than in SELECT.
-    counted = sa.select(*columns).where(job_fact.c.at >= starts[0], job_fact.c.outcome.in_(outcomes)).subquery()
+    counted = sa.select(*columns).where(*_sent(starts[0]), job_fact.c.outcome.in_(outcomes)).subquery()
     rows: Iterable[Any] = connection.execute(sa.select(*counted.c, sa.func.count()).group_by(*counted.c))
     return {
         AnalysisGroup(pipeline=pipeline, version=version, scanner=scanner, span=int(span)): int(number)
@@ -62,7 +63,7 @@ def counted_verdicts(connection: sa.Connection, starts: Sequence[float]) -> list
             *(verdict.c[name] for name in ("job_id", "kind", "verdict", "dice", "volume_mm3", "reader_volume_mm3")),
         )
         .join(job_fact, job_fact.c.job_id == verdict.c.job_id)
-        .where(verdict.c.superseded_at.is_(None), job_fact.c.at >= starts[0])
+        .where(verdict.c.superseded_at.is_(None), *_sent(starts[0]))
     )
     return [
         CountedVerdict(
@@ -80,10 +81,78 @@ def counted_verdicts(connection: sa.Connection, starts: Sequence[float]) -> list
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class JudgedAnalysis:
+    """An analysis with a verdict on a lesion that it reported."""
+
+    confirmed: int
+    """Lesions that readers accepted or edited."""
+    rejected: int
+
+
+def judged_analyses(connection: sa.Connection, pipeline: str, since: float) -> list[JudgedAnalysis]:
+    """Judged analyses since then of the version of a pipeline that ran last, in the order of their latest verdicts."""
+    of_pipeline = (job_fact.c.pipeline == pipeline, *_sent(since))
+    latest = sa.select(job_fact.c.version).where(*of_pipeline).order_by(job_fact.c.at.desc()).limit(1)
+    rejected = sa.func.sum(sa.case((verdict.c.verdict == Verdict.REJECTED, 1), else_=0))
+    on_reported = (Verdict.ACCEPTED, Verdict.EDITED, Verdict.REJECTED)
+    query = (
+        sa.select(sa.func.count(), rejected)
+        .join(job_fact, job_fact.c.job_id == verdict.c.job_id)
+        .where(
+            *of_pipeline,
+            sa.func.coalesce(job_fact.c.version, "") == sa.func.coalesce(latest.scalar_subquery(), ""),
+            verdict.c.superseded_at.is_(None),
+            verdict.c.verdict.in_(on_reported),
+        )
+        .group_by(verdict.c.job_id)
+        .order_by(sa.func.max(verdict.c.given_at), verdict.c.job_id)
+    )
+    return [
+        JudgedAnalysis(confirmed=int(number - false), rejected=int(false))
+        for number, false in connection.execute(query)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictTotal:
+    """How many lesions of one version of a pipeline have a verdict."""
+
+    pipeline: str
+    version: str
+    """``""``: not known."""
+    verdict: Verdict
+    lesions: int
+
+
+def verdict_totals(connection: sa.Connection) -> list[VerdictTotal]:
+    """Verdicts that count, on all analyses that were sent; of each version with a verdict every kind, also with 0."""
+    version = sa.func.coalesce(job_fact.c.version, "")
+    query = (
+        sa.select(job_fact.c.pipeline, version, verdict.c.verdict, sa.func.count())
+        .join(job_fact, job_fact.c.job_id == verdict.c.job_id)
+        .where(verdict.c.superseded_at.is_(None), *_sent(0.0))
+        .group_by(job_fact.c.pipeline, job_fact.c.version, verdict.c.verdict)
+    )
+    numbers = Counter[tuple[str, str, str]]()
+    for pipeline, of, said, number in connection.execute(query):
+        numbers[pipeline, of, said] += number
+    return [
+        VerdictTotal(pipeline=pipeline, version=of, verdict=said, lesions=numbers[pipeline, of, said])
+        for pipeline, of in sorted({key[:2] for key in numbers})
+        for said in (Verdict.ACCEPTED, Verdict.EDITED, Verdict.REJECTED, Verdict.ADDED)
+    ]
+
+
 _VERSION_AND_SCANNER = (
     sa.func.coalesce(job_fact.c.version, "").label("version"),
     job_fact.c.scanner.label("scanner"),
 )
+
+
+def _sent(since: float) -> tuple[sa.ColumnElement[bool], ...]:
+    """Analyses since then whose results were not kept in shadow."""
+    return job_fact.c.at >= since, job_fact.c.shadow.is_(None)
 
 
 def _span(starts: Sequence[float]) -> sa.ColumnElement[int]:

@@ -98,6 +98,7 @@ def analyses_before(connection: sa.Connection, study: str, at: float) -> list[An
         .join(result, result.c.job_id == job.c.id)
         .where(
             job.c.study_instance_uid == study,
+            job.c.shadow.is_(None),  # else no reader of the archive has seen it
             result.c.created_at <= at,
             result.c.quarantine.is_(None),
             sa.func.coalesce(result.c.kind, "").not_like(f"{REJECTION}%"),

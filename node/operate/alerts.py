@@ -13,6 +13,7 @@ from node.ledger.counts import DeliveryCount, delivery_counts, first_and_last_im
 from node.ledger.destination_circuits import circuits
 from node.ledger.held_series import held
 from node.ledger.pipeline_failures import failing_pipelines
+from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.states import ACTIVE
 from node.ledger.undecided import undecided_series
 from node.operate.account.description import describe_held
@@ -22,6 +23,7 @@ from node.operate.explain import clock
 from node.operate.pipeline_obstacles import offered_pipelines, without_worker
 from node.operate.status import by_role, lost_receivers
 from node.process.port_lock import bind_error, is_own_port
+from node.reasons import reason_text
 from node.spool import Spool
 
 
@@ -55,7 +57,7 @@ def ledger_alerts(config: Config, connection: sa.Connection, at: float) -> dict[
         alerts[f"failed {failed.name}"] = (
             f"{failed.number} jobs of pipeline {failed.name} failed since {clock(failed.oldest)}"
         )
-    alerts |= _pipelines(connection)
+    alerts |= _pipelines(connection) | _in_shadow(connection)
     alerts |= _discontinued(connection, at - wanted.failed_hours * 3600)
     down = [one for one in circuits(connection) if one.opened_at is not None and not one.paused]
     deliveries = delivery_counts(connection) if down else ()
@@ -111,6 +113,16 @@ def _pipelines(connection: sa.Connection) -> dict[str, str]:
         for one in (without_worker(connection) if offered_pipelines(connection) else ())  # else none is alive at all
     }
     return failing | lacking
+
+
+def _in_shadow(connection: sa.Connection) -> dict[str, str]:
+    return {
+        f"stop rule {stop.pipeline}": (
+            f"results of pipeline {stop.pipeline} are sent to no destination since {clock(stop.stopped_at)}: "
+            f"{reason_text(stop.why)}. `ainode resume {stop.pipeline} --reason ...` sends them again"
+        )
+        for stop in pipelines_in_shadow(connection).values()
+    }
 
 
 def _discontinued(connection: sa.Connection, since: float) -> dict[str, str]:

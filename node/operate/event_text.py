@@ -101,6 +101,11 @@ def _retracted(values: Mapping[str, Any]) -> str:
     return f"{values['reason']}; to {', '.join(values['destinations'])}"
 
 
+def _shadow(values: Mapping[str, Any]) -> str:
+    why = f": {values['reason']}" if values["reason"] else ""
+    return f"sent to no destination ({values['cause']}){why}"
+
+
 def _verdicts(values: Mapping[str, Any]) -> str:
     return f"{values['source']}: " + ", ".join(f"{number} {name}" for name, number in values["verdicts"].items())
 
@@ -151,5 +156,6 @@ _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
     Kind.RESULTS_WITHDRAWN: ("replaced results withdrawn", "{destination}: a note on {objects} objects"),
     Kind.RESULTS_NOT_WITHDRAWN: ("replaced results not withdrawn", "{destination}: {reason}"),
     Kind.VERDICTS: ("verdicts of a reader", _verdicts),
+    Kind.KEPT_IN_SHADOW: ("kept in shadow", _shadow),
     Kind.NO_VERDICT: ("no verdict", "{sop_instance_uid}: {reason}"),
 }

@@ -264,6 +264,8 @@ def _describe_job(work: dict[str, Any]) -> list[str]:
     if (waits := work["obstacle"]) is not None:
         until = f"; next attempt after {clock(waits['until'])}" if waits["until"] else ""
         lines.append(f"    waits: {waits['reason']}{until}")
+    if work["shadow"]:
+        lines.append(f"    in shadow ({work['shadow']}): its results are kept here and sent to no destination")
     lines += _describe_results(work["results"])
     for sent in work["deliveries"]:
         stored = sum(is_stored(i["status"]) for i in sent["instances"])

@@ -26,8 +26,10 @@ from node.ledger.counts import (
 )
 from node.ledger.destination_circuits import circuits
 from node.ledger.operator_switches import stopped_pipelines
+from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.states import ACTIVE, DeliveryState, JobStage
 from node.ledger.turnaround import arrived_since
+from node.ledger.verdict_counts import verdict_totals
 from node.operate.status import by_role
 from node.operate.turnaround import turnarounds
 from node.spool import Spool
@@ -60,7 +62,7 @@ class _Ledger:
         low.add_metric([], self.config.storage.min_free_gib * 2**30)
         yield low
         with self.engine.connect() as connection:
-            for part in (_received, _work, _delivered, _runs, _turnaround):
+            for part in (_received, _work, _delivered, _runs, _turnaround, _verdicts):
                 yield from part(connection, at)
             down = _gauge(
                 "destination_down", "1: its deliveries wait (it does not answer, or is paused)", "destination"
@@ -74,6 +76,13 @@ class _Ledger:
             for name in self.config.pipelines:
                 halted.add_metric([name], name in stopped)
             yield halted
+            kept = _gauge(
+                "pipeline_in_shadow", "1: its stop rule has tripped; its results are sent nowhere", "pipeline"
+            )
+            shadow = pipelines_in_shadow(connection)
+            for name in self.config.pipelines:
+                kept.add_metric([name], name in shadow)
+            yield kept
             alive = _gauge("processes", "Processes with a recent heartbeat", "role")
             roles = by_role(connection)
             for role in sorted({"worker", "sender", *roles}):
@@ -155,6 +164,14 @@ def _turnaround(connection: sa.Connection, at: float) -> Iterator[Metric]:
         for share, seconds in one.quantiles.items():
             times.add_metric([one.pipeline, one.scanner, f"{share:g}"], seconds)
     yield from (times, number)
+
+
+def _verdicts(connection: sa.Connection, _at: float) -> Iterator[Metric]:
+    """Of every analysis ever judged; verdicts that another one replaced do not count."""
+    lesions = _gauge("verdicts", "Lesions by what readers say of them", "pipeline", "version", "verdict")
+    for of in verdict_totals(connection):
+        lesions.add_metric([of.pipeline, of.version, of.verdict], of.lesions)
+    yield lesions
 
 
 def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:

@@ -31,12 +31,14 @@ from node.ledger.members import lost_members
 from node.ledger.pending_deliveries import overdue_deliveries
 from node.ledger.pipeline_failures import failing_pipelines
 from node.ledger.progress import StudyProgress
+from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.states import ConflictKind
 from node.ledger.study_progress import latest_studies, progress_of
 from node.ledger.turnaround import arrived_since
 from node.operate.fleet import live_members
 from node.operate.pipeline_obstacles import without_worker
 from node.operate.turnaround import DAY_SECONDS, turnarounds
+from node.reasons import reason_text
 from node.spool.free_space import space_of
 
 LOST_SECONDS = 30.0
@@ -64,6 +66,10 @@ def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -
             "overdue": [asdict(delivery) for delivery in overdue_deliveries(connection)],
             "down": [asdict(one) | {"paused": one.paused} for one in circuits(connection) if one.opened_at is not None],
             "failing": [asdict(one) for one in failing_pipelines(connection).values()],
+            "in_shadow": [
+                {"pipeline": name, "since": stop.stopped_at, "reason": reason_text(stop.why)}
+                for name, stop in pipelines_in_shadow(connection).items()
+            ],
             "without_worker": [asdict(one) for one in without_worker(connection)],
             "quarantined": quarantined_count(connection),
             "processes": by_role(connection),
@@ -123,6 +129,7 @@ def _study(study: StudyProgress) -> dict[str, Any]:
                 "stage": one.job.stage,
                 "outcome": one.job.outcome,
                 "progress": one.progress,
+                "shadow": one.job.shadow,
                 "id": one.job.id,
             }
             for one in study.jobs

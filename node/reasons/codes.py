@@ -90,6 +90,10 @@ class ReasonCode(StrEnum):
     ERROR = "error"
     DELIVERIES_REFUSED = "deliveries refused"
     NOTES_REFUSED = "notes refused"
+    QUALITY_STOPPED = "quality stopped"
+
+    # what readers' verdicts say of a pipeline
+    QUALITY_FELL = "quality fell"
 
     # objects that hold no verdict of a reader
     OF_THIS_SOFTWARE = "of this software"

@@ -1,10 +1,21 @@
-"""How reasons read that are about objects without a verdict of a reader."""
+"""How reasons read that are about readers' verdicts: objects without one, and what those on a pipeline say."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from node.reasons.codes import ReasonCode, Text
+
+
+def _quality_fell(values: Mapping[str, Any]) -> str:
+    share = 100 * values["confirmed"] / values["lesions"]
+    return (
+        f"readers confirmed {values['confirmed']} of {values['lesions']} lesions ({share:.0f} %) in the latest "
+        f"{values['analyses']} judged analyses; {100 * values['expected_ppv']:g} % are expected, and the stop rule is "
+        f"for {100 * values['stop_ppv']:g} %"
+    )
+
 
 TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.OF_THIS_SOFTWARE: "it says that this software made it: a result is no verdict",
@@ -14,5 +25,6 @@ TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.OF_OTHER_FINDINGS: "it neither names nor shows any finding that this node reported on these images",
     ReasonCode.OF_NO_READER: "it is neither verified nor observed by a person",
     ReasonCode.OF_OTHER_REASON: "its title, {title}, does not reject an object for what it shows",
+    ReasonCode.QUALITY_FELL: _quality_fell,
     ReasonCode.UNREADABLE_OBJECT: "{explanation}",
 }

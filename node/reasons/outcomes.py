@@ -41,5 +41,6 @@ TEXTS: Mapping[ReasonCode, Text] = {
     ),
     ReasonCode.ERROR: "{explanation}",
     ReasonCode.DELIVERIES_REFUSED: _deliveries,
+    ReasonCode.QUALITY_STOPPED: "the stop rule of pipeline {pipeline} has tripped: {why}",
     ReasonCode.NOTES_REFUSED: "it does not accept rejection notes ({explanation})",
 }

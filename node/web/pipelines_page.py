@@ -19,10 +19,12 @@ from node.ledger.engine import begin_immediate
 from node.ledger.jobs import has_jobs
 from node.ledger.operator_switches import start_pipeline, stop_pipeline, stopped_pipelines
 from node.ledger.progress import Progress
+from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.turnaround import DeliveredAnalysis, arrived_since
 from node.operate.alerts import drift_of
 from node.operate.drift import MEASURED
 from node.operate.pipeline_obstacles import obstacle
+from node.operate.stop_rules import resume_pipeline
 from node.operate.turnaround import DAY_SECONDS, Turnaround, by_hour, turnarounds
 from node.web import charts
 from node.web import formatting as words
@@ -37,7 +39,7 @@ _LATEST = 1000
 def pipelines(context: AppContext, user_request: UserRequest) -> Response:
     """Show all pipelines."""
     with context.engine.connect() as connection:
-        halted = stopped_pipelines(connection)
+        halted, shadow = stopped_pipelines(connection), pipelines_in_shadow(connection)
         obstacles = {name: obstacle(connection, name) for name in context.config.pipelines}
         counts = job_counts(connection, recent_after=ledger_clock(connection) - 86400)
         seconds = latest_run_seconds(connection, _LATEST)
@@ -51,6 +53,7 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
                 "name": name,
                 "configured": name in context.config.pipelines,
                 "stopped": halted.get(name),
+                "shadow": shadow.get(name),
                 "obstacle": obstacles.get(name) if name not in halted and progress[Progress.QUEUED] else None,
                 "jobs": sum(count.jobs for count in own),
                 "day": sum(count.recent for count in own),
@@ -88,7 +91,7 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
         facts = latest_statistics(connection, name, _LATEST)[::-1]
         changed = drift_of(connection, name, latest)
         known = name in context.config.pipelines or has_jobs(connection, name)
-        halted = stopped_pipelines(connection).get(name)
+        halted, shadow = stopped_pipelines(connection).get(name), pipelines_in_shadow(connection).get(name)
         at = ledger_clock(connection)
         arrived = [one for one in arrived_since(connection, at - 7 * DAY_SECONDS) if one.pipeline == name]
     if not known:
@@ -109,6 +112,7 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
         user_request,
         name=name,
         stopped=halted,
+        shadow=shadow,
         configured=name in context.config.pipelines,
         analyses=len(facts),
         turnaround=_by_scanner(arrived),
@@ -134,6 +138,19 @@ def switch_pipeline(context: AppContext, user_request: UserRequest) -> Response:
             start_pipeline(connection, name)
     if user_request.form.get("to") != "stop":
         context.jobs.reconcile(clock_of(context.engine))
+    return RedirectResponse("/pipelines", 303)
+
+
+def resume(context: AppContext, user_request: UserRequest) -> Response:
+    """Send the results of a pipeline again that its stop rule has stopped."""
+    name, request = user_request.request.path_params["name"], user_request.request
+    resume_pipeline(
+        context.engine,
+        name,
+        reason=user_request.form.get("reason", ""),
+        who=user_request.user.name,
+        address=request.client.host if request.client else "",
+    )
     return RedirectResponse("/pipelines", 303)
 
 

@@ -26,6 +26,7 @@ from node.confined import Bounds, shared_process
 from node.errors import NodeError, NotFoundError
 from node.jobs.engine import Jobs
 from node.operate.study_labels import StudyLabels
+from node.reasons import reason_text
 from node.spool import Spool
 from node.web import actions, destinations_page, operator_pages, pages, pipelines_page, probes, rules_page
 from node.web import formatting as words
@@ -67,6 +68,7 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ..
     ("/study/{uid}/run", actions.run, "POST"),
     ("/destinations/{name}", destinations_page.switch_destination, "POST"),
     ("/pipelines/{name}", pipelines_page.switch_pipeline, "POST"),
+    ("/pipelines/{name}/resume", pipelines_page.resume, "POST"),
     ("/rules/reroute", rules_page.reroute, "POST"),
     ("/job/{job}/verdict", give_verdict, "POST"),
 )
@@ -166,5 +168,5 @@ def _templates(config: Config) -> Environment:
     jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     jinja.globals.update(version=__version__, title=config.ae.title, show_patient=config.web.show_patient)
     jinja.globals.update(notice=NOTICE, called=config.title)
-    jinja.filters.update(words.FILTERS, called=config.title, flatten=_flatten)
+    jinja.filters.update(words.FILTERS, called=config.title, flatten=_flatten, reason=reason_text)
     return jinja

@@ -177,10 +177,21 @@ def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_p
         assert [row.pop("named") for row in after[table]] == [0, 0]
     assert [row.pop("size") for row in after["series"]] == [1, 2]
     assert [row.pop("version") for row in after["job_fact"]] == [None, None]
+    for table in ("job", "job_fact"):
+        assert [row.pop("shadow") for row in after[table]] == [None, None]
     assert [row.pop("characteristics") for row in after["decision"]] == [None, None]
     before.pop("executor")  # heartbeats: every process writes its own again
     assert {name: after.pop(name) for name in before} == before
-    new = ("drained", "login_attempt", "member", "pipeline_failure", "reader_object", "session", "verdict")
+    new = (
+        "drained",
+        "login_attempt",
+        "member",
+        "pipeline_failure",
+        "quality_stop",
+        "reader_object",
+        "session",
+        "verdict",
+    )
     assert after == {table: [] for table in new}
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
+from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from highdicom.seg import Segmentation, SegmentDescription
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.sr.codedict import codes
@@ -61,6 +63,22 @@ def workstation_seg(
         content_creator_name=reader,
         transfer_syntax_uid=ExplicitVRLittleEndian if kind == "BINARY" else RLELossless,
         omit_empty_frames=True,
+    )
+
+
+def rejection_note(image: Dataset, title: Any, named: Dataset, manufacturer: str = "PACS Inc.") -> FileDataset:
+    """A Key Object Selection on one object of the study of ``image``."""
+    header = deepcopy(image)
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID"):
+        setattr(header, keyword, named[keyword].value)
+    return KeyObjectSelectionDocument(
+        evidence=[header],
+        content=KeyObjectSelection(title, [header]),
+        series_instance_uid=generate_uid(),
+        series_number=900,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer=manufacturer,
     )
 
 

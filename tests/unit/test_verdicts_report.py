@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from pydicom import Dataset, FileDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
-from reader_edits import cube, workstation_seg
+from reader_edits import cube, rejection_note, workstation_seg
 from reader_site import Site
 
 from node.ledger.tables import verdict
@@ -156,18 +155,7 @@ def test_a_report_of_another_patient_is_no_verdict(site: Site):
 
 def note_on(site: Site, title: Any, named: Dataset, manufacturer: str = "PACS Inc.") -> FileDataset:
     """A Key Object Selection of another program on one object."""
-    header = deepcopy(site.source.datasets[0])
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID"):
-        setattr(header, keyword, named[keyword].value)
-    return KeyObjectSelectionDocument(
-        evidence=[header],
-        content=KeyObjectSelection(title, [header]),
-        series_instance_uid=generate_uid(),
-        series_number=900,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer=manufacturer,
-    )
+    return rejection_note(site.source.datasets[0], title, named, manufacturer)
 
 
 @pytest.mark.parametrize("title", [codes.DCM.RejectedForQualityReasons, codes.DCM.RejectedForPatientSafetyReasons])

@@ -38,3 +38,12 @@ verdict = sa.Table(  # names nobody and outlives its study, as job_fact does
     time("superseded_at", null=True),  # since when a later verdict counts in its place
     sa.Index("verdict_current", "job_id", sqlite_where=_CURRENT, postgresql_where=_CURRENT),
 )
+
+quality_stop = sa.Table(  # a pipeline whose stop rule has tripped, for the last time
+    "quality_stop",
+    metadata,
+    text("pipeline", key=True),
+    time("stopped_at"),
+    reason("why"),
+    time("resumed_at", null=True),  # null: its results are kept in shadow
+)

@@ -65,6 +65,7 @@ job = sa.Table(  # one per pipeline and generation of a series
     reason("incomplete", null=True),  # as of its generation's decision: no outcome says more than *partial* then
     reason("caveat", null=True),
     time("progress_at", null=True),  # when it entered its stage; null: before this was kept
+    text("shadow", null=True),  # ShadowCause: why its results are sent nowhere; null: they are sent
     sa.Index("job_study", "study_instance_uid"),
     sa.Index("job_state", "state", "updated_at"),
 )
@@ -92,8 +93,9 @@ job_fact = sa.Table(  # what an analysis was like; names nobody and outlives its
     number("host_mib", null=True),  # peak memory
     number("device_mib", null=True),
     text("version", null=True),  # of the algorithm; null: before this was kept
+    text("shadow", null=True),  # as of its job
     sa.Index("job_fact_pipeline", "pipeline", "at"),
-    sa.Index("job_fact_quality", "at", "pipeline", "version", "scanner", "outcome", "findings", "job_id"),
+    sa.Index("job_fact_quality", "at", "pipeline", "version", "scanner", "outcome", "findings", "job_id", "shadow"),
 )
 
 result = sa.Table(  # an encoded object; stored before it is sent

@@ -19,6 +19,7 @@ def differences(rows: AccountRows, is_recipient: Recipient) -> Iterator[str]:
     yield from _rows_without_origin(rows)
     yield from _of_series(rows)
     yield from _of_jobs(rows, is_recipient)
+    yield from _of_shadow(rows)
     yield from _stuck(rows)
     yield from _of_deliveries(rows)
 
@@ -72,7 +73,7 @@ def _of_jobs(rows: AccountRows, is_recipient: Recipient) -> Iterator[str]:
         if not kinds.get(job.id) and job.pipeline != FORWARD:
             yield f"{name}: is encoded, but has no result"
         scheduled = deliveries.get(job.id, {})
-        for destination in job.destinations:
+        for destination in () if job.shadow else job.destinations:
             takes = job.pipeline == FORWARD or is_recipient(destination, job.outcome, kinds.get(job.id, ()))
             if takes and destination not in scheduled:
                 yield (
@@ -82,6 +83,13 @@ def _of_jobs(rows: AccountRows, is_recipient: Recipient) -> Iterator[str]:
         for destination, state in scheduled.items():
             if job.state == JobState.COMPLETED and state not in _STORED:
                 yield f"{name}: is COMPLETED, but its delivery to {destination!r} is {state}"
+
+
+def _of_shadow(rows: AccountRows) -> Iterator[str]:
+    shadow = {job.id for job in rows.jobs if job.shadow}
+    for delivery in rows.deliveries:
+        if delivery.job_id in shadow:
+            yield f"job {delivery.job_id}: is kept in shadow, but has a delivery to {delivery.destination!r}"
 
 
 def _stuck(rows: AccountRows) -> Iterator[str]:

@@ -1,0 +1,25 @@
+"""The end of a stop: an operator lets the results of a pipeline be sent again."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from node.errors import NodeError
+from node.ledger.audit_events import add_notice
+from node.ledger.engine import begin_immediate
+from node.ledger.shadow import resume_sending
+from node.ledger.states import NoticeKind
+from node.reasons import reason_text
+
+
+def resume_pipeline(engine: sa.Engine, pipeline: str, *, reason: str, who: str, address: str = "") -> None:
+    """Send the results of a pipeline again, and record who wanted that and why.
+
+    Raises ``NodeError`` without a reason, or when its stop rule has not tripped.
+    """
+    if not reason.strip():
+        raise NodeError("give a reason: it is kept in the audit trail")
+    with begin_immediate(engine) as connection:
+        stop = resume_sending(connection, pipeline)
+        text = f"resumed pipeline {pipeline}: {reason.strip()[:500]} (stopped: {reason_text(stop.why)})"
+        add_notice(connection, NoticeKind.ACT, who=who, address=address, detail=text)

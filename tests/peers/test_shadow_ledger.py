@@ -1,0 +1,74 @@
+"""Stop rules and shadow on both databases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import postgres
+import pytest
+import sqlalchemy as sa
+
+from node.config import parse
+from node.feedback.stop_watch import StopWatch
+from node.ledger.engine import begin_immediate, ledger_url, open_ledger
+from node.ledger.shadow import pipelines_in_shadow, resume_sending
+from node.ledger.tables import job_fact, notice, verdict
+from node.ledger.verdict_counts import verdict_totals
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres.cluster() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
+    opened = open_ledger(ledger_url("", tmp_path) if request.param == "sqlite" else request.getfixturevalue("server"))
+    yield opened
+    if request.param == "postgresql":
+        postgres.drop_tables(opened)
+    opened.dispose()
+
+
+def judge(engine: sa.Engine, said: str, numbers: range, at: float) -> None:
+    fact = {
+        "pipeline": "nodule", "scanner": "", "at": at, "outcome": "findings", "slices": 9, "findings": 1,
+        "scores": [], "device": "cpu", "run_seconds": 1.0,
+    }  # fmt: skip
+    given = {"source": "1.2", "lesion": "a", "kind": "segmentation", "verdict": said, "reader": ""}
+    with begin_immediate(engine) as connection:
+        facts = [fact | {"job_id": f"job {n}", "version": "1" if n % 2 else None} for n in numbers]
+        connection.execute(sa.insert(job_fact), facts)
+        connection.execute(sa.insert(verdict), [given | {"job_id": f"job {n}", "given_at": float(n)} for n in numbers])
+
+
+def test_a_stop_is_recorded_once_resumed_and_recorded_again(engine: sa.Engine):
+    watch = StopWatch(parse("[pipelines.nodule.stop]\nexpected_ppv = 0.8\nstop_ppv = 0.5\n"), engine)
+    judge(engine, "accepted", range(1, 40), 1.0)
+    assert watch.step() == []
+    judge(engine, "rejected", range(41, 80, 2), 1.0)
+    assert (watch.step(), watch.step()) == (["nodule"], [])
+    with begin_immediate(engine) as connection:
+        assert pipelines_in_shadow(connection)["nodule"].why["code"] == "quality fell"
+        resume_sending(connection, "nodule")
+        assert pipelines_in_shadow(connection) == {}
+        totals = {(of.version, of.verdict): of.lesions for of in verdict_totals(connection)}
+    assert totals["1", "accepted"] + totals["", "accepted"] == 39
+    assert totals["1", "rejected"] == 20
+    assert watch.step() == []
+    judge(engine, "rejected", range(101, 140, 2), time.time() + 60)
+    assert watch.step() == ["nodule"]
+    with engine.connect() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(notice)) == 2
+
+
+def test_a_look_at_ten_thousand_verdicts_is_quick(engine: sa.Engine):
+    judge(engine, "accepted", range(10_000), 1.0)
+    watch = StopWatch(parse("[pipelines.nodule.stop]\nexpected_ppv = 0.8\nstop_ppv = 0.5\n"), engine)
+    watch.step()
+    begun = time.perf_counter()
+    assert watch.step() == []
+    assert time.perf_counter() - begun < 2.0

@@ -1,0 +1,50 @@
+"""What the dashboard shows of a pipeline in shadow, and the form that resumes it."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from dashboards import Dashboard, token
+
+from node.ledger.engine import begin_immediate
+from node.ledger.shadow import pipelines_in_shadow, stop_sending
+from node.ledger.tables import job, notice
+from node.reasons import ReasonCode, reason
+
+WHY = reason(
+    ReasonCode.QUALITY_FELL,
+    analyses=12,
+    confirmed=1,
+    lesions=24,
+    expected_ppv=0.8,
+    stop_ppv=0.5,
+    analyses_between_false_stops=20000,
+)
+
+
+def test_an_operator_sees_why_results_are_not_sent_and_resumes_with_a_reason(dashboard: Dashboard):
+    with begin_immediate(dashboard.engine) as connection:
+        stop_sending(connection, "nodule", WHY)
+        connection.execute(sa.update(job).where(job.c.id == dashboard.job_id).values(shadow="stop rule"))
+    operator, viewer = dashboard.browser("otto"), dashboard.browser("vera")
+    for page in ("/pipelines", "/pipelines/nodule"):
+        assert "readers confirmed 1 of 24 lesions (4 %)" in viewer.get(page).text
+        assert "/resume" not in viewer.get(page).text
+        assert "Send results again" in operator.get(page).text
+    shown = viewer.get(f"/study/{dashboard.uid}").text
+    assert "in shadow" in shown
+    assert "Kept here and sent to no destination (stop rule)." in shown
+
+    def resume(why: str) -> int:
+        form = {"csrf": token(operator, "/pipelines"), "reason": why}
+        return operator.post("/pipelines/nodule/resume", data=form).status_code
+
+    assert resume(" ") == 400
+    with dashboard.engine.connect() as connection:
+        assert list(pipelines_in_shadow(connection)) == ["nodule"]
+    assert resume("weights restored") == 303
+    assert resume("weights restored") == 400
+    with dashboard.engine.connect() as connection:
+        assert pipelines_in_shadow(connection) == {}
+        acts = connection.execute(sa.select(notice.c.who, notice.c.detail)).all()
+    assert [who for who, detail in acts if "weights restored" in detail] == ["otto"]
+    assert "in shadow" not in viewer.get("/pipelines").text
