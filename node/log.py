@@ -1,7 +1,8 @@
 """Logging as text or as one JSON object per line. Logs contain UIDs, never patient data.
 
-Messages logged inside ``about(study)`` name the study and are also stored for its page on the dashboard. The formatters
-escape and bound what they write, because messages, exceptions and warnings hold text of peers, files and models.
+Messages logged inside ``about(study)`` name the study and are also stored for its page on the dashboard; warnings and
+errors are stored for the page *Log*. The formatters escape and bound what they write, because messages, exceptions and
+warnings hold text of peers, files and models.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ _NO_SUBJECT: Mapping[str, str] = {}
 _SUBJECT: ContextVar[Mapping[str, str]] = ContextVar("subject", default=_NO_SUBJECT)
 _FILE_BYTES = 64 * 1024
 """Size of the current log file of a study, and of the previous one."""
+FOLDER = "logs"
+"""Of the storage folder, for the files of ``StudyLog`` and ``WarningLog``."""
+_WARNINGS = "warnings.log"
+_WARNINGS_BYTES = 1024 * 1024
+"""Size of the file of warnings, and of the previous one."""
 _LINE_CHARACTERS = 8 * 1024
 """Longer tracebacks are truncated in the study log."""
 
@@ -110,19 +116,38 @@ class StudyLog(logging.Handler):
         study = subject().get("study")
         if study is None or not self._exists(study):
             return
-        entry = self._json.entry(record)
-        short = {key: value[:_LINE_CHARACTERS] if isinstance(value, str) else value for key, value in entry.items()}
-        line = json.dumps(short, ensure_ascii=False).encode() + b"\n"
-        path = _file(self._folder, study)
-        with suppress(OSError):
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-            try:
-                os.write(descriptor, line)
-                full = os.fstat(descriptor).st_size > _FILE_BYTES
-            finally:
-                os.close(descriptor)
-            if full:
-                path.replace(_rotated(path))
+        _append(_file(self._folder, study), self._json.entry(record), _FILE_BYTES)
+
+
+class WarningLog(logging.Handler):
+    """Appends warnings and errors of all processes to one file of a folder, with the guarantees of ``StudyLog``.
+
+    Two files of 1 MiB at most. The folder need not exist yet: until then nothing is appended.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(logging.WARNING)
+        self._path = folder / _WARNINGS
+        self._json = Json()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append one message; errors of the disk are ignored, because the main log has it too."""
+        _append(self._path, self._json.entry(record), _WARNINGS_BYTES)
+
+
+def _append(path: Path, entry: Mapping[str, Any], most: int) -> None:
+    """Add one line atomically; a file of more than ``most`` bytes then takes the place of the previous one."""
+    short = {key: value[:_LINE_CHARACTERS] if isinstance(value, str) else value for key, value in entry.items()}
+    line = json.dumps(short, ensure_ascii=False).encode() + b"\n"
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            os.write(descriptor, line)
+            full = os.fstat(descriptor).st_size > most
+        finally:
+            os.close(descriptor)
+        if full:
+            path.replace(_rotated(path))
 
 
 def study_lines(folder: Path, study: str, limit: int) -> list[dict[str, Any]]:
@@ -130,7 +155,15 @@ def study_lines(folder: Path, study: str, limit: int) -> list[dict[str, Any]]:
 
     The keys are those of the JSON log and ``at``: seconds since 1970 UTC.
     """
-    path = _file(folder, study)
+    return _entries(_file(folder, study))[-limit:]
+
+
+def warning_lines(folder: Path) -> list[dict[str, Any]]:
+    """Return all warnings and errors that are stored, oldest first, with the keys of ``study_lines``."""
+    return _entries(folder / _WARNINGS)
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     for file in (_rotated(path), path):
         with suppress(FileNotFoundError):
@@ -138,7 +171,7 @@ def study_lines(folder: Path, study: str, limit: int) -> list[dict[str, Any]]:
                 with suppress(ValueError):  # the last line before a power cut
                     entry = json.loads(line)
                     entries.append({"at": datetime.fromisoformat(entry["time"]).timestamp(), **entry})
-    return entries[-limit:]
+    return entries
 
 
 def delete_study_log(folder: Path, study: str) -> None:

@@ -18,7 +18,7 @@ from node.config import Config, load
 from node.errors import ConfigError, PlatformError
 from node.ledger.states import JobStage, NoticeKind
 from node.listening import Listening
-from node.log import StudyLog, log_uncaught
+from node.log import FOLDER, StudyLog, WarningLog, log_uncaught
 from node.process.children import die_with_parent, inherited_descriptors
 from node.process.control_group import prepare_delegated_group
 from node.process.limits import close_to_others
@@ -74,7 +74,9 @@ def run_node(config_path: Path, only: str | None = None) -> None:
     else:
         if missing := missing_packages():
             raise PlatformError(f"not installed: {', '.join(missing)}; install ainode again with its dependencies")
-        wanted = [role for role in ROLES if role != "web" or load(config_path).web.enabled]
+        config = load(config_path)
+        logging.getLogger().addHandler(WarningLog(config.storage.folder / FOLDER))
+        wanted = [role for role in ROLES if role != "web" or config.web.enabled]
         prepare_delegated_group()
         Supervisor(config_path.absolute(), [only] if only else wanted).run()
 
@@ -88,7 +90,8 @@ def _run_role(config: Config, role: str, descriptors: tuple[int, ...]) -> None:
     shutdown.install()
     member = new_member(role)
     engine, spool = open_storage(config, member.id)
-    logging.getLogger().addHandler(StudyLog(spool.logs, spool.holds_study))
+    for handler in (StudyLog(spool.logs, spool.holds_study), WarningLog(spool.logs)):
+        logging.getLogger().addHandler(handler)
     with (
         _watchdog(),
         _audited(config, engine, role),

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from node import log
 from node.errors import InputError, PlatformError
 from node.spool.digest import digest_of
 from node.spool.drafts import Draft, Drafts
@@ -112,8 +113,8 @@ class Spool:
 
     @property
     def logs(self) -> Path:
-        """Folder of the log of each study; see ``node.log``."""
-        return self.folder / "logs"
+        """Folder of what was logged about each study, and of warnings; see ``node.log``."""
+        return self.folder / log.FOLDER
 
     @property
     def sandbox_folders(self) -> Path:

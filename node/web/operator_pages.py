@@ -1,10 +1,12 @@
-"""Pages for operators alone: the audit trail, which records that it was read, and the users."""
+"""Pages for operators alone: warnings and errors, the audit trail, which records that it was read, and the users."""
 
 from __future__ import annotations
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from node.config.condition import folded
+from node.log import warning_lines
 from node.operate.audit.auditor import trail_path
 from node.operate.audit.reading import read_page
 from node.web.actions import note
@@ -14,6 +16,7 @@ from node.web.users import read_users, users_path
 
 _SHOWN = 100
 """Messages on a page."""
+_ERRORS = ("ERROR", "CRITICAL")
 
 
 def audit(context: AppContext, user_request: UserRequest) -> Response:
@@ -27,6 +30,20 @@ def audit(context: AppContext, user_request: UserRequest) -> Response:
     page = read_page(path, text, int(before) if before else None, _SHOWN)
     note(context, user_request, "read the audit trail")
     return context.page("audit.html", user_request, page=page, path=path, text=text, before=before)
+
+
+def log(context: AppContext, user_request: UserRequest) -> Response:
+    """Show warnings and errors of all processes, newest first; ``q`` for a search, ``level=errors`` for these alone."""
+    _for_operators(user_request)
+    query = user_request.request.query_params
+    text, level = query.get("q", "").strip(), query.get("level", "")
+    entries = [
+        entry
+        for entry in reversed(warning_lines(context.spool.logs))
+        if (level != "errors" or entry["level"] in _ERRORS)
+        and any(folded(text) in folded(str(value)) for name, value in entry.items() if name != "at")
+    ]
+    return context.page("log.html", user_request, entries=entries[:_SHOWN], found=len(entries), text=text, level=level)
 
 
 def users(context: AppContext, user_request: UserRequest) -> Response:

@@ -61,6 +61,7 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ..
     ("/storage", pages.storage, "GET"),
     ("/storage/retention", pages.retention, "GET"),
     ("/account", pages.account, "GET"),
+    ("/log", operator_pages.log, "GET"),
     ("/audit", operator_pages.audit, "GET"),
     ("/users", operator_pages.users, "GET"),
     ("/job/{job}/retry", actions.retry, "POST"),

@@ -30,6 +30,7 @@ def pages_of(dashboard: Dashboard) -> dict[str, str]:
         "storage": "/storage",
         "retention": "/storage/retention",
         "account": "/account",
+        "log": "/log",
         "audit": "/audit",
         "users": "/users",
         "error": "/study/1.2.3",

@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from node.log import Json, StudyLog, Text, about, delete_study_log, study_lines, subject
+from node.log import (
+    Json,
+    StudyLog,
+    Text,
+    WarningLog,
+    about,
+    delete_study_log,
+    logged_studies,
+    study_lines,
+    subject,
+    warning_lines,
+)
 
 STUDY = "1.2.840.99"
 
@@ -201,3 +212,30 @@ def test_only_studies_that_exist_have_a_log(tmp_path: Path) -> None:
             logger.warning("an image of %s was refused", study)
     logger.removeHandler(handler)
     assert [path.name for path in (tmp_path / "logs").iterdir()] == [f"{STUDY}.jsonl"]
+
+
+def test_warnings_and_errors_of_every_study_and_of_none_are_kept_and_have_an_end(tmp_path: Path) -> None:
+    logger, handler = logging.getLogger("of_a_test"), WarningLog(tmp_path / "logs")
+    logger.addHandler(handler)
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    try:
+        logger.warning("before the folder exists")
+        (tmp_path / "logs").mkdir()
+        logger.info("all is well")
+        logger.warning("disk %s", "full\nforged line")
+        with about(STUDY):
+            logger.error("job failed")
+        assert [(line["level"], line["message"], line.get("study")) for line in warning_lines(tmp_path / "logs")] == [
+            ("WARNING", "disk full\\nforged line", None),
+            ("ERROR", "job failed", STUDY),
+        ]
+        for number in range(4000):
+            logger.warning("line %d %s", number, "x" * 1000)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    kept = warning_lines(tmp_path / "logs")
+    assert kept[-1]["message"].startswith("line 3999 ")
+    assert 2**20 < sum(path.stat().st_size for path in (tmp_path / "logs").iterdir()) < 2**21 + 2**14
+    assert logged_studies(tmp_path / "logs") == [], "retention must not take it for the log of a study"

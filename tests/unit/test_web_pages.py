@@ -26,7 +26,7 @@ from node.ledger.jobs import get_job
 from node.ledger.members import Member, renew_beat
 from node.ledger.pipeline_failures import record_failure as record_pipeline_failure
 from node.ledger.tables import decision, delivery, instance, job, notice, series
-from node.log import StudyLog, about
+from node.log import StudyLog, WarningLog, about
 from node.process.presence import host_name
 from node.reasons import ReasonCode, reason, reason_text
 from node.spool.machine import machine_id
@@ -37,7 +37,28 @@ from node.wording import NOTICE
 def test_every_page_shows_itself_to_a_user(standing: Dashboard):
     browsers = {"vera": standing.browser("vera"), "otto": standing.browser("otto")}
     for path in paths_of(standing, "GET"):
-        assert browsers["otto" if path in ("/audit", "/users") else "vera"].get(path).status_code == 200, path
+        assert browsers["otto" if path in ("/log", "/audit", "/users") else "vera"].get(path).status_code == 200, path
+
+
+def test_operators_alone_see_warnings_and_errors_newest_first_and_find_them(dashboard: Dashboard):
+    keeper, logger = WarningLog(dashboard.spool.logs), logging.getLogger("of_a_test")
+    logger.addHandler(keeper)
+    dashboard.spool.logs.mkdir(exist_ok=True)
+    try:
+        logger.warning("the PACS <b>is</b> away")
+        with about(dashboard.uid):
+            logger.error("job failed")
+    finally:
+        logger.removeHandler(keeper)
+    operator, viewer = dashboard.browser("otto"), dashboard.browser("vera")
+    page = operator.get("/log").text
+    assert page.index("job failed") < page.index("the PACS &lt;b&gt;is&lt;/b&gt; away")
+    assert f'href="/study/{dashboard.uid}"' in page
+    assert "is away" not in operator.get("/log?q=JOB").text
+    assert "is&lt;/b&gt; away" not in operator.get("/log?level=errors").text
+    assert "is&lt;/b&gt; away" in operator.get("/log?q=pacs").text
+    assert viewer.get("/log").status_code == 403
+    assert 'href="/log"' not in viewer.get("/").text
 
 
 def test_every_page_says_that_it_is_for_research(standing: Dashboard):
