@@ -106,6 +106,9 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
             echo(f"  {line}")
         echo(f"  {answer['outcome']}: {answer['reason']}")
         for route in answer["routes"]:
+            if route["shadow"]:
+                echo(f"  -> {route['pipeline']}, tried in shadow; results are sent to no destination")
+                continue
             what = "images" if route["pipeline"] == FORWARD else f"{route['pipeline']}, results"
             echo(f"  -> {what} to {_names(route['destinations'])} ({priorities[route['priority']]} priority)")
         for line in describe_trace(answer["trace"]):

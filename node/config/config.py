@@ -73,6 +73,7 @@ class Config(Table):
         for rule in self.rules:
             for kind, wanted, known in (
                 ("pipelines", rule.pipelines, self.pipelines),
+                ("pipelines", rule.shadow, self.pipelines),
                 ("destinations", rule.destinations + rule.send, self.destinations),
                 ("destinations", () if rule.prior is None else (rule.prior.source,), self.destinations),
             ):
@@ -90,6 +91,20 @@ class Config(Table):
                     f"rule {rule.name!r}: prior.source names {rule.prior.source!r}, which has no host; "
                     "name a destination that can be queried"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _shadow_is_apart(self) -> Config:
+        sent = {name: rule.name for rule in self.rules for name in rule.pipelines}
+        for rule in self.rules:
+            for name in rule.shadow:
+                if name in sent:
+                    raise ValueError(
+                        f"rule {rule.name!r}: shadow names {name!r}, whose results rule {sent[name]!r} sends; give the "
+                        "pipeline that is tried a name of its own"
+                    )
+                if self.pipelines[name].trust_group:
+                    raise ValueError(f"rule {rule.name!r}: shadow names {name!r}; remove its trust_group")
         return self
 
     def title(self, pipeline: str) -> str:

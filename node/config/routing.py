@@ -242,6 +242,8 @@ class Rule(Selection):
     """Compare with this node's report on a prior study of the patient."""
     pipelines: tuple[Name, ...] = ()
     """Names of ``[pipelines.NAME]``."""
+    shadow: tuple[Name, ...] = ()
+    """Names of ``[pipelines.NAME]`` that are tried on the same series; no destination receives their results."""
     destinations: tuple[Name, ...] = ()
     """Names of ``[destinations.NAME]`` that receive the results."""
     send: tuple[Name, ...] = ()
@@ -261,7 +263,7 @@ class Rule(Selection):
 
     @model_validator(mode="after")
     def _does_something(self) -> Rule:
-        if not self.pipelines and not self.send:
+        if not self.pipelines and not self.shadow and not self.send:
             raise ValueError(f"rule {self.name!r} does nothing: give it pipelines, or send for the images themselves")
         if self.send and (self.prefer or self.companions):
             raise ValueError(f"rule {self.name!r}: send takes every series that matches; give prefer its own rule")

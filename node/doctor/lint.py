@@ -35,7 +35,7 @@ def _rules(config: Config, needs: dict[str, list[str]]) -> Iterator[Check]:
             yield Check(name=f"rule {rule.name!r}", good=False, found=f"can never match: {fault[0]}", remedy=fault[1])
         if rule.pipelines and not rule.destinations:
             yield _note(f"rule {rule.name!r} has no destinations", "add destinations, unless the rule is a trial")
-        for name in rule.pipelines:
+        for name in (*rule.pipelines, *rule.shadow):
             modalities = [m for m in needs.get(name, []) if _can_match(rule, m)]
             if needs.get(name) and not modalities:
                 yield Check(
@@ -92,7 +92,7 @@ def _is_address(sender: str) -> bool:
 
 def _unused(config: Config) -> Iterator[Check]:
     for kind, defined, used in (
-        ("pipelines", config.pipelines, {n for r in config.rules for n in r.pipelines}),
+        ("pipelines", config.pipelines, {n for r in config.rules for n in (*r.pipelines, *r.shadow)}),
         (
             "destinations",
             config.destinations,

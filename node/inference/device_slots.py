@@ -13,6 +13,7 @@ class DeviceSlots:
     def __init__(self, devices: Iterable[str]) -> None:
         self._running = {name: threading.Lock() for name in devices}
         self._jobs = dict.fromkeys(self._running, 0)
+        self._sent = dict.fromkeys(self._running, 0)
         self._choosing = threading.Lock()
 
     @property
@@ -26,17 +27,23 @@ class DeviceSlots:
         return sum(2 if device.startswith("cuda") else 1 for device in self._running)
 
     @contextmanager
-    def chosen(self) -> Iterator[tuple[str, bool]]:
+    def chosen(self, *, in_shadow: bool = False) -> Iterator[tuple[str, bool]]:
         """The device with the fewest jobs, and whether it has another job already."""
         with self._choosing:
             device = min(self._jobs, key=lambda name: self._jobs[name])
             self._jobs[device] += 1
+            self._sent[device] += not in_shadow
             is_busy = self._jobs[device] > 1
         try:
             yield device, is_busy
         finally:
             with self._choosing:
                 self._jobs[device] -= 1
+                self._sent[device] -= not in_shadow
+
+    def is_needed(self, device: str) -> bool:
+        """Whether a job whose results are sent runs on the device or waits for it."""
+        return self._sent[device] > 0
 
     def running(self, device: str) -> threading.Lock:
         """Held by the job that runs on the device."""

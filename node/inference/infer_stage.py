@@ -21,11 +21,12 @@ from node.inference.model_processes import ModelProcesses
 from node.inference.plugins import offered, table_of
 from node.inference.prior_files import PriorFinder
 from node.inference.task import PriorFiles, Reply, Task
-from node.jobs.stage import Done, Stage, retries
+from node.jobs.stage import AttemptYielded, Done, Stage, retries
 from node.ledger import JobStage
 from node.ledger.analysis_statistics import latest_statistics, record_statistics
 from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import Job, get_job, is_active, source_paths
+from node.ledger.shadow import others_wait
 from node.ledger.transitions import record_outcome
 from node.reasons import Reason, ReasonCode, reason, reason_text
 from node.spool import Spool
@@ -102,8 +103,8 @@ class Infer:
             folder=self._spool.work(job_id),
         )
         try:
-            with self._turn(task) as device:
-                reply = self._processes.run(device, task, lambda: self._wanted(job_id))
+            with self._turn(task, in_shadow=job.shadow is not None) as device:
+                reply = self._run(device, task, job)
         finally:
             shutil.rmtree(self._spool.work(job_id) / "prior", ignore_errors=True)
 
@@ -125,6 +126,31 @@ class Infer:
 
         return Done(write=write)
 
+    def _run(self, device: str, task: Task, job: Job) -> Reply:
+        """Run a task. Raises ``AttemptYielded`` when it is tried in shadow and another job needs the device."""
+        if job.shadow is None:
+            return self._processes.run(device, task, lambda: self._wanted(job.id))
+        yields = False
+
+        def wanted() -> bool:
+            nonlocal yields
+            yields = self._slots.is_needed(device) or self._others_wait()
+            return not yields and self._wanted(job.id)
+
+        try:
+            return self._processes.run(device, task, wanted)
+        except TaskAborted as aborted:
+            if not yields:
+                raise
+            raise AttemptYielded(f"job {job.id} in shadow yields the device {device}") from aborted
+
+    def _others_wait(self) -> bool:
+        try:
+            with self._engine.connect() as connection:
+                return others_wait(connection, self.pipelines)
+        except SQLAlchemyError:  # as in _wanted
+            return False
+
     def close(self) -> None:
         """Kill the children; their work is recovered later."""
         self._processes.close()
@@ -141,12 +167,12 @@ class Infer:
         )
 
     @contextmanager
-    def _turn(self, task: Task) -> Iterator[str]:
+    def _turn(self, task: Task, *, in_shadow: bool) -> Iterator[str]:
         """The device that runs ``task``, when it is its turn. Of several that of the fewest jobs.
 
         While it runs another job, it decodes the series of this one.
         """
-        with self._slots.chosen() as (device, is_busy):
+        with self._slots.chosen(in_shadow=in_shadow) as (device, is_busy):
             if is_busy:
                 self._processes.prepare(device, task)
             with self._slots.running(device):

@@ -13,7 +13,7 @@ from node.actor import surviving
 from node.errors import IdentityError, NodeError, NotFoundError
 from node.jobs.failure import logged_error, shown_message
 from node.jobs.ledger_writes import AttemptAbandoned, LedgerWrites
-from node.jobs.stage import Done, Stage
+from node.jobs.stage import AttemptYielded, Done, Stage
 from node.jobs.time_limit import call_within
 from node.jobs.turns import Turns
 from node.ledger import JobStage, transitions
@@ -66,7 +66,7 @@ class AttemptExecution:
             self._ledger.commit(lambda connection: self._requeue(connection, attempt))
 
     def _requeue(self, connection: Connection, attempt: Attempt) -> None:
-        """Put an attempt that an older release enqueued for all workers into the queue of its pipeline."""
+        """Put an attempt into the queue of its pipeline: it yielded, or an older release enqueued it for all."""
         self._enqueue(connection, transitions.renew_attempts(connection, attempt, was_lost=False))
 
     def _execute(self, attempt: Attempt) -> None:
@@ -96,7 +96,10 @@ class AttemptExecution:
         except Exception as error:  # the actor's own loop
             if self._stopping.is_set():
                 raise AttemptAbandoned from error
-            self._fail(attempt, stage, error, time.monotonic() - started)
+            if isinstance(error, AttemptYielded):
+                self._ledger.commit(lambda connection: self._requeue(connection, attempt))
+            else:
+                self._fail(attempt, stage, error, time.monotonic() - started)
         else:
             if finished:
                 with surviving(f"job {attempt.job_id}: what follows {attempt.stage}"):

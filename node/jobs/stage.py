@@ -13,6 +13,10 @@ from node.ledger.jobs import Retries
 def _nothing(_alive: Collection[str] = ()) -> None: ...
 
 
+class AttemptYielded(Exception):  # noqa: N818 - nothing went wrong
+    """A handler lets other jobs go first; its attempt goes back into its queue and does not count as a failure."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Done:
     """What a handler returns to the engine."""

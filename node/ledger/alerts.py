@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.engine import insert_new
-from node.ledger.jobs import PROGRESS
+from node.ledger.jobs import IN_TRIAL, PROGRESS
 from node.ledger.states import ACTIVE, DecisionCause, JobStage
 from node.ledger.tables import alarm, decision, job, stopped
 from node.outcome import Outcome
@@ -25,10 +25,10 @@ class NamedCount:
 
 
 def jobs_without_progress(connection: sa.Connection, before: float) -> list[NamedCount]:
-    """Jobs that have not moved on since ``before``, by stage; without those of pipelines that an operator stopped."""
+    """Jobs that have not moved on since ``before``, by stage; without those of pipelines that are stopped or tried."""
     waits_for_operator = job.c.pipeline.in_(sa.select(stopped.c.pipeline))
     query = sa.select(job.c.stage, sa.func.count(), sa.func.min(PROGRESS)).group_by(job.c.stage)
-    rows = connection.execute(query.where(job.c.state.in_(ACTIVE), before > PROGRESS, ~waits_for_operator))
+    rows = connection.execute(query.where(job.c.state.in_(ACTIVE), before > PROGRESS, ~waits_for_operator, ~IN_TRIAL))
     return [NamedCount(name=stage, number=number, oldest=oldest) for stage, number, oldest in rows]
 
 
@@ -46,9 +46,9 @@ def has_active_jobs(connection: sa.Connection) -> bool:
 
 
 def failed_jobs(connection: sa.Connection, since: float) -> list[NamedCount]:
-    """Jobs that have failed since then, by pipeline."""
+    """Jobs that have failed since then, by pipeline; without those of pipelines that are tried."""
     query = sa.select(job.c.pipeline, sa.func.count(), sa.func.min(job.c.updated_at)).group_by(job.c.pipeline)
-    rows = connection.execute(query.where(job.c.outcome == Outcome.FAILED, job.c.updated_at >= since))
+    rows = connection.execute(query.where(job.c.outcome == Outcome.FAILED, job.c.updated_at >= since, ~IN_TRIAL))
     return [NamedCount(name=pipeline, number=number, oldest=oldest) for pipeline, number, oldest in rows]
 
 

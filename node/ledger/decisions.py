@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.ledger.events import EventKind, record_study_event
+from node.ledger.jobs import IN_TRIAL
 from node.ledger.states import DecisionCause, DecisionOutcome
 from node.ledger.tables import decision, job, result, series
 from node.reasons import Reason
@@ -115,13 +116,13 @@ def decided_series(connection: sa.Connection, study: str) -> list[ReplaySeries]:
 
 
 def routes_taken(connection: sa.Connection, study: str, series_uid: str, generation: int) -> dict[str, list[str]]:
-    """Destinations by pipeline of the jobs of one generation of a series."""
-    query = sa.select(job.c.pipeline, job.c.destinations).where(
+    """Destinations by pipeline of the jobs of one generation of a series; none of what is tried in shadow."""
+    query = sa.select(job.c.pipeline, job.c.destinations, IN_TRIAL).where(
         job.c.study_instance_uid == study,
         job.c.series_instance_uid == series_uid,
         job.c.generation == generation,
     )
-    return {row.pipeline: list(row.destinations) for row in connection.execute(query)}
+    return {name: [] if in_trial else list(to) for name, to, in_trial in connection.execute(query)}
 
 
 def _is(study: str, series_uid: str, generation: int) -> sa.ColumnElement[bool]:

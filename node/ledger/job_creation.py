@@ -14,6 +14,9 @@ from node.ledger.states import JobStage, JobState, WithoutAnalysis
 from node.ledger.tables import instance, job, original, series
 from node.ledger.transitions import schedule_results
 
+LEAST_URGENT = 4
+"""Priority of what is tried: it gets a turn when nothing else waits."""
+
 
 def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
     """Schedule a job; nothing is due when it is there already."""
@@ -36,7 +39,8 @@ def create_job(connection: sa.Connection, new: NewJob) -> list[Attempt]:
         "rule": new.rule,
         "companions": dict(new.companions) or None,
         "destinations": list(new.destinations),
-        "priority": new.priority,
+        "priority": new.priority if new.shadow is None else LEAST_URGENT,
+        "shadow": new.shadow,
         "state": JobState.SCHEDULED,
         "stage": JobStage.DELIVER if forwards else JobStage.INFER if new.outcome is None else JobStage.ENCODE,
         "run": 0,

@@ -22,6 +22,7 @@ PROGRESS = sa.case(
     (job.c.stage == JobStage.DELIVER, job.c.updated_at), else_=sa.func.coalesce(job.c.progress_at, job.c.updated_at)
 )
 """When a job last moved on. Deliveries have a delay and an alarm of their own; of these every attempt counts."""
+IN_TRIAL = sa.func.coalesce(job.c.shadow, "") == ShadowCause.TRIAL
 DELIVERY_OPEN = sa.and_(
     delivery.c.ended_at.is_(None), delivery.c.state.not_in((DeliveryState.CONFIRMED, DeliveryState.CANCELED))
 )
@@ -45,6 +46,8 @@ class NewJob:
     reason: Reason | None = None
     companions: Mapping[str, str] = field(default_factory=dict)
     """Other series of the study that the pipeline may look at: Series Instance UID by name."""
+    shadow: ShadowCause | None = None
+    """Why no destination gets its results. Its attempts are then the least urgent of all."""
 
     @property
     def id(self) -> str:
@@ -249,12 +252,13 @@ def previous_results(connection: sa.Connection, of: Job) -> list[PreviousResult]
 def stuck_jobs(connection: sa.Connection, before: float) -> list[Job]:
     """Jobs that have not moved on since ``before`` and that nothing holds up.
 
-    A delivery that is still open has an alarm of its own; a pipeline that an operator stopped keeps its jobs.
+    A delivery that is still open has an alarm of its own; a pipeline that an operator stopped keeps its jobs. What is
+    tried in shadow may wait for ever.
     """
     held = sa.and_(job.c.stage == JobStage.INFER, job.c.pipeline.in_(sa.select(stopped.c.pipeline)))
     is_open = sa.exists().where(delivery.c.job_id == job.c.id, DELIVERY_OPEN)
     delivering = sa.and_(job.c.stage == JobStage.DELIVER, is_open)
-    where = (job.c.state.in_(ACTIVE), before > PROGRESS, ~held, ~delivering)
+    where = (job.c.state.in_(ACTIVE), before > PROGRESS, ~held, ~delivering, ~IN_TRIAL)
     return [job_of_row(row) for row in connection.execute(sa.select(job).where(*where).order_by(PROGRESS, job.c.id))]
 
 

@@ -13,7 +13,16 @@ from operator import attrgetter
 from node.config import FORWARD
 from node.ledger.jobs import Job
 from node.ledger.series import Series
-from node.ledger.states import ACTIVE, DecisionOutcome, DeliveryState, JobStage, JobState, SeriesState, WithoutAnalysis
+from node.ledger.states import (
+    ACTIVE,
+    DecisionOutcome,
+    DeliveryState,
+    JobStage,
+    JobState,
+    SeriesState,
+    ShadowCause,
+    WithoutAnalysis,
+)
 from node.outcome import Outcome
 from node.reasons import Reason
 
@@ -168,13 +177,15 @@ class SeriesProgress:
         """The jobs that say how far the series is.
 
         Those of its latest generation, those that still work, and every one that sends images on: each sends those
-        that the generations before it had not. An analysis of an earlier generation is superseded.
+        that the generations before it had not. An analysis of an earlier generation is superseded. What is tried in
+        shadow says nothing of a series that has other jobs.
         """
-        return tuple(
+        current = tuple(
             one
             for one in self.jobs
             if one.job.generation == self.series.generation or one.job.state in ACTIVE or one.job.pipeline == FORWARD
         )
+        return tuple(one for one in current if one.job.shadow != ShadowCause.TRIAL) or current
 
     @property
     def progress(self) -> Progress:

@@ -163,7 +163,8 @@ def renew_attempts(connection: sa.Connection, attempt: Attempt, *, was_lost: boo
     current = _locked(connection, attempt)
     if current is None:
         return []
-    update_job(connection, current.id, run=current.run + 1)
+    state = current.state if was_lost else JobState.SCHEDULED
+    update_job(connection, current.id, run=current.run + 1, state=state)
     if was_lost:
         _record_attempt(connection, EventKind.JOB_RECOVERED, attempt)
     return due_of(connection, get_job(connection, current.id))

@@ -93,7 +93,7 @@ def _changes(connection: Connection, study: Sequence[ReplaySeries], decisions: M
         taken = routes_taken(connection, series.study_instance_uid, series.series_instance_uid, series.generation)
         decision = decisions[series.series_instance_uid]
         before = {pipeline: sorted(destinations) for pipeline, destinations in taken.items()}
-        after = {route.pipeline: sorted(route.destinations) for route in decision.routes}
+        after = {r.pipeline: [] if r.shadow else sorted(r.destinations) for r in decision.routes}
         if before != after:
             changes.append(
                 Change(

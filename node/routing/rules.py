@@ -15,6 +15,7 @@ from node.addresses import plain_address
 from node.config import FORWARD, Condition, Destination, Rule, Selection, parse_condition, parse_hours
 from node.config.characteristics import UNKNOWN
 from node.ledger import DecisionOutcome
+from node.ledger.states import ShadowCause
 from node.reasons import Reason, ReasonCode, reason
 from node.studies.attribute_values import values_at, values_of
 from node.studies.characteristics import Characteristics, characteristics_of
@@ -58,6 +59,8 @@ class Route:
     destinations: tuple[str, ...]
     priority: int
     """1 high, 2 medium, 3 low."""
+    shadow: ShadowCause | None = None
+    """Why no destination receives its results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,7 @@ def decide(series: SeriesHeader, rules: Sequence[Rule], origin: Origin) -> Decis
     """
     refused = _never_analysed(series.header)
     if refused:  # which does not keep it from being sent on
-        rules = [rule.model_copy(update={"pipelines": ()}) for rule in rules if rule.send]
+        rules = [rule.model_copy(update={"pipelines": (), "shadow": ()}) for rule in rules if rule.send]
         if not rules:
             return Decision(outcome=DecisionOutcome.IGNORED, reason=refused, routes=(), trace=())
     trace = []
@@ -126,7 +129,7 @@ def decide(series: SeriesHeader, rules: Sequence[Rule], origin: Origin) -> Decis
                 {
                     "rule": rule.name,
                     "companion": name,
-                    "pipelines": list(rule.pipelines),
+                    "pipelines": [*rule.pipelines, *rule.shadow],
                     "matched": matched,
                     "chosen": False,
                     "conditions": conditions,
@@ -181,7 +184,11 @@ def routes_of(rule: Rule, *, urgent: bool) -> list[Route]:
     """Return the routes of a matching rule; ``urgent``: the request was STAT."""
     priority = PRIORITIES["high" if urgent else rule.priority]
     to = dict.fromkeys(rule.pipelines, rule.destinations) | ({FORWARD: rule.send} if rule.send else {})
-    return [Route(pipeline=p, rule=rule.name, destinations=names, priority=priority) for p, names in to.items()]
+    sent = [Route(pipeline=p, rule=rule.name, destinations=names, priority=priority) for p, names in to.items()]
+    return sent + [
+        Route(pipeline=p, rule=rule.name, destinations=rule.destinations, priority=priority, shadow=ShadowCause.TRIAL)
+        for p in rule.shadow
+    ]
 
 
 def sum_up(trace: Sequence[Mapping[str, Any]]) -> tuple[DecisionOutcome, Reason]:
@@ -220,6 +227,7 @@ def merged(before: Route | None, route: Route) -> Route:
         rule=before.rule,
         destinations=tuple(dict.fromkeys(before.destinations + route.destinations)),
         priority=min(before.priority, route.priority),
+        shadow=before.shadow,
     )
 
 

@@ -82,7 +82,10 @@ def create(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> 
 class WholeNode:
     """``ainode run`` with pipeline ``bright`` for CT and MR, and one destination."""
 
-    def __init__(self, folder: Path, destination_port: int, title: str = "ORTHANC", extra: str = "") -> None:
+    def __init__(
+        self, folder: Path, destination_port: int, title: str = "ORTHANC", extra: str = "", rule: str = ""
+    ) -> None:
+        """``extra``: tables; ``rule``: keys of the rule."""
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.folder = folder / "data"
@@ -118,6 +121,7 @@ max_retry_seconds = 1.0
 name = "everything with a grid"
 pipelines = ["bright"]
 destinations = ["pacs"]
+{rule}
 [rules.match]
 Modality = ["CT", "MR"]
 """)

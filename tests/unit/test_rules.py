@@ -371,3 +371,26 @@ OWN = {"rule": "r1", "matched": True, "chosen": True, "pipelines": ["p"]}
 def test_a_decision_says_in_words_what_its_trace_holds(trace: list[dict[str, Any]], outcome: str, reason: str):
     decided, why = sum_up(trace)
     assert (decided, reason_text(why)) == (outcome, reason)
+
+
+def test_what_is_tried_in_shadow_is_routed_with_the_rule_and_marked() -> None:
+    found = decide(SeriesHeader.of([header()]), rules('shadow = ["q"]\npriority = "high"'), Origin())
+    sent, tried = found.routes
+    assert (sent.shadow, tried.shadow) == (None, "trial")
+    assert (tried.pipeline, tried.destinations, tried.priority) == ("q", sent.destinations, 1)
+    assert found.trace[0]["pipelines"] == ["p", "q"]
+    localizer = decide(
+        SeriesHeader.of([header(ImageType=["LOCALIZER"])]), rules('shadow = ["q"]\nsend = ["b"]'), Origin()
+    )
+    assert [route.pipeline for route in localizer.routes] == [FORWARD]
+
+
+def test_results_of_one_pipeline_are_sent_or_tried_in_shadow() -> None:
+    with pytest.raises(ConfigError, match="rule 'r0': shadow names 'p', whose results rule 'r0' sends"):
+        rules('shadow = ["p"]')
+    with pytest.raises(ConfigError, match="rule 'r0': pipelines names 'missing', which is not defined"):
+        rules('shadow = ["missing"]')
+    grouped = '[pipelines.g]\ntrust_group = "ours"\n'
+    rule = '[[rules]]\nname = "r"\npipelines = ["p"]\nshadow = ["g"]\n'
+    with pytest.raises(ConfigError, match="shadow names 'g'; remove its trust_group"):
+        parse(TABLES + grouped + rule)

@@ -50,7 +50,7 @@ job = sa.Table(  # one per pipeline and generation of a series
     text("rule"),
     json("companions", null=True),  # Series Instance UID by name; null: none
     json("destinations"),
-    sa.Column("priority", sa.Integer, nullable=False),  # 1 high, 2 medium, 3 low
+    sa.Column("priority", sa.Integer, nullable=False),  # 1 high, 2 medium, 3 low, 4 in shadow
     text("state"),  # JobState
     text("stage"),  # JobStage
     sa.Column("run", sa.Integer, nullable=False),  # grows with retry and re-enqueue; part of the workflow id

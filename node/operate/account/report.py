@@ -21,7 +21,7 @@ from node.ledger.held_series import Held
 from node.ledger.jobs import Job
 from node.ledger.pending_deliveries import DeliveryStatus, is_overdue
 from node.ledger.progress import Progress, routing_of
-from node.ledger.states import DecisionCause, JobState, WithoutAnalysis
+from node.ledger.states import DecisionCause, JobState, ShadowCause, WithoutAnalysis
 from node.operate.account.balance import Balance, Sum, add_up, balance
 from node.operate.account.differences import Recipient, differences, result_kinds
 from node.operate.account.refusals import Refusals
@@ -173,6 +173,8 @@ def _is_discontinued(series: AccountSeries) -> bool:
 
 
 def _part_of_job(job: Job) -> str:
+    if job.shadow == ShadowCause.TRIAL:
+        return "tried in shadow"
     if job.state == JobState.COMPLETED:
         return job.outcome or "without outcome"
     if job.state == JobState.CANCELED and job.outcome == WithoutAnalysis.HELD:
