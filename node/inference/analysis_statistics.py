@@ -18,6 +18,8 @@ def statistics_of(source: SourceSeries, findings: Findings) -> dict[str, Any]:
     affine = source.grid.affine
     levels = source.levels
     low, mid, high = _percentiles(levels)
+    scores = [lesion.probability for lesion in findings.lesions]
+    scores += [region.probability for region in findings.positive_regions]
     return {
         "scanner": " ".join(str(first.get(k) or "") for k in ("Manufacturer", "ManufacturerModelName")).strip(),
         "slices": len(source.datasets),
@@ -28,8 +30,8 @@ def statistics_of(source: SourceSeries, findings: Findings) -> dict[str, Any]:
         "level_mid": mid,
         "level_high": high,
         "histogram": _histogram(levels) if source.modality == "CT" else None,
-        "findings": len(findings.lesions),
-        "scores": [round(lesion.probability, 3) for lesion in findings.lesions if lesion.probability is not None],
+        "findings": len(scores),
+        "scores": [round(score, 3) for score in scores if score is not None],
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from highdicom import Volume
 
-from node.pipeline import Code, Measurement
+from node.pipeline import Code, Measurement, Shape
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 """By the name that the document uses."""
@@ -16,15 +16,36 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 def write_measurements(measurements: Sequence[Measurement]) -> list[list[Any]]:
     """Return the document of measurements."""
-    return [[list(m.name), float(m.value), list(m.unit), write_code(m.derivation)] for m in measurements]
+    return [
+        [list(m.name), float(m.value), list(m.unit), write_code(m.derivation), [write_shape(s) for s in m.shapes]]
+        for m in measurements
+    ]
 
 
 def read_measurements(document: Sequence[Sequence[Any]]) -> tuple[Measurement, ...]:
     """Read what ``write_measurements`` wrote."""
     return tuple(
-        Measurement(name=Code(*name), value=value, unit=Code(*unit), derivation=read_code(derivation))
-        for name, value, unit, derivation in document
+        Measurement(
+            name=Code(*name),
+            value=value,
+            unit=Code(*unit),
+            derivation=read_code(derivation),
+            shapes=tuple(read_shape(shape) for of in shapes for shape in of),
+        )
+        for name, value, unit, derivation, *shapes in document  # without shapes: left by an older version
     )
+
+
+def write_shape(shape: Shape) -> dict[str, Any]:
+    """Return the document of a shape."""
+    points = [[float(value) for value in point] for point in shape.points]
+    place = {"sop_instance_uid": str(shape.sop_instance_uid), "frame": shape.frame and int(shape.frame)}
+    return {"graphic_type": shape.graphic_type, "points": points, **place}
+
+
+def read_shape(document: dict[str, Any]) -> Shape:
+    """Read what ``write_shape`` wrote."""
+    return Shape(**{**document, "points": tuple(tuple(map(float, point)) for point in document["points"])})
 
 
 def write_volume(volume: Volume, array: np.ndarray[Any, Any], arrays: Arrays) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from node.inference.document_values import (
     read_code,
     read_evaluations,
     read_measurements,
+    read_shape,
     read_volume,
     write_code,
     write_evaluations,
     write_measurements,
+    write_shape,
     write_volume,
 )
 from node.inference.segment_document import read_segment, write_segments
@@ -33,6 +35,7 @@ from node.pipeline import (
     Lesion,
     Map,
     MeasurementGroup,
+    Region,
 )
 
 
@@ -52,6 +55,21 @@ def write_findings(findings: Findings, arrays: Arrays) -> dict[str, Any]:
                 "evaluations": write_evaluations(lesion.evaluations),
             }
             for lesion, segment in zip(findings.lesions, segments, strict=False)
+        ],
+        "regions": [
+            {
+                "label": region.label,
+                "shape": write_shape(region.shape),
+                "finding": list(region.finding),
+                "landmark": bool(region.landmark),
+                "site": write_code(region.site),
+                "laterality": write_code(region.laterality),
+                "measurements": write_measurements(region.measurements),
+                "probability": None if region.probability is None else float(region.probability),
+                "tracking_uid": region.tracking_uid,
+                "evaluations": write_evaluations(region.evaluations),
+            }
+            for region in findings.regions
         ],
         "segments": segments[len(findings.lesions) :],
         "derived": [
@@ -116,6 +134,21 @@ def read_findings(document: dict[str, Any], arrays: Mapping[str, Any]) -> Findin
                 evaluations=read_evaluations(lesion["evaluations"]),
             )
             for lesion in document["lesions"]
+        ),
+        regions=tuple(
+            Region(
+                label=region["label"],
+                shape=read_shape(region["shape"]),
+                finding=Code(*region["finding"]),
+                landmark=region["landmark"],
+                site=read_code(region["site"]),
+                laterality=read_code(region["laterality"]),
+                measurements=read_measurements(region["measurements"]),
+                probability=region["probability"],
+                tracking_uid=region["tracking_uid"],
+                evaluations=read_evaluations(region["evaluations"]),
+            )
+            for region in document.get("regions", ())  # absent: left by an older version
         ),
         segments=tuple(read_segment(segment, arrays, maps) for segment in document["segments"]),
         derived=tuple(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # workers import no encoder
 _WORDS = {
     "modalities": "Modality {}",
     "body_parts": "Body Part Examined {}, or none",
+    "images": "images one by one: {}",
+    "views": "view {}",
+    "lateralities": "laterality {}",
     "min_slices": "at least {} slices",
     "max_slice_spacing_mm": "slice spacing up to {} mm",
     "max_pixel_spacing_mm": "pixel spacing up to {} mm",
@@ -41,7 +44,8 @@ class PipelineDescription:
     @classmethod
     def of(cls, pipeline: Pipeline) -> PipelineDescription:
         """Describe a pipeline, in its own process."""
-        needs = {k: v for k, v in asdict(pipeline.needs).items() if v not in (None, frozenset(), {}, "", 1)}
+        usual = asdict(type(pipeline.needs)(modalities=frozenset()))
+        needs = {k: v for k, v in asdict(pipeline.needs).items() if v != usual[k]}
         return cls(
             algorithm=pipeline.algorithm.name,
             version=pipeline.algorithm.version,

@@ -13,6 +13,7 @@ from node.results.analysis import in_order, of_part, outcome_of, reason_of
 from node.results.plausibility import plausible, unfit
 from node.results.prior.lesion_matching import compare
 from node.studies.identity import PATIENT, contradictions
+from node.studies.image_needs import taken_images
 from node.studies.preflight import unmet
 from node.studies.source import SourceSeries
 from node.studies.volumes import differences
@@ -40,7 +41,10 @@ def analyse(
         return Outcome.NOT_APPLICABLE, reason, Findings()
     if admit is not None:
         admit()
-    findings = pipeline.run(source)
+    taken, others = taken_images(pipeline.needs, source) if pipeline.needs.images else (source, "")
+    findings = pipeline.run(taken)
+    if others:
+        findings = replace(findings, remarks=(f"{others[0].upper()}{others[1:]}.", *findings.remarks))
     if pipeline.needs.volumes_by:
         keys = [key for key, _ in source.parts]
         given = f"The {len(keys)} volumes of the series were analysed together: {differences(keys)}."

@@ -20,8 +20,9 @@ from node.outcome import Outcome
 from node.pipeline import Findings
 from node.results.analysis import Analysis, EncodedObject
 from node.results.encode import encode
-from node.results.finding import place_findings
+from node.results.finding import Finding, place_findings
 from node.results.gate.check import check
+from node.results.placed_region import PlacedRegion, place_regions
 from node.results.report_text import headline_of, measured_lines, remarks_of, scope_of
 from node.studies.folder import Progress, series_below
 from node.studies.source import SourceSeries
@@ -165,7 +166,7 @@ def _try_series(worker: ModelProcess, task: Task, out: Path | None, kinds: Colle
         headline=headline_of(analysis),
         scope=scope_of(analysis),
         fault=fault,
-        lesions=len(findings.lesions),
+        lesions=len(findings.lesions) + len(findings.positive_regions),
         segments=tuple(segment.label for segment in findings.all_segments),
         findings=_findings(findings, source) if not fault else (),
         measured=measured_lines(findings),
@@ -178,13 +179,15 @@ def _try_series(worker: ModelProcess, task: Task, out: Path | None, kinds: Colle
 
 
 def _findings(findings: Findings, source: SourceSeries) -> tuple[FindingTrial, ...]:
-    if not findings.all_segments:
-        return ()
+    outlined = place_findings(findings, source, source.geometry, "") if findings.all_segments else ()
+    placed: list[Finding | PlacedRegion] = [*outlined, *place_regions(findings, source, "")]
     return tuple(
         FindingTrial(
-            label=finding.segment.label, described=(*finding.described(), finding.image), measured=finding.measured()
+            label=one.label,
+            described=tuple(filter(None, (*one.described(), one.image))),
+            measured=one.measured(),
         )
-        for finding in place_findings(findings, source, source.geometry, "")
+        for one in placed
     )
 
 

@@ -15,8 +15,12 @@ from pydicom.sr.coding import Code
 
 from node.pipeline.algorithm import Algorithm, Factory, Needs, Pipeline, content_digest
 from node.pipeline.assertion import Assertion, Presence
-from node.pipeline.findings import DerivedSeries, Findings, Lesion, Map, Measurement, MeasurementGroup, Segment
+from node.pipeline.findings import DerivedSeries, Findings, Lesion, Map, Segment
+from node.pipeline.measurement import Measurement, MeasurementGroup
+from node.pipeline.region import Region
 from node.pipeline.series import VOLUME_KEYS, Prior, PriorFinding, Series, SeriesVolume, Unsuitable
+from node.pipeline.series_image import PixelSpacing, SeriesImage
+from node.pipeline.shape import Shape
 
 __all__ = [
     "VOLUME_KEYS",
@@ -32,12 +36,16 @@ __all__ = [
     "MeasurementGroup",
     "Needs",
     "Pipeline",
+    "PixelSpacing",
     "Presence",
     "Prior",
     "PriorFinding",
+    "Region",
     "Segment",
     "Series",
+    "SeriesImage",
     "SeriesVolume",
+    "Shape",
     "Unsuitable",
     "Volume",
     "codes",

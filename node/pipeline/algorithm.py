@@ -76,16 +76,29 @@ class Needs:
     Padding does not count: Pixel Padding Value, and in CT what is darker than any air."""
     regular_grid: bool = True
     """Equal steps between slices, no gap, no repeated position."""
+    images: bool = False
+    """The pipeline takes the images one by one, from ``series.images()``: no volume and no geometry is needed."""
+    views: frozenset[str] = frozenset()
+    """Of such images, values of ``SeriesImage.view``: only these are analysed. Empty accepts all, and images that state
+    no view."""
+    lateralities: frozenset[str] = frozenset()
+    """As ``views``, of ``{"L", "R", "B"}``."""
     volumes_by: str = ""
     """Of ``VOLUME_KEYS``, for example ``"b_value"``: the series holds several volumes that differ in this alone, for
     ``series.volumes()``. Empty: one volume."""
 
     def __post_init__(self) -> None:
-        for name in ("modalities", "body_parts", "planes"):
+        for name in ("modalities", "body_parts", "planes", "views", "lateralities"):
             value = getattr(self, name)
             if isinstance(value, str):
                 raise ValueError(f"Needs.{name} is {value!r}; give a set, such as frozenset({{{value!r}}})")  # noqa: TRY004
             object.__setattr__(self, name, frozenset(value))
+        of_volumes = ("planes", "volumes_by", "max_slice_spacing_mm", "max_pixel_spacing_mm", "min_coverage_mm",
+                      "min_field_mm")  # fmt: skip
+        for name in of_volumes if self.images else ("views", "lateralities"):
+            if getattr(self, name):
+                what = "with" if self.images else "without"
+                raise ValueError(f"Needs.{name} has no meaning {what} images=True; leave it out")
         if self.volumes_by and self.volumes_by not in VOLUME_KEYS:
             raise ValueError(f"Needs.volumes_by is {self.volumes_by!r}; give one of {', '.join(VOLUME_KEYS)}")
         levels = {int(percent): (float(least), float(greatest)) for percent, (least, greatest) in self.levels.items()}

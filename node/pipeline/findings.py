@@ -1,9 +1,8 @@
-"""What a pipeline returns: lesions, structures, assertions, derived images, maps and their coverage."""
+"""What a pipeline returns: lesions, regions, structures, assertions, derived images, maps and their coverage."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,68 +13,9 @@ from pydicom.sr.coding import Code
 
 from node.pipeline.assertion import Assertion, Presence, presence_of
 from node.pipeline.label_map import LARGEST_VALUE, boxes_of, inside
+from node.pipeline.measurement import Measurement, MeasurementGroup, check_label, check_once, check_unplaced
+from node.pipeline.region import Region
 from node.pipeline.ucum import unit_fault
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """One number with name and unit (TID 300)."""
-
-    name: Code
-    value: float
-    unit: Code
-    """UCUM code, for example ``codes.UCUM.Millimeter`` or ``Code("ml", "UCUM", "ml")``."""
-    derivation: Code | None = None
-    """How it was derived (CID 7464) where ``name`` does not say it, for example ``codes.SCT.Mean``."""
-
-    def __post_init__(self) -> None:
-        if not np.isfinite(self.value):
-            raise ValueError(f"Measurement {self.name.meaning!r} is {self.value}; leave out what cannot be measured")
-        if fault := unit_fault(self.unit.value, self.unit.scheme_designator):
-            raise ValueError(f"Measurement {self.name.meaning!r}: {fault}")
-
-
-def _check_label(of: str, label: str) -> None:
-    """Raise ``ValueError`` for a label that no Segment Label or tracking identifier can hold."""
-    if not 0 < len(label) <= 64:
-        raise ValueError(f"{of}.label {label!r} has {len(label)} characters; use 1 to 64")
-
-
-def _check_once(of: str, measurements: Iterable[Measurement]) -> None:
-    """Raise ``ValueError`` when one quantity has two values: viewers show one of them."""
-    counts = Counter(
-        (m.name.scheme_designator, m.name.value, m.derivation and m.derivation.value) for m in measurements
-    )
-    for (_, value, _), count in counts.items():
-        if count > 1:
-            raise ValueError(f"Measurement {value!r} of {of} is given {count} times; tell them apart by derivation")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MeasurementGroup:
-    """Measurements and judgements of something without a mask: an organ, a diffuse disease."""
-
-    label: str
-    """Unique within the findings, at most 64 characters, for example ``"Left lung"``."""
-    finding: Code
-    """What was measured, for example ``codes.SCT.Lung`` or ``codes.SCT.Emphysema``; it is not said to be a finding."""
-    site: Code | None = None
-    laterality: Code | None = None
-    measurements: tuple[Measurement, ...] = ()
-    evaluations: Mapping[Code, Code] = field(default_factory=dict)
-    """What was judged, and how, for example a grade; what is present or absent is an ``Assertion``."""
-
-    def __post_init__(self) -> None:
-        _check_label("MeasurementGroup", self.label)
-        if not self.measurements and not self.evaluations:
-            raise ValueError(f"MeasurementGroup {self.label!r} says nothing; give measurements or evaluations")
-        _check_once(self.label, self.measurements)
-        for name, value in self.evaluations.items():
-            if presence_of(value) is not None:
-                raise ValueError(
-                    f"MeasurementGroup {self.label!r} says {name.meaning!r} is {value.meaning!r}; use "
-                    "Findings.assertions for what is present, absent or indeterminate"
-                )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,7 +40,8 @@ class Segment:
     """Of a structure; a volume stated here goes before the node's own. A lesion states its own."""
 
     def __post_init__(self) -> None:
-        _check_label("Segment", self.label)
+        check_label("Segment", self.label)
+        check_unplaced(self.label, self.measurements)
         if self.mask.array.ndim != 3:
             raise ValueError(f"Segment.mask of {self.label!r} is {self.mask.array.shape}; give [slice, row, column]")
         if self.mask.array.dtype.kind not in "bui":
@@ -148,6 +89,7 @@ class Lesion:
     """What was judged, and how, for example ``{texture: part_solid}``; write-a-pipeline.md lists codes."""
 
     def __post_init__(self) -> None:
+        check_unplaced(self.segment.label, self.measurements)
         if presence_of(self.evaluations.get(self.finding)) == "absent":
             raise ValueError(f"Lesion {self.segment.label!r} is said to be absent in its evaluations; leave it out")
         if self.probability is not None and not 0 <= self.probability <= 1:
@@ -205,6 +147,8 @@ class Findings:
     """
 
     lesions: tuple[Lesion, ...] = ()
+    regions: tuple[Region, ...] = ()
+    """Findings and landmarks with a point, line, box or ellipse instead of a mask."""
     segments: tuple[Segment, ...] = ()
     """Structures that are no lesion (an organ, the lungs). Lesions bring their own segment."""
     derived: tuple[DerivedSeries, ...] = ()
@@ -233,11 +177,13 @@ class Findings:
         labels = [s.label for s in self.all_segments]
         if len(set(labels)) != len(labels):
             raise ValueError(f"Findings: segment labels repeat: {labels}")
-        groups = [group.label for group in self.groups]
+        groups = [group.label for group in self.groups] + [region.label for region in self.regions]
         if len({*groups, *labels}) != len(groups) + len(labels):
-            raise ValueError(f"Findings: labels of groups repeat, or are those of segments: {groups}")
-        _check_once("the study", self.measurements)
+            raise ValueError(f"Findings: labels of groups or regions repeat, or are those of segments: {groups}")
+        check_once("the study", self.measurements)
+        check_unplaced("the study", self.measurements)
         said: dict[Code, Presence] = {lesion.finding: "present" for lesion in self.lesions}
+        said |= {region.finding: "present" for region in self.positive_regions}
         for one in self.all_assertions:
             if said.setdefault(one.finding, one.presence) != one.presence:
                 raise ValueError(
@@ -254,6 +200,11 @@ class Findings:
             for name, presence in judged
             if presence is not None and explicit.get(name) != presence
         )
+
+    @property
+    def positive_regions(self) -> tuple[Region, ...]:
+        """Regions that are findings."""
+        return tuple(region for region in self.regions if not region.landmark)
 
     @property
     def all_segments(self) -> tuple[Segment, ...]:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from highdicom import Volume
 from pydicom.sr.coding import Code
 
+from node.pipeline.series_image import SeriesImage
+
 VOLUME_KEYS: Mapping[str, str] = {
     "b_value": "b-value (s/mm2)",
     "echo_time_ms": "echo time (ms)",
@@ -89,6 +91,12 @@ class Series(Protocol):
 
         ``None`` when the rule names none, or when it did not come in time and is not required. It has a grid of its
         own; where the frame of reference is the same, both lie in the same LPS space.
+        """
+
+    def images(self) -> tuple[SeriesImage, ...]:
+        """The images one by one, by Instance Number, and frame by frame, for ``Needs(images=True)``.
+
+        Pixels are decoded when they are asked for. Each finding names the image that it is on: ``on=image``.
         """
 
     def volume(self, orientation: str | None = None) -> Volume:

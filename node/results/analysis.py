@@ -63,6 +63,9 @@ class Source(Protocol):
     def image(self, index: int) -> NDArray[Any]:
         """Values ``[row, column]`` of one of ``datasets``, Modality LUT applied."""
 
+    def picture(self, index: int) -> NDArray[Any]:
+        """One of ``datasets`` as a viewer first shows it: RGB ``[row, column, 3]`` of 8 bits."""
+
     def stored(self, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
         """``image`` of each of the ascending ``indices`` before the Modality LUT; each file is read once."""
 
@@ -78,8 +81,12 @@ def of_part(findings: Findings, left_out: str) -> Findings:
 
 
 def in_order(findings: Findings) -> Findings:
-    """Return the findings with lesions sorted by certainty, then size: the order of numbers, colours and reports."""
-    return replace(findings, lesions=tuple(sorted(findings.lesions, key=lambda lesion: lesion.rank)))
+    """Return the findings sorted by certainty, lesions then by size: the order of numbers, colours and reports."""
+    return replace(
+        findings,
+        lesions=tuple(sorted(findings.lesions, key=lambda lesion: lesion.rank)),
+        regions=tuple(sorted(findings.regions, key=lambda region: region.rank)),
+    )
 
 
 def outcome_of(findings: Findings) -> Outcome:
@@ -87,8 +94,8 @@ def outcome_of(findings: Findings) -> Outcome:
 
     ``partial``: a part was not analysed. ``findings``: something is present (``is_positive``). ``indeterminate``: an
     assertion says so. ``no findings``: the pipeline names what it looked for, or asserts that something is absent.
-    ``measured``: there are structures, maps, measurements or evaluations. ``derived``: there are new images. Otherwise
-    ``failed``: a result that says nothing is no result.
+    ``measured``: there are structures, landmarks, maps, measurements or evaluations. ``derived``: there are new images.
+    Otherwise ``failed``: a result that says nothing is no result.
     """
     presences = {one.presence for one in findings.all_assertions}
     if findings.partial or findings.cut_off:
@@ -99,7 +106,7 @@ def outcome_of(findings: Findings) -> Outcome:
         return Outcome.INDETERMINATE
     if findings.looked_for or "absent" in presences:
         return Outcome.NO_FINDINGS
-    measured = findings.segments or findings.maps or findings.measurements or findings.groups
+    measured = findings.segments or findings.regions or findings.maps or findings.measurements or findings.groups
     if measured or any(name not in _QUALITY for name in findings.evaluations):
         return Outcome.MEASURED
     return Outcome.DERIVED if findings.derived else Outcome.FAILED
@@ -114,13 +121,13 @@ def reason_of(findings: Findings) -> str:
 
 
 def is_positive(findings: Findings) -> bool:
-    """Return whether a lesion, an assertion or a segment of a target structure states that something is present.
+    """Return whether a lesion, region, assertion or segment of a target structure states that something is present.
 
     A segment that is not empty and whose category is a morphologically abnormal structure is no organ, and counts.
     """
     sought = (codes.SCT.MorphologicallyAbnormalStructure, *findings.looked_for)
     return (
-        bool(findings.lesions)
+        bool(findings.lesions or findings.positive_regions)
         or any(one.presence == "present" for one in findings.all_assertions)
         or any({s.category, s.type} & set(sought) and not s.empty for s in findings.segments)
     )

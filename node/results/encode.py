@@ -19,14 +19,17 @@ from node.pipeline import Findings, Unsuitable
 from node.results.analysis import OPTIONAL, Analysis, EncodedObject, Kind, Source, outcome_of
 from node.results.derived import encode_derived
 from node.results.finding import Finding, place_findings
+from node.results.graphics import graphics_of_findings, graphics_of_shapes
 from node.results.headers import headers_for_highdicom, restore_references
 from node.results.identity import Identity
-from node.results.key_image import draw_key_image, encode_key_images, key_findings
+from node.results.key_image import Picture, draw_key_image, encode_key_images, key_findings
 from node.results.parametric_map import encode_map
 from node.results.part10 import finish
 from node.results.pdf import encode_pdf
+from node.results.placed_region import PlacedRegion, place_regions
 from node.results.predecessor import Predecessor, keep_tracking, name_predecessor
 from node.results.presentation import encode_key_objects, encode_presentation_states
+from node.results.region_image import draw_region_images
 from node.results.root_report import EncodedReference, describe_object
 from node.results.rtstruct import encode_rtstruct
 from node.results.seg import encode_seg
@@ -49,6 +52,7 @@ class _Work:
     headers: list[Dataset]
     """Of the source, as highdicom takes them."""
     findings: tuple[Finding, ...]
+    regions: tuple[PlacedRegion, ...]
     identity: Identity
     key: str
     """Of ``analysis_key``."""
@@ -101,6 +105,7 @@ def encode(
         geometry=geometry,
         headers=headers_for_highdicom(source, geometry),
         findings=findings,
+        regions=place_regions(results, source, key, after=len(findings)),
         identity=identity,
         key=key,
         kinds=frozenset(kinds),
@@ -130,6 +135,7 @@ def _objects(work: _Work, encoded: list[EncodedReference]) -> Iterator[EncodedRe
                 work.source,
                 work.headers,
                 findings=work.findings,
+                regions=work.regions,
                 seg=segmentations.get(on),
                 others=[one for one in encoded if all(one[0] in p for p in work.profiles if kind in p)],
                 key=work.key,
@@ -160,25 +166,38 @@ def _shown(work: _Work) -> Iterator[EncodedReference]:
     """Pictures and marks of the key findings."""
     analysis, source, headers, key, kinds = work.analysis, work.source, work.headers, work.key, work.kinds
     shown = key_findings(work.findings)
-    pictures = []
+    shapes = graphics_of_shapes(work.regions, analysis.findings or Findings(), source, key)
+    graphics = [*graphics_of_findings(shown), *shapes]
+    pictures: list[Picture] = []
     if not kinds.isdisjoint(("key images", "pdf")):
         with _making("key images", "pdf"):
-            pictures = [(f, draw_key_image(analysis, source, f, work.findings)) for f in shown]
+            for finding in shown:
+                drawing = draw_key_image(analysis, source, finding, work.findings)
+                place, name = finding.section.slice_index, str(finding.number)
+                pictures.append(Picture(place=place, name=name, label=finding.label, drawing=drawing))
+            pictures += draw_region_images(analysis, source, shapes)
     if "key images" in kinds:
         with _making("key images"):
             images = list(encode_key_images(analysis, source, pictures, key=key))
         yield from (("key images", image) for image in images)
     if "pdf" in kinds:
         with _making("pdf"):
-            page = encode_pdf(analysis, source, work.identity, findings=work.findings, pictures=pictures, key=key)
+            page = encode_pdf(
+                analysis,
+                source,
+                work.identity,
+                findings=[*work.findings, *work.regions],
+                pictures=pictures,
+                key=key,
+            )
         yield "pdf", page
-    if shown and "presentation state" in kinds:
+    if graphics and "presentation state" in kinds:
         with _making("presentation state"):
-            states = list(encode_presentation_states(analysis, source, headers, findings=shown, key=key))
+            states = list(encode_presentation_states(analysis, source, headers, graphics=graphics, key=key))
         yield from (("presentation state", state) for state in states)
-    if shown and "key object selection" in kinds:
+    if graphics and "key object selection" in kinds:
         with _making("key object selection"):
-            selection = encode_key_objects(analysis, source, headers, findings=shown, key=key)
+            selection = encode_key_objects(analysis, source, headers, graphics=graphics, key=key)
         yield "key object selection", selection
 
 

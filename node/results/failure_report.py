@@ -70,7 +70,7 @@ def encode_failure_reports(
     headers = headers_for_highdicom(source)
     objects: list[EncodedObject] = []
     for kind in [kind for kind in _KINDS if kind in kinds] or [_KINDS[0]]:
-        report = encode_sr(analysis, source, headers, findings=(), seg=None, others=(), key=key, kind=kind)
+        report = encode_sr(analysis, source, headers, findings=(), regions=(), seg=None, others=(), key=key, kind=kind)
         restore_references(report, source)
         data = finish(report, analysis, identity)
         objects.append(EncodedObject(data=data, kind=kind, description=str(report.SeriesDescription)))

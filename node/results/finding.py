@@ -56,6 +56,11 @@ class Finding:
         """Tracking Identifier: the label, unique within the objects of one analysis."""
         return plain(self.segment.label) or f"Segment {self.number}"
 
+    @property
+    def label(self) -> str:
+        """Its name in texts and pictures."""
+        return self.segment.label
+
     def planar(self) -> tuple[Measurement, ...]:
         """Axes on the slice of greatest area, the most important first."""
         axes = (
@@ -87,12 +92,7 @@ class Finding:
 
     def described(self) -> tuple[str, ...]:
         """Lines of text: finding and site, then evaluations."""
-        site = None if self.site is None or self.site == self.finding else self.site
-        place = [code.meaning for code in (self.laterality, site) if code is not None]
-        return (
-            ", ".join([self.finding.meaning, " ".join(place).lower()] if place else [self.finding.meaning]),
-            *(f"{name.meaning}: {value.meaning}" for name, value in self.judged.items()),
-        )
+        return in_text(self.finding, self.site, self.laterality, self.judged)
 
     def measured(self) -> tuple[str, ...]:
         """Lines of text: measurements and their limits."""
@@ -115,14 +115,30 @@ class Finding:
         return (f"{in_words(name, mean.value, mean.unit.value)} (SD {deviation}, {low} to {high})",)
 
 
+def in_text(
+    finding: Code, site: Code | None, laterality: Code | None, evaluations: Mapping[Code, Code]
+) -> tuple[str, ...]:
+    """Return lines of text: finding with side and site, then evaluations."""
+    elsewhere = None if site is None or site == finding else site
+    place = [code.meaning for code in (laterality, elsewhere) if code is not None]
+    return (
+        ", ".join([finding.meaning, " ".join(place).lower()] if place else [finding.meaning]),
+        *(f"{name.meaning}: {value.meaning}" for name, value in evaluations.items()),
+    )
+
+
 def image_name(source: Source, index: int) -> str:
     """Return ``"Image 57"``, by Instance Number, which identifies an image in any viewer.
 
-    Frames count from the first; an image without a number has its place along the slice normal.
+    Frames count from the first, and those of a cine loop have its number, too; an image without a number has its place
+    along the slice normal.
     """
     image = source.datasets[index]
-    number = image.get("ReferencedFrameNumber") or image.get("InstanceNumber") or index + 1
-    return f"Image {number}"
+    frame, number = image.get("ReferencedFrameNumber"), image.get("InstanceNumber")
+    beside = [(d.SOPInstanceUID, d.get("InstanceNumber")) for d in source.datasets[max(index - 1, 0) : index + 2]]
+    if frame and number and beside.count((image.SOPInstanceUID, number)) > 1:
+        return f"Image {number}, frame {frame}"
+    return f"Image {frame or number or index + 1}"
 
 
 def place_findings(findings: Findings, source: Source, geometry: VolumeGeometry, key: str) -> tuple[Finding, ...]:

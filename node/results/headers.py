@@ -26,6 +26,7 @@ from node.results.analysis import Source
 from node.results.identity import plain
 from node.results.iod import is_current
 from node.results.uids import derive_uid
+from node.studies.source_image import laterality_of
 
 KEPT = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality",
@@ -108,11 +109,15 @@ def _describe(header: Dataset, dataset: Dataset) -> None:
 def describe_body_part(dataset: Dataset, source: Source) -> None:
     """Body Part Examined as the source has it, without it its Laterality: one of both is needed (PS3.3 C.7.3.1).
 
-    Objects with frames have a laterality of each frame instead.
+    Of a paired body part both are needed: the side, or an empty one for images of both sides. Objects with frames have
+    a laterality of each frame instead.
     """
     first = source.datasets[0]
+    sides = {laterality_of(header) for header in source.datasets}
     if first.get("BodyPartExamined"):
         dataset.BodyPartExamined = plain(str(first.BodyPartExamined), 16)
+        if sides - {""} and "NumberOfFrames" not in dataset:
+            dataset.Laterality = sides.pop() if len(sides) == 1 and sides <= {"L", "R"} else ""
     elif "Laterality" in first and "NumberOfFrames" not in dataset:
         dataset.Laterality = plain(str(first.Laterality or ""), 16)
 

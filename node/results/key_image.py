@@ -1,19 +1,21 @@
 """Key images: findings as colour pictures, for viewers that do not show SEG or SR.
 
-Secondary Capture (PS3.3 A.8.1), one per finding, of the slice where it is largest.
+Secondary Capture (PS3.3 A.8.1), one per finding with a mask, of the slice where it is largest; ``region_image`` draws
+the others.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from highdicom.sc import SCImage
 from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
 from pydicom.sr.codedict import codes
 
 from node.outcome import Outcome
@@ -38,13 +40,14 @@ from node.results.rendering import (
     draw_lines,
     draw_outline,
     font,
-    letter,
+    patient_orientation,
     render,
     tint,
     window_of,
 )
 from node.results.report_text import supersession_of
 from node.results.uids import derive_uid
+from node.studies.source_image import laterality_of
 from node.wording import NOTICE
 
 KEY_IMAGES = 10
@@ -58,6 +61,18 @@ _AXES = ((255, 255, 96), (96, 255, 255))
 """Colours of the long and the short axis."""
 
 
+class Picture(NamedTuple):
+    """One key image."""
+
+    place: int
+    """Index of the image in ``Source.datasets``."""
+    name: str
+    """Unique among the key images of an analysis."""
+    label: str
+    """Of what is drawn."""
+    drawing: Image.Image
+
+
 def key_findings(findings: Sequence[Finding]) -> list[Finding]:
     """The largest lesions in their order; without any, the largest other structures."""
     chosen = [f for f in findings if f.lesion] or list(findings)
@@ -66,31 +81,35 @@ def key_findings(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def encode_key_images(
-    analysis: Analysis, source: Source, pictures: Sequence[tuple[Finding, Image.Image]], *, key: str
+    analysis: Analysis, source: Source, pictures: Sequence[Picture], *, key: str
 ) -> Iterator[SCImage]:
     """One Secondary Capture for each of ``pictures``; identity and times are stamped on later."""
-    for number, (finding, picture) in enumerate(pictures, 1):
-        original = source.datasets[finding.section.slice_index]
+    for number, picture in enumerate(pictures, 1):
+        original = source.datasets[picture.place]
         image = SCImage(
-            pixel_array=np.asarray(picture),
+            pixel_array=np.asarray(picture.drawing),
             photometric_interpretation="RGB",
             bits_allocated=8,
             coordinate_system="PATIENT",
             study_instance_uid=str(original.StudyInstanceUID),
             series_instance_uid=derive_uid(key, "key images"),
             series_number=series_number(analysis, source, 90),
-            sop_instance_uid=derive_uid(key, "key image", finding.number),
+            sop_instance_uid=derive_uid(key, "key image", picture.name),
             instance_number=number,
             manufacturer=MANUFACTURER,
-            patient_orientation=(letter(axis_of(original, 0)), letter(axis_of(original, 1))),
+            patient_orientation=patient_orientation(original) or ("L", "F"),  # highdicom asks for one
             series_description=series_description(analysis, source, "key images"),
         )
         image.ConversionType = "WSD"
         del image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture  # highdicom's clock; Content Date says it
         image.BurnedInAnnotation = "YES"
-        label = " ".join(filter(None, (f"{finding.segment.label}.", supersession_of(analysis))))
+        if patient_orientation(original) is None:
+            del image.PatientOrientation
+            image["PatientOrientation"] = DataElement("PatientOrientation", "CS", None)
+        label = " ".join(filter(None, (f"{picture.label}.", supersession_of(analysis))))
         image.ImageComments = noted(label.removesuffix("."), 10240)
-        image.DerivationDescription = plain(f"Drawing of {finding.segment.label} on its largest slice", 1024)
+        where = "its largest slice" if source.modality in ("CT", "MR", "PT") else "its image"
+        image.DerivationDescription = plain(f"Drawing of {picture.label} on {where}", 1024)
         item = Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = reference(original)
         if "ReferencedFrameNumber" in original:
@@ -99,6 +118,9 @@ def encode_key_images(
         image.SourceImageSequence = [item]
         mark_lossy(image, original)
         describe_body_part(image, source)
+        if "Laterality" in image and laterality_of(original):
+            del image.Laterality
+            image.ImageLaterality = laterality_of(original)
         yield image
 
 
@@ -138,7 +160,7 @@ def draw_key_image(analysis: Analysis, source: Source, finding: Finding, finding
     if why is not None:
         tint(inset(), on_image(why, source, index)[part])
         lines.insert(0, (plain(f"Coloured: {why.name}"), HOT))
-    return _compose(slice_picture, insets, lines)
+    return compose(slice_picture, insets, lines)
 
 
 def _explanation(analysis: Analysis) -> Map | None:
@@ -197,17 +219,26 @@ def _lines(
         *((plain(line, 1024), INK) for line in (*finding.described(), *finding.measured())),
         ("", INK),
         (f"{finding.image}, window {window[1]:.0f} / level {window[0]:.0f}", FAINT),
-        (plain(f"{analysis.algorithm.name} {analysis.algorithm.version}"), FAINT),
+        *closing_lines(analysis),
     ]
+    return lines
+
+
+def closing_lines(analysis: Analysis) -> list[tuple[str, Colour]]:
+    """Return the last lines of every key image: algorithm, what was not analysed, what this replaces, the notice."""
+    lines: list[tuple[str, Colour]] = [(plain(f"{analysis.algorithm.name} {analysis.algorithm.version}"), FAINT)]
     if analysis.outcome == Outcome.PARTIAL:
         lines.append((plain(f"Analysed in part: {analysis.reason}", 1024), WARNING))
     if supersession_of(analysis):
         lines.append((supersession_of(analysis), INK))
-    lines.append((NOTICE, WARNING))
-    return [(part, colour) for line, colour in lines for part in textwrap.wrap(line, 36) or [""]]
+    return [*lines, (NOTICE, WARNING)]
 
 
-def _compose(slice_picture: Image.Image, insets: Sequence[Image.Image], lines: list[tuple[str, Colour]]) -> Image.Image:
+def compose(
+    slice_picture: Image.Image, insets: Sequence[Image.Image], text: Sequence[tuple[str, Colour]]
+) -> Image.Image:
+    """Return one picture of an image, magnified details and lines of text, which are wrapped."""
+    lines = [(part, colour) for line, colour in text for part in textwrap.wrap(line, 36) or [""]]
     top = sum(inset.height for inset in insets)
     height = max(slice_picture.height, top + 20 + round(1.4 * _TEXT) * len(lines))
     page = Image.new("RGB", (EDGE + COLUMN, height + height % 2), BACKGROUND)

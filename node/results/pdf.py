@@ -34,7 +34,9 @@ from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
 from node.results.headers import by_instance, reference
 from node.results.identity import Identity, noted
+from node.results.key_image import Picture
 from node.results.naming import series_description, series_number
+from node.results.placed_region import PlacedRegion
 from node.results.report_text import headline_of, measured_lines, remarks_of, scope_of, supersession_of
 from node.results.uids import derive_uid
 from node.wording import NOTICE, person
@@ -67,12 +69,14 @@ def encode_pdf(
     source: Source,
     identity: Identity,
     *,
-    findings: Sequence[Finding],
-    pictures: Sequence[tuple[Finding, Image.Image]],
+    findings: Sequence[Finding | PlacedRegion],
+    pictures: Sequence[Picture],
     key: str,
 ) -> Dataset:
     """Build the object around ``draw_page``; identity and times are stamped on later."""
-    document = draw_page(analysis, source, identity.local(analysis.analysed_at), findings, [p for _, p in pictures])
+    document = draw_page(
+        analysis, source, identity.local(analysis.analysed_at), findings, [p.drawing for p in pictures]
+    )
     dataset = Dataset()
     dataset.SOPClassUID = EncapsulatedPDFStorage
     dataset.SOPInstanceUID = derive_uid(key, "pdf")
@@ -84,7 +88,7 @@ def encode_pdf(
     dataset.InstanceNumber = 1
     dataset.AcquisitionDateTime = None
     dataset.BurnedInAnnotation = "YES"
-    shown = [source.datasets[f.section.slice_index] for f, _ in pictures] or list(source.datasets)
+    shown = [source.datasets[picture.place] for picture in pictures] or list(source.datasets)
     dataset.SourceInstanceSequence = [_reference(*reference(image)) for image in by_instance(shown).values()]
     title = ". ".join(filter(None, (series_description(analysis, source, "report"), supersession_of(analysis))))
     dataset.DocumentTitle = noted(title.removesuffix("."), 1024)
@@ -105,7 +109,7 @@ def draw_page(
     analysis: Analysis,
     source: Source,
     at: datetime,
-    findings: Sequence[Finding],
+    findings: Sequence[Finding | PlacedRegion],
     pictures: Sequence[Image.Image],
 ) -> bytes:
     """The page as a PDF file; the same arguments give the same bytes. ``at``: local time of the analysis."""
@@ -113,7 +117,7 @@ def draw_page(
     rl_config.useA85 = 0  # pictures as they are: written as text they take a fifth more, and most of the time
     algorithm = analysis.algorithm
     identity = {title: _stated(source.datasets[0], keyword) for title, keyword in _IDENTITY}
-    texts = (*identity.values(), *remarks_of(analysis), *(finding.segment.label for finding in findings))
+    texts = (*identity.values(), *remarks_of(analysis), *(finding.label for finding in findings))
     story: list[Flowable] = [
         _text(f"AI report: {analysis.title}", 15),
         _text(NOTICE, 10, colors.HexColor("#b04000")),
@@ -184,11 +188,15 @@ def _stated(header: Dataset, keyword: str) -> str:
     return "  ".join(text for text in written if typeface.can_show(text)) or (_NOT_SHOWN if written else "")
 
 
-def _findings(findings: Sequence[Finding]) -> Table:
+def _findings(findings: Sequence[Finding | PlacedRegion]) -> Table:
     rows = [["", *(_text(title, 8, colors.grey) for title in ("Finding", "What and where", "Measurements"))]]
     lines = [("LINEBELOW", (0, 0), (-1, -1), 0.25, colors.grey), ("VALIGN", (0, 0), (-1, -1), "TOP")]
     for finding in findings[:ROWS]:
-        cells = (finding.segment.label, "; ".join((*finding.described(), finding.image)), "; ".join(finding.measured()))
+        cells = (
+            finding.label,
+            "; ".join(filter(None, (*finding.described(), finding.image))),
+            "; ".join(finding.measured()),
+        )
         lines.append(("BACKGROUND", (0, len(rows)), (0, len(rows)), colors.Color(*(v / 255 for v in finding.colour))))
         rows.append(["", *(_text(text, 8) for text in cells)])
     if len(findings) > ROWS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from highdicom import ModalityLUTTransformation, ReferencedImageSequence
+from highdicom import ModalityLUTTransformation, PresentationLUTTransformation, ReferencedImageSequence
 from highdicom.color import CIELabColor
 from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from highdicom.pr import (
@@ -20,10 +20,9 @@ from pydicom.sr.codedict import codes
 
 from node.results.analysis import Analysis, Source
 from node.results.equipment import MANUFACTURER, serial_number, software_versions
-from node.results.finding import Finding
+from node.results.graphics import Graphic
 from node.results.headers import as_single, describe_body_part, rescale
 from node.results.identity import noted, plain
-from node.results.key_image import on_slice
 from node.results.naming import series_description, series_number
 from node.results.rendering import window_of
 from node.results.sr import observer
@@ -32,19 +31,26 @@ from node.wording import NOTICE
 
 
 def encode_presentation_states(
-    analysis: Analysis, source: Source, headers: Sequence[Dataset], *, findings: Sequence[Finding], key: str
+    analysis: Analysis, source: Source, headers: Sequence[Dataset], *, graphics: Sequence[Graphic], key: str
 ) -> Iterator[GrayscaleSoftcopyPresentationState]:
-    """Build GSPS (PS3.3 A.33.1): the outline of each finding on its largest slice, its name, a fitting window.
+    """Build GSPS (PS3.3 A.33.1): each of ``graphics`` on its image, its name, a fitting window.
 
-    A presentation state has one Modality LUT for all its images (C.11.1): images that differ in rescale, as those of
-    PET and some MR do, get one each.
+    A presentation state has one Modality LUT for all its images (C.11.1), and one Presentation LUT Shape: images that
+    differ in rescale, as those of PET and some MR do, in MONOCHROME1, or in size, get one each. There is none of colour
+    images.
     """
-    groups: dict[tuple[float, float], list[int]] = {}
-    for index in _places(findings):
-        groups.setdefault(rescale(source.datasets[index]), []).append(index)
-    for number, (modality_lut, places) in enumerate(groups.items(), 1):
-        here = [f for f in findings if f.section.slice_index in places]
-        yield _state(analysis, source, headers, findings=here, modality_lut=modality_lut, key=key, number=number)
+    groups: dict[tuple[tuple[float, float], bool, tuple[int, int]], list[int]] = {}
+    for index in _places(graphics):
+        image = source.datasets[index]
+        stated = image.get("PhotometricInterpretation", "MONOCHROME2")
+        if stated in ("MONOCHROME1", "MONOCHROME2"):
+            alike = (rescale(image), stated == "MONOCHROME1", (int(image.Rows), int(image.Columns)))
+            groups.setdefault(alike, []).append(index)
+    for number, ((modality_lut, inverse, _), places) in enumerate(groups.items(), 1):
+        here = [graphic for graphic in graphics if graphic.place in places]
+        yield _state(
+            analysis, source, headers, graphics=here, modality_lut=modality_lut, inverse=inverse, key=key, number=number
+        )
 
 
 def _state(
@@ -52,19 +58,20 @@ def _state(
     source: Source,
     headers: Sequence[Dataset],
     *,
-    findings: Sequence[Finding],
+    graphics: Sequence[Graphic],
     modality_lut: tuple[float, float],
+    inverse: bool,
     key: str,
     number: int,
 ) -> GrayscaleSoftcopyPresentationState:
-    images = {index: _whole(headers, source, index) for index in _places(findings)}
+    images = {index: _whole(headers, source, index) for index in _places(graphics)}
     layer = GraphicLayer("FINDINGS", order=1, description=NOTICE, display_color=CIELabColor.from_rgb(255, 221, 102))
     annotations, windows = [], []
     for index, image in images.items():
-        here = [f for f in findings if f.section.slice_index == index]
+        here = [graphic for graphic in graphics if graphic.place == index]
         annotations.append(_annotation(image, layer, here))
         values = source.image(index)
-        centre, width = window_of(values, on_slice(here[0], index, values.shape), source.datasets[index])
+        centre, width = window_of(values, here[0].inside(values.shape), source.datasets[index])
         function = "LINEAR" if width >= 1 else "LINEAR_EXACT"  # the only one that may be narrower (C.11.2.1.2)
         shown_on = ReferencedImageSequence([image])
         windows.append(SoftcopyVOILUTTransformation(centre, width, None, function, referenced_images=shown_on))
@@ -91,35 +98,42 @@ def _state(
             rescale_type="HU" if source.modality == "CT" else "US",
         ),
         voi_lut_transformations=windows,
+        presentation_lut_transformation=PresentationLUTTransformation("INVERSE" if inverse else "IDENTITY"),
         series_description=description,
     )
     describe_body_part(state, source)
     return state
 
 
-def _annotation(image: Dataset, layer: GraphicLayer, findings: Sequence[Finding]) -> GraphicAnnotation:
-    """Outlines and names of ``findings`` on one image."""
+def _annotation(image: Dataset, layer: GraphicLayer, graphics: Sequence[Graphic]) -> GraphicAnnotation:
+    """Lines and names of ``graphics`` on one image."""
     return GraphicAnnotation(
         referenced_images=[image],
         graphic_layer=layer,
         graphic_objects=[
             GraphicObject(
-                "POLYLINE", f.section.outline, units="PIXEL", tracking_id=f.tracking_id, tracking_uid=f.tracking_uid
+                "POINT" if len(graphic.points) == 1 else "POLYLINE",
+                graphic.points,
+                units="PIXEL",
+                tracking_id=graphic.tracking_id,
+                tracking_uid=graphic.tracking_uid,
             )
-            for f in findings
+            for graphic in graphics
         ],
         text_objects=[
-            TextObject(f"{f.tracking_id} ({NOTICE})", units="PIXEL", anchor_point=tuple(f.section.outline.max(axis=0)))
-            for f in findings
+            TextObject(
+                f"{graphic.tracking_id} ({NOTICE})", units="PIXEL", anchor_point=tuple(graphic.points.max(axis=0))
+            )
+            for graphic in graphics
         ],
     )
 
 
 def encode_key_objects(
-    analysis: Analysis, source: Source, headers: Sequence[Dataset], *, findings: Sequence[Finding], key: str
+    analysis: Analysis, source: Source, headers: Sequence[Dataset], *, graphics: Sequence[Graphic], key: str
 ) -> KeyObjectSelectionDocument:
-    """Build a Key Object Selection (PS3.3 A.35.4), title Of Interest: the slices where the findings are largest."""
-    images = [_whole(headers, source, index) for index in _places(findings)]
+    """Build a Key Object Selection (PS3.3 A.35.4), title Of Interest: the images with ``graphics`` on them."""
+    images = [_whole(headers, source, index) for index in _places(graphics)]
     return KeyObjectSelectionDocument(
         evidence=images,
         content=KeyObjectSelection(
@@ -137,8 +151,8 @@ def encode_key_objects(
     )
 
 
-def _places(findings: Iterable[Finding]) -> list[int]:
-    return sorted({f.section.slice_index for f in findings})
+def _places(graphics: Iterable[Graphic]) -> list[int]:
+    return sorted({graphic.place for graphic in graphics})
 
 
 def _whole(headers: Sequence[Dataset], source: Source, index: int) -> Dataset:

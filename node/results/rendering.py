@@ -15,6 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom import Dataset
 from scipy import ndimage
 
+from node.studies.source_image import orientation_of
+
 Array = NDArray[Any]
 Colour = tuple[int, int, int]
 Window = tuple[float, float]
@@ -29,6 +31,8 @@ AIR_HU = -300.0
 BACKGROUND, INK, FAINT, WARNING = (16, 18, 22), (235, 238, 242), (150, 156, 166), (255, 170, 90)
 LETTER = (255, 221, 102)
 HOT = (255, 90, 0)
+_AXES = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
+"""LPS vectors; the first letter of Patient Orientation is the main direction (PS3.3 C.7.6.1.1.1)."""
 _OPPOSITE = dict(zip("LRPAHF", "RLAPFH", strict=True))
 
 
@@ -141,6 +145,26 @@ def letter(direction: Array) -> str:
     """Patient direction (L R A P H F) in which an LPS vector mainly points."""
     axis = int(np.abs(direction).argmax())
     return ("LPH" if direction[axis] > 0 else "RAF")[axis]
+
+
+def patient_orientation(image: Dataset) -> tuple[str, str] | None:
+    """Return the letters of ``directions_of``."""
+    directions = directions_of(image)
+    return None if directions is None else (letter(directions[0]), letter(directions[1]))
+
+
+def directions_of(image: Dataset) -> tuple[Array, Array] | None:
+    """LPS directions in which rows and columns run: of the geometry, else the main ones of Patient Orientation.
+
+    ``None`` when neither is stated.
+    """
+    if image.get("ImageOrientationPatient") is not None:
+        return axis_of(image, 0), axis_of(image, 1)
+    stated = orientation_of(image)
+    if stated is None or not all(value[0] in _AXES for value in stated):
+        return None
+    across, down = (np.array(_AXES[value[0]]) for value in stated)
+    return across, down
 
 
 def draw_letters(

@@ -35,6 +35,7 @@ from node.results.finding import Finding
 from node.results.headers import by_instance
 from node.results.identity import plain
 from node.results.naming import series_description, series_number
+from node.results.placed_region import PlacedRegion
 from node.results.root_report import EncodedReference, supplementary_data
 from node.results.sr_groups import measurement_groups
 from node.results.sr_images import evidence_of, image_library
@@ -49,8 +50,10 @@ _PROCEDURES = {  # CID 100
     "MR": codes.cid100.MRIUnspecifiedBodyRegion,
     "PT": codes.cid100.PETUnspecifiedBodyRegion,
     "NM": codes.cid100.NMUnspecifiedBodyRegion,
+    "MG": codes.cid100.XRUnspecifiedBodyRegion,
     "CR": codes.cid100.XRUnspecifiedBodyRegion,
     "DX": codes.cid100.XRUnspecifiedBodyRegion,
+    "XA": codes.cid100.Angiography,
 }
 
 
@@ -60,6 +63,7 @@ def encode_sr(
     headers: Sequence[Dataset],
     *,
     findings: Sequence[Finding],
+    regions: Sequence[PlacedRegion],
     seg: Segmentation | None,
     others: Sequence[EncodedReference],
     key: str,
@@ -75,7 +79,9 @@ def encode_sr(
         report = MeasurementReport(
             observation_context=ObservationContext(observer_device_context=observer(analysis)),
             procedure_reported=_PROCEDURES.get(source.modality, codes.SCT.ImagingProcedure),
-            imaging_measurements=measurement_groups(analysis, headers, findings, seg, key),
+            imaging_measurements=measurement_groups(
+                analysis, source, headers, findings=findings, regions=regions, seg=seg, key=key
+            ),
             title=codes.DCM.ImagingMeasurementReport,
             language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
                 CodedConcept("en-US", "RFC5646", "English (United States)")

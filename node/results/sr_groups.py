@@ -23,21 +23,31 @@ from highdicom.sr import (
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from node.results.analysis import Analysis
+from node.results.analysis import Analysis, Source
 from node.results.equipment import MANUFACTURER
 from node.results.finding import Finding
 from node.results.headers import references
 from node.results.identity import plain
+from node.results.measurement_items import measurement_items
+from node.results.placed_region import PlacedRegion
+from node.results.region_groups import region_groups
 from node.results.seg import algorithm_parameters
-from node.results.study_groups import Group, measurement_items, study_groups
+from node.results.study_groups import Group, study_groups
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
 
 
 def measurement_groups(
-    analysis: Analysis, headers: Sequence[Dataset], findings: Sequence[Finding], seg: Segmentation | None, key: str
+    analysis: Analysis,
+    source: Source,
+    headers: Sequence[Dataset],
+    *,
+    findings: Sequence[Finding],
+    regions: Sequence[PlacedRegion],
+    seg: Segmentation | None,
+    key: str,
 ) -> list[Group]:
-    """Return the groups of the study (``study_groups``), then a planar and a volumetric group per finding."""
+    """Return the groups of the study (``study_groups``), a planar and a volumetric one per finding, and of regions."""
     algorithm = AlgorithmIdentification(
         name=plain(analysis.algorithm.name),
         version=plain(analysis.algorithm.version) or "unknown",
@@ -45,7 +55,7 @@ def measurement_groups(
         family=analysis.algorithm.family,
         manufacturer=MANUFACTURER,
     )
-    groups = study_groups(analysis, headers, algorithm, key, alone=not findings)
+    groups = study_groups(analysis, source, headers, algorithm, key, alone=not (findings or regions))
     for finding in findings:
         shared: dict[str, Any] = {
             "tracking_identifier": TrackingIdentifier(uid=finding.tracking_uid, identifier=finding.tracking_id),
@@ -78,7 +88,7 @@ def measurement_groups(
             )
         if finding.rough:
             groups[-1][0].ContentSequence.append(TextContentItem(codes.DCM.Comment, finding.rough, _CONTAINS))
-    return groups
+    return [*groups, *region_groups(regions, source, headers, algorithm)]
 
 
 def _referenced_segment(seg: Segmentation, finding: Finding, headers: Sequence[Dataset]) -> ReferencedSegment:

@@ -21,6 +21,12 @@ _MODALITIES = {
     "CT": codes.cid29.ComputedTomography,
     "MR": codes.cid29.MagneticResonance,
     "PT": codes.cid29.PositronEmissionTomography,
+    "CR": codes.cid29.ComputedRadiography,
+    "DX": codes.cid29.DigitalRadiography,
+    "MG": codes.cid29.Mammography,
+    "US": codes.cid29.Ultrasound,
+    "XA": codes.cid29.XRayAngiography,
+    "RF": codes.cid29.Radiofluoroscopy,
 }
 
 

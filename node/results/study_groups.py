@@ -6,7 +6,7 @@ no region; without image size there is none (TID 1501).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from highdicom.sr import (
     ContentItem,
     FindingSite,
     ImageRegion,
-    Measurement,
     MeasurementsAndQualitativeEvaluations,
     PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
@@ -28,18 +27,19 @@ from highdicom.sr import (
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.valuerep import DS
 
 from node import pipeline
 from node.outcome import Outcome
 from node.pipeline import Assertion, Findings, MeasurementGroup
 from node.pipeline.assertion import CODES
-from node.results.analysis import Analysis
+from node.results.analysis import Analysis, Source
 from node.results.headers import references
 from node.results.identity import plain
+from node.results.measurement_items import measurement_items
+from node.results.region_groups import measurement_on_shapes
 from node.results.report_text import headline_of, remarks_of, scope_of, supersession_of
 from node.results.uids import derive_uid
-from node.wording import NOTICE, digits, sensible
+from node.wording import NOTICE
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
 SUMMARIES: dict[tuple[Outcome, bool], Code] = {  # CID 6047, by outcome and whether anything is present
@@ -75,7 +75,13 @@ _SUMMARY_OF: dict[str, Code] = {
 
 
 def study_groups(
-    analysis: Analysis, headers: Sequence[Dataset], algorithm: AlgorithmIdentification, key: str, *, alone: bool
+    analysis: Analysis,
+    source: Source,
+    headers: Sequence[Dataset],
+    algorithm: AlgorithmIdentification,
+    key: str,
+    *,
+    alone: bool,
 ) -> list[Group]:
     """Return the groups that have no mask; ``alone``: no others follow, so that at least one is needed.
 
@@ -91,7 +97,7 @@ def study_groups(
         for one in analysis.asserted
         if one.presence != "present" and one.probability is not None
     ]
-    return groups + [_measured(group, headers, algorithm, key) for group in findings.groups]
+    return groups + [_measured(group, source, headers, algorithm, key) for group in findings.groups]
 
 
 def _outcome(analysis: Analysis, headers: Sequence[Dataset], algorithm: AlgorithmIdentification, key: str) -> Group:
@@ -142,24 +148,27 @@ def _percent(name: Code, share: float) -> pipeline.Measurement:
 
 
 def _measured(
-    group: MeasurementGroup, headers: Sequence[Dataset], algorithm: AlgorithmIdentification, key: str
+    group: MeasurementGroup,
+    source: Source,
+    headers: Sequence[Dataset],
+    algorithm: AlgorithmIdentification,
+    key: str,
 ) -> Group:
     side = {codes.SCT.Laterality: group.laterality} if group.laterality and not group.site else {}
     evaluations = {**side, **group.evaluations}
-    return _on_middle_image(
-        headers,
-        {
-            "tracking_identifier": TrackingIdentifier(
-                uid=derive_uid(key, "tracking group", group.label), identifier=plain(group.label)
-            ),
-            "finding_type": group.finding,
-            "finding_sites": [FindingSite(group.site, group.laterality)] if group.site else None,
-            "algorithm_id": algorithm,
-            "measurements": measurement_items(group.measurements),
-            "qualitative_evaluations": [QualitativeEvaluation(name, value) for name, value in evaluations.items()]
-            or None,
-        },
-    )
+    shared: dict[str, Any] = {
+        "tracking_identifier": TrackingIdentifier(
+            uid=derive_uid(key, "tracking group", group.label), identifier=plain(group.label)
+        ),
+        "finding_type": group.finding,
+        "finding_sites": [FindingSite(group.site, group.laterality)] if group.site else None,
+        "algorithm_id": algorithm,
+        "qualitative_evaluations": [QualitativeEvaluation(name, value) for name, value in evaluations.items()] or None,
+    }
+    if any(measurement.shapes for measurement in group.measurements):  # their coordinates are the place (TID 1501)
+        items = [measurement_on_shapes(measurement, source, headers) for measurement in group.measurements]
+        return MeasurementsAndQualitativeEvaluations(**shared, measurements=items)
+    return _on_middle_image(headers, {**shared, "measurements": measurement_items(group.measurements)})
 
 
 def _on_middle_image(headers: Sequence[Dataset], shared: dict[str, Any]) -> Group:
@@ -171,19 +180,6 @@ def _on_middle_image(headers: Sequence[Dataset], shared: dict[str, Any]) -> Grou
         region = ImageRegion("POLYLINE", border, SourceImageForRegion(*references([image])[0]))
         return PlanarROIMeasurementsAndQualitativeEvaluations(**shared, referenced_region=region)
     return MeasurementsAndQualitativeEvaluations(**shared)
-
-
-def measurement_items(measurements: Iterable[pipeline.Measurement]) -> list[Measurement] | None:
-    """Return measurements as content items; ``None`` when there are none."""
-    return [_item(m) for m in measurements] or None
-
-
-def _item(measured: pipeline.Measurement) -> Measurement:
-    """Return a measurement rounded to its significant digits."""
-    unit = measured.unit.value
-    item = Measurement(measured.name, sensible(measured.value, unit), measured.unit, derivation=measured.derivation)
-    item[0].MeasuredValueSequence[0].NumericValue = DS(digits(measured.value, unit))  # viewers show it as it is
-    return item
 
 
 def comments(analysis: Analysis) -> list[ContentItem]:

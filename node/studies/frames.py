@@ -18,6 +18,8 @@ _OF_ALL_FRAMES = frozenset({
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames",
     "DimensionIndexSequence", "DimensionOrganizationSequence",
 })  # fmt: skip
+_MOST_FRAMES = 5000
+"""Frames of a multi-frame image without functional groups: a few bytes can state any number."""
 _FRAME_TYPE = ("FrameType", "PixelPresentation", "VolumetricProperties", "VolumeBasedCalculationTechnique")
 _MACROS = {
     # PS3.3 C.7.6.16.2, of every modality
@@ -102,6 +104,26 @@ def split_frames(header: Dataset) -> tuple[Dataset, ...]:
         if frame.get("FrameType"):
             frame.add_new("ImageType", "CS", frame.FrameType)
         frame.add_new("InstanceNumber", "IS", number)  # new ones: elements are shared with the other frames
+        frame.add_new("ReferencedFrameNumber", "IS", number)
+        if hasattr(header, "file_meta"):
+            frame.file_meta = header.file_meta
+        frames.append(frame)
+    return tuple(frames)
+
+
+def split_plain_frames(header: Dataset) -> tuple[Dataset, ...]:
+    """One header per frame of a multi-frame image without functional groups, such as a cine loop; else as it is.
+
+    Frames differ in Referenced Frame Number alone.
+    """
+    stated = numbers(header, "NumberOfFrames", 1)
+    if stated is None or not 1 < stated[0] <= _MOST_FRAMES or "PerFrameFunctionalGroupsSequence" in header:
+        return (header,)
+    frames = []
+    for number in range(1, int(stated[0]) + 1):
+        frame = Dataset()
+        frame.update(header)
+        del frame.NumberOfFrames
         frame.add_new("ReferencedFrameNumber", "IS", number)
         if hasattr(header, "file_meta"):
             frame.file_meta = header.file_meta

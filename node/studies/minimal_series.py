@@ -58,6 +58,10 @@ class MinimalSeries:
         """Raises ``InputError``."""
         raise InputError(f"image {index} was not read")
 
+    def picture(self, index: int) -> np.ndarray[Any, Any]:
+        """Raises ``InputError``."""
+        raise InputError(f"image {index} was not read")
+
     def stored(self, indices: Sequence[int]) -> Iterator[np.ndarray[Any, Any]]:
         """Raises ``InputError``."""
         raise InputError(f"{len(indices)} images were not read")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from node.pipeline import VOLUME_KEYS, Needs
-from node.studies.grid import plane_name
+from node.studies.grid import Floats, plane_name
+from node.studies.image_needs import taken_images
 from node.studies.source import SourceSeries
 from node.wording import written
 
 
 def unmet(needs: Needs, series: SourceSeries) -> str:
     """The reason why ``series`` is not applicable, in words for the radiologist; empty when every need is met."""
+    if needs.images:
+        return _unmet_by_images(needs, series)
     images = series.first_volume if needs.volumes_by else series
     if reason := _wrong_kind(needs, images):
         return reason
@@ -23,10 +26,14 @@ def unmet(needs: Needs, series: SourceSeries) -> str:
         series = images
     if series.grid.affine is None:
         return series.grid.fault if needs.regular_grid else ""
+    return _wrong_geometry(needs, series, series.grid.affine) or _unusual(needs, series)
+
+
+def _wrong_geometry(needs: Needs, series: SourceSeries, affine: Floats) -> str:
     plane = plane_name(series.datasets[0].ImageOrientationPatient)
     if needs.planes and plane not in needs.planes:
         return f"the slices are {plane}, needed is {_either(needs.planes)}"
-    step, row, column = (float(v) for v in np.linalg.norm(series.grid.affine[:3, :3], axis=0))
+    step, row, column = (float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
     for what, value, limit in (
         ("slices are", step if len(series.datasets) > 1 else 0.0, needs.max_slice_spacing_mm),
         ("pixels are", max(row, column), needs.max_pixel_spacing_mm),
@@ -40,16 +47,29 @@ def unmet(needs: Needs, series: SourceSeries) -> str:
     ):
         if limit is not None and value < limit:
             return f"{what} {value:.0f} mm, at least {written(limit)} mm are needed"
-    return _unusual(needs, series)
+    return ""
+
+
+def _unmet_by_images(needs: Needs, series: SourceSeries) -> str:
+    taken, others = taken_images(needs, series)
+    if reason := _wrong_modality(needs, series) or (others if taken is series else ""):
+        return reason
+    return _wrong_part(needs, taken) or _unusual(needs, taken)
 
 
 def _wrong_kind(needs: Needs, series: SourceSeries) -> str:
+    return _wrong_modality(needs, series) or series.unsuitable or _wrong_part(needs, series)
+
+
+def _wrong_modality(needs: Needs, series: SourceSeries) -> str:
     modalities = {str(header.get("Modality") or "") for header in series.datasets}
-    if not modalities <= needs.modalities:
-        stated = " and ".join(sorted(modality or "absent" for modality in modalities))
-        return f"Modality is {stated}, needed is {_either(needs.modalities)}"
-    if series.unsuitable:
-        return series.unsuitable
+    if modalities <= needs.modalities:
+        return ""
+    stated = " and ".join(sorted(modality or "absent" for modality in modalities))
+    return f"Modality is {stated}, needed is {_either(needs.modalities)}"
+
+
+def _wrong_part(needs: Needs, series: SourceSeries) -> str:
     body_part = str(series.attribute("BodyPartExamined") or "").strip().upper()
     if needs.body_parts and body_part and body_part not in needs.body_parts:
         return f"BodyPartExamined is {body_part}, needed is {_either(needs.body_parts)}"

@@ -17,20 +17,19 @@ from typing import Any
 
 import numpy as np
 from highdicom import Volume, VolumeGeometry
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.pixels.processing import apply_modality_lut
-from pydicom.pixels.utils import iter_pixels, pixel_array
 
 from node.errors import IdentityError, InputError
 from node.pipeline import Prior, SeriesVolume, Unsuitable
-from node.studies.bounded_file import BoundedFile
 from node.studies.frame_of_reference import shared_uid
-from node.studies.frames import split_frames
+from node.studies.frames import split_frames, split_plain_frames
 from node.studies.grid import LEAST_PART, Grid, describe, unplaced
 from node.studies.header import read_header
 from node.studies.identity import contradictions
-from node.studies.pixel_size import check_pixel_size
-from node.studies.pydicom_errors import NOT_DICOM, UNDECODABLE, UNREADABLE
+from node.studies.pixel_data import in_colour, read_pixels, sampled
+from node.studies.pydicom_errors import UNREADABLE
+from node.studies.source_image import SourceImage
 from node.studies.suitability import count_reasons, slice_fault
 from node.studies.volumes import described, volumes_of
 
@@ -38,8 +37,6 @@ _SAMPLES = 5
 """Images that the grey levels are taken from."""
 _MOST_VOXELS = 1 << 36
 """256 GiB as float32; a few bytes of a header can state any size."""
-_PADDING_HU = -1500.0
-"""No air and no noise in it is darker: scanners pad with -2000, -2048, -3024 HU and less, and seldom declare it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,6 +111,8 @@ class SourceSeries:
         several = volumes_of([frame for _, frame in frames]) if grid.affine is None and not fault else ()
         parts = tuple((one.key, cls._sorted(frames, one.grid)) for one in several)
         whole = cls._sorted(frames, described(grid, several))
+        if grid.affine is None and not parts:
+            whole = _frame_by_frame(whole)
         return replace(whole, unsuitable=fault, set_aside="" if fault else left_out, parts=parts)
 
     @classmethod
@@ -174,19 +173,23 @@ class SourceSeries:
 
     def image(self, index: int) -> np.ndarray[Any, Any]:
         """Values ``[row, column]`` of one of ``datasets``; raises as ``volume`` does."""
-        return next(self.images([index]))
+        return next(self._read([index], apply_modality_lut))
 
-    def images(self, indices: Sequence[int]) -> Iterator[np.ndarray[Any, Any]]:
-        """``image`` of each of the ascending ``indices``; each file is read once."""
-        return self._read(indices, apply_modality_lut)
+    def picture(self, index: int) -> np.ndarray[Any, Any]:
+        """One of ``datasets`` as a viewer first shows it: RGB ``[row, column, 3]`` of 8 bits."""
+        return next(read_pixels(self.paths[index], [self.datasets[index]], in_colour, colour=True))
+
+    def images(self) -> tuple[SourceImage, ...]:
+        """See ``node.pipeline.Series.images``."""
+        return tuple(SourceImage(path=p, header=h) for p, h in zip(self.paths, self.datasets, strict=True))
 
     def stored(self, indices: Sequence[int]) -> Iterator[np.ndarray[Any, Any]]:
-        """As ``images``, without the Modality LUT: for who needs a part of each image only."""
+        """``image`` of each of the ascending ``indices`` before the Modality LUT; each file is read once."""
         return self._read(indices, lambda pixels, _: pixels)
 
     def _read(self, indices: Sequence[int], lut: Callable[..., Any]) -> Iterator[np.ndarray[Any, Any]]:
         for path, same_file in groupby(indices, key=lambda index: self.paths[index]):
-            yield from _pixels(path, [self.datasets[index] for index in same_file], lut)
+            yield from read_pixels(path, [self.datasets[index] for index in same_file], lut)
 
     @cached_property
     def levels(self) -> np.ndarray[Any, Any]:
@@ -196,7 +199,7 @@ class SourceSeries:
         """
         picks = sorted(set(np.linspace(0, len(self.datasets) - 1, _SAMPLES).round().astype(int)))
         try:
-            return np.concatenate([*self._read(picks, _sampled)])
+            return np.concatenate([*self._read(picks, sampled)])
         except (InputError, Unsuitable):
             return np.empty(0, np.float32)
 
@@ -215,7 +218,7 @@ class SourceSeries:
 
         Raises ``Unsuitable`` for colour images, ``InputError`` when pixel data cannot be decoded.
         """
-        return self.images(range(len(self.datasets)))
+        return self._read(range(len(self.datasets)), apply_modality_lut)
 
     def volume(self, orientation: str | None = None) -> Volume:
         """Decode all images; see ``node.pipeline.Series.volume``.
@@ -258,40 +261,9 @@ class SourceSeries:
         )
 
 
-def _sampled(pixels: np.ndarray[Any, Any], header: Dataset) -> np.ndarray[Any, Any]:
-    """Values of every fourth row and column, without Pixel Padding Value (PS3.3 C.7.5.1.1.2) and what pads a CT."""
-    stored = pixels[::4, ::4].ravel()
-    values = np.asarray(apply_modality_lut(stored, header))
-    inside = np.ones(values.shape, np.bool_)
-    if header.get("PixelPaddingValue") is not None:
-        limits = [header.PixelPaddingValue, header.get("PixelPaddingRangeLimit") or header.PixelPaddingValue]
-        # as stored: an unsigned value in the header of signed pixels is meant as the same bits
-        low, high = sorted(np.array(limits, np.int64).astype(stored.dtype))
-        inside &= (stored < low) | (stored > high)
-    if header.get("Modality") == "CT":
-        inside &= values > _PADDING_HU
-    return values[inside]
-
-
-def _pixels(path: Path, headers: Sequence[Dataset], lut: Callable[..., Any]) -> Iterator[np.ndarray[Any, Any]]:
-    """Values of one file, a single image or the frames of ``headers``, through ``lut``."""
-    uid: object = path.name
-    try:
-        with BoundedFile(path) as file:
-            dataset = dcmread(file)
-        uid = dataset.get("SOPInstanceUID", "")
-        if int(dataset.get("SamplesPerPixel") or 1) != 1:
-            raise Unsuitable("the images are in colour; grey-scale images are needed")
-        check_pixel_size(dataset)
-        frames = [int(h.ReferencedFrameNumber) - 1 for h in headers if "ReferencedFrameNumber" in h]
-        decoded = iter_pixels(dataset, indices=frames) if frames else iter([pixel_array(dataset)])
-        for header in headers:
-            stored = next(decoded)
-            shape = (int(header.Rows), int(header.Columns))
-            if stored.shape != shape:
-                raise InputError(f"PixelData of {uid} is {stored.shape}, header says {shape}")
-            yield np.asarray(lut(stored, header))
-    except (*UNDECODABLE, *NOT_DICOM) as error:
-        raise InputError(
-            f"PixelData of {uid} cannot be decoded ({error}); ask the sender for the image again"
-        ) from error
+def _frame_by_frame(series: SourceSeries) -> SourceSeries:
+    """The series with the frames of its cine loops and the like as images of their own."""
+    images = zip(series.paths, series.datasets, strict=True)
+    frames = [(path, frame) for path, image in images for frame in split_plain_frames(image)]
+    paths, datasets = zip(*frames, strict=True)
+    return replace(series, paths=paths, datasets=datasets, grid=replace(series.grid, order=tuple(range(len(frames)))))

@@ -13,6 +13,9 @@ from math import isnan, nan
 from pydicom import Dataset
 from pydicom.uid import (
     UID,
+    BreastProjectionXRayImageStorageForPresentation,
+    BreastProjectionXRayImageStorageForProcessing,
+    BreastTomosynthesisImageStorage,
     CTImageStorage,
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
@@ -38,6 +41,11 @@ _CLASSES = {
     },
 }
 """SOP Classes of slices, by Modality (PS3.3 A.3, A.4, A.21, A.36, A.38, A.56, A.70 to A.72)."""
+_TOMOSYNTHESIS = (
+    BreastTomosynthesisImageStorage,
+    BreastProjectionXRayImageStorageForPresentation,
+    BreastProjectionXRayImageStorageForProcessing,
+)
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _LOCALIZERS = ("LOCALIZER", "SCOUT", "TOPOGRAM")
 _PICTURES = (
@@ -64,6 +72,18 @@ def slice_fault(header: Dataset) -> str:
     if fault or "PerFrameFunctionalGroupsSequence" in header:  # which would say the rest, and could not be taken apart
         return fault
     return _rescale_fault(header, modality) or _spacing_fault(header)
+
+
+def image_fault(header: Dataset) -> str:
+    """Return why an image or frame cannot be analysed on its own; empty if it can. Images in colour can."""
+    uid = str(header.get("SOPClassUID") or "")
+    if uid in _TOMOSYNTHESIS:
+        return "it is a tomosynthesis, whose frames are no mammograms"
+    if "Rows" not in header:
+        return "it is no image"
+    if "NumberOfFrames" in header and _number(header, "NumberOfFrames", 1) > 1:
+        return "it has more frames than can be taken apart"
+    return _mark_fault(header) or _size_fault(header)
 
 
 def count_reasons(reasons: Iterable[str]) -> str:
@@ -99,6 +119,10 @@ def _pixel_fault(header: Dataset) -> str:
     stated = str(header.get("PhotometricInterpretation") or _GREY[1]).strip()
     if stated not in _GREY or _number(header, "SamplesPerPixel", 1) != 1:
         return f"the images are in colour ({stated}); grey-scale images are needed"
+    return _size_fault(header)
+
+
+def _size_fault(header: Dataset) -> str:
     for keyword in ("Rows", "Columns"):
         if "Rows" in header and not _number(header, keyword, nan) >= 1:
             return f"its {keyword} is no number of pixels"

@@ -22,12 +22,12 @@ SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 """Image Orientation (Patient): direction of the rows, then of the columns, LPS."""
 
 
-def _object(
+def bare_object(
     sop_class: str,
     modality: str,
     *,
-    study: str,
-    series: str,
+    study: str = "",
+    series: str = "",
     number: int = 1,
     transfer_syntax: str = ExplicitVRLittleEndian,
 ) -> FileDataset:
@@ -60,7 +60,7 @@ def _object(
     return dataset
 
 
-def _pixels(dataset: Dataset, pixels: np.ndarray, *, signed: bool) -> None:
+def put_pixels(dataset: Dataset, pixels: np.ndarray, *, signed: bool) -> None:
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.Rows, dataset.Columns = pixels.shape
@@ -86,7 +86,7 @@ def _slices(
     normal = np.cross(orientation[:3], orientation[3:])
     datasets = []
     for index, pixels in enumerate(volume):
-        dataset = _object(
+        dataset = bare_object(
             sop_class, modality, study=study, series=series, number=index + 1, transfer_syntax=transfer_syntax
         )
         position = np.asarray(origin) + normal * index * spacing[0]
@@ -105,7 +105,7 @@ def _slices(
             dataset.KVP = 120.0
             dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = -1024.0, 1.0, "HU"
             dataset.WindowCenter, dataset.WindowWidth = -600.0, 1500.0
-            _pixels(dataset, pixels + 1024, signed=False)
+            put_pixels(dataset, pixels + 1024, signed=False)
         else:
             dataset.BodyPartExamined = "BRAIN"
             dataset.ScanningSequence, dataset.SequenceVariant, dataset.ScanOptions = "IR", "NONE", ""
@@ -114,7 +114,7 @@ def _slices(
             dataset.RepetitionTime, dataset.EchoTime, dataset.InversionTime = 9000.0, 120.0, 2500.0
             dataset.EchoTrainLength = 1
             dataset.MagneticFieldStrength = 3.0
-            _pixels(dataset, pixels, signed=False)
+            put_pixels(dataset, pixels, signed=False)
         datasets.append(dataset)
     return datasets
 
@@ -182,10 +182,10 @@ def mr_series(
 
 def secondary_capture(size: int = 32, *, study: str = "", series: str = "") -> FileDataset:
     """An 8-bit grey screenshot: pixels, but no geometry."""
-    dataset = _object(SecondaryCaptureImageStorage, "OT", study=study, series=series)
+    dataset = bare_object(SecondaryCaptureImageStorage, "OT", study=study, series=series)
     dataset.ConversionType = "WSD"
     dataset.PatientOrientation = dataset.Laterality = ""
-    _pixels(dataset, np.arange(size * size).reshape(size, size) % 256, signed=False)
+    put_pixels(dataset, np.arange(size * size).reshape(size, size) % 256, signed=False)
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
     dataset.PixelData = (np.arange(size * size) % 256).astype(np.uint8).tobytes()
     return dataset
@@ -193,7 +193,7 @@ def secondary_capture(size: int = 32, *, study: str = "", series: str = "") -> F
 
 def text_report(text: str = "Nothing seen", *, study: str = "", series: str = "") -> FileDataset:
     """A Basic Text SR: a storage object without pixels."""
-    dataset = _object(BasicTextSRStorage, "SR", study=study, series=series)
+    dataset = bare_object(BasicTextSRStorage, "SR", study=study, series=series)
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.PerformedProcedureCodeSequence = []
     dataset.CompletionFlag, dataset.VerificationFlag = "COMPLETE", "UNVERIFIED"

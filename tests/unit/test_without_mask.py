@@ -113,7 +113,7 @@ def test_what_is_measured_claims_nothing(findings: Findings, outcome: str) -> No
             lambda: MeasurementGroup(label="Head", finding=codes.SCT.Brain, evaluations={BLEEDING: codes.SCT.Present}),
             "use Findings.assertions",
         ),
-        (lambda: Findings(groups=(LIVER, LIVER)), "labels of groups repeat"),
+        (lambda: Findings(groups=(LIVER, LIVER)), "labels of groups or regions repeat"),
         (
             lambda: Findings(measurements=(number(SCORE, 1), number(SCORE, 2))),
             "'AGATSTON' of the study is given 2 times",

@@ -31,6 +31,7 @@ from pydicom.uid import (
 from node.errors import GateError
 from node.results.analysis import EncodedObject, Source
 from node.results.gate.codes import code_faults
+from node.results.gate.coordinates import coordinate_faults
 from node.results.gate.derived import derived_faults
 from node.results.gate.key_image import key_image_faults
 from node.results.gate.parametric_map import map_faults
@@ -57,7 +58,7 @@ def check(objects: Sequence[EncodedObject], source: Source, predecessor: Predece
     Checked: identity byte for byte as in the source's file; UIDs; attributes of type 1 and 2 of the mandatory modules;
     codes are whole and mean what the standard says; references resolve to an image that was received, to another of
     the objects or to the report of ``predecessor``, of the right class, series and study; size; SEG and derived images
-    lie where the source's pixels lie; TID 1500.
+    lie where the source's pixels lie; TID 1500 and its coordinates.
     """
     images = received(source.paths)
     predecessors = by_instance([*predecessor.reports.values()]) if predecessor is not None else {}
@@ -172,6 +173,7 @@ def _kind_faults(kind: str, dataset: Dataset, source: Source, results: Mapping[s
         yield from seg_faults(dataset, source)
     elif kind.startswith("sr"):
         yield from report_faults(dataset, results)
+        yield from coordinate_faults(dataset, source)
     elif kind == "pdf":
         yield from pdf_faults(dataset)
     elif kind in _IMAGE_FAULTS:

@@ -9,7 +9,7 @@ from pydicom import Dataset
 
 from node.results.analysis import Source
 from node.results.gate.references import original_of
-from node.results.rendering import letter
+from node.results.rendering import patient_orientation
 
 
 def key_image_faults(image: Dataset, source: Source) -> Iterator[str]:
@@ -18,9 +18,9 @@ def key_image_faults(image: Dataset, source: Source) -> Iterator[str]:
     if original is None:
         yield "SourceImageSequence names no source image"
         return
-    cosines = np.reshape(np.asarray(original.ImageOrientationPatient, float), (2, 3))
-    if list(image.PatientOrientation) != [letter(cosine) for cosine in cosines]:
-        yield f"PatientOrientation {list(image.PatientOrientation)} is not that of the source image"
+    letters = list(image.get("PatientOrientation") or ())
+    if letters != list(patient_orientation(original) or ()):
+        yield f"PatientOrientation {letters} is not that of the source image"
     if image.get("BurnedInAnnotation") != "YES":
         yield "BurnedInAnnotation is not YES, but there is text in the picture"
     if (image.PhotometricInterpretation, image.SamplesPerPixel, image.BitsAllocated) != ("RGB", 3, 8):

@@ -42,6 +42,7 @@ _VALUES = {  # PS3.3 C.17.3.2
     "IMAGE": "ReferencedSOPSequence",
     "COMPOSITE": "ReferencedSOPSequence",
     "SCOORD": "GraphicData",
+    "SCOORD3D": "GraphicData",
 }
 
 
@@ -95,16 +96,19 @@ def _group_faults(group: Dataset, results: Mapping[str, Dataset], kinds: dict[st
                 yield f"{name} is not related by {relationship}"
     tracking = next((str(i.get("UID")) for i in items if _name(i) == _TRACKING_UID), "")
     shown = kinds.setdefault(tracking, set())
+    outlines = [i for parent in (group, *items) for i in parent.get("ContentSequence") or []]
+    for outline in (item for item in outlines if item.get("ValueType") == "SCOORD"):
+        shown.add("SCOORD")
+        yield from _outline_faults(outline)
     for item in items:
         if item.get("ValueType") == "NUM":
             yield from _number_faults(item)
-        if item.get("ValueType") == "SCOORD":
-            shown.add("SCOORD")
-            yield from _outline_faults(item)
         if _name(item) == _REFERENCED_SEGMENT:
             shown.add("SEG")
             yield from _segment_faults(item, results, tracking)
-    regions = sum(item.get("ValueType") == "SCOORD" or _name(item) == _REFERENCED_SEGMENT for item in items)
+    regions = sum(
+        item.get("ValueType") in ("SCOORD", "SCOORD3D") or _name(item) == _REFERENCED_SEGMENT for item in items
+    )
     if regions > 1:  # TID 1410 and 1411 describe one region each
         yield f"there are {regions} outlines and segments"
     numbers = Counter(_measured(i) for i in items if i.get("ValueType") == "NUM")

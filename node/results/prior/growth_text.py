@@ -22,6 +22,8 @@ MAY_HAVE_BEEN = (
     "or the earlier analysis could not see it."
 )
 
+NOT_COMPARED = "Findings without an outline are not compared with the earlier study."
+
 
 def differences(prior: Prior, series: Series, algorithm: Algorithm) -> tuple[str, ...]:
     """Return technical differences between the analyses that change volumes without any change in the patient."""

@@ -49,6 +49,8 @@ def compare(findings: Findings, series: Series, algorithm: Algorithm, without: s
     prior, study_date = series.prior, day(series.attribute("StudyDate"))
     if prior is None or study_date is None:
         return replace(findings, remarks=(*findings.remarks, without)) if without else findings
+    if findings.regions:
+        return replace(findings, remarks=(*findings.remarks, words.NOT_COMPARED))
     others = {segment.type for segment in findings.segments}
     then = [one for one in prior.findings if one.finding not in others]
     days = (study_date - prior.study_date).days

@@ -65,6 +65,8 @@ def read_prior(
 ) -> Prior | None:
     """Read the analysis that a report of this node describes; ``None`` without a Study Date.
 
+    ``None`` as well for one with regions: findings without a volume are not compared, and none must seem to be missing.
+
     Raises ``InputError`` when it cannot be understood. ``images``: those that were analysed then; ``masks``: what was
     outlined, by Tracking UID. Without either nobody knows where the findings lay.
     """
@@ -77,7 +79,7 @@ def read_prior(
     findings = tuple(one for one in parsed if one is not None)
     versions = [str(i.TextValue) for g in _groups(report) for i in _children(g, codes.DCM.AlgorithmVersion)]
     then = day(report.get("StudyDate"))
-    if then is None or not versions:
+    if then is None or not versions or any(_has_region(of) for of in groups.values()):
         return None
     parameters = [str(i.TextValue) for g in _groups(report) for i in _children(g, codes.DCM.AlgorithmParameters)]
     return Prior(
@@ -139,6 +141,18 @@ def _finding(
         mask=mask,
         probability=sure[0] / 100 if sure and sure[0] is not None else None,
     )
+
+
+def _has_region(groups: Sequence[Dataset]) -> bool:
+    """Whether it is a finding with a shape and no mask; the border of an image is a place for what has none."""
+    if any(_children(g, name) for g in groups for name in (codes.SCT.LongAxis, codes.DCM.ReferencedSegment)):
+        return False
+    return any(not _is_border(shape) for group in groups for shape in _children(group, codes.DCM.ImageRegion))
+
+
+def _is_border(shape: Dataset) -> bool:
+    data = [float(value) for value in shape.GraphicData]
+    return len(data) == 10 and data == [0, 0, data[2], 0, data[2], data[5], 0, data[5], 0, 0]
 
 
 def _outlines(group: Dataset) -> list[tuple[Dataset, Dataset]]:

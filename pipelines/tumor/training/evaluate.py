@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from rich.progress import track
 
-from node.pipeline import SeriesVolume, Unsuitable, Volume
+from node.pipeline import SeriesImage, SeriesVolume, Unsuitable, Volume
 from pipelines.tumor import create
 from pipelines.tumor.grid import PIXEL_MM
 from pipelines.tumor.lesions import side_of
@@ -38,21 +38,24 @@ SMALLEST_TRUE_VOXELS = 50
 class DicomSeries:
     """A folder of one MR series as ``Series``."""
 
-    images: list[Dataset]
+    datasets: list[Dataset]
     prior: None = None
 
     @property
     def modality(self) -> str:
-        return str(self.images[0].Modality)
+        return str(self.datasets[0].Modality)
 
     def attribute(self, keyword: str) -> Any:
-        return self.images[0].get(keyword)
+        return self.datasets[0].get(keyword)
 
     def companion(self, _name: str) -> None:
         return None
 
+    def images(self) -> tuple[SeriesImage, ...]:
+        raise NotImplementedError  # it is evaluated on volumes
+
     def volume(self, orientation: str | None = None) -> Volume:
-        source = get_volume_from_series(self.images, apply_real_world_transform=False, atol=0.01)
+        source = get_volume_from_series(self.datasets, apply_real_world_transform=False, atol=0.01)
         turned = source if orientation is None else source.to_patient_orientation(orientation)
         return turned.with_array(np.ascontiguousarray(turned.array, np.float32))
 

@@ -1,0 +1,46 @@
+"""Results on radiographs, mammograms and cine loops, as the validators of others judge them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dicom_files import write
+from projections import chest_xray, mammogram
+
+from node.config import PipelineTable
+from node.inference.try_pipeline import run_trial
+
+KINDS = ("sr", "pdf", "key images", "presentation state", "key object selection")
+IMAGES = {
+    "Opacities": lambda: [chest_xray(200, 180, bright=(slice(40, 70), slice(100, 140)))],
+    "Calcifications": lambda: [mammogram(spot=(30, 40))],
+}
+
+
+def errors(program: str, *paths: Path) -> list[str]:
+    command = [Path(sys.executable).with_name(program), *paths]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_object_of_the_examples_of_the_page_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    text = (Path(__file__).parents[2] / "docs" / "write-a-pipeline.md").read_text()
+    examples = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (code,) = (example for example in examples if f"class {name}:" in example)
+    module = f"{name.lower()}_tried"
+    (tmp_path / f"{module}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    images = write(IMAGES[name](), tmp_path / "in")
+    table = PipelineTable(factory=f"{module}:create")
+    trial = run_trial(name, table, tmp_path / "in", tmp_path / "out", device="cpu", progress=print, kinds=KINDS)
+    (analysed,) = trial.series
+    assert (analysed.outcome, analysed.fault) == ("findings", "")
+    assert {re.sub(r"^\d+-|\.dcm$", "", path.name) for path in analysed.files} == set(KINDS)
+    assert [errors("dciodvfy", path) for path in images] == [[]]
+    assert [errors("dciodvfy", path) for path in analysed.files] == [[]] * len(analysed.files)
+    assert errors("dcentvfy", *images, *analysed.files) == []
