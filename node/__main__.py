@@ -189,7 +189,8 @@ def _show_trial(trial: Trial) -> None:
             echo(f"  {line}")
         for finding in series.findings:
             echo(f"  {finding.label}: {'; '.join(finding.described)}")
-            echo(f"    {'; '.join(finding.measured)}")
+            if finding.measured:
+                echo(f"    {'; '.join(finding.measured)}")
         for line in (*series.measured, *series.derived, *series.remarks):
             echo(f"  {line}")
         if series.outcome != Outcome.NOT_APPLICABLE:

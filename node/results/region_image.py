@@ -42,12 +42,11 @@ def _draw(analysis: Analysis, source: Source, place: int, graphics: Sequence[Gra
     picture, shown_as = _image(source, place)
     scale = np.array(picture.size) / [int(original.Columns), int(original.Rows)]
     lines: list[tuple[str, Colour]] = []
-    for number, graphic in enumerate(graphics, 1):
-        if graphic.place == place:
-            _draw_graphic(picture, graphic, str(number), scale)
-            if graphic.lines:
-                lines.append((plain(f"{number}. {graphic.label}"), graphic.colour))
-                lines += [(plain(line, 1024), INK) for line in graphic.lines]
+    for number, graphic in enumerate((one for one in graphics if one.place == place), 1):
+        _draw_graphic(picture, graphic, str(number), scale)
+        if graphic.lines:
+            lines.append((plain(f"{number}. {graphic.label}"), graphic.colour))
+            lines += [(plain(line, 1024), INK) for line in graphic.lines]
     if (directions := directions_of(original)) is not None:
         draw_letters(picture, *directions)
     side_and_view = " ".join(filter(None, (laterality_of(original), view_of(original))))
