@@ -14,12 +14,16 @@ from importlib.metadata import PackagePath, distribution
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from node import __version__, compat
 from node.config import Config, Destination
 from node.config.secret_files import secret_files
 from node.deliver import echo
 from node.errors import NodeError
+from node.fleet.file_client import fault
 from node.inference.pipeline_process import describe
+from node.ledger.holdings import file_services
 from node.process.port_lock import bind_error, is_own_port
 from node.pytorch_build import build_advice, has_nvidia_gpu
 from node.receive.policy import Policy
@@ -60,6 +64,8 @@ def check(config: Config, pipelines: Iterable[dict[str, Any]] | None = None) -> 
     if config.ae.tls.enabled:
         yield _guarded("tls", lambda: _tls(config))
     yield _port(config)
+    if config.fleet.host:
+        yield from _file_services(config)
     if config.web.enabled:
         yield _web_port(config)
     yield _device(config)
@@ -148,6 +154,26 @@ def _tls(config: Config) -> Check:
     server_context(config.ae.tls)
     asks = "required" if config.ae.tls.require_client_certificate else "optional"
     return Check(name="tls", good=True, found=f"{config.ae.tls.certificate} is usable; client certificates are {asks}")
+
+
+def _file_services(config: Config) -> Iterator[Check]:
+    """Check that this machine can fetch from the file service of every machine that runs one."""
+    try:
+        engine, _ = open_storage(config)
+        with engine.connect() as connection:
+            services = file_services(connection)
+        engine.dispose()
+        faults = {url: fault(config.fleet, url) for url in services.values()}
+    except (NodeError, SQLAlchemyError) as error:
+        yield Check(name="fleet", good=False, found=str(error))
+        return
+    for url, why in faults.items():
+        remedy = "compare [fleet] host with the names in its certificate, and ca on both; check the network"
+        found = f"{url}: {why or 'serves files to this machine'}"
+        yield Check(name="fleet", good=not why, found=found, remedy=remedy if why else "")
+    if not faults:
+        remedy = "start the node, and check again"
+        yield Check(name="fleet", good=True, found="no file service is running", remedy=remedy)
 
 
 def _port(config: Config) -> Check:

@@ -14,7 +14,8 @@ NodeError                 1   base class
 ├── LedgerError           7   the ledger cannot be opened or is inconsistent
 ├── NotFoundError         8   a study, job or pipeline is unknown
 ├── PlatformError         9   disk, port, device or an installed package is missing
-│   └── AdmissionError    9   an analysis needs more memory than is free
+│   ├── AdmissionError    9   an analysis needs more memory than is free
+│   └── AbsentFileError   9   a file is on a machine that cannot be reached
 ├── TimeLimitError        1   a step took longer than its time limit
 └── InternalError         1   a fault of the node or of a library
 """
@@ -36,6 +37,8 @@ class NodeError(Exception):
     """Reason in the report, for readers who cannot fix it; follows "NOT ANALYSED: "."""
     retry_seconds: float | None = None
     """Delay before the next attempt where the raiser knows it; ``None``: that of the stage."""
+    is_outage = False
+    """Nothing was tried, because something else is out of order: attempts go on, however many there were."""
 
 
 class ConfigError(NodeError):
@@ -157,6 +160,14 @@ class AdmissionError(PlatformError):
     """An analysis needs more memory than is free; nothing was begun."""
 
     code = "admission"
+
+
+class AbsentFileError(PlatformError):
+    """A file is on another machine of the fleet, and none that has it can be reached."""
+
+    code = "absent file"
+    retry_seconds = 30.0
+    is_outage = True
 
 
 class InternalError(NodeError):

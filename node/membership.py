@@ -113,6 +113,11 @@ class Membership:
         self._member = replace(self._member, pipelines=pipelines, devices=devices)
         self.beat()
 
+    def serve_files(self, url: str) -> None:
+        """Show where the other machines fetch the files of this one."""
+        self._member = replace(self._member, files_url=url)
+        self.beat()
+
     def is_responsible(self, key: str) -> bool:
         """Whether the work on ``key`` falls to this one of all active members with its role.
 

@@ -47,8 +47,16 @@ def open_storage(config: Config, writer: str = "") -> tuple[Engine, Spool]:
     from node.ledger.engine import ledger_url, open_ledger
     from node.spool import Spool
 
-    spool = Spool(config.storage.folder, synced=config.storage.durability == "full", writer=writer)
-    return open_ledger(ledger_url(config.storage.ledger_url, config.storage.folder)), spool
+    folder, synced = config.storage.folder, config.storage.durability == "full"
+    url = ledger_url(config.storage.ledger_url, folder)
+    if not config.fleet.host:
+        spool = Spool(folder, synced=synced, writer=writer)  # makes the folder of an SQLite ledger
+        return open_ledger(url), spool
+    from node.fleet.file_client import FileClient
+
+    engine = open_ledger(url)
+    others = FileClient(config.fleet, config.storage, engine)
+    return engine, Spool(folder, synced=synced, writer=writer, others=others)
 
 
 def open_jobs(config: Config) -> Jobs:
@@ -76,7 +84,8 @@ def run_node(config_path: Path, only: str | None = None) -> None:
             raise PlatformError(f"not installed: {', '.join(missing)}; install ainode again with its dependencies")
         config = load(config_path)
         logging.getLogger().addHandler(WarningLog(config.storage.folder / FOLDER))
-        wanted = [role for role in ROLES if role != "web" or config.web.enabled]
+        left_out = {"web": not config.web.enabled, "files": not config.fleet.host}
+        wanted = [role for role in ROLES if not left_out.get(role)]
         prepare_delegated_group()
         Supervisor(config_path.absolute(), [only] if only else wanted).run()
 
@@ -248,6 +257,21 @@ def _web(context: RoleContext) -> Iterator[None]:
 
 
 @contextmanager
+def _files(context: RoleContext) -> Iterator[None]:
+    from node.fleet.file_service import serving
+    from node.fleet.housekeeping import Housekeeping
+
+    if not context.config.fleet.host:
+        raise ConfigError("[fleet] host is empty; name this machine there before it serves files")
+    housekeeping = Housekeeping(context.engine, context.spool, context.config.fleet.cache_gib)
+    housekeeping.record()
+    with serving(context.config.fleet, context.spool.folder) as url:
+        context.membership.serve_files(url)
+        with running([housekeeping.run], context.shutdown.requested):
+            yield
+
+
+@contextmanager
 def _serving(context: RoleContext, role: str, stages: list[Stage]) -> Iterator[Jobs]:
     from node.jobs.engine import Jobs
 
@@ -263,5 +287,6 @@ ROLES: dict[str, Callable[[RoleContext], AbstractContextManager[None]]] = {
     "worker": _worker,
     "sender": _sender,
     "web": _web,
+    "files": _files,
 }
 """Context manager of each role, by the name for ``ainode run --only``."""

@@ -60,12 +60,13 @@ class PeerCertificate:
 class ServerTls:
     """TLS for incoming connections; changed files take effect with the next connection."""
 
-    def __init__(self, tls: AeTls) -> None:
-        """Raises ``ConfigError`` when a file cannot be used."""
+    def __init__(self, tls: AeTls, where: str = "[ae.tls]") -> None:
+        """``where`` names its table. Raises ``ConfigError`` when a file cannot be used."""
         self._tls = tls
+        self._where = where
         self._lock = threading.Lock()
         self._seen = self._signature()
-        self._context = server_context(tls)
+        self._context = server_context(tls, where)
 
     def context(self) -> ssl.SSLContext:
         """Return the context for the next handshake; unusable new files leave the previous ones in force."""
@@ -73,7 +74,7 @@ class ServerTls:
             if (seen := self._signature()) != self._seen:
                 self._seen = seen
                 try:
-                    self._context = server_context(self._tls)
+                    self._context = server_context(self._tls, self._where)
                     LOGGER.info("TLS files have changed and were reloaded")
                 except ConfigError as error:
                     LOGGER.error("TLS files have changed but cannot be used: %s", error)  # noqa: TRY400 - no traceback
@@ -84,12 +85,15 @@ class ServerTls:
         return tuple(_file_version(name) for name in (tls.certificate, tls.key, tls.ca, tls.crl) if name)
 
 
-def server_context(tls: AeTls) -> ssl.SSLContext:
-    """Create the context for incoming connections. Raises ``ConfigError`` when a file cannot be used."""
+def server_context(tls: AeTls, where: str = "[ae.tls]") -> ssl.SSLContext:
+    """Create the context for incoming connections; ``where`` names its table.
+
+    Raises ``ConfigError`` when a file cannot be used.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     profile(context)
-    _load_certificate(context, tls.certificate, tls.key, "[ae.tls]")
-    _load_authorities(context, tls.ca, tls.crl, "[ae.tls]")
+    _load_certificate(context, tls.certificate, tls.key, where)
+    _load_authorities(context, tls.ca, tls.crl, where)
     context.verify_mode = ssl.CERT_REQUIRED if tls.require_client_certificate else ssl.CERT_OPTIONAL
     # DICOM has its own release: an A-ABORT can still be sent when a peer closes without close_notify.
     context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF

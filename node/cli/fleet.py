@@ -46,6 +46,8 @@ def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
         if member["devices"]:
             pipelines = ", ".join(member["pipelines"]) or "no pipeline"
             echo(f"{'':9} {pipelines} on {', '.join(member['devices'])}")
+        if member["files_url"]:
+            echo(f"{'':9} serves its files at {member['files_url']}")
     if not members:
         echo("no process is running")
 

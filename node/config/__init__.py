@@ -2,6 +2,7 @@
 
 from node.config.condition import Condition, parse_condition, parse_hours
 from node.config.config import Config
+from node.config.fleet import Fleet
 from node.config.loader import load, parse, read
 from node.config.network import Ae, AeTls, Caller
 from node.config.notify import Notify
@@ -32,6 +33,7 @@ __all__ = [
     "Destination",
     "DestinationTls",
     "Devices",
+    "Fleet",
     "JobsTable",
     "Notify",
     "PipelineTable",

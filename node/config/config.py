@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from node.config.audit import Audit
+from node.config.fleet import Fleet
 from node.config.network import Ae
 from node.config.notify import Notify
 from node.config.processing import Devices, JobsTable, PipelineTable, SeriesTable
@@ -29,6 +30,7 @@ class Config(Table):
 
     ae: Ae = Ae()
     storage: Storage = Storage()
+    fleet: Fleet = Fleet()
     retention: Retention = Retention()
     series: SeriesTable = SeriesTable()
     jobs: JobsTable = JobsTable()
@@ -58,6 +60,14 @@ class Config(Table):
         for name, to in self.destinations.items():
             if to.tls.enabled and not to.tls.ca:
                 raise ValueError(f"destinations.{name}.tls.ca is missing; give a PEM file, here or in [ae.tls]")
+        return self
+
+    @model_validator(mode="after")
+    def _fleet_has_a_ledger(self) -> Config:
+        if self.fleet.host and not self.storage.ledger_url:
+            raise ValueError(
+                "fleet.host needs storage.ledger_url: the machines of a fleet share a ledger in PostgreSQL"
+            )
         return self
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ def secret_files(config: Config) -> Iterator[tuple[str, Path]]:
     yield "[web] users_file", web.users_file or folder / "web-users"
     keys: list[tuple[str, str | Path | None]] = [
         ("[ae.tls] key", config.ae.tls.key),
+        ("[fleet] key", config.fleet.key),
         ("[web] key", web.key),
         ("[web] proxy_secret_file", web.proxy_secret_file),
         ("[notify] smtp_password_file", config.notify.smtp_password_file),

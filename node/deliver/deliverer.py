@@ -166,6 +166,7 @@ class Deliverer:
             pending = [o for o in instances_to_store(connection, claim.job_id, claim.destination) if which(o)]
         if not pending:
             return
+        self._spool.all_readable(instance.path for instance in pending)  # fetched before the destination waits for them
         refused: list[Answer] = []
         stored = 0
         with self._open(claim.destination, destination, pending) as store:

@@ -40,7 +40,7 @@ def _file(instance: PendingObject, folder: Path, spool: Spool) -> Answer:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with spool.absolute(instance.path).open("rb") as source, part.open("wb") as file:
+            with spool.readable(instance.path).open("rb") as source, part.open("wb") as file:
                 while block := source.read(_BLOCK):
                     file.write(block)
                 file.flush()

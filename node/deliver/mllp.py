@@ -81,7 +81,7 @@ def mllp_store(
 
 
 def _messages(instance: PendingObject, spool: Spool, to: Addressee, is_held: IsHeld) -> list[bytes]:
-    process, path = shared_process("HL7 encoder", spool.data_folders, Bounds()), spool.absolute(instance.path)
+    process, path = shared_process("HL7 encoder", spool.data_folders, Bounds()), spool.readable(instance.path)
     try:
         if not instance.kind.startswith(REJECTION):
             return [process.call(instance.path, message_of, path, to).encode("utf-8")]

@@ -49,7 +49,7 @@ def _store(association: Association, instance: PendingObject, spool: Spool, time
     instead = next((syntax for syntax in UNCOMPRESSED if syntax in accepted), None)
     try:
         if instance.transfer_syntax_uid in accepted:
-            return _send(association, spool.absolute(instance.path), timeouts, description)
+            return _send(association, spool.readable(instance.path), timeouts, description)
         if instead is None:
             return Answer(status=None, comment=f"presentation context refused: {description}", not_negotiated=True)
         with transcoded(spool, instance.path, instead) as (path, sent):

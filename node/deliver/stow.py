@@ -116,7 +116,7 @@ def held(client: httpx.Client, study: str, series: str) -> set[str]:
 
 def _store(client: httpx.Client, instance: PendingObject, spool: Spool, timeouts: Timeouts) -> Answer:
     try:
-        answer = _post(client, spool.absolute(instance.path), timeouts)
+        answer = _post(client, spool.readable(instance.path), timeouts)
         if answer.status != _SYNTAX_REFUSED:
             return answer
         with transcoded(spool, instance.path, ExplicitVRLittleEndian) as (path, sent):

@@ -33,7 +33,7 @@ def transcoded(spool: Spool, path: str, syntax: str) -> Iterator[tuple[Path, Sen
     try:
         process = shared_process("transcoder", spool.data_folders, _BOUNDS, writable=(converted.path.parent,))
         try:
-            process.call(path, convert, spool.absolute(path), UID(syntax), converted.path)
+            process.call(path, convert, spool.readable(path), UID(syntax), converted.path)
             draft.copy(converted.path)
         except InputError as error:
             raise EncodeError(str(error)) from error

@@ -19,6 +19,7 @@ def certificates(config: Config) -> Iterator[Check]:
     tls = [("[ae.tls]", config.ae.tls)] if config.ae.tls.enabled else []
     named = [(where, str(file)) for where, table in tls for file in (table.certificate, table.ca)]
     named += [("[web]", str(config.web.certificate))] if config.web.certificate else []
+    named += [("[fleet]", file) for file in (config.fleet.certificate, config.fleet.ca) if config.fleet.host]
     named += [("[audit]", config.audit.ca)]
     for name, to in config.destinations.items():
         named += [(f"[destinations.{name}]", to.ca_file)]

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from node.actor import look_every, surviving
 from node.confined import Bounds, ConfinedProcess
-from node.errors import InputError
+from node.errors import AbsentFileError, InputError
 from node.feedback.confined_reading import read_reader_object
 from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
 from node.ledger.clock import clock_of
@@ -74,13 +74,19 @@ class Collector:
         with self._engine.connect() as connection:
             objects = unread_objects(connection, tuple(_KINDS), _MODALITIES, 0.0 if is_whole else at - _BACK_SECONDS)
         for one in objects:
-            if not self._spool.absolute(one.path).exists():
-                continue  # another machine has it
+            if not self._is_readable(one.path):
+                continue
             with about(one.study_instance_uid), surviving(f"verdicts of {one.sop_instance_uid}"):
                 self._collect(one)
         if is_whole:
             self._whole_at = at
         return len(objects)
+
+    def _is_readable(self, path: str) -> bool:
+        try:
+            return self._spool.stored_size(path) is not None
+        except AbsentFileError:  # a later look may find its machine
+            return False
 
     def _collect(self, of: ReaderObject) -> None:
         try:
@@ -119,7 +125,7 @@ class Collector:
         return self._process.call(
             f"object {of.sop_instance_uid}",
             read_reader_object,
-            self._spool.absolute(of.path),
+            self._spool.readable(of.path),
             _KINDS[of.sop_class_uid],
             analyses,
         )
@@ -128,4 +134,4 @@ class Collector:
         return self._paths([one.path for one in of.objects if one.sop_class_uid in classes])
 
     def _paths(self, paths: list[str]) -> tuple[Path, ...]:
-        return tuple(map(self._spool.absolute, paths))
+        return self._spool.all_readable(paths)

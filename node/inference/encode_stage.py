@@ -15,14 +15,18 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.config import DEFAULT_OBJECTS, Config
-from node.errors import IdentityError, NotFoundError
+from node.errors import AbsentFileError, IdentityError, NotFoundError
 from node.inference.encode_process import EncodeProcess, Row
 from node.inference.encode_task import EncodeTask, Encoding, ImageFile, PreviousFiles
 from node.inference.node_secret import secret_of
+from node.inference.task import FINDINGS
 from node.jobs.failure import logged_error
 from node.jobs.stage import Done, Stage, retries
 from node.ledger import JobStage
+from node.ledger.copying import infer_again
+from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_event
+from node.ledger.holdings import folder_of, purge_holdings, record_holdings
 from node.ledger.jobs import Job, PreviousResult, get_job, previous_results, source_images
 from node.ledger.replaced_results import to_withdraw
 from node.ledger.shadow import stays_in_shadow
@@ -35,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 _CALLS = 2
 """Of the encoder in one attempt: the report of a failure may be made in a second one."""
+_ATTEMPTS_TO_FETCH = 10
+"""Before a job is inferred again whose handover is on a machine that cannot be reached: about five minutes."""
 _STORING_SECONDS = 600.0
 """For what an attempt does besides: it copies the objects, and waits for the ledger."""
 
@@ -68,6 +74,7 @@ class Encode:
         with self._engine.connect() as connection:
             job = get_job(connection, job_id)
             task = self._task(connection, job)
+        self._fetch_handover(job)
         try:
             encoding, rows = self._encoder.analysis(task)
         except (IdentityError, SQLAlchemyError):
@@ -79,20 +86,32 @@ class Encode:
             encoding, rows = self._encoder.failure(task)
         return self._done(job, encoding, rows)
 
+    def _fetch_handover(self, job: Job) -> None:
+        """Fetch what infer left on another machine; when that machine stays away, have the job inferred again."""
+        try:
+            self._spool.fetch_work(job.id, FINDINGS)
+        except AbsentFileError:
+            if job.attempt >= _ATTEMPTS_TO_FETCH:
+                with begin_immediate(self._engine) as connection:
+                    infer_again(connection, job.id)
+            raise
+
     def _task(self, connection: Connection, job: Job) -> EncodeTask:
         kinds = self._kinds(job)
+        images = list(source_images(connection, job))
+        files = self._spool.all_readable(image.path for image in images)
         return EncodeTask(
             job_id=job.id,
             study_instance_uid=job.study_instance_uid,
             series_instance_uid=job.series_instance_uid,
             images=tuple(
                 ImageFile(
-                    path=self._spool.absolute(image.path),
+                    path=file,
                     sop_class_uid=image.sop_class_uid,
                     sop_instance_uid=image.sop_instance_uid,
                     modality=image.modality,
                 )
-                for image in source_images(connection, job)
+                for image, file in zip(images, files, strict=True)
             ),
             pipeline=job.pipeline,
             title=self._config.title(job.pipeline),
@@ -111,7 +130,7 @@ class Encode:
         )
 
     def _previous(self, result: PreviousResult) -> PreviousFiles:
-        files = {kind: self._spool.absolute(path) for kind, path in result.paths.items()}
+        files = dict(zip(result.paths, self._spool.all_readable(result.paths.values()), strict=True))
         return PreviousFiles(
             analysis=result.analysis,
             version=result.version,
@@ -129,6 +148,8 @@ class Encode:
 
         def write(connection: Connection) -> None:
             record_results(connection, job_id, rows)
+            record_holdings(connection, self._spool.machine, {folder_of(str(row["path"])) for row in rows})
+            purge_holdings(connection, [f"work/{job_id}"])
             if (refused := encoding.refused) is not None:
                 record_event(
                     connection,

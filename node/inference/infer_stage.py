@@ -25,6 +25,7 @@ from node.jobs.stage import AttemptYielded, Done, Stage, retries
 from node.ledger import JobStage
 from node.ledger.analysis_statistics import latest_statistics, record_statistics
 from node.ledger.events import EventKind, record_event
+from node.ledger.holdings import record_handover
 from node.ledger.jobs import Job, get_job, is_active, source_paths
 from node.ledger.shadow import others_wait
 from node.ledger.transitions import record_outcome
@@ -95,8 +96,8 @@ class Infer:
             job_id=job_id,
             pipeline=job.pipeline,
             table=table_of(job.pipeline, self._config.pipelines),
-            paths=tuple(self._spool.absolute(path) for path in paths),
-            companions={name: tuple(map(self._spool.absolute, of)) for name, of in companions.items()},
+            paths=self._spool.all_readable(paths),
+            companions={name: self._spool.all_readable(of) for name, of in companions.items()},
             prior=self._prior(job, paths),
             seen=seen,
             incomplete=reason_text(job.incomplete),
@@ -120,6 +121,7 @@ class Infer:
                 peak_memory_mib=dict(reply.peak_memory_mib),
                 device=device,
             )
+            record_handover(connection, self._spool.machine, f"work/{job_id}")
             record_outcome(connection, job_id, reply.outcome, _reason(reply))
             if reply.facts:
                 record_statistics(connection, job_id, job.pipeline, _statistics(reply, device))
@@ -162,7 +164,7 @@ class Infer:
         return self._priors.files(
             wanted,
             dict.fromkeys((self._config.title(job.pipeline), job.pipeline)),
-            self._spool.absolute(paths[0]),
+            self._spool.readable(paths[0]),
             self._spool.work(job.id) / "prior",
         )
 

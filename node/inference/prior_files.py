@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from node.config import PriorTable
 from node.confined import ConfinedProcess
-from node.errors import NodeError
+from node.errors import NodeError, PlatformError
 from node.inference.prior_reading import PriorReport, find_instance, find_report, study_attributes
 from node.inference.task import PriorFiles
 from node.ledger.instances import series_files
@@ -95,7 +95,12 @@ class PriorFinder:
 
     def _here(self, paths: Callable[[Connection], list[str]]) -> tuple[Path, ...]:
         with self._engine.connect() as connection:
-            return tuple(self._spool.absolute(path) for path in paths(connection))
+            own = paths(connection)
+        try:
+            return self._spool.all_readable(own)
+        except PlatformError as error:  # on a machine that cannot be reached; the archive has them too
+            logger.warning("earlier files: %s", error)
+            return ()
 
     def _fetch(self, wanted: PriorTable, study: str, series: str, folder: Path) -> tuple[Path, ...]:
         try:

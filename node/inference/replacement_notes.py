@@ -8,6 +8,7 @@ from node.errors import GateError
 from node.inference.encode_process import NOTE_SECONDS, EncodeProcess
 from node.inference.node_secret import secret_of
 from node.ledger.engine import begin_immediate
+from node.ledger.holdings import folder_of, record_holdings
 from node.ledger.jobs import Job, get_job
 from node.ledger.replaced_results import give_up_note, note_kind, schedule_note, to_withdraw
 from node.reasons import Reason, ReasonCode, reason
@@ -35,7 +36,7 @@ class ReplacementNotes:
         job, paths = self._replaced(job_id, destination)
         if not paths:
             return
-        files = [self._spool.absolute(path) for path in paths.values()]
+        files = self._spool.all_readable(paths.values())
         try:
             note = self._encoder.note(
                 job,
@@ -50,6 +51,7 @@ class ReplacementNotes:
             return
         row = note | {"kind": note_kind(destination)}
         with begin_immediate(self._engine) as connection:
+            record_holdings(connection, self._spool.machine, [folder_of(str(row["path"]))])
             schedule_note(connection, job, destination, row, paths)
 
     def drop_note(self, job_id: str, destination: str, why: Reason) -> None:
@@ -62,4 +64,4 @@ class ReplacementNotes:
         with self._engine.connect() as connection:
             job = get_job(connection, job_id)
             held = to_withdraw(connection, job, destination)
-        return job, {uid: path for uid, path in sorted(held.items()) if self._spool.absolute(path).exists()}
+        return job, {uid: path for uid, path in sorted(held.items()) if self._spool.stored_size(path) is not None}

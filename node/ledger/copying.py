@@ -42,9 +42,14 @@ def recorded_paths(connection: sa.Connection) -> set[str]:
     return set(connection.scalars(sa.union(*(sa.select(table.c.path) for table in (instance, conflict, result)))))
 
 
-def infer_again(connection: sa.Connection) -> None:
-    """Begin active jobs again whose inference is done but not encoded: what it handed over is in no backup."""
+def infer_again(connection: sa.Connection, job_id: str | None = None) -> None:
+    """Begin active jobs again whose inference is done but not encoded, because what it handed over is lost.
+
+    ``job_id``: one of them. The engine finds them without an attempt and puts them into their queues.
+    """
     waiting = sa.and_(job.c.state.in_(ACTIVE), job.c.stage == JobStage.ENCODE)
+    if job_id is not None:
+        waiting = sa.and_(waiting, job.c.id == job_id)
     again = {"stage": JobStage.INFER, "state": JobState.SCHEDULED, "attempt": 0, "next_at": None}
     connection.execute(sa.update(job).where(waiting).values(**again, run=job.c.run + 1))
 

@@ -14,6 +14,7 @@ from node.ledger.associations import OpenAssociation
 from node.ledger.clock import ahead_of_machine
 from node.ledger.engine import begin_immediate, insert_if_new, insert_new
 from node.ledger.events import EventKind, record_study_event
+from node.ledger.holdings import folder_of, held_elsewhere, record_holdings, recorded_files
 from node.ledger.states import SeriesState
 from node.ledger.tables import association, conflict, instance, series
 
@@ -49,8 +50,11 @@ class _UndoneError(Exception):
     """Rolls back a trial write."""
 
 
-def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> None:
+def record_instances(connection: sa.Connection, receipts: Sequence[Receipt], machine: str = "") -> list[Receipt]:
     """Record received files in the caller's write transaction; recording the same file again changes nothing.
+
+    ``machine``: whose storage folder has them; "": all machines share it. Return those that are not recorded, because
+    another machine has other bytes at the same path: ``Spool.set_aside`` makes a conflict of each.
 
     The digest of a receipt is that of the file at its path. Another digest than the row's means that the file was lost
     and was received again, from a sender whose AE title its File Meta Information names: the row follows it.
@@ -69,6 +73,11 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> 
             wanted.setdefault(receipt.sop_instance_uid, receipt)
     created = _insert_instances(connection, list(wanted.values()))
     _touch_series(connection, [wanted[uid] for uid in created])
+    folders = {folder_of(receipt.path) for receipt in receipts}
+    record_holdings(connection, machine, folders)
+    aside = _of_other_bytes(connection, [r for r in receipts if r.sop_instance_uid not in created], machine)
+    receipts = [receipt for receipt in receipts if receipt not in aside]
+    wanted = {uid: receipt for uid, receipt in wanted.items() if receipt not in aside}
     others = {r.sop_instance_uid for r in receipts} - created
     known = _known(connection, others)
     paths = {uid: wanted[uid].path for uid in created} | {uid: path for uid, (path, _) in known.items()}
@@ -80,6 +89,15 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt]) -> 
     # A conflict whose first file has no row yet can only come from a spool that is being recovered; one that is the
     # file that counts has taken the place of the first.
     _record_conflicts(connection, [r for r in receipts if paths.get(r.sop_instance_uid) != r.path])
+    return aside
+
+
+def _of_other_bytes(connection: sa.Connection, receipts: list[Receipt], machine: str) -> list[Receipt]:
+    """Those whose paths the ledger knows with other bytes, from another machine than ``machine``."""
+    elsewhere = held_elsewhere(connection, machine, {folder_of(receipt.path) for receipt in receipts})
+    doubtful = [receipt for receipt in receipts if folder_of(receipt.path) in elsewhere]
+    recorded = recorded_files(connection, [receipt.path for receipt in doubtful])
+    return [r for r in doubtful if r.path in recorded and recorded[r.path].digest != r.digest]
 
 
 def _later(receipt: Receipt, seconds: float) -> Receipt:

@@ -32,6 +32,8 @@ class Member:
     """That it can run; of workers only."""
     devices: tuple[str, ...] = ()
     """That it runs them on; of workers only."""
+    files_url: str = ""
+    """Where other members fetch the files of its machine; of file services only."""
 
     @property
     def host_name(self) -> str:
@@ -50,7 +52,7 @@ class Beat:
 
 def renew_beat(connection: sa.Connection, of: Member, at: float, state: MemberState = MemberState.ACTIVE) -> None:
     """Record that a member is alive at ``at``."""
-    beat = {"beat_at": at, "state": state, "pipelines": of.pipelines, "devices": of.devices}
+    beat = {"beat_at": at, "state": state, "pipelines": of.pipelines, "devices": of.devices, "files_url": of.files_url}
     if not connection.execute(sa.update(member).where(member.c.id == of.id).values(**beat)).rowcount:
         insert_new(connection, member, [{**asdict(of), **beat}])
 
@@ -69,6 +71,7 @@ def beats(connection: sa.Connection) -> list[Beat]:
                 revision=row.revision,
                 pipelines=tuple(row.pipelines),
                 devices=tuple(row.devices),
+                files_url=row.files_url,
             ),
             at=row.beat_at,
             state=MemberState(row.state),

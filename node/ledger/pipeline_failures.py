@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from node.errors import AdmissionError, InputError, LedgerError
+from node.errors import AbsentFileError, AdmissionError, InputError, LedgerError
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import insert_new
 from node.ledger.tables import pipeline_failure
@@ -27,8 +27,8 @@ _LAST_PAUSE = 300.0
 """Seconds, doubled with each failure from the first to the last."""
 _SHARE = 9.0
 """A pause lasts at least this many times as long as the attempt: a tenth of a device for pipelines that hang."""
-_OTHERS = (InputError, AdmissionError, LedgerError, SQLAlchemyError, OSError)
-"""Errors that say nothing of the pipeline: of the series, the memory, the ledger, the disk."""
+_OTHERS = (AbsentFileError, InputError, AdmissionError, LedgerError, SQLAlchemyError, OSError)
+"""Errors that say nothing of the pipeline: of the series, the memory, the ledger, the disks."""
 
 
 @dataclass(frozen=True, kw_only=True)

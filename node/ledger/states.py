@@ -104,7 +104,7 @@ class ConflictKind(StrEnum):
     IDENTITY = "identity"
     """Other patient, study, series or order."""
     ENCODING = "encoding"
-    """Other transfer syntax, same content."""
+    """Other transfer syntax or File Meta Information, same content."""
     CONTENT = "content"
 
 

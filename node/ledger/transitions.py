@@ -96,7 +96,8 @@ def fail_attempt(
     if is_news(connection, attempt, error):
         code = None if failure is None else error_code(failure)
         _record_attempt(connection, EventKind.ATTEMPT_FAILED, attempt, seconds=seconds, error_code=code, error=error)
-    if permanent or (retries.max_attempts is not None and failed >= retries.max_attempts):
+    is_outage = isinstance(failure, NodeError) and failure.is_outage
+    if permanent or (retries.max_attempts is not None and failed >= retries.max_attempts and not is_outage):
         return _give_up(connection, current, attempt, error, failure)
     delay = retries.delay(failed)
     if isinstance(failure, NodeError) and failure.retry_seconds is not None:

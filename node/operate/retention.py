@@ -18,6 +18,7 @@ from node.ledger.clock import clock_of
 from node.ledger.clock_steps import AHEAD_SECONDS, Steady
 from node.ledger.commitments import purge_transactions
 from node.ledger.engine import begin_immediate
+from node.ledger.holdings import folder_of, purge_holdings
 from node.ledger.procedure_steps import purge_steps
 from node.ledger.refusals import purge_refusals
 from node.ledger.retention import purge_study, studies_without_event_since
@@ -89,6 +90,8 @@ class Retention:
             purged = purge_study(connection, study, at - self._days * 86400)
             if purged is None:
                 return False
+            of_jobs = (f"{root}/{job_id}" for job_id in purged.jobs for root in ("results", "work"))
+            purge_holdings(connection, {*map(folder_of, purged.paths), *of_jobs})
             self._spool.purge(purged.paths)
         for job_id in purged.jobs:
             shutil.rmtree(self._spool.absolute(f"results/{job_id}"), ignore_errors=True)

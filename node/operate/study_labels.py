@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from node.config.condition import folded
 from node.confined import ConfinedProcess
-from node.errors import NodeError
+from node.errors import NodeError, PlatformError
 from node.ledger.study_history import image_path_of_series
 from node.spool import Spool
 from node.studies.attributes import attributes_of
@@ -56,14 +56,18 @@ class StudyLabels:
 
     def of(self, connection: sa.Connection, studies: Collection[str]) -> dict[str, Label]:
         """The label of each of ``studies``."""
-        paths = {
-            key: self._spool.absolute(path) for key, path in image_path_of_series(connection, list(studies)).items()
-        }
+        paths = {key: self._here(path) for key, path in image_path_of_series(connection, list(studies)).items()}
         self._read([path for path in dict.fromkeys(paths.values()) if path not in self._headers])
         own: dict[str, dict[str, dict[str, str]]] = {study: {} for study in studies}
         for (study, series), path in paths.items():
             own[study][series] = self._headers[path]
         return {study: self._labelled(headers) for study, headers in own.items()}
+
+    def _here(self, path: str) -> Path:
+        try:
+            return self._spool.readable(path)
+        except PlatformError:  # of another machine, which does not answer: the study has no label then
+            return self._spool.absolute(path)
 
     def _read(self, paths: Sequence[Path]) -> None:
         while self._headers and len(self._headers) + len(paths) > _KEPT:

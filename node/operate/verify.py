@@ -5,13 +5,14 @@ Nothing is changed. The node may run meanwhile: what looks wrong is looked up in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import sqlalchemy as sa
 
+from node.errors import AbsentFileError
 from node.ledger.engine import begin_immediate
 from node.ledger.file_digests import digests_of_job, digests_of_study, jobs_with_files, studies_with_files
 from node.spool import Spool, digest_of
@@ -19,7 +20,7 @@ from node.spool import Spool, digest_of
 SETTLE_SECONDS = 60.0
 """The row of a file may come this much later: a younger file without row is not judged."""
 
-Fault = Literal["missing", "altered", "unrecorded"]
+Fault = Literal["missing", "altered", "unreachable", "unrecorded"]
 Recorded = Callable[[sa.Connection], dict[str, str]]
 """Query of paths with their digests."""
 Progress = Callable[[int, int], None]
@@ -39,6 +40,10 @@ class Verification:
     """Recorded, but there is no such file."""
     altered: tuple[str, ...]
     """The file cannot be read, or has another digest than its row."""
+    elsewhere: int
+    """Recorded files that only other machines have, which verify them."""
+    unreachable: tuple[str, ...]
+    """Recorded files of machines that cannot be reached."""
     unrecorded: tuple[str, ...]
     """Received files without row: the receiver records them at its next start."""
     leftover: tuple[str, ...]
@@ -47,7 +52,7 @@ class Verification:
     @property
     def faults(self) -> int:
         """How many files do not agree with the ledger."""
-        return len(self.missing) + len(self.altered) + len(self.unrecorded)
+        return len(self.missing) + len(self.altered) + len(self.unreachable) + len(self.unrecorded)
 
 
 def compare(recorded: Mapping[str, str], found: Mapping[str, str]) -> dict[str, Fault]:
@@ -65,7 +70,7 @@ def verify(engine: sa.Engine, spool: Spool, at: float, progress: Progress = lamb
     """Compare all files, one study or job at a time. ``at``: now, in seconds since 1970 UTC."""
     places = _places(engine, spool)
     faults: dict[str, Fault] = {}
-    files, size, recorded = 0, 0, 0
+    files, size, recorded, elsewhere = 0, 0, 0, 0
     for done, (folders, recorded_in) in enumerate(places):
         progress(done, len(places))
         with engine.connect() as connection:
@@ -75,7 +80,10 @@ def verify(engine: sa.Engine, spool: Spool, at: float, progress: Progress = lamb
         if here:
             with begin_immediate(engine) as connection:  # waits for retention, whose files go before their rows
                 again = compare(recorded_in(connection), digests)
-            faults |= dict(here.items() & again.items())
+            faults_here = dict(here.items() & again.items())
+            on_others = _on_others(spool, sorted(path for path, of in faults_here.items() if of == "missing"))
+            elsewhere += sum(fault is None for fault in on_others.values())
+            faults |= {p: of for p, fault in faults_here.items() if (of := on_others.get(p, fault)) is not None}
         files, size, recorded = files + len(digests), size + read, recorded + len(before)
     progress(len(places), len(places))
     loose = {p for p, fault in faults.items() if fault == "unrecorded" and _age(spool, p, at) >= SETTLE_SECONDS}
@@ -84,11 +92,26 @@ def verify(engine: sa.Engine, spool: Spool, at: float, progress: Progress = lamb
         files=files,
         size=size,
         recorded=recorded,
+        elsewhere=elsewhere,
+        unreachable=tuple(sorted(path for path, fault in faults.items() if fault == "unreachable")),
         missing=tuple(sorted(path for path, fault in faults.items() if fault == "missing")),
         altered=tuple(sorted(path for path, fault in faults.items() if fault == "altered")),
         unrecorded=tuple(sorted(loose - leftover)),
         leftover=tuple(sorted(leftover)),
     )
+
+
+def _on_others(spool: Spool, paths: Sequence[str]) -> dict[str, Fault | None]:
+    """Return ``None`` for each file that another machine has, and what is known of those that are not here."""
+    if not paths or not spool.machine:
+        return {}
+    try:
+        return dict.fromkeys(spool.sizes_elsewhere(paths))
+    except AbsentFileError:
+        if len(paths) == 1:
+            return {paths[0]: "unreachable"}
+        half = len(paths) // 2  # which ones
+        return _on_others(spool, paths[:half]) | _on_others(spool, paths[half:])
 
 
 def _places(engine: sa.Engine, spool: Spool) -> list[tuple[tuple[str, ...], Recorded]]:
@@ -133,13 +156,15 @@ def _age(spool: Spool, path: str, at: float) -> float:
 
 def describe(of: Verification) -> str:
     """The verification in plain words, with the remedy of each kind of fault."""
-    lines = [f"{of.files} files, {of.size / 2**30:.2f} GiB read; {of.recorded} in the ledger"]
+    others = f", {of.elsewhere} of them on other machines only" if of.elsewhere else ""
+    lines = [f"{of.files} files, {of.size / 2**30:.2f} GiB read; {of.recorded} in the ledger{others}"]
     if of.recorded:
         rebuilt = "the receiver records them at its next start; what it cannot read stays, and is named in its log"
     else:
         rebuilt = "the ledger is empty: it is rebuilt from these files when the node starts (ainode run)"
     for kind, paths, remedy in (
         ("missing", of.missing, "send the study again; a result: ainode retry JOB_ID"),
+        ("unreachable", of.unreachable, "only a machine that does not answer may have it: start it, and verify again"),
         ("altered", of.altered, "check the disk, move the file away, send the study again or retry the job"),
         ("unrecorded", of.unrecorded, rebuilt),
         ("left over", of.leftover, "no fault: a result that was made again; it goes with its study"),

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 from sqlalchemy import Engine
 
+from node.errors import AbsentFileError
 from node.ledger.clock import ledger_clock
 from node.ledger.commitments import Named, Recorded, end_transaction, record_transaction, recorded_instances, report
 from node.ledger.engine import begin_immediate
@@ -103,9 +104,9 @@ class CommitmentScp:
             failure = _FAILURE_CLASS
         else:
             try:
-                if self._spool.absolute(recorded.path).stat().st_size != recorded.size:
+                if self._spool.stored_size(recorded.path) != recorded.size:
                     failure = _FAILURE_PROCESSING
-            except OSError:
+            except (OSError, AbsentFileError):
                 failure = _FAILURE_PROCESSING
         return Named(sop_instance_uid=uid, sop_class_uid=sop_class_uid, failure=failure)
 

@@ -61,7 +61,7 @@ class Receiver:
         self._spool = spool
         self._membership = membership
         self._listening = listening
-        self._row_writer = RowWriter(engine)
+        self._row_writer = RowWriter(engine, spool)
         self._refusals = Refusals(engine)
         self._policy = Policy.of(config.ae)
         self._storage = Storage(

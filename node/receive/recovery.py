@@ -22,11 +22,13 @@ from node.errors import InputError
 from node.ledger.associations import close_associations_of, open_receivers
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate, timeline
-from node.ledger.instances import Receipt, known_paths, record_instances
+from node.ledger.holdings import folder_of, purged_holdings
+from node.ledger.instances import Receipt, known_paths
 from node.ledger.members import lost_members, remove_lost
 from node.listening import Listening
 from node.membership import Membership
 from node.receive.dataset_identity import read_identity
+from node.receive.receipt_recording import record_receipts
 from node.spool import Spool, dataset_offset, digest_of, sync_folder
 from node.studies.pydicom_errors import NOT_DICOM
 
@@ -99,7 +101,7 @@ def recover(engine: Engine, spool: Spool, spared: Callable[[], Collection[str]])
     def rescue(names: list[Path]) -> set[Path]:
         nonlocal count
         receipts = _receipts(spool, names)
-        recorded = _record(engine, list(receipts.values()))
+        recorded = _record(engine, spool, list(receipts.values()))
         count += len(recorded)
         unrecorded = {name for name, receipt in receipts.items() if receipt.path not in recorded}
         left.update(name.parent.name for name in unrecorded)
@@ -138,10 +140,13 @@ def record_unrecorded(engine: Engine, spool: Spool, stop: threading.Event) -> in
         if stop.is_set():
             break
         with engine.connect() as connection:
-            unknown = sorted(set(paths) - known_paths(connection, study))
+            # What was purged while this machine was away is still to be deleted here.
+            purged = purged_holdings(connection, spool.machine) if spool.machine else set()
+            known = known_paths(connection, study)
+        unknown = [path for path in paths if path not in known and folder_of(path) not in purged]
         alone = [path for path in unknown if not spool.drafts.has_writer(spool.absolute(path))]
         count += len(
-            _record(engine, [receipt for path in alone for receipt in _receipt_of(spool.absolute(path), path)])
+            _record(engine, spool, [receipt for path in alone for receipt in _receipt_of(spool.absolute(path), path)])
         )
     if count:
         LOGGER.warning("recovered: %d files of the spool had no ledger row and were recorded", count)
@@ -162,16 +167,16 @@ def _receipts(spool: Spool, names: list[Path]) -> dict[Path, Receipt]:
     return receipts
 
 
-def _record(engine: Engine, receipts: list[Receipt]) -> set[str]:
+def _record(engine: Engine, spool: Spool, receipts: list[Receipt]) -> set[str]:
     """Write the rows, one by one if the ledger rejects them together; return the paths that were recorded."""
     if not receipts:
         return set()
     try:
         with begin_immediate(engine) as connection:
-            record_instances(connection, receipts)
+            record_receipts(connection, spool, receipts)
     except (SQLAlchemyError, ValueError) as error:
         if len(receipts) > 1:
-            return set().union(*(_record(engine, [receipt]) for receipt in receipts))
+            return set().union(*(_record(engine, spool, [receipt]) for receipt in receipts))
         LOGGER.error("%s: the ledger rejects its row: %s", receipts[0].path, error)  # noqa: TRY400 - no traceback
         return set()
     return {receipt.path for receipt in receipts}

@@ -28,9 +28,10 @@ from node.ledger.association_endings import Ending
 from node.ledger.associations import close_associations
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate
-from node.ledger.instances import Receipt, record_instances, try_row
+from node.ledger.instances import Receipt, try_row
+from node.receive.receipt_recording import record_receipts
 from node.retry_delay import retry_delay
-from node.spool import Draft
+from node.spool import Draft, Spool
 
 LOGGER = logging.getLogger(__name__)
 
@@ -79,8 +80,9 @@ class _RejectedRow:
 class RowWriter:
     """Writes the rows of one process. While one transaction is synced, the next batch is collected."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, spool: Spool) -> None:
         self._engine = engine
+        self._spool = spool
         self._queue: queue.SimpleQueue[_Row | _Close | None] = queue.SimpleQueue()
         self._waiting: deque[_Row] = deque()
         self._rejected: deque[_RejectedRow] = deque()
@@ -223,7 +225,7 @@ class RowWriter:
             return None
         try:
             with begin_immediate(self._engine) as connection:
-                record_instances(connection, [row.receipt for row in rows])
+                record_receipts(connection, self._spool, [row.receipt for row in rows])
         except Exception as error:  # noqa: BLE001 - this actor's own loop: no failure may cost a row
             for row in rows:
                 if row.durable is not None:

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from node.actor import look_every
 from node.confined import Bounds, shared_process
-from node.errors import NodeError
+from node.errors import AbsentFileError, NodeError
 from node.ledger import ConflictKind
 from node.ledger.clock import ledger_clock
 from node.ledger.conflicts import begun_meanwhile, hold, pairs_to_compare, record_differences
@@ -52,7 +52,7 @@ class Conflicts:
         """Compare what is due; return how many pairs."""
         with self._engine.connect() as connection:
             pairs = [pair for pair in pairs_to_compare(connection) if self._is_responsible(pair.study_instance_uid)]
-        found = [(pair, *self._difference(pair.first, pair.second)) for pair in pairs]
+        found = [(pair, *difference) for pair in pairs if (difference := self._difference(pair.first, pair.second))]
         if found:
             with begin_immediate(self._engine) as connection:
                 record_differences(connection, found)
@@ -82,14 +82,19 @@ class Conflicts:
             return False
         self._looked_at.add(paths)
         try:
-            files_of_spool = tuple(map(self._spool.absolute, paths))
+            files_of_spool = self._spool.all_readable(paths)
             return not self._reader.call("a series that is held", contradictory, files_of_spool)
         except NodeError as error:
             logger.warning("a series that is held: %s", error)
             return False
 
-    def _difference(self, first: str, second: str) -> tuple[ConflictKind, str]:
-        pair = tuple(map(self._spool.absolute, (first, second)))
+    def _difference(self, first: str, second: str) -> tuple[ConflictKind, str] | None:
+        """Kind and keywords of what differs; ``None``: a file is on a machine that cannot be reached now."""
+        try:
+            pair = self._spool.all_readable((first, second))
+        except AbsentFileError as error:
+            logger.warning("conflict %s: %s", second, error)
+            return None
         try:
             found = self._reader.call(f"conflict {second}", compare_files, *pair)
         except NodeError as error:

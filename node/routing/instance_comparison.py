@@ -11,6 +11,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 
 from node.ledger import ConflictKind
+from node.spool.files import same_dataset
 from node.studies.header import read_header
 from node.studies.pydicom_errors import UNREADABLE
 
@@ -39,7 +40,12 @@ class Difference:
 
 
 def compare_files(first: Path, second: Path) -> Difference:
-    """Compare the headers of two files. Raises ``InputError`` when one cannot be read."""
+    """Compare two files. Raises ``InputError`` when one cannot be read.
+
+    Two machines may have received the same data set from two senders, whom the File Meta Information names.
+    """
+    if same_dataset(first, second):
+        return Difference(kind=ConflictKind.ENCODING, keywords=("FileMetaInformation",))
     return compare(read_header(first), read_header(second))
 
 

@@ -82,7 +82,7 @@ def _files(connection: Connection, spool: Spool, series: ReplaySeries, config: C
     key = (series.study_instance_uid, series.series_instance_uid)
     return SeriesFiles(
         series_instance_uid=series.series_instance_uid,
-        paths=tuple(map(spool.absolute, series_files(connection, *key).values())),
+        paths=spool.all_readable(series_files(connection, *key).values()),
         origin=Origin.of(senders_of(connection, *key), series.first_at, config.destinations),
     )
 

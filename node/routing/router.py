@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from node.actor import look_every, surviving
 from node.config import Config
+from node.errors import AbsentFileError
 from node.jobs.engine import Jobs
 from node.ledger import DecisionCause
 from node.ledger.clock import clock_of
@@ -98,8 +99,14 @@ class Router:
         study_uid, series_uid = series.study_instance_uid, series.series_instance_uid
         with self._engine.connect() as connection:
             known = known_of(connection, series)
+        try:
+            files = self._spool.all_readable(known.paths.values())
+        except AbsentFileError as error:
+            about = reason(ReasonCode.UNREAD_HEADERS, explanation=str(error))
+            self._record_waiting(study_uid, series_uid, (Deferral(about=about, seconds=inf, until=inf),), at)
+            return False
         question = SeriesQuestion(
-            paths=tuple(self._spool.absolute(path) for path in known.paths.values()),
+            paths=files,
             origin=self._decider.origin(study_uid, series_uid, series.first_at),
             absent_positions=known.missing.positions,
         )

@@ -6,6 +6,7 @@ Layout, every path relative to that folder::
     conflicts/STUDY/SERIES/SOP.DIGEST.dcm     the same SOP Instance UID with other bytes
     results/JOB/SOP.dcm                       encoded results
     work/JOB/                                 handover between the stages of a job
+    cache/DIGEST/SOP.dcm                      copies of files that only other machines hold
     temporary/WRITER/                         files that one process, which locks this folder, is writing, and second
                                               links of files whose row is not yet in the ledger
 
@@ -17,10 +18,11 @@ file under a final name. Limit: hard links on one file system are needed (ext4, 
 from node.spool.digest import digest_of
 from node.spool.drafts import LARGEST_OBJECT, Draft
 from node.spool.files import dataset_offset, sync_folder
-from node.spool.spool import DATA_FOLDERS, Spool, StoredFile
+from node.spool.spool import CACHE, DATA_FOLDERS, Spool, StoredFile
 from node.spool.uid import is_uid
 
 __all__ = [
+    "CACHE",
     "DATA_FOLDERS",
     "LARGEST_OBJECT",
     "Draft",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,10 +16,13 @@ from node.spool.digest import digest_of
 from node.spool.drafts import Draft, Drafts
 from node.spool.files import same_dataset, sync_folder
 from node.spool.free_space import Space, space_of
+from node.spool.other_machines import OtherMachines
 from node.spool.uid import is_uid
 
 DATA_FOLDERS = ("incoming", "conflicts", "results")
 """Of all DICOM files, in the storage folder."""
+CACHE = "cache"
+"""Of copies of files that other machines hold."""
 MOST_CONFLICTS = 16
 """Contents of one SOP Instance UID, besides the first: a peer that makes ever new ones must not fill the disk."""
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -41,20 +44,23 @@ class StoredFile(NamedTuple):
 class Spool:
     """The files of one node. Any number of processes and threads may use the same folder."""
 
-    def __init__(self, folder: Path, *, synced: bool = True, writer: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, synced: bool = True, writer: str = "", others: OtherMachines | None = None
+    ) -> None:
         """Create missing folders. Raises ``PlatformError`` when that is not possible.
 
         ``synced=False``: received files survive a crash of the process, but not of the machine. ``writer``: the id of
-        this process as a member of the fleet; "": it is none.
+        this process as a member of the fleet; "": it is none. ``others``: ``None`` when all machines see this folder.
         """
         self.folder = folder
+        self._others = others
         self._synced = synced
         self.drafts = Drafts(folder / "temporary", writer)
         self._lock = threading.Lock()
         self._durable: set[str] = set()
         try:
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-            for name in (*DATA_FOLDERS, "work", "temporary"):
+            for name in (*DATA_FOLDERS, "work", "temporary", *((CACHE,) if others else ())):
                 (folder / name).mkdir(mode=0o750, exist_ok=True)
             sync_folder(folder)
         except OSError as error:
@@ -102,14 +108,24 @@ class Spool:
         """Folder for the handover between the stages of a job (not created)."""
         return self.folder / "work" / _job(job_id)
 
+    def fetch_work(self, job_id: str, name: str) -> None:
+        """Place a file of ``work`` here that another machine has made; raise ``AbsentFileError`` if it cannot be."""
+        if self._others is not None:
+            self._others.fetch_handover(f"work/{_job(job_id)}/{name}")
+
     def holds_study(self, study: str) -> bool:
         """Return whether a file of this study is stored."""
         return is_uid(study) and any((self.folder / root / study).is_dir() for root in ("incoming", "conflicts"))
 
     @property
     def data_folders(self) -> tuple[Path, ...]:
-        """Folders of all DICOM files."""
-        return tuple(self.folder / name for name in DATA_FOLDERS)
+        """Folders of all DICOM files, with the copies of those of other machines."""
+        return tuple(self.folder / name for name in (*DATA_FOLDERS, *((CACHE,) if self._others else ())))
+
+    @property
+    def machine(self) -> str:
+        """Id of the machine that holds these files; "": all machines do."""
+        return self._others.machine if self._others else ""
 
     @property
     def logs(self) -> Path:
@@ -122,8 +138,39 @@ class Spool:
         return self.folder / "trays" / self.drafts.writer
 
     def absolute(self, path: str) -> Path:
-        """Return the absolute path of a file from its path in the ledger."""
+        """Return the place of a file in this folder from its path in the ledger; it may be on another machine only."""
         return self.folder / path
+
+    def readable(self, path: str) -> Path:
+        """Return a file that is to be read; see ``all_readable``."""
+        return self.all_readable([path])[0]
+
+    def all_readable(self, paths: Iterable[str]) -> tuple[Path, ...]:
+        """Return files that are to be read, by their paths in the ledger; those of other machines are fetched.
+
+        A file that no machine has is returned too: who opens it learns that it is missing. Raises ``AbsentFileError``
+        when a machine that has one cannot be reached, ``PlatformError`` when its copy is not the recorded file.
+        """
+        wanted = list(paths)
+        copies = self._others.fetch(wanted) if self._others else {}
+        return tuple(copies.get(path) or self.absolute(path) for path in wanted)
+
+    def stored_size(self, path: str) -> int | None:
+        """Return the size of a file on any machine; ``None`` when there is no such file.
+
+        Raises ``AbsentFileError`` when a machine that may have it cannot be reached.
+        """
+        try:
+            return self.absolute(path).stat().st_size
+        except FileNotFoundError:
+            return self.sizes_elsewhere([path]).get(path)
+
+    def sizes_elsewhere(self, paths: Sequence[str]) -> dict[str, int]:
+        """Return the size of each file that another machine has.
+
+        Raises ``AbsentFileError`` when a machine that may have one cannot be reached.
+        """
+        return self._others.sizes(paths) if self._others else {}
 
     def space(self) -> Space:
         """Return the space of the file system."""
@@ -193,6 +240,22 @@ class Spool:
             raise InputError(f"{len(others)} other contents of this SOP Instance UID are stored")
         self._link(draft.name, path)
         return StoredFile(path=path, digest=draft.digest, size=draft.size, status="conflict")
+
+    def set_aside(self, path: str, digest: str) -> str:
+        """Make a received file a conflict, because another machine has other bytes at ``path``; return its new path.
+
+        Done again after a crash it changes nothing.
+        """
+        root, _, rest = path.partition("/")
+        if root != "incoming":
+            raise InputError(f"{path}: only a received file can become a conflict")
+        target = f"conflicts/{rest.removesuffix('.dcm')}.{digest.rpartition(':')[2][:16]}.dcm"
+        file = self.absolute(path)
+        if file.exists():
+            self._link(str(file), target)
+            file.unlink()
+            sync_folder(file.parent)
+        return target
 
     def _link(self, temporary: str, path: str) -> bool:
         """Link a temporary file to its final name; ``False`` if that exists. Durable in both cases."""

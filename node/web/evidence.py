@@ -41,7 +41,7 @@ def bundle(engine: sa.Engine, spool: Spool, reader: ConfinedProcess, study_uid: 
     results = [result for one in study["series"] for job in one["jobs"] for result in job["results"]]
     headers = {
         result["sop_instance_uid"]: reader.call(
-            result["sop_instance_uid"], technical_part, spool.absolute(result["path"])
+            result["sop_instance_uid"], technical_part, spool.readable(result["path"])
         )
         for result in results
     }

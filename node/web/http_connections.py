@@ -49,12 +49,12 @@ class HttpListening(socket.socket):
             del self._open[origin]
 
 
-def listen(address: str, port: int, folder: Path) -> HttpListening:
+def listen(address: str, port: int, folder: Path, where: str = "[web]") -> HttpListening:
     """Listen with SO_REUSEPORT, so that the next process of this node can take over at a reload.
 
     The kernel would share the port with another node of the same user, too, and give each every second request. So the
     first process of a node, which a lock in its storage ``folder`` identifies, needs a port that nobody listens on.
-    Raises ``PlatformError`` when the address is not available.
+    ``where``: the table of the configuration. Raises ``PlatformError`` when the address is not available.
     """
     try:
         lock = PortLock(folder, port)
@@ -67,7 +67,7 @@ def listen(address: str, port: int, folder: Path) -> HttpListening:
             raise
         lock.share()
     except OSError as error:
-        fault = f"[web] {address}:{port}: {error.strerror}; stop what uses the port, or change it"
+        fault = f"{where} {address}:{port}: {error.strerror}; stop what uses the port, or change it"
         raise PlatformError(fault) from error
     return listener
 

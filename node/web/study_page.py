@@ -123,7 +123,7 @@ def _files(context: AppContext, job_id: str) -> tuple[JobFiles, str]:
     images = [one for one in results if not one.sop_class_uid.startswith(_NO_PICTURE)]
     first = images[0] if images else None
     files = JobFiles(
-        source=tuple(map(context.spool.absolute, source)),
+        source=context.spool.all_readable(source),
         segmentations=_paths(context, (one for one in results if one.sop_class_uid in SEGMENTATIONS)),
         derived=_paths(
             context, (one for one in images if first and one.series_instance_uid == first.series_instance_uid)
@@ -134,4 +134,4 @@ def _files(context: AppContext, job_id: str) -> tuple[JobFiles, str]:
 
 
 def _paths(context: AppContext, results: Iterable[Result]) -> tuple[Path, ...]:
-    return tuple(context.spool.absolute(one.path) for one in results)
+    return context.spool.all_readable(one.path for one in results)

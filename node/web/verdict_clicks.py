@@ -35,7 +35,7 @@ def give_verdict(context: AppContext, user_request: UserRequest) -> Response:
     if said == Verdict.ADDED:
         lesion = f"slice {_slice(form.get('slice', ''))}"
     elif said in _OF_LESIONS:
-        paths = (context.spool.absolute(path) for path in reports)
+        paths = context.spool.all_readable(reports)
         rows = (row for path in paths for row in context.reader.call(f"job {job_id}", findings_in, path))
         if lesion not in {row.tracking_uid for row in rows}:
             raise HTTPException(400, "The report of this analysis has no such lesion.")

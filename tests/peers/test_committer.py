@@ -208,7 +208,7 @@ def test_a_stop_gives_up_a_ledger_that_takes_nothing(rows: Rows) -> None:
         rows.row_writer.stop()
         assert time.monotonic() - begun < SOON_SECONDS
     assert rows.spool.drafts.without_row(0.0) == 4
-    rows.row_writer = RowWriter(rows.engine)
+    rows.row_writer = RowWriter(rows.engine, rows.spool)
     rows.row_writer.start()
 
 

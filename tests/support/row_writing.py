@@ -25,7 +25,8 @@ class Rows:
     def __init__(self, url: str, folder: Path) -> None:
         self.engine = open_ledger(url)
         self.spool = Spool(folder / "spool")
-        self.row_writer = RowWriter(self.engine)
+        # A spool of its own: tests that end the process of ``spool`` release what locks its drafts.
+        self.row_writer = RowWriter(self.engine, Spool(folder / "spool"))
         self.row_writer.start()
 
     def follow(self, count: int, series_uid: str = "1.2.3") -> list[Receipt]:

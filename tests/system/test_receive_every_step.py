@@ -45,7 +45,7 @@ def url(folder: Path) -> str:
 def receive(folder: Path, acknowledge: Callable[[], None]) -> None:
     """One C-STORE, its row, and the end of the process."""
     spool, engine = Spool(folder), open_ledger(url(folder))
-    rows = RowWriter(engine)
+    rows = RowWriter(engine, spool)
     rows.start()
     sender = SimpleNamespace(
         id="a1",

@@ -98,6 +98,17 @@ member = sa.Table(  # heartbeat of every process of every machine
     json("devices"),
     text("state"),  # of node.ledger.states.MemberState
     time("beat_at"),  # by the ledger's clock
+    sa.Column(
+        "files_url", sa.Text, nullable=False, server_default=sa.text("''")
+    ),  # of its file service; "": it is none
+)
+
+holding = sa.Table(  # machines without a shared folder: which of them has files in a folder
+    "holding",
+    metadata,
+    text("folder", key=True),  # of a series, of the results of a job or of its handover, relative to the storage folder
+    text("machine", key=True),  # as in member
+    sa.Column("purged", sa.Boolean, nullable=False),  # the machine is still to delete what it has there
 )
 
 drained = sa.Table(  # machines whose processes begin nothing, because an operator wants it

@@ -170,7 +170,7 @@ class Auditor:
 
     def _patient_id(self, path: str) -> str:
         try:
-            values = self._reader.call(path, attributes, self._spool.absolute(path), ("PatientID",))
+            values = self._reader.call(path, attributes, self._spool.readable(path), ("PatientID",))
         except NodeError as error:
             logger.warning("audit: no Patient ID: %s", error)
             return ""

@@ -1,0 +1,90 @@
+"""The file service of a machine: its files for the other machines of the fleet, over HTTPS with mutual TLS.
+
+It reads no database. Whoever presents no certificate of the fleet's authority ends in the TLS handshake.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from node.config import AeTls, Fleet
+from node.fleet.paths import served_file
+from node.tls import ServerTls
+from node.web.http_connections import listen
+
+logger = logging.getLogger(__name__)
+
+_HANDSHAKE_SECONDS = 15.0
+_IDLE_SECONDS = 60
+
+
+def make_app(folder: Path) -> Starlette:
+    """Make the application that serves the files below ``folder``."""
+
+    def file(request: Request) -> Response:
+        place = served_file(folder, request.path_params["path"])
+        if place is None:
+            return Response(status_code=404)
+        return FileResponse(place, media_type="application/octet-stream")
+
+    return Starlette(routes=[Route("/files/{path:path}", file, methods=["GET"])])
+
+
+@contextmanager
+def serving(fleet: Fleet, folder: Path) -> Iterator[str]:
+    """Serve until the end of the ``with`` block; yield the URL for the other machines.
+
+    Raises ``ConfigError`` for files of TLS that cannot be used, ``PlatformError`` when the address is not available.
+    """
+    context = _renewed_context(fleet)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            make_app(folder),
+            ssl_context_factory=lambda _config, _default: context,
+            http="h11",
+            ws="none",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            log_config=None,
+            lifespan="off",
+            timeout_keep_alive=_IDLE_SECONDS,
+            timeout_graceful_shutdown=5,
+        )
+    )
+    listener = listen(fleet.address, fleet.port, folder, "[fleet]")
+    thread = threading.Thread(target=server.run, args=([listener],), name="files", daemon=True)
+    thread.start()
+    url = f"https://{f'[{fleet.host}]' if ':' in fleet.host else fleet.host}:{fleet.port}"
+    logger.info("file service at %s", url)
+    try:
+        yield url
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def _renewed_context(fleet: Fleet) -> ssl.SSLContext:
+    """The context of the server, each of whose handshakes uses the files as they are then."""
+    tls = ServerTls(
+        AeTls(enabled=True, certificate=fleet.certificate, key=fleet.key, ca=fleet.ca, crl=fleet.crl), "[fleet]"
+    )
+    context = tls.context()
+
+    def renew(connection: ssl.SSLSocket | ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = tls.context()
+
+    context.sni_callback = renew
+    return context

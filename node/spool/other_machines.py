@@ -1,0 +1,24 @@
+"""What the spool needs to know of machines that have storage folders of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+
+class OtherMachines(Protocol):
+    """The files of machines that have storage folders of their own; ``node.fleet`` fetches them."""
+
+    @property
+    def machine(self) -> str:
+        """Id of this machine, under which the ledger records what it holds."""
+
+    def fetch(self, paths: Sequence[str]) -> dict[str, Path]:
+        """Return copies of files; raise ``AbsentFileError`` or ``PlatformError`` when one cannot be fetched."""
+
+    def sizes(self, paths: Sequence[str]) -> dict[str, int]:
+        """Return the size of each file that another machine has; raise ``AbsentFileError`` when one cannot be asked."""
+
+    def fetch_handover(self, path: str) -> None:
+        """Place the handover of another machine at ``path``; raise ``AbsentFileError`` when it cannot be fetched."""

@@ -1,0 +1,117 @@
+"""Machines with a storage folder each, one ledger and a real PACS: what one receives, another analyses and delivers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import postgres
+import pytest
+import real_peers
+import sqlalchemy as sa
+from certificates import Authority
+from dicom_files import ct_series, write
+from fleet_nodes import FleetNode
+from lesion_studies import SR3D, store, with_lesion
+from pydicom.uid import CTImageStorage, SegmentationStorage
+from receivers import until
+
+from node.ledger.engine import open_ledger
+from node.ledger.tables import job
+
+Make = Callable[[str], FleetNode]
+_WHOLE = Counter({SegmentationStorage: 1, SR3D: 1, CTImageStorage: 6})
+
+
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator[real_peers.Orthanc]:
+    with real_peers.orthanc(tmp_path / "pacs") as running:
+        yield running
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, postgres_server: str) -> str:
+    return postgres.new_database(postgres_server, "nodes" + tmp_path.name[-40:].lower())
+
+
+@pytest.fixture
+def machine(tmp_path: Path, ledger: str, pacs: real_peers.Orthanc) -> Iterator[Make]:
+    authority, made = Authority(tmp_path / "authority"), []
+
+    def make(name: str) -> FleetNode:
+        made.append(FleetNode(tmp_path, name, ledger, authority, ("ORTHANC", pacs.dicom_port)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.power_off()
+
+
+def jobs(ledger: str) -> list[sa.Row[tuple[object, ...]]]:
+    engine = open_ledger(ledger)
+    try:
+        with engine.connect() as connection:
+            return list(connection.execute(sa.select(job)))
+    finally:
+        engine.dispose()
+
+
+def held(pacs: real_peers.Orthanc) -> Counter[str]:
+    return Counter(str(pacs.download(uid).SOPClassUID) for uid in pacs.instances())
+
+
+@pytest.mark.timeout(300)
+def test_what_one_machine_receives_another_analyses_and_delivers(
+    machine: Make, pacs: real_peers.Orthanc, ledger: str, tmp_path: Path
+) -> None:
+    a, b = machine("a"), machine("b")
+    a.start("receiver", "router", "files")
+    b.start("worker", "sender", "files")
+    write(ct_series(volume=with_lesion()), tmp_path / "series")
+    store(a, tmp_path / "series")
+    until(lambda: [row.state for row in jobs(ledger)] == ["COMPLETED"], 120.0)
+    assert held(pacs) == _WHOLE
+    assert (b.files("incoming"), a.files("results")) == ([], [])
+    assert (len(a.files("incoming")), len(b.files("results"))) == (6, 8)
+    for one, elsewhere in ((a, 8), (b, 6)):
+        verified = one.ainode("verify")
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        assert f"{elsewhere} of them on other machines only" in verified.stdout
+    assert "files" in a.ainode("fleet").stdout
+
+
+@pytest.mark.timeout(300)
+def test_a_series_that_two_machines_receive_is_whole_for_any_worker(
+    machine: Make, pacs: real_peers.Orthanc, ledger: str, tmp_path: Path
+) -> None:
+    a, b = machine("a"), machine("b")
+    a.start("receiver", "files", "worker")
+    b.start("receiver", "files", "worker", "router", "sender")
+    for number in range(3):
+        series = ct_series(volume=with_lesion())
+        write(series[:3], tmp_path / f"{number}" / "a")
+        write(series[3:], tmp_path / f"{number}" / "b")
+        store(a, tmp_path / f"{number}" / "a")
+        store(b, tmp_path / f"{number}" / "b")
+    until(lambda: [row.state for row in jobs(ledger)] == ["COMPLETED"] * 3, 180.0)
+    assert {row.outcome for row in jobs(ledger)} == {"findings"}
+    assert held(pacs) == Counter({uid: 3 * number for uid, number in _WHOLE.items()})
+    assert "no usable handover" not in a.log() + b.log()
+
+
+@pytest.mark.timeout(300)
+def test_a_job_waits_for_the_machine_that_has_its_images_and_does_not_fail(
+    machine: Make, pacs: real_peers.Orthanc, ledger: str, tmp_path: Path
+) -> None:
+    a, b = machine("a"), machine("b")
+    a.start("receiver", "router", "files")
+    write(ct_series(volume=with_lesion()), tmp_path / "series")
+    store(a, tmp_path / "series")
+    until(lambda: len(jobs(ledger)) == 1)
+    a.power_off()
+    b.start("worker", "sender", "files")
+    until(lambda: "whose file service does not answer" in str(jobs(ledger)[0].error), 90.0)
+    a.start("files")
+    until(lambda: [row.state for row in jobs(ledger)] == ["COMPLETED"], 150.0)
+    assert held(pacs) == _WHOLE
