@@ -21,6 +21,7 @@ def secret_files(config: Config) -> Iterator[tuple[str, Path]]:
         ("[fleet] key", config.fleet.key),
         ("[web] key", web.key),
         ("[web] proxy_secret_file", web.proxy_secret_file),
+        ("[web.oidc] client_secret_file", web.oidc.client_secret_file),
         ("[notify] smtp_password_file", config.notify.smtp_password_file),
     ]
     for name, destination in config.destinations.items():

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
+from node.config.single_sign_on import Oidc, encrypted_address
 from node.config.table import Port, Table
 
 
@@ -28,6 +29,8 @@ class Web(Table):
     """Users and their hashed passwords (``ainode web password``); empty: ``web-users`` in the storage folder."""
     hosts: tuple[str, ...] = ()
     """Names under which browsers reach the dashboard, besides IP addresses, localhost and the name of the machine."""
+    link_base: str = ""
+    """Address under which browsers reach the dashboard; required with ``[web.oidc]``."""
     session_hours: Annotated[float, Field(gt=0)] = 8.0
     """A session ends after this time."""
     session_idle_minutes: Annotated[float, Field(gt=0)] = 60.0
@@ -41,6 +44,7 @@ class Web(Table):
 
     viewer_url: str = ""
     """Address that opens a study in a viewer, with ``{study}`` for its UID; empty: pages have no such link."""
+    oidc: Oidc = Oidc()
 
     @model_validator(mode="before")
     @classmethod
@@ -52,6 +56,11 @@ class Web(Table):
                 "header X-Ainode-Proxy-Secret"
             )
         return values
+
+    @field_validator("link_base")
+    @classmethod
+    def _is_encrypted(cls, value: str) -> str:
+        return encrypted_address(value) if value else value
 
     @field_validator("viewer_url")
     @classmethod
@@ -75,4 +84,6 @@ class Web(Table):
             raise ValueError("certificate and key belong together; give both or none")
         if self.proxy_header and self.proxy_secret_file is None:
             raise ValueError("proxy_header needs proxy_secret_file: the header counts only with that secret")
+        if self.oidc.issuer and not self.link_base:
+            raise ValueError("oidc needs link_base, the address to which the provider leads browsers back")
         return self

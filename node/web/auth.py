@@ -17,6 +17,7 @@ from node.config import Web
 from node.web.logins import Logins
 from node.web.proxy import proxied_user
 from node.web.sessions import Sessions, csrf_of
+from node.web.single_sign_on import SingleSignOn
 from node.web.users import Role, User, read_users, users_path
 
 MAX_FORM_BYTES = 65536
@@ -52,6 +53,8 @@ class Authenticator:
         self._path = users_path(web, folder)
         self._sessions = Sessions(web, engine)
         self._logins = Logins(self._path, engine, self._sessions)
+        self.secure = self._sessions.secure
+        self.single_sign_on = SingleSignOn(web) if web.oidc.issuer else None
 
     def let_in(self, page: Callable[[UserRequest], Response], role: Role = "operate") -> Endpoint:
         """Return an endpoint that shows ``page`` to authorised users. POST needs ``role`` and the token."""
@@ -92,10 +95,12 @@ class Authenticator:
                 raise HTTPException(403, f"User {name!r} has expired; `ainode web expire` sets another day.")
             return proxied
         session = self._sessions.find(request.state.token, is_used="part" not in request.query_params)
-        user = users.get(session.user) if session is not None else None
-        if user is None or session is None or session.stamp != user.stamp or user.is_expired:
+        if session is None:
             return None
-        return user
+        user = users.get(session.user)
+        if user is None and self.single_sign_on is not None:
+            user = self.single_sign_on.user_of(session.user, session.stamp)
+        return None if user is None or session.stamp != user.stamp or user.is_expired else user
 
     async def log_in(self, request: Request, name: str, password: str) -> bool:
         """Begin a session; return whether name and password are right. Raises as ``Logins.log_in``."""
@@ -103,6 +108,15 @@ class Authenticator:
         if user is not None:
             request.state.token = await run_in_threadpool(self._sessions.begin, user)
         return user is not None
+
+    def begin_session(self, request: Request, user: User) -> None:
+        """Begin a session of a user whom the OpenID provider has named.
+
+        Raises ``HTTPException`` when the users file has that name: whoever gives names there could become that user.
+        """
+        if user.name in read_users(self._path):
+            raise HTTPException(403, f"{user.name} is a user of this node alone; log in with the password.")
+        request.state.token = self._sessions.begin(user)
 
     def log_out(self, request: Request) -> str:
         """End the session; return the name of its user, ``""`` when there is none."""

@@ -1,20 +1,14 @@
-"""Pages of the whole node, and the login."""
+"""Pages of the whole node."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from datetime import date, datetime
 
 import sqlalchemy as sa
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
 
-from node.ledger import NoticeKind
-from node.ledger.audit_events import give_notice
 from node.ledger.clock import clock_of, ledger_clock
 from node.ledger.conflicts import latest_conflicts
 from node.ledger.counts import files_received_since, first_and_last_image, received_files, result_files
@@ -26,8 +20,7 @@ from node.operate.account.description import attention
 from node.operate.account.rows import read
 from node.operate.purge_plan import purge_plan
 from node.web.app_context import AppContext
-from node.web.auth import Authenticator, UserRequest, address_of, checked_form
-from node.web.sessions import csrf_of
+from node.web.auth import UserRequest
 from node.web.study_list import LOOKED_AT, STAGES, Study, latest, listed
 
 SHOWN = 100
@@ -131,40 +124,3 @@ def account(context: AppContext, user_request: UserRequest) -> Response:
 def _account(context: AppContext, day: date | None) -> report.Account:
     rows = read(context.engine, context.spool, queue_minutes=context.config.notify.queue_minutes)
     return report.account(rows, context.config.is_recipient, day)
-
-
-def login_routes(context: AppContext, authenticator: Authenticator) -> Iterable[Route]:
-    """Return the routes of login and logout."""
-
-    def show(request: Request, problem: str = "", status: int = 200) -> HTMLResponse:
-        csrf = csrf_of(request.state.token)
-        return HTMLResponse(context.render("login.html", None, csrf=csrf, problem=problem), status)
-
-    def note(request: Request, what: NoticeKind, name: str) -> None:
-        give_notice(context.engine, what, who=name[:64], address=address_of(request))
-
-    async def login(request: Request) -> Response:
-        if request.method == "GET":
-            return show(request)
-        form = await checked_form(request)
-        name = form.get("name", "")
-        try:
-            is_right = await authenticator.log_in(request, name, form.get("password", ""))
-        except HTTPException as error:
-            refused = show(request, error.detail, error.status_code)
-            refused.headers.update(error.headers or {})
-            return refused
-        await run_in_threadpool(note, request, NoticeKind.LOGIN if is_right else NoticeKind.FAILED_LOGIN, name)
-        return RedirectResponse("/", 303) if is_right else show(request, "Name or password is wrong.", 403)
-
-    async def logout(request: Request) -> Response:
-        await checked_form(request)
-        name = await run_in_threadpool(authenticator.log_out, request)
-        if name:
-            await run_in_threadpool(note, request, NoticeKind.LOGOUT, name)
-        return RedirectResponse("/login", 303)
-
-    return (
-        Route("/login", authenticator.with_token(login), methods=["GET", "POST"]),
-        Route("/logout", authenticator.with_token(logout), methods=["POST"]),
-    )

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 import uvicorn
@@ -21,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 
 from node import __version__
 from node.actor import look_every
-from node.config import Config
+from node.config import Config, Web
 from node.confined import Bounds, shared_process
 from node.errors import NodeError, NotFoundError
 from node.jobs.engine import Jobs
@@ -36,6 +37,7 @@ from node.web.auth import Authenticator, UserRequest
 from node.web.guarded import Guarded
 from node.web.health import Health
 from node.web.http_connections import listen
+from node.web.login_page import login_routes
 from node.web.quality_page import quality
 from node.web.strict_http import StrictHttp
 from node.web.tls_reload import LOOK_SECONDS, ReloadingTls
@@ -114,10 +116,10 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Sta
         routes=[
             *(route(*entry) for entry in _PAGES),
             *probes.routes(context),
-            *pages.login_routes(context, authenticator),
+            *login_routes(context, authenticator),
             Mount("/static", StaticFiles(packages=[("node.web", "static")])),
         ],
-        middleware=[Middleware(Guarded, tls=tls, hosts=config.web.hosts)],
+        middleware=[Middleware(Guarded, tls=tls, hosts=_hosts(config.web))],
         exception_handlers={NodeError: gone_wrong, HTTPException: gone_wrong, ClientDisconnect: gone_away},
     )
     app.router.redirect_slashes = False  # it would redirect to whatever Host says
@@ -157,6 +159,11 @@ def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+def _hosts(web: Web) -> tuple[str, ...]:
+    host = urlsplit(web.link_base).hostname
+    return (*web.hosts, host) if host else web.hosts
 
 
 def _flatten(values: Iterable[Any]) -> list[Any]:

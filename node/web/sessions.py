@@ -35,8 +35,10 @@ class Sessions:
         self._engine = engine
         self._longest = web.session_hours * 3600
         self._idle = web.session_idle_minutes * 60
-        self._secure = web.certificate is not None or bool(web.proxy_header)
-        self._cookie = "__Host-ainode" if self._secure else "ainode"
+        encrypted = web.certificate is not None or web.link_base.startswith("https:")
+        self.secure = encrypted or bool(web.proxy_header)
+        """Whether browsers reach the dashboard encrypted."""
+        self._cookie = "__Host-ainode" if self.secure else "ainode"
 
     def token_of(self, request: Request) -> str:
         """Return the token of the browser; a new one when it has none."""
@@ -50,7 +52,7 @@ class Sessions:
                 self._cookie,
                 token,
                 max_age=_REMEMBERED_SECONDS,
-                secure=self._secure,
+                secure=self.secure,
                 httponly=True,
                 samesite="strict",
             )
