@@ -31,6 +31,7 @@ from node.cli import (
     retention,
     rules,
     status,
+    trial,
 )
 from node.cli import init as first_run
 from node.cli import web as dashboard
@@ -245,6 +246,7 @@ for verb in (
     *retention.VERBS,
     *rules.VERBS,
     models.models,
+    trial.trial,
     codes.codes,
     audit.audit,
     conformance.conformance,

@@ -85,6 +85,9 @@ def _echo_waiting(summary: Mapping[str, Any]) -> None:
     for one in summary["in_shadow"]:
         echo(f"IN SHADOW since {clock(one['since'])}: pipeline {one['pipeline']}, its results are sent nowhere")
         echo(f"  {one['reason']}; `ainode resume {one['pipeline']} --reason ...` sends them again")
+    for one in summary["promotions"]:
+        echo(f"PROMOTED since {clock(one['promoted_at'])}: {one['candidate']} in the place of {one['champion']}")
+        echo(f"  by {one['who']}: {one['reason']}")
     for one in summary["without_worker"]:
         echo(f"NO WORKER: {one['number']} jobs wait for pipeline {one['name']}, which no live worker has")
 

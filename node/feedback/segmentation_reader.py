@@ -85,7 +85,7 @@ class _Answer:
         self.theirs = theirs
         self._source = source
         self._voxel = voxel_mm3(source)
-        self.pairs = _pairs(ours, theirs)
+        self.pairs = paired_segments(ours, theirs)
         self.is_related = is_named or bool(self.pairs)
         self.types = {_type(item) for item in ours.segments.values()}
 
@@ -149,7 +149,7 @@ def _added(answer: _Answer, answers: Sequence[_Answer]) -> list[LesionVerdict]:
     return [answer.added(number) for number in numbers]
 
 
-def _pairs(ours: SegmentedObject, theirs: SegmentedObject) -> dict[int, tuple[int, MatchedBy]]:
+def paired_segments(ours: SegmentedObject, theirs: SegmentedObject) -> dict[int, tuple[int, MatchedBy]]:
     """Our segment -> theirs, each once: by Tracking UID, then by overlap, so that the sum of Dice is greatest."""
     full = [number for number, mask in theirs.masks.items() if mask.voxels]
     tracked = {str(theirs.segments[number].get("TrackingUID") or ""): number for number in full}

@@ -31,6 +31,7 @@ from node.ledger.members import lost_members
 from node.ledger.pending_deliveries import overdue_deliveries
 from node.ledger.pipeline_failures import failing_pipelines
 from node.ledger.progress import StudyProgress
+from node.ledger.promotions import active_promotions
 from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.states import ConflictKind
 from node.ledger.study_progress import latest_studies, progress_of
@@ -70,6 +71,7 @@ def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -
                 {"pipeline": name, "since": stop.stopped_at, "reason": reason_text(stop.why)}
                 for name, stop in pipelines_in_shadow(connection).items()
             ],
+            "promotions": [asdict(one) for one in active_promotions(connection)],
             "without_worker": [asdict(one) for one in without_worker(connection)],
             "quarantined": quarantined_count(connection),
             "processes": by_role(connection),

@@ -15,6 +15,7 @@ from node.ledger.jobs import NewJob
 from node.ledger.results import is_of_result
 from node.reasons import ReasonCode, reason
 from node.routing.completeness import Completion
+from node.routing.promoted_routes import promoted_routes
 from node.routing.rules import Origin
 from node.routing.series_examination import SeriesDecision, ignored
 
@@ -70,7 +71,7 @@ class Decider:
         record_candidates(
             connection, study_uid, series_uid, generation=generation, urgent=decided.urgent, at=at, weights=weights
         )
-        for route in decision.routes:
+        for route in promoted_routes(connection, study_uid, series_uid, decision.routes):
             new = NewJob(
                 study_instance_uid=study_uid,
                 series_instance_uid=series_uid,

@@ -21,6 +21,7 @@ from node.ledger.jobs import NewJob
 from node.log import about
 from node.outcome import Outcome
 from node.reasons import Reason, ReasonCode, reason
+from node.routing.promoted_routes import promoted_routes
 from node.routing.region import Region
 from node.routing.rules import routes_of, sum_up
 from node.routing.series_selection import Candidate, SelectionResult, settle
@@ -128,7 +129,8 @@ class StudyDecider:
                     rule=name,
                     better=result.series_instance_uid,
                 )
-            for route in routes_of(rule, urgent=urgent) if rule is not None and result.chosen else ():
+            routes = routes_of(rule, urgent=urgent) if rule is not None and result.chosen else []
+            for route in promoted_routes(connection, *key, routes):
                 new = NewJob(
                     study_instance_uid=study_uid,
                     series_instance_uid=result.series_instance_uid,

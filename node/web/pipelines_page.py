@@ -19,6 +19,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.jobs import has_jobs
 from node.ledger.operator_switches import start_pipeline, stop_pipeline, stopped_pipelines
 from node.ledger.progress import Progress
+from node.ledger.promotions import active_promotions
 from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.turnaround import DeliveredAnalysis, arrived_since
 from node.operate.alerts import drift_of
@@ -41,6 +42,7 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
     with context.engine.connect() as connection:
         halted, shadow = stopped_pipelines(connection), pipelines_in_shadow(connection)
         obstacles = {name: obstacle(connection, name) for name in context.config.pipelines}
+        promoted = active_promotions(connection)
         counts = job_counts(connection, recent_after=ledger_clock(connection) - 86400)
         seconds = latest_run_seconds(connection, _LATEST)
         arrived = arrived_since(connection, ledger_clock(connection) - DAY_SECONDS)
@@ -54,6 +56,7 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
                 "configured": name in context.config.pipelines,
                 "stopped": halted.get(name),
                 "shadow": shadow.get(name),
+                "promoted": next((one for one in promoted if name in (one.champion, one.candidate)), None),
                 "obstacle": obstacles.get(name) if name not in halted and progress[Progress.QUEUED] else None,
                 "jobs": sum(count.jobs for count in own),
                 "day": sum(count.recent for count in own),

@@ -188,6 +188,7 @@ def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_p
         "login_attempt",
         "member",
         "pipeline_failure",
+        "promotion",
         "quality_stop",
         "reader_object",
         "session",

@@ -185,12 +185,11 @@ Modality = ["CT", "MR"]
 
     def ainode(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A verb of the command line on this node's configuration."""
-        verb, *rest = arguments
         return subprocess.run(
-            [sys.executable, "-m", "node", verb, "--config", str(self.config), *rest],
+            [sys.executable, "-m", "node", *arguments],
             capture_output=True,
             text=True,
-            env=self.environment,
+            env={**self.environment, "AINODE_CONFIG": str(self.config)},
             timeout=120.0,
             check=False,
         )

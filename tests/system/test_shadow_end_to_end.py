@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,12 @@ import real_peers
 from dicom_files import ct_series, write
 from lesion_studies import with_lesion
 from pydicom.uid import generate_uid
+from reader_edits import arrays_of, cube, workstation_seg
 from whole_node import WholeNode, whole_node
 
+from node.studies.source import SourceSeries
+
+SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 CANDIDATE = '[pipelines.bright-2]\nfactory = "whole_node:create"\n'
 
 
@@ -56,3 +61,59 @@ def test_only_the_results_of_the_champion_reach_the_archive(node: WholeNode, pac
     assert "tried in shadow" in account
     (shown,) = json.loads(node.ainode("status", "--json").stdout)["studies"]
     assert shown["progress"] == "stored"
+
+
+def test_the_report_compares_both_on_what_a_reader_confirmed_and_added(
+    node: WholeNode, pacs: real_peers.Orthanc, tmp_path: Path
+):
+    study = scanned(node, tmp_path / "ct")
+    source = SourceSeries.read(sorted((tmp_path / "ct" / study).iterdir()))
+    (ours,) = [one for one in map(pacs.download, pacs.instances()) if one.SOPClassUID == SEG]
+    ((label, mask),) = arrays_of(ours, source).items()
+    edited = workstation_seg(source, {label: mask, "Missed": cube(mask.shape, (5, 50, 50), (7, 56, 57))})
+    edited.save_as(tmp_path / "edited.dcm", enforce_file_format=True)
+    real_peers.dcmtk("storescu", "-R", "-aec", "AINODE", "127.0.0.1", node.port, tmp_path / "edited.dcm")
+
+    def report() -> dict:
+        return json.loads(node.ainode("trial", "report", "bright", "bright-2", "--json").stdout)
+
+    deadline = time.monotonic() + 60.0
+    while (found := report())["hits"] is None:
+        assert time.monotonic() < deadline, node.log()
+        time.sleep(1.0)
+    assert (found["analyses"], found["paired"], found["without_masks"]) == (1, 1, 0)
+    assert found["disagreements"] == []
+    hits = {name: found["hits"][name] for name in ("both", "champion_only", "candidate_only", "neither")}
+    assert hits == {"both": 1, "champion_only": 0, "candidate_only": 0, "neither": 1}
+    text = node.ainode("trial", "report", "bright", "bright-2").stdout
+    assert "1 series, analysed by bright 1.0 (champion) and bright-2 1.0 (candidate)" in text
+    assert "2 lesions that readers confirmed or added: 1 found by both" in text
+    assert node.ainode("trial", "report", "bright", "unknown").returncode == 2
+
+
+def sent(pacs: real_peers.Orthanc, node: WholeNode, study: str) -> set[str]:
+    """Pipelines whose results of a study the archive has."""
+    there = {str(one.SOPInstanceUID) for one in map(pacs.download, pacs.instances())}
+    jobs = jobs_of(node, study).items()
+    return {name for name, job in jobs if there & {result["sop_instance_uid"] for result in job["results"]}}
+
+
+def test_a_promoted_candidate_answers_without_a_restart_until_it_is_rolled_back(
+    node: WholeNode, pacs: real_peers.Orthanc, tmp_path: Path
+):
+    first = scanned(node, tmp_path / "ct")
+    assert node.ainode("trial", "rollback", "bright", "--reason", "none").returncode != 0
+    assert node.ainode("trial", "promote", "bright-2", "bright", "--reason", "the wrong way round").returncode == 2
+    assert node.ainode("trial", "promote", "bright", "bright-2", "--reason", "more hits").returncode == 0
+    second = scanned(node, tmp_path / "ct")
+    assert "PROMOTED since" in node.ainode("status").stdout
+    node.kill_role("router", seconds=30.0)
+    third = scanned(node, tmp_path / "ct")
+    assert node.ainode("trial", "rollback", "bright", "--reason", "slower").returncode == 0
+    fourth = scanned(node, tmp_path / "ct")
+    answered = [sent(pacs, node, study) for study in (first, second, third, fourth)]
+    assert answered == [{"bright"}, {"bright-2"}, {"bright-2"}, {"bright"}]
+    assert "Everything is accounted for." in node.ainode("account").stdout
+    trail = (node.folder / "audit.log").read_text()
+    assert "promoted pipeline bright-2 in the place of bright: more hits" in trail
+    assert json.loads(node.ainode("status", "--json").stdout)["promotions"] == []

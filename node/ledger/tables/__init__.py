@@ -5,7 +5,7 @@ The words of states are in ``node.ledger.states``. Nobody outside the ledger see
 
 from node.ledger.tables.columns import metadata
 from node.ledger.tables.deliveries import circuit, delivery, delivery_instance, delivery_kind
-from node.ledger.tables.feedback import quality_stop, reader_object, verdict
+from node.ledger.tables.feedback import promotion, quality_stop, reader_object, verdict
 from node.ledger.tables.jobs import candidate, decision, job, job_fact, original, replaced, result
 from node.ledger.tables.operation import (
     alarm,
@@ -59,6 +59,7 @@ __all__ = [
     "pipeline_failure",
     "procedure_step",
     "procedure_step_instance",
+    "promotion",
     "quality_stop",
     "reader_object",
     "refusal",

@@ -39,6 +39,17 @@ verdict = sa.Table(  # names nobody and outlives its study, as job_fact does
     sa.Index("verdict_current", "job_id", sqlite_where=_CURRENT, postgresql_where=_CURRENT),
 )
 
+promotion = sa.Table(  # a candidate that answers, or once did, in the place of a champion
+    "promotion",
+    metadata,
+    text("champion", key=True),
+    text("candidate", key=True),
+    time("promoted_at"),
+    text("who"),
+    text("reason"),
+    time("rolled_back_at", null=True),  # null: it answers
+)
+
 quality_stop = sa.Table(  # a pipeline whose stop rule has tripped, for the last time
     "quality_stop",
     metadata,

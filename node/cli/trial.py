@@ -1,0 +1,84 @@
+"""``ainode trial``: a candidate beside the champion."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from node.cli.options import config_option, echo, json_option, load, local_user, print_json
+
+
+@click.group()
+def trial() -> None:
+    """Compare a candidate in shadow with the champion."""
+
+
+@trial.command()
+@config_option
+@json_option
+@click.option(
+    "--latest", default=200, show_default=True, type=click.IntRange(1, 100_000), help="Series to compare, at most."
+)
+@click.argument("champion")
+@click.argument("candidate")
+def report(*, config_path: Path, as_json: bool, latest: int, champion: str, candidate: str) -> None:
+    """Compare the results of CHAMPION and CANDIDATE on the same series.
+
+    Pairs lesions by overlap. Shows hits with McNemar's test where readers have judged, agreement (Dice, volumes),
+    failures, run time, memory, and the studies on which they disagree.
+    """
+    from node.errors import ConfigError
+    from node.feedback.trial_report import as_text, read_trial
+    from node.service import open_storage
+
+    config = load(config_path)
+    for name in (champion, candidate):
+        if name not in config.pipelines:
+            raise ConfigError(f"there is no pipeline {name!r}; [pipelines.NAME] defines {', '.join(config.pipelines)}")
+    found = read_trial(*open_storage(config), champion, candidate, latest)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        echo(as_text(found))
+
+
+_reason_option = click.option("--reason", required=True, help="Why; it is kept in the audit trail.")
+
+
+@trial.command()
+@config_option
+@_reason_option
+@click.argument("champion")
+@click.argument("candidate")
+def promote(*, config_path: Path, reason: str, champion: str, candidate: str) -> None:
+    """Send the results of CANDIDATE in the place of CHAMPION.
+
+    Applies to series that are decided on from now on, without a restart; CHAMPION goes on in shadow. Jobs that exist
+    keep their destinations. `ainode trial rollback CHAMPION` undoes it.
+    """
+    from node.operate.trial_acts import promote_candidate
+    from node.service import open_storage
+
+    config = load(config_path)
+    engine, _ = open_storage(config)
+    promote_candidate(config, engine, champion, candidate, reason=reason, who=local_user())
+    echo(f"results of {candidate} are sent in the place of {champion}")
+
+
+@trial.command()
+@config_option
+@_reason_option
+@click.argument("champion")
+def rollback(*, config_path: Path, reason: str, champion: str) -> None:
+    """Send the results of CHAMPION again.
+
+    Those of its candidate are kept in shadow from the next series on.
+    """
+    from node.operate.trial_acts import roll_back_candidate
+    from node.service import open_storage
+
+    engine, _ = open_storage(load(config_path))
+    candidate = roll_back_candidate(engine, champion, reason=reason, who=local_user())
+    echo(f"results of {champion} are sent again in the place of {candidate}")

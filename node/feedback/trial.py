@@ -1,0 +1,197 @@
+"""What a trial has shown: champion and candidate on the same series. Pure.
+
+Lesions are paired by overlap. Where readers have judged the analysis that was sent, both are compared on the lesions
+that are there according to them: those that they confirmed, and those that they added. A lesion that only the other
+analysis reports has no verdict, unless a reader added it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from node.feedback.mask_comparison import MaskComparison
+from node.feedback.quality import LEAST, Estimate, mean
+from node.ledger.lesion_verdicts import Verdict
+from node.ledger.trials import TrialAnalysis, TrialPair
+from node.outcome import Outcome
+
+_ALIKE = 0.5
+"""A pair of lesions with a smaller Dice is a disagreement."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedPair:
+    """A pair of analyses, how their masks compare, and what readers say of the one that was sent."""
+
+    pair: TrialPair
+    masks: MaskComparison | None
+    """``None``: an analysis has no masks that can be compared."""
+    verdicts: Mapping[str, str]
+    """Verdict by Tracking UID of a lesion of the analysis that was sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of the two pipelines."""
+
+    pipeline: str
+    versions: tuple[str, ...]
+    failed: int
+    run_seconds: tuple[float, float] | None
+    """Median and 90th percentile."""
+    host_mib: float | None
+    """Highest peak."""
+    device_mib: float | None
+    lesions_alone: int
+    """That the other does not report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hits:
+    """Lesions that are there according to readers, by who reports them."""
+
+    both: int
+    champion_only: int
+    candidate_only: int
+    neither: int
+    p_value: float
+    """McNemar's exact test, two-sided."""
+    rejected: int
+    """Lesions of the analysis that was sent that readers rejected."""
+    rejected_both: int
+    """Of these the other analysis reports as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disagreement:
+    """A study on which champion and candidate disagree."""
+
+    study_instance_uid: str
+    scanner: str
+    what: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """The report of a trial."""
+
+    analyses: int
+    without_masks: int
+    """Pairs whose masks could not be compared."""
+    champion: Side
+    candidate: Side
+    paired: int
+    """Lesions that both report."""
+    dice: Estimate | None
+    """Mean of the paired lesions."""
+    volume_difference: Estimate | None
+    """Mean of (candidate - champion) over the mean of both, in per cent (Bland and Altman, 1986)."""
+    limits_of_agreement: tuple[float, float] | None
+    hits: Hits | None
+    """``None``: no reader has judged any of the analyses."""
+    disagreements: tuple[Disagreement, ...]
+
+
+def trial_of(champion: str, candidate: str, pairs: Sequence[ComparedPair]) -> Trial:
+    """Sum up a trial; ``pairs`` of the pipelines with these names."""
+    both = [lesion for one in pairs if one.masks is not None for lesion in one.masks.both]
+    differences = [
+        200.0 * (lesion.candidate_mm3 - lesion.champion_mm3) / (lesion.candidate_mm3 + lesion.champion_mm3)
+        for lesion in both
+    ]
+    middle = mean(differences)
+    spread = 1.96 * float(np.std(differences, ddof=1)) if len(differences) >= LEAST else 0.0
+    return Trial(
+        analyses=len(pairs),
+        without_masks=sum(one.masks is None for one in pairs),
+        champion=_side(
+            champion,
+            [one.pair.champion for one in pairs],
+            sum(len(one.masks.champion_only) for one in pairs if one.masks is not None),
+        ),
+        candidate=_side(
+            candidate,
+            [one.pair.candidate for one in pairs],
+            sum(len(one.masks.candidate_only) for one in pairs if one.masks is not None),
+        ),
+        paired=len(both),
+        dice=mean([lesion.dice for lesion in both]),
+        volume_difference=middle,
+        limits_of_agreement=None if middle is None else (middle.value - spread, middle.value + spread),
+        hits=_hits(pairs),
+        disagreements=tuple(
+            Disagreement(study_instance_uid=one.pair.study_instance_uid, scanner=one.pair.scanner, what=what)
+            for one in pairs
+            if (what := _disagreement(one))
+        ),
+    )
+
+
+def _side(pipeline: str, analyses: Sequence[TrialAnalysis], alone: int) -> Side:
+    seconds = [one.run_seconds for one in analyses if one.run_seconds is not None]
+    return Side(
+        pipeline=pipeline,
+        versions=tuple(sorted({one.version for one in analyses if one.version})),
+        failed=sum(one.outcome == Outcome.FAILED for one in analyses),
+        run_seconds=(float(np.median(seconds)), float(np.percentile(seconds, 90))) if seconds else None,
+        host_mib=max((one.host_mib for one in analyses if one.host_mib is not None), default=None),
+        device_mib=max((one.device_mib for one in analyses if one.device_mib is not None), default=None),
+        lesions_alone=alone,
+    )
+
+
+def _hits(pairs: Sequence[ComparedPair]) -> Hits | None:
+    judged = [one for one in pairs if one.masks is not None and (one.verdicts or one.masks.added)]
+    if not judged:
+        return None
+    found: list[tuple[bool, bool]] = []
+    rejected = rejected_both = 0
+    for one in judged:
+        masks = one.masks or MaskComparison()
+        found += masks.added
+        by_champion = one.pair.candidate.in_shadow
+        shared = {lesion.champion if by_champion else lesion.candidate for lesion in masks.both}
+        found += [(by_champion or uid in shared, not by_champion or uid in shared) for uid in _with(one, _CONFIRMED)]
+        rejections = _with(one, (Verdict.REJECTED,))
+        rejected, rejected_both = rejected + len(rejections), rejected_both + len(shared & rejections)
+    champion_only, candidate_only = found.count((True, False)), found.count((False, True))
+    return Hits(
+        both=found.count((True, True)),
+        champion_only=champion_only,
+        candidate_only=candidate_only,
+        neither=found.count((False, False)),
+        p_value=mcnemar(champion_only, candidate_only),
+        rejected=rejected,
+        rejected_both=rejected_both,
+    )
+
+
+_CONFIRMED = (Verdict.ACCEPTED, Verdict.EDITED)
+
+
+def _with(one: ComparedPair, wanted: Collection[str]) -> set[str]:
+    return {uid for uid, said in one.verdicts.items() if said in wanted}
+
+
+def mcnemar(one: int, other: int) -> float:
+    """Two-sided p-value of McNemar's exact test on the numbers of discordant pairs."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(one, one + other).pvalue) if one + other else 1.0
+
+
+def _disagreement(one: ComparedPair) -> str:
+    first, second = one.pair.champion.outcome, one.pair.candidate.outcome
+    parts = [f"{first} against {second}"] if first != second else []
+    if one.masks is not None:
+        apart = sum(lesion.dice < _ALIKE for lesion in one.masks.both)
+        for number, what in (
+            (len(one.masks.champion_only), "of the champion alone"),
+            (len(one.masks.candidate_only), "of the candidate alone"),
+            (apart, f"with a Dice below {_ALIKE:g}"),
+        ):
+            parts += [f"{number} lesion{'s' if number > 1 else ''} {what}"] if number else []
+    return ", ".join(parts)
