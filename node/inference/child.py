@@ -103,6 +103,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
     from node.inference.run_pipeline import analyse, one_patient
     from node.outcome import Outcome
     from node.pipeline import Findings, Unsuitable
+    from node.studies.image_needs import part_taken
     from node.studies.source import SourceSeries
 
     timings: dict[str, float] = {}
@@ -150,6 +151,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
             timings=timings,
             peak_memory_mib=peak,
             inputs=inputs,
+            images=part_taken(pipeline.needs, source),
             of_volumes=bool(pipeline.needs.volumes_by),
         )
         save(task.folder, handover)

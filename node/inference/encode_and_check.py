@@ -51,6 +51,8 @@ def encode_analysis(task: EncodeTask) -> Encoding:
     )
     if analysis.of_volumes:
         source = source.first_volume
+    if analysis.images:
+        source = source.of_images(analysis.images)
     files, withheld, fault = _encoded(task, analysis, source, ())
     refused = fault
     if fault is not None and analysis.outcome != Outcome.FAILED:
@@ -173,6 +175,7 @@ def _analysis(task: EncodeTask, voxels: int) -> Analysis:
         analysed_at=handover.analysed_at if handover else datetime.fromtimestamp(task.created_at, UTC),
         timings=handover.timings if handover else {},
         inputs=handover.inputs if handover else (),
+        images=handover.images if handover and outcome in ANALYSED else (),
         of_volumes=handover is not None and handover.of_volumes and outcome in ANALYSED,
         salt=task.salt,
         caveat=task.caveat,

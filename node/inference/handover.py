@@ -58,6 +58,8 @@ class Handover:
     """``host`` and, on a CUDA device, ``device``."""
     inputs: tuple[str, ...] = ()
     """See ``Analysis.inputs``."""
+    images: tuple[tuple[str, int | None], ...] = ()
+    """SOP Instance UID and frame of the analysed images, where the needs of the pipeline left out others."""
     of_volumes: bool = False
     """The pipeline took all volumes of the series; the findings lie on the first."""
 
@@ -74,6 +76,7 @@ def save(folder: Path, handover: Handover) -> None:
         "timings": dict(handover.timings),
         "peak_memory_mib": dict(handover.peak_memory_mib),
         "inputs": list(handover.inputs),
+        "images": [list(name) for name in handover.images],
         "of_volumes": handover.of_volumes,
     }
     arrays["document"] = np.frombuffer(json.dumps(document).encode(), np.uint8)
@@ -109,6 +112,7 @@ def load(folder: Path, voxels: int) -> Handover:
                 timings=document["timings"],
                 peak_memory_mib=document["peak_memory_mib"],
                 inputs=tuple(document.get("inputs", ())),  # absent: left by an older version
+                images=tuple((str(uid), frame) for uid, frame in document.get("images", ())),
                 of_volumes=document.get("of_volumes", False) is True,
             )
     except _DAMAGED as error:

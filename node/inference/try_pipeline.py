@@ -142,6 +142,8 @@ def _try_series(worker: ModelProcess, task: Task, out: Path | None, kinds: Colle
         handed_over = load(task.folder, voxels_of(source))
     if handed_over.of_volumes:
         source = source.first_volume
+    if handed_over.images:
+        source = source.of_images(handed_over.images)
     outcome, reason, findings = Outcome(reply.outcome), reply.reason, handed_over.findings
     analysed = outcome != Outcome.NOT_APPLICABLE
     analysis = Analysis(

@@ -162,6 +162,8 @@ class Analysis:
     inputs: tuple[str, ...] = ()
     """What the pipeline was given besides the series: images of companions and of other volumes, the report of a prior
     analysis."""
+    images: tuple[tuple[str, int | None], ...] = ()
+    """SOP Instance UID and frame of the analysed images; empty: all."""
     of_volumes: bool = False
     """The findings are of all volumes of the series, and lie on the first."""
     salt: str = field(default="", repr=False)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 from pydicom import Dataset
 
 from node.pipeline import Needs
 from node.studies.source import SourceSeries
-from node.studies.source_image import laterality_of, view_of
+from node.studies.source_image import ImageName, laterality_of, view_of
 from node.studies.suitability import image_fault
 from node.wording import count_of
 
@@ -22,14 +21,14 @@ def taken_images(needs: Needs, series: SourceSeries) -> tuple[SourceSeries, str]
     reasons = [_unmet(needs, header) for header in series.datasets]
     if not any(reasons) or all(reasons):
         return series, "" if not any(reasons) else _why(reasons)
-    kept = [place for place, reason in enumerate(reasons) if not reason]
-    taken = replace(
-        series,
-        paths=tuple(series.paths[place] for place in kept),
-        datasets=tuple(series.datasets[place] for place in kept),
-        grid=replace(series.grid, order=tuple(range(len(kept)))),
-    )
-    return taken, _why(reasons)
+    taken = [image.name for image, reason in zip(series.images(), reasons, strict=True) if not reason]
+    return series.of_images(taken), _why(reasons)
+
+
+def part_taken(needs: Needs, series: SourceSeries) -> tuple[ImageName, ...]:
+    """Return the names of the images that are taken, where others of the series are not; else none."""
+    taken = taken_images(needs, series)[0] if needs.images else series
+    return () if taken is series else tuple(image.name for image in taken.images())
 
 
 def _why(reasons: list[str]) -> str:

@@ -6,7 +6,7 @@ One header is one image: the frames of an Enhanced multi-frame object are header
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
@@ -29,7 +29,7 @@ from node.studies.header import read_header
 from node.studies.identity import contradictions
 from node.studies.pixel_data import in_colour, read_pixels, sampled
 from node.studies.pydicom_errors import UNREADABLE
-from node.studies.source_image import SourceImage
+from node.studies.source_image import ImageName, SourceImage
 from node.studies.suitability import count_reasons, slice_fault
 from node.studies.volumes import described, volumes_of
 
@@ -182,6 +182,18 @@ class SourceSeries:
     def images(self) -> tuple[SourceImage, ...]:
         """See ``node.pipeline.Series.images``."""
         return tuple(SourceImage(path=p, header=h) for p, h in zip(self.paths, self.datasets, strict=True))
+
+    def of_images(self, names: Collection[ImageName]) -> SourceSeries:
+        """The series with some of its images, for ``Needs(images=True)``; as it is when it has none of them."""
+        images = [image for image in self.images() if image.name in names]
+        if not images:
+            return self
+        return replace(
+            self,
+            paths=tuple(image.path for image in images),
+            datasets=tuple(image.header for image in images),
+            grid=replace(self.grid, order=tuple(range(len(images)))),
+        )
 
     def stored(self, indices: Sequence[int]) -> Iterator[np.ndarray[Any, Any]]:
         """``image`` of each of the ascending ``indices`` before the Modality LUT; each file is read once."""

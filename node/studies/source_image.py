@@ -18,6 +18,8 @@ from node.studies.grid import numbers
 from node.studies.pixel_data import displayed, in_colour, read_pixels
 from node.studies.pydicom_errors import UNREADABLE
 
+ImageName = tuple[str, int | None]
+"""SOP Instance UID, and frame number of a frame."""
 _VIEWS: dict[str, Code] = {
     "AP": codes.cid4010.AnteroPosterior,
     "PA": codes.cid4010.PosteroAnterior,
@@ -55,6 +57,11 @@ class SourceImage:
         """Frame number, from 1; ``None`` of an image without frames."""
         number = self.header.get("ReferencedFrameNumber")
         return None if number is None else int(number)
+
+    @property
+    def name(self) -> ImageName:
+        """SOP Instance UID and frame number."""
+        return self.sop_instance_uid, self.frame
 
     @property
     def rows(self) -> int:

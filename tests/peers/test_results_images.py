@@ -10,13 +10,24 @@ from pathlib import Path
 import pytest
 from dicom_files import write
 from projections import chest_xray, mammogram
+from pydicom import FileDataset, dcmread
 
 from node.config import PipelineTable
 from node.inference.try_pipeline import run_trial
 
 KINDS = ("sr", "pdf", "key images", "presentation state", "key object selection")
+
+
+def two_views() -> list[FileDataset]:
+    """A chest from behind with an opacity, then from the side, in one series."""
+    behind, side = chest_xray(200, 180, bright=(slice(40, 70), slice(100, 140))), chest_xray(190, 170, view="LL")
+    side.StudyInstanceUID, side.SeriesInstanceUID = behind.StudyInstanceUID, behind.SeriesInstanceUID
+    side.InstanceNumber = 2
+    return [behind, side]
+
+
 IMAGES = {
-    "Opacities": lambda: [chest_xray(200, 180, bright=(slice(40, 70), slice(100, 140)))],
+    "Opacities": two_views,
     "Calcifications": lambda: [mammogram(spot=(30, 40))],
 }
 
@@ -41,6 +52,10 @@ def test_every_object_of_the_examples_of_the_page_is_valid(tmp_path: Path, monke
     (analysed,) = trial.series
     assert (analysed.outcome, analysed.fault) == ("findings", "")
     assert {re.sub(r"^\d+-|\.dcm$", "", path.name) for path in analysed.files} == set(KINDS)
-    assert [errors("dciodvfy", path) for path in images] == [[]]
+    assert [errors("dciodvfy", path) for path in images] == [[]] * len(images)
     assert [errors("dciodvfy", path) for path in analysed.files] == [[]] * len(analysed.files)
     assert errors("dcentvfy", *images, *analysed.files) == []
+    analysed_uid, *others = [dcmread(path).SOPInstanceUID for path in images]
+    (report,) = [dcmread(path) for path in analysed.files if path.name.endswith("-sr.dcm")]
+    assert analysed_uid in str(report)
+    assert [uid for uid in others if uid in str(report)] == [], "no result on an image that was not analysed"
