@@ -14,6 +14,7 @@ from highdicom._standard_utils import (
     get_sop_class_iod_map,
 )
 from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
 
 _REQUIRED = AttributeTypeValues.REQUIRED
 _BY_VALUE_TYPE = "sr-document-content"  # what it requires depends on the Value Type: gate_report looks at it
@@ -71,7 +72,8 @@ def fill_type_2(dataset: Dataset) -> None:
 
 def _missing(dataset: Dataset, attributes: dict[str, Any], path: str) -> Iterator[str]:
     for keyword, attribute in attributes.items():
-        present = keyword in dataset
+        tag = tag_for_keyword(keyword)  # pydicom does not know every attribute of the tables
+        present = tag is not None and tag in dataset
         # a functional group macro stands either in the shared or in the per-frame item (PS3.3 C.7.6.16)
         optional = path.endswith("FunctionalGroupsSequence.")
         if attribute["type"] in (_REQUIRED, _EMPTY_ALLOWED) and not present and not optional:

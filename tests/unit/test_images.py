@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analyses import ALGORITHM, analysis, source_of
+from analyses import analysis, source_of
+from image_pipelines import Detector
 from projections import chest_xray, cine, mammogram
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.data import get_testdata_file
@@ -15,7 +16,7 @@ from pydicom.uid import BreastTomosynthesisImageStorage
 
 from node.errors import EncodeError
 from node.inference.run_pipeline import analyse
-from node.pipeline import Assertion, Findings, Needs, PixelSpacing, Region, Segment, Series, Shape, Volume, codes
+from node.pipeline import Assertion, Findings, Needs, PixelSpacing, Segment, Volume, codes
 from node.results.encode import encode
 from node.results.gate.check import check
 from node.results.key_image import EDGE
@@ -156,23 +157,6 @@ def test_images_that_others_made_are_read(name: str, modality: str):
     for image in source.images()[:2]:
         assert image.rgb().shape == (header.Rows, header.Columns, 3)
         assert np.ptp(image.rgb()) > 20
-
-
-class Detector:
-    """Marks the brightest pixel of each image."""
-
-    algorithm = ALGORITHM
-
-    def __init__(self, needs: Needs) -> None:
-        self.needs = needs
-
-    def run(self, series: Series) -> Findings:
-        regions = []
-        for number, image in enumerate(series.images(), 1):
-            row, column = np.unravel_index(int(image.rgb()[..., 0].argmax()), (image.rows, image.columns))
-            box = Shape.box(max(column - 3, 0), max(row - 3, 0), column + 4, row + 4, on=image)
-            regions.append(Region(label=f"Mass {number}", finding=codes.SCT.Mass, shape=box, probability=0.9))
-        return Findings(regions=tuple(regions), looked_for=(codes.SCT.Mass,))
 
 
 def test_only_the_wanted_view_is_analysed_and_the_report_says_which_image_was_not(tmp_path: Path):
