@@ -19,6 +19,12 @@ def measurement_groups(item: Dataset) -> Iterator[Dataset]:
             yield from measurement_groups(child)
 
 
+def is_border(region: Dataset) -> bool:
+    """Whether an image region is the whole image: the place of what has none."""
+    data = [float(value) for value in region.get("GraphicData") or ()]
+    return len(data) == 10 and data == [0, 0, data[2], 0, data[2], data[5], 0, data[5], 0, 0]
+
+
 def concept_value(item: Dataset) -> str:
     """Return the code value of the concept name of an item; empty when it has none."""
     names = item.get("ConceptNameCodeSequence")

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from node.errors import InputError
-from node.results.report_items import concept_value, measurement_groups
+from node.results.report_items import concept_value, is_border, measurement_groups
 from node.studies.header import read_header
 from node.studies.pydicom_errors import UNREADABLE
 from node.wording import quantity
@@ -32,6 +32,8 @@ class Row:
     site: str = ""
     measurements: dict[str, str] = field(default_factory=dict)
     """Name -> value with unit."""
+    has_region: bool = False
+    """It has a place of its own on an image or in the patient."""
 
 
 def findings_in(path: Path) -> list[Row]:
@@ -53,7 +55,7 @@ def _rows(report: Dataset) -> list[Row]:
         row = rows.setdefault(uid, Row(tracking_uid=uid))
         for item in items:
             _take(row, item)
-    return [row for row in rows.values() if row.measurements]
+    return [row for row in rows.values() if row.measurements or row.has_region]
 
 
 def comments_in(path: Path) -> tuple[str, ...]:
@@ -82,6 +84,8 @@ def _take(row: Row, item: Dataset) -> None:
     elif code == _FINDING_SITE:
         sides = [_meaning(inner) for inner in item.get("ContentSequence", ()) if concept_value(inner) == _LATERALITY]
         row.site = ", ".join([_meaning(item), *(side.lower() for side in sides)])
+    elif item.ValueType in ("SCOORD", "SCOORD3D"):
+        row.has_region = row.has_region or not is_border(item)
     elif item.ValueType == "NUM" and item.get("MeasuredValueSequence"):
         measured = item.MeasuredValueSequence[0]
         unit = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)

@@ -25,6 +25,7 @@ from node.results.prior.lesion_matching import compare
 from node.results.prior.report import read_prior
 from node.results.report_items import measurement_groups
 from node.studies.source import SourceSeries
+from node.web.report_table import findings_in
 
 KINDS = ("seg", "sr", "key images", "pdf", "presentation state", "key object selection")
 OPACITY = codes.DCM.Opacity
@@ -285,3 +286,11 @@ def test_regions_are_not_compared_with_a_prior_study_and_none_seems_to_be_missin
     assert prior is not None
     compared = compare(findings, replace(source, prior=prior), ALGORITHM, "")
     assert compared.remarks == ("Findings without an outline are not compared with the earlier study.",)
+
+
+def test_the_dashboard_lists_a_region_without_any_number(source: SourceSeries, tmp_path: Path) -> None:
+    image = source.images()[0]
+    mark = region(Shape.point((3, 3), on=image), "Nipple", landmark=True)
+    path = tmp_path / "report.dcm"
+    path.write_bytes(objects_of(Findings(regions=(mark,), looked_for=(OPACITY,)), source)["sr"].data)
+    assert [row.label for row in findings_in(path)] == ["Nipple"]

@@ -20,6 +20,7 @@ from node.results.headers import frame_key
 from node.results.identity import plain
 from node.results.prior.growth_text import parameters_of
 from node.results.prior.masks import middle_mm
+from node.results.report_items import is_border
 from node.studies.attribute_values import day
 from node.studies.attributes import SEGMENTATIONS
 from node.studies.pydicom_errors import UNREADABLE
@@ -147,12 +148,7 @@ def _has_region(groups: Sequence[Dataset]) -> bool:
     """Whether it is a finding with a shape and no mask; the border of an image is a place for what has none."""
     if any(_children(g, name) for g in groups for name in (codes.SCT.LongAxis, codes.DCM.ReferencedSegment)):
         return False
-    return any(not _is_border(shape) for group in groups for shape in _children(group, codes.DCM.ImageRegion))
-
-
-def _is_border(shape: Dataset) -> bool:
-    data = [float(value) for value in shape.GraphicData]
-    return len(data) == 10 and data == [0, 0, data[2], 0, data[2], data[5], 0, data[5], 0, 0]
+    return any(not is_border(shape) for group in groups for shape in _children(group, codes.DCM.ImageRegion))
 
 
 def _outlines(group: Dataset) -> list[tuple[Dataset, Dataset]]:
