@@ -24,7 +24,7 @@ def trial() -> None:
 @click.argument("champion")
 @click.argument("candidate")
 def report(*, config_path: Path, as_json: bool, latest: int, champion: str, candidate: str) -> None:
-    """Compare the results of CHAMPION and CANDIDATE on the same series.
+    """Compare CHAMPION and CANDIDATE on the same series.
 
     Pairs lesions by overlap. Shows hits with McNemar's test where readers have judged, agreement (Dice, volumes),
     failures, run time, memory, and the studies on which they disagree.

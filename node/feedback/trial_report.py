@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from node.confined import Bounds, ConfinedProcess
 from node.errors import InputError
 from node.feedback.mask_comparison import MaskComparison, TrialFiles, compare_masks
+from node.feedback.quality import LEAST, Estimate
 from node.feedback.quality_report import written
 from node.feedback.trial import ComparedPair, Side, Trial, trial_of
 from node.ledger.clicked_verdicts import current_verdicts
@@ -91,17 +92,22 @@ def as_text(trial: Trial) -> str:
         f"lesions: {trial.paired} of both, {one.lesions_alone} of the champion alone, "
         f"{other.lesions_alone} of the candidate alone"
     )
-    lines.append(f"  mean Dice of both: {written(trial.dice, 1.0, '')}")
-    lines.append(f"  mean volume difference, candidate - champion: {written(trial.volume_difference, 1.0, '%')}")
+    lines.append(f"  mean Dice of both: {_agreement(trial.dice, '')}")
+    lines.append(f"  mean volume difference, candidate - champion: {_agreement(trial.volume_difference, '%')}")
     if trial.limits_of_agreement is not None:
         low, high = trial.limits_of_agreement
         lines.append(f"  limits of agreement of volumes: {low:+.1f} to {high:+.1f} %")
     if trial.without_masks:
         lines.append(f"  {trial.without_masks} series without masks that can be compared")
     lines += list(_judged(trial))
-    lines += ["", f"{len(trial.disagreements)} series on which they disagree (pages of the dashboard):"]
+    number = len(trial.disagreements)
+    lines += ["", f"They disagree on {number} series{' (pages of the dashboard):' if number else '.'}"]
     lines += [f"  /study/{d.study_instance_uid}  {d.scanner or 'no scanner'}: {d.what}" for d in trial.disagreements]
     return "\n".join(lines)
+
+
+def _agreement(of: Estimate | None, unit: str) -> str:
+    return f"too few pairs of lesions (under {LEAST})" if of is None else written(of, 1.0, unit)
 
 
 def _named(side: Side) -> str:

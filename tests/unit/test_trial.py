@@ -120,7 +120,8 @@ def many(number: int) -> Trial:
 def test_agreement_is_shown_from_twenty_pairs_on():
     few, enough = many(19), many(25)
     assert (few.dice, few.volume_difference, few.limits_of_agreement) == (None, None, None)
-    assert "too few" in as_text(few)
+    assert "mean Dice of both: too few pairs of lesions (under 20)" in as_text(few)
+    assert as_text(few).endswith("They disagree on 0 series.")
     assert enough.dice is not None
     assert enough.dice.value == pytest.approx(0.86)
     assert enough.volume_difference is not None
