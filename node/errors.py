@@ -166,7 +166,6 @@ class AbsentFileError(PlatformError):
     """A file is on another machine of the fleet, and none that has it can be reached."""
 
     code = "absent file"
-    retry_seconds = 30.0
     is_outage = True
 
 

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from node.spool import sync_folder
-
 IN_USE_SECONDS = 3600.0
 """A copy that was used within this time is not deleted."""
 KEPT_SECONDS = 86400.0
@@ -45,12 +43,13 @@ class Cache:
             part.unlink(missing_ok=True)
 
     def add(self, part: Path, digest: str, name: str) -> Path:
-        """Add a file whose content was compared with ``digest`` and is durable; return its place."""
+        """Add a file whose content was compared with ``digest`` and is durable; return its place.
+
+        Its name is not: a power cut may take the copy, and never changes it.
+        """
         place = self._place(digest)
         place.mkdir(mode=0o750, exist_ok=True)
         part.replace(place / name)
-        for changed in (place, self._folder):
-            sync_folder(changed)
         return place / name
 
     def tidy(self, most_bytes: float) -> int:

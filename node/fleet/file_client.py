@@ -84,7 +84,7 @@ class FileClient:
             return path, self._copy(client, path, recorded[path], machines[folder_of(path)], services)
 
         with new_client(self._fleet) as client, ThreadPoolExecutor(_AT_ONCE, "fetch") as threads:
-            fetched = threads.map(copy, copies.keys() - here.keys())
+            fetched = threads.map(copy, sorted(copies.keys() - here.keys()))
             return here | {path: place for path, place in fetched if place is not None}
 
     def sizes(self, paths: Sequence[str]) -> dict[str, int]:

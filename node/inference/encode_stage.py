@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 _CALLS = 2
 """Of the encoder in one attempt: the report of a failure may be made in a second one."""
-_ATTEMPTS_TO_FETCH = 10
-"""Before a job is inferred again whose handover is on a machine that cannot be reached: about five minutes."""
+_ATTEMPTS_TO_FETCH = 6
+"""Before a job is inferred again whose handover cannot be fetched: five minutes with the default delays."""
 _STORING_SECONDS = 600.0
 """For what an attempt does besides: it copies the objects, and waits for the ledger."""
 

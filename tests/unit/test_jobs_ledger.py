@@ -11,8 +11,9 @@ import pytest
 import sqlalchemy as sa
 from timeline import timeline
 
-from node.errors import NodeError, NotFoundError, UnreachableError, not_analysed
+from node.errors import AbsentFileError, NodeError, NotFoundError, UnreachableError, not_analysed
 from node.ledger import JobStage
+from node.ledger.copying import infer_again
 from node.ledger.deliveries import begin_delivery
 from node.ledger.destination_circuits import FAILURES, close, record_failure
 from node.ledger.engine import open_ledger
@@ -160,6 +161,26 @@ def test_inference_that_finally_fails_becomes_the_outcome_failed(ledger: sa.Conn
         not_analysed(NodeError.code, NEW.id),
         "SCHEDULED",
     )
+
+
+def test_attempts_go_on_while_the_files_of_a_job_are_on_a_machine_that_is_down(ledger: sa.Connection) -> None:
+    [attempt] = create_job(ledger, NEW)
+    down = AbsentFileError("a is down")
+    for number in range(1, 10):
+        begin_attempt(ledger, attempt)
+        [attempt] = fail_attempt(ledger, attempt, str(down), 0.1, RETRIES, permanent=False, failure=down)
+        assert (attempt.stage, attempt.number) == (JobStage.INFER, number)
+    assert (job(ledger).outcome, job(ledger).error) == (None, "a is down")
+
+
+def test_a_job_whose_handover_is_lost_is_inferred_again(ledger: sa.Connection) -> None:
+    [infer] = create_job(ledger, NEW)
+    [encode] = walk(ledger, infer, found)
+    infer_again(ledger, "another job")
+    assert job(ledger).stage == JobStage.ENCODE
+    infer_again(ledger, NEW.id)
+    assert (job(ledger).stage, job(ledger).run) == (JobStage.INFER, encode.run + 1)
+    assert fail_attempt(ledger, encode, "absent", 0.1, RETRIES, permanent=False) == []
 
 
 def test_encoding_that_finally_fails_is_reported_and_then_cancels(ledger: sa.Connection) -> None:
