@@ -67,13 +67,13 @@ def _files(connection: sa.Connection, spool: Spool, pair: TrialPair) -> TrialFil
         path = segmentation_path(connection, one.job_id, SEGMENTATIONS)
         if path is None and one.outcome not in _WITHOUT_LESION:
             return None
-        paths.append(None if path is None else spool.absolute(path))
+        paths.append(None if path is None else spool.readable(path))
     images = source_paths(connection, get_job(connection, pair.champion.job_id))
     return TrialFiles(
-        images=tuple(map(spool.absolute, images)),
+        images=spool.all_readable(images),
         champion=paths[0],
         candidate=paths[1],
-        added=tuple((spool.absolute(one.path), one.lesion) for one in added_lesions(connection, pair.sent.job_id)),
+        added=tuple((spool.readable(one.path), one.lesion) for one in added_lesions(connection, pair.sent.job_id)),
     )
 
 
