@@ -25,15 +25,21 @@ MAX_BLOBS = 150
 
 def blobs(crop: Crop) -> list[Candidate]:
     """Peaks over place and scale of the negative Laplacian, weighed by their roundness, strongest first."""
+    if not crop.inside.any():
+        return []
     pooled = F.avg_pool3d(crop.hu[None, None].clamp(DARKEST_HU, BRIGHTEST_HU), int(GRID_MM))[0, 0].numpy()
-    inside = crop.inside.repeat(2, 0).repeat(2, 1).repeat(2, 2)
-    smooth = np.stack([ndimage.gaussian_filter(pooled, s / GRID_MM) for s in SIGMAS_MM])
-    response = np.stack(
-        [-ndimage.laplace(plane) * (s / GRID_MM) ** 2 for plane, s in zip(smooth, SIGMAS_MM, strict=True)]
-    )
-    summit = (response == ndimage.maximum_filter(response, 3)) & (response > LEAST_HU) & inside
+    cells = _near(crop.inside)
+    part = tuple(slice(2 * s.start, 2 * s.stop) for s in cells)
+    inside = crop.inside[cells].repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    smooth = np.empty((len(SIGMAS_MM), *inside.shape), np.float32)
+    response = np.empty_like(smooth)
+    for at, sigma in enumerate(SIGMAS_MM):
+        smooth[at] = ndimage.gaussian_filter(pooled, sigma / GRID_MM)[part]
+        np.multiply(ndimage.laplace(smooth[at]), -((sigma / GRID_MM) ** 2), out=response[at])
+    summit = (response == largest_near(response)) & (response > LEAST_HU) & inside
     places = np.argwhere(summit)
     rank = response[summit] * _roundness(smooth, places)
+    places[:, 1:] += [s.start for s in part]
     accepted: list[tuple[npt.NDArray[np.float64], float, float]] = []
     for i in np.argsort(-rank):
         if rank[i] < LEAST_HU or len(accepted) == MAX_BLOBS:
@@ -46,6 +52,23 @@ def blobs(crop: Crop) -> list[Candidate]:
         Candidate(centre=(float(z), float(y), float(x)), diameter_mm=float(d), bulge_hu=s)
         for (z, y, x), d, s in ((crop.to_source(m), d, s) for m, d, s in accepted)
     ]
+
+
+def _near(inside: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The box of the cells that may hold a centre, with one more on each side, which filters of three voxels need."""
+    box = ndimage.find_objects(inside.astype(np.int8))[0]
+    return tuple(slice(max(0, s.start - 1), s.stop + 1) for s in box)
+
+
+def largest_near(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Largest of each value and its neighbours along all axes: ``maximum_filter`` of 3, in a quarter of the time."""
+    largest = values.copy()
+    for axis in range(values.ndim):
+        before = np.moveaxis(largest.copy(), axis, 0)
+        after = np.moveaxis(largest, axis, 0)
+        np.maximum(after[1:], before[:-1], out=after[1:])
+        np.maximum(after[:-1], before[1:], out=after[:-1])
+    return largest
 
 
 def _roundness(smooth: npt.NDArray[np.float32], places: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -76,11 +76,7 @@ def find_lungs(hu: npt.NDArray[np.float32], spacing: tuple[float, float, float])
         if lung_like.mean() < SMALLEST_LUNG_SHARE:
             return None
         return Lungs(mask=np.ones_like(air), found=False, midline=air.shape[2] / 2)
-    radius = round(PLEURA_MM / GRID_MM)
-    z, y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1, -radius : radius + 1]
-    ball = z * z + y * y + x * x <= radius * radius
-    closed = ndimage.binary_closing(np.pad(lungs_mask, radius), ball)[(slice(radius, -radius),) * 3]
-    closed = ndimage.binary_dilation(closed | lungs_mask, iterations=1)
+    closed = ndimage.binary_dilation(closed_by(lungs_mask, round(PLEURA_MM / GRID_MM)), iterations=1)
     midline = _midline(lungs_mask)
     return Lungs(
         mask=closed,
@@ -91,6 +87,17 @@ def find_lungs(hu: npt.NDArray[np.float32], spacing: tuple[float, float, float])
         not_assessed=not_assessed(lungs_mask, small > BODY_HU),
         dense=tuple(dense_regions(lungs_mask, small, midline)),
     )
+
+
+def closed_by(mask: npt.NDArray[np.bool_], radius: int) -> npt.NDArray[np.bool_]:
+    """Closing of ``mask`` with a ball of ``radius`` cells, by distances, which take a third of the time."""
+    box = ndimage.find_objects(mask.astype(np.int8))[0]
+    wide = np.pad(mask[box], radius + 1)  # the outermost cells stay empty, so that there are distances to them
+    grown = ndimage.distance_transform_edt(~wide) <= radius
+    shrunk = ndimage.distance_transform_edt(grown) > radius
+    closed = np.zeros_like(mask)
+    closed[box] = shrunk[(slice(radius + 1, -radius - 1),) * 3]
+    return closed
 
 
 def _lung_cm2(kept: npt.NDArray[np.bool_], hu: npt.NDArray[np.float32]) -> float:

@@ -177,7 +177,7 @@ def _numbered(lesion: Lesion, number: int) -> Lesion:
 def _lesion(nodule: Nodule, volume: Volume, lungs: Lungs, *, opinion: bool) -> Lesion:
     mask = np.zeros(volume.array.shape, np.uint8)
     mask[nodule.outline.box] = nodule.outline.mask
-    place = np.argwhere(mask).mean(0)
+    place = (np.argwhere(nodule.outline.mask) + [s.start for s in nodule.outline.box]).mean(0)
     laterality = None
     judged = {TEXTURE: texture(volume.array, nodule.outline)}
     if opinion:

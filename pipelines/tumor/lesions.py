@@ -31,6 +31,10 @@ def lesion_regions(
     zones = np.zeros(above.shape, np.int32)
     if not above.any():
         return zones
+    reach = [int(MERGE_MM / 2 / mm) + 1 for mm in voxel_mm]
+    box = ndimage.find_objects(above.astype(np.int8))[0]
+    part = tuple(slice(max(0, s.start - r), s.stop + r) for s, r in zip(box, reach, strict=True))
+    above, probability, near_zones = above[part], probability[part], zones[part]
     near = ndimage.distance_transform_edt(~above, sampling=voxel_mm) < MERGE_MM / 2
     labels, count = ndimage.label(near | above, np.ones((3, 3, 3), bool))
     voxels = np.bincount(labels[above], minlength=count + 1)
@@ -38,7 +42,7 @@ def lesion_regions(
     volumes_ml = voxels * float(np.prod(voxel_mm)) / 1000
     fit = (voxels > 0) & (volumes_ml >= min_volume_ml) & ((means >= min_probability) | (volumes_ml >= large_volume_ml))
     for number, label in enumerate((k for k in np.argsort(-voxels, kind="stable") if fit[k]), start=1):
-        zones[labels == label] = number
+        near_zones[labels == label] = number
     return zones
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from node.pipeline import Code
 from pipelines.nodule.appearance import (
@@ -15,11 +18,11 @@ from pipelines.nodule.appearance import (
     texture,
     third,
 )
-from pipelines.nodule.blobs import blobs
+from pipelines.nodule.blobs import blobs, largest_near
 from pipelines.nodule.candidates import Candidate, Crop
 from pipelines.nodule.classify import classify
 from pipelines.nodule.crops import CROP, PIXEL_MM, Window, gap
-from pipelines.nodule.lungs import Lungs
+from pipelines.nodule.lungs import Lungs, closed_by
 from pipelines.nodule.network import ClassifierNet
 from pipelines.nodule.outline import Outline, by_density
 from pipelines.nodule.search import candidates
@@ -67,6 +70,35 @@ def test_a_straight_vessel_and_a_wall_are_no_blobs() -> None:
     found = blobs(crop_of(hu))
     assert all(np.abs(np.array(c.centre[1:]) - CENTRE[1:]).max() > 4 or not 8 < c.centre[0] < 72 for c in found)
     assert all(c.centre[1] > 12 or min(c.centre[0], c.centre[2]) < 10 for c in found)
+
+
+def test_blobs_are_the_same_however_far_the_lung_reaches() -> None:
+    hu, away = lung()
+    hu[away <= 5] = 30
+    whole = crop_of(hu)
+    part = replace(whole, inside=np.zeros_like(whole.inside))
+    part.inside[9:12, 10:13, 8:11] = True
+    (near,) = blobs(part)
+    assert near in blobs(whole)
+    part.inside[:] = False
+    assert blobs(part) == []
+
+
+def test_the_largest_neighbour_is_that_of_a_filter() -> None:
+    values = np.random.default_rng(1).normal(size=(3, 9, 1, 8)).astype(np.float32)
+    np.testing.assert_array_equal(largest_near(values), ndimage.maximum_filter(values, 3))
+
+
+@pytest.mark.parametrize("radius", [1, 4])
+def test_closing_by_distances_is_closing_with_a_ball(radius: int) -> None:
+    noise = ndimage.gaussian_filter(np.random.default_rng(radius).normal(size=(24, 30, 28)), 2)
+    mask = noise > np.percentile(noise, 70)
+    assert mask[0].any()
+    z, y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1, -radius : radius + 1]
+    ball = z * z + y * y + x * x <= radius * radius
+    expected = ndimage.binary_closing(np.pad(mask, radius), ball)[(slice(radius, -radius),) * 3]
+    assert expected.sum() > mask.sum()
+    np.testing.assert_array_equal(closed_by(mask, radius), expected)
 
 
 def test_a_place_that_both_sources_propose_is_one_candidate() -> None:

@@ -237,6 +237,20 @@ def test_near_parts_are_one_lesion_and_neither_specks_nor_small_doubts_are() -> 
     assert zones[15, 5, 5] == zones[6, 15, 50] == 0
 
 
+def test_lesions_do_not_depend_on_how_much_lies_around_them() -> None:
+    probability = np.random.default_rng(2).random((10, 60, 50)).astype(np.float32)
+    probability[:, 20:45] = 0
+    probability[:, :, 22:40] = 0
+    limits = {"threshold": 0.7, "min_volume_ml": 0.1, "min_probability": 0.5, "large_volume_ml": 1.0}
+    wide = np.pad(probability, 12)
+    zones = lesion_regions(wide, (2.5, 0.9, 1.1), **limits)
+    assert zones.max() == 4
+    for margin in (0, 1, 6):
+        inner = slice(12 - margin, margin - 12)
+        narrow = lesion_regions(wide[inner, inner, inner], (2.5, 0.9, 1.1), **limits)
+        np.testing.assert_array_equal(narrow, zones[inner, inner, inner])
+
+
 def test_the_side_is_counted_from_the_middle_of_the_head() -> None:
     outline = np.zeros((4, 20, 200), bool)
     outline[:, :, 60:180] = True
