@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,8 @@ from node.process.limits import THREAD_VARIABLES
 from node.process.memory import keep_freed_memory
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from node.inference.prefetch import Prefetcher
     from node.pipeline import Pipeline, Prior
     from node.studies.source import SourceSeries
@@ -62,9 +64,10 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
     # as outside of the node, so that processes of a pipeline send tensors as this one does; itself, it was spawned
     multiprocessing.set_start_method("fork", force=True)
     send_tensors_by_value()
+    from node.inference.decoders import Decoders
     from node.inference.prefetch import Prefetcher
 
-    prefetcher = Prefetcher()
+    prefetcher = Prefetcher(Decoders(bounds.threads, lambda: _close(tasks, output)))
     loaded: OrderedDict[str, Pipeline] = OrderedDict()
     runs: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(tasks, runs, prefetcher), name="tasks", daemon=True).start()
@@ -104,7 +107,6 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
     from node.outcome import Outcome
     from node.pipeline import Findings, Unsuitable
     from node.studies.image_needs import part_taken
-    from node.studies.source import SourceSeries
 
     timings: dict[str, float] = {}
     clock = _Clock(timings)
@@ -121,8 +123,10 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
         facts: dict[str, Any] = {}
         inputs: tuple[str, ...] = ()
         try:
-            others = {name: SourceSeries.read(paths) for name, paths in task.companions.items()}
-            source = replace(prefetcher.take(task.paths), companions=others, prior=_prior(task.job_id, task.prior))
+            others = {name: prefetcher.read(paths) for name, paths in task.companions.items()}
+            source = replace(
+                prefetcher.take(task.paths), companions=others, prior=_prior(task.job_id, task.prior, prefetcher.read)
+            )
             volumes = source.parts[1:] if pipeline.needs.volumes_by else ()
             named = {f"volume {number}": of for number, (_, of) in enumerate(volumes, 2)}
             inputs = _inputs({**others, **named}, task.prior)
@@ -171,12 +175,11 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
     return replace(failed, ends_process=not (loaded and works(device)))
 
 
-def _prior(job_id: str, files: PriorFiles) -> Prior | None:
+def _prior(job_id: str, files: PriorFiles, read: Callable[[Iterable[Path]], SourceSeries]) -> Prior | None:
     from node.results.prior.masks import prior_masks
     from node.results.prior.report import read_prior
     from node.studies.header import read_header
     from node.studies.identity import PRIOR, contradictions
-    from node.studies.source import SourceSeries
 
     if files.report is None:
         return None
@@ -184,7 +187,7 @@ def _prior(job_id: str, files: PriorFiles) -> Prior | None:
     images = None
     if files.images:
         try:
-            images = SourceSeries.read(files.images)
+            images = read(files.images)
             if keywords := contradictions((report, *images.datasets), PRIOR):
                 raise IdentityError(f"{', '.join(keywords)}: the images contradict the report on them")
         except InputError as error:

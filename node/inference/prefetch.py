@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from node.errors import InputError
 from node.pipeline import Unsuitable
 from node.studies.source import SourceSeries
+from node.studies.stored_image import Decoder, decode_here
 
 
 class Prefetcher:
     """Holds one series at most. ``begin`` and ``take`` may be called by different threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, decode: Decoder = decode_here) -> None:
+        """``decode``: what decodes the images of the series."""
+        self._decode = decode
         self._lock = threading.Lock()
         self._paths: tuple[Path, ...] = ()
         self._thread: threading.Thread | None = None
@@ -35,11 +39,15 @@ class Prefetcher:
             thread.join()
         with self._lock:
             prefetched, self._made = self._made, None
-        return prefetched if prefetched is not None and thread is not None else SourceSeries.read(paths)
+        return prefetched if prefetched is not None and thread is not None else self.read(paths)
+
+    def read(self, paths: Iterable[Path]) -> SourceSeries:
+        """Read the headers of a series now. Raises as ``SourceSeries.read`` does."""
+        return SourceSeries.read(paths, self._decode)
 
     def _make(self, paths: tuple[Path, ...]) -> None:
         try:
-            series = SourceSeries.read(paths)
+            series = self.read(paths)
             decoded = replace(series, decoded=series.volume())
         except (InputError, Unsuitable):
             return  # whoever takes it meets the same again, and says so

@@ -9,6 +9,7 @@ from pydicom.encaps import generate_frames
 
 from node.errors import InputError
 from node.studies.codestream import stated_size
+from node.studies.jpeg_2000 import prefer_openjpeg
 from node.studies.jpeg_extended import add_decoder
 from node.studies.pydicom_errors import UNDECODABLE
 
@@ -18,6 +19,7 @@ _PIXELS = (("PixelData", 0), ("FloatPixelData", 32), ("DoubleFloatPixelData", 64
 """Where the pixels are, and the bits of one where Bits Allocated does not say so."""
 
 add_decoder()
+prefer_openjpeg()
 
 
 def check_pixel_size(dataset: Dataset) -> None:

