@@ -10,6 +10,9 @@ import click
 from node.cli.options import echo, json_option, print_json
 from node.errors import ConfigError
 
+_OVERHEAD_SLICE_MM = 1.0
+"""Of a synthetic chest, which then has 300 images."""
+
 
 @click.group()
 def bench() -> None:
@@ -104,7 +107,7 @@ def receive(
 @click.option("--markdown", is_flag=True, help="Print a Markdown page.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda:0, ...; auto: the first GPU, or the CPU.")
 @click.option("--threads", default=2, show_default=True, help="Processor cores to use.")
-@click.option("--rounds", default=2, show_default=True, help="Runs after the first one, which loads the model.")
+@click.option("--rounds", default=2, show_default=True, help="Runs after the first one, which plans the model.")
 @click.option("--pipeline", "pipelines", multiple=True, default=("nodule", "tumor", "denoise"), show_default=True)
 @click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
 def infer(
@@ -146,6 +149,59 @@ def infer(
         echo(timing.markdown(lines, device, about), nl=False)
     else:
         Console(width=max(Console().width, 120)).print(timing.table(lines))
+        echo(", ".join(about.values()))
+
+
+@bench.command()
+@json_option
+@click.option("--markdown", is_flag=True, help="Print the table of docs/development/benchmarks.md.")
+@click.option("--network-seconds", type=click.FloatRange(0), default=0.2, show_default=True, help="Time of a network.")
+@click.option("--studies", type=click.IntRange(1), default=20, show_default=True, help="Studies that wait.")
+@click.option("--threads", default=2, show_default=True, help="Processor cores to use.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Runs of each stage.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path(),
+    help="Folder for 400 MB of temporary images. Default: the current folder.",
+)
+def overhead(
+    *,
+    as_json: bool,
+    markdown: bool,
+    network_seconds: float,
+    studies: int,
+    threads: int,
+    rounds: int,
+    folder: Path,
+) -> None:
+    """Measure what the node adds to the time of a network.
+
+    The pipeline only sleeps. The figures are computing time and seconds of each
+    stage for a CT of 300 images, uncompressed and as JPEG 2000, and how busy
+    the device is while studies wait.
+    """
+    import tempfile
+
+    from rich.console import Console
+
+    from node.bench import overhead as bench_overhead
+    from node.bench import report
+    from node.demo.phantom import write_chest_ct
+
+    about = report.machine(folder)
+    plan = bench_overhead.Plan(
+        network_seconds=network_seconds, studies=studies, jobs=(1, 4), rounds=rounds, threads=threads
+    )
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        images = write_chest_ct(Path(temporary), slice_mm=_OVERHEAD_SLICE_MM).paths
+        lines = list(bench_overhead.measure(plan, images, folder))
+    if as_json:
+        print_json({"machine": about, "lines": [asdict(line) for line in lines]})
+    elif markdown:
+        echo(bench_overhead.markdown(lines, about))
+    else:
+        Console(width=max(Console().width, 120)).print(bench_overhead.table(lines))
         echo(", ".join(about.values()))
 
 

@@ -21,14 +21,16 @@ CT_SLICE_MM, CT_FIELD_MM, CT_SLICES, CT_FIRST_MM = 2.5, 400.0, 120, -150.0
 MR_SLICE_MM, MR_FIELD_MM, MR_SLICES, MR_FIRST_MM = 5.0, 230.4, 28, -62.0
 
 
-def write_chest_ct(folder: Path, *, matrix: int = 512) -> Truth:
+def write_chest_ct(folder: Path, *, matrix: int = 512, slice_mm: float = CT_SLICE_MM) -> Truth:
     """Write a chest CT of 120 axial slices of 2.5 mm with four nodules into ``folder`` (made when missing).
 
-    ``matrix``: rows and columns; 128 makes a phantom in a second, with large pixels.
+    ``matrix``: rows and columns; 128 makes a phantom in a second, with large pixels. ``slice_mm``: the same chest in
+    slices of another thickness.
     """
-    zs, plane = _axis(CT_FIRST_MM, CT_SLICE_MM, CT_SLICES), _plane(CT_FIELD_MM, matrix)
+    zs = _axis(CT_FIRST_MM, slice_mm, round(CT_SLICES * CT_SLICE_MM / slice_mm))
+    plane = _plane(CT_FIELD_MM, matrix)
     base = base_of("CT", CTImageStorage, "CHEST")
-    base.SeriesDescription = "Chest 2.5 mm, synthetic phantom"
+    base.SeriesDescription = f"Chest {slice_mm:g} mm, synthetic phantom"
     describe_ct(base)
     lesions = tuple(TrueLesion(n.name, n.centre, n.diameter_mm) for n in NODULES)
     stored = stored_ct(chest_hu(zs, plane, plane, SEED))
