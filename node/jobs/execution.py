@@ -17,6 +17,7 @@ from node.jobs.stage import AttemptYielded, Done, Stage
 from node.jobs.time_limit import call_within
 from node.jobs.turns import Turns
 from node.ledger import JobStage, transitions
+from node.ledger.events import EventKind, record_event
 from node.ledger.jobs import Attempt
 from node.log import about
 
@@ -69,6 +70,10 @@ class AttemptExecution:
         """Put an attempt into the queue of its pipeline: it yielded, or an older release enqueued it for all."""
         self._enqueue(connection, transitions.renew_attempts(connection, attempt, was_lost=False))
 
+    def _yield(self, connection: Connection, attempt: Attempt) -> None:
+        record_event(connection, attempt.job_id, EventKind.ATTEMPT_YIELDED, stage=attempt.stage)
+        self._requeue(connection, attempt)
+
     def _execute(self, attempt: Attempt) -> None:
         stage = self.stages[attempt.stage]
         try:
@@ -97,7 +102,7 @@ class AttemptExecution:
             if self._stopping.is_set():
                 raise AttemptAbandoned from error
             if isinstance(error, AttemptYielded):
-                self._ledger.commit(lambda connection: self._requeue(connection, attempt))
+                self._ledger.commit(lambda connection: self._yield(connection, attempt))
             else:
                 self._fail(attempt, stage, error, time.monotonic() - started)
         else:

@@ -50,6 +50,7 @@ class EventKind(StrEnum):
     RESULTS_NOT_WITHDRAWN = "replaced results not withdrawn"
     VERDICTS = "verdicts"
     NO_VERDICT = "no verdict"
+    ATTEMPT_YIELDED = "attempt yielded"
     KEPT_IN_SHADOW = "kept in shadow"
 
 

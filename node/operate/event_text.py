@@ -156,6 +156,7 @@ _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
     Kind.RESULTS_WITHDRAWN: ("replaced results withdrawn", "{destination}: a note on {objects} objects"),
     Kind.RESULTS_NOT_WITHDRAWN: ("replaced results not withdrawn", "{destination}: {reason}"),
     Kind.VERDICTS: ("verdicts of a reader", _verdicts),
+    Kind.ATTEMPT_YIELDED: ("{stage} yielded", "to a job whose results are sent; it begins again later"),
     Kind.KEPT_IN_SHADOW: ("kept in shadow", _shadow),
     Kind.NO_VERDICT: ("no verdict", "{sop_instance_uid}: {reason}"),
 }

@@ -44,6 +44,7 @@ def test_a_candidate_yields_to_the_champion_and_is_analysed_afterwards_for_no_de
         kept = node.wait(tried)
         assert (kept.outcome, kept.shadow, kept.attempt) == ("findings", "trial", 0)
         assert started(node, tried) == 2
+        assert "infer yielded" in dict(node.events(tried))
         assert len(node.results(tried)) == 2
         delivered = {uid for line in node.delivered() for uid in line.split()[1:]}
         assert delivered.isdisjoint(one.sop_instance_uid for one in node.results(tried))

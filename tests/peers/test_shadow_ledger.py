@@ -13,8 +13,15 @@ import sqlalchemy as sa
 from node.config import parse
 from node.feedback.stop_watch import StopWatch
 from node.ledger.engine import begin_immediate, ledger_url, open_ledger
-from node.ledger.shadow import pipelines_in_shadow, resume_sending
-from node.ledger.tables import job_fact, notice, verdict
+from node.ledger.job_creation import create_job
+from node.ledger.jobs import NewJob
+from node.ledger.operator_switches import stop_pipeline
+from node.ledger.promotions import active_promotions, answered_before, promote, promotions, roll_back
+from node.ledger.shadow import others_wait, pipelines_in_shadow, resume_sending
+from node.ledger.states import ShadowCause
+from node.ledger.tables import job, job_fact, notice, verdict
+from node.ledger.transitions import record_outcome
+from node.ledger.trials import added_lesions, segmentation_path, trial_pairs
 from node.ledger.verdict_counts import verdict_totals
 
 
@@ -72,3 +79,32 @@ def test_a_look_at_ten_thousand_verdicts_is_quick(engine: sa.Engine):
     begun = time.perf_counter()
     assert watch.step() == []
     assert time.perf_counter() - begun < 2.0
+
+
+def test_a_trial_pairs_both_analyses_of_a_series_and_a_promotion_exchanges_them(engine: sa.Engine):
+    new = {"study_instance_uid": "1.2", "generation": 1, "rule": "r", "destinations": ("pacs",), "priority": 2}
+    with begin_immediate(engine) as connection:
+        for series in ("1.2.1", "1.2.2"):
+            for pipeline, shadow in (("a", None), ("b", ShadowCause.TRIAL)):
+                one = NewJob(**new, series_instance_uid=series, pipeline=pipeline, shadow=shadow)
+                create_job(connection, one)
+                if series == "1.2.1":
+                    record_outcome(connection, one.id, "findings", None)
+                    connection.execute(sa.update(job).where(job.c.id == one.id).values(state="COMPLETED"))
+        [pair] = trial_pairs(connection, "a", "b", 10)
+        assert (pair.champion.in_shadow, pair.candidate.in_shadow, pair.sent) == (False, True, pair.champion)
+        assert pair.champion.run_seconds is None
+        assert segmentation_path(connection, pair.champion.job_id, ["1.2"]) is None
+        assert added_lesions(connection, pair.champion.job_id) == []
+        assert others_wait(connection, ["a"]) is False  # it has not waited long enough
+        connection.execute(sa.update(job).values(updated_at=1.0))
+        assert others_wait(connection, ["a"]) is True
+        assert others_wait(connection, ["b"]) is False
+        stop_pipeline(connection, "a", "anna")
+        assert others_wait(connection, ["a"]) is False
+        promote(connection, "a", "b", who="anna", reason="better")
+        assert [one.candidate for one in active_promotions(connection)] == ["b"]
+        assert roll_back(connection, "a").reason == "better"
+        promote(connection, "a", "b", who="anna", reason="again")
+        assert [one.reason for one in promotions(connection)] == ["again"]
+        assert answered_before(connection, "1.2", "1.2.1") == {"a"}
