@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from node.errors import NodeError
 from node.ledger.states import ConflictKind, DecisionOutcome, WithoutAnalysis
 from node.ledger.tables import conflict, decision, instance, job, series
-from node.reasons import Reason
+from node.reasons import Reason, reason_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,16 @@ def held(connection: sa.Connection, study: str | None = None) -> list[Held]:
         rows = connection.execute(query.order_by(table.c.study_instance_uid, table.c.series_instance_uid))
         found += [Held(**dict(zip(names, row, strict=True))) for row in rows]
     return found
+
+
+def refuse_held(connection: sa.Connection, study: str, series_instance_uid: str) -> None:
+    """Raise ``NodeError`` when a series is held: nothing of it is analysed or sent, not even by hand."""
+    for one in held(connection, study):
+        if one.series_instance_uid == series_instance_uid and not one.job_id:
+            raise NodeError(
+                f"series {series_instance_uid} is held: {reason_text(one.reason)}; correct it at the sender and send "
+                "all its images again"
+            )
 
 
 def sent_again(connection: sa.Connection) -> dict[tuple[str, str], dict[str, str]]:

@@ -210,7 +210,7 @@ class PreviousResult:
     """The results of one job on a series."""
 
     analysis: str | None
-    """Key of the analysis."""
+    """Key of the analysis; ``None``: not known, or what it made was retracted."""
     version: int
     replaces: str
     """When the result was made whose place it took; empty when it took none's."""
@@ -236,16 +236,20 @@ def previous_results(connection: sa.Connection, of: Job) -> list[PreviousResult]
         .order_by(job.c.generation.desc(), job.c.id, result.c.sop_instance_uid)
     ).all()
     by_job: dict[str, list[Any]] = {}
+    notes = sa.select(result.c.job_id).where(
+        result.c.kind == REJECTION, result.c.job_id.in_({row.job_id for row in rows})
+    )
+    retracted = set(connection.scalars(notes))  # what is rejected is not made again: another analysis takes its place
     for row in rows:
         by_job.setdefault(row.job_id, []).append(row)
     return [
         PreviousResult(
-            analysis=of_job[0].analysis,
+            analysis=None if job_id in retracted else of_job[0].analysis,
             version=of_job[0].version or 1,
             replaces=of_job[0].replaces or "",
             paths={row.kind: row.path for row in of_job},
         )
-        for of_job in by_job.values()
+        for job_id, of_job in by_job.items()
     ]
 
 

@@ -26,7 +26,10 @@ def note_kind(destination: str) -> str:
 
 
 def remember_delivered(connection: sa.Connection, job_id: str) -> None:
-    """Write down which results of a job each destination holds: it is about to make others."""
+    """Write down which results of a job each destination holds: it is about to make others.
+
+    Where a retraction has withdrawn them, no further note is owed.
+    """
     rows = connection.execute(
         sa.select(delivery_instance.c.destination, *result.c["sop_instance_uid", "job_id", "path"])
         .join(result, _is_result)
@@ -34,6 +37,21 @@ def remember_delivered(connection: sa.Connection, job_id: str) -> None:
     ).mappings()
     for row in rows.all():
         insert_new(connection, replaced, [dict(row)])
+    retracted_at = (
+        sa.select(delivery_instance.c.destination)
+        .join(result, _is_result)
+        .where(delivery_instance.c.job_id == job_id, HELD, result.c.kind == REJECTION)
+    )
+    of_job = (replaced.c.job_id == job_id, replaced.c.note_uid.is_(None))
+    connection.execute(
+        sa.update(replaced).where(*of_job, replaced.c.destination.in_(retracted_at)).values(note_uid=_GIVEN_UP)
+    )
+
+
+def is_retracted(connection: sa.Connection, job_id: str) -> bool:
+    """Whether an operator has retracted what the latest run of a job has made."""
+    notes = sa.select(result.c.sop_instance_uid).where(result.c.job_id == job_id, result.c.kind == REJECTION)
+    return connection.execute(notes.limit(1)).first() is not None
 
 
 def to_withdraw(connection: sa.Connection, of: Job, destination: str) -> dict[str, str]:

@@ -14,10 +14,11 @@ from node.errors import NodeError
 from node.ledger.clock import ledger_clock
 from node.ledger.deliveries import delete_deliveries, reopen_delivery, schedule_delivery
 from node.ledger.events import EventKind, record_event
-from node.ledger.jobs import Attempt, due_of, get_job, update_job
+from node.ledger.held_series import refuse_held
+from node.ledger.jobs import Attempt, Job, due_of, get_job, update_job
 from node.ledger.pending_deliveries import HELD, kinds_of
 from node.ledger.pipeline_failures import reset_failures
-from node.ledger.replaced_results import remember_delivered
+from node.ledger.replaced_results import is_retracted, remember_delivered
 from node.ledger.states import ACTIVE, JobStage, JobState, ShadowCause
 from node.ledger.tables import delivery, delivery_instance, result
 from node.ledger.transitions import schedule_results
@@ -28,8 +29,8 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
 
     Everything is sent again. What infer hands over is kept only until encode is through.
 
-    Raises ``NotFoundError``, or ``NodeError`` when the job has not ended, or the stage does not exist or has nothing to
-    begin with.
+    Raises ``NotFoundError``, or ``NodeError`` when the job has not ended, its series is held, or the stage does not
+    exist or has nothing to begin with.
     """
     current = get_job(connection, job_id)
     if current.state in ACTIVE:
@@ -37,19 +38,9 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
             f"job {job_id} is {current.state} in stage {current.stage}; only COMPLETED or CANCELED jobs can be "
             "retried. Wait for its end, or cancel it first"
         )
-    if current.pipeline == FORWARD:
-        stage = stage or JobStage.DELIVER
-    stage = stage or (
-        JobStage.DELIVER if (current.state, current.stage) == (JobState.CANCELED, JobStage.DELIVER) else JobStage.INFER
-    )
-    if stage not in tuple(JobStage):
-        *others, last = JobStage
-        raise NodeError(f"stage {stage!r} does not exist; use {', '.join(others)} or {last}")
+    refuse_held(connection, current.study_instance_uid, current.series_instance_uid)
     kinds = kinds_of(connection, job_id)
-    if current.pipeline == FORWARD and stage != JobStage.DELIVER:
-        raise NodeError(f"job {job_id} has nothing to {stage}: it sends images on; retry it from {JobStage.DELIVER}")
-    if (stage == JobStage.ENCODE and current.stage != JobStage.ENCODE) or (stage == JobStage.DELIVER and not kinds):
-        raise NodeError(f"job {job_id} has nothing to {stage}; retry it from {JobStage.INFER}")
+    stage = _first_stage(current, stage, rejected=is_retracted(connection, job_id), has_results=bool(kinds))
     if stage != JobStage.DELIVER:
         remember_delivered(connection, job_id)
     connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.job_id == job_id))
@@ -65,6 +56,22 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     update_job(connection, job_id, state=JobState.SCHEDULED, stage=stage, run=current.run + 1, **fresh)
     record_event(connection, job_id, EventKind.JOB_RETRIED, stage=stage)
     return due_of(connection, get_job(connection, job_id))
+
+
+def _first_stage(of: Job, wanted: str | None, *, rejected: bool, has_results: bool) -> str:
+    """Where a retry begins. Raises ``NodeError`` when it cannot begin at the stage that is ``wanted``."""
+    is_unsent = of.pipeline == FORWARD or (of.state, of.stage) == (JobState.CANCELED, JobStage.DELIVER)
+    stage = wanted or (JobStage.DELIVER if is_unsent and not rejected else JobStage.INFER)
+    if stage not in tuple(JobStage):
+        *others, last = JobStage
+        raise NodeError(f"stage {stage!r} does not exist; use {', '.join(others)} or {last}")
+    if of.pipeline == FORWARD and stage != JobStage.DELIVER:
+        raise NodeError(f"job {of.id} has nothing to {stage}: it sends images on; retry it from {JobStage.DELIVER}")
+    if stage == JobStage.DELIVER and rejected:
+        raise NodeError(f"job {of.id} is retracted, its objects are rejected; retry it from {JobStage.INFER}")
+    if (stage == JobStage.ENCODE and of.stage != JobStage.ENCODE) or (stage == JobStage.DELIVER and not has_results):
+        raise NodeError(f"job {of.id} has nothing to {stage}; retry it from {JobStage.INFER}")
+    return stage
 
 
 def send_again(connection: sa.Connection, job_id: str, destination: str, lost: Sequence[str]) -> list[Attempt]:

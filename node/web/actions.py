@@ -9,6 +9,7 @@ from node.ledger import NoticeKind
 from node.ledger.audit_events import give_notice
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_event
+from node.ledger.held_series import refuse_held
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.series import series_of_study
 from node.web.app_context import AppContext
@@ -42,6 +43,7 @@ def run(context: AppContext, user_request: UserRequest) -> Response:
         series = next((one for one in of_study if one.series_instance_uid == form.get("series", "")), None)
         if series is None or series.generation < 1:
             raise HTTPException(409, "The series is not complete yet.")
+        refuse_held(connection, uid, series.series_instance_uid)
         new = NewJob(
             study_instance_uid=uid,
             series_instance_uid=series.series_instance_uid,

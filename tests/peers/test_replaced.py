@@ -20,16 +20,18 @@ from pynetdicom import AE, evt
 
 from node.config import Config
 from node.deliver.deliverer import Deliverer
+from node.errors import NodeError
 from node.inference.replacement_notes import ReplacementNotes
 from node.inference.retraction import retract
 from node.jobs.stage import Stage
 from node.ledger import JobStage
 from node.ledger.engine import begin_immediate
-from node.ledger.jobs import NewJob
+from node.ledger.jobs import NewJob, get_job
 from node.ledger.pending_deliveries import deliveries_of, stored_since
-from node.ledger.tables import result
+from node.ledger.tables import decision, result, series
 from node.operate.account.report import account
 from node.operate.account.rows import read
+from node.reasons import ReasonCode, reason
 
 KOS = str(KeyObjectSelectionDocumentStorage)
 
@@ -270,6 +272,83 @@ def test_a_retraction_names_the_results_and_not_the_note_that_came_with_them(tmp
             path = connection.scalar(sa.select(result.c.path).where(result.c.kind == "rejection"))
         note = dcmread(site.node.spool.absolute(str(path)))
         assert named(note) == {made["seg"], made["sr"]}
+
+
+def test_a_retry_after_a_retraction_makes_other_instances_and_no_second_note(tmp_path: Path):
+    with scp({**results_only(), KOS: []}) as (port, came):
+        site = AppContext(tmp_path, peer(port))
+        with site.working():
+            job_id = site.enqueue(ct_series(n=4, size=16), 1)
+            assert site.node.wait(job_id).state == "COMPLETED"
+            before = site.made(job_id)
+            retract(site.node.jobs, site.node.engine, site.node.spool, job_id, "quality")
+            assert site.node.wait(job_id, lambda job: job.state == "COMPLETED" and came.count(KOS) == 1)
+            with pytest.raises(NodeError, match=r"is retracted.*retry it from infer"):
+                site.node.jobs.retry(job_id, "deliver")
+            made = []
+            for _ in range(2):  # the second time nothing is new
+                site.node.jobs.retry(job_id)
+                assert site.node.wait(job_id).state == "COMPLETED"
+                made.append(site.made(job_id))
+        first, second = made
+        assert set(first) == {"seg", "sr"}
+        assert not set(first.values()) & set(before.values()), "the archive hides what the note rejects"
+        assert second == first
+        assert came.count(KOS) == 1, "the retraction has withdrawn the first ones"
+        (path,) = [row.path for row in site.node.results(job_id) if row.kind == "sr"]
+        report = dcmread(site.node.spool.absolute(path))
+        assert report.SeriesDescription.startswith("FINDINGS v2")
+        assert site.differences() == []
+
+
+def test_a_retry_before_the_note_of_a_retraction_arrived_withdraws_all_the_same(tmp_path: Path):
+    with scp(results_only()) as (port, _):
+        first = AppContext(tmp_path, peer(port))
+        with first.working():
+            job_id = first.enqueue(ct_series(n=4, size=16), 1)
+            assert first.node.wait(job_id).state == "COMPLETED"
+            before = first.made(job_id)
+    retract(first.node.jobs, first.node.engine, first.node.spool, job_id, "quality")
+    first.node.jobs.cancel(job_id, "otto")
+    with scp({**results_only(), KOS: []}) as (port, came):
+        again = AppContext(tmp_path, peer(port))
+        with again.working():
+            again.node.jobs.retry(job_id, "infer")
+            assert again.node.wait(job_id).state == "COMPLETED"
+        assert came.count(KOS) == 1
+        (path,) = [row.path for row in again.node.results(job_id) if row.kind == "rejection pacs"]
+        assert named(dcmread(again.node.spool.absolute(path))) == set(before.values())
+
+
+@pytest.mark.parametrize("stage", [None, "infer", "deliver"])
+def test_nothing_of_a_held_series_is_analysed_or_sent_by_a_retry(tmp_path: Path, stage: str | None):
+    with scp({**results_only(), KOS: []}) as (port, came):
+        site = AppContext(tmp_path, peer(port))
+        with site.working():
+            job_id = site.enqueue(ct_series(n=4, size=16), 1)
+            assert site.node.wait(job_id).state == "COMPLETED"
+            sent = list(came)
+            with begin_immediate(site.node.engine) as connection:
+                job = get_job(connection, job_id)
+                key = {
+                    "study_instance_uid": job.study_instance_uid,
+                    "series_instance_uid": job.series_instance_uid,
+                    "generation": 2,
+                }
+                of_series = {"modality": "CT", "instances": 5, "first_at": 1.0, "last_at": 1.0, "state": "COMPLETE"}
+                connection.execute(sa.insert(series).values(**key, **of_series))
+                connection.execute(
+                    sa.insert(decision).values(
+                        **key,
+                        outcome="held",
+                        trace=[],
+                        reason=reason(ReasonCode.CONTRADICTION, keywords=["PatientID"]),
+                        decided_at=1.0,
+                    )
+                )
+            with pytest.raises(NodeError, match=r"is held: .* PatientID"):
+                site.node.jobs.retry(job_id, stage)
+        assert came == sent
 
 
 def test_a_destination_that_holds_a_result_gets_what_replaces_it_whatever_outcomes_it_takes(
