@@ -10,13 +10,13 @@ import subprocess
 
 PR_SET_PDEATHSIG = 1
 """prctl(2)."""
-_INHERITED = "AINODE_INHERITED"
-"""Set by the supervisor for its processes: numbers of the inherited descriptors."""
+_INHERITED, _SUPERVISOR = "AINODE_INHERITED", "AINODE_SUPERVISOR"
+"""Set by the supervisor for its processes: numbers of the inherited descriptors, and its process ID."""
 
 
 def descriptor_environment(descriptors: tuple[int, ...]) -> dict[str, str]:
-    """Return the environment of a process that inherits these descriptors from its supervisor."""
-    return {_INHERITED: ",".join(map(str, descriptors))}
+    """Return the environment of a process that inherits these descriptors from this one, its supervisor."""
+    return {_INHERITED: ",".join(map(str, descriptors)), _SUPERVISOR: str(os.getpid())}
 
 
 def inherited_descriptors() -> tuple[int, ...] | None:
@@ -26,8 +26,14 @@ def inherited_descriptors() -> tuple[int, ...] | None:
 
 
 def die_with_parent(number: signal.Signals) -> None:
-    """Have the kernel send this process the signal ``number`` when its parent ends, however it ends."""
+    """Have the kernel send this process the signal ``number`` when its parent ends, however it ends.
+
+    A supervisor that has ended before this call is noticed too: nobody would stop this process, and none take its port.
+    """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(number))
+    supervisor = os.environ.pop(_SUPERVISOR, None)
+    if supervisor is not None and os.getppid() != int(supervisor):
+        signal.raise_signal(number)
 
 
 def leave_signals_to_parent() -> None:

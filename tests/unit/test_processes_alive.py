@@ -1,10 +1,14 @@
-"""A process that was killed is not counted as alive, although its heartbeat is recent."""
+"""A process that was killed is not counted as alive, and none outlives its supervisor."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate, open_ledger
@@ -12,6 +16,22 @@ from node.ledger.members import Member, renew_beat
 from node.operate.fleet import ALIVE_SECONDS
 from node.operate.status import by_role
 from node.process.presence import process_space
+
+
+@pytest.mark.parametrize("supervisor", ["alive", "ended"])
+def test_a_process_whose_supervisor_ended_before_it_could_ask_to_be_told_ends_itself(supervisor: str):
+    code = (
+        "import signal; from node.process.children import die_with_parent as die; die(signal.SIGTERM); print('served')"
+    )
+    number = os.getpid() if supervisor == "alive" else 2**22 - 1
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "AINODE_SUPERVISOR": str(number)},
+        capture_output=True,
+        check=False,
+    )
+    expected = (0, b"served\n") if supervisor == "alive" else (-signal.SIGTERM, b"")
+    assert (done.returncode, done.stdout) == expected
 
 
 def test_a_killed_process_is_not_alive_and_one_of_another_machine_is_until_it_is_silent(tmp_path: Path):
