@@ -180,6 +180,8 @@ def _number(path: str, text: str) -> Test:
     first, dash, last = bounds.groups()
     low = float(first)
     high = low if dash is None else float(last) if last is not None else float("inf")
+    if high < low:
+        raise ValueError(f"{path} = {text!r}: nothing lies in this range; write the smaller number first")
 
     def test(value: str) -> bool:
         try:

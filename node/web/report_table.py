@@ -34,6 +34,8 @@ class Row:
     """Name -> value with unit."""
     has_region: bool = False
     """It has a place of its own on an image or in the patient."""
+    remarks: list[str] = field(default_factory=list)
+    """Qualitative evaluations and comments, such as how far its size can be trusted."""
 
 
 def findings_in(path: Path) -> list[Row]:
@@ -94,6 +96,11 @@ def _take(row: Row, item: Dataset) -> None:
         ]
         name = ", ".join([str(item.ConceptNameCodeSequence[0].CodeMeaning), *how])
         row.measurements[name] = quantity(float(measured.NumericValue), unit)
+    elif item.get("RelationshipType") == "CONTAINS" and item.ValueType in ("CODE", "TEXT"):
+        said = _meaning(item) if item.ValueType == "CODE" else str(item.TextValue)
+        remark = said if code == _COMMENT else f"{item.ConceptNameCodeSequence[0].CodeMeaning}: {said}"
+        if remark not in row.remarks:
+            row.remarks.append(remark)
 
 
 def _meaning(item: Dataset) -> str:

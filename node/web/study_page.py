@@ -24,6 +24,7 @@ from node.web.app_context import AppContext
 from node.web.auth import UserRequest
 from node.web.evidence import bundle
 from node.web.study_view import JobFiles, slice_picture, view_of
+from node.web.verdict_clicks import can_be_judged
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,8 @@ def study(context: AppContext, user_request: UserRequest) -> Response:
                 job["picture_error"] = error.for_radiologist
     with context.engine.connect() as connection:
         given = current_verdicts(connection, list(views))
-    return context.page("study.html", user_request, views=views, derived=names, given=given, **values)
+        judged = {job["id"] for job in jobs if can_be_judged(job["outcome"], results_of_job(connection, job["id"]))}
+    return context.page("study.html", user_request, views=views, derived=names, given=given, judged=judged, **values)
 
 
 def picture(context: AppContext, user_request: UserRequest) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
@@ -9,9 +11,9 @@ from node.ledger.clicked_verdicts import WHOLE, record_click, withdraw_click
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import get_job
 from node.ledger.lesion_verdicts import LesionVerdict, Verdict
-from node.ledger.results import results_of_job
+from node.ledger.results import Result, results_of_job
 from node.outcome import ANALYSED, Outcome
-from node.studies.attributes import STRUCTURED_REPORTS
+from node.studies.attributes import SEGMENTATIONS, STRUCTURED_REPORTS
 from node.web.actions import note
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
@@ -22,6 +24,14 @@ _OF_LESIONS = (Verdict.ACCEPTED, Verdict.REJECTED)
 _MOST_SLICES = 100_000
 
 
+def can_be_judged(outcome: str | None, results: Sequence[Result]) -> bool:
+    """Whether a job has looked for something: who only makes images reports nothing that a reader could judge."""
+    only_images = any((one.kind or "").startswith("derived") for one in results) and not any(
+        one.sop_class_uid in SEGMENTATIONS for one in results
+    )
+    return outcome in ANALYSED - {Outcome.DERIVED} and not only_images
+
+
 def give_verdict(context: AppContext, user_request: UserRequest) -> Response:
     """Record a verdict on a lesion (``lesion``), on the whole analysis, or on a slice (``slice``, from 1)."""
     job_id, form, user = user_request.request.path_params["job"], user_request.form, user_request.user
@@ -29,7 +39,7 @@ def give_verdict(context: AppContext, user_request: UserRequest) -> Response:
         job = get_job(connection, job_id)
         results = results_of_job(connection, job_id)
         reports = [one.path for one in results if one.sop_class_uid.startswith(STRUCTURED_REPORTS)]
-    if job.outcome not in ANALYSED - {Outcome.DERIVED}:
+    if not can_be_judged(job.outcome, results):
         raise HTTPException(409, "This job has no result that a reader could judge.")
     said, lesion = form.get("verdict", ""), form.get("lesion", WHOLE)
     if said == Verdict.ADDED:

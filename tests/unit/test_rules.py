@@ -297,6 +297,7 @@ def test_localizers_captures_and_non_images_are_ignored_with_the_reason():
     [
         ('match = { Modalty = "CT" }', r"'Modalty' is no DICOM attribute keyword \(did you mean 'Modality'\?\)"),
         ('match = { SliceThickness = "thin" }', "SliceThickness = 'thin': give a number"),
+        ('match = { SliceThickness = "3-0" }', "SliceThickness = '3-0': nothing lies in this range"),
         ('unless = { SeriesDescription = "re:(ax" }', r"re:\(ax': missing \).*RE2"),
         ('match = { SeriesDescription = "re:(?=x)" }', "invalid perl operator"),
         ('match = { RequestAttributesSequence = "x" }', "is a sequence; name an attribute of its items"),

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from dashboards import Dashboard, token
 
 from node.ledger.clicked_verdicts import current_verdicts
-from node.ledger.tables import event, notice, verdict
+from node.ledger.tables import event, job, notice, result, verdict
+from node.studies.attributes import SEGMENTATIONS, STRUCTURED_REPORTS
 
 
 def page_of(dashboard: Dashboard, browser: httpx.Client) -> str:
@@ -90,6 +91,23 @@ def test_what_is_no_verdict_is_refused(dashboard: Dashboard):
         ("", {}),
     ):
         assert click(dashboard, browser, said, **fields).status_code == 400, (said, fields)
+    assert given(dashboard) == {}
+
+
+def test_who_only_makes_images_reports_nothing_to_judge(dashboard: Dashboard):
+    browser = dashboard.browser("rita")
+    assert "Nothing missed" in page_of(dashboard, browser)
+    with (
+        dashboard.engine.begin() as connection
+    ):  # a part of a series, denoised: derived images and a report of the part
+        connection.execute(sa.delete(result).where(result.c.sop_class_uid.in_(SEGMENTATIONS)))
+        connection.execute(sa.update(job).values(outcome="partial"))
+        connection.execute(
+            sa.update(result).where(~result.c.sop_class_uid.startswith(STRUCTURED_REPORTS)).values(kind="derived j2k")
+        )
+    assert "Nothing missed" not in page_of(dashboard, browser)
+    assert "Missed here" not in page_of(dashboard, browser)
+    assert click(dashboard, browser, "added", slice="1").status_code == 409
     assert given(dashboard) == {}
 
 

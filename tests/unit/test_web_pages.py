@@ -155,6 +155,7 @@ def test_the_patient_is_shown_only_where_that_is_switched_on(serve: Serve, *, sh
         browser = dashboard.browser("vera")
         for path in ("/", f"/study/{dashboard.uid}"):
             assert ("Test, Patient" in browser.get(path).text) == show
+            assert ("TEST-1" in browser.get(path).text) == show
         assert (dashboard.uid in browser.get("/?q=patient").text) == show
         assert dashboard.uid in browser.get(f"/?q={dashboard.uid[:12]}").text
 

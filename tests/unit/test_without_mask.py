@@ -178,7 +178,9 @@ def test_the_report_of_a_normal_patient_has_every_number(source: SourceSeries, t
     assert groups["Left lung"]["numbers"] == ["Fat fraction 1 %", "Fat fraction 3 %"]
     path = tmp_path / "report.dcm"
     path.write_bytes(objects["sr"].data)
-    shown = {row.label: row.measurements for row in findings_in(path)}
+    rows = findings_in(path)
+    assert {row.label: row.remarks for row in rows}["Liver"] == ["Grade: Mild"]
+    shown = {row.label: row.measurements for row in rows}
     assert shown["Liver"] == {"Fat fraction": "12 %", "Volume": "1500 ml"}
     assert shown["Left lung"] == {"Fat fraction, mean": "1 %", "Fat fraction, maximum": "3 %"}
 
