@@ -1,4 +1,4 @@
-"""Decoders: processes that decode images for the process of a pipeline, each a part of a series.
+"""Decoders: processes that decode compressed images for the process of a pipeline, each a part of a series.
 
 Decoding in a thread would keep the pipeline from launching work on its device. They are forked from a process that is
 shut in, before it has threads and loads models: they see what it sees and end with it. Values come back in shared
@@ -53,9 +53,12 @@ class Decoders:
     def __call__(
         self, images: Sequence[StoredImage], shape: tuple[int, ...], *, padded: bool
     ) -> npt.NDArray[np.float32]:
-        """Raise the first fault of ``decode_images``; ``PipelineError`` when a decoder died, and decode here then."""
+        """Raise the first fault of ``decode_images``; ``PipelineError`` when a decoder died, and decode here then.
+
+        What is not compressed is read here: shared memory costs more than several processes save.
+        """
         with self._lock:
-            if not self._sockets:
+            if not self._sockets or not any(image.is_compressed for image in images):
                 return decode_here(images, shape, padded=padded)
             descriptor = os.memfd_create("volume")
             try:

@@ -33,6 +33,7 @@ class StoredImage:
     slice: int
     corner: tuple[int, int] = (0, 0)
     """Row and column of its first pixel."""
+    is_compressed: bool = True
 
     @classmethod
     def of(cls, path: Path, header: Dataset, slice_: int, corner: tuple[int, int]) -> StoredImage:
@@ -43,7 +44,9 @@ class StoredImage:
                 used[keyword] = header[keyword]
         if hasattr(header, "file_meta") and "ModalityLUTSequence" in used:  # how its table is encoded
             used.file_meta = header.file_meta
-        return cls(path=path, header=used, slice=slice_, corner=corner)
+        syntax = getattr(header, "file_meta", {}).get("TransferSyntaxUID")
+        compressed = syntax is None or syntax.is_compressed
+        return cls(path=path, header=used, slice=slice_, corner=corner, is_compressed=compressed)
 
 
 class Decoder(Protocol):

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 from dicom_files import ct_series, write
-from pydicom import dcmread
+from pydicom import FileDataset, dcmread
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.uid import JPEG2000Lossless
@@ -46,17 +46,20 @@ def name_in(folder: Path) -> None:
     (folder / str(os.getpid())).touch()
 
 
+def compressed_series(n: int) -> list[FileDataset]:
+    series = ct_series(n=n, size=32)
+    for image in series:
+        image.compress(JPEG2000Lossless, generate_instance_uid=False)
+    return series
+
+
 def volumes(paths: list[Path], decoders: Decoders) -> tuple[np.ndarray, np.ndarray]:
     return SourceSeries.read(paths).volume().array, SourceSeries.read(paths, decoders).volume().array
 
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_volumes_are_those_of_one_process(tmp_path: Path, decoders: Decoders, *, compressed: bool) -> None:
-    series = ct_series(n=5, size=32)
-    if compressed:
-        for image in series:
-            image.compress(JPEG2000Lossless, generate_instance_uid=False)
-    paths = write(series, tmp_path)
+    paths = write(compressed_series(n=5) if compressed else ct_series(n=5, size=32), tmp_path)
     here, there = volumes(paths, decoders)
     np.testing.assert_array_equal(here, there)
     assert there.dtype == np.float32
@@ -66,10 +69,11 @@ def test_volumes_are_those_of_one_process(tmp_path: Path, decoders: Decoders, *,
 
 
 def test_faults_are_those_of_the_first_image_at_fault(tmp_path: Path, decoders: Decoders) -> None:
-    paths = write(ct_series(n=6, size=32), tmp_path)
+    paths = write(compressed_series(n=6), tmp_path)
     for index in (1, 4):
         image = dcmread(paths[index])
-        image.PixelData = image.PixelData[:-100]
+        (codestream,) = generate_frames(image.PixelData, number_of_frames=1)
+        image.PixelData = encapsulate([codestream[:-100]])
         image.save_as(paths[index])
     faults = []
     for decode in (decode_here, decoders):
@@ -81,7 +85,7 @@ def test_faults_are_those_of_the_first_image_at_fault(tmp_path: Path, decoders: 
 
 
 def test_colour_images_are_unsuitable(tmp_path: Path, decoders: Decoders) -> None:
-    paths = write(ct_series(n=3, size=32), tmp_path)
+    paths = write(compressed_series(n=3), tmp_path)
     source = SourceSeries.read(paths, decoders)
     for path in paths:
         image = dcmread(path)
@@ -92,11 +96,13 @@ def test_colour_images_are_unsuitable(tmp_path: Path, decoders: Decoders) -> Non
 
 
 def test_a_decoder_that_dies_fails_one_series(tmp_path: Path) -> None:
-    paths = write(ct_series(n=4, size=32), tmp_path)
+    paths = write(compressed_series(n=4), tmp_path)
     before = children()
     decoders = Decoders(2)
     pids = children() - before
     os.kill(max(pids), signal.SIGKILL)
+    uncompressed = write(ct_series(n=4, size=32), tmp_path / "uncompressed")
+    np.testing.assert_array_equal(*volumes(uncompressed, decoders))
     with pytest.raises(PipelineError, match="was killed"):
         SourceSeries.read(paths, decoders).volume()
     wait_until_none_of(pids)
