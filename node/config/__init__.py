@@ -2,11 +2,13 @@
 
 from node.config.condition import Condition, parse_condition, parse_hours
 from node.config.config import Config
+from node.config.devices import Devices
 from node.config.fleet import Fleet
+from node.config.jobs import JobsTable
 from node.config.loader import load, parse, read
 from node.config.network import Ae, AeTls, Caller
 from node.config.notify import Notify
-from node.config.processing import Devices, JobsTable, PipelineTable, SeriesTable, StopRule
+from node.config.pipelines import PipelineTable, StopRule
 from node.config.routing import (
     DEFAULT_OBJECTS,
     FORWARD,
@@ -17,6 +19,7 @@ from node.config.routing import (
     Rule,
     Selection,
 )
+from node.config.series import SeriesTable
 from node.config.storage import Retention, Storage
 from node.config.table import suggest
 from node.config.web import Web

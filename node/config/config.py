@@ -8,11 +8,14 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from node.config.audit import Audit
+from node.config.devices import Devices
 from node.config.fleet import Fleet
+from node.config.jobs import JobsTable
 from node.config.network import Ae
 from node.config.notify import Notify
-from node.config.processing import Devices, JobsTable, PipelineTable, SeriesTable
+from node.config.pipelines import PipelineTable
 from node.config.routing import DEFAULT_OBJECTS, Destination, Rule
+from node.config.series import SeriesTable
 from node.config.storage import Retention, Storage
 from node.config.table import Name, Table, suggest
 from node.config.trace import Trace

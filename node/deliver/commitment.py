@@ -1,4 +1,7 @@
-"""Storage Commitment request as SCU (PS3.4 annex J); ``ledger.delivery_proof`` records the report."""
+"""Storage Commitment request as SCU (PS3.4 annex J).
+
+``node.deliver.proof`` decides when to ask, and again; ``node.ledger.delivery_proof`` records the report.
+"""
 
 from __future__ import annotations
 

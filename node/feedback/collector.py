@@ -20,9 +20,9 @@ from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
 from node.ledger.clock import clock_of
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import get_job, source_paths
-from node.ledger.lesion_verdicts import SourceKind
 from node.ledger.reader_hash import reader_hash
-from node.ledger.verdicts import (
+from node.ledger.verdict import SourceKind
+from node.ledger.verdict_recording import (
     AnalysisOfStudy,
     ReaderObject,
     analyses_before,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from node.errors import InputError
 from node.feedback.object_reading import AnalysisFiles, ObjectReading
-from node.ledger.lesion_verdicts import SourceKind
+from node.ledger.verdict import SourceKind
 from node.studies.pydicom_errors import UNREADABLE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.ledger.lesion_verdicts import LesionVerdict
+from node.ledger.verdict import LesionVerdict
 from node.reasons import Reason
 
 

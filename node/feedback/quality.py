@@ -12,7 +12,7 @@ from math import sqrt
 
 import numpy as np
 
-from node.ledger.lesion_verdicts import SourceKind, Verdict
+from node.ledger.verdict import SourceKind, Verdict
 from node.ledger.verdict_counts import AnalysisGroup, CountedVerdict
 from node.outcome import ANALYSED, Outcome
 

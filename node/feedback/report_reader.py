@@ -15,7 +15,7 @@ from pydicom import Dataset
 from node import MAKER
 from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
 from node.feedback.references import content_time, evidence_instances, one_per_pipeline, predecessor_instances
-from node.ledger.lesion_verdicts import LesionVerdict, MatchedBy, Verdict
+from node.ledger.verdict import LesionVerdict, MatchedBy, Verdict
 from node.reasons import ReasonCode, reason
 from node.results.report_items import concept_value, measurement_groups
 from node.studies.attributes import SEGMENTATIONS, STRUCTURED_REPORTS

@@ -15,7 +15,7 @@ from node import MAKER
 from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
 from node.feedback.references import content_time, named_instances, one_per_pipeline
 from node.feedback.segment_masks import SegmentedObject, hd95_mm, masks_on, read_object, voxel_mm3
-from node.ledger.lesion_verdicts import LesionVerdict, MatchedBy, Verdict
+from node.ledger.verdict import LesionVerdict, MatchedBy, Verdict
 from node.reasons import ReasonCode, reason
 from node.studies.identity import PRIOR, contradictions
 from node.studies.source import SourceSeries

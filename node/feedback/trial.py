@@ -14,8 +14,8 @@ import numpy as np
 
 from node.feedback.mask_comparison import MaskComparison
 from node.feedback.quality import LEAST, Estimate, mean
-from node.ledger.lesion_verdicts import Verdict
 from node.ledger.trials import TrialAnalysis, TrialPair
+from node.ledger.verdict import Verdict
 from node.outcome import Outcome
 
 _ALIKE = 0.5

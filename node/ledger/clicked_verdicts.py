@@ -9,10 +9,10 @@ import sqlalchemy as sa
 
 from node.ledger.clock import ledger_clock
 from node.ledger.events import EventKind, record_event
-from node.ledger.lesion_verdicts import LesionVerdict, SourceKind, Verdict
 from node.ledger.reader_hash import reader_hash
 from node.ledger.tables import verdict
-from node.ledger.verdicts import counted
+from node.ledger.verdict import LesionVerdict, SourceKind, Verdict
+from node.ledger.verdict_recording import counted
 
 WHOLE = ""
 """The lesion of a verdict on the whole analysis."""

@@ -1,6 +1,7 @@
 """Rows of conflicts: instances received again with different bytes.
 
-``node.spool`` keeps both files, ``node.ledger.instances`` makes the row, ``node.routing.conflicts`` compares them.
+``node.spool.spool`` keeps both files, ``node.ledger.instances`` makes the row and has the first one count,
+``node.routing.conflicts`` compares them.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.jobs import REJECTION
-from node.ledger.lesion_verdicts import SourceKind, Verdict
 from node.ledger.states import JobState, ShadowCause
 from node.ledger.tables import instance, job, job_fact, result, verdict
+from node.ledger.verdict import SourceKind, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from node.ledger.lesion_verdicts import SourceKind, Verdict
 from node.ledger.tables import job_fact, verdict
+from node.ledger.verdict import SourceKind, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,8 @@
-"""Limits of processes (getrlimit(2)): a floor that holds without a service manager."""
+"""Limits of processes (getrlimit(2)): a floor that holds without a service manager.
+
+The memory of pipelines is bounded by ``node.process.control_group``, that of other confined processes by
+``node.confined.bounds``.
+"""
 
 from __future__ import annotations
 

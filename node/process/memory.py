@@ -1,4 +1,7 @@
-"""How the C library keeps or returns freed memory (mallopt(3)), if it is glibc; who ends when memory runs out."""
+"""How the C library keeps or returns freed memory (mallopt(3)), if it is glibc; who ends when memory runs out.
+
+Limits are in ``node.process.control_group``.
+"""
 
 from __future__ import annotations
 

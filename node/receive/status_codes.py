@@ -1,6 +1,6 @@
 """Status codes of the receiver's responses (PS3.4 table B.2-1 and F.7.2, PS3.7 annex C).
 
-``node.receive.storage`` and ``node.receive.normalized`` decide which one is answered.
+``node.receive.storage`` (C-STORE, the full disk too) and ``node.receive.normalized`` decide which one is answered.
 """
 
 from __future__ import annotations

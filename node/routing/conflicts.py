@@ -2,7 +2,8 @@
 
 A series that was received again completely with another identity (patient merge, corrected order) takes that identity.
 A series that was held because its images had several identities takes one as soon as all of its images have it.
-``node.spool`` keeps both files, and the sender gets Success (``node.receive.storage``).
+``node.spool.spool`` keeps both files, the first one counts (``node.ledger.instances``), and the sender gets Success
+(``node.receive.storage``).
 """
 
 from __future__ import annotations

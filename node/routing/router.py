@@ -30,10 +30,10 @@ from node.reasons import Reason, ReasonCode, reason, reason_text
 from node.routing.completeness import Arrival, Deferral, judge
 from node.routing.decisions import Decider
 from node.routing.examiner import Examiner, PendingExamination
+from node.routing.quiet_period import longest_quiet_seconds, shortest_quiet_seconds
 from node.routing.series_examination import SeriesDecision, SeriesQuestion, ignored
 from node.routing.series_state import known_of
 from node.routing.study_decisions import Responsible, StudyDecider, for_everything
-from node.routing.waiting import longest_quiet_seconds, shortest_quiet_seconds
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)

@@ -24,9 +24,9 @@ from node.reasons import Reason, ReasonCode, reason
 from node.routing.promoted_routes import promoted_routes
 from node.routing.region import Region
 from node.routing.rules import routes_of, sum_up
+from node.routing.selection_wait import may_choose
 from node.routing.series_selection import Candidate, SelectionResult, settle
 from node.routing.study_outlook import outlook_of
-from node.routing.waiting import may_choose
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from node.ledger.associations import equipment_of, open_sender
 from node.ledger.procedure_steps import Step, named_series, steps_of_study
 from node.ledger.series import series_of_study
 from node.reasons import Reason, ReasonCode, reason
-from node.routing.waiting import Outlook
+from node.routing.selection_wait import Outlook
 
 
 def outlook_of(connection: Connection, study_uid: str, modalities: Collection[str]) -> Outlook:

@@ -1,4 +1,7 @@
-"""The file store of one node: writes received files and results durably, lists and purges them."""
+"""The file store of one node: writes received files and results durably, lists and purges them.
+
+Of an instance that comes again with other bytes both files are kept (``Spool.keep``).
+"""
 
 from __future__ import annotations
 

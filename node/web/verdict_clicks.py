@@ -10,8 +10,8 @@ from starlette.responses import RedirectResponse, Response
 from node.ledger.clicked_verdicts import WHOLE, record_click, withdraw_click
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import get_job
-from node.ledger.lesion_verdicts import LesionVerdict, Verdict
 from node.ledger.results import Result, results_of_job
+from node.ledger.verdict import LesionVerdict, Verdict
 from node.outcome import ANALYSED, Outcome
 from node.studies.attributes import SEGMENTATIONS, STRUCTURED_REPORTS
 from node.web.actions import note

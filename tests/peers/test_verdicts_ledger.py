@@ -13,9 +13,9 @@ from node.feedback.quality_report import VerdictCounts
 from node.ledger.clicked_verdicts import current_verdicts, record_click, withdraw_click
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate, ledger_url, open_ledger
-from node.ledger.lesion_verdicts import LesionVerdict, SourceKind, Verdict
 from node.ledger.tables import instance, job, job_fact, result, series
-from node.ledger.verdicts import (
+from node.ledger.verdict import LesionVerdict, SourceKind, Verdict
+from node.ledger.verdict_recording import (
     ReaderObject,
     ResultObject,
     analyses_before,

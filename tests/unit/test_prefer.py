@@ -17,10 +17,11 @@ from node.ledger.procedure_steps import NewStep, create_step, update_step
 from node.ledger.tables import association, instance
 from node.operate.explain import describe, explain
 from node.reasons import ReasonCode, reason
+from node.routing.quiet_period import longest_quiet_seconds, quiet_seconds, shortest_quiet_seconds
 from node.routing.region import Region, region_of, same_region
 from node.routing.replay_decisions import StudySeries, decide_study
 from node.routing.rules import Origin, SeriesHeader
-from node.routing.waiting import Outlook, longest_quiet_seconds, may_choose, quiet_seconds, shortest_quiet_seconds
+from node.routing.selection_wait import Outlook, may_choose
 
 CHEST = """
 [pipelines.scripted]

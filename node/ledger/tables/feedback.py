@@ -25,9 +25,9 @@ verdict = sa.Table(  # names nobody and outlives its study, as job_fact does
     text("source", key=True),  # SOP Instance UID of the object; of a click "click" and the reader
     text("job_id", key=True),
     text("lesion", key=True),  # Tracking UID; of an added lesion its own name; "": the whole analysis
-    text("kind"),  # of node.ledger.verdicts.SourceKind
-    text("verdict"),  # of node.ledger.verdicts.Verdict
-    text("matched_by", null=True),  # of node.ledger.verdicts.MatchedBy; null: nothing had to be matched
+    text("kind"),  # of node.ledger.verdict.SourceKind
+    text("verdict"),  # of node.ledger.verdict.Verdict
+    text("matched_by", null=True),  # of node.ledger.verdict.MatchedBy; null: nothing had to be matched
     text("reader"),  # keyed hash; "": the object names nobody
     time("given_at"),  # when it was received
     text("content_time", null=True),  # Content Date and Time, as the object has them

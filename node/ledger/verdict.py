@@ -1,4 +1,4 @@
-"""The verdict of a reader on one lesion, as a value."""
+"""The verdicts that a reader can give, and one on a lesion, as values; ``node.web.verdict_clicks`` offers some."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``[series] [jobs] [devices] [pipelines.NAME]``: completeness of series, attempts, devices and pipelines."""
+"""``[pipelines.NAME]``: the pipelines that rules name, and when verdicts of readers stop one."""
 
 from __future__ import annotations
 
@@ -8,48 +8,6 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from node.config.table import Table
-
-
-class SeriesTable(Table):
-    """When a series is complete."""
-
-    quiet_seconds: Annotated[float, Field(gt=0)] = 30.0
-    """Quiet period: time without a new image and without an open association that still sends the series."""
-    stat_quiet_seconds: Annotated[float, Field(gt=0)] = 10.0
-    """Quiet period for STAT requests and rules with high priority."""
-    gap_seconds: Annotated[float, Field(gt=0)] = 300.0
-    """Wait when images seem to be missing, by slice positions, a list or a stated count."""
-    procedure_step_seconds: Annotated[float, Field(gt=0)] = 3600.0
-    """Longest wait after the last image while MPPS reports the procedure step IN PROGRESS."""
-    study_quiet_seconds: Annotated[float, Field(gt=0)] = 120.0
-    """Longest wait of rules with ``prefer`` after the study's last image for series that are expected."""
-
-
-class JobsTable(Table):
-    """Attempts and time limits of jobs."""
-
-    max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
-    """Attempts of inference and encoding before the outcome is *failed*."""
-    first_retry_seconds: Annotated[float, Field(gt=0)] = 5.0
-    """Delay before the second attempt; doubled for each further one."""
-    max_retry_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """Longest delay between two attempts."""
-    run_timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0
-    """Kill a pipeline that runs longer."""
-    encode_timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0
-    """Kill the encoding of a result that takes longer."""
-    deliver_timeout_seconds: Annotated[float, Field(gt=0)] = 3600.0
-    """Interrupt a delivery that takes longer; the next attempt continues with the remaining objects."""
-
-
-class Devices(Table):
-    """Devices of the pipelines."""
-
-    use: tuple[str, ...] = ("auto",)
-    """``"auto"`` (every CUDA device, or the CPU), ``"cpu"``, ``"cuda:0"``, ...; one worker process each."""
-    cpu_threads: Annotated[int, Field(ge=0)] = 0
-    """Threads of a CPU worker; 0: one per core."""
-
 
 _TITLES = dict.fromkeys(("tumor", "pipelines.tumor:create"), "FLAIR abnormality")
 """Titles of packaged pipelines whose name would promise too much, by entry point and factory."""

@@ -16,9 +16,9 @@ from node.ledger.clock import ledger_clock
 from node.ledger.engine import insert_new
 from node.ledger.events import EventKind, record_event, record_study_event
 from node.ledger.jobs import REJECTION
-from node.ledger.lesion_verdicts import LesionVerdict, SourceKind, Verdict
 from node.ledger.states import SeriesState
 from node.ledger.tables import instance, job, reader_object, result, series, verdict
+from node.ledger.verdict import LesionVerdict, SourceKind, Verdict
 from node.reasons import Reason
 
 
