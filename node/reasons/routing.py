@@ -18,8 +18,10 @@ def _only_companion(values: Mapping[str, Any]) -> str:
 
 
 def _contradiction(values: Mapping[str, Any]) -> str:
-    keywords = ", ".join(values["keywords"])
-    return f"its images contradict one another on {keywords}; nothing of it is analysed or sent on"
+    keywords, others = ", ".join(values["keywords"]), values.get("others", ())  # not in a ledger of version 1.0.0
+    named = ", ".join([*others, *(["..."] if len(others) < values.get("number", 0) else [])])
+    who = f" ({values['number']} of {values['of']} differ from the others: {named})" if others else ""
+    return f"its images contradict one another on {keywords}{who}; nothing of it is analysed or sent on"
 
 
 def _chosen(values: Mapping[str, Any]) -> str:

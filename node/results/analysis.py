@@ -75,7 +75,7 @@ class Source(Protocol):
 
 def of_part(findings: Findings, left_out: str) -> Findings:
     """Return the findings with a remark on images that were left out of the series or are known to be missing."""
-    if not left_out:
+    if left_out in findings.partial:  # said already, or there is none
         return findings
     return replace(findings, partial=together(findings.partial, left_out))
 

@@ -25,13 +25,15 @@ from node.routing.series_selection import Weight, weigh
 from node.studies.characteristics import Characteristics
 from node.studies.grid import describe
 from node.studies.header import read_header
-from node.studies.identity import contradictions
+from node.studies.identity import contradictions, outnumbered
 from node.studies.pydicom_errors import UNREADABLE
 
 FILE_SECONDS = 10.0
 """Of computing for one header. An Enhanced image of 5,000 frames takes 2 s."""
 QUICK_SECONDS = 2.0
 """Of computing for a series in the presence of others: 2,000 headers."""
+_NAMED = 3
+"""Images of another identity that the reason names."""
 _HEADERS = 5000
 """In memory, so that a series that is looked at several times is read once."""
 
@@ -126,7 +128,7 @@ def _decision(
         return ignored(reason(ReasonCode.NO_FILES))
     try:
         if keywords := contradictions(headers):
-            return _held(keywords)
+            return _held(headers, keywords)
         series = SeriesHeader.of(headers)
         decision = decide(series, rules, origin)
         region = region_of(headers) if any(rule.prefer for rule in rules) else None
@@ -147,9 +149,12 @@ def _missing(headers: Sequence[Dataset]) -> str:
     return "; ".join(filter(None, (gap, missing_parts(headers))))
 
 
-def _held(keywords: Sequence[str]) -> SeriesDecision:
+def _held(headers: Sequence[Dataset], keywords: Sequence[str]) -> SeriesDecision:
     """Hold a series whose images contradict one another on identity."""
-    why = reason(ReasonCode.CONTRADICTION, keywords=list(keywords))
+    others = outnumbered(headers, keywords)
+    why = reason(
+        ReasonCode.CONTRADICTION, keywords=list(keywords), others=others[:_NAMED], number=len(others), of=len(headers)
+    )
     return SeriesDecision(decision=Decision(outcome=DecisionOutcome.HELD, reason=why, routes=(), trace=()))
 
 

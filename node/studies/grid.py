@@ -194,7 +194,9 @@ def _stack(datasets: Sequence[Dataset], alike: Sequence[int], left_out: list[str
         if last - first + 1 <= LEAST_PART * len(alike):
             fault = f"{words}; the largest regular part has {last - first + 1} of {len(alike)} images"
             return unplaced(datasets, fault, gap=gap)
-        left_out.append(f"{words}; the largest regular part was analysed, {last - first + 1} of {len(alike)} images")
+        left_out.append(
+            f"{words}; only the largest regular part can be analysed, {last - first + 1} of {len(alike)} images"
+        )
     chosen, placed = chosen[first : last + 1], placed[first : last + 1]
     return _regular(datasets, chosen, placed, left_out, gap=gap)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -46,6 +47,16 @@ def contradictions(headers: Iterable[Dataset], keywords: Sequence[str] = SERIES)
         values = [{keyword: _value(header, keyword) for keyword in keywords} for header in distinct.values()]
     named_by = next((k for k in ("PatientID", "PatientName") if any(any(v.get(k, ())) for v in values)), "")
     return tuple(k for k in keywords if _differ([v[k] for v in values], stated_by_all=k == named_by))
+
+
+def outnumbered(headers: Sequence[Dataset], keywords: Sequence[str]) -> list[str]:
+    """SOP Instance UIDs of the images whose values of ``keywords`` are not those of most, in their order."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        values = [tuple(_value(header, keyword) for keyword in keywords) for header in headers]
+    most, _ = Counter(values).most_common(1)[0]
+    others = (str(header.get("SOPInstanceUID", "")) for header, of in zip(headers, values, strict=True) if of != most)
+    return list(dict.fromkeys(others))
 
 
 def _differ(values: Sequence[Parts], *, stated_by_all: bool) -> bool:

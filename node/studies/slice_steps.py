@@ -53,5 +53,6 @@ def irregularity(steps: Floats) -> tuple[str, bool]:
     missing = int((np.rint(wide / usual) - 1).sum())
     multiples = np.abs(steps / usual - np.maximum(np.rint(steps / usual), 1)) <= STEP_TOLERANCE * 2
     if missing > 0 and multiples.all():
-        return f"slices are missing: {missing} at {len(wide)} places (step {written(usual)} mm)", True
+        places = "1 place" if len(wide) == 1 else f"{len(wide)} places"
+        return f"slices are missing: {missing} at {places} (step {written(usual)} mm)", True
     return f"slice steps vary from {written(steps.min())} to {written(steps.max())} mm", False

@@ -27,7 +27,7 @@ from node.operate.explain import describe, explain
 from node.operate.status import status
 from node.reasons import ReasonCode, reason, reason_text
 from node.routing.conflicts import Conflicts
-from node.studies.identity import PATIENT, PRIOR, contradictions
+from node.studies.identity import PATIENT, PRIOR, contradictions, outnumbered
 from node.web.study_list import latest
 
 
@@ -84,6 +84,19 @@ SAME = {
     "a second way to write it": {"PatientName": "Doe^Jane=ドウ^ジェーン", "SpecificCharacterSet": "ISO_IR 192"},
     "no name": {"PatientName": ""},
 }
+
+
+def test_the_images_of_the_fewer_are_named() -> None:
+    headers = [image(PatientID="B", SOPInstanceUID="1.5"), *(image(SOPInstanceUID=f"1.{n}") for n in range(3))]
+    assert outnumbered(headers, ["PatientID"]) == ["1.5"]
+    assert outnumbered(headers[1:], ["PatientID"]) == []
+    known = {"keywords": ["PatientID"], "of": 9}
+    few = reason_text(reason(ReasonCode.CONTRADICTION, **known, others=["1.5"], number=1))
+    assert few.startswith(
+        "its images contradict one another on PatientID (1 of 9 differ from the others: 1.5); nothing"
+    )
+    many = reason_text(reason(ReasonCode.CONTRADICTION, **known, others=["2.1", "2.2", "2.3"], number=8))
+    assert "(8 of 9 differ from the others: 2.1, 2.2, 2.3, ...)" in many
 
 
 @pytest.mark.parametrize("name", SAME)

@@ -95,6 +95,12 @@ def test_a_part_is_never_more_than_a_part_whatever_was_found(case: str, why: str
     assert (outcome_of(part), reason_of(part)) == ("partial", sentence)
 
 
+def test_what_was_left_out_is_said_once(tmp_path: Path) -> None:
+    gap = "slices are missing: 1 at 1 place"
+    part = of_part(of_part(Findings(), f"{gap}; of 3 images"), gap)
+    assert part.partial == f"{gap}; of 3 images"
+
+
 def test_new_images_alone_are_derived_and_structures_beside_them_are_measured(tmp_path: Path) -> None:
     made = halved(source_of(tmp_path, ct_series(4, 16)))
     assert outcome_of(made) == "derived"

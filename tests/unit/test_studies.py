@@ -88,7 +88,7 @@ def test_what_is_no_regular_grid_says_why(datasets, reason, gap):
 @pytest.mark.parametrize(
     ("datasets", "order", "left_out", "gap"),
     [
-        (stack([0, 2, 4, 8, 10]), (0, 1, 2), "slices are missing: 1 at 1 places (step 2 mm)", True),
+        (stack([0, 2, 4, 8, 10]), (0, 1, 2), "slices are missing: 1 at 1 place (step 2 mm)", True),
         (stack([0, 4, 6, 8, 10]), (1, 2, 3, 4), "4 of 5 images", True),
         (stack([0, 2, 4, 4, 6]), (0, 1, 3, 4), "1 slice position occurs more than once", False),
         (stack([0, 2, 4, 7, 9]), (0, 1, 2), "slice steps vary from 2 to 3 mm", False),
