@@ -53,11 +53,14 @@ def write_config(path: Path, text: str) -> None:
         raise PlatformError(f"{path}: {error.strerror}; run as root, or use another --config") from error
 
 
-def make_request(certificate: Path, host: str, *, force: bool) -> Path:
-    """Create a key next to ``certificate`` and a signing request (CSR); return the request."""
+def make_request(certificate: Path, host: str, *, force: bool, others: str = "") -> Path:
+    """Create a key next to ``certificate`` and a signing request (CSR); return the request.
+
+    ``others``: further names of the machine, as subjectAltName of openssl takes them.
+    """
     request = certificate.with_suffix(".csr")
     _fresh(certificate.with_suffix(".key"), force=force)
-    _openssl("req", *_key(certificate.with_suffix(".key")), *_subject(host), "-out", request)
+    _openssl("req", *_key(certificate.with_suffix(".key")), *_subject(host, others), "-out", request)
     return request
 
 
@@ -65,7 +68,7 @@ def make_test_authority(certificate: Path, host: str, *, force: bool) -> Path:
     """Create a test authority that signs ``certificate``; return its PEM file. Do not use it for patient data."""
     ca = certificate.with_name("ca.pem")
     _fresh(ca, force=force)
-    request = make_request(certificate, host, force=force)
+    request = make_request(certificate, host, force=force, others=",DNS:localhost,IP:127.0.0.1")
     _openssl("req", "-x509", *_key(ca.with_suffix(".key")), "-days", "3650", "-subj", "/CN=Test authority", "-out", ca)
     signer = ("-CA", ca, "-CAkey", ca.with_suffix(".key"), "-CAcreateserial", "-copy_extensions", "copy")
     _openssl("x509", "-req", "-in", request, *signer, "-days", "825", "-out", certificate)
@@ -82,8 +85,8 @@ def _key(path: Path) -> tuple[str | Path, ...]:
     return "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", path
 
 
-def _subject(host: str) -> tuple[str, ...]:
-    return "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"
+def _subject(host: str, others: str) -> tuple[str, ...]:
+    return "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}{others}"
 
 
 def _openssl(*arguments: str | Path) -> None:

@@ -269,9 +269,8 @@ def _describe_job(work: dict[str, Any]) -> list[str]:
     lines += _describe_results(work["results"])
     for sent in work["deliveries"]:
         stored = sum(is_stored(i["status"]) for i in sent["instances"])
-        lines.append(
-            f"    delivery to {sent['destination']}: {sent['state']}, {stored} of {len(sent['instances'])} stored"
-        )
+        how_many = f"{stored} of {len(sent['instances'])} stored" if sent["instances"] else "not begun"
+        lines.append(f"    delivery to {sent['destination']}: {sent['state']}, {how_many}")
         if sent["destination"] in work["outdated"]:
             lines.append(
                 "      IDENTITY CHANGED: the images were received again with different "
