@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from node.ledger.tables.columns import json, metadata, number, serial, text, time
+from node.ledger.tables.columns import EscapedText, json, metadata, number, serial, text, time
 
 event = sa.Table(  # the timeline that `explain` and the dashboard show
     "event",
@@ -98,9 +98,7 @@ member = sa.Table(  # heartbeat of every process of every machine
     json("devices"),
     text("state"),  # of node.ledger.states.MemberState
     time("beat_at"),  # by the ledger's clock
-    sa.Column(
-        "files_url", sa.Text, nullable=False, server_default=sa.text("''")
-    ),  # of its file service; "": it is none
+    sa.Column("files_url", EscapedText, nullable=False, server_default=sa.text("''")),  # of its file service; "": none
 )
 
 holding = sa.Table(  # machines without a shared folder: which of them has files in a folder
