@@ -24,7 +24,7 @@ from node.peer_text import escaped, escaped_lines
 
 _NOISY = ("pynetdicom", "pydicom", "dbos", "highdicom", "uvicorn", "httpx", "httpcore", "markdown_it", "PIL", "alembic")
 """Libraries whose messages below WARNING are not of interest."""
-_SILENT = ("pynetdicom.transport", "python_multipart")
+_SILENT = ("pynetdicom.acse", "pynetdicom.transport", "python_multipart")
 """Repeat errors that their caller reports, such as two lines for each probe of a destination."""
 _NO_SUBJECT: Mapping[str, str] = {}
 _SUBJECT: ContextVar[Mapping[str, str]] = ContextVar("subject", default=_NO_SUBJECT)

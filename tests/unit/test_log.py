@@ -133,11 +133,13 @@ def test_what_a_library_says_of_a_destination_that_is_down_is_not_said_twice() -
     code = (
         "import logging; from node.log import set_up; set_up('INFO', 'text');"
         "logging.getLogger('pynetdicom.transport').error('unable to connect');"
+        "logging.getLogger('pynetdicom.acse').error('Association Rejected');"
         "logging.getLogger('pynetdicom.events').error('a handler broke')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "a handler broke" in done.stderr
     assert "unable to connect" not in done.stderr
+    assert "Association Rejected" not in done.stderr
 
 
 HOSTILE = "x\n2026-01-01 00:00:00,000 CRITICAL node: disk is gone\x1b[2J\u2028\u202e\ud800" + "y" * 60_000
