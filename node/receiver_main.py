@@ -1,14 +1,16 @@
 """``python -m node.receiver_main``: the verbs of ``ainode`` in a process that decodes no pixels, for receivers.
 
-pydicom imports every decoder that is installed as soon as it is imported itself: 25 MB that a receiver never uses.
-``None`` in ``sys.modules`` makes such an import fail (importlib, ``sys.modules``), and pydicom then goes without.
+pydicom imports every decoder that is installed as soon as it is imported itself: 25 MB that a receiver never uses. Mako,
+which Alembic needs, does so with Pygments: 5 MB. ``None`` in ``sys.modules`` makes such an import fail (importlib,
+``sys.modules``), and the library then goes without.
 """
 
 from __future__ import annotations
 
 import sys
 
-sys.modules.update(dict.fromkeys(("gdcm", "PIL", "jpeg_ls", "openjpeg", "pylibjpeg", "requests")))  # type: ignore[arg-type]
+_UNUSED = ("gdcm", "PIL", "jpeg_ls", "openjpeg", "pygments", "pylibjpeg", "requests")
+sys.modules.update(dict.fromkeys(_UNUSED))  # type: ignore[arg-type]
 
 from node.__main__ import main  # noqa: E402
 

@@ -35,7 +35,7 @@ def analysis_key(analysis: Analysis, source: Source, identity: Identity | None =
         analysis.pipeline,
         {f.name: getattr(algorithm, f.name) for f in fields(algorithm)},
         __version__,
-        [analysis.generation, analysis.version],
+        [analysis.generation, analysis.version, *analysis.images],
         [analysis.outcome, analysis.reason, analysis.caveat, analysis.withheld],
         analysis.title,
     ]

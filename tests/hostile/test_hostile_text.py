@@ -55,7 +55,8 @@ def test_a_hostile_peer_writes_neither_lines_nor_files_nor_the_logs_of_other_stu
     assert [line for line in lines if not LINE.match(line) or not line.isprintable() or len(line) > 6000] == []
     assert "\\n\\x1b[2J" in node.log(), "the title is in the log, escaped"
     logs = node.node().spool.logs
-    assert {path.name for path in logs.iterdir()} <= {f"{honest.StudyInstanceUID}.jsonl"}
+    assert {path.name for path in logs.iterdir()} <= {f"{honest.StudyInstanceUID}.jsonl", "warnings.log"}
+    assert all(line.isprintable() for line in (logs / "warnings.log").read_text().splitlines())
     assert not any("refused" in line["message"] for line in study_lines(logs, honest.StudyInstanceUID, 10**6))
     assert len([line for line in lines if "refused with status" in line]) <= 102, "further series share a line"
     for table in (refusal, rejection):

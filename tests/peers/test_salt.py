@@ -63,6 +63,8 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "reason": {"outcome": "partial", "reason": "another half"},
     "withheld": {"withheld": ("Not sent: pdf",)},
     "inputs": {"inputs": ("t1c 1.2.3",)},
+    "images": {"images": (("1.2.3", None),)},
+    "images of other frames": {"images": (("1.2.3", 2),)},
     "salt": {"salt": "another"},
 }
 NOT_IN_UIDS = {"findings", "analysed_at", "timings", "replaces", "of_volumes"}
