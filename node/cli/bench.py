@@ -107,7 +107,7 @@ def receive(
 @click.option("--markdown", is_flag=True, help="Print a Markdown page.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda:0, ...; auto: the first GPU, or the CPU.")
 @click.option("--threads", default=2, show_default=True, help="Processor cores to use.")
-@click.option("--rounds", default=2, show_default=True, help="Runs after the first one, which plans the model.")
+@click.option("--rounds", default=2, show_default=True, help="Runs after the first one, which loads the model.")
 @click.option("--pipeline", "pipelines", multiple=True, default=("nodule", "tumor", "denoise"), show_default=True)
 @click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
 def infer(

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import logging
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -21,11 +19,10 @@ from starlette.routing import Route
 from node.config import AeTls, Fleet
 from node.fleet.paths import served_file
 from node.tls import ServerTls
-from node.web.http_connections import listen
+from node.web.http_connections import listen, served
 
 logger = logging.getLogger(__name__)
 
-_HANDSHAKE_SECONDS = 15.0
 _IDLE_SECONDS = 60
 
 
@@ -52,32 +49,18 @@ def serving(fleet: Fleet, folder: Path) -> Iterator[str]:
     Raises ``ConfigError`` for files of TLS that cannot be used, ``PlatformError`` when the address is not available.
     """
     context = _renewed_context(fleet)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            make_app(folder),
-            ssl_context_factory=lambda _config, _default: context,
-            http="h11",
-            ws="none",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            log_config=None,
-            lifespan="off",
-            timeout_keep_alive=_IDLE_SECONDS,
-            timeout_graceful_shutdown=5,
-        )
-    )
     listener = listen(fleet.address, fleet.port, folder, "[fleet]")
-    thread = threading.Thread(target=server.run, args=([listener],), name="files", daemon=True)
-    thread.start()
     url = f"https://{f'[{fleet.host}]' if ':' in fleet.host else fleet.host}:{fleet.port}"
-    logger.info("file service at %s", url)
-    try:
+    with served(
+        make_app(folder),
+        listener,
+        "files",
+        http="h11",
+        ssl_context_factory=lambda _config, _default: context,
+        timeout_keep_alive=_IDLE_SECONDS,
+    ):
+        logger.info("file service at %s", url)
         yield url
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
 
 
 def _renewed_context(fleet: Fleet) -> ssl.SSLContext:

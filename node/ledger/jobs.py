@@ -236,12 +236,9 @@ def previous_results(connection: sa.Connection, of: Job) -> list[PreviousResult]
         .order_by(job.c.generation.desc(), job.c.id, result.c.sop_instance_uid)
     ).all()
     by_job: dict[str, list[Any]] = {}
-    notes = sa.select(result.c.job_id).where(
-        result.c.kind == REJECTION, result.c.job_id.in_({row.job_id for row in rows})
-    )
-    retracted = set(connection.scalars(notes))  # what is rejected is not made again: another analysis takes its place
     for row in rows:
         by_job.setdefault(row.job_id, []).append(row)
+    retracted = retracted_jobs(connection, by_job)  # what is rejected is not made again
     return [
         PreviousResult(
             analysis=None if job_id in retracted else of_job[0].analysis,
@@ -251,6 +248,12 @@ def previous_results(connection: sa.Connection, of: Job) -> list[PreviousResult]
         )
         for job_id, of_job in by_job.items()
     ]
+
+
+def retracted_jobs(connection: sa.Connection, job_ids: Collection[str]) -> set[str]:
+    """Those of the jobs of which an operator has retracted what their latest run has made."""
+    notes = sa.select(result.c.job_id).where(result.c.kind == REJECTION, result.c.job_id.in_(job_ids))
+    return set(connection.scalars(notes))
 
 
 def stuck_jobs(connection: sa.Connection, before: float) -> list[Job]:

@@ -48,12 +48,6 @@ def remember_delivered(connection: sa.Connection, job_id: str) -> None:
     )
 
 
-def is_retracted(connection: sa.Connection, job_id: str) -> bool:
-    """Whether an operator has retracted what the latest run of a job has made."""
-    notes = sa.select(result.c.sop_instance_uid).where(result.c.job_id == job_id, result.c.kind == REJECTION)
-    return connection.execute(notes.limit(1)).first() is not None
-
-
 def to_withdraw(connection: sa.Connection, of: Job, destination: str) -> dict[str, str]:
     """Path by SOP Instance UID of what a destination holds, that a job has replaced and that no note withdraws yet."""
     there = sa.and_(delivery_instance.c.destination == destination, HELD)

@@ -15,10 +15,10 @@ from node.ledger.clock import ledger_clock
 from node.ledger.deliveries import delete_deliveries, reopen_delivery, schedule_delivery
 from node.ledger.events import EventKind, record_event
 from node.ledger.held_series import refuse_held
-from node.ledger.jobs import Attempt, Job, due_of, get_job, update_job
+from node.ledger.jobs import Attempt, Job, due_of, get_job, retracted_jobs, update_job
 from node.ledger.pending_deliveries import HELD, kinds_of
 from node.ledger.pipeline_failures import reset_failures
-from node.ledger.replaced_results import is_retracted, remember_delivered
+from node.ledger.replaced_results import remember_delivered
 from node.ledger.states import ACTIVE, JobStage, JobState, ShadowCause
 from node.ledger.tables import delivery, delivery_instance, result
 from node.ledger.transitions import schedule_results
@@ -40,7 +40,7 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
         )
     refuse_held(connection, current.study_instance_uid, current.series_instance_uid)
     kinds = kinds_of(connection, job_id)
-    stage = _first_stage(current, stage, rejected=is_retracted(connection, job_id), has_results=bool(kinds))
+    stage = _first_stage(current, stage, rejected=bool(retracted_jobs(connection, [job_id])), has_results=bool(kinds))
     if stage != JobStage.DELIVER:
         remember_delivered(connection, job_id)
     connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.job_id == job_id))

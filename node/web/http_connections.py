@@ -1,12 +1,17 @@
-"""The listening socket of the dashboard: its port is this node's alone, and it bounds open connections."""
+"""Listening sockets of HTTP, whose port is this node's alone and which bound open connections, and what serves them."""
 
 from __future__ import annotations
 
 import socket
+import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
 
 from node.errors import PlatformError
 from node.process.port_lock import PortLock, address_family, bind_error
@@ -70,6 +75,34 @@ def listen(address: str, port: int, folder: Path, where: str = "[web]") -> HttpL
         fault = f"{where} {address}:{port}: {error.strerror}; stop what uses the port, or change it"
         raise PlatformError(fault) from error
     return listener
+
+
+@contextmanager
+def served(app: Starlette, listener: HttpListening, name: str, **settings: Any) -> Iterator[None]:
+    """Serve ``app`` in a thread until the end of the ``with`` block, which closes ``listener``.
+
+    ``settings``: of ``uvicorn.Config``, besides those that every server of the node has.
+    """
+    config = uvicorn.Config(
+        app,
+        ws="none",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        log_config=None,
+        lifespan="off",
+        timeout_graceful_shutdown=5,
+        **settings,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],), name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
 
 
 class _Counted(socket.socket):

@@ -37,11 +37,12 @@ def log(context: AppContext, user_request: UserRequest) -> Response:
     _for_operators(user_request)
     query = user_request.request.query_params
     text, level = query.get("q", "").strip(), query.get("level", "")
+    wanted = folded(text)
     entries = [
         entry
         for entry in reversed(warning_lines(context.spool.logs))
         if (level != "errors" or entry["level"] in _ERRORS)
-        and any(folded(text) in folded(str(value)) for name, value in entry.items() if name != "at")
+        and (not wanted or any(wanted in folded(str(value)) for name, value in entry.items() if name != "at"))
     ]
     return context.page("log.html", user_request, entries=entries[:_SHOWN], found=len(entries), text=text, level=level)
 

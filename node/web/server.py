@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
-import uvicorn
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -36,7 +35,7 @@ from node.web.app_context import AppContext
 from node.web.auth import Authenticator, UserRequest
 from node.web.guarded import Guarded
 from node.web.health import Health
-from node.web.http_connections import listen
+from node.web.http_connections import listen, served
 from node.web.login_page import login_routes
 from node.web.quality_page import quality
 from node.web.strict_http import StrictHttp
@@ -134,31 +133,15 @@ def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
     if reloading is not None:
         watch = (LOOK_SECONDS, ended, "certificate of the dashboard", reloading.look)
         threading.Thread(target=look_every, args=watch, name="certificate", daemon=True).start()
-    server = uvicorn.Server(
-        uvicorn.Config(
-            make_app(config, engine, spool, Jobs(engine)),
-            ssl_context_factory=None if reloading is None else lambda _config, _default: reloading.context,
-            http=StrictHttp,
-            ws="none",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            log_config=None,
-            lifespan="off",
-            timeout_graceful_shutdown=5,
-        )
-    )
+    app = make_app(config, engine, spool, Jobs(engine))
+    context_of = None if reloading is None else lambda _config, _default: reloading.context
     listener = listen(web.address, web.port, config.storage.folder)
-    thread = threading.Thread(target=server.run, args=([listener],), name="web", daemon=True)
-    thread.start()
-    logger.info("dashboard at %s://%s:%d", "https" if web.certificate else "http", web.address, web.port)
-    try:
-        yield
-    finally:
-        ended.set()
-        server.should_exit = True
-        thread.join()
-        listener.close()
+    with served(app, listener, "web", http=StrictHttp, ssl_context_factory=context_of):
+        logger.info("dashboard at %s://%s:%d", "https" if web.certificate else "http", web.address, web.port)
+        try:
+            yield
+        finally:
+            ended.set()
 
 
 def _hosts(web: Web) -> tuple[str, ...]:
