@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import postgres
-import pytest
 import sqlalchemy as sa
 
 from node.config import parse
 from node.feedback.stop_watch import StopWatch
-from node.ledger.engine import begin_immediate, ledger_url, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import NewJob
 from node.ledger.operator_switches import stop_pipeline
@@ -24,20 +21,7 @@ from node.ledger.transitions import record_outcome
 from node.ledger.trials import added_lesions, segmentation_path, trial_pairs
 from node.ledger.verdict_counts import verdict_totals
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres.cluster() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    opened = open_ledger(ledger_url("", tmp_path) if request.param == "sqlite" else request.getfixturevalue("server"))
-    yield opened
-    if request.param == "postgresql":
-        postgres.drop_tables(opened)
-    opened.dispose()
+pytestmark = postgres.BOTH
 
 
 def judge(engine: sa.Engine, said: str, numbers: range, at: float) -> None:

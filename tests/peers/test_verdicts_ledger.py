@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import postgres
-import pytest
 import sqlalchemy as sa
 
 from node.feedback.quality_report import VerdictCounts
 from node.ledger.clicked_verdicts import current_verdicts, record_click, withdraw_click
 from node.ledger.clock import ledger_clock
-from node.ledger.engine import begin_immediate, ledger_url, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.tables import instance, job, job_fact, result, series
 from node.ledger.verdict import LesionVerdict, SourceKind, Verdict
 from node.ledger.verdict_recording import (
@@ -28,19 +24,7 @@ from node.reasons import ReasonCode, reason
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres.cluster() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    opened = open_ledger(ledger_url("", tmp_path) if request.param == "sqlite" else request.getfixturevalue("server"))
-    yield opened
-    if request.param == "postgresql":
-        postgres.drop_tables(opened)
-    opened.dispose()
+pytestmark = postgres.BOTH
 
 
 def test_verdicts_are_recorded_once_clicked_withdrawn_and_counted(engine: sa.Engine):

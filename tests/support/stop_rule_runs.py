@@ -14,6 +14,18 @@ import numpy as np
 from node.config import StopRule
 from node.feedback.stop_rule import stop_reason
 from node.ledger.verdict_counts import JudgedAnalysis
+from node.reasons import ReasonCode, reason
+
+TOO_MANY_REJECTED = reason(
+    ReasonCode.QUALITY_FELL,
+    analyses=12,
+    confirmed=1,
+    lesions=24,
+    expected_ppv=0.8,
+    stop_ppv=0.5,
+    analyses_between_false_stops=20000,
+)
+"""Why a pipeline was stopped."""
 
 Draw = Callable[[np.random.Generator, float], JudgedAnalysis]
 

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from dashboards import Dashboard, token
+from stop_rule_runs import TOO_MANY_REJECTED
 
 from node.ledger.engine import begin_immediate
 from node.ledger.shadow import pipelines_in_shadow, stop_sending
 from node.ledger.tables import job, notice
-from node.reasons import ReasonCode, reason
-
-WHY = reason(
-    ReasonCode.QUALITY_FELL,
-    analyses=12,
-    confirmed=1,
-    lesions=24,
-    expected_ppv=0.8,
-    stop_ppv=0.5,
-    analyses_between_false_stops=20000,
-)
 
 
 def test_an_operator_sees_why_results_are_not_sent_and_resumes_with_a_reason(dashboard: Dashboard):
     with begin_immediate(dashboard.engine) as connection:
-        stop_sending(connection, "nodule", WHY)
+        stop_sending(connection, "nodule", TOO_MANY_REJECTED)
         connection.execute(sa.update(job).where(job.c.id == dashboard.job_id).values(shadow="stop rule"))
     operator, viewer = dashboard.browser("otto"), dashboard.browser("vera")
     for page in ("/pipelines", "/pipelines/nodule"):

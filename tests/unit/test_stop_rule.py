@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from statistics import median
 
 import pytest
 import sqlalchemy as sa
-from stop_rule_runs import DRAWS, delays, false_stops
+from stop_rule_runs import DRAWS, TOO_MANY_REJECTED, delays, false_stops
 
 from node.config import Config, StopRule, parse
 from node.errors import ConfigError, NodeError
 from node.feedback.stop_rule import stop_reason
 from node.feedback.stop_watch import StopWatch
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.pending_deliveries import deliveries_of
@@ -28,26 +26,10 @@ from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.operate.alerts import ledger_alerts
 from node.operate.stop_rules import resume_pipeline
-from node.reasons import ReasonCode, reason, reason_text
+from node.reasons import reason_text
 
 RULE = StopRule(expected_ppv=0.8, stop_ppv=0.5)
 GOOD, BAD = JudgedAnalysis(confirmed=2, rejected=0), JudgedAnalysis(confirmed=0, rejected=2)
-WHY = reason(
-    ReasonCode.QUALITY_FELL,
-    analyses=12,
-    confirmed=1,
-    lesions=24,
-    expected_ppv=0.8,
-    stop_ppv=0.5,
-    analyses_between_false_stops=20000,
-)
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    opened = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    yield opened
-    opened.dispose()
 
 
 def judge(engine: sa.Engine, said: str, numbers: range, *, at: float = 1.0, **values: object) -> None:
@@ -185,12 +167,12 @@ def _encode(connection: sa.Connection, infer: object) -> None:
 
 def test_results_encoded_after_the_stop_are_kept_and_sent_by_a_retry_after_the_resumption(engine: sa.Engine):
     with begin_immediate(engine) as connection:
-        assert stop_sending(connection, "nodule", WHY)
+        assert stop_sending(connection, "nodule", TOO_MANY_REJECTED)
         to_delivery(connection)
         kept = get_job(connection, NEW.id)
         assert (kept.state, kept.shadow) == ("COMPLETED", "stop rule")
         assert deliveries_of(connection, NEW.id) == []
-        assert resume_sending(connection, "nodule").why == WHY
+        assert resume_sending(connection, "nodule").why == TOO_MANY_REJECTED
         [infer] = retry_job(connection, NEW.id)
         _encode(connection, infer)
         assert get_job(connection, NEW.id).shadow is None
@@ -205,7 +187,7 @@ def test_the_account_says_when_something_in_shadow_has_a_delivery(engine: sa.Eng
         received = {"modality": "CT", "state": "COMPLETE", "instances": 0, "first_at": 1.0, "last_at": 1.0}
         uids = {"study_instance_uid": NEW.study_instance_uid, "series_instance_uid": NEW.series_instance_uid}
         connection.execute(sa.insert(series).values(**uids, **received, generation=1))
-        stop_sending(connection, "nodule", WHY)
+        stop_sending(connection, "nodule", TOO_MANY_REJECTED)
         to_delivery(connection)
     name = f"job {NEW.id}"
     of_job = [one for one in account(read(engine), every).differences if "delivery" in one]
@@ -219,7 +201,7 @@ def test_the_account_says_when_something_in_shadow_has_a_delivery(engine: sa.Eng
 def test_deliveries_that_wait_when_the_rule_trips_are_cancelled_with_the_reason(engine: sa.Engine):
     with begin_immediate(engine) as connection:
         to_delivery(connection)
-        stop_sending(connection, "nodule", WHY)
+        stop_sending(connection, "nodule", TOO_MANY_REJECTED)
         job = get_job(connection, NEW.id)
         [delivery] = deliveries_of(connection, NEW.id)
     assert (job.state, delivery.state) == ("CANCELED", "CANCELED")
@@ -230,5 +212,5 @@ def test_a_rejection_note_that_waits_when_the_rule_trips_is_sent(engine: sa.Engi
     with begin_immediate(engine) as connection:
         to_delivery(connection)
         connection.execute(sa.insert(result), [OBJECT | {"sop_instance_uid": "1.2.3.5", "kind": "rejection"}])
-        stop_sending(connection, "nodule", WHY)
+        stop_sending(connection, "nodule", TOO_MANY_REJECTED)
         assert [one.state for one in deliveries_of(connection, NEW.id)] == ["SCHEDULED"]
