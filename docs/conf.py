@@ -15,7 +15,7 @@ from node import __version__
 
 NAVIGATION = {
     "Administrators": (
-        *("install", "connect", "rules", "deliver", "operate", "dashboard", "inputs", "troubleshoot"),
+        *("install", "capacity", "connect", "rules", "deliver", "operate", "dashboard", "inputs", "troubleshoot"),
         *("security", "threat-model", "reliability", "conformance"),
     ),
     "Radiologists": ("results", "verdicts", "trials", "brain-volumes", "air"),
