@@ -240,6 +240,7 @@ def _sender(context: RoleContext) -> Iterator[None]:
         handler=deliver,
         retries=RETRIES,
         seconds=deliverer.longest_seconds,
+        owners=tuple(context.config.destinations),
         slots=DELIVERIES_AT_ONCE,
     )
     with _serving(context, "sender", [stage]) as jobs:

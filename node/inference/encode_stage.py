@@ -62,6 +62,7 @@ class Encode:
             handler=self.encode,
             retries=retries(self._config.jobs),
             seconds=_CALLS * self._config.jobs.encode_timeout_seconds + _STORING_SECONDS,
+            owners=tuple(self._config.pipelines),
             begin=self.sweep,
             interrupt=self._encoder.interrupt,
         )

@@ -71,7 +71,7 @@ class Infer:
             handler=self.infer,
             retries=retries(self._config.jobs),
             seconds=_LONGEST_WAIT + _RUNS_WAITED_FOR * self._config.jobs.run_timeout_seconds,
-            pipelines=self.pipelines,
+            owners=self.pipelines,
             slots=self._slots.number,
             begin=self.warm,
             tidy=lambda alive: sweep_members(self._spool.sandbox_folders.parent, alive),

@@ -1,6 +1,6 @@
 """Durable execution: attempts of stages as DBOS workflows, in the same database as the ledger.
 
-One attempt is one workflow on the queue of its stage, or of its pipeline (``node.jobs.queues``). Its body asks the
+One attempt is one workflow on the queue of its pipeline or destination (``node.jobs.queues``). Its body asks the
 ledger whether it is still due, runs the stage's handler and commits the transition together with the workflows that
 follow from it. A workflow that is run again after a crash therefore either finds its transition made, or makes it:
 nothing is lost and nothing counts twice. A retry is a new workflow with a persisted delay. Recovery only puts workflows
@@ -112,9 +112,8 @@ class Jobs:
 
     def make_due(self, destination: str) -> None:
         """Make every attempt that waits to deliver to ``destination`` due now."""
-        waiting = self._client.list_workflows(
-            status="DELAYED", queue_name=queues.stage_queue(JobStage.DELIVER), load_input=False, load_output=False
-        )
+        own = [queues.owner_queue(JobStage.DELIVER, destination), queues.stage_queue(JobStage.DELIVER)]
+        waiting = self._client.list_workflows(status="DELAYED", queue_name=own, load_input=False, load_output=False)
         for workflow in waiting:
             if workflow.workflow_id.split("/")[3] == destination:
                 self._client.set_workflow_delay(workflow.workflow_id, delay_seconds=0.0)
@@ -150,9 +149,9 @@ class Jobs:
         )
         DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=_MAX_DEATHS)(self._execution.workflow())
         DBOS.listen_queues([])  # to none of those that are rows of the database
-        own = [self._listen(stage, membership) for stage in stages]
+        shared = [self._listen(stage, membership) for stage in stages]
         DBOS.launch()
-        self._begin("jobs-watch", lambda: self._watch_over(own, membership))
+        self._begin("jobs-watch", lambda: self._watch_over(shared, membership))
         logger.info("%s executes %s", membership.id, ", ".join(self._execution.stages))
 
     def stop(self, seconds: float = 10.0) -> None:
@@ -216,43 +215,43 @@ class Jobs:
                 "serialization_type": WorkflowSerializationFormat.PORTABLE,  # JSON; never pickle from a database
                 **({"delay_seconds": a.delay_seconds} if a.delay_seconds else {}),
             }
-            of_infer = (a.pipeline,) if a.stage == JobStage.INFER else ()
-            arguments = (a.job_id, a.run, a.stage, a.subject, a.number, *of_infer)
+            of_pipeline = () if a.stage == JobStage.DELIVER else (a.pipeline,)
+            arguments = (a.job_id, a.run, a.stage, a.subject, a.number, *of_pipeline)
             self._client.enqueue_in_transaction(connection, options, *arguments)
 
     def _listen(self, stage: Stage, membership: Membership) -> queues.LocalQueue:
-        """Take attempts of a stage from their queues, as many as its slots allow; return the one without turns."""
+        """Take attempts of a stage from their queues, as many as its slots allow; return that of the whole stage."""
         poll_seconds = self._pace.poll_seconds
-        queue = queues.LocalQueue(queues.stage_queue(stage.name), poll_seconds, stage.slots)
-        queue.pause(paused=membership.is_drained)
-        if stage.name != JobStage.INFER:
-            return queue
-        names = {queues.pipeline_queue(name): name for name in stage.pipelines}
-        # Each gives its attempt shortly after the turn, and asks the database only then.
-        own = {name: queues.LocalQueue(of, poll_seconds / 2, 0) for of, name in names.items()}
+        shared = queues.LocalQueue(queues.stage_queue(stage.name), poll_seconds, stage.slots)
+        shared.pause(paused=membership.is_drained)
 
         def waiting() -> queues.Waiting:
             if membership.is_drained:
                 return queues.Waiting(attempts={})
             with self._engine.connect() as connection:
-                return queues.attempts_in_turn(connection, names)
+                return queues.attempts_in_turn(connection, stage.name, stage.owners)
 
-        self._execution.turns = turns = Turns(own, stage.slots, waiting, self._stopping)
-        self._begin("turns", lambda: turns.run(poll_seconds))
-        return queue
+        def queue_of(owner: str) -> queues.LocalQueue:
+            # It gives its attempt shortly after the turn, and asks the database only then.
+            return queues.LocalQueue(queues.owner_queue(stage.name, owner), poll_seconds / 2, 0)
+
+        turns = Turns(queue_of, stage.owners, stage.slots, waiting, self._stopping)
+        self._execution.turns[stage.name] = turns
+        self._begin(f"turns of {stage.name}", lambda: turns.run(poll_seconds))
+        return shared
 
     def _begin(self, name: str, function: Callable[[], None]) -> None:
         self._threads.append(threading.Thread(target=function, name=name, daemon=True))
         self._threads[-1].start()
 
-    def _watch_over(self, own: Sequence[queues.LocalQueue], membership: Membership) -> None:
+    def _watch_over(self, shared: Sequence[queues.LocalQueue], membership: Membership) -> None:
         reconciled = time.monotonic()
         # Only who serves a stage knows how often it is tried; the end of a delivery anybody can record.
         stages = self._execution.stages.keys()
         of_stages, of_all = (Leadership(self._engine, work) for work in (f"jobs {sorted(stages)}", "jobs"))
         while not self._stopping.wait(self._pace.look_seconds):
             try:
-                queues.pause_all(own, paused=membership.is_drained)
+                queues.pause_all(shared, paused=membership.is_drained)
                 take_over_dead(self._client, membership)
                 if of_all.is_ours():
                     self._end_delivered()

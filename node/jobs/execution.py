@@ -32,8 +32,7 @@ class AttemptExecution:
     def __init__(self, ledger: LedgerWrites, stopping: threading.Event, enqueue: Enqueue) -> None:
         """``enqueue``: puts attempts into their queues, in the transaction that makes them due."""
         self.stages: dict[JobStage, Stage] = {}
-        self.turns: Turns | None = None
-        """Of the stage infer."""
+        self.turns: dict[JobStage, Turns] = {}
         self._ledger = ledger
         self._stopping = stopping
         self._enqueue = enqueue
@@ -49,7 +48,7 @@ class AttemptExecution:
         """Return the function DBOS calls, also for workflows of older releases: strings and integers only."""
 
         def attempt(job_id: str, run: int, stage: str, subject: str, number: int, *pipeline: str) -> None:
-            name = pipeline[0] if pipeline else ""  # only infer has one
+            name = pipeline[0] if pipeline else ""  # deliver has none, and older releases gave it to infer only
             self.execute(
                 Attempt(job_id=job_id, run=run, stage=JobStage(stage), subject=subject, number=number, pipeline=name)
             )
@@ -58,16 +57,14 @@ class AttemptExecution:
 
     def execute(self, attempt: Attempt) -> None:
         """Execute an attempt if it is still due."""
-        if attempt.stage != JobStage.INFER or self.turns is None:
-            self._execute(attempt)
-        elif attempt.pipeline:
-            with self.turns.turn(attempt.pipeline):
+        if attempt.owner:
+            with self.turns[attempt.stage].turn(attempt.owner):
                 self._execute(attempt)
         else:
             self._ledger.commit(lambda connection: self._requeue(connection, attempt))
 
     def _requeue(self, connection: Connection, attempt: Attempt) -> None:
-        """Put an attempt into the queue of its pipeline: it yielded, or an older release enqueued it for all."""
+        """Put an attempt into the queue of its pipeline: it yielded, or an older release enqueued it for its stage."""
         self._enqueue(connection, transitions.renew_attempts(connection, attempt, was_lost=False))
 
     def _yield(self, connection: Connection, attempt: Attempt) -> None:

@@ -1,4 +1,4 @@
-"""Queues of attempts: one for each pipeline in the stage infer, one for each of the other stages.
+"""Queues of attempts: one for each pipeline in the stages infer and encode, one for each destination in deliver.
 
 The rows of DBOS's own queues hold for every process that shares the database, so the last one to start would decide how
 much all others do at once. These queues are objects of this process, with limits of its own; the database holds only
@@ -20,9 +20,8 @@ from node.ledger.jobs import Attempt
 from node.ledger.operator_switches import stopped_pipelines
 from node.ledger.pipeline_failures import failed_pipelines
 
-SHARED = "gpu"
-"""Older releases enqueued the attempts of all pipelines here."""
-_STAGES = {JobStage.ENCODE: "cpu", JobStage.DELIVER: "deliver"}
+_STAGES = {JobStage.INFER: "gpu", JobStage.ENCODE: "cpu", JobStage.DELIVER: "deliver"}
+"""Older releases enqueued all attempts of a stage here."""
 _TABLE = "workflow_status"
 _COLUMNS = ("workflow_uuid", "queue_name", "status", "priority", "executor_id")
 
@@ -57,17 +56,17 @@ def pause_all(queues: Sequence[LocalQueue], *, paused: bool) -> None:
 
 def queue_of(attempt: Attempt) -> str:
     """Name of the queue of an attempt."""
-    return _STAGES[attempt.stage] if attempt.stage in _STAGES else pipeline_queue(attempt.pipeline)
+    return owner_queue(attempt.stage, attempt.owner)
 
 
 def stage_queue(stage: JobStage) -> str:
-    """Name of the queue of a stage; in infer the pipelines have queues of their own as well."""
-    return _STAGES.get(stage, SHARED)
+    """Name of the queue of a whole stage, which holds only what older releases enqueued."""
+    return _STAGES[stage]
 
 
-def pipeline_queue(pipeline: str) -> str:
-    """Name of the queue of a pipeline's attempts to infer."""
-    return f"{SHARED}/{pipeline}"
+def owner_queue(stage: JobStage, owner: str) -> str:
+    """Name of the queue of the attempts of a pipeline, or in deliver of those for a destination."""
+    return f"{_STAGES[stage]}/{owner}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +74,21 @@ class Waiting:
     """The attempts that wait for a turn."""
 
     attempts: Mapping[str, Counter[int]]
-    """How many, by pipeline and priority."""
+    """How many, by owner and priority."""
     failed: Collection[str] = ()
-    """Pipelines whose last job failed."""
+    """Pipelines whose last job failed; they have less time for infer."""
 
 
-def attempts_in_turn(connection: sa.Connection, queues: Mapping[str, str]) -> Waiting:
-    """Count the attempts of pipelines that may have a turn now, by priority. ``queues``: pipelines by queue name.
+def attempts_in_turn(connection: sa.Connection, stage: JobStage, pipelines: Collection[str]) -> Waiting:
+    """Count the attempts of a stage that may have a turn now, by owner and priority.
 
-    None of a pipeline that an operator has stopped or that is paused, one of a pipeline that keeps failing.
+    In infer those of ``pipelines`` only: none of a pipeline that an operator has stopped or that is paused, one of a
+    pipeline that keeps failing. The other stages need no pipeline.
     """
-    waiting = waiting_attempts(connection, queues)
+    waiting = waiting_attempts(connection, stage)
+    if stage != JobStage.INFER:
+        return Waiting(attempts=waiting)
+    waiting = {name: of for name, of in waiting.items() if name in pipelines}
     if not waiting:
         return Waiting(attempts={})
     stopped, failed, at = stopped_pipelines(connection), failed_pipelines(connection), ledger_clock(connection)
@@ -122,16 +125,16 @@ def _schema(connection: sa.Connection) -> str | None:
     return "dbos" if connection.dialect.name == "postgresql" else None
 
 
-def waiting_attempts(connection: sa.Connection, queues: Mapping[str, str]) -> dict[str, Counter[int]]:
-    """Count the attempts that any process may take now, by priority. ``queues``: keys by name of the queue.
+def waiting_attempts(connection: sa.Connection, stage: JobStage) -> dict[str, Counter[int]]:
+    """Count the attempts of a stage that any process may take now, by owner and priority.
 
-    Reads DBOS's table of workflows by an index that holds nothing else; keys without a waiting attempt are left out.
+    Reads DBOS's table of workflows by an index of nothing but what waits or runs.
     """
-    workflow = _workflows(connection)
+    workflow, prefix = _workflows(connection), owner_queue(stage, "")
     rows = connection.execute(
         sa.select(workflow.c.queue_name, workflow.c.priority, sa.func.count())
         .where(
-            workflow.c.queue_name.in_(list(queues)),
+            workflow.c.queue_name.startswith(prefix),
             workflow.c.status == sa.literal_column("'ENQUEUED'"),
             # Of the index; SQLite's planner wants it word for word.
             workflow.c.status.in_([sa.literal_column("'ENQUEUED'"), sa.literal_column("'PENDING'")]),
@@ -140,5 +143,5 @@ def waiting_attempts(connection: sa.Connection, queues: Mapping[str, str]) -> di
     )
     waiting: dict[str, Counter[int]] = {}
     for queue, priority, number in rows:
-        waiting.setdefault(queues[queue], Counter())[priority] += number
+        waiting.setdefault(queue.removeprefix(prefix), Counter())[priority] += number
     return waiting

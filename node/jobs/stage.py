@@ -37,8 +37,11 @@ class Stage:
     retries: Retries
     seconds: float
     """Longest duration of one attempt; a longer one fails, and its slot is free for another job."""
-    pipelines: tuple[str, ...] = ()
-    """For infer: pipelines that this process can run; it leaves the jobs of others to other processes."""
+    owners: tuple[str, ...] = ()
+    """Pipelines, in deliver destinations, to whose attempts this process gives turns from its start.
+
+    It gives them to those of others as well, except in infer, where they wait for a process that has their pipeline.
+    """
     slots: int = 1
     """Attempts executed at the same time by one process."""
     begin: Callable[[], None] = _nothing

@@ -1,10 +1,11 @@
-"""Turns: which pipeline's attempt this process takes next, when one of its slots is free.
+"""Turns: whose attempt of a stage this process takes next, when one of its slots is free.
 
-The most urgent first; of equally urgent ones that of the pipeline that has used the devices for the shortest time, so
-that pipelines share their time, however many jobs of each wait and however long one takes (fair queueing). Pipelines
-whose last job failed share what one pipeline gets, a tenth of it. One that fails again and again gets a turn only after
-a pause (``node.ledger.pipeline_failures``). Until its turn an attempt stays in its queue: any process may
-take it, a more urgent one of the same pipeline overtakes it, and no time limit runs.
+Attempts are owned by their pipeline, in the stage deliver by their destination. The most urgent comes first; of equally
+urgent ones that of the owner that has used the slots for the shortest time. Owners thus share the time, however many
+attempts of each wait and however long one takes (fair queueing). In infer, pipelines whose last job failed share what
+one pipeline gets, a tenth of it; one that fails again and again gets a turn only after a pause
+(``node.ledger.pipeline_failures``). Until its turn an attempt stays in its queue: any process may take it, a more
+urgent one of the same owner overtakes it, and no time limit runs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 _FAILED_ACCOUNT = ""
 _SHORTEST = 1.0
-"""Seconds that an attempt counts at least: pipelines with short ones take turns."""
+"""Seconds that an attempt counts at least: owners of short ones take turns."""
 _FAILED = 10.0
 """How many times the attempts of pipelines whose last job failed count."""
 _LOOK_SECONDS = 0.5
@@ -35,15 +36,15 @@ _TAKEN_SECONDS = 1.0
 
 
 class Shares:
-    """How long each pipeline has used the slots; those whose last job failed have one account together."""
+    """How long each owner has used the slots; pipelines whose last job failed have one account together."""
 
     def __init__(self) -> None:
         self._used: dict[str, float] = {}
         self._least = 0.0
         """What the one had used that had used least of those that waited last."""
 
-    def next_pipeline(self, waiting: Waiting) -> tuple[str, int] | None:
-        """The pipeline whose turn it is, and the priority of its attempt; ``None`` when nothing waits."""
+    def next_owner(self, waiting: Waiting) -> tuple[str, int] | None:
+        """The owner whose turn it is, and the priority of its attempt; ``None`` when nothing waits."""
         urgent = {name: min(+of) for name, of in waiting.attempts.items() if +of}
         accounts = {name: _FAILED_ACCOUNT if name in waiting.failed else name for name in urgent}
         if not urgent:
@@ -54,16 +55,16 @@ class Shares:
         name = min(urgent, key=lambda name: (urgent[name], self._used[accounts[name]], self._used.get(name, 0.0), name))
         return name, urgent[name]
 
-    def charge(self, pipeline: str, seconds: float, *, failed: bool) -> None:
+    def charge(self, owner: str, seconds: float, *, failed: bool) -> None:
         """Count what an attempt has used."""
-        self._used[pipeline] = self._used.get(pipeline, 0.0) + seconds
+        self._used[owner] = self._used.get(owner, 0.0) + seconds
         if failed:
             self._used[_FAILED_ACCOUNT] = self._used.get(_FAILED_ACCOUNT, 0.0) + _FAILED * seconds
 
 
 @dataclass
-class _PipelineTurns:
-    """What one pipeline does in this process."""
+class _OwnerTurns:
+    """The turns of one owner in this process."""
 
     queue: LocalQueue
     taken: int = 0
@@ -76,17 +77,24 @@ class _PipelineTurns:
 
 
 class Turns:
-    """The slots of one process, shared by its pipelines. ``turn`` may be called by any thread."""
+    """The slots of one process for one stage, shared by the owners. ``turn`` may be called by any thread."""
 
     def __init__(
         self,
-        queues: Mapping[str, LocalQueue],
+        queue_of: Callable[[str], LocalQueue],
+        owners: Collection[str],
         slots: int,
         waiting: Callable[[], Waiting],
         stopping: threading.Event,
     ) -> None:
-        """``waiting``: reads which attempts may have a turn now. ``stopping``: this process ends; no more turns."""
-        self._pipelines = {name: _PipelineTurns(queue) for name, queue in queues.items()}
+        """``queue_of``: opens the queue of an owner, at once for ``owners``, for others with their first attempt.
+
+        ``waiting``: reads which attempts may have a turn now. ``stopping``: this process ends; no more turns.
+        """
+        self._queue_of = queue_of
+        self._owners: dict[str, _OwnerTurns] = {}
+        for owner in owners:
+            self._of(owner)
         self._slots = slots
         self._waiting = waiting
         self._stopping = stopping
@@ -98,14 +106,14 @@ class Turns:
         self._failed: Collection[str] = ()
 
     @contextmanager
-    def turn(self, pipeline: str) -> Iterator[None]:
-        """Occupy a slot while an attempt of ``pipeline`` is executed.
+    def turn(self, owner: str) -> Iterator[None]:
+        """Occupy a slot while an attempt of ``owner`` is executed.
 
         DBOS may take one attempt too many, because it counts them as late as they begin: that one waits for a slot.
         Raises ``AttemptAbandoned`` when this process ends meanwhile.
         """
-        its = self._pipelines[pipeline]
         with self._lock:
+            its = self._of(owner)
             its.taken += 1
             if its.turns:
                 its.turns.pop(0)
@@ -117,7 +125,7 @@ class Turns:
             finally:
                 with self._lock:
                     more = max(time.monotonic() - begun - _SHORTEST, 0.0)
-                    self._shares.charge(pipeline, more, failed=pipeline in self._failed)
+                    self._shares.charge(owner, more, failed=owner in self._failed)
                     self._executing -= 1
                     self._ended.notify()
         finally:
@@ -125,6 +133,11 @@ class Turns:
                 its.taken -= 1
                 its.allow()
             self._changed.set()
+
+    def _of(self, owner: str) -> _OwnerTurns:
+        if owner not in self._owners:
+            self._owners[owner] = _OwnerTurns(self._queue_of(owner))
+        return self._owners[owner]
 
     def _occupy(self) -> None:
         with self._lock:
@@ -135,23 +148,24 @@ class Turns:
             self._executing += 1
 
     def give(self) -> None:
-        """Give the free slots to the pipelines whose turn it is."""
+        """Give the free slots to the owners whose turn it is."""
         with self._lock:
-            if self._free() <= 0 and not any(its.turns for its in self._pipelines.values()):
+            if self._free() <= 0 and not any(its.turns for its in self._owners.values()):
                 return
         read = self._waiting()
         waiting = replace(read, attempts={name: Counter(of) for name, of in read.attempts.items()})
         at = time.monotonic()
         with self._lock:
             self._failed = waiting.failed
-            for name, its in self._pipelines.items():
+            for name, its in self._owners.items():
                 self._withdraw(its, waiting.attempts.get(name, Counter()), at)
-            while self._free() > 0 and (chosen := self._shares.next_pipeline(waiting)) is not None:
+            while self._free() > 0 and (chosen := self._shares.next_owner(waiting)) is not None:
                 name, priority = chosen
                 waiting.attempts[name][priority] -= 1
                 self._shares.charge(name, _SHORTEST, failed=name in self._failed)
-                self._pipelines[name].turns.append(at)
-                self._pipelines[name].allow()
+                its = self._of(name)
+                its.turns.append(at)
+                its.allow()
 
     def run(self, seconds: float) -> None:
         """Give turns until this process ends: when a slot gets free, and at least this often."""
@@ -164,7 +178,7 @@ class Turns:
             self._changed.wait(seconds)
             self._changed.clear()
 
-    def _withdraw(self, its: _PipelineTurns, waiting: Counter[int], at: float) -> None:
+    def _withdraw(self, its: _OwnerTurns, waiting: Counter[int], at: float) -> None:
         """Take back turns that no attempt took, and leave those that are about to be taken out of ``waiting``."""
         patience = _TAKING_SECONDS if +waiting else _TAKEN_SECONDS
         its.turns = [since for since in its.turns if at - since < patience]
@@ -174,4 +188,4 @@ class Turns:
         its.allow()
 
     def _free(self) -> int:
-        return self._slots - sum(its.taken + len(its.turns) for its in self._pipelines.values())
+        return self._slots - sum(its.taken + len(its.turns) for its in self._owners.values())

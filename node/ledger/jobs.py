@@ -72,6 +72,11 @@ class Attempt:
     delay_seconds: float = 0.0
 
     @property
+    def owner(self) -> str:
+        """Who takes turns with others for this stage: the destination in deliver, else the pipeline."""
+        return self.subject or self.pipeline
+
+    @property
     def key(self) -> str:
         """Without the number: what is due, however often it was tried."""
         return "/".join(part for part in (self.job_id, str(self.run), self.stage, self.subject) if part)

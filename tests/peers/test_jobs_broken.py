@@ -64,7 +64,7 @@ def to_pacs(job_id: str, _subject: str) -> Done:
 def stages(infer: Handler = found, encode: Handler = nothing, deliver: Handler = nothing) -> list[Stage]:
     handlers = {JobStage.INFER: infer, JobStage.ENCODE: encode, JobStage.DELIVER: deliver}
     return [
-        Stage(name=name, handler=handler, retries=RETRIES, seconds=LIMIT, slots=4, pipelines=("p",))
+        Stage(name=name, handler=handler, retries=RETRIES, seconds=LIMIT, slots=4, owners=("p",))
         for name, handler in handlers.items()
     ]
 

@@ -43,7 +43,7 @@ def nothing(_job_id: str, _subject: str) -> None: ...
 def stages(infer: Handler = nothing, encode: Handler = nothing, deliver: Handler = nothing) -> list[Stage]:
     handlers = {JobStage.INFER: infer, JobStage.ENCODE: encode, JobStage.DELIVER: deliver}
     return [
-        Stage(name=name, handler=handler, retries=RETRIES, seconds=60.0, pipelines=("p",))
+        Stage(name=name, handler=handler, retries=RETRIES, seconds=60.0, owners=("p",))
         for name, handler in handlers.items()
     ]
 
@@ -290,7 +290,7 @@ def test_stop_interrupts_and_leaves_the_attempt_to_the_next_process(engine: sa.E
 
     job_id = enqueue(engine, jobs)
     long = Stage(
-        name=JobStage.INFER, handler=infer, retries=RETRIES, seconds=60.0, interrupt=interrupted.set, pipelines=("p",)
+        name=JobStage.INFER, handler=infer, retries=RETRIES, seconds=60.0, interrupt=interrupted.set, owners=("p",)
     )
     jobs.serve("worker", [long, *stages()[1:]])
     assert begun.wait(30)

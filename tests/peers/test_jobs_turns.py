@@ -22,16 +22,18 @@ from timeline import timeline
 from node.errors import PipelineError
 from node.jobs.engine import Jobs
 from node.jobs.queues import Waiting
-from node.jobs.stage import Stage
+from node.jobs.stage import Done, Stage
 from node.jobs.turns import Shares
 from node.ledger import JobStage
 from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.pipeline_failures import failing_pipelines
+from node.ledger.transitions import schedule_results
 
 WORKER = Path(__file__).parents[1] / "support" / "slot_worker.py"
 STAT, ROUTINE = 1, 2
+SLOW_SECONDS = 1.5
 
 
 ON_POSTGRESQL = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
@@ -53,7 +55,7 @@ class Device:
         assert self.open.wait(60)
 
     def stage(self, *pipelines: str) -> Stage:
-        return Stage(name=JobStage.INFER, handler=self, retries=RETRIES, seconds=60.0, pipelines=pipelines)
+        return Stage(name=JobStage.INFER, handler=self, retries=RETRIES, seconds=60.0, owners=pipelines)
 
 
 def new_job(pipeline: str, priority: int = ROUTINE) -> NewJob:
@@ -87,11 +89,18 @@ def wait_until_analysed(engine: sa.Engine, job_ids: Sequence[str], seconds: floa
         time.sleep(0.05)
 
 
+def wait_until(engine: sa.Engine, job_ids: Sequence[str], stage: JobStage, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while waiting := [job_id for job_id in job_ids if stage_of(engine, job_id) != stage]:
+        assert time.monotonic() < deadline, f"{len(waiting)} of {len(job_ids)} wait"
+        time.sleep(0.05)
+
+
 def served(attempts: dict[str, Counter[int]], cost: dict[str, float], number: int, failed: str = "") -> Counter[str]:
     """How many of ``number`` turns each pipeline gets when all of ``attempts`` wait all the time."""
     shares, turns = Shares(), Counter[str]()
     for _ in range(number):
-        chosen = shares.next_pipeline(Waiting(attempts=attempts, failed=failed))
+        chosen = shares.next_owner(Waiting(attempts=attempts, failed=failed))
         assert chosen is not None
         turns[chosen[0]] += 1
         shares.charge(chosen[0], cost[chosen[0]], failed=chosen[0] in failed)
@@ -102,8 +111,8 @@ def test_the_most_urgent_comes_first() -> None:
     waiting = {"a": Counter({ROUTINE: 9}), "b": Counter({ROUTINE: 1, STAT: 1}), "c": Counter({3: 5}), "d": Counter()}
     shares = Shares()
     shares.charge("b", 1000.0, failed=True)
-    assert shares.next_pipeline(Waiting(attempts=waiting, failed="b")) == ("b", STAT)
-    assert shares.next_pipeline(Waiting(attempts={"d": Counter()})) is None
+    assert shares.next_owner(Waiting(attempts=waiting, failed="b")) == ("b", STAT)
+    assert shares.next_owner(Waiting(attempts={"d": Counter()})) is None
 
 
 def test_pipelines_share_the_time_and_not_the_number_of_turns() -> None:
@@ -122,12 +131,12 @@ def test_pipelines_whose_last_job_failed_share_a_tenth_of_what_one_gets() -> Non
 def test_a_pipeline_that_did_not_wait_for_long_has_saved_no_time() -> None:
     shares, alone = Shares(), Waiting(attempts={"a": Counter({ROUTINE: 9})})
     for _ in range(100):
-        assert shares.next_pipeline(alone) == ("a", ROUTINE)
+        assert shares.next_owner(alone) == ("a", ROUTINE)
         shares.charge("a", 10.0, failed=False)
     both = Waiting(attempts={name: Counter({ROUTINE: 9}) for name in "ab"})
     turns = Counter[str]()
     for _ in range(20):
-        chosen = shares.next_pipeline(both)
+        chosen = shares.next_owner(both)
         assert chosen is not None
         turns[chosen[0]] += 1
         shares.charge(chosen[0], 10.0, failed=False)
@@ -144,6 +153,78 @@ def test_a_pipeline_with_many_jobs_shares_the_device_with_one_that_has_few(engin
     assert sorted(device.turns) == ["a2"] * 6 + ["b2"] * 2
     assert device.turns.index("b2") <= 1
     assert [turn for turn in device.turns[:4] if turn == "b2"] == ["b2", "b2"]
+
+
+class Encoder:
+    """A handler of encode, and of deliver, that records whose turn it was; each attempt of ``slow`` takes a moment."""
+
+    def __init__(self, engine: sa.Engine, slow: str) -> None:
+        self._engine = engine
+        self._slow = slow
+        self.encoded: list[str] = []
+        self.delivered: list[str] = []
+
+    def encode(self, job_id: str, _subject: str) -> Done:
+        with self._engine.connect() as connection:
+            job = get_job(connection, job_id)
+        self.encoded.append(job.pipeline)
+        time.sleep(SLOW_SECONDS * (job.pipeline == self._slow))
+        return Done(write=lambda connection: schedule_results(connection, job_id, dict.fromkeys(job.destinations)))
+
+    def deliver(self, _job_id: str, destination: str) -> None:
+        self.delivered.append(destination)
+        time.sleep(SLOW_SECONDS * (destination == self._slow))
+
+    def stage(self, name: JobStage, *owners: str) -> Stage:
+        handler = self.encode if name == JobStage.ENCODE else self.deliver
+        return Stage(name=name, handler=handler, retries=RETRIES, seconds=60.0, owners=owners)
+
+
+def analysed(engine: sa.Engine, jobs: Jobs, pipelines: str, destinations: str) -> list[str]:
+    """Jobs that wait to be encoded, in this order; each is delivered to one of ``destinations``."""
+    device = Device(engine)
+    device.open.set()
+    jobs.serve("worker", [device.stage(*set(pipelines))])
+    job_ids = []
+    for pipeline, destination in zip(pipelines, destinations, strict=True):
+        new = replace(new_job(pipeline), destinations=(destination,))
+        with begin_immediate(engine) as connection:
+            assert jobs.enqueue(connection, new)
+        job_ids.append(new.id)
+        wait_until(engine, job_ids, JobStage.ENCODE)
+    jobs.stop()
+    return job_ids
+
+
+@postgres.BOTH
+def test_a_pipeline_with_many_slow_objects_shares_the_encoder_with_one_that_has_few(
+    engine: sa.Engine, jobs: Jobs
+) -> None:
+    """Also with a pipeline that is not configured any more."""
+    encoder = Encoder(engine, slow="a")
+    job_ids = analysed(engine, jobs, "aaaaaabb", "p" * 8)
+    jobs.serve("worker", [encoder.stage(JobStage.ENCODE, "b")])
+    wait_until(engine, job_ids, JobStage.DELIVER)
+    assert sorted(encoder.encoded) == ["a"] * 6 + ["b"] * 2
+    assert encoder.encoded.index("b") <= 1
+    assert encoder.encoded[:4].count("b") == 2
+
+
+@postgres.BOTH
+def test_a_destination_with_many_slow_deliveries_shares_the_sender_with_one_that_has_few(
+    engine: sa.Engine, jobs: Jobs
+) -> None:
+    sender = Encoder(engine, slow="x")
+    job_ids = analysed(engine, jobs, "a" * 8, "xxxxxxyy")
+    jobs.serve("worker", [sender.stage(JobStage.ENCODE, "a")])
+    wait_until(engine, job_ids, JobStage.DELIVER)
+    jobs.stop()
+    jobs.serve("sender", [sender.stage(JobStage.DELIVER, "x", "y")])
+    while len(sender.delivered) < len(job_ids):
+        time.sleep(0.05)
+    assert sorted(sender.delivered) == ["x"] * 6 + ["y"] * 2
+    assert sender.delivered.index("y") <= 1
+    assert sender.delivered[:4].count("y") == 2
 
 
 @postgres.BOTH

@@ -36,7 +36,7 @@ def main(url: str, log: Path, slots: int, *pipelines: str) -> None:
         note(f"end {pipeline}\n")
 
     retries = Retries(max_attempts=2, first_seconds=0.2, max_seconds=1.0)
-    stage = Stage(name=JobStage.INFER, handler=infer, retries=retries, seconds=60.0, pipelines=pipelines, slots=slots)
+    stage = Stage(name=JobStage.INFER, handler=infer, retries=retries, seconds=60.0, owners=pipelines, slots=slots)
     jobs = Jobs(engine, Pace(poll_seconds=0.1))
     jobs.serve("worker", [stage])
     note("")

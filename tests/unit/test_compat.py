@@ -27,6 +27,7 @@ from node.compat import INTERNALS, Internals, missing
 from node.config import parse
 from node.jobs.engine import Jobs
 from node.jobs.queues import waiting_attempts
+from node.ledger import JobStage
 from node.ledger.engine import open_ledger
 
 ROOT = Path(__file__).parents[2]
@@ -139,7 +140,7 @@ def test_dbos_counts_what_waits_by_its_own_index(tmp_path: Path) -> None:
 
     sa.event.listen(engine, "after_cursor_execute", explain)
     with engine.connect() as connection:
-        assert waiting_attempts(connection, {"gpu/p": "p"}) == {}
+        assert waiting_attempts(connection, JobStage.INFER) == {}
     engine.dispose()
     assert "USING COVERING INDEX idx_workflow_status_in_flight" in plans[0]
 
