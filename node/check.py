@@ -29,7 +29,7 @@ from node.pytorch_build import build_advice, has_nvidia_gpu
 from node.receive.policy import Policy
 from node.service import open_storage
 from node.spool.free_space import space_of
-from node.tls import server_context
+from node.tls import path_of, server_context
 
 SLOW_SYNC_SECONDS = 0.05
 """A disk slower than this to sync one small file limits the ingest rate to under 20 images/s per association."""
@@ -153,7 +153,14 @@ def _is_open(path: Path) -> bool:
 def _tls(config: Config) -> Check:
     server_context(config.ae.tls)
     asks = "required" if config.ae.tls.require_client_certificate else "optional"
-    return Check(name="tls", good=True, found=f"{config.ae.tls.certificate} is usable; client certificates are {asks}")
+    found = f"{config.ae.tls.certificate} is usable; client certificates are {asks}"
+    key = path_of(config.ae.tls.ca).with_suffix(".key")
+    if key.exists() and key != path_of(config.ae.tls.key):
+        remedy = f"move {key} to another machine: whoever reads it can make certificates that this node accepts"
+        return Check(
+            name="tls", good=True, found=f"{found}; the key of its authority is on this machine", remedy=remedy
+        )
+    return Check(name="tls", good=True, found=found)
 
 
 def _file_services(config: Config) -> Iterator[Check]:

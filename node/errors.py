@@ -16,6 +16,7 @@ NodeError                 1   base class
 ├── PlatformError         9   disk, port, device or an installed package is missing
 │   ├── AdmissionError    9   an analysis needs more memory than is free
 │   └── AbsentFileError   9   a file is on a machine that cannot be reached
+├── OperatorError         10  nothing is lost, but something waits for an operator
 ├── TimeLimitError        1   a step took longer than its time limit
 └── InternalError         1   a fault of the node or of a library
 """
@@ -167,6 +168,13 @@ class AbsentFileError(PlatformError):
 
     code = "absent file"
     is_outage = True
+
+
+class OperatorError(NodeError):
+    """Nothing is lost or inconsistent, but something waits for an operator."""
+
+    code = "operator"
+    exit_code = 10
 
 
 class InternalError(NodeError):

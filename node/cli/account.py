@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from node.cli.options import config_option, echo, json_option, load, print_json
-from node.errors import LedgerError
+from node.errors import LedgerError, OperatorError
 
 
 @click.command()
@@ -23,9 +23,9 @@ def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
 
     Compares what was received with what was decided, analysed and delivered.
 
-    Exits with status 7 if anything is unaccounted for.
+    Exits with status 7 if anything is unaccounted for, and with status 10 if anything else needs an operator.
     """
-    from node.operate.account.description import describe
+    from node.operate.account.description import attention, describe
     from node.operate.account.report import account as balance_of
     from node.operate.account.rows import read
     from node.service import open_storage
@@ -42,6 +42,8 @@ def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
         raise LedgerError(
             f"{len(balance.differences)} differences; `ainode explain STUDY_UID` shows the history of each study"
         )
+    if waiting := attention(balance):
+        raise OperatorError(f"{len(waiting)} lines need an operator")
 
 
 @click.command()

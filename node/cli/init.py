@@ -94,7 +94,9 @@ def first_run(*, config_path: Path, force: bool, **options: Any) -> None:
     if units:
         reachable_by_units(config_path, answers.folder)
     if certificate is not None and test_ca:
-        echo(f"created {make_test_authority(certificate, host, force=force)} and {certificate}, for tests only")
+        authority = make_test_authority(certificate, host, force=force)
+        echo(f"created {authority} and {certificate}, for tests only")
+        echo(f"  move {authority.with_suffix('.key')} to another machine: it signs certificates that this node accepts")
     elif certificate is not None:
         request = make_request(certificate, host, force=force)
         echo(f"created {request}: have it signed, save the certificate as {certificate} and its authority")

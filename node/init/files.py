@@ -65,7 +65,10 @@ def make_request(certificate: Path, host: str, *, force: bool, others: str = "")
 
 
 def make_test_authority(certificate: Path, host: str, *, force: bool) -> Path:
-    """Create a test authority that signs ``certificate``; return its PEM file. Do not use it for patient data."""
+    """Create a test authority that signs ``certificate``; return its PEM file. Do not use it for patient data.
+
+    Its key is next to it, with the suffix ``.key``, so that it can sign certificates for peers.
+    """
     ca = certificate.with_name("ca.pem")
     _fresh(ca, force=force)
     request = make_request(certificate, host, force=force, others=",DNS:localhost,IP:127.0.0.1")

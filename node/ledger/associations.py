@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from node.ledger.association_endings import Ending
 from node.ledger.states import AssociationEnding
-from node.ledger.tables import association, commitment, conflict, instance, refusal
+from node.ledger.tables import association, commitment, conflict, excluded, instance, refusal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def close_associations_of(connection: sa.Connection, receivers: Collection[str],
 
 def purge_associations(connection: sa.Connection, closed_before: float) -> None:
     """Delete associations that were closed before a time and of which no image, conflict or request is left."""
-    columns = (instance.c.association_id, instance.c.repeated_by, conflict.c.association_id)
+    columns = (instance.c.association_id, instance.c.repeated_by, conflict.c.association_id, excluded.c.association_id)
     others = (commitment.c.association_id, refusal.c.association_id)
     named = sa.union(*(sa.select(column).where(column.is_not(None)) for column in (*columns, *others)))
     connection.execute(
@@ -100,7 +100,7 @@ def occupied_bytes(connection: sa.Connection, calling_ae: str) -> int:
             .where(association.c.calling_ae == calling_ae)
         )
         or 0
-        for table in (instance, conflict)
+        for table in (instance, conflict, excluded)
     )
 
 

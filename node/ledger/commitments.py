@@ -16,7 +16,7 @@ from node.ledger.clock import ledger_clock
 from node.ledger.clock_steps import is_ahead
 from node.ledger.peer_bounds import make_room
 from node.ledger.states import CommitmentState
-from node.ledger.tables import commitment, commitment_instance, instance
+from node.ledger.tables import commitment, commitment_instance, excluded, instance
 
 _CHUNK = 500
 """UIDs per query: databases limit the variables of a statement."""
@@ -65,12 +65,13 @@ class Request:
 
 
 def recorded_instances(connection: sa.Connection, uids: Sequence[str]) -> dict[str, Recorded]:
-    """Those of the instances that have a row."""
+    """Those of the instances that have a row, also excluded ones: the node keeps them."""
     recorded = {}
     for start in range(0, len(uids), _CHUNK):
-        query = sa.select(instance).where(instance.c.sop_instance_uid.in_(uids[start : start + _CHUNK]))
-        for row in connection.execute(query):
-            recorded[row.sop_instance_uid] = Recorded(sop_class_uid=row.sop_class_uid, path=row.path, size=row.size)
+        for table in (excluded, instance):
+            query = sa.select(table).where(table.c.sop_instance_uid.in_(uids[start : start + _CHUNK]))
+            for row in connection.execute(query):
+                recorded[row.sop_instance_uid] = Recorded(sop_class_uid=row.sop_class_uid, path=row.path, size=row.size)
     return recorded
 
 

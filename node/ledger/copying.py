@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from node.errors import LedgerError
 from node.ledger.engine import begin_immediate, snapshot
 from node.ledger.states import ACTIVE, JobStage, JobState
-from node.ledger.tables import conflict, instance, job, login_attempt, member, metadata, result, session
+from node.ledger.tables import conflict, excluded, instance, job, login_attempt, member, metadata, result, session
 
 _OF_PROCESSES = {login_attempt.name, member.name, session.name}
 _ROWS = 1000
@@ -39,7 +39,8 @@ def copy_ledger(origin: sa.Engine, target: sa.Engine) -> int:
 
 def recorded_paths(connection: sa.Connection) -> set[str]:
     """Paths of all received files and results."""
-    return set(connection.scalars(sa.union(*(sa.select(table.c.path) for table in (instance, conflict, result)))))
+    tables = (instance, conflict, excluded, result)
+    return set(connection.scalars(sa.union(*(sa.select(table.c.path) for table in tables))))
 
 
 def infer_again(connection: sa.Connection, job_id: str | None = None) -> None:

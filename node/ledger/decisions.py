@@ -50,7 +50,7 @@ class ReplaySeries:
 
 
 def record_decision(connection: sa.Connection, new: NewDecision) -> None:
-    """Keep a decision."""
+    """Keep a decision, in the transaction that completes the series."""
     record_study_event(
         connection,
         EventKind.DECIDED,
@@ -60,7 +60,16 @@ def record_decision(connection: sa.Connection, new: NewDecision) -> None:
         outcome=new.outcome,
         reason=new.reason,
     )
-    connection.execute(sa.insert(decision).values(**{**asdict(new), "trace": list(new.trace)}))
+    last_image_at = (
+        sa.select(series.c.last_at)
+        .where(
+            series.c.study_instance_uid == new.study_instance_uid,
+            series.c.series_instance_uid == new.series_instance_uid,
+        )
+        .scalar_subquery()
+    )
+    values = {**asdict(new), "trace": list(new.trace), "last_image_at": last_image_at}
+    connection.execute(sa.insert(decision).values(**values))
 
 
 def trace_of(connection: sa.Connection, study: str, series_uid: str, generation: int) -> list[dict[str, Any]]:

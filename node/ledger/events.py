@@ -52,6 +52,8 @@ class EventKind(StrEnum):
     NO_VERDICT = "no verdict"
     ATTEMPT_YIELDED = "attempt yielded"
     KEPT_IN_SHADOW = "kept in shadow"
+    IMAGE_EXCLUDED = "image excluded"
+    IMAGE_INCLUDED = "image included"
 
 
 def record_event(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from node.ledger.tables import conflict, instance, result
+from node.ledger.tables import conflict, excluded, instance, result
 
-_RECEIVED = (instance, conflict)
+_RECEIVED = (instance, conflict, excluded)
 
 
 def studies_with_files(connection: sa.Connection) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -43,6 +44,11 @@ def held(connection: sa.Connection, study: str | None = None) -> list[Held]:
         rows = connection.execute(query.order_by(table.c.study_instance_uid, table.c.series_instance_uid))
         found += [Held(**dict(zip(names, row, strict=True))) for row in rows]
     return found
+
+
+def contradicting_images(of: Held) -> list[str]:
+    """SOP Instance UIDs of the first images that differ from most of a held series; empty when none is named."""
+    return list(of.reason.get("others", ())) if isinstance(of.reason, Mapping) else []
 
 
 def refuse_held(connection: sa.Connection, study: str, series_instance_uid: str) -> None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from node.ledger.engine import insert_new
 from node.ledger.states import MemberState
-from node.ledger.tables import conflict, holding, instance, member, result
+from node.ledger.tables import conflict, excluded, holding, instance, member, result
 
 _PATHS_AT_ONCE = 500
 
@@ -83,7 +83,7 @@ def recorded_files(connection: sa.Connection, paths: Collection[str]) -> dict[st
         for query in (
             *(
                 sa.select(t.c.path, t.c.digest, t.c.size).where(t.c.sop_instance_uid.in_(uids), t.c.path.in_(part))
-                for t in (instance, result)
+                for t in (instance, excluded, result)
             ),
             sa.select(conflict.c.path, conflict.c.digest, conflict.c.size).where(conflict.c.path.in_(part)),
         ):

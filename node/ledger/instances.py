@@ -16,7 +16,7 @@ from node.ledger.engine import begin_immediate, insert_if_new, insert_new
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.holdings import folder_of, held_elsewhere, record_holdings, recorded_files
 from node.ledger.states import SeriesState
-from node.ledger.tables import association, conflict, instance, series
+from node.ledger.tables import association, conflict, excluded, instance, series
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,8 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt], mac
     The digest of a receipt is that of the file at its path. Another digest than the row's means that the file was lost
     and was received again, from a sender whose AE title its File Meta Information names: the row follows it.
 
+    A file that an operator has excluded stays so when it is received again; another file of its image counts.
+
     A new image puts its series into RECEIVING again. A file whose SOP Instance UID is already recorded with another
     file becomes a conflict, also when it names another study or series. Times are of this machine's clock; the rows
     have them by the ledger's.
@@ -66,6 +68,7 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt], mac
     if ahead := ahead_of_machine(connection):
         receipts = [_later(receipt, ahead) for receipt in receipts]
     opened = {r.association.id: r.association for r in receipts if r.association is not None}
+    receipts = _without_excluded(connection, receipts)
     insert_new(connection, association, [asdict(one) for one in opened.values()])
     wanted: dict[str, Receipt] = {}
     for receipt in receipts:
@@ -90,6 +93,17 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt], mac
     # file that counts has taken the place of the first.
     _record_conflicts(connection, [r for r in receipts if paths.get(r.sop_instance_uid) != r.path])
     return aside
+
+
+def _without_excluded(connection: sa.Connection, receipts: Sequence[Receipt]) -> list[Receipt]:
+    uids = excluded.c.sop_instance_uid.in_({receipt.sop_instance_uid for receipt in receipts})
+    query = sa.select(excluded.c.sop_instance_uid, excluded.c.digest).where(uids)
+    digests = {row.sop_instance_uid: row.digest for row in connection.execute(query)}
+    return [
+        replace(receipt, conflict=False) if receipt.sop_instance_uid in digests else receipt
+        for receipt in receipts
+        if digests.get(receipt.sop_instance_uid) != receipt.digest
+    ]
 
 
 def _of_other_bytes(connection: sa.Connection, receipts: list[Receipt], machine: str) -> list[Receipt]:
@@ -154,7 +168,7 @@ def known_paths(connection: sa.Connection, study_instance_uid: str) -> set[str]:
     """Paths of all files of a study that have a row."""
     paths = [
         sa.select(table.c.path).where(table.c.study_instance_uid == study_instance_uid)
-        for table in (instance, conflict)
+        for table in (instance, conflict, excluded)
     ]
     return set(connection.scalars(sa.union_all(*paths)))
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import sqlalchemy as sa
 
 from node.ledger.jobs import Job, jobs_of
-from node.ledger.tables import conflict, instance, job, refusal, result, series
+from node.ledger.tables import conflict, excluded, instance, job, refusal, result, series
 
 
 def studies_named(connection: sa.Connection, name: str) -> list[str]:
@@ -29,7 +29,7 @@ def studies_named(connection: sa.Connection, name: str) -> list[str]:
                     table.c.sop_instance_uid == name,
                 ),
             )
-            for table in (conflict, refusal)
+            for table in (conflict, excluded, refusal)
         ),
     ]
     return sorted(connection.scalars(sa.union(*queries)))

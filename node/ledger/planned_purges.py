@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from node.ledger.jobs import DELIVERY_OPEN
 from node.ledger.states import ACTIVE, SeriesState
-from node.ledger.tables import conflict, delivery, instance, job, result, series
+from node.ledger.tables import conflict, delivery, excluded, instance, job, result, series
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,7 @@ def stored_studies(connection: sa.Connection) -> list[StoredStudy]:
     sizes = sa.union_all(
         sa.select(instance.c.study_instance_uid, instance.c.size),
         sa.select(conflict.c.study_instance_uid, conflict.c.size),
+        sa.select(excluded.c.study_instance_uid, excluded.c.size),
         sa.select(job.c.study_instance_uid, result.c.size).join(result, result.c.job_id == job.c.id),
     ).subquery()
     bytes_of = _by_study(connection, sa.select(sizes.c.study_instance_uid, sa.func.sum(sizes.c.size)))

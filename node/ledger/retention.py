@@ -16,6 +16,7 @@ from node.ledger.tables import (
     delivery_instance,
     delivery_kind,
     event,
+    excluded,
     instance,
     job,
     original,
@@ -59,12 +60,15 @@ def purge_study(connection: sa.Connection, study: str, before: float) -> StudyPu
     files = (
         sa.select(instance.c.path)
         .where(instance.c.study_instance_uid == study)
-        .union_all(sa.select(conflict.c.path).where(conflict.c.study_instance_uid == study))
+        .union_all(
+            sa.select(conflict.c.path).where(conflict.c.study_instance_uid == study),
+            sa.select(excluded.c.path).where(excluded.c.study_instance_uid == study),
+        )
     )
     purged = StudyPurge(jobs=tuple(connection.scalars(jobs)), paths=tuple(connection.scalars(files)))
     for table in (delivery_instance, delivery_kind, delivery, original, replaced, result):
         connection.execute(sa.delete(table).where(table.c.job_id.in_(jobs)))
-    for table in (job, decision, candidate, event, conflict, refusal, reader_object, instance, series):
+    for table in (job, decision, candidate, event, conflict, excluded, refusal, reader_object, instance, series):
         connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))
     return purged
 

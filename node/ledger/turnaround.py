@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from node.config import FORWARD
 from node.ledger.states import DeliveryState, JobState
-from node.ledger.tables import delivery, job, job_fact, series
+from node.ledger.tables import decision, delivery, job, job_fact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class DeliveredAnalysis:
     scanner: str
     """As its images name it; empty: not known."""
     last_image_at: float
-    """Seconds since 1970 UTC, of the series when it was complete."""
+    """Seconds since 1970 UTC, of the images that the analysis used; later images of the series do not count."""
     arrived_at: float
     """When the last destination confirmed, or had stored everything where no proof is configured."""
 
@@ -30,23 +30,24 @@ class DeliveredAnalysis:
 
 
 def arrived_since(connection: sa.Connection, since: float) -> list[DeliveredAnalysis]:
-    """Analyses of the latest generations that reached all their destinations at or after ``since``, oldest first."""
+    """Analyses that reached all their destinations at or after ``since``, oldest first."""
     done = sa.case(
         (delivery.c.state == DeliveryState.CONFIRMED, delivery.c.updated_at),
         (delivery.c.state == DeliveryState.STORED, delivery.c.ended_at),
     )
     last = sa.func.max(done)
-    of_series = sa.and_(
-        series.c.study_instance_uid == job.c.study_instance_uid,
-        series.c.series_instance_uid == job.c.series_instance_uid,
-        series.c.generation == job.c.generation,
+    of_decision = sa.and_(
+        decision.c.study_instance_uid == job.c.study_instance_uid,
+        decision.c.series_instance_uid == job.c.series_instance_uid,
+        decision.c.generation == job.c.generation,
     )
     query = (
-        sa.select(job.c.pipeline, sa.func.max(job_fact.c.scanner), sa.func.max(series.c.last_at), last)
+        sa.select(job.c.pipeline, sa.func.max(job_fact.c.scanner), sa.func.max(decision.c.last_image_at), last)
         .join(delivery, delivery.c.job_id == job.c.id)
-        .join(series, of_series)
+        .join(decision, of_decision)
         .join(job_fact, job_fact.c.job_id == job.c.id, isouter=True)
         .where(job.c.state == JobState.COMPLETED, job.c.updated_at >= since, job.c.pipeline != FORWARD)
+        .where(decision.c.last_image_at.is_not(None))
         .group_by(job.c.id, job.c.pipeline)
         .having(sa.func.count(done) == sa.func.count(), last >= since)
         .order_by(last)

@@ -158,5 +158,7 @@ _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
     Kind.VERDICTS: ("verdicts of a reader", _verdicts),
     Kind.ATTEMPT_YIELDED: ("{stage} yielded", "to a job whose results are sent; it begins again later"),
     Kind.KEPT_IN_SHADOW: ("kept in shadow", _shadow),
+    Kind.IMAGE_EXCLUDED: ("image excluded", "{sop_instance_uid}, by {who}: {why}; the router decides again"),
+    Kind.IMAGE_INCLUDED: ("image included", "{sop_instance_uid}, by {who}; the router decides again"),
     Kind.NO_VERDICT: ("no verdict", "{sop_instance_uid}: {reason}"),
 }

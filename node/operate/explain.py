@@ -13,14 +13,15 @@ from node.errors import NotFoundError
 from node.ledger.corrections import Outdated, half_corrected, outdated_deliveries
 from node.ledger.engine import snapshot
 from node.ledger.events import EventKind
-from node.ledger.held_series import held
+from node.ledger.excluded_images import ExcludedImage, excluded_images
+from node.ledger.held_series import contradicting_images, held
 from node.ledger.jobs import Job
 from node.ledger.pending_deliveries import is_stored
 from node.ledger.progress import SeriesProgress
 from node.ledger.refusals import refused_of
 from node.ledger.states import ACTIVE, JobStage, SeriesState
 from node.ledger.study_history import DecisionRecord, StudyHistory, study_history
-from node.operate.account.description import describe_half_corrected, describe_held
+from node.operate.account.description import describe_excluded, describe_half_corrected, describe_held
 from node.operate.account.refusals import Refusals, describe_refusals, refusals
 from node.operate.characteristics import characteristic_lines
 from node.operate.event_text import event_text
@@ -44,12 +45,17 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
             waits = work["state"] in ACTIVE and work["stage"] == JobStage.INFER
             work["obstacle"] = obstacle(connection, work["pipeline"]) if waits else None
         half, contradicting = half_corrected(connection, study_uid), held(connection, study_uid)
+        excluded = excluded_images(connection, study_uid)
         series = []
         for progress in history.progress().series if history.series else ():
             entry = _series(history, progress, jobs)
             uid = entry["series_instance_uid"]
             entry["half_corrected"] = [describe_half_corrected(one) for one in half if one.series_instance_uid == uid]
             entry["held"] = [describe_held(one) for one in contradicting if one.series_instance_uid == uid]
+            entry["contradicting"] = [
+                image for one in contradicting if one.series_instance_uid == uid for image in contradicting_images(one)
+            ]
+            entry["excluded"] = [vars(one) for one in excluded if one.series_instance_uid == uid]
             own = [one for one in not_taken if one.series_instance_uid == uid]
             missing = refused_of(connection, study_uid, uid)
             entry["refused"] = sum(one.images for one in missing)
@@ -170,6 +176,7 @@ def describe(explanation: dict[str, Any]) -> str:
         lines += [f"  images: {sentence}" for sentence in one["refusals"]]
         lines += [_describe_conflict(entry) for entry in one["conflicts"]]
         lines += [f"  {sentence}" for sentence in (*one["half_corrected"], *one["held"])]
+        lines += [f"  {describe_excluded(ExcludedImage(**image))}" for image in one["excluded"]]
         for decision in one["decisions"]:
             lines += _describe_decision(decision, one)
         for work in one["jobs"]:

@@ -1,4 +1,4 @@
-"""Actions of an operator: retry, cancel, run another pipeline. Each is recorded with the operator's name."""
+"""Actions of an operator: retry, cancel, run another pipeline, exclude an image. Each is recorded with the name."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from node.ledger import NoticeKind
 from node.ledger.audit_events import give_notice
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_event
+from node.ledger.excluded_images import exclude_image, include_image
 from node.ledger.held_series import refuse_held
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.series import series_of_study
 from node.web.app_context import AppContext
-from node.web.auth import UserRequest
+from node.web.auth import UserRequest, address_of
 
 
 def retry(context: AppContext, user_request: UserRequest) -> Response:
@@ -59,6 +60,25 @@ def run(context: AppContext, user_request: UserRequest) -> Response:
     return RedirectResponse(f"/study/{uid}", 303)
 
 
+def exclude(context: AppContext, user_request: UserRequest) -> Response:
+    """Take an image out of its held series."""
+    form = user_request.form
+    if not form.get("reason", "").strip():
+        raise HTTPException(400, "An image is only excluded with a reason.")
+    who = {"who": user_request.user.name, "address": address_of(user_request.request)}
+    with begin_immediate(context.engine) as connection:
+        study = exclude_image(connection, form.get("image", ""), why=form["reason"].strip(), **who)
+    return RedirectResponse(f"/study/{study}", 303)
+
+
+def include(context: AppContext, user_request: UserRequest) -> Response:
+    """Put an excluded image back into its series."""
+    who = {"who": user_request.user.name, "address": address_of(user_request.request)}
+    with begin_immediate(context.engine) as connection:
+        study = include_image(connection, user_request.form.get("image", ""), **who)
+    return RedirectResponse(f"/study/{study}", 303)
+
+
 def _recorded(context: AppContext, user_request: UserRequest, job_id: str, what: str) -> Response:
     with begin_immediate(context.engine) as connection:
         record_event(connection, job_id, EventKind.OPERATOR_ACTED, operator=user_request.user.name, action=what)
@@ -69,5 +89,5 @@ def _recorded(context: AppContext, user_request: UserRequest, job_id: str, what:
 
 def note(context: AppContext, user_request: UserRequest, what: str) -> None:
     """For the audit trail."""
-    address = user_request.request.client.host if user_request.request.client else ""
+    address = address_of(user_request.request)
     give_notice(context.engine, NoticeKind.ACT, who=user_request.user.name, address=address, detail=what)

@@ -68,6 +68,8 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ..
     ("/job/{job}/retry", actions.retry, "POST"),
     ("/job/{job}/cancel", actions.cancel, "POST"),
     ("/study/{uid}/run", actions.run, "POST"),
+    ("/image/exclude", actions.exclude, "POST"),
+    ("/image/include", actions.include, "POST"),
     ("/destinations/{name}", destinations_page.switch_destination, "POST"),
     ("/pipelines/{name}", pipelines_page.switch_pipeline, "POST"),
     ("/pipelines/{name}/resume", pipelines_page.resume, "POST"),

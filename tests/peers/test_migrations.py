@@ -179,11 +179,13 @@ def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_p
     assert [row.pop("version") for row in after["job_fact"]] == [None, None]
     for table in ("job", "job_fact"):
         assert [row.pop("shadow") for row in after[table]] == [None, None]
-    assert [row.pop("characteristics") for row in after["decision"]] == [None, None]
+    for column in ("characteristics", "last_image_at"):
+        assert [row.pop(column) for row in after["decision"]] == [None, None]
     before.pop("executor")  # heartbeats: every process writes its own again
     assert {name: after.pop(name) for name in before} == before
     new = (
         "drained",
+        "excluded",
         "holding",
         "login_attempt",
         "member",

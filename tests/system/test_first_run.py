@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from node.__main__ import main
+from node.check import check
 from node.config import AeTls, Config, load
 from node.init.files import shipped
 from node.tls import server_context
@@ -152,6 +153,13 @@ def test_a_test_authority_makes_a_node_that_can_speak_tls(tmp_path: Path):
     verify = ["openssl", "verify", "-CAfile", tls.ca, tls.certificate]
     assert subprocess.run(verify, capture_output=True, check=False).returncode == 0
     assert Path(tls.key).stat().st_mode & 0o077 == 0
+    key = Path(tls.ca).with_suffix(".key")
+    assert f"move {key} to another machine" in done.output
+    (reminder,) = (one for one in check(written(tmp_path), pipelines=()) if one.name == "tls")
+    assert (reminder.word, str(key) in reminder.remedy) == ("note", True)
+    key.unlink()
+    (moved,) = (one for one in check(written(tmp_path), pipelines=()) if one.name == "tls")
+    assert moved.word == "ok"
 
 
 def test_a_request_leaves_tls_off_until_it_is_signed(tmp_path: Path):

@@ -119,7 +119,7 @@ def test_options_that_pages_give_to_a_verb_exist():
 
 def test_exit_statuses_are_those_of_the_error_classes():
     classes = [c for _, c in inspect.getmembers(node.errors, inspect.isclass) if issubclass(c, node.errors.NodeError)]
-    told = {int(code) for code in re.findall(r"^\| (\d) \|", TEXT["operate.md"], re.MULTILINE)}
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", TEXT["operate.md"], re.MULTILINE)}
     assert told == {0, *(c.exit_code for c in classes)}
 
 

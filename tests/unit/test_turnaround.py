@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.ledger.analysis_statistics import record_statistics
+from node.ledger.decisions import NewDecision, record_decision
 from node.ledger.engine import begin_immediate, open_ledger
-from node.ledger.tables import delivery, job, series
+from node.ledger.states import DecisionOutcome
+from node.ledger.tables import decision, delivery, job, series
 from node.ledger.turnaround import DeliveredAnalysis, arrived_since
 from node.operate.turnaround import by_hour, turnarounds
+from node.reasons import ReasonCode, reason
 
 AT = 1_800_000_000.0
 
@@ -27,9 +30,7 @@ def engine(tmp_path: Path) -> Iterator[sa.Engine]:
     opened.dispose()
 
 
-def add(
-    engine: sa.Engine, name: str, ended: float, *, state: str = "CONFIRMED", generation: int = 1, scanner: str = ""
-) -> None:
+def add(engine: sa.Engine, name: str, ended: float, *, state: str = "CONFIRMED", scanner: str = "") -> None:
     """A job whose series got its last image at ``AT`` and whose destinations were done ``ended`` seconds later."""
     of = {"study_instance_uid": name, "series_instance_uid": f"{name}.1"}
     row = {"pipeline": "nodule", "rule": "r", "run": 0, "destinations": [], "priority": 2, "attempt": 0}
@@ -37,8 +38,23 @@ def add(
     with begin_immediate(engine) as connection:
         connection.execute(
             series.insert().values(
-                **of, modality="CT", instances=1, first_at=AT - 60, last_at=AT, state="COMPLETE", generation=generation
+                **of, modality="CT", instances=1, first_at=AT - 60, last_at=AT, state="COMPLETE", generation=1
             )
+        )
+        record_decision(
+            connection,
+            NewDecision(
+                **of,
+                generation=1,
+                outcome=DecisionOutcome.ROUTED,
+                reason=reason(ReasonCode.STATED, text="routed"),
+                trace=[],
+                decided_at=AT + 1,
+                cause=None,
+                incomplete=None,
+                caveat=None,
+                characteristics=None,
+            ),
         )
         connection.execute(
             job.insert().values(id=name, **of, **row, **times, generation=1, state="COMPLETED", stage="deliver")
@@ -77,8 +93,20 @@ def test_what_has_not_arrived_everywhere_does_not_count(engine: sa.Engine, state
     assert seconds(engine) == {}
 
 
-def test_an_earlier_generation_does_not_count_because_its_last_image_is_not_known(engine: sa.Engine):
-    add(engine, "1.1", 40.0, generation=2)
+def test_images_that_come_after_an_analysis_do_not_change_its_turnaround(engine: sa.Engine):
+    add(engine, "1.1", 40.0)
+    late_image = {"last_at": AT + 500, "state": "RECEIVING"}
+    next_generation = {"state": "COMPLETE", "generation": 2}
+    for change in (late_image, next_generation):
+        with begin_immediate(engine) as connection:
+            connection.execute(series.update().values(**change))
+        assert seconds(engine) == {"": 40.0}
+
+
+def test_an_analysis_of_an_older_version_whose_last_image_is_not_known_does_not_count(engine: sa.Engine):
+    add(engine, "1.1", 40.0)
+    with begin_immediate(engine) as connection:
+        connection.execute(decision.update().values(last_image_at=None))
     assert seconds(engine) == {}
 
 

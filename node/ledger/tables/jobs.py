@@ -20,6 +20,7 @@ decision = sa.Table(  # one per generation of a series: what was decided and the
     reason("incomplete", null=True),  # what of this generation is known to be missing
     reason("caveat", null=True),  # what may be missing
     json("characteristics", null=True),  # as node.studies.characteristics; null: its headers were not read
+    time("last_image_at", null=True),  # of the images of this generation; null: decided before this was kept
 )
 
 candidate = sa.Table(  # a series that a rule of studies weighs against others, or a companion that it looks for

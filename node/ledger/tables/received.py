@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from node.ledger.tables.columns import json, metadata, text, time
@@ -25,23 +27,40 @@ association = sa.Table(
     sa.Index("association_open", "receiver", sqlite_where=_OPEN, postgresql_where=_OPEN),
 )
 
+
+def _image() -> list[sa.Column[Any]]:
+    return [
+        text("sop_instance_uid", key=True),
+        text("sop_class_uid"),
+        text("transfer_syntax_uid"),
+        text("study_instance_uid"),
+        text("series_instance_uid"),
+        text("modality"),  # "" when the file does not say
+        text("path"),
+        text("digest"),
+        sa.Column("size", sa.BigInteger, nullable=False),
+        text("association_id", null=True),  # null: found in the spool at start-up
+        time("received_at"),
+        text("repeated_by", null=True),  # the last association that sent the same image again
+    ]
+
+
 instance = sa.Table(
     "instance",
     metadata,
-    text("sop_instance_uid", key=True),
-    text("sop_class_uid"),
-    text("transfer_syntax_uid"),
-    text("study_instance_uid"),
-    text("series_instance_uid"),
-    text("modality"),  # "" when the file does not say
-    text("path"),
-    text("digest"),
-    sa.Column("size", sa.BigInteger, nullable=False),
-    text("association_id", null=True),  # null: found in the spool at start-up
-    time("received_at"),
-    text("repeated_by", null=True),  # the last association that sent the same image again
+    *_image(),
     sa.Index("instance_series", "study_instance_uid", "series_instance_uid"),
     sa.Index("instance_association", "association_id"),
+)
+
+excluded = sa.Table(  # an image that an operator has taken out of its held series; its file stays
+    "excluded",
+    metadata,
+    *_image(),
+    time("excluded_at"),
+    text("who"),
+    text("why"),
+    sa.Index("excluded_study", "study_instance_uid"),
 )
 
 conflict = sa.Table(  # same SOP Instance UID, different bytes: both are kept, and the operator sees it

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from node.ledger.corrections import HalfCorrected
+from node.ledger.excluded_images import ExcludedImage
 from node.ledger.held_series import Held
 from node.operate.account.balance import Balance, Sum
 from node.operate.account.refusals import Refusals, describe_refusals
@@ -34,6 +35,7 @@ def describe(account: Account) -> str:
         "both files of each are kept"
         for (study, series, changed), count in alike.items()
     ]
+    lines += [describe_excluded(one) for one in account.excluded]
     waiting = attention(account)
     lines += waiting
     lines += [f"DIFFERENCE: {one}" for one in account.differences]
@@ -110,5 +112,14 @@ def describe_held(one: Held) -> str:
     of = f", job {one.job_id}" if one.job_id else ""
     return (
         f"CONTRADICTING IDENTITY: series {one.series_instance_uid} of study {one.study_instance_uid}{of}: "
-        f"{reason_text(one.reason)}; correct it at the sender and send the images again under one identity"
+        f"{reason_text(one.reason)}; correct it at the sender and send the images again under one identity, or take "
+        "single images out of the series: ainode exclude SOP_UID --reason TEXT"
+    )
+
+
+def describe_excluded(one: ExcludedImage) -> str:
+    """In plain words, with how to undo it."""
+    return (
+        f"excluded: image {one.sop_instance_uid} of series {one.series_instance_uid}, study {one.study_instance_uid}, "
+        f"by {one.who}: {one.why}; it is kept, and ainode exclude --undo {one.sop_instance_uid} puts it back"
     )

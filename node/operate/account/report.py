@@ -17,6 +17,7 @@ from node.config import FORWARD
 from node.ledger.account_rows import AccountSeries
 from node.ledger.conflicts import ConflictRecord
 from node.ledger.corrections import HalfCorrected, Outdated
+from node.ledger.excluded_images import ExcludedImage
 from node.ledger.held_series import Held
 from node.ledger.jobs import Job
 from node.ledger.pending_deliveries import DeliveryStatus, is_overdue
@@ -55,7 +56,7 @@ class Account:
     balance: Balance
     """What became of every study and every image."""
     sent: Sum
-    """Images: stored, kept next to another one with the same UID, refused, cut off."""
+    """Images: stored, kept next to another one with the same UID, excluded, refused, cut off."""
     refused: tuple[Refusals, ...]
     """Images that were sent and not taken."""
     received: Sum
@@ -76,6 +77,8 @@ class Account:
     """Series that were ignored, or their analysis stopped, because their procedure step was discontinued."""
     held: tuple[Held, ...]
     """Series and jobs whose images contradict one another on whose they are; they wait for an operator."""
+    excluded: tuple[ExcludedImage, ...]
+    """Images that an operator has taken out of their series."""
     differences: tuple[str, ...]
     """What should not be, one sentence each; empty when everything is explained."""
 
@@ -135,6 +138,7 @@ def _account(chosen: AccountRows, is_recipient: Recipient) -> Account:
         half_corrected=chosen.half_corrected,
         discontinued=tuple(_in_words(s) for s in chosen.series if _is_discontinued(s)),
         held=tuple(replace(one, reason=reason_text(one.reason)) for one in chosen.held),
+        excluded=chosen.excluded,
         differences=tuple(differences(chosen, is_recipient)),
     )
 
@@ -145,6 +149,8 @@ def _sent(rows: AccountRows) -> Iterator[tuple[str, str, int]]:
         yield "stored", series.study_instance_uid, series.recorded
     for one in rows.conflicts:
         yield "stored in addition to another file", one.study_instance_uid, 1
+    for image in rows.excluded:
+        yield "stored and excluded", image.study_instance_uid, 1
     for refused in rows.refused:
         if refused.missing:
             yield "cut off" if refused.status is None else "refused", refused.study_instance_uid, refused.missing

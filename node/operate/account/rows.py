@@ -23,6 +23,7 @@ from node.ledger.clock import ledger_clock
 from node.ledger.conflicts import ConflictRecord, all_conflicts
 from node.ledger.corrections import HalfCorrected, Outdated, half_corrected, outdated_deliveries
 from node.ledger.engine import snapshot
+from node.ledger.excluded_images import ExcludedImage, excluded_images
 from node.ledger.held_series import Held, held
 from node.ledger.jobs import Job, jobs_of, stuck_jobs
 from node.ledger.pending_deliveries import DeliveryStatus, deliveries_of_studies
@@ -53,6 +54,8 @@ class AccountRows:
     """Series of which only some images did; they wait for people."""
     held: tuple[Held, ...] = ()
     """Series and jobs whose images contradict one another on whose they are."""
+    excluded: tuple[ExcludedImage, ...] = ()
+    """Images that an operator has taken out of their series."""
     refused: tuple[Refusals, ...] = ()
     """Images that were sent and not taken."""
     stuck: tuple[Job, ...] = ()
@@ -83,6 +86,7 @@ class AccountRows:
             outdated=tuple(o for o in self.outdated if o.job_id in ids),
             half_corrected=tuple(h for h in self.half_corrected if h.job_id in ids),
             held=tuple(h for h in self.held if (h.study_instance_uid, h.series_instance_uid) in keys),
+            excluded=tuple(e for e in self.excluded if (e.study_instance_uid, e.series_instance_uid) in keys),
             refused=tuple(
                 r
                 for r in self.refused
@@ -141,6 +145,7 @@ class _StudyRows:
             ("outdated", outdated_deliveries(connection)),
             ("half_corrected", half_corrected(connection)),
             ("held", held(connection)),
+            ("excluded", excluded_images(connection)),
             ("refused", refusals(connection)),
             ("stuck", stuck_jobs(connection, before)),
             ("undecided", undecided_series(connection, before)),
