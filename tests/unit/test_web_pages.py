@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from dashboards import Dashboard, Serve, dashboard_on, paths_of, token
 from dicom_files import write
 from PIL import Image
@@ -353,6 +354,36 @@ def test_an_operator_routes_ignored_series_after_looking_at_them(dashboard: Dash
         (acted,) = connection.scalars(notice.select().where(notice.c.what == "act").with_only_columns(notice.c.detail))
     assert acted == "rerouted 1 series ignored in the last 1d by rule 'all <CT>'"
     assert "decides again on 1 series" in browser.get(answer.headers["location"]).text
+
+
+def test_an_operator_excludes_an_image_from_a_held_series_and_puts_it_back(dashboard: Dashboard):
+    browser, viewer, page = dashboard.browser("otto"), dashboard.browser("vera"), f"/study/{dashboard.uid}"
+    with begin_immediate(dashboard.engine) as connection:
+        uid, images = str(connection.scalar(sa.select(instance.c.sop_instance_uid))), _images(connection)
+        why = reason(ReasonCode.CONTRADICTION, keywords=["PatientID"], others=[uid], number=1, of=images)
+        connection.execute(decision.update().values(outcome="held", reason=why))
+    assert "Exclude from the series" in browser.get(page).text
+    assert "Exclude from the series" not in viewer.get(page).text
+    assert viewer.post("/image/exclude", data={"image": uid, "reason": "x", "csrf": token(viewer)}).status_code == 403
+    data = {"image": uid, "csrf": token(browser)}
+    assert browser.post("/image/exclude", data={**data, "reason": " "}).status_code == 400
+    answer = browser.post("/image/exclude", data={**data, "reason": "of <somebody> else"})
+    assert answer.headers["location"] == page
+    with dashboard.engine.connect() as connection:
+        assert _images(connection) == images - 1
+        (acted,) = connection.execute(notice.select().where(notice.c.what == "act")).all()
+    assert (acted.who, acted.address) == ("otto", "127.0.0.1")
+    assert acted.detail.startswith(f"excluded image {uid} of series ")
+    shown = browser.get(page).text
+    assert "was excluded by otto: of &lt;somebody&gt; else" in shown
+    assert "Put it back" in shown
+    assert browser.post("/image/include", data=data).headers["location"] == page
+    with dashboard.engine.connect() as connection:
+        assert _images(connection) == images
+
+
+def _images(connection: sa.Connection) -> int:
+    return int(connection.scalar(sa.select(series.c.instances)) or 0)
 
 
 def test_the_first_page_says_that_all_is_well_or_what_is_wrong(dashboard: Dashboard):
