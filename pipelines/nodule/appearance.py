@@ -50,13 +50,17 @@ def texture(hu: npt.NDArray[np.float32], outline: Outline) -> Code:
     return SOLID if share >= WHOLLY else PART_SOLID if share >= PARTLY else NON_SOLID
 
 
-def third(lungs: Lungs, place: Sequence[float], shape: Sequence[int]) -> Code:
+def third(lungs: Lungs, place: Sequence[float], shape: Sequence[int]) -> Code | None:
     """Third of the lung, by height, that ``place`` (slice, row, column of a volume of ``shape``) lies in.
 
-    A position, not a lobe: fissures are not looked for. Of the lung on that side of the midline.
+    A position, not a lobe: fissures are not looked for. Of the lung on that side of the midline. ``None`` where the
+    images do not show the whole height of the lungs, or the side cannot be told.
     """
     z, _, x = ((p + 0.5) * m / n for p, m, n in zip(place, lungs.mask.shape, shape, strict=True))
-    side = np.s_[:, :, round(lungs.midline) :] if x > lungs.midline else np.s_[:, :, : round(lungs.midline)]
+    name, parted = lungs.side(x - 0.5), round(lungs.midline)
+    if not (lungs.whole and name):
+        return None
+    side = np.s_[:, :, parted:] if name == "left" else np.s_[:, :, :parted]
     heights = np.flatnonzero(lungs.mask[side].any((1, 2)))
     part = (z - heights[0]) / (heights[-1] + 1 - heights[0])
     return THIRDS[int(np.clip(part * 3, 0, 2))]

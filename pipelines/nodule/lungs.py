@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody knows
 from scipy import ndimage
 
 from pipelines.nodule.masses import GAS_HU, Region, dense_regions
-from pipelines.nodule.sides import GRID_MM, not_assessed
+from pipelines.nodule.sides import GRID_MM, middle_of, not_assessed
 
 AIR_HU = -400.0
 BODY_HU = -300.0
@@ -19,6 +20,15 @@ SMALLEST_LUNG_ML = 150.0
 """Less aerated volume than this, away from the image border, is bowel gas or a trachea, not lungs."""
 SMALLEST_LUNG_SHARE = 0.08
 """Of a volume in which no lungs stand apart: with less lung-like matter than this there is clearly none."""
+LIMIT_CM2 = 10.0
+"""More lung than this on an outermost slice: the series is cut off; an apex or a recess is smaller (MODEL_CARD.md)."""
+VALLEY = 0.5
+"""Two lungs have less than this share of their air on the column between them: 0.08 to 0.29 in real series, 1 in one
+lung alone."""
+LEAST_OF_OTHER = 0.25
+"""With less of the other lung's volume a side has hardly any lung, and the other one may reach across the midline."""
+WHOLE_BODY_MM = 250.0
+"""A narrower body is cut off at a side, or a child's: its middle says nothing."""
 PLEURA_MM = 12.0
 """Closing radius: takes vessels, the hila and nodules on the wall into the mask."""
 
@@ -33,6 +43,9 @@ class Lungs:
     """False: nothing lung-like could be told from outside air, ``mask`` is the whole volume."""
     midline: float
     """Column of ``mask`` between right and left lung."""
+    parted: Literal["valley", "body", "no"] = "valley"
+    """What is at ``midline``: the valley between both lungs; where only one holds air, the middle of the body; nothing
+    that parts them, where the body is too narrow to be shown as a whole."""
     lowest_cm2: float = 0.0
     """Aerated lung on the lowest slice; 0 when nothing lung-like could be told from outside air."""
     highest_cm2: float = 0.0
@@ -41,6 +54,19 @@ class Lungs:
     """See ``sides.not_assessed``."""
     dense: tuple[Region, ...] = ()
     """See ``masses.dense_regions``."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the images show both ends of the lungs."""
+        return max(self.lowest_cm2, self.highest_cm2) <= LIMIT_CM2
+
+    def side(self, column: float) -> str:
+        """``"left"`` or ``"right"``, whose lung is at a column of ``mask``; empty when it cannot be told."""
+        middle = round(self.midline)
+        right, left = int(self.mask[:, :, :middle].sum()), int(self.mask[:, :, middle:].sum())
+        side, own, other = ("left", left, right) if column > self.midline else ("right", right, left)
+        share = {"valley": own / max(other, 1) >= LEAST_OF_OTHER, "body": other / max(own, 1) <= LEAST_OF_OTHER}
+        return side if self.found and share.get(self.parted, False) else ""
 
 
 def to_grid(hu: npt.NDArray[np.float32], spacing: tuple[float, float, float], grid_mm: float) -> torch.Tensor:
@@ -77,14 +103,18 @@ def find_lungs(hu: npt.NDArray[np.float32], spacing: tuple[float, float, float])
             return None
         return Lungs(mask=np.ones_like(air), found=False, midline=air.shape[2] / 2)
     closed = ndimage.binary_dilation(closed_by(lungs_mask, round(PLEURA_MM / GRID_MM)), iterations=1)
-    midline = _midline(lungs_mask)
+    body = small > BODY_HU
+    valley = _valley(lungs_mask)
+    width_mm = np.count_nonzero(body.any((0, 1))) * GRID_MM
+    midline = float(middle_of(body)) if valley is None else valley
     return Lungs(
         mask=closed,
         found=True,
         midline=midline,
+        parted="valley" if valley is not None else "body" if width_mm >= WHOLE_BODY_MM else "no",
         lowest_cm2=_lung_cm2(lungs_mask[0], small[0]),
         highest_cm2=_lung_cm2(lungs_mask[-1], small[-1]),
-        not_assessed=not_assessed(lungs_mask, small > BODY_HU),
+        not_assessed=not_assessed(lungs_mask, body),
         dense=tuple(dense_regions(lungs_mask, small, midline)),
     )
 
@@ -108,10 +138,15 @@ def _lung_cm2(kept: npt.NDArray[np.bool_], hu: npt.NDArray[np.float32]) -> float
     return float(np.isin(labels, lung).sum()) * GRID_MM**2 / 100
 
 
-def _midline(lungs: npt.NDArray[np.bool_]) -> float:
-    """Column that parts the lungs: the emptiest one between the two humps of the profile over the columns."""
+def _valley(lungs: npt.NDArray[np.bool_]) -> float | None:
+    """Column that parts the lungs: the emptiest one between the two humps of the profile over the columns.
+
+    ``None`` when there is no such valley: only one lung holds air.
+    """
     profile = ndimage.gaussian_filter1d(lungs.sum((0, 1)).astype(float), 2.0)
     columns = np.flatnonzero(profile > 0.05 * profile.max())
     first, last = int(columns[0]), int(columns[-1])
     low, high = first + (last - first) * 3 // 10, first + (last - first) * 7 // 10
-    return float(low + np.argmin(profile[low : high + 1]))
+    emptiest = low + int(np.argmin(profile[low : high + 1]))
+    humps = min(profile[:emptiest].max(initial=0), profile[emptiest:].max())
+    return float(emptiest) if profile[emptiest] < VALLEY * humps else None

@@ -25,18 +25,16 @@ from pipelines.device import native_precision
 from pipelines.explain import spread_map, spread_measurement
 from pipelines.nodule.appearance import MALIGNANCY, POSITION, TEXTURE, malignancy, texture, third
 from pipelines.nodule.candidates import spread_at
-from pipelines.nodule.lungs import Lungs, find_lungs
+from pipelines.nodule.lungs import LIMIT_CM2, Lungs, find_lungs
 from pipelines.nodule.options import Options
 from pipelines.nodule.search import Networks, Nodule, SearchResult, search
 from pipelines.options import parameters_of
 from pipelines.weights import load_weights
 
-VERSION = "2.3.0"
+VERSION = "2.3.1"
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 COARSEST_MM = 6.5
 """Larger voxels than this along any axis cannot show a nodule."""
-LIMIT_CM2 = 10.0
-"""More lung than this on an outermost slice: the series is cut off; an apex or a recess is smaller (MODEL_CARD.md)."""
 HEAT = "Probability of nodule"
 SCOPE = (
     "Finds most nodules of 6 to 35 mm (44 of 55 planted ones in tests); smaller nodules and larger masses are often "
@@ -164,9 +162,11 @@ def unexplained(lungs: Lungs, shape: Sequence[int], nodules: Sequence[Nodule]) -
         return ""
     places = []
     for region in regions:
-        side = "left" if region.centre[2] > lungs.midline else "right"
-        zone = third(lungs, region.centre, lungs.mask.shape).meaning.split()[0].lower()
-        places.append(f"{zone} zone of the {side} lung, at least {region.diameter_mm:.0f} mm")
+        side = lungs.side(region.centre[2])
+        zone = third(lungs, region.centre, lungs.mask.shape)
+        lung = f"{side} lung" if side else "lung, side uncertain"
+        place = f"{zone.meaning.split()[0].lower()} zone of the {lung}" if zone else lung
+        places.append(f"{place}, at least {region.diameter_mm:.0f} mm")
     return f"A mass or consolidation that no reported nodule explains was not assessed: {'; '.join(places)}."
 
 
@@ -183,9 +183,11 @@ def _lesion(nodule: Nodule, volume: Volume, lungs: Lungs, *, opinion: bool) -> L
     if opinion:
         judged[MALIGNANCY] = malignancy(nodule.verdict.malignancy)
     if lungs.found:
-        middle = (lungs.midline + 0.5) * volume.array.shape[2] / lungs.mask.shape[2] - 0.5
-        laterality = codes.SCT.Left if place[2] > middle else codes.SCT.Right
-        judged[POSITION] = third(lungs, place, volume.array.shape)
+        side = lungs.side((place[2] + 0.5) * lungs.mask.shape[2] / volume.array.shape[2] - 0.5)
+        laterality = {"left": codes.SCT.Left, "right": codes.SCT.Right}.get(side)
+        zone = third(lungs, place, volume.array.shape)
+        if zone is not None:
+            judged[POSITION] = zone
     segment = Segment(
         label="Nodule",
         mask=volume.with_array(mask),

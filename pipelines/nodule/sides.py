@@ -20,7 +20,7 @@ def not_assessed(aerated: npt.NDArray[np.bool_], body: npt.NDArray[np.bool_]) ->
     Both arrays are ``[slice, row, column R->L]`` on ``GRID_MM``. The sides meet in the middle of the body: between the
     lungs there is no telling once one of them is gone.
     """
-    middle = _middle(body)
+    middle = middle_of(body)
     areas = [part.sum((1, 2)) * GRID_MM**2 / 100 for part in (aerated[:, :, :middle], aerated[:, :, middle:])]
     for side, own, other in (("right", areas[0], areas[1]), ("left", areas[1], areas[0])):
         height = _longest((own < LEAST_SHARE * other) & (other > COMPARED_CM2)) * GRID_MM
@@ -32,7 +32,7 @@ def not_assessed(aerated: npt.NDArray[np.bool_], body: npt.NDArray[np.bool_]) ->
     return ""
 
 
-def _middle(body: npt.NDArray[np.bool_]) -> int:
+def middle_of(body: npt.NDArray[np.bool_]) -> int:
     """Column in the middle between the outermost ones of the body: median over the slices."""
     columns: npt.NDArray[np.bool_] = np.any(body, axis=1)
     columns = columns[np.any(columns, axis=1)]

@@ -17,8 +17,8 @@ from node.studies.folder import series_below
 from node.studies.source import SourceSeries
 from pipelines import nodule, tumor
 from pipelines.cut_off import cut_off
-from pipelines.nodule.lungs import find_lungs
-from pipelines.nodule.pipeline import LIMIT_CM2
+from pipelines.nodule.appearance import third
+from pipelines.nodule.lungs import LIMIT_CM2, Lungs, find_lungs
 from pipelines.tumor.coverage import why_cut_off
 from pipelines.tumor.grid import NetworkGrid
 from pipelines.tumor.prepare import intensity_scale
@@ -37,9 +37,14 @@ def brain(tmp_path_factory: pytest.TempPathFactory) -> Volume:
     return SourceSeries.read(write_brain_flair(tmp_path_factory.mktemp("brain")).paths).volume("HPL")
 
 
-def lungs_cut_off(volume: Volume) -> str:
+def lungs_of(volume: Volume) -> Lungs:
     lungs = find_lungs(np.ascontiguousarray(volume.array), tuple(float(mm) for mm in volume.spacing))
     assert lungs is not None
+    return lungs
+
+
+def lungs_cut_off(volume: Volume) -> str:
+    lungs = lungs_of(volume)
     return cut_off("The lungs are", lungs.lowest_cm2, lungs.highest_cm2, LIMIT_CM2)
 
 
@@ -100,13 +105,20 @@ def test_a_cut_off_series_is_partial_whatever_was_found(chest: Volume, brain: Vo
         assert UPPER in cut.cut_off
 
 
-def filled(volume: Volume, *, left: bool, dorsal: float) -> Volume:
-    """One lung with soft tissue in its lower half, in the back ``dorsal`` of each slice."""
+@pytest.mark.parametrize("part", PARTS)
+def test_no_zone_is_stated_of_lungs_that_are_not_whole(chest: Volume, part: str) -> None:
+    lungs = lungs_of(part_of(chest, part))
+    places = np.argwhere(lungs.mask)[::500].astype(float)
+    assert {third(lungs, place, lungs.mask.shape) is None for place in places} == {part != "whole"}
+
+
+def filled(volume: Volume, *, left: bool, dorsal: float, height: float = 0.5) -> Volume:
+    """One lung with soft tissue in its lower half (``height``), in the back ``dorsal`` of each slice."""
     hu = volume.array.copy()
     columns = slice(hu.shape[2] // 2, None) if left else slice(0, hu.shape[2] // 2)
     lung = hu[:, :, columns] < -500
     lung &= np.arange(hu.shape[1])[None, :, None] > hu.shape[1] * (1 - dorsal)
-    lung[len(hu) // 2 :] = False
+    lung[round(len(hu) * height) :] = False
     lung[:, [0, -1]] = lung[:, :, [0, -1]] = False
     hu[:, :, columns][lung] = 20
     return volume.with_array(hu)
@@ -120,6 +132,22 @@ def test_a_lung_without_air_is_said_not_to_be_assessed(chest: Volume, side: str)
     assert gone is not None
     assert whole.not_assessed == ""
     assert gone.not_assessed.startswith(f"The {side} lung holds less than half the air of the other over ")
+
+
+@pytest.mark.parametrize("gone", ["left", "right"])
+def test_a_lung_that_alone_holds_air_keeps_its_side(chest: Volume, gone: str) -> None:
+    lungs = lungs_of(filled(chest, left=gone == "left", dorsal=1, height=1))
+    aerated = np.argwhere(lungs.mask)
+    sides = [lungs.side(float(column)) for column in np.unique(aerated[:, 2])]
+    assert set(sides) <= {"", "right" if gone == "left" else "left"}
+    assert sides.count("") < len(sides) / 10
+
+
+def test_a_field_of_view_that_shows_one_lung_has_no_sides(chest: Volume) -> None:
+    half = chest.array.shape[2] // 2
+    lungs = lungs_of(chest[:, :, half + 4 :])
+    assert lungs.found
+    assert {lungs.side(float(column)) for column in range(lungs.mask.shape[2])} == {""}
 
 
 @pytest.mark.thorough

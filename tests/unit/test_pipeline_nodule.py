@@ -81,7 +81,7 @@ def test_a_nodule_comes_back_where_it_is_in_the_patient(pipeline: NodulePipeline
     assert lesion.laterality == codes.SCT.Left
     assert lesion.segment.label == "Nodule 1"
     assert lesion.evaluations[TEXTURE] == SOLID
-    assert lesion.evaluations[POSITION] == codes.SCT.UpperZoneOfLung
+    assert POSITION not in lesion.evaluations, "both ends of the lungs are outside of these images"
     assert MALIGNANCY not in lesion.evaluations, "an opinion that nobody asked for"
     assert lesion.probability is not None
     assert lesion.probability >= pipeline.options.threshold
