@@ -186,6 +186,7 @@ def _router(context: RoleContext) -> Iterator[None]:
     from node.jobs.engine import Jobs
     from node.operate.audit.auditor import Auditor
     from node.operate.notify import Notifier
+    from node.operate.records.recorder import Recorder
     from node.operate.retention import Retention
     from node.operate.traces import Tracer
     from node.routing.conflicts import Conflicts
@@ -197,6 +198,7 @@ def _router(context: RoleContext) -> Iterator[None]:
         Conflicts(context.engine, context.spool, is_responsible).run,
         Collector(context.engine, context.spool).run,
         StopWatch(context.config, context.engine).run,
+        Recorder(context.config, context.engine, context.spool).run,
         Retention(context.config, context.engine, context.spool).run,
         Auditor(context.config, context.engine, context.spool).run,
         Notifier(context.config, context.engine, context.spool).run,

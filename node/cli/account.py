@@ -32,7 +32,7 @@ def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
 
     config = load(config_path)
     engine, spool = open_storage(config)
-    rows = read(engine, spool, queue_minutes=config.notify.queue_minutes)
+    rows = read(engine, spool, queue_minutes=config.notify.queue_minutes, with_records=config.records.years > 0)
     balance = balance_of(rows, config.is_recipient, day.date() if day else None)
     if as_json:
         print_json(asdict(balance))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection
+from functools import cached_property
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -14,6 +17,7 @@ from node.config.jobs import JobsTable
 from node.config.network import Ae
 from node.config.notify import Notify
 from node.config.pipelines import PipelineTable
+from node.config.records import Records
 from node.config.routing import DEFAULT_OBJECTS, Destination, Rule
 from node.config.series import SeriesTable
 from node.config.storage import Retention, Storage
@@ -35,6 +39,7 @@ class Config(Table):
     storage: Storage = Storage()
     fleet: Fleet = Fleet()
     retention: Retention = Retention()
+    records: Records = Records()
     series: SeriesTable = SeriesTable()
     jobs: JobsTable = JobsTable()
     devices: Devices = Devices()
@@ -119,6 +124,11 @@ class Config(Table):
                 if self.pipelines[name].trust_group:
                     raise ValueError(f"rule {rule.name!r}: shadow names {name!r}; remove its trust_group")
         return self
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all values of the file, defaults included."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
     def title(self, pipeline: str) -> str:
         """Return the title of a pipeline in reports, also of one that is no longer configured."""

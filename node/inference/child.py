@@ -142,7 +142,10 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
                 without_prior=task.prior.without,
                 incomplete=task.incomplete,
             )
-            facts = statistics_of(source, findings) | {"version": pipeline.algorithm.version}
+            facts = statistics_of(source, findings) | {
+                "version": pipeline.algorithm.version,
+                "weights": pipeline.algorithm.weights_sha256,
+            }
         except Unsuitable as unsuitable:
             reason = str(unsuitable) or "the pipeline gave no reason"
         clock.lap("run")

@@ -124,7 +124,7 @@ class Infer:
             record_handover(connection, self._spool.machine, f"work/{job_id}")
             record_outcome(connection, job_id, reply.outcome, _reason(reply))
             if reply.facts:
-                record_statistics(connection, job_id, job.pipeline, _statistics(reply, device))
+                record_statistics(connection, job_id, job.pipeline, self._statistics(reply, device))
 
         return Done(write=write)
 
@@ -198,6 +198,17 @@ class Infer:
         except TaskAborted:
             logger.debug("stopped while pipelines were loaded on %s", device)
 
+    def _statistics(self, reply: Reply, device: str) -> dict[str, Any]:
+        return {
+            **reply.facts,
+            "outcome": reply.outcome,
+            "device": device,
+            "run_seconds": reply.timings.get("run", 0.0),
+            "host_mib": reply.peak_memory_mib.get("host"),
+            "device_mib": reply.peak_memory_mib.get("device"),
+            "configuration": self._config.digest,
+        }
+
     def _wanted(self, job_id: str) -> bool:
         try:
             with self._engine.connect() as connection:
@@ -218,14 +229,3 @@ def _seen(facts: Sequence[dict[str, Any]]) -> tuple[MemoryPeak, ...]:
 def _reason(reply: Reply) -> Reason | None:
     """Why the outcome is what it is: what the process of the pipeline stated, which ran a model, is a quotation."""
     return reason(ReasonCode.STATED, text=reply.reason) if reply.reason else None
-
-
-def _statistics(reply: Reply, device: str) -> dict[str, Any]:
-    return {
-        **reply.facts,
-        "outcome": reply.outcome,
-        "device": device,
-        "run_seconds": reply.timings.get("run", 0.0),
-        "host_mib": reply.peak_memory_mib.get("host"),
-        "device_mib": reply.peak_memory_mib.get("device"),
-    }

@@ -120,6 +120,8 @@ def _is_fact(name: str, value: Any) -> bool:
     """Whether a value has the form of ``node.inference.analysis_statistics``."""
     if name in ("scanner", "version"):
         return isinstance(value, str)
+    if name == "weights":
+        return value is None or isinstance(value, str)
     if name in ("histogram", "scores"):
         listed = isinstance(value, list) and len(value) <= LONGEST_LIST and all(map(_is_number, value))
         return (listed and all(0 <= share <= 1 for share in value)) or (value is None and name == "histogram")

@@ -78,3 +78,15 @@ def run_times(connection: sa.Connection, bounds: Sequence[float]) -> list[RunTim
         )
         for pipeline, analyses, seconds, host, device, *numbers in connection.execute(query)
     ]
+
+
+def analysed_versions(connection: sa.Connection) -> list[dict[str, Any]]:
+    """Every version of each pipeline, with its weights, the number of its analyses and the time of first and last."""
+    key = job_fact.c["pipeline", "version", "weights"]
+    counted = (
+        sa.func.count().label("analyses"),
+        sa.func.min(job_fact.c.at).label("first_at"),
+        sa.func.max(job_fact.c.at).label("last_at"),
+    )
+    query = sa.select(*key, *counted).group_by(*key).order_by(job_fact.c.pipeline, sa.func.min(job_fact.c.at))
+    return [dict(row) for row in connection.execute(query).mappings()]

@@ -13,3 +13,8 @@ def keep_secret(connection: sa.Connection, name: str, value: str) -> tuple[str, 
     """Keep a secret unless there is one of this name; return the one that counts, and whether it is new."""
     is_new = bool(insert_new(connection, secret, [{"name": name, "value": value, "made_at": ledger_clock(connection)}]))
     return str(connection.scalar(sa.select(secret.c.value).where(secret.c.name == name))), is_new
+
+
+def destroy_secret(connection: sa.Connection, name: str) -> bool:
+    """Remove a secret; ``False``: there is none of this name."""
+    return bool(connection.execute(sa.delete(secret).where(secret.c.name == name)).rowcount)

@@ -98,7 +98,12 @@ class Notifier:
         """Return the discrepancies of the account, at most an hour old."""
         if time.monotonic() - self._accounted_at >= ACCOUNT_SECONDS:
             current = account(
-                read(self._engine, self._spool, queue_minutes=self._config.notify.queue_minutes),
+                read(
+                    self._engine,
+                    self._spool,
+                    queue_minutes=self._config.notify.queue_minutes,
+                    with_records=self._config.records.years > 0,
+                ),
                 self._config.is_recipient,
             )
             self._unexplained = {}

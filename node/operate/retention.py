@@ -22,7 +22,9 @@ from node.ledger.holdings import folder_of, purge_holdings
 from node.ledger.procedure_steps import purge_steps
 from node.ledger.refusals import purge_refusals
 from node.ledger.retention import purge_study, studies_without_event_since
+from node.ledger.study_record import study_state
 from node.log import about, delete_study_log, logged_studies
+from node.operate.records.recorder import Recorder, is_recorded
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ class Retention:
         self._days = config.retention.days
         self._engine = engine
         self._spool = spool
+        self._recorder = Recorder(config, engine, spool) if config.records.years else None
         self._steady = Steady(clock_of(engine))
         self._set_forward_at: float | None = None
 
@@ -84,9 +87,13 @@ class Retention:
         """Remove rows and files inside one transaction: the receiver, whose rows wait for it, then sees what is gone.
 
         No row of an image is written between the question and the deletes. A crash before the commit leaves rows
-        without files, and the next look finishes the work.
+        without files, and the next look finishes the work. A study whose decision record cannot be written stays.
         """
+        if self._recorder is not None:
+            self._recorder.record(study)
         with begin_immediate(self._engine) as connection:
+            if self._recorder is not None and not is_recorded(connection, study, study_state(connection, study)):
+                return False  # something happened to it at this moment
             purged = purge_study(connection, study, at - self._days * 86400)
             if purged is None:
                 return False

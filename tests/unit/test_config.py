@@ -23,6 +23,7 @@ from node.config import (
     load,
     parse,
 )
+from node.config.records import Records
 from node.config.single_sign_on import Oidc
 from node.errors import ConfigError
 
@@ -35,6 +36,7 @@ def test_the_shipped_file_states_every_default_truthfully():
         ("ae", Ae),
         ("storage", Storage),
         ("retention", Retention),
+        ("records", Records),
         ("series", SeriesTable),
         ("jobs", JobsTable),
         ("devices", Devices),
@@ -46,7 +48,21 @@ def test_the_shipped_file_states_every_default_truthfully():
 
 @pytest.mark.parametrize(
     "model",
-    [Ae, AeTls, Storage, Retention, SeriesTable, JobsTable, Devices, Destination, DestinationTls, Web, Oidc, Notify],
+    [
+        Ae,
+        AeTls,
+        Storage,
+        Retention,
+        Records,
+        SeriesTable,
+        JobsTable,
+        Devices,
+        Destination,
+        DestinationTls,
+        Web,
+        Oidc,
+        Notify,
+    ],
 )
 def test_the_shipped_file_shows_every_key(model: type[BaseModel]):
     lines = SHIPPED.read_text().splitlines()

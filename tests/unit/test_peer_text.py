@@ -58,7 +58,9 @@ def test_every_column_of_the_ledger_that_may_hold_peers_text_escapes_it() -> Non
         for column in table.columns
         if isinstance(column.type, (sa.Text, sa.JSON))
     }
-    assert plain == {"notice.detail"}, "holds a query as JSON; the audit message escapes what it shows"
+    of_others = {"notice.detail"}  # holds a query as JSON; the audit message escapes what it shows
+    of_the_ledger = {"decision_record.record"}  # JSON in ASCII of values that are escaped already
+    assert plain == of_others | of_the_ledger
 
 
 def test_text_and_json_are_escaped_on_the_way_into_the_ledger() -> None:

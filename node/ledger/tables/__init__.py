@@ -33,6 +33,7 @@ from node.ledger.tables.received import (
     rejection,
     series,
 )
+from node.ledger.tables.records import decision_record
 
 __all__ = [
     "alarm",
@@ -43,6 +44,7 @@ __all__ = [
     "commitment_instance",
     "conflict",
     "decision",
+    "decision_record",
     "delivery",
     "delivery_instance",
     "delivery_kind",

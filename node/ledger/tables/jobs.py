@@ -95,6 +95,8 @@ job_fact = sa.Table(  # what an analysis was like; names nobody and outlives its
     number("device_mib", null=True),
     text("version", null=True),  # of the algorithm; null: before this was kept
     text("shadow", null=True),  # as of its job
+    text("weights", null=True),  # SHA-256; null: the algorithm has none, or before this was kept
+    text("configuration", null=True),  # Config.digest of the worker; null: before this was kept
     sa.Index("job_fact_pipeline", "pipeline", "at"),
     sa.Index("job_fact_quality", "at", "pipeline", "version", "scanner", "outcome", "findings", "job_id", "shadow"),
 )

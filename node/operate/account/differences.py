@@ -36,6 +36,8 @@ def result_kinds(rows: AccountRows) -> dict[str, list[str]]:
 def _rows_without_origin(rows: AccountRows) -> Iterator[str]:
     if rows.rowless:
         yield f"{rows.rowless} received images have no row; the receiver's log says why"
+    for study in rows.unrecorded:
+        yield f"study {study} has finished and has no decision record of that; the router's log says why"
     for row in rows.without_origin:
         yield f"{row.rows} {row.of}: there is no row of these"
     for missing in rows.missing_origins:

@@ -22,18 +22,23 @@ from node.ledger.account_rows import (
 from node.ledger.clock import ledger_clock
 from node.ledger.conflicts import ConflictRecord, all_conflicts
 from node.ledger.corrections import HalfCorrected, Outdated, half_corrected, outdated_deliveries
+from node.ledger.decision_records import unrecorded_studies
 from node.ledger.engine import snapshot
 from node.ledger.excluded_images import ExcludedImage, excluded_images
 from node.ledger.held_series import Held, held
 from node.ledger.jobs import Job, jobs_of, stuck_jobs
 from node.ledger.pending_deliveries import DeliveryStatus, deliveries_of_studies
 from node.ledger.series import series_of_studies
+from node.ledger.study_record import study_state
 from node.ledger.undecided import Undecided, undecided_series
 from node.operate.account.refusals import Refusals, refusals
+from node.operate.records.recorder import is_recorded
 from node.spool import Spool
 
 QUEUE_MINUTES = 60.0
 """The default of ``[notify] queue_minutes``."""
+RECORD_SECONDS = 900.0
+"""A finished study without a decision record for this long is a problem; it is recorded within two minutes."""
 ROWLESS_SECONDS = 60.0
 """A received image without a row for this long is a problem; most rows follow within a second."""
 _STUDIES_AT_ONCE = 400
@@ -64,6 +69,8 @@ class AccountRows:
     """Series that wait for nothing, and have not been decided on for too long."""
     without_origin: tuple[RowsWithoutOrigin, ...] = ()
     missing_origins: tuple[MissingOrigin, ...] = ()
+    unrecorded: tuple[str, ...] = ()
+    """Studies that have finished and have no decision record of that."""
     rowless: int = 0
     """Received images that should have a row by now."""
 
@@ -105,6 +112,7 @@ class AccountReader:
     engine: sa.Engine
     spool: Spool | None
     queue_minutes: float
+    with_records: bool = False
 
     def portions(self, period: tuple[float, float] | None = None) -> Iterator[AccountRows]:
         """Every study in one portion, all of one moment; the last portion has what belongs to no series.
@@ -128,6 +136,7 @@ class AccountReader:
             rest = AccountRows(
                 without_origin=rows_without_origin(connection),
                 missing_origins=missing_origins(connection),
+                unrecorded=_unrecorded(connection) if self.with_records else (),
                 rowless=self.spool.drafts.without_row(ROWLESS_SECONDS) if self.spool is not None else 0,
                 **exceptions.take(others),
             )
@@ -166,10 +175,21 @@ class _StudyRows:
         return {name: tuple(rows) for name, rows in fields.items()}
 
 
-def read(engine: sa.Engine, spool: Spool | None = None, *, queue_minutes: float = QUEUE_MINUTES) -> AccountReader:
+def _unrecorded(connection: sa.Connection) -> tuple[str, ...]:
+    waiting = unrecorded_studies(connection, ledger_clock(connection) - RECORD_SECONDS)
+    return tuple(uid for uid in waiting if not is_recorded(connection, uid, study_state(connection, uid)))
+
+
+def read(
+    engine: sa.Engine,
+    spool: Spool | None = None,
+    *,
+    queue_minutes: float = QUEUE_MINUTES,
+    with_records: bool = False,
+) -> AccountReader:
     """Return a reader of the ledger.
 
     ``spool``: where received images without a row are looked for. A job without progress, or a series
-    without a decision, for ``queue_minutes`` is stuck.
+    without a decision, for ``queue_minutes`` is stuck. ``with_records``: every finished study has a decision record.
     """
-    return AccountReader(engine, spool, queue_minutes)
+    return AccountReader(engine, spool, queue_minutes, with_records)

@@ -1,0 +1,27 @@
+"""The models in use: what is configured, and which versions have analysed studies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from node.config import Config
+from node.ledger.analysis_statistics import analysed_versions
+
+
+def inventory(config: Config, connection: sa.Connection) -> list[dict[str, Any]]:
+    """Return one entry for each pipeline that is configured or has analysed a series, by name, as JSON values."""
+    versions: dict[str, list[dict[str, Any]]] = {}
+    for one in analysed_versions(connection):
+        versions.setdefault(one.pop("pipeline"), []).append(one)
+    return [
+        {
+            "pipeline": name,
+            "configured": name in config.pipelines,
+            "rules": [rule.name for rule in config.rules if name in rule.pipelines],
+            "shadow_rules": [rule.name for rule in config.rules if name in rule.shadow],
+            "versions": versions.get(name, []),
+        }
+        for name in sorted({*config.pipelines, *versions})
+    ]
