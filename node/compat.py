@@ -71,6 +71,13 @@ INTERNALS = (
         purpose="write undecoded elements as they are",
     ),
     Internals(
+        library="pydicom",
+        below="3.1",
+        module="pydicom.pixels.decoders",
+        names=("gdcm._decode_frame", "pillow._decode_frame"),
+        purpose="decode JPEG 2000 with OpenJPEG before GDCM and Pillow",
+    ),
+    Internals(
         library="pynetdicom",
         below="3.1",
         module="pynetdicom._globals",

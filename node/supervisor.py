@@ -37,6 +37,7 @@ FINISH_SECONDS = 3600.0
 RECEIVERS_AT_MOST = 4
 """Limit of the automatic number of receivers, which is two per core: one works while the other waits for its
 interpreter lock. More would wait for the disk."""
+_DECODING_NOTHING = ("receiver", "router", "files")
 _LOOK_SECONDS = 0.25
 
 
@@ -200,7 +201,7 @@ class Supervisor:
             logger.info("configuration reloaded; starting new processes")
 
     def _child(self, role: str) -> _Child:
-        program = "node.receiver_main" if role == "receiver" else "node"
+        program = "node.main_without_decoders" if role in _DECODING_NOTHING else "node"
         # -P: a folder `node` or `pipelines` in the working directory must not hide our packages.
         python = [sys.executable, "-P", "-m", program]
         command = [*python, "run", "--config", f"/proc/self/fd/{self._text}", "--only", role]

@@ -10,8 +10,6 @@ from node.errors import NodeError
 from node.inference.encode_process import NOTE_SECONDS, EncodeProcess
 from node.inference.node_secret import secret_of
 from node.jobs.engine import Jobs
-from node.ledger.engine import begin_immediate
-from node.ledger.holdings import folder_of, record_holdings
 from node.ledger.jobs import get_job
 from node.ledger.results import sendable_results
 from node.results.rejection import KIND
@@ -37,6 +35,4 @@ def retract(jobs: Jobs, engine: Engine, spool: Spool, job_id: str, reason: str) 
         note = encoder.note(job, paths, salt=secret_of(engine, spool.folder), reason=reason)
     finally:
         encoder.close()
-    with begin_immediate(engine) as connection:
-        record_holdings(connection, spool.machine, [folder_of(str(note["path"]))])
-    jobs.retract(job_id, note, reason)
+    jobs.retract(job_id, note, reason, spool.machine)

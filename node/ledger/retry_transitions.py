@@ -15,6 +15,7 @@ from node.ledger.clock import ledger_clock
 from node.ledger.deliveries import delete_deliveries, reopen_delivery, schedule_delivery
 from node.ledger.events import EventKind, record_event
 from node.ledger.held_series import refuse_held
+from node.ledger.holdings import folder_of, record_holdings
 from node.ledger.jobs import Attempt, Job, due_of, get_job, retracted_jobs, update_job
 from node.ledger.pending_deliveries import HELD, kinds_of
 from node.ledger.pipeline_failures import reset_failures
@@ -87,10 +88,13 @@ def send_again(connection: sa.Connection, job_id: str, destination: str, lost: S
     return due_of(connection, get_job(connection, job_id))
 
 
-def retract_job(connection: sa.Connection, job_id: str, note: dict[str, object], reason: str) -> list[Attempt]:
+def retract_job(
+    connection: sa.Connection, job_id: str, note: dict[str, object], reason: str, machine: str
+) -> list[Attempt]:
     """Keep a rejection note as a result of the job and schedule it for every destination that holds objects of it.
 
-    Deliveries to other destinations end. Raises ``NotFoundError``, or ``NodeError`` when there is none.
+    ``machine`` has its file. Deliveries to other destinations end. Raises ``NotFoundError``, or ``NodeError`` when no
+    destination holds anything.
     """
     current = get_job(connection, job_id)
     stored = sa.exists().where(
@@ -104,6 +108,7 @@ def retract_job(connection: sa.Connection, job_id: str, note: dict[str, object],
     kinds = kinds_of(connection, job_id)
     delete_deliveries(connection, job_id, kinds.keys() - holders)
     connection.execute(sa.insert(result), [{**note, "created_at": ledger_clock(connection)}])
+    record_holdings(connection, machine, [folder_of(str(note["path"]))])
     for destination in sorted(holders):
         of = kinds[destination]
         schedule_delivery(connection, job_id, destination, None if of is None else {*of, str(note["kind"])})

@@ -8,6 +8,7 @@ from pathlib import Path
 import delivery_jobs
 import pytest
 import real_peers
+import sqlalchemy as sa
 from analyses import Change, analysis, box, encoded, one, put, segment, source_of, spoiled, two_lesions
 from dicom_files import ct_series
 from pydicom import FileDataset, dcmread
@@ -155,7 +156,10 @@ def test_a_retracted_job_sends_its_note_to_those_who_hold_its_results_and_to_nob
         with pytest.raises(NodeError, match="no destination holds anything"):
             withdraw("safety")
         job.deliver()
+        begun: list[str] = []
+        sa.event.listen(job.engine, "before_cursor_execute", lambda *of: begun.extend({of[2]} & {"BEGIN IMMEDIATE"}))
         withdraw("safety")
+        assert len(begun) == 2, "the secret of the UIDs; note, holding and deliveries together"
         with job.engine.connect() as connection:
             assert [d.destination for d in deliveries_of(connection, delivery_jobs.JOB)] == ["pacs"]
         job.deliver()

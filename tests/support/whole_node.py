@@ -176,6 +176,11 @@ Modality = ["CT", "MR"]
             assert time.monotonic() < deadline, f"no {role} is running"
             time.sleep(0.1)
 
+    def role_maps(self, role: str) -> str:
+        """Names of the files that the process of a role has mapped: its libraries are among them."""
+        (process,) = (child for child in self._children() if child.cmdline()[-2:] == ["--only", role])
+        return "\n".join(of.path for of in process.memory_maps())
+
     def _children(self) -> list[psutil.Process]:
         assert self._process is not None
         return psutil.Process(self._process.pid).children(recursive=True)

@@ -59,6 +59,12 @@ def test_the_node_answers_c_echo(node: WholeNode):
     real_peers.dcmtk("echoscu", "-aec", "AINODE", "127.0.0.1", node.port)
 
 
+def test_the_router_has_no_decoder_in_its_memory(node: WholeNode):
+    maps = node.role_maps("router")
+    assert "numpy" in maps
+    assert not {name for name in ("gdcm", "PIL/", "openjpeg", "jpeg_ls") if name in maps}
+
+
 @pytest.mark.walk
 def test_a_jpeg_lossless_ct_from_storescu_comes_back_as_seg_sr_and_derived_series(
     node: WholeNode, pacs: real_peers.Orthanc, tmp_path: Path

@@ -19,7 +19,9 @@ from dbos._dbos import DBOSRegistry
 from dbos._queue import queue_worker_thread
 from highdicom import _standard_utils
 from pydicom import Dataset
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.sr._concepts_dict import concepts
+from pydicom.uid import JPEG2000Lossless
 from pynetdicom import _config, _globals
 
 from node.check import check
@@ -29,6 +31,7 @@ from node.jobs.engine import Jobs
 from node.jobs.queues import waiting_attempts
 from node.ledger import JobStage
 from node.ledger.engine import open_ledger
+from node.studies import jpeg_2000
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTED = {
@@ -165,6 +168,16 @@ def test_pydicom_keeps_the_character_set_of_a_dataset():
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.PatientName = "M\u00fcller"
     assert dataset._character_set == ["UTF8"]
+
+
+def test_pydicom_takes_its_own_decoders_again_in_another_order():
+    decoder = get_decoder(JPEG2000Lossless)
+    for name, function in jpeg_2000._LATER.items():
+        assert list(inspect.signature(function).parameters) == ["src", "runner"]
+        assert name in decoder.available_plugins
+    before = decoder.available_plugins
+    jpeg_2000.prefer_openjpeg()
+    assert decoder.available_plugins == before
 
 
 def test_pynetdicom_has_its_settings():

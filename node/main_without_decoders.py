@@ -1,7 +1,7 @@
-"""``python -m node.receiver_main``: the verbs of ``ainode`` in a process that decodes no pixels, for receivers.
+"""``python -m node.main_without_decoders``: the verbs of ``ainode`` in a process that decodes no pixels itself.
 
-pydicom imports every decoder that is installed as soon as it is imported itself: 25 MB that a receiver never uses.
-Mako, which Alembic needs, does so with Pygments: 5 MB. ``None`` in ``sys.modules`` makes such an import fail
+pydicom imports every decoder that is installed as soon as it is imported itself: 25 MB, and a fifth of what a start
+computes. Mako, which Alembic needs, does so with Pygments: 5 MB. ``None`` in ``sys.modules`` makes such an import fail
 (importlib, ``sys.modules``), and the library then goes without.
 """
 
