@@ -37,6 +37,8 @@ if TYPE_CHECKING:  # each process imports what its own role needs; the superviso
 
 logger = logging.getLogger(__name__)
 
+_CONFIG_FILE = "AINODE_CONFIG"
+"""Names the file to the processes of roles: they read its text from the supervisor, as it was when it was checked."""
 BEAT_SECONDS = 5.0
 DELIVERIES_AT_ONCE = 8
 """Parallel attempts of one sender process; a destination that hangs must not block the others."""
@@ -87,6 +89,7 @@ def run_node(config_path: Path, only: str | None = None) -> None:
         left_out = {"web": not config.web.enabled, "files": not config.fleet.host}
         wanted = [role for role in ROLES if not left_out.get(role)]
         prepare_delegated_group()
+        os.environ[_CONFIG_FILE] = str(config_path.absolute())
         Supervisor(config_path.absolute(), [only] if only else wanted).run()
 
 
@@ -253,9 +256,14 @@ def _sender(context: RoleContext) -> Iterator[None]:
 
 @contextmanager
 def _web(context: RoleContext) -> Iterator[None]:
+    from node.operate.rules_file import FOLDER, RulesFile
     from node.web import serving
 
-    with serving(context.config, context.engine, context.spool):
+    def reload() -> None:
+        os.kill(os.getppid(), signal.SIGHUP)  # the supervisor, which replaces this process as well
+
+    rules_file = RulesFile(path=Path(os.environ[_CONFIG_FILE]), folder=context.spool.folder / FOLDER, reload=reload)
+    with serving(context.config, context.engine, context.spool, rules_file):
         yield
 
 

@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 from node.config import Config
 from node.confined import ConfinedProcess
 from node.jobs.engine import Jobs
+from node.operate.rules_file import RulesFile
 from node.operate.study_labels import Label, StudyLabels
 from node.spool import Spool
 from node.web.auth import UserRequest
@@ -34,6 +35,7 @@ class AppContext:
     """Opens all DICOM files: this process, which has the session key and the users, opens none."""
     labels: StudyLabels
     health: Health
+    rules_file: RulesFile
     looking_back: threading.Lock = field(default_factory=threading.Lock)
     """Held while rules are tried on past series, which reads all their headers: one at a time."""
 

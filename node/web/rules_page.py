@@ -15,7 +15,7 @@ from node.web.actions import note
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
 
-_SPANS = {"1d": 1, "7d": 7, "30d": 30}
+SPANS = {"1d": 1, "7d": 7, "30d": 30}
 """Days by the value of the form."""
 _SHOWN = 200
 """Series in the list."""
@@ -32,7 +32,7 @@ def rules(context: AppContext, user_request: UserRequest) -> Response:
         "rules.html",
         user_request,
         rules=context.config.rules,
-        spans=_SPANS,
+        spans=SPANS,
         looked=looked,
         since=query.get("since", ""),
         rule=query.get("rule", ""),
@@ -54,14 +54,14 @@ def reroute(context: AppContext, user_request: UserRequest) -> Response:
 
 def _ignored(context: AppContext, asked: Mapping[str, str]) -> list[Change]:
     since, rule = asked.get("since", ""), asked.get("rule", "") or None
-    if since not in _SPANS:
-        raise HTTPException(400, f"{since!r} is no span; choose one of {', '.join(_SPANS)}.")
+    if since not in SPANS:
+        raise HTTPException(400, f"{since!r} is no span; choose one of {', '.join(SPANS)}.")
     if rule is not None and rule not in {one.name for one in context.config.rules}:
         raise HTTPException(404, f"There is no rule {rule!r}.")
     if not context.looking_back.acquire(blocking=False):
         raise HTTPException(409, "The rules are being tried on past series already; try again in a moment.")
     try:
-        from_time = clock_of(context.engine) - _SPANS[since] * 86400.0
+        from_time = clock_of(context.engine) - SPANS[since] * 86400.0
         found = replay(context.engine, context.spool, context.config, from_time, lambda *_: None)
     finally:
         context.looking_back.release()

@@ -25,10 +25,11 @@ from node.config import Config, Web
 from node.confined import Bounds, shared_process
 from node.errors import NodeError, NotFoundError
 from node.jobs.engine import Jobs
+from node.operate.rules_file import RulesFile
 from node.operate.study_labels import StudyLabels
 from node.reasons import reason_text
 from node.spool import Spool
-from node.web import actions, destinations_page, operator_pages, pages, pipelines_page, probes, rules_page
+from node.web import actions, destinations_page, operator_pages, pages, pipelines_page, probes, rules_editor, rules_page
 from node.web import formatting as words
 from node.web import study_page as studies
 from node.web.app_context import AppContext
@@ -73,6 +74,9 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ..
     ("/destinations/{name}", destinations_page.switch_destination, "POST"),
     ("/pipelines/{name}", pipelines_page.switch_pipeline, "POST"),
     ("/pipelines/{name}/resume", pipelines_page.resume, "POST"),
+    ("/rules/edit", rules_editor.edit, "GET"),
+    ("/rules/try", rules_editor.try_out, "POST"),
+    ("/rules/apply", rules_editor.apply, "POST"),
     ("/rules/reroute", rules_page.reroute, "POST"),
     ("/job/{job}/verdict", give_verdict, "POST"),
 )
@@ -80,7 +84,7 @@ _OF_READERS = (give_verdict,)
 """What needs the role *read*."""
 
 
-def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Starlette:
+def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs, rules_file: RulesFile) -> Starlette:
     """Make the application; every page except login and probes needs authentication."""
     tls = config.web.certificate is not None
     authenticator = Authenticator(config.web, config.storage.folder, engine)
@@ -93,6 +97,7 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Sta
         templates=_templates(config),
         reader=reader,
         health=Health(config, spool),
+        rules_file=rules_file,
         labels=StudyLabels(spool, reader, show_patient=config.web.show_patient),
     )
 
@@ -128,14 +133,14 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs) -> Sta
 
 
 @contextmanager
-def serving(config: Config, engine: sa.Engine, spool: Spool) -> Iterator[None]:
+def serving(config: Config, engine: sa.Engine, spool: Spool, rules_file: RulesFile) -> Iterator[None]:
     """Serve until the end of the ``with`` block. Raises ``PlatformError`` when the address cannot be had."""
     web, ended = config.web, threading.Event()
     reloading = ReloadingTls(web.certificate, web.key) if web.certificate is not None else None
     if reloading is not None:
         watch = (LOOK_SECONDS, ended, "certificate of the dashboard", reloading.look)
         threading.Thread(target=look_every, args=watch, name="certificate", daemon=True).start()
-    app = make_app(config, engine, spool, Jobs(engine))
+    app = make_app(config, engine, spool, Jobs(engine), rules_file)
     context_of = None if reloading is None else lambda _config, _default: reloading.context
     listener = listen(web.address, web.port, config.storage.folder)
     with served(app, listener, "web", http=StrictHttp, ssl_context_factory=context_of):

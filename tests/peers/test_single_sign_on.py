@@ -138,7 +138,7 @@ def test_a_session_ends_with_the_configuration_that_began_it(provider: Provider,
     for oidc, status in (({}, 200), ({"operate": ("others",)}, 303), ({"issuer": ""}, 303)):
         web = config.web.model_copy(update={"oidc": config.web.oidc.model_copy(update=oidc), "port": free_port()})
         site.config = config.model_copy(update={"web": web})
-        with serving(site.config, site.engine, site.spool):
+        with serving(site.config, site.engine, site.spool, site.rules_file):
             answer = httpx.get(f"http://127.0.0.1:{web.port}/", cookies=cookies, timeout=120.0)
         assert answer.status_code == status, oidc
 

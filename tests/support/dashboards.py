@@ -19,6 +19,7 @@ from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.instances import Receipt, record_instances
 from node.ledger.jobs import NewJob
 from node.ledger.tables import decision, job, result, series
+from node.operate.rules_file import FOLDER, RulesFile
 from node.reasons import ReasonCode, reason
 from node.spool import Spool
 from node.web.server import _PAGES, serving
@@ -28,6 +29,29 @@ PASSWORD = "a long password"  # noqa: S105 - of nobody
 
 
 RULE = {"name": "all <CT>", "pipelines": ("nodule",), "destinations": ("pacs",), "match": {"Modality": "CT"}}
+CONFIG = """\
+# The node of a test.
+[pipelines.nodule]
+
+[pipelines.other]
+
+# Where results go.
+[destinations.pacs]
+title = "PACS"          # as the PACS knows itself
+host = "127.0.0.1"
+port = 104
+
+[[rules]]
+name = "all <CT>"
+pipelines = ["nodule"]
+destinations = ["pacs"]
+match.Modality = "CT"
+
+# The dashboard.
+[web]
+enabled = true
+"""
+"""The file that its editor changes; the dashboard itself is configured with values."""
 Serve = Callable[..., AbstractContextManager["Dashboard"]]
 """Starts a dashboard on a copy of the study, with these keys of ``[web]``."""
 
@@ -51,6 +75,13 @@ class Dashboard:
         self.spool = Spool(folder)
         self.engine = open_ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
         self.users = users_path(self.config.web, folder)
+        self.reloads: list[str] = []
+        """What the configuration file was at each reload."""
+        self.file = folder / "config.toml"
+        self.file.write_text(CONFIG)
+        self.rules_file = RulesFile(
+            path=self.file, folder=folder / FOLDER, reload=lambda: self.reloads.append(self.file.read_text())
+        )
         self._browsers: list[httpx.Client] = []
 
     def browser(self, name: str = "", trusting: ssl.SSLContext | None = None) -> httpx.Client:
@@ -159,5 +190,5 @@ def paths_of(dashboard: Dashboard, method: str) -> list[str]:
 def dashboard_on(folder: Path, uid: str, job_id: str, **web: Any) -> Iterator[Dashboard]:
     """Serves what ``analysed`` left in ``folder``."""
     made = Dashboard(folder, uid, job_id, **web)
-    with serving(made.config, made.engine, made.spool), closing(made):
+    with serving(made.config, made.engine, made.spool, made.rules_file), closing(made):
         yield made

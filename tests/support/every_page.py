@@ -27,6 +27,7 @@ def pages_of(dashboard: Dashboard) -> dict[str, str]:
         "pipeline": "/pipelines/nodule",
         "quality": "/quality",
         "rules": "/rules?since=30d",
+        "rules editor": "/rules/edit",
         "storage": "/storage",
         "retention": "/storage/retention",
         "account": "/account",

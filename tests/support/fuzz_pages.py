@@ -71,7 +71,9 @@ class Browser:
 def pages(folder: Path) -> Iterator[Callable[[bytes], None]]:
     """Two bytes for page and content type, a line with the query, then the body; ``csrf=x`` becomes the token."""
     dashboard = Dashboard(folder, *analysed(folder))
-    browser = Browser(make_app(dashboard.config, dashboard.engine, dashboard.spool, Jobs(dashboard.engine)))
+    browser = Browser(
+        make_app(dashboard.config, dashboard.engine, dashboard.spool, Jobs(dashboard.engine), dashboard.rules_file)
+    )
     login = b"csrf=" + browser.token() + b"&name=otto&password=" + PASSWORD.encode().replace(b" ", b"+")
     assert browser.request("POST", "/login", body=login, kind=_KINDS[0])[0] == 303
     token = browser.token()

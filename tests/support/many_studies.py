@@ -25,6 +25,7 @@ from node.config import Config
 from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.events import EventKind
 from node.ledger.tables import decision, delivery, delivery_instance, event, instance, job, result, series
+from node.operate.rules_file import FOLDER, RulesFile
 from node.reasons import ReasonCode, reason
 from node.spool import Spool
 from node.web.server import serving
@@ -127,7 +128,8 @@ def main() -> None:
         uid, job_id = analysed(folder, url)
         spool, engine = Spool(folder), open_ledger(url)
         fill(engine, spool, chosen.studies)
-        stack.enter_context(serving(config, engine, spool))
+        rules_file = RulesFile(path=folder / "config.toml", folder=folder / FOLDER, reload=lambda: None)
+        stack.enter_context(serving(config, engine, spool, rules_file))
         browser = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{config.web.port}", timeout=120.0))
         data = {"csrf": token(browser, "/login"), "name": "otto", "password": PASSWORD}
         assert browser.post("/login", data=data).status_code == 303

@@ -1,0 +1,94 @@
+"""The part of ``config.toml`` with rules and destinations, as text: taken out, and put back with its comments. Pure."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Any
+
+from node.config.config import Config
+from node.config.loader import parse
+from node.errors import ConfigError
+
+TABLES = ("destinations", "rules")
+_HEADER = re.compile(r"""\s*\[{1,2}\s*["']?([\w-]+)[^,=]*\]\s*(#.*)?$""")
+_FILE_KEYS = ("token_file", "ca_file", "folder", "certificate", "key", "ca", "crl")
+"""Keys of a destination that name a file or folder."""
+
+
+def rules_text(text: str) -> str:
+    """Return the tables of rules and destinations, each with the comment before it, in the order of the file.
+
+    Raises ``ConfigError`` when the file is written in a way from which they cannot be taken out.
+    """
+    taken = "".join(lines for is_ours, lines in _blocks(text) if is_ours)
+    if _table(taken) != _only(_table(text), ours=True):
+        raise ConfigError("rules and destinations are not tables of their own in the file; edit it on the machine")
+    return taken.rstrip() + "\n" if taken else ""
+
+
+def with_rules_text(text: str, part: str) -> str:
+    """Return the file with ``part`` in the place of its rules and destinations. Raises ``ConfigError``."""
+    blocks = _blocks(text)
+    first = next((number for number, (is_ours, _) in enumerate(blocks) if is_ours), len(blocks))
+    others = ("".join(lines for is_ours, lines in some if not is_ours) for some in (blocks[:first], blocks[first:]))
+    changed = (
+        "\n\n".join(piece for piece in (next(others).rstrip(), part.strip(), next(others).strip()) if piece) + "\n"
+    )
+    if _only(_table(changed), ours=False) != _only(_table(text), ours=False):
+        raise ConfigError("only [[rules]] and [destinations.NAME] can be changed here; edit the file for other tables")
+    return changed
+
+
+def changed_config(text: str, part: str, origin: str) -> tuple[str, Config]:
+    """Return the file with ``part`` as its rules and destinations, and the configuration that it is then.
+
+    Raises ``ConfigError`` for every fault that `ainode check` finds in a file, and for a file or folder that no
+    destination of ``text`` names, or a token for another url: whoever edits here could have the node send any of its
+    files or tokens elsewhere.
+    """
+    changed = with_rules_text(text, part)
+    config = parse(changed, origin)
+    before = _files(_table(text))
+    for name, value, _ in sorted(_files(_table(changed)) - before):
+        raise ConfigError(
+            f"{name} = {value!r}: files and folders of a destination, and the url of one with a token, are changed in "
+            "the file only"
+        )
+    return changed, config
+
+
+def _blocks(text: str) -> list[tuple[bool, str]]:
+    """Lines of each table with the comments directly before its header, and whether it is of rules or destinations."""
+    blocks: list[tuple[bool, list[str]]] = [(False, [])]
+    for line in text.splitlines(keepends=True):
+        if header := _HEADER.match(line):
+            last = blocks[-1][1]
+            start = len(last)
+            while start and last[start - 1].lstrip().startswith("#"):
+                start -= 1
+            blocks.append((header[1] in TABLES, last[start:]))
+            del last[start:]
+        blocks[-1][1].append(line)
+    return [(is_ours, "".join(lines)) for is_ours, lines in blocks]
+
+
+def _table(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not valid TOML: {error}") from error
+
+
+def _only(table: dict[str, Any], *, ours: bool) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if (name in TABLES) is ours}
+
+
+def _files(table: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """Key and value of every file of a destination; with a token also the url that gets it."""
+    found = set()
+    for one in table.get("destinations", {}).values():
+        for keys in (one, one.get("tls", {})):
+            url = str(one.get("url", "")) if "token_file" in keys else ""
+            found |= {(name, str(keys[name]), url) for name in _FILE_KEYS if keys.get(name)}
+    return found
