@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from math import floor, log10
+from typing import Literal, NamedTuple
 
 NOTICE = "Research use only. Not for diagnosis."
 """Stands in every object that the node makes and on every page that it shows."""
@@ -75,25 +76,40 @@ def digits(value: float, unit: str) -> str:
     return f"{value:.{_LEAST}f}".rstrip("0")
 
 
+class RoundedQuantity(NamedTuple):
+    """A measured value as a reader gets it, without words of any language."""
+
+    bound: Literal["", "under", "over"]
+    """Whether the value lies under or over the number, which is then a limit."""
+    number: str
+    unit: str
+    """UCUM code."""
+
+
+def rounded(value: float, unit: str) -> RoundedQuantity:
+    """Round a value by ``sensible``; large volumes become millilitres, and what is too small a limit."""
+    value = sensible(value, unit)
+    if unit == "mm3" and abs(value) >= 1000:
+        value, unit = value / 1000, "ml"
+    if unit == "%" and 99 < value < 100:
+        return RoundedQuantity("over", "99", unit)
+    smallest = _SMALLEST.get(unit)
+    if smallest is not None and 0 < value < smallest:
+        return RoundedQuantity("under", digits(smallest, unit), unit)
+    return RoundedQuantity("", digits(value, unit), unit)
+
+
 def quantity(value: float, unit: str, *, signed: bool = False) -> str:
     """Return a measured value with its unit: ``"7 mm"``, ``"1.2 ml"``, ``"59 %"``, ``"under 1 mm"``.
 
     ``signed``: a change, with its sign.
     """
     if signed:
-        text, shown = digits(round(value) if unit in _WHOLE else value, unit), _unit(unit)
+        text, shown = digits(round(value) if unit in _WHOLE else value, unit), unit_text(unit)
         return f"{'' if text == '0' or value < 0 else '+'}{text} {shown}".rstrip()
-    value = sensible(value, unit)
-    if unit == "mm3" and abs(value) >= 1000:
-        value, unit = value / 1000, "ml"
-    shown, smallest = _unit(unit), _SMALLEST.get(unit)
-    if unit == "%" and 99 < value < 100:
-        return "over 99 %"
-    if smallest is not None and 0 < value < smallest:
-        shown = "day" if unit == "d" else shown
-        return f"under {digits(smallest, unit)} {shown}".rstrip()
-    text = digits(value, unit)
-    return f"{text} {'day' if unit == 'd' and text == '1' else shown}".rstrip()
+    bound, text, code = rounded(value, unit)
+    shown = "day" if code == "d" and text == "1" else unit_text(code)
+    return f"{bound} {text} {shown}".strip()
 
 
 def in_words(name: str, value: float, unit: str) -> str:
@@ -108,8 +124,8 @@ def written(value: float) -> str:
     return f"{value:.3f}".rstrip("0").rstrip(".").replace("-0", "0", int(abs(value) < 0.0005))
 
 
-def _unit(unit: str) -> str:
-    """As people write a UCUM code; annotations in braces are no unit, but those of PET say which SUV it is."""
+def unit_text(unit: str) -> str:
+    """Return a UCUM code as people write it; annotations in braces are no unit, but of PET they say which SUV it is."""
     if unit.startswith("{SUV"):
         return unit[1:].partition("}")[0]
     return _UNITS.get(unit, re.sub(r"\{[^}]*\}", "", unit))

@@ -193,6 +193,7 @@ class _Bench:
         first = self._first
         self._encoder.analysis(
             EncodeTask(
+                languages=("en",),
                 job_id=task.job_id,
                 study_instance_uid=first.StudyInstanceUID,
                 series_instance_uid=first.SeriesInstanceUID,

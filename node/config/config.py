@@ -18,7 +18,7 @@ from node.config.network import Ae
 from node.config.notify import Notify
 from node.config.pipelines import PipelineTable
 from node.config.records import Records
-from node.config.routing import DEFAULT_OBJECTS, Destination, Rule
+from node.config.routing import DEFAULT_OBJECTS, Destination, Language, Rule
 from node.config.series import SeriesTable
 from node.config.storage import Retention, Storage
 from node.config.table import Name, Table, suggest
@@ -138,6 +138,11 @@ class Config(Table):
         """Return the kinds of objects for a destination; the default kinds if it is no longer configured."""
         table = self.destinations.get(destination)
         return frozenset(DEFAULT_OBJECTS) if table is None else table.kinds
+
+    def languages(self, destinations: Collection[str]) -> tuple[Language, ...]:
+        """Return the languages of destinations, each once; English when none is configured."""
+        tables = (self.destinations.get(name) for name in destinations)
+        return tuple(dict.fromkeys(table.language for table in tables if table is not None)) or ("en",)
 
     def is_recipient(self, destination: str, outcome: str, kinds: Collection[str]) -> bool:
         """Return whether a destination receives anything of an analysis with this outcome and these kinds.

@@ -26,6 +26,8 @@ ObjectKind = Literal[
     "parametric map",
     "rtstruct",
 ]
+Language = Literal["en", "de", "fr", "es", "zh", "ja"]
+"""RFC 5646: English, German, French, Spanish, Chinese, Japanese."""
 DEFAULT_OBJECTS: tuple[ObjectKind, ...] = ("seg", "sr", "derived")
 
 FORWARD = "(originals)"
@@ -102,6 +104,8 @@ class Destination(Table):
     """Outcomes whose objects are sent to this destination."""
     objects: tuple[ObjectKind, ...] = DEFAULT_OBJECTS
     """Kinds of objects to send."""
+    language: Language = "en"
+    """Language of the impression in reports, PDF pages and messages."""
     withdraw_replaced: Literal["auto"] | bool = "auto"
     """Send a rejection note (IHE IOCM) for results that a newer one replaces; ``auto``: unless the destination refuses
     them or is a ``folder``."""

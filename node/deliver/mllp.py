@@ -9,7 +9,8 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -65,13 +66,23 @@ def connected(name: str, destination: Destination, timeouts: Timeouts) -> Iterat
 def mllp_store(
     name: str, destination: Destination, calling_title: str, spool: Spool, *, timeouts: Timeouts, is_held: IsHeld
 ) -> Iterator[Store]:
-    """Open one connection for the messages of a job. Raises ``UnreachableError`` when that fails."""
-    to = Addressee(sender=calling_title.strip(), application=destination.application, facility=destination.facility)
-    with connected(name, destination, timeouts) as connection:
+    """Open one connection for the messages of a job when the first is encoded: receivers do not wait for long.
+
+    The store raises ``UnreachableError`` when that fails.
+    """
+    to = Addressee(
+        sender=calling_title.strip(),
+        application=destination.application,
+        facility=destination.facility,
+        language=destination.language,
+    )
+    with ExitStack() as stack:
+        connect = cache(lambda: stack.enter_context(connected(name, destination, timeouts)))
 
         def store(instance: PendingObject) -> Answer:
             answer = Answer(status=_SUCCESS, comment="nothing that was sent there is withdrawn")
             for message in _messages(instance, spool, to, is_held):
+                connection = connect()
                 answer = _exchange(connection, message, timeouts.answer_seconds)
                 if answer.status != _SUCCESS:
                     break

@@ -179,6 +179,7 @@ def _analysis(task: EncodeTask, voxels: int) -> Analysis:
         of_volumes=handover is not None and handover.of_volumes and outcome in ANALYSED,
         salt=task.salt,
         caveat=task.caveat,
+        languages=task.languages,
     )
 
 

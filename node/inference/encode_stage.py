@@ -125,6 +125,7 @@ class Encode:
             salt=self._salt,
             kinds=self._wanted(job),
             profiles=tuple(kinds.values()),
+            languages=self._config.languages(job.destinations),
             previous=tuple(map(self._previous, previous_results(connection, job))),
             handover=self._spool.work(job.id),
             out=self._spool.work(job.id),

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from node.config import Language
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFile:
@@ -70,6 +72,8 @@ class EncodeTask:
     """Kinds of objects to make."""
     profiles: tuple[frozenset[str], ...]
     """Kinds that each destination takes."""
+    languages: tuple[Language, ...]
+    """Languages of the destinations."""
     previous: tuple[PreviousFiles, ...]
     handover: Path
     """Folder of the handover, which may be empty after a failure."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.sr.codedict import codes
 
-from node.config.routing import ObjectKind
+from node.config.routing import Language, ObjectKind
 from node.errors import EncodeError
 from node.outcome import ANALYSED, Outcome
 from node.pipeline import Algorithm, Assertion, DerivedSeries, Findings
@@ -170,6 +170,8 @@ class Analysis:
     """Secret of the node (``node.inference.node_secret``) that makes UIDs unpredictable; empty without a node."""
     caveat: str = ""
     """A sentence for the report: which images may be missing."""
+    languages: tuple[Language, ...] = ("en",)
+    """Of the impression."""
 
     def __post_init__(self) -> None:
         if not self.title:

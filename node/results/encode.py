@@ -22,6 +22,7 @@ from node.results.finding import Finding, place_findings
 from node.results.graphics import graphics_of_findings, graphics_of_shapes
 from node.results.headers import headers_for_highdicom, restore_references
 from node.results.identity import Identity
+from node.results.impression.sentences import impression_of
 from node.results.key_image import Picture, draw_key_image, encode_key_images, key_findings
 from node.results.parametric_map import encode_map
 from node.results.part10 import finish
@@ -33,7 +34,7 @@ from node.results.region_image import draw_region_images
 from node.results.root_report import EncodedReference, describe_object
 from node.results.rtstruct import encode_rtstruct
 from node.results.seg import encode_seg
-from node.results.sr import encode_sr
+from node.results.sr import encode_sr, report_content
 from node.results.uids import analysis_key
 
 _REPORTS: dict[Kind, str] = {"sr": "seg", "sr on labelmap": "labelmap", "sr alone": ""}
@@ -187,6 +188,7 @@ def _shown(work: _Work) -> Iterator[EncodedReference]:
                 source,
                 work.identity,
                 findings=[*work.findings, *work.regions],
+                impressions=_impressions(work),
                 pictures=pictures,
                 key=key,
             )
@@ -199,6 +201,20 @@ def _shown(work: _Work) -> Iterator[EncodedReference]:
         with _making("key object selection"):
             selection = encode_key_objects(analysis, source, headers, graphics=graphics, key=key)
         yield "key object selection", selection
+
+
+def _impressions(work: _Work) -> list[str]:
+    """The impression of the report in each language."""
+    report = report_content(
+        work.analysis,
+        work.source,
+        work.headers,
+        findings=work.findings,
+        regions=work.regions,
+        seg=None,
+        key=work.key,
+    )
+    return [impression_of(report[0], language) for language in work.analysis.languages]
 
 
 def _maps(work: _Work) -> Iterator[EncodedReference]:

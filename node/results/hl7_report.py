@@ -16,6 +16,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 from pydicom.valuerep import PersonName
 
+from node.config import Language
 from node.results.report_items import MEASUREMENT_GROUP, concept_value, measurement_groups
 from node.studies.attributes import STRUCTURED_REPORTS
 
@@ -30,8 +31,9 @@ _TRACKING_ID, _FINDING, _DERIVATION, _SUMMARY = "112039", "121071", "121401", "1
 _LIBRARY, _SUPPLEMENT = "111028", "111414"
 _ALGORITHM = ("111001", "111003")
 """Name and version: said once, before the groups."""
-_TECHNICAL = {"111000", "111002", "111065", "122405", "112040", *_ALGORITHM}
-"""Of an algorithm, and UIDs: in the SR only."""
+_IMPRESSION = "121073"
+_TECHNICAL = {"111000", "111002", "111065", "122405", "112040", _IMPRESSION, *_ALGORITHM}
+"""Of an algorithm, UIDs, and the impression in other languages: in the SR only."""
 _OBSERVED = {"NUM": "NM", "CODE": "CWE", "TEXT": "TX"}
 _PROCEDURE, _ANY_PROCEDURE = "121058", "18748-4^Diagnostic imaging study^LN"
 _STUDY = "113014^DICOM Study^DCM"
@@ -45,6 +47,8 @@ class Addressee:
     """AE title of this node."""
     application: str = ""
     facility: str = ""
+    language: Language = "en"
+    """Of the impression."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,7 @@ class _Observation:
 
 def report_message(report: Dataset, to: Addressee) -> bytes:
     """Encode a report as ORU^R01 in UTF-8, segments ended by carriage returns."""
-    body = [_study(report), *_observations(report)]
+    body = [_study(report), *_impression(report, to.language), *_observations(report)]
     segments = [_head(report, to), _patient(report), _request(report, report.SOPInstanceUID, _PRELIMINARY, to)]
     return _encoded([*segments, *(_result(n, one, _PRELIMINARY) for n, one in enumerate(body, 1))])
 
@@ -118,6 +122,14 @@ def _result(number: int, one: _Observation, status: str) -> str:
 
 def _study(report: Dataset) -> _Observation:
     return _Observation(type="ST", concept=_STUDY, value=str(report.StudyInstanceUID))
+
+
+def _impression(report: Dataset, language: Language) -> Iterator[_Observation]:
+    from node.results.impression.sentences import impression_of  # the confined process alone needs what that imports
+
+    if report.get("ContentSequence"):
+        text = _lines(impression_of(report, language))
+        yield _Observation(type="TX", concept=f"{_IMPRESSION}^Impression^DCM", value=text)
 
 
 def _observations(report: Dataset) -> Iterator[_Observation]:

@@ -17,16 +17,11 @@ from scipy.spatial.distance import pdist, squareform
 
 from node.pipeline import Measurement
 from node.results.analysis import Source
+from node.results.report_codes import ATTENUATION
 from node.results.source_grid import PlacedMask
 from node.wording import digits
 
 Floats = NDArray[np.float64]
-_ATTENUATION = (
-    codes.DCM.MeanAttenuationCoefficient,
-    codes.DCM.StandardDeviationOfAttenuationCoefficient,
-    codes.DCM.MinimumAttenuationCoefficient,
-    codes.DCM.MaximumAttenuationCoefficient,
-)
 _DERIVATIONS = (codes.SCT.Mean, codes.SCT.StandardDeviation, codes.SCT.Minimum, codes.SCT.Maximum)
 
 
@@ -104,7 +99,7 @@ def intensities(values: Statistics, image: Dataset) -> tuple[Measurement, ...]:
     if image.get("Modality") == "CT" and (image.get("RescaleType") or "HU") == "HU":
         return tuple(
             Measurement(name=name, value=value, unit=codes.UCUM.HounsfieldUnit)
-            for name, value in zip(_ATTENUATION, four, strict=True)
+            for name, value in zip(ATTENUATION, four, strict=True)
         )
     if image.get("Modality") == "MR":
         return tuple(

@@ -70,12 +70,18 @@ def encode_pdf(
     identity: Identity,
     *,
     findings: Sequence[Finding | PlacedRegion],
+    impressions: Sequence[str],
     pictures: Sequence[Picture],
     key: str,
 ) -> Dataset:
     """Build the object around ``draw_page``; identity and times are stamped on later."""
     document = draw_page(
-        analysis, source, identity.local(analysis.analysed_at), findings, [p.drawing for p in pictures]
+        analysis,
+        source,
+        identity.local(analysis.analysed_at),
+        findings=findings,
+        impressions=impressions,
+        pictures=[p.drawing for p in pictures],
     )
     dataset = Dataset()
     dataset.SOPClassUID = EncapsulatedPDFStorage
@@ -109,7 +115,9 @@ def draw_page(
     analysis: Analysis,
     source: Source,
     at: datetime,
+    *,
     findings: Sequence[Finding | PlacedRegion],
+    impressions: Sequence[str],
     pictures: Sequence[Image.Image],
 ) -> bytes:
     """The page as a PDF file; the same arguments give the same bytes. ``at``: local time of the analysis."""
@@ -117,7 +125,7 @@ def draw_page(
     rl_config.useA85 = 0  # pictures as they are: written as text they take a fifth more, and most of the time
     algorithm = analysis.algorithm
     identity = {title: _stated(source.datasets[0], keyword) for title, keyword in _IDENTITY}
-    texts = (*identity.values(), *remarks_of(analysis), *(finding.label for finding in findings))
+    texts = (*identity.values(), *impressions, *remarks_of(analysis), *(finding.label for finding in findings))
     story: list[Flowable] = [
         _text(f"AI report: {analysis.title}", 15),
         _text(NOTICE, 10, colors.HexColor("#b04000")),
@@ -127,6 +135,7 @@ def draw_page(
         Spacer(0, 8),
         _text(headline_of(analysis), 12),
         *([_text(scope_of(analysis), 9)] if scope_of(analysis) else []),
+        *(_text(line, 10) for impression in impressions for line in impression.splitlines()[:ROWS]),
         Spacer(0, 4),
     ]
     if findings:

@@ -27,19 +27,21 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from node.errors import EncodeError
+from node.errors import EncodeError, InputError
 from node.pipeline.assertion import CODES
 from node.results.analysis import Analysis, Kind, Source
 from node.results.equipment import MANUFACTURER, serial_number
 from node.results.finding import Finding
 from node.results.headers import by_instance
 from node.results.identity import plain
+from node.results.impression.content_items import impression_items
 from node.results.naming import series_description, series_number
 from node.results.placed_region import PlacedRegion
+from node.results.report_codes import STATUSES, SUMMARIES
 from node.results.root_report import EncodedReference, supplementary_data
 from node.results.sr_groups import measurement_groups
 from node.results.sr_images import evidence_of, image_library
-from node.results.study_groups import STATUSES, SUMMARIES, comments
+from node.results.study_groups import comments
 from node.results.uids import derive_uid, device_uid
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
@@ -76,20 +78,9 @@ def encode_sr(
     ``headers``: as ``headers_for_highdicom`` makes them.
     """
     try:
-        report = MeasurementReport(
-            observation_context=ObservationContext(observer_device_context=observer(analysis)),
-            procedure_reported=_PROCEDURES.get(source.modality, codes.SCT.ImagingProcedure),
-            imaging_measurements=measurement_groups(
-                analysis, source, headers, findings=findings, regions=regions, seg=seg, key=key
-            ),
-            title=codes.DCM.ImagingMeasurementReport,
-            language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
-                CodedConcept("en-US", "RFC5646", "English (United States)")
-            ),
-        )
+        report = report_content(analysis, source, headers, findings=findings, regions=regions, seg=seg, key=key)
         content: ContentSequence = report[0].ContentSequence
-        place = len(content) - 1
-        content.append(_evaluations(analysis))
+        place = len(content) - 2  # before measurements and evaluations
         if others:
             content.append(supplementary_data(others))
         evidence = [*by_instance(headers).values(), *(dataset for _, dataset in others)]
@@ -110,9 +101,38 @@ def encode_sr(
         document.ContentSequence = [*items[:place], image_library(source, headers), *items[place:]]
         listed = evidence_of(evidence)
         document[listed.tag] = listed
-    except ValueError as error:  # what highdicom says of values; anything else is a fault of ours
+    except (ValueError, InputError) as error:  # what highdicom says of values; anything else is a fault of ours
         raise EncodeError(f"SR of pipeline {analysis.pipeline} cannot be built: {error}") from error
     return document
+
+
+def report_content(
+    analysis: Analysis,
+    source: Source,
+    headers: Sequence[Dataset],
+    *,
+    findings: Sequence[Finding],
+    regions: Sequence[PlacedRegion],
+    seg: Segmentation | None,
+    key: str,
+) -> MeasurementReport:
+    """Return what the report states, without lists of images and objects; arguments as of ``encode_sr``."""
+    report = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=observer(analysis)),
+        procedure_reported=_PROCEDURES.get(source.modality, codes.SCT.ImagingProcedure),
+        imaging_measurements=measurement_groups(
+            analysis, source, headers, findings=findings, regions=regions, seg=seg, key=key
+        ),
+        title=codes.DCM.ImagingMeasurementReport,
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
+            CodedConcept("en-US", "RFC5646", "English (United States)")
+        ),
+    )
+    evaluations = _evaluations(analysis)
+    report[0].ContentSequence.append(evaluations)
+    character_set = source.datasets[0].get("SpecificCharacterSet")
+    evaluations.ContentSequence.extend(impression_items(report[0], analysis.languages, character_set))
+    return report
 
 
 def observer(analysis: Analysis) -> ObserverContext:

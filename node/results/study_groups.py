@@ -29,7 +29,6 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from node import pipeline
-from node.outcome import Outcome
 from node.pipeline import Assertion, Findings, MeasurementGroup
 from node.pipeline.assertion import CODES
 from node.results.analysis import Analysis, Source
@@ -37,31 +36,12 @@ from node.results.headers import references
 from node.results.identity import plain
 from node.results.measurement_items import measurement_items
 from node.results.region_groups import measurement_on_shapes
+from node.results.report_codes import STATUSES, SUMMARIES
 from node.results.report_text import headline_of, remarks_of, scope_of, supersession_of
 from node.results.uids import derive_uid
 from node.wording import NOTICE
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
-SUMMARIES: dict[tuple[Outcome, bool], Code] = {  # CID 6047, by outcome and whether anything is present
-    (Outcome.FINDINGS, True): codes.DCM.AllAlgorithmsSucceededWithFindings,
-    (Outcome.NO_FINDINGS, False): codes.DCM.AllAlgorithmsSucceededWithoutFindings,
-    # CID 6047 knows only with and without findings, and neither is true of these two
-    (Outcome.INDETERMINATE, False): codes.SCT.IndeterminateResult,
-    (Outcome.MEASURED, False): codes.SCT.Measured,
-    (Outcome.PARTIAL, True): codes.DCM.NotAllAlgorithmsSucceededWithFindings,
-    (Outcome.PARTIAL, False): codes.DCM.NotAllAlgorithmsSucceededWithoutFindings,
-    (Outcome.NOT_APPLICABLE, False): codes.DCM.NoAlgorithmsSucceededWithoutFindings,
-    (Outcome.FAILED, False): codes.DCM.NoAlgorithmsSucceededWithoutFindings,
-}
-STATUSES: dict[Outcome, Code] = {  # CID 6042
-    Outcome.FINDINGS: codes.DCM.Succeeded,
-    Outcome.NO_FINDINGS: codes.DCM.Succeeded,
-    Outcome.INDETERMINATE: codes.DCM.Succeeded,
-    Outcome.MEASURED: codes.DCM.Succeeded,
-    Outcome.PARTIAL: codes.DCM.PartiallySucceeded,
-    Outcome.NOT_APPLICABLE: codes.DCM.NotAttempted,
-    Outcome.FAILED: codes.DCM.Failed,
-}
 Group = (
     MeasurementsAndQualitativeEvaluations
     | PlanarROIMeasurementsAndQualitativeEvaluations

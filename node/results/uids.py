@@ -37,7 +37,7 @@ def analysis_key(analysis: Analysis, source: Source, identity: Identity | None =
         __version__,
         [analysis.generation, analysis.version, *analysis.images],
         [analysis.outcome, analysis.reason, analysis.caveat, analysis.withheld],
-        analysis.title,
+        [analysis.title, *analysis.languages],
     ]
     message = json.dumps(parts, sort_keys=True, default=dict)  # parameters may be any mapping
     return hmac.digest(analysis.salt.encode(), message.encode(), "sha256").hex()

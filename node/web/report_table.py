@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from node.config import Language
 from node.errors import InputError
 from node.results.report_items import concept_value, is_border, measurement_groups
 from node.studies.header import read_header
@@ -75,6 +77,14 @@ def comments_in(path: Path) -> tuple[str, ...]:
         )
     except UNREADABLE as error:
         raise InputError(f"{path.name}: {_NO_REPORT} ({type(error).__name__})") from error
+
+
+def impressions_in(path: Path, languages: Iterable[Language]) -> dict[str, str]:
+    """Return the impression of a report by language. Raises ``InputError`` when the file is no report of this node."""
+    from node.results.impression.sentences import impression_of
+
+    report = read_header(path)
+    return {language: impression_of(report, language) for language in languages}
 
 
 def _take(row: Row, item: Dataset) -> None:

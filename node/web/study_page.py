@@ -71,11 +71,12 @@ def study(context: AppContext, user_request: UserRequest) -> Response:
             response.headers["HX-Refresh"] = "true"
         return response
     views, names = {}, {}
+    languages = context.config.languages(context.config.destinations)
     for job in jobs:
         if job["outcome"] in ANALYSED:
             try:
                 files, names[job["id"]] = _files(context, job["id"])
-                views[job["id"]] = context.reader.call(f"job {job['id']}", view_of, files)
+                views[job["id"]] = context.reader.call(f"job {job['id']}", view_of, files, languages)
             except (InputError, PlatformError, InternalError) as error:
                 with about(uid, job=job["id"]):
                     logger.warning("job %s: no picture: %s", job["id"], error)

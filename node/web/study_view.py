@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from node.config import Language
 from node.errors import NotFoundError
-from node.web.report_table import Row, comments_in, findings_in
+from node.web.report_table import Row, comments_in, findings_in, impressions_in
 
 if TYPE_CHECKING:  # the confined process alone imports what reads pixels
     from node.web import slices
@@ -51,13 +52,15 @@ class View:
     columns: tuple[str, ...]
     """Names of the measurements, in the order of the report."""
     remarks: tuple[str, ...] = ()
+    impressions: Mapping[str, str] = field(default_factory=dict)
+    """By language."""
 
     def key_of(self, row: Row) -> Key | None:
         """The slice of a finding."""
         return next((key for key in self.keys if key.label == row.label), None)
 
 
-def view_of(files: JobFiles) -> View:
+def view_of(files: JobFiles, languages: Sequence[Language]) -> View:
     """Return what the viewer of a job shows. Raises ``InputError`` when a file cannot be read or decoded."""
     from node.web import slices
 
@@ -75,6 +78,7 @@ def view_of(files: JobFiles) -> View:
         rows=table,
         columns=columns,
         remarks=comments_in(files.reports[0]) if files.reports else (),
+        impressions=impressions_in(files.reports[0], languages) if files.reports else {},
     )
 
 

@@ -31,9 +31,10 @@ from node.results.analysis import EncodedObject, Kind
 from node.results.encode import encode
 from node.results.gate.check import check
 from node.results.prior.growth_text import MAY_HAVE_BEEN
-from node.results.prior.lesion_matching import CHANGE, DOUBLING_TIME, EARLIER_VOLUME, compare
+from node.results.prior.lesion_matching import compare
 from node.results.prior.masks import middle_mm, prior_masks
 from node.results.prior.report import analysed_series, latest_report, read_prior, referenced_segmentation
+from node.results.report_codes import CHANGE, DOUBLING_TIME, EARLIER_VOLUME
 from node.studies.alignment import shift_mm
 from node.studies.source import SourceSeries
 

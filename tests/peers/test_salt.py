@@ -65,6 +65,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "inputs": {"inputs": ("t1c 1.2.3",)},
     "images": {"images": (("1.2.3", None),)},
     "images of other frames": {"images": (("1.2.3", 2),)},
+    "languages": {"languages": ("de", "fr")},
     "salt": {"salt": "another"},
 }
 NOT_IN_UIDS = {"findings", "analysed_at", "timings", "replaces", "of_volumes"}

@@ -21,13 +21,11 @@ from node.pipeline.label_map import own_masks
 from node.results.analysis import outcome_of
 from node.results.prior import growth_text as words
 from node.results.prior.masks import middle_mm
+from node.results.report_codes import CHANGE, DOUBLING_TIME, EARLIER_VOLUME
 from node.studies.alignment import Array, shift_mm
 from node.studies.attribute_values import day
 from node.wording import quantity
 
-EARLIER_VOLUME = Code("volume-before", "99AINODE", "Volume in the earlier study")
-CHANGE = Code("volume-change", "99AINODE", "Change of volume since the earlier study")
-DOUBLING_TIME = Code("doubling-time", "99AINODE", "Volume doubling time")
 _DAYS = Code("d", "UCUM", "day")
 _APART_MM = 20.0
 """How far a lesion may have moved against the body: breath, posture, turns of the head."""

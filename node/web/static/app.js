@@ -70,6 +70,16 @@ function makeViewer(figure) {
   });
 }
 
+// Copy an impression. A page without TLS has no clipboard; the browser then copies what is selected.
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest(".copy");
+  if (!button) return;
+  const text = button.previousElementSibling;
+  if (navigator.clipboard) await navigator.clipboard.writeText(text.innerText);
+  else { window.getSelection().selectAllChildren(text); document.execCommand("copy"); }
+  button.textContent = "Copied";
+});
+
 document.querySelectorAll(".viewer").forEach(makeViewer);
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.confirm;

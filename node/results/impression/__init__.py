@@ -1,0 +1,1 @@
+"""The impression of a report: sentences in several languages that a radiologist can take over."""
