@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from node.config.table import Port, Table
+
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 class Notify(Table):
@@ -27,6 +29,8 @@ class Notify(Table):
     """User name at the mail server; empty: no login."""
     smtp_password_file: Path | None = None
     """File with the password of that user."""
+    weekly_day: Literal["", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = ""
+    """Mail a report of the last 7 days on this day at 7:00 local time; empty: never."""
     webhook: str = ""
     """URL that receives a POST with JSON; empty: none."""
     queue_minutes: Annotated[float, Field(gt=0)] = 60.0
@@ -51,4 +55,6 @@ class Notify(Table):
             raise ValueError(f"webhook = {self.webhook!r}: give an address that begins with https:// or http://")
         if bool(self.smtp_user) != (self.smtp_password_file is not None):
             raise ValueError("smtp_user and smtp_password_file belong together; give both or none")
+        if self.weekly_day and not self.mail_to:
+            raise ValueError(f"weekly_day = {self.weekly_day!r} needs an address in mail_to")
         return self

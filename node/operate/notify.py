@@ -14,6 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from email.message import EmailMessage
 
 import httpx
@@ -28,6 +29,7 @@ from node.ledger.leadership import Leadership
 from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.operate.alerts import ledger_alerts, machine_alerts
+from node.operate.weekly_report import due_at, weekly_report
 from node.peer_text import escaped
 from node.process.presence import host_name
 from node.spool import Spool
@@ -39,6 +41,8 @@ POLL_SECONDS = 30.0
 ACCOUNT_SECONDS = 3600.0
 """How often everything received is balanced against what became of it."""
 _TIMEOUT_SECONDS = 30.0
+_WEEKLY = "weekly report"
+"""The channel whose one alert in the ledger names the latest report of a week."""
 Alerts = Mapping[str, str]
 """Sentence of each alert, by its name."""
 
@@ -71,7 +75,10 @@ class Notifier:
         if self._of_ledger.is_ours():
             with self._engine.connect() as connection:
                 alerts = ledger_alerts(self._config, connection, at)
-            self._notify("", {**alerts, **self._account()}, at)
+            alerts |= self._account()
+            self._notify("", alerts, at)
+            if self._config.notify.weekly_day:
+                self._report(alerts, at)
         if self._of_machine.is_ours():
             own = machine_alerts(self._config, self._spool)
             self._notify(f" {self._machine}", {name: f"{host_name()}: {text}" for name, text in own.items()}, at)
@@ -120,15 +127,43 @@ class Notifier:
             self._accounted_at = time.monotonic()
         return self._unexplained
 
+    def _report(self, alerts: Alerts, at: float) -> None:
+        """Mail the report of the week once it is due; the ledger keeps which was the last.
+
+        The first one is sent a week after this was configured at the latest, not at once.
+        """
+        due = due_at(self._config.notify.weekly_day, datetime.fromtimestamp(at).astimezone())
+        name = f"{due:%Y-%m-%d}"
+        with self._engine.connect() as connection:
+            known = raised_alerts(connection, _WEEKLY)
+            text = weekly_report(self._config, connection, due.timestamp(), alerts) if known else ""
+        if name in known:
+            return
+        if known:
+            try:
+                self._send(f"Report of the week until {name}", text)
+            except (OSError, smtplib.SMTPException) as error:
+                logger.warning("the report of the week was not mailed (%s); trying again", error)
+                return
+        with begin_immediate(self._engine) as connection:
+            record_alerts(connection, _WEEKLY, {name: "report of the week"}, known, at)
+
     def _mail(self, begun: Alerts, over: Alerts) -> None:
-        wanted, title = self._config.notify, self._config.ae.title
-        message = EmailMessage()
-        message["From"], message["To"] = wanted.mail_from, ", ".join(wanted.mail_to)
+        title = self._config.ae.title
         first = next(iter((begun or over).values()))
         more = f" (and {len(begun) + len(over) - 1} more)" if len(begun) + len(over) > 1 else ""
-        message["Subject"] = f"[{title}] {'' if begun else 'over: '}{first[:80]}{more}"
         lines = [f"PROBLEM: {text}" for text in begun.values()] + [f"OVER: {text}" for text in over.values()]
-        message.set_content("\n".join(lines) + f"\n\nAI node {title}; `ainode status` and the dashboard show more.\n")
+        self._send(
+            f"{'' if begun else 'over: '}{first[:80]}{more}",
+            "\n".join(lines) + f"\n\nAI node {title}; `ainode status` and the dashboard show more.",
+        )
+
+    def _send(self, subject: str, text: str) -> None:
+        wanted = self._config.notify
+        message = EmailMessage()
+        message["From"], message["To"] = wanted.mail_from, ", ".join(wanted.mail_to)
+        message["Subject"] = f"[{self._config.ae.title}] {subject}"
+        message.set_content(text + "\n")
         with smtplib.SMTP(wanted.smtp_host, wanted.smtp_port, timeout=_TIMEOUT_SECONDS) as server:
             if wanted.smtp_starttls:
                 server.starttls(context=ssl.create_default_context())

@@ -6,7 +6,10 @@ import http.server
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from node.ledger.operator_switches import pause_destination, stop_pipeline
 from node.ledger.tables import job, series
 from node.operate.alerts import current_alerts
 from node.operate.notify import Notifier
+from node.operate.weekly_report import due_at
 from node.spool import Spool
 
 
@@ -92,6 +96,60 @@ class Node:
     def current_alerts(self, at: float | None = None) -> set[str]:
         with self.engine.connect() as connection:
             return set(current_alerts(self.config, connection, self.spool, now() if at is None else at))
+
+
+MONDAY = datetime(2026, 11, 23, 7, 30).astimezone().timestamp()
+WEEK = 7 * 86400.0
+
+
+def test_the_report_of_a_week_is_mailed_once_on_its_day(tmp_path: Path, mail: tuple[int, list[str]]):
+    port, mails = mail
+    options = {"mail_to": ("it@example.org",), "smtp_host": "127.0.0.1", "smtp_port": port, "weekly_day": "monday"}
+    node = Node(tmp_path, **options)
+    node.notifier.step(MONDAY - WEEK)  # nothing is known of the weeks before
+    assert mails == []
+    new = NewJob(
+        study_instance_uid="1", series_instance_uid="1.1", generation=1, pipeline="nodule", rule="r",
+        destinations=(), priority=2,
+    )  # fmt: skip
+    with begin_immediate(node.engine) as connection:
+        create_job(connection, new)
+        create_job(connection, replace(new, generation=2))
+        connection.execute(job.update().values(created_at=MONDAY - WEEK / 2))
+        failed = job.update().where(job.c.generation == 2)
+        connection.execute(failed.values(state="COMPLETED", stage="deliver", outcome="failed", updated_at=MONDAY - 60))
+    node.notifier.step(MONDAY - 3600)  # at 6:30
+    assert [one for one in mails if "week" in one] == []
+    for at in (MONDAY, MONDAY + 60, MONDAY + 3 * 86400):
+        Node(tmp_path, **options).notifier.step(at)  # after a restart
+    (report,) = (one for one in mails if "Report of the week" in one)
+    assert "Subject: [AINODE] Report of the week until 2026-11-23" in report
+    assert "AI node AINODE, 2026-11-16 07:00 to 2026-11-23 07:00" in report
+    assert "nodule: 2 (1 failed, 1 queued)" in report
+    attention = report.partition("Needs attention now")[2]
+    assert "failed" in attention
+    node.notifier.step(MONDAY + WEEK)
+    assert len([one for one in mails if "Report of the week" in one]) == 2
+
+
+@pytest.mark.parametrize(
+    ("at", "due"),
+    [("2026-11-23 07:00", "2026-11-23"), ("2026-11-23 06:59", "2026-11-16"), ("2026-11-22 23:00", "2026-11-16")],
+)
+def test_a_report_is_due_on_its_day_at_seven(at: str, due: str):
+    moment = due_at("monday", datetime.fromisoformat(at).astimezone())
+    assert f"{moment:%Y-%m-%d %H:%M}" == f"{due} 07:00"
+
+
+def test_the_end_of_summer_time_makes_no_second_report(monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as berlin:
+        berlin.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        days = [due_at("monday", datetime.fromisoformat(f"2026-10-{day} 12:00").astimezone()) for day in (19, 25, 26)]
+    time.tzset()
+    assert [f"{day:%Y-%m-%d %H:%M%z}" for day in days] == [
+        "2026-10-19 07:00+0200", "2026-10-19 07:00+0200", "2026-10-26 07:00+0100",
+    ]  # fmt: skip
 
 
 def test_a_problem_is_mailed_once_and_once_more_when_it_is_over(tmp_path: Path, mail: tuple[int, list[str]]):
