@@ -33,7 +33,7 @@ from node.ledger.verdict_recording import (
 from node.log import about
 from node.reasons import ReasonCode, reason
 from node.spool import Spool
-from node.studies.attributes import SEGMENTATIONS, STRUCTURED_REPORTS
+from node.studies.attributes import SEGMENTATIONS, STRUCTURE_SET, STRUCTURED_REPORTS
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +43,11 @@ _BACK_SECONDS = 600.0
 _WHOLE_SECONDS = 3600.0
 """Between two looks at everything."""
 _BOUNDS = Bounds(memory_mib=4096, cpu_seconds=120, wall_seconds=300.0)
-_MODALITIES = ("SEG", "SR", "KO")
+_MODALITIES = ("SEG", "RTSTRUCT", "SR", "KO")
 _REPORTS = tuple(f"{STRUCTURED_REPORTS}{end}" for end in ("22", "33", "34"))
 """Enhanced, Comprehensive and Comprehensive 3D SR, which TID 1500 is written as."""
 _KINDS = {
-    **dict.fromkeys(SEGMENTATIONS, SourceKind.SEGMENTATION),
+    **dict.fromkeys((*SEGMENTATIONS, STRUCTURE_SET), SourceKind.SEGMENTATION),
     **dict.fromkeys(_REPORTS, SourceKind.REPORT),
     f"{STRUCTURED_REPORTS}59": SourceKind.REJECTION_NOTE,
 }

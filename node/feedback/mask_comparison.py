@@ -18,7 +18,7 @@ class TrialFiles:
     """Segmentation; ``None``: without a lesion."""
     candidate: Path | None
     added: tuple[tuple[Path, str], ...] = ()
-    """Segmentation of a reader, and the name of the lesion in it."""
+    """Segmentation or structure set of a reader, and the name of the lesion in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +47,15 @@ class MaskComparison:
 
 def compare_masks(files: TrialFiles) -> MaskComparison:
     """Compare the segments of both. Raises ``InputError`` when a file cannot be read."""
-    from node.feedback.segment_masks import SegmentedObject, masks_on, read_object, voxel_mm3
+    from node.feedback.segment_masks import SegmentedObject, read_object, voxel_mm3
     from node.feedback.segmentation_reader import LEAST_DICE, paired_segments
+    from node.feedback.structure_set_masks import reader_masks_on
     from node.studies.source import SourceSeries
 
     def masks(path: Path | None) -> SegmentedObject:
         if path is None:
             return SegmentedObject(dataset=source.datasets[0], segments={}, masks={})
-        return masks_on(read_object(path), source)
+        return reader_masks_on(read_object(path), source)
 
     def reports(of: SegmentedObject, path: Path, lesion: str) -> bool:
         theirs = masks(path)

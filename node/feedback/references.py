@@ -11,7 +11,8 @@ from node.feedback.object_reading import AnalysisFiles
 
 def named_instances(dataset: Dataset) -> set[str]:
     """SOP Instance UIDs that it names as what it was made from or replaces, images of its frames aside."""
-    items = [*(dataset.get("SourceImageSequence") or ()), *(dataset.get("ReferencedInstanceSequence") or ())]
+    keywords = ("SourceImageSequence", "ReferencedInstanceSequence", "PredecessorStructureSetSequence")
+    items = [item for keyword in keywords for item in dataset.get(keyword) or ()]
     for series in dataset.get("ReferencedSeriesSequence") or ():
         items += series.get("ReferencedInstanceSequence") or ()
     return {str(item.get("ReferencedSOPInstanceUID", "")) for item in items} | predecessor_instances(dataset)

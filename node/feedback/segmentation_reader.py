@@ -1,4 +1,4 @@
-"""Reads a Segmentation as a reader's answer to analyses of this node: kept, changed, missing and new lesions.
+"""Reads a Segmentation or RT Structure Set as a reader's answer to analyses: kept, changed, missing and new lesions.
 
 Runs in a confined process. An object is an answer when it says that a person had a part in it, and names or shows a
 lesion that was reported; what it says of other structures is left alone.
@@ -15,6 +15,7 @@ from node import MAKER
 from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
 from node.feedback.references import content_time, named_instances, one_per_pipeline
 from node.feedback.segment_masks import SegmentedObject, hd95_mm, masks_on, read_object, voxel_mm3
+from node.feedback.structure_set_masks import is_structure_set, reader_masks_on, referenced_series
 from node.ledger.verdict import LesionVerdict, MatchedBy, Verdict
 from node.reasons import ReasonCode, reason
 from node.studies.identity import PRIOR, contradictions
@@ -27,13 +28,14 @@ _ANATOMY = {("123037004", "SCT"), ("91723000", "SCT")}
 
 
 def answers(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReading:
-    """Return what a Segmentation says about ``analyses``, the latest first."""
+    """Return what a Segmentation or RT Structure Set says about ``analyses``, the latest first."""
     if str(dataset.get("Manufacturer", "")) == MAKER:
         return refused(reason(ReasonCode.OF_THIS_SOFTWARE))
     if not _is_of_person(dataset):
         return refused(reason(ReasonCode.OF_AN_ALGORITHM))
     named = named_instances(dataset)
     series = {str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ()}
+    series |= referenced_series(dataset)
     with_masks = [one for one in analyses if one.segmentation is not None]
     candidates = one_per_pipeline(
         [one for one in with_masks if not series or one.series_instance_uid in series or named & set(one.objects)],
@@ -46,7 +48,7 @@ def answers(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReadin
         source = SourceSeries.read(images)
         if keywords := contradictions([source.datasets[0], dataset], PRIOR):
             return refused(reason(ReasonCode.OF_ANOTHER_PATIENT, keywords=", ".join(keywords)))
-        theirs = masks_on(dataset, source)
+        theirs = reader_masks_on(dataset, source)
         for one in candidates:
             if one.images == images and one.segmentation is not None:
                 ours = masks_on(read_object(one.segmentation), source)
@@ -54,7 +56,7 @@ def answers(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReadin
     related = [answer for answer in compared if answer.is_related]
     if not related:
         return refused(reason(ReasonCode.OF_OTHER_FINDINGS))
-    operator = dataset.get("OperatorsName") or dataset.get("ContentCreatorName") or ""
+    operator = dataset.get("OperatorsName") or dataset.get("ContentCreatorName") or dataset.get("ReviewerName") or ""
     return ObjectReading(
         verdicts=tuple(verdict for answer in related for verdict in (*answer.verdicts(), *_added(answer, related))),
         reader=str(operator),
@@ -63,9 +65,13 @@ def answers(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReadin
 
 
 def _is_of_person(dataset: Dataset) -> bool:
-    """Whether it says that a person had a part in it: in a segment, or as the operator of the equipment."""
-    types = {str(item.get("SegmentAlgorithmType", "")) for item in dataset.SegmentSequence if item.SegmentNumber}
-    return bool(types & {"MANUAL", "SEMIAUTOMATIC"}) or bool(dataset.get("OperatorsName"))
+    """Whether it says that a person had a part in it: in a segment, as operator of the equipment, or as reviewer."""
+    if is_structure_set(dataset):
+        types = {str(item.get("ROIGenerationAlgorithm", "")) for item in dataset.StructureSetROISequence}
+    else:
+        types = {str(item.get("SegmentAlgorithmType", "")) for item in dataset.SegmentSequence if item.SegmentNumber}
+    reviewed = dataset.get("ApprovalStatus") == "APPROVED" and dataset.get("ReviewerName")
+    return bool(types & {"MANUAL", "SEMIAUTOMATIC"} or dataset.get("OperatorsName") or reviewed)
 
 
 class _Answer:

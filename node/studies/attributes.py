@@ -13,6 +13,8 @@ from node.studies.pydicom_errors import UNREADABLE
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage, Label Map Segmentation Storage."""
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+"""RT Structure Set Storage."""
 STRUCTURED_REPORTS = "1.2.840.10008.5.1.4.1.1.88."
 """Beginning of the SOP classes of structured reports and key object selections."""
 _LONGEST = 1024

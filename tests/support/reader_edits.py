@@ -7,12 +7,13 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
+from contourpy import contour_generator
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from highdicom.seg import Segmentation, SegmentDescription
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.sr.codedict import codes
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless, RTStructureSetStorage, generate_uid
 
 from node.studies.source import SourceSeries
 
@@ -106,3 +107,62 @@ def cube(shape: Sequence[int], low: Sequence[int], high: Sequence[int]) -> np.nd
     mask = np.zeros(shape, np.uint8)
     mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = 1
     return mask
+
+
+def workstation_rtstruct(
+    source: SourceSeries,
+    contours: Mapping[str, Sequence[tuple[int, np.ndarray]]],
+    *,
+    algorithm: str = "MANUAL",
+    interpreted: str = "",
+    away_mm: float = 0.0,
+) -> FileDataset:
+    """An RTSTRUCT; ``contours``: label -> (image, ``[n, 2]`` columns and rows), ``away_mm`` off the image."""
+    first = dcmread(source.paths[0], stop_before_pixels=True)
+    dataset = FileDataset("", {}, file_meta=deepcopy(first.file_meta), preamble=b"\0" * 128)
+    for keyword in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate"):
+        if keyword in first:
+            dataset[keyword] = first[keyword]
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SeriesInstanceUID, dataset.Modality, dataset.Manufacturer = generate_uid(), "RTSTRUCT", "Planning Inc."
+    series, study, frame = Dataset(), Dataset(), Dataset()
+    series.SeriesInstanceUID = source.series_instance_uid
+    study.RTReferencedSeriesSequence = [series]
+    frame.RTReferencedStudySequence = [study]
+    dataset.ReferencedFrameOfReferenceSequence = [frame]
+    rois, of_rois, observations = [], [], []
+    for number, (label, parts) in enumerate(contours.items(), 1):
+        roi, of_roi, observation = Dataset(), Dataset(), Dataset()
+        roi.ROINumber = of_roi.ReferencedROINumber = observation.ReferencedROINumber = number
+        roi.ROIName, roi.ROIGenerationAlgorithm = label, algorithm
+        observation.RTROIInterpretedType = interpreted
+        items = []
+        for image, points in parts:
+            header = source.datasets[image]
+            cosines = np.asarray(header.ImageOrientationPatient, float)
+            down, right = (float(v) for v in header.PixelSpacing)
+            place = np.asarray(header.ImagePositionPatient, float)
+            place = place + away_mm * np.cross(cosines[:3], cosines[3:])
+            at = place + np.outer(points[:, 0] * right, cosines[:3]) + np.outer(points[:, 1] * down, cosines[3:])
+            item = Dataset()
+            item.ContourGeometricType, item.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
+            item.ContourData = [f"{value:.4f}" for value in at.ravel()]
+            items.append(item)
+        of_roi.ContourSequence = items
+        rois.append(roi)
+        of_rois.append(of_roi)
+        observations.append(observation)
+    dataset.StructureSetROISequence, dataset.ROIContourSequence = rois, of_rois
+    dataset.RTROIObservationsSequence = observations
+    return dataset
+
+
+def outlines(mask: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Contours half-way between the pixels of ``[image, row, column]``; holes are contours of their own."""
+    found = []
+    for image, plane in enumerate(mask):
+        lines = contour_generator(z=np.pad(plane.astype(float), 1)).lines(0.5)
+        found += [(image, np.asarray(line)[:-1] - 1.0) for line in lines]
+    return found
