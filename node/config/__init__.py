@@ -2,6 +2,7 @@
 
 from node.config.condition import Condition, parse_condition, parse_hours
 from node.config.config import Config
+from node.config.destination import DEFAULT_OBJECTS, Destination, DestinationTls, Language, ObjectKind
 from node.config.devices import Devices
 from node.config.fleet import Fleet
 from node.config.jobs import JobsTable
@@ -10,12 +11,8 @@ from node.config.network import Ae, AeTls, Caller
 from node.config.notify import Notify
 from node.config.pipelines import PipelineTable, StopRule
 from node.config.routing import (
-    DEFAULT_OBJECTS,
     FORWARD,
     Companion,
-    Destination,
-    DestinationTls,
-    Language,
     PriorTable,
     Rule,
     Selection,
@@ -41,6 +38,7 @@ __all__ = [
     "JobsTable",
     "Language",
     "Notify",
+    "ObjectKind",
     "PipelineTable",
     "PriorTable",
     "Retention",

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from node.config.audit import Audit
+from node.config.destination import DEFAULT_OBJECTS, Destination, Language
 from node.config.devices import Devices
 from node.config.fleet import Fleet
 from node.config.jobs import JobsTable
@@ -18,7 +19,7 @@ from node.config.network import Ae
 from node.config.notify import Notify
 from node.config.pipelines import PipelineTable
 from node.config.records import Records
-from node.config.routing import DEFAULT_OBJECTS, Destination, Language, Rule
+from node.config.routing import Rule
 from node.config.series import SeriesTable
 from node.config.storage import Retention, Storage
 from node.config.table import Name, Table, suggest
@@ -102,8 +103,9 @@ class Config(Table):
                             f"add [{kind}.{name}]"
                         )
             for name in rule.send:
-                if self.destinations[name].hl7:
-                    raise ValueError(f"rule {rule.name!r}: send names {name!r}, which takes HL7 messages and no images")
+                if self.destinations[name].takes_reports_only:
+                    kind = "HL7 messages" if self.destinations[name].hl7 else "FHIR resources"
+                    raise ValueError(f"rule {rule.name!r}: send names {name!r}, which takes {kind} and no images")
             if rule.prior is not None and not self.destinations[rule.prior.source].host:
                 raise ValueError(
                     f"rule {rule.name!r}: prior.source names {rule.prior.source!r}, which has no host; "

@@ -20,8 +20,7 @@ from pynetdicom.sop_class import (
 )
 
 from node import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, __version__
-from node.config import Config
-from node.config.routing import ObjectKind
+from node.config import Config, ObjectKind
 from node.deliver.association import Timeouts
 from node.deliver.transcode import UNCOMPRESSED
 from node.receive import status_codes

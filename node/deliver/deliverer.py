@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 
 from node.config import Config, Destination
 from node.deliver.association import Peer, Timeouts
+from node.deliver.fhir import fhir_store
 from node.deliver.folder import folder_store
 from node.deliver.mllp import mllp_store
 from node.deliver.object_result import Answer, Store
@@ -204,6 +205,8 @@ class Deliverer:
                 timeouts=self._timeouts,
                 is_held=partial(self._is_held, name),
             )
+        if destination.fhir:
+            return fhir_store(name, destination, self._spool, self._timeouts, is_held=partial(self._is_held, name))
         if destination.url:
             return stow_store(name, destination, self._spool, self._timeouts)
         return cstore_store(Peer.of(name, destination), self._config.ae.title, pending, self._spool, self._timeouts)

@@ -11,6 +11,8 @@ from pynetdicom.sop_class import Verification
 
 from node.config import Destination
 from node.deliver.association import Peer, Timeouts, associate
+from node.deliver.fhir import fhir_service
+from node.deliver.fhir import ping as fhir_ping
 from node.deliver.folder import check_folder
 from node.deliver.mllp import connected
 from node.deliver.stow import ping, service
@@ -48,6 +50,10 @@ def _ask(name: str, destination: Destination, calling_title: str, timeouts: Time
     if destination.hl7:
         with connected(name, destination, timeouts):
             return ""
+    if destination.fhir:
+        with fhir_service(name, destination, timeouts) as client:
+            fault = fhir_ping(client)
+            return f"{name} ({destination.fhir}): {fault}" if fault else ""
     if destination.url:
         with service(name, destination, timeouts) as client:
             fault = ping(client)

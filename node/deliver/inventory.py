@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from node.config import Destination
-from node.deliver import find, stow
+from node.deliver import fhir, find, stow
 from node.deliver.association import Peer, Timeouts
 from node.deliver.query_audit import OnQuery
 
@@ -20,12 +20,15 @@ Held = Callable[[str, str], set[str]]
 def inventory(
     name: str, destination: Destination, calling_title: str, timeouts: Timeouts, on_query: OnQuery
 ) -> Iterator[Held]:
-    """Query by C-FIND or QIDO-RS, reported to ``on_query``, or list the folder.
+    """Query by C-FIND, QIDO-RS or a search (FHIR), reported to ``on_query``, or list the folder.
 
     Raises ``DeliveryError`` when that is not possible.
     """
     if destination.folder:
         yield lambda study, series: {f.stem for f in Path(destination.folder, study, series).glob("*.dcm")}
+    elif destination.fhir:
+        with fhir.fhir_service(name, destination, timeouts, on_query) as client:
+            yield partial(fhir.held, client)
     elif destination.url:
         with stow.service(name, destination, timeouts, on_query) as client:
             yield partial(stow.held, client)

@@ -104,16 +104,17 @@ def _messages(instance: PendingObject, spool: Spool, to: Addressee, is_held: IsH
 
 def message_of(path: Path, to: Addressee) -> str:
     """Encode a report in a confined process."""
-    return report_message(_read_object(path), to).decode("utf-8")
+    return report_message(read_report(path), to).decode("utf-8")
 
 
 def withdrawals_by(path: Path, to: Addressee) -> dict[str, str]:
     """Encode the withdrawal of each report that a rejection note names, by its UID, in a confined process."""
-    note = _read_object(path)
+    note = read_report(path)
     return {uid: withdrawal_message(note, uid, to).decode("utf-8") for uid in withdrawn_reports(note)}
 
 
-def _read_object(path: Path) -> Dataset:
+def read_report(path: Path) -> Dataset:
+    """Read a report or rejection note in a confined process. Raises ``InputError`` when it cannot be read."""
     try:
         return dcmread(path)
     except NOT_DICOM as error:

@@ -18,10 +18,11 @@ OnQuery = Callable[[Question], None]
 
 def query_recorder(engine: Engine, destination: Destination) -> OnQuery:
     """Return a function that records each query to a destination in the audit trail."""
-    address = destination.host or str(httpx.URL(destination.url).host)
+    service = destination.url or destination.fhir
+    address = destination.host or str(httpx.URL(service).host)
 
     def record(question: Question) -> None:
-        who = destination.title if destination.host else destination.url
+        who = destination.title if destination.host else service
         give_notice(engine, NoticeKind.QUERY, who=who, address=address, detail=question.to_json())
 
     return record

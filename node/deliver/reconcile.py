@@ -66,8 +66,9 @@ def reconcile(
     ``DeliveryError`` when it does not answer.
     """
     destination = configured_destination(config, name)
-    if destination.hl7:
-        raise DeliveryError(f"{name} takes HL7 messages, which cannot be queried; ask its administrator what it holds")
+    if destination.takes_reports_only:
+        kind = "HL7 messages" if destination.hl7 else "FHIR resources"
+        raise DeliveryError(f"{name} takes {kind}, which are not compared; ask its administrator what it holds")
     limits, since = timeouts or Timeouts(), at - timedelta(days=days)
     with engine.connect() as connection:
         here, ours = instance_counts(connection), result_series(connection)

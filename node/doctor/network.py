@@ -38,7 +38,7 @@ _REFUSED = {1: "user rejection", 2: "no reason", 3: "SOP Class not supported", 4
 
 
 def _host_of(to: Destination) -> str | None:
-    return to.hl7_address[0] if to.hl7 else urlsplit(to.url).hostname
+    return to.hl7_address[0] if to.hl7 else urlsplit(to.url or to.fhir).hostname
 
 
 def host_names(config: Config) -> Iterator[Check]:
@@ -162,7 +162,8 @@ def their_clock(config: Config, name: str) -> Check:
     """Compare the clock of a DICOMweb service with ours; DICOM does not report the time."""
     to, line = config.destinations[name], f"clock of {name}"
     if not to.url:
-        found = "a folder has none" if to.folder else f"{'HL7' if to.hl7 else 'DICOM'} does not report it"
+        kind = "HL7" if to.hl7 else "FHIR" if to.fhir else "DICOM"
+        found = "a folder has none" if to.folder else f"{kind} does not report it"
         return Check(name=line, good=True, found=found)
     try:
         with service(name, to, Timeouts()) as client:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.sr.codedict import codes
 
-from node.config.routing import Language, ObjectKind
+from node.config import Language, ObjectKind
 from node.errors import EncodeError
 from node.outcome import ANALYSED, Outcome
 from node.pipeline import Algorithm, Assertion, DerivedSeries, Findings

@@ -64,6 +64,8 @@ class ReportStatement:
     """What a report states."""
 
     outcome: Outcome
+    summary: Code
+    """Findings summary (CID 6047)."""
     algorithm: tuple[str, str]
     """Name and version."""
     procedure: Code | None
@@ -104,6 +106,7 @@ def _read(report: Dataset) -> ReportStatement:
     procedures = (_value(item) for item in report.ContentSequence if concept_value(item) == _PROCEDURE)
     return ReportStatement(
         outcome=_OUTCOMES[stated[_SUMMARY], stated[_STATUS]],
+        summary=stated[_SUMMARY],
         algorithm=(texts.get(_ALGORITHM, ""), texts.get(_VERSION, "")),
         procedure=next(procedures, None),
         findings=tuple(findings.values()),

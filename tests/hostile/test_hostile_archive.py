@@ -26,8 +26,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelGet,
 )
 
-from node.config import Config, PriorTable
-from node.config.routing import Destination
+from node.config import Config, Destination, PriorTable
 from node.deliver import retrieve, stow
 from node.deliver.association import Timeouts
 from node.deliver.retrieve import archive

@@ -19,8 +19,7 @@ from pydicom import FileDataset
 from pydicom.charset import convert_encodings
 from pydicom.valuerep import PersonName
 
-from node.config import Destination
-from node.config.routing import ObjectKind
+from node.config import Destination, ObjectKind
 from node.errors import EncodeError, GateError
 from node.pipeline import Findings, Map, Volume, codes
 from node.results.analysis import EncodedObject, Kind

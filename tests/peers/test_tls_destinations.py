@@ -13,8 +13,7 @@ from receivers import receiving
 from tls_peers import as_peer
 
 from node.check import check
-from node.config import DestinationTls, parse
-from node.config.routing import Destination
+from node.config import Destination, DestinationTls, parse
 from node.deliver import echo
 from node.errors import ConfigError
 from node.process.port_lock import PortLock

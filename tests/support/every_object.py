@@ -21,7 +21,7 @@ from enhanced_files import enhanced
 from odd_series import SERIES, flipped_columns, oblique, tilted
 from pydicom import FileDataset
 
-from node.config.routing import ObjectKind
+from node.config import ObjectKind
 from node.errors import InputError
 from node.pipeline import Code, DerivedSeries, Findings, Lesion, Map, Segment, Unsuitable, Volume, codes
 from node.results.analysis import EncodedObject, Kind, of_part

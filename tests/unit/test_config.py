@@ -82,7 +82,7 @@ def test_the_shipped_file_shows_every_key(model: type[BaseModel]):
         ('[destinations.pacs]\ntitle = "P"\nhost = "h"', "destinations.pacs.*: title and port are required with host"),
         (
             '[destinations.pacs]\nurl = "https://h"\nfolder = "/f"',
-            "give one of host .*, url .*, folder and hl7",
+            "give one of host .*, url .*, folder, hl7 .*fhir",
         ),
         ('[destinations.pacs]\nurl = "ftp://h"', "begins with https:// or http://"),
         ('[destinations.pacs]\nfolder = "/f"\ncommitment = true', "commitment needs host"),

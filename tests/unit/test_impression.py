@@ -6,6 +6,7 @@ import re
 import string
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +17,7 @@ from analyses import OUTCOMES, analysis, one, source_of, two_lesions
 from babel.messages.pofile import read_po
 from dicom_files import ct_series
 from drawn_examples import examples
+from fhir_server import validate
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, FileDataset, dcmread
@@ -25,6 +27,7 @@ from node.outcome import Outcome
 from node.pipeline import Assertion, Code, Findings, Lesion, Measurement, codes
 from node.pipeline.assertion import CODES
 from node.results.encode import encode
+from node.results.fhir_report import report_bundle
 from node.results.gate.check import check
 from node.results.hl7_report import Addressee, report_message
 from node.results.impression.sentences import impression_of
@@ -292,3 +295,34 @@ def check_agreement(source: SourceSeries, changes: list[dict[str, Any]]) -> None
         assert sorted(s.split("|")[5] for s in message.split("\r") if s.startswith("OBX") and "|NM|" in s) == sorted(
             reported
         )
+    check_resources(report)
+
+
+def check_resources(report: Dataset) -> None:
+    """Every number, unit, side and code of the report is in the FHIR resources, and no other."""
+    bundle = report_bundle(report)
+    validate(bundle)
+    entries = {one["fullUrl"]: one["resource"] for one in bundle["entry"]}
+    stated = {one.label: one for one in read_statement(report).findings}
+    observations = [one for one in entries.values() if one["resourceType"] == "Observation"]
+    findings = {one["note"][0]["text"]: one for one in observations if "note" in one}
+    assert set(findings) == set(stated)
+    for label, finding in findings.items():
+        members = [entries[one["reference"]] for one in finding["hasMember"]]
+        assert [
+            (code_of(one["code"]), Decimal(str(one["valueQuantity"]["value"])), one["valueQuantity"]["code"])
+            for one in members
+        ] == [(m.name.value, Decimal(m.number), m.unit.value) for m in stated[label].measurements]
+        components = {
+            code_of(one["code"]): code_of(one["valueCodeableConcept"]) for one in finding.get("component", ())
+        }
+        sides = {codes.SCT.Laterality: stated[label].laterality} if stated[label].laterality else {}
+        assert components == {k.value: v.value for k, v in (sides | stated[label].evaluations).items()}
+        assert code_of(finding["valueCodeableConcept"]) == stated[label].finding.value
+        assert code_of(finding.get("bodySite")) == (stated[label].site.value if stated[label].site else None)
+    measured = sum(len(one.measurements) for one in stated.values())
+    assert len(observations) == 1 + len(stated) + measured
+
+
+def code_of(concept: dict[str, Any] | None) -> str | None:
+    return None if concept is None else concept["coding"][0]["code"]

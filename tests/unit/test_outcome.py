@@ -12,7 +12,7 @@ from analyses import JUDGED, MOMENT, NOTHING, UNCLEAR, analysis, halved, one, so
 from dicom_files import ct_series
 from highdicom import Volume
 
-from node.config.routing import Destination
+from node.config import Destination
 from node.inference.run_pipeline import analyse
 from node.outcome import ANALYSED, Outcome
 from node.pipeline import Algorithm, Assertion, Code, Findings, Lesion, Map, Needs, Presence, Segment, codes
