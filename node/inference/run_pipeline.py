@@ -55,7 +55,7 @@ def analyse(
         return Outcome.FAILED, reason, Findings()
     if source.grid.assumption:
         findings = replace(findings, remarks=(source.grid.assumption, *findings.remarks))
-    stated = of_part(findings, source.left_out).partial
+    stated = of_part(findings, "" if source.left_out in incomplete else source.left_out).partial
     findings = in_order(of_part(of_part(findings, incomplete), source.left_out))
     findings = plausible(compare(findings, source, pipeline.algorithm, without_prior), source)
     outcome = outcome_of(findings)

@@ -7,6 +7,7 @@ rest. ``test_missing_end_to_end`` sends such losses through a node to a PACS.
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -306,6 +307,9 @@ def test_each_loss_at_each_place_with_each_outcome(node: Losses, fate: str, plac
         )
         met = node.meet(loss)
         says_no_more_than_it_saw(met, loss)
+        for one, _ in met:
+            said = re.split(r"[;:.] ", reason_text(one.reason).rstrip("."))
+            assert len(said) == len(set(said)), f"said twice: {said}"
         last, _ = met[-1]
         if comes != NEVER and fate not in FOREVER:  # it has come: nothing is missing any more
             assert (last.outcome, last.incomplete) == (SAID[does], None), loss
