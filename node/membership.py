@@ -113,9 +113,9 @@ class Membership:
         self._member = replace(self._member, pipelines=pipelines, devices=devices)
         self.beat()
 
-    def serve_files(self, url: str) -> None:
-        """Show where the other machines fetch the files of this one."""
-        self._member = replace(self._member, files_url=url)
+    def serve_files(self, url: str, copies_address: str = "") -> None:
+        """Show where other machines fetch the files of this one, and where they send second copies to."""
+        self._member = replace(self._member, files_url=url, copies_address=copies_address)
         self.beat()
 
     def is_responsible(self, key: str) -> bool:

@@ -175,8 +175,13 @@ class RoleContext:
 def _receiver(context: RoleContext) -> Iterator[None]:
     from node.receive import Receiver
 
+    config, engine, spool, copies = context.config, context.engine, context.spool, None
+    if config.storage.copies > 1:
+        from node.fleet.second_copy import SentCopies
+
+        copies = SentCopies(config.fleet, engine, spool)
     listening = Listening.from_descriptors(context.descriptors)
-    receiver = Receiver(context.config, context.engine, context.spool, context.membership, listening)
+    receiver = Receiver(config, engine, spool, context.membership, listening, copies=copies)
     receiver.start()
     yield
     receiver.finish(context.shutdown.forced)
@@ -269,17 +274,11 @@ def _web(context: RoleContext) -> Iterator[None]:
 
 @contextmanager
 def _files(context: RoleContext) -> Iterator[None]:
-    from node.fleet.file_service import serving
-    from node.fleet.housekeeping import Housekeeping
+    from node.fleet.role import serving_fleet
 
-    if not context.config.fleet.host:
-        raise ConfigError("[fleet] host is empty; name this machine there before it serves files")
-    housekeeping = Housekeeping(context.engine, context.spool, context.config.fleet.cache_gib)
-    housekeeping.record()
-    with serving(context.config.fleet, context.spool.folder) as url:
-        context.membership.serve_files(url)
-        with running([housekeeping.run], context.shutdown.requested):
-            yield
+    stop = context.shutdown.requested
+    with serving_fleet(context.config, context.engine, context.spool, context.membership, stop):
+        yield
 
 
 @contextmanager

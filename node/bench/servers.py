@@ -14,7 +14,7 @@ from pathlib import Path
 
 from node.errors import PlatformError
 from node.ledger.engine import ledger_url, open_ledger
-from node.ledger.instances import all_paths
+from node.ledger.file_digests import all_paths
 from node.process import loopback
 from node.process.children import bound_to_parent, terminate
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from node.cli.options import config_option, echo, json_option, load, print_json
 from node.errors import LedgerError, OperatorError
+
+if TYPE_CHECKING:  # a verb imports what it needs when it runs
+    from sqlalchemy import Engine
+
+    from node.spool import Spool
 
 
 @click.command()
@@ -49,10 +55,13 @@ def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
 @click.command()
 @config_option
 @json_option
-def verify(*, config_path: Path, as_json: bool) -> None:
+@click.option("--fleet", "of_fleet", is_flag=True, help="Count the copies of every file on all machines instead.")
+def verify(*, config_path: Path, as_json: bool, of_fleet: bool) -> None:
     """Compare every file with the ledger; change nothing.
 
-    Exits with status 7 if a file is missing, altered or unrecorded.
+    Exits with status 7 if a file is missing, altered or unrecorded; with `--fleet`, if it has fewer copies than
+    `[storage] copies` says without the ledger knowing it, or a copy has other content or is on a machine that does not
+    answer.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -62,6 +71,9 @@ def verify(*, config_path: Path, as_json: bool) -> None:
     from node.service import open_storage
 
     engine, spool = open_storage(load(config_path))
+    if of_fleet:
+        _verify_copies(engine, spool, as_json=as_json)
+        return
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("studies and jobs", total=None)
         verified = verification.verify(
@@ -73,6 +85,18 @@ def verify(*, config_path: Path, as_json: bool) -> None:
         echo(verification.describe(verified))
     if verified.faults:
         raise LedgerError(f"{verified.faults} files do not agree with the ledger; nothing was changed")
+
+
+def _verify_copies(engine: Engine, spool: Spool, *, as_json: bool) -> None:
+    from node.operate.verify_copies import describe_copies, verify_copies
+
+    verified = verify_copies(engine, spool)
+    if as_json:
+        print_json(asdict(verified))
+    else:
+        echo(describe_copies(verified, spool.copies))
+    if verified.faults:
+        raise LedgerError(f"{verified.faults} copies are missing, corrupt or out of reach; nothing was changed")
 
 
 VERBS = (account, verify)

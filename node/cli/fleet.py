@@ -11,28 +11,36 @@ from node.cli.options import config_option, echo, json_option, load, print_json
 
 _MACHINE = 8
 """Characters of a machine's id that are shown."""
+_REMEDY = {
+    "incoming": "send the series again",
+    "conflicts": "send the series again",
+    "results": "what was not delivered is made again",
+}
 
 
 @click.command()
 @config_option
 @json_option
-@click.option("--abandon", metavar="MACHINE", help="No longer wait for the disk of this machine (name or id).")
+@click.option("--abandon", metavar="MACHINE", help="Treat this machine (name or id) as gone for good, with its disk.")
 def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
     """List the processes of all machines that share this ledger.
 
     Shows for each its machine, version, pipelines and devices, whether it drains, and how long ago it last beat. A
     receiver that died is *lost* until a receiver of its machine has recorded the images that it left.
     """
-    from node.operate.fleet import abandon_machine
+    from node.operate.fleet import abandon_machine, missing_copies
     from node.operate.fleet import fleet as read
     from node.service import open_storage
 
     engine, _ = open_storage(load(config_path))
     if abandon is not None:
-        count = abandon_machine(engine, abandon)
-        echo(f"{count} lost receivers of {abandon} are not waited for any more; what their disk holds is not recorded")
+        abandoned = abandon_machine(engine, abandon)
+        lost = f"{abandoned.receivers} lost receivers of {abandon} are not waited for any more"
+        echo(f"{lost}; what its disk holds is not recorded, and files with a copy there get another one")
+        for folder in abandoned.folders:
+            echo(f"no other machine has {folder}; {_REMEDY.get(folder.partition('/')[0], 'it is made again')}")
         return
-    members = read(engine)
+    members, missing = read(engine), missing_copies(engine)
     if as_json:
         print_json(members)
         return
@@ -48,6 +56,8 @@ def fleet(*, config_path: Path, as_json: bool, abandon: str | None) -> None:
             echo(f"{'':9} {pipelines} on {', '.join(member['devices'])}")
         if member["files_url"]:
             echo(f"{'':9} serves its files at {member['files_url']}")
+    if missing.files:
+        echo(f"{missing.files} files have one copy only; the second one is being made, or waits for another machine")
     if not members:
         echo("no process is running")
 

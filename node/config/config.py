@@ -77,6 +77,10 @@ class Config(Table):
             raise ValueError(
                 "fleet.host needs storage.ledger_url: the machines of a fleet share a ledger in PostgreSQL"
             )
+        if self.storage.copies > 1 and not self.fleet.host:
+            raise ValueError(
+                f"storage.copies = {self.storage.copies} needs fleet.host: the second copy is on another machine"
+            )
         return self
 
     @model_validator(mode="after")

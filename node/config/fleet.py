@@ -19,6 +19,8 @@ class Fleet(Table):
     """Address to listen on."""
     port: Port = 11113
     """TCP port of the file service."""
+    copies_port: Port = 11114
+    """TCP port of the copy service, to which other machines send second copies of what they receive."""
     certificate: str = ""
     """PEM file with the certificate of this machine, as server and as client."""
     key: str = ""

@@ -20,6 +20,11 @@ class Storage(Table):
     durability: Literal["full", "process"] = "full"
     """What an acknowledged image survives. ``full``: a power cut; file and folder are synced first. ``process``: a
     crash of the node, but not of the machine. Results and the ledger are always synced."""
+    copies: Literal[1, 2] = 1
+    """Machines on which an image is durable before it is acknowledged; 2 needs ``[fleet]``."""
+    copies_missing: Literal["refuse", "accept"] = "refuse"
+    """What happens to an image for which no other machine can hold the second copy. ``refuse``: status A700.
+    ``accept``: it is acknowledged with one copy, an alert says so, and the second one is made as soon as possible."""
     max_instance_gib: Annotated[float, Field(gt=0)] = 8.0
     """Largest instance that is received; a larger one is refused with status C000, as one beyond the next limits."""
     max_header_mib: Annotated[float, Field(gt=0)] = 256.0

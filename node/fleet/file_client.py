@@ -48,6 +48,7 @@ class FileClient:
     def __init__(self, fleet: Fleet, storage: Storage, engine: Engine) -> None:
         self._fleet = fleet
         self._folder = storage.folder
+        self.copies: int = storage.copies
         self._min_free_gib = storage.min_free_gib
         self._engine = engine
         self._cache = Cache(storage.folder / CACHE)
@@ -98,6 +99,29 @@ class FileClient:
 
         with new_client(self._fleet) as client, ThreadPoolExecutor(_AT_ONCE, "sizes") as threads:
             return {path: of for path, of in threads.map(size, paths) if of is not None}
+
+    def digests(self, paths: Sequence[str]) -> dict[str, dict[str, str | None]]:
+        """Return the digest of each file by machine; see ``Spool.digests_elsewhere``."""
+        with self._engine.connect() as connection:
+            services = self._services(connection)
+            recorded = recorded_files(connection, paths)
+            machines = {of: holders(connection, of) - {self.machine} for of in {folder_of(path) for path in paths}}
+        asked = [(path, machine) for path in paths for machine in sorted(machines[folder_of(path)])]
+
+        def digest(of: tuple[str, str]) -> str | None:
+            path, machine = of
+            try:
+                return _digest(client, _url(services, machine, path, "digests"), recorded.get(path))
+            except AbsentFileError:
+                self._avoid(machine, services)
+                return None
+
+        with new_client(self._fleet) as client, ThreadPoolExecutor(_AT_ONCE, "digests") as threads:
+            answers = list(threads.map(digest, asked))
+        digests: dict[str, dict[str, str | None]] = {path: {} for path in paths}
+        for (path, machine), answer in zip(asked, answers, strict=True):
+            digests[path][machine] = answer
+        return digests
 
     def fetch_handover(self, path: str) -> None:
         """Place the handover that the ledger recorded at ``path``. Raises ``AbsentFileError``."""
@@ -206,6 +230,18 @@ def _size(client: httpx.Client, url: str) -> int | None:
         raise _unreachable(url, error) from error
 
 
+def _digest(client: httpx.Client, url: str, recorded: RecordedFile | None) -> str:
+    longest = _LEAST_SECONDS + (recorded.size if recorded else 0) / _SLOWEST_BYTES_PER_SECOND
+    try:
+        response = client.get(url, params={"like": recorded.digest} if recorded else {}, timeout=longest)
+        if response.status_code == _NOT_FOUND:
+            return ""
+        response.raise_for_status()
+    except httpx.HTTPError as error:
+        raise _unreachable(url, error) from error
+    return response.text
+
+
 def new_client(fleet: Fleet) -> httpx.Client:
     """Connections with the certificate of this machine to those that the fleet's authority has signed.
 
@@ -225,10 +261,10 @@ def fault(fleet: Fleet, url: str) -> str:
     return "" if status == _NOT_FOUND else f"another program answers there (status {status})"
 
 
-def _url(services: dict[str, str], machine: str, path: str) -> str:
+def _url(services: dict[str, str], machine: str, path: str, what: str = "files") -> str:
     if machine not in services:
         raise AbsentFileError(f"{path} is on machine {machine}, whose file service does not answer; start it again")
-    return f"{services[machine]}/files/{path}"
+    return f"{services[machine]}/{what}/{path}"
 
 
 def _unreachable(url: str, error: Exception) -> AbsentFileError:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from node.config import AeTls, Fleet
 from node.fleet.paths import served_file
+from node.spool import digest_of
 from node.tls import ServerTls
 from node.web.http_connections import listen, served
 
@@ -31,7 +32,7 @@ class _File(FileResponse):
 
 
 def make_app(folder: Path) -> Starlette:
-    """Make the application that serves the files below ``folder``."""
+    """Make the application that serves the files below ``folder``, and their digests as they are now."""
 
     def file(request: Request) -> Response:
         place = served_file(folder, request.path_params["path"])
@@ -39,7 +40,22 @@ def make_app(folder: Path) -> Starlette:
             return Response(status_code=404)
         return _File(place, media_type="application/octet-stream")
 
-    return Starlette(routes=[Route("/files/{path:path}", file, methods=["GET"])])
+    def digest(request: Request) -> Response:
+        place = served_file(folder, request.path_params["path"])
+        try:
+            if place is not None:
+                with place.open("rb") as content:
+                    return PlainTextResponse(digest_of(content, request.query_params.get("like", "blake3:")))
+        except OSError as error:  # that it cannot be read equals no digest
+            return PlainTextResponse(str(error))
+        return Response(status_code=404)
+
+    return Starlette(
+        routes=[
+            Route("/files/{path:path}", file, methods=["GET"]),
+            Route("/digests/{path:path}", digest, methods=["GET"]),
+        ]
+    )
 
 
 @contextmanager

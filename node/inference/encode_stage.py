@@ -26,8 +26,9 @@ from node.ledger import JobStage
 from node.ledger.copying import infer_again
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_event
-from node.ledger.holdings import folder_of, purge_holdings, record_holdings
+from node.ledger.holdings import purge_holdings
 from node.ledger.jobs import Job, PreviousResult, get_job, previous_results, source_images
+from node.ledger.missing_copies import record_results_held
 from node.ledger.replaced_results import to_withdraw
 from node.ledger.shadow import stays_in_shadow
 from node.ledger.transitions import record_outcome, record_results, schedule_results
@@ -150,7 +151,8 @@ class Encode:
 
         def write(connection: Connection) -> None:
             record_results(connection, job_id, rows)
-            record_holdings(connection, self._spool.machine, {folder_of(str(row["path"])) for row in rows})
+            paths = [str(row["path"]) for row in rows]
+            record_results_held(connection, self._spool.machine, self._spool.copies, paths)
             purge_holdings(connection, [f"work/{job_id}"])
             if (refused := encoding.refused) is not None:
                 record_event(

@@ -8,8 +8,8 @@ from node.errors import GateError
 from node.inference.encode_process import NOTE_SECONDS, EncodeProcess
 from node.inference.node_secret import secret_of
 from node.ledger.engine import begin_immediate
-from node.ledger.holdings import folder_of, record_holdings
 from node.ledger.jobs import Job, get_job
+from node.ledger.missing_copies import record_results_held
 from node.ledger.replaced_results import give_up_note, note_kind, schedule_note, to_withdraw
 from node.reasons import Reason, ReasonCode, reason
 from node.spool import Spool
@@ -51,7 +51,7 @@ class ReplacementNotes:
             return
         row = note | {"kind": note_kind(destination)}
         with begin_immediate(self._engine) as connection:
-            record_holdings(connection, self._spool.machine, [folder_of(str(row["path"]))])
+            record_results_held(connection, self._spool.machine, self._spool.copies, [str(row["path"])])
             schedule_note(connection, job, destination, row, paths)
 
     def drop_note(self, job_id: str, destination: str, why: Reason) -> None:

@@ -35,4 +35,4 @@ def retract(jobs: Jobs, engine: Engine, spool: Spool, job_id: str, reason: str) 
         note = encoder.note(job, paths, salt=secret_of(engine, spool.folder), reason=reason)
     finally:
         encoder.close()
-    jobs.retract(job_id, note, reason, spool.machine)
+    jobs.retract(job_id, note, reason, spool.machine, copies=spool.copies)

@@ -105,10 +105,10 @@ class Jobs:
         with begin_immediate(self._engine) as connection:
             self._enqueue(connection, reopening.send_again(connection, job_id, destination, lost))
 
-    def retract(self, job_id: str, note: dict[str, object], reason: str, machine: str) -> None:
+    def retract(self, job_id: str, note: dict[str, object], reason: str, machine: str, *, copies: int) -> None:
         """Send a rejection note after what was delivered; see ``node.ledger.retry_transitions.retract_job``."""
         with begin_immediate(self._engine) as connection:
-            self._enqueue(connection, reopening.retract_job(connection, job_id, note, reason, machine))
+            self._enqueue(connection, reopening.retract_job(connection, job_id, note, reason, machine, copies=copies))
 
     def make_due(self, destination: str) -> None:
         """Make every attempt that waits to deliver to ``destination`` due now."""

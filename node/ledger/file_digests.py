@@ -29,3 +29,14 @@ def digests_of_job(connection: sa.Connection, job_id: str) -> dict[str, str]:
     """Path -> digest of every result of a job."""
     query = sa.select(result.c.path, result.c.digest).where(result.c.job_id == job_id)
     return {row.path: row.digest for row in connection.execute(query)}
+
+
+def all_paths(connection: sa.Connection) -> list[str]:
+    """Paths of the images of all series; without those of conflicts."""
+    return list(connection.scalars(sa.select(instance.c.path)))
+
+
+def known_paths(connection: sa.Connection, study_instance_uid: str) -> set[str]:
+    """Paths of all files of a study that have a row."""
+    paths = [sa.select(table.c.path).where(table.c.study_instance_uid == study_instance_uid) for table in _RECEIVED]
+    return set(connection.scalars(sa.union_all(*paths)))

@@ -26,6 +26,15 @@ class RecordedFile(NamedTuple):
     size: int
 
 
+class CopyAddress(NamedTuple):
+    """The copy service of a machine."""
+
+    machine: str
+    address: str
+    """Host and port."""
+    is_draining: bool
+
+
 def folder_of(path: str) -> str:
     """Return the folder of a file, both relative to the storage folder."""
     return path.rpartition("/")[0]
@@ -71,6 +80,17 @@ def file_services(connection: sa.Connection) -> dict[str, str]:
     living = member.c.files_url != "", member.c.state != MemberState.LOST
     query = sa.select(member.c.machine, member.c.files_url).where(*living).order_by(member.c.beat_at)
     return {row.machine: row.files_url for row in connection.execute(query)}
+
+
+def copy_services(connection: sa.Connection) -> list[CopyAddress]:
+    """Return the copy services that are alive, the one that has beaten last for each machine."""
+    living = member.c.copies_address != "", member.c.state != MemberState.LOST
+    query = sa.select(member.c.machine, member.c.copies_address, member.c.state).where(*living)
+    rows = connection.execute(query.order_by(member.c.beat_at))
+    latest = {
+        row.machine: CopyAddress(row.machine, row.copies_address, row.state == MemberState.DRAINING) for row in rows
+    }
+    return list(latest.values())
 
 
 def recorded_files(connection: sa.Connection, paths: Collection[str]) -> dict[str, RecordedFile]:

@@ -15,6 +15,7 @@ from node.ledger.clock import ahead_of_machine
 from node.ledger.engine import begin_immediate, insert_if_new, insert_new
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.holdings import folder_of, held_elsewhere, record_holdings, recorded_files
+from node.ledger.missing_copies import record_missing_copies
 from node.ledger.states import SeriesState
 from node.ledger.tables import association, conflict, excluded, instance, series
 
@@ -37,6 +38,8 @@ class Receipt:
     association: OpenAssociation | None
     """``None``: found in the spool at start-up."""
     received_at: float
+    copy_machine: str = ""
+    """Id of the other machine that has exactly this file, durably, at the same path; "": none is known to."""
 
 
 _TRIAL = Receipt(
@@ -50,11 +53,14 @@ class _UndoneError(Exception):
     """Rolls back a trial write."""
 
 
-def record_instances(connection: sa.Connection, receipts: Sequence[Receipt], machine: str = "") -> list[Receipt]:
+def record_instances(
+    connection: sa.Connection, receipts: Sequence[Receipt], machine: str = "", copies: int = 1
+) -> list[Receipt]:
     """Record received files in the caller's write transaction; recording the same file again changes nothing.
 
-    ``machine``: whose storage folder has them; "": all machines share it. Return those that are not recorded, because
-    another machine has other bytes at the same path: ``Spool.set_aside`` makes a conflict of each.
+    ``machine``: whose storage folder has them; "": all machines share it. ``copies``: how many machines should have
+    them. Return those that are not recorded, because another machine has other bytes at the same path:
+    ``Spool.set_aside`` makes a conflict of each.
 
     The digest of a receipt is that of the file at its path. Another digest than the row's means that the file was lost
     and was received again, from a sender whose AE title its File Meta Information names: the row follows it.
@@ -78,8 +84,12 @@ def record_instances(connection: sa.Connection, receipts: Sequence[Receipt], mac
     _touch_series(connection, [wanted[uid] for uid in created])
     folders = {folder_of(receipt.path) for receipt in receipts}
     record_holdings(connection, machine, folders)
+    for other in {receipt.copy_machine for receipt in receipts}:
+        record_holdings(connection, other, {folder_of(r.path) for r in receipts if r.copy_machine == other})
     aside = _of_other_bytes(connection, [r for r in receipts if r.sop_instance_uid not in created], machine)
     receipts = [receipt for receipt in receipts if receipt not in aside]
+    if copies > 1:
+        record_missing_copies(connection, [receipt.path for receipt in receipts if not receipt.copy_machine])
     wanted = {uid: receipt for uid, receipt in wanted.items() if receipt not in aside}
     others = {r.sop_instance_uid for r in receipts} - created
     known = _known(connection, others)
@@ -157,20 +167,6 @@ def update_size(connection: sa.Connection, study_instance_uid: str, series_insta
     of_series = sa.and_(*(instance.c[name] == series.c[name] for name in ("study_instance_uid", "series_instance_uid")))
     size = sa.select(sa.func.coalesce(sa.func.sum(instance.c.size), 0)).where(of_series).scalar_subquery()
     connection.execute(series.update().where(_THIS_SERIES).values(size=size), this)
-
-
-def all_paths(connection: sa.Connection) -> list[str]:
-    """Paths of the images of all series; without those of conflicts."""
-    return list(connection.scalars(sa.select(instance.c.path)))
-
-
-def known_paths(connection: sa.Connection, study_instance_uid: str) -> set[str]:
-    """Paths of all files of a study that have a row."""
-    paths = [
-        sa.select(table.c.path).where(table.c.study_instance_uid == study_instance_uid)
-        for table in (instance, conflict, excluded)
-    ]
-    return set(connection.scalars(sa.union_all(*paths)))
 
 
 def _insert_instances(connection: sa.Connection, receipts: list[Receipt]) -> set[str]:

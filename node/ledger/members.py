@@ -34,6 +34,8 @@ class Member:
     """That it runs them on; of workers only."""
     files_url: str = ""
     """Where other members fetch the files of its machine; of file services only."""
+    copies_address: str = ""
+    """Host and port to which receivers of other machines send second copies; of file services only."""
 
     @property
     def host_name(self) -> str:
@@ -52,7 +54,14 @@ class Beat:
 
 def renew_beat(connection: sa.Connection, of: Member, at: float, state: MemberState = MemberState.ACTIVE) -> None:
     """Record that a member is alive at ``at``."""
-    beat = {"beat_at": at, "state": state, "pipelines": of.pipelines, "devices": of.devices, "files_url": of.files_url}
+    beat = {
+        "beat_at": at,
+        "state": state,
+        "pipelines": of.pipelines,
+        "devices": of.devices,
+        "files_url": of.files_url,
+        "copies_address": of.copies_address,
+    }
     if not connection.execute(sa.update(member).where(member.c.id == of.id).values(**beat)).rowcount:
         insert_new(connection, member, [{**asdict(of), **beat}])
 
@@ -72,6 +81,7 @@ def beats(connection: sa.Connection) -> list[Beat]:
                 pipelines=tuple(row.pipelines),
                 devices=tuple(row.devices),
                 files_url=row.files_url,
+                copies_address=row.copies_address,
             ),
             at=row.beat_at,
             state=MemberState(row.state),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.instances import hold_receipts
+from node.ledger.missing_copies import end_missing_copies, end_missing_copies_below
 from node.ledger.states import ACTIVE, SeriesState
 from node.ledger.tables import (
     candidate,
@@ -70,6 +71,9 @@ def purge_study(connection: sa.Connection, study: str, before: float) -> StudyPu
         connection.execute(sa.delete(table).where(table.c.job_id.in_(jobs)))
     for table in (job, decision, candidate, event, conflict, excluded, refusal, reader_object, instance, series):
         connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))
+    end_missing_copies(connection, purged.paths)
+    for job_id in purged.jobs:
+        end_missing_copies_below(connection, f"results/{job_id}")
     return purged
 
 

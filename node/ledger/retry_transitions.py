@@ -15,8 +15,8 @@ from node.ledger.clock import ledger_clock
 from node.ledger.deliveries import delete_deliveries, reopen_delivery, schedule_delivery
 from node.ledger.events import EventKind, record_event
 from node.ledger.held_series import refuse_held
-from node.ledger.holdings import folder_of, record_holdings
 from node.ledger.jobs import Attempt, Job, due_of, get_job, retracted_jobs, update_job
+from node.ledger.missing_copies import record_results_held
 from node.ledger.pending_deliveries import HELD, kinds_of
 from node.ledger.pipeline_failures import reset_failures
 from node.ledger.replaced_results import remember_delivered
@@ -89,7 +89,7 @@ def send_again(connection: sa.Connection, job_id: str, destination: str, lost: S
 
 
 def retract_job(
-    connection: sa.Connection, job_id: str, note: dict[str, object], reason: str, machine: str
+    connection: sa.Connection, job_id: str, note: dict[str, object], reason: str, machine: str, *, copies: int
 ) -> list[Attempt]:
     """Keep a rejection note as a result of the job and schedule it for every destination that holds objects of it.
 
@@ -108,7 +108,7 @@ def retract_job(
     kinds = kinds_of(connection, job_id)
     delete_deliveries(connection, job_id, kinds.keys() - holders)
     connection.execute(sa.insert(result), [{**note, "created_at": ledger_clock(connection)}])
-    record_holdings(connection, machine, [folder_of(str(note["path"]))])
+    record_results_held(connection, machine, copies, [str(note["path"])])
     for destination in sorted(holders):
         of = kinds[destination]
         schedule_delivery(connection, job_id, destination, None if of is None else {*of, str(note["kind"])})

@@ -12,12 +12,13 @@ from node.ledger.analysis_statistics import latest_statistics
 from node.ledger.counts import DeliveryCount, delivery_counts, first_and_last_image
 from node.ledger.destination_circuits import circuits
 from node.ledger.held_series import held
+from node.ledger.missing_copies import count_missing_copies
 from node.ledger.pipeline_failures import failing_pipelines
 from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.states import ACTIVE
 from node.ledger.undecided import undecided_series
 from node.operate.account.description import describe_held
-from node.operate.account.rows import ROWLESS_SECONDS
+from node.operate.account.rows import COPY_SECONDS, ROWLESS_SECONDS
 from node.operate.drift import BEFORE, drift
 from node.operate.explain import clock
 from node.operate.pipeline_obstacles import offered_pipelines, without_worker
@@ -73,7 +74,7 @@ def ledger_alerts(config: Config, connection: sa.Connection, at: float) -> dict[
         for name, changed in drifted.items()
         if changed
     }
-    alerts |= _lost(connection)
+    alerts |= _lost(connection) | _copies(connection, at)
     _, last = first_and_last_image(connection)
     if wanted.silence_hours and last is not None and last < at - wanted.silence_hours * 3600:
         alerts["silence"] = f"no image came since {clock(last)}"
@@ -144,6 +145,16 @@ def _lost(connection: sa.Connection) -> dict[str, str]:
             "images that it acknowledged may wait on its disk without a row in the ledger; start a receiver there"
         )
         for receiver in lost_receivers(connection)
+    }
+
+
+def _copies(connection: sa.Connection, at: float) -> dict[str, str]:
+    missing = count_missing_copies(connection)
+    if not missing.files or at - missing.since < COPY_SECONDS:
+        return {}
+    return {
+        "copies": f"{missing.files} files have one copy only since {clock(missing.since)}; the second one is made when "
+        "another machine runs and has room (`ainode verify --fleet`)"
     }
 
 

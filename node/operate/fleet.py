@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,28 +14,67 @@ from node.ledger.associations import open_by_receiver
 from node.ledger.clock import ledger_clock
 from node.ledger.drained_machines import MachineKey, drain_machines, drained_machines, undo_drain
 from node.ledger.engine import begin_immediate
+from node.ledger.jobs import get_job, update_job
 from node.ledger.members import Member, beats, lost_members, remove_lost
-from node.ledger.states import MemberState
+from node.ledger.missing_copies import (
+    MissingCopies,
+    count_missing_copies,
+    is_machine_alive,
+    lose_machine,
+    machines_with_files,
+)
+from node.ledger.retry_transitions import retry_job
+from node.ledger.states import ACTIVE, JobStage, JobState, MemberState
 from node.process.presence import host_name, process_exists, process_space
 
 ALIVE_SECONDS = 30.0
 """A member that was silent for longer is not counted."""
 
 
-def abandon_machine(engine: sa.Engine, machine: str) -> int:
-    """Stop waiting for receivers that died on a machine, named by its host name or the beginning of its id.
+@dataclass(frozen=True, kw_only=True)
+class Abandoned:
+    """What the ledger no longer expects of a machine."""
 
-    Returns how many. Raises ``NotFoundError`` when none of them is lost.
+    receivers: int
+    """That died there."""
+    folders: tuple[str, ...]
+    """In which no other machine has files."""
+
+
+def abandon_machine(engine: sa.Engine, machine: str) -> Abandoned:
+    """Stop waiting for the disk of a machine, named by the host name of a lost receiver or the beginning of its id.
+
+    What had a second copy there gets another one. Raises ``NotFoundError`` when no receiver of it is lost, and it runs
+    or never had files.
     """
     with begin_immediate(engine) as connection:
         lost = [
-            beat.member.id
+            beat.member
             for beat in lost_members(connection)
             if beat.member.host_name == machine or (machine and beat.member.machine.startswith(machine))
         ]
-        if not lost:
-            raise NotFoundError(f"no receiver of {machine!r} is lost; `ainode fleet` lists names and ids")
-        return remove_lost(connection, lost)
+        named = {of for of in machines_with_files(connection) if machine and of.startswith(machine)}
+        machines = {
+            of
+            for of in named | {member.machine for member in lost}
+            if not is_machine_alive(connection, of, MemberState.LOST)
+        }
+        if not lost and not machines:
+            raise NotFoundError(f"{machine!r} is no machine that is gone; `ainode fleet` lists names and ids")
+        folders = [folder for of in sorted(machines) for folder in lose_machine(connection, of)]
+        _make_again(
+            connection, [folder.removeprefix("results/") for folder in folders if folder.startswith("results/")]
+        )
+        return Abandoned(receivers=remove_lost(connection, [member.id for member in lost]), folders=tuple(folders))
+
+
+def _make_again(connection: sa.Connection, job_ids: Iterable[str]) -> None:
+    """Have jobs analysed again whose results are lost before they were delivered."""
+    for job_id in job_ids:
+        job = get_job(connection, job_id)
+        if job.state in ACTIVE and job.stage == JobStage.DELIVER:
+            update_job(connection, job_id, state=JobState.CANCELED)
+            retry_job(connection, job_id, JobStage.INFER)
 
 
 def drain(engine: sa.Engine, machine: str) -> list[str]:
@@ -88,6 +127,12 @@ def fleet(engine: sa.Engine) -> list[dict[str, Any]]:
         }
         for beat in members
     ]
+
+
+def missing_copies(engine: sa.Engine) -> MissingCopies:
+    """Return how many files have fewer copies than they should."""
+    with engine.connect() as connection:
+        return count_missing_copies(connection)
 
 
 def live_members(connection: sa.Connection) -> list[Member]:

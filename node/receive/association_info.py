@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from node.ledger.associations import OpenAssociation
 from node.receive.policy import Admission
 from node.tls import PeerCertificate
 
@@ -20,3 +21,16 @@ class AssociationInfo(Protocol):
     admission: Admission
     opened_at: float
     """Seconds since 1970 UTC."""
+
+
+def open_association(association: AssociationInfo, receiver: str) -> OpenAssociation:
+    """Return an association as the ledger records it. ``receiver``: the id of this process."""
+    return OpenAssociation(
+        id=association.id,
+        receiver=receiver,
+        calling_ae=association.calling_ae,
+        called_ae=association.called_ae,
+        peer_address=association.peer_address,
+        equipment=association.admission.equipment,
+        opened_at=association.opened_at,
+    )

@@ -17,7 +17,7 @@ def record_receipts(connection: Connection, spool: Spool, receipts: Sequence[Rec
     Machines with storage folders of their own may each receive an image under the same SOP Instance UID. The one that
     was recorded first counts; the other becomes a conflict, as it does at once where both come to one folder.
     """
-    aside = record_instances(connection, receipts, spool.machine)
-    conflicts = [replace(of, path=spool.set_aside(of.path, of.digest), conflict=True) for of in aside]
+    aside = record_instances(connection, receipts, spool.machine, spool.copies)
+    conflicts = [replace(of, path=spool.set_aside(of.path, of.digest), conflict=True, copy_machine="") for of in aside]
     if conflicts:
-        record_instances(connection, conflicts, spool.machine)
+        record_instances(connection, conflicts, spool.machine, spool.copies)

@@ -22,6 +22,7 @@ from node.receive.association import Association, Handlers
 from node.receive.command import N_ACTION_RQ, N_CREATE_RQ, N_EVENT_REPORT_RQ, N_SET_RQ
 from node.receive.commitment import CommitmentScp
 from node.receive.commitment_report import CommitmentReportScu
+from node.receive.copies import Copies
 from node.receive.messages import Services
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.policy import Policy
@@ -49,9 +50,16 @@ class Receiver:
     """Receives in threads of the calling process. Call ``start`` once, then ``stop`` or ``finish`` once."""
 
     def __init__(
-        self, config: Config, engine: Engine, spool: Spool, membership: Membership, listening: Listening | None = None
+        self,
+        config: Config,
+        engine: Engine,
+        spool: Spool,
+        membership: Membership,
+        listening: Listening | None = None,
+        *,
+        copies: Copies | None = None,
     ) -> None:
-        """``listening``: shared with other receivers; ``None``: this one listens alone.
+        """``listening``: shared with other receivers; ``None``: this one listens alone. ``copies``: if there are any.
 
         Raises ``ConfigError`` when a file of ``[ae.tls]`` cannot be used.
         """
@@ -71,6 +79,7 @@ class Receiver:
             policy=self._policy,
             title=config.ae.title.strip(),
             settings=config.storage,
+            copies=copies,
         )
         commitment, procedure_step = CommitmentScp(engine, spool), ProcedureStepScp(engine)
         reports = CommitmentReportScu(engine, config.destinations, self._policy)
@@ -105,6 +114,8 @@ class Receiver:
             tls=self._tls,
             is_drained=lambda: self._membership.is_drained,
         )
+        if self._storage.copies is not None:
+            self._storage.copies.start()
         self._row_writer.start()
         self._refusals.start()
         self._server.start()
@@ -123,6 +134,8 @@ class Receiver:
         if self._server is None:
             return
         self._server.drain(forced, grace_seconds)
+        if self._storage.copies is not None:
+            self._storage.copies.stop()
         self._stopping.set()
         if self._search is not None:
             self._search.join()

@@ -22,8 +22,9 @@ from node.errors import InputError
 from node.ledger.associations import close_associations_of, open_receivers
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate, timeline
+from node.ledger.file_digests import known_paths
 from node.ledger.holdings import folder_of, purged_holdings
-from node.ledger.instances import Receipt, known_paths
+from node.ledger.instances import Receipt
 from node.ledger.members import lost_members, remove_lost
 from node.listening import Listening
 from node.membership import Membership
@@ -100,10 +101,8 @@ def recover(engine: Engine, spool: Spool, spared: Callable[[], Collection[str]])
 
     def rescue(names: list[Path]) -> set[Path]:
         nonlocal count
-        receipts = _receipts(spool, names)
-        recorded = _record(engine, spool, list(receipts.values()))
-        count += len(recorded)
-        unrecorded = {name for name, receipt in receipts.items() if receipt.path not in recorded}
+        unrecorded = record_files(engine, spool, names)
+        count += len(names) - len(unrecorded)
         left.update(name.parent.name for name in unrecorded)
         return unrecorded
 
@@ -115,6 +114,13 @@ def recover(engine: Engine, spool: Spool, spared: Callable[[], Collection[str]])
             "recovered: %d associations closed, %d temporary files deleted, %d files recorded", closed, swept, count
         )
     return RecoveryResult(count, frozenset(left))
+
+
+def record_files(engine: Engine, spool: Spool, names: list[Path]) -> set[Path]:
+    """Record stored files by their temporary links; return the links of those whose rows the ledger rejects."""
+    receipts = _receipts(spool, names)
+    recorded = _record(engine, spool, list(receipts.values()))
+    return {name for name, receipt in receipts.items() if receipt.path not in recorded}
 
 
 def _close_associations(engine: Engine, spool: Spool, spared: Callable[[], Collection[str]]) -> int:

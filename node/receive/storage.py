@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 
 from node.config import Storage as Settings
-from node.errors import InputError, LedgerError
-from node.ledger.associations import OpenAssociation
+from node.errors import AbsentFileError, InputError, LedgerError
 from node.ledger.engine import now
 from node.ledger.instances import Receipt
-from node.receive.association_info import AssociationInfo
+from node.receive.association_info import AssociationInfo, open_association
+from node.receive.copies import Copies, DurableCopy, SecondCopy
 from node.receive.dataset_identity import DatasetIdentity, identity_of_file
 from node.receive.dataset_limits import DatasetLimits
 from node.receive.element_walk import WINDOW
@@ -21,17 +21,10 @@ from node.receive.messages import StoreRequest
 from node.receive.part10 import file_header
 from node.receive.policy import Policy
 from node.receive.quota import Quota
+from node.receive.request_checks import check_identity, check_request
 from node.receive.row_writer import RowWriter
-from node.receive.status_codes import (
-    CANNOT_UNDERSTAND,
-    DOES_NOT_MATCH_SOP_CLASS,
-    INSTANCE_MISMATCH,
-    OUT_OF_RESOURCES,
-    SOP_CLASS_NOT_SUPPORTED,
-    UID_UNUSABLE,
-    Refusal,
-)
-from node.spool import Draft, Spool, StoredFile, is_uid
+from node.receive.status_codes import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Refusal
+from node.spool import Draft, Spool, StoredFile
 
 LOGGER = logging.getLogger(__name__)
 
@@ -45,8 +38,19 @@ class Storage:
     """Stores received instances. One object for all associations; thread-safe."""
 
     def __init__(
-        self, *, spool: Spool, row_writer: RowWriter, quota: Quota, policy: Policy, title: str, settings: Settings
+        self,
+        *,
+        spool: Spool,
+        row_writer: RowWriter,
+        quota: Quota,
+        policy: Policy,
+        title: str,
+        settings: Settings,
+        copies: Copies | None = None,
     ) -> None:
+        """``copies``: ``None`` when this machine has the only copy."""
+        self.copies = copies
+        self._needs_copy = copies is not None and settings.copies_missing == "refuse"
         self._spool = spool
         self._quota = quota
         self._policy = policy
@@ -75,10 +79,16 @@ class Storage:
         """Return a refusal if no instance from this caller can be accepted now."""
         if not self._row_writer.has_room():
             return Refusal(OUT_OF_RESOURCES, "ledger cannot be written; send again later")
+        if self._needs_copy and self.copies is not None and not self.copies.has_machine():
+            return self.copy_refusal("no other machine takes it")
         over = self._quota_refusal(association)
         if over is None and time.monotonic() - self._space_seen_at > _SPACE_HOLDS_SECONDS:
             return self.space_refusal()
         return over
+
+    def copy_refusal(self, fault: str) -> Refusal | None:
+        """Return a refusal if an image may not be acknowledged without a second copy."""
+        return Refusal(OUT_OF_RESOURCES, f"no second copy: {fault}") if self._needs_copy else None
 
     def count(self, association: AssociationInfo, size: int) -> None:
         """Count bytes of an instance that is not complete, or (negative) take them back."""
@@ -103,9 +113,15 @@ class Storage:
         return None
 
     def record(
-        self, request: StoreRequest, identity: DatasetIdentity, stored: StoredFile, draft: Draft
+        self,
+        request: StoreRequest,
+        identity: DatasetIdentity,
+        stored: StoredFile,
+        draft: Draft,
+        copy: DurableCopy | None,
     ) -> Refusal | None:
         """Record a stored file. A new file gets its row asynchronously and keeps its temporary link until then."""
+        is_same = copy is not None and (copy.path, copy.digest) == (stored.path, stored.digest)
         receipt = Receipt(
             sop_instance_uid=identity.sop_instance_uid,
             sop_class_uid=identity.sop_class_uid,
@@ -117,8 +133,9 @@ class Storage:
             digest=stored.digest,
             size=stored.size,
             conflict=stored.status == "conflict",
-            association=self._open_association(request.association),
+            association=open_association(request.association, self._spool.drafts.writer),
             received_at=now(),
+            copy_machine=copy.machine if copy is not None and is_same else "",
         )
         if stored.status != "same":
             self._quota.add(request.association.calling_ae, stored.size)
@@ -134,17 +151,6 @@ class Storage:
         if not self._spool.absolute(stored.path).exists():
             return Refusal(OUT_OF_RESOURCES, "image is being purged; send it again")
         return None
-
-    def _open_association(self, association: AssociationInfo) -> OpenAssociation:
-        return OpenAssociation(
-            id=association.id,
-            receiver=self._spool.drafts.writer,
-            calling_ae=association.calling_ae,
-            called_ae=association.called_ae,
-            peer_address=association.peer_address,
-            equipment=association.admission.equipment,
-            opened_at=association.opened_at,
-        )
 
 
 class Incoming:
@@ -165,6 +171,7 @@ class Incoming:
         self._beginning = b""
         """First bytes of the data set; usually all that identifies it."""
         self._counted = 0
+        self._copy: SecondCopy | None = None
         self._refusal = storage.capacity_refusal(request.association) or check_request(request)
         if self._refusal is None:
             self._begin()
@@ -183,6 +190,8 @@ class Incoming:
         except OSError as error:
             self._refuse(self._disk_refusal(error))
             return
+        if self._copy is not None:
+            self._copy.write(parts)
         if self._draft.size > self._storage.largest:
             self._refuse(
                 Refusal(CANNOT_UNDERSTAND, f"larger than {self._storage.largest / 2**30:g} GiB (max_instance_gib)")
@@ -212,6 +221,9 @@ class Incoming:
         if refusal is not None:
             return refusal
         try:
+            copy = self._copied(self._draft, identity)
+            if self._refusal is not None:
+                return self._refuse(self._refusal)
             stored = self._spool.keep(
                 identity.study_instance_uid, identity.series_instance_uid, identity.sop_instance_uid, self._draft
             )
@@ -220,12 +232,29 @@ class Incoming:
         except OSError as error:
             return self._refuse(self._disk_refusal(error))
         draft, self._draft = self._draft, None
-        refusal = self._storage.record(self._request, identity, stored, draft)
+        refusal = self._storage.record(self._request, identity, stored, draft, copy)
         self._count(0)
         return refusal
 
+    def _copied(self, draft: Draft, identity: DatasetIdentity) -> DurableCopy | None:
+        """Have another machine store the image while this one syncs it; ``None``: there is one copy, or a refusal."""
+        copy = self._copy
+        if copy is None:
+            return None
+        copy.keep(identity.study_instance_uid, identity.series_instance_uid, identity.sop_instance_uid)
+        try:
+            self._spool.sync(draft)
+            return copy.wait()
+        except AbsentFileError as error:
+            LOGGER.warning("%s: no second copy: %s", identity.sop_instance_uid, error)
+            self._refusal = self._storage.copy_refusal(str(error))
+            return None
+
     def discard(self) -> None:
         """Delete the incomplete file."""
+        if self._copy is not None:
+            self._copy.discard()
+            self._copy = None
         if self._draft is not None:
             self._beginning = self._read_beginning(self._draft)
             self._draft.discard()
@@ -252,6 +281,8 @@ class Incoming:
         try:
             self._draft = self._spool.drafts.new()
             self._header = self._storage.header(self._request)
+            if self._storage.copies is not None:
+                self._copy = self._storage.copies.begin(self._draft)
         except OSError as error:
             self._refuse(self._disk_refusal(error))
 
@@ -264,37 +295,3 @@ class Incoming:
     def _disk_refusal(self, error: OSError) -> Refusal:
         LOGGER.error("%s could not be written: %s", self._request.sop_instance_uid, error)
         return Refusal(OUT_OF_RESOURCES, f"disk: {errno.errorcode.get(error.errno or 0, 'error')}: {error.strerror}")
-
-
-def check_request(request: StoreRequest) -> Refusal | None:
-    """Return a refusal if the request has unusable UIDs or does not fit its presentation context."""
-    for name, uid in (
-        ("Affected SOP Class UID", request.sop_class_uid),
-        ("Affected SOP Instance UID", request.sop_instance_uid),
-    ):
-        if not is_uid(uid):
-            return _unusable_uid(name, uid)
-    if request.sop_class_uid != request.context_class_uid:
-        return Refusal(SOP_CLASS_NOT_SUPPORTED, "SOP Class differs from that of the presentation context")
-    return None
-
-
-def check_identity(request: StoreRequest, identity: DatasetIdentity) -> Refusal | None:
-    """Return a refusal if the data set has unusable UIDs or is not the requested instance."""
-    for name, uid in (
-        ("SOPClassUID", identity.sop_class_uid),
-        ("SOPInstanceUID", identity.sop_instance_uid),
-        ("StudyInstanceUID", identity.study_instance_uid),
-        ("SeriesInstanceUID", identity.series_instance_uid),
-    ):
-        if not is_uid(uid):
-            return _unusable_uid(name, uid)
-    if request.sop_class_uid != identity.sop_class_uid:
-        return Refusal(DOES_NOT_MATCH_SOP_CLASS, "SOPClassUID of the data set differs from the request")
-    if request.sop_instance_uid != identity.sop_instance_uid:
-        return Refusal(INSTANCE_MISMATCH, "SOPInstanceUID of the data set differs from the request")
-    return None
-
-
-def _unusable_uid(name: str, uid: str) -> Refusal:
-    return Refusal(UID_UNUSABLE, f"{name} {'missing' if not uid else f'invalid: {uid}'}")

@@ -42,6 +42,7 @@ class Draft:
         """Open for reading and writing."""
         self.size = 0
         self._digest = blake3()
+        self._synced_size = -1
         self._open = True
 
     @property
@@ -88,6 +89,12 @@ class Draft:
         finally:
             os.close(descriptor)
 
+    def sync(self) -> None:
+        """Make all that was written durable; a second call does nothing. Raises ``OSError``."""
+        if self._synced_size != self.size:
+            os.fsync(self.descriptor)
+            self._synced_size = self.size
+
     def close(self) -> None:
         """Close the file; may be called twice."""
         if self._open:
@@ -113,6 +120,10 @@ class Drafts:
         self._own = ""
         """Folder of this process; empty before its first draft."""
         self._numbers = itertools.count()
+
+    def of(self, writer: str) -> Drafts:
+        """Return the temporary files that this process writes for another member."""
+        return Drafts(self._folder, writer)
 
     def is_locked(self, writer: str) -> bool:
         """Return whether the process of this name holds its folder; other machines that share it may not see that."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from node import log
 from node.errors import InputError, PlatformError
 from node.spool.digest import digest_of
 from node.spool.drafts import Draft, Drafts
+from node.spool.durable_links import DurableLinks
 from node.spool.files import same_dataset, sync_folder
 from node.spool.free_space import Space, space_of
 from node.spool.other_machines import OtherMachines
@@ -59,8 +59,7 @@ class Spool:
         self._others = others
         self._synced = synced
         self.drafts = Drafts(folder / "temporary", writer)
-        self._lock = threading.Lock()
-        self._durable: set[str] = set()
+        self._links = DurableLinks(folder, synced=synced)
         try:
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
             for name in (*DATA_FOLDERS, "work", "temporary", *((CACHE,) if others else ())):
@@ -88,6 +87,17 @@ class Spool:
         with self._written(content) as draft:
             return self._keep(draft, folder, sop)
 
+    def sync(self, draft: Draft) -> None:
+        """Make the content of a draft durable, as ``keep`` does. Raises ``OSError``."""
+        if self._synced:
+            draft.sync()
+
+    def place(self, file: Path, path: str) -> None:
+        """Store a durable file of the cache at exactly ``path``; a received file that is there stays."""
+        if path.startswith("results/"):
+            self.absolute(path).unlink(missing_ok=True)
+        self._links.add(str(file), path)
+
     def keep_result(self, job_id: str, sop: str, content: Draft | bytes) -> StoredFile:
         """Write one encoded result durably; an existing file of that name is replaced atomically.
 
@@ -102,7 +112,7 @@ class Spool:
         path = f"results/{_job(job_id)}/{sop}.dcm"
         target = self.absolute(path)
         os.fsync(draft.descriptor)
-        self._make(str(target.parent))
+        self._links.make_folder(str(target.parent))
         draft.path.replace(target)
         sync_folder(target.parent)
         return StoredFile(path=path, digest=draft.digest, size=draft.size, status="new")
@@ -129,6 +139,11 @@ class Spool:
     def machine(self) -> str:
         """Id of the machine that holds these files; "": all machines do."""
         return self._others.machine if self._others else ""
+
+    @property
+    def copies(self) -> int:
+        """On how many machines each file is to be."""
+        return self._others.copies if self._others else 1
 
     @property
     def logs(self) -> Path:
@@ -174,6 +189,13 @@ class Spool:
         Raises ``AbsentFileError`` when a machine that may have one cannot be reached.
         """
         return self._others.sizes(paths) if self._others else {}
+
+    def digests_elsewhere(self, paths: Sequence[str]) -> dict[str, dict[str, str | None]]:
+        """Return the digest that each file has now on other machines that hold its folder, by their ids.
+
+        "": there is no such file; ``None``: the machine cannot be reached.
+        """
+        return self._others.digests(paths) if self._others else {}
 
     def space(self) -> Space:
         """Return the space of the file system."""
@@ -224,11 +246,10 @@ class Spool:
 
     def _keep(self, draft: Draft, folder: str, sop: str) -> StoredFile:
         path = f"incoming/{folder}/{sop}.dcm"
-        if self._synced:
-            os.fsync(draft.descriptor)
+        self.sync(draft)
         draft.close()
         while True:
-            if self._link(draft.name, path):
+            if self._links.add(draft.name, path):
                 return StoredFile(path=path, digest=draft.digest, size=draft.size, status="new")
             try:
                 if same_dataset(draft.path, self.absolute(path)):
@@ -241,7 +262,7 @@ class Spool:
         others = list(self.absolute(f"conflicts/{folder}").glob(f"{sop}.*.dcm"))
         if len(others) >= MOST_CONFLICTS and self.absolute(path) not in others:
             raise InputError(f"{len(others)} other contents of this SOP Instance UID are stored")
-        self._link(draft.name, path)
+        self._links.add(draft.name, path)
         return StoredFile(path=path, digest=draft.digest, size=draft.size, status="conflict")
 
     def set_aside(self, path: str, digest: str) -> str:
@@ -255,43 +276,10 @@ class Spool:
         target = f"conflicts/{rest.removesuffix('.dcm')}.{digest.rpartition(':')[2][:16]}.dcm"
         file = self.absolute(path)
         if file.exists():
-            self._link(str(file), target)
+            self._links.add(str(file), target)
             file.unlink()
             sync_folder(file.parent)
         return target
-
-    def _link(self, temporary: str, path: str) -> bool:
-        """Link a temporary file to its final name; ``False`` if that exists. Durable in both cases."""
-        target = f"{self.folder}/{path}"
-        folder = target.rpartition("/")[0]
-        new = True
-        if folder not in self._durable:
-            self._make(folder)
-        try:
-            try:
-                os.link(temporary, target)
-            except FileNotFoundError:  # the folder's last file was purged, and the folder with it
-                self._make(folder)
-                os.link(temporary, target)
-        except FileExistsError:
-            new = False
-        # Also if the name existed: another thread may have linked it without having synced the folder yet.
-        if self._synced:
-            sync_folder(folder)
-        return new
-
-    def _make(self, name: str) -> None:
-        """Create a folder durably."""
-        folder = Path(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        ancestor = folder.parent
-        while ancestor != self.folder.parent:
-            sync_folder(ancestor)
-            ancestor = ancestor.parent
-        with self._lock:
-            if len(self._durable) > 10_000:
-                self._durable.clear()
-            self._durable.add(name)
 
 
 def _job(job_id: str) -> str:

@@ -24,11 +24,12 @@ IN_ALL = 512
 class HttpListening(socket.socket):
     """Accepts connections; those beyond the bounds are closed at once."""
 
-    def __init__(self, address: str, port: int, lock: PortLock) -> None:
-        """``lock``: held as long as the socket is open."""
+    def __init__(self, address: str, port: int, lock: PortLock, of_address: int) -> None:
+        """``lock``: held as long as the socket is open. ``of_address``: most open connections of one address."""
         super().__init__(address_family(address))
         self._open: Counter[str] = Counter()
         self._lock = lock
+        self._of_address = of_address
         self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self.bind((address, port))
@@ -38,7 +39,7 @@ class HttpListening(socket.socket):
         while True:
             accepted, address = super().accept()
             origin = str(address[0])
-            if self._open[origin] < OF_ADDRESS and self._open.total() < IN_ALL:
+            if self._open[origin] < self._of_address and self._open.total() < IN_ALL:
                 break
             accepted.close()
         self._open[origin] += 1
@@ -54,7 +55,7 @@ class HttpListening(socket.socket):
             del self._open[origin]
 
 
-def listen(address: str, port: int, folder: Path, where: str = "[web]") -> HttpListening:
+def listen(address: str, port: int, folder: Path, where: str = "[web]", of_address: int = OF_ADDRESS) -> HttpListening:
     """Listen with SO_REUSEPORT, so that the next process of this node can take over at a reload.
 
     The kernel would share the port with another node of the same user, too, and give each every second request. So the
@@ -66,7 +67,7 @@ def listen(address: str, port: int, folder: Path, where: str = "[web]") -> HttpL
         try:
             if lock.is_first() and (error := bind_error(address, port)) is not None:
                 raise error
-            listener = HttpListening(address, port, lock)
+            listener = HttpListening(address, port, lock, of_address)
         except OSError:
             lock.close()
             raise

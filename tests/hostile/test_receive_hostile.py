@@ -42,6 +42,7 @@ from node.ledger.tables import association, instance
 from node.receive import row_writer
 from node.receive.receiver import Receiver
 from node.spool import Spool
+from node.spool.durable_links import DurableLinks
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(UI|UID|AE|Invalid value).*:UserWarning")
 
@@ -206,12 +207,12 @@ def test_a_slow_answer_does_not_end_the_association(tmp_path: Path, monkeypatch:
 def test_a_fault_of_the_node_is_answered_and_leaves_no_temporary(
     node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(_self: Spool, _temporary: Path, _path: str) -> bool:
+    def broken(_self: DurableLinks, _temporary: Path, _path: str) -> bool:
         raise RuntimeError("a fault")
 
     sender = associate(node, CT)
     with monkeypatch.context() as patched:
-        patched.setattr(Spool, "_link", broken)
+        patched.setattr(DurableLinks, "add", broken)
         assert send_dataset(sender, ct_series(1)[0]).Status == 0x0110
     assert "a fault" in caplog.text
     assert nothing_kept(node)

@@ -19,7 +19,8 @@ from timeline import timeline
 from node.ledger.association_endings import Ending
 from node.ledger.associations import close_associations, close_associations_of, open_receivers
 from node.ledger.engine import begin_immediate, ledger_url, open_ledger
-from node.ledger.instances import Receipt, known_paths, record_instances
+from node.ledger.file_digests import known_paths
+from node.ledger.instances import Receipt, record_instances
 from node.ledger.states import AssociationEnding
 from node.ledger.tables import association, conflict, event, instance, series
 

@@ -191,6 +191,7 @@ def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_p
         "holding",
         "login_attempt",
         "member",
+        "missing_copy",
         "pipeline_failure",
         "promotion",
         "quality_stop",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,14 @@ from real_peers import free_port
 from receivers import encode
 
 from node.config import Config, Fleet
+from node.fleet.copy_service import CopyService
 from node.fleet.file_service import serving
+from node.fleet.second_copy import SentCopies
 from node.ledger.associations import OpenAssociation
 from node.ledger.engine import begin_immediate, now
 from node.ledger.instances import Receipt
 from node.membership import Membership, new_member
+from node.receive import Receiver
 from node.receive.part10 import file_header
 from node.receive.receipt_recording import record_receipts
 from node.service import open_storage
@@ -39,16 +43,18 @@ def fleet_table(authority: Authority, name: str, port: int) -> dict[str, object]
     if not Path(authority.pem(name)).exists():
         issue(authority, name)
     files = {"certificate": authority.pem(name), "key": authority.key(name), "ca": authority.pem("ca")}
-    return {"host": "127.0.0.1", "address": "127.0.0.1", "port": port, **files}
+    return {"host": "127.0.0.1", "address": "127.0.0.1", "port": port, "copies_port": free_port(), **files}
 
 
 class FleetMachine:
     """One machine: its ledger, spool and file service."""
 
-    def __init__(self, folder: Path, url: str, authority: Authority) -> None:
-        storage = {"folder": folder, "min_free_gib": 0.0, "ledger_url": url}
+    def __init__(self, folder: Path, url: str, authority: Authority, **storage: object) -> None:
+        """``storage``: more keys of its table."""
+        table = {"folder": folder, "min_free_gib": 0.0, "ledger_url": url, **storage}
         fleet = fleet_table(authority, folder.name, free_port())
-        self.config = Config.model_validate({"storage": storage, "fleet": fleet})
+        ae = {"address": "127.0.0.1", "port": free_port()}
+        self.config = Config.model_validate({"ae": ae, "storage": table, "fleet": fleet})
         self.engine, self.spool = open_storage(self.config)
         self._open = ExitStack()
         self._membership: Membership | None = None
@@ -64,15 +70,41 @@ class FleetMachine:
     def serve(self, url: str = "") -> None:
         """Begin to serve files; ``url``: the one that the others are given, of another server than the real one."""
         own = self._open.enter_context(serving(self.fleet, self.spool.folder))
-        self._membership = Membership(self.engine, replace(new_member("files"), machine=self.spool.machine))
-        self._membership.begin()
-        self._membership.serve_files(url or own)
+        if self._membership is None:
+            self._membership = Membership(self.engine, replace(new_member("files"), machine=self.spool.machine))
+            self._membership.begin()
+        self.copies = CopyService(self.config, self.engine, self.spool, self._membership)
+        self._membership.serve_files(url or own, self._open.enter_context(self.copies.serving()))
+
+    @contextmanager
+    def receiving(self) -> Iterator[FleetMachine]:
+        """A receiver, in this process; ``associate`` calls it by ``port``."""
+        membership = Membership(self.engine, replace(new_member("receiver"), machine=self.spool.machine))
+        membership.begin()
+        engine, spool = open_storage(self.config, membership.id)
+        copies = SentCopies(self.fleet, engine, spool)
+        receiver = Receiver(self.config, engine, spool, membership, copies=copies)
+        receiver.start()
+        try:
+            yield self
+        finally:
+            receiver.stop(grace_seconds=2.0)
+            membership.leave()
+            engine.dispose()
+
+    @property
+    def port(self) -> int:
+        return self.config.ae.port
 
     def end(self) -> None:
         """The file service ends, and its row goes."""
         if self._membership is not None:
             self._membership.leave()
         self._membership = None
+        self.stop_serving()
+
+    def stop_serving(self) -> None:
+        """The services end, and the ledger does not know it yet."""
         self._open.close()
 
     def close(self) -> None:

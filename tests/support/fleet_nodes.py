@@ -19,7 +19,10 @@ from node.config import parse
 class FleetNode:
     """One machine with pipeline ``bright`` of ``whole_node`` and one destination."""
 
-    def __init__(self, folder: Path, name: str, url: str, authority: Authority, pacs: tuple[str, int]) -> None:
+    def __init__(
+        self, folder: Path, name: str, url: str, authority: Authority, pacs: tuple[str, int], *, storage: str = ""
+    ) -> None:
+        """``storage``: more lines of its table."""
         self.folder = folder / name
         self.port = free_port()
         self.config = folder / f"{name}.toml"
@@ -38,6 +41,7 @@ processes = 1
 folder = "{self.folder}"
 min_free_gib = 0.0
 ledger_url = "{url}"
+{storage}
 [fleet]
 {fleet}
 [series]
@@ -75,7 +79,7 @@ Modality = ["CT", "MR"]
             with self._log(role).open("ab") as log:
                 self._processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
         for role in roles:
-            until(lambda role=role: "node ready" in self._log(role).read_text(), 60.0)
+            until(lambda role=role: "node ready" in self._log(role).read_text(), 150.0)
 
     def power_off(self) -> None:
         """End all processes at once."""

@@ -7,10 +7,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "node"
 OWN = {
+    "fleet/copy_repair.py",
     "fleet/housekeeping.py",
     "operate/retention.py",
     "operate/study_labels.py",
     "operate/verify.py",
+    "operate/verify_copies.py",
     "receive/recovery.py",
     "receive/storage.py",
 }

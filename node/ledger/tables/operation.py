@@ -99,6 +99,7 @@ member = sa.Table(  # heartbeat of every process of every machine
     text("state"),  # of node.ledger.states.MemberState
     time("beat_at"),  # by the ledger's clock
     sa.Column("files_url", EscapedText, nullable=False, server_default=sa.text("''")),  # of its file service; "": none
+    sa.Column("copies_address", EscapedText, nullable=False, server_default=sa.text("''")),  # host:port; "": none
 )
 
 holding = sa.Table(  # machines without a shared folder: which of them has files in a folder
@@ -107,6 +108,13 @@ holding = sa.Table(  # machines without a shared folder: which of them has files
     text("folder", key=True),  # of a series, of the results of a job or of its handover, relative to the storage folder
     text("machine", key=True),  # as in member
     sa.Column("purged", sa.Boolean, nullable=False),  # the machine is still to delete what it has there
+)
+
+missing_copy = sa.Table(  # files that are, or may be, on fewer machines than [storage] copies says
+    "missing_copy",
+    metadata,
+    text("path", key=True),  # relative to the storage folder
+    time("missing_at"),
 )
 
 drained = sa.Table(  # machines whose processes begin nothing, because an operator wants it

@@ -38,6 +38,8 @@ def _rows_without_origin(rows: AccountRows) -> Iterator[str]:
         yield f"{rows.rowless} received images have no row; the receiver's log says why"
     for study in rows.unrecorded:
         yield f"study {study} has finished and has no decision record of that; the router's log says why"
+    if rows.missing_copies:
+        yield f"{rows.missing_copies} files have one copy only; `ainode verify --fleet` names them"
     for row in rows.without_origin:
         yield f"{row.rows} {row.of}: there is no row of these"
     for missing in rows.missing_origins:

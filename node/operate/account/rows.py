@@ -27,6 +27,7 @@ from node.ledger.engine import snapshot
 from node.ledger.excluded_images import ExcludedImage, excluded_images
 from node.ledger.held_series import Held, held
 from node.ledger.jobs import Job, jobs_of, stuck_jobs
+from node.ledger.missing_copies import count_missing_copies
 from node.ledger.pending_deliveries import DeliveryStatus, deliveries_of_studies
 from node.ledger.series import series_of_studies
 from node.ledger.study_record import study_state
@@ -41,6 +42,8 @@ RECORD_SECONDS = 900.0
 """A finished study without a decision record for this long is a problem; it is recorded within two minutes."""
 ROWLESS_SECONDS = 60.0
 """A received image without a row for this long is a problem; most rows follow within a second."""
+COPY_SECONDS = 60.0
+"""A file with one copy only for this long is an alert, where two are wanted."""
 _STUDIES_AT_ONCE = 400
 
 
@@ -73,6 +76,8 @@ class AccountRows:
     """Studies that have finished and have no decision record of that."""
     rowless: int = 0
     """Received images that should have a row by now."""
+    missing_copies: int = 0
+    """Files that should have a second copy by now."""
 
     def between(self, start: float, end: float, known: Collection[tuple[str, str]]) -> AccountRows:
         """Of the series whose first image came in [``start``, ``end``): every series belongs to one day.
@@ -137,11 +142,17 @@ class AccountReader:
                 without_origin=rows_without_origin(connection),
                 missing_origins=missing_origins(connection),
                 unrecorded=_unrecorded(connection) if self.with_records else (),
+                missing_copies=_missing_copies(connection),
                 rowless=self.spool.drafts.without_row(ROWLESS_SECONDS) if self.spool is not None else 0,
                 **exceptions.take(others),
             )
             known = {(s.study_instance_uid, s.series_instance_uid) for s in series_of_studies(connection, others)}
             yield rest.between(*period, known) if period else rest
+
+
+def _missing_copies(connection: sa.Connection) -> int:
+    missing = count_missing_copies(connection)
+    return missing.files if ledger_clock(connection) - missing.since > COPY_SECONDS else 0
 
 
 class _StudyRows:

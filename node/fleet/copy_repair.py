@@ -1,0 +1,112 @@
+"""Makes the second copies that are missing: of results, and of images that were accepted or left with one copy."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from hashlib import blake2b
+
+from sqlalchemy import Connection, Engine
+
+from node.actor import look_every, surviving
+from node.errors import PlatformError
+from node.ledger.engine import begin_immediate
+from node.ledger.holdings import RecordedFile, file_services, folder_of, holders, record_holdings, recorded_files
+from node.ledger.missing_copies import end_missing_copies, missing_copies
+from node.spool import Spool, digest_of
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+
+
+class CopyRepair:
+    """The work of the machine that runs it: it fetches what it is to have, and confirms what two machines have."""
+
+    def __init__(self, engine: Engine, spool: Spool) -> None:
+        self._engine = engine
+        self._spool = spool
+
+    def run(self, stop: threading.Event) -> None:
+        """Look every few seconds until ``stop`` is set."""
+        look_every(LOOK_SECONDS, stop, "repair of copies", lambda: self.look(stop))
+
+    def look(self, stop: threading.Event) -> int:
+        """Go through all missing copies; return how many are not missing any more."""
+        repaired, last = 0, ""
+        while not stop.is_set():
+            with self._engine.connect() as connection:
+                paths = missing_copies(connection, last)
+            if not paths:
+                break
+            last = paths[-1]
+            with surviving("repair of copies"):
+                repaired += self._repair(paths)
+        if repaired:
+            logger.info("%d files have their second copy", repaired)
+        return repaired
+
+    def _repair(self, paths: list[str]) -> int:
+        with begin_immediate(self._engine) as connection:
+            recorded = recorded_files(connection, paths)
+            end_missing_copies(connection, set(paths) - recorded.keys())  # purged, or known by another path
+            if not file_services(connection).keys() - {self._spool.machine}:
+                return 0  # there is nobody to share with
+            responsible = {folder for folder in map(folder_of, recorded) if self._is_responsible(connection, folder)}
+        here = {path: of for path, of in recorded.items() if self._spool.absolute(path).exists()}
+        repaired, faults = self._confirmed(here), list[PlatformError]()
+        for path in sorted(recorded.keys() - here.keys()):
+            if folder_of(path) in responsible:
+                try:
+                    repaired |= self._fetched(path, recorded[path])
+                except PlatformError as error:
+                    faults.append(error)
+        if faults:
+            logger.warning("%d second copies are not made yet: %s", len(faults), faults[0])
+        with begin_immediate(self._engine) as connection:
+            end_missing_copies(connection, repaired)
+        return len(repaired)
+
+    def _is_responsible(self, connection: Connection, folder: str) -> bool:
+        """Whether this machine is the one that gets the second copies of a folder, of those that have none of it.
+
+        Where all living machines have files in it, each fetches what it lacks.
+        """
+        living, having = file_services(connection).keys(), holders(connection, folder)
+        lacking = living - having
+        weights = {blake2b(f"{machine} {folder}".encode(), digest_size=8).digest(): machine for machine in lacking}
+        return not lacking or weights[max(weights)] == self._spool.machine
+
+    def _is_here(self, path: str, recorded: RecordedFile) -> bool:
+        try:
+            with self._spool.absolute(path).open("rb") as content:
+                return digest_of(content, recorded.digest) == recorded.digest
+        except FileNotFoundError:
+            return False
+
+    def _confirmed(self, here: Mapping[str, RecordedFile]) -> set[str]:
+        """Return those files that this machine has, and another one too."""
+        elsewhere = self._spool.digests_elsewhere(sorted(here))
+        return {
+            path
+            for path, digests in elsewhere.items()
+            if here[path].digest in digests.values() and self._is_here(path, here[path])
+        }
+
+    def _fetched(self, path: str, recorded: RecordedFile) -> set[str]:
+        """Store a file of another machine here, too; return its path if both have it now."""
+        copy = self._spool.readable(path)
+        if not copy.exists():
+            return set()
+        with begin_immediate(self._engine) as connection:  # a row may say too much, never too little
+            record_holdings(connection, self._spool.machine, [folder_of(path)])
+        self._spool.place(copy, path)
+        if not self._is_here(path, recorded):
+            logger.error("%s: this machine has other content under this name; `ainode verify` names it", path)
+            return set()
+        with begin_immediate(self._engine) as connection:
+            if path in recorded_files(connection, [path]):
+                return {path}
+        self._spool.absolute(path).unlink(missing_ok=True)  # purged meanwhile
+        return set()

@@ -1,0 +1,102 @@
+"""Verification of copies: asks every machine for the digests of its files and compares them with the ledger."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import sqlalchemy as sa
+
+from node.ledger.file_digests import digests_of_job, digests_of_study, jobs_with_files, studies_with_files
+from node.ledger.missing_copies import among_missing_copies
+from node.spool import Spool, digest_of
+
+Recorded = Callable[[sa.Connection], dict[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyVerification:
+    """The answer of ``ainode verify --fleet``; paths are relative to the storage folders."""
+
+    copies: Mapping[int, int]
+    """Recorded files by the number of machines that have them as recorded."""
+    pending: tuple[str, ...]
+    """With fewer copies than configured, which the ledger knows: the next one is being made."""
+    missing: tuple[str, ...]
+    """With fewer copies than configured, which the ledger does not know."""
+    corrupt: tuple[str, ...]
+    """Machine and path of each copy with other content."""
+    unreachable: tuple[str, ...]
+    """Machines that have files and do not answer."""
+
+    @property
+    def faults(self) -> int:
+        """How many copies are missing, corrupt or out of reach."""
+        return len(self.missing) + len(self.corrupt) + len(self.unreachable)
+
+
+def verify_copies(engine: sa.Engine, spool: Spool) -> CopyVerification:
+    """Count the copies of every recorded file. Nothing is changed; every machine reads all its files."""
+    with engine.connect() as connection:
+        places: list[Recorded] = [
+            *(partial(digests_of_study, study=study) for study in sorted(studies_with_files(connection))),
+            *(partial(digests_of_job, job_id=job) for job in sorted(jobs_with_files(connection))),
+        ]
+    copies, short, corrupt, unreachable = Counter[int](), list[str](), list[str](), set[str]()
+    for recorded_in in places:
+        with engine.connect() as connection:
+            recorded = recorded_in(connection)
+        found = _digests(spool, recorded)
+        with engine.connect() as connection:
+            recorded = {path: of for path, of in recorded_in(connection).items() if recorded.get(path) == of}
+        for path, digest in recorded.items():
+            digests = found[path]
+            good = sum(of == digest for of in digests.values())
+            copies[good] += 1
+            if good < spool.copies or not good:
+                short.append(path)
+            corrupt += [f"{machine} {path}" for machine, of in digests.items() if of not in (digest, "", None)]
+            unreachable |= {machine for machine, of in digests.items() if of is None}
+    with engine.connect() as connection:
+        pending = among_missing_copies(connection, short)
+    return CopyVerification(
+        copies=dict(sorted(copies.items())),
+        pending=tuple(path for path in short if path in pending),
+        missing=tuple(path for path in short if path not in pending),
+        corrupt=tuple(corrupt),
+        unreachable=tuple(sorted(unreachable)),
+    )
+
+
+def _digests(spool: Spool, recorded: Mapping[str, str]) -> dict[str, dict[str, str | None]]:
+    digests = spool.digests_elsewhere(sorted(recorded))
+    for path, digest in recorded.items():
+        try:
+            with spool.absolute(path).open("rb") as file:
+                digests.setdefault(path, {})[spool.machine or "this machine"] = digest_of(file, digest)
+        except FileNotFoundError:
+            digests.setdefault(path, {})
+        except OSError as error:
+            digests.setdefault(path, {})[spool.machine or "this machine"] = str(error)
+    return digests
+
+
+def describe_copies(of: CopyVerification, wanted: int) -> str:
+    """The verification in plain words, with the remedy of each kind of fault."""
+    counts = ", ".join(f"{files} on {machines} machines" for machines, files in of.copies.items()) or "none"
+    lines = [f"recorded files: {counts}; {wanted} wanted"]
+    kinds: Sequence[tuple[str, tuple[str, ...], str]] = (
+        ("pending", of.pending, "the ledger knows that a copy is missing; it is made when another machine has room"),
+        ("missing", of.missing, "start the machines that are not running, and verify again; else send the study again"),
+        ("corrupt", of.corrupt, "check the disk there, move the file away, and verify again"),
+        ("no answer", of.unreachable, "start the machine; if it is gone for good: ainode fleet --abandon MACHINE"),
+    )
+    for kind, entries, remedy in kinds:
+        lines += [f"{kind:10} {entry}" for entry in entries]
+        if entries:
+            lines.append(f"           -> {remedy}")
+    if not of.faults and not of.pending:
+        lines.append("Every copy is as it was recorded.")
+    return "\n".join(lines)

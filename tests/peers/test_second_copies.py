@@ -1,0 +1,273 @@
+"""Two copies before Success: what a receiver acknowledges is durable on two machines, or it is refused."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import postgres
+import pytest
+import sqlalchemy as sa
+from certificates import Authority
+from dicom_files import ct_series
+from fleet_machines import FleetMachine
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from receivers import associate, send_dataset, until
+
+from node.errors import NotFoundError
+from node.fleet.copy_repair import CopyRepair
+from node.fleet.housekeeping import Housekeeping
+from node.ledger.engine import begin_immediate
+from node.ledger.missing_copies import count_missing_copies, record_missing_copies
+from node.ledger.tables import conflict, holding, instance
+from node.operate.alerts import ledger_alerts
+from node.operate.fleet import abandon_machine
+from node.operate.retention import Retention
+from node.operate.verify_copies import verify_copies
+
+CT = [(CTImageStorage, ExplicitVRLittleEndian)]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def machines(
+    tmp_path: Path, postgres_server: str, authority: Authority, request: pytest.FixtureRequest
+) -> Iterator[list[FleetMachine]]:
+    url = postgres.new_database(postgres_server, "copies" + tmp_path.name[-40:].lower())
+    missing = getattr(request, "param", "refuse")
+    both = [FleetMachine(tmp_path / name, url, authority, copies=2, copies_missing=missing) for name in ("a", "b")]
+    yield both
+    for machine in both:
+        machine.close()
+
+
+accepting = pytest.mark.parametrize("machines", ["accept"], indirect=True)
+
+
+def rows(machine: FleetMachine, table: sa.Table) -> list[sa.Row[tuple[object, ...]]]:
+    with machine.engine.connect() as connection:
+        return list(connection.execute(sa.select(table)))
+
+
+def missing(machine: FleetMachine) -> int:
+    with machine.engine.connect() as connection:
+        return count_missing_copies(connection).files
+
+
+def links(machine: FleetMachine) -> int:
+    return sum(path.is_file() for path in (machine.spool.folder / "temporary").rglob("*"))
+
+
+def send(machine: FleetMachine, images: list, calling: str = "CT") -> list[tuple[int, str]]:
+    sender = associate(machine, CT, calling=calling)  # type: ignore[arg-type]
+    answers = [send_dataset(sender, image) for image in images]
+    sender.release()
+    return [(answer.Status, str(answer.ErrorComment or "")) for answer in answers]
+
+
+def test_an_acknowledged_image_is_on_both_machines_with_the_same_bytes(machines: list[FleetMachine]) -> None:
+    a, b = machines
+    b.serve()
+    with a.receiving():
+        assert send(a, ct_series(6)) == [(0x0000, "")] * 6
+        paths = a.spool.files("incoming")
+        assert len(paths) == 6
+        assert b.spool.files("incoming") == paths
+        for path in paths:
+            assert a.spool.absolute(path).read_bytes() == b.spool.absolute(path).read_bytes()
+        until(lambda: len(rows(a, instance)) == 6)
+    assert {row.machine for row in rows(a, holding)} == {a.spool.machine, b.spool.machine}
+    assert missing(a) == 0
+    assert links(b) == 6
+    b.copies.pending.look()
+    assert links(b) == 0
+
+
+def test_an_image_without_a_second_copy_is_refused_with_the_reason(machines: list[FleetMachine]) -> None:
+    a, _ = machines
+    with a.receiving():
+        [(status, comment)] = send(a, ct_series(1))
+        assert (status, comment) == (0xA700, "no second copy: no other machine takes it")
+    assert a.spool.files("incoming") == rows(a, instance) == []
+
+
+def test_a_full_disk_of_the_other_machine_is_a_refusal_with_the_reason(machines: list[FleetMachine]) -> None:
+    a, b = machines
+    storage = b.config.storage.model_copy(update={"min_free_gib": 1e6})
+    b.config = b.config.model_copy(update={"storage": storage})
+    b.serve()
+    with a.receiving():
+        [(status, comment)] = send(a, ct_series(1))
+    assert status == 0xA700
+    assert comment.startswith("no second copy: its disk is full: ")
+    assert a.spool.files("incoming") == b.spool.files("incoming") == []
+
+
+@accepting
+def test_an_image_with_one_copy_is_accepted_where_that_is_configured_and_recorded_as_such(
+    machines: list[FleetMachine],
+) -> None:
+    a, b = machines
+    with a.receiving():
+        assert send(a, ct_series(2)) == [(0x0000, "")] * 2
+        until(lambda: missing(a) == 2)
+    never = threading.Event()
+    a.serve()
+    assert CopyRepair(a.engine, a.spool).look(never) == 0, "there is nobody to copy to"
+    with a.engine.connect() as connection:
+        assert list(ledger_alerts(a.config, connection, time.time() + 120.0)) == ["copies"]
+    b.serve()
+    assert CopyRepair(b.engine, b.spool).look(never) == 2
+    assert missing(a) == 0
+    assert a.spool.files("incoming") == b.spool.files("incoming")
+    for machine in machines:
+        of = verify_copies(machine.engine, machine.spool)
+        assert (of.copies, of.faults, of.pending) == ({2: 2}, 0, ())
+
+
+def test_copies_are_counted_on_every_machine_and_what_is_wrong_is_named(machines: list[FleetMachine]) -> None:
+    a, b = machines
+    a.serve()
+    b.serve()
+    with a.receiving():
+        assert send(a, ct_series(4)) == [(0x0000, "")] * 4
+        until(lambda: len(rows(a, instance)) == 4)
+    one, two, three, four = a.spool.files("incoming")
+    b.spool.absolute(one).unlink()
+    b.spool.absolute(two).write_bytes(b"other")
+    for machine in machines:
+        of = verify_copies(machine.engine, machine.spool)
+        assert (of.copies, sorted(of.missing)) == ({1: 2, 2: 2}, [one, two])
+        assert of.corrupt == (f"{b.spool.machine} {two}",)
+    b.end()
+    of = verify_copies(a.engine, a.spool)
+    assert (of.copies, sorted(of.missing)) == ({1: 4}, [one, two, three, four])
+    assert of.unreachable == (b.spool.machine,)
+
+
+def test_after_a_machine_is_abandoned_its_copies_are_made_on_another_one(
+    machines: list[FleetMachine], tmp_path: Path, authority: Authority
+) -> None:
+    a, b = machines
+    a.serve()
+    b.serve()
+    with a.receiving():
+        assert send(a, ct_series(3)) == [(0x0000, "")] * 3
+        until(lambda: len(rows(a, instance)) == 3)
+    with pytest.raises(NotFoundError):
+        abandon_machine(a.engine, b.spool.machine)  # it runs
+    b.end()
+    assert abandon_machine(a.engine, b.spool.machine[:8]).folders == ()
+    assert missing(a) == 3
+    c = FleetMachine(tmp_path / "c", a.config.storage.ledger_url, authority, copies=2)
+    c.serve()
+    assert CopyRepair(c.engine, c.spool).look(threading.Event()) == 3
+    assert verify_copies(c.engine, c.spool).copies == {2: 3}
+    c.close()
+
+
+def test_a_study_that_is_purged_leaves_no_copy_and_no_row(machines: list[FleetMachine]) -> None:
+    a, b = machines
+    b.serve()
+    with a.receiving():
+        assert send(a, ct_series(2)) == [(0x0000, "")] * 2
+        until(lambda: len(rows(a, instance)) == 2)
+    b.copies.pending.look()
+    with begin_immediate(a.engine) as connection:
+        record_missing_copies(connection, a.spool.files("incoming"))
+        connection.execute(sa.text("UPDATE series SET state = 'COMPLETE'"))
+    assert len(Retention(a.config, a.engine, a.spool).step(time.time() + 15 * 86400.0)) == 1
+    for machine in machines:
+        Housekeeping(machine.engine, machine.spool, 1.0).step()
+        assert machine.spool.files("incoming") == []
+    assert rows(a, holding) == rows(a, instance) == []
+    assert missing(a) == 0
+
+
+def test_a_connection_that_breaks_within_an_image_costs_nothing(
+    machines: list[FleetMachine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = machines
+    b.serve()
+    with a.receiving():
+        assert send(a, ct_series(1)) == [(0x0000, "")]
+        b.stop_serving()
+        b.serve()  # every idle connection is stale, or ends with the next frame
+        assert send(a, ct_series(4)) == [(0x0000, "")] * 4
+    assert len(b.spool.files("incoming")) == 5
+
+
+def test_an_image_waits_for_a_machine_that_is_back_within_seconds(machines: list[FleetMachine]) -> None:
+    a, b = machines
+    b.serve()
+    with a.receiving():
+        assert send(a, ct_series(1)) == [(0x0000, "")]
+        b.stop_serving()
+        restart = threading.Timer(2.0, b.serve)
+        restart.start()
+        assert send(a, ct_series(2)) == [(0x0000, "")] * 2
+        restart.join()
+
+
+def test_the_same_image_again_and_from_another_sender_changes_nothing(machines: list[FleetMachine]) -> None:
+    a, b = machines
+    a.serve()
+    b.serve()
+    images = ct_series(2)
+    with a.receiving(), b.receiving():
+        for machine, sender in ((a, "CT"), (a, "CT"), (a, "PACS"), (b, "CT"), (b, "PACS")):
+            assert send(machine, images, sender) == [(0x0000, "")] * 2
+        until(lambda: len(rows(a, instance)) == 2)
+    for machine in machines:
+        machine.copies.pending.look()
+        assert links(machine) == 0
+        assert len(machine.spool.files("")) >= 2
+        assert machine.spool.files("conflicts") == []
+    assert rows(a, conflict) == []
+    assert missing(a) == 0
+
+
+def test_other_content_is_a_conflict_on_both_machines(machines: list[FleetMachine]) -> None:
+    a, b = machines
+    a.serve()
+    b.serve()
+    [first] = ct_series(1)
+    with a.receiving(), b.receiving():
+        assert send(a, [first]) == [(0x0000, "")]
+        until(lambda: len(rows(a, instance)) == 1)
+        first.PixelData = b"\x07" + first.PixelData[1:]
+        assert send(b, [first]) == [(0x0000, "")]
+        until(lambda: len(rows(a, conflict)) == 1)
+    [row] = rows(a, conflict)
+    for machine in machines:
+        machine.copies.pending.look()
+        assert links(machine) == 0
+        assert machine.spool.files("conflicts") == [row.path]
+    assert missing(a) == 0
+
+
+def test_copies_of_a_receiver_that_died_before_it_wrote_their_rows_get_them_here(
+    machines: list[FleetMachine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = machines
+    b.serve()
+    with a.receiving():
+        monkeypatch.setattr("node.receive.row_writer.record_receipts", _lost)
+        assert send(a, ct_series(3)) == [(0x0000, "")] * 3
+    assert rows(b, instance) == []
+    monkeypatch.undo()
+    b.copies.pending.look()  # its member has left
+    assert len(rows(b, instance)) == 3
+    assert links(b) == 0
+    assert {row.machine for row in rows(b, holding)} == {b.spool.machine}
+    assert missing(b) == 3
+
+
+def _lost(*_arguments: object) -> None:
+    raise ValueError("no row")
