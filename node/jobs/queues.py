@@ -8,7 +8,7 @@ the attempts that are enqueued under their names.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -104,7 +104,11 @@ def queued_keys(connection: sa.Connection) -> sa.Select[tuple[str]]:
     """Select the key of every attempt that is queued, waits for its time or runs, with a slash at its end."""
     workflow = _workflows(connection)
     key = sa.func.rtrim(workflow.c.workflow_uuid, "0123456789")  # without the number of the attempt
-    return sa.select(key.label("key")).where(workflow.c.status.in_(("ENQUEUED", "DELAYED", "PENDING")))
+    # Each by itself and as a constant: DBOS has partial indexes of these states, and most rows have ended.
+    open_states: Iterator[sa.ColumnElement[str]] = (
+        sa.literal_column(f"'{state}'") for state in ("ENQUEUED", "DELAYED", "PENDING")
+    )
+    return sa.select(key.label("key")).where(sa.or_(*(workflow.c.status == state for state in open_states)))
 
 
 def running_attempts(connection: sa.Connection) -> dict[str, int]:

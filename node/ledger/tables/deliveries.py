@@ -6,6 +6,9 @@ import sqlalchemy as sa
 
 from node.ledger.tables.columns import metadata, text, time
 
+_OPEN = sa.text("ended_at IS NULL")
+_UNAUDITED = sa.text("audited_at IS NULL")
+
 delivery = sa.Table(
     "delivery",
     metadata,
@@ -22,6 +25,8 @@ delivery = sa.Table(
     time("audited_at", null=True),  # when the audit trail recorded it
     sa.Column("every_kind", sa.Boolean, nullable=False, default=True),  # else the kinds of delivery_kind
     sa.Index("delivery_state", "state"),
+    sa.Index("delivery_open", "destination", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    sa.Index("delivery_unaudited", "state", sqlite_where=_UNAUDITED, postgresql_where=_UNAUDITED),
 )
 
 delivery_kind = sa.Table(  # kinds of results that a delivery is about
@@ -47,6 +52,7 @@ delivery_instance = sa.Table(
     text("sent_syntax_uid", null=True),  # null: the file was sent as it is
     text("sent_digest", null=True),  # of the data set as it was sent, when transcoded
     sa.Index("delivery_instance_transaction", "transaction_uid"),
+    sa.Index("delivery_instance_object", "sop_instance_uid"),
 )
 
 circuit = sa.Table(  # a destination that could not be reached; no row: it was reached

@@ -21,6 +21,8 @@ decision = sa.Table(  # one per generation of a series: what was decided and the
     reason("caveat", null=True),  # what may be missing
     json("characteristics", null=True),  # as node.studies.characteristics; null: its headers were not read
     time("last_image_at", null=True),  # of the images of this generation; null: decided before this was kept
+    sa.Index("decision_outcome", "outcome"),
+    sa.Index("decision_cause", "cause", "decided_at"),
 )
 
 candidate = sa.Table(  # a series that a rule of studies weighs against others, or a companion that it looks for
@@ -69,6 +71,7 @@ job = sa.Table(  # one per pipeline and generation of a series
     text("shadow", null=True),  # ShadowCause: why its results are sent nowhere; null: they are sent
     sa.Index("job_study", "study_instance_uid"),
     sa.Index("job_state", "state", "updated_at"),
+    sa.Index("job_outcome", "outcome", "updated_at"),
 )
 
 job_fact = sa.Table(  # what an analysis was like; names nobody and outlives its study, so that drift can be seen
@@ -120,6 +123,7 @@ result = sa.Table(  # an encoded object; stored before it is sent
     sa.Column("version", sa.Integer, nullable=True),  # from 2 on it takes the place of another result; null: 1
     text("replaces", null=True),  # when the result was made whose place it takes, see node.results.predecessor
     sa.Index("result_job", "job_id"),
+    sa.Index("result_series", "series_instance_uid"),
 )
 
 replaced = sa.Table(  # a result that a destination holds and that another result has taken the place of

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from node.ledger.tables.columns import json, metadata, text, time
 
 _OPEN = sa.text("closed_at IS NULL")
+_UNAUDITED = sa.text("audited_at IS NULL")
 
 association = sa.Table(
     "association",
@@ -25,6 +26,8 @@ association = sa.Table(
     text("ending", null=True),  # AssociationEnding; null: open, or closed by an older version
     text("ended_amid", null=True),  # EndedAmid
     sa.Index("association_open", "receiver", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    sa.Index("association_caller", "calling_ae", "peer_address", "opened_at"),
+    sa.Index("association_unaudited", "closed_at", sqlite_where=_UNAUDITED, postgresql_where=_UNAUDITED),
 )
 
 
@@ -149,6 +152,7 @@ series = sa.Table(
     sa.Column("size", sa.BigInteger, nullable=False, server_default="0"),  # of its instances, bytes
     json("doubts", null=True),  # why it is not complete yet: {"about", "seconds", "until"}
     sa.Index("series_state", "state", "last_at"),
+    sa.Index("series_last", "last_at"),
 )
 
 refusal = sa.Table(  # an image that was not taken; a row of ``instance`` with its UIDs says that it came later
