@@ -16,11 +16,10 @@ import real_peers
 import sqlalchemy as sa
 from certificates import Authority
 from hypothesis import settings
+from ledgers import new_on_server, open_copy
 from notes import shared_notes
 from receivers import Node, ReceiverProcess, receiving
 from xdist.scheduler import LoadScopeScheduling
-
-from node.ledger.engine import open_ledger
 
 if TYPE_CHECKING:
     from dashboards import Dashboard, Serve
@@ -142,8 +141,8 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine
     """A ledger: on SQLite, or on PostgreSQL where ``postgres.BOTH`` says so."""
     url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
     if getattr(request, "param", "sqlite") == "postgresql":
-        url = postgres.new_database(request.getfixturevalue("postgres_server"), tmp_path.name.lower())
-    opened = open_ledger(url)
+        url = new_on_server(request.getfixturevalue("postgres_server"), tmp_path.name.lower())
+    opened = open_copy(url)
     yield opened
     opened.dispose()
 

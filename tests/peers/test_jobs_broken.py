@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from node.errors import EncodeError, PipelineError
 from node.jobs.engine import Jobs
 from node.jobs.stage import Done, Stage
 from node.ledger import JobStage
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Job, NewJob, get_job
 from node.ledger.operator_switches import stop_pipeline
 from node.ledger.tables import job, result
@@ -33,21 +32,6 @@ from node.reasons import reason_text
 Handler = Callable[[str, str], Done | None]
 LIMIT = 30.0
 """Seconds of one attempt, where a test sets none."""
-_NUMBERS = itertools.count()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
-    return postgres.new_database(request.getfixturevalue("postgres_server"), f"broken{next(_NUMBERS)}")
-
-
-@pytest.fixture
-def engine(url: str) -> Iterator[sa.Engine]:
-    opened = open_ledger(url)
-    yield opened
-    opened.dispose()
 
 
 def nothing(_job_id: str, _subject: str) -> None: ...
@@ -107,6 +91,7 @@ def row_of(job_id: str, uid: str) -> dict[str, object]:
     return {"sop_instance_uid": uid, "job_id": job_id, "size": 1, "created_at": 1.0, **dict.fromkeys(columns, "x")}
 
 
+@postgres.BOTH
 def test_an_outcome_that_another_job_blocks_ends_as_failed_and_no_other_job_waits(
     engine: sa.Engine, jobs: Jobs, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -130,6 +115,7 @@ def test_an_outcome_that_another_job_blocks_ends_as_failed_and_no_other_job_wait
     assert "IntegrityError" in caplog.text
 
 
+@postgres.BOTH
 def test_a_fault_of_our_own_is_an_internal_error_to_readers_and_a_traceback_in_the_log(
     engine: sa.Engine, jobs: Jobs, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -150,6 +136,7 @@ def test_a_fault_of_our_own_is_an_internal_error_to_readers_and_a_traceback_in_t
     assert "TypeError: a bug in an encoder" in caplog.text
 
 
+@postgres.BOTH
 def test_words_that_a_database_does_not_take_end_an_attempt_all_the_same(engine: sa.Engine, jobs: Jobs) -> None:
     def infer(_job_id: str, _: str) -> Done:
         raise PipelineError("a name with \0 and \udcff in it")
@@ -162,6 +149,7 @@ def test_words_that_a_database_does_not_take_end_an_attempt_all_the_same(engine:
     assert all(detail.endswith("a name with  and ? in it") for detail in failures), failures
 
 
+@postgres.BOTH
 def test_a_change_that_the_ledger_never_takes_is_not_taken_for_a_ledger_that_is_away(
     engine: sa.Engine, jobs: Jobs
 ) -> None:
@@ -173,6 +161,7 @@ def test_a_change_that_the_ledger_never_takes_is_not_taken_for_a_ledger_that_is_
     assert ended(engine, job_id).outcome == "failed"
 
 
+@postgres.BOTH
 def test_what_follows_a_commit_may_fail(engine: sa.Engine, jobs: Jobs, caplog: pytest.LogCaptureFixture) -> None:
     def infer(_job_id: str, _: str) -> Done:
         def then() -> None:
@@ -188,6 +177,7 @@ def test_what_follows_a_commit_may_fail(engine: sa.Engine, jobs: Jobs, caplog: p
     assert not jobs._client.list_workflows(status="ERROR")
 
 
+@postgres.BOTH
 def test_a_workflow_that_ended_in_an_error_is_a_failed_attempt_and_not_begun_for_ever(
     engine: sa.Engine, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +191,7 @@ def test_a_workflow_that_ended_in_an_error_is_a_failed_attempt_and_not_begun_for
     assert ("infer failed", "0.00 s: the attempt ended without an outcome; the log says why") in told(engine, job_id)
 
 
+@postgres.BOTH
 def test_one_job_that_cannot_be_put_back_holds_up_no_other(
     engine: sa.Engine, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +262,7 @@ def test_results_blocked_by_a_forged_object_end_as_failed_in_a_real_node(
 
 
 @pytest.mark.parametrize("stuck", [JobStage.INFER, JobStage.ENCODE, JobStage.DELIVER])
+@postgres.BOTH
 def test_a_handler_that_does_not_return_is_a_failed_attempt_and_its_slot_is_free(
     engine: sa.Engine, jobs: Jobs, stuck: JobStage
 ) -> None:
@@ -301,6 +293,7 @@ def test_a_handler_that_does_not_return_is_a_failed_attempt_and_its_slot_is_free
     assert len([one for one in details if f"the stage {stuck} took longer than 2 s and was abandoned" in one]) == 1
 
 
+@postgres.BOTH
 def test_what_an_abandoned_handler_returns_too_late_changes_nothing(engine: sa.Engine, jobs: Jobs) -> None:
     released, returned = threading.Event(), threading.Event()
 

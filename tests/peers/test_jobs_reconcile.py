@@ -5,30 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import postgres
-import pytest
 import sqlalchemy as sa
 
 from node.config import FORWARD
 from node.jobs.engine import Jobs
 from node.ledger import JobStage
-from node.ledger.engine import begin_immediate, ledger_url, open_ledger
+from node.ledger.engine import begin_immediate, open_ledger
 from node.ledger.jobs import NewJob
 from node.ledger.leadership import Leadership
 
 DESTINATIONS = ("pacs", "pacs2")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    url = ledger_url("", tmp_path)
-    if request.param == "postgresql":
-        url = postgres.new_database(request.getfixturevalue("postgres_server"), tmp_path.name[-50:])
-    opened = open_ledger(url)
-    yield opened
-    opened.dispose()
 
 
 def enqueue(engine: sa.Engine, jobs: Jobs, numbers: range, pipeline: str = FORWARD) -> None:
@@ -59,6 +47,7 @@ def statements(engine: sa.Engine) -> Iterator[list[str]]:
     sa.event.remove(engine, "before_cursor_execute", keep)
 
 
+@postgres.BOTH
 def test_open_deliveries_that_are_queued_cost_two_queries_however_many_there_are(engine: sa.Engine) -> None:
     jobs = Jobs(engine)
     enqueue(engine, jobs, range(40))
@@ -69,6 +58,7 @@ def test_open_deliveries_that_are_queued_cost_two_queries_however_many_there_are
     assert len(executed) <= 3
 
 
+@postgres.BOTH
 def test_exactly_the_deliveries_that_are_in_no_queue_are_put_back(engine: sa.Engine) -> None:
     jobs = Jobs(engine)
     enqueue(engine, jobs, range(3))

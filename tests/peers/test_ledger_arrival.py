@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import postgres
@@ -24,7 +22,7 @@ from node.ledger.commitments import (
 )
 from node.ledger.conflicts import Pair, pairs_to_compare, record_differences
 from node.ledger.corrections import outdated_deliveries
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.instances import record_instances
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import NewJob, get_job
@@ -48,18 +46,15 @@ from node.routing.series_state import Known, known_of
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Connection]:
+pytestmark = postgres.BOTH
+
+
+@pytest.fixture
+def connection(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A ledger with three images of series 1.1.1, and the transaction in which everything happens."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
-    else:
-        url = postgres.new_database(request.getfixturevalue("postgres_server"), f"arrival_{uuid.uuid4().hex}")
-    engine = open_ledger(url)
     with begin_immediate(engine) as opened:
         record_instances(opened, [receipt("1"), receipt("2"), receipt("3", at=12.0)])
         yield opened
-    engine.dispose()
 
 
 def known(connection: sa.Connection) -> Known:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import postgres
 import pytest
@@ -16,30 +15,21 @@ from node.ledger import DeliveryState
 from node.ledger import deliveries as d
 from node.ledger import pending_deliveries as o
 from node.ledger.delivery_proof import record_commitment, record_query_result, record_request
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Retries, due_of, get_job
 from node.ledger.retry_transitions import retry_job
-from node.ledger.tables import delivery_instance, job, metadata, result
+from node.ledger.tables import delivery_instance, job, result
 from node.ledger.transitions import cancel_job, fail_attempt
 from node.reasons import ReasonCode, reason
 
 JOB, PACS = "job-1", "pacs"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with postgres.cluster() as url:
-        yield url
+pytestmark = postgres.BOTH
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Connection]:
-    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("server")
-    engine = open_ledger(url)
-    metadata.drop_all(engine)
-    metadata.create_all(engine)
+@pytest.fixture
+def connection(engine: sa.Engine) -> Iterator[sa.Connection]:
     with begin_immediate(engine) as connection:
         connection.execute(
             sa.insert(job).values(
@@ -63,7 +53,6 @@ def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Co
             add_result(connection, f"1.2.3.{number}")
         d.schedule_delivery(connection, JOB, PACS)
         yield connection
-    engine.dispose()
 
 
 def add_result(connection: sa.Connection, uid: str, quarantine: str | None = None) -> None:

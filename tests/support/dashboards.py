@@ -11,11 +11,12 @@ from typing import Any
 
 import httpx
 from analyses import encoded
+from ledgers import open_copy
 from real_peers import free_port
 
 from node.config import Config
 from node.jobs.engine import Jobs
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.instances import Receipt, record_instances
 from node.ledger.jobs import NewJob
 from node.ledger.tables import decision, job, result, series
@@ -73,7 +74,7 @@ class Dashboard:
             }
         )
         self.spool = Spool(folder)
-        self.engine = open_ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
+        self.engine = open_copy(f"sqlite:///{folder / 'ledger.sqlite'}")
         self.users = users_path(self.config.web, folder)
         self.reloads: list[str] = []
         """What the configuration file was at each reload."""
@@ -104,7 +105,7 @@ class Dashboard:
 
 def analysed(folder: Path, ledger_url: str = "") -> tuple[str, str]:
     """One CT series with a SEG, an SR and a derived series, as receiver, router and worker leave it."""
-    spool, engine = Spool(folder), open_ledger(ledger_url or f"sqlite:///{folder / 'ledger.sqlite'}")
+    spool, engine = Spool(folder), open_copy(ledger_url or f"sqlite:///{folder / 'ledger.sqlite'}")
     for name, role in (("vera", "view"), ("rita", "read"), ("otto", "operate")):
         write_user(folder / "web-users", make_user(name, role, PASSWORD))  # type: ignore[arg-type]
     source, objects = encoded(folder / "made")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from ledgers import open_copy
 from pydicom.dataset import FileDataset
 
 from node.config import Config
@@ -16,7 +17,7 @@ from node.deliver.association import Timeouts
 from node.deliver.deliverer import RETRIES, Deliverer
 from node.errors import NodeError
 from node.ledger.deliveries import schedule_delivery
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.jobs import due_of, get_job
 from node.ledger.pending_deliveries import DeliveryStatus, deliveries_of
 from node.ledger.tables import delivery_instance, job, result
@@ -54,7 +55,7 @@ class FinishedJob:
         self.config = config_for(self.folder, self.port, **self.destinations)
         self.spool = Spool(self.folder)
         self.url = f"sqlite:///{self.folder / 'ledger.sqlite'}"
-        self.engine = open_ledger(self.url)
+        self.engine = open_copy(self.url)
         with begin_immediate(self.engine) as connection:
             datasets = list(self.datasets)
             study = str(datasets[0].StudyInstanceUID) if datasets else "1.2"

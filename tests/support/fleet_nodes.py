@@ -12,6 +12,7 @@ from certificates import Authority
 from fleet_machines import fleet_table
 from real_peers import free_port
 from receivers import until
+from whole_node import configuration
 
 from node.config import parse
 
@@ -32,41 +33,16 @@ class FleetNode:
         fleet = "\n".join(
             f"{key} = {value!r}" for key, value in fleet_table(authority, name, free_port()).items()
         ).replace("'", '"')
-        self.config.write_text(f"""
-[ae]
-address = "127.0.0.1"
-port = {self.port}
-processes = 1
-[storage]
-folder = "{self.folder}"
-min_free_gib = 0.0
-ledger_url = "{url}"
-{storage}
-[fleet]
-{fleet}
-[series]
-quiet_seconds = 2.0
-gap_seconds = 4.0
-[jobs]
-first_retry_seconds = 0.2
-[devices]
-use = ["cpu"]
-cpu_threads = 1
-[pipelines.bright]
-factory = "whole_node:create"
-[destinations.pacs]
-title = "{pacs[0]}"
-host = "127.0.0.1"
-port = {pacs[1]}
-first_retry_seconds = 0.5
-max_retry_seconds = 1.0
-[[rules]]
-name = "everything with a grid"
-pipelines = ["bright"]
-destinations = ["pacs"]
-[rules.match]
-Modality = ["CT", "MR"]
-""")
+        self.config.write_text(
+            configuration(
+                self.folder,
+                self.port,
+                pacs,
+                processes=1,
+                storage=f'ledger_url = "{url}"\n{storage}',
+                extra=f"[fleet]\n{fleet}",
+            )
+        )
         parse(self.config.read_text())
 
     def start(self, *roles: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from dicom_files import ct_series
+from ledgers import open_copy
 from pydicom import FileDataset, dcmread
 from timeline import timeline
 
@@ -26,7 +27,7 @@ from node.jobs.pace import Pace
 from node.jobs.stage import Stage
 from node.ledger import JobStage
 from node.ledger.deliveries import begin_delivery, record_status, settle_delivery
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Job, NewJob, Retries, get_job
 from node.ledger.pending_deliveries import instances_to_store
 from node.ledger.tables import instance, result
@@ -82,7 +83,7 @@ class JobNode:
         self.config = config
         self.folder = config.storage.folder
         self.spool = Spool(self.folder)
-        self.engine = open_ledger(config.storage.ledger_url or f"sqlite:///{self.folder / 'ledger.sqlite'}")
+        self.engine = open_copy(config.storage.ledger_url or f"sqlite:///{self.folder / 'ledger.sqlite'}")
         self.jobs = Jobs(self.engine, PACE)
 
     @contextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
+from ledgers import open_copy
 from pydicom import Dataset
 
 from node.config import Config
 from node.ledger import ACTIVE, JobStage
 from node.ledger.deliveries import begin_delivery, record_status, settle_delivery
 from node.ledger.delivery_proof import record_commitment, record_request
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.instances import Receipt, record_instances
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import Attempt, Job, NewJob, Retries, due_of, get_job, list_jobs
@@ -59,7 +60,7 @@ class Walk:
     STEPS = ("receive", "receive", "complete", *("work",) * 8, "cancel", "retry")
 
     def __init__(self, steps: Sequence[Step], url: str = "sqlite://") -> None:
-        self.engine = open_ledger(url)
+        self.engine = open_copy(url)
         for at, (name, choice) in enumerate(steps):
             step: Callable[[sa.Connection, int, float], None] = getattr(self, name)
             with begin_immediate(self.engine) as connection:

@@ -107,11 +107,11 @@ def _server(prefix: Sequence[str] = ()) -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def new_database(url: str, name: str) -> str:
-    """Create database ``name`` on the server of ``url``; its URL."""
+def new_database(url: str, name: str, template: str = "template1") -> str:
+    """Create database ``name`` on the server of ``url`` as a copy of ``template``; its URL."""
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(sa.text(f'CREATE DATABASE "{name}"'))
+        connection.execute(sa.text(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
     engine.dispose()
     return sa.make_url(url).set(database=name).render_as_string(hide_password=False)
 

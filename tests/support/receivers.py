@@ -18,6 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from dicom_files import ct_series
+from ledgers import open_copy
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -29,7 +30,7 @@ from pynetdicom.presentation import build_context
 from real_peers import free_port
 
 from node.config import Config, parse
-from node.ledger.engine import ledger_url, open_ledger
+from node.ledger.engine import ledger_url
 from node.ledger.tables import association as associations
 from node.ledger.tables import instance
 from node.membership import Membership, new_member
@@ -66,7 +67,7 @@ class Node:
         self.config = config
         self.port = config.ae.port
         self.spool = Spool(config.storage.folder)
-        self.engine = open_ledger(ledger_url(config.storage.ledger_url, config.storage.folder))
+        self.engine = open_copy(ledger_url(config.storage.ledger_url, config.storage.folder))
 
     def rows(self, table: sa.Table) -> list[Any]:
         """Rows, after those that follow their files have come."""

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from dicom_files import ct_series
+from ledgers import open_copy
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from receivers import encode
 
 from node.ledger.associations import OpenAssociation
-from node.ledger.engine import open_ledger
 from node.ledger.instances import Receipt
 from node.ledger.tables import association, instance
 from node.receive.part10 import file_header
@@ -23,7 +23,7 @@ class Rows:
     """A committer with its ledger and spool."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        self.engine = open_ledger(url)
+        self.engine = open_copy(url)
         self.spool = Spool(folder / "spool")
         # A spool of its own: tests that end the process of ``spool`` release what locks its drafts.
         self.row_writer = RowWriter(self.engine, Spool(folder / "spool"))

@@ -79,6 +79,56 @@ def create(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> 
     return Bright()
 
 
+def configuration(
+    folder: Path,
+    port: int,
+    pacs: tuple[str, int],
+    *,
+    processes: int = 2,
+    storage: str = "",
+    extra: str = "",
+    rule: str = "",
+) -> str:
+    """``config.toml`` of a node on loopback with pipeline ``bright`` for CT and MR, and one destination.
+
+    ``pacs``: its AE title and port. ``storage``: keys of that table; ``extra``: tables; ``rule``: keys of the rule.
+    """
+    return f"""
+[ae]
+address = "127.0.0.1"
+port = {port}
+processes = {processes}
+[storage]
+folder = "{folder}"
+min_free_gib = 0.0
+{storage}
+[series]
+quiet_seconds = 2.0
+gap_seconds = 4.0
+[jobs]
+first_retry_seconds = 0.2
+[devices]
+use = ["cpu"]
+cpu_threads = 1
+[pipelines.bright]
+factory = "whole_node:create"
+[destinations.pacs]
+title = "{pacs[0]}"
+host = "127.0.0.1"
+port = {pacs[1]}
+first_retry_seconds = 0.5
+max_retry_seconds = 1.0
+{extra}
+[[rules]]
+name = "everything with a grid"
+pipelines = ["bright"]
+destinations = ["pacs"]
+{rule}
+[rules.match]
+Modality = ["CT", "MR"]
+"""
+
+
 class WholeNode:
     """``ainode run`` with pipeline ``bright`` for CT and MR, and one destination."""
 
@@ -92,39 +142,7 @@ class WholeNode:
         self.config = folder / "config.toml"
         self._log = folder / "node.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self.config.write_text(f"""
-[ae]
-address = "127.0.0.1"
-port = {self.port}
-processes = 2
-[storage]
-folder = "{self.folder}"
-min_free_gib = 0.0
-[series]
-quiet_seconds = 2.0
-gap_seconds = 4.0
-[jobs]
-first_retry_seconds = 0.2
-[devices]
-use = ["cpu"]
-cpu_threads = 1
-[pipelines.bright]
-factory = "whole_node:create"
-[destinations.pacs]
-title = "{title}"
-host = "127.0.0.1"
-port = {destination_port}
-first_retry_seconds = 0.5
-max_retry_seconds = 1.0
-{extra}
-[[rules]]
-name = "everything with a grid"
-pipelines = ["bright"]
-destinations = ["pacs"]
-{rule}
-[rules.match]
-Modality = ["CT", "MR"]
-""")
+        self.config.write_text(configuration(self.folder, self.port, (title, destination_port), extra=extra, rule=rule))
 
     @property
     def environment(self) -> dict[str, str]:

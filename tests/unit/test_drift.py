@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from analysis_facts import facts
+from ledgers import open_copy
 
 from node.config import Config
 from node.ledger.analysis_statistics import record_statistics
-from node.ledger.engine import begin_immediate, now, open_ledger
+from node.ledger.engine import begin_immediate, now
 from node.operate.alerts import current_alerts
 from node.operate.drift import drift
 from node.spool import Spool
@@ -51,7 +52,7 @@ def test_drift_is_a_problem_that_ends_when_the_change_has_become_usual(tmp_path:
             "pipelines": {"one": {}},
         }
     )
-    engine, spool = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}"), Spool(tmp_path)
+    engine, spool = open_copy(f"sqlite:///{tmp_path / 'ledger.sqlite'}"), Spool(tmp_path)
     more = {"outcome": "findings", "scores": [], "device": "cpu", "run_seconds": 1.0}
 
     def told(spacing: float, count: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -16,7 +15,6 @@ from node.ledger import JobStage
 from node.ledger.copying import infer_again
 from node.ledger.deliveries import begin_delivery
 from node.ledger.destination_circuits import FAILURES, close, record_failure
-from node.ledger.engine import open_ledger
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import Attempt, Job, NewJob, Retries, due_of, get_job, list_jobs, source_paths
 from node.ledger.pending_attempts import due_attempts
@@ -52,11 +50,9 @@ FOR_EVER = Retries(max_attempts=None, first_seconds=5.0, max_seconds=600.0)
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[sa.Connection]:
-    engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+def ledger(engine: sa.Engine) -> Iterator[sa.Connection]:
     with engine.begin() as connection:
         yield connection
-    engine.dispose()
 
 
 def nothing(_connection: sa.Connection) -> None: ...

@@ -22,6 +22,7 @@ from drawn_examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from job_pipelines import Scripted
+from ledgers import open_copy
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from receivers import configuration
 from scanner import RULE
@@ -33,7 +34,7 @@ from node.jobs.engine import Jobs
 from node.ledger import AssociationEnding, EndingPoint, ProcedureStepState
 from node.ledger.association_endings import Ending
 from node.ledger.associations import OpenAssociation, close_associations
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.instances import Receipt, record_instances
 from node.ledger.jobs import Job, get_job, source_paths
 from node.ledger.procedure_steps import NewStep, create_step, update_step
@@ -102,7 +103,7 @@ class Losses:
     def __init__(self, folder: Path) -> None:
         self.spool = Spool(folder / "node")
         config = parse(configuration(self.spool.folder, 104) + RULE)
-        self.engine = open_ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
+        self.engine = open_copy(f"sqlite:///{folder / 'ledger.sqlite'}")
         self.router = Router(config, self.engine, self.spool, Jobs(self.engine))
         self.files = [str(path) for path in write(ct_series(IMAGES, 16), self.spool.data_folders[0] / "images")]
         self.broken = str(Path(self.files[0]).with_name("broken.dcm"))

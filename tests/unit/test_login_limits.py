@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import sqlalchemy as sa
+from ledgers import open_copy
 
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.login_attempts import REMEMBERED_SECONDS, attempt_succeeded, begin_attempt
 from node.ledger.tables import login_attempt
 
@@ -16,7 +17,7 @@ Attempt = Callable[..., float]
 
 @pytest.fixture
 def engine(tmp_path) -> Iterator[sa.Engine]:
-    engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    engine = open_copy(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     yield engine
     engine.dispose()
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
+from ledgers import open_copy
 
 from node import __version__
 from node.__main__ import main
 from node.errors import NotFoundError
-from node.ledger.engine import begin_immediate, ledger_url, open_ledger
+from node.ledger.engine import begin_immediate, ledger_url
 from node.ledger.members import beats, remove_dead
 from node.ledger.migrations import revisions
 from node.membership import Membership, new_member
@@ -25,7 +26,7 @@ from node.spool.machine import machine_id
 
 @pytest.fixture
 def engine(tmp_path: Path) -> sa.Engine:
-    return open_ledger(ledger_url("", tmp_path))
+    return open_copy(ledger_url("", tmp_path))
 
 
 def test_a_machine_has_one_id_whoever_asks_first(tmp_path: Path):

@@ -13,11 +13,12 @@ from drawn_examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_walk import CONFIG, Walk
+from ledgers import open_copy
 from prometheus_client.parser import text_string_to_metric_families
 
 from node.ledger.analysis_statistics import record_statistics
 from node.ledger.counts import files_received_since
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.operator_switches import pause_destination, stop_pipeline
 from node.ledger.tables import delivery, instance, job
 from node.log import Json, about
@@ -57,7 +58,7 @@ def test_whatever_has_happened_the_metrics_add_up_to_the_rows(tmp_path_factory, 
 
 
 def test_run_times_are_a_histogram_and_switches_are_seen(tmp_path: Path):
-    engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    engine = open_copy(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     facts = {
         "outcome": "findings", "scanner": "", "slices": 3, "findings": 1, "scores": [0.5], "device": "cpu",
         "host_mib": 100.0,
@@ -79,7 +80,7 @@ def test_run_times_are_a_histogram_and_switches_are_seen(tmp_path: Path):
 
 
 def test_the_grafana_dashboard_asks_only_for_metrics_that_exist(tmp_path: Path):
-    engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    engine = open_copy(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     known = set(re.findall(r"^# TYPE (\w+)", exposition(CONFIG, engine, Spool(tmp_path)).decode(), re.MULTILINE))
     board = json.loads((ROOT / "docs" / "grafana.json").read_text())
     asked = {

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 from dicom_files import ct_series
+from ledgers import open_copy
 from pydicom import Dataset
 from receivers import Node
 from scanner import begin, say
@@ -14,7 +15,7 @@ from scanner import begin, say
 from node.ledger import peer_bounds
 from node.ledger.associations import purge_associations
 from node.ledger.commitments import Named, record_transaction
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.procedure_steps import NewStep, create_step, update_step
 from node.ledger.refusals import MOST_REJECTIONS, record_rejection
 from node.ledger.tables import association, commitment, commitment_instance, instance, procedure_step, rejection
@@ -28,7 +29,7 @@ def connection(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sa.Connect
     monkeypatch.setattr(peer_bounds, "MOST_REQUESTS", 8)
     monkeypatch.setattr(peer_bounds, "MOST_NAMED", 100)
     monkeypatch.setattr(peer_bounds, "MOST_NAMED_OF_ONE", 30)
-    engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    engine = open_copy(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     with begin_immediate(engine) as connection:
         yield connection
     engine.dispose()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from ledgers import open_copy
 
 from node.errors import AdmissionError, InputError, PipelineError
 from node.ledger import pipeline_failures
 from node.ledger.clock import ledger_clock
-from node.ledger.engine import open_ledger
 from node.ledger.operator_switches import start_pipeline
 from node.ledger.pipeline_failures import (
     LONGEST_PAUSE,
@@ -24,7 +24,7 @@ from node.ledger.pipeline_failures import (
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[sa.Connection]:
-    engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    engine = open_copy(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     with engine.begin() as opened:
         yield opened
     engine.dispose()

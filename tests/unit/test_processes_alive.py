@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from ledgers import open_copy
 
 from node.ledger.clock import ledger_clock
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.members import Member, renew_beat
 from node.operate.fleet import ALIVE_SECONDS
 from node.operate.status import by_role
@@ -35,7 +36,7 @@ def test_a_process_whose_supervisor_ended_before_it_could_ask_to_be_told_ends_it
 
 
 def test_a_killed_process_is_not_alive_and_one_of_another_machine_is_until_it_is_silent(tmp_path: Path):
-    engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    engine = open_copy(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     with begin_immediate(engine) as connection:
         at = ledger_clock(connection)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from ledgers import open_copy
 
 from node.config import parse
 from node.errors import ConfigError, NodeError
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.promotions import active_promotions, promotions
@@ -32,7 +33,7 @@ OTHER = Route(pipeline="c", rule="r", destinations=("pacs",), priority=2, shadow
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    opened = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    opened = open_copy(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     yield opened
     opened.dispose()
 

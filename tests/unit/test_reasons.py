@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from ledgers import open_copy
 
 import node
 from node import reasons
 from node.errors import not_analysed
-from node.ledger.engine import ledger_url, open_ledger
+from node.ledger.engine import ledger_url
 from node.ledger.tables import decision
 from node.reasons import ReasonCode, deferrals_text, reason, reason_text
 
@@ -103,7 +104,7 @@ def test_a_reason_of_another_form_is_shown_as_it_is_and_stops_nobody(stored: Any
 
 
 def test_no_sentence_is_written_where_a_reason_belongs(tmp_path: Path) -> None:
-    engine = open_ledger(ledger_url("", tmp_path))
+    engine = open_copy(ledger_url("", tmp_path))
     row = {"study_instance_uid": "1", "series_instance_uid": "1.1", "generation": 1, "outcome": "routed"}
     with engine.begin() as connection, pytest.raises(sa.exc.StatementError, match="is a sentence"):
         connection.execute(sa.insert(decision).values(**row, reason="no rule matches", trace=[], decided_at=1.0))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from ledgers import open_copy
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -16,7 +17,7 @@ from node.config import Config, parse
 from node.errors import ConfigError
 from node.ledger import JobStage
 from node.ledger.deliveries import begin_delivery
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.job_creation import create_job
 from node.ledger.jobs import Attempt, NewJob, Retries
 from node.ledger.tables import series
@@ -65,7 +66,7 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[sa.Engine]:
     """With one job that failed once at inference, was delivered and is completed."""
-    engine = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    engine = open_copy(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     new = NewJob(
         study_instance_uid=STUDY, series_instance_uid=f"{STUDY}.1", generation=1, pipeline="nodule", rule="chest",
         destinations=("pacs",), priority=2,

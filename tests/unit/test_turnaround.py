@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from analysis_facts import facts
 from hypothesis import given
 from hypothesis import strategies as st
+from ledgers import open_copy
 
 from node.ledger.analysis_statistics import record_statistics
 from node.ledger.decisions import NewDecision, record_decision
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.states import DecisionOutcome
 from node.ledger.tables import decision, delivery, job, series
 from node.ledger.turnaround import DeliveredAnalysis, arrived_since
@@ -25,7 +26,7 @@ AT = 1_800_000_000.0
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    opened = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    opened = open_copy(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     yield opened
     opened.dispose()
 

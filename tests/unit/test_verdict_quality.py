@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
+from ledgers import open_copy
 from scipy import stats
 
 from node.__main__ import main
 from node.feedback.quality import LEAST, mean, rate, share
 from node.feedback.quality_report import VerdictCounts, as_csv, as_text, month_starts
 from node.ledger.clock import ledger_clock
-from node.ledger.engine import begin_immediate, open_ledger
+from node.ledger.engine import begin_immediate
 from node.ledger.tables import job_fact, verdict
 
 MONTH = 31 * 86400.0
@@ -28,7 +29,7 @@ MONTH = 31 * 86400.0
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[sa.Engine]:
-    opened = open_ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    opened = open_copy(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     yield opened
     opened.dispose()
 
