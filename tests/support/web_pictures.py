@@ -117,6 +117,7 @@ def _study(connection: sa.Connection, number: int, at: float, entry: tuple[str, 
         "reason": reason(ReasonCode.NO_RULE),
         "trace": [],
         "decided_at": last,
+        "last_image_at": last,
     }
     connection.execute(decision.insert().values(**of, **ruling))
     name, (status, stage, outcome, sent) = f"{number:016x}", work
