@@ -211,7 +211,7 @@ hl7 = "ris:2575"
     [
         (BASE + 'objects = ["seg"]', "reports only"),
         (BASE + 'host = "pacs"', "one of host"),
-        (BASE + "find = true", "find needs host or url"),
+        (BASE + "find = true", "find needs host, url or fhir"),
         (BASE.replace("ris:2575", "ris"), "HOST:PORT"),
         (BASE.replace("hl7", "folder") + 'facility = "X"', "are for hl7"),
         (BASE + '[[rules]]\nname = "x"\nsend = ["ris"]\n', "takes HL7 messages and no images"),
