@@ -49,7 +49,7 @@ def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
             f"{len(balance.differences)} differences; `ainode explain STUDY_UID` shows the history of each study"
         )
     if waiting := attention(balance):
-        raise OperatorError(f"{len(waiting)} lines need an operator")
+        raise OperatorError(f"{len(waiting)} of the lines above need an operator")
 
 
 @click.command()

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from node.ledger.jobs import NewJob
 from node.ledger.tables import decision
 from node.outcome import Outcome
-from node.reasons import Reason, ReasonCode, reason
+from node.reasons import Reason, ReasonCode, reason, reason_text
 
 _EXPLAINED = frozenset({Outcome.NOT_APPLICABLE, Outcome.FAILED})
 """Outcomes that say nothing about the images; any other would say more than was seen."""
@@ -35,6 +35,8 @@ def outcome_of_incomplete(
     if not incomplete:
         return outcome, why
     missing = _as_reason(incomplete)
+    if outcome in _EXPLAINED and reason_text(missing) in reason_text(why):
+        return outcome, why
     parts = (why, missing) if outcome in _EXPLAINED else (missing, why)
     why = reason(ReasonCode.TOGETHER, parts=[part for part in parts if part])
     return outcome if outcome in _EXPLAINED else Outcome.PARTIAL, why

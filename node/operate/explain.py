@@ -199,7 +199,7 @@ def describe_deferrals(one: Mapping[str, Any]) -> list[str]:
     for deferral in one["doubts"] or ():
         about, until = deferral["about"], clock(deferral["until"])
         if isinstance(about, str) or about["code"] != ReasonCode.LAST_IMAGE:
-            when = f"until {until}: " if deferral["until"] else "for the end of "
+            when = f"until {until}: " if deferral["until"] else "until this ends: "
             sentences.append(f"waits {when}{reason_text(about)}")
         elif about["at"] == one["last_at"]:  # otherwise an image has begun another quiet period since
             sentences.append(f"waits for more images; the quiet period of {deferral['seconds']:g} s ends at {until}")

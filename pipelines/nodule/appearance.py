@@ -20,6 +20,8 @@ SOLID_HU = -300.0
 """Denser voxels are the solid component (Scholten et al., European Radiology 25, 2015)."""
 PARTLY, WHOLLY = 0.1, 0.7
 """Share of solid voxels from which a nodule is part-solid, and solid."""
+PART_SOLID_MM = 6.0
+"""Least diameter of a nodule that is called part-solid (MacMahon et al., Radiology 284, 2017)."""
 TEXTURE = Code("C41144", "NCIt", "Texture")
 SOLID = Code("RID50151", "RADLEX", "solid pulmonary nodule")
 PART_SOLID = Code("RID50152", "RADLEX", "part-solid pulmonary nodule")
@@ -38,16 +40,19 @@ SCORES = (
 """An opinion that a reader of such images might have, no pathology."""
 
 
-def texture(hu: npt.NDArray[np.float32], outline: Outline) -> Code:
-    """Solid, part-solid or non-solid by the histogram of ``hu`` inside ``outline``.
+def texture(hu: npt.NDArray[np.float32], outline: Outline) -> Code | None:
+    """Solid, part-solid or non-solid by the histogram of ``hu`` inside ``outline``; ``None`` where it cannot be told.
 
+    Part-solid is not told of nodules under ``PART_SOLID_MM``, whose few voxels are mixed with air (Fleischner 2017).
     Voxels at the rim are mixed with air and left out, as long as a third of the mask remains.
     """
     inner = np.stack([ndimage.binary_erosion(plane) for plane in np.pad(outline.mask, ((0, 0), (1, 1), (1, 1)))])
     inner = inner[:, 1:-1, 1:-1]
     region = inner if 3 * inner.sum() >= outline.mask.sum() else outline.mask
     share = float((hu[outline.box][region] > SOLID_HU).mean())
-    return SOLID if share >= WHOLLY else PART_SOLID if share >= PARTLY else NON_SOLID
+    if PARTLY <= share < WHOLLY:
+        return PART_SOLID if outline.diameter_mm >= PART_SOLID_MM else None
+    return SOLID if share >= WHOLLY else NON_SOLID
 
 
 def third(lungs: Lungs, place: Sequence[float], shape: Sequence[int]) -> Code | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from node.pipeline import (
     Algorithm,
+    Code,
     Findings,
     Lesion,
     Map,
@@ -179,15 +180,13 @@ def _lesion(nodule: Nodule, volume: Volume, lungs: Lungs, *, opinion: bool) -> L
     mask[nodule.outline.box] = nodule.outline.mask
     place = (np.argwhere(nodule.outline.mask) + [s.start for s in nodule.outline.box]).mean(0)
     laterality = None
-    judged = {TEXTURE: texture(volume.array, nodule.outline)}
+    judged: dict[Code, Code | None] = {TEXTURE: texture(volume.array, nodule.outline)}
     if opinion:
         judged[MALIGNANCY] = malignancy(nodule.verdict.malignancy)
     if lungs.found:
         side = lungs.side((place[2] + 0.5) * lungs.mask.shape[2] / volume.array.shape[2] - 0.5)
         laterality = {"left": codes.SCT.Left, "right": codes.SCT.Right}.get(side)
-        zone = third(lungs, place, volume.array.shape)
-        if zone is not None:
-            judged[POSITION] = zone
+        judged[POSITION] = third(lungs, place, volume.array.shape)
     segment = Segment(
         label="Nodule",
         mask=volume.with_array(mask),
@@ -200,5 +199,5 @@ def _lesion(nodule: Nodule, volume: Volume, lungs: Lungs, *, opinion: bool) -> L
         site=codes.SCT.Lung,
         laterality=laterality,
         probability=round(nodule.probability, 4),
-        evaluations=judged,
+        evaluations={what: said for what, said in judged.items() if said is not None},
     )

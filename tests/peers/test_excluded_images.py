@@ -56,7 +56,7 @@ def test_a_held_series_is_analysed_without_the_excluded_image_and_held_again_wit
     assert route(node) == []
     waiting = ainode(node, "account")
     assert waiting.exit_code == OperatorError.exit_code
-    assert "1 lines need an operator" in waiting.stderr
+    assert "1 of the lines above need an operator" in waiting.stderr
     assert f"differ from the others: {uid}" in waiting.output
     done(ainode(node, "exclude", uid, "--reason", "of the patient before"))
     (job,) = route(node)

@@ -43,4 +43,4 @@ def test_events_of_version_1_0_0_are_shown_as_they_were_written():
 
 def test_deferrals_of_version_1_0_0_are_shown_as_they_were_written():
     series = {"doubts": [{"about": "slices are missing", "until": None}], "last_at": 1.0}
-    assert describe_deferrals(series) == ["waits for the end of slices are missing"]
+    assert describe_deferrals(series) == ["waits until this ends: slices are missing"]

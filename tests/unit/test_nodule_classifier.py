@@ -173,6 +173,15 @@ def test_solidity_is_read_off_the_histogram_without_the_rim(solid_part: float, s
     assert texture(hu, outlined(mask)) == said
 
 
+def test_a_nodule_under_6_mm_is_not_called_part_solid() -> None:
+    mask = np.ones((5, 20, 20), bool)
+    hu = np.where(np.arange(20) < 8, np.float32(20), np.float32(-600)) * np.ones(mask.shape, np.float32)
+    shape = outlined(mask)
+    assert texture(hu, shape) == PART_SOLID
+    assert texture(hu, replace(shape, diameter_mm=5.9)) is None
+    assert texture(hu * 0, replace(shape, diameter_mm=5.9)) == SOLID
+
+
 def test_a_nodule_of_two_pixels_has_a_solidity_too() -> None:
     mask = np.zeros((5, 20, 20), bool)
     mask[2, 9:11, 9:11] = True
