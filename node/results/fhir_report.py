@@ -103,7 +103,7 @@ def report_bundle(report: Dataset, language: Language = "en") -> Resource:
                 "effectiveDateTime": context.shared.get("effectiveDateTime"),
                 "result": [{"reference": one["fullUrl"]} for one in results],
                 "imagingStudy": [_study(report)],
-                "conclusion": f"{impression_of(report, language)}\n{NOTICE}",
+                "conclusion": f"{impression_of(report, language)}\n{NOTICE}".strip(),
                 "conclusionCode": [_concept(statement.summary)],
             }
         )

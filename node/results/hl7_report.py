@@ -127,8 +127,7 @@ def _study(report: Dataset) -> _Observation:
 def _impression(report: Dataset, language: Language) -> Iterator[_Observation]:
     from node.results.impression.sentences import impression_of  # the confined process alone needs what that imports
 
-    if report.get("ContentSequence"):
-        text = _lines(impression_of(report, language))
+    if report.get("ContentSequence") and (text := _lines(impression_of(report, language))):
         yield _Observation(type="TX", concept=f"{_IMPRESSION}^Impression^DCM", value=text)
 
 

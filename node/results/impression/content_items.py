@@ -30,6 +30,8 @@ def impression_items(report: Dataset, languages: Iterable[Language], character_s
     texts: dict[Language, str] = {}
     for language in languages:
         text = impression_of(report, language).replace("\n", "\r\n")
+        if not text:  # such as a map alone: an item without text is invalid
+            continue
         written = next((one for one in (text, text.translate(_RAISED)) if _can_hold(character_set, one)), None)
         if written is not None:
             texts[language] = written
