@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0020"
-down_revision = "0019"
+revision = "0017"
+down_revision = "0016"
 
 _INDEXES = {
     "association_caller": ("association", ["calling_ae", "peer_address", "opened_at"]),
