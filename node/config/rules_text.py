@@ -12,8 +12,11 @@ from node.errors import ConfigError
 
 TABLES = ("destinations", "rules")
 _HEADER = re.compile(r"""\s*\[{1,2}\s*["']?([\w-]+)[^,=]*\]\s*(#.*)?$""")
-_FILE_KEYS = ("token_file", "ca_file", "folder", "certificate", "key", "ca", "crl")
+FILE_KEYS = ("token_file", "client_secret_file", "ca_file", "folder", "certificate", "key", "ca", "crl")
 """Keys of a destination that name a file or folder."""
+_SECRETS = ("token_file", "client_secret_file")
+_ADDRESSES = ("url", "fhir", "token_url")
+"""Keys of a destination where its secrets are sent."""
 
 
 def rules_text(text: str) -> str:
@@ -44,16 +47,16 @@ def changed_config(text: str, part: str, origin: str) -> tuple[str, Config]:
     """Return the file with ``part`` as its rules and destinations, and the configuration that it is then.
 
     Raises ``ConfigError`` for every fault that `ainode check` finds in a file, and for a file or folder that no
-    destination of ``text`` names, or a token for another url: whoever edits here could have the node send any of its
-    files or tokens elsewhere.
+    destination of ``text`` names, or a secret for another address: whoever edits here could have the node send any of
+    its files or secrets elsewhere.
     """
     changed = with_rules_text(text, part)
     config = parse(changed, origin)
     before = _files(_table(text))
     for name, value, _ in sorted(_files(_table(changed)) - before):
         raise ConfigError(
-            f"{name} = {value!r}: files and folders of a destination, and the url of one with a token, are changed in "
-            "the file only"
+            f"{name} = {value!r}: files and folders of a destination, and the addresses of one with a token, are "
+            "changed in the file only"
         )
     return changed, config
 
@@ -85,10 +88,11 @@ def _only(table: dict[str, Any], *, ours: bool) -> dict[str, Any]:
 
 
 def _files(table: dict[str, Any]) -> set[tuple[str, str, str]]:
-    """Key and value of every file of a destination; with a token also the url that gets it."""
+    """Key and value of every file of a destination; with a secret also the addresses that get it."""
     found = set()
     for one in table.get("destinations", {}).values():
+        addresses = " ".join(str(one.get(name, "")) for name in _ADDRESSES)
         for keys in (one, one.get("tls", {})):
-            url = str(one.get("url", "")) if "token_file" in keys else ""
-            found |= {(name, str(keys[name]), url) for name in _FILE_KEYS if keys.get(name)}
+            names = [name for name in FILE_KEYS if keys.get(name)]
+            found |= {(name, str(keys[name]), addresses if name in _SECRETS else "") for name in names}
     return found

@@ -27,6 +27,7 @@ def secret_files(config: Config) -> Iterator[tuple[str, Path]]:
     ]
     for name, destination in config.destinations.items():
         keys.append((f"[destinations.{name}] token_file", destination.token_file))
+        keys.append((f"[destinations.{name}] client_secret_file", destination.client_secret_file))
         keys.append((f"[destinations.{name}.tls] key", destination.tls.key))
     for key, path in keys:
         if path and "/" in str(path):

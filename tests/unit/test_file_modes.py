@@ -75,6 +75,7 @@ def test_check_names_secrets_that_others_can_read(tmp_path: Path, authority: Aut
         "[web] users_file": folder / "web-users",
         "[storage] folder": folder / "salt",
         "[destinations.pacs] token_file": tmp_path / "token",
+        "[destinations.ris] client_secret_file": tmp_path / "secret",
     }
     folder.mkdir()
     for path in paths.values():
@@ -93,6 +94,11 @@ proxy_secret_file = "{paths["[web] proxy_secret_file"]}"
 [destinations.pacs]
 url = "https://pacs.example"
 token_file = "{paths["[destinations.pacs] token_file"]}"
+[destinations.ris]
+fhir = "https://ris.example/fhir"
+token_url = "https://ris.example/token"
+client_id = "ainode"
+client_secret_file = "{paths["[destinations.ris] client_secret_file"]}"
 """
     assert secrets_check(parse(text)).good
     for key, path in paths.items():

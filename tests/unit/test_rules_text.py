@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from dashboards import CONFIG
 
-from node.config.rules_text import changed_config, rules_text, with_rules_text
+from node.config.destination import Destination, DestinationTls
+from node.config.rules_text import FILE_KEYS, changed_config, rules_text, with_rules_text
 from node.errors import ConfigError
 
 SHIPPED = (Path(__file__).parents[2] / "config.toml").read_text(encoding="utf-8")
@@ -82,6 +83,8 @@ def test_faults_are_those_of_the_file(name: str):
 FILES = {
     "a token": '[destinations.other]\nurl = "https://other.example/studies"\ntoken_file = "/var/lib/ainode/salt"\n',
     "a folder": '[destinations.other]\nfolder = "/etc/cron.d"\n',
+    "a secret": '[destinations.other]\nfhir = "https://other.example/fhir"\ntoken_url = "https://other.example/token"\n'
+    'client_id = "node"\nclient_secret_file = "/var/lib/ainode/salt"\n',
     "a key": '[destinations.other]\ntitle = "O"\nhost = "o"\nport = 104\ntls.key = "/etc/ssl/key"\n',
 }
 
@@ -93,7 +96,26 @@ def test_no_file_of_the_machine_can_be_named_that_was_not_named_before(more: str
     changed_config(CONFIG + more, rules_text(CONFIG + more), "config.toml")
 
 
-def test_a_token_stays_with_its_url():
-    text = CONFIG + '[destinations.cloud]\nurl = "https://cloud.example/studies"\ntoken_file = "/etc/ainode/token"\n'
-    with pytest.raises(ConfigError, match="url of one with a token"):
-        changed_config(text, rules_text(text).replace("cloud.example", "evil.example"), "config.toml")
+TOKENS = {
+    "url": 'url = "https://cloud.example/studies"\ntoken_file = "/etc/ainode/token"\n',
+    "fhir": 'fhir = "https://cloud.example/fhir"\ntoken_file = "/etc/ainode/token"\n',
+    "token_url": 'fhir = "https://cloud.example/fhir"\ntoken_url = "https://login.example/token"\n'
+    'client_id = "node"\nclient_secret_file = "/etc/ainode/secret"\n',
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "host"), [("url", "cloud"), ("fhir", "cloud"), ("token_url", "cloud"), ("token_url", "login")]
+)
+def test_a_token_stays_with_its_addresses(key: str, host: str):
+    text = f"{CONFIG}[destinations.cloud]\n{TOKENS[key]}"
+    with pytest.raises(ConfigError, match="addresses of one with a token"):
+        changed_config(text, rules_text(text).replace(f"{host}.example", "evil.example"), "config.toml")
+
+
+def test_every_key_of_a_destination_that_names_a_file_is_known():
+    fields = {**Destination.model_fields, **DestinationTls.model_fields}
+    named = {
+        name for name in fields if name.endswith(("_file", "folder")) or name in ("certificate", "key", "ca", "crl")
+    }
+    assert named <= set(FILE_KEYS)
