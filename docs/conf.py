@@ -18,7 +18,7 @@ NAVIGATION = {
         *("install", "capacity", "connect", "rules", "deliver", "operate", "dashboard", "inputs", "troubleshoot"),
         *("security", "threat-model", "reliability", "conformance"),
     ),
-    "Radiologists": ("results", "verdicts", "trials", "brain-volumes", "air"),
+    "Radiologists": ("results", "verdicts", "acceptance", "trials", "brain-volumes", "air"),
     "Model developers": ("models", "write-a-pipeline"),
     "Maintainers": tuple(
         f"development/{page}"

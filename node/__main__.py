@@ -13,6 +13,7 @@ import click
 
 from node import __version__, log
 from node.cli import (
+    acceptance,
     account,
     audit,
     backup,
@@ -246,6 +247,7 @@ for verb in (
     *doctor.VERBS,
     *phantom.VERBS,
     *quality.VERBS,
+    *acceptance.VERBS,
     *reconcile.VERBS,
     *plan.VERBS,
     *retention.VERBS,

@@ -22,10 +22,13 @@ from node.config.secret_files import secret_files
 from node.deliver import echo
 from node.errors import NodeError
 from node.fleet.file_client import fault
+from node.inference.pipeline_description import PipelineDescription
 from node.inference.pipeline_process import describe
+from node.inference.tested_version import acceptance_refusal
 from node.ledger.holdings import file_services
 from node.process.port_lock import bind_error, is_own_port
 from node.pytorch_build import build_advice, has_nvidia_gpu
+from node.reasons import reason_text
 from node.receive.policy import Policy
 from node.service import open_storage
 from node.spool.free_space import space_of
@@ -71,6 +74,7 @@ def check(config: Config, pipelines: Iterable[dict[str, Any]] | None = None) -> 
     yield _device(config)
     for entry in describe_pipelines(config) if pipelines is None else pipelines:
         yield _pipeline(entry)
+        yield from _acceptance(config, entry)
     for name in config.destinations:
         yield _destination(config, name)
 
@@ -240,6 +244,30 @@ def _pipeline(entry: dict[str, Any]) -> Check:
     digest = entry["weights_sha256"] or "none"
     found = f"{entry['algorithm']} {entry['version']}, weights SHA-256 {digest[:12]}..."
     return Check(name=name, good=True, found=found)
+
+
+def _acceptance(config: Config, entry: dict[str, Any]) -> Iterator[Check]:
+    """Say whether the version of a pipeline that needs an acceptance report has one."""
+    name = entry["name"]
+    table = config.pipelines[name]
+    if not table.require_acceptance or "error" in entry:
+        return
+    description = PipelineDescription.received(entry)
+    try:
+        engine, _ = open_storage(config)
+        with engine.connect() as connection:
+            refusal = acceptance_refusal(connection, name, table, description)
+        engine.dispose()
+    except (NodeError, SQLAlchemyError) as error:
+        yield Check(name=f"acceptance {name}", good=False, found=str(error))
+        return
+    if refusal is None:
+        yield Check(
+            name=f"acceptance {name}", good=True, found="an approved report allows this version to send results"
+        )
+        return
+    remedy = f"its results are kept in shadow: ainode accept {name} FOLDER, then ainode acceptance approve REPORT"
+    yield Check(name=f"acceptance {name}", good=True, found=reason_text(refusal), remedy=remedy)
 
 
 def _destination(config: Config, name: str) -> Check:

@@ -45,6 +45,8 @@ class PipelineTable(Table):
     """Title in reports, series descriptions and on the dashboard; empty: the pipeline's own title or its name."""
     stop: StopRule | None = None
     """When verdicts of readers end the sending of its results; absent: never."""
+    require_acceptance: bool = False
+    """Send results only of versions that an approved acceptance report allows; those of others are kept in shadow."""
 
     @field_validator("weights", mode="before")
     @classmethod

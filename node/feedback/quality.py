@@ -109,13 +109,7 @@ def _quality(group: AnalysisGroup, analyses: int, given: Sequence[CountedVerdict
     searched = [one.verdict for one in given if one.job_id in whole]
     seen = searched.count(Verdict.ACCEPTED) + searched.count(Verdict.EDITED)
     edited = [one for one in given if one.verdict == Verdict.EDITED and one.dice is not None]
-    differences = [
-        200.0 * (one.volume_mm3 - one.reader_volume_mm3) / (one.volume_mm3 + one.reader_volume_mm3)
-        for one in edited
-        if one.volume_mm3 and one.reader_volume_mm3
-    ]
-    spread = float(np.std(differences, ddof=1)) if len(differences) >= LEAST else None
-    middle = mean(differences)
+    volume_difference, limits = volume_agreement([(one.volume_mm3, one.reader_volume_mm3) for one in edited])
     return Quality(
         pipeline=group.pipeline,
         version=group.version,
@@ -132,10 +126,8 @@ def _quality(group: AnalysisGroup, analyses: int, given: Sequence[CountedVerdict
         false_per_analysis=rate(number[Verdict.REJECTED], judged),
         sensitivity=share(seen, seen + searched.count(Verdict.ADDED)),
         dice=mean([one.dice for one in edited if one.dice is not None]),
-        volume_difference=middle,
-        limits_of_agreement=None
-        if middle is None or spread is None
-        else (middle.value - 1.96 * spread, middle.value + 1.96 * spread),
+        volume_difference=volume_difference,
+        limits_of_agreement=limits,
     )
 
 
@@ -171,3 +163,18 @@ def mean(values: Sequence[float]) -> Estimate | None:
     middle = float(np.mean(values))
     half = float(stdtrit(len(values) - 1, (1 + _LEVEL) / 2)) * float(np.std(values, ddof=1)) / sqrt(len(values))
     return Estimate(value=middle, low=middle - half, high=middle + half, of=len(values))
+
+
+def volume_agreement(
+    pairs: Iterable[tuple[float | None, float | None]],
+) -> tuple[Estimate | None, tuple[float, float] | None]:
+    """Mean difference of volumes, (first - second) over the mean of both in per cent, and limits of agreement.
+
+    Bland and Altman, 1986. Pairs without both volumes are left out.
+    """
+    differences = [200.0 * (one - other) / (one + other) for one, other in pairs if one and other]
+    middle = mean(differences)
+    if middle is None:
+        return None, None
+    spread = 1.96 * float(np.std(differences, ddof=1))
+    return middle, (middle.value - spread, middle.value + spread)

@@ -14,7 +14,7 @@ from pydicom import Dataset
 from node import MAKER
 from node.feedback.object_reading import AnalysisFiles, ObjectReading, refused
 from node.feedback.references import content_time, named_instances, one_per_pipeline
-from node.feedback.segment_masks import SegmentedObject, hd95_mm, masks_on, read_object, voxel_mm3
+from node.feedback.segment_masks import SegmentedObject, SegmentMask, hd95_mm, masks_on, read_object, voxel_mm3
 from node.feedback.structure_set_masks import is_structure_set, reader_masks_on, referenced_series
 from node.ledger.verdict import LesionVerdict, MatchedBy, Verdict
 from node.reasons import ReasonCode, reason
@@ -31,7 +31,7 @@ def answers(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReadin
     """Return what a Segmentation or RT Structure Set says about ``analyses``, the latest first."""
     if str(dataset.get("Manufacturer", "")) == MAKER:
         return refused(reason(ReasonCode.OF_THIS_SOFTWARE))
-    if not _is_of_person(dataset):
+    if not is_of_person(dataset):
         return refused(reason(ReasonCode.OF_AN_ALGORITHM))
     named = named_instances(dataset)
     series = {str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ()}
@@ -64,7 +64,7 @@ def answers(dataset: Dataset, analyses: Sequence[AnalysisFiles]) -> ObjectReadin
     )
 
 
-def _is_of_person(dataset: Dataset) -> bool:
+def is_of_person(dataset: Dataset) -> bool:
     """Whether it says that a person had a part in it: in a segment, as operator of the equipment, or as reviewer."""
     if is_structure_set(dataset):
         types = {str(item.get("ROIGenerationAlgorithm", "")) for item in dataset.StructureSetROISequence}
@@ -93,7 +93,7 @@ class _Answer:
         self._voxel = voxel_mm3(source)
         self.pairs = paired_segments(ours, theirs)
         self.is_related = is_named or bool(self.pairs)
-        self.types = {_type(item) for item in ours.segments.values()}
+        self.types = {type_code(item) for item in ours.segments.values()}
 
     def verdicts(self) -> list[LesionVerdict]:
         """One for each of our lesions."""
@@ -149,8 +149,8 @@ def _added(answer: _Answer, answers: Sequence[_Answer]) -> list[LesionVerdict]:
             or item.get("SegmentAlgorithmType") == "AUTOMATIC"
         ):
             continue
-        alike = [one for one in answers if _type(item) in one.types]
-        if answer in alike[:1] or (not alike and len(answers) == 1 and _category(item) not in _ANATOMY):
+        alike = [one for one in answers if type_code(item) in one.types]
+        if answer in alike[:1] or (not alike and len(answers) == 1 and not is_anatomy(item)):
             numbers.append(number)
     return [answer.added(number) for number in numbers]
 
@@ -165,25 +165,34 @@ def paired_segments(ours: SegmentedObject, theirs: SegmentedObject) -> dict[int,
         if str(item.get("TrackingUID") or "-") in tracked
     }
     taken = {number for number, _ in pairs.values()}
-    rows = [number for number in ours.segments if number not in pairs]
-    columns = [number for number in full if number not in taken]
-    if rows and columns:
-        from scipy.optimize import linear_sum_assignment
-
-        dice = np.array([[ours.masks[row].dice(theirs.masks[column]) for column in columns] for row in rows])
-        dice[dice < LEAST_DICE] = 0.0
-        for row, column in zip(*linear_sum_assignment(dice, maximize=True), strict=True):
-            if dice[row, column]:
-                pairs[rows[row]] = columns[column], MatchedBy.OVERLAP
-    return pairs
+    overlapping = overlap_pairs(
+        {number: ours.masks[number] for number in ours.segments if number not in pairs},
+        {number: theirs.masks[number] for number in full if number not in taken},
+    )
+    return pairs | {number: (other, MatchedBy.OVERLAP) for number, other in overlapping.items()}
 
 
-def _type(item: Dataset) -> tuple[str, str]:
+def overlap_pairs(ours: Mapping[int, SegmentMask], theirs: Mapping[int, SegmentMask]) -> dict[int, int]:
+    """Our mask -> theirs, each once, so that the sum of Dice is greatest; none below ``LEAST_DICE``."""
+    if not ours or not theirs:
+        return {}
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = list(ours), list(theirs)
+    dice = np.array([[ours[row].dice(theirs[column]) for column in columns] for row in rows])
+    dice[dice < LEAST_DICE] = 0.0
+    pairs = zip(*linear_sum_assignment(dice, maximize=True), strict=True)
+    return {rows[row]: columns[column] for row, column in pairs if dice[row, column]}
+
+
+def type_code(item: Dataset) -> tuple[str, str]:
+    """Code and coding scheme of the property type of a segment; empty texts without one."""
     return _code(item.get("SegmentedPropertyTypeCodeSequence"))
 
 
-def _category(item: Dataset) -> tuple[str, str]:
-    return _code(item.get("SegmentedPropertyCategoryCodeSequence"))
+def is_anatomy(item: Dataset) -> bool:
+    """Whether a segment is of a body structure, and no lesion."""
+    return _code(item.get("SegmentedPropertyCategoryCodeSequence")) in _ANATOMY
 
 
 def _code(sequence: Sequence[Mapping[str, object]] | None) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from node.feedback.mask_comparison import MaskComparison
-from node.feedback.quality import LEAST, Estimate, mean
+from node.feedback.quality import Estimate, mean, volume_agreement
 from node.ledger.trials import TrialAnalysis, TrialPair
 from node.ledger.verdict import Verdict
 from node.outcome import Outcome
@@ -98,12 +98,7 @@ class Trial:
 def trial_of(champion: str, candidate: str, pairs: Sequence[ComparedPair]) -> Trial:
     """Sum up a trial; ``pairs`` of the pipelines with these names."""
     both = [lesion for one in pairs if one.masks is not None for lesion in one.masks.both]
-    differences = [
-        200.0 * (lesion.candidate_mm3 - lesion.champion_mm3) / (lesion.candidate_mm3 + lesion.champion_mm3)
-        for lesion in both
-    ]
-    middle = mean(differences)
-    spread = 1.96 * float(np.std(differences, ddof=1)) if len(differences) >= LEAST else 0.0
+    volume_difference, limits = volume_agreement([(lesion.candidate_mm3, lesion.champion_mm3) for lesion in both])
     return Trial(
         analyses=len(pairs),
         without_masks=sum(one.masks is None for one in pairs),
@@ -119,8 +114,8 @@ def trial_of(champion: str, candidate: str, pairs: Sequence[ComparedPair]) -> Tr
         ),
         paired=len(both),
         dice=mean([lesion.dice for lesion in both]),
-        volume_difference=middle,
-        limits_of_agreement=None if middle is None else (middle.value - spread, middle.value + spread),
+        volume_difference=volume_difference,
+        limits_of_agreement=limits,
         hits=_hits(pairs),
         disagreements=tuple(
             Disagreement(study_instance_uid=one.pair.study_instance_uid, scanner=one.pair.scanner, what=what)

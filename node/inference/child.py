@@ -171,7 +171,14 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
         broke = f"pipeline {task.pipeline!r} broke: {type(error).__name__}: {error}"
         failed, at_fault = Reply(error=PipelineError.code, reason=broke), True
     else:
-        return Reply(outcome=outcome, reason=reason, timings=timings, peak_memory_mib=peak, facts=facts)
+        return Reply(
+            outcome=outcome,
+            reason=reason,
+            timings=timings,
+            peak_memory_mib=peak,
+            facts=facts,
+            description=asdict(PipelineDescription.of(pipeline)),
+        )
     if not at_fault:
         return failed
     loaded.pop(_key(task), None)

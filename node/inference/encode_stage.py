@@ -20,6 +20,7 @@ from node.inference.encode_process import EncodeProcess, Row
 from node.inference.encode_task import EncodeTask, Encoding, ImageFile, PreviousFiles
 from node.inference.node_secret import secret_of
 from node.inference.task import FINDINGS
+from node.inference.tested_version import acceptance_refusal
 from node.jobs.failure import logged_error
 from node.jobs.stage import Done, Stage, retries
 from node.ledger import JobStage
@@ -33,7 +34,7 @@ from node.ledger.replaced_results import to_withdraw
 from node.ledger.shadow import stays_in_shadow
 from node.ledger.transitions import record_outcome, record_results, schedule_results
 from node.outcome import Outcome
-from node.reasons import ReasonCode, reason, reason_text
+from node.reasons import Reason, ReasonCode, reason, reason_text
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -169,11 +170,18 @@ class Encode:
             if refused is not None and encoding.outcome != job.outcome:
                 failure = reason(ReasonCode.NOT_ANALYSED, error_code=refused.code, job=job_id)
                 record_outcome(connection, job_id, encoding.outcome, failure)
-            if not stays_in_shadow(connection, job):
+            if not stays_in_shadow(connection, job, self._refusal(connection, job)):
                 to = self._kinds_by_destination(connection, job, encoding.outcome, kinds)
                 schedule_results(connection, job_id, to)
 
         return Done(write=write, then=lambda: shutil.rmtree(self._spool.work(job_id), ignore_errors=True))
+
+    def _refusal(self, connection: Connection, job: Job) -> Reason | None:
+        """Why the report of a failure must not be sent; infer has decided on all others."""
+        table = self._config.pipelines.get(job.pipeline)
+        if table is None or job.outcome != Outcome.FAILED:
+            return None
+        return acceptance_refusal(connection, job.pipeline, table, None)
 
     def _kinds(self, job: Job) -> dict[str, frozenset[str]]:
         """Kinds of objects that each destination of the job takes."""

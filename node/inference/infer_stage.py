@@ -18,16 +18,19 @@ from node.inference.device_slots import DeviceSlots
 from node.inference.memory_admission import MemoryPeak
 from node.inference.model_process import TaskAborted, device_names, thread_count
 from node.inference.model_processes import ModelProcesses
+from node.inference.pipeline_description import PipelineDescription
 from node.inference.plugins import offered, table_of
 from node.inference.prior_files import PriorFinder
 from node.inference.task import PriorFiles, Reply, Task
+from node.inference.tested_version import acceptance_refusal
 from node.jobs.stage import AttemptYielded, Done, Stage, retries
 from node.ledger import JobStage
 from node.ledger.analysis_statistics import latest_statistics, record_statistics
 from node.ledger.events import EventKind, record_event
 from node.ledger.holdings import record_handover
 from node.ledger.jobs import Job, get_job, is_active, source_paths
-from node.ledger.shadow import others_wait
+from node.ledger.shadow import allow_sending, others_wait
+from node.ledger.states import ShadowCause
 from node.ledger.transitions import record_outcome
 from node.reasons import Reason, ReasonCode, reason, reason_text
 from node.spool import Spool
@@ -104,7 +107,7 @@ class Infer:
             folder=self._spool.work(job_id),
         )
         try:
-            with self._turn(task, in_shadow=job.shadow is not None) as device:
+            with self._turn(task, in_shadow=job.shadow == ShadowCause.TRIAL) as device:
                 reply = self._run(device, task, job)
         finally:
             shutil.rmtree(self._spool.work(job_id) / "prior", ignore_errors=True)
@@ -125,12 +128,14 @@ class Infer:
             record_outcome(connection, job_id, reply.outcome, _reason(reply))
             if reply.facts:
                 record_statistics(connection, job_id, job.pipeline, self._statistics(reply, device))
+            description = PipelineDescription.received(reply.description)
+            allow_sending(connection, job, acceptance_refusal(connection, job.pipeline, task.table, description))
 
         return Done(write=write)
 
     def _run(self, device: str, task: Task, job: Job) -> Reply:
         """Run a task. Raises ``AttemptYielded`` when it is tried in shadow and another job needs the device."""
-        if job.shadow is None:
+        if job.shadow != ShadowCause.TRIAL:
             return self._processes.run(device, task, lambda: self._wanted(job.id))
         yields = False
 

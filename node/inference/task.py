@@ -89,7 +89,7 @@ class Reply:
     facts: dict[str, Any] = field(default_factory=dict)
     """See ``node.inference.analysis_statistics``."""
     description: dict[str, Any] = field(default_factory=dict)
-    """After loading only: see ``node.inference.pipeline_description``, which checks it."""
+    """After loading and after a run: see ``node.inference.pipeline_description``, which checks it."""
     ends_process: bool = False
     """The process ends after this reply: it holds no model that worked, or its device is broken."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from node.errors import EncodeError, InputError
 from node.inference.analysis_statistics import voxels_of
 from node.inference.handover import load
 from node.inference.model_process import ModelProcess, thread_count
+from node.inference.pipeline_description import PipelineDescription
 from node.inference.pipeline_process import loading, pipeline_process
 from node.inference.task import Task
 from node.outcome import Outcome
@@ -109,21 +111,49 @@ def run_trial(
     progress(f"loading {name} on {device}", 0, 1)
     others = {name: _only_series(name, folder, progress) for name, folder in (companions or {}).items()}
     trials = []
-    seconds = JobsTable().run_timeout_seconds
-    with pipeline_process(table, device, threads=thread_count(Devices()), seconds=seconds) as worker:
-        load_seconds = worker.run(loading(name, table), lambda: True).timings["load"]
+    with trial_process(name, table, device) as process:
         for number, paths in enumerate(groups):
             progress(f"series {number + 1} of {len(groups)}, {len(paths)} images", number, len(groups))
-            task = replace(loading(name, table), job_id="trial", paths=tuple(paths), companions=others, load_only=False)
-            trials.append(_try_series(worker, task, out, kinds))
+            trials.append(process.analyse(paths, out, kinds, others))
     progress("done", len(groups), len(groups))
     return Trial(
         pipeline=name,
         device=device,
-        load_seconds=load_seconds,
+        load_seconds=process.load_seconds,
         series=tuple(sorted(trials, key=lambda trial: trial.outcome == Outcome.NOT_APPLICABLE)),
         skipped=skipped,
     )
+
+
+class TrialProcess:
+    """A pipeline in a confined process, as jobs run it."""
+
+    def __init__(self, worker: ModelProcess, name: str, table: PipelineTable) -> None:
+        self._worker = worker
+        self._task = loading(name, table)
+        reply = worker.run(self._task, lambda: True)
+        self.load_seconds = reply.timings["load"]
+        self.description = PipelineDescription.received(reply.description)
+
+    def analyse(
+        self,
+        paths: Iterable[Path],
+        out: Path | None,
+        kinds: Collection[str],
+        companions: Mapping[str, tuple[Path, ...]] | None = None,
+    ) -> SeriesTrial:
+        """Analyse one series; write its objects to a folder of its own below ``out``."""
+        files, others = tuple(paths), dict(companions or {})
+        task = replace(self._task, job_id="trial", paths=files, companions=others, load_only=False)
+        return _try_series(self._worker, task, out, kinds)
+
+
+@contextmanager
+def trial_process(name: str, table: PipelineTable, device: str) -> Iterator[TrialProcess]:
+    """Load a pipeline; it ends with the context."""
+    seconds = JobsTable().run_timeout_seconds
+    with pipeline_process(table, device, threads=thread_count(Devices()), seconds=seconds) as worker:
+        yield TrialProcess(worker, name, table)
 
 
 def _only_series(name: str, folder: Path, progress: Progress) -> tuple[Path, ...]:

@@ -51,7 +51,7 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     if stage == JobStage.INFER:
         reset_failures(connection, current.pipeline)
         update_job(connection, job_id, outcome=None, reason=None)
-    if current.shadow == ShadowCause.STOP_RULE:  # encode decides again
+    if current.shadow in (ShadowCause.STOP_RULE, ShadowCause.NOT_ACCEPTED):  # infer and encode decide again
         update_job(connection, job_id, shadow=None)
     fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": ledger_clock(connection)}
     update_job(connection, job_id, state=JobState.SCHEDULED, stage=stage, run=current.run + 1, **fresh)

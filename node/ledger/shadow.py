@@ -99,14 +99,39 @@ def others_wait(connection: sa.Connection, pipelines: Collection[str]) -> bool:
     return connection.scalar(sa.select(sa.exists().where(*waits))) is True
 
 
-def stays_in_shadow(connection: sa.Connection, of: Job) -> bool:
-    """Whether the results of a job that was just encoded are to be kept in shadow, and record that they are."""
-    cause, why = of.shadow, None
+def allow_sending(connection: sa.Connection, of: Job, refusal: Reason | None) -> None:
+    """Keep what a job finds in shadow unless an acceptance test allows its version; a trial stays in shadow anyway.
+
+    ``refusal``: why it must not be sent; ``None``: it may.
+    """
+    if of.shadow == ShadowCause.TRIAL:
+        return
+    if refusal is not None:
+        _keep(connection, of.id, ShadowCause.NOT_ACCEPTED, refusal)
+    elif of.shadow == ShadowCause.NOT_ACCEPTED:  # as an attempt before this one found
+        update_job(connection, of.id, shadow=None)
+
+
+def stays_in_shadow(connection: sa.Connection, of: Job, refusal: Reason | None = None) -> bool:
+    """Whether the results of a job that was just encoded are to be kept in shadow, and record that they are.
+
+    ``refusal``: why an analysis without a result must not be sent.
+    """
+    if of.shadow == ShadowCause.NOT_ACCEPTED:
+        return True
+    cause: ShadowCause | None = of.shadow
+    why: Reason | None = None
+    if cause is None and refusal is not None:
+        cause, why = ShadowCause.NOT_ACCEPTED, refusal
     if cause is None and (stop := pipelines_in_shadow(connection).get(of.pipeline)) is not None:
         cause, why = ShadowCause.STOP_RULE, stop.why
     if cause is None:
         return False
-    update_job(connection, of.id, shadow=cause)
-    connection.execute(sa.update(job_fact).where(job_fact.c.job_id == of.id).values(shadow=cause))
-    record_event(connection, of.id, EventKind.KEPT_IN_SHADOW, cause=cause, reason=why)
+    _keep(connection, of.id, cause, why)
     return True
+
+
+def _keep(connection: sa.Connection, job_id: str, cause: ShadowCause, why: Reason | None) -> None:
+    update_job(connection, job_id, shadow=cause)
+    connection.execute(sa.update(job_fact).where(job_fact.c.job_id == job_id).values(shadow=cause))
+    record_event(connection, job_id, EventKind.KEPT_IN_SHADOW, cause=cause, reason=why)

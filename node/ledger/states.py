@@ -66,6 +66,8 @@ class ShadowCause(StrEnum):
     """Its pipeline is tried beside the one whose results are sent."""
     STOP_RULE = "stop rule"
     """The stop rule of its pipeline has tripped."""
+    NOT_ACCEPTED = "not accepted"
+    """No report of an acceptance test allows the version of its pipeline to send results."""
 
 
 class DeliveryState(StrEnum):

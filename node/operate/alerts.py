@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from node.config import Config
+from node.ledger.acceptances import unaccepted_versions
 from node.ledger.alerts import discontinued_series, failed_jobs, has_active_jobs, jobs_without_progress
 from node.ledger.analysis_statistics import latest_statistics
 from node.ledger.counts import DeliveryCount, delivery_counts, first_and_last_image
@@ -26,6 +27,8 @@ from node.operate.status import by_role, lost_receivers
 from node.process.port_lock import bind_error, is_own_port
 from node.reasons import reason_text
 from node.spool import Spool
+
+_DAY_SECONDS = 86400.0
 
 
 def current_alerts(config: Config, connection: sa.Connection, spool: Spool, at: float) -> dict[str, str]:
@@ -58,7 +61,7 @@ def ledger_alerts(config: Config, connection: sa.Connection, at: float) -> dict[
         alerts[f"failed {failed.name}"] = (
             f"{failed.number} jobs of pipeline {failed.name} failed since {clock(failed.oldest)}"
         )
-    alerts |= _pipelines(connection) | _in_shadow(connection)
+    alerts |= _pipelines(connection) | _in_shadow(connection) | _unaccepted(connection, at - _DAY_SECONDS)
     alerts |= _discontinued(connection, at - wanted.failed_hours * 3600)
     down = [one for one in circuits(connection) if one.opened_at is not None and not one.paused]
     deliveries = delivery_counts(connection) if down else ()
@@ -123,6 +126,17 @@ def _in_shadow(connection: sa.Connection) -> dict[str, str]:
             f"{reason_text(stop.why)}. `ainode resume {stop.pipeline} --reason ...` sends them again"
         )
         for stop in pipelines_in_shadow(connection).values()
+    }
+
+
+def _unaccepted(connection: sa.Connection, since: float) -> dict[str, str]:
+    return {
+        f"not accepted {one.pipeline} {one.version}": (
+            f"results of {one.analyses} analyses of pipeline {one.pipeline} since {clock(one.since)} are kept in "
+            f"shadow: no approved acceptance report allows version {one.version}. `ainode accept {one.pipeline} ...` "
+            "tests it"
+        )
+        for one in unaccepted_versions(connection, since)
     }
 
 

@@ -95,6 +95,10 @@ class ReasonCode(StrEnum):
     # what readers' verdicts say of a pipeline
     QUALITY_FELL = "quality fell"
 
+    # what no acceptance test allows
+    VERSION_NOT_ACCEPTED = "version not accepted"
+    NO_VERSION_ACCEPTED = "no version accepted"
+
     # objects that hold no verdict of a reader
     OF_THIS_SOFTWARE = "of this software"
     OF_AN_ALGORITHM = "of an algorithm"

@@ -26,5 +26,10 @@ TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.OF_NO_READER: "it is neither verified nor observed by a person",
     ReasonCode.OF_OTHER_REASON: "its title, {title}, does not reject an object for what it shows",
     ReasonCode.QUALITY_FELL: _quality_fell,
+    ReasonCode.VERSION_NOT_ACCEPTED: (
+        "no approved acceptance report of pipeline {pipeline} on version {version} with weights {weights} and these "
+        "options"
+    ),
+    ReasonCode.NO_VERSION_ACCEPTED: "no approved acceptance report of pipeline {pipeline} with these options",
     ReasonCode.UNREADABLE_OBJECT: "{explanation}",
 }

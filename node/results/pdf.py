@@ -21,9 +21,8 @@ from pydicom.uid import EncapsulatedPDFStorage
 from reportlab import rl_config
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
-from reportlab.lib.styles import ParagraphStyle
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import Flowable, Paragraph, Spacer, Table
+from reportlab.platypus import Flowable, Spacer, Table
 from reportlab.platypus import Image as Drawing
 from reportlab.platypus.doctemplate import SimpleDocTemplate
 from reportlab.platypus.flowables import KeepInFrame
@@ -36,6 +35,7 @@ from node.results.headers import by_instance, reference
 from node.results.identity import Identity, noted
 from node.results.key_image import Picture
 from node.results.naming import series_description, series_number
+from node.results.pdf_text import pdf_text
 from node.results.placed_region import PlacedRegion
 from node.results.report_text import headline_of, measured_lines, remarks_of, scope_of, supersession_of
 from node.results.uids import derive_uid
@@ -127,32 +127,32 @@ def draw_page(
     identity = {title: _stated(source.datasets[0], keyword) for title, keyword in _IDENTITY}
     texts = (*identity.values(), *impressions, *remarks_of(analysis), *(finding.label for finding in findings))
     story: list[Flowable] = [
-        _text(f"AI report: {analysis.title}", 15),
-        _text(NOTICE, 10, colors.HexColor("#b04000")),
-        *([_text(supersession_of(analysis), 10)] if supersession_of(analysis) else []),
+        pdf_text(f"AI report: {analysis.title}", 15),
+        pdf_text(NOTICE, 10, colors.HexColor("#b04000")),
+        *([pdf_text(supersession_of(analysis), 10)] if supersession_of(analysis) else []),
         Spacer(0, 6),
         _identity(identity),
         Spacer(0, 8),
-        _text(headline_of(analysis), 12),
-        *([_text(scope_of(analysis), 9)] if scope_of(analysis) else []),
-        *(_text(line, 10) for impression in impressions for line in impression.splitlines()[:ROWS]),
+        pdf_text(headline_of(analysis), 12),
+        *([pdf_text(scope_of(analysis), 9)] if scope_of(analysis) else []),
+        *(pdf_text(line, 10) for impression in impressions for line in impression.splitlines()[:ROWS]),
         Spacer(0, 4),
     ]
     if findings:
         story += [_findings(findings), Spacer(0, 6)]
     judged = analysis.findings.evaluations if analysis.findings else {}
-    story += [_text(line, 9) for line in measured_lines(analysis.findings)]
-    story += [_text(f"{name.meaning}: {value.meaning}", 9) for name, value in judged.items()]
-    story += [_text(remark, 9) for remark in remarks_of(analysis)]
+    story += [pdf_text(line, 9) for line in measured_lines(analysis.findings)]
+    story += [pdf_text(f"{name.meaning}: {value.meaning}", 9) for name, value in judged.items()]
+    story += [pdf_text(remark, 9) for remark in remarks_of(analysis)]
     if pictures:
         story += [Spacer(0, 6), _pictures(pictures[:PICTURES]), Spacer(0, 6)]
     made_with = f"{algorithm.name} {algorithm.version}".strip()
     digest = f", weights SHA-256 {algorithm.weights_sha256}" if algorithm.weights_sha256 else ""
     story += [
-        _text(f"Made by {made_with}{digest}, ainode {__version__}, {at:%Y-%m-%d %H:%M}.", 7),
-        _text(f"From {len(source.datasets)} images of series {source.series_instance_uid}.", 7),
-        *([] if all(map(typeface.embeds, texts)) else [_text(_LETTERS, 7)]),
-        _text("Computed without human review. It replaces neither the images nor their reading by a physician.", 7),
+        pdf_text(f"Made by {made_with}{digest}, ainode {__version__}, {at:%Y-%m-%d %H:%M}.", 7),
+        pdf_text(f"From {len(source.datasets)} images of series {source.series_instance_uid}.", 7),
+        *([] if all(map(typeface.embeds, texts)) else [pdf_text(_LETTERS, 7)]),
+        pdf_text("Computed without human review. It replaces neither the images nor their reading by a physician.", 7),
     ]
     buffer = BytesIO()
     document = SimpleDocTemplate(
@@ -171,7 +171,7 @@ def draw_page(
 
 
 def _identity(stated: Mapping[str, str]) -> Table:
-    cells = [[_text(title, 8, colors.grey), _text(value or "-", 9)] for title, value in stated.items()]
+    cells = [[pdf_text(title, 8, colors.grey), pdf_text(value or "-", 9)] for title, value in stated.items()]
     half = (len(cells) + 1) // 2
     table = Table(
         [left + right for left, right in zip(cells[:half], cells[half:], strict=True)],
@@ -198,7 +198,7 @@ def _stated(header: Dataset, keyword: str) -> str:
 
 
 def _findings(findings: Sequence[Finding | PlacedRegion]) -> Table:
-    rows = [["", *(_text(title, 8, colors.grey) for title in ("Finding", "What and where", "Measurements"))]]
+    rows = [["", *(pdf_text(title, 8, colors.grey) for title in ("Finding", "What and where", "Measurements"))]]
     lines = [("LINEBELOW", (0, 0), (-1, -1), 0.25, colors.grey), ("VALIGN", (0, 0), (-1, -1), "TOP")]
     for finding in findings[:ROWS]:
         cells = (
@@ -207,9 +207,9 @@ def _findings(findings: Sequence[Finding | PlacedRegion]) -> Table:
             "; ".join(finding.measured()),
         )
         lines.append(("BACKGROUND", (0, len(rows)), (0, len(rows)), colors.Color(*(v / 255 for v in finding.colour))))
-        rows.append(["", *(_text(text, 8) for text in cells)])
+        rows.append(["", *(pdf_text(text, 8) for text in cells)])
     if len(findings) > ROWS:
-        rows.append(["", _text(f"and {len(findings) - ROWS} more", 8), "", ""])
+        rows.append(["", pdf_text(f"and {len(findings) - ROWS} more", 8), "", ""])
     table = Table(rows, colWidths=[6, 84, 190, 225], style=[*lines, *_TIGHT])
     table.hAlign = "LEFT"
     return table
@@ -228,8 +228,3 @@ def _pictures(pictures: Sequence[Image.Image]) -> Table:
     table = Table([cells[i : i + 2] for i in range(0, len(cells), 2)], style=_TIGHT)
     table.hAlign = "LEFT"
     return table
-
-
-def _text(text: str, size: float, colour: Any = colors.black) -> Paragraph:
-    style = ParagraphStyle("text", fontName=typeface.FACE, fontSize=size, leading=1.25 * size, textColor=colour)
-    return Paragraph(typeface.marked_up(text), style)

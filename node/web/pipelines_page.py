@@ -12,6 +12,8 @@ from starlette.responses import RedirectResponse, Response
 
 from node.inference.plugins import card_of, installed
 from node.inference.task import HISTOGRAM_HU
+from node.inference.tested_version import options_digest
+from node.ledger.acceptances import accepted_with, unaccepted_versions
 from node.ledger.analysis_statistics import latest_run_seconds, latest_statistics
 from node.ledger.clock import clock_of, ledger_clock
 from node.ledger.counts import JobCount, job_counts
@@ -43,9 +45,16 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
         halted, shadow = stopped_pipelines(connection), pipelines_in_shadow(connection)
         obstacles = {name: obstacle(connection, name) for name in context.config.pipelines}
         promoted = active_promotions(connection)
-        counts = job_counts(connection, recent_after=ledger_clock(connection) - 86400)
+        accepted = {
+            name: accepted_with(connection, options_digest(name, table))
+            for name, table in context.config.pipelines.items()
+            if table.require_acceptance
+        }
+        at = ledger_clock(connection)
+        unaccepted = unaccepted_versions(connection, at - DAY_SECONDS)
+        counts = job_counts(connection, recent_after=at - DAY_SECONDS)
         seconds = latest_run_seconds(connection, _LATEST)
-        arrived = arrived_since(connection, ledger_clock(connection) - DAY_SECONDS)
+        arrived = arrived_since(connection, at - DAY_SECONDS)
     entries = []
     for name in sorted({*context.config.pipelines, *(count.pipeline for count in counts)}):
         own = [count for count in counts if count.pipeline == name]
@@ -57,6 +66,8 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
                 "stopped": halted.get(name),
                 "shadow": shadow.get(name),
                 "promoted": next((one for one in promoted if name in (one.champion, one.candidate)), None),
+                "accepted": accepted.get(name),
+                "unaccepted": [one for one in unaccepted if one.pipeline == name],
                 "obstacle": obstacles.get(name) if name not in halted and progress[Progress.QUEUED] else None,
                 "jobs": sum(count.jobs for count in own),
                 "day": sum(count.recent for count in own),

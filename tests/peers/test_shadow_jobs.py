@@ -9,6 +9,15 @@ import postgres
 import pytest
 from job_node import JobNode, config_of
 
+from node.inference.tested_version import options_digest
+from node.ledger.acceptances import (
+    PipelineVersion,
+    approve_acceptance,
+    record_acceptance,
+    unaccepted_versions,
+    withdraw_acceptance,
+)
+from node.ledger.engine import begin_immediate
 from node.ledger.states import ShadowCause
 
 SLEEP = 15.0
@@ -49,3 +58,42 @@ def test_a_candidate_yields_to_the_champion_and_is_analysed_afterwards_for_no_de
         delivered = {uid for line in node.delivered() for uid in line.split()[1:]}
         assert delivered.isdisjoint(one.sop_instance_uid for one in node.results(tried))
         assert ("kept in shadow", "sent to no destination (trial)") in node.events(tried)
+
+
+def accept(node: JobNode, pipeline: str, version: str = "1.2") -> str:
+    """Approve a report on this version with the options that are configured."""
+    options = options_digest(pipeline, node.config.pipelines[pipeline])
+    of = PipelineVersion(version=version, weights=None, options=options)
+    with begin_immediate(node.engine) as connection:
+        report = record_acceptance(connection, pipeline, of, {}, configuration="c", data="d", who="otto")
+        return approve_acceptance(connection, report.id, who="otto", reason="tested").id
+
+
+def test_only_accepted_versions_send_results_where_acceptance_is_required(tmp_path: Path):
+    config = config_of(tmp_path, pipelines={"a": {}, "b": {"does": "unsuitable"}, "c": {"does": "raise"}})
+    required = {name: table.model_copy(update={"require_acceptance": True}) for name, table in config.pipelines.items()}
+    with JobNode(config.model_copy(update={"pipelines": required})).working() as node:
+
+        def shadows() -> list[str | None]:
+            jobs = [node.enqueue(pipeline=name) for name in required]
+            return [node.wait(one).shadow for one in jobs]
+
+        first = node.enqueue(pipeline="a")
+        assert node.wait(first).shadow == ShadowCause.NOT_ACCEPTED
+        why = "no approved acceptance report of pipeline a on version 1.2 with weights none and these options"
+        [kept] = [text for what, text in node.events(first) if what == "kept in shadow"]
+        assert kept == f"sent to no destination (not accepted): {why}"
+        assert not node.delivered()
+        accept(node, "a", version="1.1")
+        assert shadows() == [ShadowCause.NOT_ACCEPTED] * 3
+        with node.engine.connect() as connection:
+            assert [(one.pipeline, one.version) for one in unaccepted_versions(connection, 0.0)] == [("a", "1.2")]
+        reports = [accept(node, name) for name in required]
+        assert shadows() == [None] * 3
+        assert len(node.delivered()) == 4  # a segmentation and three reports
+        node.jobs.retry(first)
+        assert node.wait(first, lambda job: job.run == 1 and job.state == "COMPLETED").shadow is None
+        with begin_immediate(node.engine) as connection:
+            assert unaccepted_versions(connection, 0.0) == []
+            withdraw_acceptance(connection, reports[0], reason="new scanner")
+        assert node.wait(node.enqueue(pipeline="a")).shadow == ShadowCause.NOT_ACCEPTED

@@ -6,9 +6,12 @@ import sqlalchemy as sa
 from dashboards import Dashboard, token
 from stop_rule_runs import TOO_MANY_REJECTED
 
+from node.inference.tested_version import options_digest
+from node.ledger.acceptances import PipelineVersion, approve_acceptance, record_acceptance
+from node.ledger.analysis_statistics import record_statistics
 from node.ledger.engine import begin_immediate
 from node.ledger.shadow import pipelines_in_shadow, stop_sending
-from node.ledger.tables import job, notice
+from node.ledger.tables import job, job_fact, notice
 
 
 def test_an_operator_sees_why_results_are_not_sent_and_resumes_with_a_reason(dashboard: Dashboard):
@@ -38,3 +41,23 @@ def test_an_operator_sees_why_results_are_not_sent_and_resumes_with_a_reason(das
         acts = connection.execute(sa.select(notice.c.who, notice.c.detail)).all()
     assert [who for who, detail in acts if "weights restored" in detail] == ["otto"]
     assert "in shadow" not in viewer.get("/pipelines").text
+
+
+def test_the_page_of_pipelines_says_which_version_is_accepted_and_what_is_kept_in_shadow(dashboard: Dashboard):
+    table = dashboard.config.pipelines["nodule"].model_copy(update={"require_acceptance": True})
+    dashboard.config.pipelines["nodule"] = table
+    viewer = dashboard.browser("vera")
+    facts = {"outcome": "findings", "scanner": "", "slices": 8, "findings": 2, "scores": [], "device": "cpu"}
+    with begin_immediate(dashboard.engine) as connection:
+        record_statistics(connection, dashboard.job_id, "nodule", facts | {"run_seconds": 1.0, "version": "2.1"})
+        connection.execute(sa.update(job_fact).values(shadow="not accepted"))
+    shown = viewer.get("/pipelines").text
+    assert "No acceptance report of these options is approved" in shown
+    assert "Results of 1 analyses of version 2.1 since" in shown
+    with begin_immediate(dashboard.engine) as connection:
+        of = PipelineVersion(version="2.1", weights=None, options=options_digest("nodule", table))
+        report = record_acceptance(connection, "nodule", of, {}, configuration="c", data="d", who="otto")
+        approve_acceptance(connection, report.id, who="otto", reason="tested")
+    shown = viewer.get("/pipelines").text
+    assert "Accepted for this site: version 2.1, by otto" in shown
+    assert "kept in shadow" not in shown

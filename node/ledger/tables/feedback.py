@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from node.ledger.tables.columns import metadata, number, reason, text, time
+from node.ledger.tables.columns import json, metadata, number, reason, text, time
 
 _CURRENT = sa.text("superseded_at IS NULL")
 
@@ -57,4 +57,24 @@ quality_stop = sa.Table(  # a pipeline whose stop rule has tripped, for the last
     time("stopped_at"),
     reason("why"),
     time("resumed_at", null=True),  # null: its results are kept in shadow
+)
+
+acceptance = sa.Table(  # a report of an acceptance test of one version of a pipeline on this site's studies
+    "acceptance",
+    metadata,
+    text("id", key=True),
+    text("pipeline"),  # as it was configured
+    text("version"),  # of the algorithm
+    text("weights", null=True),  # SHA-256; null: the algorithm has none
+    text("options"),  # digest of factory and options, as node.config.PipelineTable computes it
+    text("configuration"),  # Config.digest
+    text("data"),  # SHA-256 of the digests of all files that were tested
+    text("who"),  # that ran the test
+    time("tested_at"),
+    json("report"),  # as node.feedback.acceptance_figures; names nobody
+    text("approved_by", null=True),  # null: it allows nothing
+    time("approved_at", null=True),
+    text("reason", null=True),  # of the approval, or of its withdrawal
+    time("withdrawn_at", null=True),  # null: the approval counts
+    sa.Index("acceptance_version", "options", "version"),
 )

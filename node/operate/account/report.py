@@ -181,6 +181,8 @@ def _is_discontinued(series: AccountSeries) -> bool:
 def _part_of_job(job: Job) -> str:
     if job.shadow == ShadowCause.TRIAL:
         return "tried in shadow"
+    if job.shadow == ShadowCause.NOT_ACCEPTED and job.state == JobState.COMPLETED:
+        return "kept in shadow, version not accepted"
     if job.state == JobState.COMPLETED:
         return job.outcome or "without outcome"
     if job.state == JobState.CANCELED and job.outcome == WithoutAnalysis.HELD:

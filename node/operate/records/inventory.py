@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 
 from node.config import Config
+from node.ledger.acceptances import acceptances
 from node.ledger.analysis_statistics import analysed_versions
 
 
@@ -15,6 +17,7 @@ def inventory(config: Config, connection: sa.Connection) -> list[dict[str, Any]]
     versions: dict[str, list[dict[str, Any]]] = {}
     for one in analysed_versions(connection):
         versions.setdefault(one.pop("pipeline"), []).append(one)
+    tested = acceptances(connection)
     return [
         {
             "pipeline": name,
@@ -22,6 +25,8 @@ def inventory(config: Config, connection: sa.Connection) -> list[dict[str, Any]]
             "rules": [rule.name for rule in config.rules if name in rule.pipelines],
             "shadow_rules": [rule.name for rule in config.rules if name in rule.shadow],
             "versions": versions.get(name, []),
+            "acceptance_required": name in config.pipelines and config.pipelines[name].require_acceptance,
+            "acceptances": [asdict(one) for one in tested if one.pipeline == name],
         }
         for name in sorted({*config.pipelines, *versions})
     ]

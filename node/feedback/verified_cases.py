@@ -1,0 +1,96 @@
+"""Verdicts as truth: analyses of which readers have judged every lesion, with an outline of each that is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from node.errors import InputError
+from node.feedback.quality import REPORTED
+from node.feedback.truth import TruthCase, TruthPart
+from node.ledger.engine import snapshot
+from node.ledger.judged_cases import CaseVerdict, JudgedCase, judged_cases
+from node.ledger.verdict import SourceKind, Verdict
+from node.spool import Spool
+from node.studies.attributes import SEGMENTATIONS
+
+_COMPLETE = (Verdict.ADDED, Verdict.NOTHING_MISSED)
+_COULD_ADD = (SourceKind.SEGMENTATION, SourceKind.REPORT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedCase:
+    """A judged analysis and the truth that follows from its verdicts."""
+
+    judged: JudgedCase
+    case: TruthCase
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedCases:
+    """What the ledger holds of a pipeline."""
+
+    cases: tuple[VerifiedCase, ...]
+    left_out: dict[str, int]
+    """Why other judged analyses cannot be used, and how many."""
+
+
+def read_verified_cases(engine: sa.Engine, spool: Spool, pipeline: str) -> VerifiedCases:
+    """Return the verified cases of a pipeline. Raises ``InputError`` when there is none."""
+    with snapshot(engine) as connection:
+        judged = judged_cases(connection, pipeline, REPORTED, SEGMENTATIONS)
+    cases, left_out = [], Counter[str]()
+    for one in judged:
+        if why := _unusable(one):
+            left_out[why] += 1
+        else:
+            cases.append(VerifiedCase(judged=one, case=_case(one, spool)))
+    if not cases:
+        reasons = "; ".join(f"{number}: {why}" for why, number in left_out.items())
+        raise InputError(
+            f"no analysis of pipeline {pipeline!r} that is still stored has been judged completely"
+            f"{f' ({reasons})' if reasons else ''}; see docs/verdicts.md for how readers judge"
+        )
+    return VerifiedCases(cases=tuple(cases), left_out=dict(left_out))
+
+
+def _unusable(judged: JudgedCase) -> str:
+    """Why the verdicts are no whole truth; empty: they are."""
+    given = judged.verdicts
+    on_ours = [one for one in given if one.verdict not in _COMPLETE]
+    drawn = [one for one in given if one.verdict in (Verdict.EDITED, Verdict.ADDED)]
+    if not any(one.kind in _COULD_ADD or one.verdict == Verdict.NOTHING_MISSED for one in given):
+        return "no reader says whether a lesion was missed"
+    if len(on_ours) < judged.findings:
+        return "a lesion without a verdict"
+    if any(one.kind != SourceKind.SEGMENTATION for one in drawn):
+        return "a lesion that was edited or added without an outline"
+    lacks_ours = judged.segmentation is None and any(one.verdict == Verdict.ACCEPTED for one in given)
+    if not judged.images or lacks_ours or any(one.path is None for one in drawn):
+        return "its images or outlines are no longer stored"
+    return ""
+
+
+def _case(judged: JudgedCase, spool: Spool) -> TruthCase:
+    ours = None if judged.segmentation is None else spool.readable(judged.segmentation)
+    parts = []
+    if ours is not None and (accepted := _lesions(judged.verdicts, Verdict.ACCEPTED)):
+        parts.append(TruthPart(path=ours, lesions=accepted))
+    for path in dict.fromkeys(one.path for one in judged.verdicts if one.path is not None):
+        given = [one for one in judged.verdicts if one.path == path]
+        added, edited = _lesions(given, Verdict.ADDED), _lesions(given, Verdict.EDITED)
+        if added or edited:
+            parts.append(TruthPart(path=spool.readable(path), lesions=added, edits=edited, edited=ours))
+    return TruthCase(
+        study_instance_uid=judged.study_instance_uid,
+        series_instance_uid=judged.series_instance_uid,
+        images=spool.all_readable(judged.images),
+        parts=tuple(parts),
+    )
+
+
+def _lesions(given: Sequence[CaseVerdict], wanted: Verdict) -> tuple[str, ...]:
+    return tuple(one.lesion for one in given if one.verdict == wanted)
