@@ -137,6 +137,14 @@ def voxel_mm3(source: SourceSeries) -> float:
     return float(abs(np.linalg.det(source.grid.affine[:3, :3])))
 
 
+def place_in_grid(mask: SegmentMask, source: SourceSeries) -> Iterator[tuple[tuple[int, slice, slice], Bools]]:
+    """Where each part of a mask lies in ``source.volume()``, and its pixels there."""
+    for image, part in mask.parts.items():
+        z, row, column = _first(source, image, part)
+        rows, columns = part[2].shape
+        yield (int(z), slice(row, row + rows), slice(column, column + columns)), part[2]
+
+
 def _frames(dataset: Dataset, source: SourceSeries) -> Iterator[tuple[int, NDArray[Any], int | None]]:
     """Index of the image, pixels, and Segment Number (``None``: of a label map) of each frame."""
     check_pixel_size(dataset)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import pi
@@ -14,8 +13,6 @@ from node.feedback.truth import TruthPart
 from node.studies.pydicom_errors import UNREADABLE
 
 if TYPE_CHECKING:  # decoders are imported in the confined process only
-    from pydicom import Dataset
-
     from node.feedback.segment_masks import SegmentMask
     from node.feedback.truth_masks import TruthMasks
     from node.studies.source import SourceSeries
@@ -55,7 +52,7 @@ class TruthLesion:
     @property
     def diameter_mm(self) -> float:
         """Diameter of the ball of the same volume."""
-        return float((6.0 * self.volume_mm3 / pi) ** (1.0 / 3.0))
+        return diameter_mm(self.volume_mm3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +100,11 @@ class CaseComparison:
     pictures: tuple[FailurePicture, ...] = field(default=(), repr=False)
 
 
+def diameter_mm(volume_mm3: float) -> float:
+    """Diameter of the ball of this volume."""
+    return float((6.0 * volume_mm3 / pi) ** (1.0 / 3.0))
+
+
 def compare_with_truth(files: CaseFiles) -> CaseComparison:
     """Compare the segments of an analysis with those of the truth, by overlap.
 
@@ -110,7 +112,7 @@ def compare_with_truth(files: CaseFiles) -> CaseComparison:
     """
     from node.feedback.segment_masks import voxel_mm3
     from node.feedback.segmentation_reader import overlap_pairs
-    from node.feedback.truth_masks import truth_masks
+    from node.feedback.truth_masks import patient_digest, truth_masks
     from node.studies.source import SourceSeries
 
     try:
@@ -127,7 +129,7 @@ def compare_with_truth(files: CaseFiles) -> CaseComparison:
         certain = {n: certainties.get(str(ours.items[n].get("TrackingUID") or "")) for n in reported}
         header = source.datasets[0]
         return CaseComparison(
-            patient=_patient(header),
+            patient=patient_digest(header),
             scanner=" ".join(str(header.get(k) or "") for k in ("Manufacturer", "ManufacturerModelName")).strip(),
             lesions=tuple(
                 TruthLesion(
@@ -205,12 +207,6 @@ def _certainties(report: Path | None) -> dict[str, float]:
         for measured in one.measurements
         if measured.name.value == _CERTAINTY
     }
-
-
-def _patient(header: Dataset) -> str:
-    identity = f"{header.get('PatientID') or ''}\0{header.get('IssuerOfPatientID') or ''}"
-    named = identity if identity.strip("\0") else str(header.get("StudyInstanceUID") or "")
-    return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
 def _pictures(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from pydicom import Dataset
@@ -69,3 +70,10 @@ def _edits(segmented: SegmentedObject, part: TruthPart, source: SourceSeries) ->
     ours = reader_masks_on(read_object(part.edited), source)
     pairs = paired_segments(ours, segmented)
     return {other for number, (other, _) in pairs.items() if str(ours.segments[number].TrackingUID) in part.edits}
+
+
+def patient_digest(header: Dataset) -> str:
+    """SHA-256 of Patient ID and issuer, of the study where there is none: tells patients apart within one run."""
+    identity = f"{header.get('PatientID') or ''}\0{header.get('IssuerOfPatientID') or ''}"
+    named = identity if identity.strip("\0") else str(header.get("StudyInstanceUID") or "")
+    return hashlib.sha256(named.encode()).hexdigest()

@@ -185,6 +185,7 @@ def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_p
     before.pop("executor")  # heartbeats: every process writes its own again
     assert {name: after.pop(name) for name in before} == before
     new = (
+        "acceptance",
         "decision_record",
         "drained",
         "excluded",
