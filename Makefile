@@ -15,10 +15,15 @@ LOWEST_TESTS := $(addprefix tests/*/test_,$(addsuffix .py,cli compat completenes
 # where the environment says otherwise: the tests start hundreds of processes.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses $(or $(WORKERS),4) --dist loadscope --no-loadscope-reorder --durations 30
 
-.PHONY: demo test test-quick test-all test-rest test-lowest bench docs lint install lock fuzz sbom audit reuse release deb clean
+.PHONY: demo fleet test test-quick test-all test-rest test-lowest bench docs lint install lock fuzz sbom audit reuse release deb clean
 
 demo: install
 	$(BIN)/ainode demo $(if $(STUDIES),--studies "$(STUDIES)")
+
+# The demonstration on three machines that share nothing but a PostgreSQL; they are network namespaces, which need root.
+fleet: install
+	sh .ci/packages storescu=dcmtk Orthanc=orthanc pg_createcluster=postgresql
+	$(if $(filter 0,$(shell id -u)),,sudo) $(BIN)/ainode demo --machines 3 --folder demo-fleet $(if $(STUDIES),--studies "$(STUDIES)")
 
 # Lint, types, layers, unit tests, and one study that dcmtk sends through a whole node to Orthanc. mypy works on one core.
 test: install
@@ -121,4 +126,4 @@ $(INSTALLED): pyproject.toml constraints.txt requirements.lock
 	touch $(INSTALLED)
 
 clean:
-	rm -rf .venv demo build dist *.egg-info
+	rm -rf .venv demo demo-fleet build dist *.egg-info

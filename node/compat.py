@@ -44,6 +44,13 @@ INTERNALS = (
         purpose="queues whose limits are those of one process",
     ),
     Internals(
+        library="dbos",
+        below="3.5",
+        module="dbos._sys_db",
+        names=("SystemDatabase",),
+        purpose="end the delay of a retry by the clock of the ledger",
+    ),
+    Internals(
         library="highdicom",
         below="0.29",
         module="highdicom._standard_utils",

@@ -1,6 +1,6 @@
 """The PACS of the demonstration: Orthanc where it is installed, else a small archive on pynetdicom.
 
-Both listen for this machine only and keep their data in one folder, and both answer the same four questions.
+Both serve this machine, or the machines of the demonstration, and keep their data in one folder.
 """
 
 from __future__ import annotations
@@ -54,8 +54,10 @@ class HeldSeries:
 class Pacs(Protocol):
     """What the demonstration asks of an archive."""
 
+    host: str
+    """Address for the nodes."""
     port: int
-    """DICOM port on 127.0.0.1."""
+    """DICOM port there."""
     web_url: str
     """Where a person can look at it; empty when it has no pages."""
     commitment: bool
@@ -76,10 +78,14 @@ class Pacs(Protocol):
         """One instance as it is stored there."""
 
 
-def make_pacs(folder: Path, callers: Mapping[str, int]) -> Pacs:
-    """The best archive this machine can run. ``callers``: AE title -> port of those who may store into it."""
+Callers = Mapping[str, tuple[str, int]]
+"""AE title -> address and port of those who may store into a PACS."""
+
+
+def make_pacs(folder: Path, callers: Callers, host: str = loopback.HERE) -> Pacs:
+    """The best archive this machine can run, for nodes that call it by the address ``host``."""
     program = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
-    return OrthancPacs(folder, program, callers) if program else SmallPacs(folder)
+    return OrthancPacs(folder, program, callers, host) if program else SmallPacs(folder, host)
 
 
 class OrthancPacs:
@@ -87,8 +93,9 @@ class OrthancPacs:
 
     commitment = True
 
-    def __init__(self, folder: Path, program: str, callers: Mapping[str, int]) -> None:
+    def __init__(self, folder: Path, program: str, callers: Callers, host: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.host = host
         self.port = loopback.free_port()
         http_port = loopback.free_port()
         self.web_url = f"http://127.0.0.1:{http_port}"
@@ -105,12 +112,12 @@ class OrthancPacs:
             "AuthenticationEnabled": False,
             "DicomAet": TITLE,
             "DicomPort": self.port,
-            # It has no option to listen on loopback only: refuse every caller that is not named and on 127.0.0.1.
+            # It has no option to listen on one address only: refuse every caller that is not named, or elsewhere.
             "DicomAlwaysAllowEcho": False,
             "DicomAlwaysAllowStore": False,
             "DicomCheckCalledAet": True,
             "DicomCheckModalityHost": True,
-            "DicomModalities": {title: [title, "127.0.0.1", port] for title, port in callers.items()},
+            "DicomModalities": {title: [title, *address] for title, address in callers.items()},
             "UnknownSopClassAccepted": True,
             "OverwriteInstances": True,
             "StableAge": 1,
@@ -183,8 +190,9 @@ class SmallPacs:
     commitment = False
     web_url = ""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = loopback.HERE) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.host = host
         self._folder = folder
         self._lock = threading.Lock()
         self._headers: dict[str, tuple[Path, Dataset]] = {}
@@ -198,7 +206,7 @@ class SmallPacs:
 
     def start(self) -> None:
         handlers = [(evt.EVT_C_STORE, self._keep)]
-        self._server = self._ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        self._server = self._ae.start_server((self.host, self.port), block=False, evt_handlers=handlers)
 
     def stop(self) -> None:
         if self._server is not None:

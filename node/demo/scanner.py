@@ -90,8 +90,8 @@ def _read(paths: Iterable[Path]) -> Iterator[DicomFile]:
             )
 
 
-def send(files: Sequence[DicomFile], port: int, called_title: str) -> str:
-    """Send to 127.0.0.1 with dcmtk's storescu, or pynetdicom where that is missing; returns which was used.
+def send(files: Sequence[DicomFile], to: tuple[str, int], called_title: str) -> str:
+    """Send to an address and port with dcmtk's storescu, or pynetdicom where that is missing; returns which was used.
 
     Raises ``PlatformError`` when the peer does not take them.
     """
@@ -104,14 +104,14 @@ def send(files: Sequence[DicomFile], port: int, called_title: str) -> str:
         for start in range(0, len(group), BATCH):
             batch = group[start : start + BATCH]
             if option and STORESCU.exists():
-                _send_dcmtk(batch, port, called_title, option)
+                _send_dcmtk(batch, to, called_title, option)
                 tool = "storescu"
             else:
-                _send_pynetdicom(batch, port, called_title)
+                _send_pynetdicom(batch, to, called_title)
     return tool
 
 
-def _send_dcmtk(batch: Sequence[DicomFile], port: int, called_title: str, option: str) -> None:
+def _send_dcmtk(batch: Sequence[DicomFile], to: tuple[str, int], called_title: str, option: str) -> None:
     # -R: only the contexts that these files need; without it dcmtk's list lacks many classes.
     # A refused image is the receiver's right and shows in its ledger: the others still go.
     titles = ["-aet", TITLE, "-aec", called_title]
@@ -121,27 +121,30 @@ def _send_dcmtk(batch: Sequence[DicomFile], port: int, called_title: str, option
         "--no-halt",
         option,
         *titles,
-        "127.0.0.1",
-        str(port),
+        *map(str, to),
         *(str(file.path) for file in batch),
     ]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         shown = "\n".join((done.stdout + done.stderr).splitlines()[-5:])
-        raise PlatformError(f"storescu to {called_title} at port {port} ended with status {done.returncode}:\n{shown}")
+        raise PlatformError(
+            f"storescu to {called_title} at {to[0]} port {to[1]} ended with status {done.returncode}:\n{shown}"
+        )
 
 
-def _send_pynetdicom(batch: Sequence[DicomFile], port: int, called_title: str) -> None:
+def _send_pynetdicom(batch: Sequence[DicomFile], to: tuple[str, int], called_title: str) -> None:
     ae = AE(ae_title=TITLE)
     for sop_class, syntax in sorted({(file.sop_class_uid, file.transfer_syntax_uid) for file in batch}):
         ae.add_requested_context(sop_class, syntax)
-    association = ae.associate("127.0.0.1", port, ae_title=called_title)
+    association = ae.associate(*to, ae_title=called_title)
     if not association.is_established:
-        raise PlatformError(f"no association with {called_title} at port {port}; is it running?")
+        raise PlatformError(f"no association with {called_title} at {to[0]} port {to[1]}; is it running?")
     try:
         for file in batch:
             status = association.send_c_store(str(file.path))
             if "Status" not in status:
-                raise PlatformError(f"{called_title} at port {port} gave no answer to C-STORE of {file.path.name}")
+                raise PlatformError(
+                    f"{called_title} at {to[0]} port {to[1]} gave no answer to C-STORE of {file.path.name}"
+                )
     finally:
         association.release()

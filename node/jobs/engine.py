@@ -116,7 +116,7 @@ class Jobs:
         waiting = self._client.list_workflows(status="DELAYED", queue_name=own, load_input=False, load_output=False)
         for workflow in waiting:
             if workflow.workflow_id.split("/")[3] == destination:
-                self._client.set_workflow_delay(workflow.workflow_id, delay_seconds=0.0)
+                self._client.set_workflow_delay(workflow.workflow_id, delay_until_epoch_ms=0)
 
     def make_stranded_due(self) -> None:
         """Make every retry due now whose delay began in the future: the clock was set back since."""
@@ -124,7 +124,7 @@ class Jobs:
         for workflow in self._client.list_workflows(
             status="DELAYED", start_time=began, load_input=False, load_output=False
         ):
-            self._client.set_workflow_delay(workflow.workflow_id, delay_seconds=0.0)
+            self._client.set_workflow_delay(workflow.workflow_id, delay_until_epoch_ms=0)
 
     def serve(self, role: str, stages: Sequence[Stage], membership: Membership | None = None) -> None:
         """Execute ``stages`` in this process until ``stop``, as the member that it is or else becomes for that time."""
@@ -137,6 +137,7 @@ class Jobs:
         self._membership = membership
         for stage in stages:
             stage.begin()
+        queues.end_delays_by_ledger()
         DBOS(
             config={
                 "name": _APPLICATION,
@@ -218,6 +219,7 @@ class Jobs:
             of_pipeline = () if a.stage == JobStage.DELIVER else (a.pipeline,)
             arguments = (a.job_id, a.run, a.stage, a.subject, a.number, *of_pipeline)
             self._client.enqueue_in_transaction(connection, options, *arguments)
+            queues.date_by_ledger(connection, f"{a.key}/{a.number}", a.delay_seconds)
 
     def _listen(self, stage: Stage, membership: Membership) -> queues.LocalQueue:
         """Take attempts of a stage from their queues, as many as its slots allow; return that of the whole stage."""

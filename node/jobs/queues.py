@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 from dbos._dbos import _get_or_create_dbos_registry
+from dbos._sys_db import SystemDatabase
 
 from node.ledger import JobStage
-from node.ledger.clock import ledger_clock
+from node.ledger.clock import ahead_of_machine, ledger_clock
+from node.ledger.engine import begin_immediate
 from node.ledger.jobs import Attempt
 from node.ledger.operator_switches import stopped_pipelines
 from node.ledger.pipeline_failures import failed_pipelines
@@ -23,7 +25,9 @@ from node.ledger.pipeline_failures import failed_pipelines
 _STAGES = {JobStage.INFER: "gpu", JobStage.ENCODE: "cpu", JobStage.DELIVER: "deliver"}
 """Older releases enqueued all attempts of a stage here."""
 _TABLE = "workflow_status"
-_COLUMNS = ("workflow_uuid", "queue_name", "status", "priority", "executor_id")
+_COLUMNS = (
+    "workflow_uuid", "queue_name", "status", "priority", "executor_id", "created_at", "delay_until_epoch_ms",
+)  # fmt: skip
 
 
 class LocalQueue:
@@ -109,6 +113,29 @@ def queued_keys(connection: sa.Connection) -> sa.Select[tuple[str]]:
         sa.literal_column(f"'{state}'") for state in ("ENQUEUED", "DELAYED", "PENDING")
     )
     return sa.select(key.label("key")).where(sa.or_(*(workflow.c.status == state for state in open_states)))
+
+
+def date_by_ledger(connection: sa.Connection, workflow_id: str, delay_seconds: float) -> None:
+    """Replace the times of a workflow that was just enqueued, which are by this machine's clock, by the ledger's."""
+    if ahead_of_machine(connection) == 0.0:
+        return
+    workflow, at = _workflows(connection), int(ledger_clock(connection) * 1000)
+    until = at + int(delay_seconds * 1000) if delay_seconds else None
+    this = sa.update(workflow).where(workflow.c.workflow_uuid == workflow_id)
+    connection.execute(this.values(created_at=at, delay_until_epoch_ms=until))
+
+
+def end_delays_by_ledger() -> None:
+    """Have DBOS, which compares with the clock of this machine, end the delays of attempts by that of the ledger."""
+    SystemDatabase.transition_delayed_workflows = _end_delays  # type: ignore[method-assign]
+
+
+def _end_delays(database: SystemDatabase) -> None:
+    with begin_immediate(database.engine) as connection:
+        workflow, at = _workflows(connection), int(ledger_clock(connection) * 1000)
+        # The state as a constant: DBOS has a partial index of it.
+        ended = workflow.c.status == sa.literal_column("'DELAYED'"), workflow.c.delay_until_epoch_ms <= at
+        connection.execute(sa.update(workflow).where(*ended).values(status="ENQUEUED"))
 
 
 def running_attempts(connection: sa.Connection) -> dict[str, int]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import socket
 import urllib.request
 
+HERE = "127.0.0.1"
+"""This machine, for itself alone."""
+
 
 def get(url: str) -> bytes:
     """Return the answer of a server on this machine to GET, without the proxy that the environment may name.
@@ -19,5 +22,5 @@ def get(url: str) -> bytes:
 def free_port() -> int:
     """Return a TCP port that is free on loopback now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((HERE, 0))
         return int(probe.getsockname()[1])

@@ -22,6 +22,7 @@ from node.demo.pictures import LINE, PANEL, comparison, overlay
 from node.demo.report import measurements
 from node.errors import InputError, PlatformError
 from node.pipeline import Algorithm, DerivedSeries, Findings, Lesion, Segment, Volume, codes
+from node.process.loopback import HERE
 from node.results.analysis import Analysis
 from node.results.encode import encode
 from node.results.rendering import FAINT, draw_lines
@@ -107,7 +108,7 @@ def case(folder: Path) -> Case:
 
 @pytest.fixture(params=["installed", "small"])
 def pacs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pacs]:
-    found = make_pacs(tmp_path / "pacs", {scanner.TITLE: 1})
+    found = make_pacs(tmp_path / "pacs", {scanner.TITLE: (HERE, 1)})
     if request.param == "small":
         found = SmallPacs(tmp_path / "small")
     elif not isinstance(found, OrthancPacs):
@@ -174,7 +175,7 @@ def test_regions_of_a_seg_are_in_patient_coordinates(case: Case) -> None:
 
 def test_what_a_scanner_sent_is_listed_drawn_and_compared(case: Case, folder: Path, pacs: Pacs, tmp_path: Path) -> None:
     files = scanner.find(folder)
-    scanner.send(files, pacs.port, TITLE)
+    scanner.send(files, (HERE, pacs.port), TITLE)
     held = {(entry.modality, entry.description): entry for entry in pacs.series()}
     assert len(held[("CT", "Test CT series")].sop_instance_uids) == SHAPE[0]
     assert {modality for modality, _ in held} == {"CT", "SEG", "SR"}
@@ -204,7 +205,7 @@ def test_compressed_files_are_sent_as_they_are(folder: Path, case: Case, tmp_pat
     pacs = SmallPacs(tmp_path / "pacs")
     pacs.start()
     try:
-        scanner.send(scanner.find(tmp_path / "scan"), pacs.port, TITLE)
+        scanner.send(scanner.find(tmp_path / "scan"), (HERE, pacs.port), TITLE)
         (held,) = pacs.series()
         stored = pacs.fetch(held.sop_instance_uids[0])
     finally:
@@ -220,7 +221,7 @@ def test_a_folder_without_dicom_is_an_error(tmp_path: Path) -> None:
 
 def test_sending_to_nobody_is_an_error(case: Case, folder: Path, free_port: int) -> None:
     with pytest.raises(PlatformError):
-        scanner.send(scanner.find(folder)[:1], free_port, TITLE)
+        scanner.send(scanner.find(folder)[:1], (HERE, free_port), TITLE)
 
 
 def test_a_raised_three_is_drawn_as_a_three():

@@ -10,12 +10,17 @@ from pathlib import Path
 import postgres
 import pytest
 import sqlalchemy as sa
+from job_node import PACE, JobNode, config_of
 from receivers import until
 
-from node.config import Config
+from node.config import FORWARD, Config
+from node.errors import DeliveryError
+from node.jobs.stage import Stage
+from node.ledger import JobStage
 from node.ledger.audit_events import give_notice
 from node.ledger.destination_circuits import record_failure
 from node.ledger.engine import begin_immediate, now, open_ledger
+from node.ledger.jobs import Retries
 from node.ledger.states import NoticeKind
 from node.ledger.transitions import record_results
 from node.operate.audit.auditor import Auditor, trail_path
@@ -119,3 +124,46 @@ def test_results_of_a_worker_whose_clock_is_an_hour_ahead_are_dated_by_the_ledge
         record_results(connection, "j", [row])
         (made_at,) = connection.scalars(sa.text("SELECT created_at FROM result"))
     assert abs(made_at - true()) < 60.0
+
+
+HOUR = 3600.0
+DELAY_SECONDS = 60.0
+
+
+def refuse(_job_id: str, _destination: str) -> None:
+    raise DeliveryError("busy")
+
+
+RETRIES = Retries(max_attempts=None, first_seconds=DELAY_SECONDS, max_seconds=DELAY_SECONDS)
+REFUSING = Stage(name=JobStage.DELIVER, handler=refuse, retries=RETRIES, seconds=60.0)
+
+
+@pytest.mark.parametrize(("failing", "waiting"), [(HOUR, HOUR), (0.0, HOUR), (-HOUR, 0.0), (HOUR, 0.0)])
+def test_a_retry_keeps_its_delay_whatever_the_clocks_of_the_machines_say(
+    tmp_path: Path, postgres_server: str, monkeypatch: pytest.MonkeyPatch, failing: float, waiting: float
+) -> None:
+    """``failing``, ``waiting``: how far the clocks are ahead of the machines where it failed, and where it waits."""
+    url = postgres.new_database(postgres_server, f"delay{failing:.0f}{waiting:.0f}")
+    true, node = time.time, JobNode(config_of(tmp_path, url))
+
+    def attempts() -> int:
+        """Those that have ended, and the one that waits."""
+        with node.engine.connect() as connection:
+            return connection.scalar(sa.text("SELECT count(*) FROM dbos.workflow_status")) or 0
+
+    try:
+        node.enqueue(pipeline=FORWARD)
+        for ahead in (failing, waiting):
+            monkeypatch.setattr(time, "time", lambda ahead=ahead: true() + ahead)
+            node.jobs.serve("sender", [REFUSING])
+            until(lambda: attempts() > 1)
+            time.sleep(1.5 + 3 * PACE.look_seconds)  # DBOS looks every second
+            node.jobs.stop()
+        assert attempts() == 2
+        node.jobs.make_due("pacs")
+        monkeypatch.setattr(time, "time", true)
+        node.jobs.serve("sender", [REFUSING])
+        until(lambda: attempts() == 3)
+    finally:
+        node.jobs.stop()
+        node.engine.dispose()

@@ -17,6 +17,8 @@ import sqlalchemy as sa
 from dbos import DBOS
 from dbos._dbos import DBOSRegistry
 from dbos._queue import queue_worker_thread
+from dbos._sys_db import SystemDatabase
+from dbos._workflow_commands import background_jobs_thread
 from highdicom import _standard_utils
 from pydicom import Dataset
 from pydicom.pixels.decoders.base import get_decoder
@@ -130,6 +132,11 @@ def test_dbos_takes_queues_of_one_process_whose_limit_is_read_at_each_poll():
     poll = inspect.getsource(queue_worker_thread)
     assert "if queue.database_backed_queue:" in poll
     assert "worker_budget(queue, worker_load())" in poll
+
+
+def test_dbos_ends_delays_by_a_method_of_its_database():
+    assert list(inspect.signature(SystemDatabase.transition_delayed_workflows).parameters) in (["self"], ["database"])
+    assert "dbos._sys_db.transition_delayed_workflows()" in inspect.getsource(background_jobs_thread)
 
 
 def test_dbos_counts_what_waits_by_its_own_index(tmp_path: Path) -> None:
