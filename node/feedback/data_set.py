@@ -173,7 +173,7 @@ def data_card(pipeline: str, written: DataSet, modality: str) -> str:
     diameters = [diameter_mm(volume) for one in cases for volume in one.exported.volumes_mm3]
     bounds = (0.0, *SIZES_MM, float("inf"))
     bands = [(low, high, sum(low <= one < high for one in diameters)) for low, high in pairwise(bounds)]
-    sections = {
+    sections: dict[str, Mapping[str, object]] = {
         "Cases": {
             "cases": len(cases),
             "patients": len({one.patient for one in cases}),

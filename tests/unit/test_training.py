@@ -109,7 +109,7 @@ def test_a_refit_learns_from_the_validation_patients_too_and_keeps_its_last_weig
         learned.extend(patient.name for patient in found)
         return Sampler(found, **settings)
 
-    monkeypatch.setattr(tumor_train, "load_patients", lambda _data, split: [of_split[split]])
+    monkeypatch.setattr(tumor_train, "patients_of", lambda _data, split: [of_split[split]])
     monkeypatch.setattr(tumor_train, "Sampler", watched)
     train(tmp_path, tmp_path, 1e-4, resume=False, start=None, refit=True, seed=1, device="cpu")
     assert learned == ["p0", "p1"]

@@ -18,15 +18,17 @@ from pydicom import Dataset, dcmread
 from rich.progress import track
 
 from node.pipeline import SeriesImage, SeriesVolume, Unsuitable, Volume
+from pipelines.nnunet_data_set import DataSetError
 from pipelines.tumor import create
 from pipelines.tumor.grid import PIXEL_MM
 from pipelines.tumor.lesions import side_of
 from pipelines.tumor.network import FlairNet
 from pipelines.tumor.pipeline import Options, TumorPipeline, find_lesions
 from pipelines.tumor.prepare import FOREGROUND, probabilities
-from pipelines.tumor.training.data import Patient, load_patients
+from pipelines.tumor.training.data import Patient
 from pipelines.tumor.training.gallery import draw
 from pipelines.tumor.training.metrics import bootstrap_interval, count_lesions, dice, hd95
+from pipelines.tumor.training.sets import patients_of
 
 ASSUMED_MM = (5.0, PIXEL_MM, PIXEL_MM)
 """The sheets have no spacing; volumes and merging distances are counted as if they had this one."""
@@ -167,7 +169,9 @@ def _refusal(folder: Path) -> str | None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Measure the FLAIR abnormality network.")
-    parser.add_argument("--data", type=Path, required=True, help="data folder that holds lgg/ and studies/")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of a data set of nnU-Net v2, or one that holds lgg/"
+    )
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
     parser.add_argument("--weights", type=Path, help="default: the packaged ones")
     parser.add_argument("--no-mirror", action="store_true", help="without averaging over the mirrored head")
@@ -179,7 +183,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     options = Options(any_contrast=True, mirror=not args.no_mirror)
     pipeline = TumorPipeline(weights=args.weights, device=args.device, options=options)
-    patients = load_patients(args.data, args.split)
+    try:
+        patients = patients_of(args.data, args.split)
+    except (FileNotFoundError, DataSetError) as error:
+        parser.error(str(error))
     judged = [
         judge_patient(pipeline.network, p, options, args.device)
         for p in track(patients, description=args.split, disable=args.json)

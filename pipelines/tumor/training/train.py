@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from pipelines.nnunet_data_set import DataSetError
 from pipelines.tumor.network import FlairNet
 from pipelines.tumor.prepare import probabilities
-from pipelines.tumor.training.data import Patient, Sampler, load_patients
+from pipelines.tumor.training.data import Patient, Sampler
 from pipelines.tumor.training.metrics import dice
+from pipelines.tumor.training.sets import patients_of
 from pipelines.weights import load_weights, save_weights
 
 BATCH = 8
@@ -156,6 +158,8 @@ def train(
 
     The weights are those best on val; with ``refit`` val is trained on too and they are the last ones.
     """
+    held_out = patients_of(data, "val")
+    learned = patients_of(data, "train") + (held_out if refit else [])
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(out, seed=seed, device=device)
     if start:
@@ -163,8 +167,6 @@ def train(
     if resume:
         trainer.load()
     state, top_rate = trainer.state, RATE * (FINE_TUNING if start else 1)
-    held_out = load_patients(data, "val")
-    learned = load_patients(data, "train") + (held_out if refit else [])
     samples = iter(Sampler(learned, batch=BATCH, with_tumour=WITH_TUMOUR, seed=seed + state.step))
     budget, spent_before, started = minutes * 60, state.seconds, time.process_time()
     next_save, next_validation = state.seconds + CHECKPOINT_SECONDS, state.seconds + VALIDATE_SECONDS
@@ -210,7 +212,9 @@ def draw(state: Progressed, path: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train the FLAIR abnormality network on TCGA-LGG.")
-    parser.add_argument("--data", type=Path, required=True, help="data folder that holds lgg/")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of a data set of nnU-Net v2, or one that holds lgg/"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for weights, checkpoint and curves")
     parser.add_argument("--minutes", type=float, default=50.0, help="CPU minutes; the schedule follows them")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
@@ -221,16 +225,19 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    train(
-        args.data,
-        args.out,
-        args.minutes,
-        resume=args.resume,
-        start=args.start,
-        refit=args.refit,
-        seed=args.seed,
-        device=args.device,
-    )
+    try:
+        train(
+            args.data,
+            args.out,
+            args.minutes,
+            resume=args.resume,
+            start=args.start,
+            refit=args.refit,
+            seed=args.seed,
+            device=args.device,
+        )
+    except (FileNotFoundError, DataSetError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
