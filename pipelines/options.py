@@ -19,15 +19,20 @@ def check_orientation(text: str) -> str:
     return text
 
 
-class ModelOptions(BaseModel):
-    """What every folder of somebody else's model is described with."""
+class AdapterOptions(BaseModel):
+    """What every model of somebody else is described with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    sha256: str = Field(pattern=r"^[0-9a-fA-F]{64}$")
     inputs: list[str] = Field(default_factory=list)
     structures: dict[str, list[str]] = Field(default_factory=dict)
     looked_for: list[str] = Field(default_factory=list)
+
+
+class ModelOptions(AdapterOptions):
+    """What every folder of somebody else's model is described with."""
+
+    sha256: str = Field(pattern=r"^[0-9a-fA-F]{64}$")
     unpickle: bool = False
 
 
@@ -51,7 +56,7 @@ def library(name: str) -> str:
         return name
 
 
-Checked = TypeVar("Checked", bound=ModelOptions)
+Checked = TypeVar("Checked", bound=AdapterOptions)
 
 
 def read_options(kind: type[Checked], options: Mapping[str, Any]) -> Checked:

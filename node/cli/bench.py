@@ -132,7 +132,7 @@ def infer(
     from node.bench.report import machine
     from node.config import Devices
     from node.demo.phantom import write_brain_flair, write_chest_ct
-    from node.inference.model_process import device_names
+    from node.inference.devices import device_names
 
     device = device_names(Devices(use=(device,)))[0]
     about = machine(Path())

@@ -9,6 +9,7 @@ from node.config.jobs import JobsTable
 from node.config.loader import load, parse, read
 from node.config.network import Ae, AeTls, Caller
 from node.config.notify import Notify
+from node.config.outside import ContainerImage, ServedModel, outside_factory
 from node.config.pipelines import PipelineTable, StopRule
 from node.config.routing import (
     FORWARD,
@@ -31,6 +32,7 @@ __all__ = [
     "Companion",
     "Condition",
     "Config",
+    "ContainerImage",
     "Destination",
     "DestinationTls",
     "Devices",
@@ -45,10 +47,12 @@ __all__ = [
     "Rule",
     "Selection",
     "SeriesTable",
+    "ServedModel",
     "StopRule",
     "Storage",
     "Web",
     "load",
+    "outside_factory",
     "parse",
     "parse_condition",
     "parse_hours",

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
+from node.config.outside import outside_factory
 from node.config.table import Table
 
 _TITLES = dict.fromkeys(("tumor", "pipelines.tumor:create"), "FLAIR abnormality")
@@ -34,7 +35,8 @@ class PipelineTable(Table):
     """One pipeline; its key is the name that rules use."""
 
     factory: str = ""
-    """``module:factory``; empty: the installed entry point of this name in the group ``ainode.pipelines``."""
+    """``module:factory``, ``container:IMAGE@sha256:DIGEST`` or ``remote:https://HOST/v2/models/NAME``; empty: the
+    installed entry point of this name in the group ``ainode.pipelines``."""
     weights: Path | None = None
     """Weights file; absent: the packaged weights."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -47,6 +49,12 @@ class PipelineTable(Table):
     """When verdicts of readers end the sending of its results; absent: never."""
     require_acceptance: bool = False
     """Send results only of versions that an approved acceptance report allows; those of others are kept in shadow."""
+
+    @field_validator("factory")
+    @classmethod
+    def _factory(cls, value: str) -> str:
+        outside_factory(value)
+        return value
 
     @field_validator("weights", mode="before")
     @classmethod

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
+from typing import IO
 
 from node.log import about
 
@@ -35,11 +36,17 @@ class ChildOutput:
         """Log lines until every process that holds the other end of the pipe is gone."""
         with os.fdopen(os.dup(printed.fileno()), "rb") as stream:
             printed.close()
-            while line := stream.readline(LONGEST_LINE):
-                omitted, part = 0, line
-                while not part.endswith(b"\n") and (part := stream.readline(LONGEST_LINE)):
-                    omitted += len(part)
-                self._log_line(line.decode(errors="replace").rstrip(), omitted)
+            for _ in self.lines(stream):
+                pass
+
+    def lines(self, stream: IO[bytes]) -> Iterator[bytes]:
+        """Log lines until the stream ends, and yield the beginning of each."""
+        while line := stream.readline(LONGEST_LINE):
+            omitted, part = 0, line
+            while not part.endswith(b"\n") and (part := stream.readline(LONGEST_LINE)):
+                omitted += len(part)
+            self._log_line(line.decode(errors="replace").rstrip(), omitted)
+            yield line
 
     def _log_line(self, line: str, omitted: int) -> None:
         room, self._room = self._room, max(0, self._room - len(line) - 1)

@@ -16,7 +16,7 @@ from node.config import Config
 from node.demo.images import Truth
 from node.demo.phantom import write_brain_flair, write_chest_ct
 from node.errors import GateError, NodeError
-from node.inference.model_process import device_names
+from node.inference.devices import device_names
 
 _PHANTOMS: dict[str, Callable[[Path], Truth]] = {
     "CT": lambda folder: write_chest_ct(folder, matrix=288),

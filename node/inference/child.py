@@ -27,7 +27,7 @@ from node.errors import AdmissionError, IdentityError, InputError, NodeError, Pi
 from node.inference.child_output import received_tasks, send_reply
 from node.inference.device_memory import CLEAR_REFS, peak_mib, release_unused, reset_peak, room_on, works
 from node.inference.sent_tensors import send_tensors_by_value
-from node.inference.task import CACHES, COMPILERS, Bounds, PriorFiles, Reply, Task
+from node.inference.task import CACHES, COMPILERS, Answer, Bounds, PriorFiles, Reply, Task
 from node.isolation import WRITE, programs
 from node.process.limits import THREAD_VARIABLES
 from node.process.memory import keep_freed_memory
@@ -35,6 +35,7 @@ from node.process.memory import keep_freed_memory
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from node.inference.outside_calls import OutsideCalls
     from node.inference.prefetch import Prefetcher
     from node.pipeline import Pipeline, Prior
     from node.studies.source import SourceSeries
@@ -44,7 +45,8 @@ logger = logging.getLogger(__name__)
 
 def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> None:
     """Run tasks from the pipe until it is closed. What the process prints goes to ``output``."""
-    own = (bounds.cache, bounds.out) if bounds.cache else (bounds.out,)
+    own = [bounds.cache, bounds.out] if bounds.cache else [bounds.out]
+    own += [bounds.exchange / "in", bounds.exchange / "out"] if bounds.exchange else []
     rules = (*programs(), *bounds.rules, *((folder, WRITE) for folder in own), (CLEAR_REFS, WRITE))
     sandbox = fork_sandboxed(parent, lambda: _close(tasks, output), rules, own)
     keep_freed_memory()
@@ -65,14 +67,18 @@ def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> 
     multiprocessing.set_start_method("fork", force=True)
     send_tensors_by_value()
     from node.inference.decoders import Decoders
+    from node.inference.outside_calls import OutsideCalls
     from node.inference.prefetch import Prefetcher
 
     prefetcher = Prefetcher(Decoders(bounds.threads, lambda: _close(tasks, output)))
     loaded: OrderedDict[str, Pipeline] = OrderedDict()
     runs: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(tasks, runs, prefetcher), name="tasks", daemon=True).start()
+    outside = OutsideCalls(bounds.exchange, tasks) if bounds.exchange else None
+    threading.Thread(target=_receive, args=(tasks, runs, prefetcher, outside), name="tasks", daemon=True).start()
     while (task := runs.get()) is not None:
-        reply = execute(task, loaded, bounds.device, prefetcher)
+        if outside is not None:
+            outside.begin(task)
+        reply = execute(task, loaded, bounds.device, prefetcher, outside)
         send_reply(tasks, reply)
         if reply.ends_process:
             return
@@ -84,17 +90,28 @@ def _close(*connections: Connection) -> None:
         connection.close()
 
 
-def _receive(tasks: Connection, runs: queue.SimpleQueue[Task | None], prefetcher: Prefetcher) -> None:
-    """Pass on the tasks that come while one runs; ``None`` at the end."""
+def _receive(
+    tasks: Connection, runs: queue.SimpleQueue[Task | None], prefetcher: Prefetcher, outside: OutsideCalls | None
+) -> None:
+    """Pass on the tasks that come while one runs, and answers; ``None`` at the end."""
     for task in received_tasks(tasks):
-        if task.prefetch:
+        if isinstance(task, Answer):
+            if outside is not None:
+                outside.answers.put(task)
+        elif task.prefetch:
             prefetcher.begin(task.paths)
         else:
             runs.put(task)
     runs.put(None)
 
 
-def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetcher: Prefetcher) -> Reply:
+def execute(
+    task: Task,
+    loaded: OrderedDict[str, Pipeline],
+    device: str,
+    prefetcher: Prefetcher,
+    outside: OutsideCalls | None = None,
+) -> Reply:
     """Run one task. The handover is durable before this returns; after *not applicable* it holds no findings.
 
     A model that failed is unloaded, the others stay; images that cannot be read cost no model.
@@ -112,7 +129,7 @@ def execute(task: Task, loaded: OrderedDict[str, Pipeline], device: str, prefetc
     clock = _Clock(timings)
     try:
         reset_peak(device)
-        pipeline = _pipeline(task, loaded, device)
+        pipeline = _pipeline(task, loaded, device, outside)
         clock.lap("load")
         if task.load_only:
             return Reply(
@@ -243,13 +260,13 @@ class _Clock:
         return datetime.now(UTC)
 
 
-def _pipeline(task: Task, loaded: OrderedDict[str, Pipeline], device: str) -> Pipeline:
+def _pipeline(task: Task, loaded: OrderedDict[str, Pipeline], device: str, outside: OutsideCalls | None) -> Pipeline:
     from node.inference.plugins import load_pipeline
 
     key = _key(task)
     if key not in loaded:
         importlib.invalidate_caches()  # a package may have been installed since
-        loaded[key] = load_pipeline(task.pipeline, task.table, device)
+        loaded[key] = load_pipeline(task.pipeline, task.table, device, outside)
     loaded.move_to_end(key)
     return loaded[key]
 

@@ -14,14 +14,16 @@ from multiprocessing.connection import Connection
 
 from node.confined.reply import receive_line, send_line
 from node.errors import PipelineError
-from node.inference.task import Reply, Task
+from node.inference.task import Answer, Reply, Task
 
 LONGEST_REPLY = 1 << 20
 """Bytes. The replies of pipelines have a few thousand."""
 
 
-def send_task(tasks: Connection, task: Task, seconds: float, look: Callable[[], None]) -> None:
-    """Send a task and call ``look``, which may raise, about every ``seconds`` while the process does not read it.
+def send_task(tasks: Connection, task: Task | Answer, seconds: float, look: Callable[[], None]) -> None:
+    """Send a task, or the answer to a call.
+
+    Calls ``look``, which may raise, about every ``seconds`` while the process does not read it.
 
     Raises ``OSError`` when the process is gone. After any exception the rest of the pipe is of no use.
     """
@@ -35,8 +37,8 @@ def send_task(tasks: Connection, task: Task, seconds: float, look: Callable[[], 
             select.select([], [tasks], [], seconds)
 
 
-def received_tasks(tasks: Connection) -> Iterator[Task]:
-    """Yield the tasks of the worker until it closes the pipe."""
+def received_tasks(tasks: Connection) -> Iterator[Task | Answer]:
+    """Yield the tasks and answers of the worker until it closes the pipe."""
     with os.fdopen(os.dup(tasks.fileno()), "rb") as stream, suppress(EOFError, OSError):
         while True:
             yield pickle.load(stream)  # noqa: S301 - from our own parent

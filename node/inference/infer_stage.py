@@ -15,8 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from node.config import Config
 from node.errors import NodeError
 from node.inference.device_slots import DeviceSlots
+from node.inference.devices import device_names, thread_count
 from node.inference.memory_admission import MemoryPeak
-from node.inference.model_process import TaskAborted, device_names, thread_count
+from node.inference.model_process import TaskAborted
 from node.inference.model_processes import ModelProcesses
 from node.inference.pipeline_description import PipelineDescription
 from node.inference.plugins import offered, table_of

@@ -10,8 +10,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,21 +20,23 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from node.config import Devices
 from node.confined.output import ChildOutput
-from node.errors import PipelineError, PlatformError, error_of
+from node.errors import NodeError, PipelineError, error_code, error_of
 from node.inference import child
 from node.inference.child_output import receive_reply, send_task
 from node.inference.disk_limit import FolderWatch, excess
 from node.inference.sandbox_folder import SandboxFolder
-from node.inference.task import Bounds, PriorFiles, Reply, Task
+from node.inference.task import Answer, Bounds, PriorFiles, Reply, Task
 from node.isolation.device_files import prepare_nvidia_devices
 from node.log import subject
+from node.outside.caller import Caller, caller_of, not_allowed
 from node.process import subreaper
 from node.spool.remove_tree import remove_tree
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
+
+    from node.outside.exchange import Exchange
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +61,15 @@ class ModelProcess:
         rules: tuple[tuple[Path, int], ...] = (),
         cache: Path | None = None,
         level: int = logging.INFO,
+        exchange: bool = False,
     ) -> None:
         """``sandbox_folders``: where its folder is made, best on the file system of the images.
 
         ``rules``: files it may read.
 
         ``level``: of what it prints, in the log.
+
+        ``exchange``: its pipelines may call what their tables name outside (``node.outside``).
         """
         self.device = device
         self._threads = threads
@@ -80,6 +83,7 @@ class ModelProcess:
         self._tasks: Connection | None = None
         self._sandbox_folder: SandboxFolder | None = None
         self._closed = False
+        self._exchange = exchange
         self._level = level
         self._output = ChildOutput(device, level)
         # The kernel kills a child when the thread that started it ends (prctl(2)): this one lives as long as we do.
@@ -92,11 +96,12 @@ class ModelProcess:
         wrote too much, ``PlatformError`` when devices are missing, and the ``NodeError`` that the child reports. Where
         the child is then gone, the next task gets a new one.
         """
+        caller = self._caller(task)
         process, tasks, sandbox_folder = self._ready()
         laid = sandbox_folder.link_task(task)
         self._output.begin(subject())
         deadline = time.monotonic() + self._timeout
-        watch = FolderWatch([sandbox_folder.out, *([self._cache] if self._cache else [])])
+        watch = FolderWatch([*sandbox_folder.written, *([self._cache] if self._cache else [])])
 
         def look() -> None:
             self._look(process, task, deadline, wanted)
@@ -104,7 +109,8 @@ class ModelProcess:
 
         try:
             self._send(tasks, laid, look)
-            reply = receive_reply(tasks, _LOOK_SECONDS, look)
+            while (reply := receive_reply(tasks, _LOOK_SECONDS, look)).calls_outside:
+                self._send(tasks, self._answer(task, caller, sandbox_folder.exchange, look), look)
         except (EOFError, OSError):
             process.join()
             if self._closed:
@@ -112,9 +118,7 @@ class ModelProcess:
             raise PipelineError(f"pipeline {task.pipeline!r}: {_death(process.exitcode)}") from None
         except BaseException:
             self._kill()
-            if self._cache and excess(self._cache):
-                remove_tree(self._cache)
-                self._cache.mkdir()
+            self._empty_full_cache()
             raise
         else:
             if not reply.error:
@@ -126,6 +130,31 @@ class ModelProcess:
                 self._kill()
             raise error_of(reply.error, reply.reason)
         return reply
+
+    def _empty_full_cache(self) -> None:
+        if self._cache and excess(self._cache):
+            remove_tree(self._cache)
+            self._cache.mkdir()
+
+    def _caller(self, task: Task) -> Caller | None:
+        """What the pipeline of ``task`` may call outside. Raises a ``NodeError`` when that cannot work."""
+        caller = caller_of(task.pipeline, task.table, self.device, threads=self._threads, seconds=self._timeout)
+        if caller is not None:
+            caller.check()
+        return caller
+
+    def _answer(self, task: Task, caller: Caller | None, exchange: Exchange, look: Callable[[], None]) -> Answer:
+        """Do what the table of ``task`` names outside. Raises what ``look`` raises."""
+        if caller is None:
+            raise not_allowed(task.pipeline)
+        try:
+            caller.call(exchange, self._output, look)
+        except TaskAborted:
+            raise
+        except NodeError as error:
+            look()  # a run that is over for another reason ends with that one
+            return Answer(error=error_code(error), reason=str(error))
+        return Answer()
 
     def prepare(self, task: Task) -> None:
         """Have the series of ``task``, the next to run, decoded while another runs; may be called by any thread."""
@@ -155,7 +184,7 @@ class ModelProcess:
             logger.warning("%s: its process does not read the next task: %s", self.device, error)
             self._kill()
 
-    def _send(self, tasks: Connection, task: Task, look: Callable[[], None]) -> None:
+    def _send(self, tasks: Connection, task: Task | Answer, look: Callable[[], None]) -> None:
         """Send one task at a time. Whoever waits calls ``look``, so a child that does not read is killed in time."""
         while not self._sending.acquire(timeout=_LOOK_SECONDS):
             look()
@@ -202,9 +231,14 @@ class ModelProcess:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         printed, output = context.Pipe(duplex=False)
-        rules = (*sandbox_folder.rules(), *self._rules)
+        rules = (*sandbox_folder.rules(exchange=self._exchange), *self._rules)
         bounds = Bounds(
-            device=self.device, threads=self._threads, rules=rules, out=sandbox_folder.out, cache=self._cache
+            device=self.device,
+            threads=self._threads,
+            rules=rules,
+            out=sandbox_folder.out,
+            exchange=sandbox_folder.exchange.folder if self._exchange else None,
+            cache=self._cache,
         )
         # Not a daemon in multiprocessing's sense: a pipeline may need processes of its own.
         process = context.Process(
@@ -250,25 +284,6 @@ def _safe_path() -> Iterator[None]:
             os.environ["PYTHONSAFEPATH"] = before
         else:
             del os.environ["PYTHONSAFEPATH"]
-
-
-def device_names(devices: Devices) -> tuple[str, ...]:
-    """``[devices] use`` with ``auto`` spelt out: every CUDA device, else the CPU.
-
-    Asked in a process of its own, so that this one never holds a CUDA context.
-    """
-    if "auto" not in devices.use:
-        return devices.use
-    question = "import torch; print(torch.cuda.device_count())"
-    answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=False)
-    if answer.returncode != 0:
-        raise PlatformError(f"[devices] use: torch cannot be imported ({answer.stderr.strip()[-200:]}); install torch")
-    return tuple(f"cuda:{i}" for i in range(int(answer.stdout))) or ("cpu",)
-
-
-def thread_count(devices: Devices) -> int:
-    """Threads of one child: ``[devices] cpu_threads``, or every core this process may use."""
-    return devices.cpu_threads or len(os.sched_getaffinity(0))
 
 
 def _death(exitcode: int | None) -> str:

@@ -24,6 +24,7 @@ from node.inference.memory_admission import RESERVE_MIB, free_mib, loading_mib
 from node.inference.model_process import ModelProcess, TaskAborted
 from node.inference.sandbox_folder import models
 from node.inference.task import CACHES, Reply, Task
+from node.outside.caller import goes_outside
 from node.spool.remove_tree import remove_tree
 
 logger = logging.getLogger(__name__)
@@ -134,7 +135,15 @@ class ModelProcesses:
 
     def _worker(self, device: str, tables: Mapping[str, PipelineTable], definition: str) -> ModelProcess:
         rules, folder = tuple(models(tables.values())), _cache(definition)
-        return ModelProcess(device, self._threads, self._timeout, self._sandbox_folders, rules=rules, cache=folder)
+        return ModelProcess(
+            device,
+            self._threads,
+            self._timeout,
+            self._sandbox_folders,
+            rules=rules,
+            cache=folder,
+            exchange=goes_outside(tables.values()),
+        )
 
     def _make_room(self, device: str, task: Task, tables: Mapping[str, PipelineTable]) -> None:
         """End processes until a new one fits; it is started as well when there is no other left to end."""

@@ -12,10 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from node.config import Config, PipelineTable
-from node.inference.model_process import ModelProcess, device_names, thread_count
+from node.inference.devices import device_names, thread_count
+from node.inference.model_process import ModelProcess
 from node.inference.pipeline_description import PipelineDescription
 from node.inference.sandbox_folder import models
 from node.inference.task import Task
+from node.outside.caller import goes_outside
 
 LOADING_SECONDS = 300.0
 """Longest time in which a pipeline may load here."""
@@ -44,7 +46,10 @@ def pipeline_process(
 ) -> Iterator[ModelProcess]:
     """Return a worker for one pipeline, which ends with the context; ``level`` of what it prints in the log."""
     with TemporaryDirectory(prefix="ainode-") as folder:
-        worker = ModelProcess(device, threads, seconds, Path(folder), rules=tuple(models([table])), level=level)
+        rules = tuple(models([table]))
+        worker = ModelProcess(
+            device, threads, seconds, Path(folder), rules=rules, level=level, exchange=goes_outside([table])
+        )
         try:
             yield worker
         finally:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from node.config import PipelineTable, suggest
+from node.config import ContainerImage, PipelineTable, ServedModel, outside_factory, suggest
 from node.errors import (
     AdmissionError,
     ConfigError,
@@ -20,12 +21,16 @@ from node.errors import (
     PlatformError,
     is_lack_of_memory,
 )
+from node.outside.caller import can_go_outside
 
 if TYPE_CHECKING:  # workers and dashboards import no encoder
     from node.pipeline import Factory, Pipeline
+    from node.pipeline.outside import Outside
 
 GROUP = "ainode.pipelines"
 """Entry point group in which packages announce their factories."""
+_ADAPTERS: dict[type, str] = {ContainerImage: "pipelines.container:create", ServedModel: "pipelines.remote:create"}
+"""Factories of what runs outside of the process of a pipeline."""
 _REFUSALS = (TypeError, ValueError)
 """Of options: the same again the next time."""
 
@@ -49,6 +54,8 @@ def factory_of(name: str, factory: str) -> Factory:
                 f'set [pipelines.{name}] factory = "module:factory"'
             )
         factory = known[name]
+    if (outside := outside_factory(factory)) is not None:
+        factory = _ADAPTERS[type(outside)]
     module_name, _, attribute = factory.partition(":")
     if not module_name or not attribute:
         raise NotFoundError(f"[pipelines.{name}] factory = {factory!r} names no factory; write it as module:factory")
@@ -78,7 +85,11 @@ def offered(tables: Mapping[str, PipelineTable]) -> tuple[str, ...]:
     """Names of the pipelines whose module is on this machine, found without running anything of it."""
     known = installed()
     modules = {name: (table.factory or known.get(name, "")).partition(":")[0] for name, table in tables.items()}
-    return tuple(name for name, module in modules.items() if module and spec_of(module) is not None)
+    return tuple(
+        name
+        for name, module in modules.items()
+        if can_go_outside(tables[name]) or (module and spec_of(module) is not None)
+    )
 
 
 def spec_of(module_name: str) -> ModuleSpec | None:
@@ -111,14 +122,16 @@ def _origin(module_name: str) -> str:
     return f" ({package!r} is imported from {', '.join(places)})" if places else ""
 
 
-def load_pipeline(name: str, table: PipelineTable, device: str) -> Pipeline:
-    """Load pipeline ``name`` on ``device``.
+def load_pipeline(name: str, table: PipelineTable, device: str, outside: Outside | None = None) -> Pipeline:
+    """Load pipeline ``name`` on ``device``. ``outside``: for those that ``node.config.outside_factory`` knows.
 
     Raises what ``factory_of`` raises, ``WeightsError``, ``AdmissionError`` when memory runs out, ``ConfigError`` for
     options that the factory refuses and for what is no pipeline, and ``PipelineError`` for anything else.
     """
     factory = factory_of(name, table.factory)
     try:
+        if (source := outside_factory(table.factory)) is not None:
+            factory = _adapter(factory, source=source, outside=outside)
         pipeline = factory(weights=table.weights, device=device, options=table.options)
     except NodeError:
         raise
@@ -133,6 +146,12 @@ def load_pipeline(name: str, table: PipelineTable, device: str) -> Pipeline:
     if fault := _contract_fault(pipeline):
         raise ConfigError(f"[pipelines.{name}] cannot be loaded: {fault}")
     return pipeline
+
+
+def _adapter(
+    create: Callable[..., Pipeline], *, source: ContainerImage | ServedModel, outside: Outside | None
+) -> Factory:
+    return partial(create, source=source, outside=outside)
 
 
 def _contract_fault(pipeline: object) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from node.config import PipelineTable
 from node.inference.task import FINDINGS, Task
 from node.isolation import READ, WRITE
+from node.outside.exchange import Exchange
 from node.spool.files import new_locked, sync_folder
 from node.spool.remove_tree import remove_tree
 
@@ -30,6 +31,7 @@ class SandboxFolder:
         self._folder, self._lock = new_locked(below)
         for name in ("in", "out"):
             (self._folder / name).mkdir()
+        self.exchange = Exchange(folder=self._folder / "exchange")
 
     @property
     def inside(self) -> Path:
@@ -41,9 +43,18 @@ class SandboxFolder:
         """Where the process may write."""
         return self._folder / "out"
 
-    def rules(self) -> tuple[tuple[Path, int], ...]:
-        """Return the access rules for ``node.isolation.confine``."""
-        return (self._folder / "in", READ), (self.out, WRITE)
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """Every folder that somebody else writes to."""
+        return self.out, self.exchange.inputs, self.exchange.outputs
+
+    def rules(self, *, exchange: bool = False) -> tuple[tuple[Path, int], ...]:
+        """Return the access rules for ``node.isolation.confine``; with ``exchange`` its two folders are made."""
+        if not exchange:
+            return (self._folder / "in", READ), (self.out, WRITE)
+        self.exchange.make()
+        both = ((folder, WRITE) for folder in (self.exchange.inputs, self.exchange.outputs))
+        return (self._folder / "in", READ), (self.out, WRITE), *both
 
     def link_task(self, task: Task) -> Task:
         """Link the files of a task into the folder and return the task with their new paths."""
@@ -80,6 +91,7 @@ class SandboxFolder:
         """Remove the files of a task."""
         remove_tree(self._folder / "in" / (task.job_id or "-"))
         remove_tree(self.out / (task.job_id or "-"))
+        self.exchange.clear()
 
     def close(self) -> None:
         """Remove the folder after its process has ended."""

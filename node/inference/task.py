@@ -89,7 +89,13 @@ class Reply:
     facts: dict[str, Any] = field(default_factory=dict)
     """See ``node.inference.analysis_statistics``."""
     description: dict[str, Any] = field(default_factory=dict)
+<<<<<<< HEAD
     """After loading and after a run: see ``node.inference.pipeline_description``, which checks it."""
+=======
+    """After loading only: see ``node.inference.pipeline_description``, which checks it."""
+    calls_outside: bool = False
+    """No result: the pipeline wants what its table names outside of the process (``node.outside``), and waits."""
+>>>>>>> be0ddc7 (Run models in containers)
     ends_process: bool = False
     """The process ends after this reply: it holds no model that worked, or its device is broken."""
 
@@ -111,6 +117,14 @@ class Reply:
         if not all(map(_is_number, numbers)) or not all(_is_fact(*fact) for fact in reply.facts.items()):
             raise PipelineError("the process of the pipeline sent no reply that can be read: a value of a wrong type")
         return replace(reply, reason=escaped(reply.reason, LONGEST_REASON))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What became of a call outside; ``error`` as in ``Reply``."""
+
+    error: str = ""
+    reason: str = ""
 
 
 _REPLY = TypeAdapter(Reply)
@@ -142,5 +156,7 @@ class Bounds:
     """Files, for ``node.isolation.confine``."""
     out: Path
     """For temporary files."""
+    exchange: Path | None = None
+    """See ``node.outside.exchange``; ``None``: its pipelines call nothing."""
     cache: Path | None = None
     """For compiled code, which outlives the process; ``None``: below ``out``."""

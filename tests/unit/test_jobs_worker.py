@@ -21,7 +21,8 @@ from worker_tasks import task, wanted
 from node.config import Devices, PipelineTable
 from node.errors import ConfigError, InputError, NotFoundError, PipelineError, PlatformError, WeightsError
 from node.inference import handover
-from node.inference.model_process import ModelProcess, TaskAborted, device_names, thread_count
+from node.inference.devices import device_names, thread_count
+from node.inference.model_process import ModelProcess, TaskAborted
 from node.inference.plugins import factory_of, installed, load_pipeline, table_of
 
 

@@ -1,0 +1,81 @@
+"""Factories that name no Python module but a container image or a model on an inference server."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+CONTAINER, REMOTE = "container:", "remote:"
+_IMAGE = re.compile(r"(?P<repository>[a-z0-9][A-Za-z0-9._/:-]*)@(?P<digest>sha256:[0-9a-f]{64})")
+_MODEL_PATH = re.compile(r"/v2/models/[A-Za-z0-9._-]+(/versions/[A-Za-z0-9._-]+)?")
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerImage:
+    """``container:REPOSITORY[:TAG]@sha256:DIGEST``."""
+
+    repository: str
+    """Without the tag."""
+    tag: str
+    """Empty: none was given."""
+    digest: str
+    """``sha256:`` and 64 hex digits: of the manifest in a registry, or the ID of the image."""
+
+    @property
+    def reference(self) -> str:
+        """What an engine knows the image by."""
+        return f"{self.repository}@{self.digest}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """``remote:https://HOST[:PORT]/v2/models/NAME[/versions/VERSION]`` (Open Inference Protocol, V2)."""
+
+    url: str
+    host: str
+    name: str
+
+
+def outside_factory(factory: str) -> ContainerImage | ServedModel | None:
+    """What ``factory`` names outside of this process; ``None`` for ``module:factory`` and the empty one.
+
+    Raises ``ValueError`` with the remedy for an image without a digest and an address that is none.
+    """
+    kind, _, rest = factory.partition(":")
+    if f"{kind}:" not in (CONTAINER, REMOTE) or _WORD.fullmatch(rest):
+        return None
+    return _image(rest) if f"{kind}:" == CONTAINER else _served(rest)
+
+
+def _image(text: str) -> ContainerImage:
+    match = _IMAGE.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            f"{CONTAINER}{text} names no image with its digest; write container:REPOSITORY@sha256: and 64 hex digits, "
+            "as `podman images --digests` shows them"
+        )
+    folder, slash, last = match["repository"].rpartition("/")
+    name, _, tag = last.partition(":")
+    return ContainerImage(repository=f"{folder}{slash}{name}", tag=tag, digest=match["digest"])
+
+
+def _served(text: str) -> ServedModel:
+    parts = urlsplit(text)
+    host = parts.hostname or ""
+    if parts.scheme not in ("https", "http") or not host or not _MODEL_PATH.fullmatch(parts.path) or parts.query:
+        raise ValueError(f"{REMOTE}{text} names no model; write remote:https://HOST:PORT/v2/models/NAME")
+    if parts.username or parts.password:
+        raise ValueError("the address of a model holds a password; put a token into the file that run.token_file names")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ValueError(f"{REMOTE}{text} would send images of patients without TLS; use https")
+    return ServedModel(url=text, host=host, name=parts.path.split("/")[3])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

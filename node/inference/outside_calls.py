@@ -1,0 +1,43 @@
+"""In the process of a pipeline: how it has the worker run its container or call its server."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from node.errors import error_of
+from node.inference.child_output import send_reply
+from node.inference.task import Answer, Reply, Task
+
+
+@dataclass
+class OutsideCalls:
+    """Implements ``node.pipeline.outside.Outside``."""
+
+    folder: Path
+    """See ``node.outside.exchange.Exchange``."""
+    tasks: Connection
+    answers: queue.SimpleQueue[Answer] = field(default_factory=queue.SimpleQueue)
+    files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> Path:
+        return self.folder / "in"
+
+    @property
+    def outputs(self) -> Path:
+        return self.folder / "out"
+
+    def begin(self, task: Task) -> None:
+        """From now on ``files`` are those of this task."""
+        self.files = {"": task.paths, **task.companions}
+
+    def call(self) -> None:
+        """See ``Outside.call``."""
+        send_reply(self.tasks, Reply(calls_outside=True))
+        answer = self.answers.get()
+        if answer.error:
+            raise error_of(answer.error, answer.reason)

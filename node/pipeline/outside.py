@@ -1,0 +1,26 @@
+"""What a pipeline may have done outside of its process: for the adapters of containers and inference servers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+
+class Outside(Protocol):
+    """The container or server that ``[pipelines.NAME] factory`` names; nothing else can be called."""
+
+    @property
+    def inputs(self) -> Path:
+        """Folder for what it gets; empty when a task begins."""
+
+    @property
+    def outputs(self) -> Path:
+        """Folder with what it returned. Anything may lie there: links, pipes, files of any size."""
+
+    @property
+    def files(self) -> Mapping[str, tuple[Path, ...]]:
+        """DICOM files of the task: ``""`` for the series, and companions by name. Read them, never change them."""
+
+    def call(self) -> None:
+        """Do it, and return when it is done. Raises ``PipelineError`` and ``PlatformError``."""

@@ -1,0 +1,93 @@
+"""Lays out the images, has the container run, and reads what it returned."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import Any
+
+import pydicom
+
+from node.pipeline import Algorithm, Findings, Needs, Series, Unsuitable
+from node.pipeline.outside import Outside
+from pipelines.channels import channels
+from pipelines.container.nifti import write_image
+from pipelines.container.options import ContainerOptions
+from pipelines.container.results import Results
+from pipelines.options import parameters_of
+
+ADAPTER = "container 1"
+"""Raised when the same options and image give another result than before."""
+
+
+class ContainerPipeline:
+    """The container with its description."""
+
+    def __init__(self, *, image: str, outside: Outside, device: str, options: ContainerOptions) -> None:
+        self.options = options
+        self._image, self._outside, self._device = image, outside, device
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """Identity as configured; the digest of the image stands for the weights."""
+        settings = parameters_of(self.options.model_dump(exclude={"run"}))
+        command = {
+            name: json.dumps(self.options.run[name]) for name in ("command", "environment") if name in self.options.run
+        }
+        return Algorithm(
+            name=self.options.name,
+            version=self.options.version,
+            weights_sha256=self._image.rpartition(":")[2],
+            parameters=settings | command | {"adapter": ADAPTER, "image": self._image, "device": self._device},
+        )
+
+    @property
+    def needs(self) -> Needs:
+        """The configured modality on a regular grid."""
+        return Needs(modalities=frozenset({self.options.modality}), min_slices=2)
+
+    def run(self, series: Series) -> Findings:
+        """Raises ``PipelineError`` when the container fails, or returns nothing or something about other images."""
+        volume = series.volume(self.options.orientation)
+        source = None
+        if self.options.takes_dicom:
+            self._lay_files()
+            source = pydicom.dcmread(self._outside.files[""][0], stop_before_pixels=True)
+        else:
+            names = ["image", *self.options.inputs]
+            images = [volume, *channels(series, self.options.inputs, self.options.orientation)]
+            for name, image in zip(names, images[: len(names)], strict=True):
+                write_image(self._outside.inputs / f"{name}.nii", image)
+        (self._outside.inputs / "task.json").write_text(json.dumps(self._task(series)))
+        self._outside.call()
+        return Results(folder=self._outside.outputs, options=self.options, images=volume, source=source).findings()
+
+    def _lay_files(self) -> None:
+        """Copies: a container must not have the very files that the node keeps."""
+        for name in ("", *self.options.inputs):
+            if name not in self._outside.files:
+                raise Unsuitable(f"The container also needs the series {name!r}, which this study does not offer")
+            for path in self._outside.files[name]:
+                header = pydicom.dcmread(
+                    path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID", "SOPInstanceUID"]
+                )
+                target = self._outside.inputs / f"{header.SeriesInstanceUID}#{header.SOPInstanceUID}.dcm"
+                shutil.copyfile(path, target)
+
+    def _task(self, series: Series) -> dict[str, Any]:
+        """``task.json``, in the places where modules of mercure look."""
+        uid = str(series.attribute("SeriesInstanceUID") or "")
+        return {
+            "info": {
+                "action": "process",
+                "uid": uid,
+                "uid_type": "series",
+                "triggered_rules": {},
+                "mrn": "",
+                "acc": "",
+            },
+            "process": {"module_name": self.options.name, "settings": self.options.settings},
+            "settings": self.options.settings,
+            "modality": series.modality,
+            "device": self._device.partition(":")[0],
+        }

@@ -1,0 +1,108 @@
+"""Real container images, made here from this machine's Python, and an engine of the tests' own that runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+_PYTHON = Path("/usr/bin/python3")
+_LEFT_OUT = ("test", "idlelib", "tkinter", "ensurepip", "site-packages", "dist-packages", "lib2to3", "pydoc_data")
+_HYBRID = 'exec unshare -m sh -c "umount /sys/fs/cgroup/unified; exec \\"\\$@\\"" - '
+"""crun takes no machine that has both versions of control groups; without the second it uses the first."""
+
+
+@dataclass(frozen=True)
+class Podman:
+    """podman with a storage of its own."""
+
+    command: Path
+    folder: Path
+
+    def run(self, *words: str | Path, given: bytes | None = None) -> str:
+        done = subprocess.run([self.command, *words], input=given, capture_output=True, check=False, timeout=120)
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr.decode()[-500:])
+        return done.stdout.decode().strip()
+
+    def image(self, name: str, files: dict[str, bytes], entry: list[str], *, python: bool = True) -> str:
+        """Make an image of these files and return its factory."""
+        archive = BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            if python:
+                _add_python(tar)
+            for path, content in files.items():
+                about = tarfile.TarInfo(path.lstrip("/"))
+                about.size, about.mode = len(content), 0o755
+                tar.addfile(about, BytesIO(content))
+        changes = ["--change", f"ENTRYPOINT {json.dumps(entry)}", "--change", "USER 1000"]
+        self.run("import", *changes, "-", f"localhost/{name}:1", given=archive.getvalue())
+        digest = self.run("image", "inspect", f"localhost/{name}:1", "--format", "{{.Digest}}")
+        return f"container:localhost/{name}:1@{digest}"
+
+
+def podman_of(folder: Path) -> Podman:
+    """An engine with its storage in ``folder``; skips the test where none is installed, or the kernel allows none."""
+    found = shutil.which("podman")
+    if found is None:
+        pytest.skip("no container engine is installed (Debian package podman)")
+    if os.geteuid() != 0:
+        pytest.skip("this engine of the tests is started as root")
+    options = (
+        f"--root {folder / 'storage'} --runroot {folder / 'state'} --storage-driver vfs --cgroup-manager cgroupfs "
+        f"--events-backend none --tmpdir {folder / 'tmp'}"
+    )
+    command = folder / "podman"
+    engine = Podman(command=command, folder=folder)
+    for prefix in ("exec ", _HYBRID):
+        command.write_text(f'#!/bin/sh\n{prefix}{found} {options} "$@"\n')
+        command.chmod(0o755)
+        try:
+            if not engine.run("images", "-q"):
+                engine.image("trial", {"/bin/true": _static_true()}, ["/bin/true"], python=False)
+            limits = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--memory=256m", "--pids-limit=64")
+            engine.run("run", "--rm", "--network=none", "--read-only", *limits, "localhost/trial:1")
+        except (RuntimeError, OSError) as error:
+            reason = str(error)
+        else:
+            return engine
+    pytest.skip(f"this machine runs no container: {reason[-200:]}")
+
+
+def _static_true() -> bytes:
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        pytest.skip("busybox is not installed (Debian package busybox-static)")
+    return Path(busybox).read_bytes()
+
+
+def _add_python(tar: tarfile.TarFile) -> None:
+    """The interpreter of the system with its standard library and the libraries that it is linked with."""
+    if not _PYTHON.exists():
+        pytest.skip("the system has no Python to put into an image (Debian package python3)")
+    binary = _PYTHON.resolve()
+    tar.add(binary, "bin/python3")
+    ask = [str(binary), "-c", "import sysconfig; print(sysconfig.get_path('stdlib'))"]
+    version = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    dynamic = [*Path(version, "lib-dynload").glob("*.so")]
+    libraries: set[str] = set()
+    for linked in (binary, *dynamic):
+        told = subprocess.run(["ldd", linked], capture_output=True, text=True, check=False).stdout
+        libraries |= {word for word in told.split() if word.startswith("/")}
+    for library in sorted(libraries):
+        tar.add(Path(library).resolve(), library.lstrip("/"))
+    tar.add(version, version.lstrip("/"), filter=_of_standard_library)
+
+
+def _of_standard_library(about: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    parts = about.name.split("/")
+    if any(part in _LEFT_OUT or part.startswith("config-") for part in parts) or about.name.endswith(".pyc"):
+        return None
+    return about
