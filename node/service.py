@@ -237,6 +237,7 @@ def _worker(context: RoleContext) -> Iterator[None]:
 def _sender(context: RoleContext) -> Iterator[None]:
     from node.deliver import Deliverer, Reports, Watch
     from node.deliver.deliverer import RETRIES
+    from node.deliver.reader_queries import ReaderQueries
     from node.inference.replacement_notes import ReplacementNotes
     from node.jobs.stage import Stage
 
@@ -254,7 +255,11 @@ def _sender(context: RoleContext) -> Iterator[None]:
         slots=DELIVERIES_AT_ONCE,
     )
     with _serving(context, "sender", [stage]) as jobs:
-        loops = [Reports(context.config, context.engine).run, Watch(context.config, context.engine, jobs.make_due).run]
+        loops = [
+            Reports(context.config, context.engine).run,
+            Watch(context.config, context.engine, jobs.make_due).run,
+            ReaderQueries(context.config, context.engine).run,
+        ]
         with running(loops, context.shutdown.requested):
             yield
 

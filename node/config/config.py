@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from node.config.audit import Audit
 from node.config.destination import DEFAULT_OBJECTS, Destination, Language
 from node.config.devices import Devices
+from node.config.feedback import Feedback
 from node.config.fleet import Fleet
 from node.config.jobs import JobsTable
 from node.config.network import Ae
@@ -41,6 +42,7 @@ class Config(Table):
     fleet: Fleet = Fleet()
     retention: Retention = Retention()
     records: Records = Records()
+    feedback: Feedback = Feedback()
     series: SeriesTable = SeriesTable()
     jobs: JobsTable = JobsTable()
     devices: Devices = Devices()
@@ -115,6 +117,18 @@ class Config(Table):
                     f"rule {rule.name!r}: prior.source names {rule.prior.source!r}, which has no host; "
                     "name a destination that can be queried"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _feedback_can_be_queried(self) -> Config:
+        source = self.feedback.source
+        if source and source not in self.destinations:
+            raise ValueError(
+                f"[feedback] source names {source!r}, which is not defined{suggest(source, self.destinations)}; "
+                f"add [destinations.{source}]"
+            )
+        if source and not self.destinations[source].host:
+            raise ValueError(f"[feedback] source names {source!r}, which has no host; C-FIND and C-MOVE need one")
         return self
 
     @model_validator(mode="after")

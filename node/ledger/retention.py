@@ -22,6 +22,7 @@ from node.ledger.tables import (
     job,
     original,
     reader_object,
+    reader_query,
     refusal,
     replaced,
     result,
@@ -69,7 +70,19 @@ def purge_study(connection: sa.Connection, study: str, before: float) -> StudyPu
     purged = StudyPurge(jobs=tuple(connection.scalars(jobs)), paths=tuple(connection.scalars(files)))
     for table in (delivery_instance, delivery_kind, delivery, original, replaced, result):
         connection.execute(sa.delete(table).where(table.c.job_id.in_(jobs)))
-    for table in (job, decision, candidate, event, conflict, excluded, refusal, reader_object, instance, series):
+    for table in (
+        job,
+        decision,
+        candidate,
+        event,
+        conflict,
+        excluded,
+        refusal,
+        reader_object,
+        reader_query,
+        instance,
+        series,
+    ):
         connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))
     end_missing_copies(connection, purged.paths)
     for job_id in purged.jobs:

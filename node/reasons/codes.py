@@ -49,6 +49,7 @@ class ReasonCode(StrEnum):
     NO_RULE = "no rule"
     AI_RESULT = "AI result"
     OWN_RESULT = "own result"
+    ASKED_FOR_VERDICTS = "asked for verdicts"
     NO_IMAGES = "no images"
     LOCALIZER = "localizer"
     SECONDARY_CAPTURE = "secondary capture"

@@ -67,6 +67,7 @@ TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.NO_RULE: "no rule matches",
     ReasonCode.AI_RESULT: "it is a result of an AI node ({mark})",
     ReasonCode.OWN_RESULT: "it is a result of this node",
+    ReasonCode.ASKED_FOR_VERDICTS: "the node has asked the archive for it, to read verdicts in it",
     ReasonCode.NO_IMAGES: "its objects are no images",
     ReasonCode.LOCALIZER: "it is a localizer (ImageType)",
     ReasonCode.SECONDARY_CAPTURE: "its images are secondary captures",

@@ -12,6 +12,7 @@ from node.ledger.associations import senders_of
 from node.ledger.candidates import record_candidates
 from node.ledger.decisions import NewDecision, record_decision
 from node.ledger.jobs import NewJob
+from node.ledger.reader_queries import is_asked_for
 from node.ledger.results import is_of_result
 from node.reasons import ReasonCode, reason
 from node.routing.completeness import Completion
@@ -33,10 +34,17 @@ class Decider:
         with self._engine.connect() as connection:
             return Origin.of(senders_of(connection, study_uid, series_uid), first_at, self._config.destinations)
 
-    def of_result(self, series_uid: str) -> SeriesDecision | None:
-        """Return the decision on a series that this node has made itself; ``None`` for all others."""
+    def without_rules(self, study_uid: str, series_uid: str) -> SeriesDecision | None:
+        """Return the decision on a series that no rule is asked about; ``None`` for all others.
+
+        This node has made it, or has asked an archive for it to read verdicts: neither is analysed or sent on.
+        """
         with self._engine.connect() as connection:
-            return ignored(reason(ReasonCode.OWN_RESULT)) if is_of_result(connection, series_uid) else None
+            if is_of_result(connection, series_uid):
+                return ignored(reason(ReasonCode.OWN_RESULT))
+            if is_asked_for(connection, study_uid, series_uid):
+                return ignored(reason(ReasonCode.ASKED_FOR_VERDICTS))
+        return None
 
     def record(
         self,

@@ -116,7 +116,7 @@ class Router:
             wait = Deferral(about=about, seconds=examined.seconds, until=examined.until)
             self._record_waiting(study_uid, series_uid, (wait,), at)
             return False
-        decided = self._decider.of_result(series_uid) or examined.decision
+        decided = self._decider.without_rules(study_uid, series_uid) or examined.decision
         arrival = Arrival(
             instances=len(known.paths),
             last_at=series.last_at,

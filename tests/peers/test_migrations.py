@@ -197,6 +197,7 @@ def test_a_ledger_of_version_1_0_0_is_upgraded_with_all_its_rows(url: str, tmp_p
         "promotion",
         "quality_stop",
         "reader_object",
+        "reader_query",
         "session",
         "verdict",
     )

@@ -5,7 +5,7 @@ The words of states are in ``node.ledger.states``. Nobody outside the ledger see
 
 from node.ledger.tables.columns import metadata
 from node.ledger.tables.deliveries import circuit, delivery, delivery_instance, delivery_kind
-from node.ledger.tables.feedback import acceptance, promotion, quality_stop, reader_object, verdict
+from node.ledger.tables.feedback import acceptance, promotion, quality_stop, reader_object, reader_query, verdict
 from node.ledger.tables.jobs import candidate, decision, job, job_fact, original, replaced, result
 from node.ledger.tables.operation import (
     alarm,
@@ -69,6 +69,7 @@ __all__ = [
     "promotion",
     "quality_stop",
     "reader_object",
+    "reader_query",
     "refusal",
     "rejection",
     "replaced",

@@ -19,6 +19,14 @@ reader_object = sa.Table(  # a received object that may hold verdicts, and what 
     sa.Index("reader_object_study", "study_instance_uid"),
 )
 
+reader_query = sa.Table(  # what an archive was asked for on behalf of verdicts; goes with the study
+    "reader_query",
+    metadata,
+    text("study_instance_uid", key=True),
+    text("series_instance_uid", key=True),  # a series that it was asked to send; "": what it has of the study
+    time("asked_at"),
+)
+
 verdict = sa.Table(  # names nobody and outlives its study, as job_fact does
     "verdict",
     metadata,

@@ -1,4 +1,4 @@
-"""Reports of acceptance tests."""
+"""Reports of acceptance tests, and what archives were asked for on behalf of verdicts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0017"
 
 
 def upgrade() -> None:
-    """Apply the change; nothing was tested yet."""
+    """Apply the change; nothing was tested or asked for yet."""
     op.create_table(
         "acceptance",
         sa.Column("id", sa.Text(), primary_key=True),
@@ -29,3 +29,9 @@ def upgrade() -> None:
         sa.Column("withdrawn_at", sa.Double(), nullable=True),
     )
     op.create_index("acceptance_version", "acceptance", ["options", "version"])
+    op.create_table(
+        "reader_query",
+        sa.Column("study_instance_uid", sa.Text(), primary_key=True),
+        sa.Column("series_instance_uid", sa.Text(), primary_key=True),
+        sa.Column("asked_at", sa.Double(), nullable=False),
+    )
