@@ -23,7 +23,10 @@ from node.cli.options import config_option, echo, json_option, load, local_user,
     type=click.Choice(["version", "scanner", "month"]),
     help="One row for each of these; may be given several times. Default: all three.",
 )
-def quality(*, config_path: Path, as_json: bool, as_csv: bool, months: int, by: tuple[str, ...]) -> None:
+@click.option("--pdf", type=click.Path(path_type=Path, dir_okay=False), help="Write a PDF to this file as well.")
+def quality(
+    *, config_path: Path, as_json: bool, as_csv: bool, months: int, by: tuple[str, ...], pdf: Path | None
+) -> None:
     """Count readers' verdicts on each pipeline.
 
     Shows positive predictive value, false reports, sensitivity against readers, Dice and volume agreement of edited
@@ -35,6 +38,12 @@ def quality(*, config_path: Path, as_json: bool, as_csv: bool, months: int, by: 
 
     engine, _ = open_storage(load(config_path))
     rows = report.VerdictCounts.read(engine, months).rows(by or report.BY)
+    if pdf is not None:
+        from datetime import UTC, datetime
+
+        from node.feedback.quality_pdf import quality_pdf
+
+        pdf.write_bytes(quality_pdf(rows, datetime.now(UTC).astimezone()))
     if as_json:
         print_json([asdict(row) for row in rows])
     elif as_csv:

@@ -116,6 +116,11 @@ class Infer:
         timings = timings_text(reply.timings, reply.peak_memory_mib, device)
         logger.info("job %s: %s: %s; %s", job_id, job.pipeline, reply.outcome, timings)
 
+        stated = PipelineDescription.received(reply.description) if task.table.require_acceptance else None
+
+        def refusal_of(connection: Connection) -> Reason | None:
+            return None if stated is None else acceptance_refusal(connection, job.pipeline, task.table, stated)
+
         def write(connection: Connection) -> None:
             record_event(
                 connection,
@@ -129,8 +134,7 @@ class Infer:
             record_outcome(connection, job_id, reply.outcome, _reason(reply))
             if reply.facts:
                 record_statistics(connection, job_id, job.pipeline, self._statistics(reply, device))
-            description = PipelineDescription.received(reply.description)
-            allow_sending(connection, job, acceptance_refusal(connection, job.pipeline, task.table, description))
+            allow_sending(connection, job, refusal_of(connection))
 
         return Done(write=write)
 

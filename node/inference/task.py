@@ -89,13 +89,9 @@ class Reply:
     facts: dict[str, Any] = field(default_factory=dict)
     """See ``node.inference.analysis_statistics``."""
     description: dict[str, Any] = field(default_factory=dict)
-<<<<<<< HEAD
     """After loading and after a run: see ``node.inference.pipeline_description``, which checks it."""
-=======
-    """After loading only: see ``node.inference.pipeline_description``, which checks it."""
     calls_outside: bool = False
     """No result: the pipeline wants what its table names outside of the process (``node.outside``), and waits."""
->>>>>>> be0ddc7 (Run models in containers)
     ends_process: bool = False
     """The process ends after this reply: it holds no model that worked, or its device is broken."""
 

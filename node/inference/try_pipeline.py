@@ -15,12 +15,8 @@ from node.errors import EncodeError, InputError
 from node.inference.analysis_statistics import voxels_of
 from node.inference.devices import thread_count
 from node.inference.handover import load
-<<<<<<< HEAD
-from node.inference.model_process import ModelProcess, thread_count
-from node.inference.pipeline_description import PipelineDescription
-=======
 from node.inference.model_process import ModelProcess
->>>>>>> be0ddc7 (Run models in containers)
+from node.inference.pipeline_description import PipelineDescription
 from node.inference.pipeline_process import loading, pipeline_process
 from node.inference.task import Task
 from node.outcome import Outcome

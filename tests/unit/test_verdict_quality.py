@@ -155,6 +155,8 @@ def test_the_verb_prints_text_json_and_csv(engine: sa.Engine, tmp_path: Path):
     assert (row["version"], row["scanner"], row["ppv"]["value"]) == ("1.0", "", 1.0)
     (line,) = csv.DictReader(StringIO(said("--csv")))
     assert (line["ppv"], line["ppv_n"], line["dice"], line["scanner"]) == ("1.0", "21", "", "'=cmd()")
+    said("--pdf", str(tmp_path / "quality.pdf"))
+    assert (tmp_path / "quality.pdf").read_bytes().startswith(b"%PDF")
     assert as_csv([]).startswith("pipeline,version,scanner,month,")
 
 
