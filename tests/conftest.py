@@ -85,11 +85,13 @@ def header_reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     from node.routing import examiner
 
     folders = (tmp_path_factory.getbasetemp(), Path(gettempdir()), Path("/dev/shm"))  # noqa: S108 - tests' own folders
-    shared = ConfinedProcess("header reader", readable=folders, bounds=examiner.BOUNDS)
+    shared = ConfinedProcess("header reader", readable=folders, bounds=examiner.BOUNDS, decodes=False)
     own = examiner.shared_process
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            examiner, "shared_process", lambda name, *of: shared if of[1] == examiner.BOUNDS else own(name, *of)
+            examiner,
+            "shared_process",
+            lambda name, *of, **how: shared if of[1] == examiner.BOUNDS else own(name, *of, **how),
         )
         yield
     shared.close()

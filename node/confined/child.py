@@ -24,6 +24,7 @@ from node.confined.sandbox import fork_sandboxed, shut_in
 from node.errors import InputError, InternalError, NodeError, error_code
 from node.isolation import programs
 from node.isolation.files import DEVICE, LIST, READ
+from node.process.left_out import leave_out_decoders
 from node.process.memory import return_freed_memory
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class Confinement:
     bounds: Bounds
     rules: tuple[tuple[Path, int], ...]
     """Files, for ``node.isolation.confine``."""
+    decodes: bool
+    """Whether its functions may decode pixels."""
 
 
 class Call(NamedTuple):
@@ -56,6 +59,8 @@ def main() -> None:
     descriptor, parent = map(int, sys.argv[1:])
     calls = os.fdopen(os.dup(descriptor), "rb")
     confinement: Confinement = pickle.load(calls)  # noqa: S301 - from our parent
+    if not confinement.decodes:
+        leave_out_decoders()
     rules = (*_program_files(), *confinement.rules)
     sandbox = fork_sandboxed(parent, lambda: _close(descriptor, calls), rules)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")

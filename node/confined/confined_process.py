@@ -48,11 +48,18 @@ class ConfinedProcess:
     """
 
     def __init__(
-        self, name: str, *, readable: Iterable[Path], writable: Iterable[Path] = (), bounds: Bounds | None = None
+        self,
+        name: str,
+        *,
+        readable: Iterable[Path],
+        writable: Iterable[Path] = (),
+        bounds: Bounds | None = None,
+        decodes: bool = True,
     ) -> None:
-        """``name``: for the log, for example ``"header reader"``."""
+        """``name``: for the log, for example ``"header reader"``; ``decodes``: its functions may decode pixels."""
         self._name = name
         self._bounds = bounds or Bounds()
+        self._decodes = decodes
         self._rules = (*((path, READ) for path in readable), *((path, WRITE) for path in writable))
         self._turn = threading.Lock()
         self._child: _Child | None = None
@@ -136,7 +143,7 @@ class ConfinedProcess:
         threading.Thread(target=self._output.log, args=(printed,), name=f"log {self._name}", daemon=True).start()
         ours.settimeout(self._bounds.wall_seconds)
         with suppress(ConnectionError):  # the call notices
-            ours.sendall(pickle.dumps(Confinement(bounds=self._bounds, rules=self._rules)))
+            ours.sendall(pickle.dumps(Confinement(bounds=self._bounds, rules=self._rules, decodes=self._decodes)))
         return child
 
     def _look(self, child: _Child, about: str, deadline: float) -> None:
@@ -166,10 +173,10 @@ class ConfinedProcess:
 
 @lru_cache(maxsize=3)
 def shared_process(
-    name: str, readable: tuple[Path, ...], bounds: Bounds, *, writable: tuple[Path, ...] = ()
+    name: str, readable: tuple[Path, ...], bounds: Bounds, *, writable: tuple[Path, ...] = (), decodes: bool = True
 ) -> ConfinedProcess:
     """Return the process of this name, which everybody in this process shares who reads the same folders."""
-    return ConfinedProcess(name, readable=readable, writable=writable, bounds=bounds)
+    return ConfinedProcess(name, readable=readable, writable=writable, bounds=bounds, decodes=decodes)
 
 
 class _Child:

@@ -73,4 +73,4 @@ def _labelled_so(config: Config, connection: sa.Connection, spool: Spool, name: 
 
 
 def _reader(spool: Spool) -> ConfinedProcess:
-    return ConfinedProcess("header reader", readable=spool.data_folders, bounds=_BOUNDS)
+    return ConfinedProcess("header reader", readable=spool.data_folders, bounds=_BOUNDS, decodes=False)

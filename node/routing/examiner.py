@@ -49,9 +49,10 @@ class Examiner:
 
     def __init__(self, spool: Spool, rules: Sequence[Rule]) -> None:
         self._rules = tuple(rules)
-        self._process = shared_process("header reader", spool.data_folders, BOUNDS)
+        folders = spool.data_folders
+        self._process = shared_process("header reader", folders, BOUNDS, decodes=False)
         self._slow = SlowExaminations(
-            shared_process("slow header reader", spool.data_folders, SLOW_BOUNDS), self._rules
+            shared_process("slow header reader", folders, SLOW_BOUNDS, decodes=False), self._rules
         )
         self._answers: dict[Key, tuple[SeriesQuestion, Examination]] = {}
         self._pending: dict[Key, PendingExamination] = {}

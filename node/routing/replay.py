@@ -59,7 +59,7 @@ def replay(engine: Engine, spool: Spool, config: Config, since: float, progress:
     looked_at = 0
     with (
         snapshot(engine) as connection,
-        closing(ConfinedProcess("header reader", readable=spool.data_folders)) as reader,
+        closing(ConfinedProcess("header reader", readable=spool.data_folders, decodes=False)) as reader,
     ):
         uids = studies_since(connection, since)
         for number, study_uid in enumerate(uids):

@@ -38,7 +38,7 @@ def series_below(places: Iterable[Path], progress: Progress) -> tuple[dict[tuple
 
 def file_reader(files: Iterable[Path]) -> ConfinedProcess:
     """Return a process that can read these files, also where they are links, and what is next to them."""
-    return ConfinedProcess("header reader", readable=folders_of(files))
+    return ConfinedProcess("header reader", readable=folders_of(files), decodes=False)
 
 
 def folders_of(files: Iterable[Path]) -> set[Path]:

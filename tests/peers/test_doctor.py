@@ -39,7 +39,7 @@ def configured(folder: Path, *tables: str, ae: str = "") -> str:
             f'[ae]\naddress = "127.0.0.1"\nport = {port}\n{ae}',
             f'[storage]\nfolder = "{folder / "data"}"\nmin_free_gib = 0.0',
             '[devices]\nuse = ["cpu"]',
-            '[pipelines.bright]\nfactory = "whole_node:create"',
+            '[pipelines.bright]\nfactory = "bright_pipeline:create"',
             *tables,
         )
     )
@@ -114,7 +114,7 @@ def test_a_destination_that_does_not_answer_is_told_once_with_its_remedy(
     table = towards(pacs, title=str(change.get("title", "")))
     if "port" in change:
         table = table.replace(str(pacs.dicom_port), "1")
-    config.write_text(configured(tmp_path, table).replace('[pipelines.bright]\nfactory = "whole_node:create"', ""))
+    config.write_text(configured(tmp_path, table).replace('[pipelines.bright]\nfactory = "bright_pipeline:create"', ""))
     done = CliRunner().invoke(main, ["doctor", "--config", str(config)])
     assert done.exit_code == 1
     assert done.output.count(words) == 1, done.output

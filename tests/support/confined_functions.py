@@ -33,6 +33,13 @@ def process() -> str:
     return mark()
 
 
+def decoders() -> list[str]:
+    """Libraries that pydicom decodes with, as far as it has loaded them."""
+    import pydicom  # noqa: F401 - loads what is installed
+
+    return [name for name in ("gdcm", "openjpeg", "jpeg_ls") if sys.modules.get(name) is not None]
+
+
 def text(path: Path) -> str:
     return path.read_text()
 

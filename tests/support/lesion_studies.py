@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import real_peers
+from bright_pipeline import BRIGHT
 from pydicom import FileDataset
-from whole_node import BRIGHT, WholeNode
+from whole_node import WholeNode
 
 SR3D = "1.2.840.10008.5.1.4.1.1.88.34"
 

@@ -34,7 +34,7 @@ CONTEXTS = [
 
 RULE = """
 [pipelines.bright]
-factory = "whole_node:create"
+factory = "bright_pipeline:create"
 [destinations.pacs]
 title = "PACS"
 host = "127.0.0.1"

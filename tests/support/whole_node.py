@@ -1,4 +1,4 @@
-"""A whole node in processes of its own, as an administrator starts it, and the pipelines it runs in tests."""
+"""A whole node in processes of its own, as an administrator starts it."""
 
 from __future__ import annotations
 
@@ -7,76 +7,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 from real_peers import free_port
-from scipy import ndimage
 
 from node.errors import NotFoundError
 from node.ledger.engine import ledger_url, open_ledger
 from node.operate.explain import explain
-from node.pipeline import (
-    Algorithm,
-    DerivedSeries,
-    Findings,
-    Lesion,
-    Measurement,
-    Needs,
-    Segment,
-    Series,
-    codes,
-)
 
 START_SECONDS = 120.0
-BRIGHT = 900.0
-"""What ``Bright`` looks for: HU in CT, stored values in MR."""
-
-
-class Bright:
-    """Every connected region of at least ``BRIGHT`` is a lesion; where there are any, also half the volume's values."""
-
-    algorithm = Algorithm(name="Bright", version="1.0", parameters={"threshold": str(BRIGHT)})
-    needs = Needs(modalities=frozenset({"CT", "MR"}), min_slices=3)
-
-    def run(self, series: Series) -> Findings:
-        volume = series.volume("LPH" if series.modality == "CT" else "HPL")
-        labels, count = ndimage.label(volume.array >= BRIGHT)
-        lesions = tuple(
-            Lesion(
-                segment=Segment(
-                    label=f"Bright {number}",
-                    mask=volume.with_array((labels == number).astype(np.uint8)),
-                    category=codes.SCT.MorphologicallyAbnormalStructure,
-                    type=codes.SCT.Nodule,
-                ),
-                finding=codes.SCT.Nodule,
-                site=codes.SCT.Lung,
-                measurements=(
-                    Measurement(
-                        name=codes.DCM.AttenuationCoefficient,
-                        value=float(volume.array[labels == number].mean()),
-                        unit=codes.UCUM.HounsfieldUnit,
-                    ),
-                )
-                if series.modality == "CT"
-                else (),
-                probability=0.9,
-            )
-            for number in range(1, count + 1)
-        )
-        half = DerivedSeries(
-            volume=volume.with_array(volume.array / 2), description="Halved", derivation=codes.DCM.Smoothing
-        )
-        return Findings(lesions=lesions, derived=(half,) if lesions else (), looked_for=(codes.SCT.Nodule,))
-
-
-def create(*, weights: Path | None, device: str, options: Mapping[str, Any]) -> Bright:
-    return Bright()
 
 
 def configuration(
@@ -111,7 +54,7 @@ first_retry_seconds = 0.2
 use = ["cpu"]
 cpu_threads = 1
 [pipelines.bright]
-factory = "whole_node:create"
+factory = "bright_pipeline:create"
 [destinations.pacs]
 title = "{pacs[0]}"
 host = "127.0.0.1"

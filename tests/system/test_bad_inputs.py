@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from bombs import deep, header
+from bright_pipeline import Bright
 from dicom_files import SAGITTAL, ct_series, secondary_capture, text_report, write
 from enhanced_files import with_private_groups
 from odd_series import with_other_frames_of_reference
@@ -16,7 +17,6 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from receivers import Node, associate, configuration, encode, send, until
 from scanner import RULE, storescu
-from whole_node import Bright
 
 from node.config import parse
 from node.jobs.engine import Jobs

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import real_peers
 import sqlalchemy as sa
+from bright_pipeline import BRIGHT
 from dicom_files import ct_series, mr_series, secondary_capture, text_report, write
 from lesion_studies import SR3D, results, store, with_lesion
 from pydicom import FileDataset
 from pydicom.uid import CTImageStorage, MRImageStorage, SegmentationStorage, generate_uid
 from receivers import until
 from stored_reasons import codes_of
-from whole_node import BRIGHT, WholeNode, whole_node
+from whole_node import WholeNode, whole_node
 
 from node.ledger.engine import ledger_url
 from node.log import study_lines

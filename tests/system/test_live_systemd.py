@@ -41,7 +41,7 @@ cpu_threads = 1
 [web]
 enabled = false
 [pipelines.bright]
-factory = "whole_node:create"
+factory = "bright_pipeline:create"
 [destinations.out]
 folder = "/var/lib/ainode/out"
 [[rules]]

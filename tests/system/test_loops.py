@@ -40,7 +40,7 @@ class LoopNode(WholeNode):
 
     def __init__(self, folder: Path, destination_port: int, title: str) -> None:
         super().__init__(folder, destination_port, title)
-        text = self.config.read_text().replace("whole_node:create", "copying_pipeline:create")
+        text = self.config.read_text().replace("bright_pipeline:create", "copying_pipeline:create")
         self.config.write_text(text.replace('destinations = ["pacs"]', 'destinations = ["pacs"]\nsend = ["pacs"]'))
 
     def jobs(self) -> list[Job]:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import raw_peer
 import real_peers
+from bright_pipeline import BRIGHT
 from dicom_files import ct_series, write
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from receivers import associate, encode, send
-from whole_node import BRIGHT, WholeNode, whole_node
+from whole_node import WholeNode, whole_node
 
 SR3D = "1.2.840.10008.5.1.4.1.1.88.34"
 CALLERS = """

@@ -18,7 +18,7 @@ from whole_node import WholeNode, whole_node
 from node.studies.source import SourceSeries
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
-CANDIDATE = '[pipelines.bright-2]\nfactory = "whole_node:create"\n'
+CANDIDATE = '[pipelines.bright-2]\nfactory = "bright_pipeline:create"\n'
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def config(tmp_path: Path) -> str:
     path = tmp_path / "config.toml"
     path.write_text(
         f'[storage]\nfolder = "{tmp_path / "data"}"\nmin_free_gib = 0.0\n[pipelines.bright]\n'
-        'factory = "whole_node:create"\n'
+        'factory = "bright_pipeline:create"\n'
     )
     return str(path)
 
@@ -181,7 +181,7 @@ def test_check_names_what_fails_and_the_remedy(config: str, free_port: int):
 def test_try_runs_a_pipeline_on_a_folder_and_writes_its_objects(tmp_path: Path):
     write(ct_series(volume=with_lesion()), tmp_path / "study")
     write(ct_series(volume=np.full((2, 32, 32), -800)), tmp_path / "study")
-    arguments = ["try", "whole_node:create", str(tmp_path / "study"), "--out", str(tmp_path / "out")]
+    arguments = ["try", "bright_pipeline:create", str(tmp_path / "study"), "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(main, [*arguments, "--json"])
     assert done.exit_code == 0, done.output
     findings, unsuitable = json.loads(done.output)["series"]

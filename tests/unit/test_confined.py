@@ -57,6 +57,13 @@ def test_a_fault_of_a_library_names_what_was_read(reader: ConfinedProcess) -> No
         reader.call("series 1.2", f.break_off)
 
 
+def test_a_process_that_decodes_nothing_loads_no_decoder() -> None:
+    for decodes in (True, False):
+        reader = ConfinedProcess("reader", readable=[], bounds=SMALL, decodes=decodes)
+        assert bool(reader.call("a", f.decoders)) == decodes
+        reader.close()
+
+
 @pytest.mark.skipif(abi() == 0, reason="this kernel has no Landlock")
 def test_only_the_given_folders_can_be_read_or_written(reader: ConfinedProcess, folder: Path) -> None:
     assert reader.call("a", f.text, folder / "images" / "file") == "images"

@@ -33,7 +33,7 @@ class Bounded:
 @pytest.fixture
 def process(monkeypatch: pytest.MonkeyPatch) -> Bounded:
     process = Bounded()
-    monkeypatch.setattr(examiner, "shared_process", lambda *_: process)
+    monkeypatch.setattr(examiner, "shared_process", lambda *_, **__: process)
     return process
 
 

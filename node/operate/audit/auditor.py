@@ -68,7 +68,7 @@ class Auditor:
         self._writing = Leadership(engine, "audit")
         self._sending = Leadership(engine, f"audit {machine_id(spool.folder)}")
         self._spool = spool
-        self._reader = shared_process("audit reader", spool.data_folders, _BOUNDS)
+        self._reader = shared_process("audit reader", spool.data_folders, _BOUNDS, decodes=False)
         self._path = trail_path(config)
         self._trail = Trail(self._path)
         self._sent = self._path.with_name(self._path.name + ".sent")

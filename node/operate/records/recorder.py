@@ -55,7 +55,7 @@ class Recorder:
         self._engine = engine
         self._spool = spool
         self._leads = Leadership(engine, "decision records")
-        self._reader = shared_process("reader of patients for records", spool.data_folders, _BOUNDS)
+        self._reader = shared_process("reader of patients for records", spool.data_folders, _BOUNDS, decodes=False)
         self._unchanged: dict[str, float] = {}
         """Time of the last event of studies whose state is recorded although something happened after the record."""
         self._expired_at = 0.0
