@@ -11,6 +11,8 @@ import sqlalchemy as sa
 
 from node.config import parse
 from node.demo import run
+from node.demo.fleet_demo import run_fleet_demo
+from node.demo.hospital_network import check_rights
 from node.demo.progress import HEADINGS, ProgressRow, progress, sent_series
 from node.demo.scanner import find
 from node.errors import PlatformError
@@ -114,3 +116,25 @@ def test_real_studies_go_through_node_and_pacs_and_the_archive_is_shown(
     assert "secondary captures" in shown, "the screenshot is ignored, and said so"
     assert "AI FLAIR abnormality report" in shown, "whatever the outcome, the PACS has got a report"
     parse((tmp_path / "demo" / "config.toml").read_text())
+
+
+def test_studies_go_through_two_machines_that_hold_two_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    try:
+        check_rights()
+    except PlatformError as error:
+        pytest.skip(str(error))
+    noise = np.random.default_rng(1).integers(0, 60, (12, 64, 64))
+    dicom_files.write(dicom_files.mr_series(volume=noise), tmp_path / "scan")
+    assert run_fleet_demo(tmp_path / "scan", tmp_path / "demo", 2) == 0
+    shown = capsys.readouterr().out
+    assert "12 images to AI1" in shown
+    assert "AI FLAIR abnormality report" in shown
+    assert "on 2 machines; 2 wanted" in shown
+    assert "Every copy is as it was recorded." in shown
+
+
+def test_machines_without_root_are_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(PlatformError, match="need root; run it with sudo"):
+        run_fleet_demo(None, tmp_path / "demo", 3)
+    assert not (tmp_path / "demo").exists()

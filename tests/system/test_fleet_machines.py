@@ -16,6 +16,7 @@ from node.ledger.tables import delivery, instance, job, refusal, result, series
 
 COMPLETE_SECONDS = 60.0
 HOUR = 3600.0
+ROLES = ("worker", "files", "receiver", "sender", "router", "web")
 SLICES = 6
 
 
@@ -66,12 +67,11 @@ def test_roles_start_and_stop_on_one_machine_and_nothing_is_refused_or_fails_on_
     scanner = Scanner(a, source, pause_seconds=6.0)
     scanner.start()
     try:
-        for role in ("files", "receiver", "router", "worker", "sender", "web"):
-            start(b, role)
-            b.wait_until_ready(role)
-            if role == "receiver":
-                assert store(b, study_of_b := next(source)) == [0] * SLICES
-            time.sleep(2.0)
+        start(b, *ROLES)
+        b.wait_until_ready()
+        assert store(b, study_of_b := next(source)) == [0] * SLICES
+        for role in ROLES:
+            time.sleep(6.0)
             assert b.stop(role) == {role: 0}
     finally:
         scanner.end()
