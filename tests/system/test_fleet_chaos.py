@@ -132,7 +132,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_when_machines_lose_power_networ
         active = sa.select(sa.func.count()).select_from(job).where(job.c.state.in_(ACTIVE))
 
         def is_over() -> bool:
-            # In this order: what completes a series creates its jobs, and what stores a result says that it has one copy.
+            # In this order: completing a series creates its jobs, and storing a result records that it has one copy.
             if [row.state for row in site.rows(series)] != ["COMPLETE"] * modality.studies:
                 return False
             with site.engine.connect() as connection:
