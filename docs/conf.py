@@ -19,7 +19,7 @@ NAVIGATION = {
         *("security", "threat-model", "reliability", "conformance"),
     ),
     "Radiologists": ("results", "verdicts", "acceptance", "trials", "brain-volumes", "air"),
-    "Model developers": ("models", "containers", "write-a-pipeline", "export"),
+    "Model developers": ("models", "containers", "remote", "write-a-pipeline", "export"),
     "Maintainers": tuple(
         f"development/{page}"
         for page in (

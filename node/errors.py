@@ -15,7 +15,8 @@ NodeError                 1   base class
 ├── NotFoundError         8   a study, job or pipeline is unknown
 ├── PlatformError         9   disk, port, device or an installed package is missing
 │   ├── AdmissionError    9   an analysis needs more memory than is free
-│   └── AbsentFileError   9   a file is on a machine that cannot be reached
+│   ├── AbsentFileError   9   a file is on a machine that cannot be reached
+│   └── ServerAbsentError 9   an inference server does not answer
 ├── OperatorError         10  nothing is lost, but something waits for an operator
 ├── TimeLimitError        1   a step took longer than its time limit
 └── InternalError         1   a fault of the node or of a library
@@ -167,6 +168,13 @@ class AbsentFileError(PlatformError):
     """A file is on another machine of the fleet, and none that has it can be reached."""
 
     code = "absent file"
+    is_outage = True
+
+
+class ServerAbsentError(PlatformError):
+    """An inference server does not answer."""
+
+    code = "server absent"
     is_outage = True
 
 

@@ -83,6 +83,7 @@ class ModelProcess:
         self._tasks: Connection | None = None
         self._sandbox_folder: SandboxFolder | None = None
         self._closed = False
+        self._callers: dict[str, Caller | None] = {}
         self._exchange = exchange
         self._level = level
         self._output = ChildOutput(device, level)
@@ -138,7 +139,12 @@ class ModelProcess:
 
     def _caller(self, task: Task) -> Caller | None:
         """What the pipeline of ``task`` may call outside. Raises a ``NodeError`` when that cannot work."""
-        caller = caller_of(task.pipeline, task.table, self.device, threads=self._threads, seconds=self._timeout)
+        key = f"{task.pipeline} {task.table!r}"
+        if key not in self._callers:
+            self._callers[key] = caller_of(
+                task.pipeline, task.table, self.device, threads=self._threads, seconds=self._timeout
+            )
+        caller = self._callers[key]
         if caller is not None:
             caller.check()
         return caller

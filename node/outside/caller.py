@@ -14,6 +14,7 @@ from node.outside.container_engine import ENGINES, ContainerEngine
 from node.outside.container_run import FOLDERS, ContainerRun, run_container
 from node.outside.exchange import Exchange
 from node.outside.limits import ContainerLimits, Contract, limits_of
+from node.outside.server_call import ServerCaller
 
 _MANIFESTS = ("/etc/holoscan/app.json", "/etc/monai/app.json")
 """Application Manifest of a MONAI Application Package, of the standard since 1.0 and before."""
@@ -34,6 +35,8 @@ def caller_of(pipeline: str, table: PipelineTable, device: str, *, threads: int,
     outside = outside_factory(table.factory)
     if isinstance(outside, ContainerImage):
         return ContainerCaller(pipeline, outside, table, device, threads=threads, seconds=seconds)
+    if isinstance(outside, ServedModel):
+        return ServerCaller(pipeline, outside, table, seconds=seconds)
     return None
 
 

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from node.config import ContainerImage, PipelineTable, outside_factory, parse
+from node.config import ContainerImage, PipelineTable, ServedModel, outside_factory, parse
 from node.errors import ConfigError, PipelineError
 from node.inference.plugins import offered
 from node.outside.container_run import ContainerRun, arguments, gpu_of
@@ -26,6 +26,21 @@ def test_a_factory_names_an_image_by_its_digest():
     assert outside_factory("pipelines.nodule:create") is outside_factory("container:create") is None
     for factory in ("container:lobes:latest", f"container:--privileged@{DIGEST}", "container:lobes@sha256:0a"):
         with pytest.raises(ConfigError, match=r"write container:REPOSITORY@sha256"):
+            parse(f'[pipelines.lobes]\nfactory = "{factory}"')
+
+
+def test_a_factory_names_a_model_by_an_address_with_tls():
+    served = outside_factory("remote:https://triton.example:8000/v2/models/lobes/versions/3")
+    assert served == ServedModel(
+        url="https://triton.example:8000/v2/models/lobes/versions/3", host="triton.example", name="lobes"
+    )
+    assert outside_factory("remote:http://127.0.0.1:8000/v2/models/lobes") is not None
+    for factory, reason in {
+        "remote:http://triton.example/v2/models/lobes": "without TLS",
+        "remote:https://triton.example/lobes": "names no model",
+        "remote:https://a:b@triton.example/v2/models/lobes": "token",
+    }.items():
+        with pytest.raises(ConfigError, match=reason):
             parse(f'[pipelines.lobes]\nfactory = "{factory}"')
 
 
