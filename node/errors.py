@@ -26,6 +26,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from node.translation import gettext, marked
+
 
 class NodeError(Exception):
     """Base class of all expected errors."""
@@ -35,7 +37,7 @@ class NodeError(Exception):
     """Name of the class in the ledger and between processes; stored, so it must not change."""
     permanent = False
     """A permanent error is not retried: the same input would fail again."""
-    for_radiologist = "the analysis stopped with an error"
+    for_radiologist = marked("the analysis stopped with an error")
     """Reason in the report, for readers who cannot fix it; follows "NOT ANALYSED: "."""
     retry_seconds: float | None = None
     """Delay before the next attempt where the raiser knows it; ``None``: that of the stage."""
@@ -49,7 +51,7 @@ class ConfigError(NodeError):
     code = "config"
     exit_code = 2
     permanent = True
-    for_radiologist = "the node is not set up correctly for this analysis"
+    for_radiologist = marked("the node is not set up correctly for this analysis")
 
 
 class InputError(NodeError):
@@ -58,14 +60,14 @@ class InputError(NodeError):
     code = "input"
     exit_code = 3
     permanent = True
-    for_radiologist = "one image cannot be read"
+    for_radiologist = marked("one image cannot be read")
 
 
 class IdentityError(InputError):
     """Images of one series name different patients or studies; no object about them may be sent."""
 
     code = "identity"
-    for_radiologist = "the images name different patients or studies"
+    for_radiologist = marked("the images name different patients or studies")
 
 
 class PipelineError(NodeError):
@@ -73,7 +75,7 @@ class PipelineError(NodeError):
 
     code = "pipeline"
     exit_code = 4
-    for_radiologist = "the program that analyses the images stopped with an error"
+    for_radiologist = marked("the program that analyses the images stopped with an error")
 
 
 class WeightsError(PipelineError):
@@ -81,7 +83,7 @@ class WeightsError(PipelineError):
 
     code = "weights"
     permanent = True
-    for_radiologist = "the model is missing or was altered"
+    for_radiologist = marked("the model is missing or was altered")
 
 
 class EncodeError(NodeError):
@@ -90,7 +92,7 @@ class EncodeError(NodeError):
     code = "encode"
     exit_code = 5
     permanent = True
-    for_radiologist = "the result could not be written as DICOM objects"
+    for_radiologist = marked("the result could not be written as DICOM objects")
 
     def __init__(self, message: str, kinds: Collection[str] = ()) -> None:
         super().__init__(message)
@@ -102,7 +104,7 @@ class GateError(EncodeError):
     """An encoded object failed validation and must not be sent."""
 
     code = "gate"
-    for_radiologist = "the result did not pass the checks before sending"
+    for_radiologist = marked("the result did not pass the checks before sending")
 
 
 class DeliveryError(NodeError):
@@ -130,7 +132,7 @@ class TimeLimitError(NodeError):
     """A step took longer than its time limit."""
 
     code = "time limit"
-    for_radiologist = "the analysis took too long"
+    for_radiologist = marked("the analysis took too long")
 
 
 class LedgerError(NodeError):
@@ -138,7 +140,7 @@ class LedgerError(NodeError):
 
     code = "ledger"
     exit_code = 7
-    for_radiologist = "the database of the node did not work"
+    for_radiologist = marked("the database of the node did not work")
 
 
 class NotFoundError(NodeError):
@@ -147,7 +149,7 @@ class NotFoundError(NodeError):
     code = "not found"
     exit_code = 8
     permanent = True
-    for_radiologist = "the analysis is not set up on this node"
+    for_radiologist = marked("the analysis is not set up on this node")
 
 
 class PlatformError(NodeError):
@@ -155,7 +157,7 @@ class PlatformError(NodeError):
 
     code = "platform"
     exit_code = 9
-    for_radiologist = "the computer lacks what the analysis needs"
+    for_radiologist = marked("the computer lacks what the analysis needs")
 
 
 class AdmissionError(PlatformError):
@@ -216,4 +218,6 @@ def not_analysed(code: str, reference: str) -> str:
     Only the class decides. The message, which may contain paths and names, is in the log under ``reference``, the job.
     """
     why = _BY_CODE.get(code, NodeError).for_radiologist
-    return f"NOT ANALYSED: {why}. Details are in the log of the AI node, job {reference}."
+    return gettext(
+        "NOT ANALYSED: {why}. Details are in the log of the AI node, job {job}.", why=gettext(why), job=reference
+    )

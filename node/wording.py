@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from math import floor, log10
 from typing import Literal, NamedTuple
 
-NOTICE = "Research use only. Not for diagnosis."
+from node.translation import gettext, marked
+
+NOTICE = marked("Research use only. Not for diagnosis.")
 """Stands in every object that the node makes and on every page that it shows."""
 
 _HU = "[hnsf'U]"
@@ -44,7 +46,7 @@ def timings_text(timings: Mapping[str, float], peak_memory_mib: Mapping[str, flo
     """Seconds of each step of an analysis, and its peak memory on each side."""
     parts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in timings.items())
     peaks = ", ".join(f"{mib:.0f} MiB {where}" for where, mib in peak_memory_mib.items())
-    return f"{parts} on {device}; peak memory {peaks}"
+    return gettext("{parts} on {device}; peak memory {peaks}", parts=parts, device=device, peaks=peaks)
 
 
 def sensible(value: float, unit: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -42,6 +42,8 @@ class Web(Table):
     show_patient: bool = False
     """Show patient name, ID and accession number on pages and in commands, read from the files; never stored."""
 
+    language: Literal["", "en", "de", "zh"] = ""
+    """Language of the dashboard; empty: the one that the browser asks for. A user may choose another one."""
     viewer_url: str = ""
     """Address that opens a study in a viewer, with ``{study}`` for its UID; empty: pages have no such link."""
     oidc: Oidc = Oidc()

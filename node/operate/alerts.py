@@ -27,6 +27,7 @@ from node.operate.status import by_role, lost_receivers
 from node.process.port_lock import bind_error, is_own_port
 from node.reasons import reason_text
 from node.spool import Spool
+from node.translation import gettext, ngettext
 
 _DAY_SECONDS = 86400.0
 
@@ -40,10 +41,13 @@ def machine_alerts(config: Config, spool: Spool) -> dict[str, str]:
     """Return what only a machine with this storage folder can see."""
     alerts, space, least = {}, spool.space(), config.storage.min_free_gib
     if space.is_below(least * config.notify.disk_factor):
-        alerts["disk"] = f"{space.free_gib:.1f} GiB are free; images are refused below {least:g} GiB"
+        alerts["disk"] = gettext(
+            "{free:.1f} GiB are free; images are refused below {least:g} GiB", free=space.free_gib, least=least
+        )
     if rowless := spool.drafts.without_row(ROWLESS_SECONDS):
-        alerts["rows"] = (
-            f"{rowless} received images have no row in the ledger and are not analysed; the receiver's log says why"
+        alerts["rows"] = gettext(
+            "{images} received images have no row in the ledger and are not analysed; the receiver's log says why",
+            images=rowless,
         )
     return alerts | _web_port(config, spool)
 
@@ -52,39 +56,50 @@ def ledger_alerts(config: Config, connection: sa.Connection, at: float) -> dict[
     """Return what every machine sees in the ledger."""
     wanted, alerts = config.notify, {}
     for stage in jobs_without_progress(connection, at - wanted.queue_minutes * 60):
-        since = clock(stage.oldest)
-        alerts[f"queue {stage.name}"] = (
-            f"{stage.number} jobs wait in stage {stage.name}; the oldest has not moved since {since}"
+        alerts[f"queue {stage.name}"] = gettext(
+            "{jobs} jobs wait in stage {stage}; the oldest has not moved since {time}",
+            jobs=stage.number,
+            stage=gettext(stage.name),
+            time=clock(stage.oldest),
         )
     alerts |= _undecided(connection, at - wanted.queue_minutes * 60)
     for failed in failed_jobs(connection, at - wanted.failed_hours * 3600) if wanted.failed_hours else ():
-        alerts[f"failed {failed.name}"] = (
-            f"{failed.number} jobs of pipeline {failed.name} failed since {clock(failed.oldest)}"
+        alerts[f"failed {failed.name}"] = ngettext(
+            "{number} job of pipeline {pipeline} failed since {time}",
+            "{number} jobs of pipeline {pipeline} failed since {time}",
+            failed.number,
+            pipeline=failed.name,
+            time=clock(failed.oldest),
         )
     alerts |= _pipelines(connection) | _in_shadow(connection) | _unaccepted(connection, at - _DAY_SECONDS)
     alerts |= _discontinued(connection, at - wanted.failed_hours * 3600)
     down = [one for one in circuits(connection) if one.opened_at is not None and not one.paused]
     deliveries = delivery_counts(connection) if down else ()
     for one in down:
-        alerts[f"destination {one.destination}"] = (
-            f"destination {one.destination} is down since {clock(one.opened_at)}, "
-            f"{_waiting(deliveries, one.destination)} deliveries wait: {one.error}"
+        alerts[f"destination {one.destination}"] = gettext(
+            "destination {destination} is down since {time}, {deliveries} deliveries wait: {error}",
+            destination=one.destination,
+            time=clock(one.opened_at),
+            deliveries=_waiting(deliveries, one.destination),
+            error=one.error,
         )
     alerts |= {f"identity {one.job_id or one.series_instance_uid}": describe_held(one) for one in held(connection)}
     drifted = {name: drift_of(connection, name, wanted.drift_analyses) for name in config.pipelines}
     alerts |= {
-        f"drift {name}": f"what pipeline {name} gets or finds has changed. {'; '.join(changed)}"
+        f"drift {name}": gettext(
+            "what pipeline {pipeline} gets or finds has changed. {changes}", pipeline=name, changes="; ".join(changed)
+        )
         for name, changed in drifted.items()
         if changed
     }
     alerts |= _lost(connection) | _copies(connection, at)
     _, last = first_and_last_image(connection)
     if wanted.silence_hours and last is not None and last < at - wanted.silence_hours * 3600:
-        alerts["silence"] = f"no image came since {clock(last)}"
+        alerts["silence"] = gettext("no image came since {time}", time=clock(last))
     roles = by_role(connection)
     for role in ("worker", "sender"):
         if not roles.get(role) and has_active_jobs(connection):
-            alerts[f"no {role}"] = f"no {role} is alive, and jobs wait"
+            alerts[f"no {role}"] = gettext("no {role} is alive, and jobs wait", role=gettext(role))
     return alerts
 
 
@@ -98,21 +113,33 @@ def _undecided(connection: sa.Connection, before: float) -> dict[str, str]:
     if not waiting:
         return {}
     since = clock(waiting[0].last_at)
-    return {"router": f"{len(waiting)} series have no decision, the oldest since {since}; the router's log says why"}
+    sentence = gettext(
+        "{series} series have no decision, the oldest since {time}; the router's log says why",
+        series=len(waiting),
+        time=since,
+    )
+    return {"router": sentence}
 
 
 def _pipelines(connection: sa.Connection) -> dict[str, str]:
     failing = {
-        f"failing {one.pipeline}": (
-            f"pipeline {one.pipeline} has failed on {one.failures} jobs in a row since {clock(one.since)}; its others "
-            f"wait and are tried one by one, after pauses. `ainode explain {one.job_id}` shows the last failure"
+        f"failing {one.pipeline}": gettext(
+            "pipeline {pipeline} has failed on {failures} jobs in a row since {time}; its others wait and are tried "
+            "one by one, after pauses. `ainode explain {job}` shows the last failure",
+            pipeline=one.pipeline,
+            failures=one.failures,
+            time=clock(one.since),
+            job=one.job_id,
         )
         for one in failing_pipelines(connection).values()
     }
     lacking = {
-        f"no worker for {one.name}": (
-            f"{one.number} jobs wait for pipeline {one.name} since {clock(one.oldest)}, and no live worker has it; "
-            "install it on a worker, or cancel the jobs"
+        f"no worker for {one.name}": gettext(
+            "{jobs} jobs wait for pipeline {pipeline} since {time}, and no live worker has it; install it on a worker, "
+            "or cancel the jobs",
+            jobs=one.number,
+            pipeline=one.name,
+            time=clock(one.oldest),
         )
         for one in (without_worker(connection) if offered_pipelines(connection) else ())  # else none is alive at all
     }
@@ -121,9 +148,12 @@ def _pipelines(connection: sa.Connection) -> dict[str, str]:
 
 def _in_shadow(connection: sa.Connection) -> dict[str, str]:
     return {
-        f"stop rule {stop.pipeline}": (
-            f"results of pipeline {stop.pipeline} are sent to no destination since {clock(stop.stopped_at)}: "
-            f"{reason_text(stop.why)}. `ainode resume {stop.pipeline} --reason ...` sends them again"
+        f"stop rule {stop.pipeline}": gettext(
+            "results of pipeline {pipeline} are sent to no destination since {time}: {why}. "
+            "`ainode resume {pipeline} --reason ...` sends them again",
+            pipeline=stop.pipeline,
+            time=clock(stop.stopped_at),
+            why=reason_text(stop.why),
         )
         for stop in pipelines_in_shadow(connection).values()
     }
@@ -144,9 +174,11 @@ def _discontinued(connection: sa.Connection, since: float) -> dict[str, str]:
     series = discontinued_series(connection, since)
     if series is None:
         return {}
-    sentence = (
-        f"{series.number} series were ignored, or their analysis stopped, since {clock(series.oldest)} because their "
-        "procedure step was discontinued (MPPS); `ainode account` names their studies"
+    sentence = gettext(
+        "{series} series were ignored, or their analysis stopped, since {time} because their procedure step was "
+        "discontinued (MPPS); `ainode account` names their studies",
+        series=series.number,
+        time=clock(series.oldest),
     )
     return {"discontinued": sentence}
 
@@ -154,9 +186,11 @@ def _discontinued(connection: sa.Connection, since: float) -> dict[str, str]:
 def _lost(connection: sa.Connection) -> dict[str, str]:
     """By machine, of which several receivers may have died."""
     return {
-        f"machine {receiver['machine'][:8]}": (
-            f"a receiver on {receiver['host']} died, its last heartbeat was at {clock(receiver['last_beat_at'])}; "
-            "images that it acknowledged may wait on its disk without a row in the ledger; start a receiver there"
+        f"machine {receiver['machine'][:8]}": gettext(
+            "a receiver on {host} died, its last heartbeat was at {time}; images that it acknowledged may wait on its "
+            "disk without a row in the ledger; start a receiver there",
+            host=receiver["host"],
+            time=clock(receiver["last_beat_at"]),
         )
         for receiver in lost_receivers(connection)
     }
@@ -167,8 +201,12 @@ def _copies(connection: sa.Connection, at: float) -> dict[str, str]:
     if not missing.files or at - missing.since < COPY_SECONDS:
         return {}
     return {
-        "copies": f"{missing.files} files have one copy only since {clock(missing.since)}; the second one is made when "
-        "another machine runs and has room (`ainode verify --fleet`)"
+        "copies": gettext(
+            "{files} files have one copy only since {time}; the second one is made when another machine runs and has "
+            "room (`ainode verify --fleet`)",
+            files=missing.files,
+            time=clock(missing.since),
+        )
     }
 
 
@@ -179,8 +217,13 @@ def _web_port(config: Config, spool: Spool) -> dict[str, str]:
     error = bind_error(web.address, web.port)
     if error is None:
         return {}
-    remedy = "stop what uses the port, or change [web] port"
-    return {"web port": f"the dashboard cannot start, {web.address}:{web.port}: {error.strerror}; {remedy}"}
+    sentence = gettext(
+        "the dashboard cannot start, {address}:{port}: {error}; stop what uses the port, or change [web] port",
+        address=web.address,
+        port=web.port,
+        error=error.strerror,
+    )
+    return {"web port": sentence}
 
 
 def _waiting(counts: Iterable[DeliveryCount], destination: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from node.translation import gettext
+
 
 def characteristic_lines(characteristics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return one line for each, as ``plane axial (certain: ImageOrientationPatient of all images)``.
@@ -16,6 +18,6 @@ def characteristic_lines(characteristics: Mapping[str, Mapping[str, Any]]) -> li
 
 def _line(name: str, one: Mapping[str, Any]) -> str:
     value, certainty = ", ".join(one["values"]), str(one["certainty"])
-    basis = "; ".join(f"{keyword} {found or 'absent'}" for keyword, found in one["basis"])
-    known = f"{certainty}: " if certainty != value else ""
+    basis = "; ".join(f"{keyword} {found or gettext('absent')}" for keyword, found in one["basis"])
+    known = f"{gettext(certainty)}: " if certainty != value else ""
     return f"{name} {value} ({known}{basis})"

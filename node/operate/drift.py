@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from node.translation import decimal, gettext, marked
 from node.wording import written
 
 MEASURED = {
-    "findings": ("Findings per analysis", ""),
-    "slices": ("Slices", ""),
-    "slice_spacing_mm": ("Slice spacing", "mm"),
-    "pixel_spacing_mm": ("Pixel spacing", "mm"),
-    "level_low": ("5th percentile of grey levels", "HU or stored units"),
-    "level_mid": ("Median grey level", "HU or stored units"),
-    "level_high": ("95th percentile of grey levels", "HU or stored units"),
+    "findings": (marked("Findings per analysis"), ""),
+    "slices": (marked("Slices"), ""),
+    "slice_spacing_mm": (marked("Slice spacing"), "mm"),
+    "pixel_spacing_mm": (marked("Pixel spacing"), "mm"),
+    "level_low": (marked("5th percentile of grey levels"), marked("HU or stored units")),
+    "level_mid": (marked("Median grey level"), marked("HU or stored units")),
+    "level_high": (marked("95th percentile of grey levels"), marked("HU or stored units")),
 }
 """Columns of ``job_fact`` whose distribution is watched, with name and unit."""
 BEFORE = 10
@@ -47,7 +48,13 @@ def _measured(now: Sequence[Fact], before: Sequence[Fact], column: str) -> str:
     if not new or not old or _distance(new, old) < CHANGED:
         return ""
     name, unit = MEASURED[column]
-    return f"{name}: median {written(float(np.median(old)))}, now {written(float(np.median(new)))} {unit}".rstrip()
+    return gettext(
+        "{name}: median {before}, now {now} {unit}",
+        name=gettext(name),
+        before=decimal(written(float(np.median(old)))),
+        now=decimal(written(float(np.median(new)))),
+        unit=gettext(unit),
+    ).rstrip()
 
 
 def _distance(one: Sequence[float], other: Sequence[float]) -> float:
@@ -63,4 +70,9 @@ def _scanners(now: Sequence[Fact], before: Sequence[Fact]) -> str:
     if sum(share for share in gained.values() if share > 0) < CHANGED:
         return ""
     most = max(gained, key=lambda one: gained[one])
-    return f"Scanners: {100 * old[most] / len(before):.0f} % were {most}, now {100 * new[most] / len(now):.0f} %"
+    return gettext(
+        "Scanners: {before:.0f} % were {scanner}, now {now:.0f} %",
+        before=100 * old[most] / len(before),
+        scanner=most,
+        now=100 * new[most] / len(now),
+    )

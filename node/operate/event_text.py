@@ -1,7 +1,7 @@
 """The sentences of the timeline: what an event says to an administrator, made when it is shown.
 
-Each kind has a heading and a detail, as templates over the columns and parameters of the event; to translate the
-timeline is to translate this table.
+Each kind has a heading and a detail, as templates over the columns and parameters of the event;
+``node.translation`` has them in other languages.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from node.ledger.events import EventKind as Kind
 from node.reasons import deferrals_text, reason_text
+from node.translation import gettext, marked
 from node.wording import timings_text
 
 _Text = str | Callable[[Mapping[str, Any]], str]
@@ -22,18 +23,21 @@ def event_text(row: Mapping[str, Any]) -> tuple[str, str]:
     if isinstance(values.get("reason"), Mapping):
         values["reason"] = reason_text(values["reason"])
     heading, detail = _TEXTS[Kind(row["kind"])]
-    return _fill(heading, values), _fill(detail, values)
+    words = {name: gettext(str(values[name])) for name in ("stage", "change", "outcome", "action") if values.get(name)}
+    return _fill(heading, values | words), _fill(detail, values | words)
 
 
 def _fill(text: _Text, values: Mapping[str, Any]) -> str:
-    return text.format_map(values) if isinstance(text, str) else text(values)
+    return (
+        gettext(text).format_map(values) if isinstance(text, str) and text else text(values) if callable(text) else ""
+    )
 
 
 def _attempt(values: Mapping[str, Any]) -> str:
     """Seconds, destination and number of an attempt, as far as they say anything."""
     parts = [] if values["seconds"] is None else [f"{values['seconds']:.2f} s"]
     parts += [values["destination"]] if values["destination"] else []
-    parts += [f"attempt {values['attempt']}"] if values["attempt"] > 1 else []
+    parts += [gettext("attempt {number}", number=values["attempt"])] if values["attempt"] > 1 else []
     return ", ".join(parts)
 
 
@@ -42,23 +46,29 @@ def _failed(values: Mapping[str, Any]) -> str:
 
 
 def _recovered(values: Mapping[str, Any]) -> str:
-    return ", ".join(filter(None, (f"{values['stage']} was in no queue", _attempt(values))))
+    return ", ".join(filter(None, (gettext("{stage} was in no queue", stage=values["stage"]), _attempt(values))))
 
 
 def _sender(values: Mapping[str, Any]) -> str:
-    return f"from {values['sender']}" if values["sender"] else "found in the spool"
+    return gettext("from {sender}", sender=values["sender"]) if values["sender"] else gettext("found in the spool")
 
 
 def _first(values: Mapping[str, Any]) -> str:
-    return f"first image {_sender(values)}"
+    return gettext("first image {sender}", sender=_sender(values))
 
 
 def _late(values: Mapping[str, Any]) -> str:
-    return f"{values['images']} image(s) {_sender(values)}; the series is open again"
+    return gettext(
+        "{images} image(s) {sender}; the series is open again", images=values["images"], sender=_sender(values)
+    )
 
 
 def _replaced(values: Mapping[str, Any]) -> str:
-    return f"the file of {values['sop_instance_uid']} was lost; now from {values['sender'] or 'the spool'}"
+    return gettext(
+        "the file of {uid} was lost; now from {sender}",
+        uid=values["sop_instance_uid"],
+        sender=values["sender"] or gettext("the spool"),
+    )
 
 
 def _deferrals(values: Mapping[str, Any]) -> str:
@@ -71,16 +81,24 @@ def _signal(values: Mapping[str, Any]) -> str:
 
 def _disregarded(values: Mapping[str, Any]) -> str:
     signal = reason_text(values["signal"])
-    return f"{signal} does not count: another device sent the images; if it is the same one, give both a group"
+    return gettext(
+        "{signal} does not count: another device sent the images; if it is the same one, give both a group",
+        signal=signal,
+    )
 
 
 def _rule_waiting(values: Mapping[str, Any]) -> str:
-    return f"rule {values['rule']!r}: {reason_text(values['awaited'])}"
+    return gettext("rule {rule!r}: {awaited}", rule=values["rule"], awaited=reason_text(values["awaited"]))
 
 
 def _procedure_step(values: Mapping[str, Any]) -> str:
-    produced = f": {values['images']} images in {values['series']} series" if values["series"] is not None else ""
-    return f"{values['modality']} at {values['calling_ae']}{produced}"
+    produced = (
+        gettext(": {images} images in {series} series", images=values["images"], series=values["series"])
+        if values["series"] is not None
+        else ""
+    )
+    of = gettext("{modality} at {calling_ae}", modality=values["modality"], calling_ae=values["calling_ae"])
+    return f"{of}{produced}"
 
 
 def _outcome(values: Mapping[str, Any]) -> str:
@@ -93,72 +111,86 @@ def _timings(values: Mapping[str, Any]) -> str:
 
 def _withheld(values: Mapping[str, Any]) -> str:
     if not values["kinds"]:
-        return "all but the report, which is of UIDs and identity only"
-    return f"Not sent: {', '.join(values['kinds'])} ({values['error']})"
+        return gettext("all but the report, which is of UIDs and identity only")
+    return gettext("Not sent: {kinds} ({error})", kinds=", ".join(values["kinds"]), error=values["error"])
 
 
 def _retracted(values: Mapping[str, Any]) -> str:
-    return f"{values['reason']}; to {', '.join(values['destinations'])}"
+    return gettext(
+        "{reason}; to {destinations}", reason=values["reason"], destinations=", ".join(values["destinations"])
+    )
 
 
 def _shadow(values: Mapping[str, Any]) -> str:
     why = f": {values['reason']}" if values["reason"] else ""
-    return f"sent to no destination ({values['cause']}){why}"
+    return gettext("sent to no destination ({cause}){why}", cause=gettext(str(values["cause"])), why=why)
 
 
 def _verdicts(values: Mapping[str, Any]) -> str:
-    return f"{values['source']}: " + ", ".join(f"{number} {name}" for name, number in values["verdicts"].items())
+    return f"{gettext(str(values['source']))}: " + ", ".join(
+        f"{number} {gettext(name)}" for name, number in values["verdicts"].items()
+    )
 
 
 _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
-    Kind.RECEIVING: ("receiving", _first),
-    Kind.LATE_IMAGES: ("late image", _late),
-    Kind.FILE_REPLACED: ("received again", _replaced),
+    Kind.RECEIVING: (marked("receiving"), _first),
+    Kind.LATE_IMAGES: (marked("late image"), _late),
+    Kind.FILE_REPLACED: (marked("received again"), _replaced),
     Kind.CONFLICT: (
-        "conflict",
-        "SOP Instance {sop_instance_uid} was received again with different content; kept as {path}",
+        marked("conflict"),
+        marked("SOP Instance {sop_instance_uid} was received again with different content; kept as {path}"),
     ),
     Kind.IMAGES_CHANGED: (
-        "{change} changed",
-        "{images} image(s) received again with different {keywords}; kept in addition to the first, which count",
+        marked("{change} changed"),
+        marked(
+            "{images} image(s) received again with different {keywords}; kept in addition to the first, which count"
+        ),
     ),
     Kind.IDENTITY_CORRECTED: (
-        "identity corrected",
-        "its images were received again with different {keywords}; the new identity counts, the old files are kept",
+        marked("identity corrected"),
+        marked(
+            "its images were received again with different {keywords}; the new identity counts, the old files are kept"
+        ),
     ),
-    Kind.LATE_REFUSAL: ("late refusal", "an image of it was refused; the series is open again"),
-    Kind.PROCEDURE_STEP: ("procedure step {state}", _procedure_step),
-    Kind.SERIES_WAITING: ("waiting", _deferrals),
-    Kind.SERIES_COMPLETE: ("complete", _signal),
-    Kind.SIGNAL_DISREGARDED: ("signal disregarded", _disregarded),
-    Kind.RULE_WAITING: ("waiting", _rule_waiting),
-    Kind.DECIDED: ("{outcome}", "{reason}"),
-    Kind.BETTER_SERIES: ("better series", "a better series of rule {rule!r} came later: {better}"),
-    Kind.REROUTED: ("rerouted", "the present rules decide again on a series that was ignored"),
-    Kind.JOB_SCHEDULED: ("job scheduled", "pipeline {pipeline} by rule {rule}"),
-    Kind.ATTEMPT_STARTED: ("{stage} started", _attempt),
-    Kind.ATTEMPT_FINISHED: ("{stage} finished", _attempt),
-    Kind.ATTEMPT_FAILED: ("{stage} failed", _failed),
-    Kind.JOB_RECOVERED: ("job recovered", _recovered),
-    Kind.INFER_TIMINGS: ("infer timings", _timings),
-    Kind.OUTCOME: ("outcome", _outcome),
-    Kind.RESULTS_REFUSED: ("{stage} failed", "{error}"),
-    Kind.OBJECTS_WITHHELD: ("objects withheld", _withheld),
-    Kind.JOB_COMPLETED: ("job completed", ""),
-    Kind.JOB_CANCELED: ("job canceled", "{reason}"),
-    Kind.JOB_RETRIED: ("job retried", "from {stage}"),
-    Kind.JOB_RETRACTED: ("job retracted", _retracted),
-    Kind.OPERATOR_ACTED: ("operator", "{operator} {action} the job"),
-    Kind.DELIVERY_STORED: ("delivery stored", "{destination}: {instances} instances"),
-    Kind.DELIVERY_CONFIRMED: ("delivery confirmed", "{destination}: {instances} instances"),
-    Kind.DELIVERY_OVERDUE: ("delivery overdue", "{destination}"),
-    Kind.DELIVERY_REOPENED: ("delivery reopened", "{destination} lost {objects} objects"),
-    Kind.RESULTS_WITHDRAWN: ("replaced results withdrawn", "{destination}: a note on {objects} objects"),
-    Kind.RESULTS_NOT_WITHDRAWN: ("replaced results not withdrawn", "{destination}: {reason}"),
-    Kind.VERDICTS: ("verdicts of a reader", _verdicts),
-    Kind.ATTEMPT_YIELDED: ("{stage} yielded", "to a job whose results are sent; it begins again later"),
-    Kind.KEPT_IN_SHADOW: ("kept in shadow", _shadow),
-    Kind.IMAGE_EXCLUDED: ("image excluded", "{sop_instance_uid}, by {who}: {why}; the router decides again"),
-    Kind.IMAGE_INCLUDED: ("image included", "{sop_instance_uid}, by {who}; the router decides again"),
-    Kind.NO_VERDICT: ("no verdict", "{sop_instance_uid}: {reason}"),
+    Kind.LATE_REFUSAL: (marked("late refusal"), marked("an image of it was refused; the series is open again")),
+    Kind.PROCEDURE_STEP: (marked("procedure step {state}"), _procedure_step),
+    Kind.SERIES_WAITING: (marked("waiting"), _deferrals),
+    Kind.SERIES_COMPLETE: (marked("complete"), _signal),
+    Kind.SIGNAL_DISREGARDED: (marked("signal disregarded"), _disregarded),
+    Kind.RULE_WAITING: (marked("waiting"), _rule_waiting),
+    Kind.DECIDED: (marked("{outcome}"), marked("{reason}")),
+    Kind.BETTER_SERIES: (marked("better series"), marked("a better series of rule {rule!r} came later: {better}")),
+    Kind.REROUTED: (marked("rerouted"), marked("the present rules decide again on a series that was ignored")),
+    Kind.JOB_SCHEDULED: (marked("job scheduled"), marked("pipeline {pipeline} by rule {rule}")),
+    Kind.ATTEMPT_STARTED: (marked("{stage} started"), _attempt),
+    Kind.ATTEMPT_FINISHED: (marked("{stage} finished"), _attempt),
+    Kind.ATTEMPT_FAILED: (marked("{stage} failed"), _failed),
+    Kind.JOB_RECOVERED: (marked("job recovered"), _recovered),
+    Kind.INFER_TIMINGS: (marked("infer timings"), _timings),
+    Kind.OUTCOME: (marked("outcome"), _outcome),
+    Kind.RESULTS_REFUSED: (marked("{stage} failed"), marked("{error}")),
+    Kind.OBJECTS_WITHHELD: (marked("objects withheld"), _withheld),
+    Kind.JOB_COMPLETED: (marked("job completed"), ""),
+    Kind.JOB_CANCELED: (marked("job canceled"), marked("{reason}")),
+    Kind.JOB_RETRIED: (marked("job retried"), marked("from {stage}")),
+    Kind.JOB_RETRACTED: (marked("job retracted"), _retracted),
+    Kind.OPERATOR_ACTED: (marked("operator"), marked("{operator} {action} the job")),
+    Kind.DELIVERY_STORED: (marked("delivery stored"), marked("{destination}: {instances} instances")),
+    Kind.DELIVERY_CONFIRMED: (marked("delivery confirmed"), marked("{destination}: {instances} instances")),
+    Kind.DELIVERY_OVERDUE: (marked("delivery overdue"), marked("{destination}")),
+    Kind.DELIVERY_REOPENED: (marked("delivery reopened"), marked("{destination} lost {objects} objects")),
+    Kind.RESULTS_WITHDRAWN: (
+        marked("replaced results withdrawn"),
+        marked("{destination}: a note on {objects} objects"),
+    ),
+    Kind.RESULTS_NOT_WITHDRAWN: (marked("replaced results not withdrawn"), marked("{destination}: {reason}")),
+    Kind.VERDICTS: (marked("verdicts of a reader"), _verdicts),
+    Kind.ATTEMPT_YIELDED: (marked("{stage} yielded"), marked("to a job whose results are sent; it begins again later")),
+    Kind.KEPT_IN_SHADOW: (marked("kept in shadow"), _shadow),
+    Kind.IMAGE_EXCLUDED: (
+        marked("image excluded"),
+        marked("{sop_instance_uid}, by {who}: {why}; the router decides again"),
+    ),
+    Kind.IMAGE_INCLUDED: (marked("image included"), marked("{sop_instance_uid}, by {who}; the router decides again")),
+    Kind.NO_VERDICT: (marked("no verdict"), marked("{sop_instance_uid}: {reason}")),
 }

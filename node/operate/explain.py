@@ -28,6 +28,7 @@ from node.operate.event_text import event_text
 from node.operate.pipeline_obstacles import obstacle
 from node.operate.study_labels import Label
 from node.reasons import ReasonCode, reason_text, trace_in_words
+from node.translation import gettext
 
 
 def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
@@ -61,7 +62,12 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
             entry["refused"] = sum(one.images for one in missing)
             entry["refusals"] = [describe_refusals(one) for one in own]
             entry["refusals"] += [
-                f"{one.images} of an unknown series refused ({one.reason}), sent by {one.calling_ae} at that time"
+                gettext(
+                    "{images} of an unknown series refused ({reason}), sent by {calling_ae} at that time",
+                    images=one.images,
+                    reason=one.reason,
+                    calling_ae=one.calling_ae,
+                )
                 for one in missing
                 if not one.series_instance_uid
             ]
@@ -72,7 +78,11 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
         "series": series,
         "conflicts": [vars(one) for one in history.conflicts if one.series_instance_uid not in known],
         "refusals": [
-            f"{describe_refusals(one)}: nothing of series {one.series_instance_uid} was taken"
+            gettext(
+                "{refusals}: nothing of series {series} was taken",
+                refusals=describe_refusals(one),
+                series=one.series_instance_uid,
+            )
             for one in not_taken
             if one.series_instance_uid not in known
         ],
@@ -146,8 +156,8 @@ def _timeline(history: StudyHistory, not_taken: Iterable[Refusals]) -> list[dict
     lines += [
         {
             "at": one.at,
-            "what": "not taken",
-            "detail": f"images: {describe_refusals(one)}",
+            "what": gettext("not taken"),
+            "detail": gettext("images: {refusals}", refusals=describe_refusals(one)),
             "pipeline": "",
             "job_id": None,
         }
@@ -199,10 +209,20 @@ def describe_deferrals(one: Mapping[str, Any]) -> list[str]:
     for deferral in one["doubts"] or ():
         about, until = deferral["about"], clock(deferral["until"])
         if isinstance(about, str) or about["code"] != ReasonCode.LAST_IMAGE:
-            when = f"until {until}: " if deferral["until"] else "until this ends: "
-            sentences.append(f"waits {when}{reason_text(about)}")
+            reason = reason_text(about)
+            sentences.append(
+                gettext("waits until {until}: {reason}", until=until, reason=reason)
+                if deferral["until"]
+                else gettext("waits until this ends: {reason}", reason=reason)
+            )
         elif about["at"] == one["last_at"]:  # otherwise an image has begun another quiet period since
-            sentences.append(f"waits for more images; the quiet period of {deferral['seconds']:g} s ends at {until}")
+            sentences.append(
+                gettext(
+                    "waits for more images; the quiet period of {seconds:g} s ends at {until}",
+                    seconds=deferral["seconds"],
+                    until=until,
+                )
+            )
     return sentences
 
 

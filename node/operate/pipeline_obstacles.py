@@ -11,6 +11,7 @@ from node.ledger.clock import ledger_clock
 from node.ledger.operator_switches import is_stopped
 from node.ledger.pipeline_failures import failing_pipelines
 from node.operate.fleet import live_members
+from node.translation import gettext
 
 
 def without_worker(connection: sa.Connection) -> list[NamedCount]:
@@ -27,10 +28,11 @@ def offered_pipelines(connection: sa.Connection) -> set[str]:
 def obstacle(connection: sa.Connection, pipeline: str) -> dict[str, Any] | None:
     """Return the ``reason`` why no job of a pipeline is begun, and ``until`` when; ``None``: there is none."""
     if is_stopped(connection, pipeline):
-        return {"reason": "an operator has stopped the pipeline", "until": None}
+        return {"reason": gettext("an operator has stopped the pipeline"), "until": None}
     if pipeline not in offered_pipelines(connection):
-        return {"reason": "no live worker has the pipeline", "until": None}
+        return {"reason": gettext("no live worker has the pipeline"), "until": None}
     failing = failing_pipelines(connection).get(pipeline)
     if failing is None or not failing.is_paused(ledger_clock(connection)):
         return None
-    return {"reason": f"the pipeline has failed on {failing.failures} jobs in a row", "until": failing.until}
+    reason = gettext("the pipeline has failed on {failures} jobs in a row", failures=failing.failures)
+    return {"reason": reason, "until": failing.until}

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 
 from node.ledger.planned_purges import StoredStudy
 from node.operate.explain import clock
+from node.translation import gettext, ngettext
 
 _DAY_SECONDS = 86400.0
 
@@ -75,10 +76,14 @@ def _day(at: float) -> date:
 
 
 def _reasons(one: StoredStudy) -> tuple[str, ...]:
-    reasons = [f"{one.receiving} series not complete"] if one.receiving else []
+    reasons = [gettext("{series} series not complete", series=one.receiving)] if one.receiving else []
     if one.jobs:
-        to = f", deliveries to {', '.join(one.destinations)} pending" if one.destinations else ""
-        reasons.append(f"{len(one.jobs)} {'jobs' if len(one.jobs) > 1 else 'job'} not ended{to}")
+        to = (
+            gettext(", deliveries to {destinations} pending", destinations=", ".join(one.destinations))
+            if one.destinations
+            else ""
+        )
+        reasons.append(ngettext("{number} job not ended{to}", "{number} jobs not ended{to}", len(one.jobs), to=to))
     return tuple(reasons)
 
 

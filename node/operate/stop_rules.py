@@ -10,6 +10,7 @@ from node.ledger.engine import begin_immediate
 from node.ledger.shadow import resume_sending
 from node.ledger.states import NoticeKind
 from node.reasons import reason_text
+from node.translation import in_language
 
 
 def resume_pipeline(engine: sa.Engine, pipeline: str, *, reason: str, who: str, address: str = "") -> None:
@@ -21,5 +22,7 @@ def resume_pipeline(engine: sa.Engine, pipeline: str, *, reason: str, who: str, 
         raise NodeError("give a reason: it is kept in the audit trail")
     with begin_immediate(engine) as connection:
         stop = resume_sending(connection, pipeline)
-        text = f"resumed pipeline {pipeline}: {reason.strip()[:500]} (stopped: {reason_text(stop.why)})"
+        with in_language("en"):  # of the audit trail
+            why = reason_text(stop.why)
+        text = f"resumed pipeline {pipeline}: {reason.strip()[:500]} (stopped: {why})"
         add_notice(connection, NoticeKind.ACT, who=who, address=address, detail=text)

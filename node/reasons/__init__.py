@@ -1,8 +1,8 @@
 """Reasons as data, and the sentences that show them.
 
 Why a series is complete or not yet, why it was routed or ignored, why a job ended: the ledger keeps codes with
-parameters, and ``reason_text`` puts them into words when they are shown. To translate them is to translate the tables
-in this package. A ledger of version 1.0.0 holds sentences, which are shown as they were written.
+parameters, and ``reason_text`` puts them into words when they are shown. ``node.translation`` has them in
+other languages. A ledger of version 1.0.0 holds sentences, which are shown as they were written.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from typing import Any
 from node.reasons import completeness, feedback, outcomes, routing
 from node.reasons.codes import Reason, ReasonCode, reason
 from node.reasons.outcomes import failed
+from node.translation import gettext, marked
 
 __all__ = ["Reason", "ReasonCode", "deferrals_text", "failed", "reason", "reason_text", "trace_in_words"]
 
 _TEXTS = {**completeness.TEXTS, **routing.TEXTS, **outcomes.TEXTS, **feedback.TEXTS}
 _AWAITED = {
-    ReasonCode.LAST_IMAGE: "more images",
-    ReasonCode.PROCEDURE_STEP: "its end",
-    ReasonCode.UNREAD_HEADERS: "the next attempt",
-    ReasonCode.ASSOCIATION_ENDED: "the sender",
-    ReasonCode.ASSOCIATION_REJECTED: "the sender",
+    ReasonCode.LAST_IMAGE: marked("more images"),
+    ReasonCode.PROCEDURE_STEP: marked("its end"),
+    ReasonCode.UNREAD_HEADERS: marked("the next attempt"),
+    ReasonCode.ASSOCIATION_ENDED: marked("the sender"),
+    ReasonCode.ASSOCIATION_REJECTED: marked("the sender"),
 }
 
 
@@ -37,7 +38,7 @@ def reason_text(of: Reason | str | None) -> str:
     try:
         text = _TEXTS[ReasonCode(of["code"])]
         values = {name: _shown(value) for name, value in of.items()}
-        return text.format_map(values) if isinstance(text, str) else text(values)
+        return gettext(text).format_map(values) if isinstance(text, str) else text(values)
     except (LookupError, TypeError, ValueError):
         return json.dumps(of, default=str)
 
@@ -57,8 +58,12 @@ def deferrals_text(deferrals: Sequence[Mapping[str, Any]]) -> str:
     """Return what a series waits for: ``deferrals`` as ``series.doubts`` has them, those that wait alike together."""
     groups: dict[str, list[str]] = {}
     for one in deferrals:
-        awaited = _AWAITED.get(one["about"]["code"], "the missing images")
-        how = "" if one["until"] is None else f"; waiting {one['seconds']:g} s for {awaited}"
+        awaited = gettext(_AWAITED.get(one["about"]["code"], marked("the missing images")))
+        how = (
+            ""
+            if one["until"] is None
+            else gettext("; waiting {seconds:g} s for {awaited}", seconds=one["seconds"], awaited=awaited)
+        )
         groups.setdefault(how, []).append(reason_text(one["about"]))
     return "; ".join("; ".join(texts) + how for how, texts in groups.items())
 

@@ -6,66 +6,92 @@ from collections.abc import Mapping
 from typing import Any
 
 from node.reasons.codes import ReasonCode, Text
-from node.wording import count_of
+from node.translation import gettext, marked, ngettext
 
 
 def _quiet(values: Mapping[str, Any]) -> str:
-    expired = [f"; {one['about']} even after {one['seconds']:g} s" for one in values["expired"]]
-    quiet = f"{values['images']} images, none for {values['seconds']:g} s, no open association sending it"
+    expired = [gettext("; {about} even after {seconds:g} s", **one) for one in values["expired"]]
+    quiet = gettext(
+        "{images} images, none for {seconds:g} s, no open association sending it",
+        images=values["images"],
+        seconds=values["seconds"],
+    )
     return "".join((quiet, *expired))
 
 
 def _procedure_step(values: Mapping[str, Any]) -> str:
-    return f"the {values['state']} procedure step of {values['calling_ae']}{_device(values)}"
+    return gettext(
+        "the {state} procedure step of {calling_ae}{device}",
+        state=values["state"],
+        calling_ae=values["calling_ae"],
+        device=_device(values),
+    )
 
 
 def _commitment_request(values: Mapping[str, Any]) -> str:
-    return f"a Storage Commitment request of {values['calling_ae']}{_device(values)}"
+    return gettext(
+        "a Storage Commitment request of {calling_ae}{device}", calling_ae=values["calling_ae"], device=_device(values)
+    )
 
 
 def _device(values: Mapping[str, Any]) -> str:
     """The device that sent it, where that is why it does not count."""
-    return f" ({values['equipment'] or 'unknown device'})" if "equipment" in values else ""
+    device = values.get("equipment", "") or gettext("unknown device")
+    return f" ({device})" if "equipment" in values else ""
 
 
 def _refused(values: Mapping[str, Any]) -> str:
-    how = f"refused with status {values['status']:04X}: {values['explanation']}"
-    return f"{values['images']} image(s) of {values['calling_ae']} {how}"
+    return gettext(
+        "{images} image(s) of {calling_ae} refused with status {status:04X}: {explanation}",
+        **{name: values[name] for name in ("images", "calling_ae", "status", "explanation")},
+    )
 
 
 def _ended(values: Mapping[str, Any]) -> str:
-    together = " with the receiver" if values["with_receiver"] else ""
-    return f"association of {values['calling_ae']} {values['how']} {_AMID[values['amid']]}{together}"
+    how, amid = values["how"], _AMID[values["amid"]]
+    return gettext(
+        "association of {calling_ae} {how} {amid}{together}",
+        calling_ae=values["calling_ae"],
+        how=gettext(how),
+        amid=gettext(amid),
+        together=gettext(" with the receiver") if values["with_receiver"] else "",
+    )
 
 
 def _study_step(values: Mapping[str, Any]) -> str:
-    return f"the procedure step of {values['calling_ae']} is IN PROGRESS{_series(values)}"
+    step = gettext("the procedure step of {calling_ae} is IN PROGRESS", calling_ae=values["calling_ae"])
+    return f"{step}{_series(values)}"
 
 
 def _study_association(values: Mapping[str, Any]) -> str:
-    of = f"an association of {values['calling_ae']} that has sent images of the study"
-    return f"{of} is open{_series(values)}"
+    of = gettext(
+        "an association of {calling_ae} that has sent images of the study is open", calling_ae=values["calling_ae"]
+    )
+    return f"{of}{_series(values)}"
 
 
 def _series(values: Mapping[str, Any]) -> str:
     """How long a rule waits for another series of the study, while it does."""
-    return f"; waiting {values['seconds']:g} s for its series" if "seconds" in values else ""
+    return gettext("; waiting {seconds:g} s for its series", seconds=values["seconds"]) if "seconds" in values else ""
 
 
 def _incomplete(values: Mapping[str, Any]) -> str:
     """What is known to be missing, for a radiologist."""
-    counts = [f"{values[name]} {how}" for name, how in _NOT_USED.items() if values[name]]
-    first = ", ".join((f"{count_of(values['images'], 'image')} received", *counts))
+    counts = [gettext(how, number=values[name]) for name, how in _NOT_USED.items() if values[name]]
+    first = ", ".join((ngettext("{number} image received", "{number} images received", values["images"]), *counts))
     sentences = [*values["lacking"]]
     if values["broke_off"]:
-        sentences.append("the sender broke off in the middle of the transfer")
+        sentences.append(gettext("the sender broke off in the middle of the transfer"))
     if values["rejected"]:
-        sentences.append("the sender was turned away in the middle of the transfer")
+        sentences.append(gettext("the sender was turned away in the middle of the transfer"))
     return "; ".join((f"{first}: {values['unseen']}" if values["unseen"] else first, *sentences))
 
 
 def _incomplete_companions(values: Mapping[str, Any]) -> str:
-    of = (f"companion series {name}: {missing}" for name, missing in values["companions"].items())
+    of = (
+        gettext("companion series {name}: {missing}", name=name, missing=missing)
+        for name, missing in values["companions"].items()
+    )
     return "; ".join(filter(None, (values["own"], *of)))
 
 
@@ -73,48 +99,58 @@ def _caveat(values: Mapping[str, Any]) -> str:
     """What may be missing, in sentences for a radiologist."""
     sentences = []
     if values["broke_off"]:
-        sentences.append("The sender broke off; the series may be incomplete.")
+        sentences.append(gettext("The sender broke off; the series may be incomplete."))
     if values["in_progress"]:
-        sentences.append("The scanner has not reported the end of the acquisition; the series may be incomplete.")
+        sentences.append(
+            gettext("The scanner has not reported the end of the acquisition; the series may be incomplete.")
+        )
     if values["changed"]:
-        again = count_of(values["changed"], "image")
-        sentences.append(f"{again} received again with different content; the first version was analysed.")
+        sentences.append(
+            ngettext(
+                "{number} image received again with different content; the first version was analysed.",
+                "{number} images received again with different content; the first version was analysed.",
+                values["changed"],
+            )
+        )
     return " ".join(sentences)
 
 
 def _caveat_companions(values: Mapping[str, Any]) -> str:
-    of = (f"Companion series {name}: {caveat}" for name, caveat in values["companions"].items())
+    of = (
+        gettext("Companion series {name}: {caveat}", name=name, caveat=caveat)
+        for name, caveat in values["companions"].items()
+    )
     return " ".join(filter(None, (values["own"], *of)))
 
 
 _NOT_USED = {
-    "refused": "refused",
-    "cut_off": "cut off in transfer",
-    "collided": "not used because the UID was that of another image",
-    "unreadable": "unreadable",
+    "refused": marked("{number} refused"),
+    "cut_off": marked("{number} cut off in transfer"),
+    "collided": marked("{number} not used because the UID was that of another image"),
+    "unreadable": marked("{number} unreadable"),
 }
 _AMID = {
-    "message": "in the middle of a message",
-    "refusal": "right after a refusal",
-    None: "between two messages",
+    "message": marked("in the middle of a message"),
+    "refusal": marked("right after a refusal"),
+    None: marked("between two messages"),
 }
 TEXTS: Mapping[ReasonCode, Text] = {
-    ReasonCode.LISTED: "{images} images, all that {by} names",
-    ReasonCode.STATED_COUNT: "{images} images, as NumberOfSeriesRelatedInstances says",
+    ReasonCode.LISTED: marked("{images} images, all that {by} names"),
+    ReasonCode.STATED_COUNT: marked("{images} images, as NumberOfSeriesRelatedInstances says"),
     ReasonCode.QUIET_PERIOD: _quiet,
-    ReasonCode.LAST_IMAGE: "no completion signal",
-    ReasonCode.UNREAD_HEADERS: "its headers cannot be read ({explanation})",
-    ReasonCode.OPEN_ASSOCIATIONS: "{associations} open associations have sent images of it",
+    ReasonCode.LAST_IMAGE: marked("no completion signal"),
+    ReasonCode.UNREAD_HEADERS: marked("its headers cannot be read ({explanation})"),
+    ReasonCode.OPEN_ASSOCIATIONS: marked("{associations} open associations have sent images of it"),
     ReasonCode.PROCEDURE_STEP: _procedure_step,
     ReasonCode.COMMITMENT_REQUEST: _commitment_request,
-    ReasonCode.LISTED_ABSENT: "{images} images that {by} names are not here",
-    ReasonCode.COUNT_NOT_REACHED: "{images} of {stated} images are here",
-    ReasonCode.GAP: "{explanation}",
+    ReasonCode.LISTED_ABSENT: marked("{images} images that {by} names are not here"),
+    ReasonCode.COUNT_NOT_REACHED: marked("{images} of {stated} images are here"),
+    ReasonCode.GAP: marked("{explanation}"),
     ReasonCode.REFUSED: _refused,
-    ReasonCode.CUT_OFF: "{images} image(s) of {calling_ae} cut off: {explanation}",
-    ReasonCode.COLLIDED: "{images} image(s) came under the SOP Instance UID of another image",
+    ReasonCode.CUT_OFF: marked("{images} image(s) of {calling_ae} cut off: {explanation}"),
+    ReasonCode.COLLIDED: marked("{images} image(s) came under the SOP Instance UID of another image"),
     ReasonCode.ASSOCIATION_ENDED: _ended,
-    ReasonCode.ASSOCIATION_REJECTED: "{calling_ae} was rejected ({explanation})",
+    ReasonCode.ASSOCIATION_REJECTED: marked("{calling_ae} was rejected ({explanation})"),
     ReasonCode.STUDY_STEP: _study_step,
     ReasonCode.STUDY_ASSOCIATION: _study_association,
     ReasonCode.INCOMPLETE: _incomplete,

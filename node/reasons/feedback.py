@@ -6,30 +6,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from node.reasons.codes import ReasonCode, Text
+from node.translation import gettext, marked
 
 
 def _quality_fell(values: Mapping[str, Any]) -> str:
     share = 100 * values["confirmed"] / values["lesions"]
-    return (
-        f"readers confirmed {values['confirmed']} of {values['lesions']} lesions ({share:.0f} %) in the latest "
-        f"{values['analyses']} judged analyses; {100 * values['expected_ppv']:g} % are expected, and the stop rule is "
-        f"for {100 * values['stop_ppv']:g} %"
+    return gettext(
+        "readers confirmed {confirmed} of {lesions} lesions ({share:.0f} %) in the latest {analyses} judged analyses; "
+        "{expected:g} % are expected, and the stop rule is for {stop:g} %",
+        share=share,
+        expected=100 * values["expected_ppv"],
+        stop=100 * values["stop_ppv"],
+        **{name: values[name] for name in ("confirmed", "lesions", "analyses")},
     )
 
 
 TEXTS: Mapping[ReasonCode, Text] = {
-    ReasonCode.OF_THIS_SOFTWARE: "it says that this software made it: a result is no verdict",
-    ReasonCode.OF_AN_ALGORITHM: "it says that an algorithm made all of it and names no operator",
-    ReasonCode.OF_ANOTHER_PATIENT: "its {keywords} are not those of the images",
-    ReasonCode.OF_OTHER_IMAGES: "it refers to no images for which this node had a result with segments at that time",
-    ReasonCode.OF_OTHER_FINDINGS: "it neither names nor shows any finding that this node reported on these images",
-    ReasonCode.OF_NO_READER: "it is neither verified nor observed by a person",
-    ReasonCode.OF_OTHER_REASON: "its title, {title}, does not reject an object for what it shows",
+    ReasonCode.OF_THIS_SOFTWARE: marked("it says that this software made it: a result is no verdict"),
+    ReasonCode.OF_AN_ALGORITHM: marked("it says that an algorithm made all of it and names no operator"),
+    ReasonCode.OF_ANOTHER_PATIENT: marked("its {keywords} are not those of the images"),
+    ReasonCode.OF_OTHER_IMAGES: marked(
+        "it refers to no images for which this node had a result with segments at that time"
+    ),
+    ReasonCode.OF_OTHER_FINDINGS: marked(
+        "it neither names nor shows any finding that this node reported on these images"
+    ),
+    ReasonCode.OF_NO_READER: marked("it is neither verified nor observed by a person"),
+    ReasonCode.OF_OTHER_REASON: marked("its title, {title}, does not reject an object for what it shows"),
     ReasonCode.QUALITY_FELL: _quality_fell,
-    ReasonCode.VERSION_NOT_ACCEPTED: (
+    ReasonCode.VERSION_NOT_ACCEPTED: marked(
         "no approved acceptance report of pipeline {pipeline} on version {version} with weights {weights} and these "
         "options"
     ),
-    ReasonCode.NO_VERSION_ACCEPTED: "no approved acceptance report of pipeline {pipeline} with these options",
-    ReasonCode.UNREADABLE_OBJECT: "{explanation}",
+    ReasonCode.NO_VERSION_ACCEPTED: marked("no approved acceptance report of pipeline {pipeline} with these options"),
+    ReasonCode.UNREADABLE_OBJECT: marked("{explanation}"),
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 from node.errors import NodeError, error_code, not_analysed
 from node.reasons.codes import Reason, ReasonCode, Text, reason
+from node.translation import gettext, marked
 from node.wording import together
 
 
@@ -21,26 +22,30 @@ def _not_analysed(values: Mapping[str, Any]) -> str:
 
 
 def _cancelled(values: Mapping[str, Any]) -> str:
-    return f"cancelled by {values['operator'] or 'the operator'}"
+    return gettext("cancelled by {who}", who=values["operator"] or gettext("the operator"))
 
 
 def _deliveries(values: Mapping[str, Any]) -> str:
-    return "; ".join(f"delivery to {name}: {error}" for name, error in values["deliveries"].items())
+    return "; ".join(
+        gettext("delivery to {name}: {error}", name=name, error=error) for name, error in values["deliveries"].items()
+    )
 
 
 TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.NOT_ANALYSED: _not_analysed,
-    ReasonCode.NO_STATEMENT: ("NOT ANALYSED: the analysis ended without a result and does not say what it looked for."),
-    ReasonCode.NO_REPORT: "No report could be made. {why}",
-    ReasonCode.STATED: "{text}",
+    ReasonCode.NO_STATEMENT: marked(
+        "NOT ANALYSED: the analysis ended without a result and does not say what it looked for."
+    ),
+    ReasonCode.NO_REPORT: marked("No report could be made. {why}"),
+    ReasonCode.STATED: marked("{text}"),
     ReasonCode.TOGETHER: lambda values: together(*values["parts"]),
-    ReasonCode.SUPERSEDED: "superseded by generation {generation} of its series",
+    ReasonCode.SUPERSEDED: marked("superseded by generation {generation} of its series"),
     ReasonCode.CANCELLED: _cancelled,
-    ReasonCode.RECEIVED_AGAIN: (
+    ReasonCode.RECEIVED_AGAIN: marked(
         "its images were received again with different {keywords}; when all of them have, the new identity counts"
     ),
-    ReasonCode.ERROR: "{explanation}",
+    ReasonCode.ERROR: marked("{explanation}"),
     ReasonCode.DELIVERIES_REFUSED: _deliveries,
-    ReasonCode.QUALITY_STOPPED: "the stop rule of pipeline {pipeline} has tripped: {why}",
-    ReasonCode.NOTES_REFUSED: "it does not accept rejection notes ({explanation})",
+    ReasonCode.QUALITY_STOPPED: marked("the stop rule of pipeline {pipeline} has tripped: {why}"),
+    ReasonCode.NOTES_REFUSED: marked("it does not accept rejection notes ({explanation})"),
 }

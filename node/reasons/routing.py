@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from node.reasons.codes import ReasonCode, Text
+from node.translation import decimal, gettext, marked
 from node.wording import written
 
 
@@ -14,84 +15,121 @@ def _names(values: Mapping[str, Any]) -> str:
 
 
 def _only_companion(values: Mapping[str, Any]) -> str:
-    return f"only looked at with others: {', '.join(f'{name!r} of {rule!r}' for name, rule in values['companions'])}"
+    return gettext(
+        "only looked at with others: {companions}",
+        companions=", ".join(
+            gettext("{name!r} of {rule!r}", name=name, rule=rule) for name, rule in values["companions"]
+        ),
+    )
 
 
 def _contradiction(values: Mapping[str, Any]) -> str:
     keywords, others = ", ".join(values["keywords"]), values.get("others", ())  # not in a ledger of version 1.0.0
     named = ", ".join([*others, *(["..."] if len(others) < values.get("number", 0) else [])])
-    who = f" ({values['number']} of {values['of']} differ from the others: {named})" if others else ""
-    return f"its images contradict one another on {keywords}{who}; nothing of it is analysed or sent on"
+    who = (
+        gettext(
+            " ({number} of {of} differ from the others: {named})", number=values["number"], of=values["of"], named=named
+        )
+        if others
+        else ""
+    )
+    return gettext(
+        "its images contradict one another on {keywords}{who}; nothing of it is analysed or sent on",
+        keywords=keywords,
+        who=who,
+    )
 
 
 def _chosen(values: Mapping[str, Any]) -> str:
     parts = []
     if values["series"] is not None:
         parts.append(
-            f"the best of {values['series']} series" + (f" ({values['because']})" if values["because"] else "")
+            gettext("the best of {series} series", series=values["series"])
+            + (f" ({values['because']})" if values["because"] else "")
         )
-    parts += [f"series {uid} was chosen before this one came" for uid in values["before"]]
+    parts += [gettext("series {uid} was chosen before this one came", uid=uid) for uid in values["before"]]
     for name, uid in values["companions"].items():
-        parts.append(f"{name!r} is series {uid}" if uid else _absent(name, values["seconds"]))
+        parts.append(
+            gettext("{name!r} is series {uid}", name=name, uid=uid) if uid else _absent(name, values["seconds"])
+        )
     return "; ".join(parts)
 
 
 def _absent(name: str, seconds: float) -> str:
-    return f"{name!r} did not come within {seconds:g} s"
+    return gettext("{name!r} did not come within {seconds:g} s", name=name, seconds=seconds)
 
 
 def _companions_absent(values: Mapping[str, Any]) -> str:
-    return "; ".join(f"series {_absent(name, values['seconds'])}" for name in values["companions"])
+    return "; ".join(
+        gettext("series {absent}", absent=_absent(name, values["seconds"])) for name in values["companions"]
+    )
 
 
 def _thickness(values: Mapping[str, Any]) -> str:
-    return "no slice thickness" if values["mm"] is None else f"{written(values['mm'])} mm slices"
+    return (
+        gettext("no slice thickness")
+        if values["mm"] is None
+        else gettext("{thickness} mm slices", thickness=decimal(written(values["mm"])))
+    )
 
 
 def _step_completed(values: Mapping[str, Any]) -> str:
-    return f"all series that the COMPLETED procedure step of {', '.join(values['calling_aes'])} names are here"
+    return gettext(
+        "all series that the COMPLETED procedure step of {calling_aes} names are here",
+        calling_aes=", ".join(values["calling_aes"]),
+    )
 
 
 def _study_quiet(values: Mapping[str, Any]) -> str:
-    although = f", although {values['although']}" if values["although"] else ""
-    return f"no image of the study for {values['seconds']:g} s{although}"
+    although = gettext(", although {although}", although=values["although"]) if values["although"] else ""
+    return gettext("no image of the study for {seconds:g} s{although}", seconds=values["seconds"], although=although)
 
 
 TEXTS: Mapping[ReasonCode, Text] = {
-    ReasonCode.MATCHES: lambda values: f"matches {_names(values)}",
-    ReasonCode.SENT_ON_ONLY: "{routed}; not analysed: {why}",
-    ReasonCode.WAITS_FOR_STUDY: lambda values: f"for other series of the study, by {_names(values)}",
-    ReasonCode.ONLY_BACK: "it would only be sent back to where it came from",
-    ReasonCode.ANOTHER_CHOSEN: lambda values: f"another series of the study was chosen by {_names(values)}",
+    ReasonCode.MATCHES: lambda values: gettext("matches {rules}", rules=_names(values)),
+    ReasonCode.SENT_ON_ONLY: marked("{routed}; not analysed: {why}"),
+    ReasonCode.WAITS_FOR_STUDY: lambda values: gettext(
+        "for other series of the study, by {rules}", rules=_names(values)
+    ),
+    ReasonCode.ONLY_BACK: marked("it would only be sent back to where it came from"),
+    ReasonCode.ANOTHER_CHOSEN: lambda values: gettext(
+        "another series of the study was chosen by {rules}", rules=_names(values)
+    ),
     ReasonCode.ONLY_COMPANION: _only_companion,
-    ReasonCode.NO_RULE: "no rule matches",
-    ReasonCode.AI_RESULT: "it is a result of an AI node ({mark})",
-    ReasonCode.OWN_RESULT: "it is a result of this node",
-    ReasonCode.ASKED_FOR_VERDICTS: "the node has asked the archive for it, to read verdicts in it",
-    ReasonCode.NO_IMAGES: "its objects are no images",
-    ReasonCode.LOCALIZER: "it is a localizer (ImageType)",
-    ReasonCode.SECONDARY_CAPTURE: "its images are secondary captures",
-    ReasonCode.NO_FILES: "it has no files",
-    ReasonCode.NO_READABLE_FILE: "none of its files can be read: {explanation}",
-    ReasonCode.HEADERS_REFUSED: "its headers cannot be read: {explanation}",
-    ReasonCode.HEADERS_NOT_UNDERSTOOD: "its headers cannot be understood ({error})",
+    ReasonCode.NO_RULE: marked("no rule matches"),
+    ReasonCode.AI_RESULT: marked("it is a result of an AI node ({mark})"),
+    ReasonCode.OWN_RESULT: marked("it is a result of this node"),
+    ReasonCode.ASKED_FOR_VERDICTS: marked("the node has asked the archive for it, to read verdicts in it"),
+    ReasonCode.NO_IMAGES: marked("its objects are no images"),
+    ReasonCode.LOCALIZER: marked("it is a localizer (ImageType)"),
+    ReasonCode.SECONDARY_CAPTURE: marked("its images are secondary captures"),
+    ReasonCode.NO_FILES: marked("it has no files"),
+    ReasonCode.NO_READABLE_FILE: marked("none of its files can be read: {explanation}"),
+    ReasonCode.HEADERS_REFUSED: marked("its headers cannot be read: {explanation}"),
+    ReasonCode.HEADERS_NOT_UNDERSTOOD: marked("its headers cannot be understood ({error})"),
     ReasonCode.CONTRADICTION: _contradiction,
-    ReasonCode.OF_DISCONTINUED_STEP: "{step} made it",
-    ReasonCode.STEP_DISCONTINUED: "{calling_ae} discontinued the procedure step",
-    ReasonCode.RULE_REMOVED: "not chosen: the rule is no longer in config.toml",
-    ReasonCode.WORSE: "not chosen: series {best} has {better}, this one {worse}",
+    ReasonCode.OF_DISCONTINUED_STEP: marked("{step} made it"),
+    ReasonCode.STEP_DISCONTINUED: marked("{calling_ae} discontinued the procedure step"),
+    ReasonCode.RULE_REMOVED: marked("not chosen: the rule is no longer in config.toml"),
+    ReasonCode.WORSE: marked("not chosen: series {best} has {better}, this one {worse}"),
     ReasonCode.CHOSEN: _chosen,
     ReasonCode.COMPANIONS_ABSENT: _companions_absent,
-    ReasonCode.PREFERRED: lambda values: f"a preferred {' and '.join(values['attributes'])}",
-    ReasonCode.NOT_PREFERRED: lambda values: f"another {' and '.join(values['attributes'])}",
-    ReasonCode.IMAGES: "{images} images",
+    ReasonCode.PREFERRED: lambda values: gettext(
+        "a preferred {attributes}", attributes=gettext(" and ").join(values["attributes"])
+    ),
+    ReasonCode.NOT_PREFERRED: lambda values: gettext(
+        "another {attributes}", attributes=gettext(" and ").join(values["attributes"])
+    ),
+    ReasonCode.IMAGES: marked("{images} images"),
     ReasonCode.SLICE_THICKNESS: _thickness,
-    ReasonCode.PLANE: "{plane} slices",
-    ReasonCode.SERIES_NUMBER: lambda values: f"series number {values['number'] or '(none)'}",
-    ReasonCode.LOWER_UID: "a lower Series Instance UID",
-    ReasonCode.HIGHER_UID: "a higher one",
-    ReasonCode.SERIES_RECEIVING: "{series} series of the study are being received",
+    ReasonCode.PLANE: marked("{plane} slices"),
+    ReasonCode.SERIES_NUMBER: lambda values: gettext(
+        "series number {number}", number=values["number"] or gettext("(none)")
+    ),
+    ReasonCode.LOWER_UID: marked("a lower Series Instance UID"),
+    ReasonCode.HIGHER_UID: marked("a higher one"),
+    ReasonCode.SERIES_RECEIVING: marked("{series} series of the study are being received"),
     ReasonCode.STEP_COMPLETED: _step_completed,
-    ReasonCode.STUDY_SILENT: "last image of the study {silence:.0f} s ago, waiting for {seconds:g} s",
+    ReasonCode.STUDY_SILENT: marked("last image of the study {silence:.0f} s ago, waiting for {seconds:g} s"),
     ReasonCode.STUDY_QUIET: _study_quiet,
 }

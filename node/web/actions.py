@@ -13,6 +13,7 @@ from node.ledger.excluded_images import exclude_image, include_image
 from node.ledger.held_series import refuse_held
 from node.ledger.jobs import NewJob, get_job
 from node.ledger.series import series_of_study
+from node.translation import gettext
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest, address_of
 
@@ -36,14 +37,14 @@ def run(context: AppContext, user_request: UserRequest) -> Response:
     uid, form = user_request.request.path_params["uid"], user_request.form
     pipeline, destination = form.get("pipeline", ""), form.get("destination", "")
     if pipeline not in context.config.pipelines:
-        raise HTTPException(400, f"There is no pipeline {pipeline!r}.")
+        raise HTTPException(400, gettext("There is no pipeline {pipeline!r}.", pipeline=pipeline))
     if destination and destination not in context.config.destinations:
-        raise HTTPException(400, f"There is no destination {destination!r}.")
+        raise HTTPException(400, gettext("There is no destination {destination!r}.", destination=destination))
     with begin_immediate(context.engine) as connection:
         of_study = series_of_study(connection, uid)
         series = next((one for one in of_study if one.series_instance_uid == form.get("series", "")), None)
         if series is None or series.generation < 1:
-            raise HTTPException(409, "The series is not complete yet.")
+            raise HTTPException(409, gettext("The series is not complete yet."))
         refuse_held(connection, uid, series.series_instance_uid)
         new = NewJob(
             study_instance_uid=uid,
@@ -55,7 +56,14 @@ def run(context: AppContext, user_request: UserRequest) -> Response:
             priority=1,
         )
         if not context.jobs.enqueue(connection, new):
-            raise HTTPException(409, f"Pipeline {pipeline!r} has run on this series already; retry its job {new.id}.")
+            raise HTTPException(
+                409,
+                gettext(
+                    "Pipeline {pipeline!r} has run on this series already; retry its job {job}.",
+                    pipeline=pipeline,
+                    job=new.id,
+                ),
+            )
     note(context, user_request, f"ran pipeline {pipeline} on series {new.series_instance_uid}")
     return RedirectResponse(f"/study/{uid}", 303)
 
@@ -64,7 +72,7 @@ def exclude(context: AppContext, user_request: UserRequest) -> Response:
     """Take an image out of its held series."""
     form = user_request.form
     if not form.get("reason", "").strip():
-        raise HTTPException(400, "An image is only excluded with a reason.")
+        raise HTTPException(400, gettext("An image is only excluded with a reason."))
     who = {"who": user_request.user.name, "address": address_of(user_request.request)}
     with begin_immediate(context.engine) as connection:
         study = exclude_image(connection, form.get("image", ""), why=form["reason"].strip(), **who)

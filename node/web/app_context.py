@@ -18,6 +18,7 @@ from node.jobs.engine import Jobs
 from node.operate.rules_file import RulesFile
 from node.operate.study_labels import Label, StudyLabels
 from node.spool import Spool
+from node.translation import gettext
 from node.web.auth import UserRequest
 from node.web.health import Health
 
@@ -55,5 +56,5 @@ class AppContext:
 def configured(name: str, tables: Container[str]) -> str:
     """Return ``name`` if it is configured; the page is missing otherwise."""
     if name not in tables:
-        raise HTTPException(404, f"{name!r} is not configured.")
+        raise HTTPException(404, gettext("{name!r} is not configured.", name=name))
     return name

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from node.config import Web
+from node.translation import gettext
 from node.web.logins import Logins
 from node.web.proxy import proxied_user
 from node.web.sessions import Sessions, csrf_of
@@ -33,6 +34,12 @@ class UserRequest:
     csrf: str
     """Token that every form of this session carries."""
     form: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def back(self) -> str:
+        """Address of this page, to come back to; of the first page after a form."""
+        url = self.request.url
+        return f"{url.path}?{url.query}".rstrip("?") if self.request.method == "GET" else "/"
 
     @property
     def operates(self) -> bool:
@@ -69,7 +76,9 @@ class Authenticator:
             if request.method == "POST":
                 form = await checked_form(request)
                 if user.role != role:
-                    raise HTTPException(403, f"Your role is {user.role!r}; this needs the role {role!r}.")
+                    raise HTTPException(
+                        403, gettext("Your role is {own!r}; this needs the role {role!r}.", own=user.role, role=role)
+                    )
             csrf = csrf_of(request.state.token)
             return await run_in_threadpool(page, UserRequest(request=request, user=user, csrf=csrf, form=form))
 
@@ -92,7 +101,9 @@ class Authenticator:
         if name := proxied_user(self._web, request):
             proxied = users.get(name) or User(name=name, role="view")
             if proxied.is_expired:
-                raise HTTPException(403, f"User {name!r} has expired; `ainode web expire` sets another day.")
+                raise HTTPException(
+                    403, gettext("User {name!r} has expired; `ainode web expire` sets another day.", name=name)
+                )
             return proxied
         session = self._sessions.find(request.state.token, is_used="part" not in request.query_params)
         if session is None:
@@ -115,7 +126,9 @@ class Authenticator:
         Raises ``HTTPException`` when the users file has that name: whoever gives names there could become that user.
         """
         if user.name in read_users(self._path):
-            raise HTTPException(403, f"{user.name} is a user of this node alone; log in with the password.")
+            raise HTTPException(
+                403, gettext("{name} is a user of this node alone; log in with the password.", name=user.name)
+            )
         request.state.token = self._sessions.begin(user)
 
     def log_out(self, request: Request) -> str:
@@ -135,8 +148,8 @@ async def checked_form(request: Request) -> dict[str, str]:
     if int(request.headers.get("content-length") or 0) > MAX_FORM_BYTES or "chunked" in request.headers.get(
         "transfer-encoding", ""
     ):
-        raise HTTPException(413, "The form is too large.")
+        raise HTTPException(413, gettext("The form is too large."))
     form = {key: value for key, value in (await request.form(max_files=0)).items() if isinstance(value, str)}
     if not hmac.compare_digest(form.get("csrf", "").encode(), csrf_of(request.state.token).encode()):
-        raise HTTPException(403, "This form is not of your session. Go back, reload the page and try again.")
+        raise HTTPException(403, gettext("This form is not of your session. Go back, reload the page and try again."))
     return form

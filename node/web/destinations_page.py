@@ -10,6 +10,7 @@ from node.ledger.counts import delivery_counts
 from node.ledger.engine import begin_immediate
 from node.ledger.operator_switches import pause_destination
 from node.ledger.states import DeliveryState
+from node.translation import gettext
 from node.web.app_context import AppContext, configured
 from node.web.auth import UserRequest
 
@@ -30,7 +31,7 @@ def destinations(context: AppContext, user_request: UserRequest) -> Response:
         entries.append(
             {
                 "name": name,
-                "place": table.place if table else "no longer configured",
+                "place": table.place if table else gettext("no longer configured"),
                 "health": _health(circuit, error, latest),
                 "since": circuit.opened_at if circuit else None,
                 "error": error,

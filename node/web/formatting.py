@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from babel.dates import format_skeleton
+
 from node.operate.explain import clock
+from node.translation import current_language, decimal
 
 NOTHING = "\N{EN DASH}"
 
@@ -15,16 +18,18 @@ def time(seconds: float | None) -> str:
         return NOTHING
     at = datetime.fromtimestamp(seconds, UTC).astimezone()
     today = at.date() == datetime.now(UTC).astimezone().date()
-    return at.strftime("%H:%M:%S" if today else "%d %b %H:%M")
+    if today:
+        return at.strftime("%H:%M:%S")
+    return f"{format_skeleton('MMMd', at, locale=current_language())} {at:%H:%M}"
 
 
 def size(count: float) -> str:
     """Bytes."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+            return f"{count:.0f} {unit}" if unit == "B" else decimal(f"{count:.1f} {unit}")
         count /= 1024
-    return f"{count:.2f} TiB"
+    return decimal(f"{count:.2f} TiB")
 
 
 def duration(seconds: float | None) -> str:
@@ -32,10 +37,10 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return NOTHING
     if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+        return decimal(f"{seconds:.1f} s") if seconds < 10 else f"{seconds:.0f} s"
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} d"
+    return decimal(f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} d")
 
 
 def short(uid: str) -> str:

@@ -14,6 +14,7 @@ from node.ledger.counts import first_and_last_image
 from node.operate.alerts import current_alerts
 from node.operate.status import by_role
 from node.spool import Spool
+from node.translation import current_language
 
 _KEPT_SECONDS = 5.0
 """The alerts read all jobs and statistics; pages ask every two seconds, each browser for itself."""
@@ -38,14 +39,15 @@ class Health:
         self._config = config
         self._spool = spool
         self._turn = threading.Lock()
-        self._line: HealthLine | None = None
-        self._until = 0.0
+        self._lines: dict[str, tuple[float, HealthLine]] = {}
+        """By language, each with the end of its time."""
 
     def line(self, connection: sa.Connection) -> HealthLine:
         """Return the line as of now, or of some seconds ago."""
         with self._turn:
-            if self._line is None or time.monotonic() > self._until:
-                self._line = HealthLine(
+            until, line = self._lines.get(current_language(), (0.0, None))
+            if line is None or time.monotonic() > until:
+                line = HealthLine(
                     problems=tuple(
                         current_alerts(self._config, connection, self._spool, ledger_clock(connection)).values()
                     ),
@@ -53,5 +55,5 @@ class Health:
                     last_image_at=first_and_last_image(connection)[1],
                     free_gib=self._spool.space().free_gib,
                 )
-                self._until = time.monotonic() + _KEPT_SECONDS
-            return self._line
+                self._lines[current_language()] = (time.monotonic() + _KEPT_SECONDS, line)
+            return line

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from node.ledger import NoticeKind
 from node.ledger.audit_events import give_notice
+from node.translation import gettext
 from node.web.app_context import AppContext
 from node.web.auth import Authenticator, address_of, checked_form
 from node.web.sessions import csrf_of
@@ -70,7 +71,9 @@ class _LoginPages:
         except HTTPException as error:
             return self.refused(request, error)
         await self.note(request, NoticeKind.LOGIN if is_right else NoticeKind.FAILED_LOGIN, name)
-        return RedirectResponse("/", 303) if is_right else self.show(request, "Name or password is wrong.", 403)
+        return (
+            RedirectResponse("/", 303) if is_right else self.show(request, gettext("Name or password is wrong."), 403)
+        )
 
     async def logout(self, request: Request) -> Response:
         await checked_form(request)

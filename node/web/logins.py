@@ -14,6 +14,7 @@ from node.addresses import network_of
 from node.ledger.clock import ledger_clock
 from node.ledger.engine import begin_immediate
 from node.ledger.login_attempts import attempt_succeeded, begin_attempt
+from node.translation import gettext
 from node.web.sessions import Sessions
 from node.web.users import User, matches, read_users
 
@@ -40,7 +41,7 @@ class Logins:
         """
         origin = _network(address)
         if self._waiting.total() >= WAITING or self._waiting[origin] >= WAITING_OF_ADDRESS:
-            raise HTTPException(503, "Too many logins at once. Try again.", {"Retry-After": "1"})
+            raise HTTPException(503, gettext("Too many logins at once. Try again."), {"Retry-After": "1"})
         self._waiting[origin] += 1
         try:
             return await anyio.to_thread.run_sync(self._check, name, password, origin, token, limiter=self._turns)
@@ -57,7 +58,9 @@ class Logins:
             )
         if seconds:
             wait = ceil(seconds)
-            raise HTTPException(429, f"Too many failed logins. Wait {wait} s.", {"Retry-After": str(wait)})
+            raise HTTPException(
+                429, gettext("Too many failed logins. Wait {wait} s.", wait=wait), {"Retry-After": str(wait)}
+            )
         user = read_users(self._users).get(name)
         if not matches(user, password) or user is None or user.is_expired:
             return None

@@ -9,6 +9,7 @@ from node.config.condition import folded
 from node.log import warning_lines
 from node.operate.audit.auditor import trail_path
 from node.operate.audit.reading import read_page
+from node.translation import gettext
 from node.web.actions import note
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
@@ -25,7 +26,7 @@ def audit(context: AppContext, user_request: UserRequest) -> Response:
     query = user_request.request.query_params
     text, before = query.get("q", "").strip(), query.get("before", "")
     if before and not (before.isascii() and before.isdigit() and len(before) < 16):
-        raise HTTPException(400, f"{before!r} is no place in the audit trail.")
+        raise HTTPException(400, gettext("{before!r} is no place in the audit trail.", before=before))
     path = trail_path(context.config)
     page = read_page(path, text, int(before) if before else None, _SHOWN)
     note(context, user_request, "read the audit trail")
@@ -57,4 +58,7 @@ def users(context: AppContext, user_request: UserRequest) -> Response:
 
 def _for_operators(user_request: UserRequest) -> None:
     if not user_request.operates:
-        raise HTTPException(403, f"Your role is {user_request.user.role!r}; this page needs the role 'operate'.")
+        raise HTTPException(
+            403,
+            gettext("Your role is {own!r}; this needs the role {role!r}.", own=user_request.user.role, role="operate"),
+        )

@@ -19,6 +19,7 @@ from node.operate.account import report
 from node.operate.account.description import attention
 from node.operate.account.rows import read
 from node.operate.purge_plan import purge_plan
+from node.translation import gettext, marked
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
 from node.web.study_list import LOOKED_AT, STAGES, Study, latest, listed
@@ -108,13 +109,13 @@ def account(context: AppContext, user_request: UserRequest) -> Response:
     try:
         day = None if chosen == EVERYTHING else date.fromisoformat(chosen)
     except ValueError:
-        raise HTTPException(400, f"{chosen!r} is no day; write it as 2026-01-31.") from None
+        raise HTTPException(400, gettext("{chosen!r} is no day; write it as 2026-01-31.", chosen=chosen)) from None
     report = _account(context, day)
     sums = (
-        ("Sent", "entries", "images", report.sent),
-        ("Received", "series", "images", report.received),
-        ("Jobs", "jobs", "objects", report.jobs),
-        ("Deliveries", "deliveries", "objects", report.deliveries),
+        (marked("Sent"), marked("entries"), marked("images"), report.sent),
+        (marked("Received"), marked("series"), marked("images"), report.received),
+        (marked("Jobs"), marked("jobs"), marked("objects"), report.jobs),
+        (marked("Deliveries"), marked("deliveries"), marked("objects"), report.deliveries),
     )
     return context.page(
         "account.html", user_request, account=report, attention=attention(report), sums=sums, day=day or ""

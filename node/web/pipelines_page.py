@@ -29,12 +29,13 @@ from node.operate.drift import MEASURED
 from node.operate.pipeline_obstacles import obstacle
 from node.operate.stop_rules import resume_pipeline
 from node.operate.turnaround import DAY_SECONDS, Turnaround, by_hour, turnarounds
+from node.translation import gettext, marked
 from node.web import charts
 from node.web import formatting as words
 from node.web.app_context import AppContext, configured
 from node.web.auth import UserRequest
 
-_DRAWN = {"run_seconds": ("Run time", "s"), **MEASURED, "host_mib": ("Peak memory", "MiB")}
+_DRAWN = {"run_seconds": (marked("Run time"), "s"), **MEASURED, "host_mib": (marked("Peak memory"), "MiB")}
 """Columns of ``job_fact`` that are drawn over time, with name and unit."""
 _LATEST = 1000
 
@@ -75,7 +76,7 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
                 "running": progress[Progress.RUNNING] + progress[Progress.ENCODING],
                 "delivering": progress[Progress.DELIVERING],
                 "outcomes": dict(outcomes.most_common()),
-                "mix": charts.mix(dict(outcomes.most_common()), f"Outcomes of {name}"),
+                "mix": charts.mix(dict(outcomes.most_common()), gettext("Outcomes of {name}", name=name)),
                 "seconds": _median(seconds.get(name, ())),
                 "turnaround": _by_scanner([one for one in arrived if one.pipeline == name]),
             }
@@ -109,15 +110,16 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
         at = ledger_clock(connection)
         arrived = [one for one in arrived_since(connection, at - 7 * DAY_SECONDS) if one.pipeline == name]
     if not known:
-        raise HTTPException(404, f"There is no pipeline {name!r}.")
+        raise HTTPException(404, gettext("There is no pipeline {name!r}.", name=name))
     ends = (words.time(facts[0]["at"]), words.time(facts[-1]["at"])) if facts else ("", "")
     drawn = []
     for column, (title, unit) in _DRAWN.items():
         points = [(fact["at"], fact[column]) for fact in facts if fact[column] is not None]
-        drawn.append((title, unit, charts.over_time(points, unit, title, ends)))
+        words_of = (gettext(title), gettext(unit))
+        drawn.append((*words_of, charts.over_time(points, words_of[1], words_of[0], ends)))
     times = [(one.arrived_at, one.seconds) for one in arrived[-_LATEST:]]
     spans = (words.time(times[0][0]), words.time(times[-1][0])) if times else ("", "")
-    drawn.append(("Turnaround", "s", charts.over_time(times, "s", "Turnaround", spans)))
+    drawn.append((gettext("Turnaround"), "s", charts.over_time(times, "s", gettext("Turnaround"), spans)))
     scores = [float(score) for fact in facts for score in fact["scores"]]
     outcomes = Counter(fact["outcome"] for fact in facts).most_common()
     levels = [fact["histogram"] for fact in facts if len(fact["histogram"]) == len(range(*HISTOGRAM_HU))]
@@ -133,10 +135,10 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
         hours=[(words.time(hour), one) for hour, one in by_hour(arrived) if hour > at - DAY_SECONDS],
         drift=changed,
         charts=drawn,
-        scores=charts.histogram(scores, "", "Scores of findings"),
+        scores=charts.histogram(scores, "", gettext("Scores of findings")),
         levels=charts.profiles(levels[:-latest] if latest else (), levels[-latest:], HISTOGRAM_HU[:2], "HU"),
-        scanners=Counter(fact["scanner"] or "unnamed" for fact in facts).most_common(8),
-        outcomes=charts.mix(dict(outcomes), "Outcomes"),
+        scanners=Counter(fact["scanner"] or gettext("unnamed") for fact in facts).most_common(8),
+        outcomes=charts.mix(dict(outcomes), gettext("Outcomes")),
         mixed=outcomes,
         card=_card(context, name),
     )
@@ -181,7 +183,7 @@ def _card(context: AppContext, name: str) -> Markup:
 
 
 def _by_scanner(arrived: Sequence[DeliveredAnalysis]) -> list[tuple[str, Turnaround]]:
-    return [(one.scanner or "not named", one) for one in turnarounds(arrived)]
+    return [(one.scanner or gettext("not named"), one) for one in turnarounds(arrived)]
 
 
 def _median(values: Sequence[float]) -> float | None:

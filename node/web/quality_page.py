@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from node.feedback.quality import LEAST, Estimate, Quality
 from node.feedback.quality_report import MONTHS, VerdictCounts, written
+from node.translation import decimal, gettext, marked
 from node.web import charts
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
@@ -22,9 +23,9 @@ def quality(context: AppContext, user_request: UserRequest) -> Response:
         months = by_month[name][::-1]
         drawn = [
             (
-                title,
+                gettext(title),
                 charts.intervals(
-                    [(row.month, _bounds(getattr(row, key), scale)) for row in months], scale, unit, title
+                    [(row.month, _bounds(getattr(row, key), scale)) for row in months], scale, unit, gettext(title)
                 ),
             )
             for title, key, scale, unit in _DRAWN
@@ -34,10 +35,10 @@ def quality(context: AppContext, user_request: UserRequest) -> Response:
 
 
 _DRAWN = (
-    ("Positive predictive value", "ppv", 100.0, "%"),
-    ("Sensitivity against readers", "sensitivity", 100.0, "%"),
-    ("Dice of edited lesions", "dice", 1.0, ""),
-    ("Analyses with a verdict", "share_judged", 100.0, "%"),
+    (marked("Positive predictive value"), "ppv", 100.0, "%"),
+    (marked("Sensitivity against readers"), "sensitivity", 100.0, "%"),
+    (marked("Dice of edited lesions"), "dice", 1.0, ""),
+    (marked("Analyses with a verdict"), "share_judged", 100.0, "%"),
 )
 
 
@@ -51,20 +52,23 @@ def _bounds(of: Estimate | None, scale: float) -> tuple[float, float, float] | N
 
 def _cells(row: Quality) -> dict[str, str]:
     """Heading -> text."""
-    lesions = f"{row.accepted} accepted, {row.edited} edited, {row.rejected} rejected, {row.added} added"
+    lesions = gettext(
+        "{accepted} accepted, {edited} edited, {rejected} rejected, {added} added",
+        **{name: getattr(row, name) for name in ("accepted", "edited", "rejected", "added")},
+    )
     return {
-        "Month": row.month,
-        "Version": row.version or "not known",
-        "Scanner": row.scanner or "not named",
-        "With a verdict": f"{row.judged} of {row.analyses}",
-        "Lesions": lesions,
-        "Positive predictive value": _cell(row.ppv, 100.0, "%"),
-        "False reports per analysis": _cell(row.false_per_analysis, 1.0, ""),
-        "Sensitivity": _cell(row.sensitivity, 100.0, "%"),
-        "Dice of edits": _cell(row.dice, 1.0, ""),
-        "Volume difference": _cell(row.volume_difference, 1.0, "%"),
+        gettext("Month"): row.month,
+        gettext("Version"): row.version or gettext("not known"),
+        gettext("Scanner"): row.scanner or gettext("not named"),
+        gettext("With a verdict"): gettext("{judged} of {analyses}", judged=row.judged, analyses=row.analyses),
+        gettext("Lesions"): lesions,
+        gettext("Positive predictive value"): _cell(row.ppv, 100.0, "%"),
+        gettext("False reports per analysis"): _cell(row.false_per_analysis, 1.0, ""),
+        gettext("Sensitivity"): _cell(row.sensitivity, 100.0, "%"),
+        gettext("Dice of edits"): _cell(row.dice, 1.0, ""),
+        gettext("Volume difference"): _cell(row.volume_difference, 1.0, "%"),
     }
 
 
 def _cell(of: Estimate | None, scale: float, unit: str) -> str:
-    return "too few" if of is None else written(of, scale, unit)
+    return gettext("too few") if of is None else decimal(written(of, scale, unit))

@@ -16,6 +16,7 @@ from node.ledger.counts import delivery_counts
 from node.ledger.states import DeliveryState
 from node.operate.rules_file import RulesFile
 from node.routing.replay import Replay, replay
+from node.translation import gettext
 from node.web.actions import note
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
@@ -34,7 +35,7 @@ def edit(context: AppContext, user_request: UserRequest) -> Response:
     if number:
         text = next((one.text for one in file.versions() if str(one.number) == number), "")
         if not text:
-            raise HTTPException(404, f"There is no version {number!r}.")
+            raise HTTPException(404, gettext("There is no version {number!r}.", number=number))
     return _page(context, user_request, file, text=text, why=f"back to version {number}" if number else "")
 
 
@@ -43,7 +44,9 @@ def try_out(context: AppContext, user_request: UserRequest) -> Response:
     file, form = _file(context, user_request), user_request.form
     text, since = _text(form), form.get("since", "")
     if since not in SPANS:
-        raise HTTPException(400, f"{since!r} is no span; choose one of {', '.join(SPANS)}.")
+        raise HTTPException(
+            400, gettext("{since!r} is no span; choose one of {spans}.", since=since, spans=", ".join(SPANS))
+        )
     why = form.get("why", "").strip()
     try:
         _, config = changed_config(file.whole(), text, str(file.path))
@@ -51,7 +54,7 @@ def try_out(context: AppContext, user_request: UserRequest) -> Response:
     except ConfigError as error:
         return _page(context, user_request, file, text=text, why=why, since=since, error=str(error))
     if not context.looking_back.acquire(blocking=False):
-        raise HTTPException(409, "Rules are being tried on past series already; try again in a moment.")
+        raise HTTPException(409, gettext("Rules are being tried on past series already; try again in a moment."))
     try:
         from_time = clock_of(context.engine) - SPANS[since] * 86400.0
         found = replay(context.engine, context.spool, config, from_time, lambda *_: None)
@@ -65,7 +68,7 @@ def apply(context: AppContext, user_request: UserRequest) -> Response:
     file, form = _file(context, user_request), user_request.form
     why = form.get("why", "").strip()
     if not why:
-        raise HTTPException(400, "A change is only applied with a reason.")
+        raise HTTPException(400, gettext("A change is only applied with a reason."))
     text, before = _text(form), form.get("before", "").replace("\r\n", "\n")
     _check_removed(context, changed_config(file.whole(), text, str(file.path))[1])
     version = file.apply(text, instead_of=before, who=user_request.user.name, why=why)
@@ -75,7 +78,10 @@ def apply(context: AppContext, user_request: UserRequest) -> Response:
 
 def _file(context: AppContext, user_request: UserRequest) -> RulesFile:
     if not user_request.operates:
-        raise HTTPException(403, f"Your role is {user_request.user.role!r}; this page needs the role 'operate'.")
+        raise HTTPException(
+            403,
+            gettext("Your role is {own!r}; this needs the role {role!r}.", own=user_request.user.role, role="operate"),
+        )
     return context.rules_file
 
 

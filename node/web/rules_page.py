@@ -11,6 +11,7 @@ from node.ledger.clock import clock_of
 from node.routing.replay import Change, replay
 from node.routing.reroute import newly_routed
 from node.routing.reroute import reroute as reopen
+from node.translation import gettext
 from node.web.actions import note
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
@@ -55,11 +56,13 @@ def reroute(context: AppContext, user_request: UserRequest) -> Response:
 def _ignored(context: AppContext, asked: Mapping[str, str]) -> list[Change]:
     since, rule = asked.get("since", ""), asked.get("rule", "") or None
     if since not in SPANS:
-        raise HTTPException(400, f"{since!r} is no span; choose one of {', '.join(SPANS)}.")
+        raise HTTPException(
+            400, gettext("{since!r} is no span; choose one of {spans}.", since=since, spans=", ".join(SPANS))
+        )
     if rule is not None and rule not in {one.name for one in context.config.rules}:
-        raise HTTPException(404, f"There is no rule {rule!r}.")
+        raise HTTPException(404, gettext("There is no rule {rule!r}.", rule=rule))
     if not context.looking_back.acquire(blocking=False):
-        raise HTTPException(409, "The rules are being tried on past series already; try again in a moment.")
+        raise HTTPException(409, gettext("The rules are being tried on past series already; try again in a moment."))
     try:
         from_time = clock_of(context.engine) - SPANS[since] * 86400.0
         found = replay(context.engine, context.spool, context.config, from_time, lambda *_: None)

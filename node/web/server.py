@@ -29,6 +29,7 @@ from node.operate.rules_file import RulesFile
 from node.operate.study_labels import StudyLabels
 from node.reasons import reason_text
 from node.spool import Spool
+from node.translation import LANGUAGES, current_language, decimal, gettext, plural_form
 from node.web import actions, destinations_page, operator_pages, pages, pipelines_page, probes, rules_editor, rules_page
 from node.web import formatting as words
 from node.web import study_page as studies
@@ -37,6 +38,7 @@ from node.web.auth import Authenticator, UserRequest
 from node.web.guarded import Guarded
 from node.web.health import Health
 from node.web.http_connections import listen, served
+from node.web.languages import Languages, language_routes
 from node.web.login_page import login_routes
 from node.web.quality_page import quality
 from node.web.strict_http import StrictHttp
@@ -112,7 +114,7 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs, rules_
         if isinstance(error, HTTPException):
             status = error.status_code
         text = error.detail if isinstance(error, HTTPException) else str(error)
-        heading = "Not found" if status == 404 else "The action failed"
+        heading = gettext("Not found") if status == 404 else gettext("The action failed")
         return HTMLResponse(context.render("error.html", None, text=text, heading=heading), status)
 
     async def gone_away(_request: Request, _error: Exception) -> Response:
@@ -123,9 +125,10 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs, rules_
             *(route(*entry) for entry in _PAGES),
             *probes.routes(context),
             *login_routes(context, authenticator),
+            *language_routes(authenticator),
             Mount("/static", StaticFiles(packages=[("node.web", "static")])),
         ],
-        middleware=[Middleware(Guarded, tls=tls, hosts=_hosts(config.web))],
+        middleware=[Middleware(Guarded, tls=tls, hosts=_hosts(config.web)), Middleware(Languages, web=config.web)],
         exception_handlers={NodeError: gone_wrong, HTTPException: gone_wrong, ClientDisconnect: gone_away},
     )
     app.router.redirect_slashes = False  # it would redirect to whatever Host says
@@ -161,10 +164,27 @@ def _flatten(values: Iterable[Any]) -> list[Any]:
     return [one for value in values for one in (value if isinstance(value, list | tuple) else (value,))]
 
 
+def word(text: object) -> str:
+    """Return the translation of a word or a sentence that is a value; what has none is shown as it is."""
+    return gettext(str(text))
+
+
 def _templates(config: Config) -> Environment:
     loader = PackageLoader("node.web")
-    jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    jinja = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
+    )
+    # The extension fills in the values, after it has escaped them.
+    jinja.install_gettext_callables(gettext, plural_form, newstyle=True)  # type: ignore[attr-defined]
+    jinja.globals.update(language=current_language, languages=LANGUAGES)
     jinja.globals.update(version=__version__, title=config.ae.title, show_patient=config.web.show_patient)
     jinja.globals.update(notice=NOTICE, called=config.title)
-    jinja.filters.update(words.FILTERS, called=config.title, flatten=_flatten, reason=reason_text)
+    jinja.filters.update(
+        words.FILTERS, called=config.title, flatten=_flatten, reason=reason_text, word=word, decimal=decimal
+    )
     return jinja

@@ -11,21 +11,22 @@ from node.ledger.conflicts import conflicts_by_study
 from node.ledger.progress import Progress, StudyProgress
 from node.ledger.results import quarantined_by_study
 from node.ledger.study_progress import latest_studies, progress_of
+from node.translation import marked
 
 STAGES = {
-    Progress.RECEIVING: "images arrive, or the quiet period runs",
-    Progress.WAITING: "a rule waits for other series of the study",
-    Progress.QUEUED: "waits for a worker",
-    Progress.RUNNING: "the pipeline computes",
-    Progress.ENCODING: "DICOM objects are made and checked",
-    Progress.DELIVERING: "objects are sent, or proof is awaited",
-    Progress.STORED: "every destination has stored everything",
-    Progress.CONFIRMED: "every destination has committed to keep it",
-    Progress.KEPT: "finished; nothing is to be delivered",
-    Progress.HELD: "images of different patients or orders; needs an operator",
-    Progress.IGNORED: "no rule matched",
-    Progress.CANCELLED: "stopped by an operator or given up",
-    Progress.FAILED: "all attempts failed",
+    Progress.RECEIVING: marked("images arrive, or the quiet period runs"),
+    Progress.WAITING: marked("a rule waits for other series of the study"),
+    Progress.QUEUED: marked("waits for a worker"),
+    Progress.RUNNING: marked("the pipeline computes"),
+    Progress.ENCODING: marked("DICOM objects are made and checked"),
+    Progress.DELIVERING: marked("objects are sent, or proof is awaited"),
+    Progress.STORED: marked("every destination has stored everything"),
+    Progress.CONFIRMED: marked("every destination has committed to keep it"),
+    Progress.KEPT: marked("finished; nothing is to be delivered"),
+    Progress.HELD: marked("images of different patients or orders; needs an operator"),
+    Progress.IGNORED: marked("no rule matched"),
+    Progress.CANCELLED: marked("stopped by an operator or given up"),
+    Progress.FAILED: marked("all attempts failed"),
 }
 """In the order of the walk, with what each means."""
 _SHOWN_AS = {Progress.UNDECIDED: Progress.RECEIVING, Progress.ROUTED: Progress.QUEUED}

@@ -14,6 +14,7 @@ from node.ledger.results import Result, results_of_job
 from node.ledger.verdict import LesionVerdict, Verdict
 from node.outcome import ANALYSED, Outcome
 from node.studies.attributes import SEGMENTATIONS, STRUCTURED_REPORTS
+from node.translation import gettext
 from node.web.actions import note
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
@@ -40,7 +41,7 @@ def give_verdict(context: AppContext, user_request: UserRequest) -> Response:
         results = results_of_job(connection, job_id)
         reports = [one.path for one in results if one.sop_class_uid.startswith(STRUCTURED_REPORTS)]
     if not can_be_judged(job.outcome, results):
-        raise HTTPException(409, "This job has no result that a reader could judge.")
+        raise HTTPException(409, gettext("This job has no result that a reader could judge."))
     said, lesion = form.get("verdict", ""), form.get("lesion", WHOLE)
     if said == Verdict.ADDED:
         lesion = f"slice {_slice(form.get('slice', ''))}"
@@ -48,14 +49,14 @@ def give_verdict(context: AppContext, user_request: UserRequest) -> Response:
         paths = context.spool.all_readable(reports)
         rows = (row for path in paths for row in context.reader.call(f"job {job_id}", findings_in, path))
         if lesion not in {row.tracking_uid for row in rows}:
-            raise HTTPException(400, "The report of this analysis has no such lesion.")
+            raise HTTPException(400, gettext("The report of this analysis has no such lesion."))
     elif said not in (WITHDRAWN, Verdict.NOTHING_MISSED) or (said != WITHDRAWN and lesion != WHOLE):
-        raise HTTPException(400, f"{said!r} is no verdict.")
+        raise HTTPException(400, gettext("{said!r} is no verdict.", said=said))
     with begin_immediate(context.engine) as connection:
         if said != WITHDRAWN:
             record_click(connection, LesionVerdict(job_id=job_id, lesion=lesion, verdict=Verdict(said)), user.name)
         elif not withdraw_click(connection, job_id, lesion, user.name):
-            raise HTTPException(409, "A verdict is withdrawn by the reader who clicked it, once.")
+            raise HTTPException(409, gettext("A verdict is withdrawn by the reader who clicked it, once."))
     note(context, user_request, f"gave the verdict {said!r} on {lesion or 'the analysis'} of job {job_id}")
     return RedirectResponse(f"/study/{job.study_instance_uid}#view-{job_id}", 303)
 
@@ -63,5 +64,5 @@ def give_verdict(context: AppContext, user_request: UserRequest) -> Response:
 def _slice(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
     if not 0 < number <= _MOST_SLICES:
-        raise HTTPException(400, "Give the number of the slice on which the lesion is missing.")
+        raise HTTPException(400, gettext("Give the number of the slice on which the lesion is missing."))
     return number

@@ -15,6 +15,10 @@ SCREENS: tuple[tuple[int, Literal["light", "dark"]], ...] = (
     (1440, "light"), (1440, "dark"), (390, "light"), (390, "dark"),
 )  # fmt: skip
 """Width in pixels and colour scheme."""
+SPOKEN: tuple[tuple[int, Literal["light", "dark"], str], ...] = (
+    *((width, scheme, "en-US") for width, scheme in SCREENS), (390, "light", "de-DE"), (390, "dark", "zh-CN"),
+)  # fmt: skip
+"""The same, and the language that the browser asks for: German has the longest words."""
 
 
 def pages_of(dashboard: Dashboard) -> dict[str, str]:
@@ -52,22 +56,25 @@ def open_chromium() -> Iterator[Browser]:
 def sign_in(page: Page, name: str, password: str = PASSWORD) -> None:
     """Give a name and a password on the login page, until the list of studies is shown."""
     page.goto("/login")
-    page.get_by_label("Name").fill(name)
-    page.get_by_label("Password").fill(password)
+    page.locator("input[name=name]").fill(name)
+    page.locator("input[name=password]").fill(password)
     page.keyboard.press("Enter")
-    page.get_by_role("heading", name="Studies").wait_for()
+    page.locator("#stream").wait_for()
 
 
 @contextmanager
 def logged_in(
-    browser: Browser, dashboard: Dashboard, width: int, scheme: Literal["light", "dark"], seconds: float = 120.0
+    browser: Browser, dashboard: Dashboard, width: int, scheme: Literal["light", "dark"], locale: str = "en-US"
 ) -> Iterator[Page]:
-    """A page of an operator."""
+    """A page of an operator whose browser asks for the language of ``locale``."""
     address = f"http://127.0.0.1:{dashboard.config.web.port}"
     context = browser.new_context(
-        viewport={"width": width, "height": 900 if width > 600 else 844}, color_scheme=scheme, base_url=address
+        viewport={"width": width, "height": 900 if width > 600 else 844},
+        color_scheme=scheme,
+        base_url=address,
+        locale=locale,
     )
-    context.set_default_timeout(seconds * 1000)
+    context.set_default_timeout(120_000)
     page = context.new_page()
     sign_in(page, "otto")
     yield page

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from dashboards import Dashboard
-from every_page import SCREENS, logged_in, open_chromium, pages_of
+from every_page import SPOKEN, logged_in, open_chromium, pages_of
 from playwright.sync_api import Browser, Page
 from web_pictures import filled_dashboard
 
@@ -43,10 +43,12 @@ def violations(page: Page) -> list[str]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("width", "scheme"), SCREENS)
-def test_axe_finds_no_violation_on_any_page(chromium: Browser, dashboard: Dashboard, width: int, scheme: str):
+@pytest.mark.parametrize(("width", "scheme", "locale"), SPOKEN)
+def test_axe_finds_no_violation_on_any_page(
+    chromium: Browser, dashboard: Dashboard, width: int, scheme: str, locale: str
+):
     found = []
-    with logged_in(chromium, dashboard, width, scheme) as page:  # type: ignore[arg-type]
+    with logged_in(chromium, dashboard, width, scheme, locale) as page:  # type: ignore[arg-type]
         for name, path in pages_of(dashboard).items():
             page.goto(path)
             page.evaluate("() => document.querySelectorAll('details').forEach(one => one.open = true)")

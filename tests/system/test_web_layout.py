@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from dashboards import Dashboard
-from every_page import SCREENS, logged_in, open_chromium, pages_of
+from every_page import SPOKEN, logged_in, open_chromium, pages_of
 from playwright.sync_api import Browser
 from web_pictures import filled_dashboard
 
@@ -43,16 +44,16 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
         yield made
 
 
-@pytest.mark.parametrize(("width", "scheme"), SCREENS)
+@pytest.mark.parametrize("screen", SPOKEN, ids=str)
 def test_no_page_is_wider_than_the_screen_and_nothing_overlaps(
-    chromium: Browser, dashboard: Dashboard, width: int, scheme: str, pictures: Path | None
+    chromium: Browser, dashboard: Dashboard, screen: tuple[int, Literal["light", "dark"], str], pictures: Path | None
 ):
-    with logged_in(chromium, dashboard, width, scheme) as page:  # type: ignore[arg-type]
+    with logged_in(chromium, dashboard, *screen) as page:
         for name, path in pages_of(dashboard).items():
             page.goto(path)
             page.wait_for_load_state("networkidle") if path.startswith("/study/") else None
             if pictures is not None:
-                page.screenshot(path=pictures / f"{name}-{width}-{scheme}.png", full_page=True)
+                page.screenshot(path=pictures / f"{name}-{'-'.join(map(str, screen))}.png", full_page=True)
             assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), (
                 name,
                 page.evaluate(WIDER),

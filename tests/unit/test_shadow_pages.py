@@ -31,6 +31,7 @@ def test_an_operator_sees_why_results_are_not_sent_and_resumes_with_a_reason(das
         form = {"csrf": token(operator, "/pipelines"), "reason": why}
         return operator.post("/pipelines/nodule/resume", data=form).status_code
 
+    operator.headers["accept-language"] = "de"
     assert resume(" ") == 400
     with dashboard.engine.connect() as connection:
         assert list(pipelines_in_shadow(connection)) == ["nodule"]
@@ -40,6 +41,7 @@ def test_an_operator_sees_why_results_are_not_sent_and_resumes_with_a_reason(das
         assert pipelines_in_shadow(connection) == {}
         acts = connection.execute(sa.select(notice.c.who, notice.c.detail)).all()
     assert [who for who, detail in acts if "weights restored" in detail] == ["otto"]
+    assert any("readers confirmed 1 of 24" in detail for _, detail in acts), "the audit trail speaks English"
     assert "in shadow" not in viewer.get("/pipelines").text
 
 

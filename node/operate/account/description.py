@@ -12,6 +12,7 @@ from node.operate.account.balance import Balance, Sum
 from node.operate.account.refusals import Refusals, describe_refusals
 from node.operate.account.report import Account
 from node.reasons import reason_text
+from node.translation import gettext
 
 
 def describe(account: Account) -> str:
@@ -62,31 +63,58 @@ def attention(account: Account) -> list[str]:
     """Return what needs the operator's attention: one sentence each, with the remedy."""
     return [
         *(
-            f"IDENTITY CHANGED: study {o.study_instance_uid} was received again with different {o.changed}; "
-            f"{o.destination} has results of job {o.job_id} under the old one; "
-            "where that was a correction, withdraw them: "
-            f"ainode retract {o.job_id} --reason worklist"
+            gettext(
+                "IDENTITY CHANGED: study {study} was received again with different {changed}; {destination} has "
+                "results of job {job} under the old one; where that was a correction, withdraw them: "
+                "ainode retract {job} --reason worklist",
+                study=o.study_instance_uid,
+                changed=o.changed,
+                destination=o.destination,
+                job=o.job_id,
+            )
             for o in account.outdated
         ),
         *(describe_half_corrected(one) for one in account.half_corrected),
         *(
-            f"NOT TAKEN: images of {_whose(one)}: {describe_refusals(one)}; {one.missing} are missing; send them again"
+            gettext(
+                "NOT TAKEN: images of {whose}: {refusals}; {missing} are missing; send them again",
+                whose=_whose(one),
+                refusals=describe_refusals(one),
+                missing=one.missing,
+            )
             for one in account.refused
             if one.missing
         ),
         *(describe_held(one) for one in account.held),
         *(
-            f"DISCONTINUED: {s.recorded} images of series {s.series_instance_uid}, study {s.study_instance_uid}, were "
-            "not analysed, or not to the end, because their procedure step was discontinued; `ainode explain` the study"
+            gettext(
+                "DISCONTINUED: {images} images of series {series}, study {study}, were not analysed, or not to the "
+                "end, because their procedure step was discontinued; `ainode explain` the study",
+                images=s.recorded,
+                series=s.series_instance_uid,
+                study=s.study_instance_uid,
+            )
             for s in account.discontinued
         ),
         *(
-            f"OVERDUE: delivery of job {d.job_id} to {d.destination}, {d.stored} of {d.instances} objects stored: "
-            f"{d.error or 'not tried yet'}"
+            gettext(
+                "OVERDUE: delivery of job {job} to {destination}, {stored} of {instances} objects stored: {error}",
+                job=d.job_id,
+                destination=d.destination,
+                stored=d.stored,
+                instances=d.instances,
+                error=d.error or gettext("not tried yet"),
+            )
             for d in account.overdue
         ),
         *(
-            f"quarantined: {q.description} of job {q.job_id}, study {q.study_instance_uid}: {q.reason}"
+            gettext(
+                "quarantined: {description} of job {job}, study {study}: {reason}",
+                description=q.description,
+                job=q.job_id,
+                study=q.study_instance_uid,
+                reason=q.reason,
+            )
             for q in account.quarantined
         ),
     ]
@@ -94,26 +122,34 @@ def attention(account: Account) -> list[str]:
 
 def _whose(one: Refusals) -> str:
     if not one.series_instance_uid:
-        return "an unknown series"
-    return f"series {one.series_instance_uid} of study {one.study_instance_uid}"
+        return gettext("an unknown series")
+    return gettext("series {series} of study {study}", series=one.series_instance_uid, study=one.study_instance_uid)
 
 
 def describe_half_corrected(one: HalfCorrected) -> str:
     """In plain words, with what to do."""
-    return (
-        f"NEEDS AN OPERATOR: {one.again} of {one.images} images of series {one.series_instance_uid}, study "
-        f"{one.study_instance_uid}, were received again with different {one.changed}; send the others as well, "
-        f"or take the first identity: ainode retry {one.job_id}"
+    return gettext(
+        "NEEDS AN OPERATOR: {again} of {images} images of series {series}, study {study}, were received again with "
+        "different {changed}; send the others as well, or take the first identity: ainode retry {job}",
+        again=one.again,
+        images=one.images,
+        series=one.series_instance_uid,
+        study=one.study_instance_uid,
+        changed=one.changed,
+        job=one.job_id,
     )
 
 
 def describe_held(one: Held) -> str:
     """In plain words, with what to do; attributes, never values."""
-    of = f", job {one.job_id}" if one.job_id else ""
-    return (
-        f"CONTRADICTING IDENTITY: series {one.series_instance_uid} of study {one.study_instance_uid}{of}: "
-        f"{reason_text(one.reason)}; correct it at the sender and send the images again under one identity, or take "
-        "single images out of the series: ainode exclude SOP_UID --reason TEXT"
+    return gettext(
+        "CONTRADICTING IDENTITY: series {series} of study {study}{of}: {reason}; correct it at the sender and send the "
+        "images again under one identity, or take single images out of the series: ainode exclude SOP_UID --reason "
+        "TEXT",
+        series=one.series_instance_uid,
+        study=one.study_instance_uid,
+        of=gettext(", job {job}", job=one.job_id) if one.job_id else "",
+        reason=reason_text(one.reason),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.refusals import Refused, refused_in
+from node.translation import gettext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +48,16 @@ def refusals(connection: sa.Connection, study_uid: str | None = None) -> list[Re
 
 def describe_refusals(one: Refusals) -> str:
     """In plain words, without the series."""
-    how = "cut off" if one.status is None else f"refused with status {one.status:04X}"
-    came = f"; {one.came} came later" if one.came else ""
-    return f"{one.images} {how} ({one.reason}), sent by {one.calling_ae} at {one.peer_address}{came}"
+    came = gettext("; {images} came later", images=one.came) if one.came else ""
+    values = {"images": one.images, "reason": one.reason, "calling_ae": one.calling_ae, "address": one.peer_address}
+    if one.status is None:
+        return gettext("{images} cut off ({reason}), sent by {calling_ae} at {address}{came}", came=came, **values)
+    return gettext(
+        "{images} refused with status {status:04X} ({reason}), sent by {calling_ae} at {address}{came}",
+        status=one.status,
+        came=came,
+        **values,
+    )
 
 
 def _group(members: Sequence[tuple[Refused, bool]]) -> Refusals:

@@ -28,6 +28,7 @@ from node.operate.account.differences import Recipient, differences, result_kind
 from node.operate.account.refusals import Refusals
 from node.operate.account.rows import AccountReader, AccountRows
 from node.reasons import reason_text
+from node.translation import gettext
 
 _PARTS: dict[str, str] = {
     JobState.SCHEDULED: "waiting",
@@ -165,7 +166,7 @@ def bounds(day: date) -> tuple[float, float]:
 def _part_of_series(series: AccountSeries) -> str:
     routing = routing_of(series, series.decision)
     if series.decision is not None and routing in (Progress.IGNORED, Progress.HELD):
-        return f"{routing}: {reason_text(series.decision.reason)}"
+        return f"{gettext(str(routing))}: {reason_text(series.decision.reason)}"
     return str(routing)
 
 

@@ -27,7 +27,7 @@ function makeViewer(figure) {
     slider.value = index + 1;
     if (missed) missed.value = index + 1;
     output.textContent = `${index + 1} / ${count}`;
-    before.alt = `Slice ${index + 1} of ${count}`;
+    before.alt = figure.dataset.alt.replace("{index}", index + 1).replace("{count}", count);
     for (const [image, derived] of after ? [[before, false], [after, true]] : [[before, false]]) {
       const url = address(index, derived), wanted = fetched(url);
       image.dataset.wanted = url;
@@ -77,7 +77,7 @@ document.addEventListener("click", async (event) => {
   const text = button.previousElementSibling;
   if (navigator.clipboard) await navigator.clipboard.writeText(text.innerText);
   else { window.getSelection().selectAllChildren(text); document.execCommand("copy"); }
-  button.textContent = "Copied";
+  button.textContent = button.dataset.copied;
 });
 
 document.querySelectorAll(".viewer").forEach(makeViewer);
