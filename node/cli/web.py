@@ -26,7 +26,7 @@ def web() -> None:
 
 @web.command()
 @config_option
-@click.option("--role", type=click.Choice(["view", "read", "operate"]), default="operate", show_default=True)
+@click.option("--role", type=click.Choice(["view", "read", "operate", "admin"]), default="operate", show_default=True)
 @click.option("--print", "only_print", is_flag=True, help="Print the line for the users file instead of writing it.")
 @click.option(
     "--expires",

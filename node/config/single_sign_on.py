@@ -39,6 +39,8 @@ class Oidc(Table):
     """Claim with the name of the user."""
     groups_claim: str = "groups"
     """Claim with the groups of the user."""
+    admin: tuple[str, ...] = ()
+    """Groups whose users have the role *admin*."""
     operate: tuple[str, ...] = ()
     """Groups whose users have the role *operate*."""
     read: tuple[str, ...] = ()
@@ -61,6 +63,6 @@ class Oidc(Table):
     def _is_whole(self) -> Oidc:
         if self.issuer and not self.client_id:
             raise ValueError("issuer needs client_id, the name of this node at the provider")
-        if self.issuer and not (self.operate or self.read or self.view):
-            raise ValueError("issuer needs operate, read or view: without a group nobody may use the dashboard")
+        if self.issuer and not (self.admin or self.operate or self.read or self.view):
+            raise ValueError("issuer needs admin, operate, read or view: without a group nobody may use the dashboard")
         return self

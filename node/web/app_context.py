@@ -37,6 +37,8 @@ class AppContext:
     labels: StudyLabels
     health: Health
     rules_file: RulesFile
+    changing_users: threading.Lock = field(default_factory=threading.Lock)
+    """Held while the users file is read and replaced."""
     looking_back: threading.Lock = field(default_factory=threading.Lock)
     """Held while rules are tried on past series, which reads all their headers: one at a time."""
 

@@ -44,7 +44,12 @@ class UserRequest:
     @property
     def operates(self) -> bool:
         """Whether buttons that change something are shown."""
-        return self.user.role == "operate"
+        return self.user.may("operate")
+
+    @property
+    def administers(self) -> bool:
+        """Whether forms that change users are shown."""
+        return self.user.may("admin")
 
     @property
     def reads(self) -> bool:
@@ -75,7 +80,7 @@ class Authenticator:
             form: dict[str, str] = {}
             if request.method == "POST":
                 form = await checked_form(request)
-                if user.role != role:
+                if not user.may(role):
                     raise HTTPException(
                         403, gettext("Your role is {own!r}; this needs the role {role!r}.", own=user.role, role=role)
                     )

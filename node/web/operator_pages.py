@@ -1,4 +1,4 @@
-"""Pages for operators alone: warnings and errors, the audit trail, which records that it was read, and the users."""
+"""Pages for operators alone: warnings and errors, and the audit trail, which records that it was read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from node.translation import gettext
 from node.web.actions import note
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
-from node.web.users import read_users, users_path
 
 _SHOWN = 100
 """Messages on a page."""
@@ -22,7 +21,7 @@ _ERRORS = ("ERROR", "CRITICAL")
 
 def audit(context: AppContext, user_request: UserRequest) -> Response:
     """Show who did what with which study, newest first; ``before=N`` for an older page, ``q`` for a search."""
-    _for_operators(user_request)
+    for_operators(user_request)
     query = user_request.request.query_params
     text, before = query.get("q", "").strip(), query.get("before", "")
     if before and not (before.isascii() and before.isdigit() and len(before) < 16):
@@ -35,7 +34,7 @@ def audit(context: AppContext, user_request: UserRequest) -> Response:
 
 def log(context: AppContext, user_request: UserRequest) -> Response:
     """Show warnings and errors of all processes, newest first; ``q`` for a search, ``level=errors`` for these alone."""
-    _for_operators(user_request)
+    for_operators(user_request)
     query = user_request.request.query_params
     text, level = query.get("q", "").strip(), query.get("level", "")
     wanted = folded(text)
@@ -48,15 +47,8 @@ def log(context: AppContext, user_request: UserRequest) -> Response:
     return context.page("log.html", user_request, entries=entries[:_SHOWN], found=len(entries), text=text, level=level)
 
 
-def users(context: AppContext, user_request: UserRequest) -> Response:
-    """Show who may log in. Users are made on the node alone: with an operator's session nobody makes operators."""
-    _for_operators(user_request)
-    web = context.config.web
-    listed = sorted(read_users(users_path(web, context.config.storage.folder)).values(), key=lambda user: user.name)
-    return context.page("users.html", user_request, users=listed, proxied=bool(web.proxy_header))
-
-
-def _for_operators(user_request: UserRequest) -> None:
+def for_operators(user_request: UserRequest) -> None:
+    """Raise ``HTTPException`` for anybody else."""
     if not user_request.operates:
         raise HTTPException(
             403,

@@ -30,7 +30,17 @@ from node.operate.study_labels import StudyLabels
 from node.reasons import reason_text
 from node.spool import Spool
 from node.translation import LANGUAGES, current_language, decimal, gettext, plural_form
-from node.web import actions, destinations_page, operator_pages, pages, pipelines_page, probes, rules_editor, rules_page
+from node.web import (
+    actions,
+    destinations_page,
+    operator_pages,
+    pages,
+    pipelines_page,
+    probes,
+    rules_editor,
+    rules_page,
+    users_page,
+)
 from node.web import formatting as words
 from node.web import study_page as studies
 from node.web.app_context import AppContext
@@ -67,7 +77,10 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ..
     ("/account", pages.account, "GET"),
     ("/log", operator_pages.log, "GET"),
     ("/audit", operator_pages.audit, "GET"),
-    ("/users", operator_pages.users, "GET"),
+    ("/users", users_page.users, "GET"),
+    ("/users", users_page.add, "POST"),
+    ("/users/{name}/expire", users_page.expire, "POST"),
+    ("/users/{name}/remove", users_page.remove, "POST"),
     ("/job/{job}/retry", actions.retry, "POST"),
     ("/job/{job}/cancel", actions.cancel, "POST"),
     ("/study/{uid}/run", actions.run, "POST"),
@@ -84,6 +97,8 @@ _PAGES: tuple[tuple[str, Callable[[AppContext, UserRequest], Response], str], ..
 )
 _OF_READERS = (give_verdict,)
 """What needs the role *read*."""
+_OF_ADMINISTRATORS = (users_page.add, users_page.expire, users_page.remove)
+"""What needs the role *admin*."""
 
 
 def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs, rules_file: RulesFile) -> Starlette:
@@ -104,7 +119,7 @@ def make_app(config: Config, engine: sa.Engine, spool: Spool, jobs: Jobs, rules_
     )
 
     def route(path: str, page: Callable[[AppContext, UserRequest], Response], method: str) -> Route:
-        role: Role = "read" if page in _OF_READERS else "operate"
+        role: Role = "read" if page in _OF_READERS else "admin" if page in _OF_ADMINISTRATORS else "operate"
         return Route(
             path, authenticator.let_in(lambda user_request: page(context, user_request), role), methods=[method]
         )

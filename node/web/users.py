@@ -20,9 +20,10 @@ from typing import Literal, get_args
 from node.config import Web
 from node.errors import ConfigError, NotFoundError
 
-Role = Literal["view", "read", "operate"]
+Role = Literal["view", "read", "operate", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
-"""``view`` sees everything; ``read`` may also give verdicts on results, ``operate`` retry, cancel, pause and stop."""
+"""``view`` sees everything; ``read`` may also give verdicts on results, ``operate`` retry, cancel, pause, stop and edit
+rules; ``admin`` may what ``operate`` may, and add, change and remove users."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
 _N, _R, _P = 2**15, 8, 1
@@ -41,6 +42,10 @@ class User:
     """``scrypt$SALT$KEY`` in base64; empty: only a reverse proxy can vouch for this user."""
     expires: date | None = None
     """The last day, local; ``None``: the user does not expire."""
+
+    def may(self, role: Role) -> bool:
+        """Whether the user has what a role has: an administrator is an operator too, but no reader."""
+        return self.role == role or (self.role == "admin" and role == "operate")
 
     @property
     def stamp(self) -> str:

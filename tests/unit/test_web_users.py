@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
-from dashboards import PASSWORD, Dashboard
+from dashboards import PASSWORD, Dashboard, token
 
 from node.__main__ import main
 from node.errors import ConfigError, NotFoundError
-from node.web.users import make_user, matches, read_users, write_user
+from node.ledger.tables import notice
+from node.web.users import make_user, matches, read_users, users_path, write_user
 
 
 def test_the_verb_makes_a_user_whose_file_only_its_owner_reads(tmp_path: Path):
@@ -90,3 +93,53 @@ def test_a_user_who_expires_is_out_at_once_and_cannot_log_in(dashboard: Dashboar
     assert browser.get("/").headers["location"] == "/login"
     assert dashboard.log_in(browser, "vera", PASSWORD).status_code != 303
     assert "expired</span>" in operator.get("/users").text
+
+
+def test_an_administrator_adds_expires_and_removes_users_who_log_in_with_the_password_shown_once(dashboard: Dashboard):
+    users = users_path(dashboard.config.web, dashboard.config.storage.folder)
+    write_user(users, make_user("ada", "admin", PASSWORD))
+    ada = dashboard.browser("ada")
+    csrf = {"csrf": token(ada)}
+    made = ada.post("/users", data={**csrf, "name": "nina", "role": "read", "expires": "2999-12-31"})
+    password = re.search(r"<code>([\w-]{16})</code><small>", made.text)
+    assert password is not None
+    nina = dashboard.browser()
+    form = {"csrf": token(nina, "/login"), "name": "nina", "password": password[1]}
+    assert nina.post("/login", data=form).status_code == 303
+    assert "nina <small>read" in nina.get("/").text
+    page = ada.get("/users").text
+    assert "2999-12-31" in page
+    assert password[1] not in page
+    assert ada.post("/users/nina/expire", data={**csrf, "expires": "2020-01-31"}).status_code == 303
+    assert nina.get("/").headers["location"] == "/login", "the session is over at once"
+    assert ada.post("/users/nina/expire", data={**csrf, "expires": "soon"}).status_code == 400
+    assert ada.post("/users/nina/remove", data=csrf).status_code == 303
+    assert "nina" not in read_users(users)
+    assert ada.post("/users/nina/remove", data=csrf).status_code == 404
+    assert ada.post("/users", data={**csrf, "name": "../x", "role": "view"}).status_code == 400
+    assert ada.post("/users", data={**csrf, "name": "nina", "role": "king"}).status_code == 400
+    with dashboard.engine.connect() as connection:
+        acts = connection.execute(sa.select(notice.c.who, notice.c.detail)).all()
+    wanted = ["gave user nina the role read and a new password", "set the last day of user nina to 2020-01-31"]
+    assert [detail for who, detail in acts if who == "ada" and "nina" in (detail or "")] == [
+        *wanted, "removed user nina",
+    ]  # fmt: skip
+
+
+def test_nobody_but_an_administrator_changes_users_and_nobody_the_own_one(dashboard: Dashboard):
+    users = users_path(dashboard.config.web, dashboard.config.storage.folder)
+    write_user(users, make_user("ada", "admin", PASSWORD))
+    before = users.read_text()
+    for name in ("vera", "rita", "otto"):
+        browser = dashboard.browser(name)
+        csrf = {"csrf": token(browser)}
+        assert browser.post("/users", data={**csrf, "name": name, "role": "admin"}).status_code == 403
+        assert browser.post("/users/ada/remove", data=csrf).status_code == 403
+        assert "Make a password" not in browser.get("/users").text
+    ada = dashboard.browser("ada")
+    csrf = {"csrf": token(ada)}
+    assert ada.post("/users/ada/remove", data=csrf).status_code == 409
+    assert ada.post("/users/ada/expire", data={**csrf, "expires": "2020-01-31"}).status_code == 409
+    assert ada.post("/users", data={**csrf, "name": "ada", "role": "view"}).status_code == 409
+    assert users.read_text() == before
+    assert ada.post("/destinations/pacs", data={**csrf, "to": "pause"}).status_code == 303, "an operator too"
