@@ -92,8 +92,7 @@ def _start(running: Fleet, pacs: Pacs) -> None:
         )
         machine.switch_on()
         machine.start()
-    for machine in running.machines.values():
-        machine.wait_until_ready()
+        machine.wait_until_ready()  # one by one: the processes of a machine that are too slow to start are replaced
 
 
 def _send(console: Console, files: Sequence[scanner.DicomFile], machines: Sequence[Machine]) -> None:
