@@ -31,6 +31,7 @@ from node.cli import (
     phantom,
     plan,
     quality,
+    recipes,
     reconcile,
     records,
     retention,
@@ -114,6 +115,8 @@ def pipelines(*, config_path: Path, as_json: bool) -> None:
         echo(f"{entry['name']}: {entry.get('error') or entry['algorithm'] + ' ' + entry['version']}")
         if entry.get("needs"):
             echo(f"  needs: {needs_text(entry['needs'])}")
+        if entry.get("license"):
+            echo(f"  licence: {entry['license']}")
         if entry.get("weights_sha256"):
             echo(f"  weights SHA-256: {entry['weights_sha256']}")
 
@@ -270,6 +273,7 @@ for verb in (
     records.records,
     trial.trial,
     codes.codes,
+    recipes.recipes,
     audit.audit,
     conformance.conformance,
     first_run.first_run,

@@ -243,6 +243,7 @@ def _pipeline(entry: dict[str, Any]) -> Check:
         return Check(name=name, good=False, found=entry["error"])
     digest = entry["weights_sha256"] or "none"
     found = f"{entry['algorithm']} {entry['version']}, weights SHA-256 {digest[:12]}..."
+    found += f", licence {entry['license']}" if entry.get("license") else ""
     return Check(name=name, good=True, found=found)
 
 
@@ -281,6 +282,7 @@ def describe_pipelines(config: Config) -> Iterator[dict[str, Any]]:
     """Name, algorithm, needs and weights digest of every pipeline, or the ``error`` of loading it; one by one."""
     for name in config.pipelines:
         try:
-            yield {"name": name, **asdict(describe(name, config))}
+            licence = {"license": of} if (of := config.pipelines[name].license) else {}
+            yield {"name": name, **asdict(describe(name, config)), **licence}
         except NodeError as error:
             yield {"name": name, "error": str(error)}

@@ -45,6 +45,8 @@ class PipelineTable(Table):
     """Pipelines of the same group share one process on each device; empty: a process of its own."""
     title: Annotated[str, Field(max_length=24)] = ""
     """Title in reports, series descriptions and on the dashboard; empty: the pipeline's own title or its name."""
+    license: Annotated[str, Field(max_length=64)] = ""
+    """Of the model, as reports, `ainode check` and the dashboard show it, for example ``"non-commercial"``."""
     stop: StopRule | None = None
     """When verdicts of readers end the sending of its results; absent: never."""
     require_acceptance: bool = False

@@ -120,7 +120,7 @@ def execute(
     from node.inference.handover import Handover, save
     from node.inference.memory_admission import admit
     from node.inference.pipeline_description import PipelineDescription
-    from node.inference.run_pipeline import analyse, one_patient
+    from node.inference.run_pipeline import analyse, licensed, licensed_algorithm, one_patient
     from node.outcome import Outcome
     from node.pipeline import Findings, Unsuitable
     from node.studies.image_needs import part_taken
@@ -159,6 +159,7 @@ def execute(
                 without_prior=task.prior.without,
                 incomplete=task.incomplete,
             )
+            findings = licensed(findings, task.table.license)
             facts = statistics_of(source, findings) | {
                 "version": pipeline.algorithm.version,
                 "weights": pipeline.algorithm.weights_sha256,
@@ -169,7 +170,7 @@ def execute(
         peak = peak_mib(device)
         handover = Handover(
             findings=findings,
-            algorithm=pipeline.algorithm,
+            algorithm=licensed_algorithm(pipeline.algorithm, task.table.license),
             device=device,
             analysed_at=clock.now(),
             timings=timings,

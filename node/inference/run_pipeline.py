@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from node.errors import IdentityError
 from node.outcome import Outcome
-from node.pipeline import Findings, Pipeline
+from node.pipeline import Algorithm, Findings, Pipeline
 from node.results.analysis import in_order, of_part, outcome_of, reason_of
 from node.results.plausibility import plausible, unfit
 from node.results.prior.lesion_matching import compare
@@ -67,6 +67,18 @@ def analyse(
         )
     reason = together(stated, findings.cut_off) if outcome == Outcome.PARTIAL else reason_of(findings)
     return outcome, reason, findings
+
+
+def licensed(findings: Findings, licence: str) -> Findings:
+    """``findings`` with a remark on the licence of the model, where one is configured."""
+    if not licence:
+        return findings
+    return replace(findings, remarks=(*findings.remarks, f"Licence of the model: {licence}."))
+
+
+def licensed_algorithm(algorithm: Algorithm, licence: str) -> Algorithm:
+    """``algorithm`` with the licence among its parameters: reports that differ must not share UIDs."""
+    return replace(algorithm, parameters={**algorithm.parameters, "license": licence}) if licence else algorithm
 
 
 def one_patient(source: SourceSeries) -> None:

@@ -70,6 +70,7 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
                 "accepted": accepted.get(name),
                 "unaccepted": [one for one in unaccepted if one.pipeline == name],
                 "obstacle": obstacles.get(name) if name not in halted and progress[Progress.QUEUED] else None,
+                "license": context.config.pipelines[name].license if name in context.config.pipelines else "",
                 "jobs": sum(count.jobs for count in own),
                 "day": sum(count.recent for count in own),
                 "waiting": progress[Progress.QUEUED],
