@@ -28,6 +28,16 @@ def evidence_instances(dataset: Dataset) -> dict[str, str]:
     return _instances(dataset, "CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
 
 
+def referenced_series(dataset: Dataset) -> set[str]:
+    """Series Instance UIDs of the images of a structure set."""
+    return {
+        str(series.get("SeriesInstanceUID", ""))
+        for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ()
+        for study in frame.get("RTReferencedStudySequence") or ()
+        for series in study.get("RTReferencedSeriesSequence") or ()
+    }
+
+
 def one_per_pipeline(analyses: Sequence[AnalysisFiles], named: set[str]) -> list[AnalysisFiles]:
     """Of each pipeline the analysis that is named, else the latest."""
     chosen: dict[tuple[str, str], AnalysisFiles] = {}

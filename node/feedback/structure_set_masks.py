@@ -59,16 +59,6 @@ def roi_masks_on(dataset: Dataset, source: SourceSeries) -> SegmentedObject:
     return SegmentedObject(dataset=dataset, segments=segments, masks=masks)
 
 
-def referenced_series(dataset: Dataset) -> set[str]:
-    """Series Instance UIDs of the images of a structure set."""
-    return {
-        str(series.get("SeriesInstanceUID", ""))
-        for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ()
-        for study in frame.get("RTReferencedStudySequence") or ()
-        for series in study.get("RTReferencedSeriesSequence") or ()
-    }
-
-
 def _segment(roi: Dataset, observation: Dataset) -> Dataset:
     """A ROI in the attributes of an item of Segment Sequence."""
     item = Dataset()

@@ -10,6 +10,7 @@ from pathlib import Path
 from node import MAKER
 from node.confined import bounded
 from node.errors import InputError
+from node.feedback.references import referenced_series
 from node.studies.attributes import SEGMENTATIONS, STRUCTURE_SET
 from node.studies.folder import Progress, file_reader
 from node.studies.header import read_header
@@ -133,8 +134,6 @@ def object_headers(paths: Sequence[Path]) -> list[ObjectHeader]:
 
 
 def _object_header(path: Path) -> ObjectHeader:
-    from node.feedback.structure_set_masks import referenced_series
-
     try:
         with bounded(path.name, _FILE_SECONDS):
             header = read_header(path)

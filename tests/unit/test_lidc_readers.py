@@ -103,6 +103,7 @@ def direct_hd95(one: np.ndarray, other: np.ndarray, spacing: tuple[float, ...]) 
     return float(max(np.percentile(away[1][edges[0]], 95), np.percentile(away[0][edges[1]], 95)))
 
 
+@pytest.mark.timeout(1800)
 def test_verdicts_and_acceptance_agree_with_the_contours_of_four_readers(analysis: Analysis, tmp_path: Path):
     source = analysis.source
     of_readers = readers(source, tmp_path)
