@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from node.config.audit import Audit
+from node.config.deidentify import Deidentify
 from node.config.destination import DEFAULT_OBJECTS, Destination, Language
 from node.config.devices import Devices
 from node.config.feedback import Feedback
@@ -43,6 +44,7 @@ class Config(Table):
     retention: Retention = Retention()
     records: Records = Records()
     feedback: Feedback = Feedback()
+    deidentify: Deidentify = Deidentify()
     series: SeriesTable = SeriesTable()
     jobs: JobsTable = JobsTable()
     devices: Devices = Devices()
@@ -117,6 +119,11 @@ class Config(Table):
                     f"rule {rule.name!r}: prior.source names {rule.prior.source!r}, which has no host; "
                     "name a destination that can be queried"
                 )
+            if rule.prior is not None and self.destinations[rule.prior.source].deidentify:
+                raise ValueError(
+                    f"rule {rule.name!r}: prior.source names {rule.prior.source!r}, which knows patients by pseudonyms "
+                    "(deidentify); name the PACS"
+                )
         return self
 
     @model_validator(mode="after")
@@ -129,6 +136,8 @@ class Config(Table):
             )
         if source and not self.destinations[source].host:
             raise ValueError(f"[feedback] source names {source!r}, which has no host; C-FIND and C-MOVE need one")
+        if source and self.destinations[source].deidentify:
+            raise ValueError(f"[feedback] source names {source!r}, which knows patients by pseudonyms; name the PACS")
         return self
 
     @model_validator(mode="after")

@@ -25,6 +25,12 @@ ObjectKind = Literal[
 ]
 Language = Literal["en", "de", "fr", "es", "zh", "ja"]
 """RFC 5646: English, German, French, Spanish, Chinese, Japanese."""
+DeidentifyOption = Literal[
+    "clean pixel data", "clean descriptors", "modified dates", "patient characteristics", "device identity"
+]
+"""Options of PS3.15 E.3 as ``node.deidentify.profile`` applies them."""
+_NAMING_PATIENTS = {"pdf", "key images", "presentation state"}
+"""Kinds with the patient's name, or text beside it, on what is shown."""
 DEFAULT_OBJECTS: tuple[ObjectKind, ...] = ("seg", "sr", "derived")
 
 
@@ -106,6 +112,10 @@ class Destination(Table):
     """Kinds of objects to send."""
     language: Language = "en"
     """Language of the impression in reports, PDF pages and messages."""
+    deidentify: Literal["", "basic"] = ""
+    """De-identify everything that is sent there: ``basic`` is the Basic Profile of PS3.15 annex E."""
+    deidentify_options: tuple[DeidentifyOption, ...] = ()
+    """Options of the profile."""
     withdraw_replaced: Literal["auto"] | bool = "auto"
     """Send a rejection note (IHE IOCM) for results that a newer one replaces; ``auto``: unless the destination refuses
     them or is a ``folder``."""
@@ -164,6 +174,21 @@ class Destination(Table):
         of_token = (self.token_url, self.client_id, self.client_secret_file)
         if any(of_token) and not (self.fhir and all(of_token) and not self.token_file):
             raise ValueError("token_url, client_id and client_secret_file go together, for fhir, without token_file")
+        return self
+
+    @model_validator(mode="after")
+    def _deidentified_objects_only(self) -> Destination:
+        if not self.deidentify:
+            if self.deidentify_options:
+                raise ValueError('deidentify_options need deidentify = "basic"; add it, or remove them')
+            return self
+        if self.takes_reports_only:
+            kind = "HL7 messages" if self.hl7 else "FHIR resources"
+            raise ValueError(f"deidentify: {kind} are about a named patient; use host, url or folder")
+        if self.commitment:
+            raise ValueError("deidentify: use find in place of commitment")
+        if named := sorted(_NAMING_PATIENTS.intersection(self.objects)):
+            raise ValueError(f"deidentify: objects of kind {named[0]!r} name the patient in what they show; remove it")
         return self
 
     @property

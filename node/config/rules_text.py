@@ -48,7 +48,8 @@ def changed_config(text: str, part: str, origin: str) -> tuple[str, Config]:
 
     Raises ``ConfigError`` for every fault that `ainode check` finds in a file, and for a file or folder that no
     destination of ``text`` names, or a secret for another address: whoever edits here could have the node send any of
-    its files or secrets elsewhere.
+    its files or secrets elsewhere;
+    and for a destination of ``text`` that would be de-identified less or otherwise.
     """
     changed = with_rules_text(text, part)
     config = parse(changed, origin)
@@ -58,6 +59,10 @@ def changed_config(text: str, part: str, origin: str) -> tuple[str, Config]:
             f"{name} = {value!r}: files and folders of a destination, and the addresses of one with a token, are "
             "changed in the file only"
         )
+    now = _deidentified(_table(changed))
+    for name, of in _deidentified(_table(text)).items():
+        if name in config.destinations and now.get(name) != of:
+            raise ConfigError(f"destinations.{name}: deidentify and deidentify_options are changed in the file only")
     return changed, config
 
 
@@ -96,3 +101,12 @@ def _files(table: dict[str, Any]) -> set[tuple[str, str, str]]:
             names = [name for name in FILE_KEYS if keys.get(name)]
             found |= {(name, str(keys[name]), addresses if name in _SECRETS else "") for name in names}
     return found
+
+
+def _deidentified(table: dict[str, Any]) -> dict[str, tuple[str, set[str]]]:
+    """Profile and options of each destination that is de-identified."""
+    return {
+        name: (str(one["deidentify"]), set(map(str, one.get("deidentify_options", ()))))
+        for name, one in table.get("destinations", {}).items()
+        if one.get("deidentify")
+    }

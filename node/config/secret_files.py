@@ -17,6 +17,7 @@ def secret_files(config: Config) -> Iterator[tuple[str, Path]]:
     yield "[audit] file", Path(config.audit.file or folder / "audit.log")
     yield "[web] users_file", web.users_file or folder / "web-users"
     yield "[records] key_file", config.records.key_file or folder / "records-key"
+    yield "[deidentify] key_file", config.deidentify.key_file or folder / "deidentify-key"
     keys: list[tuple[str, str | Path | None]] = [
         ("[ae.tls] key", config.ae.tls.key),
         ("[fleet] key", config.fleet.key),

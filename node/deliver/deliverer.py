@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 
 from node.config import Config, Destination
 from node.deliver.association import Peer, Timeouts
+from node.deliver.deidentified import deidentified_store, profile_of
 from node.deliver.fhir import fhir_store
 from node.deliver.folder import folder_store
 from node.deliver.mllp import mllp_store
@@ -170,7 +171,9 @@ class Deliverer:
         self._spool.all_readable(instance.path for instance in pending)  # fetched before the destination waits for them
         refused: list[Answer] = []
         stored = 0
-        with self._open(claim.destination, destination, pending) as store:
+        profile = profile_of(self._config, self._engine, claim.destination, destination)
+        with self._open(claim.destination, destination, pending) as opened:
+            store = opened if profile is None else deidentified_store(opened, self._spool, profile)
             for instance in pending:
                 answer = store(instance)
                 wanted = self._record(claim, instance, answer)
@@ -235,4 +238,6 @@ def _first_refusal(refused: list[Answer]) -> str:
         return f"{answer.comment}; the node continues where it stopped"
     status = "" if answer.status is None else f"status 0x{answer.status:04X}, "
     others = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+    if answer.withheld:
+        return f"first that is withheld: {answer.comment}{others}; nothing of it was sent (docs/deidentify.md)"
     return f"first refusal: {status}{answer.comment}{others}; ask its administrator to allow it, or check its log"

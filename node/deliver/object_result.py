@@ -24,14 +24,16 @@ class Answer:
     """The connection is lost; nothing more can be sent now."""
     sent: Sent | None = None
     """The converted object, if the stored file was not sent itself."""
+    withheld: bool = False
+    """This node does not send the object: it could not be de-identified with certainty."""
     not_negotiated: bool = False
     """Not sent, because the peer accepted no presentation context for it."""
 
     @property
     def for_good(self) -> bool:
-        """Whether the destination will refuse this object again (0xA9xx, 0xCxxx: PS3.4 B.2.3)."""
+        """Whether the same would happen to this object again (0xA9xx, 0xCxxx: PS3.4 B.2.3)."""
         status = self.status or 0
-        return status & 0xFF00 == 0xA900 or status & 0xF000 == 0xC000 or status in _FOR_GOOD
+        return self.withheld or status & 0xFF00 == 0xA900 or status & 0xF000 == 0xC000 or status in _FOR_GOOD
 
 
 Store = Callable[[PendingObject], Answer]

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from node.config import Config, Destination
 from node.deliver.association import Peer, Timeouts, associate
 from node.deliver.commitment import commitment_context, request_commitment
+from node.deliver.deidentified import profile_of
 from node.deliver.inventory import inventory
 from node.deliver.query_audit import query_recorder
 from node.errors import DeliveryError
@@ -94,7 +95,9 @@ class Proof:
             pending = instances_to_confirm(connection, claim.job_id, claim.destination)
         confirmed: list[str] = []
         on_query = query_recorder(self._engine, destination)
-        with inventory(claim.destination, destination, self._config.ae.title, self._timeouts, on_query) as held:
+        profile = profile_of(self._config, self._engine, claim.destination, destination)
+        title = self._config.ae.title
+        with inventory(claim.destination, destination, title, self._timeouts, on_query, profile=profile) as held:
             for (study, series), of_series in groupby(sorted(pending, key=_series_of), _series_of):
                 there = held(study, series)
                 confirmed += [instance.sop_instance_uid for instance in of_series if instance.sop_instance_uid in there]

@@ -12,7 +12,9 @@ from pynetdicom.association import Association
 from sqlalchemy import Engine
 
 from node.config import Config, Destination, Rule, parse_condition
+from node.deidentify.calls import Profile
 from node.deliver.association import Peer, Timeouts
+from node.deliver.deidentified import profile_of
 from node.deliver.find import find_association, query
 from node.deliver.inventory import inventory
 from node.deliver.query_audit import OnQuery, query_recorder
@@ -75,7 +77,7 @@ def reconcile(
         delivered = stored_since(connection, name, since.timestamp())
     on_query = query_recorder(engine, destination)
     candidates: list[ArchivedSeries] = []
-    if destination.host:
+    if destination.host and not destination.deidentify:  # whose series have no counterpart here by their UIDs
         there = _series_there(Peer.of(name, destination), config, since.date(), here, limits, on_query=on_query)
         candidates = [candidate for candidate in there if candidate.series_instance_uid not in ours]
     return Reconciliation(
@@ -84,7 +86,17 @@ def reconcile(
         series=len(candidates),
         never_received=tuple(c for c in candidates if not c.is_complete),
         delivered=len(delivered),
-        lost=tuple(_lost_objects(name, destination, config, delivered, limits, on_query=on_query)),
+        lost=tuple(
+            _lost_objects(
+                name,
+                destination,
+                config,
+                delivered,
+                limits,
+                on_query=on_query,
+                profile=profile_of(config, engine, name, destination),
+            )
+        ),
     )
 
 
@@ -142,10 +154,11 @@ def _lost_objects(
     limits: Timeouts,
     *,
     on_query: OnQuery,
+    profile: Profile | None,
 ) -> Iterator[Stored]:
     if not delivered:
         return
-    with inventory(name, destination, config.ae.title, limits, on_query) as held:
+    with inventory(name, destination, config.ae.title, limits, on_query, profile=profile) as held:
         for (study, uid), of_series in groupby(sorted(delivered, key=_series_of), _series_of):
             there = held(study, uid)
             yield from (stored for stored in of_series if stored.sop_instance_uid not in there)

@@ -15,6 +15,11 @@ def keep_secret(connection: sa.Connection, name: str, value: str) -> tuple[str, 
     return str(connection.scalar(sa.select(secret.c.value).where(secret.c.name == name))), is_new
 
 
+def stored_secret(connection: sa.Connection, name: str) -> str | None:
+    """Return a secret; ``None``: there is none of this name."""
+    return connection.scalar(sa.select(secret.c.value).where(secret.c.name == name))
+
+
 def destroy_secret(connection: sa.Connection, name: str) -> bool:
     """Remove a secret; ``False``: there is none of this name."""
     return bool(connection.execute(sa.delete(secret).where(secret.c.name == name)).rowcount)

@@ -24,6 +24,8 @@ from node.spool.uid import is_uid
 
 DATA_FOLDERS = ("incoming", "conflicts", "results")
 """Of all DICOM files, in the storage folder."""
+_TEMPORARY = "temporary"
+"""Of drafts; they are of this machine alone."""
 CACHE = "cache"
 """Of copies of files that other machines hold."""
 MOST_CONFLICTS = 16
@@ -58,11 +60,11 @@ class Spool:
         self.folder = folder
         self._others = others
         self._synced = synced
-        self.drafts = Drafts(folder / "temporary", writer)
+        self.drafts = Drafts(folder / _TEMPORARY, writer)
         self._links = DurableLinks(folder, synced=synced)
         try:
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-            for name in (*DATA_FOLDERS, "work", "temporary", *((CACHE,) if others else ())):
+            for name in (*DATA_FOLDERS, "work", _TEMPORARY, *((CACHE,) if others else ())):
                 (folder / name).mkdir(mode=0o750, exist_ok=True)
             sync_folder(folder)
         except OSError as error:
@@ -170,7 +172,8 @@ class Spool:
         when a machine that has one cannot be reached, ``PlatformError`` when its copy is not the recorded file.
         """
         wanted = list(paths)
-        copies = self._others.fetch(wanted) if self._others else {}
+        stored = [path for path in wanted if not path.startswith(f"{_TEMPORARY}/")]
+        copies = self._others.fetch(stored) if self._others else {}
         return tuple(copies.get(path) or self.absolute(path) for path in wanted)
 
     def stored_size(self, path: str) -> int | None:

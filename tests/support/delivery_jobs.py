@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -49,6 +49,8 @@ class FinishedJob:
     destinations: dict[str, dict[str, Any]]
     port: int = 11112
     """Of the receiver, when the test starts one."""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """Kinds of the results by SOP Instance UID, as ``node.results`` names them; of others nothing is known."""
     uids: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -81,6 +83,7 @@ class FinishedJob:
             "digest": kept.digest,
             "size": kept.size,
             "created_at": float(number),
+            "kind": self.kinds.get(str(dataset.SOPInstanceUID)),
         }
 
     def deliver(self, name: str = "pacs", timeouts: Timeouts = PATIENT) -> None:

@@ -119,3 +119,16 @@ def test_every_key_of_a_destination_that_names_a_file_is_known():
         name for name in fields if name.endswith(("_file", "folder")) or name in ("certificate", "key", "ca", "crl")
     }
     assert named <= set(FILE_KEYS)
+
+
+def test_deidentification_is_not_taken_away_or_changed_here():
+    table = '[destinations.research]\nurl = "https://r.example/studies"\ndeidentify = "basic"\n'
+    text = CONFIG + table
+    part = rules_text(text)
+    for changed in (
+        part.replace('deidentify = "basic"\n', ""),
+        part.replace('deidentify = "basic"', 'deidentify = "basic"\ndeidentify_options = ["device identity"]'),
+    ):
+        with pytest.raises(ConfigError, match="research: deidentify and deidentify_options are changed in the file"):
+            changed_config(text, changed, "config.toml")
+    assert changed_config(text, part.replace("r.example", "s.example"), "config.toml")[0]

@@ -1,0 +1,73 @@
+"""Which objects may have identifying text in their pixels, or content that nobody can clean: these are not sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydicom import Dataset
+from pydicom.uid import UID
+
+_MODALITIES = {"US", "IVUS", "OT", "SC", "ES", "XC", "GM", "SM", "DG", "OP", "DOC", "SR", "PR", "KO", "HC", "TG", "LP"}
+"""Of images with text or photographs, and of everything else (PS3.3 C.7.3.1.1.1)."""
+_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture, of one or more frames
+    "1.2.840.10008.5.1.4.1.1.6",  # Ultrasound
+    "1.2.840.10008.5.1.4.1.1.3",  # Ultrasound Multi-frame
+    "1.2.840.10008.5.1.4.1.1.77",  # visible light
+    "1.2.840.10008.5.1.4.1.1.104",  # encapsulated documents
+)
+_CAPTURED = {"SCREEN SAVE", "SCREENSAVE", "SCREENSHOT", "SCREEN", "CAPTURE", "PASTED", "DOSE_INFO", "REPORT", "OVERLAY"}
+"""In Image Type (0008,0008), value 3 and later."""
+_CLEAN = {"CT", "MR", "PT", "NM"}
+"""Modalities whose original images have no text unless they say so."""
+
+
+def objection(dataset: Dataset, *, is_result: bool, clean_pixel_data: bool) -> str | None:
+    """Return why an object must not be sent; ``None``: nothing speaks against it.
+
+    ``is_result``: made by this node, which writes no text into pixels of the kinds that a destination may get.
+    ``clean_pixel_data``: the destination is promised that no pixels have text.
+    """
+    stated = str(dataset.get("BurnedInAnnotation", "")).strip().upper()
+    if stated not in ("", "NO"):
+        return f"BurnedInAnnotation is {stated[:16]}"
+    if is_result:
+        return None
+    sop_class = str(dataset.get("SOPClassUID", ""))
+    if "PixelData" not in dataset:
+        return f"{UID(sop_class).name} is no image, and its content cannot be cleaned"
+    if any(sop_class == root or sop_class.startswith(f"{root}.") for root in _CLASSES):
+        return f"{UID(sop_class).name} may show text or a face"
+    modality = str(dataset.get("Modality", "")).strip().upper()
+    if not modality or modality in _MODALITIES:
+        return f"images of modality {modality[:16] or 'unknown'} may show text or a face"
+    if conversion := str(dataset.get("ConversionType", "")).strip():
+        return f"ConversionType is {conversion[:16]}: the image was captured from a screen or film"
+    if why := _looks_captured(dataset):
+        return why
+    if clean_pixel_data and not stated and modality not in _CLEAN:
+        return f"BurnedInAnnotation does not say NO, as images of modality {modality} must with clean pixel data"
+    return None
+
+
+def _looks_captured(dataset: Dataset) -> str | None:
+    if shown := sorted(_CAPTURED & {part.strip().upper() for part in _image_type(dataset)}):
+        return f"ImageType has {shown[0]}: the image looks like a screen capture"
+    if int(dataset.get("SamplesPerPixel") or 1) > 1:
+        return "an image in colour looks like a screen capture"
+    if _has_overlay_in_pixels(dataset):
+        return "an overlay is stored in the bits of the pixel data"
+    return None
+
+
+def _image_type(dataset: Dataset) -> Sequence[str]:
+    value = dataset.get("ImageType") or ()
+    return [value] if isinstance(value, str) else [str(part) for part in value]
+
+
+def _has_overlay_in_pixels(dataset: Dataset) -> bool:
+    for group in range(0x6000, 0x6100, 2):
+        position = dataset.get((group, 0x0102))  # Overlay Bit Position (PS3.3 C.9.2, retired use)
+        if position is not None and position.value and (group, 0x3000) not in dataset:
+            return True
+    return False

@@ -1,0 +1,78 @@
+"""De-identification of one file, in a confined process; what would be sent is read again and searched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydicom import Dataset, config, dcmread
+from pydicom.dataset import FileDataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from node.deidentify.burned_in import objection
+from node.deidentify.calls import Identity, Profile
+from node.deidentify.deidentifier import Deidentifier
+from node.deidentify.identifiers import Identifiers, identifiers_of, traces
+from node.deidentify.profile import BASIC
+from node.deidentify.pseudonyms import Pseudonyms
+from node.errors import GateError, InputError, NodeError
+from node.studies.pydicom_errors import NOT_DICOM
+
+_MOST_TRACES = 5
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+def deidentify_file(path: Path, profile: Profile, to: Path, *, is_result: bool) -> Identity:
+    """Write the de-identified object at ``path`` to ``to``; return its UIDs.
+
+    Raises ``GateError`` when it must not be sent: it may have text in its pixels, or something of its identity is left.
+    ``InputError`` when it cannot be read. No message has a value of the object.
+    """
+    try:
+        with config.disable_value_validation():
+            dataset = dcmread(path)
+            return _written(dataset, profile, to, is_result=is_result)
+    except NodeError:
+        raise
+    except NOT_DICOM as error:
+        raise InputError(f"the object cannot be de-identified ({type(error).__name__})") from None
+
+
+def _written(dataset: FileDataset, profile: Profile, to: Path, *, is_result: bool) -> Identity:
+    options = frozenset(profile.options)
+    clean = "clean pixel data" in options
+    if why := objection(dataset, is_result=is_result, clean_pixel_data=clean):
+        raise GateError(f"not sent to a destination with de-identification: {why}")
+    identifiers = identifiers_of(dataset, options, is_result=is_result)
+    pixels = [dataset.get(keyword) for keyword in _PIXELS]
+    pseudonyms = Pseudonyms(profile.key, profile.destination)
+    Deidentifier(pseudonyms, options, identifiers.names, identifiers.texts).apply(dataset)
+    if dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.save_as(to, enforce_file_format=True)
+    sent = to.read_bytes()
+    again = dcmread(to)
+    _check(sent, again, identifiers)
+    if [again.get(keyword) for keyword in _PIXELS] != pixels:
+        raise GateError("not sent: its pixels differ from those of the source")
+    return _identity(again)
+
+
+def _check(sent: bytes, dataset: FileDataset, identifiers: Identifiers) -> None:
+    """Raise ``GateError`` unless the file states that it is de-identified and has nothing of the source's identity."""
+    codes = {str(code.get("CodeValue", "")) for code in dataset.get("DeidentificationMethodCodeSequence") or ()}
+    if dataset.get("PatientIdentityRemoved") != "YES" or BASIC[0] not in codes:
+        raise GateError("not sent: it does not state that and how it was de-identified")
+    found = sorted(set(traces(sent, dataset, identifiers)))
+    if found:
+        more = f" and {len(found) - _MOST_TRACES} more" if len(found) > _MOST_TRACES else ""
+        raise GateError(f"not sent: after de-identification it still has {', '.join(found[:_MOST_TRACES])}{more}")
+
+
+def _identity(dataset: Dataset) -> Identity:
+    meta = getattr(dataset, "file_meta")  # noqa: B009 - of FileDataset
+    return Identity(
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        series_instance_uid=str(dataset.SeriesInstanceUID),
+        study_instance_uid=str(dataset.StudyInstanceUID),
+        transfer_syntax_uid=str(meta.TransferSyntaxUID),
+    )

@@ -1,0 +1,163 @@
+"""A research destination gets images, segmentation and report of nobody: Orthanc as the foreign site."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import delivery_jobs as jobs
+import identified
+import pytest
+import real_peers
+from analyses import analysis, halved, source_of, two_lesions
+from dicom_files import ct_series, secondary_capture, write
+from pydicom import dcmread
+from pydicom.dataset import FileDataset
+
+from node.deidentify.calls import Profile, deidentify_file
+from node.deliver.reconcile import reconcile
+from node.errors import DeliveryError, GateError, InputError
+from node.pipeline import Findings
+from node.results.encode import encode
+from node.results.iod import iod_faults
+
+ALL = ("clean pixel data", "clean descriptors", "modified dates", "device identity", "patient characteristics")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Images and results of one patient."""
+
+    images: list[FileDataset]
+    results: list[FileDataset]
+    kinds: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    images = identified.identify(ct_series(5, 32))
+    source = source_of(tmp_path_factory.mktemp("source"), images)
+    both = two_lesions(source)
+    findings = Findings(
+        lesions=both.lesions, derived=halved(source).derived, remarks=("Mrs Kowalska was born on 1953-07-17.",)
+    )
+    objects = encode(analysis(findings), source)
+    return Study(
+        images=[identified.reread(image) for image in images],
+        results=[one.dataset for one in objects],
+        kinds={str(one.dataset.SOPInstanceUID): one.kind for one in objects},
+    )
+
+
+@pytest.mark.parametrize("options", [(), ALL])
+def test_a_research_site_gets_images_seg_and_sr_without_anything_that_identifies(
+    options: tuple[str, ...], study: Study, tmp_path: Path, pacs: real_peers.Orthanc
+) -> None:
+    everything = [*study.images, *study.results]
+    assert identified.remains(b"".join(_bytes(one) for one in everything)), "the source has nothing to find"
+    table = jobs.destination(pacs, deidentify="basic", deidentify_options=options, find=True)
+    job = jobs.FinishedJob(tmp_path / "node", everything, {"research": table}, kinds=study.kinds)
+    job.deliver("research")
+    assert job.status("research").state == "CONFIRMED"
+
+    received = [pacs.download(uid) for uid in pacs.instances()]
+    assert sorted(one.Modality for one in received) == sorted(one.Modality for one in everything)
+    stored = b"".join(path.read_bytes() for path in (tmp_path_of(pacs)).rglob("*") if path.is_file())
+    assert len(stored) > 10_000
+    searched = [text for text in identified.remains(stored) if text not in _retained(options)]
+    assert searched == []
+    assert [uid for uid in identified.uids(everything) if uid.encode() in stored] == []
+    _references_resolve(received)
+    faults = {fault for one in everything for fault in iod_faults(one)}
+    assert [fault for one in received for fault in iod_faults(one) if fault not in faults] == []
+    assert {one.PatientIdentityRemoved for one in received} == {"YES"}
+    assert len({one.PatientID for one in received}) == 1
+    pixels = {one.PixelData for one in everything if "PixelData" in one}
+    assert {one.PixelData for one in received if "PixelData" in one} == pixels
+    at = datetime.now().astimezone()
+    assert reconcile(job.config, job.engine, "research", days=1, at=at).lost == ()
+
+
+def tmp_path_of(pacs: real_peers.Orthanc) -> Path:
+    """Where Orthanc keeps its files and its index."""
+    return pacs.log.parent / "database"
+
+
+def _retained(options: tuple[str, ...]) -> set[str]:
+    return {"CTROOM7B", "SN-998877"} if "device identity" in options else set()
+
+
+def _bytes(dataset: FileDataset) -> bytes:
+    return repr(dataset).encode() + str(dataset.PatientName).encode()
+
+
+def _references_resolve(received: list[FileDataset]) -> None:
+    held = identified.uids(received)
+    for one in received:
+        for keyword, uid in identified.references(one):
+            assert uid in held, f"{one.Modality}: {keyword} {uid}"
+    seg = next(one for one in received if one.Modality == "SEG")
+    images = {str(one.SOPInstanceUID) for one in received if one.Modality == "CT"}
+    assert {uid for keyword, uid in identified.references(seg) if keyword == "ReferencedSOPInstanceUID"} & images
+
+
+def test_what_may_have_text_in_its_pixels_is_withheld_and_stays_visible(
+    study: Study, tmp_path: Path, pacs: real_peers.Orthanc
+) -> None:
+    screen = secondary_capture(study=str(study.images[0].StudyInstanceUID))
+    table = jobs.destination(pacs, deidentify="basic")
+    job = jobs.FinishedJob(tmp_path, [study.images[0], screen], {"research": table})
+    with pytest.raises(DeliveryError, match=r"1 of 2 objects stored; first that is withheld: .*Secondary Capture"):
+        job.deliver("research")
+    assert len(pacs.instances()) == 1
+    status, comment = job.answers()[str(screen.SOPInstanceUID)]
+    assert status is None
+    assert "may show text or a face" in comment
+    assert "Kowalska" not in comment
+
+
+def test_a_peer_without_the_transfer_syntax_gets_the_deidentified_object_converted(
+    study: Study, tmp_path: Path
+) -> None:
+    with real_peers.storescp(tmp_path, "+xi") as peer:  # Implicit VR alone
+        table = jobs.destination(peer, deidentify="basic")
+        job = jobs.FinishedJob(tmp_path / "node", study.images[:1], {"research": table})
+        job.deliver("research")
+        (path,) = peer.files()
+    assert identified.remains(path.read_bytes()) == []
+    assert dcmread(path).file_meta.TransferSyntaxUID.is_implicit_VR
+
+
+@pytest.mark.skipif("AINODE_DATA" not in os.environ, reason="AINODE_DATA names no data folder")
+@pytest.mark.parametrize("options", [(), ALL])
+@pytest.mark.parametrize("folder", ["studies", "zoo"])
+def test_of_real_files_nothing_that_identifies_is_left(folder: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    done = 0
+    for path in sorted((Path(os.environ["AINODE_DATA"]) / folder).rglob("*")):
+        if not path.is_file() or path.suffix in (".md", ".json"):
+            continue
+        profile = Profile(key=bytes(32), destination="research", options=options)
+        try:
+            deidentify_file(path, profile, tmp_path / "out.dcm", is_result=False)
+        except (GateError, InputError):
+            continue
+        before, after = dcmread(path, force=True), (tmp_path / "out.dcm").read_bytes()
+        own = {str(before.get(keyword, "")) for keyword in ("PatientID", "PatientName", "AccessionNumber")}
+        own |= identified.uids([before])
+        assert [text for text in own if len(text) > 7 and text.encode() in after] == [], path
+        done += 1
+    assert done > 10
+
+
+def test_the_same_image_is_the_same_at_one_destination_and_another_at_the_next(study: Study, tmp_path: Path) -> None:
+    (path,) = write(study.images[:1], tmp_path / "image")
+    files = []
+    for number, (key, destination) in enumerate([(b"k", "one"), (b"k", "one"), (b"k", "two"), (b"l", "one")]):
+        profile = Profile(key=key * 32, destination=destination, options=())
+        deidentify_file(path, profile, tmp_path / str(number), is_result=False)
+        files.append((tmp_path / str(number)).read_bytes())
+    assert files[0] == files[1]
+    assert identified.remains(b"".join(files)) == []
+    assert len({dcmread(tmp_path / str(number)).PatientID for number in range(4)}) == 3
