@@ -15,8 +15,19 @@ from node import __version__
 
 NAVIGATION = {
     "Administrators": (
-        *("install", "capacity", "connect", "rules", "deliver", "operate", "dashboard", "inputs", "troubleshoot"),
-        *("security", "threat-model", "reliability", "conformance"),
+        *(
+            "install",
+            "capacity",
+            "connect",
+            "rules",
+            "deliver",
+            "deidentify",
+            "operate",
+            "dashboard",
+            "inputs",
+            "troubleshoot",
+        ),
+        *("security", "threat-model", "reliability", "records", "conformance"),
     ),
     "Radiologists": ("results", "verdicts", "acceptance", "trials", "brain-volumes", "air"),
     "Model developers": ("models", "containers", "remote", "write-a-pipeline", "export"),
