@@ -19,8 +19,9 @@ def explain(*, config_path: Path, as_json: bool, name: str) -> None:
     STUDY is the UID of a study, series, image or result, or the id of a job; with [web] show_patient also an accession
     number or a patient ID. JSON is a list when it names several studies.
     """
-    from node.operate.explain import describe, name_series
     from node.operate.explain import explain as read
+    from node.operate.explain import name_series
+    from node.operate.explain_text import describe
     from node.operate.lookup import find_studies, read_labels
     from node.service import open_storage
 

@@ -54,7 +54,7 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
     from node.config import FORWARD
     from node.ledger.engine import now
     from node.operate.characteristics import characteristic_lines
-    from node.operate.explain import describe_trace
+    from node.operate.explain_text import describe_trace
     from node.reasons import reason_text, trace_in_words
     from node.routing.replay_decisions import SeriesFiles, characteristics_of_files, decide_files
     from node.routing.rules import PRIORITIES, Origin
@@ -192,7 +192,7 @@ def _replayed(config: Config, rules: Config, since: float) -> Replay:
 
 
 def _echo_change(change: Change) -> None:
-    from node.operate.explain import describe_trace
+    from node.operate.explain_text import describe_trace
 
     echo(f"study {change.study_instance_uid}")
     echo(f"  series {change.series_instance_uid}: {change.modality}, {change.images} images")

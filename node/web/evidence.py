@@ -21,7 +21,8 @@ from pydicom import Dataset
 from node import __version__
 from node.confined import ConfinedProcess
 from node.ledger.study_history import received_images
-from node.operate.explain import describe, explain
+from node.operate.explain import explain
+from node.operate.explain_text import describe
 from node.spool import Spool
 from node.studies.header import read_header
 

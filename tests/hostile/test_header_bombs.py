@@ -22,7 +22,8 @@ from routing_scene import CHEST, Scene
 from node.confined import Bounds, ConfinedProcess
 from node.errors import InputError
 from node.ledger.tables import decision
-from node.operate.explain import describe, explain
+from node.operate.explain import explain
+from node.operate.explain_text import describe
 from node.routing.rules import Origin
 from node.routing.series_examination import SeriesQuestion
 from node.routing.slow_examinations import SlowExaminations

@@ -12,7 +12,8 @@ from job_node import JobNode, config_of
 from pydicom.uid import generate_uid
 from routing_scene import BRAIN, CHEST, Scene
 
-from node.operate.explain import describe, explain
+from node.operate.explain import explain
+from node.operate.explain_text import describe
 from node.reasons import reason_text
 from node.routing.router import Router
 from node.routing.rules import SeriesHeader

@@ -25,7 +25,8 @@ from node.ledger.names import studies_named
 from node.ledger.planned_purges import stored_studies
 from node.ledger.retention import purge_study
 from node.ledger.tables import decision, event, instance, notice, series
-from node.operate.explain import describe, explain
+from node.operate.explain import explain
+from node.operate.explain_text import describe
 from node.operate.verify import verify
 from node.reasons import ReasonCode, reason
 

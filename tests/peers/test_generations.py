@@ -28,7 +28,8 @@ from node.ledger.tables import conflict, delivery, delivery_instance, event, ins
 from node.operate.account.description import describe as describe_account
 from node.operate.account.report import account
 from node.operate.account.rows import read
-from node.operate.explain import describe, explain
+from node.operate.explain import explain
+from node.operate.explain_text import describe
 from node.operate.status import status
 from node.operate.verify import verify
 from node.reasons import reason_text

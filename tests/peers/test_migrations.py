@@ -28,7 +28,8 @@ from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.jobs import get_job
 from node.ledger.tables import metadata
-from node.operate.explain import describe, explain
+from node.operate.explain import explain
+from node.operate.explain_text import describe
 
 NEXT = '''"""A change of tomorrow."""
 import os

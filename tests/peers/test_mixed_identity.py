@@ -23,7 +23,8 @@ from node.operate.account.description import describe as describe_account
 from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.operate.alerts import current_alerts
-from node.operate.explain import describe, explain
+from node.operate.explain import explain
+from node.operate.explain_text import describe
 from node.operate.status import status
 from node.reasons import ReasonCode, reason, reason_text
 from node.routing.conflicts import Conflicts

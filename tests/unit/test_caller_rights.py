@@ -24,8 +24,8 @@ from node.operate.account.description import describe
 from node.operate.account.report import account
 from node.operate.account.rows import read
 from node.operate.alerts import current_alerts
-from node.operate.explain import describe as describe_study
 from node.operate.explain import explain
+from node.operate.explain_text import describe as describe_study
 from node.reasons import reason_text
 from node.routing.router import Router
 

@@ -20,7 +20,8 @@ from node.config import parse
 from node.config.characteristics import CHARACTERISTICS, UNKNOWN
 from node.config.condition import parse_condition
 from node.operate.characteristics import characteristic_lines
-from node.operate.explain import describe, explain
+from node.operate.explain import explain
+from node.operate.explain_text import describe
 from node.routing.replay_decisions import SeriesFiles, decide_files
 from node.routing.rules import Origin
 from node.studies.characteristics import Characteristic, characteristics_of

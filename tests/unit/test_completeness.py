@@ -22,7 +22,8 @@ from node.jobs.engine import Jobs
 from node.ledger.engine import now
 from node.ledger.jobs import list_jobs
 from node.ledger.tables import decision, series
-from node.operate.explain import clock, describe, explain
+from node.operate.explain import clock, explain
+from node.operate.explain_text import describe
 from node.reasons import ReasonCode, reason, reason_text
 from node.routing.completeness import Absent, Arrival, Interruption, Listing, judge, missing_parts, stated_count
 from node.routing.router import Router

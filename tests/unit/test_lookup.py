@@ -18,7 +18,8 @@ from node.jobs.engine import Jobs
 from node.ledger.engine import begin_immediate
 from node.ledger.jobs import NewJob
 from node.ledger.tables import decision, instance, job, result, series
-from node.operate.explain import describe, explain
+from node.operate.explain import explain
+from node.operate.explain_text import describe
 from node.operate.lookup import find_job, find_studies, read_labels
 from node.reasons import ReasonCode, reason
 

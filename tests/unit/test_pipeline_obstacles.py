@@ -18,7 +18,8 @@ from node.ledger.pipeline_failures import record_failure
 from node.ledger.tables import series
 from node.membership import new_member
 from node.operate.alerts import current_alerts
-from node.operate.explain import describe, explain
+from node.operate.explain import explain
+from node.operate.explain_text import describe
 from node.operate.status import status
 
 WORKER = new_member("worker")

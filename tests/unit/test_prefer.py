@@ -15,7 +15,8 @@ from node.ledger import ProcedureStepState
 from node.ledger.engine import begin_immediate
 from node.ledger.procedure_steps import NewStep, create_step, update_step
 from node.ledger.tables import association, instance
-from node.operate.explain import describe, explain
+from node.operate.explain import explain
+from node.operate.explain_text import describe
 from node.reasons import ReasonCode, reason
 from node.routing.quiet_period import longest_quiet_seconds, quiet_seconds, shortest_quiet_seconds
 from node.routing.region import Region, region_of, same_region

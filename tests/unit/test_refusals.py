@@ -25,7 +25,8 @@ from node.ledger.tables import association, refusal, rejection, series
 from node.ledger.transitions import cancel_job, record_outcome
 from node.operate.account import description, report
 from node.operate.account.rows import read
-from node.operate.explain import describe, explain
+from node.operate.explain import explain
+from node.operate.explain_text import describe
 from node.operate.retention import Retention
 from node.reasons import ReasonCode, reason, reason_text
 from node.routing.conflicts import Conflicts

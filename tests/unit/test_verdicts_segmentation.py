@@ -21,7 +21,8 @@ from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind
 from node.ledger.retention import purge_study
 from node.ledger.tables import event, reader_object, series, verdict
-from node.operate.explain import describe, explain
+from node.operate.explain import explain
+from node.operate.explain_text import describe
 from node.reasons import ReasonCode
 from node.studies.source import SourceSeries
 
