@@ -9,10 +9,10 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from node.deidentify.burned_in import objection
-from node.deidentify.calls import Identity, Profile
 from node.deidentify.deidentifier import Deidentifier
 from node.deidentify.identifiers import Identifiers, identifiers_of, traces
 from node.deidentify.profile import BASIC
+from node.deidentify.profile_of_destination import Identity, Profile
 from node.deidentify.pseudonyms import Pseudonyms
 from node.errors import GateError, InputError, NodeError
 from node.studies.pydicom_errors import NOT_DICOM

@@ -14,8 +14,9 @@ from sqlalchemy import Engine
 
 from node.config import Config, Destination
 from node.confined import Bounds, shared_process
-from node.deidentify.calls import Profile, deidentify_file
+from node.deidentify.calls import deidentify_file
 from node.deidentify.key import deidentify_key
+from node.deidentify.profile_of_destination import Profile
 from node.deidentify.pseudonyms import Pseudonyms
 from node.deliver.object_result import Answer, Store
 from node.errors import EncodeError, GateError, InputError

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from node.config import Destination
-from node.deidentify.calls import Profile
+from node.deidentify.profile_of_destination import Profile
 from node.deidentify.pseudonyms import Pseudonyms
 from node.deliver import fhir, find, stow
 from node.deliver.association import Peer, Timeouts

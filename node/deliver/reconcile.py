@@ -12,7 +12,7 @@ from pynetdicom.association import Association
 from sqlalchemy import Engine
 
 from node.config import Config, Destination, Rule, parse_condition
-from node.deidentify.calls import Profile
+from node.deidentify.profile_of_destination import Profile
 from node.deliver.association import Peer, Timeouts
 from node.deliver.deidentified import profile_of
 from node.deliver.find import find_association, query

@@ -16,7 +16,8 @@ from dicom_files import ct_series, secondary_capture, write
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
 
-from node.deidentify.calls import Profile, deidentify_file
+from node.deidentify.calls import deidentify_file
+from node.deidentify.profile_of_destination import Profile
 from node.deliver.reconcile import reconcile
 from node.errors import DeliveryError, GateError, InputError
 from node.pipeline import Findings

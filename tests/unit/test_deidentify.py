@@ -17,11 +17,12 @@ from pydicom.uid import CTImageStorage
 from node.__main__ import main
 from node.config import Config, parse
 from node.config.secret_files import secret_files
-from node.deidentify.calls import Profile, deidentify_file
+from node.deidentify.calls import deidentify_file
 from node.deidentify.descriptions import cleaned
 from node.deidentify.identifiers import identifiers_of, traces
 from node.deidentify.key import deidentify_key, key_file
 from node.deidentify.profile import action, table
+from node.deidentify.profile_of_destination import Profile
 from node.deidentify.pseudonyms import Pseudonyms, shifted
 from node.errors import ConfigError, GateError
 
