@@ -6,7 +6,6 @@ import secrets
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import cast
 
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
@@ -17,7 +16,7 @@ from node.web.actions import note
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
 from node.web.operator_pages import for_operators
-from node.web.users import ROLES, Role, User, make_user, read_users, remove_user, users_path, write_user
+from node.web.users import ROLES, User, make_user, read_users, remove_user, users_path, write_user
 
 _PASSWORD_BYTES = 12
 """Random bytes of a password that the node makes: 16 characters."""
@@ -39,7 +38,7 @@ def add(context: AppContext, user_request: UserRequest) -> Response:
     password = secrets.token_urlsafe(_PASSWORD_BYTES)
     with context.changing_users:
         try:
-            user = replace(make_user(_other(user_request, name), cast("Role", role), password), expires=expires)
+            user = replace(make_user(_other(user_request, name), role, password), expires=expires)
         except ConfigError as error:
             raise HTTPException(400, str(error)) from None
         _write(context, user)
