@@ -168,4 +168,4 @@ def _child_of(process: subprocess.Popen[bytes]) -> int:
         if found:
             return int(found[0])
         time.sleep(0.01)
-    raise PlatformError(f"{process.args} did not start")
+    raise PlatformError(f"{process.args!r} did not start")
