@@ -28,10 +28,14 @@ def add(*, config_path: Path, as_json: bool, sha256: str | None, name: str | Non
 
     Copies or downloads it and prints its tables for config.toml.
 
-    SOURCE is a folder, a file or an http(s) URL.
+    SOURCE is a folder, a file or an http(s) URL; container:IMAGE@sha256:DIGEST checks that the engine has the image.
     """
+    from node.config import CONTAINER
     from node.inference.model_store import add as bring
 
+    if source.startswith(CONTAINER):
+        _add_container(source, name or "container")
+        return
     model = bring(source, load(config_path).storage.folder, sha256=sha256, name=name)
     if as_json:
         print_json(asdict(model))
@@ -39,6 +43,21 @@ def add(*, config_path: Path, as_json: bool, sha256: str | None, name: str | Non
     echo(f"{model.path}\n\nAdd this to config.toml, name the pipeline in a rule, then run `ainode check`:\n")
     echo(f"[pipelines.{model.name}]\nfactory = {json.dumps(model.factory)}\nweights = {json.dumps(str(model.path))}")
     echo(f"\n[pipelines.{model.name}.options]\nsha256 = {json.dumps(model.sha256)}")
+
+
+def _add_container(factory: str, name: str) -> None:
+    from node.config import ContainerImage, outside_factory
+    from node.errors import ConfigError
+    from node.outside.container_engine import ContainerEngine
+
+    try:
+        image = outside_factory(factory)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if isinstance(image, ContainerImage):
+        ContainerEngine(name, "").image_id(image)
+    echo(f"Add this to config.toml, with options as docs/containers.md says:\n\n[pipelines.{name}]")
+    echo(f"factory = {json.dumps(factory)}")
 
 
 @models.command("list")

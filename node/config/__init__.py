@@ -9,7 +9,7 @@ from node.config.jobs import JobsTable
 from node.config.loader import load, parse, read
 from node.config.network import Ae, AeTls, Caller
 from node.config.notify import Notify
-from node.config.outside import ContainerImage, ServedModel, outside_factory
+from node.config.outside import CONTAINER, ContainerImage, ServedModel, outside_factory
 from node.config.pipelines import PipelineTable, StopRule
 from node.config.routing import (
     FORWARD,
@@ -24,6 +24,7 @@ from node.config.table import suggest
 from node.config.web import Web
 
 __all__ = [
+    "CONTAINER",
     "DEFAULT_OBJECTS",
     "FORWARD",
     "Ae",

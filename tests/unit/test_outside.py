@@ -6,7 +6,9 @@ import os
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from node.__main__ import main
 from node.config import ContainerImage, PipelineTable, ServedModel, outside_factory, parse
 from node.errors import ConfigError, PipelineError
 from node.inference.plugins import offered
@@ -49,6 +51,17 @@ def test_a_worker_without_the_engine_offers_no_container():
         return PipelineTable(factory=f"container:lobes@{DIGEST}", options={"run": {"engine": engine}})
 
     assert offered({"here": table("true"), "elsewhere": table("noengine")}) == ("here",)
+
+
+def test_models_add_says_what_a_container_lacks(monkeypatch):
+    for source, reason in {
+        "container:lobes:latest": "write container:REPOSITORY@sha256",
+        f"container:lobes@{DIGEST}": "neither podman nor docker is installed here; install podman",
+    }.items():
+        monkeypatch.setenv("PATH", "/nowhere")
+        told = CliRunner().invoke(main, ["models", "add", source])
+        assert told.exit_code != 0
+        assert reason in told.output
 
 
 def test_a_container_is_always_started_without_network_and_rights(tmp_path, monkeypatch):
