@@ -121,7 +121,7 @@ class Machine:
         """Pull its cable: packets vanish in both directions."""
         hospital_network.plug(self.name, connected=False)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Put the cable back."""
         hospital_network.plug(self.name, connected=True)
 

@@ -17,6 +17,8 @@ from node.ledger.tables import delivery, instance, job, refusal, result, series
 
 COMPLETE_SECONDS = 60.0
 """Where the processors have time for it."""
+pytestmark = pytest.mark.skipif("AINODE_FLEET" not in os.environ, reason="takes minutes; AINODE_FLEET is not set")
+
 HOUR = 3600.0
 ROLES = ("worker", "files", "receiver", "sender", "router", "web")
 SLICES = 6
