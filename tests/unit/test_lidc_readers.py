@@ -98,6 +98,9 @@ def direct_dice(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def direct_hd95(one: np.ndarray, other: np.ndarray, spacing: tuple[float, ...]) -> float:
+    near = ndimage.find_objects((one | other).astype(np.int8))[0]
+    box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in near)
+    one, other = one[box], other[box]
     edges = [mask & ~ndimage.binary_erosion(mask) for mask in (one, other)]
     away = [ndimage.distance_transform_edt(~edge, sampling=spacing) for edge in edges]
     return float(max(np.percentile(away[1][edges[0]], 95), np.percentile(away[0][edges[1]], 95)))
