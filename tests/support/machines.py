@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 from real_peers import free_port
 from receivers import Node, configuration, until
 
@@ -45,9 +46,12 @@ class Machine:
 
     def power_off(self) -> None:
         """End all its processes at once: the first of a process-id space takes the others with it."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        if self._process is None:
+            return
+        children = psutil.Process(self._process.pid).children(recursive=True) if self._process.poll() is None else []
+        self._process.kill()
+        self._process.wait()
+        psutil.wait_procs(children)  # the kernel ends them after their parent, later on a busy machine
 
     def ainode(self, *arguments: str) -> str:
         """What a verb of the command line prints on this machine."""

@@ -150,7 +150,7 @@ def test_a_whole_node_reads_what_was_applied_without_a_restart(tmp_path: Path):
     with whole_node(tmp_path / "node", free_port(), extra=extra) as node:
         write_user(node.folder / "web-users", make_user("otto", "operate", PASSWORD))
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120.0, trust_env=False) as browser:
-            until(lambda: _answers(browser))
+            until(lambda: _shown(browser, "/healthz"))
             login = {"csrf": token(browser, "/login"), "name": "otto", "password": PASSWORD}
             assert browser.post("/login", data=login).status_code == 303
             before = rules_text(node.config.read_text())
@@ -158,14 +158,16 @@ def test_a_whole_node_reads_what_was_applied_without_a_restart(tmp_path: Path):
             text = before.replace("everything with a grid", "nothing but CT")
             answer = browser.post("/rules/apply", data={**data, "text": text})
             assert answer.status_code == 303, answer.text
-            until(lambda: _answers(browser) and "nothing but CT" in browser.get("/rules").text, 120.0)
+            until(lambda: "nothing but CT" in _shown(browser, "/rules"), 120.0)
         assert "configuration reloaded" in node.log()
         assert 'name = "nothing but CT"' in node.config.read_text()
         assert load(node.config).web.port == port
 
 
-def _answers(browser: httpx.Client) -> bool:
+def _shown(browser: httpx.Client, path: str) -> str:
+    """A page, also while the process of the dashboard is replaced; empty while it does not answer."""
     try:
-        return browser.get("/healthz").status_code == 200
+        answer = browser.get(path)
     except httpx.TransportError:
-        return False
+        return ""
+    return answer.text if answer.status_code == 200 else ""
