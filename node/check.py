@@ -250,8 +250,8 @@ def _pipeline(entry: dict[str, Any]) -> Check:
 def _acceptance(config: Config, entry: dict[str, Any]) -> Iterator[Check]:
     """Say whether the version of a pipeline that needs an acceptance report has one."""
     name = entry["name"]
-    table = config.pipelines[name]
-    if not table.require_acceptance or "error" in entry:
+    table = config.pipelines.get(name)
+    if table is None or not table.require_acceptance or "error" in entry:
         return
     description = PipelineDescription.received(entry)
     try:

@@ -15,7 +15,7 @@ from node.cli.options import config_option, echo, json_option, load, local_user,
 @click.argument("pipeline")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def export(*, config_path: Path, as_json: bool, pipeline: str, folder: Path) -> None:
-    """Write what readers have verified of PIPELINE as a training data set.
+    """Write verified results of PIPELINE as a training data set.
 
     FOLDER, new or empty, gets NIfTI images and maps of lesions in the form of nnU-Net v2, splits by patient and a data
     card. Only analyses count that are still stored and judged completely. The files hold no DICOM header.

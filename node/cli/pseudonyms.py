@@ -12,7 +12,7 @@ from node.errors import ConfigError, NodeError
 
 @click.group()
 def pseudonyms() -> None:
-    """Look up pseudonyms of de-identified destinations, or change their key."""
+    """Look up pseudonyms of patients, or change their key."""
 
 
 @pseudonyms.command("of")
@@ -53,9 +53,10 @@ def show(*, config_path: Path, study: str, destination: str, patient_id: str) ->
     prompt="Every patient, study and image gets other pseudonyms and UIDs from now on. Continue?"
 )
 def rotate(*, config_path: Path, reason: str) -> None:
-    """Make a new key: what is sent from now on cannot be linked with what was sent before.
+    """Make a new key, with other pseudonyms from now on.
 
-    The earlier key is moved aside. Whoever deletes it, also in backups, makes earlier pseudonyms final.
+    What is sent from now on cannot be linked with what was sent before. The earlier key is moved aside. Whoever deletes
+    it, also in backups, makes earlier pseudonyms final.
     """
     from node.deidentify.key import key_file, rotate_key
     from node.ledger.audit_events import add_notice

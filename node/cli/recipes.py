@@ -17,7 +17,7 @@ _KIND = ".toml"
 @json_option
 @click.argument("name", required=False, default="")
 def recipes(*, as_json: bool, name: str) -> None:
-    """List configurations for well-known models, or print that of NAME.
+    """List configurations for well-known models, or print one.
 
     Each says its licence, the documents that it was written from, and what was not tried.
     """
