@@ -127,7 +127,7 @@ def date_by_ledger(connection: sa.Connection, workflow_id: str, delay_seconds: f
 
 def end_delays_by_ledger() -> None:
     """Have DBOS, which compares with the clock of this machine, end the delays of attempts by that of the ledger."""
-    SystemDatabase.transition_delayed_workflows = _end_delays  # type: ignore[method-assign]
+    SystemDatabase.transition_delayed_workflows = _end_delays
 
 
 def _end_delays(database: SystemDatabase) -> None:
