@@ -7,8 +7,6 @@ from importlib.resources import files
 import click
 
 from node.cli.options import echo, json_option, print_json
-from node.config import suggest
-from node.errors import NotFoundError
 
 _KIND = ".toml"
 
@@ -21,6 +19,9 @@ def recipes(*, as_json: bool, name: str) -> None:
 
     Each says its licence, the documents that it was written from, and what was not tried.
     """
+    from node.config import suggest
+    from node.errors import NotFoundError
+
     known = recipe_texts()
     if name and name not in known:
         raise NotFoundError(f"recipe {name!r} does not exist{suggest(name, known)}; known are {', '.join(known)}")
