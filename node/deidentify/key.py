@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from node.config import Config
 from node.errors import ConfigError, PlatformError
 from node.ledger.engine import begin_immediate
 from node.ledger.secrets import destroy_secret, keep_secret, stored_secret
-from node.spool import sync_folder
+from node.spool import write_once
 
 _NAME = "deidentify-key-fingerprint"
 
@@ -45,7 +43,7 @@ def deidentify_key(config: Config, engine: Engine) -> bytes:
                         f"{file} is missing: it is the key of the pseudonyms that this node has given. Restore it from "
                         "a backup or copy it from another machine of the node, or run `ainode pseudonyms rotate`"
                     )
-                _write(file, os.urandom(32))
+                write_once(file, f"{os.urandom(32).hex()}\n", 0o600)
             key = _read(file)
             known, _ = keep_secret(connection, _NAME, _fingerprint(key))
     except OSError as error:
@@ -67,7 +65,7 @@ def rotate_key(config: Config, connection: Connection) -> Path | None:
         if kept is not None:
             file.rename(kept)
         destroy_secret(connection, _NAME)
-        _write(file, os.urandom(32))
+        write_once(file, f"{os.urandom(32).hex()}\n", 0o600)
         keep_secret(connection, _NAME, _fingerprint(_read(file)))
     except OSError as error:
         raise PlatformError(f"{file}: {error.strerror}; give the user of the node the right to use it") from error
@@ -86,18 +84,3 @@ def _read(file: Path) -> bytes:
     if len(key) != 32:
         raise ConfigError(f"{file} holds no key (64 hexadecimal digits); restore it from a backup")
     return key
-
-
-def _write(file: Path, key: bytes) -> None:
-    """Durable and complete or not there; never in the place of a file that another process has made."""
-    draft = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
-    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, f"{key.hex()}\n".encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    with suppress(FileExistsError):
-        os.link(draft, file)
-    draft.unlink()
-    sync_folder(file.parent)

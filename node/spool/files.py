@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from node.errors import InputError
@@ -78,3 +79,21 @@ def same_dataset(path: Path, other_path: Path) -> bool:
                 return False
             if not block:
                 return True
+
+
+def write_once(file: Path, text: str, mode: int) -> None:
+    """Write a file durably, complete or not at all; one that another process has made meanwhile stays.
+
+    Raises ``OSError``.
+    """
+    draft = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
+    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
+    try:
+        os.write(descriptor, text.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    with suppress(FileExistsError):
+        os.link(draft, file)
+    draft.unlink()
+    sync_folder(file.parent)

@@ -6,16 +6,13 @@ Who can write to the ledger alone cannot make a record that verifies.
 from __future__ import annotations
 
 import os
-import uuid
-from contextlib import suppress
-from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from node.config import Config
 from node.errors import ConfigError, PlatformError
-from node.spool import sync_folder
+from node.spool import write_once
 
 
 class SigningKey:
@@ -38,7 +35,7 @@ def signing_key(config: Config) -> SigningKey:
     file = config.records.key_file or config.storage.folder / "records-key"
     try:
         if not file.exists():
-            _write(file, os.urandom(32).hex())
+            write_once(file, f"{os.urandom(32).hex()}\n", 0o600)
         return SigningKey(bytes.fromhex(file.read_text("ascii").strip()))
     except OSError as error:
         raise PlatformError(f"{file}: {error.strerror}; give the user of the node the right to use it") from error
@@ -55,18 +52,3 @@ def is_signed(record: str, signature: str, public: str) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
-
-
-def _write(file: Path, text: str) -> None:
-    """Durable and complete or not there; never in the place of a file that another process has made."""
-    draft = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
-    descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, f"{text}\n".encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    with suppress(FileExistsError):
-        os.link(draft, file)
-    draft.unlink()
-    sync_folder(file.parent)
