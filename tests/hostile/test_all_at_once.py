@@ -25,6 +25,7 @@ from pynetdicom.association import Association
 from receivers import associate_rq, deflate, encode, send
 from whole_node import WholeNode
 
+from node.errors import OperatorError
 from node.ledger.engine import ledger_url, open_ledger
 from node.ledger.tables import delivery, delivery_instance, job, result, series
 
@@ -216,4 +217,5 @@ def test_honest_studies_pass_through_a_flood_bombs_and_hostile_models(
         print(f"\n{table}\n{attack.sent}")  # noqa: T201 - the proof is shown
     assert min(attack.sent.values()) > 0
     assert made <= set(held)
-    assert account.returncode == 0, account.stdout
+    assert "Everything is accounted for." in account.stdout
+    assert account.returncode in (0, OperatorError.exit_code), "what was refused of the attacker needs an operator"
