@@ -44,7 +44,7 @@ def test_a_bomb_is_an_image_that_cannot_be_shown(reader: ConfinedProcess, folder
     reset_peak()
     before = peak_mib()
     with pytest.raises(InputError, match=r"PixelData of [0-9.]+|series"):
-        reader.call("job", view_of, bombs)
+        reader.call("job", view_of, bombs, ("en",))
     with pytest.raises(InputError):
         reader.call("job", slice_picture, bombs, 1, "", outlined=False, derived=False)
     assert peak_mib() - before < 64
