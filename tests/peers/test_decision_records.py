@@ -16,6 +16,7 @@ import postgres
 import sqlalchemy as sa
 from click.testing import CliRunner
 from dicom_files import ct_series
+from receivers import until
 
 from node.__main__ import main
 from node.config import Config, parse
@@ -145,6 +146,7 @@ def judged(engine: sa.Engine, study: str) -> None:
 
 def step(recorder: Recorder, at: float) -> int:
     try:
+        until(recorder._leads.is_ours)  # PostgreSQL ends the session of the one before a moment later
         return recorder.step(at)
     finally:
         recorder.close()
