@@ -47,11 +47,13 @@ class ReaderQueries:
 
     def step(self, stop: threading.Event | None = None) -> int:
         """Ask about every study that is due; return how many series the archive has sent."""
+        if not self._leadership.is_ours():
+            return 0
         wanted = self._config.feedback
         since = clock_of(self._engine) - wanted.query_days * _DAY_SECONDS
         with self._engine.connect() as connection:
             studies = due_studies(connection, since=since, interval_seconds=wanted.query_minutes * 60.0)
-        if not studies or not self._leadership.is_ours():
+        if not studies:
             return 0
         sent = 0
         try:

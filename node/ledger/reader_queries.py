@@ -31,16 +31,14 @@ def due_studies(connection: sa.Connection, *, since: float, interval_seconds: fl
     asked = sa.and_(
         reader_query.c.study_instance_uid == sent.c.study_instance_uid, reader_query.c.series_instance_uid == _STUDY
     )
+    age, since_asked = at - sent.c.sent_at, at - sa.func.coalesce(reader_query.c.asked_at, 0.0)
     query = (
-        sa.select(sent.c.study_instance_uid, sent.c.sent_at, reader_query.c.asked_at)
+        sa.select(sent.c.study_instance_uid)
         .outerjoin(reader_query, asked)
+        .where(age >= interval_seconds, since_asked >= interval_seconds, since_asked >= age / _SLOWER)
         .order_by(sent.c.sent_at.desc())
     )
-    return [
-        row.study_instance_uid
-        for row in connection.execute(query)
-        if at - max(row.sent_at, row.asked_at or 0.0) >= max(interval_seconds, (at - row.sent_at) / _SLOWER)
-    ]
+    return list(connection.scalars(query))
 
 
 def record_query(connection: sa.Connection, study: str, series: str = _STUDY) -> None:
