@@ -46,10 +46,9 @@ def with_rules_text(text: str, part: str) -> str:
 def changed_config(text: str, part: str, origin: str) -> tuple[str, Config]:
     """Return the file with ``part`` as its rules and destinations, and the configuration that it is then.
 
-    Raises ``ConfigError`` for every fault that `ainode check` finds in a file, and for a file or folder that no
-    destination of ``text`` names, or a secret for another address: whoever edits here could have the node send any of
-    its files or secrets elsewhere;
-    and for a destination of ``text`` that would be de-identified less or otherwise.
+    Raises ``ConfigError`` for every fault that `ainode check` finds in a file, for a file or folder that no destination
+    of ``text`` names, or a secret for another address (whoever edits here could have the node send any of its files or
+    secrets elsewhere), and for a destination of ``text`` that would be de-identified less or otherwise.
     """
     changed = with_rules_text(text, part)
     config = parse(changed, origin)

@@ -161,10 +161,13 @@ def _in_shadow(connection: sa.Connection) -> dict[str, str]:
 
 def _unaccepted(connection: sa.Connection, since: float) -> dict[str, str]:
     return {
-        f"not accepted {one.pipeline} {one.version}": (
-            f"results of {one.analyses} analyses of pipeline {one.pipeline} since {clock(one.since)} are kept in "
-            f"shadow: no approved acceptance report allows version {one.version}. `ainode accept {one.pipeline} ...` "
-            "tests it"
+        f"not accepted {one.pipeline} {one.version}": gettext(
+            "results of {analyses} analyses of pipeline {pipeline} since {time} are kept in shadow: no approved "
+            "acceptance report allows version {version}. `ainode accept {pipeline} ...` tests it",
+            analyses=one.analyses,
+            pipeline=one.pipeline,
+            time=clock(one.since),
+            version=one.version,
         )
         for one in unaccepted_versions(connection, since)
     }

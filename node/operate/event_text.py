@@ -28,9 +28,7 @@ def event_text(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _fill(text: _Text, values: Mapping[str, Any]) -> str:
-    return (
-        gettext(text).format_map(values) if isinstance(text, str) and text else text(values) if callable(text) else ""
-    )
+    return gettext(text).format_map(values) if isinstance(text, str) else text(values)
 
 
 def _attempt(values: Mapping[str, Any]) -> str:
