@@ -47,7 +47,7 @@ INTERNALS = (
         library="dbos",
         below="3.5",
         module="dbos._sys_db",
-        names=("SystemDatabase", "SystemDatabase.transition_delayed_workflows"),
+        names=("SystemDatabase",),
         purpose="end the delay of a retry by the clock of the ledger",
     ),
     Internals(

@@ -126,7 +126,11 @@ def date_by_ledger(connection: sa.Connection, workflow_id: str, delay_seconds: f
 
 
 def end_delays_by_ledger() -> None:
-    """Have DBOS, which compares with the clock of this machine, end the delays of attempts by that of the ledger."""
+    """Have DBOS, which compares with the clock of this machine, end the delays of attempts by that of the ledger.
+
+    Raises ``AttributeError`` when DBOS has no such method any more: it would use its own clock in silence.
+    """
+    _ = SystemDatabase.transition_delayed_workflows
     SystemDatabase.transition_delayed_workflows = _end_delays
 
 
