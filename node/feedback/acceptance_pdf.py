@@ -11,13 +11,12 @@ import numpy as np
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
 from reportlab.platypus import Flowable, Image, KeepTogether, Spacer, Table
-from reportlab.platypus.doctemplate import SimpleDocTemplate
 
 from node import __version__
 from node.feedback.acceptance_figures import AcceptanceCase, AcceptanceGroup
 from node.feedback.acceptance_report import AcceptanceReport, as_text, in_words, size_text
 from node.results import fonts
-from node.results.pdf_text import pdf_text
+from node.results.pdf_text import pdf_file, pdf_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,18 +70,7 @@ def acceptance_pdf(report: AcceptanceReport, cases: Sequence[AcceptanceCase], *,
         _signatures(),
         pdf_text(f"ainode {__version__}. Data SHA-256 {report.data}.", 7, colors.grey),
     ]
-    buffer = BytesIO()
-    SimpleDocTemplate(
-        buffer,
-        pagesize=A4,
-        leftMargin=_MARGIN,
-        rightMargin=_MARGIN,
-        topMargin=_MARGIN,
-        bottomMargin=_MARGIN,
-        title=f"Acceptance test: {report.pipeline}",
-        invariant=1,
-    ).build(story)
-    return buffer.getvalue()
+    return pdf_file(story, title=f"Acceptance test: {report.pipeline}", margin=_MARGIN)
 
 
 def _head(report: AcceptanceReport) -> list[str]:

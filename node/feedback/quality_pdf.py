@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from io import BytesIO
 
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4, landscape
 from reportlab.platypus import Flowable, PageBreak, Spacer, Table
-from reportlab.platypus.doctemplate import SimpleDocTemplate
 
 from node import __version__
 from node.feedback.quality import LEAST, Quality
 from node.feedback.quality_report import estimates, written
 from node.results import fonts
-from node.results.pdf_text import pdf_text
+from node.results.pdf_text import pdf_file, pdf_text
 
 _MARGIN = 36.0
 _SHARES = (0.08, 0.15, 0.07, 0.1, 0.12, 0.12, 0.12, 0.12, 0.12)
@@ -47,18 +45,7 @@ def quality_pdf(rows: Sequence[Quality], at: datetime) -> bytes:
             ),
         ]
     story = story or [pdf_text("No analysis that readers could judge.", 12)]
-    buffer = BytesIO()
-    SimpleDocTemplate(
-        buffer,
-        pagesize=landscape(A4),
-        leftMargin=_MARGIN,
-        rightMargin=_MARGIN,
-        topMargin=_MARGIN,
-        bottomMargin=_MARGIN,
-        title="Readers' verdicts",
-        invariant=1,
-    ).build(story)
-    return buffer.getvalue()
+    return pdf_file(story, title="Readers' verdicts", margin=_MARGIN, pagesize=landscape(A4))
 
 
 def _table(rows: Sequence[Quality]) -> Table:

@@ -21,10 +21,8 @@ from pydicom.uid import EncapsulatedPDFStorage
 from reportlab import rl_config
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
-from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Spacer, Table
 from reportlab.platypus import Image as Drawing
-from reportlab.platypus.doctemplate import SimpleDocTemplate
 from reportlab.platypus.flowables import KeepInFrame
 
 from node import __version__
@@ -35,7 +33,7 @@ from node.results.headers import by_instance, reference
 from node.results.identity import Identity, noted
 from node.results.key_image import Picture
 from node.results.naming import series_description, series_number
-from node.results.pdf_text import pdf_text
+from node.results.pdf_text import pdf_file, pdf_text
 from node.results.placed_region import PlacedRegion
 from node.results.report_text import headline_of, measured_lines, remarks_of, scope_of, supersession_of
 from node.results.uids import derive_uid
@@ -154,20 +152,9 @@ def draw_page(
         *([] if all(map(typeface.embeds, texts)) else [pdf_text(_LETTERS, 7)]),
         pdf_text("Computed without human review. It replaces neither the images nor their reading by a physician.", 7),
     ]
-    buffer = BytesIO()
-    document = SimpleDocTemplate(
-        buffer,
-        pagesize=A4,
-        leftMargin=_MARGIN,
-        rightMargin=_MARGIN,
-        topMargin=_MARGIN,
-        bottomMargin=_MARGIN,
-        title=f"AI report: {analysis.title}",
-        invariant=1,
-    )
     width, height = A4[0] - 2 * _MARGIN - 12, A4[1] - 2 * _MARGIN - 12
-    document.build([KeepInFrame(width, height, story, mode="shrink")], canvasmaker=Canvas)
-    return buffer.getvalue()
+    page = KeepInFrame(width, height, story, mode="shrink")
+    return pdf_file([page], title=f"AI report: {analysis.title}", margin=_MARGIN)
 
 
 def _identity(stated: Mapping[str, str]) -> Table:
