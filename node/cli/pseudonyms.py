@@ -62,15 +62,15 @@ def rotate(*, config_path: Path, reason: str) -> None:
     from node.ledger.audit_events import add_notice
     from node.ledger.engine import begin_immediate
     from node.ledger.states import NoticeKind
+    from node.operate.stated_reason import stated_reason
     from node.service import open_storage
 
-    if not reason.strip():
-        raise NodeError("give a reason: it is kept in the audit trail")
+    given = stated_reason(reason)
     config = load(config_path)
     engine, _ = open_storage(config)
     with begin_immediate(engine) as connection:
         earlier = rotate_key(config, connection)
-        text = f"changed the key of pseudonyms: {reason.strip()[:500]}"
+        text = f"changed the key of pseudonyms: {given}"
         add_notice(connection, NoticeKind.ACT, who=local_user(), detail=text)
     echo(f"wrote a new key to {key_file(config)}")
     if earlier is not None:

@@ -92,14 +92,14 @@ def anonymize(*, config_path: Path, reason: str) -> None:
     from node.ledger.engine import begin_immediate
     from node.ledger.patient_hash import destroy_patient_key
     from node.ledger.states import NoticeKind
+    from node.operate.stated_reason import stated_reason
     from node.service import open_storage
 
-    if not reason.strip():
-        raise NodeError("give a reason: it is kept in the audit trail")
+    given = stated_reason(reason)
     engine, _ = open_storage(load(config_path))
     with begin_immediate(engine) as connection:
         if not destroy_patient_key(connection):
             raise NodeError("there is no key of patients: no record was written since it was destroyed")
-        text = f"destroyed the key of patients in decision records: {reason.strip()[:500]}"
+        text = f"destroyed the key of patients in decision records: {given}"
         add_notice(connection, NoticeKind.ACT, who=local_user(), detail=text)
     echo("the key is destroyed; records from now on have a new one")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from node.errors import NodeError
 from node.ledger.audit_events import add_notice
 from node.ledger.engine import begin_immediate
 from node.ledger.shadow import resume_sending
 from node.ledger.states import NoticeKind
+from node.operate.stated_reason import stated_reason
 from node.reasons import reason_text
 from node.translation import in_language
 
@@ -18,11 +18,10 @@ def resume_pipeline(engine: sa.Engine, pipeline: str, *, reason: str, who: str, 
 
     Raises ``NodeError`` without a reason, or when its stop rule has not tripped.
     """
-    if not reason.strip():
-        raise NodeError("give a reason: it is kept in the audit trail")
+    given = stated_reason(reason)
     with begin_immediate(engine) as connection:
         stop = resume_sending(connection, pipeline)
         with in_language("en"):  # of the audit trail
             why = reason_text(stop.why)
-        text = f"resumed pipeline {pipeline}: {reason.strip()[:500]} (stopped: {why})"
+        text = f"resumed pipeline {pipeline}: {given} (stopped: {why})"
         add_notice(connection, NoticeKind.ACT, who=who, address=address, detail=text)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from node.config import Config
-from node.errors import ConfigError, NodeError
+from node.errors import ConfigError
 from node.ledger.audit_events import add_notice
 from node.ledger.engine import begin_immediate
 from node.ledger.promotions import promote, roll_back
 from node.ledger.states import NoticeKind
+from node.operate.stated_reason import stated_reason
 
 
 def promote_candidate(
@@ -21,7 +22,7 @@ def promote_candidate(
     """
     if not any(champion in rule.pipelines and candidate in rule.shadow for rule in config.rules):
         raise ConfigError(f"no rule has {champion!r} in pipelines and {candidate!r} in shadow")
-    why = _reason(reason)
+    why = stated_reason(reason)
     with begin_immediate(engine) as connection:
         promote(connection, champion, candidate, who=who, reason=why)
         text = f"promoted pipeline {candidate} in the place of {champion}: {why}"
@@ -33,15 +34,9 @@ def roll_back_candidate(engine: sa.Engine, champion: str, *, reason: str, who: s
 
     Raises ``NodeError`` without a reason, or when no candidate was promoted.
     """
-    why = _reason(reason)
+    why = stated_reason(reason)
     with begin_immediate(engine) as connection:
         ended = roll_back(connection, champion)
         text = f"rolled back pipeline {ended.candidate} to {champion}: {why}"
         add_notice(connection, NoticeKind.ACT, who=who, detail=text)
     return ended.candidate
-
-
-def _reason(text: str) -> str:
-    if not text.strip():
-        raise NodeError("give a reason: it is kept in the audit trail")
-    return text.strip()[:500]
