@@ -89,11 +89,11 @@ def export_case(files: ExportFiles) -> ExportedCase:
             picture = nibabel.Nifti1Image(array.transpose(2, 1, 0), affine)
             picture.header.set_xyzt_units("mm")
             nibabel.save(picture, path)
-        first, voxel = source.datasets[0], voxel_mm3(source)
+        voxel = voxel_mm3(source)
         return ExportedCase(
-            patient=patient_digest(first),
+            patient=patient_digest(source.datasets[0]),
             modality=source.modality,
-            scanner=" ".join(str(first.get(k) or "") for k in ("Manufacturer", "ManufacturerModelName")).strip(),
+            scanner=source.scanner,
             volumes_mm3=tuple(mask.voxels * voxel for mask in truth.masks.values()),
             overlapping=overlapping,
         )

@@ -127,10 +127,9 @@ def compare_with_truth(files: CaseFiles) -> CaseComparison:
         pairs = overlap_pairs(lesions, reported)
         compared = _structures(ours, structures, truth, others, voxel)
         certain = {n: certainties.get(str(ours.items[n].get("TrackingUID") or "")) for n in reported}
-        header = source.datasets[0]
         return CaseComparison(
-            patient=patient_digest(header),
-            scanner=" ".join(str(header.get(k) or "") for k in ("Manufacturer", "ManufacturerModelName")).strip(),
+            patient=patient_digest(source.datasets[0]),
+            scanner=source.scanner,
             lesions=tuple(
                 TruthLesion(
                     label=truth.label(number),

@@ -14,14 +14,13 @@ from node.studies.source import SourceSeries
 
 def statistics_of(source: SourceSeries, findings: Findings) -> dict[str, Any]:
     """Scanner, geometry (mm), grey levels (percentiles in the unit of the series; CT: histogram), findings, scores."""
-    first = source.datasets[0]
     affine = source.grid.affine
     levels = source.levels
     low, mid, high = _percentiles(levels)
     scores = [lesion.probability for lesion in findings.lesions]
     scores += [region.probability for region in findings.positive_regions]
     return {
-        "scanner": " ".join(str(first.get(k) or "") for k in ("Manufacturer", "ManufacturerModelName")).strip(),
+        "scanner": source.scanner,
         "slices": len(source.datasets),
         "voxels": voxels_of(source),
         "slice_spacing_mm": None if affine is None else round(float(np.linalg.norm(affine[:3, 0])), 3),

@@ -139,6 +139,12 @@ class SourceSeries:
         return str(self.datasets[0].get("Modality") or "")
 
     @property
+    def scanner(self) -> str:
+        """Manufacturer and model name, ``""`` when absent."""
+        first = self.datasets[0]
+        return " ".join(str(first.get(k) or "") for k in ("Manufacturer", "ManufacturerModelName")).strip()
+
+    @property
     def left_out(self) -> str:
         """Which images of the series are not analysed, and why, in words for a radiologist; empty when all are."""
         return "; ".join(filter(None, (self.set_aside, self.grid.left_out)))
