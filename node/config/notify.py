@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from node.config.table import Port, Table
+from node.config.table import OptionalPath, Port, Table
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
@@ -27,7 +26,7 @@ class Notify(Table):
     """Use STARTTLS and verify the server's certificate."""
     smtp_user: str = ""
     """User name at the mail server; empty: no login."""
-    smtp_password_file: Path | None = None
+    smtp_password_file: OptionalPath = None
     """File with the password of that user."""
     weekly_day: Literal["", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = ""
     """Mail a report of the last 7 days on this day at 7:00 local time; empty: never."""
@@ -43,11 +42,6 @@ class Notify(Table):
     """Compare this many recent analyses of a pipeline with up to ten times as many earlier ones; 0: never."""
     disk_factor: Annotated[float, Field(ge=1)] = 2.0
     """Report free space below this multiple of ``[storage] min_free_gib``."""
-
-    @field_validator("smtp_password_file", mode="before")
-    @classmethod
-    def _path(cls, value: Any) -> Any:
-        return (Path(value) if value else None) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _complete(self) -> Notify:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from node.config.table import Table
+from node.config.table import OptionalPath, Table
 
 
 class Records(Table):
@@ -15,10 +14,5 @@ class Records(Table):
 
     years: Annotated[float, Field(ge=0)] = 10.0
     """Keep a record this long after it was written; 0: record nothing."""
-    key_file: Path | None = None
+    key_file: OptionalPath = None
     """Private key that signs the records (32 bytes, hexadecimal); absent: ``records-key`` in the storage folder."""
-
-    @field_validator("key_file", mode="before")
-    @classmethod
-    def _key_file(cls, value: Any) -> Any:
-        return (Path(value) if value else None) if isinstance(value, str) else value

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from node.config.table import Table
+from node.config.table import OptionalPath, Table
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -29,9 +28,9 @@ class Oidc(Table):
     """Address of the provider, as it states it as ``iss``; empty: nobody logs in there."""
     client_id: str = ""
     """Name of this node at the provider."""
-    client_secret_file: Path | None = None
+    client_secret_file: OptionalPath = None
     """File with the client secret; empty: the provider knows the node as a public client."""
-    ca_file: Path | None = None
+    ca_file: OptionalPath = None
     """PEM file: authority of the provider's certificate; empty: the system's authorities."""
     scope: Annotated[str, Field(pattern=r"^openid( \S+)*$")] = "openid profile"
     """What is asked for; some providers state groups with a scope of their own only."""
@@ -47,11 +46,6 @@ class Oidc(Table):
     """Groups whose users have the role *read*."""
     view: tuple[str, ...] = ()
     """Groups whose users have the role *view*."""
-
-    @field_validator("client_secret_file", "ca_file", mode="before")
-    @classmethod
-    def _path(cls, value: Any) -> Any:
-        return (Path(value) if value else None) if isinstance(value, str) else value
 
     @field_validator("issuer")
     @classmethod

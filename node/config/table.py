@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 AeTitle = Annotated[
     str, StringConstraints(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e]$")
@@ -14,6 +15,14 @@ AeTitle = Annotated[
 """PS3.5 table 6.2-1 AE: at most 16 characters of the default repertoire, no backslash, no trailing space."""
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _path(value: Any) -> Any:
+    return (Path(value) if value else None) if isinstance(value, str) else value
+
+
+OptionalPath = Annotated[Path | None, BeforeValidator(_path)]
+"""A path; ``None`` for the empty text."""
 
 
 class Table(BaseModel):

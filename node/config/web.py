@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from node.config.single_sign_on import Oidc, encrypted_address
-from node.config.table import Port, Table
+from node.config.table import OptionalPath, Port, Table
 
 
 class Web(Table):
@@ -21,11 +20,11 @@ class Web(Table):
     """Address to listen on; other addresses than loopback require a certificate or a reverse proxy."""
     port: Port = 8080
     """TCP port."""
-    certificate: Path | None = None
+    certificate: OptionalPath = None
     """TLS certificate chain, PEM; empty: plain HTTP."""
-    key: Path | None = None
+    key: OptionalPath = None
     """Private key of the certificate, PEM."""
-    users_file: Path | None = None
+    users_file: OptionalPath = None
     """Users and their hashed passwords (``ainode web password``); empty: ``web-users`` in the storage folder."""
     hosts: tuple[str, ...] = ()
     """Names under which browsers reach the dashboard, besides IP addresses, localhost and the name of the machine."""
@@ -37,7 +36,7 @@ class Web(Table):
     """A session ends when it was not used for this time; pages that renew themselves do not count."""
     proxy_header: str = ""
     """Header in which a reverse proxy passes the authenticated user; empty: no proxy is trusted."""
-    proxy_secret_file: Path | None = None
+    proxy_secret_file: OptionalPath = None
     """File with the secret that the proxy sends in ``X-Ainode-Proxy-Secret``; required with ``proxy_header``."""
     show_patient: bool = False
     """Show patient name, ID and accession number on pages and in commands, read from the files; never stored."""
@@ -74,11 +73,6 @@ class Web(Table):
         if "{study}" not in value or set(value.replace("{study}", "")) & {"{", "}"}:
             raise ValueError("viewer_url must contain {study}, for the Study Instance UID, and no other braces")
         return value
-
-    @field_validator("certificate", "key", "users_file", "proxy_secret_file", mode="before")
-    @classmethod
-    def _path(cls, value: Any) -> Any:
-        return (Path(value) if value else None) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Web:
