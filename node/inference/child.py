@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 def main(tasks: Connection, output: Connection, parent: int, bounds: Bounds) -> None:
     """Run tasks from the pipe until it is closed. What the process prints goes to ``output``."""
     own = [bounds.cache, bounds.out] if bounds.cache else [bounds.out]
-    own += [bounds.exchange / "in", bounds.exchange / "out"] if bounds.exchange else []
+    own += [bounds.exchange.inputs, bounds.exchange.outputs] if bounds.exchange else []
     rules = (*programs(), *bounds.rules, *((folder, WRITE) for folder in own), (CLEAR_REFS, WRITE))
     sandbox = fork_sandboxed(parent, lambda: _close(tasks, output), rules, own)
     keep_freed_memory()

@@ -243,7 +243,7 @@ class ModelProcess:
             threads=self._threads,
             rules=rules,
             out=sandbox_folder.out,
-            exchange=sandbox_folder.exchange.folder if self._exchange else None,
+            exchange=sandbox_folder.exchange if self._exchange else None,
             cache=self._cache,
         )
         # Not a daemon in multiprocessing's sense: a pipeline may need processes of its own.

@@ -11,25 +11,25 @@ from pathlib import Path
 from node.errors import error_of
 from node.inference.child_output import send_reply
 from node.inference.task import Answer, Reply, Task
+from node.outside.exchange import Exchange
 
 
 @dataclass
 class OutsideCalls:
     """Implements ``node.pipeline.outside.Outside``."""
 
-    folder: Path
-    """See ``node.outside.exchange.Exchange``."""
+    exchange: Exchange
     tasks: Connection
     answers: queue.SimpleQueue[Answer] = field(default_factory=queue.SimpleQueue)
     files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
     @property
     def inputs(self) -> Path:
-        return self.folder / "in"
+        return self.exchange.inputs
 
     @property
     def outputs(self) -> Path:
-        return self.folder / "out"
+        return self.exchange.outputs
 
     def begin(self, task: Task) -> None:
         """From now on ``files`` are those of this task."""

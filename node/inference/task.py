@@ -16,6 +16,7 @@ from node.peer_text import escaped
 
 if TYPE_CHECKING:
     from node.inference.memory_admission import MemoryPeak
+    from node.outside.exchange import Exchange
 
 
 CACHES = ("XDG_CACHE_HOME", "CUDA_CACHE_PATH")
@@ -152,7 +153,7 @@ class Bounds:
     """Files, for ``node.isolation.confine``."""
     out: Path
     """For temporary files."""
-    exchange: Path | None = None
+    exchange: Exchange | None = None
     """See ``node.outside.exchange``; ``None``: its pipelines call nothing."""
     cache: Path | None = None
     """For compiled code, which outlives the process; ``None``: below ``out``."""
