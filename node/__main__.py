@@ -42,7 +42,7 @@ from node.cli import (
 )
 from node.cli import init as first_run
 from node.cli import web as dashboard
-from node.cli.options import config_option, echo, json_option, load, print_json
+from node.cli.options import config_option, echo, json_option, load, print_json, progress_bar
 from node.errors import GateError, NodeError, PipelineError, PlatformError
 from node.wording import NOTICE
 
@@ -153,19 +153,12 @@ def try_pipeline(
 
     PIPELINE is a name in config.toml, an installed pipeline, or module:factory.
     """
-    from rich.progress import Progress
-
     from node.config import DEFAULT_OBJECTS
     from node.inference.try_pipeline import run_trial
     from node.outcome import Outcome
 
     name, table = _named_pipeline(pipeline, config_path)
-    with Progress(transient=True, disable=as_json) as bar:
-        task = bar.add_task("reading headers", total=None)
-
-        def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
-
+    with progress_bar("reading headers", hidden=as_json) as show:
         kinds = (*DEFAULT_OBJECTS, "key images", "pdf")
         others = _companions(companions)
         trial = run_trial(name, table, folder, out, device=device, progress=show, kinds=kinds, companions=others)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, local_user, print_json
+from node.cli.options import config_option, echo, json_option, load, local_user, print_json, progress_bar
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -57,8 +57,6 @@ def accept(
     """
     from datetime import UTC, datetime
 
-    from rich.progress import Progress
-
     from node.errors import ConfigError
     from node.feedback.acceptance_report import as_document, as_text
     from node.service import open_storage
@@ -68,12 +66,7 @@ def accept(
         raise ConfigError(f"there is no pipeline {pipeline!r}; [pipelines.NAME] defines {', '.join(config.pipelines)}")
     if (folder is None) == (verdicts is None):
         raise click.UsageError("give the FOLDER of studies with truth, or --verdicts NAME")
-    with Progress(transient=True, disable=as_json) as bar:
-        task = bar.add_task("reading headers", total=None)
-
-        def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
-
+    with progress_bar("reading headers", hidden=as_json) as show:
         of = _truth(config, folder, verdicts, show, negatives=negatives)
         show(f"loading {pipeline} on {device}", 0, 1)
         report, tested = _tested(config, pipeline, device, replace(of, labels=labels), show)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, local_user, print_json
+from node.cli.options import config_option, echo, json_option, load, local_user, print_json, progress_bar
 
 
 @click.command()
@@ -20,19 +20,12 @@ def export(*, config_path: Path, as_json: bool, pipeline: str, folder: Path) -> 
     FOLDER, new or empty, gets NIfTI images and maps of lesions in the form of nnU-Net v2, splits by patient and a data
     card. Only analyses count that are still stored and judged completely. The files hold no DICOM header.
     """
-    from rich.progress import Progress
-
     from node.feedback.data_set import as_text, export_data_set
     from node.operate.export_acts import record_export
     from node.service import open_storage
 
     engine, spool = open_storage(load(config_path))
-    with Progress(transient=True, disable=as_json) as bar:
-        task = bar.add_task("reading verdicts", total=None)
-
-        def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
-
+    with progress_bar("reading verdicts", hidden=as_json) as show:
         written = export_data_set(engine, spool, pipeline, folder, show)
     record_export(engine, pipeline, len(written.cases), who=local_user())
     if as_json:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ from node.peer_text import escaped
 
 if TYPE_CHECKING:
     from node.config import Config
+    from node.studies.folder import Progress
 
 _LONGEST_LINE = 1 << 20
 """Characters; the longest lines are JSON."""
@@ -49,6 +52,16 @@ def load(path: Path) -> Config:
     from node.config import load as read  # slow to import; `ainode --help` must not wait for it
 
     return read(path)
+
+
+@contextmanager
+def progress_bar(first: str, *, hidden: bool = False) -> Iterator[Progress]:
+    """Show a bar while the ``with`` block runs, beginning with the words ``first``; yield what moves it on."""
+    from rich.progress import Progress as Bar
+
+    with Bar(transient=True, disable=hidden) as bar:
+        task = bar.add_task(first, total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:

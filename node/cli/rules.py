@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, print_json
+from node.cli.options import config_option, echo, json_option, load, print_json, progress_bar
 
 if TYPE_CHECKING:
     from node.config import Config
@@ -49,8 +49,6 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
 
     Each study is assumed to be complete and just received.
     """
-    from rich.progress import Progress
-
     from node.config import FORWARD
     from node.ledger.engine import now
     from node.operate.characteristics import characteristic_lines
@@ -62,11 +60,8 @@ def test(*, config_path: Path, as_json: bool, sender: str | None, files: tuple[P
     from node.studies.folder import file_reader, series_below
 
     config = load(config_path)
-    with Progress(transient=True, disable=as_json) as bar:
-        task = bar.add_task("reading headers", total=None)
-        groups, skipped = series_below(
-            files, lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
-        )
+    with progress_bar("reading headers", hidden=as_json) as show:
+        groups, skipped = series_below(files, show)
     title, _, address = (sender or "").partition("@")
     origin = Origin.of([(title, address)] if sender else [], now(), config.destinations)
     studies: dict[str, list[SeriesFiles]] = {}
