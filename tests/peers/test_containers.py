@@ -9,6 +9,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pydicom
@@ -100,8 +101,10 @@ RUN = {"memory_gib": 0.5, "temporary_gib": 0.1, "pids": 64, "cpus": 1}
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Podman:
-    return podman_of(tmp_path_factory.mktemp("engine"))
+def podman() -> Iterator[Podman]:
+    # podman takes no state below a folder of more than 50 characters, as the workers of a parallel run have.
+    with TemporaryDirectory(prefix="podman-") as folder:
+        yield podman_of(Path(folder))
 
 
 @pytest.fixture(scope="module")
