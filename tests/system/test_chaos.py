@@ -16,6 +16,7 @@ import postgres
 import pytest
 import real_peers
 import sqlalchemy as sa
+from chaos_studies import ANALYSED, IMAGES, RULES
 from dicom_files import ct_series, mr_series, write
 from whole_node import WholeNode
 
@@ -27,22 +28,8 @@ from node.spool import dataset_offset
 STUDIES = int(os.environ.get("AINODE_CHAOS_STUDIES", "30"))
 BATCH = 10
 """Studies of one association; a scanner sends all of them again until every image was answered with Success."""
-ANALYSED = 5
-"""Every fifth study is a CT and analysed; all are sent on."""
-IMAGES = 3
 KILLS = max(8, STUDIES // 8)
 ROLES = ("receiver", "router", "worker", "sender")
-RULES = """
-[[rules]]
-name = "send everything on"
-send = ["pacs"]
-[[rules]]
-name = "analyse CT"
-pipelines = ["bright"]
-destinations = ["pacs"]
-[rules.match]
-Modality = "CT"
-"""
 
 
 class Killer(threading.Thread):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from chaos_studies import ANALYSED, IMAGES, RULES
 from dicom_files import ct_series, mr_series
 from fleet_site import FleetSite, fleet_site, start, store
 from pydicom.dataset import Dataset
@@ -26,22 +27,8 @@ from node.spool.machine import machine_id
 FAULTS = int(os.environ.get("AINODE_FLEET_FAULTS", "0"))
 pytestmark = pytest.mark.skipif(not FAULTS, reason="takes minutes; AINODE_FLEET_FAULTS is not set")
 KINDS = ("network", "power", "disk")
-IMAGES = 3
-ANALYSED = 5
-"""Every fifth study is a CT and analysed; all are sent on."""
 PAUSE_SECONDS = 2.0
 """Between two studies."""
-RULES = """
-[[rules]]
-name = "send everything on"
-send = ["pacs"]
-[[rules]]
-name = "analyse CT"
-pipelines = ["bright"]
-destinations = ["pacs"]
-[rules.match]
-Modality = "CT"
-"""
 
 
 class Modality(threading.Thread):
