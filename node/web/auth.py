@@ -57,6 +57,14 @@ class UserRequest:
         return self.user.role == "read"
 
 
+def require(user: User, role: Role) -> None:
+    """Raise ``HTTPException`` for a user who has not what a role has."""
+    if not user.may(role):
+        raise HTTPException(
+            403, gettext("Your role is {own!r}; this needs the role {role!r}.", own=user.role, role=role)
+        )
+
+
 class Authenticator:
     """Authenticates requests by their session or their reverse proxy. A user removed from the file is out at once."""
 
@@ -80,10 +88,7 @@ class Authenticator:
             form: dict[str, str] = {}
             if request.method == "POST":
                 form = await checked_form(request)
-                if not user.may(role):
-                    raise HTTPException(
-                        403, gettext("Your role is {own!r}; this needs the role {role!r}.", own=user.role, role=role)
-                    )
+                require(user, role)
             csrf = csrf_of(request.state.token)
             return await run_in_threadpool(page, UserRequest(request=request, user=user, csrf=csrf, form=form))
 

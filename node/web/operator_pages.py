@@ -12,7 +12,7 @@ from node.operate.audit.reading import read_page
 from node.translation import gettext
 from node.web.actions import note
 from node.web.app_context import AppContext
-from node.web.auth import UserRequest
+from node.web.auth import UserRequest, require
 
 _SHOWN = 100
 """Messages on a page."""
@@ -21,7 +21,7 @@ _ERRORS = ("ERROR", "CRITICAL")
 
 def audit(context: AppContext, user_request: UserRequest) -> Response:
     """Show who did what with which study, newest first; ``before=N`` for an older page, ``q`` for a search."""
-    for_operators(user_request)
+    require(user_request.user, "operate")
     query = user_request.request.query_params
     text, before = query.get("q", "").strip(), query.get("before", "")
     if before and not (before.isascii() and before.isdigit() and len(before) < 16):
@@ -34,7 +34,7 @@ def audit(context: AppContext, user_request: UserRequest) -> Response:
 
 def log(context: AppContext, user_request: UserRequest) -> Response:
     """Show warnings and errors of all processes, newest first; ``q`` for a search, ``level=errors`` for these alone."""
-    for_operators(user_request)
+    require(user_request.user, "operate")
     query = user_request.request.query_params
     text, level = query.get("q", "").strip(), query.get("level", "")
     wanted = folded(text)
@@ -45,12 +45,3 @@ def log(context: AppContext, user_request: UserRequest) -> Response:
         and (not wanted or any(wanted in folded(str(value)) for name, value in entry.items() if name != "at"))
     ]
     return context.page("log.html", user_request, entries=entries[:_SHOWN], found=len(entries), text=text, level=level)
-
-
-def for_operators(user_request: UserRequest) -> None:
-    """Raise ``HTTPException`` for anybody else."""
-    if not user_request.operates:
-        raise HTTPException(
-            403,
-            gettext("Your role is {own!r}; this needs the role {role!r}.", own=user_request.user.role, role="operate"),
-        )

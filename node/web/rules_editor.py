@@ -19,7 +19,7 @@ from node.routing.replay import Replay, replay
 from node.translation import gettext
 from node.web.actions import note
 from node.web.app_context import AppContext
-from node.web.auth import UserRequest
+from node.web.auth import UserRequest, require
 from node.web.rules_page import SPANS
 
 _SHOWN = 200
@@ -77,11 +77,7 @@ def apply(context: AppContext, user_request: UserRequest) -> Response:
 
 
 def _file(context: AppContext, user_request: UserRequest) -> RulesFile:
-    if not user_request.operates:
-        raise HTTPException(
-            403,
-            gettext("Your role is {own!r}; this needs the role {role!r}.", own=user_request.user.role, role="operate"),
-        )
+    require(user_request.user, "operate")
     return context.rules_file
 
 

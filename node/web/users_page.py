@@ -14,8 +14,7 @@ from node.errors import ConfigError
 from node.translation import gettext
 from node.web.actions import note
 from node.web.app_context import AppContext
-from node.web.auth import UserRequest
-from node.web.operator_pages import for_operators
+from node.web.auth import UserRequest, require
 from node.web.users import ROLES, User, make_user, read_users, remove_user, users_path, write_user
 
 _PASSWORD_BYTES = 12
@@ -24,7 +23,7 @@ _PASSWORD_BYTES = 12
 
 def users(context: AppContext, user_request: UserRequest) -> Response:
     """Show who may log in."""
-    for_operators(user_request)
+    require(user_request.user, "operate")
     return _page(context, user_request)
 
 
