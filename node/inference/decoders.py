@@ -62,8 +62,7 @@ class Decoders:
                 return decode_here(images, shape, padded=padded)
             descriptor = os.memfd_create("volume")
             try:
-                os.ftruncate(descriptor, int(np.prod(shape)) * np.dtype(np.float32).itemsize)
-                memory = mmap.mmap(descriptor, 0)
+                memory = _shared_memory(descriptor, shape)
                 faults = self._decode(images, shape, descriptor, padded=padded)
             finally:
                 os.close(descriptor)
@@ -93,6 +92,15 @@ class Decoders:
             raise PipelineError(
                 "a process that decoded the images was killed, most often by a decoder or for lack of memory"
             ) from error
+
+
+def _shared_memory(descriptor: int, shape: tuple[int, ...]) -> mmap.mmap:
+    """Raise ``MemoryError`` where there is not as much: a header can state any size."""
+    try:
+        os.ftruncate(descriptor, int(np.prod(shape)) * np.dtype(np.float32).itemsize)
+        return mmap.mmap(descriptor, 0)
+    except OSError as error:
+        raise MemoryError(f"no memory for a volume of {shape} in float32: {error}") from error
 
 
 def _serve(requests: socket.socket, others: Sequence[socket.socket], release: Callable[[], None]) -> NoReturn:

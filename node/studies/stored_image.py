@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,8 +60,11 @@ class Decoder(Protocol):
 
 def decode_here(images: Sequence[StoredImage], shape: tuple[int, ...], *, padded: bool) -> npt.NDArray[np.float32]:
     """``Decoder`` in this process, one image after the other."""
+    decoded = _decoded(images)
+    first = next(decoded)  # before there is memory for the volume: a header can state any size
     volume = np.empty(shape, np.float32)
-    decode_images(images, volume, padded=padded)
+    for image, values in chain([first], decoded):
+        _place(image, values, volume, padded=padded)
     return volume
 
 
@@ -71,13 +74,21 @@ def decode_images(images: Sequence[StoredImage], volume: npt.NDArray[np.float32]
     ``padded``: where an image is smaller than a slice, its least value surrounds it: air, or what the scanner pads
     with. Raises as ``read_pixels``.
     """
+    for image, values in _decoded(images):
+        _place(image, values, volume, padded=padded)
+
+
+def _decoded(images: Sequence[StoredImage]) -> Iterator[tuple[StoredImage, npt.NDArray[Any]]]:
     for path, group in groupby(images, key=lambda image: image.path):
         same_file = list(group)
-        for image, values in zip(same_file, read_pixels(path, [one.header for one in same_file], _values), strict=True):
-            row, column = image.corner
-            if padded:
-                volume[image.slice] = values.min()
-            volume[image.slice, row : row + values.shape[0], column : column + values.shape[1]] = values
+        yield from zip(same_file, read_pixels(path, [one.header for one in same_file], _values), strict=True)
+
+
+def _place(image: StoredImage, values: npt.NDArray[Any], volume: npt.NDArray[np.float32], *, padded: bool) -> None:
+    row, column = image.corner
+    if padded:
+        volume[image.slice] = values.min()
+    volume[image.slice, row : row + values.shape[0], column : column + values.shape[1]] = values
 
 
 def _values(stored: npt.NDArray[Any], header: Dataset) -> npt.NDArray[Any]:

@@ -150,3 +150,11 @@ def test_values_are_those_of_the_modality_lut(tmp_path: Path, slope: str, interc
     images = [StoredImage.of(path, dcmread(path), at, (0, 0)) for at, path in enumerate(paths)]
     values = decode_here(images, expected.shape, padded=False)
     assert values.tobytes() == expected.astype(np.float32).tobytes()
+
+
+def test_a_volume_larger_than_all_memory_is_a_lack_of_memory(tmp_path: Path, decoders: Decoders):
+    series = SourceSeries.read(write(compressed_series(2), tmp_path))
+    places = zip(series.paths, series.datasets, series.slices, strict=True)
+    stored = [StoredImage.of(*place, (0, 0)) for place in places]
+    with pytest.raises(MemoryError, match="60000"):
+        decoders(stored, (1 << 20, 60000, 60000), padded=False)
