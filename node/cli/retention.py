@@ -13,23 +13,25 @@ from node.cli.options import config_option, echo, json_option, load, print_json
 @click.command()
 @config_option
 @json_option
-@click.option("--studies", default=20, show_default=True, help="Number of studies to list.")
+@click.option("--studies", default=20, show_default=True, help="Number of entries to list.")
 def retention(*, config_path: Path, as_json: bool, studies: int) -> None:
-    """Show what will be purged when, and what is held back."""
+    """Show what will be purged when and why, and what is held back. Nothing is purged by this command."""
     from node.ledger.clock import ledger_clock
     from node.ledger.engine import snapshot
-    from node.ledger.planned_purges import stored_studies
+    from node.ledger.planned_purges import all_stored_studies
     from node.operate.purge_plan import describe, purge_plan
+    from node.operate.retention_rules import RetentionRules
     from node.service import open_storage
 
     config = load(config_path)
     engine, _ = open_storage(config)
+    rules = RetentionRules(config)
     with snapshot(engine) as connection:
-        plan = purge_plan(stored_studies(connection), config.retention.days, ledger_clock(connection))
+        plan = purge_plan(all_stored_studies(connection), rules, ledger_clock(connection))
     if as_json:
         print_json(asdict(plan))
     else:
-        echo(describe(plan, config.retention.days, studies))
+        echo(describe(plan, rules, studies))
 
 
 VERBS = (retention,)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from node.config.network import Ae, AeTls
-from node.config.table import AeTitle, Table
+from node.config.table import AeTitle, KeepDays, Table
 from node.outcome import Outcome
 
 ObjectKind = Literal[
@@ -123,6 +123,9 @@ class Destination(Table):
     """Delay before the second attempt; doubled for each further one."""
     max_retry_seconds: Annotated[float, Field(gt=0)] = 900.0
     """Longest delay between two attempts; attempts never end."""
+    keep_days: KeepDays = "default"
+    """Delete results that were sent there this many days after the last event of their study; the longest of several
+    destinations applies, and no result goes before the images of its series."""
     alarm_after_hours: Annotated[float, Field(gt=0)] = 24.0
     """Report a delivery that is still pending after this time."""
 

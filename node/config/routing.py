@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from node.config.characteristics import CHARACTERISTICS
 from node.config.condition import Option, parse_condition, parse_hours
-from node.config.table import AeTitle, Name, Table, suggest
+from node.config.table import AeTitle, KeepDays, Name, Table, suggest
 
 FORWARD = "(originals)"
 """Name in place of a pipeline for decisions and jobs that forward images; no pipeline can have it."""
@@ -109,6 +109,9 @@ class Rule(Selection):
     """``[series] quiet_seconds`` for series that match this rule; the longest of several rules applies."""
     prefer_seconds: Annotated[float, Field(ge=0)] | None = None
     """Wait of ``prefer`` after the study's last image when no other series is expected; absent: the quiet period."""
+    keep_days: KeepDays = "default"
+    """Delete the images of a matching series this many days after the last event of its study; the longest of several
+    rules applies."""
 
     @property
     def asks_for_characteristics(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from node.config.table import Table
+from node.config.table import KeepDays, Table
 
 
 class Storage(Table):
@@ -47,3 +47,5 @@ class Retention(Table):
 
     days: Annotated[float, Field(ge=0)] = 14.0
     """Delete a study this many days after its last event; undelivered data is always kept."""
+    unmatched_days: KeepDays = "default"
+    """Delete the images of a series that no rule matches this many days after the last event of its study."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from math import inf
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 AeTitle = Annotated[
     str, StringConstraints(min_length=1, max_length=16, pattern=r"^[\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e]$")
@@ -15,6 +17,16 @@ AeTitle = Annotated[
 """PS3.5 table 6.2-1 AE: at most 16 characters of the default repertoire, no backslash, no trailing space."""
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _days(value: Any) -> Any:
+    if value == "default" or (isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < inf):
+        return value
+    raise PydanticCustomError("days", 'give a number of days, 0 or more, or "default" for that of [retention] days')
+
+
+KeepDays = Annotated[Literal["default"] | float, BeforeValidator(_days)]
+"""How long something is kept; ``"default"``: ``[retention] days``."""
 
 
 def _path(value: Any) -> Any:

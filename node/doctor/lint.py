@@ -22,6 +22,7 @@ def lint(config: Config, pipelines: Sequence[dict[str, Any]]) -> Iterator[Check]
     """
     needs = {p["name"]: p.get("needs", {}).get("modalities", []) for p in pipelines}
     checks = [*_rules(config, needs), *_unused(config), *_titles(config), *_open_access(config), *_disk(config)]
+    checks += [*_keep_days(config), *_quotas(config)]
     yield from checks
     if not checks:
         yield Check(name=_NAME, good=True, found="every rule can match, every pipeline and destination is used")
@@ -139,6 +140,38 @@ def _disk(config: Config) -> Iterator[Check]:
             found=f"min_free_gib is {config.storage.min_free_gib:g}, the whole disk has {total:.0f} GiB",
             remedy="every image is refused: lower [storage] min_free_gib, or use a larger disk",
         )
+
+
+def _keep_days(config: Config) -> Iterator[Check]:
+    """Report a destination whose results are kept for another time than it says."""
+    default = config.retention.days
+    for name, to in config.destinations.items():
+        if to.keep_days == "default":
+            continue
+        key = f"[destinations.{name}] keep_days = {to.keep_days:g}"
+        sending = [rule for rule in config.rules if name in rule.destinations and rule.pipelines]
+        if not sending:
+            yield _note(
+                f"{key} is about results, and no rule sends any there", "remove it, or use keep_days of the rule"
+            )
+            continue
+        images = {rule.name: default if rule.keep_days == "default" else rule.keep_days for rule in sending}
+        if (shortest := min(images.values())) > to.keep_days:
+            rule = next(rule for rule, days in images.items() if days == shortest)
+            yield _note(
+                f"{key} has no effect: rule {rule!r} keeps images for {shortest:g} days, and results stay with them",
+                f"set keep_days of the rule to {to.keep_days:g} or less, or remove that of the destination",
+            )
+
+
+def _quotas(config: Config) -> Iterator[Check]:
+    """Report a quota that can delete nothing, because only delivered results are deleted."""
+    for name, table in config.pipelines.items():
+        if table.quota_gib and not any(name in rule.pipelines and rule.destinations for rule in config.rules):
+            yield _note(
+                f"[pipelines.{name}] quota_gib = {table.quota_gib:g} deletes nothing: no rule sends its results",
+                "name a destination in the rule, or remove the quota",
+            )
 
 
 def _note(found: str, remedy: str) -> Check:

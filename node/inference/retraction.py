@@ -27,6 +27,8 @@ def retract(jobs: Jobs, engine: Engine, spool: Spool, job_id: str, reason: str) 
         results = sendable_results(connection, job_id)
     if any(kind == KIND for _, kind in results):
         raise NodeError(f"job {job_id} is retracted already; `ainode explain` its study to see when")
+    if not results and job.results_purged_at is not None:
+        raise NodeError(f"the results of job {job_id} are purged, and a note that rejects them needs their files")
     if not results:
         raise NodeError(f"job {job_id} has no results to retract; `ainode cancel` it if it must not go on")
     paths: list[Path] = sorted(spool.all_readable(path for path, _ in results))

@@ -165,9 +165,10 @@ def rows_without_origin(connection: sa.Connection) -> tuple[RowsWithoutOrigin, .
         original.c.job_id == delivery_instance.c.job_id,
         original.c.sop_instance_uid == delivery_instance.c.sop_instance_uid,
     )
+    of_purged = sa.and_(job.c.id == delivery_instance.c.job_id, job.c.results_purged_at.is_not(None))
     answers = (
         sa.select(delivery_instance.c.job_id, delivery_instance.c.destination, sa.func.count().label("n"))
-        .where(~sa.exists().where(of_result), ~sa.exists().where(of_original))
+        .where(~sa.exists().where(of_result), ~sa.exists().where(of_original), ~sa.exists().where(of_purged))
         .group_by(delivery_instance.c.job_id, delivery_instance.c.destination)
     )
     return (

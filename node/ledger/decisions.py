@@ -119,6 +119,7 @@ def decided_series(connection: sa.Connection, study: str) -> list[ReplaySeries]:
         sa.select(*series.c[columns], decision.c.reason)
         .join(decision, latest)
         .where(series.c.study_instance_uid == study, decision.c.outcome.not_in(open_), ~ours)
+        .where(series.c.purged_images == 0)
         .order_by(series.c.first_at)
     )
     return [ReplaySeries(**row) for row in connection.execute(query).mappings()]

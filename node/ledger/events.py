@@ -54,6 +54,8 @@ class EventKind(StrEnum):
     KEPT_IN_SHADOW = "kept in shadow"
     IMAGE_EXCLUDED = "image excluded"
     IMAGE_INCLUDED = "image included"
+    IMAGES_PURGED = "images purged"
+    RESULTS_PURGED = "results purged"
 
 
 def record_event(

@@ -114,6 +114,8 @@ class Job:
     """When it entered its stage; attempts that fail or are repeated change nothing of it."""
     shadow: ShadowCause | None = None
     """Why its results are sent to no destination."""
+    results_purged_at: float | None = None
+    """When retention purged its results."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,16 +1,61 @@
-"""Which studies retention will purge, how large they are, and what still holds them back."""
+"""What is stored of each study, as retention sees it: how large it is, what was decided on it, and what is pending."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from node.ledger.jobs import DELIVERY_OPEN
-from node.ledger.states import ACTIVE, SeriesState
-from node.ledger.tables import conflict, delivery, excluded, instance, job, result, series
+from node.ledger.states import ACTIVE, DecisionOutcome, DeliveryState, JobState, SeriesState
+from node.ledger.tables import conflict, decision, delivery, excluded, job, result, series
+
+_PORTION = 200
+"""Studies that are read at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSeries:
+    """The images of a series."""
+
+    series_instance_uid: str
+    size: int
+    """Bytes."""
+    images: int
+    is_complete: bool
+    outcome: DecisionOutcome | None
+    """Of the decision on its latest generation; ``None``: there is none yet."""
+    rules: tuple[str, ...]
+    """Those that its latest decision found to match."""
+    is_disputed: bool = False
+    """An image was received again with other content, or an operator has excluded one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredResults:
+    """The results of a job."""
+
+    job_id: str
+    series_instance_uid: str
+    pipeline: str
+    size: int
+    """Bytes."""
+    objects: int
+    is_active: bool
+    """Its job has not ended."""
+    destinations: tuple[str, ...]
+    """That have, or are to get, them."""
+    pending: tuple[str, ...]
+    """Destinations with a pending delivery."""
+    delivered_at: float | None
+    """When the last of its destinations had everything; ``None``: one has not, or there is none."""
+    is_confirmed: bool
+    """All destinations have proved that they keep everything."""
+    is_quarantined: bool
+    """The gate holds one of them back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,61 +65,168 @@ class StoredStudy:
     study_instance_uid: str
     last_at: float
     """Its last event, in seconds since 1970 UTC; retention counts from here."""
-    size: int
-    """Bytes of received files and results."""
-    receiving: int
-    """Series that are not complete."""
-    jobs: tuple[str, ...]
-    """Jobs that have not ended."""
-    destinations: tuple[str, ...]
-    """With a pending delivery."""
+    series: tuple[StoredSeries, ...] = ()
+    results: tuple[StoredResults, ...] = ()
+    """Of every job, also of one without any."""
+    other_size: int = 0
+    """Bytes of files that are no images of a series: conflicts, and what an operator has excluded."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        parts = (*(one.size for one in self.series), *(one.size for one in self.results), self.other_size)
+        return sum(parts)
+
+    @property
+    def receiving(self) -> int:
+        """Series that are not complete."""
+        return sum(not one.is_complete for one in self.series)
+
+    @property
+    def held(self) -> int:
+        """Series whose identities an operator has to decide on."""
+        return sum(one.outcome == DecisionOutcome.HELD for one in self.series)
+
+    @property
+    def active(self) -> int:
+        """Jobs that have not ended."""
+        return sum(one.is_active for one in self.results)
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """Destinations with a pending delivery."""
+        return tuple(sorted({name for one in self.results for name in one.pending}))
 
     @property
     def is_held(self) -> bool:
-        """Whether retention keeps it, however old it is."""
-        return bool(self.receiving or self.jobs)
+        """Whether retention keeps all of it, however old it is."""
+        return bool(self.receiving or self.held or self.active or self.pending)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is pending and every series is decided on: it may be purged in parts."""
+        decided = (DecisionOutcome.ROUTED, DecisionOutcome.IGNORED)
+        return not self.is_held and all(one.outcome in decided for one in self.series)
 
 
-def stored_studies(connection: sa.Connection) -> list[StoredStudy]:
+def all_stored_studies(connection: sa.Connection) -> list[StoredStudy]:
     """Every study, the one that rests for longest first."""
-    last = sa.union_all(
-        sa.select(series.c.study_instance_uid, series.c.last_at.label("at")),
-        sa.select(conflict.c.study_instance_uid, conflict.c.received_at),
-        sa.select(job.c.study_instance_uid, job.c.updated_at),
-    ).subquery()
-    sizes = sa.union_all(
-        sa.select(instance.c.study_instance_uid, instance.c.size),
-        sa.select(conflict.c.study_instance_uid, conflict.c.size),
-        sa.select(excluded.c.study_instance_uid, excluded.c.size),
-        sa.select(job.c.study_instance_uid, result.c.size).join(result, result.c.job_id == job.c.id),
-    ).subquery()
-    bytes_of = _by_study(connection, sa.select(sizes.c.study_instance_uid, sa.func.sum(sizes.c.size)))
-    receiving = _by_study(
-        connection,
-        sa.select(series.c.study_instance_uid, sa.func.count()).where(series.c.state != SeriesState.COMPLETE),
-    )
-    jobs: dict[str, list[str]] = {}
-    active = sa.select(job.c.study_instance_uid, job.c.id).where(job.c.state.in_(ACTIVE)).order_by(job.c.created_at)
-    for study, job_id in connection.execute(active):
-        jobs.setdefault(study, []).append(job_id)
-    destinations: dict[str, set[str]] = {}
-    pending = sa.select(job.c.study_instance_uid, delivery.c.destination).join(delivery, delivery.c.job_id == job.c.id)
-    for study, name in connection.execute(pending.where(job.c.state.in_(ACTIVE), DELIVERY_OPEN)):
-        destinations.setdefault(study, set()).add(name)
-    query = sa.select(last.c.study_instance_uid, sa.func.max(last.c.at)).group_by(last.c.study_instance_uid)
+    received = sa.union(sa.select(series.c.study_instance_uid), sa.select(conflict.c.study_instance_uid))
+    every = in_portions(connection, sorted(connection.scalars(received)))
+    return sorted(every, key=lambda one: (one.last_at, one.study_instance_uid))
+
+
+def in_portions(connection: sa.Connection, studies: Sequence[str]) -> Iterator[StoredStudy]:
+    """Some studies, read a portion at a time."""
+    for begin in range(0, len(studies), _PORTION):
+        yield from stored_studies(connection, studies[begin : begin + _PORTION])
+
+
+def stored_studies(connection: sa.Connection, studies: Collection[str]) -> list[StoredStudy]:
+    """Those of ``studies`` of which anything was received."""
+    disputed, other_size, last = set(), Counter[str](), dict[str, float]()
+    columns = ("study_instance_uid", "series_instance_uid", "size", "received_at")
+    for table in (conflict, excluded):
+        query = sa.select(*table.c[columns]).where(table.c.study_instance_uid.in_(studies))
+        for study, uid, size, at in connection.execute(query):
+            disputed.add((study, uid))
+            other_size[study] += size
+            last[study] = max(at, last.get(study, at))
+    received: dict[str, list[StoredSeries]] = {}
+    for row in connection.execute(_SERIES.where(series.c.study_instance_uid.in_(studies))):
+        study, uid = row.study_instance_uid, row.series_instance_uid
+        last[study] = max(row.last_at, last.get(study, row.last_at))
+        received.setdefault(study, []).append(
+            StoredSeries(
+                series_instance_uid=uid,
+                size=row.size,
+                images=row.instances,
+                is_complete=row.state == SeriesState.COMPLETE,
+                outcome=None if row.outcome is None else DecisionOutcome(row.outcome),
+                rules=tuple(dict.fromkeys(entry["rule"] for entry in row.trace or () if entry["matched"])),
+                is_disputed=(study, uid) in disputed,
+            )
+        )
+    made: dict[str, list[StoredResults]] = {}
+    for study, updated_at, results in _results(connection, studies):
+        made.setdefault(study, []).append(results)
+        if study in last:
+            last[study] = max(updated_at, last[study])
     return [
         StoredStudy(
             study_instance_uid=study,
             last_at=at,
-            size=bytes_of.get(study, 0),
-            receiving=receiving.get(study, 0),
-            jobs=tuple(jobs.get(study, ())),
-            destinations=tuple(sorted(destinations.get(study, ()))),
+            series=tuple(received.get(study, ())),
+            results=tuple(made.get(study, ())),
+            other_size=other_size[study],
         )
-        for study, at in connection.execute(query.order_by(sa.func.max(last.c.at), last.c.study_instance_uid))
+        for study, at in last.items()
     ]
 
 
-def _by_study(connection: sa.Connection, query: sa.Select[tuple[str, int]]) -> dict[str, int]:
-    rows: Iterable[Any] = connection.execute(query.group_by(query.selected_columns[0]))
-    return {study: int(number) for study, number in rows}
+_SERIES = (
+    sa.select(
+        *series.c["study_instance_uid", "series_instance_uid", "size", "instances", "state", "last_at"],
+        *decision.c["outcome", "trace"],
+    )
+    .outerjoin(
+        decision,
+        sa.and_(
+            decision.c.study_instance_uid == series.c.study_instance_uid,
+            decision.c.series_instance_uid == series.c.series_instance_uid,
+            decision.c.generation == series.c.generation,
+        ),
+    )
+    .order_by(series.c.first_at, series.c.series_instance_uid)
+)
+
+
+def _results(connection: sa.Connection, studies: Collection[str]) -> Iterator[tuple[str, float, StoredResults]]:
+    """Study, time of the last change and results of every job of some studies."""
+    of_studies = job.c.study_instance_uid.in_(studies)
+    quarantined = sa.func.count(result.c.quarantine)
+    columns = job.c["id", "study_instance_uid", "series_instance_uid", "pipeline", "state", "updated_at"]
+    query = (
+        sa.select(
+            *columns,
+            sa.func.count(result.c.sop_instance_uid).label("objects"),
+            sa.func.coalesce(sa.func.sum(result.c.size), 0).label("size"),
+            quarantined.label("quarantined"),
+        )
+        .outerjoin(result, result.c.job_id == job.c.id)
+        .where(of_studies)
+        .group_by(*columns)
+    )
+    sent: dict[str, list[Any]] = {}
+    query_of_sent = sa.select(
+        *delivery.c["job_id", "destination", "state", "ended_at", "updated_at"], DELIVERY_OPEN.label("is_open")
+    ).join(job, job.c.id == delivery.c.job_id)
+    for row in connection.execute(query_of_sent.where(of_studies).order_by(delivery.c.destination)):
+        sent.setdefault(row.job_id, []).append(row)
+    for row in connection.execute(query.order_by(job.c.id)):
+        deliveries = sent.get(row.id, [])
+        wanted = row.state != JobState.CANCELED
+        times = [_delivered_at(one) for one in deliveries]
+        yield (
+            row.study_instance_uid,
+            row.updated_at,
+            StoredResults(
+                job_id=row.id,
+                series_instance_uid=row.series_instance_uid,
+                pipeline=row.pipeline,
+                size=int(row.size),
+                objects=row.objects,
+                is_active=row.state in ACTIVE,
+                destinations=tuple(one.destination for one in deliveries),
+                pending=tuple(one.destination for one in deliveries if wanted and one.is_open),
+                delivered_at=max((at for at in times if at is not None), default=None) if None not in times else None,
+                is_confirmed=all(one.state == DeliveryState.CONFIRMED for one in deliveries),
+                is_quarantined=bool(row.quarantined),
+            ),
+        )
+
+
+def _delivered_at(one: Any) -> float | None:
+    if one.state == DeliveryState.CONFIRMED:
+        return float(one.updated_at)
+    return None if one.state != DeliveryState.STORED or one.ended_at is None else float(one.ended_at)

@@ -1,14 +1,20 @@
-"""Purging a study: which studies are old enough, and the removal of their rows."""
+"""Purging a study or a part of it: which studies may be old enough, and the removal of their rows."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from node.errors import NodeError
+from node.ledger.clock import ledger_clock
+from node.ledger.events import EventKind, record_event, record_study_event
 from node.ledger.instances import hold_receipts
+from node.ledger.jobs import Job
 from node.ledger.missing_copies import end_missing_copies, end_missing_copies_below
-from node.ledger.states import ACTIVE, SeriesState
+from node.ledger.planned_purges import StoredStudy, stored_studies
+from node.ledger.states import JobStage
 from node.ledger.tables import (
     candidate,
     conflict,
@@ -41,24 +47,28 @@ def studies_without_event_since(connection: sa.Connection, before: float) -> lis
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyPurge:
-    """What remains to be deleted of a study whose rows are removed."""
+class PurgedFiles:
+    """What remains to be deleted when rows are removed."""
 
-    jobs: tuple[str, ...]
-    paths: tuple[str, ...]
+    jobs: tuple[str, ...] = ()
+    """Whose folders go."""
+    paths: tuple[str, ...] = ()
     """Of received files, relative to ``[storage] folder``."""
 
 
-def purge_study(connection: sa.Connection, study: str, before: float) -> StudyPurge | None:
-    """Remove every row of a study; ``None`` when it is in use, or anything of it is not older than ``before``.
+def locked_study(connection: sa.Connection, study: str) -> StoredStudy | None:
+    """Return what is stored of a study; ``None``: nothing.
 
     Until the transaction ends no received file is recorded, and no job of the study is retried.
     """
     hold_receipts(connection)
+    connection.execute(sa.select(job.c.id).where(job.c.study_instance_uid == study).with_for_update())
+    return next(iter(stored_studies(connection, [study])), None)
+
+
+def purge_study(connection: sa.Connection, study: str) -> PurgedFiles:
+    """Remove every row of a study, which ``locked_study`` holds."""
     jobs = sa.select(job.c.id).where(job.c.study_instance_uid == study)
-    connection.execute(jobs.with_for_update())
-    if _is_in_use(connection, study, before):
-        return None
     files = (
         sa.select(instance.c.path)
         .where(instance.c.study_instance_uid == study)
@@ -67,7 +77,7 @@ def purge_study(connection: sa.Connection, study: str, before: float) -> StudyPu
             sa.select(excluded.c.path).where(excluded.c.study_instance_uid == study),
         )
     )
-    purged = StudyPurge(jobs=tuple(connection.scalars(jobs)), paths=tuple(connection.scalars(files)))
+    purged = PurgedFiles(jobs=tuple(connection.scalars(jobs)), paths=tuple(connection.scalars(files)))
     for table in (delivery_instance, delivery_kind, delivery, original, replaced, result):
         connection.execute(sa.delete(table).where(table.c.job_id.in_(jobs)))
     for table in (
@@ -84,23 +94,94 @@ def purge_study(connection: sa.Connection, study: str, before: float) -> StudyPu
         series,
     ):
         connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))
-    end_missing_copies(connection, purged.paths)
-    for job_id in purged.jobs:
-        end_missing_copies_below(connection, f"results/{job_id}")
+    _end_missing_copies(connection, purged)
     return purged
 
 
-def _is_in_use(connection: sa.Connection, study: str, before: float) -> bool:
-    recent = (
-        sa.select(series.c.study_instance_uid).where(
-            series.c.study_instance_uid == study,
-            sa.or_(series.c.state != SeriesState.COMPLETE, series.c.last_at >= before),
-        ),
-        sa.select(conflict.c.study_instance_uid).where(
-            conflict.c.study_instance_uid == study, conflict.c.received_at >= before
-        ),
-        sa.select(job.c.study_instance_uid).where(
-            job.c.study_instance_uid == study, sa.or_(job.c.state.in_(ACTIVE), job.c.updated_at >= before)
-        ),
+def purge_images(connection: sa.Connection, study: str, series_uid: str) -> PurgedFiles:
+    """Remove the rows of the images of a series of a study that ``locked_study`` holds; the series itself stays."""
+    of_series = (instance.c.study_instance_uid == study, instance.c.series_instance_uid == series_uid)
+    purged = PurgedFiles(paths=tuple(connection.scalars(sa.select(instance.c.path).where(*of_series))))
+    connection.execute(sa.delete(instance).where(*of_series))
+    images = len(purged.paths)
+    connection.execute(
+        sa.update(series)
+        .where(series.c.study_instance_uid == study, series.c.series_instance_uid == series_uid)
+        .values(
+            instances=0,
+            size=0,
+            purged_images=sa.case((series.c.purged_images > images, series.c.purged_images), else_=images),
+        )
     )
-    return connection.scalar(sa.union_all(*recent).limit(1)) is not None
+    _end_missing_copies(connection, purged)
+    record_study_event(
+        connection,
+        EventKind.IMAGES_PURGED,
+        at=ledger_clock(connection),
+        study_instance_uid=study,
+        series_instance_uid=series_uid,
+        images=images,
+    )
+    return purged
+
+
+def purge_results(connection: sa.Connection, job_id: str) -> PurgedFiles:
+    """Remove the results of a job of a study that ``locked_study`` holds; the job and its deliveries stay."""
+    objects = connection.execute(sa.delete(result).where(result.c.job_id == job_id)).rowcount
+    at = ledger_clock(connection)
+    # Its own column alone: the study is as old as it was before.
+    connection.execute(sa.update(job).where(job.c.id == job_id).values(results_purged_at=at))
+    purged = PurgedFiles(jobs=(job_id,))
+    _end_missing_copies(connection, purged)
+    record_event(connection, job_id, EventKind.RESULTS_PURGED, objects=objects)
+    return purged
+
+
+def refuse_purged(connection: sa.Connection, of: Job, *, needs_images: bool) -> None:
+    """Raise ``NodeError`` when retention has purged what a job would begin with: its images, or else its results."""
+    if not needs_images:
+        if of.results_purged_at is not None:
+            raise NodeError(f"the results of job {of.id} are purged; retry it from {JobStage.INFER}")
+        return
+    refuse_purged_series(connection, of.study_instance_uid, (of.series_instance_uid, *of.companions.values()))
+
+
+def refuse_purged_series(connection: sa.Connection, study: str, series_uids: Collection[str]) -> None:
+    """Raise ``NodeError`` when retention has purged images of one of these series."""
+    purged = sa.select(series.c.series_instance_uid).where(
+        series.c.study_instance_uid == study,
+        series.c.series_instance_uid.in_(series_uids),
+        series.c.purged_images > 0,
+    )
+    for uid in connection.scalars(purged):
+        raise NodeError(
+            f"images of series {uid} are purged; have the whole series sent again, for example with `ainode fetch`"
+        )
+
+
+def result_sizes(connection: sa.Connection, pipelines: Collection[str]) -> dict[str, int]:
+    """Bytes of the results of some pipelines that are stored."""
+    query = (
+        sa.select(job.c.pipeline, sa.func.sum(result.c.size))
+        .join(result, result.c.job_id == job.c.id)
+        .where(job.c.pipeline.in_(pipelines))
+        .group_by(job.c.pipeline)
+    )
+    return {name: int(size) for name, size in connection.execute(query)}
+
+
+def studies_of_pipelines(connection: sa.Connection, pipelines: Collection[str]) -> list[str]:
+    """Studies with results of some pipelines."""
+    query = (
+        sa.select(job.c.study_instance_uid)
+        .join(result, result.c.job_id == job.c.id)
+        .where(job.c.pipeline.in_(pipelines))
+        .distinct()
+    )
+    return sorted(connection.scalars(query))
+
+
+def _end_missing_copies(connection: sa.Connection, purged: PurgedFiles) -> None:
+    end_missing_copies(connection, purged.paths)
+    for job_id in purged.jobs:
+        end_missing_copies_below(connection, f"results/{job_id}")

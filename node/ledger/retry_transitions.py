@@ -20,6 +20,7 @@ from node.ledger.missing_copies import record_results_held
 from node.ledger.pending_deliveries import HELD, kinds_of
 from node.ledger.pipeline_failures import reset_failures
 from node.ledger.replaced_results import remember_delivered
+from node.ledger.retention import refuse_purged
 from node.ledger.states import ACTIVE, JobStage, JobState, ShadowCause
 from node.ledger.tables import delivery, delivery_instance, result
 from node.ledger.transitions import schedule_results
@@ -42,6 +43,8 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     refuse_held(connection, current.study_instance_uid, current.series_instance_uid)
     kinds = kinds_of(connection, job_id)
     stage = _first_stage(current, stage, rejected=bool(retracted_jobs(connection, [job_id])), has_results=bool(kinds))
+    needs_images = stage != JobStage.DELIVER or current.pipeline == FORWARD
+    refuse_purged(connection, current, needs_images=needs_images)
     if stage != JobStage.DELIVER:
         remember_delivered(connection, job_id)
     connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.job_id == job_id))
@@ -54,6 +57,7 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
     if current.shadow in (ShadowCause.STOP_RULE, ShadowCause.NOT_ACCEPTED):  # infer and encode decide again
         update_job(connection, job_id, shadow=None)
     fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": ledger_clock(connection)}
+    fresh["results_purged_at"] = None
     update_job(connection, job_id, state=JobState.SCHEDULED, stage=stage, run=current.run + 1, **fresh)
     record_event(connection, job_id, EventKind.JOB_RETRIED, stage=stage)
     return due_of(connection, get_job(connection, job_id))

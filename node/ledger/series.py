@@ -29,6 +29,8 @@ class Series:
     generation: int
     refused_at: float | None
     """When the node last learned that an image of it was not taken."""
+    purged_images: int = 0
+    """Images that retention has purged, until as many are here again."""
 
 
 def receiving_series(connection: sa.Connection) -> list[Series]:
@@ -47,11 +49,9 @@ def series_of_studies(connection: sa.Connection, studies: Collection[str]) -> li
 
 
 def instance_counts(connection: sa.Connection) -> dict[str, int]:
-    """How many instances of each series are here, by Series Instance UID."""
-    return {
-        row.series_instance_uid: row.instances
-        for row in connection.execute(sa.select(series.c.series_instance_uid, series.c.instances))
-    }
+    """How many instances of each series were received, purged ones included, by Series Instance UID."""
+    columns = series.c["series_instance_uid", "instances", "purged_images"]
+    return {row[0]: max(row[1:]) for row in connection.execute(sa.select(*columns))}
 
 
 def instance_count(connection: sa.Connection, study_uid: str, series_uid: str) -> int:
@@ -103,6 +103,7 @@ def complete_series(connection: sa.Connection, of: Series, signal: Reason, at: f
             completed_by=signal["code"],
             completed_at=at,
             doubts=sa.null(),
+            purged_images=of.purged_images if of.instances < of.purged_images else 0,
         )
     )
     if taken.rowcount != 1:

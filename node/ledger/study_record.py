@@ -81,7 +81,8 @@ def _series(connection: sa.Connection, study: str) -> list[Values]:
             modality=row.modality,
             generation=row.generation,
             images=row.instances,
-            digest=digests[row.series_instance_uid].hexdigest(),
+            purged_images=row.purged_images or None,
+            digest=digests[row.series_instance_uid].hexdigest() if row.instances or not row.purged_images else None,
             first_at=_time(row.first_at),
             last_at=_time(row.last_at),
             completed_at=_time(row.completed_at),
@@ -123,6 +124,7 @@ def _jobs(connection: sa.Connection, study: str, places: Mapping[str, int]) -> l
             runs=row.run or None,
             created_at=_time(row.created_at),
             ended_at=_time(row.updated_at),
+            results_purged_at=_time(row.results_purged_at),
             analysis=_known(**dict(zip(_FACTS, facts[row.id][0], strict=True))) if row.id in facts else None,
             objects=[
                 _known(uid=uid, kind=kind, digest=digest, quarantined=True if quarantine else None)

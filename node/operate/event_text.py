@@ -190,5 +190,7 @@ _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
         marked("{sop_instance_uid}, by {who}: {why}; the router decides again"),
     ),
     Kind.IMAGE_INCLUDED: (marked("image included"), marked("{sop_instance_uid}, by {who}; the router decides again")),
+    Kind.IMAGES_PURGED: (marked("images purged"), marked("{images} images of the series, by retention")),
+    Kind.RESULTS_PURGED: (marked("results purged"), marked("{objects} objects, by retention")),
     Kind.NO_VERDICT: (marked("no verdict"), marked("{sop_instance_uid}: {reason}")),
 }

@@ -27,6 +27,8 @@ def describe(explanation: dict[str, Any]) -> str:
         if one["state"] == SeriesState.RECEIVING:
             lines += [f"  not complete: {sentence}" for sentence in describe_deferrals(one) or ["receiving images"]]
         lines += [f"  images: {sentence}" for sentence in one["refusals"]]
+        if one["purged_images"]:
+            lines.append(f"  {one['purged_images']} images are purged by retention; results of them may be here")
         lines += [_describe_conflict(entry) for entry in one["conflicts"]]
         lines += [f"  {sentence}" for sentence in (*one["half_corrected"], *one["held"])]
         lines += [f"  {describe_excluded(ExcludedImage(**image))}" for image in one["excluded"]]
@@ -114,6 +116,8 @@ def _describe_job(work: dict[str, Any]) -> list[str]:
     if work["shadow"]:
         lines.append(f"    in shadow ({work['shadow']}): its results are kept here and sent to no destination")
     lines += _describe_results(work["results"])
+    if work["results_purged_at"]:
+        lines.append(f"    results purged by retention at {clock(work['results_purged_at'])}")
     for sent in work["deliveries"]:
         stored = sum(is_stored(i["status"]) for i in sent["instances"])
         how_many = f"{stored} of {len(sent['instances'])} stored" if sent["instances"] else "not begun"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 from node.ledger.planned_purges import StoredStudy
 from node.operate.explain import clock
-from node.translation import gettext, ngettext
-
-_DAY_SECONDS = 86400.0
+from node.operate.retention_rules import PlannedPurge, PurgeKind, RetentionRules, quota_key
+from node.translation import gettext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,21 +19,26 @@ class PurgeDay:
     day: date
     """Local; today for everything that is due."""
     studies: int
+    """Of which the last is purged."""
+    images: int
+    """Series whose images are purged before their study."""
+    results: int
+    """Jobs whose results are purged before their study."""
     size: int
     """Bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedPurge:
-    """One study: when it is purged, or what holds it back."""
+class QuotaUse:
+    """How much of its quota a pipeline occupies."""
 
-    study_instance_uid: str
-    at: float
-    """Not before this time, in seconds since 1970 UTC."""
+    pipeline: str
     size: int
     """Bytes."""
-    held_by: tuple[str, ...]
-    """What must end first; empty: nothing."""
+    quota: int
+    """Bytes."""
+    purges: int
+    """Bytes that are purged now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,28 +50,51 @@ class PurgePlan:
     due: tuple[PlannedPurge, ...]
     """In the order in which they are purged."""
     held: tuple[PlannedPurge, ...]
-    """Held back although, or until, they are old enough; the oldest first."""
+    """Studies that are held back although, or until, they are old enough; the oldest first."""
+    quotas: tuple[QuotaUse, ...] = ()
+    """Of each pipeline that has one."""
 
 
-def purge_plan(studies: Iterable[StoredStudy], days: float, at: float) -> PurgePlan:
-    """Return what ``[retention] days`` means for these studies at a time (seconds since 1970 UTC)."""
-    planned = [
-        PlannedPurge(
-            study_instance_uid=one.study_instance_uid,
-            at=one.last_at + days * _DAY_SECONDS,
-            size=one.size,
-            held_by=_reasons(one),
-        )
-        for one in studies
-    ]
+def purge_plan(studies: Iterable[StoredStudy], rules: RetentionRules, at: float) -> PurgePlan:
+    """Return what the configuration means for these studies at a time (seconds since 1970 UTC)."""
+    studies = list(studies)
+    over = rules.over_quota(studies, at)
+    gone = {one.job_id for one in over}
+    planned = [*over, *(one for study in studies for one in rules.planned(_without(study, gone)))]
     due = sorted((one for one in planned if not one.held_by), key=lambda one: one.at)
     by_day: dict[date, list[PlannedPurge]] = {}
     for one in due:
         by_day.setdefault(_day(max(one.at, at)), []).append(one)
     return PurgePlan(
-        days=tuple(PurgeDay(day=day, studies=len(of), size=sum(one.size for one in of)) for day, of in by_day.items()),
+        days=tuple(_summed(day, of) for day, of in by_day.items()),
         due=tuple(due),
         held=tuple(sorted((one for one in planned if one.held_by), key=lambda one: one.at)),
+        quotas=tuple(
+            QuotaUse(
+                pipeline=name,
+                size=sum(one.size for study in studies for one in study.results if one.pipeline == name),
+                quota=int(quota),
+                purges=sum(one.size for one in over if one.why == quota_key(name)),
+            )
+            for name, quota in rules.quotas.items()
+        ),
+    )
+
+
+def _without(study: StoredStudy, jobs: Collection[str]) -> StoredStudy:
+    """Return a study without the results of some jobs."""
+    results = (replace(one, size=0, objects=0) if one.job_id in jobs else one for one in study.results)
+    return replace(study, results=tuple(results))
+
+
+def _summed(day: date, of: Sequence[PlannedPurge]) -> PurgeDay:
+    kinds = [one.kind for one in of]
+    return PurgeDay(
+        day=day,
+        studies=kinds.count(PurgeKind.STUDY),
+        images=kinds.count(PurgeKind.IMAGES),
+        results=kinds.count(PurgeKind.RESULTS),
+        size=sum(one.size for one in of),
     )
 
 
@@ -75,31 +102,41 @@ def _day(at: float) -> date:
     return datetime.fromtimestamp(at, UTC).astimezone().date()
 
 
-def _reasons(one: StoredStudy) -> tuple[str, ...]:
-    reasons = [gettext("{series} series not complete", series=one.receiving)] if one.receiving else []
-    if one.jobs:
-        to = (
-            gettext(", deliveries to {destinations} pending", destinations=", ".join(one.destinations))
-            if one.destinations
-            else ""
-        )
-        reasons.append(ngettext("{number} job not ended{to}", "{number} jobs not ended{to}", len(one.jobs), to=to))
-    return tuple(reasons)
+def describe_purge(one: PlannedPurge, series: str = "") -> str:
+    """Return what is purged, in words; ``series``: the name of its series in place of the UID."""
+    match one.kind:
+        case PurgeKind.IMAGES:
+            return gettext("images of series {series}", series=series or one.series_instance_uid)
+        case PurgeKind.RESULTS:
+            return gettext("results of job {job}", job=one.job_id)
+    return gettext("the study, with all that is left of it")
 
 
-def describe(plan: PurgePlan, days: float, shown: int) -> str:
-    """The plan in plain words, with the first ``shown`` studies of each list."""
-    lines = [f"Studies are purged {days:g} days after their last event; nothing undelivered is purged."]
-    lines += [f"{one.day}  {one.studies} studies, {one.size / 2**20:.1f} MiB" for one in plan.days]
-    lines += _listed("Next", plan.due, shown)
-    return "\n".join(lines + _listed("Held back", plan.held, shown))
+def describe(plan: PurgePlan, rules: RetentionRules, shown: int) -> str:
+    """The plan in plain words, with the first ``shown`` entries of each list."""
+    configured = ", ".join(f"{key} = {days:g}" for key, days in rules.days.items())
+    lines = [f"Nothing undelivered is purged. Days count from the last event of a study: {configured}."]
+    lines += [f"{one.day}  {_day_in_words(one)}, {one.size / 2**20:.1f} MiB" for one in plan.days]
+    for one in plan.quotas:
+        purges = f"; {one.purges / 2**20:.1f} MiB are purged within the hour" if one.purges else ""
+        lines.append(f"Results of {one.pipeline}: {one.size / 2**30:.2f} of {one.quota / 2**30:g} GiB{purges}")
+    return "\n".join([*lines, *_listed("Next", plan.due, shown), *_listed("Held back", plan.held, shown)])
 
 
-def _listed(title: str, studies: Sequence[PlannedPurge], shown: int) -> list[str]:
-    if not studies:
-        return [f"{title}: none"]
-    lines = [f"{title}: {len(studies)} studies, {sum(one.size for one in studies) / 2**20:.1f} MiB"]
-    for one in studies[:shown]:
-        why = f": {'; '.join(one.held_by)}" if one.held_by else ""
-        lines.append(f"  {clock(one.at)}  {one.study_instance_uid}, {one.size / 2**20:.1f} MiB{why}")
-    return lines + ([f"  and {len(studies) - shown} more"] if len(studies) > shown else [])
+def _day_in_words(one: PurgeDay) -> str:
+    parts = ((one.studies, "studies"), (one.images, "series (images)"), (one.results, "jobs (results)"))
+    return ", ".join(f"{number} {of}" for number, of in parts if number)
+
+
+def _listed(title: str, planned: Sequence[PlannedPurge], shown: int) -> Iterator[str]:
+    if not planned:
+        yield f"{title}: none"
+        return
+    studies = len({one.study_instance_uid for one in planned})
+    yield f"{title}: {studies} studies, {sum(one.size for one in planned) / 2**20:.1f} MiB"
+    for one in planned[:shown]:
+        why = "; ".join(one.held_by) or one.why
+        what = describe_purge(one)
+        yield f"  {clock(one.at)}  {one.study_instance_uid}: {what}, {one.size / 2**20:.1f} MiB: {why}"
+    if len(planned) > shown:
+        yield f"  and {len(planned) - shown} more"

@@ -1,6 +1,6 @@
-"""Retention: purges files and rows of old studies; undelivered data is always kept.
+"""Retention: purges images, results and whole studies when their time is over; undelivered data is always kept.
 
-``node.ledger.retention`` says which studies may go, and which rows go with them.
+``node.operate.retention_rules`` says what is due, ``node.ledger.retention`` removes the rows.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
@@ -19,12 +20,23 @@ from node.ledger.clock_steps import AHEAD_SECONDS, Steady
 from node.ledger.commitments import purge_transactions
 from node.ledger.engine import begin_immediate
 from node.ledger.holdings import folder_of, purge_holdings
+from node.ledger.planned_purges import StoredStudy, in_portions
 from node.ledger.procedure_steps import purge_steps
 from node.ledger.refusals import purge_refusals
-from node.ledger.retention import purge_study, studies_without_event_since
+from node.ledger.retention import (
+    PurgedFiles,
+    locked_study,
+    purge_images,
+    purge_results,
+    purge_study,
+    result_sizes,
+    studies_of_pipelines,
+    studies_without_event_since,
+)
 from node.ledger.study_record import study_state
 from node.log import about, delete_study_log, logged_studies
 from node.operate.records.recorder import Recorder, is_recorded
+from node.operate.retention_rules import DAY_SECONDS, PlannedPurge, PurgeKind, RetentionRules, yields_to_quota
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -33,10 +45,10 @@ POLL_SECONDS = 3600.0
 
 
 class Retention:
-    """Purges old studies once an hour."""
+    """Purges what is due once an hour."""
 
     def __init__(self, config: Config, engine: sa.Engine, spool: Spool) -> None:
-        self._days = config.retention.days
+        self._rules = RetentionRules(config)
         self._engine = engine
         self._spool = spool
         self._recorder = Recorder(config, engine, spool) if config.records.years else None
@@ -50,28 +62,30 @@ class Retention:
     def look(self, at: float) -> list[str]:
         """``step``, but no study is purged because the clock was set forward: it is as old as it was before.
 
-        After ``[retention] days`` whatever was received before is as old as the clock says.
+        After the longest time that is configured whatever was received before is as old as the clock says.
         """
         steady = self._steady()
         if at - steady > AHEAD_SECONDS and self._set_forward_at is None:
             self._set_forward_at = steady
-            logger.warning(
-                "the clock was set forward by %.0f s; for %g days ages are counted without", at - steady, self._days
-            )
-        if self._set_forward_at is not None and steady - self._set_forward_at > self._days * 86400:
+            ahead, days = at - steady, self._rules.longest_days
+            logger.warning("the clock was set forward by %.0f s; for %g days ages are counted without", ahead, days)
+        longest = self._rules.longest_days * DAY_SECONDS
+        if self._set_forward_at is not None and steady - self._set_forward_at > longest:
             self._steady, self._set_forward_at = Steady(at), None
         return self.step(min(at, self._steady()))
 
     def step(self, at: float) -> list[str]:
-        """Purge every study whose last event is older than ``[retention] days``; return their UIDs."""
-        before = at - self._days * 86400
+        """Purge everything that is due at a time; return the UIDs of the studies that are gone."""
         with self._engine.connect() as connection:
-            old = studies_without_event_since(connection, before)
+            old = studies_without_event_since(connection, at - self._rules.shortest_days * DAY_SECONDS)
+            due = [one.study_instance_uid for one in in_portions(connection, old) if self._rules.due(one, at)]
         purged = []
-        for study in old:
+        for study in due:
             with surviving(f"retention: study {study}"):  # one that cannot be purged keeps no other
                 if self._purge(study, at):
                     purged.append(study)
+        self._purge_over_quota(at)
+        before = at - self._rules.longest_days * DAY_SECONDS
         with begin_immediate(self._engine) as connection:
             purge_steps(connection, before)
             purge_transactions(connection, before)
@@ -83,26 +97,68 @@ class Retention:
                 delete_study_log(self._spool.logs, study)
         return purged
 
-    def _purge(self, study: str, at: float) -> bool:
-        """Remove rows and files inside one transaction: the receiver, whose rows wait for it, then sees what is gone.
+    def _purge_over_quota(self, at: float) -> None:
+        """Purge results of pipelines that occupy more than their quota."""
+        quotas = self._rules.quotas
+        if not quotas:
+            return
+        with self._engine.connect() as connection:
+            sizes = result_sizes(connection, quotas)
+            if all(size <= quotas[name] for name, size in sizes.items()):
+                return
+            studies = studies_of_pipelines(connection, quotas)
+            over = self._rules.over_quota(in_portions(connection, studies), at)
+        by_study: dict[str, list[PlannedPurge]] = {}
+        for one in over:
+            by_study.setdefault(one.study_instance_uid, []).append(one)
+        for study, planned in by_study.items():
+            with surviving(f"retention: study {study}"):
+                self._purge(study, at, planned)
 
-        No row of an image is written between the question and the deletes. A crash before the commit leaves rows
-        without files, and the next look finishes the work. A study whose decision record cannot be written stays.
+    def _purge(self, study: str, at: float, over_quota: Sequence[PlannedPurge] = ()) -> bool:
+        """Purge what is due of a study, or results that a quota takes; return whether the study is gone.
+
+        Rows and files go inside one transaction: the receiver, whose rows wait for it, then sees what is gone. No row
+        of an image is written between the question and the deletes. A crash before the commit leaves rows without
+        files, and the next look finishes the work. A study whose decision record cannot be written stays.
         """
         if self._recorder is not None:
             self._recorder.record(study)
         with begin_immediate(self._engine) as connection:
             if self._recorder is not None and not is_recorded(connection, study, study_state(connection, study)):
                 return False  # something happened to it at this moment
-            purged = purge_study(connection, study, at - self._days * 86400)
-            if purged is None:
+            stored = locked_study(connection, study)
+            if stored is None:
                 return False
-            of_jobs = (f"{root}/{job_id}" for job_id in purged.jobs for root in ("results", "work"))
-            purge_holdings(connection, {*map(folder_of, purged.paths), *of_jobs})
-            self._spool.purge(purged.paths)
-        for job_id in purged.jobs:
+            due = _still_over_quota(stored, over_quota, at) if over_quota else self._rules.due(stored, at)
+            purged = [_purge_rows(connection, one) for one in due]
+            paths = [path for one in purged for path in one.paths]
+            jobs = [job_id for one in purged for job_id in one.jobs]
+            of_jobs = (f"{root}/{job_id}" for job_id in jobs for root in ("results", "work"))
+            purge_holdings(connection, {*map(folder_of, paths), *of_jobs})
+            self._spool.purge(paths)
+        for job_id in jobs:
             shutil.rmtree(self._spool.absolute(f"results/{job_id}"), ignore_errors=True)
         with about(study):
-            logger.info("study %s purged after %g days: %d files", study, self._days, len(purged.paths))
+            for one, files in zip(due, purged, strict=True):
+                of = one.job_id or one.series_instance_uid or study
+                logger.info("%s of %s purged by %s: %d files", one.kind, of, one.why, len(files.paths))
+        if not any(one.kind == PurgeKind.STUDY for one in due):
+            return False
         delete_study_log(self._spool.logs, study)
         return True
+
+
+def _still_over_quota(stored: StoredStudy, planned: Sequence[PlannedPurge], at: float) -> list[PlannedPurge]:
+    """Of what a quota takes, that of which nothing has become pending since."""
+    free = {one.job_id for one in stored.results if yields_to_quota(stored, one, at)}
+    return [one for one in planned if one.job_id in free]
+
+
+def _purge_rows(connection: sa.Connection, one: PlannedPurge) -> PurgedFiles:
+    match one.kind:
+        case PurgeKind.IMAGES:
+            return purge_images(connection, one.study_instance_uid, one.series_instance_uid)
+        case PurgeKind.RESULTS:
+            return purge_results(connection, one.job_id)
+    return purge_study(connection, one.study_instance_uid)

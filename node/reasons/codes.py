@@ -54,6 +54,7 @@ class ReasonCode(StrEnum):
     LOCALIZER = "localizer"
     SECONDARY_CAPTURE = "secondary capture"
     NO_FILES = "no files"
+    IMAGES_PURGED = "images purged"
     NO_READABLE_FILE = "no readable file"
     HEADERS_REFUSED = "headers refused"
     HEADERS_NOT_UNDERSTOOD = "headers not understood"

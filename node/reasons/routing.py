@@ -104,6 +104,9 @@ TEXTS: Mapping[ReasonCode, Text] = {
     ReasonCode.LOCALIZER: marked("it is a localizer (ImageType)"),
     ReasonCode.SECONDARY_CAPTURE: marked("its images are secondary captures"),
     ReasonCode.NO_FILES: marked("it has no files"),
+    ReasonCode.IMAGES_PURGED: marked(
+        "retention has purged {purged} images of it, and {images} are here; send the whole series again"
+    ),
     ReasonCode.NO_READABLE_FILE: marked("none of its files can be read: {explanation}"),
     ReasonCode.HEADERS_REFUSED: marked("its headers cannot be read: {explanation}"),
     ReasonCode.HEADERS_NOT_UNDERSTOOD: marked("its headers cannot be understood ({error})"),

@@ -133,6 +133,8 @@ class Router:
         if completion.signal is None:
             self._record_waiting(study_uid, series_uid, completion.deferrals, at)
             return False
+        if len(known.paths) < series.purged_images:  # a part must not take the place of results of the whole
+            decided = ignored(reason(ReasonCode.IMAGES_PURGED, purged=series.purged_images, images=len(known.paths)))
         if known.discontinued:
             decided = ignored(
                 reason(ReasonCode.OF_DISCONTINUED_STEP, step=known.discontinued), DecisionCause.DISCONTINUED

@@ -12,6 +12,7 @@ from node.ledger.events import EventKind, record_event
 from node.ledger.excluded_images import exclude_image, include_image
 from node.ledger.held_series import refuse_held
 from node.ledger.jobs import NewJob, get_job
+from node.ledger.retention import refuse_purged_series
 from node.ledger.series import series_of_study
 from node.translation import gettext
 from node.web.app_context import AppContext
@@ -46,6 +47,7 @@ def run(context: AppContext, user_request: UserRequest) -> Response:
         if series is None or series.generation < 1:
             raise HTTPException(409, gettext("The series is not complete yet."))
         refuse_held(connection, uid, series.series_instance_uid)
+        refuse_purged_series(connection, uid, [series.series_instance_uid])
         new = NewJob(
             study_instance_uid=uid,
             series_instance_uid=series.series_instance_uid,

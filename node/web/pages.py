@@ -12,13 +12,15 @@ from starlette.responses import Response
 from node.ledger.clock import clock_of, ledger_clock
 from node.ledger.conflicts import latest_conflicts
 from node.ledger.counts import files_received_since, first_and_last_image, received_files, result_files
-from node.ledger.planned_purges import stored_studies
+from node.ledger.planned_purges import all_stored_studies
 from node.ledger.results import quarantined_results
 from node.ledger.study_progress import latest_studies
 from node.operate.account import report
 from node.operate.account.description import attention
 from node.operate.account.rows import read
-from node.operate.purge_plan import purge_plan
+from node.operate.purge_plan import describe_purge, purge_plan
+from node.operate.retention_rules import PlannedPurge, RetentionRules
+from node.operate.study_labels import Label
 from node.translation import gettext, marked
 from node.web.app_context import AppContext
 from node.web.auth import UserRequest
@@ -94,12 +96,16 @@ def storage(context: AppContext, user_request: UserRequest) -> Response:
 
 def retention(context: AppContext, user_request: UserRequest) -> Response:
     """Show what will be purged when, and what holds studies back."""
-    days = context.config.retention.days
+    rules = RetentionRules(context.config)
     with context.engine.connect() as connection:
-        plan = purge_plan(stored_studies(connection), days, ledger_clock(connection))
+        plan = purge_plan(all_stored_studies(connection), rules, ledger_clock(connection))
         shown = [one.study_instance_uid for one in (*plan.held[:SHOWN], *plan.due[:SHOWN])]
         labels = context.labels.of(connection, shown)
-    return context.page("retention.html", user_request, plan=plan, days=days, labels=labels, shown=SHOWN)
+    return context.page("retention.html", user_request, plan=plan, rules=rules, labels=labels, shown=SHOWN, what=_what)
+
+
+def _what(one: PlannedPurge, label: Label) -> str:
+    return describe_purge(one, label.series.get(one.series_instance_uid, ""))
 
 
 def account(context: AppContext, user_request: UserRequest) -> Response:

@@ -71,9 +71,10 @@ def study(context: AppContext, user_request: UserRequest) -> Response:
             response.headers["HX-Refresh"] = "true"
         return response
     views, names = {}, {}
+    purged = {one["series_instance_uid"] for one in explanation["series"] if one["purged_images"]}
     languages = context.config.languages(context.config.destinations)
     for job in jobs:
-        if job["outcome"] in ANALYSED:
+        if job["outcome"] in ANALYSED and job["series_instance_uid"] not in purged and not job["results_purged_at"]:
             try:
                 files, names[job["id"]] = _files(context, job["id"])
                 views[job["id"]] = context.reader.call(f"job {job['id']}", view_of, files, languages)

@@ -274,6 +274,13 @@ def test_a_rule_that_takes_back_what_it_wants_is_named(tmp_path: Path, unless: s
         ((PACS, RULE.replace('"CT"', '"MR"')), "", "needs Modality CT, which the rule does not match"),
         ((PACS.replace('"PACS"', '"AINODE"'), RULE), "", "has the same AE title as this node, 'AINODE'"),
         ((PACS,), "", "no rule uses [destinations.pacs]"),
+        (
+            (f"{PACS}keep_days = 3\n", RULE),
+            "",
+            "[destinations.pacs] keep_days = 3 has no effect: rule 'all' keeps images for 14 days",
+        ),
+        ((f"{PACS}keep_days = 3\n",), "", "keep_days = 3 is about results, and no rule sends any there"),
+        (("[pipelines.other]\nquota_gib = 2\n",), "", "quota_gib = 2 deletes nothing: no rule sends its results"),
         ((PACS,), "", "no rule uses [pipelines.bright]"),
         ((), "", "there are no rules: nothing is analysed"),
         ((RULE.replace('destinations = ["pacs"]\n', ""),), "", "has no destinations"),

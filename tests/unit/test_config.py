@@ -79,6 +79,8 @@ def test_the_shipped_file_shows_every_key(model: type[BaseModel]):
         ("[ae]\nport = 70000", "ae.port = 70000: Input should be less than or equal to 65535"),
         ('[ae]\ntitle = "A TITLE THAT IS TOO LONG"', "ae.title"),
         ("[series]\nquiet_seconds = 0", "series.quiet_seconds = 0"),
+        ("[retention]\nunmatched_days = -1", "unmatched_days = -1: give a number of days, 0 or more, or .default."),
+        ('[destinations.pacs]\nfolder = "/f"\nkeep_days = "long"', "pacs.keep_days = 'long': give a number of days"),
         ('[destinations.pacs]\ntitle = "P"\nhost = "h"', "destinations.pacs.*: title and port are required with host"),
         (
             '[destinations.pacs]\nurl = "https://h"\nfolder = "/f"',

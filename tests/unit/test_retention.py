@@ -19,11 +19,22 @@ from node.jobs.engine import Jobs
 from node.ledger.deliveries import schedule_delivery
 from node.ledger.engine import begin_immediate, now
 from node.ledger.jobs import NewJob
-from node.ledger.planned_purges import stored_studies
-from node.ledger.tables import conflict, decision_record, event, instance, job, metadata, procedure_step, series
+from node.ledger.planned_purges import all_stored_studies
+from node.ledger.tables import (
+    conflict,
+    decision_record,
+    delivery,
+    event,
+    instance,
+    job,
+    metadata,
+    procedure_step,
+    series,
+)
 from node.log import StudyLog, about
 from node.operate.purge_plan import PurgePlan, describe, purge_plan
 from node.operate.retention import Retention
+from node.operate.retention_rules import RetentionRules
 
 MONTH = 30 * 86400.0
 
@@ -177,11 +188,11 @@ def test_a_forgotten_study_that_is_sent_again_is_received_anew(tmp_path: Path):
 
 
 def test_the_plan_names_the_time_at_which_a_study_goes_and_what_holds_it_back(node: Node, study: str):
-    days = node.config.retention.days
+    rules = RetentionRules(node.config)
 
     def plan(at: float) -> PurgePlan:
         with node.engine.connect() as connection:
-            return purge_plan(stored_studies(connection), days, at)
+            return purge_plan(all_stored_studies(connection), rules, at)
 
     (planned,) = plan(now()).due
     assert planned.study_instance_uid == study
@@ -199,9 +210,10 @@ def test_the_plan_names_the_time_at_which_a_study_goes_and_what_holds_it_back(no
         connection.execute(sa.update(series).values(state="RECEIVING"))
     (held,) = plan(now()).held
     assert held.held_by == ("1 series not complete", "1 job not ended, deliveries to pacs pending")
-    assert "1 series not complete; 1 job not ended" in describe(plan(now()), days, 20)
+    assert "1 series not complete; 1 job not ended" in describe(plan(now()), rules, 20)
     with begin_immediate(node.engine) as connection:
         connection.execute(sa.update(job).values(state="COMPLETED", updated_at=now()))
+        connection.execute(sa.update(delivery).values(state="CONFIRMED"))
         connection.execute(sa.update(series).values(state="COMPLETE"))
     (planned,) = plan(now()).due
     assert retention(node).step(planned.at - 1.0) == []
@@ -211,6 +223,6 @@ def test_the_plan_names_the_time_at_which_a_study_goes_and_what_holds_it_back(no
 
 def test_a_study_that_is_overdue_is_planned_for_today(node: Node, study: str):
     with node.engine.connect() as connection:
-        plan = purge_plan(stored_studies(connection), node.config.retention.days, now() + MONTH)
+        plan = purge_plan(all_stored_studies(connection), RetentionRules(node.config), now() + MONTH)
     assert plan.due[0].at < now() + MONTH
     assert [one.day for one in plan.days] == [datetime.fromtimestamp(now() + MONTH, UTC).astimezone().date()]

@@ -150,6 +150,8 @@ series = sa.Table(
     time("completed_at", null=True),
     time("refused_at", null=True),  # when the node last learned that an image of it was not taken
     sa.Column("size", sa.BigInteger, nullable=False, server_default="0"),  # of its instances, bytes
+    # images that retention has purged, until as many are here again
+    sa.Column("purged_images", sa.Integer, nullable=False, server_default="0"),
     json("doubts", null=True),  # why it is not complete yet: {"about", "seconds", "until"}
     sa.Index("series_state", "state", "last_at"),
     sa.Index("series_last", "last_at"),

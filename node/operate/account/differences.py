@@ -74,7 +74,7 @@ def _of_jobs(rows: AccountRows, is_recipient: Recipient) -> Iterator[str]:
         if job.outcome is None:
             yield f"{name}: is encoded, but has no outcome"
             continue
-        if not kinds.get(job.id) and job.pipeline != FORWARD:
+        if not kinds.get(job.id) and job.pipeline != FORWARD and job.results_purged_at is None:
             yield f"{name}: is encoded, but has no result"
         scheduled = deliveries.get(job.id, {})
         for destination in () if job.shadow else job.destinations:

@@ -1,0 +1,219 @@
+"""How long retention keeps images and results, and what is due. Pure functions of the configuration and the ledger.
+
+Times count from the last event of the study. The longest that applies wins. Nothing of a study is due while anything of
+it is received, held, analysed or pending for a destination.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from node.config import Config
+from node.ledger.planned_purges import StoredResults, StoredSeries, StoredStudy
+from node.translation import gettext, ngettext
+
+DAY_SECONDS = 86400.0
+QUOTA_SECONDS = DAY_SECONDS
+"""No quota purges results before: until then late images may still replace them, which needs their files."""
+
+
+class PurgeKind(StrEnum):
+    """What is purged at once."""
+
+    IMAGES = "images"
+    """Of one series; its results may stay."""
+    RESULTS = "results"
+    """Of one job."""
+    STUDY = "study"
+    """Whatever is left of it, rows and log included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedPurge:
+    """One thing that retention purges."""
+
+    study_instance_uid: str
+    kind: PurgeKind
+    at: float
+    """Not before this time, in seconds since 1970 UTC."""
+    size: int
+    """Bytes."""
+    why: str
+    """The key of the configuration that decides."""
+    series_instance_uid: str = ""
+    """Of images and results."""
+    job_id: str = ""
+    """Of results."""
+    held_by: tuple[str, ...] = ()
+    """What must end first; empty: nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Time:
+    days: float
+    why: str
+
+
+class RetentionRules:
+    """What the configuration says on how long what is kept."""
+
+    def __init__(self, config: Config) -> None:
+        self._default = _Time(days=config.retention.days, why="[retention] days")
+        self._unmatched = self._time(config.retention.unmatched_days, "[retention] unmatched_days")
+        self._rules = {one.name: self._time(one.keep_days, f"rule {one.name!r}: keep_days") for one in config.rules}
+        self._destinations = {
+            name: self._time(to.keep_days, f"[destinations.{name}] keep_days")
+            for name, to in config.destinations.items()
+        }
+        self.quotas: Mapping[str, float] = {
+            name: table.quota_gib * 2**30 for name, table in config.pipelines.items() if table.quota_gib
+        }
+        """Bytes by pipeline."""
+
+    @property
+    def shortest_days(self) -> float:
+        """After which anything may be due."""
+        return min(one.days for one in self._times())
+
+    @property
+    def longest_days(self) -> float:
+        """After which everything is due that nothing holds back."""
+        return max(one.days for one in self._times())
+
+    def _time(self, days: Literal["default"] | float, why: str) -> _Time:
+        return self._default if days == "default" else _Time(days=days, why=why)
+
+    @property
+    def days(self) -> dict[str, float]:
+        """What is configured: days by key."""
+        return {one.why: one.days for one in self._times()}
+
+    def _times(self) -> Iterable[_Time]:
+        return (self._default, self._unmatched, *self._rules.values(), *self._destinations.values())
+
+    def _images(self, of: StoredSeries) -> _Time:
+        matched = [self._rules.get(name, self._default) for name in of.rules]
+        return max(matched, key=lambda one: one.days, default=self._unmatched)
+
+    def _results(self, of: StoredResults, images: _Time) -> _Time:
+        sent = [self._destinations.get(name, self._default) for name in of.destinations]
+        return max([*(sent or [self._default]), images], key=lambda one: one.days)
+
+    def planned(self, study: StoredStudy) -> list[PlannedPurge]:
+        """Everything of one study, in the order in which it is purged; the study itself is the last.
+
+        What would go with the study anyway is part of it. A study that is not settled is not purged in parts.
+        """
+        uid, last = study.study_instance_uid, study.last_at
+        images = {one.series_instance_uid: self._images(one) for one in study.series}
+        parts = [
+            (images[one.series_instance_uid], PurgeKind.IMAGES, one.size, one.series_instance_uid, "")
+            for one in study.series
+            if one.images and not one.is_disputed
+        ]
+        parts += [
+            (
+                self._results(one, images.get(one.series_instance_uid, self._default)),
+                PurgeKind.RESULTS,
+                one.size,
+                one.series_instance_uid,
+                one.job_id,
+            )
+            for one in study.results
+            if one.objects
+        ]
+        end = max([self._default, *(time for time, *_ in parts)], key=lambda one: one.days)
+        planned = [
+            PlannedPurge(
+                study_instance_uid=uid,
+                kind=kind,
+                at=last + time.days * DAY_SECONDS,
+                size=size,
+                why=time.why,
+                series_instance_uid=series,
+                job_id=job,
+            )
+            for time, kind, size, series, job in sorted(parts, key=lambda one: one[0].days)
+            if time.days < end.days and study.is_settled
+        ]
+        rest = PlannedPurge(
+            study_instance_uid=uid,
+            kind=PurgeKind.STUDY,
+            at=last + end.days * DAY_SECONDS,
+            size=study.size - sum(one.size for one in planned),
+            why=end.why,
+            held_by=held_by(study),
+        )
+        return [*planned, rest]
+
+    def due(self, study: StoredStudy, at: float) -> list[PlannedPurge]:
+        """What of one study is to be purged at a time; the study alone when all of it is."""
+        due = [one for one in self.planned(study) if one.at < at and not one.held_by]
+        return due[-1:] if due and due[-1].kind == PurgeKind.STUDY else due
+
+    def over_quota(self, studies: Iterable[StoredStudy], at: float) -> list[PlannedPurge]:
+        """Results that quotas purge at a time: those that were confirmed first go first, then those without proof."""
+        sizes = dict.fromkeys(self.quotas, 0)
+        candidates: dict[str, list[tuple[bool, float, str, PlannedPurge]]] = {}
+        for study in studies:
+            for one in study.results:
+                if one.pipeline not in sizes:
+                    continue
+                sizes[one.pipeline] += one.size
+                if yields_to_quota(study, one, at):
+                    purge = PlannedPurge(
+                        study_instance_uid=study.study_instance_uid,
+                        kind=PurgeKind.RESULTS,
+                        at=at,
+                        size=one.size,
+                        why=quota_key(one.pipeline),
+                        series_instance_uid=one.series_instance_uid,
+                        job_id=one.job_id,
+                    )
+                    order = (not one.is_confirmed, one.delivered_at or 0.0, one.job_id, purge)
+                    candidates.setdefault(one.pipeline, []).append(order)
+        purged = []
+        for pipeline, of in candidates.items():
+            excess = sizes[pipeline] - self.quotas[pipeline]
+            for *_, purge in sorted(of, key=lambda one: one[:3]):
+                if excess <= 0:
+                    break
+                purged.append(purge)
+                excess -= purge.size
+        return purged
+
+
+def quota_key(pipeline: str) -> str:
+    """Return the key of the quota of a pipeline."""
+    return f"[pipelines.{pipeline}] quota_gib"
+
+
+def yields_to_quota(study: StoredStudy, results: StoredResults, at: float) -> bool:
+    """Whether a quota may purge results: every destination has them for a day, and nothing of the study is pending."""
+    return (
+        study.is_settled
+        and results.objects > 0
+        and not results.is_quarantined
+        and results.delivered_at is not None
+        and results.delivered_at < at - QUOTA_SECONDS
+    )
+
+
+def held_by(study: StoredStudy) -> tuple[str, ...]:
+    """What must end before anything of a study is purged, in words."""
+    reasons = []
+    if study.receiving:
+        reasons.append(gettext("{series} series not complete", series=study.receiving))
+    if study.held:
+        reasons.append(gettext("{series} series held until an operator decides", series=study.held))
+    to = (
+        gettext(", deliveries to {destinations} pending", destinations=", ".join(study.pending))
+        if study.pending
+        else ""
+    )
+    if study.active or study.pending:
+        reasons.append(ngettext("{number} job not ended{to}", "{number} jobs not ended{to}", study.active, to=to))
+    return tuple(reasons)
