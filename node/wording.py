@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from math import floor, log10
 from typing import Literal, NamedTuple
 
-from node.translation import gettext, marked
+from node.translation import decimal, gettext, marked
 
 NOTICE = marked("Research use only. Not for diagnosis.")
 """Stands in every object that the node makes and on every page that it shows."""
@@ -142,3 +142,12 @@ def person(name: str) -> tuple[str, ...]:
     family, given, middle, prefix, suffix = ([part.strip() for part in alphabetic.split("^")] + [""] * 5)[:5]
     first = ", ".join(filter(None, (family, " ".join(filter(None, (prefix, given, middle))), suffix)))
     return tuple(filter(None, (first, *(" ".join(other.replace("^", " ").split()) for other in others))))
+
+
+def duration(seconds: float) -> str:
+    """Return seconds, or a longer unit from two minutes on, in the language that is spoken."""
+    if seconds < 120:
+        return decimal(f"{seconds:.1f} s") if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return decimal(f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} d")

@@ -23,6 +23,7 @@ def status(*, config_path: Path, as_json: bool, studies: int, name: str | None) 
     """
     from node.operate.explain import clock
     from node.operate.lookup import find_studies, read_labels
+    from node.operate.stage_text import stage_text
     from node.operate.status import status as read
     from node.service import open_storage
 
@@ -48,6 +49,8 @@ def status(*, config_path: Path, as_json: bool, studies: int, name: str | None) 
         median, most, _ = one["quantiles"].values()
         of = f"{one['pipeline']}, {one['scanner'] or 'unnamed scanner'}: {one['analyses']} analyses"
         echo(f"turnaround 24 h  {of}, median {median:.0f} s, 90 % within {most:.0f} s, longest {one['longest']:.0f} s")
+    for pipeline, stages in summary["turnaround_stages"].items():
+        echo(f"time 24 h        {pipeline}, medians: {stage_text(stages)}")
     _echo_waiting(summary)
     for destination in summary["down"]:
         how, until = (

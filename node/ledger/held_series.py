@@ -57,7 +57,7 @@ def refuse_held(connection: sa.Connection, study: str, series_instance_uid: str)
         if one.series_instance_uid == series_instance_uid and not one.job_id:
             raise NodeError(
                 f"series {series_instance_uid} is held: {reason_text(one.reason)}; correct it at the sender and send "
-                "all its images again"
+                "all its images again, or take the images of others out of it: `ainode exclude`"
             )
 
 

@@ -23,6 +23,7 @@ from node.operate.account.description import describe_half_corrected, describe_h
 from node.operate.account.refusals import Refusals, describe_refusals, refusals
 from node.operate.event_text import event_text
 from node.operate.pipeline_obstacles import obstacle
+from node.operate.stage_text import add_stages
 from node.operate.study_labels import Label
 from node.reasons import ReasonCode, reason_text, trace_in_words
 from node.translation import gettext
@@ -39,6 +40,7 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
         if not (history.series or history.conflicts or not_taken):
             raise NotFoundError(f"study {study_uid}: not in the ledger; `ainode status` lists the latest studies")
         jobs = _jobs(history, outdated_deliveries(connection, study_uid))
+        add_stages(connection, study_uid, jobs)
         for work in jobs.values():
             waits = work["state"] in ACTIVE and work["stage"] == JobStage.INFER
             work["obstacle"] = obstacle(connection, work["pipeline"]) if waits else None

@@ -12,6 +12,7 @@ from node.ledger.states import ACTIVE, SeriesState
 from node.operate.account.description import describe_excluded
 from node.operate.characteristics import characteristic_lines
 from node.operate.explain import clock, describe_deferrals
+from node.operate.stage_text import stage_text, wait_text
 
 
 def describe(explanation: dict[str, Any]) -> str:
@@ -101,6 +102,20 @@ def _describe_results(results: Iterable[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def _describe_time(work: dict[str, Any]) -> list[str]:
+    lines = []
+    if (waits := work["obstacle"]) is not None:
+        until = f"; next attempt after {clock(waits['until'])}" if waits["until"] else ""
+        lines.append(f"    waits: {waits['reason']}{until}")
+    if words := wait_text(work):
+        lines.append(f"    {words}")
+    if work["stages"]:
+        lines.append(f"    time: {stage_text(work['stages'])}")
+    if work["results_purged_at"]:
+        lines.append(f"    results purged by retention at {clock(work['results_purged_at'])}")
+    return lines
+
+
 def _describe_job(work: dict[str, Any]) -> list[str]:
     lines = [f"  job {work['id']}: pipeline {work['pipeline']!r} by rule {work['rule']!r}"]
     at = f", stage {work['stage']}" if work["state"] in ACTIVE else ""
@@ -110,14 +125,10 @@ def _describe_job(work: dict[str, Any]) -> list[str]:
         lines.append(f"    last error: {work['error']}")
     if work["next_at"]:
         lines.append(f"    attempt {work['attempt'] + 1} at {clock(work['next_at'])}")
-    if (waits := work["obstacle"]) is not None:
-        until = f"; next attempt after {clock(waits['until'])}" if waits["until"] else ""
-        lines.append(f"    waits: {waits['reason']}{until}")
+    lines += _describe_time(work)
     if work["shadow"]:
         lines.append(f"    in shadow ({work['shadow']}): its results are kept here and sent to no destination")
     lines += _describe_results(work["results"])
-    if work["results_purged_at"]:
-        lines.append(f"    results purged by retention at {clock(work['results_purged_at'])}")
     for sent in work["deliveries"]:
         stored = sum(is_stored(i["status"]) for i in sent["instances"])
         how_many = f"{stored} of {len(sent['instances'])} stored" if sent["instances"] else "not begun"

@@ -28,10 +28,10 @@ from node.ledger.destination_circuits import circuits
 from node.ledger.operator_switches import stopped_pipelines
 from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.states import ACTIVE, DeliveryState, JobStage
-from node.ledger.turnaround import arrived_since
+from node.ledger.turnaround import arrived_since, stages_by_pipeline
 from node.ledger.verdict_counts import verdict_totals
 from node.operate.status import by_role
-from node.operate.turnaround import turnarounds
+from node.operate.turnaround import median_stages, turnarounds
 from node.spool import Spool
 
 BUCKETS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
@@ -159,11 +159,16 @@ def _turnaround(connection: sa.Connection, at: float) -> Iterator[Metric]:
         "turnaround_seconds", "From the last image to the proof, last hour", "pipeline", "scanner", "quantile"
     )
     number = _gauge("turnaround_analyses", "Analyses that arrived in the last hour", "pipeline", "scanner")
-    for one in turnarounds(arrived_since(connection, at - 3600)):
+    stage = _gauge("turnaround_stage_seconds", "Median of each part of it, last hour", "pipeline", "stage")
+    arrived = arrived_since(connection, at - 3600)
+    for one in turnarounds(arrived):
         number.add_metric([one.pipeline, one.scanner], one.analyses)
         for share, seconds in one.quantiles.items():
             times.add_metric([one.pipeline, one.scanner, f"{share:g}"], seconds)
-    yield from (times, number)
+    for pipeline, staged in stages_by_pipeline(connection, arrived).items():
+        for name, seconds in median_stages(staged).items():
+            stage.add_metric([pipeline, name], seconds)
+    yield from (times, number, stage)
 
 
 def _verdicts(connection: sa.Connection, _at: float) -> Iterator[Metric]:

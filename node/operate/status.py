@@ -35,10 +35,10 @@ from node.ledger.promotions import active_promotions
 from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.states import ConflictKind
 from node.ledger.study_progress import latest_studies, progress_of
-from node.ledger.turnaround import arrived_since
+from node.ledger.turnaround import arrived_since, stages_by_pipeline
 from node.operate.fleet import live_members
 from node.operate.pipeline_obstacles import without_worker
-from node.operate.turnaround import DAY_SECONDS, turnarounds
+from node.operate.turnaround import DAY_SECONDS, median_stages, turnarounds
 from node.reasons import reason_text
 from node.spool.free_space import space_of
 
@@ -51,6 +51,7 @@ def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -
     with snapshot(engine) as connection:
         wanted = latest_studies(connection, studies) if isinstance(studies, int) else studies
         latest = progress_of(connection, wanted)
+        arrived = arrived_since(connection, ledger_clock(connection) - DAY_SECONDS)
         return {
             "images": received_files(connection).files,
             "conflicts": conflict_count(connection),
@@ -80,9 +81,10 @@ def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -
                 {"host": host, "machine": machine, "since": at}
                 for (machine, host), at in sorted(drained_machines(connection).items())
             ],
-            "turnaround": [
-                asdict(one) for one in turnarounds(arrived_since(connection, ledger_clock(connection) - DAY_SECONDS))
-            ],
+            "turnaround": [asdict(one) for one in turnarounds(arrived)],
+            "turnaround_stages": {
+                name: median_stages(staged) for name, staged in stages_by_pipeline(connection, arrived).items()
+            },
             "free_gib": round(space_of(folder).free_gib, 1),
             "studies": [_study(study) for study in latest],
         }

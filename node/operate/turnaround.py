@@ -6,10 +6,22 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from node.ledger.turnaround import DeliveredAnalysis
+from node.ledger.turnaround import DeliveredAnalysis, StageTimes
+from node.translation import marked
 
 QUANTILES = (0.5, 0.9, 0.99)
 DAY_SECONDS = 86400.0
+
+
+STAGES = (
+    marked("waiting for completeness"),
+    marked("waiting for a device"),
+    marked("analysis"),
+    marked("encoding"),
+    marked("delivery"),
+    marked("confirmation"),
+)
+"""Parts of a turnaround, in their order. Each ends when the next begins, failed attempts and pauses included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +62,27 @@ def _summed(pipeline: str, scanner: str, seconds: Sequence[float]) -> Turnaround
         quantiles={share: ordered[math.ceil(share * len(ordered)) - 1] for share in QUANTILES},
         longest=ordered[-1],
     )
+
+
+def stages(of: StageTimes) -> dict[str, float]:
+    """Seconds of each of ``STAGES`` that has ended; together they are the turnaround of an analysis that arrived.
+
+    A time that lies before the one in front of it, because something was repeated or a clock was set, counts as that.
+    """
+    ends = (of.scheduled_at, of.begun_at, of.analysed_at, of.encoded_at, of.sent_at, of.arrived_at)
+    seconds: dict[str, float] = {}
+    last = of.scheduled_at if of.last_image_at is None else of.last_image_at
+    for name, end in zip(STAGES, ends, strict=True):
+        if end is not None:
+            seconds[name] = max(end - last, 0.0)
+            last = max(end, last)
+    return seconds
+
+
+def median_stages(of: Iterable[StageTimes]) -> dict[str, float]:
+    """Median seconds of each of ``STAGES`` over several analyses; without those that none of them has ended."""
+    values: dict[str, list[float]] = {}
+    for one in of:
+        for name, seconds in stages(one).items():
+            values.setdefault(name, []).append(seconds)
+    return {name: sorted(values[name])[(len(values[name]) - 1) // 2] for name in STAGES if name in values}

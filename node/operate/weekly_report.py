@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from node.config import Config
 from node.config.notify import WEEKDAYS
 from node.ledger.counts import files_received_since, job_counts
-from node.ledger.turnaround import arrived_since
+from node.ledger.turnaround import arrived_since, stages_by_pipeline
 from node.ledger.verdict_counts import counted_verdicts
-from node.operate.turnaround import DAY_SECONDS, turnarounds
+from node.operate.stage_text import stage_text
+from node.operate.turnaround import DAY_SECONDS, median_stages, turnarounds
 
 WEEK_SECONDS = 7 * DAY_SECONDS
 _HOUR = time(7)
@@ -59,12 +60,15 @@ def _analyses(config: Config, connection: sa.Connection, since: float) -> Iterat
 
 
 def _turnaround(config: Config, connection: sa.Connection, since: float) -> Iterator[str]:
-    for one in turnarounds(arrived_since(connection, since)):
+    arrived = arrived_since(connection, since)
+    for one in turnarounds(arrived):
         scanner = f" of {one.scanner}" if one.scanner else ""
         yield (
             f"{config.title(one.pipeline)}{scanner}: {one.analyses} analyses, median {one.quantiles[0.5]:.0f} s, "
             f"90 % within {one.quantiles[0.9]:.0f} s, longest {one.longest:.0f} s"
         )
+    for pipeline, staged in sorted(stages_by_pipeline(connection, arrived).items()):
+        yield f"{config.title(pipeline)}, medians: {stage_text(median_stages(staged))}"
 
 
 def _verdicts(config: Config, connection: sa.Connection, since: float) -> Iterator[str]:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from babel.dates import format_skeleton
 
+from node import wording
 from node.operate.explain import clock
 from node.translation import current_language, decimal
 
@@ -34,13 +35,7 @@ def size(count: float) -> str:
 
 def duration(seconds: float | None) -> str:
     """Seconds, or a longer unit from two minutes on."""
-    if seconds is None:
-        return NOTHING
-    if seconds < 120:
-        return decimal(f"{seconds:.1f} s") if seconds < 10 else f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return decimal(f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} d")
+    return NOTHING if seconds is None else wording.duration(seconds)
 
 
 def short(uid: str) -> str:

@@ -23,12 +23,12 @@ from node.ledger.operator_switches import start_pipeline, stop_pipeline, stopped
 from node.ledger.progress import Progress
 from node.ledger.promotions import active_promotions
 from node.ledger.shadow import pipelines_in_shadow
-from node.ledger.turnaround import DeliveredAnalysis, arrived_since
+from node.ledger.turnaround import DeliveredAnalysis, arrived_since, stages_by_pipeline
 from node.operate.alerts import drift_of
 from node.operate.drift import MEASURED
 from node.operate.pipeline_obstacles import obstacle
 from node.operate.stop_rules import resume_pipeline
-from node.operate.turnaround import DAY_SECONDS, Turnaround, by_hour, turnarounds
+from node.operate.turnaround import DAY_SECONDS, Turnaround, by_hour, median_stages, turnarounds
 from node.translation import gettext, marked
 from node.web import charts
 from node.web import formatting as words
@@ -56,6 +56,7 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
         counts = job_counts(connection, recent_after=at - DAY_SECONDS)
         seconds = latest_run_seconds(connection, _LATEST)
         arrived = arrived_since(connection, at - DAY_SECONDS)
+        staged = stages_by_pipeline(connection, arrived)
     entries = []
     for name in sorted({*context.config.pipelines, *(count.pipeline for count in counts)}):
         own = [count for count in counts if count.pipeline == name]
@@ -80,6 +81,7 @@ def pipelines(context: AppContext, user_request: UserRequest) -> Response:
                 "mix": charts.mix(dict(outcomes.most_common()), gettext("Outcomes of {name}", name=name)),
                 "seconds": _median(seconds.get(name, ())),
                 "turnaround": _by_scanner([one for one in arrived if one.pipeline == name]),
+                "stages": median_stages(staged.get(name, ())),
             }
         )
     return context.page("pipelines.html", user_request, pipelines=entries)
@@ -110,6 +112,7 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
         halted, shadow = stopped_pipelines(connection).get(name), pipelines_in_shadow(connection).get(name)
         at = ledger_clock(connection)
         arrived = [one for one in arrived_since(connection, at - 7 * DAY_SECONDS) if one.pipeline == name]
+        staged = stages_by_pipeline(connection, arrived)
     if not known:
         raise HTTPException(404, gettext("There is no pipeline {name!r}.", name=name))
     ends = (words.time(facts[0]["at"]), words.time(facts[-1]["at"])) if facts else ("", "")
@@ -133,6 +136,7 @@ def pipeline(context: AppContext, user_request: UserRequest) -> Response:
         configured=name in context.config.pipelines,
         analyses=len(facts),
         turnaround=_by_scanner(arrived),
+        stages=median_stages(staged.get(name, ())),
         hours=[(words.time(hour), one) for hour, one in by_hour(arrived) if hour > at - DAY_SECONDS],
         drift=changed,
         charts=drawn,

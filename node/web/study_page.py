@@ -18,6 +18,7 @@ from node.ledger.states import ACTIVE, DecisionOutcome
 from node.log import about, study_lines
 from node.operate.characteristics import characteristic_lines
 from node.operate.explain import describe_deferrals, explain
+from node.operate.stage_text import stage_text, wait_text
 from node.outcome import ANALYSED
 from node.studies.attributes import SEGMENTATIONS, STRUCTURED_REPORTS
 from node.web.app_context import AppContext
@@ -56,6 +57,8 @@ def study(context: AppContext, user_request: UserRequest) -> Response:
         "found": explanation,
         "waits_for": describe_deferrals,
         "characteristic_lines": characteristic_lines,
+        "stage_text": stage_text,
+        "wait_text": wait_text,
         "jobs": jobs,
         "label": label,
         "active": active,

@@ -36,6 +36,7 @@ from node.spool import Spool
 AT = 1_800_000_000.0
 DAY = 86400.0
 CONFIG: dict[str, Any] = {
+    "records": {"years": 0.0},
     "retention": {"days": 10.0, "unmatched_days": 1.0},
     "pipelines": {"nodule": {}, "denoise": {}},
     "destinations": {

@@ -6,6 +6,8 @@ import sqlalchemy as sa
 
 from node.ledger.tables.columns import json, metadata, number, reason, text, time
 
+_QUARANTINED = sa.text("quarantine IS NOT NULL")
+
 decision = sa.Table(  # one per generation of a series: what was decided and the trace that explains it
     "decision",
     metadata,
@@ -125,6 +127,7 @@ result = sa.Table(  # an encoded object; stored before it is sent
     text("replaces", null=True),  # when the result was made whose place it takes, see node.results.predecessor
     sa.Index("result_job", "job_id"),
     sa.Index("result_series", "series_instance_uid"),
+    sa.Index("result_quarantined", "job_id", sqlite_where=_QUARANTINED, postgresql_where=_QUARANTINED),
 )
 
 replaced = sa.Table(  # a result that a destination holds and that another result has taken the place of
