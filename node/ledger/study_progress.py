@@ -13,7 +13,6 @@ from node.ledger.series import series_of_studies
 from node.ledger.states import DeliveryState
 from node.ledger.tables import decision, delivery, job, series
 
-
 _SERIES_OF_STUDY = 4
 """How many series a study may have before the latest studies take another query."""
 

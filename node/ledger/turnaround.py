@@ -52,8 +52,14 @@ class DeliveredAnalysis:
 def arrived_since(connection: sa.Connection, since: float) -> list[DeliveredAnalysis]:
     """Analyses that reached all their destinations at or after ``since``, oldest first."""
     last = sa.func.max(_DONE)
+    image_at = sa.func.max(decision.c.last_image_at)
     query = (
-        sa.select(*_JOB, sa.func.max(job_fact.c.scanner), sa.func.max(decision.c.last_image_at), last)
+        sa.select(
+            *_JOB,
+            sa.func.max(job_fact.c.scanner).label("scanner"),
+            image_at.label("last_image_at"),
+            last.label("arrived_at"),
+        )
         .join(delivery, delivery.c.job_id == job.c.id)
         .join(decision, _OF_DECISION)
         .join(job_fact, job_fact.c.job_id == job.c.id, isouter=True)
@@ -65,14 +71,14 @@ def arrived_since(connection: sa.Connection, since: float) -> list[DeliveredAnal
     )
     return [
         DeliveredAnalysis(
-            job_id=job_id,
-            study_instance_uid=study,
-            pipeline=pipeline,
-            scanner=scanner or "",
-            last_image_at=image_at,
-            arrived_at=at,
+            job_id=row.id,
+            study_instance_uid=row.study_instance_uid,
+            pipeline=row.pipeline,
+            scanner=row.scanner or "",
+            last_image_at=row.last_image_at,
+            arrived_at=row.arrived_at,
         )
-        for job_id, study, pipeline, scanner, image_at, at in connection.execute(query)
+        for row in connection.execute(query)
     ]
 
 
@@ -97,7 +103,7 @@ class StageTimes:
 
 def stage_times(connection: sa.Connection, studies: Collection[str]) -> list[StageTimes]:
     """Stages of all analyses of some studies, oldest first."""
-    every, times = sorted(studies), []
+    every, times = sorted(studies), list[StageTimes]()
     for begin in range(0, len(every), _PORTION):
         times += _stage_times(connection, every[begin : begin + _PORTION])
     return times
