@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from node.config import FORWARD
 from node.ledger.clock import ledger_clock
+from node.ledger.engine import among
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.states import ACTIVE, ConflictKind
 from node.ledger.tables import conflict, instance, job
@@ -189,5 +190,5 @@ def _conflicts(connection: sa.Connection, query: sa.Select[tuple[Any, ...]]) -> 
 def conflicts_by_study(connection: sa.Connection, studies: Collection[str]) -> dict[str, int]:
     """How many conflicts each of ``studies`` has; without those that have none."""
     query = sa.select(conflict.c.study_instance_uid, sa.func.count()).group_by(conflict.c.study_instance_uid)
-    rows = connection.execute(query.where(conflict.c.study_instance_uid.in_(studies)))
+    rows = connection.execute(query.where(among(connection, conflict.c.study_instance_uid, studies)))
     return {str(study): number for study, number in rows}

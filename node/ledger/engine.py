@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -223,6 +223,16 @@ def insert_if_new(dialect_name: str, table: sa.Table) -> Any:
     """The statement of ``insert_new``, built once: it is in the way of every received image."""
     dialect: Any = postgresql if dialect_name == "postgresql" else sqlite
     return dialect.insert(table).on_conflict_do_nothing()
+
+
+def among(connection: sa.Connection, column: sa.Column[str], values: Collection[str]) -> sa.ColumnElement[bool]:
+    """Return whether a column has one of many values.
+
+    PostgreSQL gets them as one array: hundreds of parameters take the driver and its planner longer than the rows do.
+    """
+    if connection.dialect.name == "postgresql":
+        return column == sa.any_(sa.literal(list(values), postgresql.ARRAY(sa.Text)))
+    return column.in_(values)
 
 
 def now() -> float:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from node.errors import NotFoundError
 from node.ledger.clock import ledger_clock
+from node.ledger.engine import among
 from node.ledger.states import ACTIVE, DeliveryState, JobStage, JobState, ShadowCause
 from node.ledger.tables import delivery, instance, job, result, stopped
 from node.reasons import Reason
@@ -155,7 +156,8 @@ def list_jobs(connection: sa.Connection, *, study: str | None = None, limit: int
 
 def jobs_of(connection: sa.Connection, studies: Collection[str]) -> list[Job]:
     """The jobs of some studies, oldest first."""
-    query = sa.select(job).where(job.c.study_instance_uid.in_(studies)).order_by(job.c.created_at, job.c.id)
+    of_studies = among(connection, job.c.study_instance_uid, studies)
+    query = sa.select(job).where(of_studies).order_by(job.c.created_at, job.c.id)
     return [job_of_row(row) for row in connection.execute(query)]
 
 

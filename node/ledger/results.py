@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from node.ledger.engine import among
 from node.ledger.jobs import REJECTION
 from node.ledger.tables import job, result
 
@@ -112,7 +113,7 @@ def quarantined_by_study(connection: sa.Connection, studies: Collection[str]) ->
     query = (
         sa.select(job.c.study_instance_uid, sa.func.count())
         .join(result, result.c.job_id == job.c.id)
-        .where(job.c.study_instance_uid.in_(studies), result.c.quarantine.is_not(None))
+        .where(among(connection, job.c.study_instance_uid, studies), result.c.quarantine.is_not(None))
         .group_by(job.c.study_instance_uid)
     )
     return {str(study): number for study, number in connection.execute(query)}

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from node.ledger.engine import among
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.states import DecisionOutcome, SeriesState
 from node.ledger.tables import commitment_instance, decision, instance, procedure_step_instance, series
@@ -45,7 +46,8 @@ def series_of_study(connection: sa.Connection, study: str) -> list[Series]:
 
 def series_of_studies(connection: sa.Connection, studies: Collection[str]) -> list[Series]:
     """Every series of some studies, in the order of their first image."""
-    return sorted(_series(connection, series.c.study_instance_uid.in_(studies)), key=attrgetter("first_at"))
+    of_studies = among(connection, series.c.study_instance_uid, studies)
+    return sorted(_series(connection, of_studies), key=attrgetter("first_at"))
 
 
 def instance_counts(connection: sa.Connection) -> dict[str, int]:

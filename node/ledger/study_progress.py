@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from node.ledger.engine import among
 from node.ledger.jobs import jobs_of
 from node.ledger.progress import Decision, DeliveryProgress, StudyProgress, project
 from node.ledger.series import series_of_studies
@@ -66,7 +67,7 @@ def progress_of(connection: sa.Connection, studies: Collection[str]) -> list[Stu
 
 def _decisions(connection: sa.Connection, studies: Collection[str]) -> Iterator[Decision]:
     names = tuple(Decision.__dataclass_fields__)
-    query = sa.select(*decision.c[names]).where(decision.c.study_instance_uid.in_(studies))
+    query = sa.select(*decision.c[names]).where(among(connection, decision.c.study_instance_uid, studies))
     rows: Iterable[Any] = connection.execute(query)
     return (Decision(**dict(zip(names, row, strict=True))) for row in rows)
 
@@ -75,7 +76,7 @@ def _deliveries(connection: sa.Connection, studies: Collection[str]) -> Iterator
     query = (
         sa.select(*delivery.c["job_id", "destination", "state", "ended_at"])
         .join(job, job.c.id == delivery.c.job_id)
-        .where(job.c.study_instance_uid.in_(studies))
+        .where(among(connection, job.c.study_instance_uid, studies))
     )
     return (
         DeliveryProgress(job_id=job_id, destination=destination, state=DeliveryState(state), ended_at=ended_at)

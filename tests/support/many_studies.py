@@ -73,7 +73,7 @@ def _rows(number: int, at: float) -> Iterator[tuple[sa.Table, dict[str, object]]
         }  # fmt: skip
         yield decision, {
             **key, "generation": 1, "outcome": "routed", "reason": reason(ReasonCode.MATCHES, rules=["chest"]),
-            "trace": [], "decided_at": at + of,
+            "trace": [], "decided_at": at + of, "last_image_at": at + of,
         }  # fmt: skip
         for image in range(IMAGES):
             uid = f"{study}.{of}.{image}"
@@ -104,7 +104,11 @@ def _rows(number: int, at: float) -> Iterator[tuple[sa.Table, dict[str, object]]
                 "committed_at": at + 60,
             }  # fmt: skip
         quiet = {"signal": reason(ReasonCode.NO_RULE)}
-        yield event, {**key, "at": at, "job_id": name, "kind": EventKind.SERIES_COMPLETE, "parameters": quiet}
+        none = {**key, "job_id": name, "stage": None, "parameters": {}}
+        yield event, {**none, "at": at, "kind": EventKind.SERIES_COMPLETE, "parameters": quiet}
+        for stage, begin in (("infer", 20.0), ("encode", 40.0)):
+            for kind, seconds in ((EventKind.ATTEMPT_STARTED, 0.0), (EventKind.ATTEMPT_FINISHED, 10.0)):
+                yield event, {**none, "at": at + begin + seconds, "kind": kind, "stage": stage}
 
 
 def main() -> None:

@@ -31,9 +31,9 @@ SETTINGS = {
     "auto_explain.log_min_duration": "0",
     "auto_explain.log_format": "json",
 }
-EXEMPT = re.compile(r"NOT \(EXISTS|^UPDATE series SET size|FROM refusal ORDER BY refusal.at|\$50::")
+EXEMPT = re.compile(r"NOT \(EXISTS|^UPDATE series SET size|FROM refusal ORDER BY refusal.at|\$50::|= ANY \(\$")
 """Statements of the account of the whole ledger, which is made at the start and now and then: they look for what no
-other row explains, or read a portion of 50 keys and more."""
+other row explains, or read a portion of 50 keys and more, as the list of studies does."""
 _PLAN = re.compile(r"plan:\s*\n(\s*\{.*?\n\s*\})\s*\n(?=\d{4}-|\Z)", re.DOTALL)
 
 
