@@ -7,6 +7,9 @@ TORCH_INDEX ?= $(if $(wildcard /proc/driver/nvidia/version),,https://download.py
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
 SUPPLY := build/supply
 SITE_TOOLS := build/site-tools
+OHIF_VERSION := 3.13.2
+OHIF_SHA256 := b189d3963bfc58e9394a9db8c7be75d07beb029ec211dbb126d47b62969dd3f1
+OHIF_PAGES := build/ohif-$(OHIF_VERSION)
 LOWEST := build/lowest
 LOWEST_TESTS := $(addprefix tests/*/test_,$(addsuffix .py,cli compat completeness config deliver frames geometry jobs_engine \
 	ledger_arrival ledger_deliveries ledger_instances pipeline_tumor receive_wire results results_gate results_identity rules studies web_pages))
@@ -17,8 +20,13 @@ PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesse
 
 .PHONY: demo fleet test test-quick test-all test-rest test-lowest bench docs lint install lock fuzz sbom audit reuse release deb clean
 
-demo: install
-	$(BIN)/ainode demo $(if $(STUDIES),--studies "$(STUDIES)")
+demo: install $(if $(OHIF),$(OHIF_PAGES)/index.html)
+	$(BIN)/ainode demo $(if $(STUDIES),--studies "$(STUDIES)") $(if $(OHIF),--ohif $(OHIF_PAGES))
+
+# With OHIF=1 the demonstration ends in a browser: it serves this viewer, and prints the addresses that open the studies.
+$(OHIF_PAGES)/index.html:
+	sh .ci/packages npm=npm
+	sh .ci/ohif $(OHIF_VERSION) $(OHIF_SHA256) $(OHIF_PAGES)
 
 # The demonstration on three machines that share nothing but a PostgreSQL; they are network namespaces, which need root.
 fleet: install

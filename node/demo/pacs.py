@@ -102,7 +102,8 @@ class OrthancPacs:
         self._log = folder / "orthanc.log"
         self._keys: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
-        dicomweb = PLUGINS / "libOrthancDicomWeb.so"
+        plugin = PLUGINS / "libOrthancDicomWeb.so"
+        self.dicomweb = plugin.exists()
         settings = {
             "Name": "AI node demonstration",
             "StorageDirectory": str(folder / "database"),
@@ -121,7 +122,7 @@ class OrthancPacs:
             "UnknownSopClassAccepted": True,
             "OverwriteInstances": True,
             "StableAge": 1,
-            "Plugins": [str(dicomweb)] if dicomweb.exists() else [],
+            "Plugins": [str(plugin)] if self.dicomweb else [],
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
         }
         configuration = folder / "orthanc.json"

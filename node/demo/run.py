@@ -9,18 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 from rich.console import Console
+from rich.markup import escape
 
 from node.demo import pacs as archive
 from node.demo import scanner
 from node.demo.configuration import write_configuration
 from node.demo.display import describe, follow, new_console, phantoms, show_results
 from node.demo.pacs import make_pacs
+from node.demo.viewer import check_viewer, serve_viewer, study_links
 from node.errors import PlatformError
 from node.ledger.engine import ledger_url, open_ledger
 from node.process.children import bound_to_parent
@@ -33,8 +35,10 @@ MARK = ".ainode-demo"
 """A folder with this file was made by a demonstration and may be emptied by the next one."""
 
 
-def run_demo(studies: Path | None, folder: Path, *, keep: bool = False) -> int:
+def run_demo(studies: Path | None, folder: Path, *, keep: bool = False, ohif: Path | None = None) -> int:
     """Run the demonstration in ``folder``; ``studies``: send these instead of phantoms. Returns the exit status.
+
+    ``ohif``: folder with the pages of OHIF, which then shows the results until the user ends the demonstration.
 
     0: every pipeline finished and its results are in the archive; 1: one failed or was cancelled. Raises
     ``PlatformError`` when PACS or node do not start, ``InputError`` when ``studies`` holds no DICOM.
@@ -43,6 +47,8 @@ def run_demo(studies: Path | None, folder: Path, *, keep: bool = False) -> int:
     prepare(folder)
     port = free_port()
     pacs = make_pacs(folder / "pacs", {scanner.TITLE: (HERE, 1), NODE_TITLE: (HERE, port)})
+    if ohif is not None:
+        check_viewer(ohif, pacs)
     pacs.start()
     try:
         console.print(f"[bold]PACS[/]     {describe(pacs)}")
@@ -67,8 +73,13 @@ def run_demo(studies: Path | None, folder: Path, *, keep: bool = False) -> int:
             rows = follow(console, watch, files, engine)
             engine.dispose()
             show_results(console, pacs, truths, folder / "pictures", keep=keep)
-            if keep:
-                _stay(console, node)
+            with ExitStack() as stack:
+                if ohif is not None:
+                    address = stack.enter_context(serve_viewer(ohif, pacs))
+                    for description, link in study_links(address, pacs.series()):
+                        console.print(f"[bold]OHIF[/]     {escape(description)}: {link}", soft_wrap=True)
+                if keep or ohif is not None:
+                    _stay(console, node)
             return 0 if all(row.good for row in rows) else 1
     finally:
         pacs.stop()

@@ -79,7 +79,7 @@ def listen(address: str, port: int, folder: Path, where: str = "[web]", of_addre
 
 
 @contextmanager
-def served(app: Starlette, listener: HttpListening, name: str, **settings: Any) -> Iterator[None]:
+def served(app: Starlette, listener: socket.socket, name: str, **settings: Any) -> Iterator[None]:
     """Serve ``app`` in a thread until the end of the ``with`` block, which closes ``listener``.
 
     ``settings``: of ``uvicorn.Config``, besides those that every server of the node has.
