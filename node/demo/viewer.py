@@ -56,7 +56,7 @@ def serve_viewer(pages: Path, pacs: Pacs) -> Iterator[str]:
 
 def study_links(address: str, series: Sequence[HeldSeries]) -> list[tuple[str, str]]:
     """Return description and link of each study with results; the link opens a segmentation and a report of it."""
-    links = {}
+    links: dict[tuple[str, str], None] = {}
     for held in series:
         if held.modality in RESULTS:
             query = urlencode({"StudyInstanceUIDs": held.study_instance_uid, "hangingProtocolId": "results"})
