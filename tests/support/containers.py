@@ -7,14 +7,20 @@ import os
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 
-_PYTHON = Path("/usr/bin/python3")
-_LEFT_OUT = ("test", "idlelib", "tkinter", "ensurepip", "site-packages", "dist-packages", "lib2to3", "pydoc_data")
+PYTHON = Path("/usr/bin/python3")
+_LEFT_OUT = ("test", "idlelib", "tkinter", "site-packages", "dist-packages", "lib2to3", "pydoc_data")
+BOUNDS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096")
+"""Of every container: an engine of root in a container may not raise the limits that it was given."""
+_ACCOUNTS = {"passwd": "root:x:0:0::/root:/bin/sh\n", "group": "root:x:0:\n", "shadow": "root:*:::::::\n"}
+"""Files of ``/etc`` in an image that gets users."""
 _HYBRID = 'exec unshare -m sh -c "umount /sys/fs/cgroup/unified; exec \\"\\$@\\"" - '
 """crun takes no machine that has both versions of control groups; without the second it uses the first."""
 
@@ -26,8 +32,8 @@ class Podman:
     command: Path
     folder: Path
 
-    def run(self, *words: str | Path, given: bytes | None = None) -> str:
-        done = subprocess.run([self.command, *words], input=given, capture_output=True, check=False, timeout=120)
+    def run(self, *words: str | Path, given: bytes | None = None, seconds: float = 120.0) -> str:
+        done = subprocess.run([self.command, *words], input=given, capture_output=True, check=False, timeout=seconds)
         if done.returncode != 0:
             raise RuntimeError(done.stderr.decode()[-500:])
         return done.stdout.decode().strip()
@@ -76,6 +82,46 @@ def podman_of(folder: Path) -> Podman:
     pytest.skip(f"this machine runs no container: {reason[-200:]}")
 
 
+def add_machine(into: BytesIO, tools: Iterable[str], libraries: Iterable[str], folders: Mapping[str, Path]) -> None:
+    """Write a root file system to ``into``: Python, ``tools`` and ``libraries`` of this machine, and ``folders``.
+
+    ``folders``: by their place in it. What other users of it need beside that is empty.
+    """
+    with tarfile.open(fileobj=into, mode="w") as tar:
+        for name in ("bin", "usr/bin", "etc", "var/lib", "tmp", "source"):
+            about = tarfile.TarInfo(name)
+            about.type, about.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
+            tar.addfile(about)
+        found = {tool: Path(shutil.which(tool, path="/usr/sbin:/usr/bin") or "").resolve(strict=True) for tool in tools}
+        for tool, path in found.items():
+            tar.add(path, f"bin/{tool}")
+        known = subprocess.run(["/sbin/ldconfig", "--print-cache"], capture_output=True, text=True, check=True).stdout
+        shared = [line.split()[-1] for line in known.splitlines() if line.split()[:1] and line.split()[0] in libraries]
+        for name in ("python3", PYTHON.resolve().name):  # where its virtual environments look for it
+            about = tarfile.TarInfo(f"usr/bin/{name}")
+            about.type, about.linkname = tarfile.SYMTYPE, "/bin/python3"
+            tar.addfile(about)
+        _add_python(tar, {*_linked(found.values()), *shared})
+        for name, text in (
+            ("passwd", "root:x:0:0::/root:/bin/sh\n"),
+            ("group", "root:x:0:\n"),
+            ("shadow", "root:*:::::::\n"),
+        ):
+            about = tarfile.TarInfo(f"etc/{name}")
+            about.size, about.mode = len(text), 0o644
+            tar.addfile(about, BytesIO(text.encode()))
+        for place, folder in folders.items():
+            tar.add(folder, place)
+
+
+def _linked(programs: Iterable[Path]) -> set[str]:
+    libraries: set[str] = set()
+    for program in programs:
+        told = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
+        libraries |= {word for word in told.split() if word.startswith("/")}
+    return libraries
+
+
 def _static_true() -> bytes:
     busybox = shutil.which("busybox")
     if busybox is None:
@@ -83,20 +129,16 @@ def _static_true() -> bytes:
     return Path(busybox).read_bytes()
 
 
-def _add_python(tar: tarfile.TarFile) -> None:
-    """The interpreter of the system with its standard library and the libraries that it is linked with."""
-    if not _PYTHON.exists():
+def _add_python(tar: tarfile.TarFile, more: AbstractSet[str] = frozenset()) -> None:
+    """The interpreter of the system with its standard library, the libraries that it is linked with, and ``more``."""
+    if not PYTHON.exists():
         pytest.skip("the system has no Python to put into an image (Debian package python3)")
-    binary = _PYTHON.resolve()
+    binary = PYTHON.resolve()
     tar.add(binary, "bin/python3")
     ask = [str(binary), "-c", "import sysconfig; print(sysconfig.get_path('stdlib'))"]
     version = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
     dynamic = [*Path(version, "lib-dynload").glob("*.so")]
-    libraries: set[str] = set()
-    for linked in (binary, *dynamic):
-        told = subprocess.run(["ldd", linked], capture_output=True, text=True, check=False).stdout
-        libraries |= {word for word in told.split() if word.startswith("/")}
-    for library in sorted(libraries):
+    for library in sorted(_linked((binary, *dynamic)) | more):
         tar.add(Path(library).resolve(), library.lstrip("/"))
     tar.add(version, version.lstrip("/"), filter=_of_standard_library)
 
