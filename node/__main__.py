@@ -44,6 +44,7 @@ from node.cli import init as first_run
 from node.cli import web as dashboard
 from node.cli.options import config_option, echo, json_option, load, print_json, progress_bar
 from node.errors import GateError, NodeError, PipelineError, PlatformError
+from node.translation import language_of_environment
 from node.wording import NOTICE
 
 if TYPE_CHECKING:
@@ -54,7 +55,18 @@ logger = logging.getLogger(__name__)
 
 
 class _Group(click.Group):
-    """Reports a ``NodeError`` as one line with its exit status; any other exception is a bug with a traceback."""
+    """Reports a ``NodeError`` as one line with its exit status; any other exception is a bug with a traceback.
+
+    Help is in the language of the locale; completions are English, because one script serves all users of a machine.
+    """
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        language = language_of_environment(os.environ)
+        if language == "en" or "_AINODE_COMPLETE" in os.environ:
+            return super().main(*args, **extra)
+        from node.cli.help import localized
+
+        return click.Group.main(localized(self, language), *args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

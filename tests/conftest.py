@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 ROOMS = ("system", "hostile", "peers", "unit")
 """The folders of tests, which are also their markers, in the order in which several workers take them."""
 
+os.environ["LC_ALL"] = "C.UTF-8"  # commands answer in English, also on a German or Chinese machine
 settings.register_profile("quick", max_examples=10, deadline=None)
 settings.register_profile("thorough", max_examples=100, deadline=None)
 settings.load_profile("thorough")

@@ -1,19 +1,19 @@
-"""Sentences and words of the dashboard in the language of its user, from GNU gettext catalogs (``LANGUAGE.po``).
+"""Sentences and words of dashboard and commands in the language of their user, from GNU gettext catalogs.
 
-The source is English: a text without a translation is shown in English. A context without a language, such as a
-command, the log or the audit trail, speaks English. ``tests/support/catalogs.py`` extracts the texts and completes the
-catalogs.
+The source is English: a text without a translation is shown in English. A context without a language, such as the log
+or the audit trail, speaks English. ``tests/support/catalogs.py`` extracts the texts and completes the catalogs
+(``LANGUAGE.po``). They are read here, because Babel takes longer than ``ainode --help`` may.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from gettext import GNUTranslations, NullTranslations
-from importlib.resources import files
-from io import BytesIO
+from pathlib import Path
 from typing import Literal
 
 InterfaceLanguage = Literal["en", "de", "zh"]
@@ -41,9 +41,25 @@ def current_language() -> InterfaceLanguage:
     return _language.get()
 
 
+def language_of_environment(environment: Mapping[str, str]) -> InterfaceLanguage:
+    """Return the language of the locale (POSIX, XBD 8.2); ``LANGUAGE`` may prefer others (GNU gettext, 2.3.3)."""
+    locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "C")
+    if _name(locale) in ("c", "posix"):
+        return "en"
+    for name in map(_name, (environment.get("LANGUAGE") or locale).split(":")):
+        for language in LANGUAGES:
+            if name == language:
+                return language
+    return "en"
+
+
+def _name(locale: str) -> str:
+    return re.split(r"[_.@-]", locale)[0].lower()
+
+
 def gettext(text: str, /, **values: object) -> str:
     """Return the translation of a text, with its values in place of their names in braces."""
-    translation = _catalog(_language.get()).gettext(text) if text else ""  # "" is the header of a catalog
+    translation = _catalog(_language.get()).get(text, (text,))[0]
     return translation.format(**values) if values else translation
 
 
@@ -54,7 +70,8 @@ def ngettext(singular: str, plural: str, number: int, /, **values: object) -> st
 
 def plural_form(singular: str, plural: str, number: int) -> str:
     """Return the translation for a number without filling in anything."""
-    return _catalog(_language.get()).ngettext(singular, plural, number)
+    forms = _catalog(_language.get()).get(singular, (singular, plural))
+    return forms[0] if number == 1 else forms[-1]
 
 
 def marked(text: str) -> str:
@@ -68,13 +85,20 @@ def decimal(text: str) -> str:
 
 
 @cache
-def _catalog(language: InterfaceLanguage) -> NullTranslations:
+def _catalog(language: InterfaceLanguage) -> Mapping[str, tuple[str, ...]]:
+    """Return the translation of each text, in each form of the plural."""
     if language == "en":
-        return NullTranslations()
-    from babel.messages.mofile import write_mo
-    from babel.messages.pofile import read_po
-
-    compiled = BytesIO()
-    write_mo(compiled, read_po(BytesIO(files(__package__).joinpath(f"{language}.po").read_bytes()), locale=language))
-    compiled.seek(0)
-    return GNUTranslations(compiled)
+        return {}
+    texts: dict[str, tuple[str, ...]] = {}
+    entry: dict[str, str] = {}
+    field = ""
+    for line in (*Path(__file__).with_name(f"{language}.po").read_text(encoding="utf-8").splitlines(), ""):
+        if line.startswith("msg"):
+            field, _, quoted = line.partition(" ")
+            entry[field] = json.loads(quoted)
+        elif line.startswith('"'):
+            entry[field] += json.loads(line)
+        elif entry and not line:
+            texts[entry["msgid"]] = tuple(text for name, text in entry.items() if name.startswith("msgstr"))
+            entry = {}
+    return {text: forms for text, forms in texts.items() if text and all(forms)}

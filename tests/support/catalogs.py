@@ -1,22 +1,31 @@
-"""Catalogs of the dashboard: extracts every text that it shows, and completes ``node/translation/LANGUAGE.po``.
+"""Catalogs of dashboard and commands: extracts every text that they show, and completes ``node/translation/*.po``.
 
-    .venv/bin/python tests/support/catalogs.py
+    .venv/bin/python tests/support/catalogs.py > new.json
+    .venv/bin/python tests/support/catalogs.py new.json
 
-adds new texts, without a translation, and removes those that are gone.
+The first command adds new texts, removes those that are gone and prints what has no translation; the second one takes
+over what was filled in. A text with a plural has a list of its forms: two in German, one in Chinese. The texts of click
+have catalogs of their own (``node/translation/click``), which are compiled as well.
 """
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from io import BytesIO
 from pathlib import Path
 
+import click
 from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_dir
+from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
+from node.__main__ import main as ainode
+from node.cli.help import help_texts
 from node.ledger.progress import DeliveryStep, Progress
 from node.ledger.states import (
     AssociationEnding,
@@ -36,7 +45,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "node/translation"
 LANGUAGES = ("de", "zh")
 _HEADER = """\
-# Texts of the dashboard; tests/support/catalogs.py completes this file.
+# Texts of {whose}; tests/support/catalogs.py completes this file.
 msgid ""
 msgstr ""
 "Language: {language}\\n"
@@ -46,6 +55,12 @@ msgstr ""
 "Plural-Forms: {plurals}\\n"
 
 """
+_CLICK_MODULES = ("core", "decorators", "exceptions", "formatting", "parser", "termui", "types")
+_OF_DEVELOPERS = (
+    *("defined twice", "No options defined", "declaration", "Boolean option", "start character", "Unknown color"),
+    *("Choice(", "ANSI"),
+)
+"""Texts of click that only the author of a verb can see."""
 _KEYWORDS = {"gettext": None, "ngettext": (1, 2), "plural_form": (1, 2), "marked": None, "_": None}
 _ENUMERATIONS: tuple[type[StrEnum], ...] = (
     Progress, DeliveryStep, Outcome, WithoutAnalysis, DecisionOutcome, JobStage, ConflictKind, ShadowCause,
@@ -86,41 +101,81 @@ def extracted() -> Catalog:
     for path, line, text, _, _ in found:
         if not path.startswith("translation/"):
             catalog.add(text, locations=[(f"node/{path}", line)])
-    for word in vocabulary():
+    for word in (*vocabulary(), *help_texts(ainode)):
         if word:
             catalog.add(word)
     return catalog
 
 
-def read_catalog(language: str) -> Catalog:
+def extracted_of_click() -> Catalog:
+    """Return the texts of the installed click that users of verbs can see."""
+    catalog = Catalog(charset="utf-8")
+    folder = str(Path(click.__file__).parent)
+    for path, _, text, _, _ in extract_from_dir(folder, [("**.py", "python")], keywords=_KEYWORDS):
+        shown = text if isinstance(text, str) else text[0]
+        if path.removesuffix(".py") in _CLICK_MODULES and not any(part in shown for part in _OF_DEVELOPERS):
+            catalog.add(text)
+    return catalog
+
+
+def catalog_path(language: str, *, of_click: bool = False) -> Path:
+    """Return the catalog of a language in the repository."""
+    return FOLDER / "click" / language / "LC_MESSAGES/messages.po" if of_click else FOLDER / f"{language}.po"
+
+
+def read_catalog(language: str, *, of_click: bool = False) -> Catalog:
     """Return the catalog of a language as it is in the repository."""
-    with (FOLDER / f"{language}.po").open("rb") as file:
+    with catalog_path(language, of_click=of_click).open("rb") as file:
         return read_po(file, locale=language)
+
+
+def compiled(catalog: Catalog) -> bytes:
+    """Return a catalog as the gettext of Python reads it."""
+    catalog.creation_date = catalog.revision_date = datetime(2026, 1, 1, tzinfo=UTC)  # the same texts, the same file
+    file = BytesIO()
+    write_mo(file, catalog)
+    return file.getvalue()
 
 
 def main() -> None:
     """Complete the catalogs."""
-    texts = extracted()
+    filled = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")) if len(sys.argv) > 1 else {}
+    missing: dict[str, dict[str, str]] = {}
+    for of_click, texts in ((False, extracted()), (True, extracted_of_click())):
+        for language in LANGUAGES:
+            for text in complete(texts, language, filled, of_click=of_click):
+                missing.setdefault(text, {})[language] = ""
     for language in LANGUAGES:
-        path = FOLDER / f"{language}.po"
-        before = read_catalog(language) if path.exists() else Catalog(locale=language)
-        after = Catalog(locale=language, charset="utf-8", fuzzy=False)
-        for message in texts:
-            if message.id:
-                known = before.get(message.id if isinstance(message.id, str) else message.id[0])
-                is_kept = known is not None and known.pluralizable == message.pluralizable
-                after.add(message.id, known.string if is_kept else None)
-        save(language, after)
-        missing = sum(not all(strings_of(one)) for one in after if one.id)
-        sys.stdout.write(f"{path.name}: {missing} of {len(after)} texts are not translated\n")
+        path = catalog_path(language, of_click=True)
+        path.with_suffix(".mo").write_bytes(compiled(read_catalog(language, of_click=True)))
+    sys.stdout.write(json.dumps(missing, indent=2, ensure_ascii=False) + "\n")
 
 
-def save(language: str, catalog: Catalog) -> None:
+def complete(
+    texts: Catalog, language: str, filled: Mapping[str, Mapping[str, str]], *, of_click: bool = False
+) -> list[str]:
+    """Add to a catalog what it lacks, remove what is gone, and return what is not translated."""
+    path = catalog_path(language, of_click=of_click)
+    before = read_catalog(language, of_click=of_click) if path.exists() else Catalog(locale=language)
+    after = Catalog(locale=language, charset="utf-8", fuzzy=False)
+    for message in texts:
+        if message.id:
+            text = message.id if isinstance(message.id, str) else message.id[0]
+            known = before.get(text)
+            is_kept = known is not None and known.pluralizable == message.pluralizable
+            after.add(message.id, filled.get(text, {}).get(language) or (known.string if is_kept else None))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(path, after, "click" if of_click else "dashboard and commands")
+    unfinished = (one.id for one in after if one.id and not all(strings_of(one)))
+    return [one if isinstance(one, str) else one[0] for one in unfinished]
+
+
+def save(path: Path, catalog: Catalog, whose: str) -> None:
     """Write a catalog in an order and with a header that change with its texts alone."""
     text = BytesIO()
     write_po(text, catalog, width=0, omit_header=True, sort_output=True, no_location=True)
-    header = _HEADER.format(language=language, plurals=catalog.plural_forms).encode()
-    (FOLDER / f"{language}.po").write_bytes(header + text.getvalue())
+    header = _HEADER.format(whose=whose, language=catalog.locale, plurals=catalog.plural_forms).encode()
+    path.write_bytes(header + text.getvalue())
 
 
 def strings_of(message: Message) -> tuple[str, ...]:
