@@ -33,9 +33,12 @@ from node.receive.policy import Policy
 from node.service import open_storage
 from node.spool.free_space import space_of
 from node.tls import path_of, server_context
+from node.translation import marked
 
 SLOW_SYNC_SECONDS = 0.05
 """A disk slower than this to sync one small file limits the ingest rate to under 20 images/s per association."""
+
+WORDS = (marked("FAIL"), marked("note"), marked("ok"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,8 @@ class Check:
     @property
     def word(self) -> str:
         """How the result is shown: a note has passed but has a recommendation."""
-        return "FAIL" if not self.good else "note" if self.remedy else "ok"
+        failed, note, passed = WORDS
+        return failed if not self.good else note if self.remedy else passed
 
 
 def check(config: Config, pipelines: Iterable[dict[str, Any]] | None = None) -> Iterator[Check]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, print_json
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json
 from node.errors import LedgerError, OperatorError
 
 if TYPE_CHECKING:  # a verb imports what it needs when it runs
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # a verb imports what it needs when it runs
 @click.option(
     "--day", type=click.DateTime(["%Y-%m-%d"]), help="Only series whose first image was received on this day."
 )
+@in_language_of_user
 def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
     """Check that everything received was decided on and delivered.
 
@@ -56,6 +57,7 @@ def account(*, config_path: Path, as_json: bool, day: datetime | None) -> None:
 @config_option
 @json_option
 @click.option("--fleet", "of_fleet", is_flag=True, help="Count the copies of every file on all machines instead.")
+@in_language_of_user
 def verify(*, config_path: Path, as_json: bool, of_fleet: bool) -> None:
     """Compare every file with the ledger; change nothing.
 

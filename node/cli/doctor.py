@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, print_json
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json
+from node.translation import gettext
+from node.translation.cells import cells, padded
 
 if TYPE_CHECKING:
     from node.check import Check
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @config_option
 @json_option
+@in_language_of_user
 def check(*, config_path: Path, as_json: bool) -> None:
     """Check machine, configuration and destinations in seconds.
 
@@ -33,6 +36,7 @@ def check(*, config_path: Path, as_json: bool) -> None:
 @click.command()
 @config_option
 @json_option
+@in_language_of_user
 def doctor(*, config_path: Path, as_json: bool) -> None:
     """Run the checks of `ainode check` and longer ones.
 
@@ -47,13 +51,16 @@ def doctor(*, config_path: Path, as_json: bool) -> None:
 
 def _print_checks(checks: Iterable[Check], *, as_json: bool) -> None:
     """Print each result as soon as it is known; exit with status 1 if any check failed."""
+    from node.check import WORDS
+
     results = []
+    width = max(cells(gettext(word)) for word in WORDS)
     for result in checks:
         results.append(result)
         if not as_json:
-            echo(f"{result.word:<4} {result.name}: {result.found}")
+            echo(f"{padded(gettext(result.word), width)} {result.name}: {result.found}")
             if result.remedy:
-                echo(f"       -> {result.remedy}")
+                echo(f"{'':{width}}   -> {result.remedy}")
     if as_json:
         print_json([asdict(result) for result in results])
     if not all(result.good for result in results):

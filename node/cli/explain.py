@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, print_json
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json
 
 
 @click.command()
 @config_option
 @json_option
 @click.argument("name", metavar="STUDY")
+@in_language_of_user
 def explain(*, config_path: Path, as_json: bool, name: str) -> None:
     """Explain what was done with a study, and why.
 

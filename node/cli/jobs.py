@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from node.cli.options import config_option, echo, load
+from node.cli.options import config_option, echo, in_language_of_user, load
+from node.translation import gettext
 
 if TYPE_CHECKING:
     from node.config import Config
@@ -20,6 +21,7 @@ _job_argument = click.argument("name", metavar="JOB")
 @click.command()
 @config_option
 @_job_argument
+@in_language_of_user
 def retry(config_path: Path, name: str) -> None:
     """Run a failed or cancelled job again.
 
@@ -31,12 +33,13 @@ def retry(config_path: Path, name: str) -> None:
     config = load(config_path)
     job = _find(config, name)
     open_jobs(config).retry(job.id)
-    echo(f"job {job.id} ({job.pipeline}) is scheduled again")
+    echo(gettext("job {id} ({pipeline}) is scheduled again", **_named(job)))
 
 
 @click.command()
 @config_option
 @_job_argument
+@in_language_of_user
 def cancel(config_path: Path, name: str) -> None:
     """Cancel a JOB.
 
@@ -48,7 +51,7 @@ def cancel(config_path: Path, name: str) -> None:
     config = load(config_path)
     job = _find(config, name)
     open_jobs(config).cancel(job.id)
-    echo(f"job {job.id} ({job.pipeline}) is cancelled")
+    echo(gettext("job {id} ({pipeline}) is cancelled", **_named(job)))
 
 
 @click.command()
@@ -60,6 +63,7 @@ def cancel(config_path: Path, name: str) -> None:
     help="Poor quality, patient safety, wrong patient or order, or retention period over.",
 )
 @_job_argument
+@in_language_of_user
 def retract(config_path: Path, name: str, reason: str) -> None:
     """Withdraw the delivered results of a JOB.
 
@@ -72,7 +76,16 @@ def retract(config_path: Path, name: str, reason: str) -> None:
     job = _find(config, name)
     engine, spool = open_storage(config)
     withdraw(open_jobs(config), engine, spool, job.id, reason)
-    echo(f"job {job.id} ({job.pipeline}) is retracted; `ainode status` shows when its rejection note was delivered")
+    echo(
+        gettext(
+            "job {id} ({pipeline}) is retracted; `ainode status` shows when its rejection note was delivered",
+            **_named(job),
+        )
+    )
+
+
+def _named(job: Job) -> dict[str, str]:
+    return {"id": job.id, "pipeline": job.pipeline}
 
 
 def _find(config: Config, name: str) -> Job:

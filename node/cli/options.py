@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from getpass import getuser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from node.peer_text import escaped
+from node.translation import in_language, language_of_environment
 
 if TYPE_CHECKING:
     from node.config import Config
@@ -37,6 +39,20 @@ config_option = click.option(
     help="Configuration file. Default: $AINODE_CONFIG, ./config.toml or /etc/ainode/config.toml.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+_Verb = TypeVar("_Verb", bound=Callable[..., None])
+
+
+def in_language_of_user(verb: _Verb) -> _Verb:
+    """Have a verb print in the language of the locale; JSON, which programs read, stays English."""
+
+    @wraps(verb)
+    def speaking(*arguments: Any, **options: Any) -> None:
+        with in_language("en" if options.get("as_json") else language_of_environment(os.environ)):
+            verb(*arguments, **options)
+
+    return cast("_Verb", speaking)
 
 
 def local_user() -> str:

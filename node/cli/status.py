@@ -8,7 +8,32 @@ from typing import Any
 
 import click
 
-from node.cli.options import config_option, echo, json_option, load, print_json
+from node.cli.options import config_option, echo, in_language_of_user, json_option, load, print_json
+from node.translation import gettext, marked
+from node.translation.cells import cells, padded
+
+_WIDTH = 16
+"""Cells of the labels."""
+_LABELS = {
+    "images": marked("images"),
+    "conflicts": marked("conflicts"),
+    "identity_changed": marked("identity changed"),
+    "outdated_results": marked("outdated results"),
+    "half_corrected": marked("half corrected"),
+    "held": marked("held"),
+    "quarantined": marked("quarantined"),
+    "free_gib": marked("free GiB"),
+    "series": marked("series"),
+    "jobs": marked("jobs"),
+    "outcomes": marked("outcomes"),
+    "deliveries": marked("deliveries"),
+    "commitments": marked("commitments"),
+    "procedure_steps": marked("procedure steps"),
+    "processes": marked("processes"),
+}
+"""Of what the status counts."""
+_TURNAROUND = marked("turnaround 24 h")
+_STAGES = marked("time 24 h")
 
 
 @click.command()
@@ -16,6 +41,7 @@ from node.cli.options import config_option, echo, json_option, load, print_json
 @json_option
 @click.option("--studies", default=20, show_default=True, help="Number of latest studies to list.")
 @click.argument("name", metavar="[STUDY]", required=False)
+@in_language_of_user
 def status(*, config_path: Path, as_json: bool, studies: int, name: str | None) -> None:
     """Show counts, waiting and failed work, and the latest studies.
 
@@ -40,25 +66,35 @@ def status(*, config_path: Path, as_json: bool, studies: int, name: str | None) 
     if as_json:
         print_json(summary)
         return
-    conflicts = ("conflicts", "identity_changed", "outdated_results", "half_corrected", "held")
-    for key in ("images", *conflicts, "quarantined", "free_gib"):
-        echo(f"{'free GiB' if key == 'free_gib' else key.replace('_', ' '):16} {summary[key]}")
-    for key in ("series", "jobs", "outcomes", "deliveries", "commitments", "procedure_steps", "processes"):
-        echo(f"{key.replace('_', ' '):16} " + (", ".join(f"{n} {what}" for what, n in summary[key].items()) or "none"))
+    width = max(_WIDTH, *(cells(gettext(label)) for label in (*_LABELS.values(), _TURNAROUND, _STAGES)))
+    for key, label in _LABELS.items():
+        counted = summary[key]
+        if isinstance(counted, Mapping):
+            counted = ", ".join(f"{n} {gettext(what)}" for what, n in counted.items()) or gettext("none")
+        echo(f"{padded(gettext(label), width)} {counted}")
     for one in summary["turnaround"]:
         median, most, _ = one["quantiles"].values()
-        of = f"{one['pipeline']}, {one['scanner'] or 'unnamed scanner'}: {one['analyses']} analyses"
-        echo(f"turnaround 24 h  {of}, median {median:.0f} s, 90 % within {most:.0f} s, longest {one['longest']:.0f} s")
+        sentence = gettext(
+            "{pipeline}, {scanner}: {analyses} analyses, median {median:.0f} s, 90 % within {most:.0f} s, longest "
+            "{longest:.0f} s",
+            scanner=one["scanner"] or gettext("unnamed scanner"),
+            median=median,
+            most=most,
+            **{key: one[key] for key in ("pipeline", "analyses", "longest")},
+        )
+        echo(f"{padded(gettext(_TURNAROUND), width)} {sentence}")
     for pipeline, stages in summary["turnaround_stages"].items():
-        echo(f"time 24 h        {pipeline}, medians: {stage_text(stages)}")
+        medians = gettext("{pipeline}, medians: {stages}", pipeline=pipeline, stages=stage_text(stages))
+        echo(f"{padded(gettext(_STAGES), width)} {medians}")
     _echo_waiting(summary)
     for destination in summary["down"]:
-        how, until = (
-            ("PAUSED", "until it is resumed")
+        times = {"since": clock(destination["opened_at"]), "probe": clock(destination["probe_at"])}
+        text = (
+            marked("PAUSED since {since}: {destination}, until it is resumed")
             if destination["paused"]
-            else ("DOWN", f"next probe {clock(destination['probe_at'])}")
+            else marked("DOWN since {since}: {destination}, next probe {probe}")
         )
-        echo(f"{how} since {clock(destination['opened_at'])}: {destination['destination']}, {until}")
+        echo(gettext(text, destination=destination["destination"], **times))
         echo(f"  {destination['error']}")
     _echo_late(summary)
     for study in summary["studies"]:
@@ -69,13 +105,15 @@ def _echo_late(summary: Mapping[str, Any]) -> None:
     from node.operate.explain import clock
 
     for receiver in summary["lost"]:
-        echo(f"LOST since {clock(receiver['last_beat_at'])}: a receiver on {receiver['host']}")
-        echo("  images that it acknowledged may wait on its disk; start a receiver there")
+        since = clock(receiver["last_beat_at"])
+        echo(gettext("LOST since {since}: a receiver on {host}", since=since, host=receiver["host"]))
+        echo("  " + gettext("images that it acknowledged may wait on its disk; start a receiver there"))
     for machine in summary["drained"]:
-        echo(f"DRAINED since {clock(machine['since'])}: {machine['host']} begins nothing")
-        echo(f"  `ainode drain --undo {machine['host']}` lets it work again")
+        since = clock(machine["since"])
+        echo(gettext("DRAINED since {since}: {host} begins nothing", since=since, host=machine["host"]))
+        echo("  " + gettext("`ainode drain --undo {host}` lets it work again", host=machine["host"]))
     for destination in summary["overdue"]:
-        echo(f"OVERDUE: job {destination['job_id']} to {destination['destination']}: {destination['error']}")
+        echo(gettext("OVERDUE: job {job_id} to {destination}: {error}", **destination))
 
 
 def _echo_waiting(summary: Mapping[str, Any]) -> None:
@@ -83,33 +121,41 @@ def _echo_waiting(summary: Mapping[str, Any]) -> None:
     from node.operate.explain import clock
 
     for one in summary["failing"]:
-        echo(f"FAILING since {clock(one['since'])}: pipeline {one['pipeline']}, {one['failures']} jobs in a row")
-        echo(f"  next attempt after {clock(one['until'])}")
+        times = {"since": clock(one["since"]), "until": clock(one["until"])}
+        echo(gettext("FAILING since {since}: pipeline {pipeline}, {failures} jobs in a row", **one | times))
+        echo("  " + gettext("next attempt after {until}", **times))
     for one in summary["in_shadow"]:
-        echo(f"IN SHADOW since {clock(one['since'])}: pipeline {one['pipeline']}, its results are sent nowhere")
-        echo(f"  {one['reason']}; `ainode resume {one['pipeline']} --reason ...` sends them again")
+        values = one | {"since": clock(one["since"])}
+        echo(gettext("IN SHADOW since {since}: pipeline {pipeline}, its results are sent nowhere", **values))
+        echo("  " + gettext("{reason}; `ainode resume {pipeline} --reason ...` sends them again", **values))
     for one in summary["promotions"]:
-        echo(f"PROMOTED since {clock(one['promoted_at'])}: {one['candidate']} in the place of {one['champion']}")
-        echo(f"  by {one['who']}: {one['reason']}")
+        values = one | {"since": clock(one["promoted_at"])}
+        echo(gettext("PROMOTED since {since}: {candidate} in the place of {champion}", **values))
+        echo("  " + gettext("by {who}: {reason}", **values))
     for one in summary["without_worker"]:
-        echo(f"NO WORKER: {one['number']} jobs wait for pipeline {one['name']}, which no live worker has")
+        echo(gettext("NO WORKER: {number} jobs wait for pipeline {name}, which no live worker has", **one))
 
 
 def _echo_study(study: Mapping[str, Any]) -> None:
     from node.ledger import ACTIVE
     from node.operate.explain import clock
 
-    echo(f"\n{clock(study['last_at'])}  {study['study_instance_uid']}: {study['progress']}")
+    progress = study["progress"]
+    echo(f"\n{clock(study['last_at'])}  {study['study_instance_uid']}: {gettext(progress)}")
     names = (study["patient"], study["patient_id"], study["accession"], study["description"])
     if any(names):
         echo("  " + " · ".join(name for name in names if name))
     for series in study["each_series"]:
         called = f" {series['description']!r}" if series["description"] else ""
-        echo(f"  {series['modality'] or 'no modality'}{called}, {series['images']} images: {series['progress']}")
+        what = f"{series['modality'] or gettext('no modality')}{called}"
+        progress = series["progress"]
+        images = gettext("{images} images: {progress}", images=series["images"], progress=gettext(progress))
+        echo(f"  {what}, {images}")
     for job in study["jobs"]:
-        at = job["stage"] if job["state"] in ACTIVE else job["outcome"] or ""
-        kept = f", in shadow: {job['shadow']}" if job["shadow"] else ""
-        echo(f"  {job['pipeline']}: {job['state']} {at}{kept}  (job {job['id']})")
+        at, cause = job["stage"] if job["state"] in ACTIVE else job["outcome"] or "", job["shadow"]
+        of = gettext("job {id}", id=job["id"])
+        kept = gettext(", in shadow: {cause}", cause=gettext(cause)) if cause else ""
+        echo(f"  {job['pipeline']}: {job['state']} {gettext(at)}{kept}  ({of})")
 
 
 VERBS = (status,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from node.ledger.excluded_images import ExcludedImage
@@ -13,23 +13,30 @@ from node.operate.account.description import describe_excluded
 from node.operate.characteristics import characteristic_lines
 from node.operate.explain import clock, describe_deferrals
 from node.operate.stage_text import stage_text, wait_text
+from node.translation import gettext, marked, ngettext
+from node.translation.cells import padded
 
 
 def describe(explanation: dict[str, Any]) -> str:
     """Return an explanation in plain words."""
-    lines = [f"Study {explanation['study_instance_uid']}"]
+    lines = [gettext("Study {study}", study=explanation["study_instance_uid"])]
     lines += [_describe_conflict(entry) for entry in explanation["conflicts"]]
-    lines += [f"  images: {sentence}" for sentence in explanation["refusals"]]
+    lines += ["  " + gettext("images: {refusals}", refusals=sentence) for sentence in explanation["refusals"]]
     for one in explanation["series"]:
         lines.append("")
-        counts = f"{one['instances']} images," + (f" {one['refused']} refused," if one["refused"] else "")
-        lines.append(f"Series {_named(one)}: {one['modality'] or 'no modality'}, {counts}")
-        lines.append(f"  received {clock(one['first_at'])} to {clock(one['last_at'])}")
+        counts = gettext("{images} images,", images=one["instances"])
+        counts += gettext(" {images} refused,", images=one["refused"]) if one["refused"] else ""
+        modality = one["modality"] or gettext("no modality")
+        lines.append(gettext("Series {name}: {modality}, {counts}", name=_named(one), modality=modality, counts=counts))
+        times = {"first": clock(one["first_at"]), "last": clock(one["last_at"])}
+        lines.append("  " + gettext("received {first} to {last}", **times))
         if one["state"] == SeriesState.RECEIVING:
-            lines += [f"  not complete: {sentence}" for sentence in describe_deferrals(one) or ["receiving images"]]
-        lines += [f"  images: {sentence}" for sentence in one["refusals"]]
+            deferrals = describe_deferrals(one) or [gettext("receiving images")]
+            lines += ["  " + gettext("not complete: {deferral}", deferral=sentence) for sentence in deferrals]
+        lines += ["  " + gettext("images: {refusals}", refusals=sentence) for sentence in one["refusals"]]
         if one["purged_images"]:
-            lines.append(f"  {one['purged_images']} images are purged by retention; results of them may be here")
+            text = marked("{images} images are purged by retention; results of them may be here")
+            lines.append("  " + gettext(text, images=one["purged_images"]))
         lines += [_describe_conflict(entry) for entry in one["conflicts"]]
         lines += [f"  {sentence}" for sentence in (*one["half_corrected"], *one["held"])]
         lines += [f"  {describe_excluded(ExcludedImage(**image))}" for image in one["excluded"]]
@@ -37,7 +44,7 @@ def describe(explanation: dict[str, Any]) -> str:
             lines += _describe_decision(decision, one)
         for work in one["jobs"]:
             lines += _describe_job(work)
-    lines += ["", "Timeline"]
+    lines += ["", gettext("Timeline")]
     lines += [_describe_event(line) for line in explanation["timeline"]]
     return "\n".join(lines)
 
@@ -56,21 +63,24 @@ def _describe_event(line: dict[str, Any]) -> str:
 
 
 def _describe_conflict(entry: dict[str, Any]) -> str:
-    changed = entry["changed"] or "content"
-    image = entry["sop_instance_uid"]
-    return f"  CONFLICT: image {image} was received again with different {changed}; both files are kept"
+    return "  " + gettext(
+        "CONFLICT: image {image} was received again with different {changed}; both files are kept",
+        image=entry["sop_instance_uid"],
+        changed=entry["changed"] or gettext("content"),
+    )
 
 
 def _describe_decision(decision: dict[str, Any], one: dict[str, Any]) -> list[str]:
     lines = []
     if decision["generation"] == one["generation"]:
-        lines.append(f"  complete: {one['completed_by']}")
+        lines.append("  " + gettext("complete: {signal}", signal=one["completed_by"]))
     if decision["incomplete"]:
-        lines.append(f"  INCOMPLETE: {decision['incomplete']}")
+        lines.append("  " + gettext("INCOMPLETE: {missing}", missing=decision["incomplete"]))
     if decision["caveat"]:
         lines.append(f"  {decision['caveat']}")
     lines += [f"  {line}" for line in characteristic_lines(decision["characteristics"] or {})]
-    lines.append(f"  {decision['outcome']}: {decision['reason']}")
+    outcome = decision["outcome"]
+    lines.append(f"  {gettext(outcome)}: {decision['reason']}")
     return lines + describe_trace(decision["trace"])
 
 
@@ -78,14 +88,21 @@ def describe_trace(trace: Iterable[Mapping[str, Any]]) -> list[str]:
     """The trace of a decision in words (``node.reasons.trace_in_words``), one line for each rule and each condition."""
     lines = []
     for entry in trace:
-        of = f"companion {entry['companion']!r} of rule" if "companion" in entry else "rule"
-        note = f": {entry['note']}" if entry.get("note") else ""
-        lines.append(f"    {of} {entry['rule']!r} {'matches' if entry['matched'] else 'does not match'}{note}")
+        of = gettext("rule {rule!r}", rule=entry["rule"])
+        if "companion" in entry:
+            of = gettext("companion {companion!r} of rule {rule!r}", **entry)
+        matches = gettext("{rule} matches", rule=of) if entry["matched"] else gettext("{rule} does not match", rule=of)
+        lines.append(f"    {matches}{': ' + entry['note'] if entry.get('note') else ''}")
         for condition in entry["conditions"]:
-            is_or_not = "yes" if condition["matched"] else "NO "
-            wanted = f"{'unless' if condition.get('unless') else 'wanted'} {condition['wanted']}"
-            values = ", ".join(condition["found"])
-            lines.append(f"      {is_or_not} {condition['attribute']} {wanted}, found {values or '(absent)'}")
+            is_or_not = gettext("yes") if condition["matched"] else gettext("NO")
+            text = (
+                marked("{attribute} unless {wanted}, found {values}")
+                if condition.get("unless")
+                else marked("{attribute} wanted {wanted}, found {values}")
+            )
+            values = ", ".join(condition["found"]) or f"({gettext('absent')})"
+            compared = gettext(text, attribute=condition["attribute"], wanted=condition["wanted"], values=values)
+            lines.append(f"      {padded(is_or_not, 3)} {compared}")
     return lines
 
 
@@ -96,51 +113,64 @@ def _describe_results(results: Iterable[Mapping[str, Any]]) -> list[str]:
         sizes.setdefault((result["description"], result["quarantine"] or ""), []).append(result["size"])
     lines = []
     for (description, quarantine), of in sizes.items():
-        held = f" QUARANTINED: {quarantine}" if quarantine else ""
-        number = f"{len(of)} objects" if len(of) > 1 else "1 object"
-        lines.append(f"    result {description}: {number}, {sum(of)} bytes{held}")
+        held = " " + gettext("QUARANTINED: {reason}", reason=quarantine) if quarantine else ""
+        number = ngettext("{number} object", "{number} objects", len(of))
+        size = {"description": description, "number": number, "size": sum(of)}
+        lines.append("    " + gettext("result {description}: {number}, {size} bytes", **size) + held)
     return lines
 
 
 def _describe_time(work: dict[str, Any]) -> list[str]:
     lines = []
     if (waits := work["obstacle"]) is not None:
-        until = f"; next attempt after {clock(waits['until'])}" if waits["until"] else ""
-        lines.append(f"    waits: {waits['reason']}{until}")
+        until = gettext("; next attempt after {until}", until=clock(waits["until"])) if waits["until"] else ""
+        lines.append("    " + gettext("waits: {reason}{until}", reason=waits["reason"], until=until))
     if words := wait_text(work):
         lines.append(f"    {words}")
     if work["stages"]:
-        lines.append(f"    time: {stage_text(work['stages'])}")
+        lines.append("    " + gettext("time: {stages}", stages=stage_text(work["stages"])))
     if work["results_purged_at"]:
-        lines.append(f"    results purged by retention at {clock(work['results_purged_at'])}")
+        time = clock(work["results_purged_at"])
+        lines.append("    " + gettext("results purged by retention at {time}", time=time))
     return lines
 
 
 def _describe_job(work: dict[str, Any]) -> list[str]:
-    lines = [f"  job {work['id']}: pipeline {work['pipeline']!r} by rule {work['rule']!r}"]
-    at = f", stage {work['stage']}" if work["state"] in ACTIVE else ""
-    outcome = f", outcome {work['outcome']}" if work["outcome"] else ""
-    lines.append(f"    {work['state']}{at}{outcome}" + (f": {work['reason']}" if work["reason"] else ""))
+    of = {key: work[key] for key in ("id", "pipeline", "rule")}
+    lines = ["  " + gettext("job {id}: pipeline {pipeline!r} by rule {rule!r}", **of)]
+    stage, outcome, cause = work["stage"], work["outcome"], work["shadow"]
+    at = gettext(", stage {stage}", stage=gettext(stage)) if work["state"] in ACTIVE else ""
+    at += gettext(", outcome {outcome}", outcome=gettext(outcome)) if outcome else ""
+    lines.append(f"    {work['state']}{at}" + (f": {work['reason']}" if work["reason"] else ""))
     if work["error"]:
-        lines.append(f"    last error: {work['error']}")
+        lines.append("    " + gettext("last error: {error}", error=work["error"]))
     if work["next_at"]:
-        lines.append(f"    attempt {work['attempt'] + 1} at {clock(work['next_at'])}")
+        number, time = work["attempt"] + 1, clock(work["next_at"])
+        lines.append("    " + gettext("attempt {number} at {time}", number=number, time=time))
     lines += _describe_time(work)
-    if work["shadow"]:
-        lines.append(f"    in shadow ({work['shadow']}): its results are kept here and sent to no destination")
+    if cause:
+        text = marked("in shadow ({cause}): its results are kept here and sent to no destination")
+        lines.append("    " + gettext(text, cause=gettext(cause)))
     lines += _describe_results(work["results"])
     for sent in work["deliveries"]:
-        stored = sum(is_stored(i["status"]) for i in sent["instances"])
-        how_many = f"{stored} of {len(sent['instances'])} stored" if sent["instances"] else "not begun"
-        lines.append(f"    delivery to {sent['destination']}: {sent['state']}, {how_many}")
-        if sent["destination"] in work["outdated"]:
-            lines.append(
-                "      IDENTITY CHANGED: the images were received again with different "
-                f"{work['outdated'][sent['destination']]}; these results name the old one"
-            )
-        answers = Counter((i["status"], i["comment"]) for i in sent["instances"] if i["status"] != 0x0000)
-        for (status, comment), count in answers.items():
-            lines.append(f"      {count} answered {'nothing' if status is None else f'0x{status:04X}'}: {comment}")
-        if sent["error"]:
-            lines.append(f"      last error: {sent['error']}; next try {clock(sent['next_at'])}")
+        lines += _describe_delivery(sent, work["outdated"].get(sent["destination"]))
     return lines
+
+
+def _describe_delivery(sent: Mapping[str, Any], changed: str | None) -> Iterator[str]:
+    stored, number = sum(is_stored(i["status"]) for i in sent["instances"]), len(sent["instances"])
+    how_many = gettext("{stored} of {number} stored", stored=stored, number=number) if number else gettext("not begun")
+    values = {"destination": sent["destination"], "state": sent["state"], "how_many": how_many}
+    yield "    " + gettext("delivery to {destination}: {state}, {how_many}", **values)
+    if changed is not None:
+        yield "      " + gettext(
+            "IDENTITY CHANGED: the images were received again with different {changed}; these results name the old one",
+            changed=changed,
+        )
+    answers = Counter((i["status"], i["comment"]) for i in sent["instances"] if i["status"] != 0x0000)
+    for (status, comment), count in answers.items():
+        answer = gettext("nothing") if status is None else f"0x{status:04X}"
+        yield "      " + gettext("{count} answered {answer}: {comment}", count=count, answer=answer, comment=comment)
+    if sent["error"]:
+        again = clock(sent["next_at"])
+        yield "      " + gettext("last error: {error}; next try {time}", error=sent["error"], time=again)

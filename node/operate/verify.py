@@ -16,6 +16,8 @@ from node.errors import AbsentFileError
 from node.ledger.engine import begin_immediate
 from node.ledger.file_digests import digests_of_job, digests_of_study, jobs_with_files, studies_with_files
 from node.spool import Spool, digest_of
+from node.translation import gettext, marked
+from node.translation.cells import padded
 
 SETTLE_SECONDS = 60.0
 """The row of a file may come this much later: a younger file without row is not judged."""
@@ -156,22 +158,44 @@ def _age(spool: Spool, path: str, at: float) -> float:
 
 def describe(of: Verification) -> str:
     """The verification in plain words, with the remedy of each kind of fault."""
-    others = f", {of.elsewhere} of them on other machines only" if of.elsewhere else ""
-    lines = [f"{of.files} files, {of.size / 2**30:.2f} GiB read; {of.recorded} in the ledger{others}"]
+    others = gettext(", {number} of them on other machines only", number=of.elsewhere) if of.elsewhere else ""
+    lines = [
+        gettext(
+            "{files} files, {gib:.2f} GiB read; {recorded} in the ledger{others}",
+            files=of.files,
+            gib=of.size / 2**30,
+            recorded=of.recorded,
+            others=others,
+        )
+    ]
     if of.recorded:
-        rebuilt = "the receiver records them at its next start; what it cannot read stays, and is named in its log"
+        rebuilt = marked(
+            "the receiver records them at its next start; what it cannot read stays, and is named in its log"
+        )
     else:
-        rebuilt = "the ledger is empty: it is rebuilt from these files when the node starts (ainode run)"
+        rebuilt = marked("the ledger is empty: it is rebuilt from these files when the node starts (ainode run)")
     for kind, paths, remedy in (
-        ("missing", of.missing, "send the study again; a result: ainode retry JOB_ID"),
-        ("unreachable", of.unreachable, "only a machine that does not answer may have it: start it, and verify again"),
-        ("altered", of.altered, "check the disk, move the file away, send the study again or retry the job"),
-        ("unrecorded", of.unrecorded, rebuilt),
-        ("left over", of.leftover, "no fault: a result that was made again; it goes with its study"),
+        (marked("missing"), of.missing, marked("send the study again; a result: ainode retry JOB_ID")),
+        (
+            marked("unreachable"),
+            of.unreachable,
+            marked("only a machine that does not answer may have it: start it, and verify again"),
+        ),
+        (
+            marked("altered"),
+            of.altered,
+            marked("check the disk, move the file away, send the study again or retry the job"),
+        ),
+        (marked("unrecorded"), of.unrecorded, rebuilt),
+        (
+            marked("left over"),
+            of.leftover,
+            marked("no fault: a result that was made again; it goes with its study"),
+        ),
     ):
-        lines += [f"{kind:10} {path}" for path in paths]
+        lines += [f"{padded(gettext(kind), 10)} {path}" for path in paths]
         if paths:
-            lines.append(f"           -> {remedy}")
+            lines.append(f"           -> {gettext(remedy)}")
     if not of.faults:
-        lines.append("Every file is as it was recorded.")
+        lines.append(gettext("Every file is as it was recorded."))
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import catalogs
 import click
@@ -100,3 +101,14 @@ def test_lines_are_broken_by_cells_and_not_before_punctuation():
     assert wrapped("All of it", 7) == ["All of", "it"]
     assert wrapped("", 7) == [""]
     assert padded("数据库", 8) == "数据库  "
+
+
+def test_verbs_print_in_the_language_of_the_locale_and_json_in_english(tmp_path: Path):
+    config = tmp_path / "config.toml"
+    config.write_text(f'[storage]\nfolder = "{tmp_path / "data"}"\nmin_free_gib = 0.0\n', encoding="utf-8")
+    assert "in Quarantäne        0\n" in shown("status", "--config", str(config), language="de")
+    lines = shown("status", "--config", str(config), language="zh").splitlines()
+    assert {cells(line[: -len(line.split()[-1])]) for line in lines[:7]} == {17}
+    assert '"quarantined": 0' in shown("status", "--json", "--config", str(config), language="de")
+    assert shown("account", "--config", str(config), language="zh").endswith("全部对上。\n")
+    assert "Jede Datei ist so, wie sie" in shown("verify", "--config", str(config), language="de")

@@ -79,6 +79,13 @@ def unmarked(template: str) -> list[str]:
     return [*sentences, *(word for word in words if word not in AS_THEY_ARE)]
 
 
+def test_no_text_stands_within_an_f_string_where_it_is_not_extracted():
+    extracted = {message.id for message in catalogs.extracted() if message.id}
+    within = re.compile(r"(?:gettext|marked)\('([^']+)'")
+    for path in (catalogs.ROOT / "node").rglob("*.py"):
+        assert [text for text in within.findall(path.read_text(encoding="utf-8")) if text not in extracted] == [], path
+
+
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
 def test_no_template_has_a_text_that_is_not_marked(path):
     assert unmarked(path.read_text(encoding="utf-8")) == []

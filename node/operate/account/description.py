@@ -12,51 +12,79 @@ from node.operate.account.balance import Balance, Sum
 from node.operate.account.refusals import Refusals, describe_refusals
 from node.operate.account.report import Account
 from node.reasons import reason_text
-from node.translation import gettext
+from node.translation import gettext, marked
+from node.translation.cells import padded
 
 
 def describe(account: Account) -> str:
     """The account in plain words."""
-    lines = [f"Series received first on {account.day}" if account.day else "Everything in the ledger", ""]
-    lines += [describe_equation("images", "sent", account.sent, "instances"), *describe_balance(account.balance)]
+    day = gettext("Series received first on {day}", day=account.day) if account.day else ""
+    lines = [day or gettext("Everything in the ledger"), ""]
+    lines += [
+        describe_equation(marked("images"), marked("sent"), account.sent, "instances"),
+        *describe_balance(account.balance),
+    ]
     for name, unit, instances, of in (
-        ("received", "series", "images", account.received),
-        ("jobs", "jobs", "objects", account.jobs),
-        ("deliveries", "deliveries", "objects", account.deliveries),
+        (marked("received"), marked("series"), marked("images"), account.received),
+        (marked("jobs"), marked("jobs"), marked("objects"), account.jobs),
+        (marked("deliveries"), marked("deliveries"), marked("objects"), account.deliveries),
     ):
-        rows = [(name, of.total), *((f"  {part}", count) for part, count in of.parts.items())]
+        rows = [(gettext(name), of.total), *((f"  {gettext(part)}", count) for part, count in of.parts.items())]
         lines.append("")
         lines += [
-            f"{what:40} {c.studies:7} studies {c.entries:7} {unit:10} {c.instances:9} {instances}" for what, c in rows
+            f"{padded(what, 40)} {c.studies:7} {gettext('studies')} {c.entries:7} {padded(gettext(unit), 10)} "
+            f"{c.instances:9} {gettext(instances)}"
+            for what, c in rows
         ]
     lines.append("")
     alike = Counter((c.study_instance_uid, c.series_instance_uid, c.changed or "content") for c in account.conflicts)
     lines += [
-        f"conflict: {count} images that came as series {series} of study {study} were here with other {changed}; "
-        "both files of each are kept"
+        gettext(
+            "conflict: {count} images that came as series {series} of study {study} were here with other {changed}; "
+            "both files of each are kept",
+            count=count,
+            series=series,
+            study=study,
+            changed=gettext(changed),
+        )
         for (study, series, changed), count in alike.items()
     ]
     lines += [describe_excluded(one) for one in account.excluded]
     waiting = attention(account)
     lines += waiting
-    lines += [f"DIFFERENCE: {one}" for one in account.differences]
-    lines.append(f"{len(account.conflicts)} conflicts, {len(account.quarantined)} quarantined results")
-    summary = f"{len(account.differences)} differences." if account.differences else "Everything is accounted for."
-    lines.append(f"{summary} {len(waiting)} of the lines above need an operator." if waiting else summary)
+    lines += [gettext("DIFFERENCE: {difference}", difference=one) for one in account.differences]
+    lines.append(
+        gettext(
+            "{conflicts} conflicts, {quarantined} quarantined results",
+            conflicts=len(account.conflicts),
+            quarantined=len(account.quarantined),
+        )
+    )
+    summary = (
+        gettext("{differences} differences.", differences=len(account.differences))
+        if account.differences
+        else gettext("Everything is accounted for.")
+    )
+    needing = gettext("{lines} of the lines above need an operator.", lines=len(waiting)) if waiting else ""
+    lines.append(f"{summary} {needing}".rstrip())
     return "\n".join(lines)
 
 
 def describe_balance(of: Balance) -> Iterator[str]:
     """Two equations for each sum: by study, by image."""
-    for name, unit in (("studies", "studies"), ("instances", "images")):
-        for what, one in (("received", of.received), ("routed", of.analysed), ("to deliver", of.delivered)):
+    for name, unit in (("studies", marked("studies")), ("instances", marked("images"))):
+        for what, one in (
+            (marked("received"), of.received),
+            (marked("routed"), of.analysed),
+            (marked("to deliver"), of.delivered),
+        ):
             yield describe_equation(unit, what, one, name)
 
 
 def describe_equation(unit: str, what: str, of: Sum, name: str) -> str:
     """A total and its parts; ``name``: the attribute of ``Count`` that is shown."""
-    parts = " + ".join(f"{getattr(count, name)} {part}" for part, count in of.parts.items())
-    return f"{unit:8} {getattr(of.total, name)} {what} = {parts or '0'}"
+    parts = " + ".join(f"{getattr(count, name)} {gettext(part)}" for part, count in of.parts.items())
+    return f"{padded(gettext(unit), 8)} {getattr(of.total, name)} {gettext(what)} = {parts or '0'}"
 
 
 def attention(account: Account) -> list[str]:
@@ -155,7 +183,12 @@ def describe_held(one: Held) -> str:
 
 def describe_excluded(one: ExcludedImage) -> str:
     """In plain words, with how to undo it."""
-    return (
-        f"excluded: image {one.sop_instance_uid} of series {one.series_instance_uid}, study {one.study_instance_uid}, "
-        f"by {one.who}: {one.why}; it is kept, and ainode exclude --undo {one.sop_instance_uid} puts it back"
+    return gettext(
+        "excluded: image {image} of series {series}, study {study}, by {who}: {why}; it is kept, and ainode exclude "
+        "--undo {image} puts it back",
+        image=one.sop_instance_uid,
+        series=one.series_instance_uid,
+        study=one.study_instance_uid,
+        who=one.who,
+        why=one.why,
     )
