@@ -20,6 +20,7 @@ NAVIGATION = {
             "capacity",
             "connect",
             "rules",
+            "orders",
             "deliver",
             "deidentify",
             "operate",

@@ -28,6 +28,7 @@ from node.cli import (
     fleet,
     jobs,
     models,
+    orders,
     phantom,
     plan,
     pseudonyms,
@@ -101,7 +102,7 @@ def main() -> None:
 
 @main.command()
 @config_option
-@click.option("--only", metavar="ROLE", help="Run one role only: receiver, router, worker, sender or web.")
+@click.option("--only", metavar="ROLE", help="Run one role only: receiver, router, worker, sender, web or orders.")
 def run(config_path: Path, only: str | None) -> None:
     """Run the node in the foreground until SIGTERM or Ctrl-C.
 
@@ -271,6 +272,7 @@ for verb in (
     *account.VERBS,
     *exclude.VERBS,
     *jobs.VERBS,
+    *orders.VERBS,
     *bench.VERBS,
     *backup.VERBS,
     *doctor.VERBS,

@@ -86,7 +86,11 @@ def run_node(config_path: Path, only: str | None = None) -> None:
             raise PlatformError(f"not installed: {', '.join(missing)}; install ainode again with its dependencies")
         config = load(config_path)
         logging.getLogger().addHandler(WarningLog(config.storage.folder / FOLDER))
-        left_out = {"web": not config.web.enabled, "files": not config.fleet.host}
+        left_out = {
+            "web": not config.web.enabled,
+            "files": not config.fleet.host,
+            "orders": not config.orders.enabled,
+        }
         wanted = [role for role in ROLES if not left_out.get(role)]
         prepare_delegated_group()
         os.environ[_CONFIG_FILE] = str(config_path.absolute())
@@ -287,6 +291,14 @@ def _files(context: RoleContext) -> Iterator[None]:
 
 
 @contextmanager
+def _orders(context: RoleContext) -> Iterator[None]:
+    from node.orders.listener import OrderListener
+
+    with OrderListener(context.config, context.engine).serving():
+        yield
+
+
+@contextmanager
 def _serving(context: RoleContext, role: str, stages: list[Stage]) -> Iterator[Jobs]:
     from node.jobs.engine import Jobs
 
@@ -303,5 +315,6 @@ ROLES: dict[str, Callable[[RoleContext], AbstractContextManager[None]]] = {
     "sender": _sender,
     "web": _web,
     "files": _files,
+    "orders": _orders,
 }
 """Context manager of each role, by the name for ``ainode run --only``."""

@@ -37,7 +37,7 @@ FINISH_SECONDS = 3600.0
 RECEIVERS_AT_MOST = 4
 """Limit of the automatic number of receivers, which is two per core: one works while the other waits for its
 interpreter lock. More would wait for the disk."""
-_DECODING_NOTHING = ("receiver", "router", "files")
+_DECODING_NOTHING = ("receiver", "router", "files", "orders")
 _LOOK_SECONDS = 0.25
 
 

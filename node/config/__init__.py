@@ -9,6 +9,7 @@ from node.config.jobs import JobsTable
 from node.config.loader import load, parse, read
 from node.config.network import Ae, AeTls, Caller
 from node.config.notify import Notify
+from node.config.orders import Orders
 from node.config.outside import CONTAINER, ContainerImage, ServedModel, outside_factory
 from node.config.pipelines import PipelineTable, StopRule
 from node.config.routing import (
@@ -42,6 +43,7 @@ __all__ = [
     "Language",
     "Notify",
     "ObjectKind",
+    "Orders",
     "PipelineTable",
     "PriorTable",
     "Retention",

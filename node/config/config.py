@@ -19,6 +19,7 @@ from node.config.fleet import Fleet
 from node.config.jobs import JobsTable
 from node.config.network import Ae
 from node.config.notify import Notify
+from node.config.orders import Orders
 from node.config.pipelines import PipelineTable
 from node.config.records import Records
 from node.config.routing import Rule
@@ -45,6 +46,7 @@ class Config(Table):
     records: Records = Records()
     feedback: Feedback = Feedback()
     deidentify: Deidentify = Deidentify()
+    orders: Orders = Orders()
     series: SeriesTable = SeriesTable()
     jobs: JobsTable = JobsTable()
     devices: Devices = Devices()

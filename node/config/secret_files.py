@@ -20,6 +20,7 @@ def secret_files(config: Config) -> Iterator[tuple[str, Path]]:
     yield "[deidentify] key_file", config.deidentify.key_file or folder / "deidentify-key"
     keys: list[tuple[str, str | Path | None]] = [
         ("[ae.tls] key", config.ae.tls.key),
+        ("[orders.tls] key", config.orders.tls.key),
         ("[fleet] key", config.fleet.key),
         ("[web] key", web.key),
         ("[web] proxy_secret_file", web.proxy_secret_file),

@@ -33,6 +33,7 @@ from node.ledger.tables import (
     replaced,
     result,
     series,
+    series_request,
 )
 
 
@@ -92,6 +93,7 @@ def purge_study(connection: sa.Connection, study: str) -> PurgedFiles:
         reader_query,
         instance,
         series,
+        series_request,
     ):
         connection.execute(sa.delete(table).where(table.c.study_instance_uid == study))
     _end_missing_copies(connection, purged)

@@ -20,6 +20,9 @@ from node.ledger.clock_steps import AHEAD_SECONDS, Steady
 from node.ledger.commitments import purge_transactions
 from node.ledger.engine import begin_immediate
 from node.ledger.holdings import folder_of, purge_holdings
+from node.ledger.order_messages import purge_messages
+from node.ledger.orders import purge_orders
+from node.ledger.patient_changes import purge_changes
 from node.ledger.planned_purges import StoredStudy, in_portions
 from node.ledger.procedure_steps import purge_steps
 from node.ledger.refusals import purge_refusals
@@ -49,6 +52,7 @@ class Retention:
 
     def __init__(self, config: Config, engine: sa.Engine, spool: Spool) -> None:
         self._rules = RetentionRules(config)
+        self._order_days = config.orders.days
         self._engine = engine
         self._spool = spool
         self._recorder = Recorder(config, engine, spool) if config.records.years else None
@@ -90,6 +94,11 @@ class Retention:
             purge_steps(connection, before)
             purge_transactions(connection, before)
             purge_refusals(connection, before)
+        with begin_immediate(self._engine) as connection:
+            unused_since = at - self._order_days * DAY_SECONDS
+            purge_orders(connection, unused_since)
+            purge_messages(connection, at, unused_since)
+            purge_changes(connection, unused_since)
         with begin_immediate(self._engine) as connection:
             purge_associations(connection, before)
         for study in logged_studies(self._spool.logs):  # a line that came while its study was purged

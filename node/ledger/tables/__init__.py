@@ -21,6 +21,7 @@ from node.ledger.tables.operation import (
     session,
     stopped,
 )
+from node.ledger.tables.orders import imaging_order, order_message, patient_change, series_request
 from node.ledger.tables.received import (
     association,
     commitment,
@@ -54,6 +55,7 @@ __all__ = [
     "event",
     "excluded",
     "holding",
+    "imaging_order",
     "instance",
     "job",
     "job_fact",
@@ -62,7 +64,9 @@ __all__ = [
     "metadata",
     "missing_copy",
     "notice",
+    "order_message",
     "original",
+    "patient_change",
     "pipeline_failure",
     "procedure_step",
     "procedure_step_instance",
@@ -76,6 +80,7 @@ __all__ = [
     "result",
     "secret",
     "series",
+    "series_request",
     "session",
     "stopped",
     "verdict",

@@ -1,0 +1,92 @@
+"""``ainode orders``: orders and messages of the information system."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from node.cli.options import config_option, echo, json_option, load, print_json
+
+if TYPE_CHECKING:
+    from node.ledger.order_messages import Receipt
+    from node.ledger.orders import Order
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--messages", "of_messages", is_flag=True, help="List the messages and their answers instead.")
+@click.option("--rejected", is_flag=True, help="List the messages that were not accepted, and why.")
+@click.option("--content", is_flag=True, help="With --rejected, print what is kept of each; it names patients.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Most lines.")
+def orders(*, config_path: Path, as_json: bool, of_messages: bool, rejected: bool, content: bool, limit: int) -> None:
+    """List the latest orders of the information system.
+
+    Also lists studies whose patient was merged or updated there after the images were received.
+    """
+    from node.ledger.engine import snapshot
+    from node.ledger.order_messages import latest_messages
+    from node.ledger.orders import latest_orders
+    from node.ledger.patient_changes import changed_studies
+    from node.service import open_storage
+
+    if content and not rejected:
+        raise click.UsageError("--content needs --rejected")
+    engine, _ = open_storage(load(config_path))
+    with snapshot(engine) as connection:
+        if of_messages or rejected:
+            messages = latest_messages(connection, limit, rejected=rejected)
+            if as_json:
+                print_json([_message(one, content=content) for one in messages])
+            else:
+                _echo_messages(messages, content=content)
+            return
+        latest, changed = latest_orders(connection, limit), changed_studies(connection)
+    if as_json:
+        print_json({"orders": [asdict(one) for one in latest], "changed": [asdict(one) for one in changed]})
+        return
+    for one in latest:
+        _echo_order(one)
+    for study in changed:
+        echo(f"study {study.study_instance_uid}: its patient had a {study.kind} that its images do not have")
+    if not latest:
+        echo("no orders")
+
+
+def _message(one: Receipt, *, content: bool) -> dict[str, object]:
+    values = asdict(one)
+    kept = values.pop("content")
+    return values | ({"content": (kept or b"").decode("latin-1")} if content else {})
+
+
+def _echo_messages(messages: list[Receipt], *, content: bool) -> None:
+    from node.operate.explain import clock
+
+    for one in messages:
+        named = f"{one.kind or 'unreadable'} {one.control_id}".rstrip()
+        echo(f"{clock(one.received_at)}  {one.answer}  {named} of {one.sender or 'nobody'} at {one.peer_address}")
+        if one.reason:
+            echo(f"  {one.reason}")
+        if content:
+            for line in (one.content or b"").decode("latin-1").replace("\n", "\r").split("\r"):
+                echo(f"    {line}")
+    if not messages:
+        echo("no messages")
+
+
+def _echo_order(one: Order) -> None:
+    from node.operate.explain import clock
+
+    keys, values = one.keys, one.values
+    what = " ".join(filter(None, (values.procedure_code, values.procedure and repr(values.procedure))))
+    echo(f"{clock(one.updated_at)}  {values.priority or 'no priority'}, {what or 'no procedure'}, {one.state}")
+    named = {"accession": keys.accession, "placer": keys.placer, "filler": keys.filler, "patient": keys.patient_id}
+    echo("  " + ", ".join(f"{name} {value}" for name, value in named.items() if value))
+    if values.reason:
+        echo(f"  reason: {values.reason}")
+
+
+VERBS = (orders,)

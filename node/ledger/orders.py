@@ -1,0 +1,224 @@
+"""Orders of the information system, and which of them are about a series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from node.config.order_values import OrderValues
+from node.ledger.engine import insert_new
+from node.ledger.new_orders import NewOrder, ReportStatus
+from node.ledger.order_keys import OrderKeys, OrderState, is_same_patient, issuers_differ, names_same_order
+from node.ledger.patient_changes import present_identity
+from node.ledger.tables import imaging_order, series_request
+
+_KEYS = tuple(OrderKeys.__dataclass_fields__)
+_LOOKED_AT = 200
+"""Orders with one of the numbers of a series; a study has a handful."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One row of ``imaging_order``."""
+
+    id: str
+    keys: OrderKeys
+    values: OrderValues
+    state: OrderState
+    result_status: str
+    received_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrdersOfSeries:
+    """The orders that name a series by one of its numbers."""
+
+    active: tuple[Order, ...] = ()
+    """Those that count."""
+    canceled: tuple[Order, ...] = ()
+    of_others: tuple[Order, ...] = ()
+    """Of another patient, or of one whose ID is not known: they do not count."""
+
+    @property
+    def values(self) -> tuple[OrderValues, ...]:
+        """What rules see."""
+        return tuple(one.values for one in self.active)
+
+
+def record_orders(connection: sa.Connection, orders: Iterable[NewOrder], message_id: str, at: float) -> None:
+    """Add orders, or replace what an earlier message said of the same ones."""
+    for number, new in enumerate(orders):
+        values = {**_present(connection, new.keys), "priority": new.priority, "reason": new.reason}
+        values |= {"procedure_code": new.procedure_code, "procedure": new.procedure, "state": new.state}
+        values |= {"message_id": message_id, "updated_at": at, "noticed_at": None}
+        before = _same_order(connection, new.keys)
+        if before is None:
+            row = {"id": f"{message_id}/{number}", "result_status": "", "received_at": at, **values}
+            insert_new(connection, imaging_order, [row])
+            continue
+        if new.state == OrderState.CANCELED:  # a cancellation may say nothing else
+            values = {name: value for name, value in values.items() if value not in ("", None)} | {"noticed_at": None}
+        connection.execute(sa.update(imaging_order).where(imaging_order.c.id == before).values(**values))
+
+
+def record_reports(connection: sa.Connection, reports: Iterable[ReportStatus], at: float) -> None:
+    """Keep the status of reports on orders that are known; a report makes no order."""
+    for report in reports:
+        known = _same_order(connection, report.keys)
+        if known is not None:
+            changed = {"result_status": report.status, "updated_at": at}
+            connection.execute(sa.update(imaging_order).where(imaging_order.c.id == known).values(**changed))
+
+
+def _present(connection: sa.Connection, keys: OrderKeys) -> dict[str, Any]:
+    """The keys of an order, with the ID that its patient has by now."""
+    patient = present_identity(connection, keys.patient_id, keys.patient_issuer)
+    return vars(keys) | {"patient_id": patient[0], "patient_issuer": patient[1]}
+
+
+def _same_order(connection: sa.Connection, keys: OrderKeys) -> str | None:
+    """Return the order that has the same placer number, or the same filler number where one has no placer number.
+
+    Where neither has any of them, that of the same accession number. All of the same patient.
+    """
+    order = imaging_order.c
+    same_filler = sa.and_(order.filler == keys.filler, sa.or_(order.placer == "", sa.literal(not keys.placer)))
+    if keys.placer or keys.filler:
+        tests = [order.placer == keys.placer] if keys.placer else []
+        tests += [same_filler] if keys.filler else []
+        same = sa.or_(*tests)
+    elif keys.accession:
+        same = order.accession == keys.accession
+    else:
+        same = order.study_instance_uid == keys.study_instance_uid
+    patient = present_identity(connection, keys.patient_id, keys.patient_issuer)
+    rows = connection.execute(sa.select(imaging_order).where(same).order_by(order.updated_at.desc()).limit(_LOOKED_AT))
+    for row in rows:
+        if row.patient_id == patient[0] and not issuers_differ(row.patient_issuer, patient[1]):
+            return str(row.id)
+    return None
+
+
+def orders_of(connection: sa.Connection, images: OrderKeys) -> OrdersOfSeries:
+    """Return the orders about a series whose headers say ``images``."""
+    numbers = images.numbers
+    if not numbers:
+        return OrdersOfSeries()
+    same = sa.or_(*(imaging_order.c[name] == value for name, value in numbers.items()))
+    query = sa.select(imaging_order).where(same).order_by(imaging_order.c.received_at, imaging_order.c.id)
+    rows = connection.execute(query.limit(_LOOKED_AT)).all()
+    if not rows:
+        return OrdersOfSeries()
+    patient = present_identity(connection, images.patient_id, images.patient_issuer)
+    images = replace(images, patient_id=patient[0], patient_issuer=patient[1])
+    named = [one for one in map(_order, rows) if names_same_order(one.keys, images)]
+    own = [one for one in named if is_same_patient(one.keys, images)]
+    return OrdersOfSeries(
+        active=tuple(one for one in own if one.state == OrderState.ACTIVE),
+        canceled=tuple(one for one in own if one.state == OrderState.CANCELED),
+        of_others=tuple(one for one in named if one not in own),
+    )
+
+
+def orders_of_series(connection: sa.Connection, study: str, series: str) -> OrdersOfSeries:
+    """Return the orders about a series that was complete once."""
+    row = connection.execute(
+        sa.select(series_request).where(
+            series_request.c.study_instance_uid == study, series_request.c.series_instance_uid == series
+        )
+    ).first()
+    return OrdersOfSeries() if row is None else orders_of(connection, _keys(row))
+
+
+def orders_of_study(connection: sa.Connection, study: str) -> OrdersOfSeries:
+    """Return the orders about any series of a study."""
+    found: dict[str, dict[str, Order]] = {"active": {}, "canceled": {}, "of_others": {}}
+    rows = connection.execute(sa.select(series_request).where(series_request.c.study_instance_uid == study)).all()
+    for keys in {_keys(row) for row in rows}:
+        for kind, orders in vars(orders_of(connection, keys)).items():
+            found[kind] |= {one.id: one for one in orders}
+    return OrdersOfSeries(**{kind: tuple(orders.values()) for kind, orders in found.items()})
+
+
+def record_request(connection: sa.Connection, series: str, images: OrderKeys, at: float) -> None:
+    """Keep what the headers of a series say of its order, for orders and merges that come later."""
+    key = {"study_instance_uid": images.study_instance_uid, "series_instance_uid": series}
+    same = sa.and_(*(series_request.c[name] == uid for name, uid in key.items()))
+    connection.execute(sa.delete(series_request).where(same))
+    connection.execute(sa.insert(series_request).values(**vars(images) | key | {"read_at": at}))
+
+
+def new_orders(connection: sa.Connection, before: float, limit: int = 200) -> list[Order]:
+    """Return orders since whose last message no router has looked at what it decided; of before ``before``."""
+    query = sa.select(imaging_order).where(imaging_order.c.noticed_at.is_(None), imaging_order.c.updated_at < before)
+    return [_order(row) for row in connection.execute(query.order_by(imaging_order.c.updated_at).limit(limit))]
+
+
+def notice_order(connection: sa.Connection, of: Order, at: float) -> bool:
+    """Mark an order as applied; ``False``: another router was faster, or another message came."""
+    this = sa.and_(imaging_order.c.id == of.id, imaging_order.c.noticed_at.is_(None))
+    unchanged = imaging_order.c.updated_at == of.updated_at
+    changed = connection.execute(sa.update(imaging_order).where(this, unchanged).values(noticed_at=at))
+    return changed.rowcount == 1
+
+
+def series_of_order(connection: sa.Connection, of: Order) -> list[tuple[str, str]]:
+    """Study and Series Instance UID of the complete series that an order is about."""
+    numbers = of.keys.numbers
+    same = sa.or_(*(series_request.c[name] == value for name, value in numbers.items()))
+    rows = connection.execute(sa.select(series_request).where(same).limit(10 * _LOOKED_AT)).all()
+    found = []
+    for row in rows:
+        images = _keys(row)
+        patient = present_identity(connection, images.patient_id, images.patient_issuer)
+        images = replace(images, patient_id=patient[0], patient_issuer=patient[1])
+        if names_same_order(of.keys, images) and is_same_patient(of.keys, images):
+            found.append((str(row.study_instance_uid), str(row.series_instance_uid)))
+    return found
+
+
+def latest_orders(connection: sa.Connection, limit: int) -> list[Order]:
+    """Newest first."""
+    query = sa.select(imaging_order).order_by(imaging_order.c.updated_at.desc(), imaging_order.c.id).limit(limit)
+    return [_order(row) for row in connection.execute(query)]
+
+
+def purge_orders(connection: sa.Connection, before: float) -> None:
+    """Delete orders that no message was about since ``before``."""
+    connection.execute(sa.delete(imaging_order).where(imaging_order.c.updated_at < before))
+
+
+def _order(row: Any) -> Order:
+    return Order(
+        id=row.id,
+        keys=_keys(row),
+        values=OrderValues(**{name: getattr(row, name) for name in OrderValues.__dataclass_fields__}),
+        state=OrderState(row.state),
+        result_status=row.result_status,
+        received_at=row.received_at,
+        updated_at=row.updated_at,
+    )
+
+
+def _keys(row: Any) -> OrderKeys:
+    return OrderKeys(**{name: getattr(row, name) for name in _KEYS})
+
+
+def order_summaries(orders: Sequence[Order]) -> list[dict[str, Any]]:
+    """What may be shown of orders without saying who the patient is: numbers and free text are left out."""
+    return [
+        {
+            "priority": one.values.priority,
+            "procedure_code": one.values.procedure_code,
+            "procedure": one.values.procedure,
+            "state": one.state.value,
+            "result_status": one.result_status,
+            "received_at": one.received_at,
+            "updated_at": one.updated_at,
+        }
+        for one in orders
+    ]
