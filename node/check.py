@@ -74,7 +74,9 @@ def check(config: Config, pipelines: Iterable[dict[str, Any]] | None = None) -> 
     if config.fleet.host:
         yield from _file_services(config)
     if config.web.enabled:
-        yield _web_port(config)
+        yield _own_port(config, "web", config.web.address, config.web.port, "the dashboard")
+    if config.orders.enabled:
+        yield _guarded("orders", lambda: _orders(config))
     yield _device(config)
     for entry in describe_pipelines(config) if pipelines is None else pipelines:
         yield _pipeline(entry)
@@ -213,16 +215,22 @@ def _port(config: Config) -> Check:
     return Check(name="port", good=True, found=f"{where}: this node {how}")
 
 
-def _web_port(config: Config) -> Check:
-    web = config.web
-    where = f"{web.address}:{web.port}"
-    error = bind_error(web.address, web.port)
+def _own_port(config: Config, table: str, address: str, port: int, service: str) -> Check:
+    """Check that ``service`` of this node, configured in ``table``, can listen or does."""
+    where = f"{address}:{port}"
+    error = bind_error(address, port)
     if error is None:
-        return Check(name="web port", good=True, found=f"{where} is free")
-    if is_own_port(config.storage.folder, web.port):
-        return Check(name="web port", good=True, found=f"{where}: the dashboard of this node")
-    remedy = "stop what uses the port, or change [web] address and port: the dashboard cannot start"
-    return Check(name="web port", good=False, found=f"{where}: {error.strerror}", remedy=remedy)
+        return Check(name=f"{table} port", good=True, found=f"{where} is free")
+    if is_own_port(config.storage.folder, port):
+        return Check(name=f"{table} port", good=True, found=f"{where}: {service} of this node")
+    remedy = f"stop what uses the port, or change [{table}] address and port: {service} cannot start"
+    return Check(name=f"{table} port", good=False, found=f"{where}: {error.strerror}", remedy=remedy)
+
+
+def _orders(config: Config) -> Check:
+    if config.orders.tls.enabled:
+        server_context(config.orders.tls, "[orders.tls]")
+    return _own_port(config, "orders", config.orders.address, config.orders.port, "the listener for orders")
 
 
 def _device(config: Config) -> Check:

@@ -21,6 +21,7 @@ _LABELS = {
     "outdated_results": marked("outdated results"),
     "half_corrected": marked("half corrected"),
     "held": marked("held"),
+    "merged_patients": marked("merged patients"),
     "quarantined": marked("quarantined"),
     "free_gib": marked("free GiB"),
     "series": marked("series"),

@@ -20,6 +20,7 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_dict, ke
 from pydicom.tag import BaseTag, Tag
 
 from node.config.characteristics import CHARACTERISTICS, UNKNOWN
+from node.config.order_values import ORDER_PRIORITIES, ORDER_VALUES, PREFIX
 from node.config.table import suggest
 
 Option = str | int | float
@@ -54,7 +55,7 @@ class Condition:
     of a characteristic."""
     wanted: tuple[Option, ...]
     tags: tuple[BaseTag, ...]
-    """Tags of the path: sequences first, the attribute last; none of a characteristic."""
+    """Tags of the path: sequences first, the attribute last; none of a characteristic or of an order."""
     tests: tuple[Test, ...]
     """One test for each of ``wanted``; its argument is a value as text, ``""`` for an absent or empty attribute."""
 
@@ -83,6 +84,8 @@ def parse_condition(path: str, wanted: Option | tuple[Option, ...]) -> Condition
     if path in CHARACTERISTICS:
         tests = tuple(_characteristic_test(path, str(option)) for option in options)
         return Condition(path=path, wanted=options, tags=(), tests=tests)
+    if path.startswith(PREFIX):
+        return Condition(path=path, wanted=options, tags=(), tests=tuple(_order_test(path, o) for o in options))
     tags = _tags(path)
     vr = "" if tags[-1].is_private else dictionary_VR(tags[-1])
     return Condition(path=path, wanted=options, tags=tags, tests=tuple(_test(path, o, vr) for o in options))
@@ -111,7 +114,7 @@ def _tags(path: str) -> tuple[BaseTag, ...]:
         else:
             known = tag_for_keyword(part)
             if known is None:
-                hint = suggest(part, (*keyword_dict, *CHARACTERISTICS))
+                hint = suggest(part, (*keyword_dict, *CHARACTERISTICS, *ORDER_VALUES))
                 raise ValueError(f"{part!r} is no DICOM attribute keyword{hint}; see PS3.6")
             tag = Tag(known)
             is_sequence, is_last = dictionary_VR(tag) == "SQ", number == len(parts) - 1
@@ -148,6 +151,19 @@ def _characteristic_test(name: str, text: str) -> Test:
         values = ", ".join(map(repr, (*known, UNKNOWN)))
         raise ValueError(f"{name} = {text!r}{suggest(text, known)}: give one of {values}")
     return lambda value: value == text
+
+
+def _order_test(path: str, option: Option) -> Test:
+    """Create the test for one wanted value of an order."""
+    if path not in ORDER_VALUES:
+        raise ValueError(
+            f"{path!r} is nothing that orders have{suggest(path, ORDER_VALUES)}: {', '.join(ORDER_VALUES)}"
+        )
+    text = str(option)
+    if path == "order.priority" and not (text in (*_ANY, *ORDER_PRIORITIES) or text.startswith(_PATTERN)):
+        known = ", ".join(map(repr, ORDER_PRIORITIES))
+        raise ValueError(f"{path} = {text!r}{suggest(text, ORDER_PRIORITIES)}: give one of {known}")
+    return _test(path, text, "LO")
 
 
 def _pattern(path: str, text: str) -> Test:

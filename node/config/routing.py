@@ -103,8 +103,9 @@ class Rule(Selection):
     """Names of ``[destinations.NAME]`` that receive the results."""
     send: tuple[Name, ...] = ()
     """Names of ``[destinations.NAME]`` to which the images are forwarded unchanged."""
-    priority: Literal["low", "medium", "high"] = "medium"
-    """Order in the queues; a STAT request (0074,1200 HIGH or 0040,1003 STAT) counts as high."""
+    priority: Literal["low", "medium", "high"] | None = None
+    """Order in the queues; a STAT request (0074,1200 HIGH or 0040,1003 STAT) counts as high. Absent: medium, or high
+    where an order of the RIS is STAT or HIGH."""
     quiet_seconds: Annotated[float, Field(gt=0)] | None = None
     """``[series] quiet_seconds`` for series that match this rule; the longest of several rules applies."""
     prefer_seconds: Annotated[float, Field(ge=0)] | None = None

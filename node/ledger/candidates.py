@@ -45,18 +45,17 @@ def record_candidates(
     series_uid: str,
     *,
     generation: int,
-    urgent: bool,
     at: float,
     weights: Sequence[Mapping[str, Any]],
 ) -> None:
     """Replace the candidates of a series that is complete since ``at``.
 
-    ``weights``: ``rule``, ``companion``, ``marks`` and ``region`` of each.
+    ``weights``: ``rule``, ``companion``, ``marks``, ``region`` and ``urgent`` of each.
     """
     key = {"study_instance_uid": study, "series_instance_uid": series_uid}
     connection.execute(sa.delete(candidate).where(*(candidate.c[name] == uid for name, uid in key.items())))
     if weights:
-        same = {**key, "generation": generation, "urgent": urgent, "complete_at": at}
+        same = {**key, "generation": generation, "complete_at": at}
         connection.execute(sa.insert(candidate), [{**same, **weight} for weight in weights])
 
 

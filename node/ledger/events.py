@@ -56,6 +56,7 @@ class EventKind(StrEnum):
     IMAGE_INCLUDED = "image included"
     IMAGES_PURGED = "images purged"
     RESULTS_PURGED = "results purged"
+    LATE_ORDER = "late order"
 
 
 def record_event(

@@ -13,7 +13,7 @@ from node.ledger.engine import insert_new
 from node.ledger.new_orders import NewOrder, ReportStatus
 from node.ledger.order_keys import OrderKeys, OrderState, is_same_patient, issuers_differ, names_same_order
 from node.ledger.patient_changes import present_identity
-from node.ledger.tables import imaging_order, series_request
+from node.ledger.tables import imaging_order, order_message, series_request
 
 _KEYS = tuple(OrderKeys.__dataclass_fields__)
 _LOOKED_AT = 200
@@ -144,6 +144,11 @@ def orders_of_study(connection: sa.Connection, study: str) -> OrdersOfSeries:
     return OrdersOfSeries(**{kind: tuple(orders.values()) for kind, orders in found.items()})
 
 
+def has_messages(connection: sa.Connection) -> bool:
+    """Whether the information system has sent anything."""
+    return connection.scalar(sa.select(order_message.c.id).limit(1)) is not None
+
+
 def record_request(connection: sa.Connection, series: str, images: OrderKeys, at: float) -> None:
     """Keep what the headers of a series say of its order, for orders and merges that come later."""
     key = {"study_instance_uid": images.study_instance_uid, "series_instance_uid": series}
@@ -152,7 +157,7 @@ def record_request(connection: sa.Connection, series: str, images: OrderKeys, at
     connection.execute(sa.insert(series_request).values(**vars(images) | key | {"read_at": at}))
 
 
-def new_orders(connection: sa.Connection, before: float, limit: int = 200) -> list[Order]:
+def new_orders(connection: sa.Connection, before: float, limit: int = 500) -> list[Order]:
     """Return orders since whose last message no router has looked at what it decided; of before ``before``."""
     query = sa.select(imaging_order).where(imaging_order.c.noticed_at.is_(None), imaging_order.c.updated_at < before)
     return [_order(row) for row in connection.execute(query.order_by(imaging_order.c.updated_at).limit(limit))]
@@ -166,8 +171,8 @@ def notice_order(connection: sa.Connection, of: Order, at: float) -> bool:
     return changed.rowcount == 1
 
 
-def series_of_order(connection: sa.Connection, of: Order) -> list[tuple[str, str]]:
-    """Study and Series Instance UID of the complete series that an order is about."""
+def series_of_order(connection: sa.Connection, of: Order) -> list[tuple[str, str, float]]:
+    """Study and Series Instance UID of the series that an order is about, and when each was last complete."""
     numbers = of.keys.numbers
     same = sa.or_(*(series_request.c[name] == value for name, value in numbers.items()))
     rows = connection.execute(sa.select(series_request).where(same).limit(10 * _LOOKED_AT)).all()
@@ -177,7 +182,7 @@ def series_of_order(connection: sa.Connection, of: Order) -> list[tuple[str, str
         patient = present_identity(connection, images.patient_id, images.patient_issuer)
         images = replace(images, patient_id=patient[0], patient_issuer=patient[1])
         if names_same_order(of.keys, images) and is_same_patient(of.keys, images):
-            found.append((str(row.study_instance_uid), str(row.series_instance_uid)))
+            found.append((str(row.study_instance_uid), str(row.series_instance_uid), float(row.read_at)))
     return found
 
 

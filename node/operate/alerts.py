@@ -14,6 +14,8 @@ from node.ledger.counts import DeliveryCount, delivery_counts, first_and_last_im
 from node.ledger.destination_circuits import circuits
 from node.ledger.held_series import held
 from node.ledger.missing_copies import count_missing_copies
+from node.ledger.order_messages import rejected_messages
+from node.ledger.patient_changes import ChangeKind, changed_studies
 from node.ledger.pipeline_failures import failing_pipelines
 from node.ledger.shadow import pipelines_in_shadow
 from node.ledger.states import ACTIVE
@@ -92,7 +94,7 @@ def ledger_alerts(config: Config, connection: sa.Connection, at: float) -> dict[
         for name, changed in drifted.items()
         if changed
     }
-    alerts |= _lost(connection) | _copies(connection, at)
+    alerts |= _lost(connection) | _copies(connection, at) | _orders(connection, at - _DAY_SECONDS)
     _, last = first_and_last_image(connection)
     if wanted.silence_hours and last is not None and last < at - wanted.silence_hours * 3600:
         alerts["silence"] = gettext("no image came since {time}", time=clock(last))
@@ -211,6 +213,25 @@ def _copies(connection: sa.Connection, at: float) -> dict[str, str]:
             time=clock(missing.since),
         )
     }
+
+
+def _orders(connection: sa.Connection, since: float) -> dict[str, str]:
+    alerts, rejected = {}, rejected_messages(connection, since)
+    if rejected.number:
+        alerts["rejected messages"] = gettext(
+            "{messages} messages of the information system were rejected since {time}; "
+            "`ainode orders --rejected` says why",
+            messages=rejected.number,
+            time=clock(rejected.oldest),
+        )
+    if merged := [one for one in changed_studies(connection) if one.kind == ChangeKind.MERGE]:
+        alerts["merged patients"] = gettext(
+            "{studies} studies are of patients who were merged with others since {time}; their results have the ID of "
+            "before until the archive sends the images again (`ainode orders`)",
+            studies=len(merged),
+            time=clock(min(one.at for one in merged)),
+        )
+    return alerts
 
 
 def _web_port(config: Config, spool: Spool) -> dict[str, str]:

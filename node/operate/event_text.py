@@ -124,6 +124,15 @@ def _shadow(values: Mapping[str, Any]) -> str:
     return gettext("sent to no destination ({cause}){why}", cause=gettext(str(values["cause"])), why=why)
 
 
+def _late_order(values: Mapping[str, Any]) -> str:
+    order = " ".join(filter(None, (values["priority"], values["procedure_code"])))
+    if values["canceled"]:
+        return gettext("{order}: canceled after the decision, which stays", order=order)
+    if values["series"]:
+        return gettext("{order}: {series} ignored series are decided on again", order=order, series=values["series"])
+    return gettext("{order}: came after the decision; jobs and their priority stay as they are", order=order)
+
+
 def _verdicts(values: Mapping[str, Any]) -> str:
     return f"{gettext(str(values['source']))}: " + ", ".join(
         f"{number} {gettext(name)}" for name, number in values["verdicts"].items()
@@ -192,5 +201,6 @@ _TEXTS: Mapping[Kind, tuple[_Text, _Text]] = {
     Kind.IMAGE_INCLUDED: (marked("image included"), marked("{sop_instance_uid}, by {who}; the router decides again")),
     Kind.IMAGES_PURGED: (marked("images purged"), marked("{images} images of the series, by retention")),
     Kind.RESULTS_PURGED: (marked("results purged"), marked("{objects} objects, by retention")),
+    Kind.LATE_ORDER: (marked("order"), _late_order),
     Kind.NO_VERDICT: (marked("no verdict"), marked("{sop_instance_uid}: {reason}")),
 }

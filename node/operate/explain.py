@@ -15,6 +15,8 @@ from node.ledger.events import EventKind
 from node.ledger.excluded_images import excluded_images
 from node.ledger.held_series import contradicting_images, held
 from node.ledger.jobs import Job
+from node.ledger.orders import order_summaries, orders_of_study
+from node.ledger.patient_changes import changed_studies
 from node.ledger.progress import SeriesProgress
 from node.ledger.refusals import refused_of
 from node.ledger.states import ACTIVE, JobStage
@@ -46,6 +48,7 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
             work["obstacle"] = obstacle(connection, work["pipeline"]) if waits else None
         half, contradicting = half_corrected(connection, study_uid), held(connection, study_uid)
         excluded = excluded_images(connection, study_uid)
+        orders, changed = orders_of_study(connection, study_uid), changed_studies(connection, study_uid)
         series = []
         for progress in history.progress().series if history.series else ():
             entry = _series(history, progress, jobs)
@@ -74,6 +77,9 @@ def explain(engine: sa.Engine, study_uid: str) -> dict[str, Any]:
     known = {entry["series_instance_uid"] for entry in series}
     return {
         "study_instance_uid": study_uid,
+        "orders": order_summaries((*orders.active, *orders.canceled)),
+        "orders_of_others": len(orders.of_others),
+        "patient_changes": [{"kind": one.kind.value, "at": one.at} for one in changed],
         "series": series,
         "conflicts": [vars(one) for one in history.conflicts if one.series_instance_uid not in known],
         "refusals": [

@@ -20,6 +20,7 @@ from node.translation.cells import padded
 def describe(explanation: dict[str, Any]) -> str:
     """Return an explanation in plain words."""
     lines = [gettext("Study {study}", study=explanation["study_instance_uid"])]
+    lines += _describe_orders(explanation)
     lines += [_describe_conflict(entry) for entry in explanation["conflicts"]]
     lines += ["  " + gettext("images: {refusals}", refusals=sentence) for sentence in explanation["refusals"]]
     for one in explanation["series"]:
@@ -47,6 +48,37 @@ def describe(explanation: dict[str, Any]) -> str:
     lines += ["", gettext("Timeline")]
     lines += [_describe_event(line) for line in explanation["timeline"]]
     return "\n".join(lines)
+
+
+def _describe_orders(explanation: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for one in explanation["orders"]:
+        what = " ".join(filter(None, (one["procedure_code"], one["procedure"] and repr(one["procedure"]))))
+        state = one["state"]
+        sentence = gettext(
+            "order {what}: {priority}, {state}, received {time}",
+            what=what or gettext("(no procedure)"),
+            priority=one["priority"] or gettext("no priority"),
+            state=gettext(state),
+            time=clock(one["received_at"]),
+        )
+        lines.append(f"  {sentence}")
+    if number := explanation["orders_of_others"]:
+        text = marked("{number} orders have a number of this study and another patient, or none; they do not count")
+        lines.append("  " + gettext(text, number=number))
+    for change in explanation["patient_changes"]:
+        text = (
+            marked(
+                "PATIENT MERGED with another at {time}; results have the identity of the images until the archive "
+                "sends these again"
+            )
+            if change["kind"] == "merge"
+            else marked(
+                "PATIENT UPDATED at {time}; results have the identity of the images until the archive sends these again"
+            )
+        )
+        lines.append("  " + gettext(text, time=clock(change["at"])))
+    return lines
 
 
 def _named(one: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ from node.ledger.drained_machines import drained_machines
 from node.ledger.engine import snapshot
 from node.ledger.held_series import held
 from node.ledger.members import lost_members
+from node.ledger.patient_changes import ChangeKind, changed_studies
 from node.ledger.pending_deliveries import overdue_deliveries
 from node.ledger.pipeline_failures import failing_pipelines
 from node.ledger.progress import StudyProgress
@@ -59,6 +60,7 @@ def status(engine: sa.Engine, folder: Path, studies: int | Sequence[str] = 20) -
             "outdated_results": len(outdated_deliveries(connection)),
             "half_corrected": len(half_corrected(connection)),
             "held": len(held(connection)),
+            "merged_patients": sum(one.kind == ChangeKind.MERGE for one in changed_studies(connection)),
             "series": series_by_state(connection),
             "jobs": jobs_by_state(connection),
             "outcomes": jobs_by_outcome(connection),

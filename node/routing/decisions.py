@@ -12,6 +12,8 @@ from node.ledger.associations import senders_of
 from node.ledger.candidates import record_candidates
 from node.ledger.decisions import NewDecision, record_decision
 from node.ledger.jobs import NewJob
+from node.ledger.order_keys import OrderKeys
+from node.ledger.orders import has_messages, record_request
 from node.ledger.reader_queries import is_asked_for
 from node.ledger.results import is_of_result
 from node.reasons import ReasonCode, reason
@@ -46,6 +48,11 @@ class Decider:
                 return ignored(reason(ReasonCode.ASKED_FOR_VERDICTS))
         return None
 
+    def record_request(self, connection: Connection, series_uid: str, request: OrderKeys, at: float) -> None:
+        """Keep the numbers of the order where orders may come; other sites keep nothing of patients in the ledger."""
+        if self._config.orders.enabled or has_messages(connection):
+            record_request(connection, series_uid, request, at)
+
     def record(
         self,
         connection: Connection,
@@ -75,10 +82,12 @@ class Decider:
                 characteristics={name: asdict(one) for name, one in (decided.characteristics or {}).items()} or None,
             ),
         )
-        weights = [asdict(weight) for weight in decided.weights]
-        record_candidates(
-            connection, study_uid, series_uid, generation=generation, urgent=decided.urgent, at=at, weights=weights
-        )
+        free = {rule.name for rule in self._config.rules if rule.priority is None}
+        weights = [
+            asdict(weight) | {"urgent": decided.urgent or (decided.ordered_urgent and weight.rule in free)}
+            for weight in decided.weights
+        ]
+        record_candidates(connection, study_uid, series_uid, generation=generation, at=at, weights=weights)
         for route in promoted_routes(connection, study_uid, series_uid, decision.routes):
             new = NewJob(
                 study_instance_uid=study_uid,

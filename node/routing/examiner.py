@@ -11,6 +11,7 @@ from math import inf
 from node.config import Rule
 from node.confined import Bounds, shared_process
 from node.errors import InputError, NodeError
+from node.ledger.order_keys import OrderKeys
 from node.reasons import ReasonCode, reason
 from node.retry_delay import retry_delay
 from node.routing.series_examination import Examination, SeriesQuestion, examine_quickly, ignored
@@ -62,6 +63,10 @@ class Examiner:
     def examined(self, key: Key) -> int:
         """How many files of a series have been looked at."""
         return len(self._answers[key][0].paths) if key in self._answers else 0
+
+    def request(self, key: Key) -> OrderKeys:
+        """What the headers of a series say of its order, as of its last examination."""
+        return self._answers[key][1].request if key in self._answers else OrderKeys()
 
     def examine(self, key: Key, question: SeriesQuestion, at: float) -> Examination | PendingExamination:
         """Examine a series at ``at``.

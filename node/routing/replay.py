@@ -16,6 +16,7 @@ from node.ledger.associations import senders_of
 from node.ledger.decisions import ReplaySeries, decided_series, routes_taken, studies_since
 from node.ledger.engine import snapshot
 from node.ledger.instances import series_files
+from node.ledger.orders import orders_of_series
 from node.reasons import reason_text, trace_in_words
 from node.routing.replay_decisions import SeriesFiles, decide_files
 from node.routing.rules import Decision, Origin
@@ -84,6 +85,7 @@ def _files(connection: Connection, spool: Spool, series: ReplaySeries, config: C
         series_instance_uid=series.series_instance_uid,
         paths=spool.all_readable(series_files(connection, *key).values()),
         origin=Origin.of(senders_of(connection, *key), series.first_at, config.destinations),
+        orders=orders_of_series(connection, *key).values,
     )
 
 

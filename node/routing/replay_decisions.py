@@ -11,10 +11,11 @@ from pathlib import Path
 from pydicom import Dataset
 
 from node.config import Rule
+from node.config.order_values import OrderValues
 from node.confined import bounded
 from node.errors import InputError
 from node.routing.region import Region, region_of
-from node.routing.rules import Decision, Origin, SeriesHeader, decide, is_urgent, merged, routes_of, sum_up
+from node.routing.rules import Decision, Origin, SeriesHeader, decide, is_urgent_for, merged, routes_of, sum_up
 from node.routing.series_examination import FILE_SECONDS
 from node.routing.series_selection import Candidate, settle, weigh
 from node.studies.characteristics import Characteristics, characteristics_of
@@ -39,6 +40,7 @@ class SeriesFiles:
     series_instance_uid: str
     paths: tuple[Path, ...]
     origin: Origin
+    orders: tuple[OrderValues, ...] = ()
 
 
 def decide_files(study: Sequence[SeriesFiles], rules: Sequence[Rule]) -> dict[str, Decision]:
@@ -52,7 +54,7 @@ def decide_files(study: Sequence[SeriesFiles], rules: Sequence[Rule]) -> dict[st
         headers = list(islice(_headers(series.paths), None if whole else 1))
         if headers:
             readable[series.series_instance_uid] = StudySeries(
-                series=SeriesHeader.of(headers),
+                series=SeriesHeader.of(headers, series.orders),
                 images=len(series.paths),
                 origin=series.origin,
                 region=region_of(headers) if whole else None,
@@ -103,7 +105,7 @@ def decide_study(study: Mapping[str, StudySeries], rules: Sequence[Rule]) -> dic
                 for entry in decisions[uid].trace
             ]
             routes = {route.pipeline: route for route in decisions[uid].routes}
-            for route in routes_of(rule, urgent=is_urgent(study[uid].series.header)) if result.chosen else ():
+            for route in routes_of(rule, urgent=is_urgent_for(rule, study[uid].series)) if result.chosen else ():
                 routes[route.pipeline] = merged(routes.get(route.pipeline), route)
             outcome, why = sum_up(trace)
             decisions[uid] = replace(

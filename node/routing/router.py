@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from node.actor import look_every, surviving
 from node.config import Config
+from node.config.order_values import OrderValues
 from node.errors import AbsentFileError
 from node.jobs.engine import Jobs
 from node.ledger import DecisionCause
@@ -23,6 +24,8 @@ from node.ledger.clock import clock_of
 from node.ledger.clock_steps import pull_back
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_study_event
+from node.ledger.order_keys import OrderKeys
+from node.ledger.orders import orders_of
 from node.ledger.series import Series, complete_series, defer_completion, listed_series, receiving_series
 from node.ledger.transitions import supersede_jobs
 from node.log import about
@@ -30,8 +33,9 @@ from node.reasons import Reason, ReasonCode, reason, reason_text
 from node.routing.completeness import Arrival, Deferral, judge
 from node.routing.decisions import Decider
 from node.routing.examiner import Examiner, PendingExamination
+from node.routing.late_orders import LateOrders
 from node.routing.quiet_period import longest_quiet_seconds, shortest_quiet_seconds
-from node.routing.series_examination import SeriesDecision, SeriesQuestion, ignored
+from node.routing.series_examination import Examination, SeriesDecision, SeriesQuestion, ignored
 from node.routing.series_state import known_of
 from node.routing.study_decisions import Responsible, StudyDecider, for_everything
 from node.spool import Spool
@@ -58,6 +62,7 @@ class Router:
         self._is_responsible = is_responsible
         self._shortest = shortest_quiet_seconds(config.rules, config.series)
         self._examiner = Examiner(spool, config.rules)
+        self._late_orders = LateOrders(engine, config.rules)
         self._deferrals: dict[tuple[str, str], Sequence[Deferral]] = {}
         self._awaited: dict[tuple[str, str], list[Reason]] = {}
 
@@ -68,6 +73,7 @@ class Router:
     def step(self, at: float) -> int:
         """Complete and route every series that is due at ``at``, decide what waited for others; return how many."""
         pull_back(self._engine, at)
+        self._late_orders.step(at)
         with self._engine.connect() as connection:
             every = receiving_series(connection)
             receiving = [series for series in every if self._is_responsible(series.study_instance_uid)]
@@ -110,7 +116,7 @@ class Router:
             origin=self._decider.origin(study_uid, series_uid, series.first_at),
             absent_positions=known.missing.positions,
         )
-        examined = self._examiner.examine((study_uid, series_uid), question, at)
+        question, examined = self._examine((study_uid, series_uid), question, at)
         if isinstance(examined, PendingExamination):
             about = reason(ReasonCode.UNREAD_HEADERS, explanation=examined.reason)
             wait = Deferral(about=about, seconds=examined.seconds, until=examined.until)
@@ -140,7 +146,10 @@ class Router:
                 reason(ReasonCode.OF_DISCONTINUED_STEP, step=known.discontinued), DecisionCause.DISCONTINUED
             )
         generation = series.generation + 1
+        request = replace(examined.request, study_instance_uid=study_uid)
         with begin_immediate(self._engine) as connection:
+            if orders_of(connection, request).values != question.orders:  # one came in between
+                return False
             if not complete_series(connection, series, completion.signal, at):
                 return False
             for by in known.unrelated:
@@ -152,6 +161,7 @@ class Router:
                     series_instance_uid=series_uid,
                     signal=by,
                 )
+            self._decider.record_request(connection, series_uid, request, at)
             supersede_jobs(connection, study_uid, series_uid, generation)
             self._decider.record(
                 connection, study_uid, series_uid, generation=generation, decided=decided, completion=completion, at=at
@@ -165,6 +175,24 @@ class Router:
             reason_text(decision.reason),
         )
         return True
+
+    def _examine(
+        self, key: tuple[str, str], question: SeriesQuestion, at: float
+    ) -> tuple[SeriesQuestion, Examination | PendingExamination]:
+        """Examine a series with the orders that its headers name; return the question with them, and the answer."""
+        question = replace(question, orders=self._orders_of(key, self._examiner.request(key)))
+        examined = self._examiner.examine(key, question, at)
+        if isinstance(examined, PendingExamination):
+            return question, examined
+        orders = self._orders_of(key, examined.request)
+        if orders != question.orders:  # its headers were read for the first time
+            question = replace(question, orders=orders)
+            examined = self._examiner.examine(key, question, at)
+        return question, examined
+
+    def _orders_of(self, key: tuple[str, str], request: OrderKeys) -> tuple[OrderValues, ...]:
+        with self._engine.connect() as connection:
+            return orders_of(connection, replace(request, study_instance_uid=key[0])).values
 
     def _record_waiting(self, study_uid: str, series_uid: str, deferrals: Sequence[Deferral], at: float) -> None:
         """Record once what a series waits for and until when; what is more than silence is also in the timeline."""
@@ -187,4 +215,4 @@ class Router:
     def _quiet_seconds(self, decided: SeriesDecision) -> float:
         names = {entry["rule"] for entry in decided.decision.trace if entry["matched"]}
         matching = [rule for rule in self._config.rules if rule.name in names]
-        return longest_quiet_seconds(matching, self._config.series, urgent=decided.urgent)
+        return longest_quiet_seconds(matching, self._config.series, urgent=decided.urgent or decided.ordered_urgent)

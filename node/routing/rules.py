@@ -14,6 +14,7 @@ from pydicom import Dataset
 from node.addresses import plain_address
 from node.config import FORWARD, Condition, Destination, Rule, Selection, parse_condition, parse_hours
 from node.config.characteristics import UNKNOWN
+from node.config.order_values import FREE_TEXT, PREFIX, OrderValues, are_urgent, values_of_orders
 from node.ledger import DecisionOutcome
 from node.ledger.states import ShadowCause
 from node.reasons import Reason, ReasonCode, reason
@@ -82,14 +83,18 @@ class SeriesHeader:
     """See ``representative``."""
     characteristics: Characteristics
     """Of the whole series."""
+    orders: tuple[OrderValues, ...] = ()
+    """Of the information system, about this series."""
 
     @classmethod
-    def of(cls, headers: Sequence[Dataset]) -> SeriesHeader:
+    def of(cls, headers: Sequence[Dataset], orders: tuple[OrderValues, ...] = ()) -> SeriesHeader:
         """Return it for the headers of a series. Raises one of ``UNREADABLE``."""
-        return cls(header=representative(headers), characteristics=characteristics_of(headers))
+        return cls(header=representative(headers), characteristics=characteristics_of(headers), orders=orders)
 
     def values(self, condition: Condition) -> Sequence[str]:
         """Return the values of the attribute or characteristic of a condition."""
+        if condition.path.startswith(PREFIX):
+            return values_of_orders(condition.path, self.orders)
         if not condition.tags:
             known = self.characteristics.get(condition.path)
             return known.values if known is not None else (UNKNOWN,)
@@ -120,7 +125,7 @@ def decide(series: SeriesHeader, rules: Sequence[Rule], origin: Origin) -> Decis
             entry |= {"chosen": False, "note": _ONLY_BACK}
         trace.append(entry)
         if entry["chosen"]:
-            for route in routes_of(rule, urgent=is_urgent(series.header)):
+            for route in routes_of(rule, urgent=is_urgent_for(rule, series)):
                 routes[route.pipeline] = merged(routes.get(route.pipeline), route)
         for name, companion in rule.companions.items():
             conditions = _conditions(series, companion)
@@ -182,7 +187,7 @@ def of_study(rule: Rule) -> bool:
 
 def routes_of(rule: Rule, *, urgent: bool) -> list[Route]:
     """Return the routes of a matching rule; ``urgent``: the request was STAT."""
-    priority = PRIORITIES["high" if urgent else rule.priority]
+    priority = PRIORITIES["high" if urgent else rule.priority or "medium"]
     to = dict.fromkeys(rule.pipelines, rule.destinations) | ({FORWARD: rule.send} if rule.send else {})
     sent = [Route(pipeline=p, rule=rule.name, destinations=names, priority=priority) for p, names in to.items()]
     return sent + [
@@ -216,6 +221,11 @@ def is_urgent(header: Dataset) -> bool:
     keywords = ("ScheduledProcedureStepPriority", "RequestedProcedurePriority", "StudyPriorityID")
     paths = [*keywords, "RequestAttributesSequence.RequestedProcedurePriority"]
     return any(parse_condition(path, ("STAT", "HIGH")).matches(values_of(header, path)) for path in paths)
+
+
+def is_urgent_for(rule: Rule, series: SeriesHeader) -> bool:
+    """Whether what matches ``rule`` goes before others: STAT by its headers, or by an order unless the rule decides."""
+    return is_urgent(series.header) or (rule.priority is None and are_urgent(series.orders))
 
 
 def merged(before: Route | None, route: Route) -> Route:
@@ -259,7 +269,7 @@ def _entry(condition: Condition, values: Sequence[str], *, holds: bool, forbids:
     return {
         "attribute": condition.path,
         "wanted": WITHHELD if hidden else wanted,
-        "found": [WITHHELD] if hidden else list(values),
+        "found": [WITHHELD] if hidden or (condition.path == FREE_TEXT and any(values)) else list(values),
         "matched": holds != forbids,
         **({"unless": True} if forbids else {}),
     }

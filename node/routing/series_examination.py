@@ -6,21 +6,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 from pydicom import Dataset
 
 from node.config import Rule
+from node.config.order_values import OrderValues, are_urgent
 from node.confined import bounded
 from node.errors import InputError
 from node.ledger import DecisionCause, DecisionOutcome
+from node.ledger.order_keys import OrderKeys
 from node.reasons import Reason, ReasonCode, reason
 from node.routing.completeness import missing_parts, stated_count
 from node.routing.missing_positions import unseen
+from node.routing.order_request import request_of
 from node.routing.region import region_of
-from node.routing.rules import Decision, Origin, SeriesHeader, decide, is_urgent
+from node.routing.rules import Decision, Origin, SeriesHeader, decide, is_urgent, representative
 from node.routing.series_selection import Weight, weigh
 from node.studies.characteristics import Characteristics
 from node.studies.grid import describe
@@ -46,6 +49,9 @@ class SeriesDecision:
     weights: tuple[Weight, ...] = ()
     """What waits for the rest of the study."""
     urgent: bool = False
+    """STAT by its headers."""
+    ordered_urgent: bool = False
+    """STAT or HIGH by an order."""
     cause: DecisionCause | None = None
     """What ignored it where no rule did."""
     characteristics: Characteristics | None = None
@@ -60,6 +66,8 @@ class SeriesQuestion:
     origin: Origin
     absent_positions: tuple[tuple[float, float, float] | None, ...] = ()
     """Of images that are known to be missing, LPS mm; ``None`` where it is not known."""
+    orders: tuple[OrderValues, ...] = ()
+    """Of the information system, about this series."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +82,8 @@ class Examination:
     stated: int | None = None
     """See ``node.routing.completeness.Arrival``, as the next."""
     missing: str = ""
+    request: OrderKeys = field(default_factory=OrderKeys)
+    """What its headers say of its order."""
 
 
 def examine(question: SeriesQuestion, rules: Sequence[Rule]) -> Examination:
@@ -87,12 +97,13 @@ def examine(question: SeriesQuestion, rules: Sequence[Rule]) -> Examination:
         else:
             headers.append(header)
     examination = Examination(
-        decision=_decision(headers, rules, question.origin, unreadable),
+        decision=_decision(headers, rules, question, unreadable),
         unreadable=tuple(unreadable),
         unseen=unseen(headers, question.absent_positions),
     )
     try:
-        return replace(examination, stated=stated_count(headers), missing=_missing(headers))
+        request = request_of(representative(headers)) if headers else OrderKeys()
+        return replace(examination, stated=stated_count(headers), missing=_missing(headers), request=request)
     except UNREADABLE as error:
         return replace(examination, decision=_not_understood(error))
 
@@ -120,7 +131,7 @@ def _header(path: Path) -> Dataset | str:
 
 
 def _decision(
-    headers: Sequence[Dataset], rules: Sequence[Rule], origin: Origin, unreadable: Sequence[str]
+    headers: Sequence[Dataset], rules: Sequence[Rule], question: SeriesQuestion, unreadable: Sequence[str]
 ) -> SeriesDecision:
     if not headers:
         if unreadable:
@@ -129,14 +140,15 @@ def _decision(
     try:
         if keywords := contradictions(headers):
             return _held(headers, keywords)
-        series = SeriesHeader.of(headers)
-        decision = decide(series, rules, origin)
+        series = SeriesHeader.of(headers, question.orders)
+        decision = decide(series, rules, question.origin)
         region = region_of(headers) if any(rule.prefer for rule in rules) else None
         weights = weigh(series, len(headers), region, decision, rules)
         return SeriesDecision(
             decision=decision,
             weights=tuple(weights),
             urgent=is_urgent(series.header),
+            ordered_urgent=are_urgent(series.orders),
             characteristics=series.characteristics,
         )
     except UNREADABLE as error:

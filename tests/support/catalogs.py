@@ -26,6 +26,7 @@ from babel.messages.pofile import read_po, write_po
 
 from node.__main__ import main as ainode
 from node.cli.help import help_texts
+from node.ledger.order_keys import OrderState
 from node.ledger.progress import DeliveryStep, Progress
 from node.ledger.states import (
     AssociationEnding,
@@ -64,7 +65,7 @@ _OF_DEVELOPERS = (
 _KEYWORDS = {"gettext": None, "ngettext": (1, 2), "plural_form": (1, 2), "marked": None, "_": None}
 _ENUMERATIONS: tuple[type[StrEnum], ...] = (
     Progress, DeliveryStep, Outcome, WithoutAnalysis, DecisionOutcome, JobStage, ConflictKind, ShadowCause,
-    AssociationEnding, Verdict, SourceKind,
+    AssociationEnding, Verdict, SourceKind, OrderState,
 )  # fmt: skip
 _WORDS = (
     *("worker", "workers", "sender", "senders", "receiver", "receivers", "router", "routers", "web", "webs"),
