@@ -39,9 +39,14 @@ class ChangedStudy:
 
 
 def record_changes(connection: sa.Connection, changes: Iterable[NewPatientChange], message_id: str, at: float) -> None:
-    """Keep changes; orders of a merged patient belong to the one that remains."""
+    """Keep changes; orders of a merged patient belong to the one that remains.
+
+    Of updates, which are many, only the last one of a patient with images here is kept.
+    """
     for number, new in enumerate(changes):
         kind = ChangeKind.MERGE if new.prior_id else ChangeKind.UPDATE
+        if kind == ChangeKind.UPDATE and not _replace_update(connection, new):
+            continue
         insert_new(
             connection, patient_change, [{"id": f"{message_id}/{number}", "kind": kind, "received_at": at, **vars(new)}]
         )
@@ -55,6 +60,15 @@ def record_changes(connection: sa.Connection, changes: Iterable[NewPatientChange
         ids = [row.id for row in rows if not issuers_differ(row.patient_issuer, new.prior_issuer)]
         moved = {"patient_id": new.patient_id, "patient_issuer": new.patient_issuer}
         connection.execute(sa.update(imaging_order).where(imaging_order.c.id.in_(ids)).values(**moved))
+
+
+def _replace_update(connection: sa.Connection, new: NewPatientChange) -> bool:
+    """Delete the last update of a patient; return whether images of the patient are here."""
+    names = ("patient_id", "patient_issuer")
+    before = [patient_change.c[name] == getattr(new, name) for name in names]
+    connection.execute(sa.delete(patient_change).where(patient_change.c.kind == ChangeKind.UPDATE, *before))
+    here = sa.select(series_request.c.patient_id).where(series_request.c.patient_id == new.patient_id).limit(1)
+    return connection.scalar(here) is not None
 
 
 def present_identity(connection: sa.Connection, patient_id: str, issuer: str) -> tuple[str, str]:
@@ -94,24 +108,22 @@ def changed_studies(connection: sa.Connection, study: str | None = None) -> list
         patient_change.c.patient_id == series_request.c.patient_id,
         patient_change.c.received_at > series_request.c.read_at,
     )
-    query = (
-        sa.select(
+    found: dict[tuple[str, str], ChangedStudy] = {}
+    for joined, issuer in ((is_prior, patient_change.c.prior_issuer), (is_updated, patient_change.c.patient_issuer)):
+        query = sa.select(
             series_request.c.study_instance_uid,
             series_request.c.patient_issuer.label("of_images"),
-            patient_change,
-        )
-        .join(patient_change, sa.or_(is_prior, is_updated))
-        .order_by(patient_change.c.received_at, series_request.c.study_instance_uid)
-    )
-    if study is not None:
-        query = query.where(series_request.c.study_instance_uid == study)
-    found: dict[tuple[str, str], ChangedStudy] = {}
-    for row in connection.execute(query):
-        issuer = row.prior_issuer if row.kind == ChangeKind.MERGE else row.patient_issuer
-        if not issuers_differ(row.of_images, issuer):
-            found[row.study_instance_uid, row.kind] = ChangedStudy(
-                study_instance_uid=row.study_instance_uid, kind=ChangeKind(row.kind), at=row.received_at
-            )
+            issuer.label("of_change"),
+            patient_change.c.kind,
+            patient_change.c.received_at,
+        ).join(patient_change, joined)
+        if study is not None:
+            query = query.where(series_request.c.study_instance_uid == study)
+        for row in connection.execute(query.order_by(patient_change.c.received_at)):
+            if not issuers_differ(row.of_images, row.of_change):
+                found[row.study_instance_uid, row.kind] = ChangedStudy(
+                    study_instance_uid=row.study_instance_uid, kind=ChangeKind(row.kind), at=row.received_at
+                )
     return list(found.values())
 
 

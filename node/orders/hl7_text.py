@@ -49,9 +49,8 @@ class Segment:
 
     def repetitions(self, number: int) -> list[list[str]]:
         """Return the components of each repetition of a field, still escaped; no empty repetitions."""
-        component, repetition, _, _ = self._delimiters
-        parts = self.field(number).split(repetition, _MOST_FIELDS)
-        return [part.split(component, _MOST_FIELDS) for part in parts if part and part != '""']
+        parts = self.field(number).split(self._delimiters[1], _MOST_FIELDS)
+        return [part.split(self._delimiters[0], _MOST_FIELDS) for part in parts if part and part != '""']
 
     def text(self, number: int, component: int = 1) -> str:
         """Return a component of the first repetition, unescaped."""
@@ -155,7 +154,7 @@ def _by_codec(content: bytes, codec: str, name: str) -> str:
 
 
 def _unescaped(text: str, delimiters: str) -> str:
-    component, repetition, escape, subcomponent = delimiters
+    component, repetition, escape, subcomponent = (*delimiters,)
     if escape in text:
         plain = {"S": component, "R": repetition, "E": escape, "T": subcomponent, "F": "|", ".br": " ", ".sp": " "}
         mark = re.escape(escape)

@@ -90,6 +90,8 @@ def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def value_of(column: sa.Column[Any], number: int) -> Any:
     kind = getattr(column.type, "impl_instance", column.type)
+    if isinstance(kind, sa.LargeBinary):
+        return bytes([number, 255])
     if isinstance(kind, sa.JSON):
         return {"name": [number, "é"]}
     return {str: f"{column.name} {number} é", int: number, float: number + 0.25, bool: True}[kind.python_type]
@@ -104,13 +106,17 @@ def fill(engine: sa.Engine, of: sa.MetaData = metadata) -> dict[str, list[dict[s
     return content(engine)
 
 
+def _text(row: dict[str, Any]) -> str:
+    return json.dumps(row, default=repr)
+
+
 def content(engine: sa.Engine) -> dict[str, list[dict[str, Any]]]:
     """All rows of all tables, as the database knows them."""
     there = sa.MetaData()
     there.reflect(engine)
     with engine.connect() as connection:
         return {
-            table.name: sorted((dict(row) for row in connection.execute(sa.select(table)).mappings()), key=json.dumps)
+            table.name: sorted((dict(row) for row in connection.execute(sa.select(table)).mappings()), key=_text)
             for table in there.sorted_tables
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -122,6 +123,21 @@ def test_the_next_message_of_the_connection_is_taken_after_one_that_is_too_large
         large = b"\x0b" + order("1").encode() + b"OBX|" + b"x" * 10_000_000 + b"\x1c\r"
         received = exchange(node, large + b"\x0b" + order("2").encode() + b"\x1c\r")
         assert [answer_of(one.decode())[0] for one in received.split(b"\x1c\r")[:2]] == ["AR", "AA"]
+
+
+def test_a_message_that_is_too_large_is_never_in_memory():
+    sender, receiver = socket.socketpair()
+    with sender, receiver, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(sender.sendall, b"\x0b" + b"x" * 10_000_000 + b"\x1c")
+        tracemalloc.start()
+        frame = framing.FrameReader(receiver, 100_000, 1000).next()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        sent.result()
+    assert frame is not None
+    assert frame.fault == "more than 100000 bytes"
+    assert len(frame.content) <= 1000
+    assert peak < 1_000_000
 
 
 def test_a_message_that_is_cut_off_is_no_message(tmp_path: Path):
