@@ -9,6 +9,7 @@ from typing import Any
 
 from node.check import Check
 from node.config import Config, Rule, parse_condition
+from node.config.order_values import PREFIX
 from node.spool.free_space import space_of
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
@@ -36,6 +37,9 @@ def _rules(config: Config, needs: dict[str, list[str]]) -> Iterator[Check]:
             yield Check(name=f"rule {rule.name!r}", good=False, found=f"can never match: {fault[0]}", remedy=fault[1])
         if rule.pipelines and not rule.destinations:
             yield _note(f"rule {rule.name!r} has no destinations", "add destinations, unless the rule is a trial")
+        if not config.orders.enabled and any(path.startswith(PREFIX) for path in (*rule.match, *rule.unless)):
+            remedy = "enable [orders] here, unless another machine of this ledger takes the messages"
+            yield _note(f"rule {rule.name!r} asks for orders, and [orders] is not enabled", remedy)
         for name in (*rule.pipelines, *rule.shadow):
             modalities = [m for m in needs.get(name, []) if _can_match(rule, m)]
             if needs.get(name) and not modalities:

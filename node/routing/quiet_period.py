@@ -25,9 +25,17 @@ def quiet_seconds(rule: Rule, settings: SeriesTable, *, urgent: bool) -> float:
     return settings.quiet_seconds
 
 
-def longest_quiet_seconds(rules: Iterable[Rule], settings: SeriesTable, *, urgent: bool) -> float:
-    """The longest of the quiet periods of all matching rules; that of the settings when none matches."""
-    return max((quiet_seconds(rule, settings, urgent=urgent) for rule in rules), default=settings.quiet_seconds)
+def longest_quiet_seconds(
+    rules: Iterable[Rule], settings: SeriesTable, *, urgent: bool, ordered_urgent: bool = False
+) -> float:
+    """The longest of the quiet periods of all matching rules; that of the settings when none matches.
+
+    ``ordered_urgent``: an order is urgent, which counts for rules that state no priority.
+    """
+    periods = (
+        quiet_seconds(rule, settings, urgent=urgent or (ordered_urgent and rule.priority is None)) for rule in rules
+    )
+    return max(periods, default=settings.quiet_seconds)
 
 
 def shortest_quiet_seconds(rules: Iterable[Rule], settings: SeriesTable) -> float:

@@ -215,4 +215,6 @@ class Router:
     def _quiet_seconds(self, decided: SeriesDecision) -> float:
         names = {entry["rule"] for entry in decided.decision.trace if entry["matched"]}
         matching = [rule for rule in self._config.rules if rule.name in names]
-        return longest_quiet_seconds(matching, self._config.series, urgent=decided.urgent or decided.ordered_urgent)
+        return longest_quiet_seconds(
+            matching, self._config.series, urgent=decided.urgent, ordered_urgent=decided.ordered_urgent
+        )

@@ -17,7 +17,9 @@ from hl7.client import MLLPClient
 from hl7_orders import Listening, answer_of, listening, merge, order
 
 from node.__main__ import main
+from node.check import _orders
 from node.config import parse
+from node.doctor.lint import lint
 from node.errors import ConfigError
 from node.ledger import order_messages
 from node.ledger.engine import begin_immediate, snapshot
@@ -224,6 +226,19 @@ def test_rejected_messages_are_bounded_in_number_and_old_rows_go(tmp_path: Path,
             purge_messages(connection, at + 8 * 86400, at + 1)
             assert latest_messages(connection, 10) == []
         assert orders(node) == []
+
+
+def test_check_sees_the_port_and_lint_a_rule_without_orders(tmp_path: Path):
+    with listening(tmp_path) as node:
+        assert _orders(node.config).found.endswith("the listener for orders of this node")
+    assert _orders(node.config).found.endswith("is free")
+    with socket.create_server(("127.0.0.1", node.port)):
+        taken = _orders(node.config)
+    assert not taken.good
+    assert "change [orders] address and port" in taken.remedy
+    rule = '[[rules]]\nname = "r"\nsend = ["a"]\nmatch = { "order.priority" = "STAT" }\n'
+    config = parse(f'[destinations.a]\nfolder = "/f"\n{rule}')
+    assert any("asks for orders, and [orders] is not enabled" in one.found for one in lint(config, ()))
 
 
 def test_a_listener_names_its_senders():
