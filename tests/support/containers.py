@@ -38,6 +38,12 @@ class Podman:
             raise RuntimeError(done.stderr.decode()[-500:])
         return done.stdout.decode().strip()
 
+    def unmount(self) -> None:
+        """Take away what the storage has mounted, so that its folder can be removed."""
+        mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for mount in sorted((one for one in mounts if one.startswith(f"{self.folder}/")), reverse=True):
+            subprocess.run(["umount", "--lazy", mount], check=True)
+
     def image(self, name: str, files: dict[str, bytes], entry: list[str], *, python: bool = True) -> str:
         """Make an image of these files and return its factory."""
         archive = BytesIO()
@@ -54,15 +60,18 @@ class Podman:
         return f"container:localhost/{name}:1@{digest}"
 
 
-def podman_of(folder: Path) -> Podman:
-    """An engine with its storage in ``folder``; skips the test where none is installed, or the kernel allows none."""
+def podman_of(folder: Path, driver: str = "vfs") -> Podman:
+    """An engine with its storage in ``folder``; skips the test where none is installed, or the kernel allows none.
+
+    ``driver``: of its storage. ``"vfs"`` works on every file system, and copies every layer whole.
+    """
     found = shutil.which("podman")
     if found is None:
         pytest.skip("no container engine is installed (Debian package podman)")
     if os.geteuid() != 0:
         pytest.skip("this engine of the tests is started as root")
     options = (
-        f"--root {folder / 'storage'} --runroot {folder / 'state'} --storage-driver vfs --cgroup-manager cgroupfs "
+        f"--root {folder / 'storage'} --runroot {folder / 'state'} --storage-driver {driver} --cgroup-manager cgroupfs "
         f"--events-backend none --tmpdir {folder / 'tmp'}"
     )
     command = folder / "podman"

@@ -17,9 +17,9 @@ UNIT = "ainode.service"
 pytestmark = pytest.mark.skipif(not PACKAGE or os.geteuid() != 0, reason="AINODE_DEB is not set, or not root")
 
 
-def done(machine: Systemd, *command: str) -> str:
+def done(machine: Systemd, *command: str, seconds: float = 300.0) -> str:
     """Run a command that must succeed."""
-    ended = machine.run(*command)
+    ended = machine.run(*command, seconds=seconds)
     assert ended.returncode == 0, f"{command}: {ended.stdout[-2000:]}{ended.stderr[-2000:]}"
     return ended.stdout + ended.stderr
 
@@ -28,12 +28,12 @@ def studies(machine: Systemd) -> int:
     return len(json.loads(done(machine, "runuser", "-u", "ainode", "--", "ainode", "status", "--json"))["studies"])
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2700)
 def test_the_package_is_installed_configured_upgraded_and_purged_without_losing_an_image(tmp_path: Path) -> None:
     port = real_peers.free_port()
     (image,) = write(ct_series(1), tmp_path / "sent")
     with whole_machine(tmp_path) as machine:
-        assert "run 'ainode init'" in done(machine, "dpkg", "--install", str(Path(PACKAGE).absolute()))
+        assert "run 'ainode init'" in done(machine, "dpkg", "--install", str(Path(PACKAGE).absolute()), seconds=900)
         assert machine.run("systemctl", "is-enabled", UNIT).stdout.strip() == "disabled"
         assert machine.shows(UNIT, "ActiveState") == "inactive"
         assert "ainode" in done(machine, "ainode", "--version")
@@ -50,7 +50,7 @@ def test_the_package_is_installed_configured_upgraded_and_purged_without_losing_
         assert studies(machine) == 1
 
         first = machine.shows(UNIT, "MainPID")
-        done(machine, "dpkg", "--install", str(Path(PACKAGE).absolute()))
+        done(machine, "dpkg", "--install", str(Path(PACKAGE).absolute()), seconds=900)
         machine.until(UNIT, "SubState", "running")
         assert machine.shows(UNIT, "MainPID") != first
         assert done(machine, "cat", "/etc/ainode/config.toml") == configured

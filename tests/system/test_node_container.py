@@ -40,7 +40,10 @@ SHARED = (
 @pytest.fixture(scope="module")
 def podman() -> Iterator[Podman]:
     with TemporaryDirectory(prefix="podman-") as folder:
-        yield podman_of(Path(folder))
+        try:
+            yield podman_of(Path(folder), "overlay")
+        finally:
+            Podman(command=Path("podman"), folder=Path(folder)).unmount()
 
 
 @pytest.fixture(scope="module")
