@@ -72,7 +72,7 @@ def run_demo(studies: Path | None, folder: Path, *, keep: bool = False, ohif: Pa
             engine = open_ledger(ledger_url("", folder / "node"))
             rows = follow(console, watch, files, engine)
             engine.dispose()
-            show_results(console, pacs, truths, folder / "pictures", keep=keep)
+            show_results(console, pacs, truths, folder / "pictures", keep=keep or ohif is not None)
             with ExitStack() as stack:
                 if ohif is not None:
                     address = stack.enter_context(serve_viewer(ohif, pacs))
