@@ -19,10 +19,12 @@ from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfbase.ttfonts import TTFont
 
 from node.errors import EncodeError
+from node.translation import current_language
 
 FACE = "DejaVuSans"
 _EAST_ASIAN = (("HeiseiKakuGo-W5", "euc_jp"), ("HYGothic-Medium", "euc_kr"), ("STSong-Light", "gbk"))
-"""Faces with the encoding whose letters each has; an ideograph that several have is taken from the first."""
+"""Faces with the encoding whose letters each has; an ideograph that several have is taken from the first, or from
+the last one on a page in Chinese."""
 _MISSING = ""
 
 
@@ -58,7 +60,8 @@ def _faces(text: str) -> list[str]:
     """The face of each letter; one face for all East Asian letters of a text, where one has them."""
     glyphs = register()
     other = "".join(letter for letter in text if ord(letter) not in glyphs)
-    east_asian = next(((face, name) for face, name in _EAST_ASIAN if _encodes(other, name)), _EAST_ASIAN[-1])
+    faces = _EAST_ASIAN[::-1] if current_language() == "zh" else _EAST_ASIAN
+    east_asian = next(((face, name) for face, name in faces if _encodes(other, name)), _EAST_ASIAN[-1])
     return [_face(letter, glyphs, *east_asian) for letter in text]
 
 

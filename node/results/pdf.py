@@ -1,14 +1,15 @@
 """The report on one page: Encapsulated PDF (PS3.3 A.45.1) with identity, outcome, table and pictures.
 
 A page that is printed loses its header, so it names the patient. Text is text: it can be searched and copied.
-Where letters are missing the page says so.
+Where letters are missing the page says so. Headings and fixed sentences are in the language of the destinations of the
+job, when they have one and the same and ``node.translation`` has it, and otherwise in English.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from io import BytesIO
 from typing import Any
@@ -26,6 +27,7 @@ from reportlab.platypus import Image as Drawing
 from reportlab.platypus.flowables import KeepInFrame
 
 from node import __version__
+from node.config import Language
 from node.results import fonts as typeface
 from node.results.analysis import Analysis, Source
 from node.results.finding import Finding
@@ -35,8 +37,16 @@ from node.results.key_image import Picture
 from node.results.naming import series_description, series_number
 from node.results.pdf_text import pdf_file, pdf_text
 from node.results.placed_region import PlacedRegion
-from node.results.report_text import headline_of, measured_lines, remarks_of, scope_of, supersession_of
+from node.results.report_text import (
+    evaluation_lines,
+    headline_of,
+    measured_lines,
+    remarks_of,
+    scope_of,
+    supersession_of,
+)
 from node.results.uids import derive_uid
+from node.translation import LANGUAGES, InterfaceLanguage, gettext, in_language, marked
 from node.wording import NOTICE, person
 
 ROWS = 12
@@ -44,21 +54,22 @@ ROWS = 12
 PICTURES = 4
 """Key images on the page."""
 _MARGIN = 40.0
-_NOT_SHOWN = "in letters this page cannot show"
-_LETTERS = (
+_NOT_SHOWN = marked("in letters this page cannot show")
+_LETTERS = marked(
     "A question mark may stand for a letter that this page cannot show; East Asian letters are those of the viewer: "
     "where it has none, a name in them looks empty."
 )
+_REVIEW = marked("Computed without human review. It replaces neither the images nor their reading by a physician.")
 _DATE = re.compile(r"(\d{4})(\d\d)(\d\d)")
 _IDENTITY = (
-    ("Patient", "PatientName"),
-    ("Patient ID", "PatientID"),
-    ("Born", "PatientBirthDate"),
-    ("Sex", "PatientSex"),
-    ("Accession", "AccessionNumber"),
-    ("Study date", "StudyDate"),
-    ("Study", "StudyDescription"),
-    ("Series", "SeriesDescription"),
+    (marked("Patient"), "PatientName"),
+    (marked("Patient ID"), "PatientID"),
+    (marked("Born"), "PatientBirthDate"),
+    (marked("Sex"), "PatientSex"),
+    (marked("Accession"), "AccessionNumber"),
+    (marked("Study date"), "StudyDate"),
+    (marked("Study"), "StudyDescription"),
+    (marked("Series"), "SeriesDescription"),
 )
 
 
@@ -73,14 +84,15 @@ def encode_pdf(
     key: str,
 ) -> Dataset:
     """Build the object around ``draw_page``; identity and times are stamped on later."""
-    document = draw_page(
-        analysis,
-        source,
-        identity.local(analysis.analysed_at),
-        findings=findings,
-        impressions=impressions,
-        pictures=[p.drawing for p in pictures],
-    )
+    with in_language(page_language(analysis.languages)):
+        document = draw_page(
+            analysis,
+            source,
+            identity.local(analysis.analysed_at),
+            findings=findings,
+            impressions=impressions,
+            pictures=[p.drawing for p in pictures],
+        )
     dataset = Dataset()
     dataset.SOPClassUID = EncapsulatedPDFStorage
     dataset.SOPInstanceUID = derive_uid(key, "pdf")
@@ -103,6 +115,12 @@ def encode_pdf(
     return dataset
 
 
+def page_language(languages: Collection[Language]) -> InterfaceLanguage:
+    """Return the language of a page for destinations with these languages."""
+    spoken = [one for one in LANGUAGES if set(languages) == {one}]
+    return spoken[0] if spoken else "en"
+
+
 def _reference(sop_class: str, uid: str) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, uid
@@ -118,15 +136,19 @@ def draw_page(
     impressions: Sequence[str],
     pictures: Sequence[Image.Image],
 ) -> bytes:
-    """The page as a PDF file; the same arguments give the same bytes. ``at``: local time of the analysis."""
+    """The page as a PDF file, in the language that is spoken here; the same arguments give the same bytes.
+
+    ``at``: local time of the analysis.
+    """
     typeface.register()
     rl_config.useA85 = 0  # pictures as they are: written as text they take a fifth more, and most of the time
     algorithm = analysis.algorithm
-    identity = {title: _stated(source.datasets[0], keyword) for title, keyword in _IDENTITY}
-    texts = (*identity.values(), *impressions, *remarks_of(analysis), *(finding.label for finding in findings))
+    identity = {gettext(title): _stated(source.datasets[0], keyword) for title, keyword in _IDENTITY}
+    notice, title = gettext(NOTICE), gettext("AI report: {title}", title=analysis.title)
+    texts = (notice, *identity.values(), *impressions, *remarks_of(analysis), *(finding.label for finding in findings))
     story: list[Flowable] = [
-        pdf_text(f"AI report: {analysis.title}", 15),
-        pdf_text(NOTICE, 10, colors.HexColor("#b04000")),
+        pdf_text(title, 15),
+        pdf_text(notice, 10, colors.HexColor("#b04000")),
         *([pdf_text(supersession_of(analysis), 10)] if supersession_of(analysis) else []),
         Spacer(0, 6),
         _identity(identity),
@@ -140,21 +162,26 @@ def draw_page(
         story += [_findings(findings), Spacer(0, 6)]
     judged = analysis.findings.evaluations if analysis.findings else {}
     story += [pdf_text(line, 9) for line in measured_lines(analysis.findings)]
-    story += [pdf_text(f"{name.meaning}: {value.meaning}", 9) for name, value in judged.items()]
+    story += [pdf_text(line, 9) for line in evaluation_lines(judged)]
     story += [pdf_text(remark, 9) for remark in remarks_of(analysis)]
     if pictures:
         story += [Spacer(0, 6), _pictures(pictures[:PICTURES]), Spacer(0, 6)]
-    made_with = f"{algorithm.name} {algorithm.version}".strip()
-    digest = f", weights SHA-256 {algorithm.weights_sha256}" if algorithm.weights_sha256 else ""
+    digest = gettext(", weights SHA-256 {digest}", digest=algorithm.weights_sha256) if algorithm.weights_sha256 else ""
+    made_with = f"{algorithm.name} {algorithm.version}".strip() + digest
+    of = {"images": len(source.datasets), "series": source.series_instance_uid}
     story += [
-        pdf_text(f"Made by {made_with}{digest}, ainode {__version__}, {at:%Y-%m-%d %H:%M}.", 7),
-        pdf_text(f"From {len(source.datasets)} images of series {source.series_instance_uid}.", 7),
-        *([] if all(map(typeface.embeds, texts)) else [pdf_text(_LETTERS, 7)]),
-        pdf_text("Computed without human review. It replaces neither the images nor their reading by a physician.", 7),
+        pdf_text(gettext("Made by {made_with}, {node}, {at}.", **_origin(made_with, at)), 7),
+        pdf_text(gettext("From {images} images of series {series}.", **of), 7),
+        *([] if all(map(typeface.embeds, texts)) else [pdf_text(gettext(_LETTERS), 7)]),
+        pdf_text(gettext(_REVIEW), 7),
     ]
     width, height = A4[0] - 2 * _MARGIN - 12, A4[1] - 2 * _MARGIN - 12
     page = KeepInFrame(width, height, story, mode="shrink")
-    return pdf_file([page], title=f"AI report: {analysis.title}", margin=_MARGIN)
+    return pdf_file([page], title=title, margin=_MARGIN)
+
+
+def _origin(made_with: str, at: datetime) -> dict[str, str]:
+    return {"made_with": made_with, "node": f"ainode {__version__}", "at": f"{at:%Y-%m-%d %H:%M}"}
 
 
 def _identity(stated: Mapping[str, str]) -> Table:
@@ -162,7 +189,7 @@ def _identity(stated: Mapping[str, str]) -> Table:
     half = (len(cells) + 1) // 2
     table = Table(
         [left + right for left, right in zip(cells[:half], cells[half:], strict=True)],
-        colWidths=[55, 195, 60, 195],
+        colWidths=[72, 178, 72, 183],
         style=[("BOX", (0, 0), (-1, -1), 0.5, colors.grey), ("VALIGN", (0, 0), (-1, -1), "TOP"), *_TIGHT],
     )
     table.hAlign = "LEFT"
@@ -181,11 +208,12 @@ def _stated(header: Dataset, keyword: str) -> str:
     if keyword.endswith("Date"):
         groups = (_DATE.sub(r"\1-\2-\3", groups[0]),)
     written = [text for group in groups if (text := typeface.composed(group).strip())]
-    return "  ".join(text for text in written if typeface.can_show(text)) or (_NOT_SHOWN if written else "")
+    return "  ".join(text for text in written if typeface.can_show(text)) or (gettext(_NOT_SHOWN) if written else "")
 
 
 def _findings(findings: Sequence[Finding | PlacedRegion]) -> Table:
-    rows = [["", *(pdf_text(title, 8, colors.grey) for title in ("Finding", "What and where", "Measurements"))]]
+    titles = gettext("Finding"), gettext("What and where"), gettext("Measurements")
+    rows = [["", *(pdf_text(title, 8, colors.grey) for title in titles)]]
     lines = [("LINEBELOW", (0, 0), (-1, -1), 0.25, colors.grey), ("VALIGN", (0, 0), (-1, -1), "TOP")]
     for finding in findings[:ROWS]:
         cells = (
@@ -196,7 +224,7 @@ def _findings(findings: Sequence[Finding | PlacedRegion]) -> Table:
         lines.append(("BACKGROUND", (0, len(rows)), (0, len(rows)), colors.Color(*(v / 255 for v in finding.colour))))
         rows.append(["", *(pdf_text(text, 8) for text in cells)])
     if len(findings) > ROWS:
-        rows.append(["", pdf_text(f"and {len(findings) - ROWS} more", 8), "", ""])
+        rows.append(["", pdf_text(gettext("and {number} more", number=len(findings) - ROWS), 8), "", ""])
     table = Table(rows, colWidths=[6, 84, 190, 225], style=[*lines, *_TIGHT])
     table.hAlign = "LEFT"
     return table

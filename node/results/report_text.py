@@ -1,22 +1,28 @@
 """Text of reports: outcome, reason, scope, remarks and the superseded report, as sentences for a radiologist.
 
-The words of the outcomes are those of ``node.outcome``.
+The words of the outcomes are those of ``node.outcome``. They are English but where a language is spoken, as by the PDF
+for a destination with one; what a pipeline says in its own words stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+
+from pydicom.sr.coding import Code
 
 from node.outcome import ANALYSED, Outcome
 from node.pipeline import Findings, Measurement
 from node.results.analysis import Analysis, is_positive, outcome_of
+from node.results.impression.translation import translation
+from node.translation import current_language, gettext
 from node.wording import in_words
 
 
 def headline_of(analysis: Analysis) -> str:
     """Return the first line of every report: outcome, reason, and for *no findings* what the algorithm looks for."""
     scope = analysis.algorithm.scope if analysis.outcome == Outcome.NO_FINDINGS else ""
-    return " ".join(_sentence(text) for text in (f"Outcome: {analysis.outcome}", analysis.reason, scope) if text)
+    outcome = gettext("Outcome: {outcome}", outcome=gettext(str(analysis.outcome)))
+    return " ".join(_sentence(text) for text in (outcome, analysis.reason, scope) if text)
 
 
 def scope_of(analysis: Analysis) -> str:
@@ -26,7 +32,9 @@ def scope_of(analysis: Analysis) -> str:
 
 def supersession_of(analysis: Analysis) -> str:
     """Return a sentence that names the superseded report; empty for a first result."""
-    return f"Version {analysis.version}; replaces {analysis.replaces}." if analysis.replaces else ""
+    if not analysis.replaces:
+        return ""
+    return gettext("Version {version}; replaces {report}.", version=analysis.version, report=analysis.replaces)
 
 
 def remarks_of(analysis: Analysis) -> tuple[str, ...]:
@@ -53,7 +61,7 @@ def measured_lines(findings: Findings | None) -> tuple[str, ...]:
             (
                 group.label,
                 *_measured(group.measurements),
-                *(f"{name.meaning}: {value.meaning}" for name, value in group.evaluations.items()),
+                *evaluation_lines(group.evaluations),
             )
         )
         for group in findings.groups
@@ -61,10 +69,23 @@ def measured_lines(findings: Findings | None) -> tuple[str, ...]:
     return (*(["; ".join(study)] if study else []), *groups)
 
 
+def evaluation_lines(evaluations: Mapping[Code, Code]) -> tuple[str, ...]:
+    """Return what was judged, one line for each evaluation."""
+    return tuple(f"{_term(name.meaning)}: {_term(value.meaning)}" for name, value in evaluations.items())
+
+
+def _term(meaning: str) -> str:
+    """Return the meaning of a code in the language that is spoken; in English where its catalog lacks it."""
+    language = current_language()
+    return meaning if language == "en" else translation(language).of(meaning)
+
+
 def _measured(measurements: Iterable[Measurement]) -> tuple[str, ...]:
     return tuple(
         in_words(
-            m.name.meaning if m.derivation is None else f"{m.name.meaning} ({m.derivation.meaning.lower()})",
+            _term(m.name.meaning)
+            if m.derivation is None
+            else f"{_term(m.name.meaning)} ({_term(m.derivation.meaning.lower())})",
             m.value,
             m.unit.value,
         )
@@ -73,15 +94,17 @@ def _measured(measurements: Iterable[Measurement]) -> tuple[str, ...]:
 
 
 def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+    if text.endswith((".", "!", "?", "。")):
+        return text
+    return f"{text}{'。' if current_language() == 'zh' else '.'}"
 
 
 def _looked_for(findings: Findings) -> Iterator[str]:
     """Return a sentence that says what the absence of findings means."""
     if findings.looked_for and not is_positive(findings):
-        names = ", ".join(dict.fromkeys(code.meaning for code in findings.looked_for))
-        yield f"Looked for: {names}; none was found in what was analysed."
+        names = ", ".join(dict.fromkeys(_term(code.meaning) for code in findings.looked_for))
+        yield gettext("Looked for: {names}; none was found in what was analysed.", names=names)
     elif outcome_of(findings) == Outcome.MEASURED and all(s.empty for s in findings.segments):
         names = ", ".join(segment.label for segment in findings.segments)
         if names:
-            yield f"Not seen in these images: {names}."
+            yield gettext("Not seen in these images: {names}.", names=names)

@@ -155,3 +155,25 @@ def test_a_failure_promises_no_scope(tmp_path: Path):
     failed = analysis(outcome="failed", reason="NOT ANALYSED: x.", algorithm=replace(ALGORITHM, scope=SCOPE))
     for made in encode(failed, source, ["sr", "pdf"]):
         assert SCOPE not in " ".join(" ".join(texts(made.dataset)).split())
+
+
+def test_fixed_sentences_of_a_page_are_in_the_language_of_its_destination(tmp_path: Path):
+    source = source_of(tmp_path, SYNTHETIC["axial"]())
+    found = Findings(looked_for=(codes.SCT.Nodule,))
+
+    def said(*languages: str) -> tuple[Dataset, str]:
+        (made,) = encode(analysis(found, languages=languages), source, ["pdf"])
+        return made.dataset, " ".join(page(made.dataset).split())
+
+    header, german = said("de")
+    assert NOTICE in " ".join(texts(header)), "what others filter by stays English"
+    for sentence in (
+        "Nur für Forschungszwecke. Nicht zur Diagnose.",
+        "Ergebnis: keine Befunde.",
+        "Gesucht: Rundherd; im analysierten Teil nichts davon gefunden.",
+        "Ohne ärztliche Prüfung berechnet.",
+    ):
+        assert sentence in german
+    assert "结果：无发现。" in said("zh")[1]
+    assert "Outcome: no findings." in said("de", "zh")[1], "destinations that read different languages"
+    assert "Outcome: no findings." in said("fr")[1], "an impression only"
