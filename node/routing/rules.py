@@ -215,9 +215,7 @@ def sum_up(trace: Sequence[Mapping[str, Any]]) -> tuple[DecisionOutcome, Reason]
 
 
 def is_urgent(header: Dataset) -> bool:
-    """STAT by Scheduled Procedure Step Priority (0074,1200), Requested Procedure Priority (0040,1003; also of the
-    request attributes) or the retired Study Priority ID (0032,000C).
-    """  # noqa: D205 - one sentence
+    """Return whether (0074,1200), (0040,1003), also of the request attributes, or (0032,000C) says STAT or HIGH."""
     keywords = ("ScheduledProcedureStepPriority", "RequestedProcedurePriority", "StudyPriorityID")
     paths = [*keywords, "RequestAttributesSequence.RequestedProcedurePriority"]
     return any(parse_condition(path, ("STAT", "HIGH")).matches(values_of(header, path)) for path in paths)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from node.__main__ import main
-from node.service import ROLES
+from node.roles import ROLES
 
 FOLDER = Path(__file__).parents[2] / "systemd"
 UNITS = sorted(FOLDER.glob("*.service"))

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import node.roles
 import node.service
 
 ENCODERS = ("highdicom", "monai", "pipelines", "pydicom.sr", "reportlab", "scipy", "torch")
 """What decodes, computes or encodes, in confined processes only."""
 LEDGER = ("alembic", "dbos", "psycopg", "sqlalchemy")
-TREE = ast.parse(Path(node.service.__file__).read_text())
-ROLES = {one.module for one in ast.walk(TREE) if isinstance(one, ast.ImportFrom) and one.module}
+TREES = [ast.parse(Path(one.__file__).read_text()) for one in (node.service, node.roles)]
+ROLES = {one.module for tree in TREES for one in ast.walk(tree) if isinstance(one, ast.ImportFrom) and one.module}
 """What the roles import when they start."""
 
 
