@@ -1,4 +1,7 @@
-"""Time limit of an attempt: a handler that does not return in time is left behind, and its slot is free."""
+"""Time limit of an attempt: a handler that does not return in time is left behind, and its slot is free.
+
+A model that takes too long is killed by ``node.inference.model_process``.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime
 
 from node.ledger.planned_purges import StoredStudy
 from node.operate.explain import clock
-from node.operate.retention_rules import PlannedPurge, PurgeKind, RetentionRules, quota_key
+from node.operate.result_quota import over_quota, quota_key
+from node.operate.retention_rules import PlannedPurge, PurgeKind, RetentionRules
 from node.translation import gettext
 
 
@@ -58,7 +59,7 @@ class PurgePlan:
 def purge_plan(studies: Iterable[StoredStudy], rules: RetentionRules, at: float) -> PurgePlan:
     """Return what the configuration means for these studies at a time (seconds since 1970 UTC)."""
     studies = list(studies)
-    over = rules.over_quota(studies, at)
+    over = over_quota(rules.quotas, studies, at)
     gone = {one.job_id for one in over}
     planned = [*over, *(one for study in studies for one in rules.planned(_without(study, gone)))]
     due = sorted((one for one in planned if not one.held_by), key=lambda one: one.at)

@@ -39,7 +39,8 @@ from node.ledger.retention import (
 from node.ledger.study_record import study_state
 from node.log import about, delete_study_log, logged_studies
 from node.operate.records.recorder import Recorder, is_recorded
-from node.operate.retention_rules import DAY_SECONDS, PlannedPurge, PurgeKind, RetentionRules, yields_to_quota
+from node.operate.result_quota import over_quota, yields_to_quota
+from node.operate.retention_rules import DAY_SECONDS, PlannedPurge, PurgeKind, RetentionRules
 from node.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ class Retention:
             if all(size <= quotas[name] for name, size in sizes.items()):
                 return
             studies = studies_of_pipelines(connection, quotas)
-            over = self._rules.over_quota(in_portions(connection, studies), at)
+            over = over_quota(quotas, in_portions(connection, studies), at)
         by_study: dict[str, list[PlannedPurge]] = {}
         for one in over:
             by_study.setdefault(one.study_instance_uid, []).append(one)
@@ -124,7 +125,7 @@ class Retention:
             with surviving(f"retention: study {study}"):
                 self._purge(study, at, planned)
 
-    def _purge(self, study: str, at: float, over_quota: Sequence[PlannedPurge] = ()) -> bool:
+    def _purge(self, study: str, at: float, beyond: Sequence[PlannedPurge] = ()) -> bool:
         """Purge what is due of a study, or results that a quota takes; return whether the study is gone.
 
         Rows and files go inside one transaction: the receiver, whose rows wait for it, then sees what is gone. No row
@@ -139,7 +140,7 @@ class Retention:
             stored = locked_study(connection, study)
             if stored is None:
                 return False
-            due = _still_over_quota(stored, over_quota, at) if over_quota else self._rules.due(stored, at)
+            due = _still_over_quota(stored, beyond, at) if beyond else self._rules.due(stored, at)
             purged = [_purge_rows(connection, one) for one in due]
             paths = [path for one in purged for path in one.paths]
             jobs = [job_id for one in purged for job_id in one.jobs]

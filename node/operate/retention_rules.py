@@ -16,8 +16,6 @@ from node.ledger.planned_purges import StoredResults, StoredSeries, StoredStudy
 from node.translation import gettext, ngettext
 
 DAY_SECONDS = 86400.0
-QUOTA_SECONDS = DAY_SECONDS
-"""No quota purges results before: until then late images may still replace them, which needs their files."""
 
 
 class PurgeKind(StrEnum):
@@ -153,53 +151,6 @@ class RetentionRules:
         """What of one study is to be purged at a time; the study alone when all of it is."""
         due = [one for one in self.planned(study) if one.at < at and not one.held_by]
         return due[-1:] if due and due[-1].kind == PurgeKind.STUDY else due
-
-    def over_quota(self, studies: Iterable[StoredStudy], at: float) -> list[PlannedPurge]:
-        """Results that quotas purge at a time: those that were confirmed first go first, then those without proof."""
-        sizes = dict.fromkeys(self.quotas, 0)
-        candidates: dict[str, list[tuple[bool, float, str, PlannedPurge]]] = {}
-        for study in studies:
-            for one in study.results:
-                if one.pipeline not in sizes:
-                    continue
-                sizes[one.pipeline] += one.size
-                if yields_to_quota(study, one, at):
-                    purge = PlannedPurge(
-                        study_instance_uid=study.study_instance_uid,
-                        kind=PurgeKind.RESULTS,
-                        at=at,
-                        size=one.size,
-                        why=quota_key(one.pipeline),
-                        series_instance_uid=one.series_instance_uid,
-                        job_id=one.job_id,
-                    )
-                    order = (not one.is_confirmed, one.delivered_at or 0.0, one.job_id, purge)
-                    candidates.setdefault(one.pipeline, []).append(order)
-        purged = []
-        for pipeline, of in candidates.items():
-            excess = sizes[pipeline] - self.quotas[pipeline]
-            for *_, purge in sorted(of, key=lambda one: one[:3]):
-                if excess <= 0:
-                    break
-                purged.append(purge)
-                excess -= purge.size
-        return purged
-
-
-def quota_key(pipeline: str) -> str:
-    """Return the key of the quota of a pipeline."""
-    return f"[pipelines.{pipeline}] quota_gib"
-
-
-def yields_to_quota(study: StoredStudy, results: StoredResults, at: float) -> bool:
-    """Whether a quota may purge results: every destination has them for a day, and nothing of the study is pending."""
-    return (
-        study.is_settled
-        and results.objects > 0
-        and not results.is_quarantined
-        and results.delivered_at is not None
-        and results.delivered_at < at - QUOTA_SECONDS
-    )
 
 
 def held_by(study: StoredStudy) -> tuple[str, ...]:

@@ -27,10 +27,10 @@ from node.receive.messages import Services
 from node.receive.normalized import NormalizedAnswer, NormalizedRequest
 from node.receive.policy import Policy
 from node.receive.procedure_step import ProcedureStepScp
-from node.receive.quota import Quota
 from node.receive.recovery import Recovery, recover
 from node.receive.refusals import Refusals
 from node.receive.row_writer import RowWriter
+from node.receive.sender_quota import Quota
 from node.receive.server import Server
 from node.receive.status_codes import UNRECOGNISED_OPERATION
 from node.receive.storage import Storage

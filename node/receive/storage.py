@@ -20,9 +20,9 @@ from node.receive.element_walk import WINDOW
 from node.receive.messages import StoreRequest
 from node.receive.part10 import file_header
 from node.receive.policy import Policy
-from node.receive.quota import Quota
 from node.receive.request_checks import check_identity, check_request
 from node.receive.row_writer import RowWriter
+from node.receive.sender_quota import Quota
 from node.receive.status_codes import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Refusal
 from node.spool import Draft, Spool, StoredFile
 

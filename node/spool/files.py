@@ -1,4 +1,7 @@
-"""Folder locks, syncing and comparison of data sets: operations on one file or folder."""
+"""Folder locks, syncing and comparison of data sets: operations on one file or folder.
+
+Received files and results get their durable names in ``node.spool.spool``.
+"""
 
 from __future__ import annotations
 

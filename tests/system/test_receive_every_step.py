@@ -25,9 +25,9 @@ from node.ledger.tables import association, instance, series
 from node.receive import recovery, row_writer, storage
 from node.receive.messages import StoreRequest
 from node.receive.policy import Admission, Policy
-from node.receive.quota import Quota
 from node.receive.recovery import record_unrecorded, recover
 from node.receive.row_writer import RowWriter
+from node.receive.sender_quota import Quota
 from node.receive.storage import Storage
 from node.spool import Spool, dataset_offset, files
 from node.spool import spool as spool_module

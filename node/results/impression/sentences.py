@@ -1,7 +1,7 @@
 """The impression of a report (PS3.16, 121073): one sentence for each finding, made from coded content alone.
 
 Size and volume are given of findings, volume alone of structures. What the report says only in its own words, such as
-why a part was not analysed, is left to the report.
+why a part was not analysed, is left to the report (``node.results.report_text``).
 """
 
 from __future__ import annotations
