@@ -27,6 +27,15 @@ def verbs(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[
         yield from verbs(verb, (*path, name))
 
 
+@pytest.fixture(autouse=True)
+def _help_option_of_no_other_test():
+    """click keeps the option --help that a command has shown once; a process of ainode shows one."""
+    every = [main]
+    for command in every:
+        command._help_option = None
+        every += command.commands.values() if isinstance(command, click.Group) else ()
+
+
 def shown(*arguments: str, language: str, **environment: str) -> str:
     done = CliRunner().invoke(main, arguments, env={"LC_ALL": LOCALES[language], **environment}, terminal_width=80)
     return done.output
