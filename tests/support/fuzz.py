@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def warnings_and_logs_off() -> None:
 
 
 def main() -> int:
-    """Fuzz the named targets, or all, one after the other; the number of targets with a finding."""
+    """Fuzz the named targets, or all, one on each processor; return the number of targets with a finding."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=0.1, help="CPU minutes for each target")
     parser.add_argument("--seed", type=int, default=1)
@@ -115,7 +116,9 @@ def main() -> int:
         _fuzz(options.targets[0], options.minutes, options.seed)
     targets = options.targets or list(TARGETS)
     command = [sys.executable, __file__, "--inside", "--minutes", str(options.minutes), "--seed", str(options.seed)]
-    broken = [name for name in targets if subprocess.run([*command, name], check=False).returncode]
+    with ThreadPoolExecutor(os.cpu_count()) as at_once:
+        codes = at_once.map(lambda name: subprocess.run([*command, name], check=False).returncode, targets)
+        broken = [name for name, code in zip(targets, codes, strict=True) if code]
     print(f"findings in: {', '.join(broken)}" if broken else "no finding")
     return len(broken)
 
