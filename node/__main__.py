@@ -103,7 +103,9 @@ def main() -> None:
 
 @main.command()
 @config_option
-@click.option("--only", metavar="ROLE", help="Run one role only: receiver, router, worker, sender, web or orders.")
+@click.option(
+    "--only", metavar="ROLE", help="Run one role only: receiver, router, worker, sender, web, files or orders."
+)
 def run(config_path: Path, only: str | None) -> None:
     """Run the node in the foreground until SIGTERM or Ctrl-C.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from node.ledger.events import EventKind as Kind
 from node.reasons import deferrals_text, reason_text
-from node.translation import gettext, marked
+from node.translation import gettext, marked, ngettext
 from node.wording import timings_text
 
 _Text = str | Callable[[Mapping[str, Any]], str]
@@ -129,7 +129,12 @@ def _late_order(values: Mapping[str, Any]) -> str:
     if values["canceled"]:
         return gettext("{order}: canceled after the decision, which stays", order=order)
     if values["series"]:
-        return gettext("{order}: {series} ignored series are decided on again", order=order, series=values["series"])
+        return ngettext(
+            "{order}: {number} ignored series is decided on again",
+            "{order}: {number} ignored series are decided on again",
+            values["series"],
+            order=order,
+        )
     return gettext("{order}: came after the decision; jobs and their priority stay as they are", order=order)
 
 

@@ -64,8 +64,12 @@ def _describe_orders(explanation: Mapping[str, Any]) -> list[str]:
         )
         lines.append(f"  {sentence}")
     if number := explanation["orders_of_others"]:
-        text = marked("{number} orders have a number of this study and another patient, or none; they do not count")
-        lines.append("  " + gettext(text, number=number))
+        sentence = ngettext(
+            "{number} order has a number of this study and another patient, or none; it does not count",
+            "{number} orders have a number of this study and another patient, or none; they do not count",
+            number,
+        )
+        lines.append(f"  {sentence}")
     for change in explanation["patient_changes"]:
         text = (
             marked(

@@ -124,7 +124,7 @@ def test_an_order_that_comes_late_routes_what_was_ignored_for_lack_of_it(scene: 
     scene.wait(11)
     assert scene.decided()[series][0] == "routed"
     assert [(job.generation, job.priority) for job in scene.jobs()] == [(2, 1)]
-    assert "order: STAT CTCHEST: 1 ignored series are decided on again" in text_of(scene)
+    assert "order: STAT CTCHEST: 1 ignored series is decided on again" in text_of(scene)
     assert scene.differences() == ()
 
 
@@ -164,7 +164,7 @@ def test_an_order_of_another_patient_or_number_does_not_count(scene: Scene, iden
     series = receive(scene, **identity)
     scene.wait(11)
     assert scene.decided()[series][0] == "ignored"
-    others = "1 orders have a number of this study and another patient" in text_of(scene)
+    others = "1 order has a number of this study and another patient" in text_of(scene)
     assert others == ("AccessionNumber" not in identity)
 
 
