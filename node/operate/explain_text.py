@@ -16,6 +16,9 @@ from node.operate.stage_text import stage_text, wait_text
 from node.translation import gettext, marked, ngettext
 from node.translation.cells import padded
 
+_PRIORITIES = {1: "high", 3: "low"}
+"""Of a job, as the ledger has them; medium goes without saying."""
+
 
 def describe(explanation: dict[str, Any]) -> str:
     """Return an explanation in plain words."""
@@ -176,6 +179,8 @@ def _describe_job(work: dict[str, Any]) -> list[str]:
     lines = ["  " + gettext("job {id}: pipeline {pipeline!r} by rule {rule!r}", **of)]
     stage, outcome, cause = work["stage"], work["outcome"], work["shadow"]
     at = gettext(", stage {stage}", stage=gettext(stage)) if work["state"] in ACTIVE else ""
+    if work["state"] in ACTIVE and (priority := _PRIORITIES.get(work["priority"])):
+        at += gettext(", priority {priority}", priority=gettext(priority))
     at += gettext(", outcome {outcome}", outcome=gettext(outcome)) if outcome else ""
     lines.append(f"    {work['state']}{at}" + (f": {work['reason']}" if work["reason"] else ""))
     if work["error"]:

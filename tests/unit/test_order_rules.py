@@ -99,6 +99,7 @@ def test_an_order_that_came_before_the_images_routes_them_with_its_priority(scen
     assert [(job.pipeline, job.priority) for job in scene.jobs()] == [("scripted", 1)]
     text = text_of(scene)
     assert "order CTCHEST 'CT of the chest': STAT, active" in text
+    assert "SCHEDULED, stage infer, priority high" in text
     assert "yes order.procedure_code wanted CTCHEST, found CTCHEST" in text
     assert "yes order.reason wanted re:nodule, found (not shown)" in text
     assert "PAT1" not in text
