@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.ledger.states import ACTIVE, DecisionOutcome, SeriesState
-from node.ledger.tables import decision, decision_record, event, job, series
+from node.ledger.tables import LATEST_DECISION, decision, decision_record, event, job, series
 
 SETTLED_SECONDS = 60.0
 """A study is recorded when nothing has happened to it for this long."""
@@ -106,12 +106,7 @@ def unrecorded_studies(connection: sa.Connection, at: float) -> dict[str, float]
 
 def _decided() -> sa.ColumnElement[bool]:
     """Whether the latest generation of a series has a decision that waits for nothing."""
-    return sa.exists().where(
-        decision.c.study_instance_uid == series.c.study_instance_uid,
-        decision.c.series_instance_uid == series.c.series_instance_uid,
-        decision.c.generation == series.c.generation,
-        decision.c.outcome != DecisionOutcome.WAITING,
-    )
+    return sa.exists().where(LATEST_DECISION, decision.c.outcome != DecisionOutcome.WAITING)
 
 
 def _stored(row: sa.Row[tuple[object, ...]]) -> StoredRecord:

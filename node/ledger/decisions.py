@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.jobs import IN_TRIAL
 from node.ledger.states import DecisionCause, DecisionOutcome
-from node.ledger.tables import decision, job, result, series
+from node.ledger.tables import LATEST_DECISION, decision, job, result, series
 from node.reasons import Reason
 
 
@@ -108,16 +108,11 @@ def studies_since(connection: sa.Connection, since: float) -> list[str]:
 def decided_series(connection: sa.Connection, study: str) -> list[ReplaySeries]:
     """The series of a study that were routed or ignored, without results of this node."""
     ours = sa.exists().where(result.c.series_instance_uid == series.c.series_instance_uid)
-    latest = sa.and_(
-        decision.c.study_instance_uid == series.c.study_instance_uid,
-        decision.c.series_instance_uid == series.c.series_instance_uid,
-        decision.c.generation == series.c.generation,
-    )
     open_ = (DecisionOutcome.WAITING, DecisionOutcome.HELD)
     columns = ("study_instance_uid", "series_instance_uid", "modality", "instances", "first_at", "generation")
     query = (
         sa.select(*series.c[columns], decision.c.reason)
-        .join(decision, latest)
+        .join(decision, LATEST_DECISION)
         .where(series.c.study_instance_uid == study, decision.c.outcome.not_in(open_), ~ours)
         .where(series.c.purged_images == 0)
         .order_by(series.c.first_at)

@@ -11,7 +11,7 @@ from node.ledger.events import EventKind, record_study_event
 from node.ledger.order_keys import OrderState
 from node.ledger.orders import Order, series_of_order
 from node.ledger.series import reopen_ignored
-from node.ledger.tables import candidate, decision, series
+from node.ledger.tables import LATEST_DECISION, candidate, decision, series
 
 Key = tuple[str, str]
 """Study and Series Instance UID."""
@@ -62,11 +62,6 @@ def _record(connection: sa.Connection, order: Order, study: str, *, series_again
 
 def _asked_for_order(connection: sa.Connection, study: str, uid: str) -> bool:
     """Whether a rule asked for a value of an order when the series was decided on last."""
-    latest = sa.and_(
-        decision.c.study_instance_uid == series.c.study_instance_uid,
-        decision.c.series_instance_uid == series.c.series_instance_uid,
-        decision.c.generation == series.c.generation,
-    )
-    query = sa.select(decision.c.trace).join(series, latest)
+    query = sa.select(decision.c.trace).join(series, LATEST_DECISION)
     trace = connection.scalar(query.where(series.c.study_instance_uid == study, series.c.series_instance_uid == uid))
     return any(one["attribute"].startswith(PREFIX) for entry in trace or () for one in entry["conditions"])

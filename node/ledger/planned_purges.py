@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from node.ledger.jobs import DELIVERY_OPEN
 from node.ledger.states import ACTIVE, DecisionOutcome, DeliveryState, JobState, SeriesState
-from node.ledger.tables import conflict, decision, delivery, excluded, job, result, series
+from node.ledger.tables import LATEST_DECISION, conflict, decision, delivery, excluded, job, result, series
 
 _PORTION = 200
 """Studies that are read at once."""
@@ -169,14 +169,7 @@ _SERIES = (
         *series.c["study_instance_uid", "series_instance_uid", "size", "instances", "state", "last_at"],
         *decision.c["outcome", "trace"],
     )
-    .outerjoin(
-        decision,
-        sa.and_(
-            decision.c.study_instance_uid == series.c.study_instance_uid,
-            decision.c.series_instance_uid == series.c.series_instance_uid,
-            decision.c.generation == series.c.generation,
-        ),
-    )
+    .outerjoin(decision, LATEST_DECISION)
     .order_by(series.c.first_at, series.c.series_instance_uid)
 )
 
