@@ -22,6 +22,9 @@ MOST_REJECTED = 1000
 RECEIPT_SECONDS = 7 * 86400.0
 """How long a message that comes again is recognized."""
 
+_REJECTED = order_message.c.answer != sa.literal_column(f"'{ACCEPTED}'")
+"""As a literal, for which the index of rejected messages serves."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
@@ -69,7 +72,7 @@ def record_messages(connection: sa.Connection, messages: Sequence[tuple[Receipt,
 
 
 def _bound_rejected(connection: sa.Connection) -> None:
-    rejected = sa.select(order_message.c.id).where(order_message.c.answer != sa.literal_column("'AA'"))
+    rejected = sa.select(order_message.c.id).where(_REJECTED)
     surplus = rejected.order_by(order_message.c.received_at.desc()).offset(MOST_REJECTED).limit(MOST_REJECTED)
     connection.execute(sa.delete(order_message).where(order_message.c.id.in_(surplus)))
 
@@ -78,7 +81,7 @@ def latest_messages(connection: sa.Connection, limit: int, *, rejected: bool = F
     """Newest first; ``rejected``: only those that were not accepted."""
     query = sa.select(order_message).order_by(order_message.c.received_at.desc(), order_message.c.id).limit(limit)
     if rejected:
-        query = query.where(order_message.c.answer != sa.literal_column("'AA'"))
+        query = query.where(_REJECTED)
     return [Receipt(**row) for row in connection.execute(query).mappings()]
 
 
@@ -93,7 +96,7 @@ class RejectedMessages:
 def rejected_messages(connection: sa.Connection, since: float) -> RejectedMessages:
     """Count the messages that were not accepted since then."""
     query = sa.select(sa.func.count(), sa.func.min(order_message.c.received_at)).where(
-        order_message.c.answer != sa.literal_column("'AA'"), order_message.c.received_at >= since
+        _REJECTED, order_message.c.received_at >= since
     )
     number, oldest = connection.execute(query).one()
     return RejectedMessages(number=number, oldest=oldest or since)

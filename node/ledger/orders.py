@@ -52,10 +52,11 @@ class OrdersOfSeries:
 def record_orders(connection: sa.Connection, orders: Iterable[NewOrder], message_id: str, at: float) -> None:
     """Add orders, or replace what an earlier message said of the same ones."""
     for number, new in enumerate(orders):
-        values = {**_present(connection, new.keys), "priority": new.priority, "reason": new.reason}
+        keys = _present(connection, new.keys)
+        values = {**vars(keys), "priority": new.priority, "reason": new.reason}
         values |= {"procedure_code": new.procedure_code, "procedure": new.procedure, "state": new.state}
         values |= {"message_id": message_id, "updated_at": at, "noticed_at": None}
-        before = _same_order(connection, new.keys)
+        before = _same_order(connection, keys)
         if before is None:
             row = {"id": f"{message_id}/{number}", "result_status": "", "received_at": at, **values}
             insert_new(connection, imaging_order, [row])
@@ -68,16 +69,16 @@ def record_orders(connection: sa.Connection, orders: Iterable[NewOrder], message
 def record_reports(connection: sa.Connection, reports: Iterable[ReportStatus], at: float) -> None:
     """Keep the status of reports on orders that are known; a report makes no order."""
     for report in reports:
-        known = _same_order(connection, report.keys)
+        known = _same_order(connection, _present(connection, report.keys))
         if known is not None:
             changed = {"result_status": report.status, "updated_at": at}
             connection.execute(sa.update(imaging_order).where(imaging_order.c.id == known).values(**changed))
 
 
-def _present(connection: sa.Connection, keys: OrderKeys) -> dict[str, Any]:
-    """The keys of an order, with the ID that its patient has by now."""
-    patient = present_identity(connection, keys.patient_id, keys.patient_issuer)
-    return vars(keys) | {"patient_id": patient[0], "patient_issuer": patient[1]}
+def _present(connection: sa.Connection, keys: OrderKeys) -> OrderKeys:
+    """The keys of an order or of images, with the ID that the patient has by now."""
+    patient_id, issuer = present_identity(connection, keys.patient_id, keys.patient_issuer)
+    return replace(keys, patient_id=patient_id, patient_issuer=issuer)
 
 
 def _same_order(connection: sa.Connection, keys: OrderKeys) -> str | None:
@@ -95,10 +96,9 @@ def _same_order(connection: sa.Connection, keys: OrderKeys) -> str | None:
         same = order.accession == keys.accession
     else:
         same = order.study_instance_uid == keys.study_instance_uid
-    patient = present_identity(connection, keys.patient_id, keys.patient_issuer)
     rows = connection.execute(sa.select(imaging_order).where(same).order_by(order.updated_at.desc()).limit(_LOOKED_AT))
     for row in rows:
-        if row.patient_id == patient[0] and not issuers_differ(row.patient_issuer, patient[1]):
+        if row.patient_id == keys.patient_id and not issuers_differ(row.patient_issuer, keys.patient_issuer):
             return str(row.id)
     return None
 
@@ -113,8 +113,7 @@ def orders_of(connection: sa.Connection, images: OrderKeys) -> OrdersOfSeries:
     rows = connection.execute(query.limit(_LOOKED_AT)).all()
     if not rows:
         return OrdersOfSeries()
-    patient = present_identity(connection, images.patient_id, images.patient_issuer)
-    images = replace(images, patient_id=patient[0], patient_issuer=patient[1])
+    images = _present(connection, images)
     named = [one for one in map(_order, rows) if names_same_order(one.keys, images)]
     own = [one for one in named if is_same_patient(one.keys, images)]
     return OrdersOfSeries(
@@ -149,6 +148,11 @@ def has_messages(connection: sa.Connection) -> bool:
     return connection.scalar(sa.select(order_message.c.id).limit(1)) is not None
 
 
+def has_orders(connection: sa.Connection) -> bool:
+    """Whether any order is known."""
+    return connection.scalar(sa.select(imaging_order.c.id).limit(1)) is not None
+
+
 def record_request(connection: sa.Connection, series: str, images: OrderKeys, at: float) -> None:
     """Keep what the headers of a series say of its order, for orders and merges that come later."""
     key = {"study_instance_uid": images.study_instance_uid, "series_instance_uid": series}
@@ -178,9 +182,7 @@ def series_of_order(connection: sa.Connection, of: Order) -> list[tuple[str, str
     rows = connection.execute(sa.select(series_request).where(same).limit(10 * _LOOKED_AT)).all()
     found = []
     for row in rows:
-        images = _keys(row)
-        patient = present_identity(connection, images.patient_id, images.patient_issuer)
-        images = replace(images, patient_id=patient[0], patient_issuer=patient[1])
+        images = _present(connection, _keys(row))
         if names_same_order(of.keys, images) and is_same_patient(of.keys, images):
             found.append((str(row.study_instance_uid), str(row.series_instance_uid), float(row.read_at)))
     return found

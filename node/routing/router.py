@@ -25,7 +25,7 @@ from node.ledger.clock_steps import pull_back
 from node.ledger.engine import begin_immediate
 from node.ledger.events import EventKind, record_study_event
 from node.ledger.order_keys import OrderKeys
-from node.ledger.orders import orders_of
+from node.ledger.orders import has_orders, orders_of
 from node.ledger.series import Series, complete_series, defer_completion, listed_series, receiving_series
 from node.ledger.transitions import supersede_jobs
 from node.log import about
@@ -65,6 +65,7 @@ class Router:
         self._late_orders = LateOrders(engine, config.rules)
         self._deferrals: dict[tuple[str, str], Sequence[Deferral]] = {}
         self._awaited: dict[tuple[str, str], list[Reason]] = {}
+        self._any_orders = False
 
     def run(self, stop: threading.Event) -> None:
         """Look every second until ``stop`` is set."""
@@ -78,6 +79,7 @@ class Router:
             every = receiving_series(connection)
             receiving = [series for series in every if self._is_responsible(series.study_instance_uid)]
             listed = listed_series(connection) if receiving else set()
+            self._any_orders = bool(receiving) and has_orders(connection)
         self._discard_others({(series.study_instance_uid, series.series_instance_uid) for series in receiving})
         completed = 0
         for series in receiving:
@@ -191,6 +193,9 @@ class Router:
         return question, examined
 
     def _orders_of(self, key: tuple[str, str], request: OrderKeys) -> tuple[OrderValues, ...]:
+        """Return the orders of a series. The first of all, when it comes during a look, delays it to the next one."""
+        if not self._any_orders:
+            return ()
         with self._engine.connect() as connection:
             return orders_of(connection, replace(request, study_instance_uid=key[0])).values
 
