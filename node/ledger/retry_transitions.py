@@ -56,8 +56,8 @@ def retry_job(connection: sa.Connection, job_id: str, stage: str | None = None) 
         update_job(connection, job_id, outcome=None, reason=None)
     if current.shadow in (ShadowCause.STOP_RULE, ShadowCause.NOT_ACCEPTED):  # infer and encode decide again
         update_job(connection, job_id, shadow=None)
-    fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": ledger_clock(connection)}
-    fresh["results_purged_at"] = None
+    at = ledger_clock(connection)
+    fresh = {"attempt": 0, "next_at": None, "error": None, "progress_at": at, "results_purged_at": None}
     update_job(connection, job_id, state=JobState.SCHEDULED, stage=stage, run=current.run + 1, **fresh)
     record_event(connection, job_id, EventKind.JOB_RETRIED, stage=stage)
     return due_of(connection, get_job(connection, job_id))

@@ -13,7 +13,7 @@ from dicom_files import ct_series
 from drawn_examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from routing_scene import Scene
+from routing_scene import CHEST, Scene
 
 from node.config import Config
 from node.errors import NodeError
@@ -256,15 +256,9 @@ def test_a_quota_takes_what_was_confirmed_first_and_nothing_that_is_pending(engi
     assert site.images() == ["1.1.1", "1.2.1", "1.3.1", "1.4.1", "1.5.1", "1.6.1"]
 
 
-SCENE = """
-[series]
-quiet_seconds = 10.0
-[pipelines.scripted]
-factory = "job_pipelines:create"
-[destinations.pacs]
-title = "PACS"
-host = "127.0.0.1"
-port = 104
+SCENE = (
+    CHEST.partition("[[rules]]")[0]
+    + """
 [[rules]]
 name = "chest"
 match = { Modality = "CT" }
@@ -272,6 +266,7 @@ pipelines = ["scripted"]
 destinations = ["pacs"]
 keep_days = 1.0
 """
+)
 
 
 def test_a_part_that_is_sent_again_replaces_no_results_of_the_whole(tmp_path: Path):
