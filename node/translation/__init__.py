@@ -86,13 +86,15 @@ def decimal(text: str) -> str:
 
 @cache
 def _catalog(language: InterfaceLanguage) -> Mapping[str, tuple[str, ...]]:
-    """Return the translation of each text, in each form of the plural."""
-    if language == "en":
-        return {}
+    return {} if language == "en" else read_catalog(Path(__file__).with_name(f"{language}.po"))
+
+
+def read_catalog(path: Path) -> Mapping[str, tuple[str, ...]]:
+    """Return the translation of each text of a catalog (GNU gettext, ``.po``), in each form of the plural."""
     texts: dict[str, tuple[str, ...]] = {}
     entry: dict[str, str] = {}
     field = ""
-    for line in (*Path(__file__).with_name(f"{language}.po").read_text(encoding="utf-8").splitlines(), ""):
+    for line in (*path.read_text(encoding="utf-8").splitlines(), ""):
         if line.startswith("msg"):
             field, _, quoted = line.partition(" ")
             entry[field] = json.loads(quoted)

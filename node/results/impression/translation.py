@@ -6,14 +6,13 @@ A term that a catalog does not have, such as a code of a third-party pipeline, s
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
-from io import BytesIO
+from pathlib import Path
 from typing import get_args
 
-from babel.messages.pofile import read_po
 from babel.numbers import get_decimal_symbol
 
 from node.config import Language
+from node.translation import read_catalog
 from node.wording import rounded, unit_text
 
 LANGUAGES: dict[str, str] = {
@@ -76,5 +75,5 @@ def translation(language: Language) -> Translation:
 
 @cache
 def _phrases(language: str) -> dict[str, str]:
-    source = files(__package__).joinpath("catalogs", f"{language}.po").read_bytes()
-    return {str(one.id): str(one.string) for one in read_po(BytesIO(source)) if one.id and one.string}
+    catalog = read_catalog(Path(__file__).with_name("catalogs") / f"{language}.po")
+    return {phrase: forms[0] for phrase, forms in catalog.items()}
