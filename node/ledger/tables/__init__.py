@@ -7,7 +7,6 @@ from node.ledger.tables.columns import metadata
 from node.ledger.tables.deliveries import circuit, delivery, delivery_instance, delivery_kind
 from node.ledger.tables.feedback import acceptance, promotion, quality_stop, reader_object, reader_query, verdict
 from node.ledger.tables.jobs import candidate, decision, job, job_fact, original, replaced, result
-from node.ledger.tables.latest_decision import LATEST_DECISION
 from node.ledger.tables.operation import (
     alarm,
     drained,
@@ -37,6 +36,7 @@ from node.ledger.tables.received import (
     series,
 )
 from node.ledger.tables.records import decision_record
+from node.ledger.tables.series_decision import LATEST_DECISION
 
 __all__ = [
     "LATEST_DECISION",
